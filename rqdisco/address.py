@@ -1,0 +1,86 @@
+"""Addresses as nodes advertise them: opaque text, compared as rqlited compares it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+
+from rqdisco.errors import InvalidValue, MisleadingAddress
+
+MAX_BYTES = 260
+_PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
+_HOST_PORT = re.compile(r"(?:https?://)?(\[[^\[\]/?#@]+\]|[^\[\]:/?#@]+):([0-9]{1,5})/?\Z")
+
+
+def check_text(what: str, value: object) -> str:
+    """Return `value` if it can be kept and given back byte-identical.
+
+    Raises InvalidValue for what is no text, empty, over 260 bytes, or holds white space, a control character or
+    a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidValue(what, "not a string")
+    if _PLAIN.match(value):
+        return value
+    if not value:
+        raise InvalidValue(what, "empty")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidValue(what, "not valid Unicode") from None
+    if size > MAX_BYTES:
+        raise InvalidValue(what, f"longer than {MAX_BYTES} bytes")
+    for character in value:
+        if character.isspace():
+            raise InvalidValue(what, "contains white space")
+        if unicodedata.category(character) == "Cc":
+            raise InvalidValue(what, "contains a control character")
+    return value
+
+
+def bare(addr: str) -> str:
+    """`addr` without a leading http://, which is how rqlite 6.8.1 and newer compare addresses (store/join filter)."""
+    return addr.removeprefix("http://")
+
+
+def same_node(one: str, other: str) -> bool:
+    """Whether rqlited would filter `one` out of a list as being `other` (rule R3)."""
+    return one == other or bare(one) == bare(other)
+
+
+def host_and_port(addr: str) -> tuple[str, int]:
+    """Split HOST:PORT, with or without http:// or https:// before it.
+
+    Raises InvalidValue where there is no usable host and port.
+    """
+    match = _HOST_PORT.match(addr)
+    if match is None:
+        raise InvalidValue("address", "not host:port")
+    port = int(match[2])
+    if not 0 < port < 65536:
+        raise InvalidValue("address", "port out of range")
+    return match[1].strip("[]"), port
+
+
+def check_reachable(addr: str, client_ip: str | None) -> None:
+    """Raise if other machines can hardly reach a node at `addr`, as registered by a client at `client_ip`.
+
+    InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback address that was
+    registered from another machine.
+    """
+    host, _ = host_and_port(addr)
+    ip = _ip(host)
+    from_here = (client := _ip(client_ip)) is None or client.is_loopback
+    loopback = ip.is_loopback if ip is not None else host.lower().rstrip(".") == "localhost"
+    if (ip is not None and ip.is_unspecified) or (loopback and not from_here):
+        raise MisleadingAddress("loopback address, set -http-adv-addr")
+
+
+def _ip(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip

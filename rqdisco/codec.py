@@ -1,0 +1,70 @@
+"""Records and messages to JSON bytes and back: strict, bounded, one format for journal and snapshot alike.
+
+A record is one line of compact JSON that begins with its ID. The formats that hold such lines carry a version; a
+field can only be added together with a new version, since an older release must refuse what it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from rqdisco.records import Node, Record
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+_LINE_START = b'{"id":"'
+
+
+class Malformed(ValueError):
+    """Bytes that are not what they should be; the text says why."""
+
+
+def encode_record(record: Record) -> bytes:
+    """One line, without its end."""
+    return _encoder.encode(record)
+
+
+def decode_record(line: bytes) -> Record:
+    """The record of `line`. Raises Malformed for a missing, unknown or mistyped field."""
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+
+
+def record_key(line: bytes) -> bytes:
+    """The ID of an encoded record, without decoding the rest. Raises Malformed."""
+    end = line.find(b'"', len(_LINE_START))
+    if end <= len(_LINE_START) or not line.startswith(_LINE_START) or line[-1:] != b"}":
+        raise Malformed("not a record")
+    return line[len(_LINE_START) : end]
+
+
+class _Document(msgspec.Struct):
+    created_at: str
+    disco_id: str
+    nodes: list[str]
+
+
+class _FullDocument(_Document):
+    registrations: tuple[Node, ...]
+
+
+def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
+    """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote it."""
+    document = _Document(record.created_at, record.id, [node.addr for node in listed])
+    return msgspec.json.format(_encoder.encode(document), indent=0)
+
+
+def encode_full_document(record: Record) -> bytes:
+    """The same with every node, and all that is known of each under "registrations"."""
+    addresses = [node.addr for node in record.nodes]
+    document = _FullDocument(record.created_at, record.id, addresses, record.nodes)
+    return msgspec.json.format(_encoder.encode(document), indent=0)
+
+
+def encode_object(members: dict[str, Any]) -> bytes:
+    """Any JSON object, spaced as the documents are."""
+    return msgspec.json.format(_encoder.encode(members), indent=0)

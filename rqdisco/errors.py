@@ -1,0 +1,87 @@
+"""What can go wrong, in the words of the domain. Status codes and exit codes are given elsewhere."""
+
+from __future__ import annotations
+
+
+class RequestRefused(Exception):
+    """A request that cannot be carried out as it was asked."""
+
+
+class NoSuchID(RequestRefused):
+    """The discovery ID was never minted here."""
+
+    def __init__(self, discovery_id: str) -> None:
+        super().__init__(f"{discovery_id[:64]} does not exist")
+
+
+class InvalidValue(RequestRefused):
+    """A value of the request is not one that can be registered.
+
+    `what` is what the value was meant to be ("address", "raft_addr", "node_id"), `why` what is wrong with it.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"invalid {what}: {why}")
+        self.what = what
+        self.why = why
+
+
+class MisleadingAddress(RequestRefused):
+    """An address that other machines cannot reach this node by; refused only where addresses are checked strictly."""
+
+
+class TooManyNodes(RequestRefused):
+    """One node more than an ID may hold."""
+
+    def __init__(self, discovery_id: str) -> None:
+        super().__init__(f"too many nodes for {discovery_id}")
+
+
+class TooManyIDs(RequestRefused):
+    """One ID more than this daemon may hold."""
+
+    def __init__(self) -> None:
+        super().__init__("too many discovery IDs")
+
+
+class Orphaned(RequestRefused):
+    """The ID's home is lost, so nobody can be told that it is alone under it (rule R7)."""
+
+    def __init__(self, discovery_id: str) -> None:
+        super().__init__(f"{discovery_id} lost its home and cannot seed a cluster, mint a new ID")
+
+
+class StoreUnavailable(Exception):
+    """What would have to be said cannot be made durable now; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("store unavailable")
+        self.reason = reason
+
+
+class CannotStart(Exception):
+    """The daemon refuses to start. The text is one line: which file, where, and what to do."""
+
+
+class DamagedState(CannotStart):
+    """A file of the state directory does not say what was written to it."""
+
+
+class UnknownFormat(CannotStart):
+    """A file of the state directory was written by a newer release."""
+
+
+class StateInUse(CannotStart):
+    """Another daemon works on the state directory."""
+
+
+class CopiedState(CannotStart):
+    """The state directory is a copy of one that may still be alive elsewhere (rule R1)."""
+
+
+class StateUnusable(CannotStart):
+    """The state directory cannot be read or written."""
+
+
+class CannotListen(CannotStart):
+    """An address to listen on is taken, or not ours."""

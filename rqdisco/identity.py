@@ -1,0 +1,92 @@
+"""Who this daemon is: its incarnation, and the IDs that it mints (R1)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from rqdisco.errors import CopiedState, DamagedState, UnknownFormat
+from rqdisco.journal.files import FileSystem
+
+NAME = "identity.json"
+FORMAT = "rqdisco identity"
+VERSION = 1
+_RANDOM_BYTES = 14
+
+RandomBytes = Callable[[int], bytes]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file that makes a state directory one daemon's own.
+
+    `incarnation` is 64 random bits in hex, made with a fresh state directory; `inode` is that of this very file, so
+    that a copy, which has another, is noticed.
+    """
+
+    format: str
+    version: int
+    incarnation: str
+    inode: int
+
+
+class _Format(msgspec.Struct):
+    format: str
+    version: int
+
+
+def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
+    """The identity of `directory`, and whether it was made just now. A directory without one is a new incarnation.
+
+    Raises DamagedState, UnknownFormat, CopiedState; OSError if a new identity cannot be written.
+    """
+    path = directory / NAME
+    if fs.exists(path):
+        return _read(fs, path), False
+    temporary = path.with_name(NAME + ".new")
+    if fs.exists(temporary):
+        fs.remove(temporary)
+    handle = fs.create(temporary)
+    try:
+        identity = Identity(format=FORMAT, version=VERSION, incarnation=random(8).hex(), inode=fs.inode(temporary))
+        handle.write(msgspec.json.encode(identity) + b"\n")
+        handle.sync()
+    finally:
+        handle.close()
+    fs.rename(temporary, path)
+    fs.sync_directory(directory)
+    return identity, True
+
+
+def _read(fs: FileSystem, path: Path) -> Identity:
+    content = fs.read(path)
+    try:
+        head = msgspec.json.decode(content, type=_Format)
+        if head.format == FORMAT and head.version > VERSION:
+            raise UnknownFormat(f"{path}: version {head.version} is newer than this release reads, run a newer one")
+        identity = msgspec.json.decode(content, type=Identity)
+    except msgspec.DecodeError as error:
+        raise DamagedState(
+            f"{path}: {error}; restore the file, or remove it to go on as a new incarnation (see docs/operations.md)"
+        ) from None
+    if identity.inode != fs.inode(path):
+        raise CopiedState(
+            f"{path}: this state directory is a copy; if the original will never run again, remove this file to go on"
+            " as a new incarnation (see docs/operations.md)"
+        )
+    return identity
+
+
+def tag(incarnation: str) -> str:
+    """The 16 bits, in hex, that every ID minted by `incarnation` begins with."""
+    return incarnation[:4]
+
+
+def mint(incarnation: str, random: RandomBytes) -> str:
+    """A new discovery ID: a UUID of version 8 (RFC 9562 section 5.8), the tag of its home and 106 random bits."""
+    value = int.from_bytes(bytes.fromhex(tag(incarnation)) + random(_RANDOM_BYTES), "big")
+    value = value & ~(0xF << 76) | 8 << 76
+    value = value & ~(0x3 << 62) | 2 << 62
+    return str(uuid.UUID(int=value))

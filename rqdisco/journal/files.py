@@ -1,0 +1,163 @@
+"""The file operations that durability rests on; tests put a disk in their place that fills up, fails and crashes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def is_full(error: OSError) -> bool:
+    """Whether `error` says that there is no room, which may pass, rather than that the disk fails."""
+    return error.errno in _NO_SPACE
+
+
+class Handle(Protocol):
+    """A file open for appending. All methods raise OSError."""
+
+    def write(self, data: bytes) -> None:
+        """Append all of `data`, or raise with some of it written."""
+
+    def sync(self) -> None:
+        """Return when data and size are on the disk. After it raised, nothing is known of what was written."""
+
+    def truncate(self, size: int) -> None:
+        """Cut the file; the next write goes there."""
+
+    def close(self) -> None:
+        """Let go of the file, synced or not."""
+
+
+class FileSystem(Protocol):
+    """What the journal asks of a disk. All methods raise OSError; paths are Path throughout."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make the directory, readable by its owner alone, unless it is there."""
+
+    def names(self, path: Path) -> list[str]:
+        """What the directory holds."""
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is a file or directory of that name."""
+
+    def create(self, path: Path) -> Handle:
+        """A new, empty file; FileExistsError if there is one."""
+
+    def open(self, path: Path) -> Handle:
+        """An existing file, positioned at its end."""
+
+    def read(self, path: Path) -> bytes:
+        """All of a file."""
+
+    def lines(self, path: Path) -> Iterator[bytes]:
+        """The lines of a file with their ends, never the whole file in memory."""
+
+    def forget_cached(self, path: Path) -> None:
+        """Make the next read of the file come from the disk itself.
+
+        After a failed write-back Linux may hold pages in memory as clean that the disk never got.
+        """
+
+    def inode(self, path: Path) -> int:
+        """The number that a copy of the file would not share."""
+
+    def link(self, path: Path, name: Path) -> None:
+        """Give the file a second name."""
+
+    def rename(self, path: Path, to: Path) -> None:
+        """Rename, replacing what has the new name in one step."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; FileNotFoundError if there is none."""
+
+    def lock(self, path: Path) -> bool:
+        """Take the lock that one process at a time holds; False if another has it. It lasts as long as the process."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when names made, changed and removed in the directory are on the disk."""
+
+
+class _File:
+    def __init__(self, path: Path, flags: int) -> None:
+        self._fd = os.open(path, flags | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Disk:
+    """The real file system."""
+
+    def make_directory(self, path: Path) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def names(self, path: Path) -> list[str]:
+        return os.listdir(path)
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def create(self, path: Path) -> Handle:
+        return _File(path, os.O_CREAT | os.O_EXCL)
+
+    def open(self, path: Path) -> Handle:
+        return _File(path, 0)
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def lines(self, path: Path) -> Iterator[bytes]:
+        with path.open("rb", buffering=1 << 20) as file:
+            yield from file
+
+    def forget_cached(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+    def inode(self, path: Path) -> int:
+        return path.stat().st_ino
+
+    def link(self, path: Path, name: Path) -> None:
+        os.link(path, name)
+
+    def rename(self, path: Path, to: Path) -> None:
+        os.replace(path, to)
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    def sync_directory(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def lock(self, path: Path) -> bool:
+        # The descriptor stays open until the process ends, through the fork of a daemon too.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        return True

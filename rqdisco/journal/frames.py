@@ -1,0 +1,98 @@
+r"""The framing of journal segments.
+
+A segment is a sequence of frames, one for each batch that was committed in one go:
+
+    #LENGTH PREVIOUS CRC\n      8 hex digits each: bytes of payload, CRC of the frame before, CRC of this one
+    {"id":...}\n                payload: one record a line
+
+The CRC (CRC-32, as in RFC 1952 section 8) runs over the payload and starts from the one of the frame before, across
+segments too, so that a frame that is lost, moved or altered shows. The first frame of a segment holds its header.
+A frame is only begun when the one before is on the disk: what lies behind a whole frame was acknowledged.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+import msgspec
+
+FORMAT = "rqdisco journal"
+VERSION = 1
+_HEAD = re.compile(rb"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
+_HEAD_SIZE = 28
+
+
+class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the first frame of a segment says: its place in the journal, and the boot that its moments belong to."""
+
+    format: str
+    version: int
+    segment: int
+    boot: int
+    boot_id: str
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One frame as it was read: `start` and `end` are its place in the segment."""
+
+    payload: bytes
+    crc: int
+    start: int
+    end: int
+
+
+class Broken(Exception):
+    """There is no whole frame at `offset`. `torn`: nothing behind it was ever acknowledged, so it may be cut there."""
+
+    def __init__(self, offset: int, torn: bool, why: str) -> None:
+        super().__init__(why)
+        self.offset = offset
+        self.torn = torn
+
+
+def encode_frame(lines: Iterable[bytes], previous: int) -> tuple[bytes, int]:
+    """The frame that holds `lines`, and its CRC."""
+    payload = b"\n".join(lines) + b"\n"
+    crc = zlib.crc32(payload, previous)
+    return b"#%08x %08x %08x\n%b" % (len(payload), previous, crc, payload), crc
+
+
+def read_frames(data: bytes, previous: int | None) -> Iterable[Frame]:
+    """The frames of a segment. `previous` is the CRC that the first one continues; None where that is not known.
+
+    Raises Broken in place of the first frame that is not whole.
+    """
+    offset = 0
+    while offset < len(data):
+        frame = _frame_at(data, offset)
+        if frame is None:
+            raise Broken(offset, not _any_frame_behind(data, offset), "not a whole frame")
+        told, frame_read = frame
+        if previous is not None and told != previous:
+            raise Broken(offset, False, "does not continue the frame before")
+        yield frame_read
+        previous, offset = frame_read.crc, frame_read.end
+
+
+def _frame_at(data: bytes, offset: int) -> tuple[int, Frame] | None:
+    head = _HEAD.match(data, offset)
+    if head is None:
+        return None
+    length, previous, crc = (int(field, 16) for field in head.groups())
+    end = head.end() + length
+    payload = data[head.end() : end]
+    if len(payload) < length or zlib.crc32(payload, previous) != crc:
+        return None
+    return previous, Frame(payload, crc, offset, end)
+
+
+def _any_frame_behind(data: bytes, offset: int) -> bool:
+    """Whether a whole frame follows somewhere, which proves that what lies before it was on the disk once."""
+    at = data.find(b"#", offset + 1)
+    while at != -1:
+        if _frame_at(data, at) is not None:
+            return True
+        at = data.find(b"#", at + 1)
+    return False

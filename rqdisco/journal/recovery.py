@@ -1,0 +1,145 @@
+"""What a daemon finds on its disk when it starts, and what it refuses to start on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from rqdisco.codec import Malformed, decode_record
+from rqdisco.errors import DamagedState, UnknownFormat
+from rqdisco.journal.files import FileSystem
+from rqdisco.journal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_frames
+from rqdisco.journal.segments import Position, segment_numbers, segment_path
+from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME, SnapshotReader
+
+_BACKUP = "restore a backup (see docs/operations.md)"
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of the last segment, cut off because it was written but never acknowledged."""
+
+    path: str
+    offset: int
+    size: int
+
+
+class Recovered(msgspec.Struct, kw_only=True):
+    """All that was found: the records by ID as bytes, where the journal goes on, and the newest boot it names.
+
+    `folded` is the last segment that the snapshot holds.
+    """
+
+    records: dict[bytes, bytes]
+    last_version: int = 0
+    position: Position = Position(segment=1, crc=0)
+    boot: int = 0
+    boot_id: str = ""
+    cut: Cut | None = None
+    folded: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the journal says more than the snapshot."""
+        return self.position.segment - 1 > self.folded
+
+
+def recover(fs: FileSystem, directory: Path) -> Recovered:
+    """Read the snapshot and the journal after it.
+
+    A torn end of the last segment is cut off. Raises DamagedState for any other damage, UnknownFormat, OSError.
+    """
+    found = Recovered(records={})
+    numbers = segment_numbers(fs, directory)
+    if fs.exists(directory / NAME):
+        _read_snapshot(fs, directory / NAME, found)
+    elif fs.exists(directory / PREVIOUS_NAME):
+        raise DamagedState(f"{directory / NAME}: missing; put {PREVIOUS_NAME} in its place (nothing is lost by that)")
+    numbers = [number for number in numbers if number >= found.position.segment]
+    replay(fs, directory, numbers[:-1], found)
+    if numbers:
+        _mend(fs, segment_path(directory, numbers[-1]), found)
+        replay(fs, directory, numbers[-1:], found)
+    return found
+
+
+def replay(fs: FileSystem, directory: Path, numbers: list[int], found: Recovered) -> None:
+    """Add what the segments `numbers` say to `found`, which are whole. Raises as `recover` does."""
+    for number in numbers:
+        expected = found.position.segment
+        path = segment_path(directory, expected)
+        if number != expected or not fs.exists(path):
+            raise DamagedState(f"{path}: missing; put it back, or {_BACKUP}")
+        _read_segment(fs, path, found)
+
+
+def _read_snapshot(fs: FileSystem, path: Path, found: Recovered) -> None:
+    reader = SnapshotReader(fs, path)
+    header = reader.header
+    found.records.update(reader.records())
+    found.last_version = header.last_version
+    found.position = Position(segment=header.segment + 1, crc=header.crc)
+    found.boot, found.boot_id = header.boot, header.boot_id
+    found.folded = header.segment
+
+
+def _read_segment(fs: FileSystem, path: Path, found: Recovered) -> None:
+    number, crc, end = found.position.segment, found.position.crc, 0
+    try:
+        for frame in read_frames(fs.read(path), crc):
+            lines = frame.payload.split(b"\n")[:-1]
+            if end == 0:
+                _read_header(path, number, lines, found)
+            else:
+                _read_records(path, frame.start, lines, found)
+            crc, end = frame.crc, frame.end
+    except Broken as broken:
+        raise DamagedState(f"{path}: byte {broken.offset}: {broken}; {_BACKUP}") from None
+    found.position = Position(segment=number + 1, crc=crc)
+
+
+def _mend(fs: FileSystem, path: Path, found: Recovered) -> None:
+    """Cut a torn end off the last segment, and let nothing be read, and shown, that a power cut could take away."""
+    handle = fs.open(path)
+    try:
+        handle.sync()
+        fs.forget_cached(path)
+        data = fs.read(path)
+        try:
+            for _ in read_frames(data, None):
+                pass
+        except Broken as broken:
+            if broken.torn:
+                found.cut = Cut(path=str(path), offset=broken.offset, size=len(data) - broken.offset)
+                handle.truncate(broken.offset)
+                handle.sync()
+    finally:
+        handle.close()
+
+
+def _read_header(path: Path, number: int, lines: list[bytes], found: Recovered) -> None:
+    try:
+        head = msgspec.json.decode(b"\n".join(lines), type=_Format)
+        if head.format == FORMAT and head.version > VERSION:
+            raise UnknownFormat(f"{path}: version {head.version} is newer than this release reads, run a newer one")
+        header = msgspec.json.decode(b"\n".join(lines), type=SegmentHeader)
+    except msgspec.DecodeError as error:
+        raise DamagedState(f"{path}: byte 0: {error}; {_BACKUP}") from None
+    if header.segment != number:
+        raise DamagedState(f"{path}: byte 0: this is segment {header.segment}; give the file its own name again")
+    found.boot, found.boot_id = header.boot, header.boot_id
+
+
+def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered) -> None:
+    for line in lines:
+        try:
+            record = decode_record(line)
+        except Malformed as error:
+            raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None
+        found.records[record.id.encode()] = line
+        found.last_version = max(found.last_version, record.version)
+
+
+class _Format(msgspec.Struct):
+    format: str
+    version: int

@@ -1,0 +1,72 @@
+"""All records in memory, as the bytes that stand in the journal.
+
+A change is *pending* from the moment it is put until it is settled, which is when the disk has it. Pending changes
+lie over the settled ones, so that a batch the disk refuses is undone by dropping them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rqdisco import codec
+from rqdisco.records import Record
+
+
+class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One record on its way to the disk: its key and its line."""
+
+    key: bytes
+    line: bytes
+
+
+class Store:
+    """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending."""
+
+    def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
+        self._settled: dict[bytes, bytes] = {} if settled is None else settled
+        self._pending: dict[bytes, Change] = {}
+        self._minted = 0
+        self.last_version = last_version
+
+    def __len__(self) -> int:
+        """The number of IDs held, pending ones included."""
+        return len(self._settled) + self._minted
+
+    def newest(self, discovery_id: str) -> Record | None:
+        """The record with every change that was put, settled or not; the base for the next change."""
+        key = discovery_id.encode()
+        change = self._pending.get(key)
+        line = self._settled.get(key) if change is None else change.line
+        return None if line is None else codec.decode_record(line)
+
+    def settled(self, discovery_id: str) -> Record | None:
+        """The record as the disk has it; what may be shown."""
+        line = self._settled.get(discovery_id.encode())
+        return None if line is None else codec.decode_record(line)
+
+    def is_pending(self, discovery_id: str) -> bool:
+        """Whether the newest record is not yet on the disk."""
+        return discovery_id.encode() in self._pending
+
+    def put(self, record: Record) -> Change:
+        """Make `record` the newest of its ID; the one way in for every change."""
+        change = Change(record.id.encode(), codec.encode_record(record))
+        if change.key not in self._settled and change.key not in self._pending:
+            self._minted += 1
+        self._pending[change.key] = change
+        self.last_version = max(self.last_version, record.version)
+        return change
+
+    def settle(self, changes: list[Change]) -> None:
+        """The disk has `changes`."""
+        for change in changes:
+            if change.key not in self._settled:
+                self._minted -= 1
+            self._settled[change.key] = change.line
+            if self._pending.get(change.key) is change:
+                del self._pending[change.key]
+
+    def discard(self) -> None:
+        """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""
+        self._pending.clear()
+        self._minted = 0

@@ -1,0 +1,45 @@
+"""Telling systemd how the daemon is: READY, STOPPING and the watchdog (sd_notify(3), sd_watchdog_enabled(3))."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+
+class Notifier(Service):
+    """Speaks to the socket that systemd names in the environment; silent where there is none.
+
+    The watchdog is fed from the reactor, at half the interval, so that a stuck reactor shows.
+    """
+
+    def __init__(self, clock: IReactorTime, environment: Mapping[str, str], pid: int) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+        mine = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
+        self._interval = int(environment.get("WATCHDOG_USEC", "0")) / 2_000_000 if mine else 0.0
+        self._feeding = LoopingCall(self.tell, "WATCHDOG=1")
+        self._feeding.clock = clock
+
+    def startService(self) -> None:
+        """Everything listens."""
+        super().startService()
+        self.tell("READY=1")
+        if self._interval > 0:
+            self._feeding.start(self._interval)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._feeding.running:
+            self._feeding.stop()
+        self.tell("STOPPING=1")
+
+    def tell(self, state: str) -> None:
+        """Send one assignment. Nobody listening is no reason to stop serving."""
+        if not self._address:
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.sendto(state.encode(), self._address)

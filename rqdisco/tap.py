@@ -1,0 +1,216 @@
+"""`twistd rqdisco`: the one place where the parts are joined, and the only module that names the reactor."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.threads import deferToThreadPool
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from rqdisco import __version__, options
+from rqdisco.daemon import Daemon
+from rqdisco.directory import LocalDirectory
+from rqdisco.errors import (
+    CannotListen,
+    CannotStart,
+    CopiedState,
+    DamagedState,
+    StateInUse,
+    StateUnusable,
+    UnknownFormat,
+)
+from rqdisco.journal.files import Disk
+from rqdisco.journal.folder import Folder
+from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.writer import Journal
+from rqdisco.logs import LineObserver
+from rqdisco.records import Moment
+from rqdisco.state import open_state
+from rqdisco.store import Store
+from rqdisco.systemd import Notifier
+from rqdisco.web.deadlines import Deadlines
+from rqdisco.web.discovery import ANSWER_SECONDS, DiscoveryAPI
+from rqdisco.web.site import BoundedSite
+
+_IO_STATUS = 74
+_STATUS: dict[type[CannotStart], int] = {
+    DamagedState: 65,
+    UnknownFormat: 65,
+    CannotListen: 69,
+    StateUnusable: _IO_STATUS,
+    StateInUse: 78,
+    CopiedState: 78,
+}
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_log = Logger()
+
+
+class Options(options.Options):
+    """The options as twistd reads them; logs as we want them, unless twistd's own options ask for another way."""
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        twistd: Any = self.parent
+        if twistd is None or "logger" not in twistd or any(map(twistd.get, ("logger", "logfile", "syslog"))):
+            return
+        if twistd.get("nodaemon"):
+            twistd["logger"] = f"{__name__}.{log_observer.__name__}"
+
+
+def log_observer() -> LineObserver:
+    """What twistd writes its log with."""
+    return LineObserver(sys.stdout, _soon, as_json=not sys.stdout.isatty())
+
+
+def makeService(options: Options) -> Daemon:
+    """The daemon as `options` want it; a reason not to start ends the process with one line."""
+    from twisted.internet import reactor
+
+    try:
+        return _assemble(options.config, reactor, os.environ)
+    except CannotStart as refusal:
+        _refuse(refusal)
+        raise
+
+
+def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, str]) -> Daemon:
+    endpoints = [(description, _endpoint(reactor, description)) for description in config.listen]
+    fs = Disk()
+    home, found = open_state(fs, config.data_dir, os.urandom)
+    boot_id = _read_boot_id()
+    boot = found.boot if found.boot_id == boot_id else found.boot + 1
+
+    store = Store(found.records, found.last_version)
+    segments = SegmentWriter(fs, config.data_dir, found.position, boot, boot_id)
+    pool = ThreadPool(1, 1, "journal")
+    reactor.callWhenRunning(pool.start)
+    journal = Journal(
+        store,
+        segments,
+        lambda call: deferToThreadPool(reactor, pool, call),
+        lambda call: reactor.callLater(0, call),
+        _fail,
+    )
+    directory = LocalDirectory(
+        store,
+        journal,
+        home,
+        now=lambda: Moment(boot, int(_monotonic() * 1000)),
+        wall_us=lambda: time.time_ns() // 1000,
+        random=os.urandom,
+        limits=config.limits,
+    )
+    started = _monotonic()
+
+    def describe() -> dict[str, Any]:
+        uptime = int(_monotonic() - started)
+        return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": directory.size}
+
+    deadlines = Deadlines(reactor, ANSWER_SECONDS)
+    api = DiscoveryAPI(directory, deadlines, describe, max_body=config.max_body, strict=config.strict_addresses)
+    folder = Folder(
+        reactor,
+        journal,
+        lambda through: _run_fold(reactor, config.data_dir, through),
+        config.snapshot_every,
+        changed=found.changed,
+    )
+    _on_hangup(reactor, lambda: _log.info("status", refused=journal.refused, **describe()))
+    return Daemon(
+        reactor,
+        endpoints,
+        BoundedSite(api.resource(), reactor, config.max_body),
+        api,
+        deadlines,
+        journal,
+        folder,
+        Notifier(reactor, environment, os.getpid()),
+        _refuse,
+        pool.stop,
+    )
+
+
+def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except Exception as error:
+        # Each kind of endpoint raises what it likes over a description it cannot read.
+        print(f"rqdisco: --listen {description}: {error}", file=sys.stderr)
+        raise SystemExit(options.USAGE_STATUS) from None
+    return endpoint
+
+
+def _monotonic() -> float:
+    """Seconds since the machine booted, those it slept included, where the system can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _read_boot_id() -> str:
+    """What tells this boot of the machine from others; without it every start counts as a boot."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return str(uuid.uuid4())
+
+
+def _run_fold(reactor: Any, directory: Path, through: int) -> Deferred[tuple[int, bytes]]:
+    """Fold in a child process; fire with its exit status and what it printed."""
+    child: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
+        sys.executable, ["-m", "rqdisco.journal.fold", str(directory), str(through)], os.environ, reactor=reactor
+    )
+    return child.addCallback(lambda result: (result[2], result[0] or result[1]))
+
+
+def _on_hangup(reactor: Any, call: Callable[[], None]) -> None:
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
+
+
+def _soon(call: Callable[[], None]) -> None:
+    from twisted.internet import reactor
+
+    if reactor.running:
+        reactor.callLater(0, call)
+    else:
+        call()
+
+
+def _refuse(refusal: CannotStart) -> None:
+    """End the process with one line that says why."""
+    print(f"rqdisco: {refusal}", file=sys.stderr)
+    _end(_STATUS[type(refusal)])
+
+
+def _fail(reason: str) -> None:
+    """End the process: going on would mean to acknowledge what may not be there after a restart."""
+    _log.critical("journal failed, nothing can be acknowledged any more: {reason}", reason=reason)
+    print(f"rqdisco: {reason}", file=sys.stderr)
+    _end(_IO_STATUS)
+
+
+def _end(status: int) -> None:
+    """End with `status`, which twistd itself cannot do once the reactor runs."""
+    from twisted.internet import reactor
+
+    if not reactor.running:
+        raise SystemExit(status)
+
+    def leave() -> None:
+        sys.stdout.flush()
+        os._exit(status)
+
+    atexit.register(leave)
+    reactor.stop()

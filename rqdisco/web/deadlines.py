@@ -1,0 +1,43 @@
+"""One deadline for all requests, kept by one timer: rqlited sets none and would wait for an answer for ever (P4)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Deadlines:
+    """Cancels what is not done `seconds` after it was given to `watch`.
+
+    All deadlines are equally far away, so they pass in the order in which they were set.
+    """
+
+    def __init__(self, clock: IReactorTime, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._watched: deque[tuple[float, Deferred[Any]]] = deque()
+        self._timer: IDelayedCall | None = None
+
+    def watch(self, deferred: Deferred[Any]) -> None:
+        """Cancel `deferred` in time, unless it fires before."""
+        self._watched.append((self._clock.seconds() + self._seconds, deferred))
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._seconds, self._sweep)
+
+    def stop(self) -> None:
+        """Forget all deadlines."""
+        self._watched.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._watched and (self._watched[0][1].called or self._watched[0][0] <= now):
+            self._watched.popleft()[1].cancel()
+        if self._watched:
+            self._timer = self._clock.callLater(self._watched[0][0] - now, self._sweep)

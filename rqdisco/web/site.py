@@ -1,0 +1,130 @@
+"""The bounds that every HTTP request is held to, whatever door it knocks at."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+RECEIVE_SECONDS = 10.0
+IDLE_SECONDS = 75.0
+_SWEEP_SECONDS = 1.0
+
+
+class BoundedRequest(Request):
+    """Keeps no more of a body than shows that it is too large; the rest is read and dropped, so that the client, who
+    may send all of it before it listens, still gets its answer.
+    """
+
+    channel: Any
+    content: BytesIO
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        room = self.channel.site.max_body + 1 - self.content.tell()
+        if room > 0:
+            self.content.write(data[:room])
+
+    def process(self) -> None:
+        """As the parent does, but for `OPTIONS *`, and with the path of an absolute target (RFC 9112 section 3.2.2)."""
+        if not self.path.startswith(b"/"):
+            self.path = urlsplit(self.path).path if b"://" in self.path else b"/" + self.path
+        super().process()
+
+
+class BoundedChannel(HTTPChannel):
+    """A connection with one deadline: to become busy again, or to be through with sending a request.
+
+    The site sweeps all connections once a second, which costs a request less than timers of its own.
+    """
+
+    site: BoundedSite
+    transport: ITCPTransport
+    _answering = False
+    _more_came = False
+    deadline: float
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._expect(IDLE_SECONDS)
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._answering:
+            self._more_came = True
+        elif not self.requests and self.deadline > self.site.now() + RECEIVE_SECONDS:
+            self._expect(RECEIVE_SECONDS)
+        super().dataReceived(data)
+
+    def allContentReceived(self) -> None:
+        self._answering, self._more_came = True, False
+        self.deadline = float("inf")
+        super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        self._answering = False
+        self._expect(RECEIVE_SECONDS if self._more_came else IDLE_SECONDS)
+        super().requestDone(request)
+
+    def _expect(self, seconds: float) -> None:
+        self.deadline = self.site.now() + seconds
+
+
+class BoundedSite(Site):
+    """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens."""
+
+    def __init__(self, resource: IResource, reactor: IReactorTime, max_body: int) -> None:
+        super().__init__(
+            resource,
+            requestFactory=BoundedRequest,
+            reactor=reactor,
+            timeout=None,
+            parsePOSTFormSubmission=False,
+        )
+        self.displayTracebacks = False
+        self.max_body = max_body
+        self.channels: set[BoundedChannel] = set()
+        self.now = reactor.seconds
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = reactor
+
+    def buildProtocol(self, addr: object) -> Any:
+        channel: Any = BoundedChannel()
+        channel.factory = channel.site = self
+        channel.requestFactory = BoundedRequest
+        channel.callLater = self.reactor.callLater
+        channel.timeOut = None
+        return channel
+
+    def startFactory(self) -> None:
+        self._sweeper.start(_SWEEP_SECONDS, now=False)
+
+    def stopFactory(self) -> None:
+        self._sweeper.stop()
+
+    def log(self, request: object) -> None:
+        pass
+
+    def close_connections(self) -> None:
+        """Close every connection, once what was answered is sent."""
+        for channel in list(self.channels):
+            channel.loseConnection()
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for channel in [channel for channel in self.channels if channel.deadline <= now]:
+            channel.transport.abortConnection()
