@@ -87,7 +87,7 @@ class Daemon(Service):
                 raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
             except (OSError, LookupError, ValueError) as error:
                 raise CannotListen(f"cannot listen on {description}: {error}") from error
-        self._log.info("listening", endpoints=", ".join(str(port.getHost()) for port in self._ports))
+        self._log.info("listening", endpoints=[_in_words(port.getHost()) for port in self._ports])
 
     async def _stop(self) -> None:
         self._notifier.stopService()
@@ -101,6 +101,10 @@ class Daemon(Service):
         await maybeDeferred(self._folder.stopService)
         await self._journal.close()
         self._finish()
+
+
+def _in_words(address: Any) -> str:
+    return f"{address.host}:{address.port}" if hasattr(address, "port") else f"unix:{address.name.decode()}"
 
 
 def _collect(failure: Failure, refusals: list[CannotListen]) -> None:

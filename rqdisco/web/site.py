@@ -87,6 +87,8 @@ class BoundedChannel(HTTPChannel):
 class BoundedSite(Site):
     """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens."""
 
+    noisy = False
+
     def __init__(self, resource: IResource, reactor: IReactorTime, max_body: int) -> None:
         super().__init__(
             resource,
