@@ -1,0 +1,36 @@
+"""What every test is held to."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from twisted.logger import LogLevel, globalLogPublisher
+
+settings.register_profile(
+    "ours", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("ours")
+
+
+@pytest.fixture(autouse=True)
+def logged_errors() -> Iterator[list[dict[str, Any]]]:
+    """Fail a test that leaves error events, lost failures or delayed calls; a test removes the events it expects."""
+    from twisted.internet import reactor
+
+    events: list[dict[str, Any]] = []
+    before = set(reactor.getDelayedCalls())
+
+    def observer(event: dict[str, Any]) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observer)
+    yield events
+    gc.collect()
+    globalLogPublisher.removeObserver(observer)
+    assert not events
+    assert not set(reactor.getDelayedCalls()) - before

@@ -1,0 +1,116 @@
+"""A whole daemon in memory, on a clock and a disk of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+
+from rqdisco.directory import Limits, LocalDirectory
+from rqdisco.journal.recovery import Recovered
+from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.writer import Journal
+from rqdisco.records import Moment
+from rqdisco.state import open_state
+from rqdisco.store import Store
+from rqdisco.web.deadlines import Deadlines
+from rqdisco.web.discovery import ANSWER_SECONDS, DiscoveryAPI
+from tests.support.disk import ModelDisk
+
+STATE = Path("/state")
+WALL_US = 1_795_000_000_000_000
+
+
+class Threads:
+    """Runs the journal's blocking calls at once, or holds them until the test lets them go."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self.hold = False
+
+    def __call__(self, call: Callable[[], Any]) -> Deferred[Any]:
+        if not self.hold:
+            return maybeDeferred(call)
+        done: Deferred[Any] = Deferred()
+        self.held.append((call, done))
+        return done
+
+    def release(self) -> None:
+        """Let the oldest held call run to its end."""
+        call, done = self.held.pop(0)
+        maybeDeferred(call).chainDeferred(done)
+
+    def release_all(self) -> None:
+        while self.held:
+            self.release()
+
+
+class Daemon:
+    """Everything of the daemon but its sockets; `restart` gives the one that starts on what the disk then holds."""
+
+    def __init__(
+        self,
+        disk: ModelDisk | None = None,
+        *,
+        seed: int = 0,
+        limits: Limits | None = None,
+        strict: bool = False,
+        max_body: int = 16384,
+        boot_id: str = "boot-a",
+        clock: Clock | None = None,
+        segment_bytes: int = 16 << 20,
+    ) -> None:
+        self.disk = disk or ModelDisk()
+        self.clock = clock or Clock()
+        self.limits = limits or Limits()
+        self.threads = Threads()
+        self.random = Random(seed)
+        self.failures: list[str] = []
+        self.home, self.found = open_state(self.disk, STATE, self.random.randbytes)
+        boot = self.found.boot if self.found.boot_id == boot_id else self.found.boot + 1
+        self.store = Store(self.found.records, self.found.last_version)
+        self.segments = SegmentWriter(self.disk, STATE, self.found.position, boot, boot_id)
+        self.journal = Journal(
+            self.store, self.segments, self.threads, lambda call: call(), self.failures.append, segment_bytes
+        )
+        self.directory = LocalDirectory(
+            self.store,
+            self.journal,
+            self.home,
+            now=lambda: Moment(boot, int(self.clock.seconds() * 1000)),
+            wall_us=lambda: WALL_US + int(self.clock.seconds() * 1_000_000),
+            random=self.random.randbytes,
+            limits=self.limits,
+        )
+        self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
+        self.api = DiscoveryAPI(
+            self.directory,
+            self.deadlines,
+            lambda: {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size},
+            max_body=max_body,
+            strict=strict,
+        )
+
+    @property
+    def recovered(self) -> Recovered:
+        """What was found on the disk at the start."""
+        return self.found
+
+    def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
+        """The daemon after this one died; on the same disk with all that was written, unless another is given."""
+        seed = self.random.randrange(1 << 30)
+        return Daemon(disk or self.disk.kill(), seed=seed, limits=self.limits, clock=self.clock, **options)
+
+
+def result(deferred: Deferred[Any]) -> Any:
+    """What `deferred` has fired with; raises what it failed with, and AssertionError if it has not fired."""
+    outcome: list[Any] = []
+    deferred.addBoth(outcome.append)
+    assert outcome, "has not fired"
+    if hasattr(outcome[0], "raiseException"):
+        outcome[0].raiseException()
+    return outcome[0]

@@ -1,0 +1,85 @@
+"""Which addresses are taken, which are doubted, and which are the same node."""
+
+from __future__ import annotations
+
+import pytest
+
+from rqdisco.address import check_reachable, check_text, host_and_port, same_node
+from rqdisco.errors import InvalidValue, MisleadingAddress
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "localhost:4001",
+        "172.16.160.49:4001",
+        "host.svc:4001",
+        "https://host.svc:4001",
+        "[fdaa:0:1::3]:4001",
+        "opaque",
+        "ü.example:4001",
+        "a" * 260,
+    ],
+)
+def test_what_the_field_advertises_is_taken_as_it_is(text: str) -> None:
+    assert check_text("address", text) is text
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "not a string"),
+        (5, "not a string"),
+        (["a"], "not a string"),
+        ("", "empty"),
+        ("a" * 261, "longer than 260 bytes"),
+        ("ü" * 131, "longer than 260 bytes"),
+        ("a b:1", "contains white space"),
+        ("a\n:1", "contains white space"),
+        ("a\u00a0b", "contains white space"),
+        ("a\x00b", "contains a control character"),
+        ("a\x7fb", "contains a control character"),
+        ("a\ud800", "not valid Unicode"),
+    ],
+)
+def test_what_cannot_be_given_back_unchanged_is_refused_with_the_reason(value: object, why: str) -> None:
+    with pytest.raises(InvalidValue, match=f"invalid address: {why}"):
+        check_text("address", value)
+
+
+@pytest.mark.parametrize("addr", ["10.0.0.1:4001", "http://h:1", "https://h:65535", "[::1]:4001", "http://h:1/"])
+def test_host_and_port_are_found_in_usable_addresses(addr: str) -> None:
+    host_and_port(addr)
+
+
+@pytest.mark.parametrize("addr", ["h", "h:0", "h:70000", "h:1/x", "h:1?x", "u@h:1", "::1:4001", "ftp://h:1", ":4001"])
+def test_addresses_that_cannot_be_resolved_are_doubted(addr: str) -> None:
+    with pytest.raises(InvalidValue):
+        check_reachable(addr, "10.0.0.9")
+
+
+@pytest.mark.parametrize(
+    "addr", ["127.0.0.1:4001", "localhost:4001", "[::1]:4001", "http://127.1.2.3:1", "Localhost.:1"]
+)
+def test_a_loopback_address_is_doubted_when_it_comes_from_another_machine(addr: str) -> None:
+    with pytest.raises(MisleadingAddress, match="loopback address, set -http-adv-addr"):
+        check_reachable(addr, "10.0.0.9")
+    check_reachable(addr, "127.0.0.1")
+    check_reachable(addr, "::1")
+    check_reachable(addr, "::ffff:127.0.0.1")
+    check_reachable(addr, None)
+
+
+@pytest.mark.parametrize("addr", ["0.0.0.0:4001", "[::]:4001"])
+@pytest.mark.parametrize("client", ["10.0.0.9", "127.0.0.1"])
+def test_a_wildcard_address_is_doubted_wherever_it_comes_from(addr: str, client: str) -> None:
+    with pytest.raises(MisleadingAddress):
+        check_reachable(addr, client)
+
+
+def test_addresses_are_compared_as_rqlited_filters_itself() -> None:
+    assert same_node("a:1", "a:1")
+    assert same_node("http://a:1", "a:1")
+    assert same_node("a:1", "http://a:1")
+    assert not same_node("https://a:1", "a:1")
+    assert not same_node("A:1", "a:1")

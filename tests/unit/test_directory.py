@@ -1,0 +1,285 @@
+"""What the directory promises its doors: one decision at a time, nothing shown before it is durable, nothing half done."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from rqdisco.directory import Limits
+from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.identity import NAME
+from rqdisco.records import Node, Record, Registration
+from tests.support.daemon import STATE, Daemon, result
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+
+
+def call(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    return Deferred.fromCoroutine(coroutine)
+
+
+def mint(daemon: Daemon) -> str:
+    record: Record = result(call(daemon.directory.create()))
+    return record.id
+
+
+def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[Registration]:
+    return call(daemon.directory.register(discovery_id, Node(addr=addr)))
+
+
+def told(deferred: Deferred[Registration]) -> list[str]:
+    registration: Registration = result(deferred)
+    return [node.addr for node in registration.listed]
+
+
+def shown(daemon: Daemon, discovery_id: str) -> list[str]:
+    record: Record = result(call(daemon.directory.look_up(discovery_id)))
+    return [node.addr for node in record.nodes]
+
+
+def test_nothing_is_answered_or_shown_before_the_disk_has_it() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    first = register(daemon, discovery_id, A)
+    assert not first.called
+    assert shown(daemon, discovery_id) == []
+    daemon.threads.release()
+    assert told(first) == [A]
+    assert shown(daemon, discovery_id) == [A]
+
+
+def test_a_repeat_that_shows_something_not_yet_durable_waits_too() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    assert told(register(daemon, discovery_id, A)) == [A]
+    daemon.threads.hold = True
+    joining = register(daemon, discovery_id, B)
+    repeated = register(daemon, discovery_id, B)
+    removed = call(daemon.directory.remove(discovery_id, C))
+    assert not (joining.called or repeated.called or removed.called)
+    daemon.threads.release_all()
+    assert told(joining) == told(repeated) == [A, B]
+    assert len(result(removed).nodes) == 2
+
+
+def test_two_hundred_at_once_hear_exactly_one_alone() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    addresses = [f"10.0.{n // 100}.{n % 100}:4001" for n in range(200)]
+    asked = [register(daemon, discovery_id, addr) for addr in addresses]
+    daemon.threads.release_all()
+    answers = [told(deferred) for deferred in asked]
+    assert [answer for answer in answers if len(answer) == 1] == [[addresses[0]]]
+    assert all(addr in answer for addr, answer in zip(addresses, answers, strict=True))
+    assert shown(daemon, discovery_id) == addresses
+
+
+def test_those_who_come_during_one_write_share_the_next() -> None:
+    daemon = Daemon()
+    ids = [mint(daemon) for _ in range(10)]
+    daemon.threads.hold = True
+    for discovery_id in ids:
+        register(daemon, discovery_id, A)
+    daemon.threads.release()
+    assert len(daemon.threads.held) == 1
+    daemon.threads.release()
+    assert not daemon.threads.held
+    assert all(shown(daemon, discovery_id) == [A] for discovery_id in ids)
+
+
+def test_a_grant_whose_client_is_gone_is_revoked_and_the_next_one_is_told_alone() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    gone, waiting = register(daemon, discovery_id, A), register(daemon, discovery_id, B)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release()
+    assert shown(daemon, discovery_id) == [], "nobody is sent to a node that may never come"
+    daemon.threads.release_all()
+    assert told(waiting) == [B]
+    assert shown(daemon.restart(), discovery_id) == [B]
+
+
+def test_a_revoked_grant_leaves_what_was_there_before() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.clock.advance(31)
+    before = daemon.store.newest(discovery_id)
+    assert before is not None
+    daemon.threads.hold = True
+    gone = register(daemon, discovery_id, A)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release_all()
+    after = daemon.store.newest(discovery_id)
+    assert after is not None
+    assert (after.nodes, after.grant) == (before.nodes, before.grant)
+    assert after.version > before.version
+
+
+def test_a_node_that_hangs_up_while_it_joins_is_listed_all_the_same() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.threads.hold = True
+    gone = register(daemon, discovery_id, B)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release_all()
+    assert shown(daemon, discovery_id) == [A, B]
+
+
+def test_one_client_that_hangs_up_cancels_no_other() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.threads.hold = True
+    gone, staying = register(daemon, discovery_id, B), register(daemon, discovery_id, C)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release_all()
+    assert told(staying) == [A, B, C]
+
+
+def test_one_who_waits_for_a_grant_and_hangs_up_changes_nothing() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    seed, gone = register(daemon, discovery_id, A), register(daemon, discovery_id, B)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release_all()
+    assert told(seed) == [A]
+    assert shown(daemon, discovery_id) == [A]
+
+
+def test_a_full_disk_refuses_and_leaves_everything_as_it_was() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.disk.room = 100
+    with pytest.raises(StoreUnavailable) as refusal:
+        result(register(daemon, discovery_id, B))
+    assert refusal.value.reason == "no space left on device"
+    with pytest.raises(StoreUnavailable):
+        result(call(daemon.directory.create()))
+    assert shown(daemon, discovery_id) == [A]
+    assert daemon.directory.size == 1
+    daemon.disk.room = None
+    assert told(register(daemon, discovery_id, C)) == [A, C]
+    assert shown(daemon.restart(), discovery_id) == [A, C]
+    assert daemon.failures == []
+
+
+def test_a_grant_that_the_full_disk_refused_is_still_to_be_had() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.disk.room = 0
+    with pytest.raises(StoreUnavailable):
+        result(register(daemon, discovery_id, A))
+    daemon.disk.room = None
+    assert told(register(daemon, discovery_id, B)) == [B]
+
+
+def test_what_was_built_on_a_refused_change_is_refused_with_it() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.threads.hold = True
+    daemon.disk.room = 10
+    first, second = register(daemon, discovery_id, B), register(daemon, discovery_id, C)
+    daemon.threads.release()
+    for refused in (first, second):
+        with pytest.raises(StoreUnavailable):
+            result(refused)
+    assert shown(daemon, discovery_id) == [A]
+
+
+def test_after_a_failed_sync_nothing_is_acknowledged_any_more_and_the_process_must_end() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.disk.broken_syncs = {daemon.disk.syncs + 1}
+    with pytest.raises(StoreUnavailable):
+        result(register(daemon, discovery_id, A))
+    assert len(daemon.failures) == 1
+    with pytest.raises(StoreUnavailable):
+        result(register(daemon, discovery_id, A))
+    assert len(daemon.failures) == 1
+    assert shown(daemon, discovery_id) == []
+    assert shown(daemon.restart(), discovery_id) == [], "what the failed sync left in memory was never on the disk"
+
+
+def test_a_seed_is_told_again_after_the_daemon_was_killed_and_started_again() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon = daemon.restart()
+    register(daemon, discovery_id, B)
+    assert told(register(daemon, discovery_id, A)) == [A]
+    daemon.clock.advance(30)
+    assert told(register(daemon, discovery_id, A)) == [A, B]
+
+
+def test_a_grant_does_not_outlive_a_reboot_of_the_machine() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon = daemon.restart(boot_id="boot-b")
+    register(daemon, discovery_id, B)
+    assert told(register(daemon, discovery_id, A)) == [A, B]
+
+
+def test_versions_rise_even_when_the_wall_clock_steps_back() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    versions = []
+    for addr in (A, B, C):
+        register(daemon, discovery_id, addr)
+        record = daemon.store.newest(discovery_id)
+        assert record is not None
+        versions.append(record.version)
+        daemon.clock.rightNow -= 1000
+    assert versions == sorted(set(versions))
+
+
+def test_an_id_that_nobody_minted_does_not_exist() -> None:
+    daemon = Daemon()
+    for coroutine in (
+        daemon.directory.look_up("x"),
+        daemon.directory.register("x", Node(addr=A)),
+        daemon.directory.remove("x", A),
+    ):
+        with pytest.raises(NoSuchID, match="x does not exist"):
+            result(call(coroutine))
+
+
+def test_no_more_ids_are_minted_than_the_operator_allows() -> None:
+    daemon = Daemon(limits=Limits(max_ids=2))
+    mint(daemon)
+    mint(daemon)
+    with pytest.raises(TooManyIDs):
+        mint(daemon)
+
+
+def test_a_restored_backup_lists_adds_and_removes_but_seeds_no_cluster() -> None:
+    daemon = Daemon()
+    empty, full = mint(daemon), mint(daemon)
+    register(daemon, full, A)
+    daemon.disk.remove(STATE / NAME)
+    restored = daemon.restart()
+    assert restored.home != daemon.home
+    assert told(register(restored, full, B)) == [A, B]
+    with pytest.raises(Orphaned):
+        result(register(restored, empty, A))
+    result(call(restored.directory.remove(full, A)))
+    with pytest.raises(Orphaned):
+        result(register(restored, full, B))
+    assert shown(restored.restart(), full) == [B]
+    assert told(register(restored, mint(restored), A)) == [A]

@@ -1,0 +1,230 @@
+"""The transitions: who is told that it is alone, who is listed, and what a repeat changes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from rqdisco.errors import TooManyNodes
+from rqdisco.records import Moment, Node, Record, Registration, register, remove
+
+WINDOW = 30_000
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+
+
+def fresh() -> Record:
+    return Record(id="x", home="h", version=1, created_at="2026-01-01 00:00:00.000000")
+
+
+def post(record: Record, addr: str, at: int = 0, boot: int = 1, **known: str) -> Registration:
+    return register(record, Node(addr=addr, **known), now=Moment(boot, at), window_ms=WINDOW, max_nodes=5)
+
+
+def listed(registration: Registration) -> list[str]:
+    return [node.addr for node in registration.listed]
+
+
+def test_the_first_node_is_told_it_is_alone_and_the_second_is_not() -> None:
+    first = post(fresh(), A)
+    second = post(first.record, B)
+    assert (first.alone, listed(first)) == ("granted", [A])
+    assert (second.alone, listed(second)) == (None, [A, B])
+
+
+def test_a_seed_that_asks_again_within_the_window_is_told_again_whoever_registered_since() -> None:
+    record = post(post(fresh(), A, at=0).record, B, at=1).record
+    again = post(record, A, at=WINDOW - 1)
+    assert (again.alone, listed(again), again.record) == ("again", [A], record)
+
+
+def test_after_the_window_a_seed_gets_the_whole_list() -> None:
+    record = post(post(fresh(), A).record, B).record
+    late = post(record, A, at=WINDOW)
+    assert (late.alone, listed(late)) == (None, [A, B])
+
+
+def test_the_window_runs_from_the_grant_and_a_repeat_does_not_lengthen_it() -> None:
+    record = post(post(fresh(), A).record, B).record
+    record = post(record, A, at=WINDOW - 1).record
+    assert post(record, A, at=WINDOW).alone is None
+
+
+def test_no_window_means_that_nobody_is_told_twice() -> None:
+    record = post(post(fresh(), A).record, B).record
+    outcome = register(record, Node(addr=A), now=Moment(1, 0), window_ms=0, max_nodes=5)
+    assert (outcome.alone, listed(outcome)) == (None, [A, B])
+
+
+def test_a_grant_of_an_earlier_boot_is_closed_and_so_is_one_from_the_future() -> None:
+    record = post(post(fresh(), A, at=1000).record, B).record
+    assert post(record, A, at=1001, boot=2).alone is None
+    assert post(record, A, at=999).alone is None
+
+
+def test_a_lone_node_that_asks_after_the_window_is_granted_anew() -> None:
+    record = post(fresh(), A).record
+    later = post(record, A, at=WINDOW)
+    assert (later.alone, listed(later)) == ("granted", [A])
+    joined = post(later.record, B, at=WINDOW + 1).record
+    assert post(joined, A, at=WINDOW + 2).alone == "again"
+
+
+def test_a_node_asked_for_removal_takes_its_grant_along() -> None:
+    record = remove(post(post(fresh(), A).record, B).record, A)
+    assert listed(post(record, A, at=1)) == [B, A]
+
+
+def test_removing_the_last_node_makes_the_next_one_alone_and_leaves_a_trace() -> None:
+    empty = remove(post(fresh(), A).record, A)
+    assert (empty.nodes, empty.grant, empty.ever) == ((), None, True)
+    assert post(empty, B).alone == "granted"
+
+
+def test_removing_what_is_not_listed_changes_nothing() -> None:
+    record = post(fresh(), A).record
+    assert remove(record, B) is record
+
+
+@pytest.mark.parametrize(("stored", "asked"), [(A, A), (A, f"http://{A}"), (f"http://{A}", f"http://{A}")])
+def test_a_node_is_removed_by_its_address_with_or_without_http(stored: str, asked: str) -> None:
+    assert remove(post(fresh(), stored).record, asked).nodes == ()
+
+
+def test_the_plain_address_does_not_remove_the_one_with_http() -> None:
+    record = post(fresh(), f"http://{A}").record
+    assert remove(record, A) is record
+
+
+@pytest.mark.parametrize(("first", "second"), [(A, f"http://{A}"), (f"http://{A}", A)])
+def test_an_address_with_and_without_http_is_one_node_as_rqlited_compares_it(first: str, second: str) -> None:
+    record = post(post(fresh(), first).record, B).record
+    again = post(record, second, at=5)
+    assert (again.alone, listed(again)) == ("again", [second])
+    assert listed(post(again.record, C)) == [second, B, C]
+
+
+def test_a_known_node_id_with_a_new_address_replaces_its_entry_in_place_grant_included() -> None:
+    record = post(post(fresh(), A, node_id="n1").record, B, node_id="n2").record
+    moved = post(record, C, at=5, node_id="n1")
+    assert (moved.alone, listed(moved)) == ("again", [C])
+    assert [node.addr for node in moved.record.nodes] == [C, B]
+
+
+def test_a_node_that_moves_onto_another_entry_takes_the_place_of_both() -> None:
+    record = post(post(post(fresh(), A, node_id="n1").record, B).record, C).record
+    moved = post(record, C, at=WINDOW, node_id="n1")
+    assert listed(moved) == [C, B]
+
+
+def test_a_node_that_replaces_the_only_other_one_is_alone() -> None:
+    record = post(post(fresh(), A, node_id="n1").record, B).record
+    assert post(record, B, at=WINDOW, node_id="n1").alone == "granted"
+
+
+def test_what_is_known_of_a_node_is_kept_unless_it_is_given_anew() -> None:
+    record = post(fresh(), A, raft_addr="10.0.0.1:4002", node_id="n1").record
+    assert post(record, A).record is record
+    (node,) = post(record, A, raft_addr="10.0.0.1:9").record.nodes
+    assert (node.raft_addr, node.node_id) == ("10.0.0.1:9", "n1")
+
+
+def test_the_raft_address_of_an_old_address_is_not_kept_for_a_new_one() -> None:
+    record = post(fresh(), A, raft_addr="10.0.0.1:4002", node_id="n1").record
+    assert post(record, B, node_id="n1").record.nodes == (Node(addr=B, node_id="n1"),)
+
+
+def test_one_node_too_many_is_refused_and_those_listed_may_still_ask() -> None:
+    record = fresh()
+    for number in range(5):
+        record = post(record, f"n{number}:1").record
+    with pytest.raises(TooManyNodes, match="too many nodes for x"):
+        post(record, "n5:1")
+    assert post(record, "n3:1").record is record
+
+
+ADDRESSES = st.sampled_from(["a:1", "b:1", "c:1", "http://a:1", "http://b:1", "https://a:1"])
+NODE_IDS = st.sampled_from([None, "n1", "n2"])
+
+
+class NaiveModel(RuleBasedStateMachine):
+    """Plays the same calls to the transitions and to lists that are changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = fresh()
+        self.now = 0
+        self.addrs: list[str] = []
+        self.ids: dict[str, str] = {}
+        self.granted: tuple[str, int] | None = None
+
+    @rule(milliseconds=st.integers(0, 20_000))
+    def time_passes(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+    @rule(addr=ADDRESSES, node_id=NODE_IDS)
+    def a_node_registers(self, addr: str, node_id: str | None) -> None:
+        outcome = register(
+            self.record, Node(addr=addr, node_id=node_id), now=Moment(1, self.now), window_ms=WINDOW, max_nodes=99
+        )
+        own = [a for a in self.addrs if self._bare(a) == self._bare(addr) or (node_id and self.ids.get(a) == node_id)]
+        if own:
+            place = self.addrs.index(own[0])
+            kept_id = next((self.ids[a] for a in own if self._bare(a) == self._bare(addr) and a in self.ids), None)
+            self.addrs[place] = addr
+            self.addrs = [a for i, a in enumerate(self.addrs) if i == place or a not in own]
+            if self.granted and self.granted[0] in own:
+                self.granted = (addr, self.granted[1])
+            for old in own:
+                self.ids.pop(old, None)
+            node_id = node_id or kept_id
+        else:
+            self.addrs.append(addr)
+        if node_id:
+            self.ids[addr] = node_id
+        if self.granted and self.granted[0] == addr and self.now - self.granted[1] < WINDOW:
+            expected, alone = [addr], "again"
+        elif self.addrs == [addr]:
+            expected, alone = [addr], "granted"
+            self.granted = (addr, self.now)
+        else:
+            expected, alone = self.addrs, None
+        assert ([node.addr for node in outcome.listed], outcome.alone) == (expected, alone)
+        assert addr in expected
+        self.record = outcome.record
+
+    @rule(addr=ADDRESSES)
+    def a_node_is_removed(self, addr: str) -> None:
+        self.record = remove(self.record, addr)
+        gone = addr if addr in self.addrs else addr.removeprefix("http://")
+        if gone in self.addrs:
+            self.addrs.remove(gone)
+            self.ids.pop(gone, None)
+            if self.granted and self.granted[0] == gone:
+                self.granted = None
+
+    @invariant()
+    def the_record_says_the_same(self) -> None:
+        assert [node.addr for node in self.record.nodes] == self.addrs
+        assert {node.addr: node.node_id for node in self.record.nodes if node.node_id} == self.ids
+        bare = [self._bare(addr) for addr in self.addrs]
+        assert len(bare) == len(set(bare))
+
+    @staticmethod
+    def _bare(addr: str) -> str:
+        return addr.removeprefix("http://")
+
+
+TestNaiveModel = NaiveModel.TestCase
+
+
+@given(st.lists(st.tuples(ADDRESSES, st.integers(0, 29_999)), min_size=2, max_size=30))
+def test_within_one_window_only_one_address_is_ever_told_that_it_is_alone(posts: list[tuple[str, int]]) -> None:
+    record, told = fresh(), set()
+    for addr, at in sorted(posts, key=lambda item: item[1]):
+        outcome = post(record, addr.removeprefix("http://"), at=at)
+        record = outcome.record
+        if outcome.alone:
+            told.add(outcome.listed[0].addr)
+    assert len(told) == 1

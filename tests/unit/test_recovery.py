@@ -1,0 +1,306 @@
+"""What is found again after a crash, what is refused, and what is said then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from rqdisco.errors import CopiedState, DamagedState, StateInUse, StateUnusable, UnknownFormat
+from rqdisco.identity import NAME as IDENTITY
+from rqdisco.journal.fold import fold
+from rqdisco.journal.segments import DIRECTORY, segment_path
+from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME
+from rqdisco.records import Node
+from rqdisco.state import open_state
+from tests.support.daemon import STATE, Daemon, result
+from tests.support.disk import ModelDisk
+
+
+class PowerCut(OSError):
+    """The machine is off, and no operation on the disk succeeds any more."""
+
+
+def mint(daemon: Daemon) -> str:
+    return str(result(Deferred.fromCoroutine(daemon.directory.create())).id)
+
+
+def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[object]:
+    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+
+
+def shown(daemon: Daemon, discovery_id: str) -> list[str]:
+    record = daemon.store.settled(discovery_id)
+    assert record is not None
+    return [node.addr for node in record.nodes]
+
+
+def seal_and_fold(daemon: Daemon) -> None:
+    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+
+
+@given(seed=st.integers(0, 2**32), cut=st.integers(0, 60), small=st.booleans())
+def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_there(
+    seed: int, cut: int, small: bool
+) -> None:
+    random = Random(seed)
+    daemon = Daemon(seed=seed, segment_bytes=600 if small else 1 << 20)
+    ids = [mint(daemon) for _ in range(3)]
+    operations = 0
+
+    def before(operation: str) -> None:
+        nonlocal operations
+        operations += 1
+        if operations > cut:
+            raise PowerCut
+
+    daemon.disk.before = before
+    acknowledged: dict[str, list[str]] = {discovery_id: [] for discovery_id in ids}
+    try:
+        for number in range(40):
+            batch = [(random.choice(ids), f"10.{number}.0.{n}:4001") for n in range(random.randint(1, 5))]
+            daemon.threads.hold = True
+            asked = [(register(daemon, discovery_id, addr), discovery_id, addr) for discovery_id, addr in batch]
+            daemon.threads.release_all()
+            for deferred, discovery_id, addr in asked:
+                if daemon.failures:
+                    deferred.addErrback(lambda _: None)
+                    continue
+                result(deferred)
+                acknowledged[discovery_id].append(addr)
+            if daemon.failures:
+                break
+            if number % 7 == 6:
+                seal_and_fold(daemon)
+    except PowerCut:
+        pass
+    crashed = daemon.disk.crash(random)
+    for _ in range(2):
+        found = daemon.restart(crashed, boot_id="boot-b")
+        for discovery_id in ids:
+            there = shown(found, discovery_id)
+            assert [addr for addr in there if addr in acknowledged[discovery_id]] == acknowledged[discovery_id]
+        crashed = crashed.kill()
+        result(register(found, ids[0], f"after-{_}:1"))
+        acknowledged[ids[0]].append(f"after-{_}:1")
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    """A daemon with a snapshot of two segments, one before it and two segments after it."""
+    daemon = Daemon(segment_bytes=1)
+    discovery_id = mint(daemon)
+    for number in range(2):
+        register(daemon, discovery_id, f"10.0.0.{number}:4001")
+        seal_and_fold(daemon)
+    for number in range(2, 5):
+        register(daemon, discovery_id, f"10.0.0.{number}:4001")
+    return daemon
+
+
+def last_segment(daemon: Daemon) -> Path:
+    return segment_path(STATE, daemon.segments.sealed + 1)
+
+
+def test_a_torn_end_is_cut_off_and_said(daemon: Daemon) -> None:
+    path = last_segment(daemon)
+    whole = daemon.disk.read(path)
+    daemon.disk.replace(path, whole[:-1])
+    found = daemon.restart()
+    assert found.found.cut is not None
+    assert found.found.cut.path == str(path)
+    assert found.disk.read(path) == whole[: found.found.cut.offset]
+    assert found.restart().found.cut is None
+
+
+def test_a_segment_that_was_never_begun_properly_is_made_anew(daemon: Daemon) -> None:
+    path = last_segment(daemon)
+    daemon.disk.replace(path, b"")
+    found = daemon.restart()
+    (discovery_id,) = (key.decode() for key in found.found.records)
+    result(register(found, discovery_id, "z:1"))
+    assert shown(found.restart(), discovery_id)[-1] == "z:1"
+
+
+@pytest.mark.parametrize("where", range(0, 700, 37))
+def test_a_flipped_byte_in_an_acknowledged_frame_is_never_passed_over(daemon: Daemon, where: int) -> None:
+    path = segment_path(STATE, daemon.segments.sealed)
+    content = bytearray(daemon.disk.read(path))
+    content[where % len(content)] ^= 0x20
+    daemon.disk.replace(path, bytes(content))
+    with pytest.raises(DamagedState, match=path.name):
+        daemon.restart()
+
+
+@pytest.mark.parametrize("where", range(0, 500, 23))
+def test_a_flipped_byte_in_the_snapshot_is_never_passed_over(daemon: Daemon, where: int) -> None:
+    content = bytearray(daemon.disk.read(STATE / NAME))
+    content[where % len(content)] ^= 0x20
+    daemon.disk.replace(STATE / NAME, bytes(content))
+    with pytest.raises((DamagedState, UnknownFormat), match=r"snapshot\.json: "):
+        daemon.restart()
+
+
+@pytest.mark.parametrize("size", [0, 1, 50, 200, -2])
+def test_a_snapshot_that_was_cut_short_is_refused(daemon: Daemon, size: int) -> None:
+    daemon.disk.replace(STATE / NAME, daemon.disk.read(STATE / NAME)[:size])
+    with pytest.raises(DamagedState, match=PREVIOUS_NAME):
+        daemon.restart()
+
+
+def test_the_previous_snapshot_in_place_of_a_damaged_one_loses_nothing(daemon: Daemon) -> None:
+    before = daemon.restart().found.records
+    daemon.disk.replace(STATE / NAME, daemon.disk.read(STATE / PREVIOUS_NAME))
+    assert daemon.restart().found.records == before
+
+
+def test_a_missing_snapshot_is_noticed(daemon: Daemon) -> None:
+    daemon.disk.remove(STATE / NAME)
+    with pytest.raises(DamagedState, match=r"snapshot\.json: missing"):
+        daemon.restart()
+
+
+def test_a_missing_segment_is_noticed(daemon: Daemon) -> None:
+    path = segment_path(STATE, daemon.segments.sealed)
+    daemon.disk.remove(path)
+    with pytest.raises(DamagedState, match=f"{path.name}: missing"):
+        daemon.restart()
+
+
+def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
+    other = Daemon(seed=99, segment_bytes=1)
+    discovery_id = mint(other)
+    for number in range(9):
+        register(other, discovery_id, f"10.9.9.{number}:4001")
+    path = segment_path(STATE, daemon.segments.sealed)
+    daemon.disk.replace(path, other.disk.read(path))
+    with pytest.raises(DamagedState, match=path.name):
+        daemon.restart()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (NAME, b'"version":1', b'"version":2'),
+        (f"{DIRECTORY}/0000000003.journal", b'"version":1', b'"version":2'),
+        (IDENTITY, b'"version":1', b'"version":2'),
+    ],
+)
+def test_a_newer_format_is_refused_and_not_taken_for_damage(name: str, old: bytes, new: bytes) -> None:
+    daemon = Daemon(segment_bytes=1)
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, "a:1")
+    if name == NAME:
+        seal_and_fold(daemon)
+    register(daemon, discovery_id, "b:1")
+    content = daemon.disk.read(STATE / name).replace(old, new, 1)
+    if DIRECTORY in name:
+        content = _reframed(content)
+    daemon.disk.replace(STATE / name, content)
+    with pytest.raises(UnknownFormat, match="newer than this release reads"):
+        daemon.restart()
+
+
+def _reframed(content: bytes) -> bytes:
+    """The segment with the CRCs that its writer would have given it."""
+    from rqdisco.journal.frames import encode_frame
+
+    head, *rest = content.split(b"\n#")
+    first, payload = head.split(b"\n", 1)
+    frame, _ = encode_frame([payload], int(first.split(b" ")[1], 16))
+    return frame + b"".join(b"#" + part for part in rest)
+
+
+def test_two_daemons_do_not_share_a_directory() -> None:
+    daemon = Daemon()
+    with pytest.raises(StateInUse, match="another rqdisco"):
+        open_state(daemon.disk, STATE, Random(1).randbytes)
+
+
+def test_a_copied_directory_is_refused_until_its_identity_is_taken_away(daemon: Daemon) -> None:
+    copy = ModelDisk()
+    copy._numbers = 1000
+    for path, inode in daemon.disk._seen.items():
+        if inode is None:
+            copy.make_directory(path)
+        else:
+            copy.replace(path, inode.seen)
+    with pytest.raises(CopiedState, match=r"identity\.json: this state directory is a copy"):
+        daemon.restart(copy)
+    copy.remove(STATE / IDENTITY)
+    assert daemon.restart(copy.kill()).found.records == daemon.restart().found.records
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"x", b'{"format":"rqdisco identity","version":1}'])
+def test_an_identity_that_cannot_be_read_is_refused(daemon: Daemon, content: bytes) -> None:
+    daemon.disk.replace(STATE / IDENTITY, content)
+    with pytest.raises(DamagedState, match=r"identity\.json"):
+        daemon.restart()
+
+
+def test_a_directory_that_cannot_be_written_is_refused_in_words() -> None:
+    disk = ModelDisk()
+    disk.room = 0
+    with pytest.raises(StateUnusable, match="No space left on device"):
+        open_state(disk, STATE, Random(1).randbytes)
+
+
+def test_a_daemon_starts_and_shows_what_it_has_on_a_full_disk(daemon: Daemon) -> None:
+    before = daemon.restart().found.records
+    daemon.disk.replace(last_segment(daemon), daemon.disk.read(last_segment(daemon)) + b"#torn")
+    daemon.disk.room = 0
+    assert daemon.restart().found.records == before
+
+
+def test_a_fold_that_does_not_fit_leaves_everything_in_place(daemon: Daemon) -> None:
+    before = daemon.restart().found.records
+    through = result(daemon.journal.seal())
+    daemon.disk.room = 100
+    with pytest.raises(OSError, match="No space left"):
+        fold(daemon.disk, STATE, through)
+    assert not daemon.disk.exists(STATE / f"{NAME}.new")
+    daemon.disk.room = None
+    assert daemon.restart().found.records == before
+
+
+@given(seed=st.integers(0, 2**32), cut=st.integers(0, 14))
+def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> None:
+    daemon = Daemon(segment_bytes=1)
+    ids = [mint(daemon) for _ in range(3)]
+    for number, discovery_id in enumerate(ids * 2):
+        register(daemon, discovery_id, f"10.0.0.{number}:4001")
+        if number == 3:
+            seal_and_fold(daemon)
+    before = {discovery_id: shown(daemon, discovery_id) for discovery_id in ids}
+    through = result(daemon.journal.seal())
+    operations = 0
+
+    def crash(operation: str) -> None:
+        nonlocal operations
+        operations += 1
+        if operations > cut:
+            raise PowerCut
+
+    daemon.disk.before = crash
+    try:
+        fold(daemon.disk, STATE, through)
+    except PowerCut:
+        pass
+    found = daemon.restart(daemon.disk.crash(Random(seed)))
+    assert {discovery_id: shown(found, discovery_id) for discovery_id in ids} == before
+    result(register(found, ids[0], "z:1"))
+    seal_and_fold(found)
+    assert shown(found.restart(), ids[0])[-1] == "z:1"
+
+
+def test_segments_are_kept_until_the_snapshot_after_next(daemon: Daemon) -> None:
+    assert sorted(daemon.disk.names(STATE / DIRECTORY))[0] == "0000000003.journal"
+    seal_and_fold(daemon)
+    seal_and_fold_again = result(daemon.journal.seal())
+    register(daemon, next(iter(daemon.restart().found.records)).decode(), "z:1")
+    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_fold_again + 1
