@@ -6,14 +6,18 @@ field can only be added together with a new version, since an older release must
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from rqdisco.errors import UnknownFormat
 from rqdisco.records import Node, Record
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = b'{"id":"'
 
 
@@ -30,7 +34,28 @@ def decode_record(line: bytes) -> Record:
     """The record of `line`. Raises Malformed for a missing, unknown or mistyped field."""
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
+        raise Malformed(str(error)) from None
+
+
+class _Version(msgspec.Struct):
+    format: str
+    version: int
+
+
+def decode_versioned(content: bytes, kind: type[T], name: str, newest: int, source: object) -> T:
+    """The `kind` that heads a file in format `name`, of which versions up to `newest` are known.
+
+    Raises Malformed, and UnknownFormat naming `source` for a newer version, whatever else it says.
+    """
+    try:
+        head = msgspec.json.decode(content, type=_Version)
+        if head.format != name:
+            raise Malformed(f"not in the format {name!r}")
+        if head.version > newest:
+            raise UnknownFormat(f"{source}: version {head.version} is newer than this release reads, run a newer one")
+        return msgspec.json.decode(content, type=kind)
+    except _UNREADABLE as error:
         raise Malformed(str(error)) from None
 
 

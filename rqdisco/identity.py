@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.errors import CopiedState, DamagedState, UnknownFormat
+from rqdisco.codec import Malformed, decode_versioned
+from rqdisco.errors import CopiedState, DamagedState
 from rqdisco.journal.files import FileSystem
 
 NAME = "identity.json"
@@ -30,11 +31,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     version: int
     incarnation: str
     inode: int
-
-
-class _Format(msgspec.Struct):
-    format: str
-    version: int
 
 
 def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
@@ -63,11 +59,8 @@ def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Ide
 def _read(fs: FileSystem, path: Path) -> Identity:
     content = fs.read(path)
     try:
-        head = msgspec.json.decode(content, type=_Format)
-        if head.format == FORMAT and head.version > VERSION:
-            raise UnknownFormat(f"{path}: version {head.version} is newer than this release reads, run a newer one")
-        identity = msgspec.json.decode(content, type=Identity)
-    except msgspec.DecodeError as error:
+        identity = decode_versioned(content, Identity, FORMAT, VERSION, path)
+    except Malformed as error:
         raise DamagedState(
             f"{path}: {error}; restore the file, or remove it to go on as a new incarnation (see docs/operations.md)"
         ) from None

@@ -16,6 +16,13 @@ settings.register_profile(
 settings.load_profile("ours")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def settled_heap() -> None:
+    """What was imported is no garbage; looking at it after every test would take most of the time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def logged_errors() -> Iterator[list[dict[str, Any]]]:
     """Fail a test that leaves error events, lost failures or delayed calls; a test removes the events it expects."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.codec import Malformed, decode_record
-from rqdisco.errors import DamagedState, UnknownFormat
+from rqdisco.codec import Malformed, decode_record, decode_versioned
+from rqdisco.errors import DamagedState
 from rqdisco.journal.files import FileSystem
 from rqdisco.journal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_frames
 from rqdisco.journal.segments import Position, segment_numbers, segment_path
@@ -119,11 +119,8 @@ def _mend(fs: FileSystem, path: Path, found: Recovered) -> None:
 
 def _read_header(path: Path, number: int, lines: list[bytes], found: Recovered) -> None:
     try:
-        head = msgspec.json.decode(b"\n".join(lines), type=_Format)
-        if head.format == FORMAT and head.version > VERSION:
-            raise UnknownFormat(f"{path}: version {head.version} is newer than this release reads, run a newer one")
-        header = msgspec.json.decode(b"\n".join(lines), type=SegmentHeader)
-    except msgspec.DecodeError as error:
+        header = decode_versioned(b"\n".join(lines), SegmentHeader, FORMAT, VERSION, path)
+    except Malformed as error:
         raise DamagedState(f"{path}: byte 0: {error}; {_BACKUP}") from None
     if header.segment != number:
         raise DamagedState(f"{path}: byte 0: this is segment {header.segment}; give the file its own name again")
@@ -138,8 +135,3 @@ def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered)
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None
         found.records[record.id.encode()] = line
         found.last_version = max(found.last_version, record.version)
-
-
-class _Format(msgspec.Struct):
-    format: str
-    version: int

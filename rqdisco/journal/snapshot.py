@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.codec import Malformed, record_key
-from rqdisco.errors import DamagedState, UnknownFormat
+from rqdisco.codec import Malformed, decode_versioned, record_key
+from rqdisco.errors import DamagedState
 from rqdisco.journal.files import FileSystem
 
 NAME = "snapshot.json"
@@ -41,11 +41,6 @@ class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     boot: int
     boot_id: str
     last_version: int
-
-
-class _Format(msgspec.Struct):
-    format: str
-    version: int
 
 
 class _Trailer(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,13 +87,8 @@ class SnapshotReader:
             raise self._damaged("line 1: not the header of a snapshot")
         content = line[: -len(_HEADER_END)] + b"}"
         try:
-            head = msgspec.json.decode(content, type=_Format)
-            if head.format == FORMAT and head.version > VERSION:
-                raise UnknownFormat(
-                    f"{self._path}: version {head.version} is newer than this release reads, run a newer one"
-                )
-            return msgspec.json.decode(content, type=SnapshotHeader)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return decode_versioned(content, SnapshotHeader, FORMAT, VERSION, self._path)
+        except Malformed as error:
             raise self._damaged(f"line 1: {error}") from None
 
     def _check_trailer(self, line: bytes, count: int, crc: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
@@ -38,7 +37,8 @@ class BoundedRequest(Request):
     def process(self) -> None:
         """As the parent does, but for `OPTIONS *`, and with the path of an absolute target (RFC 9112 section 3.2.2)."""
         if not self.path.startswith(b"/"):
-            self.path = urlsplit(self.path).path if b"://" in self.path else b"/" + self.path
+            _, is_absolute, rest = self.path.partition(b"://")
+            self.path = b"/" + (rest.partition(b"/")[2] if is_absolute else self.path)
         super().process()
 
 
@@ -51,7 +51,6 @@ class BoundedChannel(HTTPChannel):
     site: BoundedSite
     transport: ITCPTransport
     _answering = False
-    _more_came = False
     deadline: float
 
     def connectionMade(self) -> None:
@@ -64,21 +63,21 @@ class BoundedChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._answering:
-            self._more_came = True
-        elif not self.requests and self.deadline > self.site.now() + RECEIVE_SECONDS:
+        if not self.requests and self.deadline > self.site.now() + RECEIVE_SECONDS:
             self._expect(RECEIVE_SECONDS)
         super().dataReceived(data)
 
     def allContentReceived(self) -> None:
-        self._answering, self._more_came = True, False
+        self._answering = True
         self.deadline = float("inf")
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
         self._answering = False
-        self._expect(RECEIVE_SECONDS if self._more_came else IDLE_SECONDS)
+        self._expect(IDLE_SECONDS)
         super().requestDone(request)
+        if self.requests and not self._answering:
+            self._expect(RECEIVE_SECONDS)
 
     def _expect(self, seconds: float) -> None:
         self.deadline = self.site.now() + seconds

@@ -1,4 +1,4 @@
-"""What the directory promises its doors: one decision at a time, nothing shown before it is durable, nothing half done."""
+"""What the directory promises its doors: one decision at a time, nothing shown before it is durable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_repeat_that_shows_something_not_yet_durable_waits_too() -> None:
     joining = register(daemon, discovery_id, B)
     repeated = register(daemon, discovery_id, B)
     removed = call(daemon.directory.remove(discovery_id, C))
-    assert not (joining.called or repeated.called or removed.called)
+    assert not any(waiting.called for waiting in (joining, repeated, removed))
     daemon.threads.release_all()
     assert told(joining) == told(repeated) == [A, B]
     assert len(result(removed).nodes) == 2

@@ -1,0 +1,104 @@
+"""One suite, two ways to reach the daemon: through treq in memory, and over a real port."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThread
+
+from rqdisco.web.site import BoundedSite
+from tests.support.daemon import Daemon
+
+MAX_BODY = 2000
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer as a client reads it."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+Ask = Callable[..., Awaitable[Answer]]
+
+
+class Door:
+    """A daemon and a way to ask it."""
+
+    def __init__(self, daemon: Daemon, ask: Callable[[str, str, bytes, dict[str, str]], Deferred[Answer]]) -> None:
+        self.daemon = daemon
+        self._ask = ask
+
+    def __call__(self, method: str, path: str, body: bytes | dict[str, Any] = b"", **headers: str) -> Deferred[Answer]:
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return self._ask(method, path, content, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    async def mint(self) -> str:
+        answer = await self("POST", "/")
+        return str(answer.json["disco_id"])
+
+
+def _in_memory(daemon: Daemon) -> Door:
+    client = StubTreq(daemon.api.resource())
+
+    def ask(method: str, path: str, body: bytes, headers: dict[str, str]) -> Deferred[Answer]:
+        async def run() -> Answer:
+            response = await client.request(method, f"http://rqdisco:4000{path}", data=body, headers=headers)
+            got = {name.decode().lower(): values[0].decode() for name, values in response.headers.getAllRawHeaders()}
+            content = await client.content(response)
+            got.setdefault("content-length", str(response.length))
+            return Answer(response.code, response.phrase.decode(), got, content)
+
+        return Deferred.fromCoroutine(run())
+
+    return Door(daemon, ask)
+
+
+def _over_a_port(daemon: Daemon, port: int) -> Door:
+    def blocking(method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
+            response = connection.getresponse()
+            got = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, response.reason, got, response.read())
+        finally:
+            connection.close()
+
+    return Door(daemon, lambda *request: deferToThread(blocking, *request))
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """What the daemon is started with; a test module overrides it where it needs to."""
+    return {}
+
+
+@pytest.fixture(params=["memory", "port"])
+def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Door]:
+    import pytest_twisted
+    from twisted.internet import reactor
+
+    daemon = Daemon(max_body=MAX_BODY, **options)
+    if request.param == "memory":
+        yield _in_memory(daemon)
+        daemon.deadlines.stop()
+        return
+    site = BoundedSite(daemon.api.resource(), reactor, MAX_BODY)
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    yield _over_a_port(daemon, port.getHost().port)
+    pytest_twisted.blockon(port.stopListening() or succeed(None))
+    site.close_connections()
+    daemon.deadlines.stop()

@@ -1,0 +1,111 @@
+"""What becomes of a request that is slow, given up, or hits a fault of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.web.client import ResponseFailed
+
+from tests.support.daemon import Daemon, result
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> StubTreq:
+    return StubTreq(daemon.api.resource())
+
+
+def post(client: StubTreq, path: str, **body: str) -> Deferred[Any]:
+    return client.post(f"http://rqdisco{path}", json=body)
+
+
+def fired(deferred: Deferred[Any]) -> bool:
+    outcome: list[Any] = []
+    deferred.addBoth(lambda outcome_: outcome.append(outcome_) or outcome_)
+    return bool(outcome)
+
+
+def mint(client: StubTreq) -> str:
+    return str(result(client.json_content(result(post(client, "/"))))["disco_id"])
+
+
+@pytest.mark.parametrize("path", ["/", "/{}", "/%{:x}{}"])
+def test_a_request_that_cannot_be_decided_is_answered_503_in_time(daemon: Daemon, client: StubTreq, path: str) -> None:
+    discovery_id = mint(client)
+    path = path.format(ord(discovery_id[0]), discovery_id[1:]) if ":x" in path else path.format(discovery_id)
+    daemon.threads.hold = True
+    waiting = post(client, path, addr="a:1")
+    daemon.clock.advance(6.9)
+    client.flush()
+    assert not fired(waiting)
+    daemon.clock.advance(0.1)
+    client.flush()
+    response = result(waiting)
+    assert (response.code, response.phrase) == (503, b"store unavailable: not decided in time")
+    daemon.threads.release_all()
+    daemon.threads.hold = False
+    assert result(client.json_content(result(post(client, f"/{discovery_id}", addr="b:1"))))["nodes"] == ["b:1"]
+    daemon.deadlines.stop()
+
+
+def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: StubTreq) -> None:
+    discovery_id = mint(client)
+    daemon.threads.hold = True
+    first = post(client, f"/{discovery_id}", addr="a:1")
+    daemon.clock.advance(4)
+    second = post(client, "/")
+    daemon.clock.advance(3)
+    client.flush()
+    assert result(first).code == 503
+    assert not fired(second)
+    daemon.clock.advance(4)
+    client.flush()
+    assert result(second).code == 503
+    assert not daemon.clock.getDelayedCalls()
+    daemon.threads.release_all()
+
+
+def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(daemon: Daemon, client: StubTreq) -> None:
+    discovery_id = mint(client)
+    daemon.threads.hold = True
+    for path in (f"/{discovery_id}", "/"):
+        gone = post(client, path, addr="a:1")
+        gone.cancel()
+        client.flush()
+        gone.addErrback(lambda failure: failure.trap(ResponseFailed, Exception) and None)
+    daemon.threads.release_all()
+    client.flush()
+    daemon.threads.hold = False
+    assert result(client.json_content(result(post(client, f"/{discovery_id}", addr="b:1"))))["nodes"] == ["b:1"]
+    daemon.deadlines.stop()
+
+
+def test_stopping_waits_for_the_answers_that_are_due(daemon: Daemon, client: StubTreq) -> None:
+    daemon.threads.hold = True
+    waiting = post(client, "/")
+    drained = daemon.api.drained()
+    assert not drained.called
+    daemon.threads.release_all()
+    client.flush()
+    result(drained)
+    assert result(waiting).code == 200
+    daemon.deadlines.stop()
+
+
+@pytest.mark.parametrize("path", ["/x", "/", "/%78"])
+def test_a_fault_of_ours_is_500_and_is_logged_itself(
+    daemon: Daemon, client: StubTreq, logged_errors: list[dict[str, Any]], path: str
+) -> None:
+    daemon.store.newest = daemon.store.put = None  # type: ignore[assignment,method-assign]
+    response = result(post(client, path, addr="a:1"))
+    assert (response.code, result(client.content(response))) == (500, b'{"error": "internal error"}')
+    (event,) = logged_errors
+    assert isinstance(event["log_failure"].value, TypeError)
+    logged_errors.clear()

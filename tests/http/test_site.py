@@ -1,0 +1,237 @@
+"""The bounds of a connection, byte by byte, on virtual time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from rqdisco.web.site import BoundedSite
+from tests.support.daemon import Daemon, result
+
+MAX_BODY = 1000
+
+
+class Connection:
+    """A client's end of a connection to a site in memory."""
+
+    def __init__(self, daemon: Daemon, site: BoundedSite) -> None:
+        self.daemon = daemon
+        self.protocol = site.buildProtocol(None)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        self.protocol.dataReceived(data)
+        received = self.transport.value()
+        self.transport.clear()
+        return received
+
+    @property
+    def closed(self) -> bool:
+        return self.transport.disconnecting or self.transport.disconnected
+
+    def hang_up(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class Server:
+    """A site in memory whose clock the test moves."""
+
+    def __init__(self) -> None:
+        self.daemon = Daemon(max_body=MAX_BODY)
+        self.clock = Clock()
+        self.site = BoundedSite(self.daemon.api.resource(), self.clock, MAX_BODY)
+        self.site.doStart()
+
+    def connect(self) -> Connection:
+        return Connection(self.daemon, self.site)
+
+    def wait(self, seconds: int) -> None:
+        self.clock.pump([1] * seconds)
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("part", [b"P", b"POST / HTTP/1.1\r\n", MINT[:-2], MINT.replace(b": 0", b": 5") + b"abc"])
+def test_half_a_request_and_silence_is_closed_after_ten_seconds(server: Server, part: bytes) -> None:
+    connection = server.connect()
+    connection.send(part)
+    server.wait(9)
+    assert not connection.closed
+    server.wait(2)
+    assert connection.closed
+
+
+def test_a_request_that_drips_is_closed_after_ten_seconds_all_the_same(server: Server) -> None:
+    connection = server.connect()
+    for byte in MINT[:12]:
+        connection.send(bytes([byte]))
+        server.wait(1)
+    assert connection.closed
+
+
+def test_a_connection_that_is_kept_alive_may_rest_and_then_ask_again(server: Server) -> None:
+    connection = server.connect()
+    for _ in range(3):
+        assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+        server.wait(60)
+        assert not connection.closed
+    server.wait(20)
+    assert connection.closed
+
+
+def test_a_connection_that_never_says_anything_is_closed(server: Server) -> None:
+    connection = server.connect()
+    server.wait(80)
+    assert connection.closed
+
+
+def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    assert connection.send(MINT) == b""
+    server.wait(30)
+    assert not connection.closed
+    server.daemon.threads.release_all()
+    assert connection.transport.value().startswith(b"HTTP/1.1 200 OK")
+    server.daemon.deadlines.stop()
+
+
+def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has_ten_seconds(server: Server) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.send(MINT)
+    connection.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /half HTTP/1.1\r\nHo")
+    server.daemon.threads.release_all()
+    received = connection.transport.value()
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert received.index(b"disco_id") < received.index(b"uptime")
+    server.wait(12)
+    assert connection.closed
+    server.daemon.deadlines.stop()
+
+
+def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None:
+    connection = server.connect()
+    received = connection.send(MINT + b"\x00\xff garbage\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert received.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert connection.closed
+
+
+def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:
+    connection = server.connect()
+    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    connection.send(b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" % discovery_id)
+    chunk = b"x" * 500_000
+    for _ in range(99):
+        assert connection.send(chunk) == b""
+    kept = connection.protocol.requests[-1].content.getbuffer().nbytes
+    assert kept == MAX_BODY + 1
+    assert connection.send(chunk).startswith(b"HTTP/1.1 413 request body too large\r\n")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a..b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: " + b"x" * 300 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET http://discovery.rqlite.com/ HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
+        b"GET http://discovery.rqlite.com HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
+    ],
+)
+def test_whatever_host_a_client_names_it_is_served(server: Server, head: bytes) -> None:
+    assert b" 200 OK\r\n" in server.connect().send(head)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [(b"/\xff\xfe", 404), (b"/%ff%fe", 404), (b"*", 404), (b"host:443", 404), (b"/%", 404), (b"/a%2Fb", 404)],
+)
+def test_strange_targets_are_answered_without_a_traceback(server: Server, target: bytes, status: int) -> None:
+    for method in (b"GET", b"OPTIONS", b"CONNECT"):
+        received = server.connect().send(method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert received.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 400 "))
+
+
+def test_methods_are_told_apart_by_case(server: Server) -> None:
+    assert server.connect().send(MINT.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
+
+
+@pytest.mark.parametrize("content_type", [b"multipart/form-data", b"multipart/form-data; boundary=x", b"\xff"])
+def test_a_body_is_never_taken_for_a_form(server: Server, content_type: bytes) -> None:
+    connection = server.connect()
+    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    received = connection.send(
+        b'POST /%b HTTP/1.1\r\nContent-Type: %b\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}'
+        % (discovery_id, content_type)
+    )
+    assert received.endswith(b'"nodes": ["a:1"]}')
+
+
+def test_a_chunked_body_is_a_body(server: Server) -> None:
+    connection = server.connect()
+    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    received = connection.send(
+        b'POST /%b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n{"addr\r\n8\r\n":"a:1"}\r\n0\r\n\r\n'
+        % discovery_id
+    )
+    assert received.endswith(b'"nodes": ["a:1"]}')
+
+
+def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
+    for part in (b"", b"POST / HT", MINT):
+        server.daemon.threads.hold = True
+        connection = server.connect()
+        connection.send(part)
+        connection.hang_up()
+        server.daemon.threads.release_all()
+    assert not server.site.channels
+    server.daemon.deadlines.stop()
+
+
+def test_stopping_ends_the_sweep_and_closes_what_is_open(server: Server) -> None:
+    connection = server.connect()
+    server.site.doStop()
+    server.site.close_connections()
+    assert connection.closed
+    assert not server.clock.getDelayedCalls()
+
+
+REQUESTS = st.sampled_from(
+    [
+        MINT,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b'POST /x HTTP/1.1\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}',
+        b"\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: -1\r\n\r\n",
+        b"GET /%zz HTTP/9.9\r\n\r\n",
+        b"GET //..//%2e?\xff HTTP/1.1\r\n: \r\n\r\n",
+    ]
+)
+
+
+@given(st.lists(st.one_of(REQUESTS, st.binary(max_size=60)), max_size=12))
+def test_whatever_bytes_arrive_nothing_is_logged_as_an_error_and_the_next_client_is_served(parts: list[bytes]) -> None:
+    server = Server()
+    connection = server.connect()
+    for part in parts:
+        if not connection.closed:
+            assert b"HTTP/1.1 500" not in connection.send(part)
+    assert server.connect().send(MINT).startswith(b"HTTP/1.1 200 OK")
+    result(server.daemon.api.drained())

@@ -1,0 +1,124 @@
+"""What is on disk: golden files of every version, and codecs that take nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco import codec
+from rqdisco.journal.recovery import recover
+from rqdisco.journal.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
+from rqdisco.records import Grant, Node, Record
+from tests.support.daemon import STATE, Daemon
+from tests.support.disk import ModelDisk
+
+GOLDEN = Path(__file__).parent / "golden"
+
+TEXT = st.text(min_size=1, max_size=30)
+NODES = st.builds(Node, addr=TEXT, raft_addr=st.none() | TEXT, node_id=st.none() | TEXT)
+RECORDS = st.builds(
+    Record,
+    id=st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+    home=st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    version=st.integers(0, 2**53),
+    created_at=TEXT,
+    nodes=st.lists(NODES, max_size=4).map(tuple),
+    grant=st.none() | st.builds(Grant, addr=TEXT, boot=st.integers(0, 9), at=st.integers(0, 2**40)),
+    ever=st.booleans(),
+)
+
+
+@given(RECORDS)
+def test_a_record_comes_back_from_its_line_and_its_key_is_its_id(record: Record) -> None:
+    line = codec.encode_record(record)
+    assert codec.decode_record(line) == record
+    assert codec.record_key(line) == record.id.encode()
+    assert b"\n" not in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"id":"x","home":"h","version":1}',
+        b'{"id":"x","home":"h","version":"1","created_at":"c"}',
+        b'{"id":"x","home":"h","version":1,"created_at":"c","new":1}',
+        b'{"id":"x","home":"h","version":1,"created_at":"c","nodes":[{"addr":"a","new":1}]}',
+        b'{"id":"x","home":"h","version":1,"created_at":"c"',
+        b'{"id":"x","home":"h","version":1,"created_at":"\xff"}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_record_of_this_version_is_malformed(line: bytes) -> None:
+    with pytest.raises(codec.Malformed):
+        codec.decode_record(line)
+
+
+@pytest.mark.parametrize("line", [b"", b"x", b'{"home":"h"}', b'{"id":""}', b'{"id":"x"', b'{"id":"x'])
+def test_a_line_that_does_not_begin_with_its_id_has_no_key(line: bytes) -> None:
+    with pytest.raises(codec.Malformed):
+        codec.record_key(line)
+
+
+@given(st.lists(RECORDS, max_size=8, unique_by=lambda record: record.id))
+def test_a_snapshot_is_one_valid_json_document_with_a_record_a_line(records: list[Record]) -> None:
+    lines = {record.id.encode(): codec.encode_record(record) for record in records}
+    header = SnapshotHeader(segment=3, crc=5, boot=1, boot_id="b", last_version=7)
+    content = b"".join(encode_snapshot(header, (lines[key] for key in sorted(lines))))
+    document = json.loads(content)
+    assert document["count"] == len(document["records"]) == len(records)
+    assert content.count(b"\n") == len(records) + 2
+    disk = ModelDisk()
+    disk.replace(STATE / "s", content)
+    reader = SnapshotReader(disk, STATE / "s")
+    assert dict(reader.records()) == lines
+    assert reader.header == header
+
+
+EXPECTED = {
+    "1a2b3c4d-0000-8000-8000-000000000001": ["10.0.0.1:4001", "http://10.0.0.2:4001", "ünï:1"],
+    "1a2b3c4d-0000-8000-8000-000000000002": [],
+    "1a2b3c4d-0000-8000-8000-000000000003": ["[fdaa::1]:4001"],
+}
+
+
+@pytest.mark.parametrize("version", [1])
+def test_state_of_every_version_so_far_is_read(version: int) -> None:
+    disk = ModelDisk()
+    disk.make_directory(STATE)
+    disk.make_directory(STATE / "journal")
+    for file in sorted((GOLDEN / f"v{version}").rglob("*.j*")):
+        disk.replace(STATE / file.relative_to(GOLDEN / f"v{version}"), file.read_bytes())
+    disk._numbers = 6
+    disk._seen[STATE / "identity.json"].number = 7
+    found = Daemon(disk)
+    assert found.home == "1a2b3c4d5e6f7081"
+    shown = {key.decode(): found.store.settled(key.decode()) for key in found.found.records}
+    assert {key: [node.addr for node in record.nodes] for key, record in shown.items() if record} == EXPECTED
+    second, third = (shown[f"1a2b3c4d-0000-8000-8000-00000000000{n}"] for n in (2, 3))
+    assert second is not None
+    assert third is not None
+    assert second.ever
+    assert third.grant == Grant(addr="[fdaa::1]:4001", boot=2, at=77)
+    assert third.nodes[0] == Node(addr="[fdaa::1]:4001", raft_addr="[fdaa::1]:4002", node_id="n1")
+
+
+def test_the_golden_files_are_what_this_release_writes() -> None:
+    """Fails when a format changes: give it a new version, keep the old files, and add new ones."""
+    disk = ModelDisk()
+    disk.make_directory(STATE)
+    disk.make_directory(STATE / "journal")
+    for file in sorted((GOLDEN / "v1").rglob("*.j*")):
+        disk.replace(STATE / file.relative_to(GOLDEN / "v1"), file.read_bytes())
+    found = recover(disk, STATE)
+    for line in found.records.values():
+        assert codec.encode_record(codec.decode_record(line)) == line
+    reader = SnapshotReader(disk, STATE / "snapshot.json")
+    content = b"".join(encode_snapshot(reader.header, (line for _, line in reader.records())))
+    assert content == disk.read(STATE / "snapshot.json")

@@ -1,0 +1,95 @@
+"""The shape of the house: who may know whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import rqdisco
+
+ROOT = Path(rqdisco.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+CORE = {"errors", "address", "records", "store", "codec", "journal.frames"}
+
+# Each layer may import those below it, and its own.
+LAYERS = [
+    {"tap"},
+    {"daemon", "options"},
+    {"web", "web.discovery", "web.site", "web.answers", "web.deadlines", "systemd", "logs", "journal.folder"},
+    {"directory"},
+    {"state", "journal.writer", "journal.fold"},
+    {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
+    {"store", "journal.files", "journal.frames"},
+    {"codec"},
+    {"records"},
+    {"address", "errors", "__init__"},
+]
+
+
+def imported(name: str) -> set[str]:
+    tree = ast.parse(MODULES[name].read_text())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def own(name: str) -> set[str]:
+    return {other.removeprefix("rqdisco.") for other in imported(name) if other.startswith("rqdisco.")} & set(MODULES)
+
+
+def layer(name: str) -> int:
+    (number,) = (number for number, names in enumerate(LAYERS) if name in names)
+    return number
+
+
+def test_every_module_has_its_place_in_the_house() -> None:
+    assert set(MODULES) == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_dependencies_point_one_way(name: str) -> None:
+    assert all(layer(other) >= layer(name) for other in own(name) - {name})
+
+
+def test_no_two_modules_need_each_other() -> None:
+    reach = {name: own(name) - {name} for name in MODULES}
+    for _ in MODULES:
+        reach = {name: near.union(*(reach[other] for other in near)) for name, near in reach.items()}
+    assert [name for name, near in reach.items() if name in near] == []
+
+
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_the_core_knows_no_twisted_no_clock_no_randomness_and_no_disk(name: str) -> None:
+    foreign = {other.split(".")[0] for other in imported(name) if not other.startswith("rqdisco")}
+    assert foreign <= {
+        "__future__", "collections", "ipaddress", "msgspec", "re", "typing", "unicodedata", "zlib"
+    }  # fmt: skip
+    assert "open" not in {
+        node.id for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, ast.Name)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"tap"}))
+def test_only_tap_names_the_reactor(name: str) -> None:
+    assert "twisted.internet.reactor" not in imported(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"tap", "journal.fold"}))
+def test_clocks_and_randomness_come_in_through_constructors(name: str) -> None:
+    assert not imported(name) & {"time", "random", "secrets", "os.urandom", "uuid.uuid4"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_web_knows_klein(name: str) -> None:
+    foreign = {other.split(".")[0] for other in imported(name)}
+    assert name.startswith("web.") or not foreign & {"klein", "werkzeug"}

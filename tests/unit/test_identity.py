@@ -1,0 +1,55 @@
+"""Incarnations, and the IDs that carry their tag."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.identity import establish, mint, tag
+from tests.support.daemon import STATE
+from tests.support.disk import ModelDisk
+
+
+@given(st.binary(min_size=8, max_size=8), st.integers())
+def test_an_id_is_a_version_8_uuid_with_its_homes_tag(incarnation: bytes, seed: int) -> None:
+    home = incarnation.hex()
+    minted = uuid.UUID(mint(home, Random(seed).randbytes))
+    assert (minted.version, minted.variant) == (8, uuid.RFC_4122)
+    assert str(minted)[:4] == tag(home)
+
+
+def test_all_but_tag_and_version_of_an_id_is_random() -> None:
+    random, ones, zeros = Random(1), 0, 0
+    for _ in range(300):
+        value = uuid.UUID(mint("0" * 16, random.randbytes)).int
+        ones |= value
+        zeros |= ~value
+    assert (ones & zeros).bit_count() == 106
+
+
+def test_a_fresh_directory_makes_an_incarnation_and_keeps_it() -> None:
+    disk = ModelDisk()
+    disk.make_directory(STATE)
+    first, was_new = establish(disk, STATE, Random(1).randbytes)
+    again, is_new = establish(disk, STATE, Random(2).randbytes)
+    assert (first, was_new, is_new) == (again, True, False)
+    assert len(bytes.fromhex(first.incarnation)) == 8
+
+
+def test_a_crash_while_the_identity_is_written_leaves_it_or_none() -> None:
+    for seed in range(50):
+        disk = ModelDisk()
+        disk.make_directory(STATE)
+        first, _ = establish(disk, STATE, Random(1).randbytes)
+        again, is_new = establish(disk.crash(Random(seed)), STATE, Random(2).randbytes)
+        assert (again, is_new) == (first, False)
+        unsynced = ModelDisk()
+        unsynced.make_directory(STATE)
+        unsynced.broken_syncs = {1 + seed % 2}
+        with suppress(OSError):
+            establish(unsynced, STATE, Random(1).randbytes)
+        establish(unsynced.crash(Random(seed)), STATE, Random(2).randbytes)

@@ -1,0 +1,99 @@
+"""The options, from the command line and the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rqdisco.options import Config, Options
+
+
+def parse(*arguments: str, **environment: str) -> Config:
+    options = Options(environment)
+    options.parseOptions(list(arguments))
+    return options.config
+
+
+def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> None:
+    config = parse()
+    assert config.listen == ("tcp:4000:interface=127.0.0.1",)
+    assert config.data_dir == Path.cwd() / "rqdisco-data"
+    assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
+    assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)
+
+
+def test_systemds_state_directory_is_the_default_where_there_is_one() -> None:
+    assert parse(STATE_DIRECTORY="/var/lib/rqdisco:/var/lib/other").data_dir == Path("/var/lib/rqdisco")
+    assert parse("--data-dir", "/x", STATE_DIRECTORY="/y").data_dir == Path("/x")
+
+
+def test_every_option_can_be_given_on_the_command_line() -> None:
+    config = parse(
+        "--listen=tcp:1",
+        "--listen",
+        "unix:/x",
+        "--data-dir=/d",
+        "--regrant-window=0.5",
+        "--strict-addresses",
+        "--max-ids=1",
+        "--max-nodes=2",
+        "--max-body=100",
+        "--snapshot-every=9",
+    )
+    assert config.listen == ("tcp:1", "unix:/x")
+    assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
+    assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
+    assert config.strict_addresses
+
+
+ENVIRONMENT = {
+    "RQDISCO_LISTEN": "tcp:1 tcp:2",
+    "RQDISCO_DATA_DIR": "/e",
+    "RQDISCO_REGRANT_WINDOW": "0",
+    "RQDISCO_STRICT_ADDRESSES": "yes",
+    "RQDISCO_MAX_IDS": "3",
+    "RQDISCO_MAX_NODES": "4",
+    "RQDISCO_MAX_BODY": "500",
+    "RQDISCO_SNAPSHOT_EVERY": "60",
+}
+
+
+def test_every_option_can_be_given_in_the_environment() -> None:
+    config = parse(**ENVIRONMENT)
+    assert config.listen == ("tcp:1", "tcp:2")
+    assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
+    assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/e"), 500, 60.0)
+    assert config.strict_addresses
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    config = parse("--listen=tcp:9", "--max-nodes", "7", "--data-dir", "/c", **ENVIRONMENT)
+    assert (config.listen, config.limits.max_nodes, config.data_dir) == (("tcp:9",), 7, Path("/c"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--max-nodes=x"], {}),
+        (["--max-nodes=0"], {}),
+        (["--max-ids=-1"], {}),
+        (["--max-body=1"], {}),
+        (["--regrant-window=-1"], {}),
+        (["--regrant-window=nan"], {}),
+        (["--snapshot-every=0"], {}),
+        (["--unknown"], {}),
+        (["stray"], {}),
+        ([], {"RQDISCO_MAX_NODES": "many"}),
+        ([], {"RQDISCO_STRICT_ADDRESSES": "perhaps"}),
+    ],
+)
+def test_a_bad_option_ends_the_process_with_64_and_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], environment: dict[str, str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(*arguments, **environment)
+    assert ended.value.code == 64
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("rqdisco: ")

@@ -1,0 +1,233 @@
+"""The parts that run beside the requests: group commit, folding, deadlines, systemd's socket, the log."""
+
+from __future__ import annotations
+
+import json
+import socket
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.logger import Logger, LogPublisher
+from twisted.python.failure import Failure
+
+from rqdisco.journal.fold import fold
+from rqdisco.journal.folder import Folder
+from rqdisco.journal.snapshot import NAME
+from rqdisco.logs import LineObserver
+from rqdisco.records import Node
+from rqdisco.systemd import Notifier
+from tests.support.daemon import STATE, Daemon, result
+
+
+def register(daemon: Daemon, addr: str) -> str:
+    record = result(Deferred.fromCoroutine(daemon.directory.create()))
+    result(Deferred.fromCoroutine(daemon.directory.register(record.id, Node(addr=addr))))
+    return str(record.id)
+
+
+class Folds:
+    """Stands where the child process would: folds at once, or does what the test tells it."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.calls: list[int] = []
+        self.answer: Deferred[tuple[int, bytes]] | None = None
+
+    def __call__(self, through: int) -> Deferred[tuple[int, bytes]]:
+        self.calls.append(through)
+        if self.answer is not None:
+            return self.answer
+        return succeed((0, b"%d\n" % fold(self.daemon.disk, STATE, through)))
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+def folder(daemon: Daemon, folds: Folds, *, changed: bool = False) -> Folder:
+    service = Folder(daemon.clock, daemon.journal, folds, 300, changed=changed)
+    service.startService()
+    return service
+
+
+def test_a_snapshot_is_made_every_interval_in_which_something_changed(daemon: Daemon) -> None:
+    folds = Folds(daemon)
+    service = folder(daemon, folds)
+    daemon.clock.advance(300)
+    assert folds.calls == []
+    register(daemon, "a:1")
+    daemon.clock.advance(300)
+    daemon.clock.advance(300)
+    assert folds.calls == [1]
+    assert daemon.disk.exists(STATE / NAME)
+    register(daemon, "b:1")
+    daemon.clock.advance(300)
+    assert folds.calls == [1, 2]
+    result(service.stopService())
+    assert daemon.clock.getDelayedCalls() == []
+
+
+def test_what_was_found_unfolded_at_the_start_is_folded_without_a_change(daemon: Daemon) -> None:
+    register(daemon, "a:1")
+    restarted = daemon.restart()
+    folds = Folds(restarted)
+    service = folder(restarted, folds, changed=restarted.found.changed)
+    restarted.clock.advance(300)
+    assert folds.calls == [1]
+    result(service.stopService())
+    assert not restarted.restart().found.changed
+
+
+def test_a_fold_that_fails_is_tried_again_and_the_daemon_goes_on(daemon: Daemon) -> None:
+    folds = Folds(daemon)
+    service = folder(daemon, folds)
+    register(daemon, "a:1")
+    folds.answer = succeed((1, b"no space left"))
+    daemon.clock.advance(300)
+    folds.answer = None
+    daemon.clock.advance(300)
+    assert folds.calls == [1, 1]
+    assert daemon.disk.exists(STATE / NAME)
+    result(service.stopService())
+
+
+def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
+    folds = Folds(daemon)
+    service = folder(daemon, folds)
+    register(daemon, "a:1")
+    folds.answer = Deferred()
+    daemon.clock.advance(300)
+    folds.answer.errback(Failure(OSError("no processes left")))
+    folds.answer = None
+    daemon.clock.advance(300)
+    assert folds.calls == [1, 1]
+    result(service.stopService())
+    assert len(logged_errors) == 1
+    logged_errors.clear()
+
+
+def test_stopping_ends_a_fold_that_is_under_way(daemon: Daemon) -> None:
+    ended: list[object] = []
+    folds = Folds(daemon)
+    folds.answer = Deferred(ended.append)
+    service = folder(daemon, folds)
+    register(daemon, "a:1")
+    daemon.clock.advance(300)
+    result(service.stopService())
+    assert len(ended) == 1
+
+
+def test_sealing_waits_for_the_batch_that_is_being_written(daemon: Daemon) -> None:
+    daemon.threads.hold = True
+    minting = Deferred.fromCoroutine(daemon.directory.create())
+    sealing = daemon.journal.seal()
+    later = Deferred.fromCoroutine(daemon.directory.create())
+    assert not sealing.called
+    daemon.threads.release_all()
+    assert result(sealing) == 1
+    result(minting)
+    result(later)
+    assert len(daemon.restart().found.records) == 2
+
+
+def test_the_journal_goes_on_in_a_new_segment_when_one_is_full() -> None:
+    daemon = Daemon(segment_bytes=100)
+    for number in range(3):
+        register(daemon, f"10.0.0.{number}:1")
+    assert len(daemon.disk.names(STATE / "journal")) == 6
+    assert len(daemon.restart().found.records) == 3
+
+
+def test_a_bug_in_the_writer_is_logged_and_ends_the_daemon(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
+    def fault(lines: object) -> None:
+        raise ZeroDivisionError
+
+    daemon.segments.commit = fault  # type: ignore[method-assign]
+    with pytest.raises(Exception, match="store unavailable"):
+        register(daemon, "a:1")
+    assert len(daemon.failures) == len(logged_errors) == 1
+    logged_errors.clear()
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_hears_ready_the_watchdog_and_stopping(tmp_path: Path, abstract: bool) -> None:
+    address = f"@rqdisco-{tmp_path.name}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(address.replace("@", "\0", 1))
+        clock = Clock()
+        notifier = Notifier(clock, {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000000"}, 7)
+        notifier.startService()
+        clock.advance(10)
+        notifier.stopService()
+        heard = [listener.recv(100) for _ in range(4)]
+    assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_without_systemd_or_with_another_process_watched_nothing_is_said(tmp_path: Path) -> None:
+    clock = Clock()
+    for environment in (
+        {},
+        {"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "20000000", "WATCHDOG_PID": "8"},
+    ):
+        notifier = Notifier(clock, environment, 7)
+        notifier.startService()
+        assert clock.getDelayedCalls() == []
+        notifier.stopService()
+
+
+class Log:
+    """A log written by our observer, and the events that go into it."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.out = StringIO()
+        self.soon: list[Any] = []
+        self.observer = LineObserver(self.out, self.soon.append, as_json=as_json)
+        self.logger = Logger("rqdisco.test", observer=LogPublisher(self.observer))
+        self.foreign = Logger("somebody.else", observer=LogPublisher(self.observer))
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.getvalue().splitlines()
+
+
+def test_off_a_terminal_each_event_is_one_json_object_with_its_fields() -> None:
+    log = Log(as_json=True)
+    log.logger.info("registration", addr="a:1\n", peer=None, result="listed")
+    log.foreign.info("{who} said", who="x", password="secret")
+    assert log.lines == []
+    log.soon.pop()()
+    first, second = map(json.loads, log.lines)
+    assert (first["event"], first["level"], first["addr"]) == ("registration", "info", "a:1\n")
+    assert "peer" not in first
+    assert second["event"] == "x said"
+    assert "password" not in second
+
+
+def test_on_a_terminal_each_event_is_one_line_to_read() -> None:
+    log = Log(as_json=False)
+    log.logger.info("registration", addr="a:1", result="granted")
+    log.soon.pop()()
+    (line,) = log.lines
+    assert line.endswith(" info  registration addr=a:1 result=granted")
+
+
+def test_what_is_a_warning_or_worse_goes_out_at_once_with_its_traceback() -> None:
+    log = Log(as_json=True)
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        log.logger.failure("it failed")
+    (line,) = log.lines
+    assert "ValueError: broken" in json.loads(line)["event"]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    log = Log(as_json=True)
+    log.out.close()
+    log.logger.error("lost")
