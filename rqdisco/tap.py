@@ -83,8 +83,7 @@ def makeService(options: Options) -> Daemon:
     try:
         return _assemble(options.config, reactor, os.environ)
     except CannotStart as refusal:
-        _refuse(refusal)
-        raise
+        raise SystemExit(_say(refusal)) from None
 
 
 def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, str]) -> Daemon:
@@ -188,10 +187,14 @@ def _soon(call: Callable[[], None]) -> None:
         call()
 
 
-def _refuse(refusal: CannotStart) -> None:
-    """End the process with one line that says why."""
+def _say(refusal: CannotStart) -> int:
+    """Print the one line that says why there is no daemon; return the exit status."""
     print(f"rqdisco: {refusal}", file=sys.stderr)
-    _end(_STATUS[type(refusal)])
+    return _STATUS[type(refusal)]
+
+
+def _refuse(refusal: CannotListen) -> None:
+    _end(_say(refusal))
 
 
 def _fail(reason: str) -> None:

@@ -51,9 +51,7 @@ def _changes(fs: FileSystem, directory: Path, base: SnapshotReader | None, throu
         header = base.header
         changes.position = Position(segment=header.segment + 1, crc=header.crc)
         changes.boot, changes.boot_id, changes.last_version = header.boot, header.boot_id, header.last_version
-    first = changes.position.segment
-    numbers = [number for number in segment_numbers(fs, directory) if first <= number <= through]
-    replay(fs, directory, numbers, changes)
+    replay(fs, directory, range(changes.position.segment, through + 1), changes)
     return changes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -63,7 +64,7 @@ def recover(fs: FileSystem, directory: Path) -> Recovered:
     return found
 
 
-def replay(fs: FileSystem, directory: Path, numbers: list[int], found: Recovered) -> None:
+def replay(fs: FileSystem, directory: Path, numbers: Iterable[int], found: Recovered) -> None:
     """Add what the segments `numbers` say to `found`, which are whole. Raises as `recover` does."""
     for number in numbers:
         expected = found.position.segment

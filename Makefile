@@ -1,0 +1,47 @@
+# The two commands are `make run` and `make test`; both make the virtual environment they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DATA_DIR ?= rqdisco-data
+ARGS ?=
+
+.PHONY: run test lint types check coverage bench clean
+
+run: $(VENV)/installed
+	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) $(ARGS)
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-test
+	$(BIN)/mypy --strict rqdisco/
+
+check: lint types test
+
+coverage: $(VENV)/installed-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/http
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
+
+# editable_mode=compat puts the sources on sys.path, where Twisted looks for plugins; setuptools' default does not.
+$(VENV)/installed: setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable . --config-settings editable_mode=compat
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]' --config-settings editable_mode=compat
+	touch $@

@@ -1,0 +1,196 @@
+"""The whole daemon as twistd runs it, on a real disk and a real port, inside the test's own process."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import treq
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+
+from rqdisco.journal.segments import segment_path
+from rqdisco.tap import Options, _run_fold, makeService
+
+
+@pytest.fixture
+def events() -> Iterator[list[dict[str, Any]]]:
+    seen: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(seen.append)
+    hangup = signal.getsignal(signal.SIGHUP)
+    yield seen
+    signal.signal(signal.SIGHUP, hangup)
+    globalLogPublisher.removeObserver(seen.append)
+
+
+def parsed(directory: Path, *arguments: str) -> Options:
+    options = Options({})
+    options.parseOptions(["--listen=tcp:0:interface=127.0.0.1", f"--data-dir={directory}", *arguments])
+    return options
+
+
+class Running:
+    """A daemon between start and stop."""
+
+    def __init__(self, directory: Path, events: list[dict[str, Any]], *arguments: str) -> None:
+        from twisted.internet import reactor
+
+        self.reactor = reactor
+        self.service = makeService(parsed(directory, *arguments))
+        self.service.startService()
+        (listening,) = [event for event in events if event["log_format"] == "listening"][-1:]
+        self.url = f"http://{listening['endpoints'][0]}"
+
+    async def ask(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+        response = await treq.request(
+            method, self.url + path, json=body, reactor=self.reactor, persistent=False, allow_redirects=False
+        )
+        return await response.json()
+
+    async def stop(self) -> None:
+        stopping = self.service.stopService()
+        assert stopping is not None
+        await stopping
+
+
+def describe_states(path: Path) -> list[str]:
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*"))
+
+
+@ensureDeferred
+async def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+    daemon = Running(tmp_path / "state", events)
+    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
+    assert (await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"}))["nodes"] == ["a:1"]
+    await daemon.stop()
+    assert describe_states(tmp_path / "state") == [
+        "identity.json",
+        "journal",
+        "journal/0000000001.journal",
+        "lock",
+    ]
+    (tmp_path / "state/lock").unlink()
+    again = Running(tmp_path / "state", events)
+    assert (await again.ask("GET", f"/{discovery_id}"))["nodes"] == ["a:1"]
+    assert (await again.ask("POST", f"/{discovery_id}", {"addr": "b:1"}))["nodes"] == ["a:1", "b:1"]
+    assert (await again.ask("POST", f"/{discovery_id}", {"addr": "a:1"}))["nodes"] == ["a:1"], "the window is open"
+    assert (await again.ask("GET", "/"))["ids"] == 1
+    await again.stop()
+
+
+@ensureDeferred
+async def test_each_change_is_one_line_in_the_log_with_who_and_what_came_of_it(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
+    daemon = Running(tmp_path, events)
+    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
+    for method, addr in (("POST", "a:1"), ("POST", "b:1"), ("POST", "a:1"), ("POST", "a b"), ("DELETE", "a:1")):
+        await daemon.ask(method, f"/{discovery_id}", {"addr": addr})
+    await daemon.stop()
+    lines = [
+        (event["log_format"], event["addr"], event["result"])
+        for event in events
+        if event.get("discovery_id") == discovery_id and event.get("peer") == "127.0.0.1" and "result" in event
+    ]
+    assert lines == [
+        ("mint", None, "minted"),
+        ("registration", "a:1", "granted"),
+        ("registration", "b:1", "listed"),
+        ("registration", "a:1", "again"),
+        ("registration", None, "refused: invalid address: contains white space"),
+        ("removal", "a:1", "removed"),
+    ]
+
+
+@ensureDeferred
+async def test_a_doubtful_address_is_a_warning_that_names_who_registered_it(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
+    daemon = Running(tmp_path, events)
+    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
+    await daemon.ask("POST", f"/{discovery_id}", {"addr": "0.0.0.0:4001"})
+    await daemon.ask("DELETE", f"/{discovery_id}", {"addr": "0.0.0.0:4001"})
+    await daemon.stop()
+    warnings = [event for event in events if event["log_level"].name == "warn"]
+    assert [(event["log_format"], event["discovery_id"]) for event in warnings] == [
+        ("doubtful address", discovery_id),
+        ("no nodes left, the next to register is told it is alone", discovery_id),
+    ]
+    assert warnings[0]["peer"] == "127.0.0.1"
+
+
+@ensureDeferred
+async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+    daemon = Running(tmp_path, events)
+    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
+    await daemon.stop()
+    status, output = await _run_fold(daemon.reactor, tmp_path, 1)
+    assert (status, output) == (0, b"1\n")
+    assert [record["id"] for record in json.loads((tmp_path / "snapshot.json").read_bytes())["records"]] == [
+        discovery_id
+    ]
+    status, output = await _run_fold(daemon.reactor, tmp_path, 9)
+    assert status == 1
+    assert b"0000000002.journal: missing" in output
+
+
+@ensureDeferred
+async def test_a_hangup_signal_logs_how_the_daemon_is(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+    daemon = Running(tmp_path, events)
+    seen: Deferred[dict[str, Any]] = Deferred()
+
+    def observer(event: dict[str, Any]) -> None:
+        if event["log_format"] == "status" and not seen.called:
+            seen.callback(event)
+
+    globalLogPublisher.addObserver(observer)
+    signal.raise_signal(signal.SIGHUP)
+    event = await seen
+    globalLogPublisher.removeObserver(observer)
+    assert (event["ids"], event["refused"]) == (0, None)
+    await daemon.stop()
+
+
+def _damage(path: Path) -> None:
+    segment = segment_path(path, 1)
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(b"garbage")
+    segment_path(path, 2).write_bytes(b"garbage")
+
+
+def _copy(path: Path) -> None:
+    path.mkdir()
+    identity = {"format": "rqdisco identity", "version": 1, "incarnation": "0" * 16, "inode": 1}
+    (path / "identity.json").write_text(json.dumps(identity))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "status", "words"),
+    [
+        (lambda path: path.write_text("a file"), 74, "make it readable and writable"),
+        (_damage, 65, "0000000001.journal: byte 0"),
+        (_copy, 78, "is a copy"),
+    ],
+)
+def test_a_state_it_must_not_work_on_ends_the_process_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prepare: Any, status: int, words: str
+) -> None:
+    prepare(tmp_path / "state")
+    with pytest.raises(SystemExit) as ended:
+        makeService(parsed(tmp_path / "state"))
+    assert ended.value.code == status
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        makeService(parsed(tmp_path, "--listen=nonsense:1"))
+    assert ended.value.code == 64
+    assert "--listen nonsense:1" in capsys.readouterr().err
