@@ -70,17 +70,26 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
     registered from another machine.
     """
     host, _ = host_and_port(addr)
-    ip = _ip(host)
-    from_here = (client := _ip(client_ip)) is None or client.is_loopback
-    loopback = ip.is_loopback if ip is not None else host.lower().rstrip(".") == "localhost"
-    if (ip is not None and ip.is_unspecified) or (loopback and not from_here):
+    if _is_unspecified(host) or (_is_loopback(host) and not _is_loopback(client_ip or "localhost")):
         raise MisleadingAddress("loopback address, set -http-adv-addr")
 
 
-def _ip(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _is_loopback(host: str) -> bool:
+    if ":" in host:
+        ip = _ipv6(host)
+        return ip is not None and (ip.ipv4_mapped or ip).is_loopback
+    return host.startswith("127.") or host.lower().rstrip(".") == "localhost"
+
+
+def _is_unspecified(host: str) -> bool:
+    if ":" in host:
+        ip = _ipv6(host)
+        return ip is not None and (ip.ipv4_mapped or ip).is_unspecified
+    return host == "0.0.0.0"  # noqa: S104, it is looked for, not listened on
+
+
+def _ipv6(text: str) -> ipaddress.IPv6Address | None:
     try:
-        ip = ipaddress.ip_address((text or "").partition("%")[0])
+        return ipaddress.IPv6Address(text.partition("%")[0])
     except ValueError:
         return None
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return mapped or ip

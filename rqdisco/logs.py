@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -59,7 +60,13 @@ def _message(event: dict[str, Any]) -> str:
 
 
 def _time(event: dict[str, Any]) -> str:
-    return datetime.fromtimestamp(event["log_time"], timezone.utc).isoformat(timespec="milliseconds")
+    seconds, rest = divmod(event["log_time"], 1)
+    return f"{_second(int(seconds))}.{int(rest * 1000):03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _as_json(event: dict[str, Any]) -> str:
