@@ -74,7 +74,11 @@ class Options(options.Options):
 
 def log_observer() -> LineObserver:
     """What twistd writes its log with."""
-    return LineObserver(sys.stdout, _soon, as_json=not sys.stdout.isatty())
+    from twisted.internet import reactor
+
+    observer = LineObserver(sys.stdout, _soon, as_json=not sys.stdout.isatty())
+    reactor.addSystemEventTrigger("after", "shutdown", observer.flush)
+    return observer
 
 
 def makeService(options: Options) -> Daemon:
