@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -25,6 +26,7 @@ class BoundedRequest(Request):
 
     channel: Any
     content: BytesIO
+    site: BoundedSite
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -35,11 +37,20 @@ class BoundedRequest(Request):
             self.content.write(data[:room])
 
     def process(self) -> None:
-        """As the parent does, but for `OPTIONS *`, and with the path of an absolute target (RFC 9112 section 3.2.2)."""
+        """Hand the request to the site's one resource, with the path of an absolute target (RFC 9112 section 3.2.2).
+
+        The parent would walk a tree of resources, answer `OPTIONS *` itself and say which Twisted this is.
+        """
         if not self.path.startswith(b"/"):
             _, is_absolute, rest = self.path.partition(b"://")
             self.path = b"/" + (rest.partition(b"/")[2] if is_absolute else self.path)
-        super().process()
+        self.site = self.channel.site
+        self.setHeader(b"date", self.site.date())
+        self.prepath, self.postpath = [], [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+        try:
+            self.render(self.site.resource)
+        except Exception:
+            self.processingFailed(Failure())
 
 
 class BoundedChannel(HTTPChannel):
@@ -100,6 +111,7 @@ class BoundedSite(Site):
         self.max_body = max_body
         self.channels: set[BoundedChannel] = set()
         self.now = reactor.seconds
+        self._date = -1, b""
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
 
@@ -110,6 +122,13 @@ class BoundedSite(Site):
         channel.callLater = self.reactor.callLater
         channel.timeOut = None
         return channel
+
+    def date(self) -> bytes:
+        """The value of the Date header, as long as this second lasts."""
+        now = int(self.now())
+        if self._date[0] != now:
+            self._date = now, datetimeToString(now)
+        return self._date[1]
 
     def startFactory(self) -> None:
         self._sweeper.start(_SWEEP_SECONDS, now=False)
