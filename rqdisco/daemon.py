@@ -73,7 +73,8 @@ class Daemon(Service):
             self.privilegedStartService()
         assert self._listening is not None
         self._folder.startService()
-        self._listening.addCallback(lambda _: self._notifier.startService() if self._ports else None)
+        # Signals are taken once the reactor runs; whoever is told READY before that could end us without a flush.
+        self._listening.addCallback(lambda _: self._clock.callLater(0, self._ready))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -88,6 +89,10 @@ class Daemon(Service):
             except (OSError, LookupError, ValueError) as error:
                 raise CannotListen(f"cannot listen on {description}: {error}") from error
         self._log.info("listening", endpoints=[_in_words(port.getHost()) for port in self._ports])
+
+    def _ready(self) -> None:
+        if self.running and self._ports:
+            self._notifier.startService()
 
     async def _stop(self) -> None:
         self._notifier.stopService()

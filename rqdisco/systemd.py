@@ -18,7 +18,8 @@ class Notifier(Service):
     """
 
     def __init__(self, clock: IReactorTime, environment: Mapping[str, str], pid: int) -> None:
-        self._address = environment.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
         mine = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
         self._interval = int(environment.get("WATCHDOG_USEC", "0")) / 2_000_000 if mine else 0.0
         self._feeding = LoopingCall(self.tell, "WATCHDOG=1")

@@ -13,11 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
-from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
@@ -33,6 +31,7 @@ from rqdisco.errors import (
     StateUnusable,
     UnknownFormat,
 )
+from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.segments import SegmentWriter
@@ -129,7 +128,7 @@ def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, st
     folder = Folder(
         reactor,
         journal,
-        lambda through: _run_fold(reactor, config.data_dir, through),
+        lambda through: run_fold(reactor, config.data_dir, through),
         config.snapshot_every,
         changed=found.changed,
     )
@@ -156,6 +155,8 @@ def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, st
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except LookupError as error:
+        raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
         # Each kind of endpoint raises what it likes over a description it cannot read.
         print(f"rqdisco: --listen {description}: {error}", file=sys.stderr)
@@ -174,14 +175,6 @@ def _read_boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return str(uuid.uuid4())
-
-
-def _run_fold(reactor: Any, directory: Path, through: int) -> Deferred[tuple[int, bytes]]:
-    """Fold in a child process; fire with its exit status and what it printed."""
-    child: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
-        sys.executable, ["-m", "rqdisco.journal.fold", str(directory), str(through)], os.environ, reactor=reactor
-    )
-    return child.addCallback(lambda result: (result[2], result[0] or result[1]))
 
 
 def _on_hangup(reactor: Any, call: Callable[[], None]) -> None:

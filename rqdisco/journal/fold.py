@@ -10,6 +10,7 @@ import heapq
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rqdisco.errors import CannotStart
@@ -18,6 +19,8 @@ from rqdisco.journal.recovery import Recovered, replay
 from rqdisco.journal.segments import Position, segment_numbers, segment_path
 from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME, SnapshotHeader, SnapshotReader, encode_snapshot
 
+# Held while folding: a child whose daemon was killed may still be writing the file that the next one would.
+LOCK = "fold.lock"
 _SYNC_EVERY = 4 << 20
 
 
@@ -104,9 +107,14 @@ def _remove_segments(fs: FileSystem, directory: Path, through: int) -> None:
 def main(arguments: list[str]) -> int:
     """Fold DIRECTORY up to segment NUMBER; 1 and one line on stderr if that fails."""
     directory, through = Path(arguments[0]), int(arguments[1])
-    os.nice(10)
+    with suppress(OSError):
+        os.nice(10)
+    disk = Disk()
     try:
-        count = fold(Disk(), directory, through)
+        if not disk.lock(directory / LOCK):
+            print(f"{directory / LOCK}: another fold is under way", file=sys.stderr)
+            return 1
+        count = fold(disk, directory, through)
     except (CannotStart, OSError) as error:
         print(error, file=sys.stderr)
         return 1

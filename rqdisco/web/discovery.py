@@ -205,8 +205,8 @@ class _Resource(KleinResource):
         except UnicodeDecodeError:
             self._send(request, self._api.answer(_refused(NoSuchID(_printable(request.path)))))
             return
-        # Routes do not depend on the host, and werkzeug raises on one that it cannot encode.
-        request.requestHeaders.removeHeader(b"host")
+        # Routes do not depend on the host; werkzeug raises on one that it cannot encode, Klein on a socket without one.
+        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
         super().render(request)
 
 

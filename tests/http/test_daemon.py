@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import treq
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 
+from rqdisco.journal.child import run_fold
+from rqdisco.journal.files import Disk
 from rqdisco.journal.segments import segment_path
-from rqdisco.tap import Options, _run_fold, makeService
+from rqdisco.tap import Options, makeService
 
 
 @pytest.fixture
@@ -129,14 +131,38 @@ async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path,
     daemon = Running(tmp_path, events)
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     await daemon.stop()
-    status, output = await _run_fold(daemon.reactor, tmp_path, 1)
+    status, output = await run_fold(daemon.reactor, tmp_path, 1)
     assert (status, output) == (0, b"1\n")
     assert [record["id"] for record in json.loads((tmp_path / "snapshot.json").read_bytes())["records"]] == [
         discovery_id
     ]
-    status, output = await _run_fold(daemon.reactor, tmp_path, 9)
+    status, output = await run_fold(daemon.reactor, tmp_path, 9)
     assert status == 1
     assert b"0000000002.journal: missing" in output
+
+
+@ensureDeferred
+async def test_a_fold_that_nobody_waits_for_any_more_is_killed_and_changes_nothing(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
+    daemon = Running(tmp_path, events)
+    await daemon.ask("POST", "/")
+    await daemon.stop()
+    folding = run_fold(daemon.reactor, tmp_path, 1)
+    folding.cancel()
+    with pytest.raises(CancelledError):
+        await folding
+    assert not (tmp_path / "snapshot.json").exists()
+
+
+@ensureDeferred
+async def test_two_folds_never_write_at_once(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+    daemon = Running(tmp_path, events)
+    await daemon.ask("POST", "/")
+    await daemon.stop()
+    assert Disk().lock(tmp_path / "fold.lock")
+    status, output = await run_fold(daemon.reactor, tmp_path, 1)
+    assert (status, output) == (1, f"{tmp_path}/fold.lock: another fold is under way\n".encode())
 
 
 @ensureDeferred

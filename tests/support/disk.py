@@ -38,7 +38,7 @@ class ModelDisk:
         self._numbers = 0
         self._seen: dict[Path, Inode | None] = {}
         self._safe: dict[Path, Inode | None] = {}
-        self._unsynced: list[tuple[Path, Inode | None | str]] = []
+        self._unsynced: list[tuple[Path, Inode | str | None]] = []
 
     def crash(self, random: Random) -> ModelDisk:
         """The disk as it may be found after a power cut.

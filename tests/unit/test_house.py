@@ -20,7 +20,17 @@ CORE = {"errors", "address", "records", "store", "codec", "journal.frames"}
 LAYERS = [
     {"tap"},
     {"daemon", "options"},
-    {"web", "web.discovery", "web.site", "web.answers", "web.deadlines", "systemd", "logs", "journal.folder"},
+    {
+        "web",
+        "web.discovery",
+        "web.site",
+        "web.answers",
+        "web.deadlines",
+        "systemd",
+        "logs",
+        "journal.folder",
+        "journal.child",
+    },
     {"directory"},
     {"state", "journal.writer", "journal.fold"},
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},

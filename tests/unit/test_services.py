@@ -156,9 +156,9 @@ def test_a_bug_in_the_writer_is_logged_and_ends_the_daemon(daemon: Daemon, logge
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_hears_ready_the_watchdog_and_stopping(tmp_path: Path, abstract: bool) -> None:
-    address = f"@rqdisco-{tmp_path.name}" if abstract else str(tmp_path / "notify")
+    address = f"@rqdisco-{tmp_path.name}" if abstract else str(tmp_path / "not@ify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(address.replace("@", "\0", 1))
+        listener.bind(f"\0{address[1:]}" if abstract else address)
         clock = Clock()
         notifier = Notifier(clock, {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000000"}, 7)
         notifier.startService()
