@@ -159,7 +159,7 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
         # Each kind of endpoint raises what it likes over a description it cannot read.
-        print(f"rqdisco: --listen {description}: {error}", file=sys.stderr)
+        _complain(f"--listen {description}: {error}")
         raise SystemExit(options.USAGE_STATUS) from None
     return endpoint
 
@@ -192,7 +192,7 @@ def _soon(call: Callable[[], None]) -> None:
 
 def _say(refusal: CannotStart) -> int:
     """Print the one line that says why there is no daemon; return the exit status."""
-    print(f"rqdisco: {refusal}", file=sys.stderr)
+    _complain(str(refusal))
     return _STATUS[type(refusal)]
 
 
@@ -203,8 +203,13 @@ def _refuse(refusal: CannotListen) -> None:
 def _fail(reason: str) -> None:
     """End the process: going on would mean to acknowledge what may not be there after a restart."""
     _log.critical("journal failed, nothing can be acknowledged any more: {reason}", reason=reason)
-    print(f"rqdisco: {reason}", file=sys.stderr)
+    _complain(reason)
     _end(_IO_STATUS)
+
+
+def _complain(text: str) -> None:
+    # The real one: sys.stderr goes into the log once that was begun.
+    print(f"rqdisco: {text}", file=sys.__stderr__)
 
 
 def _end(status: int) -> None:

@@ -204,19 +204,19 @@ def _copy(path: Path) -> None:
     ],
 )
 def test_a_state_it_must_not_work_on_ends_the_process_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], prepare: Any, status: int, words: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], prepare: Any, status: int, words: str
 ) -> None:
     prepare(tmp_path / "state")
     with pytest.raises(SystemExit) as ended:
         makeService(parsed(tmp_path / "state"))
     assert ended.value.code == status
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert words in error
 
 
-def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         makeService(parsed(tmp_path, "--listen=nonsense:1"))
     assert ended.value.code == 64
-    assert "--listen nonsense:1" in capsys.readouterr().err
+    assert "--listen nonsense:1" in capfd.readouterr().err

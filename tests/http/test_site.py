@@ -108,16 +108,22 @@ def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has_ten_seconds(server: Server) -> None:
+@pytest.mark.parametrize("half", [b"G", b"GET /half HTTP/1.1\r\nHo", MINT.replace(b": 0", b": 5") + b"abc"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has_ten_seconds(
+    server: Server, half: bytes, at_once: bool
+) -> None:
     connection = server.connect()
-    server.daemon.threads.hold = True
-    connection.send(MINT)
-    connection.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /half HTTP/1.1\r\nHo")
+    server.daemon.threads.hold = not at_once
+    connection.protocol.dataReceived(MINT)
+    connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + half)
     server.daemon.threads.release_all()
     received = connection.transport.value()
     assert received.count(b"HTTP/1.1 200 OK") == 2
     assert received.index(b"disco_id") < received.index(b"uptime")
-    server.wait(12)
+    server.wait(8)
+    assert not connection.closed
+    server.wait(4)
     assert connection.closed
     server.daemon.deadlines.stop()
 
