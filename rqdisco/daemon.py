@@ -86,7 +86,8 @@ class Daemon(Service):
                 self._ports.append(await endpoint.listen(self._site))
             except CannotListenError as error:
                 raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
-            except (OSError, LookupError, ValueError) as error:
+            except Exception as error:
+                # Endpoints raise what they like: over a port out of range, a file that is missing, ...
                 raise CannotListen(f"cannot listen on {description}: {error}") from error
         self._log.info("listening", endpoints=[_in_words(port.getHost()) for port in self._ports])
 
