@@ -1,0 +1,1 @@
+"""What rqdisco costs: `python -m benchmarks`, from the root of the project, where the project is installed."""

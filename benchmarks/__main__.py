@@ -1,0 +1,190 @@
+"""`python -m benchmarks [--quick] [--rounds N] [--only load|scale|stall]`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple, TypeVar
+
+from benchmarks.load import CONNECTIONS, Load, etcd_round, rqdisco_round
+from benchmarks.processes import BenchmarkFailed, is_installed
+from benchmarks.report import Row, machine, table, warnings
+from benchmarks.scale import empty_bytes, scale_round
+from benchmarks.stall import keep_previous, stall_round
+from benchmarks.state import State, make_state
+
+T = TypeVar("T")
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+# What must be reached, and what is aimed at. Memory, start-up and stall are wanted of the largest state only.
+_SPEED = (0.55, 1.0)
+_COST = (1.2, 0.8)
+_LARGEST = 1_000_000
+_MEMORY = (0.6, 0.4)
+_STARTUP = (4.0, 1.5)
+_STALL = (50.0, 10.0)
+_NOTHING = (None, None)
+
+
+class Sizes(NamedTuple):
+    """How much of everything."""
+
+    seconds: float
+    ids: tuple[int, ...]
+    snapshot_every: float
+
+
+FULL = Sizes(seconds=8, ids=(100_000, _LARGEST), snapshot_every=15)
+QUICK = Sizes(seconds=2, ids=(10_000, 50_000), snapshot_every=6)
+
+
+class Benchmark:
+    """Measures, and collects rows and notes. Everything is written under `directory`."""
+
+    def __init__(self, directory: Path, sizes: Sizes, rounds: int) -> None:
+        self._directory = directory
+        self._sizes = sizes
+        self._rounds = rounds
+        self._states: dict[int, State] = {}
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+
+    def load(self) -> None:
+        """rqdisco and etcd take turns, each on a fresh state directory."""
+        has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
+        seconds = self._sizes.seconds
+        ours, theirs = [], []
+        for number in range(self._rounds if has_wrk else 0):
+            ours.append(self._round("load, rqdisco", number, lambda work: rqdisco_round(work, seconds)))
+            if has_etcd:
+                theirs.append(self._round("load, etcd", number, lambda work: etcd_round(work, seconds)))
+        writes = [both.registrations for both in ours]
+        self._load_rows("durable registrations", writes)
+        self._load_rows("lookups", [both.lookups for both in ours])
+        self._load_rows("etcd: durable puts", theirs)
+        pairs = list(zip(writes, theirs, strict=False))
+        speed, cost = [our.rate / its.rate for our, its in pairs], [our.cpu_us / its.cpu_us for our, its in pairs]
+        self.rows += [
+            Row("registrations/s against etcd's puts/s", "ratio", speed, *_SPEED, more_is_better=True),
+            Row("CPU of a registration against that of an etcd put", "ratio", cost, *_COST),
+        ]
+        self.notes.append(
+            f"Load: {seconds:.0f} s a round by wrk with one thread and {CONNECTIONS} keep-alive connections on the"
+            " same machine; every registration is of an address that is new to its ID, about four to an ID; CPU is user"
+            " and system time of the daemon's process, which logs every registration to a file. p50 and p99 are as wrk"
+            " tells them, which adds what a stall kept it from sending. etcd has one member and is written to through"
+            " its JSON gateway, a key for each node. Ratios are taken within a round."
+        )
+
+    def scale(self) -> None:
+        """Starts on many IDs."""
+        empty = int(median(self._round("empty daemon", number, empty_bytes) for number in range(self._rounds)))
+        for count in self._sizes.ids:
+            self._starts(self._state(count), empty)
+        self.notes.append(
+            'Memory and start-up: three nodes an ID; memory is VmRSS after the first answer, "above an empty daemon"'
+            f" less the {empty / 2**20:.1f} MiB of a daemon with one ID; the snapshot is in the page cache when the"
+            " daemon starts."
+        )
+
+    def _starts(self, state: State, empty: int) -> None:
+        count = len(state.ids)
+        runs = [
+            self._round(f"start with {count:,} IDs", number, lambda work: scale_round(state, work, empty))
+            for number in range(self._rounds)
+        ]
+        memory, startup = (_MEMORY, _STARTUP) if count == _LARGEST else (_NOTHING, _NOTHING)
+        self.rows += [
+            Row(f"memory per ID, {count:,} IDs, above an empty daemon", "KiB", [r.added_kib for r in runs], *memory),
+            Row(f"memory per ID, {count:,} IDs, all of the daemon", "KiB", [r.plain_kib for r in runs], *memory),
+            Row(f"start-up to the first answer, {count:,} IDs", "s", [r.startup_s for r in runs], *startup),
+        ]
+
+    def stall(self) -> None:
+        """A fold of many IDs."""
+        count = self._sizes.ids[-1]
+        state, every = self._state(count), self._sizes.snapshot_every
+        keep_previous(state)
+        runs = [
+            self._round(f"fold of {count:,} IDs", number, lambda work: stall_round(state, work, every))
+            for number in range(self._rounds)
+        ]
+        wanted = _STALL if count == _LARGEST else _NOTHING
+        self.rows += [
+            Row(f"worst stall while {count:,} IDs are folded", "ms", [run.worst_ms for run in runs], *wanted),
+            Row("worst lookup while they are folded", "ms", [run.worst_lookup_ms for run in runs]),
+            Row("p99 while they are folded", "ms", [run.p99_ms for run in runs]),
+            Row("worst stall while nothing is folded", "ms", [run.quiet_worst_ms for run in runs]),
+            Row("p99 while nothing is folded", "ms", [run.quiet_p99_ms for run in runs]),
+            Row("duration of the fold", "s", [run.fold_s for run in runs]),
+        ]
+        self.notes.append(
+            "Stall: a lookup or a registration every 10 ms, counted from the moment it was due. The fold removes an"
+            " older snapshot of the same size, as every one but the first does. Nothing is folded in"
+            f" the {median(run.quiet_s for run in runs):.1f} s before. While folding, the prober itself was late by"
+            f" {max(run.unsent_ms for run in runs):.1f} ms at worst, which is in the figures."
+        )
+
+    def _load_rows(self, what: str, runs: list[Load]) -> None:
+        self.rows += [
+            Row(what, "1/s", [run.rate for run in runs]),
+            Row(f"{what}: p50", "ms", [run.p50_ms for run in runs]),
+            Row(f"{what}: p99", "ms", [run.p99_ms for run in runs]),
+            Row(f"{what}: CPU each", "us", [run.cpu_us for run in runs]),
+        ]
+
+    def _state(self, count: int) -> State:
+        if count not in self._states:
+            _progress(f"making a state directory of {count:,} IDs")
+            self._states[count] = make_state(self._directory / f"state-{count}", count)
+        return self._states[count]
+
+    def _round(self, what: str, number: int, run: Callable[[Path], T]) -> T:
+        _progress(f"{what}: round {number + 1} of {self._rounds}")
+        with tempfile.TemporaryDirectory(dir=self._directory) as work:
+            result = run(Path(work))
+        _progress(f"  {result}")
+        return result
+
+
+def main() -> None:
+    """Measure, print the table and keep it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures what rqdisco costs.")
+    parser.add_argument("--quick", action="store_true", help="smaller numbers, for trying; nothing is kept")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="medians are quoted [default: 3]")
+    parser.add_argument("--only", choices=("load", "scale", "stall"), help="one part alone; nothing is kept")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 at least")
+    # What is terminated from outside cleans up too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    description = machine()
+    with tempfile.TemporaryDirectory(prefix="rqdisco-benchmark-") as directory:
+        benchmark = Benchmark(Path(directory), QUICK if options.quick else FULL, options.rounds)
+        try:
+            for part in (benchmark.load, benchmark.scale, benchmark.stall):
+                if options.only in (None, part.__name__):
+                    part()
+        except BenchmarkFailed as failure:
+            sys.exit(f"benchmark failed: {failure}")
+    figures = table(benchmark.rows)
+    rounds = 'What is quoted is the median of the rounds. "must" is the least that is wanted, "aim" what is hoped for.'
+    notes = "".join(f"- {note}\n" for note in (*warnings(), rounds, *benchmark.notes))
+    print(figures, notes, sep="\n", end="")
+    if not options.quick and options.only is None:
+        about = "".join(f"- {line}\n" for line in description)
+        RESULTS.write_text(f"# Results of `python -m benchmarks`\n\n{about}\n{figures}\n{notes}")
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

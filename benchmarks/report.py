@@ -1,0 +1,132 @@
+"""The table, and what is to be known of the machine that it was made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+_HEAD = ("figure", "unit", "median", "rounds", "must", "aim", "reached")
+_IN_MEMORY = ("tmpfs", "ramfs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: its value in each round, none if it could not be measured, and what is wanted of it."""
+
+    figure: str
+    unit: str
+    rounds: Sequence[float]
+    must: float | None = None
+    aim: float | None = None
+    more_is_better: bool = False
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        value = _number(median(self.rounds)) if self.rounds else "not installed"
+        each = " ".join(map(_number, self.rounds)) if len(self.rounds) > 1 else ""
+        return self.figure, self.unit, value, each, _number(self.must), _number(self.aim), self._reached()
+
+    def _reached(self) -> str:
+        if not self.rounds or self.must is None or self.aim is None:
+            return ""
+        sign = 1 if self.more_is_better else -1
+        value = median(self.rounds)
+        if sign * value >= sign * self.aim:
+            return "aim"
+        return "must" if sign * value >= sign * self.must else "NO"
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as a Markdown table that can be read as it is, too."""
+    cells = [_HEAD, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def machine() -> list[str]:
+    """What ran the benchmark, and when: one line each."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("rqdisco", "Twisted", "klein", "msgspec"))
+    return [
+        f"Date: {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        f"CPU: {len(os.sched_getaffinity(0))} cores, {_field('/proc/cpuinfo', 'model name')}",
+        f"Memory: {int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.1f} GiB",
+        f"Kernel: {platform.system()} {platform.release()}",
+        f"Python: {platform.python_implementation()} {platform.python_version()}; {packages}",
+        f"etcd: {_first_line('etcd', '--version')}; wrk: {_first_line('wrk', '--version')}",
+        f"Disk: {file_system(Path(tempfile.gettempdir()))}, {1e3 * _sync_seconds():.2f} ms for one fdatasync",
+        f"Load average at the start: {os.getloadavg()[0]:.2f}",
+    ]
+
+
+def warnings() -> list[str]:
+    """What makes figures of this machine mean less than they say."""
+    kind = file_system(Path(tempfile.gettempdir()))
+    if kind not in _IN_MEMORY:
+        return []
+    return [
+        f"The temporary directory is on {kind}, where fdatasync costs nothing: the registrations are NOT durable and "
+        "their figures mean nothing. Set TMPDIR to a directory on a disk."
+    ]
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that `path` is on."""
+    path, best, kind = path.resolve(), Path(), "unknown"
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mounted, this_kind = line.split()[:3]
+        point = Path(mounted.replace("\\040", " "))
+        if (path == point or point in path.parents) and len(point.parts) >= len(best.parts):
+            best, kind = point, this_kind
+    return kind
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The least value that is not below `share` of all."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def _field(path: str, name: str) -> str:
+    for line in Path(path).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return "unknown"
+
+
+def _first_line(*command: str) -> str:
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    except OSError:
+        return "not installed"
+    return output.partition("\n")[0].partition(" Copyright")[0].removeprefix(f"{command[0]} ").strip()
+
+
+def _sync_seconds() -> float:
+    """What it takes to make 300 appended bytes durable."""
+    taken = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(200):
+            file.write(b"x" * 300)
+            file.flush()
+            start = time.monotonic()
+            os.fdatasync(file.fileno())
+            taken.append(time.monotonic() - start)
+    return median(taken)

@@ -1,0 +1,116 @@
+"""How long an answer takes at worst while a snapshot is folded, and while none is."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from benchmarks.prober import INTERVAL, Sample
+from benchmarks.processes import BenchmarkFailed, Client, Rqdisco
+from benchmarks.report import percentile
+from benchmarks.state import State
+from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME
+
+_PROBED_IDS = 2_000
+_WRITTEN_FIRST = 2_000
+_MARGIN = 0.2
+
+
+class Stall(NamedTuple):
+    """What the prober saw in one round, in milliseconds, and how long the fold took in seconds."""
+
+    worst_ms: float
+    worst_lookup_ms: float
+    p99_ms: float
+    quiet_worst_ms: float
+    quiet_p99_ms: float
+    fold_s: float
+    quiet_s: float
+    unsent_ms: float
+
+
+def keep_previous(state: State) -> None:
+    """Put an older snapshot beside the one in `state`, so that a fold removes one as every fold but the first does.
+
+    To remove a large file is what holds up other files' syncs most.
+    """
+    shutil.copyfile(state.directory / NAME, state.directory / PREVIOUS_NAME)
+    os.sync()
+
+
+def stall_round(state: State, directory: Path, snapshot_every: float) -> Stall:
+    """Start a daemon, write something, and probe it until what was written has been folded."""
+    ids = random.sample(state.ids, min(len(state.ids), _PROBED_IDS))
+    with Rqdisco(state.directory, directory, "--snapshot-every", str(snapshot_every)) as daemon:
+        host, port = daemon.address()
+        # The folder counts its interval from the moment at which the daemon listens.
+        fold = time.monotonic() + snapshot_every - _MARGIN
+        _write_some(host, port, ids)
+        with _Probing(host, port, ids, directory) as probing:
+            daemon.wait_for_event("snapshot: folded", snapshot_every + 300)
+            end = time.monotonic()
+            samples = probing.finish()
+    return _judge(samples, fold, end)
+
+
+class _Probing:
+    """The prober in a process of its own, so that neither side's interpreter holds up the other."""
+
+    def __init__(self, host: str, port: int, ids: list[str], directory: Path) -> None:
+        file = directory / "ids"
+        file.write_text("\n".join(ids))
+        command = [sys.executable, "-m", "benchmarks.prober", host, str(port), str(file)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> _Probing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def finish(self) -> list[Sample]:
+        """End the probing."""
+        output = self._process.communicate(timeout=60)[0]
+        if self._process.returncode != 0:
+            raise BenchmarkFailed("the prober did not get an answer that it could use")
+        return [Sample(*fields) for fields in json.loads(output)]
+
+
+def _write_some(host: str, port: int, ids: list[str]) -> None:
+    client = Client(host, port)
+    for number in range(_WRITTEN_FIRST):
+        addr = f"192.168.{number >> 8 & 255}.{number & 255}:4001"
+        client.ask("POST", f"/{ids[number % len(ids)]}", {"addr": addr})
+    client.close()
+
+
+def _judge(samples: list[Sample], fold: float, end: float) -> Stall:
+    """Compare what was due from `fold` to `end` with as much time before, as far as there was probing then."""
+    during = [sample for sample in samples if fold <= sample.due < end]
+    first = min(sample.due for sample in samples) + 0.5
+    before = max(first, fold - (end - fold))
+    quiet = [sample for sample in samples if before <= sample.due < fold]
+    if len(quiet) < 20 or len(during) < 0.99 * (end - fold) / INTERVAL - 2:
+        raise BenchmarkFailed(f"{len(quiet)} samples before the fold and {len(during)} during it are too few")
+    lookups = [sample.took for sample in during if sample.kind == "lookup"]
+    return Stall(
+        worst_ms=1e3 * max(sample.took for sample in during),
+        worst_lookup_ms=1e3 * max(lookups),
+        p99_ms=1e3 * percentile([sample.took for sample in during], 0.99),
+        quiet_worst_ms=1e3 * max(sample.took for sample in quiet),
+        quiet_p99_ms=1e3 * percentile([sample.took for sample in quiet], 0.99),
+        fold_s=end - fold - _MARGIN,
+        quiet_s=fold - before,
+        unsent_ms=1e3 * max(sample.unsent for sample in during),
+    )

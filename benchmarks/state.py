@@ -1,0 +1,68 @@
+"""State directories as large as one likes, made by the project's own code without running the daemon."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rqdisco.codec import encode_record
+from rqdisco.identity import establish, mint
+from rqdisco.journal.files import Disk
+from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
+from rqdisco.records import Grant, Node, Record
+
+_CREATED_AT = "2024-05-06 07:08:09.123456"
+
+
+class State(NamedTuple):
+    """A state directory and the IDs in it, sorted."""
+
+    directory: Path
+    ids: list[str]
+
+
+def address(number: int) -> str:
+    """An address as nodes advertise it, another one for each of 2**24 numbers."""
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:4001"
+
+
+def addresses_of(index: int, nodes: int = 3) -> list[str]:
+    """What `make_state` registered under the ID of that index."""
+    return [address(index * nodes + number) for number in range(nodes)]
+
+
+def make_state(directory: Path, count: int, nodes: int = 3) -> State:
+    """A snapshot of `count` IDs with `nodes` nodes each, the first of which was granted."""
+    fs = Disk()
+    fs.make_directory(directory)
+    home = establish(fs, directory, os.urandom)[0].incarnation
+    version = time.time_ns() // 1_000_000
+    ids = sorted({mint(home, os.urandom) for _ in range(count)})
+    header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="an earlier boot", last_version=version)
+    handle = fs.create(directory / NAME)
+    try:
+        for part in encode_snapshot(header, _lines(ids, home, version, nodes)):
+            handle.write(part)
+        handle.sync()
+    finally:
+        handle.close()
+    fs.sync_directory(directory)
+    return State(directory, ids)
+
+
+def _lines(ids: list[str], home: str, version: int, nodes: int) -> Iterator[bytes]:
+    for index, discovery_id in enumerate(ids):
+        registered = tuple(Node(addr=addr) for addr in addresses_of(index, nodes))
+        yield encode_record(
+            Record(
+                id=discovery_id,
+                home=home,
+                version=version,
+                created_at=_CREATED_AT,
+                nodes=registered,
+                grant=Grant(addr=registered[0].addr, boot=1, at=12_345_678) if registered else None,
+            )
+        )

@@ -1,0 +1,49 @@
+"""One installation for all tests here, and daemons that do not outlive the test that started them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import Daemon, Environment, install_wheel
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment of its own that has the project from a wheel."""
+    return install_wheel(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def start(installed: Environment) -> Iterator[Start]:
+    """Starts daemons as `start(state, *options)`; those still running after the test are killed."""
+    with ExitStack() as stack:
+
+        def start_daemon(state: Path, *options: str, **environment: str) -> Daemon:
+            daemon = installed.start(*installed.twistd(state, *options), **environment)
+            stack.callback(daemon.kill)
+            return daemon
+
+        yield start_daemon
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon for all tests of a module."""
+    daemon = installed.start(*installed.twistd(tmp_path_factory.mktemp("shared") / "state"))
+    yield daemon
+    daemon.kill()
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
+    """The module's daemon, which must be well after the test too."""
+    yield shared_daemon
+    assert shared_daemon.request("GET", "/").status == 200
+    assert shared_daemon.complaints == []
+    assert shared_daemon.stderr == ""

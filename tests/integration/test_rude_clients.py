@@ -1,0 +1,206 @@
+"""Whatever is sent to the port, it is answered or closed, nobody else notices, and the log stays clean."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.support.process import PATIENCE, Daemon, Reply, parse_replies
+
+pytestmark = pytest.mark.process
+
+
+@contextmanager
+def connected(daemon: Daemon) -> Iterator[socket.socket]:
+    """A plain connection."""
+    with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as connection:
+        yield connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes, or cuts, the connection."""
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def exchange(daemon: Daemon, data: bytes) -> list[Reply]:
+    """What is answered to `data` until the daemon closes the connection."""
+    with connected(daemon) as connection:
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(data)
+        return parse_replies(read_to_end(connection))
+
+
+def post(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
+    """A request with a body."""
+    lines = [f"POST {path} HTTP/{version}", "Host: rqdisco", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def addr(text: str) -> bytes:
+    return json.dumps({"addr": text}).encode()
+
+
+def get(path: bytes, *headers: bytes) -> bytes:
+    """A request after which the connection is closed."""
+    return b"\r\n".join((b"GET " + path + b" HTTP/1.1", b"Connection: close", *headers)) + b"\r\n\r\n"
+
+
+def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
+    """Ten seconds for a request, whatever part of it is missing, and whatever was answered before."""
+    path = f"/{daemon.mint()}"
+    whole = post(path, addr("10.0.0.1:4001"))
+    chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
+    answered = b"GET / HTTP/1.1\r\n\r\n"
+    halves = [whole[:1], whole[:30], whole[:-1], chunked, whole + whole[:20], answered + whole[:20]]
+    began = time.monotonic()
+    connections = [socket.create_connection(("127.0.0.1", daemon.port), 16) for _ in halves]
+    for connection, half in zip(connections, halves, strict=True):
+        connection.sendall(half)
+    replies = [parse_replies(read_to_end(connection)) for connection in connections]
+    assert time.monotonic() - began > 9
+    assert [len(answers) for answers in replies] == [0, 0, 0, 0, 1, 1]
+    for connection in connections:
+        connection.close()
+    assert daemon.nodes(path[1:]) == ["10.0.0.1:4001"]
+
+
+def test_garbage_after_a_good_request_does_not_harm_it(daemon: Daemon) -> None:
+    path = f"/{daemon.mint()}"
+    replies = exchange(daemon, post(path, addr("10.0.0.1:4001")) + b"\x00\xff garbage\r\n\r\n" + post(path, b"{}"))
+    assert [reply.status for reply in replies] == [200, 400]
+    assert replies[0].document["nodes"] == ["10.0.0.1:4001"]
+
+
+def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
+    path = f"/{daemon.mint()}"
+    addresses = [f"10.0.0.{number}:4001" for number in range(50)]
+    requests = [post(path, addr(address)) for address in addresses]
+    replies = exchange(daemon, b"".join(requests) + get(path.encode()))
+    assert [reply.document["nodes"] for reply in replies[:-1]] == [addresses[:count] for count in range(1, 51)]
+    assert replies[-1].document["nodes"] == addresses
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_huge_body_is_refused_and_never_kept(daemon: Daemon, known: bool) -> None:
+    discovery_id = daemon.mint() if known else "unknown"
+    (reply,) = exchange(daemon, post(f"/{discovery_id}", bytes(50_000_000), "Connection: close"))
+    error = "request body too large" if known else "unknown does not exist"
+    assert (reply.status, reply.document) == (413 if known else 404, {"error": error})
+    with open(f"/proc/{daemon.process.pid}/status") as status:
+        (peak,) = (int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    assert peak < 150_000
+
+
+def test_huge_chunked_body_is_refused(daemon: Daemon) -> None:
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.mint().encode()
+    (reply,) = exchange(daemon, head + chunk * 100 + b"0\r\n\r\n")
+    assert (reply.status, reply.document) == (413, {"error": "request body too large"})
+
+
+def test_chunked_body_is_read(daemon: Daemon) -> None:
+    body = addr("10.0.0.1:4001")
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.mint().encode()
+    (reply,) = exchange(daemon, head + chunks)
+    assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\nab\r\n", b"-1\r\n", b"2\r\nabcd\r\n", b"f" * 2000 + b"\r\n"])
+def test_broken_chunk_is_refused(daemon: Daemon, chunk: bytes) -> None:
+    discovery_id = daemon.mint()
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" % discovery_id.encode()
+    assert [reply.status for reply in exchange(daemon, head + chunk)] == [400]
+    assert daemon.nodes(discovery_id) == []
+
+
+@pytest.mark.parametrize(
+    "host", [b"Host: a..b", b"Host: \xff\xfe", b"Host: ", b"X: y", b"Host: a\r\nHost: b", b"Host: " + b"a" * 300]
+)
+def test_host_does_not_matter(daemon: Daemon, host: bytes) -> None:
+    discovery_id = daemon.mint()
+    for path in (b"/", b"/" + discovery_id.encode()):
+        assert [reply.status for reply in exchange(daemon, get(path, host))] == [200]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/%ff%fe", b"/%00", b"/a%00b", b"/a/b", b"/..", b"/.", b"//", b"/a%2fb", b"/" + b"a" * 65, b"/%"],
+)
+def test_odd_path_is_not_found(daemon: Daemon, path: bytes) -> None:
+    (reply,) = exchange(daemon, get(path))
+    assert (reply.status, reply.reason) == (404, "no such discovery ID")
+    assert reply.document["error"].endswith(" does not exist")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"\x00\x00\x00",
+        b"GET /\x00 HTTP/1.1",
+        b"GET",
+        b"GET / HTTP/9.9",
+        b"GET / HTTP",
+        b"\x16\x03\x01",
+        b"GET /\xff\xfe HTTP/1.1",
+    ],
+)
+def test_malformed_request_line_is_refused_or_closed(daemon: Daemon, request_line: bytes) -> None:
+    replies = exchange(daemon, request_line + b"\r\n\r\n")
+    assert all(reply.status >= 400 for reply in replies)
+
+
+@pytest.mark.parametrize("header", [b"X: " + b"a" * 100_000, b"X" * 100_000, b"no colon", b"X\x00: y"])
+def test_malformed_header_is_refused_or_closed(daemon: Daemon, header: bytes) -> None:
+    assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", header)))
+
+
+def test_many_headers_are_refused_or_closed(daemon: Daemon) -> None:
+    headers = [b"X-%d: y" % number for number in range(10_000)]
+    assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", *headers)))
+
+
+@pytest.mark.parametrize("length", [b"-1", b"1e3", b"ten", b"3\r\nContent-Length: 4"])
+def test_impossible_length_is_refused(daemon: Daemon, length: bytes) -> None:
+    (reply,) = exchange(daemon, b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\nabc")
+    assert reply.status == 400
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x00", b'{"addr": "a\x00b:1"}', b'{"addr": "a\xff:1"}', b"[" * 16_000, b'{"addr":' * 2_000, b""]
+)
+def test_body_that_is_no_json_is_refused(daemon: Daemon, body: bytes) -> None:
+    (reply,) = exchange(daemon, post(f"/{daemon.mint()}", body, "Connection: close"))
+    assert (reply.status, reply.document) == (400, {"error": "bad request body"})
+
+
+def test_http_1_0_is_served_and_closed(daemon: Daemon) -> None:
+    (reply,) = exchange(daemon, post(f"/{daemon.mint()}", addr("10.0.0.1:4001"), version="1.0"))
+    assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
+
+
+def test_reset_amid_a_body_registers_nothing(daemon: Daemon) -> None:
+    discovery_id = daemon.mint()
+    for _ in range(20):
+        with connected(daemon) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(post(f"/{discovery_id}", addr("10.0.0.1:4001"))[:-3])
+    reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.2:4001"})
+    assert reply.document["nodes"] == ["10.0.0.2:4001"]
+
+
+def test_idle_connections_are_in_nobodys_way(daemon: Daemon) -> None:
+    connections = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(200)]
+    assert daemon.nodes(daemon.mint()) == []
+    for connection in connections:
+        connection.close()

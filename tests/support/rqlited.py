@@ -1,0 +1,207 @@
+"""A double of rqlited 3.12-6.10: asks the discovery service byte for byte as it does, and does what it does after.
+
+The nodes of one test live in one process. What stands for their HTTP doors and for Raft is a `Network`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from threading import Barrier, Condition, Event
+from typing import Any, Literal
+from urllib.parse import quote
+
+PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """What differs between releases in how they ask and in what they take for themselves."""
+
+    name: str
+    content_type: str = "application-type/json"
+    drops_http: bool = False
+
+    def request(self, addr: str, discovery_id: str, host: str, url_path: str = "") -> bytes:
+        """The registration as it is on the wire."""
+        body = json.dumps({"addr": addr}, separators=(",", ":"), ensure_ascii=False)
+        for character in "<>&\u2028\u2029":
+            body = body.replace(character, f"\\u{ord(character):04x}")
+        content = body.encode()
+        head = (
+            f"POST {quote(f'{url_path}/{discovery_id}')} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Go-http-client/1.1\r\n"
+            f"Content-Length: {len(content)}\r\nContent-Type: {self.content_type}\r\nAccept-Encoding: gzip\r\n\r\n"
+        )
+        return head.encode() + content
+
+    def others(self, own: str, nodes: Sequence[str]) -> list[str]:
+        """The nodes to join: those that are not `own`."""
+        dropped = {own, f"http://{own}"} if self.drops_http else {own}
+        return [node for node in nodes if node not in dropped]
+
+
+VERSIONS = (
+    Version("3.12.0"),
+    Version("4.6.0"),
+    Version("5.7.0"),
+    Version("6.0.1"),
+    Version("6.8.0"),
+    Version("6.8.1", drops_http=True),
+    Version("6.9.0", drops_http=True),
+    Version("6.10.2", "application/json", drops_http=True),
+)
+
+
+class Network:
+    """What nodes see of each other: who has a leader, and in whose cluster that is."""
+
+    def __init__(self) -> None:
+        self._leaders: dict[str, str] = {}
+        self._changed = Condition()
+
+    @property
+    def clusters(self) -> dict[str, list[str]]:
+        """The members of each cluster, by its leader."""
+        with self._changed:
+            members: dict[str, list[str]] = {}
+            for addr, leader in self._leaders.items():
+                members.setdefault(leader, []).append(addr)
+            return members
+
+    def bootstrap(self, addr: str) -> None:
+        """The node becomes the leader of a cluster of its own."""
+        self._admit(_bare(addr), _bare(addr))
+
+    def join(self, addr: str, entries: Sequence[str]) -> bool:
+        """Join through the first of `entries` that has a leader, once one has; False if that takes too long.
+
+        rqlited walks the list again every few seconds; here each change of the network makes it do so.
+        """
+
+        def with_a_leader() -> str | None:
+            return next((entry for entry in map(_bare, entries) if entry in self._leaders), None)
+
+        with self._changed:
+            entry = self._changed.wait_for(with_a_leader, PATIENCE)
+            if entry is None:
+                return False
+            self._admit(_bare(addr), self._leaders[entry])
+            return True
+
+    def _admit(self, addr: str, leader: str) -> None:
+        with self._changed:
+            self._leaders[addr] = leader
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one start of a node, with what it logged when it exited with 1."""
+
+    kind: Literal["leader", "joined", "exit 1"]
+    log: str = ""
+
+
+class Node:
+    """One rqlited with its data directory; `port` says where the service is when it starts to ask."""
+
+    def __init__(self, version: Version, addr: str, discovery_id: str, port: Callable[[], int], network: Network):
+        self._version = version
+        self._port = port
+        self._network = network
+        self._discovery_id = discovery_id
+        self.addr = addr
+        self.listed: list[str] = []
+        self.asking = Event()
+        self.answered = Event()
+
+    def run(self) -> Outcome:
+        """Start; return once it leads, has joined or has exited.
+
+        Raises AssertionError where rqlited would wait for ever.
+        """
+        try:
+            status, reason, content = self._ask()
+        except TimeoutError:
+            raise AssertionError("no answer, for which rqlited waits for ever") from None
+        except (OSError, HTTPException) as error:
+            return _exit(repr(error))
+        if status != 200:
+            return _exit(f"{status} {reason}")
+        try:
+            self.listed = nodes_in(content)
+        except ValueError as error:
+            return _exit(str(error))
+        self.answered.set()
+        others = self._version.others(self.addr, self.listed)
+        if not others:
+            self._network.bootstrap(self.addr)
+            return Outcome("leader")
+        if self._network.join(self.addr, others):
+            return Outcome("joined")
+        return Outcome("exit 1", f"failed to join cluster at {others}")
+
+    def run_supervised(self, starts: int = 10) -> Outcome:
+        """Start, and start again when it exits with 1, so many times at most."""
+        outcome = self.run()
+        while outcome.kind == "exit 1" and (starts := starts - 1) > 0:
+            outcome = self.run()
+        return outcome
+
+    def _ask(self) -> tuple[int, str, bytes]:
+        port = self._port()
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+            connection.sendall(self._version.request(self.addr, self._discovery_id, f"127.0.0.1:{port}"))
+            self.asking.set()
+            response = HTTPResponse(connection)
+            response.begin()
+            return response.status, response.reason, response.read()
+
+
+def run_all(nodes: Sequence[Node], *, supervised: bool = False) -> list[Outcome]:
+    """Start all nodes at the same moment; return what became of each."""
+    barrier = Barrier(len(nodes))
+
+    def run(node: Node) -> Outcome:
+        barrier.wait(PATIENCE)
+        return node.run_supervised() if supervised else node.run()
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        return list(pool.map(run, nodes))
+
+
+def nodes_in(content: bytes) -> list[str]:
+    """The list in a 200 answer, as Go's decoder reads it: what is missing or null is empty.
+
+    Raises ValueError where rqlited logs a JSON error.
+    """
+    document = json.loads(content)
+    if document is None:
+        return []
+    if not isinstance(document, dict):
+        raise ValueError(f"cannot unmarshal {type(document).__name__}")
+    members = {name.lower(): value for name, value in document.items()}
+    for name in ("created_at", "disco_id"):
+        _text(members.get(name))
+    nodes = members.get("nodes")
+    if nodes is not None and not isinstance(nodes, list):
+        raise ValueError("cannot unmarshal nodes")
+    return [_text(node) for node in nodes or []]
+
+
+def _text(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"cannot unmarshal {type(value).__name__} into string")
+    return value or ""
+
+
+def _exit(why: str) -> Outcome:
+    return Outcome("exit 1", f"unable to determine join addresses: {why}")
+
+
+def _bare(addr: str) -> str:
+    return addr.removeprefix("http://").removeprefix("https://")
