@@ -19,6 +19,8 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = b'{"id":"'
+_ID_START = len(_LINE_START)
+_ID_END = b'","home":'
 
 
 class Malformed(ValueError):
@@ -59,12 +61,17 @@ def decode_versioned(content: bytes, kind: type[T], name: str, newest: int, sour
         raise Malformed(str(error)) from None
 
 
-def record_key(line: bytes) -> bytes:
-    """The ID of an encoded record, without decoding the rest. Raises Malformed."""
-    end = line.find(b'"', len(_LINE_START))
-    if end <= len(_LINE_START) or not line.startswith(_LINE_START) or line[-1:] != b"}":
+def split_record(line: bytes) -> tuple[bytes, bytes]:
+    """The ID of an encoded record and what follows it, without decoding the rest. Raises Malformed."""
+    end = line.find(_ID_END, _ID_START)
+    if end <= _ID_START or not line.startswith(_LINE_START) or line[-1:] != b"}":
         raise Malformed("not a record")
-    return line[len(_LINE_START) : end]
+    return line[_ID_START:end], line[end:]
+
+
+def join_record(key: bytes, rest: bytes) -> bytes:
+    """The line that `split_record` took apart."""
+    return _LINE_START + key + rest
 
 
 class _Document(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""All records in memory, as the bytes that stand in the journal.
+"""All records in memory, as the bytes that stand in the journal but for the ID, which is the key already.
 
 A change is *pending* from the moment it is put until it is settled, which is when the disk has it. Pending changes
 lie over the settled ones, so that a batch the disk refuses is undone by dropping them.
@@ -13,10 +13,15 @@ from rqdisco.records import Record
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """One record on its way to the disk: its key and its line."""
+    """One record on its way to the disk, as the store keeps it."""
 
     key: bytes
-    line: bytes
+    rest: bytes
+
+    @property
+    def line(self) -> bytes:
+        """What is written."""
+        return codec.join_record(self.key, self.rest)
 
 
 class Store:
@@ -36,13 +41,12 @@ class Store:
         """The record with every change that was put, settled or not; the base for the next change."""
         key = discovery_id.encode()
         change = self._pending.get(key)
-        line = self._settled.get(key) if change is None else change.line
-        return None if line is None else codec.decode_record(line)
+        return _decoded(key, self._settled.get(key) if change is None else change.rest)
 
     def settled(self, discovery_id: str) -> Record | None:
         """The record as the disk has it; what may be shown."""
-        line = self._settled.get(discovery_id.encode())
-        return None if line is None else codec.decode_record(line)
+        key = discovery_id.encode()
+        return _decoded(key, self._settled.get(key))
 
     def is_pending(self, discovery_id: str) -> bool:
         """Whether the newest record is not yet on the disk."""
@@ -50,7 +54,7 @@ class Store:
 
     def put(self, record: Record) -> Change:
         """Make `record` the newest of its ID; the one way in for every change."""
-        change = Change(record.id.encode(), codec.encode_record(record))
+        change = Change(*codec.split_record(codec.encode_record(record)))
         if change.key not in self._settled and change.key not in self._pending:
             self._minted += 1
         self._pending[change.key] = change
@@ -62,7 +66,7 @@ class Store:
         for change in changes:
             if change.key not in self._settled:
                 self._minted -= 1
-            self._settled[change.key] = change.line
+            self._settled[change.key] = change.rest
             if self._pending.get(change.key) is change:
                 del self._pending[change.key]
 
@@ -70,3 +74,7 @@ class Store:
         """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""
         self._pending.clear()
         self._minted = 0
+
+
+def _decoded(key: bytes, rest: bytes | None) -> Record | None:
+    return None if rest is None else codec.decode_record(codec.join_record(key, rest))

@@ -63,6 +63,9 @@ class FileSystem(Protocol):
         After a failed write-back Linux may hold pages in memory as clean that the disk never got.
         """
 
+    def size(self, path: Path) -> int:
+        """The bytes in a file."""
+
     def inode(self, path: Path) -> int:
         """The number that a copy of the file would not share."""
 
@@ -132,6 +135,9 @@ class Disk:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(fd)
+
+    def size(self, path: Path) -> int:
+        return path.stat().st_size
 
     def inode(self, path: Path) -> int:
         return path.stat().st_ino

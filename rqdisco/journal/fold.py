@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from rqdisco.codec import join_record
 from rqdisco.errors import CannotStart
 from rqdisco.journal.files import Disk, FileSystem
 from rqdisco.journal.recovery import Recovered, replay
@@ -62,7 +63,7 @@ def _merged(base: SnapshotReader | None, changes: dict[bytes, bytes]) -> Iterato
     """The records of `base` with `changes` put in, in the order of IDs."""
     changed = sorted(changes.items())
     kept = () if base is None else (item for item in base.records() if item[0] not in changes)
-    return (line for _, line in heapq.merge(kept, changed))
+    return (join_record(key, rest) for key, rest in heapq.merge(kept, changed))
 
 
 def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:
@@ -87,15 +88,27 @@ def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:
 
 def _put_in_place(fs: FileSystem, directory: Path, new: Path) -> None:
     """There is a snapshot.json at every moment, and the one before it under its own name."""
-    path, previous = directory / NAME, directory / PREVIOUS_NAME
+    path, previous, old = directory / NAME, directory / PREVIOUS_NAME, directory / f"{PREVIOUS_NAME}.old"
     if fs.exists(path):
-        linked = directory / f"{PREVIOUS_NAME}.new"
-        if fs.exists(linked):
-            fs.remove(linked)
-        fs.link(path, linked)
-        fs.rename(linked, previous)
+        if fs.exists(previous):
+            fs.rename(previous, old)
+        fs.link(path, previous)
     fs.rename(new, path)
     fs.sync_directory(directory)
+    if fs.exists(old):
+        _remove_in_steps(fs, old)
+
+
+def _remove_in_steps(fs: FileSystem, path: Path) -> None:
+    """Remove a large file without holding up the journal's syncs, as freeing all of its blocks at once does."""
+    handle = fs.open(path)
+    try:
+        for size in range(fs.size(path) - _SYNC_EVERY, 0, -_SYNC_EVERY):
+            handle.truncate(size)
+            handle.sync()
+    finally:
+        handle.close()
+    fs.remove(path)
 
 
 def _remove_segments(fs: FileSystem, directory: Path, through: int) -> None:

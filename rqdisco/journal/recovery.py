@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.codec import Malformed, decode_record, decode_versioned
+from rqdisco.codec import Malformed, decode_record, decode_versioned, split_record
 from rqdisco.errors import DamagedState
 from rqdisco.journal.files import FileSystem
 from rqdisco.journal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_frames
@@ -26,7 +26,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, kw_only=True):
-    """All that was found: the records by ID as bytes, where the journal goes on, and the newest boot it names.
+    """All that was found: the records as the store keeps them, where the journal goes on, the newest boot it names.
 
     `folded` is the last segment that the snapshot holds.
     """
@@ -134,5 +134,6 @@ def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered)
             record = decode_record(line)
         except Malformed as error:
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None
-        found.records[record.id.encode()] = line
+        key, rest = split_record(line)
+        found.records[key] = rest
         found.last_version = max(found.last_version, record.version)

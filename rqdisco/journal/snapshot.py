@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.codec import Malformed, decode_versioned, record_key
+from rqdisco.codec import Malformed, decode_versioned, split_record
 from rqdisco.errors import DamagedState
 from rqdisco.journal.files import FileSystem
 
@@ -62,7 +62,7 @@ class SnapshotReader:
         self._crc = zlib.crc32(first)
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Key and line of each record, in the order of their keys."""
+        """ID of each record and what follows it, as `split_record` gives them, in the order of IDs."""
         crc, count, previous_key = self._crc, 0, b""
         crc32 = zlib.crc32
         for line in self._lines:
@@ -71,14 +71,13 @@ class SnapshotReader:
                 return
             crc = crc32(line, crc)
             count += 1
-            record = line.rstrip(b",\n")
             try:
-                key = record_key(record)
+                key, rest = split_record(line.rstrip(b",\n"))
             except Malformed as error:
                 raise self._damaged(f"line {count + 1}: {error}") from None
             if key <= previous_key:
                 raise self._damaged(f"line {count + 1}: not in the order of IDs")
-            yield key, record
+            yield key, rest
             previous_key = key
         raise self._damaged(f"ends after line {count + 1}")
 

@@ -23,6 +23,9 @@ class Deadlines:
 
     def watch(self, deferred: Deferred[Any]) -> None:
         """Cancel `deferred` in time, unless it fires before."""
+        # Answers that were given would otherwise stay in memory until their deadline.
+        while self._watched and self._watched[0][1].called:
+            self._watched.popleft()
         self._watched.append((self._clock.seconds() + self._seconds, deferred))
         if self._timer is None:
             self._timer = self._clock.callLater(self._seconds, self._sweep)

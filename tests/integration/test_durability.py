@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from random import Random
@@ -81,14 +82,13 @@ class Ledger:
 
     def check(self, daemon: Daemon, *, everything: bool = False) -> None:
         """Compare with what the daemon shows of the IDs touched since the last time, or of all."""
-        connection = daemon.connect()
-        for discovery_id in self.lists if everything else self.touched:
-            reply = ask(connection, "GET", f"/{discovery_id}")
-            assert reply.status == 200, reply
-            nodes = reply.document["nodes"]
-            assert len(nodes) >= len(self.lists[discovery_id])
-            self._agree(discovery_id, nodes)
-        connection.close()
+        with closing(daemon.connect()) as connection:
+            for discovery_id in self.lists if everything else self.touched:
+                reply = ask(connection, "GET", f"/{discovery_id}")
+                assert reply.status == 200, reply
+                nodes = reply.document["nodes"]
+                assert len(nodes) >= len(self.lists[discovery_id])
+                self._agree(discovery_id, nodes)
         self.touched.clear()
 
     def _agree(self, discovery_id: str, nodes: list[str]) -> None:
@@ -105,7 +105,11 @@ def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[
     goal = ledger.acknowledged + acknowledgements
     ending, ended = threading.Event(), threading.Event()
 
-    def write_on(connection: HTTPConnection) -> None:
+    def write_on() -> None:
+        with closing(daemon.connect()) as connection:
+            write_over(connection)
+
+    def write_over(connection: HTTPConnection) -> None:
         while not ended.is_set():
             registration = ledger.next_registration()
             try:
@@ -116,11 +120,13 @@ def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[
                 return
             if count == goal:
                 ending.set()
-                then()
-                ended.set()
+                try:
+                    then()
+                finally:
+                    ended.set()
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        for result in [pool.submit(write_on, daemon.connect()) for _ in range(WRITERS)]:
+        for result in [pool.submit(write_on) for _ in range(WRITERS)]:
             result.result()
     assert ended.is_set()
 

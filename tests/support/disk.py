@@ -107,6 +107,9 @@ class ModelDisk:
         if inode.clean:
             inode.seen, inode.clean = inode.safe, False
 
+    def size(self, path: Path) -> int:
+        return len(self._inode(path).seen)
+
     def inode(self, path: Path) -> int:
         return self._inode(path).number
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -146,9 +147,10 @@ class Node:
         return Outcome("exit 1", f"failed to join cluster at {others}")
 
     def run_supervised(self, starts: int = 10) -> Outcome:
-        """Start, and start again when it exits with 1, so many times at most."""
+        """Start, and start again when it exits with 1, so many times at most, and not for ever."""
+        patient_until = time.monotonic() + PATIENCE
         outcome = self.run()
-        while outcome.kind == "exit 1" and (starts := starts - 1) > 0:
+        while outcome.kind == "exit 1" and (starts := starts - 1) > 0 and time.monotonic() < patient_until:
             outcome = self.run()
         return outcome
 
