@@ -43,7 +43,6 @@ class DiscoveryAPI:
     """
 
     app = Klein()
-    _log = Logger()
 
     def __init__(
         self,
@@ -59,6 +58,8 @@ class DiscoveryAPI:
         self._describe = describe
         self._max_body = max_body
         self._strict = strict
+        # One for the instance: as a class attribute it makes another Logger each time it is looked at.
+        self._log = Logger()
         self._waiting: set[Deferred[Answer]] = set()
 
     def resource(self) -> KleinResource:

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -65,6 +65,7 @@ class BoundedChannel(HTTPChannel):
     deadline: float
 
     def connectionMade(self) -> None:
+        self._host = self.transport.getHost()
         super().connectionMade()
         self._expect(IDLE_SECONDS)
         self.site.channels.add(self)
@@ -72,6 +73,10 @@ class BoundedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
         super().connectionLost(reason)
+
+    def getHost(self) -> IAddress:
+        """Asked for by every request, and the same for all of them."""
+        return self._host
 
     def dataReceived(self, data: bytes) -> None:
         if not self.requests and self.deadline > self.site.now() + RECEIVE_SECONDS:
