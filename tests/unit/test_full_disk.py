@@ -1,0 +1,140 @@
+"""A disk that has no room at byte k, for every k, and one that fails in other ways."""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from rqdisco.errors import DamagedState, StoreUnavailable
+from rqdisco.journal.fold import fold
+from rqdisco.journal.frames import encode_frame
+from rqdisco.journal.segments import segment_path
+from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
+from rqdisco.records import Node
+from tests.support.daemon import STATE, Daemon, result
+
+
+def mint(daemon: Daemon) -> str:
+    return str(result(Deferred.fromCoroutine(daemon.directory.create())).id)
+
+
+def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[object]:
+    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+
+
+def shown(daemon: Daemon, discovery_id: str) -> list[str]:
+    record = daemon.store.settled(discovery_id)
+    assert record is not None
+    return [node.addr for node in record.nodes]
+
+
+@pytest.mark.parametrize("fresh_segment", [False, True])
+@pytest.mark.parametrize("room", range(0, 700, 13))
+def test_wherever_the_room_ends_a_refusal_changes_nothing_and_later_writes_go_on(
+    room: int, fresh_segment: bool
+) -> None:
+    daemon = Daemon(seed=room)
+    discovery_id = mint(daemon)
+    result(register(daemon, discovery_id, "a:1"))
+    if fresh_segment:
+        daemon = daemon.restart()
+    daemon.disk.room = room
+    expected = ["a:1"]
+    for addr in ("b:1", "c:1", "d:1"):
+        try:
+            result(register(daemon, discovery_id, addr))
+            expected.append(addr)
+        except StoreUnavailable:
+            assert shown(daemon, discovery_id) == expected
+    assert shown(daemon.restart(daemon.disk.crash(Random(room)), boot_id="boot-b"), discovery_id) == expected
+    daemon.disk.room = None
+    result(register(daemon, discovery_id, "z:1"))
+    assert shown(daemon.restart(), discovery_id) == [*expected, "z:1"]
+    assert daemon.failures == []
+
+
+@pytest.mark.parametrize("operation", ["create 0000000001", "write 0000000001", "sync 0000000001", "sync_directory"])
+def test_a_disk_that_fails_is_never_taken_for_one_that_is_full(operation: str) -> None:
+    daemon = Daemon()
+
+    def fail(name: str) -> None:
+        if name.startswith(operation):
+            raise OSError(errno.EIO, "Input/output error")
+
+    daemon.disk.before = fail
+    with pytest.raises(StoreUnavailable):
+        mint(daemon)
+    assert len(daemon.failures) == 1
+    assert "Input/output error" in daemon.failures[0]
+
+
+@pytest.mark.parametrize("operation", ["truncate", "remove"])
+def test_a_refusal_that_cannot_be_undone_ends_the_daemon(operation: str) -> None:
+    daemon = Daemon()
+
+    def fail(name: str) -> None:
+        if name.startswith(operation):
+            raise OSError(errno.EIO, "Input/output error")
+
+    daemon.disk.before = fail
+    daemon.disk.room = 60
+    with pytest.raises(StoreUnavailable):
+        mint(daemon)
+    assert len(daemon.failures) == 1
+
+
+def test_a_segment_under_another_name_is_refused() -> None:
+    daemon = Daemon(segment_bytes=1)
+    mint(daemon)
+    first = daemon.disk.read(segment_path(STATE, 1))
+    daemon.disk.replace(segment_path(STATE, 2), first)
+    daemon.disk.remove(segment_path(STATE, 1))
+    daemon.disk.replace(
+        segment_path(STATE, 1), encode_frame([first.split(b"\n")[1].replace(b'"segment":1', b'"segment":9')], 0)[0]
+    )
+    with pytest.raises(DamagedState, match="this is segment 9"):
+        daemon.restart()
+
+
+def test_a_frame_that_holds_no_record_is_refused_although_its_crc_is_right() -> None:
+    daemon = Daemon()
+    mint(daemon)
+    path = segment_path(STATE, 1)
+    content = daemon.disk.read(path)
+    previous = int(content[content.rindex(b"\n#") + 1 :].split(b" ")[2][:8], 16)
+    daemon.disk.replace(path, content + encode_frame([b'{"id":"x","home":1}'], previous)[0])
+    with pytest.raises(DamagedState, match=r"byte \d+: "):
+        daemon.restart()
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [b'{"id":"b","home":"h","version":1}', b'{"id":"a","home":"h","version":1}'],
+        [b'{"id":"a","home":"h","version":1}', b'{"id":"a","home":"h","version":2}'],
+        [b'{"home":"h"}'],
+    ],
+)
+def test_a_snapshot_out_of_order_or_without_ids_is_refused_although_its_crc_is_right(records: list[bytes]) -> None:
+    daemon = Daemon()
+    header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="b", last_version=7)
+    daemon.disk.replace(STATE / NAME, b"".join(encode_snapshot(header, records)))
+    with pytest.raises(DamagedState, match=r"snapshot\.json: line [23]: "):
+        daemon.restart()
+
+
+def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rqdisco.journal.fold._SYNC_EVERY", 100)
+    daemon = Daemon()
+    padding = "x" * 250
+    for number in range(4):
+        discovery_id = mint(daemon)
+        result(register(daemon, discovery_id, f"{padding}{number}:1"))
+        before = daemon.disk.read(STATE / NAME) if number else b""
+        fold(daemon.disk, STATE, result(daemon.journal.seal()))
+        if number:
+            assert daemon.disk.read(STATE / "snapshot.previous.json") == before
+    assert sorted(daemon.disk.names(STATE)) == ["identity.json", "journal", NAME, "snapshot.previous.json"]
