@@ -18,7 +18,6 @@ from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.systemd import Notifier
 from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
@@ -37,7 +36,6 @@ class Daemon(Service):
         clock: IReactorTime,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         site: BoundedSite,
-        api: DiscoveryAPI,
         deadlines: Deadlines,
         journal: Journal,
         folder: Folder,
@@ -48,7 +46,6 @@ class Daemon(Service):
         self._clock = clock
         self._endpoints = endpoints
         self._site = site
-        self._api = api
         self._deadlines = deadlines
         self._journal = journal
         self._folder = folder
@@ -99,11 +96,11 @@ class Daemon(Service):
         self._notifier.stopService()
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         try:
-            await self._api.drained().addTimeout(DRAIN_SECONDS, self._clock)
+            await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)
         except defer.TimeoutError:
-            self._log.warn("some requests are left unanswered")
+            self._log.warn("some requests are left unanswered", connections=len(self._site.channels))
+            self._site.abort_connections()
         self._deadlines.stop()
-        self._site.close_connections()
         await maybeDeferred(self._folder.stopService)
         await self._journal.close()
         self._finish()

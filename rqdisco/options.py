@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from rqdisco.directory import Limits
 
-DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1"
+DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
 USAGE_STATUS = 64
 
 

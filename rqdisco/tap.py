@@ -36,7 +36,7 @@ from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
-from rqdisco.logs import LineObserver
+from rqdisco.logs import Descriptor, LineObserver, Nowhere
 from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
@@ -75,7 +75,11 @@ def log_observer() -> LineObserver:
     """What twistd writes its log with."""
     from twisted.internet import reactor
 
-    observer = LineObserver(sys.stdout, _soon, as_json=not sys.stdout.isatty())
+    if sys.stdout is None:
+        # It was closed; its descriptor may be any other file's by now.
+        return LineObserver(Nowhere(), _schedule, as_json=False)
+    fd = sys.stdout.fileno()
+    observer = LineObserver(Descriptor(fd), _schedule, as_json=not os.isatty(fd))
     reactor.addSystemEventTrigger("after", "shutdown", observer.flush)
     return observer
 
@@ -142,7 +146,6 @@ def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, st
         reactor,
         endpoints,
         BoundedSite(api.resource(), reactor, config.max_body),
-        api,
         deadlines,
         journal,
         folder,
@@ -181,11 +184,11 @@ def _on_hangup(reactor: Any, call: Callable[[], None]) -> None:
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
 
 
-def _soon(call: Callable[[], None]) -> None:
+def _schedule(seconds: float, call: Callable[[], None]) -> None:
     from twisted.internet import reactor
 
-    if reactor.running:
-        reactor.callLater(0, call)
+    if seconds or reactor.running:
+        reactor.callLater(seconds, call)
     else:
         call()
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from klein import Klein
 from klein.resource import KleinResource
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -60,15 +60,10 @@ class DiscoveryAPI:
         self._strict = strict
         # One for the instance: as a class attribute it makes another Logger each time it is looked at.
         self._log = Logger()
-        self._waiting: set[Deferred[Answer]] = set()
 
     def resource(self) -> KleinResource:
         """The root of a site."""
         return _Resource(self)
-
-    def drained(self) -> Deferred[Any]:
-        """Fire when the requests that are being answered now are answered."""
-        return DeferredList([_following(waiting) for waiting in self._waiting])
 
     @app.route("/")
     def service(self, request: IRequest) -> Deferred[bytes]:
@@ -87,8 +82,6 @@ class DiscoveryAPI:
         answering = Deferred.fromCoroutine(handling)
         if not answering.called:
             self._deadlines.watch(answering)
-            self._waiting.add(answering)
-            answering.addBoth(self._done, answering)
         return answering.addErrback(answer_to)
 
     async def answer_for_id(self, request: IRequest, discovery_id: str) -> Answer:
@@ -104,10 +97,6 @@ class DiscoveryAPI:
             return await self._remove(request, discovery_id)
         await self._directory.look_up(discovery_id)
         raise MethodNotAllowed(method.decode("ascii", "replace"), "GET, HEAD, POST, DELETE")
-
-    def _done(self, result: Any, answering: Deferred[Answer]) -> Any:
-        self._waiting.discard(answering)
-        return result
 
     def _through_klein(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes]:
         return self.answer(handling).addCallback(lambda answer: answer.put_on(request))
@@ -287,15 +276,3 @@ def _optional(what: str, value: object) -> str | None:
 
 def _printable(path: bytes) -> str:
     return path[1:].decode("utf-8", "replace")
-
-
-def _following(deferred: Deferred[Any]) -> Deferred[None]:
-    """Fire when `deferred` does, whatever comes of it, without getting in its way."""
-    follower: Deferred[None] = Deferred()
-
-    def fire(result: Any) -> Any:
-        follower.callback(None)
-        return result
-
-    deferred.addBoth(fire)
-    return follower

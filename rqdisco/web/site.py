@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
@@ -71,8 +72,8 @@ class BoundedChannel(HTTPChannel):
         self.site.channels.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
         super().connectionLost(reason)
+        self.site.forget(self)
 
     def getHost(self) -> IAddress:
         """Asked for by every request, and the same for all of them."""
@@ -87,6 +88,15 @@ class BoundedChannel(HTTPChannel):
         self._answering = True
         self.deadline = float("inf")
         super().allContentReceived()
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        return super().checkPersistence(request, version) and not self.site.is_draining
+
+    def drain(self) -> None:
+        """Answer what has arrived whole, then close."""
+        self.persistent = False
+        if not self._answering:
+            self.loseConnection()
 
     def requestDone(self, request: Request) -> None:
         self._answering = False
@@ -118,6 +128,8 @@ class BoundedSite(Site):
         self.displayTracebacks = False
         self.max_body = max_body
         self.channels: set[BoundedChannel] = set()
+        self.is_draining = False
+        self._drained: Deferred[None] = Deferred()
         self.now = reactor.seconds
         self._date = -1, b""
         self._sweeper = LoopingCall(self._sweep)
@@ -147,10 +159,27 @@ class BoundedSite(Site):
     def log(self, request: object) -> None:
         pass
 
-    def close_connections(self) -> None:
-        """Close every connection, once what was answered is sent."""
+    def drain(self) -> Deferred[None]:
+        """Answer the requests that have arrived whole and close all connections; fire when they are gone."""
+        self.is_draining = True
         for channel in list(self.channels):
-            channel.loseConnection()
+            channel.drain()
+        self._check_drained()
+        return self._drained
+
+    def forget(self, channel: BoundedChannel) -> None:
+        """A connection is gone."""
+        self.channels.discard(channel)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if self.is_draining and not self.channels and not self._drained.called:
+            self._drained.callback(None)
+
+    def abort_connections(self) -> None:
+        """Cut what is left."""
+        for channel in list(self.channels):
+            channel.transport.abortConnection()
 
     def _sweep(self) -> None:
         now = self.now()

@@ -100,5 +100,5 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     yield _over_a_port(daemon, port.getHost().port)
     pytest_twisted.blockon(port.stopListening() or succeed(None))
-    site.close_connections()
+    pytest_twisted.blockon(site.drain())
     daemon.deadlines.stop()

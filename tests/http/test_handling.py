@@ -87,18 +87,6 @@ def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(daem
     daemon.deadlines.stop()
 
 
-def test_stopping_waits_for_the_answers_that_are_due(daemon: Daemon, client: StubTreq) -> None:
-    daemon.threads.hold = True
-    waiting = post(client, "/")
-    drained = daemon.api.drained()
-    assert not drained.called
-    daemon.threads.release_all()
-    client.flush()
-    result(drained)
-    assert result(waiting).code == 200
-    daemon.deadlines.stop()
-
-
 @pytest.mark.parametrize("path", ["/x", "/", "/%78"])
 def test_a_fault_of_ours_is_500_and_is_logged_itself(
     daemon: Daemon, client: StubTreq, logged_errors: list[dict[str, Any]], path: str

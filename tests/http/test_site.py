@@ -210,12 +210,45 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_stopping_ends_the_sweep_and_closes_what_is_open(server: Server) -> None:
-    connection = server.connect()
+def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server) -> None:
+    resting, busy, half = (server.connect() for _ in range(3))
+    resting.send(MINT)
+    half.send(MINT[:20])
+    server.daemon.threads.hold = True
+    busy.send(MINT)
     server.site.doStop()
-    server.site.close_connections()
-    assert connection.closed
+    drained = server.site.drain()
+    assert resting.closed
+    assert half.closed
+    assert not busy.closed
+    server.daemon.threads.release_all()
+    assert busy.transport.value().startswith(b"HTTP/1.1 200 OK")
+    assert busy.closed
+    assert not drained.called
+    for connection in (resting, busy, half):
+        connection.hang_up()
+    result(drained)
     assert not server.clock.getDelayedCalls()
+    server.daemon.deadlines.stop()
+
+
+def test_who_asks_while_the_daemon_stops_is_answered_once_and_told_to_go(server: Server) -> None:
+    connection = server.connect()
+    server.site.drain()
+    late = server.connect()
+    assert b"HTTP/1.1 200 OK" in late.send(MINT)
+    assert late.closed
+    connection.hang_up()
+
+
+def test_connections_that_do_not_end_are_cut(server: Server) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.send(MINT)
+    server.site.drain()
+    server.site.abort_connections()
+    assert connection.closed
+    server.daemon.deadlines.stop()
 
 
 REQUESTS = st.sampled_from(
@@ -240,4 +273,5 @@ def test_whatever_bytes_arrive_nothing_is_logged_as_an_error_and_the_next_client
         if not connection.closed:
             assert b"HTTP/1.1 500" not in connection.send(part)
     assert server.connect().send(MINT).startswith(b"HTTP/1.1 200 OK")
-    result(server.daemon.api.drained())
+    connection.hang_up()
+    server.daemon.deadlines.stop()

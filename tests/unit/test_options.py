@@ -17,7 +17,7 @@ def parse(*arguments: str, **environment: str) -> Config:
 
 def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> None:
     config = parse()
-    assert config.listen == ("tcp:4000:interface=127.0.0.1",)
+    assert config.listen == ("tcp:4000:interface=127.0.0.1:backlog=1000",)
     assert config.data_dir == Path.cwd() / "rqdisco-data"
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
     assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)

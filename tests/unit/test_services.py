@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from rqdisco.journal.fold import fold
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.snapshot import NAME
-from rqdisco.logs import LineObserver
+from rqdisco.logs import Descriptor, LineObserver
 from rqdisco.records import Node
 from rqdisco.systemd import Notifier
 from tests.support.daemon import STATE, Daemon, result
@@ -181,19 +181,36 @@ def test_without_systemd_or_with_another_process_watched_nothing_is_said(tmp_pat
         notifier.stopService()
 
 
+class Paper:
+    """Takes what is written, as much at a time as the test allows."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.room: int | None = None
+        self.broken = False
+
+    def write(self, data: bytes) -> int:
+        if self.broken:
+            raise BrokenPipeError
+        taken = data if self.room is None else data[: self.room]
+        self.room = None if self.room is None else self.room - len(taken)
+        self.written += taken
+        return len(taken)
+
+
 class Log:
     """A log written by our observer, and the events that go into it."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self.out = StringIO()
-        self.soon: list[Any] = []
-        self.observer = LineObserver(self.out, self.soon.append, as_json=as_json)
-        self.logger = Logger("rqdisco.test", observer=LogPublisher(self.observer))
-        self.foreign = Logger("somebody.else", observer=LogPublisher(self.observer))
+        self.paper = Paper()
+        self.clock = Clock()
+        observer = LineObserver(self.paper, self.clock.callLater, as_json=as_json)
+        self.logger = Logger("rqdisco.test", observer=LogPublisher(observer))
+        self.foreign = Logger("somebody.else", observer=LogPublisher(observer))
 
     @property
     def lines(self) -> list[str]:
-        return self.out.getvalue().splitlines()
+        return self.paper.written.decode().splitlines()
 
 
 def test_off_a_terminal_each_event_is_one_json_object_with_its_fields() -> None:
@@ -201,7 +218,7 @@ def test_off_a_terminal_each_event_is_one_json_object_with_its_fields() -> None:
     log.logger.info("registration", addr="a:1\n", peer=None, result="listed")
     log.foreign.info("{who} said", who="x", password="secret")
     assert log.lines == []
-    log.soon.pop()()
+    log.clock.advance(0)
     first, second = map(json.loads, log.lines)
     assert (first["event"], first["level"], first["addr"]) == ("registration", "info", "a:1\n")
     assert "peer" not in first
@@ -212,7 +229,7 @@ def test_off_a_terminal_each_event_is_one_json_object_with_its_fields() -> None:
 def test_on_a_terminal_each_event_is_one_line_to_read() -> None:
     log = Log(as_json=False)
     log.logger.info("registration", addr="a:1", result="granted")
-    log.soon.pop()()
+    log.clock.advance(0)
     (line,) = log.lines
     assert line.endswith(" info  registration addr=a:1 result=granted")
 
@@ -229,5 +246,48 @@ def test_what_is_a_warning_or_worse_goes_out_at_once_with_its_traceback() -> Non
 
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     log = Log(as_json=True)
-    log.out.close()
+    log.paper.broken = True
     log.logger.error("lost")
+    log.paper.broken = False
+    log.logger.error("found")
+    assert "found" in log.lines[-1]
+
+
+def test_lines_that_nobody_takes_are_kept_and_written_later() -> None:
+    log = Log(as_json=True)
+    log.paper.room = 10
+    for number in range(3):
+        log.logger.info("event {n}", n=number)
+        log.clock.advance(0)
+    assert len(log.paper.written) == 10
+    log.paper.room = None
+    log.clock.advance(0.1)
+    assert [json.loads(line)["event"] for line in log.lines] == ["event 0", "event 1", "event 2"]
+    assert log.clock.getDelayedCalls() == []
+
+
+def test_a_reader_that_never_comes_costs_a_bounded_number_of_lines_which_are_counted() -> None:
+    log = Log(as_json=True)
+    log.paper.room = 0
+    for _ in range(100):
+        log.logger.info("x" * 50_000)
+        log.clock.advance(0)
+    log.paper.room = None
+    log.clock.advance(0.2)
+    log.clock.advance(0.2)
+    assert 20 < len(log.lines) < 24
+    assert log.lines[-1].endswith("lines of the log were dropped")
+
+
+def test_a_pipe_that_is_full_is_not_waited_for() -> None:
+    reader, writer = os.pipe()
+    try:
+        pipe, total = Descriptor(writer), 0
+        while taken := pipe.write(b"x" * 10_000):
+            total += taken
+        assert total >= 4096
+        os.read(reader, 8192)
+        assert pipe.write(b"y") == 1
+    finally:
+        os.close(reader)
+        os.close(writer)
