@@ -100,13 +100,13 @@ class BoundedChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         self._answering = False
-        self._expect(IDLE_SECONDS)
         super().requestDone(request)
         if not self._answering:
             # What came behind the request and is not answered already is a part of the next one.
             rest = self.clearLineBuffer()
             self._expect(RECEIVE_SECONDS if rest or self.requests else IDLE_SECONDS)
-            super().dataReceived(rest)
+            if not self.transport.disconnecting:
+                super().dataReceived(rest)
 
     def _expect(self, seconds: float) -> None:
         self.deadline = self.site.now() + seconds

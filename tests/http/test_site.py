@@ -136,6 +136,18 @@ def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None
     assert connection.closed
 
 
+def test_garbage_that_waits_behind_an_answer_is_400_and_closed_all_the_same(server: Server) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.send(MINT + b"\x00\xff garbage\r\n\r\n" + MINT)
+    server.daemon.threads.release_all()
+    received = connection.transport.value()
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert received.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert connection.closed
+    server.daemon.deadlines.stop()
+
+
 def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:
     connection = server.connect()
     discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
