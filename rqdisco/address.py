@@ -40,13 +40,16 @@ def check_text(what: str, value: object) -> str:
 
 
 def bare(addr: str) -> str:
-    """`addr` without a leading http://, which is how rqlite 6.8.1 and newer compare addresses (store/join filter)."""
+    """`addr` without a leading http://."""
     return addr.removeprefix("http://")
 
 
 def same_node(one: str, other: str) -> bool:
-    """Whether rqlited would filter `one` out of a list as being `other` (rule R3)."""
-    return one == other or bare(one) == bare(other)
+    """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other way round (R3).
+
+    Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite cmd/rqlited).
+    """
+    return bare(one) == bare(other)
 
 
 def host_and_port(addr: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Records and messages to JSON bytes and back: strict, bounded, one format for journal and snapshot alike.
+"""Records to JSON bytes and back: strict, one format for journal and snapshot alike. Answers to JSON bytes.
 
 A record is one line of compact JSON that begins with its ID. The formats that hold such lines carry a version; a
 field can only be added together with a new version, since an older release must refuse what it does not know.

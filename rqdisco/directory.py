@@ -26,10 +26,6 @@ from rqdisco.store import Store
 class Directory(Protocol):
     """Discovery IDs and the nodes registered under them. Every answer shows only what is durable."""
 
-    @property
-    def size(self) -> int:
-        """The number of IDs held."""
-
     async def create(self) -> Record:
         """Mint an ID. Raises TooManyIDs, StoreUnavailable."""
 
@@ -39,12 +35,23 @@ class Directory(Protocol):
     async def register(self, discovery_id: str, node: Node) -> Registration:
         """Register a node, and say whom to list.
 
-        Cancelled, the record is as if the call never came, or durably changed; a grant that nobody heard is revoked.
+        A grant counts as said once the caller ran on to its next await: it sends the answer before that. Cancelled,
+        the record is as if the call never came, or durably changed; a grant that nobody heard is revoked.
         Raises NoSuchID, TooManyNodes, Orphaned, StoreUnavailable.
         """
 
-    async def remove(self, discovery_id: str, addr: str) -> Record:
-        """Remove the registration of an address. Raises NoSuchID, StoreUnavailable."""
+    async def remove(self, discovery_id: str, addr: str) -> Removal:
+        """Remove the registration of an address that is listed now, never a newer one (R9).
+
+        Raises NoSuchID, StoreUnavailable.
+        """
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a removal: the record after it, and whether there was anything to remove."""
+
+    record: Record
+    removed: bool
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +92,7 @@ class LocalDirectory:
 
     @property
     def size(self) -> int:
+        """The number of IDs held."""
         return len(self._store)
 
     async def create(self) -> Record:
@@ -100,11 +108,12 @@ class LocalDirectory:
         return record
 
     async def look_up(self, discovery_id: str) -> Record:
-        pending = self._unheard.get(discovery_id)
-        record = self._store.settled(discovery_id) if pending is None else pending.before
+        record = self._store.settled(discovery_id)
         if record is None:
             raise NoSuchID(discovery_id)
-        return record
+        pending = self._unheard.get(discovery_id)
+        # The disk has the grant already, but its node has not heard it and may never do.
+        return pending.before if pending is not None and record.version > pending.before.version else record
 
     async def register(self, discovery_id: str, node: Node) -> Registration:
         record = await self._decidable(discovery_id)
@@ -121,14 +130,23 @@ class LocalDirectory:
             return await self._grant(record, outcome)
         return replace(outcome, record=await self._durably(record, outcome.record))
 
-    async def remove(self, discovery_id: str, addr: str) -> Record:
+    async def remove(self, discovery_id: str, addr: str) -> Removal:
+        pending = self._unheard.get(discovery_id)
+        arrived = self._store.newest(discovery_id) if pending is None else pending.before
         record = await self._decidable(discovery_id)
-        return await self._durably(record, records.remove(record, addr))
+        # R9: what was listed on arrival goes, and not what registered while we waited.
+        if arrived is None or records.remove(arrived, addr) is arrived or records.is_newer(record, arrived, addr):
+            return Removal(record=await self._durably(record, record), removed=False)
+        after = records.remove(record, addr)
+        return Removal(record=await self._durably(record, after), removed=after is not record)
 
     async def _decidable(self, discovery_id: str) -> Record:
         """The newest record, once no grant is on its way: one decision at a time for each ID (R3)."""
         while (pending := self._unheard.get(discovery_id)) is not None:
-            await pending.settled()
+            settled = pending.settled()
+            if pending.is_stuck:
+                Deferred.fromCoroutine(self._revoke(pending))
+            await settled
         record = self._store.newest(discovery_id)
         if record is None:
             raise NoSuchID(discovery_id)
@@ -154,21 +172,37 @@ class LocalDirectory:
         """Goes on when the caller of `_grant` was cancelled, which is when `told` is called before its time."""
         try:
             record = await self._durably(pending.before, outcome.record)
-            if told.called:
-                await self._revoke(pending.before)
-            else:
-                told.callback(replace(outcome, record=record))
-        except StoreUnavailable as error:
+        except Exception:
+            self._end(pending)
             if not told.called:
-                told.errback(error)
-        finally:
-            del self._unheard[outcome.record.id]
-            pending.settle()
+                told.errback()
+            return
+        if told.called:
+            await self._revoke(pending)
+            return
+        # The caller sends its answer in this very call; only then may others be decided.
+        told.callback(replace(outcome, record=record))
+        self._end(pending)
 
-    async def _revoke(self, before: Record) -> None:
-        """Nobody heard the grant: restore what the record said before it (R6)."""
+    async def _revoke(self, pending: _PendingGrant) -> None:
+        """Nobody heard the grant: restore what the record said before it (R6).
+
+        While the disk refuses that, those who wait are refused too, and the next one to come tries again.
+        """
+        pending.is_stuck = False
+        before = pending.before
+        try:
+            await self._journal.append(self._store.put(replace(before, version=self._next_version())))
+        except StoreUnavailable as error:
+            self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
+            pending.refuse(error)
+            return
         self._log.info("grant revoked, its client was gone", discovery_id=before.id)
-        await self._journal.append(self._store.put(replace(before, version=self._next_version())))
+        self._end(pending)
+
+    def _end(self, pending: _PendingGrant) -> None:
+        del self._unheard[pending.before.id]
+        pending.settle()
 
     def _next_version(self) -> int:
         return max(self._store.last_version + 1, self._wall_us() // 1000)
@@ -180,18 +214,31 @@ def _legacy_time(wall_us: int) -> str:
 
 
 class _PendingGrant:
-    """A grant between its decision and its answer, and those who wait for it."""
+    """A grant between its decision and its answer, and those who wait for it.
+
+    It is stuck when its client is gone and the disk refused to revoke it.
+    """
 
     def __init__(self, before: Record) -> None:
         self.before = before
+        self.is_stuck = False
         self._waiting: list[Deferred[None]] = []
 
     def settled(self) -> Deferred[None]:
+        """Fire when something else may be decided; fails with StoreUnavailable if that cannot be now."""
         waiter: Deferred[None] = Deferred()
         self._waiting.append(waiter)
         return waiter
 
     def settle(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.called:
-                waiter.callback(None)
+        for waiter in self._take_waiting():
+            waiter.callback(None)
+
+    def refuse(self, error: StoreUnavailable) -> None:
+        self.is_stuck = True
+        for waiter in self._take_waiting():
+            waiter.errback(error)
+
+    def _take_waiting(self) -> list[Deferred[None]]:
+        waiting, self._waiting = self._waiting, []
+        return [waiter for waiter in waiting if not waiter.called]

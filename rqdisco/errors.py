@@ -38,7 +38,7 @@ class TooManyNodes(RequestRefused):
 
 
 class TooManyIDs(RequestRefused):
-    """One ID more than this daemon may hold."""
+    """One ID more than this daemon is allowed to hold."""
 
     def __init__(self) -> None:
         super().__init__("too many discovery IDs")

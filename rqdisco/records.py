@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """All that is known of one discovery ID.
 
     `home` is the incarnation that minted it and alone changes it, `version` rises with every change, `nodes` are in
-    the order of their first registration, `ever` says that the ID once had a node it has no more.
+    the order of their first registration. `ever` says that the list was emptied once: the next grant is not the first.
     """
 
     id: str
@@ -68,8 +68,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a registration: the record after it, the nodes to answer with, and what was told.
 
-    `alone` is "granted" where the caller is told for the first time that it is alone, "again" where it is told so
-    once more because its first answer may be lost, None where others are listed.
+    `alone` is "granted" where the caller is told that it is alone by a new grant, "again" where it is told so by one
+    whose answer may have been lost, None where others are listed.
     """
 
     record: Record
@@ -113,6 +113,12 @@ def remove(record: Record, addr: str) -> Record:
     nodes = tuple(entry for entry in record.nodes if entry.addr != addr)
     grant = record.grant if record.grant is None or record.grant.addr != addr else None
     return replace(record, nodes=nodes, grant=grant, ever=record.ever or not nodes)
+
+
+def is_newer(record: Record, than: Record, addr: str) -> bool:
+    """Whether the registration of `addr` in `record` is one that was granted after `than` (R9)."""
+    grant = record.grant
+    return grant is not None and grant != than.grant and same_node(grant.addr, addr)
 
 
 def _is_own(entry: Node, node: Node) -> bool:

@@ -95,11 +95,13 @@ def makeService(options: Options) -> Daemon:
 
 
 def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, str]) -> Daemon:
+    # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at once (P6).
+    reactor.seconds = time.monotonic
     endpoints = [(description, _endpoint(reactor, description)) for description in config.listen]
     fs = Disk()
     home, found = open_state(fs, config.data_dir, os.urandom)
     boot_id = _read_boot_id()
-    boot = found.boot if found.boot_id == boot_id else found.boot + 1
+    boot = found.boot_number(boot_id)
 
     store = Store(found.records, found.last_version)
     segments = SegmentWriter(fs, config.data_dir, found.position, boot, boot_id)
@@ -145,7 +147,7 @@ def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, st
     return Daemon(
         reactor,
         endpoints,
-        BoundedSite(api.resource(), reactor, config.max_body),
+        BoundedSite(api.resource(), reactor, config.max_body, time.time),
         deadlines,
         journal,
         folder,

@@ -39,6 +39,10 @@ class Recovered(msgspec.Struct, kw_only=True):
     cut: Cut | None = None
     folded: int = 0
 
+    def boot_number(self, boot_id: str) -> int:
+        """The number of the boot that the kernel calls `boot_id`: the newest one's, or the next."""
+        return self.boot if self.boot_id == boot_id else self.boot + 1
+
     @property
     def changed(self) -> bool:
         """Whether the journal says more than the snapshot."""

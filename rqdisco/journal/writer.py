@@ -6,9 +6,9 @@ The batch is written by a thread; everything else here runs on the reactor.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,7 +16,6 @@ from rqdisco.errors import StoreUnavailable
 from rqdisco.journal.segments import JournalFailed, SegmentWriter
 from rqdisco.store import Change, Store
 
-T = TypeVar("T")
 InThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
 Soon = Callable[[Callable[[], None]], Any]
 
@@ -60,7 +59,7 @@ class Journal:
         self._writing: _Batch | None = None
         self._started = False
         self._broken: str | None = None
-        self._idle: list[Deferred[None]] = []
+        self._between: list[Deferred[None]] = []
         self.refused: str | None = None
         self.bytes_written = 0
 
@@ -83,11 +82,12 @@ class Journal:
 
     def seal(self) -> Deferred[int]:
         """End the segment that is being written; fire with the newest that will not change any more."""
-        return self._when_idle().addCallback(lambda _: self._segments.seal())
+        return self._between_batches().addCallback(lambda _: self._segments.seal())
 
     def close(self) -> Deferred[int]:
         """Flush, and let go of the files."""
-        return self.seal()
+        flushed = succeed(None) if self._broken is not None else self._wait()
+        return flushed.addBoth(lambda _: self.seal())
 
     def _wait(self) -> Deferred[None]:
         waiter: Deferred[None] = Deferred()
@@ -97,10 +97,10 @@ class Journal:
             self._soon(self._write)
         return waiter
 
-    def _when_idle(self) -> Deferred[None]:
+    def _between_batches(self) -> Deferred[None]:
         waiter: Deferred[None] = Deferred()
-        if self._started:
-            self._idle.append(waiter)
+        if self._writing is not None:
+            self._between.append(waiter)
         else:
             waiter.callback(None)
         return waiter
@@ -162,10 +162,9 @@ class Journal:
         return self._broken
 
     def _go_on(self) -> None:
+        between, self._between = self._between, []
+        for waiter in between:
+            waiter.callback(None)
         self._started = bool(self._next.waiting)
         if self._started:
             self._soon(self._write)
-            return
-        idle, self._idle = self._idle, []
-        for waiter in idle:
-            waiter.callback(None)

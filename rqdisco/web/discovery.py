@@ -26,7 +26,7 @@ from rqdisco.web.deadlines import Deadlines
 
 ANSWER_SECONDS = 7.0
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
-_PATH_OF_ID = re.compile(rb"/+(?!\.{1,2}/*\Z)([A-Za-z0-9._-]{1,64})/*\Z")
+_ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
 
 
 class _Body(msgspec.Struct):
@@ -113,7 +113,8 @@ class DiscoveryAPI:
 
     async def _register(self, request: IRequest, discovery_id: str) -> Answer:
         with _Note(self._log, "registration", request, discovery_id) as note:
-            body = await self._body(request, discovery_id)
+            await self._directory.look_up(discovery_id)
+            body = self._body(request)
             node = Node(
                 addr=_addr(body, note),
                 raft_addr=_optional("raft_addr", body.raft_addr),
@@ -126,25 +127,21 @@ class DiscoveryAPI:
 
     async def _remove(self, request: IRequest, discovery_id: str) -> Answer:
         with _Note(self._log, "removal", request, discovery_id) as note:
-            addr = _addr(await self._body(request, discovery_id), note)
-            record = await self._directory.remove(discovery_id, addr)
-            note.result = "removed"
-        if not record.nodes:
+            await self._directory.look_up(discovery_id)
+            outcome = await self._directory.remove(discovery_id, _addr(self._body(request), note))
+            note.result = "removed" if outcome.removed else "absent"
+        record = outcome.record
+        if outcome.removed and not record.nodes:
             self._log.warn("no nodes left, the next to register is told it is alone", discovery_id=discovery_id)
         return Answer(200, codec.encode_document(record, record.nodes))
 
-    async def _body(self, request: IRequest, discovery_id: str) -> _Body:
-        """The JSON object that was sent. An ID that does not exist is the first thing to say, though."""
-        try:
-            content: bytes = request.content.read(self._max_body + 1)
-            if len(content) > self._max_body:
-                raise BodyTooLarge("request body too large")
-            body = _decoded(content)
-            if body.addr is msgspec.UNSET:
-                raise BadBody("address not specified")
-        except Exception:
-            await self._directory.look_up(discovery_id)
-            raise
+    def _body(self, request: IRequest) -> _Body:
+        content: bytes = request.content.read(self._max_body + 1)
+        if len(content) > self._max_body:
+            raise BodyTooLarge("request body too large")
+        body = _decoded(content)
+        if body.addr is msgspec.UNSET:
+            raise BadBody("address not specified")
         return body
 
     def _check_reachable(self, addr: str, note: _Note) -> None:
@@ -170,9 +167,9 @@ class _Resource(KleinResource):
         self._api = api
 
     def render(self, request: Any) -> Any:
-        match = _PATH_OF_ID.match(request.path)
+        match = _ONE_SEGMENT.match(request.path)
         if match is not None:
-            handling = self._api.answer_for_id(request, match[1].decode())
+            handling = self._api.answer_for_id(request, match[1].decode("utf-8", "replace"))
             self._send(request, self._api.answer(handling))
         elif request.path.strip(b"/") == b"" and request.path != b"/":
             self._send(request, self._api.answer(_refused(NoSuchID(_printable(request.path)))))
@@ -229,7 +226,9 @@ def _in_words(error: BaseException) -> str:
         return "given up: client gone, or no time left"
     if isinstance(error, StoreUnavailable):
         return f"unavailable: {error.reason}"
-    return f"refused: {error}"
+    if isinstance(error, (RequestRefused, BadBody, BodyTooLarge)):
+        return f"refused: {error}"
+    return "failed"
 
 
 def _write(answer: Answer, request: IRequest) -> None:

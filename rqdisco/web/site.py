@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -92,6 +93,12 @@ class BoundedChannel(HTTPChannel):
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         return super().checkPersistence(request, version) and not self.site.is_draining
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection ends as soon as what was written is sent."""
+        transport: Any = self.transport
+        return bool(transport.disconnecting)
+
     def drain(self) -> None:
         """Answer what has arrived whole, then close."""
         self.persistent = False
@@ -105,7 +112,7 @@ class BoundedChannel(HTTPChannel):
             # What came behind the request and is not answered already is a part of the next one.
             rest = self.clearLineBuffer()
             self._expect(RECEIVE_SECONDS if rest or self.requests else IDLE_SECONDS)
-            if not self.transport.disconnecting:
+            if not self.is_closing:
                 super().dataReceived(rest)
 
     def _expect(self, seconds: float) -> None:
@@ -113,11 +120,14 @@ class BoundedChannel(HTTPChannel):
 
 
 class BoundedSite(Site):
-    """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens."""
+    """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens.
+
+    `wall` gives the wall clock in seconds, for the Date header alone.
+    """
 
     noisy = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime, max_body: int) -> None:
+    def __init__(self, resource: IResource, reactor: IReactorTime, max_body: int, wall: Callable[[], float]) -> None:
         super().__init__(
             resource,
             requestFactory=BoundedRequest,
@@ -125,8 +135,8 @@ class BoundedSite(Site):
             timeout=None,
             parsePOSTFormSubmission=False,
         )
-        self.displayTracebacks = False
         self.max_body = max_body
+        self._wall = wall
         self.channels: set[BoundedChannel] = set()
         self.is_draining = False
         self._drained: Deferred[None] = Deferred()
@@ -145,7 +155,7 @@ class BoundedSite(Site):
 
     def date(self) -> bytes:
         """The value of the Date header, as long as this second lasts."""
-        now = int(self.now())
+        now = int(self._wall())
         if self._date[0] != now:
             self._date = now, datetimeToString(now)
         return self._date[1]

@@ -241,6 +241,13 @@ async def test_a_bad_body_is_400_with_the_reason_and_changes_nothing(
 
 
 @ensureDeferred
+@pytest.mark.parametrize("body", [body for body, _, _ in BAD_BODIES[::3]] + [b'{"addr": "a b"}', b"x" * (MAX_BODY + 1)])
+async def test_that_an_id_does_not_exist_is_said_before_anything_about_the_body(door: Door, body: bytes) -> None:
+    for method in ("POST", "DELETE"):
+        assert (await door(method, "/unknown", body)).json == {"error": "unknown does not exist"}
+
+
+@ensureDeferred
 @pytest.mark.parametrize(
     "body",
     [
@@ -288,6 +295,21 @@ async def test_a_doubtful_address_is_registered_all_the_same(door: Door) -> None
     discovery_id = await door.mint()
     for addr in ("0.0.0.0:4001", "no-port", "h:0", "h:1/path"):
         assert (await door("POST", f"/{discovery_id}", {"addr": addr})).json["nodes"][-1] == addr
+
+
+@ensureDeferred
+async def test_a_path_below_an_id_is_not_the_id(door: Door) -> None:
+    discovery_id = await door.mint()
+    for path in (f"/x/{discovery_id}", f"/{discovery_id}/x", f"/{discovery_id}%2Fx"):
+        assert (await door("GET", path)).status == 404
+
+
+@ensureDeferred
+async def test_an_id_whose_home_is_lost_tells_nobody_that_it_is_alone(door: Door) -> None:
+    discovery_id = await door.mint()
+    door.daemon.directory._home = "another"
+    answer = await door("POST", f"/{discovery_id}", {"addr": A})
+    assert (answer.status, answer.reason) == (410, "lost its home, mint a new ID")
 
 
 class TestStrictly:

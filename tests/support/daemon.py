@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.directory import Limits, LocalDirectory
-from rqdisco.journal.recovery import Recovered
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.records import Moment
@@ -71,7 +70,7 @@ class Daemon:
         self.random = Random(seed)
         self.failures: list[str] = []
         self.home, self.found = open_state(self.disk, STATE, self.random.randbytes)
-        boot = self.found.boot if self.found.boot_id == boot_id else self.found.boot + 1
+        boot = self.found.boot_number(boot_id)
         self.store = Store(self.found.records, self.found.last_version)
         self.segments = SegmentWriter(self.disk, STATE, self.found.position, boot, boot_id)
         self.journal = Journal(
@@ -94,11 +93,6 @@ class Daemon:
             max_body=max_body,
             strict=strict,
         )
-
-    @property
-    def recovered(self) -> Recovered:
-        """What was found on the disk at the start."""
-        return self.found
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless another is given."""

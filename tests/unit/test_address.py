@@ -47,9 +47,18 @@ def test_what_cannot_be_given_back_unchanged_is_refused_with_the_reason(value: o
         check_text("address", value)
 
 
-@pytest.mark.parametrize("addr", ["10.0.0.1:4001", "http://h:1", "https://h:65535", "[::1]:4001", "http://h:1/"])
-def test_host_and_port_are_found_in_usable_addresses(addr: str) -> None:
-    host_and_port(addr)
+@pytest.mark.parametrize(
+    ("addr", "host", "port"),
+    [
+        ("10.0.0.1:4001", "10.0.0.1", 4001),
+        ("http://h:1", "h", 1),
+        ("https://h:65535", "h", 65535),
+        ("[::1]:4001", "::1", 4001),
+        ("http://h:1/", "h", 1),
+    ],
+)
+def test_host_and_port_are_found_in_usable_addresses(addr: str, host: str, port: int) -> None:
+    assert host_and_port(addr) == (host, port)
 
 
 @pytest.mark.parametrize("addr", ["h", "h:0", "h:70000", "h:1/x", "h:1?x", "u@h:1", "::1:4001", "ftp://h:1", ":4001"])

@@ -72,11 +72,21 @@ def test_the_command_line_wins_over_the_environment() -> None:
     assert (config.listen, config.limits.max_nodes, config.data_dir) == (("tcp:9",), 7, Path("/c"))
 
 
+def test_the_command_line_wins_in_short_too_and_a_value_is_not_taken_for_an_option() -> None:
+    assert parse("--max-n", "7", RQDISCO_MAX_NODES="4").limits.max_nodes == 7
+    assert parse("--data-dir", "max-nodes", RQDISCO_MAX_NODES="4").limits.max_nodes == 4
+
+
+def test_what_is_empty_in_the_environment_is_not_set() -> None:
+    assert parse(**dict.fromkeys(ENVIRONMENT, "")) == parse()
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
         (["--max-nodes=x"], {}),
         (["--max-nodes=0"], {}),
+        (["--max-nodes=10000000000000"], {}),
         (["--max-ids=-1"], {}),
         (["--max-body=1"], {}),
         (["--regrant-window=-1"], {}),

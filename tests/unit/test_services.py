@@ -135,6 +135,32 @@ def test_sealing_waits_for_the_batch_that_is_being_written(daemon: Daemon) -> No
     assert len(daemon.restart().found.records) == 2
 
 
+def test_sealing_is_not_put_off_by_those_who_keep_on_writing(daemon: Daemon) -> None:
+    daemon.threads.hold = True
+    minting = [Deferred.fromCoroutine(daemon.directory.create())]
+    sealing = daemon.journal.seal()
+    minting.append(Deferred.fromCoroutine(daemon.directory.create()))
+    daemon.threads.release()
+    assert result(sealing) == 1
+    assert len(daemon.threads.held) == 1
+    daemon.threads.release_all()
+    for deferred in minting:
+        result(deferred)
+    assert len(daemon.restart().found.records) == 2
+
+
+def test_closing_waits_for_all_that_is_still_to_be_written(daemon: Daemon) -> None:
+    daemon.threads.hold = True
+    minting = [Deferred.fromCoroutine(daemon.directory.create()) for _ in range(3)]
+    closing = daemon.journal.close()
+    daemon.threads.release()
+    assert not closing.called
+    daemon.threads.release_all()
+    result(closing)
+    for deferred in minting:
+        result(deferred)
+
+
 def test_the_journal_goes_on_in_a_new_segment_when_one_is_full() -> None:
     daemon = Daemon(segment_bytes=100)
     for number in range(3):
