@@ -39,17 +39,12 @@ def check_text(what: str, value: object) -> str:
     return value
 
 
-def bare(addr: str) -> str:
-    """`addr` without a leading http://."""
-    return addr.removeprefix("http://")
-
-
 def same_node(one: str, other: str) -> bool:
     """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other way round (R3).
 
     Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite cmd/rqlited).
     """
-    return bare(one) == bare(other)
+    return one in (other, f"http://{other}") or other == f"http://{one}"
 
 
 def host_and_port(addr: str) -> tuple[str, int]:

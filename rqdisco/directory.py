@@ -96,7 +96,7 @@ class LocalDirectory:
         return len(self._store)
 
     async def create(self) -> Record:
-        if self._limits.max_ids is not None and len(self._store) >= self._limits.max_ids:
+        if self._limits.max_ids is not None and self._store.count_all() >= self._limits.max_ids:
             raise TooManyIDs
         record = Record(
             id=mint(self._home, self._random),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,8 @@ NAME = "identity.json"
 FORMAT = "rqdisco identity"
 VERSION = 1
 _RANDOM_BYTES = 14
+_INCARNATION = re.compile(r"[0-9a-f]{16}\Z")
+_REMEDY = "restore the file, or remove it to go on as a new incarnation (see docs/operations.md)"
 
 RandomBytes = Callable[[int], bytes]
 
@@ -24,13 +28,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The file that makes a state directory one daemon's own.
 
     `incarnation` is 64 random bits in hex, made with a fresh state directory; `inode` is that of this very file, so
-    that a copy, which has another, is noticed.
+    that a copy, which has another, is noticed; `crc` is the CRC-32 of both.
     """
 
     format: str
     version: int
     incarnation: str
-    inode: int
+    inode: str
+    crc: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it says what was written."""
+        return bool(_INCARNATION.match(self.incarnation)) and self.crc == _crc(self.incarnation, self.inode)
 
 
 def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
@@ -46,7 +56,10 @@ def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Ide
         fs.remove(temporary)
     handle = fs.create(temporary)
     try:
-        identity = Identity(format=FORMAT, version=VERSION, incarnation=random(8).hex(), inode=fs.inode(temporary))
+        incarnation, inode = random(8).hex(), fs.inode(temporary)
+        identity = Identity(
+            format=FORMAT, version=VERSION, incarnation=incarnation, inode=inode, crc=_crc(incarnation, inode)
+        )
         handle.write(msgspec.json.encode(identity) + b"\n")
         handle.sync()
     finally:
@@ -61,15 +74,19 @@ def _read(fs: FileSystem, path: Path) -> Identity:
     try:
         identity = decode_versioned(content, Identity, FORMAT, VERSION, path)
     except Malformed as error:
-        raise DamagedState(
-            f"{path}: {error}; restore the file, or remove it to go on as a new incarnation (see docs/operations.md)"
-        ) from None
-    if identity.inode != fs.inode(path):
+        raise DamagedState(f"{path}: {error}; {_REMEDY}") from None
+    if not identity.is_whole:
+        raise DamagedState(f"{path}: the CRC does not match; {_REMEDY}")
+    if identity.inode != fs.inode(path) or fs.names_of(path) > 1:
         raise CopiedState(
             f"{path}: this state directory is a copy; if the original will never run again, remove this file to go on"
             " as a new incarnation (see docs/operations.md)"
         )
     return identity
+
+
+def _crc(incarnation: str, inode: str) -> str:
+    return f"{zlib.crc32(f'{incarnation} {inode}'.encode()):08x}"
 
 
 def tag(incarnation: str) -> str:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from rqdisco.errors import StateInUse, StateUnusable
+from rqdisco.errors import DamagedState, StateInUse, StateUnusable
+from rqdisco.identity import NAME as IDENTITY
 from rqdisco.identity import RandomBytes, establish
-from rqdisco.journal.files import FileSystem
+from rqdisco.journal.files import FileSystem, may_pass
 from rqdisco.journal.recovery import Recovered, recover
 from rqdisco.journal.segments import DIRECTORY
 
 LOCK = "lock"
+_MANUAL = "see docs/operations.md"
 
 _log = Logger()
 
@@ -26,11 +28,14 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
         fs.make_directory(directory)
         if not fs.lock(directory / LOCK):
             raise StateInUse(f"{directory / LOCK}: another rqdisco runs on this directory; stop it, or use another one")
+        if fs.exists(directory / IDENTITY) and not fs.exists(directory / DIRECTORY):
+            raise DamagedState(f"{directory / DIRECTORY}: missing; put it back, or restore a backup ({_MANUAL})")
         fs.make_directory(directory / DIRECTORY)
         identity, is_new = establish(fs, directory, random)
-        found = recover(fs, directory)
+        found = recover(fs, directory, is_backup=is_new)
     except OSError as error:
-        raise StateUnusable(f"{error.filename or directory}: {error.strerror}; make it readable and writable") from None
+        remedy = "make room" if may_pass(error) else "make it readable and writable"
+        raise StateUnusable(f"{error.filename or directory}: {error.strerror}; {remedy}") from None
     if found.cut is not None:
         _log.warn(
             "journal: cut {size} bytes that were never acknowledged off {path} at byte {offset}",

@@ -30,12 +30,15 @@ class Store:
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
         self._settled: dict[bytes, bytes] = {} if settled is None else settled
         self._pending: dict[bytes, Change] = {}
-        self._minted = 0
         self.last_version = last_version
 
     def __len__(self) -> int:
-        """The number of IDs held, pending ones included."""
-        return len(self._settled) + self._minted
+        """The number of IDs that the disk has."""
+        return len(self._settled)
+
+    def count_all(self) -> int:
+        """The number of IDs held, those included that the disk does not have yet."""
+        return len(self._settled) + sum(key not in self._settled for key in self._pending)
 
     def newest(self, discovery_id: str) -> Record | None:
         """The record with every change that was put, settled or not; the base for the next change."""
@@ -55,8 +58,6 @@ class Store:
     def put(self, record: Record) -> Change:
         """Make `record` the newest of its ID; the one way in for every change."""
         change = Change(*codec.split_record(codec.encode_record(record)))
-        if change.key not in self._settled and change.key not in self._pending:
-            self._minted += 1
         self._pending[change.key] = change
         self.last_version = max(self.last_version, record.version)
         return change
@@ -64,8 +65,6 @@ class Store:
     def settle(self, changes: list[Change]) -> None:
         """The disk has `changes`."""
         for change in changes:
-            if change.key not in self._settled:
-                self._minted -= 1
             self._settled[change.key] = change.rest
             if self._pending.get(change.key) is change:
                 del self._pending[change.key]
@@ -73,7 +72,6 @@ class Store:
     def discard(self) -> None:
         """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""
         self._pending.clear()
-        self._minted = 0
 
 
 def _decoded(key: bytes, rest: bytes | None) -> Record | None:

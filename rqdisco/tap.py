@@ -10,10 +10,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -88,13 +90,17 @@ def makeService(options: Options) -> Daemon:
     """The daemon as `options` want it; a reason not to start ends the process with one line."""
     from twisted.internet import reactor
 
+    twistd: Any = options.parent
+    becomes_daemon = twistd is not None and not twistd.get("nodaemon", True)
     try:
-        return _assemble(options.config, reactor, os.environ)
+        return _assemble(options.config, reactor, os.environ, _refuse_to_parent if becomes_daemon else _refuse)
     except CannotStart as refusal:
         raise SystemExit(_say(refusal)) from None
 
 
-def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, str]) -> Daemon:
+def _assemble(
+    config: options.Config, reactor: Any, environment: Mapping[str, str], refuse: Callable[[CannotListen], None]
+) -> Daemon:
     # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at once (P6).
     reactor.seconds = time.monotonic
     endpoints = [(description, _endpoint(reactor, description)) for description in config.listen]
@@ -152,7 +158,7 @@ def _assemble(config: options.Config, reactor: Any, environment: Mapping[str, st
         journal,
         folder,
         Notifier(reactor, environment, os.getpid()),
-        _refuse,
+        refuse,
         pool.stop,
     )
 
@@ -205,6 +211,11 @@ def _refuse(refusal: CannotListen) -> None:
     _end(_say(refusal))
 
 
+def _refuse_to_parent(refusal: CannotListen) -> None:
+    """Once forked, only an exception reaches the twistd that the user waits for; it prints it and exits with 1."""
+    raise refusal
+
+
 def _fail(reason: str) -> None:
     """End the process: going on would mean to acknowledge what may not be there after a restart."""
     _log.critical("journal failed, nothing can be acknowledged any more: {reason}", reason=reason)
@@ -229,4 +240,5 @@ def _end(status: int) -> None:
         os._exit(status)
 
     atexit.register(leave)
-    reactor.stop()
+    with suppress(ReactorNotRunning):
+        reactor.stop()

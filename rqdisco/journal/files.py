@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MAY_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_GET_VERSION = 0x80087601  # FS_IOC_GETVERSION of linux/fs.h, on 64 bits
 
 
-def is_full(error: OSError) -> bool:
-    """Whether `error` says that there is no room, which may pass, rather than that the disk fails."""
-    return error.errno in _NO_SPACE
+def may_pass(error: OSError) -> bool:
+    """Whether `error` says that there is no room, on the disk or for another file, rather than that the disk fails."""
+    return error.errno in _MAY_PASS
 
 
 class Handle(Protocol):
@@ -37,7 +39,7 @@ class FileSystem(Protocol):
     """What the journal asks of a disk. All methods raise OSError; paths are Path throughout."""
 
     def make_directory(self, path: Path) -> None:
-        """Make the directory, readable by its owner alone, unless it is there."""
+        """Make the directory and those above it, durably and readable by their owner alone, unless they are there."""
 
     def names(self, path: Path) -> list[str]:
         """What the directory holds."""
@@ -66,8 +68,11 @@ class FileSystem(Protocol):
     def size(self, path: Path) -> int:
         """The bytes in a file."""
 
-    def inode(self, path: Path) -> int:
-        """The number that a copy of the file would not share."""
+    def inode(self, path: Path) -> str:
+        """What a copy of the file would not share."""
+
+    def names_of(self, path: Path) -> int:
+        """How many names the file has."""
 
     def link(self, path: Path, name: Path) -> None:
         """Give the file a second name."""
@@ -108,13 +113,21 @@ class Disk:
     """The real file system."""
 
     def make_directory(self, path: Path) -> None:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_dir():
+            self.make_directory(path.parent)
+            path.mkdir(mode=0o700)
+            self.sync_directory(path.parent)
 
     def names(self, path: Path) -> list[str]:
         return os.listdir(path)
 
     def exists(self, path: Path) -> bool:
-        return path.exists()
+        """A file that cannot be looked at is there: taken for absent, it would be written anew."""
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return False
+        return True
 
     def create(self, path: Path) -> Handle:
         return _File(path, os.O_CREAT | os.O_EXCL)
@@ -139,8 +152,19 @@ class Disk:
     def size(self, path: Path) -> int:
         return path.stat().st_size
 
-    def inode(self, path: Path) -> int:
-        return path.stat().st_ino
+    def inode(self, path: Path) -> str:
+        """Number and generation: a number alone is given to a new file as soon as the old one is removed."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            generation = fcntl.ioctl(fd, _GET_VERSION, bytes(8))
+            return f"{os.fstat(fd).st_ino}.{int.from_bytes(generation[:4], sys.byteorder)}"
+        except OSError:
+            return str(os.fstat(fd).st_ino)
+        finally:
+            os.close(fd)
+
+    def names_of(self, path: Path) -> int:
+        return path.stat().st_nlink
 
     def link(self, path: Path, name: Path) -> None:
         os.link(path, name)

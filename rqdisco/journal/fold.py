@@ -28,11 +28,16 @@ _SYNC_EVERY = 4 << 20
 def fold(fs: FileSystem, directory: Path, through: int) -> int:
     """Make a snapshot of all that the journal says up to the sealed segment `through`; return how many records.
 
+    Does nothing, and returns 0, where the snapshot there is has that segment already.
+
     The snapshot before it is kept beside it, with the segments that lead from the one to the other, so that a
     damaged snapshot can be replaced and a directory can be copied in any order. Raises CannotStart's kinds, OSError.
     """
     path, new = directory / NAME, directory / f"{NAME}.new"
     base = SnapshotReader(fs, path) if fs.exists(path) else None
+    if base is not None and through <= base.header.segment:
+        # Somebody was faster: this process outlived the daemon that began it, say.
+        return 0
     changes = _changes(fs, directory, base, through)
     header = SnapshotHeader(
         segment=through,
@@ -111,9 +116,9 @@ def _remove_in_steps(fs: FileSystem, path: Path) -> None:
     fs.remove(path)
 
 
-def _remove_segments(fs: FileSystem, directory: Path, through: int) -> None:
+def _remove_segments(fs: FileSystem, directory: Path, before: int) -> None:
     for number in segment_numbers(fs, directory):
-        if number <= through:
+        if number < before:
             fs.remove(segment_path(directory, number))
 
 

@@ -49,9 +49,10 @@ class Recovered(msgspec.Struct, kw_only=True):
         return self.position.segment - 1 > self.folded
 
 
-def recover(fs: FileSystem, directory: Path) -> Recovered:
+def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Recovered:
     """Read the snapshot and the journal after it.
 
+    Folds keep the last segment that is in the snapshot, so that one is missed; only a backup may be without it.
     A torn end of the last segment is cut off. Raises DamagedState for any other damage, UnknownFormat, OSError.
     """
     found = Recovered(records={})
@@ -60,6 +61,8 @@ def recover(fs: FileSystem, directory: Path) -> Recovered:
         _read_snapshot(fs, directory / NAME, found)
     elif fs.exists(directory / PREVIOUS_NAME):
         raise DamagedState(f"{directory / NAME}: missing; put {PREVIOUS_NAME} in its place (nothing is lost by that)")
+    if found.folded and found.folded not in numbers and not is_backup:
+        raise DamagedState(f"{segment_path(directory, found.folded)}: missing; put it back, or {_BACKUP}")
     numbers = [number for number in numbers if number >= found.position.segment]
     replay(fs, directory, numbers[:-1], found)
     if numbers:

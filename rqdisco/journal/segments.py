@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from rqdisco.errors import StoreUnavailable
-from rqdisco.journal.files import FileSystem, Handle, is_full
+from rqdisco.journal.files import FileSystem, Handle, may_pass
 from rqdisco.journal.frames import FORMAT, VERSION, SegmentHeader, encode_frame
 
 DIRECTORY = "journal"
@@ -92,14 +92,20 @@ class SegmentWriter:
             self._handle = self._fs.create(self._path)
         except OSError as error:
             raise self._refusal(error) from error
+        previous = self._crc
         try:
             self._append([msgspec.json.encode(header)])
-            self._fs.sync_directory(self._path.parent)
+            self._sync_name()
         except StoreUnavailable:
+            self._crc, self._size = previous, 0
             self._discard_segment()
             raise
+
+    def _sync_name(self) -> None:
+        try:
+            self._fs.sync_directory(self._path.parent)
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._refusal(error) from error
 
     def _append(self, lines: Sequence[bytes]) -> None:
         assert self._handle is not None
@@ -120,6 +126,8 @@ class SegmentWriter:
         assert self._handle is not None
         try:
             self._handle.truncate(self._size)
+            # The segment may be sealed next, and a sealed one must have no torn end.
+            self._handle.sync()
         except OSError as error:
             raise self._failure(error) from error
 
@@ -133,7 +141,7 @@ class SegmentWriter:
             raise self._failure(error) from error
 
     def _refusal(self, error: OSError) -> Exception:
-        return StoreUnavailable((error.strerror or "disk full").lower()) if is_full(error) else self._failure(error)
+        return StoreUnavailable((error.strerror or "no room").lower()) if may_pass(error) else self._failure(error)
 
     def _failure(self, error: OSError) -> JournalFailed:
         return JournalFailed(f"{self._path}: {error.strerror}")

@@ -6,9 +6,10 @@ The batch is written by a thread; everything else here runs on the reactor.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -84,10 +85,14 @@ class Journal:
         """End the segment that is being written; fire with the newest that will not change any more."""
         return self._between_batches().addCallback(lambda _: self._segments.seal())
 
-    def close(self) -> Deferred[int]:
-        """Flush, and let go of the files."""
-        flushed = succeed(None) if self._broken is not None else self._wait()
-        return flushed.addBoth(lambda _: self.seal())
+    async def close(self) -> None:
+        """Flush, with all that is put on the way, and let go of the files."""
+        while self._broken is None:
+            with suppress(StoreUnavailable):
+                await self._wait()
+            if not self._next.changes:
+                break
+        await self.seal()
 
     def _wait(self) -> Deferred[None]:
         waiter: Deferred[None] = Deferred()
@@ -129,10 +134,10 @@ class Journal:
         self.bytes_written += size
         if batch.changes:
             self.refused = None
-        self._go_on()
         for waiter in batch.waiting:
             if not waiter.called:
                 waiter.callback(None)
+        self._go_on()
 
     def _not_written(self, failure: Failure) -> None:
         """Undo the batch and all that was built upon it."""
@@ -141,10 +146,10 @@ class Journal:
         self._writing, self._next = None, _Batch()
         self._store.discard()
         reason = self._explain(failure)
-        self._go_on()
         for waiter in waiting:
             if not waiter.called:
                 waiter.errback(StoreUnavailable(reason))
+        self._go_on()
 
     def _explain(self, failure: Failure) -> str:
         error = failure.value

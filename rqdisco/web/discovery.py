@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401, werkzeug needs it and it may be too late to open a file then
 import json
 import re
 from collections.abc import Callable, Coroutine

@@ -19,6 +19,7 @@ from twisted.web.server import Request, Site
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
 _SWEEP_SECONDS = 1.0
+_LONGEST_LENGTH = 60
 
 
 class BoundedRequest(Request):
@@ -63,7 +64,9 @@ class BoundedChannel(HTTPChannel):
 
     site: BoundedSite
     transport: ITCPTransport
+    persistent: bool
     _answering = False
+    _client_is_slow = False
     deadline: float
 
     def connectionMade(self) -> None:
@@ -105,8 +108,27 @@ class BoundedChannel(HTTPChannel):
         if not self._answering:
             self.loseConnection()
 
+    def pauseProducing(self) -> None:
+        self._client_is_slow = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._client_is_slow = False
+        super().resumeProducing()
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Refuse a length that Twisted's parser would fail on with a traceback (Python parses 4300 digits at most)."""
+        if len(line) > _LONGEST_LENGTH and line[:14].lower() == b"content-length":
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            self.loseConnection()
+            return False
+        return bool(super().headerReceived(line))
+
     def requestDone(self, request: Request) -> None:
         self._answering = False
+        if self._client_is_slow:
+            # Who asks on without taking the answers would have us keep any number of them: this was the last one.
+            self.persistent = False
         super().requestDone(request)
         if not self._answering:
             # What came behind the request and is not answered already is a part of the next one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,9 @@ def _damage(path: Path) -> None:
 
 def _copy(path: Path) -> None:
     path.mkdir()
-    identity = {"format": "rqdisco identity", "version": 1, "incarnation": "0" * 16, "inode": 1}
+    (path / "journal").mkdir()
+    crc = f"{zlib.crc32(b'0000000000000000 1'):08x}"
+    identity = {"format": "rqdisco identity", "version": 1, "incarnation": "0" * 16, "inode": "1", "crc": crc}
     (path / "identity.json").write_text(json.dumps(identity))
 
 

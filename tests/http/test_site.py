@@ -148,6 +148,25 @@ def test_garbage_that_waits_behind_an_answer_is_400_and_closed_all_the_same(serv
     server.daemon.deadlines.stop()
 
 
+def test_a_length_of_thousands_of_digits_is_400(server: Server) -> None:
+    received = server.connect().send(b"POST / HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
+    assert received == b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(server: Server) -> None:
+    connection = server.connect()
+    write = connection.transport.write
+
+    def full(data: bytes) -> None:
+        write(data)
+        connection.protocol.pauseProducing()
+
+    connection.transport.write = full
+    received = connection.send(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+    assert received.count(b"HTTP/1.1 200 OK") == 1
+    assert connection.closed
+
+
 def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:
     connection = server.connect()
     discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]

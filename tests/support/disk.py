@@ -38,7 +38,8 @@ class ModelDisk:
         self._numbers = 0
         self._seen: dict[Path, Inode | None] = {}
         self._safe: dict[Path, Inode | None] = {}
-        self._unsynced: list[tuple[Path, Inode | str | None]] = []
+        # Changes of names in their order, each as one step; None is a name that went.
+        self._unsynced: list[dict[Path, Inode | None]] = []
 
     def crash(self, random: Random) -> ModelDisk:
         """The disk as it may be found after a power cut.
@@ -49,11 +50,8 @@ class ModelDisk:
         after = ModelDisk()
         after._numbers = self._numbers
         names = dict(self._safe)
-        for path, inode in self._unsynced[: random.randint(0, len(self._unsynced))]:
-            if inode == "removed":
-                names.pop(path, None)
-            else:
-                names[path] = inode if isinstance(inode, Inode) else None
+        for change in self._unsynced[: random.randint(0, len(self._unsynced))]:
+            _apply(names, change)
         copies: dict[int, Inode] = {}
         for path, inode in names.items():
             if inode is None:
@@ -110,8 +108,11 @@ class ModelDisk:
     def size(self, path: Path) -> int:
         return len(self._inode(path).seen)
 
-    def inode(self, path: Path) -> int:
-        return self._inode(path).number
+    def inode(self, path: Path) -> str:
+        return str(self._inode(path).number)
+
+    def names_of(self, path: Path) -> int:
+        return sum(inode is self._inode(path) for inode in self._seen.values())
 
     def link(self, path: Path, name: Path) -> None:
         self.before(f"link {name.name}")
@@ -123,14 +124,13 @@ class ModelDisk:
         # A rename is one step: both names change together or neither does.
         del self._seen[path]
         self._seen[to] = inode
-        self._unsynced.append((to, inode))
-        self._unsynced.append((path, "removed"))
+        self._unsynced.append({path: None, to: inode})
 
     def remove(self, path: Path) -> None:
         self.before(f"remove {path.name}")
         self._inode(path)
         del self._seen[path]
-        self._unsynced.append((path, "removed"))
+        self._unsynced.append({path: None})
 
     def lock(self, path: Path) -> bool:
         if path in self.locked:
@@ -141,15 +141,10 @@ class ModelDisk:
     def sync_directory(self, path: Path) -> None:
         self.before(f"sync_directory {path.name}")
         self._count_sync(path)
-        kept = []
-        for name, inode in self._unsynced:
-            if name.parent != path:
-                kept.append((name, inode))
-            elif inode == "removed":
-                self._safe.pop(name, None)
-            else:
-                self._safe[name] = inode if isinstance(inode, Inode) else None
-        self._unsynced = kept
+        for change in self._unsynced:
+            if any(name.parent == path for name in change):
+                _apply(self._safe, change)
+        self._unsynced = [change for change in self._unsynced if all(name.parent != path for name in change)]
 
     # For tests that damage what is there.
 
@@ -163,7 +158,7 @@ class ModelDisk:
 
     def _name(self, path: Path, inode: Inode) -> None:
         self._seen[path] = inode
-        self._unsynced.append((path, inode))
+        self._unsynced.append({path: inode})
 
     def _inode(self, path: Path) -> Inode:
         inode = self._seen.get(path)
@@ -218,6 +213,14 @@ class ModelHandle:
 
 def _error(number: int, path: Path) -> OSError:
     return OSError(number, os.strerror(number), str(path))
+
+
+def _apply(names: dict[Path, Inode | None], change: dict[Path, Inode | None]) -> None:
+    for path, inode in change.items():
+        if inode is None:
+            names.pop(path, None)
+        else:
+            names[path] = inode
 
 
 def _torn(inode: Inode, random: Random) -> bytes:

@@ -138,3 +138,45 @@ def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch:
         if number:
             assert daemon.disk.read(STATE / "snapshot.previous.json") == before
     assert sorted(daemon.disk.names(STATE)) == ["identity.json", "journal", NAME, "snapshot.previous.json"]
+
+
+@pytest.mark.parametrize("operation", ["create 0000000001", "sync_directory"])
+def test_too_many_open_files_is_a_refusal_that_passes(operation: str) -> None:
+    daemon = Daemon()
+
+    def fail(name: str) -> None:
+        if name.startswith(operation):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    daemon.disk.before = fail
+    with pytest.raises(StoreUnavailable) as refused:
+        mint(daemon)
+    assert refused.value.reason == "too many open files"
+    daemon.disk.before = lambda name: None
+    discovery_id = mint(daemon)
+    assert daemon.failures == []
+    assert shown(daemon.restart(), discovery_id) == []
+
+
+def test_a_write_that_did_not_fit_leaves_no_torn_end_in_a_sealed_segment() -> None:
+    for seed in range(30):
+        daemon = Daemon()
+        discovery_id = mint(daemon)
+        daemon.disk.room = 50
+        with pytest.raises(StoreUnavailable):
+            mint(daemon)
+        daemon.disk.room = None
+        result(daemon.journal.seal())
+        result(register(daemon, discovery_id, "a:1"))
+        assert shown(daemon.restart(daemon.disk.crash(Random(seed))), discovery_id) == ["a:1"]
+
+
+def test_a_fold_that_comes_too_late_changes_nothing() -> None:
+    daemon = Daemon(segment_bytes=1)
+    for _ in range(3):
+        mint(daemon)
+    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+    before = daemon.disk.read(STATE / NAME)
+    assert fold(daemon.disk, STATE, 1) == 0
+    assert daemon.disk.read(STATE / NAME) == before
+    assert len(daemon.restart().found.records) == 3

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import rqdisco
+from rqdisco.errors import CannotStart, RequestRefused, StoreUnavailable
+from rqdisco.tap import _STATUS
+from rqdisco.web.answers import _ANSWERS
 
 ROOT = Path(rqdisco.__file__).parent
 MODULES = {
@@ -96,10 +99,23 @@ def test_only_tap_names_the_reactor(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"tap", "journal.fold"}))
 def test_clocks_and_randomness_come_in_through_constructors(name: str) -> None:
-    assert not imported(name) & {"time", "random", "secrets", "os.urandom", "uuid.uuid4"}
+    assert not imported(name) & {"time", "random", "secrets"}
+    tree = ast.parse(MODULES[name].read_text())
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not called & {"urandom", "uuid1", "uuid4", "now", "utcnow", "today", "monotonic", "time_ns"} - {"now"}
+    assert "datetime.now" not in ast.unparse(tree)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_web_knows_klein(name: str) -> None:
     foreign = {other.split(".")[0] for other in imported(name)}
     assert name.startswith("web.") or not foreign & {"klein", "werkzeug"}
+
+
+def kinds(base: type[Exception]) -> set[type[Exception]]:
+    return {kind for direct in base.__subclasses__() for kind in (direct, *kinds(direct))}
+
+
+def test_whatever_can_go_wrong_has_an_answer_or_an_exit_code() -> None:
+    assert kinds(RequestRefused) | {StoreUnavailable} <= set(_ANSWERS)
+    assert kinds(CannotStart) == set(_STATUS)

@@ -234,6 +234,38 @@ def test_a_copied_directory_is_refused_until_its_identity_is_taken_away(daemon: 
     assert daemon.restart(copy.kill()).found.records == daemon.restart().found.records
 
 
+def test_a_second_name_for_the_identity_is_a_copy_too(daemon: Daemon) -> None:
+    daemon.disk.link(STATE / IDENTITY, STATE / "copy")
+    with pytest.raises(CopiedState):
+        daemon.restart()
+
+
+@pytest.mark.parametrize("digit", range(16))
+def test_an_identity_with_one_digit_changed_is_refused(daemon: Daemon, digit: int) -> None:
+    content = daemon.disk.read(STATE / IDENTITY)
+    at = content.index(b'"incarnation":"') + 15 + digit
+    other = b"0" if content[at : at + 1] != b"0" else b"1"
+    daemon.disk.replace(STATE / IDENTITY, content[:at] + other + content[at + 1 :])
+    with pytest.raises(DamagedState, match="CRC"):
+        daemon.restart()
+
+
+def test_a_journal_that_is_not_there_is_missed(daemon: Daemon) -> None:
+    for path in [path for path in daemon.disk._seen if DIRECTORY in str(path)]:
+        del daemon.disk._seen[path]
+    with pytest.raises(DamagedState, match="journal: missing"):
+        daemon.restart()
+
+
+def test_the_segments_after_a_snapshot_are_missed_when_all_are_gone(daemon: Daemon) -> None:
+    for path in [path for path in daemon.disk._seen if path.suffix == ".journal"]:
+        del daemon.disk._seen[path]
+    with pytest.raises(DamagedState, match="missing"):
+        daemon.restart()
+    daemon.disk.remove(STATE / IDENTITY)
+    assert len(daemon.restart().found.records) == 1, "a backup of the snapshot alone"
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"x", b'{"format":"rqdisco identity","version":1}'])
 def test_an_identity_that_cannot_be_read_is_refused(daemon: Daemon, content: bytes) -> None:
     daemon.disk.replace(STATE / IDENTITY, content)
@@ -318,9 +350,9 @@ def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> N
 
 
 def test_segments_are_kept_until_the_snapshot_after_next(daemon: Daemon) -> None:
-    assert sorted(daemon.disk.names(STATE / DIRECTORY))[0] == "0000000003.journal"
+    assert sorted(daemon.disk.names(STATE / DIRECTORY))[0] == "0000000002.journal"
     seal_and_fold(daemon)
     seal_and_fold_again = result(daemon.journal.seal())
     register(daemon, next(iter(daemon.restart().found.records)).decode(), "z:1")
     fold(daemon.disk, STATE, result(daemon.journal.seal()))
-    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_fold_again + 1
+    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_fold_again

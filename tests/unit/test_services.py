@@ -152,7 +152,7 @@ def test_sealing_is_not_put_off_by_those_who_keep_on_writing(daemon: Daemon) -> 
 def test_closing_waits_for_all_that_is_still_to_be_written(daemon: Daemon) -> None:
     daemon.threads.hold = True
     minting = [Deferred.fromCoroutine(daemon.directory.create()) for _ in range(3)]
-    closing = daemon.journal.close()
+    closing = Deferred.fromCoroutine(daemon.journal.close())
     daemon.threads.release()
     assert not closing.called
     daemon.threads.release_all()
