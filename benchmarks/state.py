@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rqdisco.codec import encode_record
 from rqdisco.identity import establish, mint
 from rqdisco.journal.files import Disk
+from rqdisco.journal.segments import DIRECTORY
 from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
 from rqdisco.records import Grant, Node, Record
 
@@ -37,7 +38,7 @@ def addresses_of(index: int, nodes: int = 3) -> list[str]:
 def make_state(directory: Path, count: int, nodes: int = 3) -> State:
     """A snapshot of `count` IDs with `nodes` nodes each, the first of which was granted."""
     fs = Disk()
-    fs.make_directory(directory)
+    fs.make_directory(directory / DIRECTORY)
     home = establish(fs, directory, os.urandom)[0].incarnation
     version = time.time_ns() // 1_000_000
     ids = sorted({mint(home, os.urandom) for _ in range(count)})
