@@ -15,7 +15,7 @@ from rqdisco.journal.segments import DIRECTORY
 from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
 from rqdisco.records import Grant, Node, Record
 
-_CREATED_AT = "2024-05-06 07:08:09.123456"
+_CREATED_AT = 1_795_000_000_123_456
 
 
 class State(NamedTuple):

@@ -6,6 +6,7 @@ field can only be added together with a new version, since an older release must
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import msgspec
@@ -86,17 +87,23 @@ class _FullDocument(_Document):
 
 def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
     """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote it."""
-    document = _Document(record.created_at, record.id, [node.addr for node in listed])
+    document = _Document(_legacy_time(record.created_at), record.id, [node.addr for node in listed])
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
 def encode_full_document(record: Record) -> bytes:
     """The same with every node, and all that is known of each under "registrations"."""
     addresses = [node.addr for node in record.nodes]
-    document = _FullDocument(record.created_at, record.id, addresses, record.nodes)
+    document = _FullDocument(_legacy_time(record.created_at), record.id, addresses, record.nodes)
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
 def encode_object(members: dict[str, Any]) -> bytes:
     """Any JSON object, spaced as the documents are."""
     return msgspec.json.format(_encoder.encode(members), indent=0)
+
+
+def _legacy_time(microseconds: int) -> str:
+    """The time as the original service wrote it, but always with six digits."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}.{rest:06}"

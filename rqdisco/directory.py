@@ -7,7 +7,6 @@ Cancelling a call says that nobody will hear its answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Protocol
 
 import msgspec
@@ -102,7 +101,7 @@ class LocalDirectory:
             id=mint(self._home, self._random),
             home=self._home,
             version=self._next_version(),
-            created_at=_legacy_time(self._wall_us()),
+            created_at=self._wall_us(),
         )
         await self._journal.append(self._store.put(record))
         return record
@@ -206,11 +205,6 @@ class LocalDirectory:
 
     def _next_version(self) -> int:
         return max(self._store.last_version + 1, self._wall_us() // 1000)
-
-
-def _legacy_time(wall_us: int) -> str:
-    """The time as the original service wrote it, always with six digits."""
-    return str(datetime.fromtimestamp(wall_us // 1_000_000, timezone.utc))[:19] + f".{wall_us % 1_000_000:06}"
 
 
 class _PendingGrant:

@@ -52,14 +52,15 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """All that is known of one discovery ID.
 
-    `home` is the incarnation that minted it and alone changes it, `version` rises with every change, `nodes` are in
+    `home` is the incarnation that minted it and alone changes it, `version` rises with every change, `created_at` is in
+    microseconds since 1970 by the wall clock, `nodes` are in
     the order of their first registration. `ever` says that the list was emptied once: the next grant is not the first.
     """
 
     id: str
     home: str
     version: int
-    created_at: str
+    created_at: int
     nodes: tuple[Node, ...] = ()
     grant: Grant | None = None
     ever: bool = False

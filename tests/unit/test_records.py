@@ -15,7 +15,7 @@ A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
 
 def fresh() -> Record:
-    return Record(id="x", home="h", version=1, created_at="2026-01-01 00:00:00.000000")
+    return Record(id="x", home="h", version=1, created_at=1)
 
 
 def post(record: Record, addr: str, at: int = 0, boot: int = 1, **known: str) -> Registration:
