@@ -22,6 +22,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = b'{"id":"'
 _ID_START = len(_LINE_START)
 _ID_END = b'","home":'
+_BRACE = ord("}")
 
 
 class Malformed(ValueError):
@@ -62,12 +63,14 @@ def decode_versioned(content: bytes, kind: type[T], name: str, newest: int, sour
         raise Malformed(str(error)) from None
 
 
-def split_record(line: bytes) -> tuple[bytes, bytes]:
-    """The ID of an encoded record and what follows it, without decoding the rest. Raises Malformed."""
-    end = line.find(_ID_END, _ID_START)
-    if end <= _ID_START or not line.startswith(_LINE_START) or line[-1:] != b"}":
+def split_record(line: bytes, trailing: int = 0) -> tuple[bytes, bytes]:
+    """The ID of an encoded record and what follows it, without decoding the rest; `trailing` bytes are not the
+    record's. Raises Malformed.
+    """
+    end, stop = line.find(_ID_END, _ID_START), len(line) - trailing
+    if end <= _ID_START or not line.startswith(_LINE_START) or line[stop - 1] != _BRACE:
         raise Malformed("not a record")
-    return line[_ID_START:end], line[end:]
+    return line[_ID_START:end], line[end:stop]
 
 
 def join_record(key: bytes, rest: bytes) -> bytes:

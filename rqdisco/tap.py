@@ -145,7 +145,6 @@ def _assemble(
         changed=found.changed,
     )
     # What is here now stays: looking through it would stop the daemon for tens of milliseconds every now and then.
-    gc.collect()
     gc.freeze()
     # The journal's thread, back from the disk, waits this long for its turn while requests are being worked on.
     sys.setswitchinterval(0.0005)

@@ -72,7 +72,7 @@ class SnapshotReader:
             crc = crc32(line, crc)
             count += 1
             try:
-                key, rest = split_record(line.rstrip(b",\n"))
+                key, rest = split_record(line, 2 if line.endswith(b",\n") else 1)
             except Malformed as error:
                 raise self._damaged(f"line {count + 1}: {error}") from None
             if key <= previous_key:
