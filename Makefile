@@ -35,13 +35,16 @@ bench: $(VENV)/installed
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
 
-# editable_mode=compat puts the sources on sys.path, where Twisted looks for plugins; setuptools' default does not.
+# editable_mode=compat puts the sources on sys.path, where Twisted looks for plugins; setuptools' default does not. It
+# warns of that mode in a box of ten lines, which is no news here.
+INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --editable
+
 $(VENV)/installed: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --config-settings editable_mode=compat
+	$(INSTALL) .
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]' --config-settings editable_mode=compat
+	$(INSTALL) '.[test]'
 	touch $@

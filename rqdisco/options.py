@@ -65,7 +65,7 @@ class Options(usage.Options):
                 self[name] = text
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to listen: a Twisted endpoint string, repeatable. [default: tcp:4000:interface=127.0.0.1]"""
+        """Where to listen: Twisted endpoint string, repeatable. [default: tcp:4000:interface=127.0.0.1:backlog=1000]"""
         self._listen.append(endpoint)
 
     def parseOptions(self, options: list[str] | None = None) -> None:

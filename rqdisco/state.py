@@ -34,7 +34,7 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
         identity, is_new = establish(fs, directory, random)
         found = recover(fs, directory, is_backup=is_new)
     except OSError as error:
-        remedy = "make room" if may_pass(error) else "make it readable and writable"
+        remedy = "make room" if may_pass(error) else "name a directory that can be read and written"
         raise StateUnusable(f"{error.filename or directory}: {error.strerror}; {remedy}") from None
     if found.cut is not None:
         _log.warn(

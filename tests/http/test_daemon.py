@@ -201,7 +201,7 @@ def _copy(path: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "status", "words"),
     [
-        (lambda path: path.write_text("a file"), 74, "make it readable and writable"),
+        (lambda path: path.write_text("a file"), 74, "name a directory that can be read and written"),
         (_damage, 65, "0000000001.journal: byte 0"),
         (_copy, 78, "is a copy"),
     ],
