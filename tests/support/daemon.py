@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from rqdisco.directory import Limits, LocalDirectory
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
-from rqdisco.records import Moment
+from rqdisco.records import Moment, Node, Record, Registration
 from rqdisco.state import open_state
 from rqdisco.store import Store
 from rqdisco.web.deadlines import Deadlines
@@ -108,3 +108,26 @@ def result(deferred: Deferred[Any]) -> Any:
     if hasattr(outcome[0], "raiseException"):
         outcome[0].raiseException()
     return outcome[0]
+
+
+def mint(daemon: Daemon) -> str:
+    """A new ID."""
+    record: Record = result(Deferred.fromCoroutine(daemon.directory.create()))
+    return record.id
+
+
+def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[Registration]:
+    """Fires with what the node at `addr` is told."""
+    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+
+
+def told(registering: Deferred[Registration]) -> list[str]:
+    """The addresses that a registration was answered with."""
+    registration: Registration = result(registering)
+    return [node.addr for node in registration.listed]
+
+
+def shown(daemon: Daemon, discovery_id: str) -> list[str]:
+    """The addresses that a look-up answers."""
+    record: Record = result(Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)))
+    return [node.addr for node in record.nodes]

@@ -6,29 +6,13 @@ import errno
 from random import Random
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from rqdisco.errors import DamagedState, StoreUnavailable
 from rqdisco.journal.fold import fold
 from rqdisco.journal.frames import encode_frame
 from rqdisco.journal.segments import segment_path
 from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
-from rqdisco.records import Node
-from tests.support.daemon import STATE, Daemon, result
-
-
-def mint(daemon: Daemon) -> str:
-    return str(result(Deferred.fromCoroutine(daemon.directory.create())).id)
-
-
-def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[object]:
-    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
-
-
-def shown(daemon: Daemon, discovery_id: str) -> list[str]:
-    record = daemon.store.settled(discovery_id)
-    assert record is not None
-    return [node.addr for node in record.nodes]
+from tests.support.daemon import STATE, Daemon, mint, register, result, shown
 
 
 @pytest.mark.parametrize("fresh_segment", [False, True])

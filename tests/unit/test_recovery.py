@@ -8,7 +8,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 
 from rqdisco.errors import CopiedState, DamagedState, StateInUse, StateUnusable, StoreUnavailable, UnknownFormat
 from rqdisco.identity import NAME as IDENTITY
@@ -16,28 +15,13 @@ from rqdisco.journal.fold import fold
 from rqdisco.journal.frames import encode_frame
 from rqdisco.journal.segments import DIRECTORY, segment_path
 from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME
-from rqdisco.records import Node
 from rqdisco.state import open_state
-from tests.support.daemon import STATE, Daemon, result
+from tests.support.daemon import STATE, Daemon, mint, register, result, shown
 from tests.support.disk import ModelDisk
 
 
 class PowerCut(OSError):
     """The machine is off, and no operation on the disk succeeds any more."""
-
-
-def mint(daemon: Daemon) -> str:
-    return str(result(Deferred.fromCoroutine(daemon.directory.create())).id)
-
-
-def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[object]:
-    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
-
-
-def shown(daemon: Daemon, discovery_id: str) -> list[str]:
-    record = daemon.store.settled(discovery_id)
-    assert record is not None
-    return [node.addr for node in record.nodes]
 
 
 def seal_and_fold(daemon: Daemon) -> None:
