@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rqdisco.codec import encode_record
-from rqdisco.identity import establish, mint
+from rqdisco.identity import establish
+from rqdisco.ids import mint
 from rqdisco.journal.files import Disk
 from rqdisco.journal.segments import DIRECTORY
 from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot

@@ -6,13 +6,15 @@ field can only be added together with a new version, since an older release must
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import msgspec
 
+from rqdisco.address import check_text
 from rqdisco.errors import UnknownFormat
-from rqdisco.records import Node, Record
+from rqdisco.records import Leader, Node, Put, Record
 
 T = TypeVar("T")
 
@@ -23,6 +25,7 @@ _LINE_START = b'{"id":"'
 _ID_START = len(_LINE_START)
 _ID_END = b'","home":'
 _BRACE = ord("}")
+_SCHEME = re.compile(r"https?://")
 
 
 class Malformed(ValueError):
@@ -78,14 +81,51 @@ def join_record(key: bytes, rest: bytes) -> bytes:
     return _LINE_START + key + rest
 
 
+def decode_put(content: bytes, flags: int = 0) -> Put:
+    """A value of the leader key, as rqlite 7-10 write it: `{"id", "api_addr", "addr"}`, of which `addr` must be there.
+
+    `addr` is the Raft address, `api_addr` the HTTP address behind a scheme, which is no part of it for us. Raises
+    Malformed for what rqlite could not read back, InvalidValue.
+    """
+    try:
+        text = content.decode()
+        members = msgspec.json.decode(text)
+    except (*_UNREADABLE, ValueError):
+        members = None
+    if not isinstance(members, dict) or not isinstance(members.get("addr"), str) or not members["addr"]:
+        raise Malformed("leader value must be JSON with addr")
+    raft_addr = check_text("addr", members["addr"])
+    addr = _SCHEME.sub("", check_text("api_addr", members.get("api_addr") or raft_addr), count=1)
+    node_id = check_text("id", members["id"]) if members.get("id") else None
+    return Put(
+        node=Node(addr=check_text("api_addr", addr), raft_addr=raft_addr, node_id=node_id), value=text, flags=flags
+    )
+
+
 class _Document(msgspec.Struct):
     created_at: str
     disco_id: str
     nodes: list[str]
 
 
+class _Registration(msgspec.Struct, omit_defaults=True):
+    addr: str
+    raft_addr: str | None = None
+    node_id: str | None = None
+    leader: bool = False
+
+
+class _LeaderShown(msgspec.Struct):
+    id: str | msgspec.UnsetType
+    api_addr: str | msgspec.UnsetType
+    addr: str
+    index: int
+    reported: bool
+
+
 class _FullDocument(_Document):
-    registrations: tuple[Node, ...]
+    registrations: list[_Registration]
+    leader: _LeaderShown | msgspec.UnsetType
 
 
 def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
@@ -95,10 +135,22 @@ def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
 
 
 def encode_full_document(record: Record) -> bytes:
-    """The same with every node, and all that is known of each under "registrations"."""
+    """The same with every node, all that is known of each under "registrations", and who leads under "leader"."""
+    leader = record.leader
     addresses = [node.addr for node in record.nodes]
-    document = _FullDocument(_legacy_time(record.created_at), record.id, addresses, record.nodes)
+    registrations = [
+        _Registration(node.addr, node.raft_addr, node.node_id, leader is not None and node.addr == leader.addr)
+        for node in record.nodes
+    ]
+    shown = msgspec.UNSET if leader is None else _shown(leader, record.confirmed)
+    document = _FullDocument(_legacy_time(record.created_at), record.id, addresses, registrations, shown)
     return msgspec.json.format(_encoder.encode(document), indent=0)
+
+
+def _shown(leader: Leader, reported: bool) -> _LeaderShown:
+    members = msgspec.json.decode(leader.value)
+    id_, api_addr = (members.get(name) or msgspec.UNSET for name in ("id", "api_addr"))
+    return _LeaderShown(id_, api_addr, members["addr"], leader.modified, reported)
 
 
 def encode_object(members: dict[str, Any]) -> bytes:

@@ -14,6 +14,13 @@ class NoSuchID(RequestRefused):
         super().__init__(f"{discovery_id[:64]} does not exist")
 
 
+class AmbiguousName(RequestRefused):
+    """Several discovery IDs differ by case only, and were asked for by a name in which case does not count."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"several discovery IDs are {name} but for case")
+
+
 class InvalidValue(RequestRefused):
     """A value of the request is not one that can be registered.
 
@@ -28,6 +35,13 @@ class InvalidValue(RequestRefused):
 
 class MisleadingAddress(RequestRefused):
     """An address that other machines cannot reach this node by; refused only where addresses are checked strictly."""
+
+
+class AlreadyKnown(RequestRefused):
+    """An ID that would be imported exists already, and says something else."""
+
+    def __init__(self, discovery_id: str) -> None:
+        super().__init__(f"{discovery_id} exists already and says something else")
 
 
 class TooManyNodes(RequestRefused):

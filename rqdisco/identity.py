@@ -1,27 +1,23 @@
-"""Who this daemon is: its incarnation, and the IDs that it mints (R1)."""
+"""Who this daemon is: its incarnation (R1)."""
 
 from __future__ import annotations
 
 import re
-import uuid
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from rqdisco.codec import Malformed, decode_versioned
 from rqdisco.errors import CopiedState, DamagedState
+from rqdisco.ids import RandomBytes
 from rqdisco.journal.files import FileSystem
 
 NAME = "identity.json"
 FORMAT = "rqdisco identity"
 VERSION = 1
-_RANDOM_BYTES = 14
 _INCARNATION = re.compile(r"[0-9a-f]{16}\Z")
 _REMEDY = "restore the file, or remove it to go on as a new incarnation (see docs/operations.md)"
-
-RandomBytes = Callable[[int], bytes]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,16 +83,3 @@ def _read(fs: FileSystem, path: Path) -> Identity:
 
 def _crc(incarnation: str, inode: str) -> str:
     return f"{zlib.crc32(f'{incarnation} {inode}'.encode()):08x}"
-
-
-def tag(incarnation: str) -> str:
-    """The 16 bits, in hex, that every ID minted by `incarnation` begins with."""
-    return incarnation[:4]
-
-
-def mint(incarnation: str, random: RandomBytes) -> str:
-    """A new discovery ID: a UUID of version 8 (RFC 9562 section 5.8), the tag of its home and 106 random bits."""
-    value = int.from_bytes(bytes.fromhex(tag(incarnation)) + random(_RANDOM_BYTES), "big")
-    value = value & ~(0xF << 76) | 8 << 76
-    value = value & ~(0x3 << 62) | 2 << 62
-    return str(uuid.UUID(int=value))

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from twisted.python import usage
 
-from rqdisco.directory import Limits
+from rqdisco.local import Limits
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
 USAGE_STATUS = 64
@@ -41,6 +41,7 @@ class Options(usage.Options):
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
+        ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
     optFlags = [
         ["strict-addresses", None, "Refuse addresses that other machines can hardly reach, instead of logging them."],
@@ -58,6 +59,7 @@ class Options(usage.Options):
             "max-nodes",
             "max-body",
             "snapshot-every",
+            "kv-create",
             "strict-addresses",
         ):
             # What the environment sets is a default of its own, so that the command line wins.
@@ -84,6 +86,7 @@ class Options(usage.Options):
                 window_ms=int(1000 * self._number("regrant-window", 0.0)),
                 max_ids=None if self["max-ids"] is None else int(self._number("max-ids", 0)),
                 max_nodes=int(self._number("max-nodes", 1)),
+                make_named=self._flag("kv-create"),
             ),
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),

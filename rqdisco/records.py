@@ -1,18 +1,20 @@
 """The record of one discovery ID and its transitions: pure functions, record and request in, new record and answer out.
 
 Who is told that it is alone is decided here and nowhere else. A node is *alone* when its answer lists nobody but
-itself, and bootstraps a cluster then; being told so is a *grant*.
+itself, and bootstraps a cluster then; being told so is a *grant*. Winning the claim to the leader key is one too.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from rqdisco.address import same_node
 from rqdisco.errors import TooManyNodes
+
+Held = TypeVar("Held", "Grant | None", "Leader | None")
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
@@ -49,12 +51,27 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.boot == now.boot and 0 <= now.ms - self.at < window_ms
 
 
+class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The leader key of consul-kv: what was last put there, and which listed node it speaks of.
+
+    `value` is the text as it was sent, `flags` are Consul's, opaque to us. `created` and `modified` are the versions of
+    the record at which the key came to be and was last put.
+    """
+
+    addr: str
+    value: str
+    created: int
+    modified: int
+    flags: int = 0
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """All that is known of one discovery ID.
 
     `home` is the incarnation that minted it and alone changes it, `version` rises with every change, `created_at` is in
-    microseconds since 1970 by the wall clock, `nodes` are in
-    the order of their first registration. `ever` says that the list was emptied once: the next grant is not the first.
+    microseconds since 1970 by the wall clock, `nodes` are in the order of their first registration. `ever` says that
+    the list was emptied once: the next grant is not the first. `confirmed` says that a leader has reported itself since
+    the list was last empty, so a cluster exists.
     """
 
     id: str
@@ -64,6 +81,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     nodes: tuple[Node, ...] = ()
     grant: Grant | None = None
     ever: bool = False
+    leader: Leader | None = None
+    confirmed: bool = False
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -78,33 +97,71 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     alone: Literal["granted", "again"] | None = None
 
 
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The outcome of a claim to the leader key: the record after it, and whether it was won, which is a grant."""
+
+    record: Record
+    won: bool
+
+
+class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is put under the leader key: the node it speaks of, the text itself and Consul's flags."""
+
+    node: Node
+    value: str
+    flags: int = 0
+
+
 def register(record: Record, node: Node, *, now: Moment, window_ms: int, max_nodes: int) -> Registration:
     """Register `node` and say whom to list (P1, R3, R5).
 
     An entry of the same address, of the same address with http:// before or taken away, or of the same node ID is
-    this node's own: it is replaced in its place, and a grant it holds goes along.
+    this node's own: it is replaced in its place, and a grant or the leader key that it holds goes along.
 
     Raises TooManyNodes.
     """
-    own = [entry for entry in record.nodes if _is_own(entry, node)]
-    nodes = _with_node(record.nodes, own, node)
-    if len(nodes) > max_nodes and len(nodes) > len(record.nodes):
-        raise TooManyNodes(record.id)
-    grant = _moved(record.grant, own, node.addr)
-    changed = record if (nodes, grant) == (record.nodes, record.grant) else replace(record, nodes=nodes, grant=grant)
-    if grant is not None and grant.addr == node.addr and grant.is_open(now, window_ms):
+    changed = _with_node(record, node, max_nodes)
+    nodes, grant = changed.nodes, changed.grant
+    if grant is not None and grant.addr == node.addr and _is_open(changed, now, window_ms):
         listed = tuple(entry for entry in nodes if entry.addr == node.addr)
         return Registration(record=changed, listed=listed, alone="again")
     if len(nodes) > 1:
         return Registration(record=changed, listed=nodes)
     grant = Grant(addr=node.addr, boot=now.boot, at=now.ms)
-    return Registration(record=replace(record, nodes=nodes, grant=grant), listed=nodes, alone="granted")
+    return Registration(record=replace(changed, grant=grant), listed=nodes, alone="granted")
+
+
+def claim(record: Record, put: Put, *, version: int, now: Moment, max_nodes: int) -> Claim:
+    """Put the leader key where neither a leader nor a node is known; the claimant is registered and granted (P1, R3).
+
+    Nothing is told again: rqlited joins whom it finds under the key, itself included, and never repeats a claim that
+    it won (rqlite cluster/disco/service.go).
+    """
+    if record.leader is not None or record.nodes:
+        return Claim(record=record, won=False)
+    grant = Grant(addr=put.node.addr, boot=now.boot, at=now.ms)
+    claimed = replace(_with_leader(record, put, version, max_nodes), grant=grant)
+    return Claim(record=claimed, won=True)
+
+
+def report(record: Record, put: Put, *, version: int, max_nodes: int) -> Record:
+    """Put the leader key whatever it held: a leader speaks for a cluster, which therefore exists.
+
+    The leader's node is registered, and no grant of the ID is told again (R5a). Raises TooManyNodes.
+    """
+    return replace(_with_leader(record, put, version, max_nodes), confirmed=True)
+
+
+def clear_leader(record: Record) -> Record:
+    """Take the leader key away. The nodes stay listed, so nobody is told that it is alone because of it."""
+    return record if record.leader is None else replace(record, leader=None)
 
 
 def remove(record: Record, addr: str) -> Record:
-    """Take the registration of `addr` off the list, and with it a grant that it holds (R9).
+    """Take the registration of `addr` off the list, and with it the grant and the leader key that it holds (R9).
 
-    `http://X` removes `X` where `http://X` itself is not listed. An address that is not listed changes nothing.
+    `http://X` removes `X` where `http://X` itself is not listed. An address that is not listed changes nothing. With
+    the last node all goes that spoke of its cluster.
     """
     listed = {entry.addr for entry in record.nodes}
     if addr not in listed:
@@ -112,8 +169,11 @@ def remove(record: Record, addr: str) -> Record:
     if addr not in listed:
         return record
     nodes = tuple(entry for entry in record.nodes if entry.addr != addr)
-    grant = record.grant if record.grant is None or record.grant.addr != addr else None
-    return replace(record, nodes=nodes, grant=grant, ever=record.ever or not nodes)
+    if not nodes:
+        return replace(record, nodes=(), grant=None, leader=None, ever=True, confirmed=False)
+    grant = None if record.grant is not None and record.grant.addr == addr else record.grant
+    leader = None if record.leader is not None and record.leader.addr == addr else record.leader
+    return replace(record, nodes=nodes, grant=grant, leader=leader)
 
 
 def is_newer(record: Record, than: Record, addr: str) -> bool:
@@ -122,11 +182,35 @@ def is_newer(record: Record, than: Record, addr: str) -> bool:
     return grant is not None and grant != than.grant and same_node(grant.addr, addr)
 
 
+def _is_open(record: Record, now: Moment, window_ms: int) -> bool:
+    """Whether the record's grant may be told again: a cluster that was confirmed has had its seed (R5a)."""
+    return record.grant is not None and not record.confirmed and record.grant.is_open(now, window_ms)
+
+
+def _with_leader(record: Record, put: Put, version: int, max_nodes: int) -> Record:
+    changed = _with_node(record, put.node, max_nodes)
+    created = version if record.leader is None else record.leader.created
+    leader = Leader(addr=put.node.addr, value=put.value, flags=put.flags, created=created, modified=version)
+    return replace(changed, leader=leader)
+
+
+def _with_node(record: Record, node: Node, max_nodes: int) -> Record:
+    """The record with `node` on its list; itself where that changes nothing. Raises TooManyNodes."""
+    own = [entry for entry in record.nodes if _is_own(entry, node)]
+    nodes = _listed_with(record.nodes, own, node)
+    if len(nodes) > max_nodes and len(nodes) > len(record.nodes):
+        raise TooManyNodes(record.id)
+    grant, leader = _moved(record.grant, own, node.addr), _moved(record.leader, own, node.addr)
+    if nodes == record.nodes and grant is record.grant and leader is record.leader:
+        return record
+    return replace(record, nodes=nodes, grant=grant, leader=leader)
+
+
 def _is_own(entry: Node, node: Node) -> bool:
     return same_node(entry.addr, node.addr) or (node.node_id is not None and entry.node_id == node.node_id)
 
 
-def _with_node(nodes: tuple[Node, ...], own: list[Node], node: Node) -> tuple[Node, ...]:
+def _listed_with(nodes: tuple[Node, ...], own: list[Node], node: Node) -> tuple[Node, ...]:
     if not own:
         return (*nodes, node)
     first = own[0]
@@ -146,7 +230,8 @@ def _merged(own: list[Node], node: Node) -> Node:
     return node
 
 
-def _moved(grant: Grant | None, own: list[Node], addr: str) -> Grant | None:
-    if grant is None or grant.addr == addr or all(entry.addr != grant.addr for entry in own):
-        return grant
-    return replace(grant, addr=addr)
+def _moved(held: Held, own: list[Node], addr: str) -> Held:
+    """A grant or the leader key, held by `addr` from now on where one of its own entries held it."""
+    if held is None or held.addr == addr or all(entry.addr != held.addr for entry in own):
+        return held
+    return replace(held, addr=addr)

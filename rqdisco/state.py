@@ -8,7 +8,8 @@ from twisted.logger import Logger
 
 from rqdisco.errors import DamagedState, StateInUse, StateUnusable
 from rqdisco.identity import NAME as IDENTITY
-from rqdisco.identity import RandomBytes, establish
+from rqdisco.identity import establish
+from rqdisco.ids import RandomBytes
 from rqdisco.journal.files import FileSystem, may_pass
 from rqdisco.journal.recovery import Recovered, recover
 from rqdisco.journal.segments import DIRECTORY

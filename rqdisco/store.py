@@ -10,6 +10,7 @@ import msgspec
 
 from rqdisco import codec
 from rqdisco.records import Record
+from rqdisco.spellings import Spellings
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -17,6 +18,7 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     key: bytes
     rest: bytes
+    version: int
 
     @property
     def line(self) -> bytes:
@@ -25,12 +27,17 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Store:
-    """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending."""
+    """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
+
+    `last_version` is the highest that was given out, `settled_version` the highest that the disk has.
+    """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
         self._settled: dict[bytes, bytes] = {} if settled is None else settled
         self._pending: dict[bytes, Change] = {}
+        self._spellings: Spellings | None = None
         self.last_version = last_version
+        self.settled_version = last_version
 
     def __len__(self) -> int:
         """The number of IDs that the disk has."""
@@ -55,9 +62,16 @@ class Store:
         """Whether the newest record is not yet on the disk."""
         return discovery_id.encode() in self._pending
 
+    @property
+    def spellings(self) -> Spellings:
+        """The IDs as names in which case does not count; looks through all of them the first time."""
+        if self._spellings is None:
+            self._spellings = Spellings(self._settled)
+        return self._spellings
+
     def put(self, record: Record) -> Change:
         """Make `record` the newest of its ID; the one way in for every change."""
-        change = Change(*codec.split_record(codec.encode_record(record)))
+        change = Change(*codec.split_record(codec.encode_record(record)), record.version)
         self._pending[change.key] = change
         self.last_version = max(self.last_version, record.version)
         return change
@@ -65,7 +79,10 @@ class Store:
     def settle(self, changes: list[Change]) -> None:
         """The disk has `changes`."""
         for change in changes:
+            if self._spellings is not None:
+                self._spellings.add(change.key)
             self._settled[change.key] = change.rest
+            self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:
                 del self._pending[change.key]
 

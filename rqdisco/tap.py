@@ -23,7 +23,6 @@ from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__, options
 from rqdisco.daemon import Daemon
-from rqdisco.directory import LocalDirectory
 from rqdisco.errors import (
     CannotListen,
     CannotStart,
@@ -38,13 +37,15 @@ from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
+from rqdisco.local import LocalDirectory
 from rqdisco.logs import Descriptor, LineObserver, Nowhere
 from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
 from rqdisco.systemd import Notifier
 from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.discovery import ANSWER_SECONDS, DiscoveryAPI
+from rqdisco.web.handling import ANSWER_SECONDS
+from rqdisco.web.root import Doors
 from rqdisco.web.site import BoundedSite
 
 _IO_STATUS = 74
@@ -136,7 +137,7 @@ def _assemble(
         return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": directory.size}
 
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
-    api = DiscoveryAPI(directory, deadlines, describe, max_body=config.max_body, strict=config.strict_addresses)
+    doors = Doors(directory, deadlines, describe, max_body=config.max_body, strict=config.strict_addresses)
     folder = Folder(
         reactor,
         journal,
@@ -152,7 +153,7 @@ def _assemble(
     return Daemon(
         reactor,
         endpoints,
-        BoundedSite(api.resource(), reactor, config.max_body, time.time),
+        BoundedSite(doors.public(), reactor, config.max_body, time.time),
         deadlines,
         journal,
         folder,

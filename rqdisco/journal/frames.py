@@ -19,7 +19,8 @@ from collections.abc import Iterable
 import msgspec
 
 FORMAT = "rqdisco journal"
-VERSION = 1
+# 2: records have a leader and may be confirmed.
+VERSION = 2
 _HEAD = re.compile(rb"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 _HEAD_SIZE = 28
 

@@ -23,7 +23,8 @@ from rqdisco.journal.files import FileSystem
 NAME = "snapshot.json"
 PREVIOUS_NAME = "snapshot.previous.json"
 FORMAT = "rqdisco snapshot"
-VERSION = 1
+# 2: records have a leader and may be confirmed.
+VERSION = 2
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
 

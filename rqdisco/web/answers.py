@@ -1,6 +1,6 @@
-"""Answers, and the one place where what went wrong becomes a status, a JSON error and a reason phrase.
+"""Answers, and the one place where what went wrong becomes a status, a text and a reason phrase.
 
-rqlited logs the status line and never the body, so the phrase says what is wrong; it never repeats what was sent.
+rqlited logs the status line and never a JSON body, so the phrase says what is wrong; it never repeats what was sent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from werkzeug.exceptions import HTTPException
 
 from rqdisco.codec import encode_object
 from rqdisco.errors import (
+    AlreadyKnown,
+    AmbiguousName,
     InvalidValue,
     MisleadingAddress,
     NoSuchID,
@@ -28,35 +30,46 @@ from rqdisco.errors import (
 
 _log = Logger()
 
-
-class MethodNotAllowed(Exception):
-    """The resource has no such method; `allow` lists those it has."""
-
-    def __init__(self, method: str, allow: str) -> None:
-        super().__init__(f'unsupported method "{method}"')
-        self.allow = allow
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class BadBody(Exception):
-    """The request's body is not the JSON object that it should be."""
+class BadRequest(Exception):
+    """The request is not one of this door's; the text says why."""
+
+
+class NotFound(Exception):
+    """There is nothing under that path; the text, if any, says what there could be."""
+
+
+class Forbidden(Exception):
+    """The request is understood, and not allowed here."""
 
 
 class BodyTooLarge(Exception):
     """The request's body is larger than the operator allows."""
 
 
+class MethodNotAllowed(Exception):
+    """The resource has no such method; `allow` lists those it has."""
+
+    def __init__(self, text: str, allow: str) -> None:
+        super().__init__(text)
+        self.allow = allow
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What goes back to the client: a JSON body under a status line."""
+    """What goes back to the client: a body under a status line."""
 
     status: int
     body: bytes
     reason: bytes = b"OK"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Headers = ()
+    content_type: bytes = b"application/json"
 
     def put_on(self, request: IRequest) -> bytes:
         """Set status and headers on `request` and return the body."""
         request.setResponseCode(self.status, self.reason)
-        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-type", self.content_type)
         request.setHeader(b"content-length", b"%d" % len(self.body))
         request.setHeader(b"cache-control", b"no-store")
         for name, value in self.headers:
@@ -64,61 +77,68 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         return self.body
 
 
-_RETRY = ((b"retry-after", b"5"),)
+class Refusal(msgspec.Struct, frozen=True):
+    """What is said of a request that failed. `detail` is more than the text tells, where there is more."""
+
+    status: int
+    text: str
+    reason: str
+    headers: Headers = ()
+    detail: str | None = None
+
+    def as_json(self) -> Answer:
+        """For clients of the discovery API."""
+        members = {"error": self.text} if self.detail is None else {"error": self.text, "reason": self.detail}
+        return Answer(self.status, encode_object(members), self.reason.encode(), self.headers)
+
+    def as_text(self) -> Answer:
+        """For clients of Consul's API: one line, which rqlited logs in parentheses."""
+        return Answer(self.status, self.text.encode(), self.reason.encode(), self.headers, b"text/plain; charset=utf-8")
 
 
-def _same_text(status: int) -> Callable[[Exception], Answer]:
-    return lambda error: _refusal(status, str(error), str(error))
+_RETRY: Headers = ((b"retry-after", b"5"),)
 
 
-def _under(status: int, reason: str) -> Callable[[Exception], Answer]:
-    return lambda error: _refusal(status, str(error), reason)
+def _same_text(status: int) -> Callable[[Exception], Refusal]:
+    return lambda error: Refusal(status, str(error), str(error))
 
 
-def _method_not_allowed(error: Any) -> Answer:
-    return _refusal(405, str(error), "Method Not Allowed", ((b"allow", error.allow.encode()),))
+def _under(status: int, reason: str) -> Callable[[Exception], Refusal]:
+    return lambda error: Refusal(status, str(error), reason)
 
 
-def _invalid_value(error: Any) -> Answer:
-    return _refusal(400, str(error), f"invalid {error.what}")
+def _method_not_allowed(error: Any) -> Refusal:
+    return Refusal(405, str(error), "Method Not Allowed", ((b"allow", error.allow.encode()),))
 
 
-def _unavailable(error: Any) -> Answer:
-    return _refusal(503, "store unavailable", f"store unavailable: {error.reason}", _RETRY, detail=error.reason)
+def _unavailable(error: Any) -> Refusal:
+    return Refusal(503, "store unavailable", f"store unavailable: {error.reason}", _RETRY, detail=error.reason)
 
 
-_ANSWERS: dict[type[BaseException], Callable[[Any], Answer]] = {
+_REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     NoSuchID: _under(404, "no such discovery ID"),
     MethodNotAllowed: _method_not_allowed,
-    BadBody: _same_text(400),
-    InvalidValue: _invalid_value,
+    BadRequest: _same_text(400),
+    InvalidValue: lambda error: Refusal(400, str(error), f"invalid {error.what}"),
     MisleadingAddress: _same_text(400),
+    NotFound: _under(404, "Not Found"),
+    Forbidden: _under(403, "Forbidden"),
     TooManyNodes: _under(409, "too many nodes"),
+    AlreadyKnown: _under(409, "exists already"),
+    AmbiguousName: _under(409, "ambiguous name"),
     Orphaned: _under(410, "lost its home, mint a new ID"),
-    BodyTooLarge: _same_text(413),
+    BodyTooLarge: _under(413, "request body too large"),
     StoreUnavailable: _unavailable,
-    TooManyIDs: lambda error: _refusal(503, str(error), str(error), _RETRY),
+    TooManyIDs: lambda error: Refusal(503, str(error), str(error), _RETRY),
     CancelledError: lambda _: _unavailable(StoreUnavailable("not decided in time")),
-    HTTPException: lambda _: _refusal(400, "bad request", "bad request"),
+    HTTPException: lambda _: Refusal(400, "bad request", "bad request"),
 }
 
 
-def answer_to(failure: Failure) -> Answer:
-    """The answer to a request that failed. What nobody foresaw is logged, and answered by 500."""
-    for kind, answer in _ANSWERS.items():
+def refusal_of(failure: Failure) -> Refusal:
+    """What to say of a request that failed. What nobody foresaw is logged, and answered by 500."""
+    for kind, refusal in _REFUSALS.items():
         if isinstance(failure.value, kind):
-            return answer(failure.value)
+            return refusal(failure.value)
     _log.failure("request failed", failure)
-    return _refusal(500, "internal error", "internal error")
-
-
-def _refusal(
-    status: int,
-    error: str,
-    reason: str,
-    headers: tuple[tuple[bytes, bytes], ...] = (),
-    *,
-    detail: str | None = None,
-) -> Answer:
-    members = {"error": error} if detail is None else {"error": error, "reason": detail}
-    return Answer(status, encode_object(members), reason.encode(), headers)
+    return Refusal(500, "internal error", "internal error")

@@ -51,7 +51,7 @@ class Door:
 
 
 def _in_memory(daemon: Daemon) -> Door:
-    client = StubTreq(daemon.api.resource())
+    client = StubTreq(daemon.doors.public())
 
     def ask(method: str, path: str, body: bytes, headers: dict[str, str]) -> Deferred[Answer]:
         async def run() -> Answer:
@@ -96,7 +96,7 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
         yield _in_memory(daemon)
         daemon.deadlines.stop()
         return
-    site = BoundedSite(daemon.api.resource(), reactor, MAX_BODY, lambda: 0.0)
+    site = BoundedSite(daemon.doors.public(), reactor, MAX_BODY, lambda: 0.0)
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     yield _over_a_port(daemon, port.getHost().port)
     pytest_twisted.blockon(port.stopListening() or succeed(None))

@@ -19,7 +19,7 @@ def daemon() -> Daemon:
 
 @pytest.fixture
 def client(daemon: Daemon) -> StubTreq:
-    return StubTreq(daemon.api.resource())
+    return StubTreq(daemon.doors.public())
 
 
 def post(client: StubTreq, path: str, **body: str) -> Deferred[Any]:

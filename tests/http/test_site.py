@@ -45,7 +45,7 @@ class Server:
     def __init__(self) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = Clock()
-        self.site = BoundedSite(self.daemon.api.resource(), self.clock, MAX_BODY, lambda: 0.0)
+        self.site = BoundedSite(self.daemon.doors.public(), self.clock, MAX_BODY, lambda: 0.0)
         self.site.doStart()
 
     def connect(self) -> Connection:

@@ -10,14 +10,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from rqdisco.directory import Limits, LocalDirectory
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
+from rqdisco.local import Limits, LocalDirectory
 from rqdisco.records import Moment, Node, Record, Registration
 from rqdisco.state import open_state
 from rqdisco.store import Store
 from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.discovery import ANSWER_SECONDS, DiscoveryAPI
+from rqdisco.web.handling import ANSWER_SECONDS
+from rqdisco.web.root import Doors
 from tests.support.disk import ModelDisk
 
 STATE = Path("/state")
@@ -86,7 +87,7 @@ class Daemon:
             limits=self.limits,
         )
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
-        self.api = DiscoveryAPI(
+        self.doors = Doors(
             self.directory,
             self.deadlines,
             lambda: {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size},

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from rqdisco.directory import Limits
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
 from rqdisco.identity import NAME
 from rqdisco.journal.fold import fold
+from rqdisco.local import Limits
 from rqdisco.records import Node
 from tests.support.daemon import STATE, WALL_US, Daemon, mint, register, result, shown, told
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rqdisco import codec
 from rqdisco.journal.recovery import recover
 from rqdisco.journal.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
-from rqdisco.records import Grant, Node, Record
+from rqdisco.records import Grant, Leader, Node, Record
 from tests.support.daemon import STATE, Daemon
 from tests.support.disk import ModelDisk
 
@@ -29,6 +29,8 @@ RECORDS = st.builds(
     nodes=st.lists(NODES, max_size=4).map(tuple),
     grant=st.none() | st.builds(Grant, addr=TEXT, boot=st.integers(0, 9), at=st.integers(0, 2**40)),
     ever=st.booleans(),
+    leader=st.none() | st.builds(Leader, addr=TEXT, value=TEXT, created=st.integers(1), modified=st.integers(1)),
+    confirmed=st.booleans(),
 )
 
 
@@ -85,6 +87,7 @@ def test_a_snapshot_is_one_valid_json_document_with_a_record_a_line(records: lis
     assert reader.header == header
 
 
+LEADER_VALUE = '{"id":"n4","api_addr":"http://10.0.0.4:4001","addr":"10.0.0.4:4002"}'
 EXPECTED = {
     "1a2b3c4d-0000-8000-8000-000000000001": ["10.0.0.1:4001", "http://10.0.0.2:4001", "ünï:1"],
     "1a2b3c4d-0000-8000-8000-000000000002": [],
@@ -92,7 +95,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("version", [1])
+@pytest.mark.parametrize("version", [1, 2])
 def test_state_of_every_version_so_far_is_read(version: int) -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
@@ -104,13 +107,19 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
     found = Daemon(disk)
     assert found.home == "1a2b3c4d5e6f7081"
     shown = {key.decode(): found.store.settled(key.decode()) for key in found.found.records}
-    assert {key: [node.addr for node in record.nodes] for key, record in shown.items() if record} == EXPECTED
+    named = {"Named_4": ["10.0.0.4:4001"]} if version > 1 else {}
+    assert {key: [node.addr for node in record.nodes] for key, record in shown.items() if record} == EXPECTED | named
     second, third = (shown[f"1a2b3c4d-0000-8000-8000-00000000000{n}"] for n in (2, 3))
     assert second is not None
     assert third is not None
     assert second.ever
     assert third.grant == Grant(addr="[fdaa::1]:4001", boot=2, at=77)
     assert third.nodes[0] == Node(addr="[fdaa::1]:4001", raft_addr="[fdaa::1]:4002", node_id="n1")
+    if version > 1:
+        fourth = shown["Named_4"]
+        assert fourth is not None
+        assert fourth.leader == Leader(addr="10.0.0.4:4001", value=LEADER_VALUE, created=4, modified=8, flags=7)
+        assert fourth.confirmed
 
 
 def test_the_golden_files_are_what_this_release_writes() -> None:
@@ -118,8 +127,8 @@ def test_the_golden_files_are_what_this_release_writes() -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
     disk.make_directory(STATE / "journal")
-    for file in sorted((GOLDEN / "v1").rglob("*.j*")):
-        disk.replace(STATE / file.relative_to(GOLDEN / "v1"), file.read_bytes())
+    for file in sorted((GOLDEN / "v2").rglob("*.j*")):
+        disk.replace(STATE / file.relative_to(GOLDEN / "v2"), file.read_bytes())
     found = recover(disk, STATE)
     for line in (codec.join_record(key, rest) for key, rest in found.records.items()):
         assert codec.encode_record(codec.decode_record(line)) == line

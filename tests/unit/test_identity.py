@@ -9,7 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.identity import establish, mint, tag
+from rqdisco.identity import establish
+from rqdisco.ids import mint, tag
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
 

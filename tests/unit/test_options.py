@@ -21,6 +21,7 @@ def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> No
     assert config.data_dir == Path.cwd() / "rqdisco-data"
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
     assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)
+    assert config.limits.make_named
 
 
 def test_systemds_state_directory_is_the_default_where_there_is_one() -> None:
@@ -40,11 +41,13 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--max-nodes=2",
         "--max-body=100",
         "--snapshot-every=9",
+        "--kv-create=no",
     )
     assert config.listen == ("tcp:1", "unix:/x")
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
     assert config.strict_addresses
+    assert not config.limits.make_named
 
 
 ENVIRONMENT = {

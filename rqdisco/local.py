@@ -1,0 +1,271 @@
+"""The directory of one daemon that is the home of its IDs: decides, makes durable, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from rqdisco import records
+from rqdisco.directory import Removal
+from rqdisco.errors import AmbiguousName, NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.ids import RandomBytes, mint
+from rqdisco.journal.writer import Journal
+from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
+from rqdisco.store import Store
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator allows: the re-grant window in milliseconds, 0 for none, how much may be held, and whether an ID
+    comes to be by its leader key being put.
+    """
+
+    window_ms: int = 30_000
+    max_ids: int | None = None
+    max_nodes: int = 1000
+    make_named: bool = True
+
+
+class LocalDirectory:
+    """The directory of one daemon, which is the home of every ID it minted (R1).
+
+    `now` gives monotonic moments, `wall_us` the wall clock in microseconds, which only names and orders things.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        home: str,
+        *,
+        now: Callable[[], Moment],
+        wall_us: Callable[[], int],
+        random: RandomBytes,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._home = home
+        self._now = now
+        self._wall_us = wall_us
+        self._random = random
+        self._limits = limits
+        self._unheard: dict[str, _PendingGrant] = {}
+
+    @property
+    def size(self) -> int:
+        """The number of IDs held."""
+        return len(self._store)
+
+    @property
+    def index(self) -> int:
+        return max(1, self._store.settled_version)
+
+    async def create(self) -> Record:
+        record = self._fresh(mint(self._home, self._random), self._next_version())
+        await self._journal.append(self._store.put(record))
+        return record
+
+    async def look_up(self, discovery_id: str) -> Record:
+        record = self._store.settled(discovery_id)
+        if record is None:
+            raise NoSuchID(discovery_id)
+        pending = self._unheard.get(discovery_id)
+        # The disk has the grant already, but its node has not heard it and may never do.
+        return pending.before if pending is not None and record.version > pending.before.version else record
+
+    async def look_up_name(self, name: str) -> Record:
+        spellings = [key.decode() for key in self._store.spellings.of(name.encode())]
+        if not spellings:
+            return await self.look_up(name)
+        if len(spellings) > 1 or self._store.settled(name) is not None:
+            raise AmbiguousName(name)
+        return await self.look_up(spellings[0])
+
+    async def is_above(self, name: str) -> bool:
+        return self._store.spellings.is_above(name.encode())
+
+    async def register(self, discovery_id: str, node: Node) -> Registration:
+        record = await self._decidable(discovery_id)
+        outcome = records.register(
+            record,
+            node,
+            now=self._now(),
+            window_ms=self._limits.window_ms,
+            max_nodes=self._limits.max_nodes,
+        )
+        if outcome.alone is not None:
+            self._check_home(record)
+        if outcome.alone == "granted":
+            granted = await self._grant(record, replace(outcome.record, version=self._next_version()))
+            return replace(outcome, record=granted)
+        return replace(outcome, record=await self._durably(record, outcome.record))
+
+    async def remove(self, discovery_id: str, addr: str) -> Removal:
+        arrived = self._decided(discovery_id)
+        record = await self._decidable(discovery_id)
+        # R9: what was listed on arrival goes, and not what registered while we waited.
+        if arrived is None or records.remove(arrived, addr) is arrived or records.is_newer(record, arrived, addr):
+            return Removal(record=await self._durably(record, record), removed=False)
+        after = records.remove(record, addr)
+        return Removal(record=await self._durably(record, after), removed=after is not record)
+
+    async def claim(self, discovery_id: str, put: Put) -> Claim:
+        known = await self._decidable_if_any(discovery_id)
+        version = self._next_version()
+        record = self._named(discovery_id) if known is None else known
+        outcome = records.claim(record, put, version=version, now=self._now(), max_nodes=self._limits.max_nodes)
+        if not outcome.won:
+            return replace(outcome, record=await self._durably(record, record))
+        self._check_home(record)
+        return replace(outcome, record=await self._grant(record, replace(outcome.record, version=version)))
+
+    async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
+        known = await self._decidable_if_any(discovery_id)
+        if index is not None and (known is None or known.leader is None or known.leader.modified != index):
+            return False
+        version = self._next_version()
+        record = self._named(discovery_id) if known is None else known
+        after = records.report(record, put, version=version, max_nodes=self._limits.max_nodes)
+        await self._durably(record, after, version)
+        return True
+
+    async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
+        arrived = self._decided(discovery_id)
+        record = await self._decidable_if_any(discovery_id)
+        if record is None or record.leader is None:
+            return True
+        if index is not None and record.leader.modified != index:
+            return False
+        # R9: what was put while we waited is not what the caller wants gone.
+        is_the_same = arrived is not None and arrived.leader == record.leader
+        await self._durably(record, records.clear_leader(record) if is_the_same else record)
+        return True
+
+    def _named(self, discovery_id: str) -> Record:
+        """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs."""
+        if not self._limits.make_named:
+            raise NoSuchID(discovery_id)
+        return self._fresh(discovery_id, version=0)
+
+    def _fresh(self, discovery_id: str, version: int) -> Record:
+        if self._limits.max_ids is not None and self._store.count_all() >= self._limits.max_ids:
+            raise TooManyIDs
+        return Record(id=discovery_id, home=self._home, version=version, created_at=self._wall_us())
+
+    def _check_home(self, record: Record) -> None:
+        """Raise Orphaned where this daemon may not grant (R1, R7)."""
+        if record.home != self._home:
+            raise Orphaned(record.id)
+
+    def _decided(self, discovery_id: str) -> Record | None:
+        """The newest record, without a grant that may never be heard."""
+        pending = self._unheard.get(discovery_id)
+        return self._store.newest(discovery_id) if pending is None else pending.before
+
+    async def _decidable(self, discovery_id: str) -> Record:
+        """As `_decidable_if_any`. Raises NoSuchID."""
+        record = await self._decidable_if_any(discovery_id)
+        if record is None:
+            raise NoSuchID(discovery_id)
+        return record
+
+    async def _decidable_if_any(self, discovery_id: str) -> Record | None:
+        """The newest record, once no grant is on its way: one decision at a time for each ID (R3)."""
+        while (pending := self._unheard.get(discovery_id)) is not None:
+            settled = pending.settled()
+            if pending.is_stuck:
+                Deferred.fromCoroutine(self._revoke(pending))
+            await settled
+        return self._store.newest(discovery_id)
+
+    async def _durably(self, before: Record, after: Record, version: int | None = None) -> Record:
+        """Return the record once the disk has it, changed or not."""
+        if after is not before:
+            after = replace(after, version=self._next_version() if version is None else version)
+            await self._journal.append(self._store.put(after))
+        elif self._store.is_pending(after.id):
+            await self._journal.barrier()
+        return after
+
+    async def _grant(self, before: Record, granted: Record) -> Record:
+        """Tell a node that it is alone, once that is durable; nothing else of the ID is decided until it is said."""
+        self._unheard[before.id] = pending = _PendingGrant(before)
+        told: Deferred[Record] = Deferred()
+        Deferred.fromCoroutine(self._settle_grant(granted, pending, told))
+        return await told
+
+    async def _settle_grant(self, granted: Record, pending: _PendingGrant, told: Deferred[Record]) -> None:
+        """Goes on when the caller of `_grant` was cancelled, which is when `told` is called before its time."""
+        try:
+            await self._journal.append(self._store.put(granted))
+        except Exception:
+            self._end(pending)
+            if not told.called:
+                told.errback()
+            return
+        if told.called:
+            await self._revoke(pending)
+            return
+        # The caller sends its answer in this very call; only then may others be decided.
+        told.callback(granted)
+        self._end(pending)
+
+    async def _revoke(self, pending: _PendingGrant) -> None:
+        """Nobody heard the grant: restore what the record said before it (R6).
+
+        While the disk refuses that, those who wait are refused too, and the next one to come tries again.
+        """
+        pending.is_stuck = False
+        before = pending.before
+        try:
+            await self._journal.append(self._store.put(replace(before, version=self._next_version())))
+        except StoreUnavailable as error:
+            self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
+            pending.refuse(error)
+            return
+        self._log.info("grant revoked, its client was gone", discovery_id=before.id)
+        self._end(pending)
+
+    def _end(self, pending: _PendingGrant) -> None:
+        del self._unheard[pending.before.id]
+        pending.settle()
+
+    def _next_version(self) -> int:
+        return max(self._store.last_version + 1, self._wall_us() // 1000)
+
+
+class _PendingGrant:
+    """A grant between its decision and its answer, and those who wait for it.
+
+    It is stuck when its client is gone and the disk refused to revoke it.
+    """
+
+    def __init__(self, before: Record) -> None:
+        self.before = before
+        self.is_stuck = False
+        self._waiting: list[Deferred[None]] = []
+
+    def settled(self) -> Deferred[None]:
+        """Fire when something else may be decided; fails with StoreUnavailable if that cannot be now."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        return waiter
+
+    def settle(self) -> None:
+        for waiter in self._take_waiting():
+            waiter.callback(None)
+
+    def refuse(self, error: StoreUnavailable) -> None:
+        self.is_stuck = True
+        for waiter in self._take_waiting():
+            waiter.errback(error)
+
+    def _take_waiting(self) -> list[Deferred[None]]:
+        waiting, self._waiting = self._waiting, []
+        return [waiter for waiter in waiting if not waiter.called]

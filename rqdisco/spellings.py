@@ -1,0 +1,34 @@
+"""Discovery IDs as names of a system in which case does not count and a dot separates levels, as in DNS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Spellings:
+    """Knows those IDs that are not simply their own lower-case name; IDs are only ever added."""
+
+    def __init__(self, keys: Iterable[bytes] = ()) -> None:
+        self._by_name: dict[bytes, list[bytes]] = {}
+        self._above: set[bytes] = set()
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: bytes) -> None:
+        """Learn of an ID; knowing it already is fine."""
+        name = key.lower()
+        if name != key:
+            spellings = self._by_name.setdefault(name, [])
+            if key not in spellings:
+                spellings.append(key)
+        while b"." in name:
+            name = name.partition(b".")[2]
+            self._above.add(name)
+
+    def of(self, name: bytes) -> list[bytes]:
+        """The IDs that are `name` but for case and not `name` itself."""
+        return self._by_name.get(name, [])
+
+    def is_above(self, name: bytes) -> bool:
+        """Whether an ID ends with a dot and `name`."""
+        return name in self._above

@@ -1,0 +1,66 @@
+"""The root of a site: the doors that are open on it, and which of them a path belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.web.resource import IResource, Resource
+
+from rqdisco.directory import Directory
+from rqdisco.web.answers import Refusal
+from rqdisco.web.consul import ConsulAPI, with_consul_headers
+from rqdisco.web.deadlines import Deadlines
+from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.handling import Handling
+
+_FIRST = re.compile(rb"/+([a-z0-9]+)(?=/)")
+
+
+class Root(Resource):
+    """Hands a request to the door that the first segment of its path names, if more segments follow; else to `rest`."""
+
+    isLeaf = True  # noqa: N815, it is Twisted's
+
+    def __init__(self, doors: Mapping[bytes, IResource], rest: IResource) -> None:
+        super().__init__()
+        self._doors = doors
+        self._rest = rest
+
+    def render(self, request: Any) -> Any:
+        match = _FIRST.match(request.path)
+        door = self._rest if match is None else self._doors.get(match[1], self._rest)
+        return door.render(request)
+
+
+class Doors:
+    """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
+
+    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        deadlines: Deadlines,
+        describe: Callable[[], dict[str, Any]],
+        *,
+        max_body: int,
+        strict: bool,
+    ) -> None:
+        discovery = Handling(deadlines, Refusal.as_json, max_body=max_body, strict=strict)
+        consul = Handling(
+            deadlines,
+            Refusal.as_text,
+            max_body=max_body,
+            too_large=f"Request body too large, max size: {max_body} bytes",
+            strict=strict,
+            finish=with_consul_headers(directory),
+        )
+        self._discovery = DiscoveryAPI(directory, discovery, describe)
+        self._consul = ConsulAPI(directory, consul)
+
+    def public(self) -> IResource:
+        """What nodes and their operators ask."""
+        return Root({b"v1": self._consul.resource()}, self._discovery.resource())

@@ -1,0 +1,271 @@
+"""The consul-kv door: what rqlite 7-10 and Consul's own clients send, and what they get."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import gatherResults
+from twisted.logger import globalLogPublisher
+
+from rqdisco.local import Limits
+from tests.http.conftest import MAX_BODY, Answer, Door
+from tests.support.daemon import Daemon
+
+KEY = "/v1/kv/rqlite/leader"
+VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
+OTHER = b'{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
+
+
+@pytest.fixture
+def log() -> Any:
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def assert_consul(answer: Answer) -> None:
+    """What every answer has."""
+    assert int(answer.headers["x-consul-index"]) > 0
+    assert answer.headers["x-consul-knownleader"] == "true"
+    assert answer.headers["x-consul-lastcontact"] == "0"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def assert_refused(answer: Answer, status: int, text: str) -> None:
+    """One line of plain text, which rqlited logs."""
+    assert (answer.status, answer.body.decode()) == (status, text)
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.reason.isprintable()
+    assert answer.reason
+    assert_consul(answer)
+
+
+@ensureDeferred
+async def test_nobody_leads_before_somebody_claimed(door: Door) -> None:
+    answer = await door("GET", KEY)
+    assert (answer.status, answer.body) == (404, b"")
+    assert_consul(answer)
+
+
+@ensureDeferred
+async def test_a_claim_is_won_once_and_read_back_as_consul_gives_it(door: Door) -> None:
+    won, lost = await door("PUT", f"{KEY}?cas=0", VALUE), await door("PUT", f"{KEY}?cas=0", OTHER)
+    assert [(won.status, won.body), (lost.status, lost.body)] == [(200, b"true"), (200, b"false")]
+    answer = await door("GET", KEY)
+    (entry,) = answer.json
+    assert list(entry) == ["LockIndex", "Key", "Flags", "Value", "CreateIndex", "ModifyIndex"]
+    assert (entry["LockIndex"], entry["Key"], entry["Flags"]) == (0, "rqlite/leader", 0)
+    assert b64decode(entry["Value"]) == VALUE
+    assert entry["ModifyIndex"] == entry["CreateIndex"] > 0
+    assert answer.headers["content-type"] == "application/json"
+    assert int(answer.headers["x-consul-index"]) >= entry["ModifyIndex"]
+    assert_consul(answer)
+
+
+@ensureDeferred
+async def test_of_claims_at_once_one_is_won(door: Door) -> None:
+    answers = await gatherResults([door("PUT", f"{KEY}?cas=0", VALUE) for _ in range(20)])
+    assert sorted(answer.body for answer in answers) == [b"false"] * 19 + [b"true"]
+
+
+@ensureDeferred
+async def test_raw_gives_the_value_as_it_was_put(door: Door) -> None:
+    await door("PUT", KEY, VALUE)
+    answer = await door("GET", f"{KEY}?raw")
+    assert (answer.status, answer.body) == (200, VALUE)
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (await door("HEAD", KEY)).status == 200
+
+
+@ensureDeferred
+async def test_a_leader_that_reports_itself_is_registered_and_marked(door: Door) -> None:
+    await door("PUT", KEY, VALUE)
+    document = (await door("GET", "/rqlite")).json
+    assert document["nodes"] == ["h:1"]
+    assert document["registrations"] == [{"addr": "h:1", "raft_addr": "h:2", "node_id": "1", "leader": True}]
+    assert document["leader"]["reported"]
+    assert document["leader"]["addr"] == "h:2"
+
+
+@ensureDeferred
+async def test_a_swap_needs_the_index_and_every_put_raises_it(door: Door) -> None:
+    await door("PUT", f"{KEY}?cas=0&flags=42", VALUE)
+    (first,) = (await door("GET", KEY)).json
+    assert first["Flags"] == 42
+    assert (await door("PUT", f"{KEY}?cas={first['ModifyIndex'] + 1}", OTHER)).body == b"false"
+    assert (await door("PUT", f"{KEY}?cas={first['ModifyIndex']}", OTHER)).body == b"true"
+    (second,) = (await door("GET", KEY)).json
+    assert second["ModifyIndex"] > first["ModifyIndex"] == second["CreateIndex"]
+    assert (await door("PUT", KEY, OTHER)).body == b"true"
+    (third,) = (await door("GET", KEY)).json
+    assert third["ModifyIndex"] > second["ModifyIndex"]
+
+
+@ensureDeferred
+async def test_the_key_can_be_deleted_and_the_nodes_stay(door: Door) -> None:
+    await door("PUT", KEY, VALUE)
+    (entry,) = (await door("GET", KEY)).json
+    assert (await door("DELETE", f"{KEY}?cas={entry['ModifyIndex'] - 1}")).body == b"false"
+    assert (await door("DELETE", f"{KEY}?cas={entry['ModifyIndex']}")).body == b"true"
+    assert (await door("GET", KEY)).status == 404
+    assert (await door("DELETE", KEY)).body == b"true"
+    assert (await door("GET", "/rqlite")).json["nodes"] == ["h:1"]
+    assert (await door("PUT", f"{KEY}?cas=0", OTHER)).body == b"false", "a living cluster may be behind the nodes"
+
+
+@ensureDeferred
+async def test_nodes_of_both_protocols_are_in_one_cluster(door: Door) -> None:
+    discovery_id = await door.mint()
+    key = f"/v1/kv/{discovery_id}/leader"
+    assert (await door("PUT", f"{key}?cas=0", VALUE)).body == b"true"
+    assert (await door("POST", f"/{discovery_id}", {"addr": "j:1"})).json["nodes"] == ["h:1", "j:1"]
+
+
+@ensureDeferred
+async def test_who_claims_where_old_nodes_are_registered_loses_and_the_log_says_why(door: Door, log: Any) -> None:
+    discovery_id = await door.mint()
+    await door("POST", f"/{discovery_id}", {"addr": "j:1"})
+    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", VALUE)).body == b"false"
+    assert (await door("GET", f"/v1/kv/{discovery_id}/leader")).status == 404
+    (warning,) = [event for event in log if "no leader is known" in event["log_format"]]
+    assert warning["discovery_id"] == discovery_id
+
+
+@ensureDeferred
+async def test_a_leader_that_repeats_itself_does_not_fill_the_log(door: Door, log: Any) -> None:
+    for value in (VALUE, VALUE, VALUE, OTHER, OTHER):
+        await door("PUT", KEY, value)
+    assert len([event for event in log if event["log_format"] == "leader report"]) == 2
+
+
+@ensureDeferred
+async def test_what_only_a_larger_consul_has_is_ignored_and_noted_once(door: Door, log: Any) -> None:
+    for _ in range(2):
+        query = "cas=0&dc=a&ns=b&partition=c&stale&consistent&index=9&wait=10s"
+        assert (await door("PUT", f"{KEY}?{query}", VALUE)).status == 200
+        assert (await door("GET", f"{KEY}?index=99&wait=5m&dc=a")).status == 200
+    noted = [event["parameter"] for event in log if "a parameter is ignored" in event["log_format"]]
+    assert sorted(noted) == ["dc", "ns", "partition"]
+
+
+@ensureDeferred
+async def test_escapes_in_a_key_are_decoded(door: Door) -> None:
+    assert (await door("PUT", "/v1/kv/rql%69te/leader?cas=0", VALUE)).body == b"true"
+    assert (await door("GET", "/v1/kv/rqlite%2Fleader")).status == 200
+    assert (await door("GET", "/v1/kv/RQLITE/leader")).status == 404, "case counts"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "text"),
+    [
+        ("POST", KEY, VALUE, 405, "method POST not allowed"),
+        ("OPTIONS", KEY, b"", 405, "method OPTIONS not allowed"),
+        ("GET", "/v1/kv/", b"", 400, "Missing key name"),
+        ("PUT", "/v1/kv", VALUE, 400, "Missing key name"),
+        ("GET", "/v1/kv/rqlite", b"", 404, ""),
+        ("GET", "/v1/kv/a/b/leader", b"", 404, ""),
+        ("GET", "/v1/kv/v1/leader", b"", 404, ""),
+        ("PUT", "/v1/kv/rqlite", VALUE, 400, "unsupported key, only <ID>/leader"),
+        ("DELETE", "/v1/kv/rqlite/other", b"", 400, "unsupported key, only <ID>/leader"),
+        ("PUT", "/v1/kv/a b/leader".replace(" ", "%20"), VALUE, 400, "unsupported key, only <ID>/leader"),
+        ("PUT", f"/v1/kv/{'x' * 65}/leader", VALUE, 400, "unsupported key, only <ID>/leader"),
+        ("PUT", "/v1/kv/%FF/leader", VALUE, 404, "not supported by rqdisco"),
+        ("PUT", "/v1/kv/metrics/leader?cas=0", VALUE, 400, "unsupported key, only <ID>/leader"),
+        ("PUT", f"{KEY}?cas=0", b"", 400, "leader value must be JSON with addr"),
+        ("PUT", f"{KEY}?cas=0", b'{"addr":1}', 400, "leader value must be JSON with addr"),
+        ("PUT", f"{KEY}?cas=0", b'{"addr":"a b"}', 400, "invalid addr: contains white space"),
+        ("PUT", f"{KEY}?cas=", VALUE, 400, "Invalid cas index"),
+        ("PUT", f"{KEY}?cas=-1", VALUE, 400, "Invalid cas index"),
+        ("PUT", f"{KEY}?cas=18446744073709551616", VALUE, 400, "Invalid cas index"),
+        ("PUT", f"{KEY}?flags=x", VALUE, 400, "Invalid flags"),
+        ("PUT", f"{KEY}?acquire=s", VALUE, 400, "sessions are not supported by rqdisco"),
+        ("PUT", f"{KEY}?release=s", VALUE, 400, "sessions are not supported by rqdisco"),
+        ("PUT", f"{KEY}?release=s&cas=0", VALUE, 400, "Conflicting flags"),
+        ("GET", f"{KEY}?recurse", b"", 400, "recurse and keys are not supported by rqdisco"),
+        ("GET", "/v1/kv/rqlite?keys", b"", 400, "recurse and keys are not supported by rqdisco"),
+        ("DELETE", f"{KEY}?recurse=true", b"", 400, "recurse and keys are not supported by rqdisco"),
+        ("PUT", KEY, b"x" * (MAX_BODY + 1), 413, f"Request body too large, max size: {MAX_BODY} bytes"),
+        ("GET", "/v1/agent/self", b"", 404, "not supported by rqdisco"),
+        ("PUT", "/v1/session/create", b"{}", 404, "not supported by rqdisco"),
+        ("GET", "/v1/", b"", 404, "not supported by rqdisco"),
+    ],
+)
+@ensureDeferred
+async def test_what_is_not_served_is_refused_in_one_line(
+    door: Door, method: str, path: str, body: bytes, status: int, text: str
+) -> None:
+    answer = await door(method, path, body)
+    assert_refused(answer, status, text)
+    if status == 405:
+        assert answer.headers["allow"] == "GET, PUT, DELETE"
+    assert (await door("GET", KEY)).status == 404, "and nothing has changed"
+
+
+@ensureDeferred
+async def test_a_store_that_cannot_be_written_refuses_puts_and_answers_gets(door: Door) -> None:
+    await door("PUT", KEY, VALUE)
+    door.daemon.disk.room = 0
+    answer = await door("PUT", KEY, OTHER)
+    assert_refused(answer, 503, "store unavailable")
+    assert answer.headers["retry-after"] == "5"
+    assert (await door("GET", f"{KEY}?raw")).body == VALUE
+
+
+class TestWithoutNamedIDs:
+    """Where `--kv-create no` was said."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        return {"limits": Limits(make_named=False)}
+
+    @ensureDeferred
+    async def test_only_minted_ids_are_claimed(self, door: Door) -> None:
+        for query in ("", "?cas=0"):
+            answer = await door("PUT", f"{KEY}{query}", VALUE)
+            assert_refused(answer, 403, "discovery ID rqlite does not exist")
+        assert (await door("PUT", f"{KEY}?cas=5", VALUE)).body == b"false"
+        assert (await door("PUT", f"/v1/kv/{await door.mint()}/leader?cas=0", VALUE)).body == b"true"
+
+
+class TestStrictAddresses:
+    """Where `--strict-addresses` was said."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        return {"strict": True}
+
+    @ensureDeferred
+    async def test_a_leader_nobody_can_reach_is_refused(self, door: Door) -> None:
+        answer = await door("PUT", f"{KEY}?cas=0", b'{"api_addr":"http://0.0.0.0:1","addr":"0.0.0.0:2"}')
+        assert_refused(answer, 400, "loopback address, set -http-adv-addr")
+
+
+SEGMENTS = st.text("abz019._-%/ \\\0é", max_size=20)
+QUERIES = st.sampled_from(["", "?cas=0", "?cas=7", "?raw", "?%ff=%00", "?cas=0&cas=1", "?;&=&&", "?flags=9"])
+BODIES = st.binary(max_size=40) | st.sampled_from([VALUE, OTHER])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["GET", "PUT", "DELETE", "HEAD"]), SEGMENTS, QUERIES, BODIES), max_size=6))
+def test_whatever_is_sent_is_answered_and_is_no_fault_of_ours(requests: list[tuple[str, str, str, bytes]]) -> None:
+    from treq.testing import StubTreq
+    from twisted.internet.defer import Deferred
+
+    daemon = Daemon(max_body=30)
+    client = StubTreq(daemon.doors.public())
+    for method, segment, query, body in requests:
+        for path in (f"/v1/kv/{segment}{query}", f"/v1/kv/{segment}/leader{query}", f"/v1/{segment}{query}"):
+            answers: list[Any] = []
+            asking = client.request(method, f"http://rqdisco:4000{path}", data=body)
+            assert isinstance(asking, Deferred)
+            asking.addBoth(answers.append)
+            client.flush()
+            assert answers, path
+            assert answers[0].code in (200, 400, 404, 413), (path, answers[0].code)
+    daemon.deadlines.stop()

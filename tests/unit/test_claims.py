@@ -1,0 +1,196 @@
+"""Claims and reports through the directory: durable before they are said, undone when nobody heard them."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.local import Limits
+from rqdisco.records import Claim, Leader, Node, Put, Record
+from tests.support.daemon import STATE, Daemon, mint, register, result, shown, told
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+
+
+def put(addr: str) -> Put:
+    return Put(node=Node(addr=addr), value=f'{{"addr":"{addr}"}}')
+
+
+def claim(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[Claim]:
+    return Deferred.fromCoroutine(daemon.directory.claim(discovery_id, put(addr)))
+
+
+def report(daemon: Daemon, discovery_id: str, addr: str, index: int | None = None) -> Deferred[bool]:
+    return Deferred.fromCoroutine(daemon.directory.report(discovery_id, put(addr), index))
+
+
+def clear(daemon: Daemon, discovery_id: str, index: int | None = None) -> Deferred[bool]:
+    return Deferred.fromCoroutine(daemon.directory.clear_leader(discovery_id, index))
+
+
+def leader(daemon: Daemon, discovery_id: str) -> Leader | None:
+    record: Record = result(Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)))
+    return record.leader
+
+
+def test_of_any_number_of_claims_at_once_one_wins() -> None:
+    daemon = Daemon()
+    daemon.threads.hold = True
+    claims = [claim(daemon, "rqlite", f"n{number}:1") for number in range(50)]
+    daemon.threads.release_all()
+    assert [result(each).won for each in claims] == [True] + [False] * 49
+    assert shown(daemon, "rqlite") == ["n0:1"]
+
+
+def test_a_claim_survives_a_crash_straight_after_it_was_said() -> None:
+    daemon = Daemon()
+    assert result(claim(daemon, "rqlite", A)).won
+    after = daemon.restart()
+    assert not result(claim(after, "rqlite", B)).won
+    found = leader(after, "rqlite")
+    assert found is not None
+    assert found.addr == A
+
+
+def test_an_unknown_id_is_not_there_until_its_first_claim_is_said() -> None:
+    daemon = Daemon()
+    daemon.threads.hold = True
+    claiming = claim(daemon, "rqlite", A)
+    with pytest.raises(NoSuchID):
+        shown(daemon, "rqlite")
+    daemon.threads.release_all()
+    assert result(claiming).won
+
+
+def test_a_claim_that_nobody_heard_is_undone_and_the_next_one_wins() -> None:
+    daemon = Daemon()
+    daemon.threads.hold = True
+    gone, waiting = claim(daemon, "rqlite", A), claim(daemon, "rqlite", B)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release()
+    assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never heard of it"
+    daemon.threads.release_all()
+    assert result(waiting).won
+    assert shown(daemon, "rqlite") == [B]
+
+
+def test_a_registration_waits_for_a_claim_and_joins_its_winner() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
+    daemon.threads.release_all()
+    assert result(claiming).won
+    assert told(registering) == [A, B]
+
+
+def test_a_claim_waits_for_a_registration_and_is_lost_to_it() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    registering, claiming = register(daemon, discovery_id, A), claim(daemon, discovery_id, B)
+    daemon.threads.release_all()
+    assert told(registering) == [A]
+    assert not result(claiming).won
+
+
+def test_a_claim_that_the_disk_refuses_was_never_made() -> None:
+    daemon = Daemon()
+    daemon.disk.room = 0
+    with pytest.raises(StoreUnavailable):
+        result(claim(daemon, "rqlite", A))
+    daemon.disk.room = None
+    with pytest.raises(NoSuchID):
+        shown(daemon, "rqlite")
+    assert result(claim(daemon, "rqlite", B)).won
+
+
+def test_a_report_makes_its_id_and_outlives_a_restart() -> None:
+    daemon = Daemon()
+    assert result(report(daemon, "rqlite", A))
+    after = daemon.restart()
+    assert shown(after, "rqlite") == [A]
+    assert not result(claim(after, "rqlite", B)).won
+
+
+def test_a_swap_takes_place_only_at_its_index_and_each_put_moves_the_index_on() -> None:
+    daemon = Daemon()
+    assert not result(report(daemon, "rqlite", A, 7)), "there is nothing to swap"
+    with pytest.raises(NoSuchID):
+        shown(daemon, "rqlite")
+    result(claim(daemon, "rqlite", A))
+    first = leader(daemon, "rqlite")
+    assert first is not None
+    assert not result(report(daemon, "rqlite", B, first.modified + 1))
+    assert result(report(daemon, "rqlite", B, first.modified))
+    second = leader(daemon, "rqlite")
+    assert second is not None
+    assert second.created == first.created
+    assert second.modified > first.modified
+    assert daemon.directory.index >= second.modified
+
+
+def test_the_index_never_falls_and_is_never_0_not_even_after_a_crash() -> None:
+    daemon = Daemon()
+    assert daemon.directory.index == 1
+    result(report(daemon, "rqlite", A))
+    before = daemon.directory.index
+    daemon.threads.hold = True
+    report(daemon, "rqlite", B).addErrback(lambda _: None)
+    assert daemon.directory.index == before, "what the disk does not have is not shown"
+    after = daemon.restart(daemon.disk.kill())
+    assert after.directory.index >= before
+
+
+def test_clearing_takes_the_key_only() -> None:
+    daemon = Daemon()
+    result(report(daemon, "rqlite", A))
+    found = leader(daemon, "rqlite")
+    assert found is not None
+    assert not result(clear(daemon, "rqlite", found.modified + 1))
+    assert result(clear(daemon, "rqlite", found.modified))
+    assert (leader(daemon, "rqlite"), shown(daemon, "rqlite")) == (None, [A])
+    assert result(clear(daemon, "rqlite"))
+    assert result(clear(daemon, "unknown"))
+
+
+def test_clearing_does_not_take_a_claim_away_that_was_not_said_when_it_arrived() -> None:
+    daemon = Daemon()
+    daemon.threads.hold = True
+    claiming, clearing = claim(daemon, "rqlite", A), clear(daemon, "rqlite")
+    daemon.threads.release_all()
+    assert result(claiming).won
+    assert result(clearing)
+    assert leader(daemon, "rqlite") is not None
+
+
+def test_ids_are_made_by_claims_and_reports_only_where_that_is_allowed() -> None:
+    daemon = Daemon(limits=Limits(make_named=False))
+    with pytest.raises(NoSuchID):
+        result(claim(daemon, "rqlite", A))
+    with pytest.raises(NoSuchID):
+        result(report(daemon, "rqlite", A))
+    assert result(claim(daemon, mint(daemon), A)).won
+
+
+def test_ids_made_by_claims_count_as_minted_ones_do() -> None:
+    daemon = Daemon(limits=Limits(max_ids=1))
+    result(claim(daemon, "one", A))
+    with pytest.raises(TooManyIDs):
+        result(claim(daemon, "two", A))
+    with pytest.raises(TooManyIDs):
+        result(report(daemon, "two", A))
+
+
+def test_an_orphan_is_claimed_by_nobody_but_a_leader_may_report_itself() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    disk = daemon.disk.kill()
+    disk.remove(STATE / "identity.json")
+    after = daemon.restart(disk)
+    with pytest.raises(Orphaned):
+        result(claim(after, discovery_id, A))
+    assert result(report(after, discovery_id, A))
+    assert not result(claim(after, discovery_id, B)).won
