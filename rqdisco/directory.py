@@ -6,11 +6,13 @@ Cancelling a call says that nobody will hear its answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from rqdisco.records import Claim, Node, Put, Record, Registration
+from rqdisco.transfer import Transferred
 
 
 class Directory(Protocol):
@@ -65,6 +67,16 @@ class Directory(Protocol):
         """Take the leader key away, or only if `index` is its `modified`; true if it is not there then.
 
         Raises StoreUnavailable.
+        """
+
+    async def ids(self) -> Sequence[str]:
+        """All IDs, in no particular order."""
+
+    async def adopt(self, brought: Transferred, *, as_own: bool) -> bool:
+        """Take over what another daemon said of an ID; false if the same is known here already.
+
+        An ID that was another's stays its own, and then never grants (R7), unless it is taken `as_own`. Raises
+        AlreadyKnown, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -11,11 +11,12 @@ from twisted.logger import Logger
 
 from rqdisco import records
 from rqdisco.directory import Removal
-from rqdisco.errors import AmbiguousName, NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.errors import AlreadyKnown, AmbiguousName, NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
 from rqdisco.ids import RandomBytes, mint
 from rqdisco.journal.writer import Journal
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
 from rqdisco.store import Store
+from rqdisco.transfer import Transferred, says_the_same, to_record
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,15 +148,35 @@ class LocalDirectory:
         await self._durably(record, records.clear_leader(record) if is_the_same else record)
         return True
 
+    async def ids(self) -> Sequence[str]:
+        return self._store.ids()
+
+    async def adopt(self, brought: Transferred, *, as_own: bool) -> bool:
+        known = await self._decidable_if_any(brought.id)
+        version = self._next_version()
+        home = self._home if as_own or brought.home is None else brought.home
+        record = to_record(brought, home, version=version, max_nodes=self._limits.max_nodes)
+        if known is None:
+            self._check_room()
+            await self._journal.append(self._store.put(record))
+            return True
+        if not says_the_same(known, record):
+            raise AlreadyKnown(brought.id)
+        await self._durably(known, known)
+        return False
+
     def _named(self, discovery_id: str) -> Record:
         """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs."""
         if not self._limits.make_named:
             raise NoSuchID(discovery_id)
         return self._fresh(discovery_id, version=0)
 
-    def _fresh(self, discovery_id: str, version: int) -> Record:
+    def _check_room(self) -> None:
         if self._limits.max_ids is not None and self._store.count_all() >= self._limits.max_ids:
             raise TooManyIDs
+
+    def _fresh(self, discovery_id: str, version: int) -> Record:
+        self._check_room()
         return Record(id=discovery_id, home=self._home, version=version, created_at=self._wall_us())
 
     def _check_home(self, record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 from twisted.python import usage
 
+from rqdisco.dns.zone import SERVICES, Kind, Zone, is_zone_name
 from rqdisco.local import Limits
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
@@ -17,15 +19,26 @@ USAGE_STATUS = 64
 MOST = 1e12
 
 
+class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and what to answer by DNS; `rate` is in answers a second for each source, 0 for any number."""
+
+    addresses: tuple[tuple[str, int], ...]
+    zone: Zone
+    nameserver: str | None
+    rate: float
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The options, checked."""
 
     listen: tuple[str, ...]
+    operator_listen: str | None
     data_dir: Path
     limits: Limits
     strict_addresses: bool
     max_body: int
     snapshot_every: float
+    dns: DNSConfig | None
 
 
 class Options(usage.Options):
@@ -35,12 +48,27 @@ class Options(usage.Options):
     longdesc = "Runs the rqlite discovery service. Each option may also be set as RQDISCO_<OPTION> in the environment."
 
     optParameters = [
+        [
+            "operator-listen",
+            None,
+            None,
+            "Where to answer the operator; off = nowhere. [default: a socket in data-dir]",
+        ],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
         ["regrant-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
+        ["dns-zone", None, None, "The zone that DNS questions are answered for, such as disco.example.com."],
+        [
+            "dns-aliases",
+            None,
+            "rqlite,raft,rqlite-svc",
+            "More names of rqlite-raft's service; NAME:http of the other's.",
+        ],
+        ["dns-nameserver", None, None, "What the zone calls its name server. [default: ns in the zone]"],
+        ["dns-rate", None, "1000", "Answers a second that a source may have over UDP; 0 = no limit."],
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
     optFlags = [
@@ -50,15 +78,22 @@ class Options(usage.Options):
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         super().__init__()
         self._listen: list[str] = []
+        self._dns: list[str] = []
+        self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
         for name in (
+            "operator-listen",
             "data-dir",
             "regrant-window",
             "max-ids",
             "max-nodes",
             "max-body",
             "snapshot-every",
+            "dns-zone",
+            "dns-aliases",
+            "dns-nameserver",
+            "dns-rate",
             "kv-create",
             "strict-addresses",
         ):
@@ -69,6 +104,10 @@ class Options(usage.Options):
     def opt_listen(self, endpoint: str) -> None:
         """Where to listen: Twisted endpoint string, repeatable. [default: tcp:4000:interface=127.0.0.1:backlog=1000]"""
         self._listen.append(endpoint)
+
+    def opt_dns(self, address: str) -> None:
+        """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default: nowhere]"""
+        self._dns.append(address)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Parse; a bad option ends the process with one line."""
@@ -81,6 +120,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         self.config = Config(
             listen=tuple(self._listen or self._default_listen),
+            operator_listen=self["operator-listen"],
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
             limits=Limits(
                 window_ms=int(1000 * self._number("regrant-window", 0.0)),
@@ -91,7 +131,27 @@ class Options(usage.Options):
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
+            dns=self._dns_config(self._dns or self._default_dns),
         )
+
+    def _dns_config(self, addresses: list[str]) -> DNSConfig | None:
+        if not addresses:
+            return None
+        if self["dns-zone"] is None:
+            raise usage.UsageError("dns: needs --dns-zone, the zone to answer for")
+        nameserver = self["dns-nameserver"]
+        return DNSConfig(
+            addresses=tuple(map(_ip_and_port, addresses)),
+            zone=Zone(self._host_name("dns-zone"), {**SERVICES, **_aliases(self["dns-aliases"])}),
+            nameserver=None if nameserver is None else self._host_name("dns-nameserver"),
+            rate=self._number("dns-rate", 0.0),
+        )
+
+    def _host_name(self, option: str) -> str:
+        name = str(self[option]).lower().removesuffix(".")
+        if not is_zone_name(name):
+            raise usage.UsageError(f"{option}: {self[option]!r} is not a name that DNS can have")
+        return name
 
     def _number(self, name: str, least: float) -> float:
         text = self[name]
@@ -110,3 +170,26 @@ class Options(usage.Options):
         if text in ("0", "no", "false", "off"):
             return False
         raise usage.UsageError(f"{name}: {text!r} is neither yes nor no")
+
+
+def _ip_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    try:
+        ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        number = int(port)
+    except ValueError:
+        raise usage.UsageError(f"dns: {address!r} is not IP:PORT") from None
+    if not 0 <= number < 65536:
+        raise usage.UsageError(f"dns: port {number} is out of range")
+    return str(ip), number
+
+
+def _aliases(text: str) -> dict[str, Kind]:
+    """`a,b:http`, separated by commas or spaces."""
+    aliases: dict[str, Kind] = {}
+    for alias in text.replace(",", " ").lower().split():
+        name, _, kind = alias.partition(":")
+        if kind not in ("", "raft", "http") or not is_zone_name(name) or "." in name:
+            raise usage.UsageError(f"dns-aliases: {alias!r} is neither a service's name nor that and :http")
+        aliases[name] = "http" if kind == "http" else "raft"
+    return aliases

@@ -6,6 +6,9 @@ lie over the settled ones, so that a batch the disk refuses is undone by droppin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import overload
+
 import msgspec
 
 from rqdisco import codec
@@ -24,6 +27,25 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     def line(self) -> bytes:
         """What is written."""
         return codec.join_record(self.key, self.rest)
+
+
+class IDs(Sequence[str]):
+    """IDs as texts, made one by one: to make a million at once would hold everything up."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> IDs: ...
+
+    def __getitem__(self, index: int | slice) -> str | IDs:
+        return IDs(self._keys[index]) if isinstance(index, slice) else self._keys[index].decode()
 
 
 class Store:
@@ -46,6 +68,10 @@ class Store:
     def count_all(self) -> int:
         """The number of IDs held, those included that the disk does not have yet."""
         return len(self._settled) + sum(key not in self._settled for key in self._pending)
+
+    def ids(self) -> IDs:
+        """All IDs that the disk has now."""
+        return IDs(list(self._settled))
 
     def newest(self, discovery_id: str) -> Record | None:
         """The record with every change that was put, settled or not; the base for the next change."""

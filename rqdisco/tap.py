@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import ipaddress
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
@@ -23,6 +24,11 @@ from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__, options
 from rqdisco.daemon import Daemon
+from rqdisco.dns.answers import NameServer
+from rqdisco.dns.door import DNSDoor
+from rqdisco.dns.hosts import AT_ONCE, HostNames
+from rqdisco.dns.limits import SourceLimit
+from rqdisco.dns.system import SystemResolver
 from rqdisco.errors import (
     CannotListen,
     CannotStart,
@@ -37,6 +43,7 @@ from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
+from rqdisco.listening import Door, HTTPDoor, NameDoor
 from rqdisco.local import LocalDirectory
 from rqdisco.logs import Descriptor, LineObserver, Nowhere
 from rqdisco.records import Moment
@@ -45,7 +52,7 @@ from rqdisco.store import Store
 from rqdisco.systemd import Notifier
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS
-from rqdisco.web.root import Doors
+from rqdisco.web.root import IMPORT_BYTES, Doors
 from rqdisco.web.site import BoundedSite
 
 _IO_STATUS = 74
@@ -104,7 +111,8 @@ def _assemble(
 ) -> Daemon:
     # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at once (P6).
     reactor.seconds = time.monotonic
-    endpoints = [(description, _endpoint(reactor, description)) for description in config.listen]
+    endpoints = [(description, _endpoint(reactor, "listen", description)) for description in config.listen]
+    operators = _operator_endpoints(reactor, config)
     fs = Disk()
     home, found = open_state(fs, config.data_dir, os.urandom)
     boot_id = _read_boot_id()
@@ -150,10 +158,23 @@ def _assemble(
     # The journal's thread, back from the disk, waits this long for its turn while requests are being worked on.
     sys.setswitchinterval(0.0005)
     _on_hangup(reactor, lambda: _log.info("status", refused=journal.refused, **describe()))
+    opened: list[Door] = [
+        HTTPDoor("endpoints", reactor, endpoints, BoundedSite(doors.public(), reactor, config.max_body, time.time)),
+        HTTPDoor(
+            "operator",
+            reactor,
+            operators,
+            BoundedSite(doors.operators(), reactor, IMPORT_BYTES, time.time),
+            optional=config.operator_listen is None,
+        ),
+    ]
+    if config.dns is not None:
+        # All names are looked through now, and not while somebody waits.
+        store.spellings  # noqa: B018
+        opened.append(_name_door(reactor, config.dns, directory))
     return Daemon(
         reactor,
-        endpoints,
-        BoundedSite(doors.public(), reactor, config.max_body, time.time),
+        opened,
         deadlines,
         journal,
         folder,
@@ -163,14 +184,34 @@ def _assemble(
     )
 
 
-def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+def _operator_endpoints(reactor: Any, config: options.Config) -> list[tuple[str, IStreamServerEndpoint]]:
+    """By default a socket that the owner of the state directory alone can open."""
+    if config.operator_listen == "off":
+        return []
+    if config.operator_listen is not None:
+        return [(config.operator_listen, _endpoint(reactor, "operator-listen", config.operator_listen))]
+    path = config.data_dir / "operator.sock"
+    with suppress(OSError):
+        # Nobody else is on this directory; whoever left the socket was killed.
+        path.unlink()
+    return [(f"unix:{path}", UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False))]
+
+
+def _name_door(reactor: Any, config: options.DNSConfig, directory: LocalDirectory) -> NameDoor:
+    host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
+    ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
+    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips)
+    return NameDoor(DNSDoor(reactor, server, SourceLimit(config.rate, time.monotonic), config.addresses))
+
+
+def _endpoint(reactor: Any, option: str, description: str) -> IStreamServerEndpoint:
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except LookupError as error:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
         # Each kind of endpoint raises what it likes over a description it cannot read.
-        _complain(f"--listen {description}: {error}")
+        _complain(f"--{option} {description}: {error}")
         raise SystemExit(options.USAGE_STATUS) from None
     return endpoint
 

@@ -14,7 +14,9 @@ from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.handling import Handling
+from rqdisco.web.operator import OperatorAPI
 
+IMPORT_BYTES = 16 << 20
 _FIRST = re.compile(rb"/+([a-z0-9]+)(?=/)")
 
 
@@ -58,9 +60,15 @@ class Doors:
             strict=strict,
             finish=with_consul_headers(directory),
         )
+        operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
+        self._operator = OperatorAPI(directory, operator)
         self._discovery = DiscoveryAPI(directory, discovery, describe)
         self._consul = ConsulAPI(directory, consul)
 
     def public(self) -> IResource:
         """What nodes and their operators ask."""
         return Root({b"v1": self._consul.resource()}, self._discovery.resource())
+
+    def operators(self) -> IResource:
+        """The same, and what only those may ask who operate this daemon."""
+        return Root({b"operator": self._operator.resource()}, self.public())

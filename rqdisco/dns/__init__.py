@@ -1,0 +1,1 @@
+"""The records as a DNS zone, for rqlite's modes dns and dns-srv."""

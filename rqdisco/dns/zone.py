@@ -1,0 +1,144 @@
+"""What there is under which name of the zone: pure functions from names and records to sets of DNS records.
+
+For an ID there are addresses at `ID.zone`, services at `_rqlite-raft._tcp.ID.zone` and `_rqlite-http._tcp.ID.zone`, and
+a name for each address, `n-0a000001.ID.zone`, for the services to point to, since a target must be a name (RFC 2782).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+
+from rqdisco.address import host_and_port
+from rqdisco.errors import InvalidValue
+from rqdisco.records import Node, Record
+
+Kind = Literal["raft", "http"]
+
+SERVICES: dict[str, Kind] = {"rqlite-raft": "raft", "rqlite-http": "http"}
+NAMESERVER = "ns"
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
+_NUMBERS = re.compile(r"(?:.*\.)?[0-9]+\.?\Z")
+_NODE = re.compile(r"n-([0-9a-f]{8}|[0-9a-f]{32})\Z")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a node is to be reached: an IP address in its usual form, or a host name that somebody else resolves."""
+
+    host: str
+    port: int
+    is_ip: bool
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a name below the zone asks for.
+
+    `labels` are those of the ID. `kind` says which addresses of the nodes; None where there is nothing at this name but
+    names below it.
+    """
+
+    labels: str
+    kind: Kind | None
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """The zone's name without its last dot, in lower case, and which services give which addresses."""
+
+    name: str
+    services: dict[str, Kind]
+
+    def below(self, name: str) -> str | None:
+        """`name` without the zone: empty at the zone itself, None outside of it."""
+        if name == self.name:
+            return ""
+        below = f".{self.name}"
+        return name.removesuffix(below) if name.endswith(below) else None
+
+    def service(self, labels: str) -> Asked | None:
+        """What `_service._tcp.ID` or `_tcp.ID` asks for; None for a name of another form, or another service."""
+        first, _, rest = labels.partition(".")
+        if first == "_tcp" and rest:
+            return Asked(rest, None)
+        protocol, _, of = rest.partition(".")
+        kind = self.services.get(first[1:]) if first.startswith("_") else None
+        return Asked(of, kind) if kind is not None and protocol == "_tcp" and of else None
+
+
+@lru_cache(maxsize=65536)
+def place(addr: str) -> Place | None:
+    """Where `addr` leads; None if that is no host and port that could stand in DNS."""
+    try:
+        host, port = host_and_port(addr)
+    except InvalidValue:
+        return None
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        is_name = _HOST_NAME.match(host) is not None and _NUMBERS.match(host) is None
+        return Place(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.scope_id is not None:
+            return None
+        ip = ip.ipv4_mapped or ip
+    return None if ip.is_unspecified or ip.is_multicast else Place(str(ip), port, is_ip=True)
+
+
+def places(record: Record, kind: Kind) -> list[Place]:
+    """Where the nodes listen for others of their kind, each once, in the order of registration.
+
+    Nodes without such an address are left out.
+    """
+    found = (place(node.raft_addr or "") if kind == "raft" else place(node.addr) for node in record.nodes)
+    return list(dict.fromkeys(each for each in found if each is not None))
+
+
+def hosts(record: Record) -> list[Place]:
+    """The machines of the nodes: that of the Raft address, else that of the address; ports mean nothing."""
+    found = (place(node.raft_addr or node.addr) or place(node.addr) for node in record.nodes)
+    unique: dict[str, Place] = {}
+    for each in found:
+        if each is not None:
+            unique.setdefault(each.host, each)
+    return list(unique.values())
+
+
+def left_out(node: Node) -> str | None:
+    """Why a node is not, or not everywhere, among the answers, as far as its addresses tell; None if it is."""
+    if place(node.addr) is None:
+        return "its address has no usable host and port"
+    if node.raft_addr is None:
+        return "it has no Raft address"
+    return None if place(node.raft_addr) is not None else "its Raft address has no usable host and port"
+
+
+def node_label(ip: str) -> str:
+    """The label of the name that stands for an address."""
+    return f"n-{ipaddress.ip_address(ip).packed.hex()}"
+
+
+def ip_of_label(label: str) -> str | None:
+    """The address that `node_label` made `label` of."""
+    match = _NODE.match(label)
+    return None if match is None else str(ipaddress.ip_address(bytes.fromhex(match[1])))
+
+
+def has_ip(record: Record, ip: str) -> bool:
+    """Whether one of the nodes is reached at `ip`."""
+    addrs = (addr for node in record.nodes for addr in (node.addr, node.raft_addr) if addr is not None)
+    return any(found is not None and found.host == ip for found in map(place, addrs))
+
+
+def of_family(ips: Iterable[str], *, v6: bool) -> list[str]:
+    """Those of `ips` that are IPv6 addresses, or those that are not, each once."""
+    return [ip for ip in dict.fromkeys(ips) if (":" in ip) == v6]
+
+
+def is_zone_name(text: str) -> bool:
+    """Whether a zone can have that name."""
+    return _HOST_NAME.match(text) is not None

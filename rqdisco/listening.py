@@ -1,0 +1,109 @@
+"""Where the daemon listens: doors that are opened and closed alike, whatever they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet import defer
+from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.logger import Logger
+
+from rqdisco.dns.door import DNSDoor
+from rqdisco.errors import CannotListen
+from rqdisco.web.site import BoundedSite
+
+DRAIN_SECONDS = 5.0
+
+
+class Door(Protocol):
+    """Something that listens; `name` is what it is called in the log."""
+
+    name: str
+
+    async def open(self) -> list[str]:
+        """Listen; return where, in words. Raises CannotListen."""
+
+    async def close(self) -> None:
+        """Listen no more; return when what had arrived is answered or cut off."""
+
+
+class HTTPDoor:
+    """A site on each of some endpoints. One that is `optional` is done without, and logged, where it cannot be had."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        clock: IReactorTime,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        site: BoundedSite,
+        *,
+        optional: bool = False,
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._endpoints = endpoints
+        self._site = site
+        self._optional = optional
+        self._ports: list[IListeningPort] = []
+
+    async def open(self) -> list[str]:
+        for description, endpoint in self._endpoints:
+            try:
+                await self._listen(description, endpoint)
+            except CannotListen as refusal:
+                if not self._optional:
+                    raise
+                self._log.warn("{why}; going on without", why=str(refusal))
+        return [_in_words(port.getHost()) for port in self._ports]
+
+    async def close(self) -> None:
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        try:
+            await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)
+        except defer.TimeoutError:
+            self._log.warn("some requests are left unanswered", connections=len(self._site.channels))
+            self._site.abort_connections()
+
+    async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        try:
+            self._ports.append(await endpoint.listen(self._site))
+        except CannotListenError as error:
+            raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
+        except Exception as error:
+            # Endpoints raise what they like: over a port out of range, a file that is missing, ...
+            raise CannotListen(f"cannot listen on {description}: {error}") from error
+
+
+class NameDoor:
+    """A name server."""
+
+    name = "dns"
+
+    def __init__(self, door: DNSDoor) -> None:
+        self._door = door
+        self._ports: list[IListeningPort] = []
+
+    async def open(self) -> list[str]:
+        try:
+            self._ports += self._door.listen()
+        except CannotListenError as error:
+            where = f"{error.interface}:{error.port}"
+            raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
+        return [_in_words(port.getHost()) for port in self._ports[::2]]
+
+    async def close(self) -> None:
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        self._door.cut()
+
+
+def _in_words(address: Any) -> str:
+    return f"{address.host}:{address.port}" if hasattr(address, "port") else f"unix:{address.name.decode()}"
+
+
+def _reason(error: CannotListenError) -> str:
+    return getattr(error.socketError, "strerror", None) or str(error.socketError)

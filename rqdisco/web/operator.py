@@ -1,0 +1,145 @@
+"""What only the operator of this daemon may ask: all records out, records in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IPullProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
+from zope.interface import implementer
+
+from rqdisco.codec import Malformed, encode_object
+from rqdisco.directory import Directory
+from rqdisco.errors import NoSuchID, RequestRefused
+from rqdisco.transfer import Export, Transferred, decode_batch
+from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed, NotFound
+from rqdisco.web.handling import DoorResource, Handling, method_of, refused
+
+_RECORDS_AT_ONCE = 100
+
+_log = Logger()
+
+
+class OperatorAPI:
+    """`GET /operator/export` and `POST /operator/import`."""
+
+    app = Klein()
+
+    def __init__(self, directory: Directory, handling: Handling) -> None:
+        self._directory = directory
+        self._handling = handling
+        self._log = Logger()
+
+    def resource(self) -> KleinResource:
+        """All paths below `/operator`."""
+        return DoorResource(self.app, lambda _: None, self._unknown)
+
+    @app.route("/operator/export")
+    def export(self, request: IRequest) -> Deferred[bytes]:
+        if request.method != b"GET":
+            return self._refuse_method(request, "GET")
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"cache-control", b"no-store")
+        exporting = _Exporting(request, self._directory)
+        exporting.begin()
+        return exporting.done
+
+    @app.route("/operator/import")
+    def import_(self, request: IRequest) -> Deferred[bytes]:
+        if request.method != b"POST":
+            return self._refuse_method(request, "POST")
+        return self._handling.through_klein(request, self._import(request))
+
+    @app.handle_errors
+    def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
+        is_known = failure.check(HTTPException) is not None
+        error: Any = NotFound("no such operator's resource") if is_known else failure.value
+        return self._handling.through_klein(request, refused(error))  # type: ignore[no-any-return]
+
+    def _refuse_method(self, request: IRequest, allow: str) -> Deferred[bytes]:
+        error = MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
+        return self._handling.through_klein(request, refused(error))
+
+    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+        return self._handling.answer(refused(NotFound("no such operator's resource")))
+
+    async def _import(self, request: IRequest) -> Answer:
+        try:
+            batch = decode_batch(self._handling.body(request))
+        except Malformed as error:
+            raise BadRequest(f"bad request body: {error}") from None
+        importing = [Deferred.fromCoroutine(self._import_one(brought, adopt=batch.adopt)) for brought in batch.records]
+        try:
+            outcomes = await gatherResults(importing, consumeErrors=True)
+        except FirstError as first:
+            first.subFailure.raiseException()
+            raise
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, dict)]
+        imported, unchanged = outcomes.count("imported"), outcomes.count("unchanged")
+        self._log.info("import", imported=imported, unchanged=unchanged, refused=len(refusals), adopt=batch.adopt)
+        return Answer(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
+
+    async def _import_one(self, brought: Transferred, *, adopt: bool) -> str | dict[str, str]:
+        try:
+            return "imported" if await self._directory.adopt(brought, as_own=adopt) else "unchanged"
+        except RequestRefused as refusal:
+            return {"id": brought.id[:64], "why": str(refusal)}
+
+
+@implementer(IPullProducer)
+class _Exporting:
+    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with its end."""
+
+    def __init__(self, request: Any, directory: Directory) -> None:
+        self._request = request
+        self._directory = directory
+        self._ids: Iterator[str] | None = None
+        self._export = Export(0)
+        self._stopped = False
+        self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
+
+    def begin(self) -> None:
+        """Write from now on."""
+        self._request.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        Deferred.fromCoroutine(self._produce()).addErrback(self._fail)
+
+    def stopProducing(self) -> None:
+        self._stopped = True
+
+    async def _produce(self) -> None:
+        if self._ids is None:
+            ids = await self._directory.ids()
+            self._export, self._ids = Export(len(ids)), iter(ids)
+            self._request.write(self._export.begin())
+            return
+        lines = []
+        for discovery_id in self._ids:
+            try:
+                lines.append(self._export.line(await self._directory.look_up(discovery_id)))
+            except NoSuchID:
+                continue
+            if len(lines) >= _RECORDS_AT_ONCE:
+                break
+        if self._stopped:
+            return
+        if lines:
+            self._request.write(b"".join(lines))
+        else:
+            self._request.unregisterProducer()
+            self.done.callback(self._export.end())
+
+    def _fail(self, failure: Failure) -> None:
+        """A document without its end: the reader sees that it is not whole."""
+        _log.failure("export failed", failure)
+        if not self._stopped:
+            self._request.unregisterProducer()
+            self._request.transport.abortConnection()
