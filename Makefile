@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: run test lint types check coverage bench clean
 
 run: $(VENV)/installed
-	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) $(ARGS)
+	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet import defer
 from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -31,7 +34,7 @@ class Door(Protocol):
 
 
 class HTTPDoor:
-    """A site on each of some endpoints. One that is `optional` is done without, and logged, where it cannot be had."""
+    """A site on each of some endpoints."""
 
     _log = Logger()
 
@@ -41,24 +44,16 @@ class HTTPDoor:
         clock: IReactorTime,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         site: BoundedSite,
-        *,
-        optional: bool = False,
     ) -> None:
         self.name = name
         self._clock = clock
         self._endpoints = endpoints
         self._site = site
-        self._optional = optional
         self._ports: list[IListeningPort] = []
 
     async def open(self) -> list[str]:
         for description, endpoint in self._endpoints:
-            try:
-                await self._listen(description, endpoint)
-            except CannotListen as refusal:
-                if not self._optional:
-                    raise
-                self._log.warn("{why}; going on without", why=str(refusal))
+            await self._listen(description, endpoint)
         return [_in_words(port.getHost()) for port in self._ports]
 
     async def close(self) -> None:
@@ -77,6 +72,19 @@ class HTTPDoor:
         except Exception as error:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
+
+
+def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:
+    """A socket that its owner alone can open, in the place of one that was left there by who was killed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            # Nothing is there, or nothing that can be taken away; listening will tell.
+            pass
+    return f"unix:{path}", UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False)
 
 
 class NameDoor:

@@ -32,7 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The options, checked."""
 
     listen: tuple[str, ...]
-    operator_listen: str | None
+    operator_socket: Path | None
     data_dir: Path
     limits: Limits
     strict_addresses: bool
@@ -48,12 +48,7 @@ class Options(usage.Options):
     longdesc = "Runs the rqlite discovery service. Each option may also be set as RQDISCO_<OPTION> in the environment."
 
     optParameters = [
-        [
-            "operator-listen",
-            None,
-            None,
-            "Where to answer the operator; off = nowhere. [default: a socket in data-dir]",
-        ],
+        ["operator-socket", None, None, "A socket for the operator; off = none. [default: one in $RUNTIME_DIRECTORY]"],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
         ["regrant-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
@@ -81,9 +76,10 @@ class Options(usage.Options):
         self._dns: list[str] = []
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
+        self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
         for name in (
-            "operator-listen",
+            "operator-socket",
             "data-dir",
             "regrant-window",
             "max-ids",
@@ -120,7 +116,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         self.config = Config(
             listen=tuple(self._listen or self._default_listen),
-            operator_listen=self["operator-listen"],
+            operator_socket=self._operator_socket(),
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
             limits=Limits(
                 window_ms=int(1000 * self._number("regrant-window", 0.0)),
@@ -133,6 +129,11 @@ class Options(usage.Options):
             snapshot_every=self._number("snapshot-every", 1.0),
             dns=self._dns_config(self._dns or self._default_dns),
         )
+
+    def _operator_socket(self) -> Path | None:
+        default = f"{self._runtime_directory}/operator.sock" if self._runtime_directory else "off"
+        path = self["operator-socket"] or default
+        return None if path == "off" else Path(path).absolute()
 
     def _dns_config(self, addresses: list[str]) -> DNSConfig | None:
         if not addresses:

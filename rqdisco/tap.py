@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
@@ -43,7 +43,7 @@ from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
-from rqdisco.listening import Door, HTTPDoor, NameDoor
+from rqdisco.listening import Door, HTTPDoor, NameDoor, owners_socket
 from rqdisco.local import LocalDirectory
 from rqdisco.logs import Descriptor, LineObserver, Nowhere
 from rqdisco.records import Moment
@@ -111,8 +111,7 @@ def _assemble(
 ) -> Daemon:
     # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at once (P6).
     reactor.seconds = time.monotonic
-    endpoints = [(description, _endpoint(reactor, "listen", description)) for description in config.listen]
-    operators = _operator_endpoints(reactor, config)
+    endpoints = [(description, _endpoint(reactor, description)) for description in config.listen]
     fs = Disk()
     home, found = open_state(fs, config.data_dir, os.urandom)
     boot_id = _read_boot_id()
@@ -145,7 +144,7 @@ def _assemble(
         return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": directory.size}
 
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
-    doors = Doors(directory, deadlines, describe, max_body=config.max_body, strict=config.strict_addresses)
+    doors = Doors(directory, deadlines, describe, reactor, max_body=config.max_body, strict=config.strict_addresses)
     folder = Folder(
         reactor,
         journal,
@@ -160,14 +159,10 @@ def _assemble(
     _on_hangup(reactor, lambda: _log.info("status", refused=journal.refused, **describe()))
     opened: list[Door] = [
         HTTPDoor("endpoints", reactor, endpoints, BoundedSite(doors.public(), reactor, config.max_body, time.time)),
-        HTTPDoor(
-            "operator",
-            reactor,
-            operators,
-            BoundedSite(doors.operators(), reactor, IMPORT_BYTES, time.time),
-            optional=config.operator_listen is None,
-        ),
     ]
+    if config.operator_socket is not None:
+        site = BoundedSite(doors.operators(), reactor, IMPORT_BYTES, time.time)
+        opened.append(HTTPDoor("operator", reactor, [owners_socket(reactor, config.operator_socket)], site))
     if config.dns is not None:
         # All names are looked through now, and not while somebody waits.
         store.spellings  # noqa: B018
@@ -184,19 +179,6 @@ def _assemble(
     )
 
 
-def _operator_endpoints(reactor: Any, config: options.Config) -> list[tuple[str, IStreamServerEndpoint]]:
-    """By default a socket that the owner of the state directory alone can open."""
-    if config.operator_listen == "off":
-        return []
-    if config.operator_listen is not None:
-        return [(config.operator_listen, _endpoint(reactor, "operator-listen", config.operator_listen))]
-    path = config.data_dir / "operator.sock"
-    with suppress(OSError):
-        # Nobody else is on this directory; whoever left the socket was killed.
-        path.unlink()
-    return [(f"unix:{path}", UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False))]
-
-
 def _name_door(reactor: Any, config: options.DNSConfig, directory: LocalDirectory) -> NameDoor:
     host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
@@ -204,14 +186,14 @@ def _name_door(reactor: Any, config: options.DNSConfig, directory: LocalDirector
     return NameDoor(DNSDoor(reactor, server, SourceLimit(config.rate, time.monotonic), config.addresses))
 
 
-def _endpoint(reactor: Any, option: str, description: str) -> IStreamServerEndpoint:
+def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except LookupError as error:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
         # Each kind of endpoint raises what it likes over a description it cannot read.
-        _complain(f"--{option} {description}: {error}")
+        _complain(f"--listen {description}: {error}")
         raise SystemExit(options.USAGE_STATUS) from None
     return endpoint
 

@@ -8,7 +8,7 @@ from typing import Any
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from rqdisco.codec import Malformed, encode_object
 from rqdisco.directory import Directory
-from rqdisco.errors import NoSuchID, RequestRefused
+from rqdisco.errors import RequestRefused
 from rqdisco.transfer import Export, Transferred, decode_batch
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed, NotFound
 from rqdisco.web.handling import DoorResource, Handling, method_of, refused
@@ -32,8 +32,9 @@ class OperatorAPI:
 
     app = Klein()
 
-    def __init__(self, directory: Directory, handling: Handling) -> None:
+    def __init__(self, directory: Directory, handling: Handling, clock: IReactorTime) -> None:
         self._directory = directory
+        self._clock = clock
         self._handling = handling
         self._log = Logger()
 
@@ -47,7 +48,7 @@ class OperatorAPI:
             return self._refuse_method(request, "GET")
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
-        exporting = _Exporting(request, self._directory)
+        exporting = _Exporting(request, self._directory, self._clock)
         exporting.begin()
         return exporting.done
 
@@ -93,53 +94,66 @@ class OperatorAPI:
             return {"id": brought.id[:64], "why": str(refusal)}
 
 
-@implementer(IPullProducer)
+@implementer(IPushProducer)
 class _Exporting:
     """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with its end."""
 
-    def __init__(self, request: Any, directory: Directory) -> None:
+    def __init__(self, request: Any, directory: Directory, clock: IReactorTime) -> None:
         self._request = request
         self._directory = directory
+        self._clock = clock
         self._ids: Iterator[str] | None = None
         self._export = Export(0)
-        self._stopped = False
+        self._next: IDelayedCall | None = None
         self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
 
     def begin(self) -> None:
         """Write from now on."""
-        self._request.registerProducer(self, False)
+        self._request.registerProducer(self, True)
+        self.resumeProducing()
 
     def resumeProducing(self) -> None:
-        Deferred.fromCoroutine(self._produce()).addErrback(self._fail)
+        if self._next is None and not self.done.called:
+            self._next = self._clock.callLater(0, self._go_on)
+
+    def pauseProducing(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def stopProducing(self) -> None:
-        self._stopped = True
+        self.pauseProducing()
 
-    async def _produce(self) -> None:
+    def _go_on(self) -> None:
+        self._next = None
+        # Before the write, which may find that the reader has enough.
+        self.resumeProducing()
+        Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
+
+    async def _part(self) -> bytes:
+        """Some more of the document; nothing when only its end is missing."""
         if self._ids is None:
             ids = await self._directory.ids()
             self._export, self._ids = Export(len(ids)), iter(ids)
-            self._request.write(self._export.begin())
-            return
+            return self._export.begin()
         lines = []
         for discovery_id in self._ids:
-            try:
-                lines.append(self._export.line(await self._directory.look_up(discovery_id)))
-            except NoSuchID:
-                continue
+            lines.append(self._export.line(await self._directory.look_up(discovery_id)))
             if len(lines) >= _RECORDS_AT_ONCE:
                 break
-        if self._stopped:
+        return b"".join(lines)
+
+    def _write(self, part: bytes) -> None:
+        if part:
+            self._request.write(part)
             return
-        if lines:
-            self._request.write(b"".join(lines))
-        else:
-            self._request.unregisterProducer()
-            self.done.callback(self._export.end())
+        self.stopProducing()
+        self._request.unregisterProducer()
+        self.done.callback(self._export.end())
 
     def _fail(self, failure: Failure) -> None:
         """A document without its end: the reader sees that it is not whole."""
         _log.failure("export failed", failure)
-        if not self._stopped:
-            self._request.unregisterProducer()
-            self._request.transport.abortConnection()
+        self.stopProducing()
+        self._request.unregisterProducer()
+        self._request.transport.abortConnection()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource, Resource
 
 from rqdisco.directory import Directory
@@ -47,6 +48,7 @@ class Doors:
         directory: Directory,
         deadlines: Deadlines,
         describe: Callable[[], dict[str, Any]],
+        clock: IReactorTime,
         *,
         max_body: int,
         strict: bool,
@@ -61,7 +63,7 @@ class Doors:
             finish=with_consul_headers(directory),
         )
         operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
-        self._operator = OperatorAPI(directory, operator)
+        self._operator = OperatorAPI(directory, operator, clock)
         self._discovery = DiscoveryAPI(directory, discovery, describe)
         self._consul = ConsulAPI(directory, consul)
 

@@ -91,6 +91,7 @@ class Daemon:
             self.directory,
             self.deadlines,
             lambda: {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size},
+            self.clock,
             max_body=max_body,
             strict=strict,
         )

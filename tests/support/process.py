@@ -22,7 +22,7 @@ PATIENCE = 30.0
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 _SOURCES = ("rqdisco", "twisted", "setup.py", "pyproject.toml", "README.md")
-_NOT_INHERITED = ("RQDISCO_", "PYTHON", "STATE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+_NOT_INHERITED = ("RQDISCO_", "PYTHON", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
 _RUN_SCRIPT = (
     "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='{}'))).load()()"
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rqdisco.dns.zone import Zone
 from rqdisco.options import Config, Options
 
 
@@ -42,12 +43,43 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--max-body=100",
         "--snapshot-every=9",
         "--kv-create=no",
+        "--operator-socket=/o",
+        "--dns=127.0.0.1:53",
+        "--dns",
+        "[::1]:0",
+        "--dns-zone=Disco.Example.",
+        "--dns-aliases=a,B:http c",
+        "--dns-nameserver=NS1.example.",
+        "--dns-rate=0",
     )
     assert config.listen == ("tcp:1", "unix:/x")
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
     assert config.strict_addresses
     assert not config.limits.make_named
+    assert config.operator_socket == Path("/o")
+    assert config.dns is not None
+    assert config.dns.addresses == (("127.0.0.1", 53), ("::1", 0))
+    assert config.dns.zone == Zone(
+        "disco.example",
+        {"rqlite-raft": "raft", "rqlite-http": "http", "a": "raft", "b": "http", "c": "raft"},
+    )
+    assert (config.dns.nameserver, config.dns.rate) == ("ns1.example", 0.0)
+
+
+def test_there_is_no_name_server_and_no_operators_socket_unless_asked_for() -> None:
+    assert parse().dns is None
+    assert parse("--dns-zone=x").dns is None
+    assert parse().operator_socket is None
+    assert parse(RUNTIME_DIRECTORY="/run/rqdisco").operator_socket == Path("/run/rqdisco/operator.sock")
+    assert parse("--operator-socket=off", RUNTIME_DIRECTORY="/run/rqdisco").operator_socket is None
+
+
+def test_the_usual_names_of_rqlites_services_are_aliases_by_default() -> None:
+    dns = parse("--dns=127.0.0.1:53", "--dns-zone=x").dns
+    assert dns is not None
+    assert set(dns.zone.services) == {"rqlite-raft", "rqlite-http", "rqlite", "raft", "rqlite-svc"}
+    assert dns.rate == 1000.0
 
 
 ENVIRONMENT = {
@@ -59,6 +91,13 @@ ENVIRONMENT = {
     "RQDISCO_MAX_NODES": "4",
     "RQDISCO_MAX_BODY": "500",
     "RQDISCO_SNAPSHOT_EVERY": "60",
+    "RQDISCO_KV_CREATE": "no",
+    "RQDISCO_OPERATOR_SOCKET": "/s",
+    "RQDISCO_DNS": "127.0.0.1:53 [::1]:53",
+    "RQDISCO_DNS_ZONE": "x",
+    "RQDISCO_DNS_ALIASES": "a",
+    "RQDISCO_DNS_NAMESERVER": "ns1.x",
+    "RQDISCO_DNS_RATE": "5",
 }
 
 
@@ -67,7 +106,10 @@ def test_every_option_can_be_given_in_the_environment() -> None:
     assert config.listen == ("tcp:1", "tcp:2")
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/e"), 500, 60.0)
-    assert config.strict_addresses
+    assert (config.strict_addresses, config.limits.make_named, config.operator_socket) == (True, False, Path("/s"))
+    assert config.dns is not None
+    assert (len(config.dns.addresses), config.dns.zone.name, config.dns.nameserver) == (2, "x", "ns1.x")
+    assert (len(config.dns.zone.services), config.dns.rate) == (3, 5.0)
 
 
 def test_the_command_line_wins_over_the_environment() -> None:
@@ -97,6 +139,16 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--snapshot-every=0"], {}),
         (["--unknown"], {}),
         (["stray"], {}),
+        (["--dns=127.0.0.1:53"], {}),
+        (["--dns=localhost:53", "--dns-zone=x"], {}),
+        (["--dns=127.0.0.1", "--dns-zone=x"], {}),
+        (["--dns=127.0.0.1:70000", "--dns-zone=x"], {}),
+        (["--dns=127.0.0.1:53", "--dns-zone=a..b"], {}),
+        (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-aliases=a:b"], {}),
+        (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-aliases=a.b"], {}),
+        (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-nameserver=-"], {}),
+        (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-rate=-1"], {}),
+        (["--kv-create=maybe"], {}),
         ([], {"RQDISCO_MAX_NODES": "many"}),
         ([], {"RQDISCO_STRICT_ADDRESSES": "perhaps"}),
     ],

@@ -1,0 +1,217 @@
+"""The operator's door: everything out, everything in again, and nothing of it for anybody else."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from rqdisco.local import Limits
+from rqdisco.web.root import IMPORT_BYTES
+from rqdisco.web.site import BoundedSite
+from tests.support.daemon import Daemon, mint, register, shown, told
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+VALUE = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
+
+
+class Operator:
+    """A client of the operator's socket."""
+
+    def __init__(self, daemon: Daemon, *, public: bool = False) -> None:
+        resource = daemon.doors.public() if public else daemon.doors.operators()
+        self.protocol = BoundedSite(resource, Clock(), IMPORT_BYTES, lambda: 0.0).buildProtocol(None)
+        self.transport = StringTransport()
+        self.clock = daemon.clock
+        self.protocol.makeConnection(self.transport)
+
+    def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
+        """The status and the body of the answer."""
+        body = b"" if document is None else msgspec.json.encode(document)
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.protocol.dataReceived(head.encode() + body)
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0)
+        answer = self.transport.value()
+        self.transport.clear()
+        top, _, content = answer.partition(b"\r\n\r\n")
+        if b"Transfer-Encoding: chunked" in top:
+            content = _unchunked(content)
+        return int(top.split(b" ")[1]), content
+
+    def export(self) -> bytes:
+        status, content = self.ask("GET", "/operator/export")
+        assert status == 200
+        return content
+
+    def bring(self, *records: dict[str, Any], adopt: bool = False) -> dict[str, Any]:
+        status, content = self.ask("POST", "/operator/import", {"adopt": adopt, "records": records})
+        assert status == 200, content
+        outcome: dict[str, Any] = json.loads(content)
+        return outcome
+
+
+def _unchunked(data: bytes) -> bytes:
+    parts = []
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        parts.append(rest[: int(size, 16)])
+        data = rest[int(size, 16) + 2 :]
+    return b"".join(parts)
+
+
+def legacy(discovery_id: str, *addrs: str) -> dict[str, Any]:
+    return {"id": discovery_id, "created_at": 1, "nodes": [{"addr": addr} for addr in addrs]}
+
+
+def test_an_export_is_one_json_document_with_a_record_a_line_a_count_and_a_checksum() -> None:
+    daemon = Daemon()
+    ids = {mint(daemon) for _ in range(250)}
+    register(daemon, min(ids), A)
+    content = Operator(daemon).export()
+    document = json.loads(content)
+    assert {record["id"] for record in document["records"]} == ids
+    assert (document["format"], document["version"], document["count"]) == ("rqdisco export", 1, 250)
+    assert content.count(b"\n") == 252
+    before, _, last = content[:-1].rpartition(b"\n")
+    assert last == b'],"count":250,"crc":"%08x"}' % zlib.crc32(before + b"\n")
+
+
+def test_an_export_of_nothing_is_whole_too() -> None:
+    content = Operator(Daemon()).export()
+    assert json.loads(content)["records"] == []
+
+
+def test_what_one_daemon_exports_another_one_imports() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    register(daemon, discovery_id, B)
+    Operator(daemon).ask("PUT", "/v1/kv/rqlite/leader?flags=3", json.loads(VALUE))
+    other = Daemon(seed=1)
+    records = json.loads(Operator(daemon).export())["records"]
+    assert Operator(other).bring(*records) == {"imported": 2, "unchanged": 0, "refused": []}
+    assert Operator(other).bring(*records) == {"imported": 0, "unchanged": 2, "refused": []}
+    again = json.loads(Operator(other).export())["records"]
+    assert sorted(again, key=str) == sorted(records, key=str)
+    assert shown(other.restart(), discovery_id) == [A, B], "and it is on the disk"
+    status, value = Operator(other).ask("GET", "/v1/kv/rqlite/leader?raw")
+    assert (status, json.loads(value)) == (200, json.loads(VALUE))
+
+
+def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
+    daemon, other = Daemon(), Daemon(seed=1)
+    empty, grown = mint(daemon), mint(daemon)
+    register(daemon, grown, A)
+    register(daemon, grown, B)
+    Operator(other).bring(*json.loads(Operator(daemon).export())["records"])
+    assert told(register(other, grown, C)) == [A, B, C]
+    status, content = Operator(other).ask("POST", f"/{empty}", {"addr": A})
+    assert status == 410, content
+
+
+def test_ids_that_are_adopted_seed_clusters_as_those_minted_here() -> None:
+    daemon, other = Daemon(), Daemon(seed=1)
+    empty = mint(daemon)
+    Operator(other).bring(*json.loads(Operator(daemon).export())["records"], adopt=True)
+    assert told(register(other, empty, A)) == [A]
+
+
+def test_ids_of_the_original_service_are_the_importing_daemons_own() -> None:
+    daemon = Daemon()
+    assert Operator(daemon).bring(legacy("809d9ba6-f70b-11e6-9a5a-92819c00729a"))["imported"] == 1
+    assert told(register(daemon, "809d9ba6-f70b-11e6-9a5a-92819c00729a", A)) == [A]
+
+
+def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    outcome = Operator(daemon).bring(legacy(discovery_id, B), legacy("new", C))
+    assert outcome["imported"] == 1
+    assert outcome["refused"] == [{"id": discovery_id, "why": f"{discovery_id} exists already and says something else"}]
+    assert shown(daemon, discovery_id) == [A]
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (legacy("a/b"), "invalid id"),
+        (legacy("x" * 65), "invalid id"),
+        (legacy("metrics"), "invalid id"),
+        (legacy("x", "a b"), "invalid address: contains white space"),
+        (legacy("x", A, A), "invalid nodes"),
+        (legacy("x", A, f"http://{A}"), "invalid nodes"),
+        (legacy("x", *map(str, range(4))), "too many nodes"),
+        (legacy("x") | {"created_at": -1}, "invalid created_at"),
+        (legacy("x") | {"created_at": 10**18}, "invalid created_at"),
+        (legacy("x") | {"home": "nobody"}, "invalid home"),
+        (legacy("x") | {"leader": {"value": "5"}}, "invalid leader"),
+        (legacy("x") | {"nodes": [{"addr": A, "raft_addr": ""}]}, "invalid raft_addr: empty"),
+        (legacy("x") | {"nodes": [{"addr": A, "node_id": "a b"}]}, "invalid node_id"),
+    ],
+)
+def test_what_could_not_have_been_registered_is_refused_by_name(record: dict[str, Any], why: str) -> None:
+    daemon = Daemon(limits=Limits(max_nodes=3))
+    (refusal,) = Operator(daemon).bring(record)["refused"]
+    assert refusal["why"].startswith(why)
+    assert daemon.directory.size == 0
+
+
+def test_an_import_counts_against_the_number_of_ids_that_may_be_held() -> None:
+    daemon = Daemon(limits=Limits(max_ids=1))
+    outcome = Operator(daemon).bring(legacy("a"), legacy("b"))
+    assert (outcome["imported"], len(outcome["refused"])) == (1, 1)
+
+
+def test_an_import_that_the_disk_refuses_is_refused_whole() -> None:
+    daemon = Daemon()
+    daemon.disk.room = 0
+    status, content = Operator(daemon).ask("POST", "/operator/import", {"records": [legacy("a"), legacy("b")]})
+    assert (status, json.loads(content)["error"]) == (503, "store unavailable")
+
+
+@pytest.mark.parametrize("body", [[], {}, {"records": 5}, {"records": [{"id": "x"}]}, {"records": [{"created_at": 1}]}])
+def test_a_body_that_is_no_batch_is_a_bad_request(body: object) -> None:
+    status, content = Operator(Daemon()).ask("POST", "/operator/import", body)
+    assert status == 400
+    assert json.loads(content)["error"].startswith("bad request body: ")
+
+
+def test_other_methods_and_paths_are_refused_in_words() -> None:
+    operator = Operator(Daemon())
+    assert operator.ask("POST", "/operator/export")[0] == 405
+    assert operator.ask("GET", "/operator/import")[0] == 405
+    assert operator.ask("GET", "/operator/other") == (404, b'{"error": "no such operator\'s resource"}')
+    assert operator.ask("GET", "/")[0] == 200, "all that is public is there too"
+
+
+def test_nobody_exports_or_imports_through_the_public_door() -> None:
+    daemon = Daemon()
+    mint(daemon)
+    public = Operator(daemon, public=True)
+    assert public.ask("GET", "/operator/export")[0] == 404
+    assert public.ask("POST", "/operator/import", {"records": [legacy("a")]})[0] == 404
+    assert daemon.directory.size == 1
+
+
+def test_an_export_waits_for_a_slow_reader_and_ends_with_one_that_goes() -> None:
+    daemon = Daemon()
+    for _ in range(300):
+        mint(daemon)
+    operator = Operator(daemon)
+    operator.protocol.dataReceived(b"GET /operator/export HTTP/1.1\r\nHost: x\r\n\r\n")
+    operator.protocol.pauseProducing()
+    operator.clock.advance(0)
+    assert operator.transport.value() == b""
+    operator.protocol.resumeProducing()
+    assert len(operator.clock.getDelayedCalls()) == 1
+    operator.protocol.connectionLost(Failure(ConnectionLost()))
+    assert operator.clock.getDelayedCalls() == []

@@ -1,0 +1,59 @@
+"""The operator's socket of the running daemon: only its owner's, and there again after any end."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.support.process import Environment
+
+pytestmark = pytest.mark.process
+
+
+def ask(path: Path, request: str) -> bytes:
+    """All that comes back for one request."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(f"{request} HTTP/1.0\r\n\r\n".encode())
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_the_owner_alone_may_open_it_and_gets_every_id(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "o.sock"
+    daemon = start(tmp_path / "state", f"--operator-socket={path}")
+    discovery_id = daemon.mint()
+    assert daemon.wait_for("listening")["operator"] == [f"unix:{path}"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert discovery_id.encode() in ask(path, "GET /operator/export")
+    assert daemon.request("GET", "/operator/export").status == 404
+
+
+def test_a_socket_left_by_a_daemon_that_was_killed_is_replaced(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "o.sock"
+    start(tmp_path / "state", f"--operator-socket={path}").kill()
+    assert path.is_socket()
+    daemon = start(tmp_path / "state", f"--operator-socket={path}")
+    assert b"200 OK" in ask(path, "GET /operator/export")
+    daemon.terminate()
+    assert not path.exists()
+
+
+def test_a_socket_that_another_daemon_listens_on_is_not_taken_away(
+    start: Start, installed: Environment, tmp_path: Path
+) -> None:
+    path = tmp_path / "o.sock"
+    start(tmp_path / "state", f"--operator-socket={path}")
+    second = installed.run(*installed.twistd(tmp_path / "other", f"--operator-socket={path}"))
+    assert second.returncode == 69
+    assert second.stderr.count("\n") == 1
+    assert str(path) in second.stderr
+    assert b"200 OK" in ask(path, "GET /operator/export")
+
+
+def test_systemds_runtime_directory_has_it_by_default(start: Start, tmp_path: Path) -> None:
+    start(tmp_path / "state", RUNTIME_DIRECTORY=str(tmp_path))
+    assert b"200 OK" in ask(tmp_path / "operator.sock", "GET /operator/export")
