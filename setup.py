@@ -26,13 +26,18 @@ setup(
         "attrs>=24.2,<27",
         "treq>=24.9,<27",
         "msgspec>=0.19,<0.23",
+        "click>=8.2,<9",
+        "rich>=13.9,<16",
     ],
     extras_require={
         "test": [
             "coverage[toml]>=7.6,<8",
+            "dnspython>=2.6,<3",
             "hypothesis>=6.100,<7",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.8,<2",
+            "py-consul>=1.5,<2",
+            "pyyaml>=6,<7",
             "pytest>=8.3,<10",
             "pytest-twisted>=1.14.3,<2",
             "ruff>=0.17,<0.18",
@@ -40,6 +45,7 @@ setup(
             "wheel>=0.43",
         ],
     },
+    entry_points={"console_scripts": ["rqdisco = rqdisco.cli.main:main"]},
     zip_safe=False,
     classifiers=[
         "Framework :: Twisted",

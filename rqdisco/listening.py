@@ -19,6 +19,7 @@ from rqdisco.errors import CannotListen
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
 
 
 class Door(Protocol):
@@ -90,6 +91,7 @@ def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]
 class NameDoor:
     """A name server."""
 
+    _log = Logger()
     name = "dns"
 
     def __init__(self, door: DNSDoor) -> None:
@@ -100,9 +102,13 @@ class NameDoor:
         try:
             self._ports += self._door.listen()
         except CannotListenError as error:
-            where = f"{error.interface}:{error.port}"
+            where = f"[{error.interface}]:{error.port}" if ":" in error.interface else f"{error.interface}:{error.port}"
             raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
-        return [_in_words(port.getHost()) for port in self._ports[::2]]
+        addresses: list[Any] = [port.getHost() for port in self._ports[::2]]
+        if any(address.host in _WILDCARDS for address in addresses):
+            # The kernel chooses from where an answer leaves; who asked another address of ours takes it for forged.
+            self._log.warn("DNS on a wildcard address: a machine with several addresses needs each of them named")
+        return [_in_words(address) for address in addresses]
 
     async def close(self) -> None:
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
@@ -110,7 +116,9 @@ class NameDoor:
 
 
 def _in_words(address: Any) -> str:
-    return f"{address.host}:{address.port}" if hasattr(address, "port") else f"unix:{address.name.decode()}"
+    if not hasattr(address, "port"):
+        return f"unix:{address.name.decode()}"
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 
 def _reason(error: CannotListenError) -> str:

@@ -12,6 +12,8 @@ import re
 MAX_LABEL = 63
 _ESCAPED = "x--"
 _PLAIN_LABEL = re.compile(r"(?!x--)[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
+# What stands for an address, below the ID whose node is there.
+NODE_LABEL = re.compile(r"n-([0-9a-f]{8}|[0-9a-f]{32})\Z")
 
 
 def dns_labels(discovery_id: str) -> str:
@@ -19,7 +21,8 @@ def dns_labels(discovery_id: str) -> str:
 
     No two IDs have the same labels.
     """
-    if all(_PLAIN_LABEL.match(label) for label in discovery_id.split(".")):
+    labels = discovery_id.split(".")
+    if all(map(_PLAIN_LABEL.match, labels)) and not NODE_LABEL.match(labels[0]):
         return discovery_id
     return _escape(discovery_id)
 

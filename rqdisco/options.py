@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 from twisted.python import usage
 
-from rqdisco.dns.zone import SERVICES, Kind, Zone, is_zone_name
+from rqdisco.dns.zone import SERVICES, Kind, Zone, is_host_name, is_zone_name
 from rqdisco.local import Limits
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
@@ -143,14 +143,14 @@ class Options(usage.Options):
         nameserver = self["dns-nameserver"]
         return DNSConfig(
             addresses=tuple(map(_ip_and_port, addresses)),
-            zone=Zone(self._host_name("dns-zone"), {**SERVICES, **_aliases(self["dns-aliases"])}),
-            nameserver=None if nameserver is None else self._host_name("dns-nameserver"),
+            zone=Zone(self._host_name("dns-zone", is_zone_name), {**SERVICES, **_aliases(self["dns-aliases"])}),
+            nameserver=None if nameserver is None else self._host_name("dns-nameserver", is_host_name),
             rate=self._number("dns-rate", 0.0),
         )
 
-    def _host_name(self, option: str) -> str:
+    def _host_name(self, option: str, is_valid: Callable[[str], bool]) -> str:
         name = str(self[option]).lower().removesuffix(".")
-        if not is_zone_name(name):
+        if not is_valid(name):
             raise usage.UsageError(f"{option}: {self[option]!r} is not a name that DNS can have")
         return name
 
@@ -190,7 +190,7 @@ def _aliases(text: str) -> dict[str, Kind]:
     aliases: dict[str, Kind] = {}
     for alias in text.replace(",", " ").lower().split():
         name, _, kind = alias.partition(":")
-        if kind not in ("", "raft", "http") or not is_zone_name(name) or "." in name:
+        if kind not in ("", "raft", "http") or not is_host_name(f"_{name}") or "." in name:
             raise usage.UsageError(f"dns-aliases: {alias!r} is neither a service's name nor that and :http")
         aliases[name] = "http" if kind == "http" else "raft"
     return aliases

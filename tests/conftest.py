@@ -16,7 +16,7 @@ settings.register_profile(
 settings.load_profile("ours")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def settled_heap() -> None:
     """What was imported is no garbage; looking at it after every test would take most of the time."""
     gc.collect()

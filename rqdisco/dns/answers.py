@@ -11,7 +11,7 @@ from twisted.names import dns
 from rqdisco.directory import Directory
 from rqdisco.dns import wire
 from rqdisco.dns.hosts import HostNames
-from rqdisco.dns.wire import Question, Reply
+from rqdisco.dns.wire import Data, Question, Reply
 from rqdisco.dns.zone import NAMESERVER, Kind, Place, Zone, has_ip, hosts, ip_of_label, node_label, of_family, places
 from rqdisco.errors import AmbiguousName, NoSuchID
 from rqdisco.names import from_dns_labels
@@ -20,8 +20,6 @@ from rqdisco.records import Record
 TTL = 1
 _WARN_SECONDS = 60.0
 _TRANSFERS = (251, 252)
-
-Records = list[dns.RRHeader]
 
 
 class NameServer:
@@ -59,7 +57,9 @@ class NameServer:
         try:
             return await self._answer(question, below)
         except NoSuchID:
-            return self._nothing(question, wire.NXDOMAIN)
+            # A name that only has others below it exists too (RFC 8020).
+            is_above = await self._directory.is_above(below)
+            return self._nothing(question, wire.NOERROR if is_above else wire.NXDOMAIN)
         except AmbiguousName as error:
             self._warn(str(error))
             return Reply(rcode=wire.SERVFAIL)
@@ -74,10 +74,9 @@ class NameServer:
         if asked is not None:
             record = await self._find(asked.labels)
             return self._nothing(question) if asked.kind is None else await self._services(question, record, asked.kind)
-        try:
-            return await self._machines(question, await self._find(below))
-        except NoSuchID:
-            return await self._node(question, below)
+        # Before the IDs: services point there, and an ID of that form must not catch those who follow.
+        ip = await self._ip_of_node(below)
+        return await self._machines(question, await self._find(below)) if ip is None else self._with_ips(question, [ip])
 
     async def _find(self, labels: str) -> Record:
         """The record of the ID that `labels` are, escaped or as they are. Raises NoSuchID, AmbiguousName."""
@@ -89,17 +88,17 @@ class NameServer:
                 pass
         return await self._directory.look_up_name(labels)
 
-    async def _node(self, question: Question, below: str) -> Reply:
-        """`n-0a000001.ID`, or a name above an ID that has dots in it. Raises NoSuchID."""
+    async def _ip_of_node(self, below: str) -> str | None:
+        """The address that `n-0a000001.ID` stands for, if a node of the ID is there. Raises AmbiguousName."""
         label, _, labels = below.partition(".")
         ip = ip_of_label(label)
-        if ip is not None and labels:
+        if ip is None:
+            return None
+        try:
             record = await self._find(labels)
-            if has_ip(record, ip):
-                return self._with_ips(question, [ip])
-        if await self._directory.is_above(below):
-            return self._nothing(question)
-        raise NoSuchID(below)
+        except NoSuchID:
+            return None
+        return ip if has_ip(record, ip) else None
 
     async def _machines(self, question: Question, record: Record) -> Reply:
         if question.type not in (dns.A, dns.AAAA, dns.ALL_RECORDS):
@@ -110,8 +109,8 @@ class NameServer:
     async def _services(self, question: Question, record: Record, kind: Kind) -> Reply:
         found = places(record, kind) if question.type in (dns.SRV, dns.ALL_RECORDS) else []
         ips = await self._resolved(found)
-        answers: Records = []
-        additional: dict[bytes, dns.RRHeader] = {}
+        answers: list[Data] = []
+        additional: dict[bytes, Data] = {}
         # What comes before the ID in the question, `_service._tcp`, is no part of the names of its nodes.
         above = question.name.split(b".", 2)[2]
         for each in found:
@@ -151,7 +150,7 @@ class NameServer:
         """There is no such name, or nothing of that type under it (RFC 2308 section 2)."""
         return Reply(rcode=rcode, authority=[self._soa(question)])
 
-    def _soa(self, question: Question) -> dns.RRHeader:
+    def _soa(self, question: Question) -> Data:
         return wire.start_of_authority(self._apex_name(question), self._nameserver, self._directory.index, TTL)
 
     def _apex_name(self, question: Question) -> bytes:

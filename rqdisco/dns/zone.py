@@ -16,6 +16,7 @@ import msgspec
 
 from rqdisco.address import host_and_port
 from rqdisco.errors import InvalidValue
+from rqdisco.names import NODE_LABEL
 from rqdisco.records import Node, Record
 
 Kind = Literal["raft", "http"]
@@ -24,8 +25,10 @@ SERVICES: dict[str, Kind] = {"rqlite-raft": "raft", "rqlite-http": "http"}
 NAMESERVER = "ns"
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
-_NUMBERS = re.compile(r"(?:.*\.)?[0-9]+\.?\Z")
-_NODE = re.compile(r"n-([0-9a-f]{8}|[0-9a-f]{32})\Z")
+# Some resolvers take these for addresses, others for names.
+_NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
+# 255 octets, less what may stand before it: `n-` and an IPv6 address, and the escaped form of the longest ID.
+_LONGEST_ZONE = 110
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -78,15 +81,21 @@ def place(addr: str) -> Place | None:
     except InvalidValue:
         return None
     try:
-        ip = ipaddress.ip_address(host)
+        ip = usable_ip(host)
     except ValueError:
         is_name = _HOST_NAME.match(host) is not None and _NUMBERS.match(host) is None
         return Place(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
+    return None if ip is None else Place(ip, port, is_ip=True)
+
+
+def usable_ip(text: str) -> str | None:
+    """The address `text` in its usual form; None if no node can be reached there. Raises ValueError."""
+    ip = ipaddress.ip_address(text)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.scope_id is not None:
             return None
         ip = ip.ipv4_mapped or ip
-    return None if ip.is_unspecified or ip.is_multicast else Place(str(ip), port, is_ip=True)
+    return None if ip.is_unspecified or ip.is_multicast else str(ip)
 
 
 def places(record: Record, kind: Kind) -> list[Place]:
@@ -117,6 +126,7 @@ def left_out(node: Node) -> str | None:
     return None if place(node.raft_addr) is not None else "its Raft address has no usable host and port"
 
 
+@lru_cache(maxsize=65536)
 def node_label(ip: str) -> str:
     """The label of the name that stands for an address."""
     return f"n-{ipaddress.ip_address(ip).packed.hex()}"
@@ -124,7 +134,7 @@ def node_label(ip: str) -> str:
 
 def ip_of_label(label: str) -> str | None:
     """The address that `node_label` made `label` of."""
-    match = _NODE.match(label)
+    match = NODE_LABEL.match(label)
     return None if match is None else str(ipaddress.ip_address(bytes.fromhex(match[1])))
 
 
@@ -139,6 +149,11 @@ def of_family(ips: Iterable[str], *, v6: bool) -> list[str]:
     return [ip for ip in dict.fromkeys(ips) if (":" in ip) == v6]
 
 
-def is_zone_name(text: str) -> bool:
-    """Whether a zone can have that name."""
+def is_host_name(text: str) -> bool:
+    """Whether a machine can have that name."""
     return _HOST_NAME.match(text) is not None
+
+
+def is_zone_name(text: str) -> bool:
+    """Whether a zone can have that name, and the names below it theirs."""
+    return len(text) <= _LONGEST_ZONE and is_host_name(text)

@@ -1,0 +1,231 @@
+"""What the name server answers, asked as resolvers ask it, over UDP and in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dns.flags
+import dns.name
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+
+from rqdisco.codec import decode_put
+from rqdisco.records import Node
+from tests.support.daemon import mint, register, result
+from tests.support.dns import (
+    ZONE,
+    Names,
+    additional,
+    answers,
+    is_absent,
+    is_ip,
+    rcode,
+    targets,
+)
+
+RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
+HTTP = f"_rqlite-http._tcp.id.{ZONE}"
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def log() -> Any:
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def test_an_id_has_the_addresses_of_its_nodes(names: Names) -> None:
+    names.add("id", "10.0.0.1:4001", "[fd00::2]:4001", "10.0.0.3:4001")
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.3"]
+    assert answers(names.ask(f"id.{ZONE}", "AAAA")) == ["fd00::2"]
+
+
+def test_an_address_is_that_of_raft_or_else_of_http_and_comes_once(names: Names) -> None:
+    names.add(
+        "id",
+        Node(addr="192.0.2.1:4001", raft_addr="10.0.0.1:4002"),
+        Node(addr="http://10.0.0.2:4001"),
+        Node(addr="10.0.0.1:5001"),
+        Node(addr="[::ffff:10.0.0.3]:4001", raft_addr="[::ffff:10.0.0.4]:4002"),
+        Node(addr="10.0.0.5:4001", raft_addr="0.0.0.0:4002"),
+    )
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2", "10.0.0.4", "10.0.0.5"]
+    assert is_absent(names.ask(f"id.{ZONE}", "AAAA")), "IPv4 in the clothes of IPv6 is IPv4"
+
+
+@pytest.mark.parametrize(
+    "addr", ["0.0.0.0:4001", "[::]:4001", "[fe80::1%eth0]:4001", "opaque", "a b:1".replace(" ", "_")]
+)
+def test_addresses_that_nobody_can_reach_are_left_out(names: Names, addr: str) -> None:
+    names.add("id", Node(addr=addr, raft_addr=addr), "10.0.0.1:4001")
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
+    assert is_absent(names.ask(f"id.{ZONE}", "AAAA"))
+    assert targets(names.ask(RAFT, "SRV")) == [(4002, f"n-0a000001.id.{ZONE}.")]
+
+
+def test_a_raft_service_is_where_the_nodes_listen_for_raft(names: Names) -> None:
+    names.add("id", "10.0.0.1:4001", Node(addr="10.0.0.2:4001"), "[fd00::3]:4001", Node(addr="n4:4001"))
+    got = names.ask(RAFT, "SRV")
+    first, third = f"n-0a000001.id.{ZONE}.", f"n-{'fd' + '0' * 29 + '3'}.id.{ZONE}."
+    assert answers(got) == [f"1 1 4002 {first}", f"1 1 4002 {third}"]
+    assert additional(got) == {first: ["10.0.0.1"], third: ["fd00::3"]}
+
+
+def test_an_http_service_is_where_every_node_listens_for_http(names: Names) -> None:
+    names.add("id", "10.0.0.1:4001", Node(addr="10.0.0.2:80", raft_addr="10.9.9.9:1"))
+    got = names.ask(HTTP, "SRV")
+    assert targets(got) == [(4001, f"n-0a000001.id.{ZONE}."), (80, f"n-0a000002.id.{ZONE}.")]
+
+
+@pytest.mark.parametrize("service", ["_rqlite", "_raft", "_rqlite-svc", "_RQLITE-Raft"])
+def test_raft_goes_by_other_names_too(names: Names, service: str) -> None:
+    names.add("id", "10.0.0.1:4001")
+    assert targets(names.ask(f"{service}._tcp.id.{ZONE}", "SRV")) == [(4002, f"n-0a000001.id.{ZONE}.")]
+
+
+def test_other_names_can_be_chosen_and_replace_the_usual_ones() -> None:
+    names = Names("--dns-aliases=Sql:http db")
+    names.add("id", "10.0.0.1:4001")
+    for service, port in (("sql", 4001), ("db", 4002), ("rqlite-raft", 4002), ("rqlite-http", 4001)):
+        assert [found for found, _ in targets(names.ask(f"_{service}._tcp.id.{ZONE}", "SRV"))] == [port]
+    assert rcode(names.ask(f"_rqlite._tcp.id.{ZONE}", "SRV")) == "NXDOMAIN"
+
+
+def test_every_target_is_a_name_with_an_address_that_a_second_question_gives_too(names: Names) -> None:
+    names.add(
+        "id", "10.0.0.1:4001", "[fd00::2]:4001", "10.0.0.1:5001", Node(addr="192.0.2.3:1", raft_addr="10.0.0.3:2")
+    )
+    for service in (RAFT, HTTP):
+        got = names.ask(service, "SRV")
+        found = additional(got)
+        assert {name for _, name in targets(got)} == set(found)
+        for name, ips in found.items():
+            assert not is_ip(name)
+            (ip,) = ips
+            kind, other = ("AAAA", "A") if ":" in ip else ("A", "AAAA")
+            assert answers(names.ask(name, kind)) == [ip]
+            assert is_absent(names.ask(name, other))
+            assert answers(names.ask(name, "ANY")) == [ip]
+
+
+@pytest.mark.parametrize("spelt", [ZONE, ZONE.upper()])
+def test_the_zone_says_who_serves_it_and_how_new_it_is(names: Names, spelt: str) -> None:
+    (before,) = answers(names.ask(spelt, "SOA"))
+    assert before.split()[:2] == ["ns.disco.example.com.", f"hostmaster.{spelt}."]
+    assert before.split()[3:] == ["60", "30", "3600", "1"]
+    names.add("id", "10.0.0.1:4001")
+    (after,) = answers(names.ask(spelt, "ANY"))
+    assert int(after.split()[2]) > int(before.split()[2])
+    got = names.ask(spelt, "NS")
+    assert answers(got) == ["ns.disco.example.com."]
+    assert additional(got) == {"ns.disco.example.com.": ["192.0.2.53"]}
+    for kind in ("A", "AAAA", "SRV", "MX"):
+        assert is_absent(names.ask(spelt, kind))
+
+
+def test_the_name_server_has_the_addresses_it_listens_on() -> None:
+    names = Names(ips=("192.0.2.53", "2001:db8::53"))
+    assert answers(names.ask(f"ns.{ZONE}")) == ["192.0.2.53"]
+    assert answers(names.ask(f"NS.{ZONE}", "AAAA")) == ["2001:db8::53"]
+    assert answers(names.ask(f"ns.{ZONE}", "ANY")) == ["192.0.2.53"]
+    assert is_absent(names.ask(f"ns.{ZONE}", "NS"))
+    assert rcode(names.ask(f"x.ns.{ZONE}")) == "NXDOMAIN"
+
+
+def test_the_name_server_can_be_called_what_it_is_called_elsewhere() -> None:
+    names = Names("--dns-nameserver=NS1.example.org.")
+    got = names.ask(ZONE, "NS")
+    assert (answers(got), additional(got)) == (["ns1.example.org."], {})
+    assert answers(names.ask(ZONE, "SOA"))[0].startswith("ns1.example.org. ")
+    assert rcode(names.ask(f"ns.{ZONE}")) == "NXDOMAIN"
+
+
+@pytest.mark.parametrize("name", [".", "com", "example.com", "xdisco.example.com", "id.disco.example.org", "localhost"])
+@pytest.mark.parametrize("kind", ["A", "SRV", "NS", "ANY", "AXFR"])
+def test_outside_the_zone_everything_is_refused(names: Names, name: str, kind: str) -> None:
+    got = names.ask(name, kind)
+    assert rcode(got) == "REFUSED"
+    assert not got.flags & dns.flags.AA
+    assert not got.answer + got.authority + got.additional
+
+
+@pytest.mark.parametrize("name", [ZONE, f"id.{ZONE}"])
+@pytest.mark.parametrize("kind", ["AXFR", "IXFR"])
+def test_the_zone_is_not_given_away_as_a_whole(names: Names, name: str, kind: str) -> None:
+    names.add("id", "10.0.0.1:4001")
+    assert rcode(names.ask(name, kind)) == "REFUSED"
+    assert rcode(names.ask_over_tcp(name, kind)) == "REFUSED"
+
+
+@pytest.mark.parametrize("cls", ["CH", "HS", "ANY", "NONE", "CLASS0", "CLASS65535"])
+def test_classes_other_than_the_internets_are_refused(names: Names, cls: str) -> None:
+    names.add("id", "10.0.0.1:4001")
+    for name, kind in ((f"id.{ZONE}", "A"), (ZONE, "SOA"), ("version.bind", "TXT")):
+        assert rcode(names.ask(name, kind, cls=cls)) == "REFUSED"
+
+
+def test_who_asks_for_any_gets_one_record_set(names: Names) -> None:
+    """As little as there can be (RFC 8482), and never two families at once."""
+    names.add("id", "10.0.0.1:4001", "[fd00::2]:4001", "10.0.0.3:4001")
+    names.add("six", "[fd00::2]:4001")
+    assert answers(names.ask(f"id.{ZONE}", "ANY")) == ["10.0.0.1", "10.0.0.3"]
+    assert answers(names.ask(f"six.{ZONE}", "ANY")) == ["fd00::2"]
+    assert len(names.ask(RAFT, "ANY").answer) == 1
+
+
+def test_a_leader_that_consul_clients_put_is_a_node_as_every_other(names: Names) -> None:
+    put = decode_put(b'{"id":"1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}', 0)
+    assert result(Deferred.fromCoroutine(names.daemon.directory.claim("id", put))).won
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
+    assert targets(names.ask(RAFT, "SRV")) == [(4002, f"n-0a000001.id.{ZONE}.")]
+    assert targets(names.ask(HTTP, "SRV")) == [(4001, f"n-0a000001.id.{ZONE}.")]
+
+
+def test_nothing_is_shown_before_the_disk_has_it_and_its_node_heard_it() -> None:
+    names = Names()
+    daemon, discovery_id = names.daemon, mint(names.daemon)
+    daemon.threads.hold = True
+    granting = register(daemon, discovery_id, "10.0.0.1:4001")
+    minting = Deferred.fromCoroutine(daemon.directory.report("new", decode_put(b'{"addr":"10.0.0.9:2"}', 0)))
+    assert is_absent(names.ask(f"{discovery_id}.{ZONE}"))
+    assert rcode(names.ask(f"new.{ZONE}")) == "NXDOMAIN"
+    granting.addErrback(lambda failure: None)
+    granting.cancel()
+    daemon.threads.release()
+    assert is_absent(names.ask(f"{discovery_id}.{ZONE}")), "written, and about to be revoked"
+    daemon.threads.release_all()
+    assert is_absent(names.ask(f"{discovery_id}.{ZONE}"))
+    assert result(minting)
+    assert answers(names.ask(f"new.{ZONE}")) == ["10.0.0.9"]
+
+
+def test_a_full_disk_does_not_silence_the_name_server() -> None:
+    names = Names()
+    names.add("id", "10.0.0.1:4001")
+    names.daemon.disk.room = 0
+    register(names.daemon, "id", "10.0.0.2:4001").addErrback(lambda failure: None)
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
+
+
+def test_what_was_there_before_a_restart_is_answered_after_it() -> None:
+    names = Names()
+    for discovery_id in ("id", "Mixed", "a.b"):
+        names.add(discovery_id, "10.0.0.1:4001")
+    again = Names(daemon=names.daemon.restart())
+    for name in ("id", "mixed", "a.b"):
+        assert answers(again.ask(f"{name}.{ZONE}")) == ["10.0.0.1"]
+    assert is_absent(again.ask(f"b.{ZONE}"))
+
+
+def test_a_fault_of_ours_is_logged_and_answered_as_one(names: Names, logged_errors: list[dict[str, Any]]) -> None:
+    names.daemon.store.settled = None  # type: ignore[assignment,method-assign]
+    assert rcode(names.ask(f"id.{ZONE}")) == "SERVFAIL"
+    assert len(logged_errors) == 1
+    logged_errors.clear()

@@ -1,0 +1,245 @@
+"""Connections: questions over TCP, from those who ask one, many at once, slowly, or never take the answers."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.dns.door import IDLE_SECONDS, MOST_CONNECTIONS
+from rqdisco.records import Node
+from tests.support.dns import RCODES, ZONE, Names, answers, checked, messages, question
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+def addrs(count: int) -> list[str]:
+    return [f"10.0.{number >> 8}.{number & 255}:4001" for number in range(count)]
+
+
+def framed(*messages: bytes) -> bytes:
+    """Messages, each with its length before it."""
+    return b"".join(struct.pack("!H", len(message)) + message for message in messages)
+
+
+def test_questions_that_come_together_are_answered_in_their_order(names: Names) -> None:
+    for number in range(50):
+        names.add(f"id{number}", f"10.0.0.{number}:4001")
+    queries = [question(f"id{number}.{ZONE}") for number in range(50)]
+    line = names.connect()
+    line.write(*queries)
+    got = line.messages()
+    for number, (query, answer) in enumerate(zip(queries, got, strict=True)):
+        assert answers(checked(query, answer, 65535)) == [f"10.0.0.{number}"]
+    line.write(queries[0])
+    assert len(line.messages()) == 1, "and more may follow"
+
+
+def test_of_many_questions_of_a_connection_one_is_answered_in_a_turn(names: Names) -> None:
+    """Whoever sends thousands does not hold up everybody else."""
+    line, other = names.connect(), names.connect()
+    query = question(f"id.{ZONE}")
+    line.put(framed(query) * 1000)
+    line.turn()
+    for _ in range(3):
+        other.put(framed(query))
+        other.turn()
+        other.turn()
+        assert len(other.messages()) == 1
+    line.turn()
+    assert len(line.messages()) < 10
+    line.run()
+    assert len(line.messages()) > 990
+
+
+def test_a_message_may_arrive_octet_by_octet(names: Names) -> None:
+    line = names.connect()
+    query = question(f"id.{ZONE}")
+    for octet in framed(query):
+        assert line.messages() == []
+        line.write_raw(bytes([octet]))
+    assert len(line.messages()) == 1
+
+
+def test_who_asks_nothing_for_ten_seconds_is_cut_off(names: Names) -> None:
+    line = names.connect()
+    for _ in range(3):
+        names.reactor.advance(IDLE_SECONDS - 0.1)
+        line.write(question(f"id.{ZONE}"))
+        assert not line.is_closed
+    assert len(line.messages()) == 3
+    names.reactor.advance(IDLE_SECONDS)
+    line.run()
+    assert line.is_closed
+    assert names.reactor.getDelayedCalls() == []
+
+
+def test_half_a_message_is_waited_for_ten_seconds_in_all(names: Names) -> None:
+    line = names.connect()
+    line.write_raw(b"\0\x30")
+    for _ in range(10):
+        names.reactor.advance(IDLE_SECONDS / 10)
+        line.write_raw(b"\0")
+    assert line.is_closed
+    assert line.arrived == b""
+
+
+@pytest.mark.parametrize("message", [b"", b"\0" * 11, b"\0\0\x80" + b"\0" * 30])
+def test_who_sends_what_is_no_query_is_cut_off(names: Names, message: bytes) -> None:
+    line = names.connect()
+    line.write(message, question(f"id.{ZONE}"))
+    assert line.is_closed
+    assert line.messages() == []
+    assert names.reactor.getDelayedCalls() == []
+
+
+def test_what_is_no_good_query_is_answered_and_the_connection_goes_on(names: Names) -> None:
+    line = names.connect()
+    line.write(bytes(12), question(f"id.{ZONE}"))
+    assert [dns.message.from_wire(message).rcode() for message in line.messages()] == [1, 3]
+
+
+def test_who_has_no_more_to_ask_still_gets_the_answer(names: Names) -> None:
+    names.add("id", "10.0.0.1:4001")
+    line = names.connect()
+    line.put(framed(question(f"id.{ZONE}")))
+    line.shut()
+    assert [answers(dns.message.from_wire(message)) for message in line.messages()] == [["10.0.0.1"]]
+    assert line.is_closed
+
+
+def test_who_has_no_more_to_ask_gets_as_many_answers_as_it_takes(names: Names) -> None:
+    names.add("id", *addrs(1000))
+    line = names.connect()
+    line.room = 100
+    line.put(framed(question(f"id.{ZONE}")) * 9)
+    line.shut()
+    assert not line.is_closed
+    line.room = None
+    line.run()
+    assert [len(answers(dns.message.from_wire(message))) for message in line.messages()] == [1000] * 9
+    assert line.is_closed
+
+
+def test_who_has_no_more_to_ask_and_takes_no_answer_is_cut_off_in_time(names: Names) -> None:
+    line = names.connect()
+    line.room = 10
+    line.put(framed(question(f"id.{ZONE}")))
+    line.shut()
+    assert not line.is_closed
+    names.reactor.advance(IDLE_SECONDS)
+    line.run()
+    assert line.is_closed
+
+
+def test_who_does_not_take_the_answers_is_not_read_from_and_cut_off_in_time(names: Names) -> None:
+    names.add("id", *addrs(1000))
+    line = names.connect()
+    line.room = 1000
+    query = question(f"id.{ZONE}")
+    line.put(framed(query) * 5000)
+    line.run()
+    assert not line.is_read
+    assert line.buffered < 65536 + 2 * 16200
+    line.room = 20_000
+    line.run()
+    assert line.buffered < 65536 + 2 * 16200
+    names.reactor.advance(IDLE_SECONDS)
+    line.run()
+    assert line.is_closed
+    assert line.unread > 100_000
+    assert names.reactor.getDelayedCalls() == []
+
+
+def test_answers_that_took_their_time_do_not_make_us_read_from_who_does_not_take_them(names: Names) -> None:
+    names.resolver.hold = True
+    line = names.connect()
+    line.room = 0
+    for number in range(20):
+        names.add(f"id{number}", *addrs(999), Node(addr=f"slow{number}:4001"))
+        line.put(framed(question(f"id{number}.{ZONE}")))
+    for _ in range(20):
+        line.run()
+        names.resolver.release()
+    line.run()
+    assert line.buffered < 65536 + 2 * 16200
+
+
+def test_while_an_answer_is_pending_no_other_question_of_the_connection_is_looked_at(names: Names) -> None:
+    names.resolver.hold = True
+    names.add("slow", "slow:4001")
+    names.add("id", "10.0.0.1:4001")
+    line = names.connect()
+    line.write(question(f"slow.{ZONE}"), question(f"id.{ZONE}"))
+    assert not line.is_read
+    assert line.messages() == []
+    names.resolver.known = {"slow": ["10.0.0.9"]}
+    names.resolver.release()
+    line.run()
+    assert [answers(dns.message.from_wire(message)) for message in line.messages()] == [["10.0.0.9"], ["10.0.0.1"]]
+
+
+@pytest.mark.parametrize("ending", ["lost", "timeout", "cut"])
+def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str) -> None:
+    names.resolver.hold = True
+    names.add("slow", "slow:4001")
+    line = names.connect()
+    line.write(question(f"slow.{ZONE}"))
+    if ending == "lost":
+        line.lose()
+    elif ending == "timeout":
+        line.transport.protocol.timeoutConnection()
+    else:
+        names.door.cut()
+    names.resolver.release()
+    line.run()
+    assert line.is_closed
+    assert line.messages() == []
+    assert names.reactor.getDelayedCalls() == []
+
+
+def test_connections_are_counted_and_the_next_one_is_cut_off_at_once(names: Names) -> None:
+    lines = [names.connect() for _ in range(MOST_CONNECTIONS)]
+    late = names.connect()
+    late.write(question(f"id.{ZONE}"))
+    assert late.is_closed
+    assert late.messages() == []
+    lines[0].write(question(f"id.{ZONE}"))
+    assert len(lines[0].messages()) == 1
+    lines[0].shut()
+    assert names.ask_over_tcp(f"id.{ZONE}"), "there is room again"
+    names.door.cut()
+    for line in lines:
+        line.run()
+    assert all(line.is_closed for line in lines)
+    assert names.reactor.getDelayedCalls() == []
+
+
+@given(st.lists(messages(), max_size=6), st.lists(st.integers(0, 300), max_size=5), st.binary(max_size=40))
+def test_whatever_a_connection_brings_every_message_gets_its_answer_or_the_end(
+    sent: list[bytes], cuts: list[int], rest: bytes
+) -> None:
+    names = Names()
+    names.add("id", *addrs(3))
+    line = names.connect()
+    stream = framed(*sent) + rest
+    edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    for start, end in itertools.pairwise(edges):
+        line.write_raw(stream[start:end])
+    bad = [number for number, message in enumerate(sent) if len(message) < 12 or message[2] & 0x80]
+    got = line.messages()
+    assert len(got) >= (bad[0] - 1 if bad else len(sent)), "the last may be on its way still"
+    for message, answer in zip(sent[: bad[0] if bad else None], got, strict=False):
+        assert answer[:2] == message[:2]
+        assert dns.message.from_wire(answer).rcode() in RCODES
+    assert line.is_closed or not bad
+    line.shut()
+    assert line.is_closed
+    assert names.reactor.getDelayedCalls() == []

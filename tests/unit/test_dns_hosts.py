@@ -1,0 +1,276 @@
+"""Host names among the addresses: resolved for answers that need it, in time, and at a bounded cost."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from rqdisco.dns import hosts
+from rqdisco.dns.hosts import HostNames
+from rqdisco.dns.system import SystemResolver
+from rqdisco.records import Node
+from tests.support.daemon import result
+from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
+from tests.support.dns import Resolver as FakeResolver
+
+RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
+UNRESOLVED = "a registered host name does not resolve and is left out of DNS answers"
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def log() -> Any:
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def warned(log: list[dict[str, Any]]) -> list[str]:
+    """The hosts that the log warns of."""
+    return [event["host"] for event in log if event["log_format"] == UNRESOLVED]
+
+
+class Asker:
+    """Asks for the addresses of host names, and sees when they come."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.resolver = FakeResolver()
+        self.hosts = HostNames(self.clock, self.resolver)
+
+    def __call__(self, *names: str) -> Deferred[dict[str, Sequence[str]]]:
+        return Deferred.fromCoroutine(self.hosts.addresses(names))
+
+    def now(self, *names: str) -> dict[str, list[str]]:
+        """What is answered without waiting."""
+        return {name: list(ips) for name, ips in result(self(*names)).items()}
+
+
+@pytest.fixture
+def ask() -> Asker:
+    return Asker()
+
+
+def test_a_host_name_has_the_addresses_that_the_machine_finds_each_once(names: Names) -> None:
+    names.resolver.known = {"n1.example.org": ["10.0.0.1", "fd00::1", "10.0.0.2"], "n2": ["10.0.0.2"]}
+    names.add("id", "N1.example.org:4001", "10.0.0.9:4001", "n2:4001")
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2", "10.0.0.9"]
+    assert answers(names.ask(f"id.{ZONE}", "AAAA")) == ["fd00::1"]
+
+
+def test_a_service_points_to_a_host_name_as_it_is(names: Names) -> None:
+    names.resolver.known = {"n1.example.org": ["10.0.0.1"]}
+    names.add("id", "n1.example.org:4001", "10.0.0.2:4001")
+    got = names.ask(RAFT, "SRV")
+    assert answers(got) == ["1 1 4002 n1.example.org.", f"1 1 4002 n-0a000002.id.{ZONE}."]
+    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "of others' names others tell"
+
+
+def test_a_host_name_that_does_not_resolve_is_left_out(names: Names, log: Any) -> None:
+    """One target without an address fails the whole look-up of a client (Go's resolver, rqlite's client)."""
+    names.add("id", "gone.example.org:4001", "10.0.0.2:4001")
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"]
+    assert answers(names.ask(RAFT, "SRV")) == [f"1 1 4002 n-0a000002.id.{ZONE}."]
+    names.add("none", "gone.example.org:4001")
+    assert is_absent(names.ask(f"none.{ZONE}"))
+    assert is_absent(names.ask(f"_rqlite-raft._tcp.none.{ZONE}", "SRV"))
+    assert warned(log) == ["gone.example.org"]
+
+
+@pytest.mark.parametrize("ip", ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "fe80::1%eth0"])
+def test_a_host_name_that_resolves_to_no_machine_does_not_resolve(names: Names, ip: str) -> None:
+    """As in a hosts file that blocks names."""
+    names.resolver.known = {"n1": [ip], "n2": [ip, "::ffff:10.0.0.2"]}
+    names.add("id", "n1:4001", "n2:4001")
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"]
+    assert is_absent(names.ask(f"id.{ZONE}", "AAAA"))
+    assert answers(names.ask(RAFT, "SRV")) == ["1 1 4002 n2."]
+
+
+def test_names_of_our_own_zone_are_not_asked_for(names: Names) -> None:
+    """The machine's resolver would ask us."""
+    names.add("id", f"other.{ZONE}:4001", f"ID.{ZONE.upper()}.:4001", f"{ZONE}:4001", "10.0.0.2:4001")
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"]
+    assert len(answers(names.ask(RAFT, "SRV"))) == 1
+    assert names.resolver.asked == []
+
+
+def test_a_slow_host_name_is_waited_for_a_second_and_a_half(names: Names) -> None:
+    names.resolver.hold = True
+    names.resolver.known = {"slow": ["10.0.0.1"]}
+    names.add("id", "slow:4001", "10.0.0.2:4001")
+    query = question(f"id.{ZONE}")
+    assert names.exchange(query) == []
+    names.reactor.advance(1.4)
+    assert names.udp.sent == []
+    names.reactor.advance(0.1)
+    ((answer, _),) = names.udp.sent
+    assert answers(checked(query, answer, 1232)) == ["10.0.0.2"]
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"], "and not waited for again"
+    names.resolver.release()
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2"], "but heard when it comes"
+    assert names.reactor.getDelayedCalls() == []
+
+
+def test_who_asks_meanwhile_waits_no_longer_than_the_first(ask: Asker) -> None:
+    ask.resolver.hold = True
+    first = ask("slow")
+    ask.clock.advance(1)
+    second = ask("slow", "slow2")
+    ask.clock.advance(0.5)
+    assert result(first) == {"slow": ()}
+    assert not second.called, "for the other name"
+    ask.clock.advance(1)
+    assert result(second) == {"slow": (), "slow2": ()}
+    assert ask.resolver.asked == ["slow", "slow2"]
+
+
+def test_an_answer_comes_as_soon_as_the_last_name_is_known(ask: Asker) -> None:
+    ask.resolver.hold = True
+    ask.resolver.known = {"a": ["10.0.0.1"], "b": ["10.0.0.2"]}
+    asking = ask("a", "b", "a")
+    assert not asking.called
+    ask.resolver.release()
+    assert result(asking) == {"a": ("10.0.0.1",), "b": ("10.0.0.2",)}
+    assert ask.clock.getDelayedCalls() == []
+
+
+def test_what_was_found_is_true_for_ten_seconds_and_what_was_not_for_five(ask: Asker) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    for seconds in (0, 4.9, 0.1, 4.9, 0.1):
+        ask.clock.advance(seconds)
+        assert ask.now("a", "b") == {"a": ["10.0.0.1"], "b": []}
+    assert ask.resolver.asked == ["a", "b", "b", "a", "b"]
+
+
+def test_what_is_known_when_the_question_comes_is_not_forgotten_while_another_name_is_waited_for(
+    ask: Asker, log: Any
+) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.now("a")
+    ask.clock.advance(9)
+    ask.resolver.hold = True
+    asking = ask("a", "slow")
+    ask.clock.advance(1.5)
+    assert result(asking) == {"a": ("10.0.0.1",), "slow": ()}
+    assert warned(log) == ["slow"]
+
+
+def test_a_name_that_moves_is_followed_and_one_that_goes_is_forgotten(ask: Asker) -> None:
+    for known in (["10.0.0.1"], ["10.0.0.2"], []):
+        ask.resolver.known = {"a": known}
+        assert ask.now("a") == {"a": known}
+        ask.clock.advance(10)
+
+
+def test_the_log_warns_of_a_name_once_a_minute(ask: Asker, log: Any) -> None:
+    for _ in range(119):
+        ask.now("gone", "gone2")
+        ask.clock.advance(1)
+    assert sorted(warned(log)) == ["gone", "gone", "gone2", "gone2"]
+
+
+def test_no_more_than_eight_names_are_looked_up_at_once_and_the_rest_in_their_order(ask: Asker) -> None:
+    ask.resolver.hold = True
+    wanted = [f"n{number}" for number in range(20)]
+    asking = ask(*wanted)
+    assert ask.resolver.asked == wanted[:8]
+    ask.resolver.release()
+    assert ask.resolver.asked == wanted[:16]
+    ask.resolver.release()
+    ask.resolver.release()
+    assert list(result(asking)) == ask.resolver.asked == wanted
+
+
+def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobody_for_long(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "MOST", 20)
+    ask.resolver.hold = True
+    for number in range(100):
+        asking = ask("slow", f"n{number}")
+        ask.clock.advance(1.5)
+        assert result(asking) == {"slow": (), f"n{number}": ()}
+    for _ in range(100):
+        assert ask.now("slow") == {"slow": []}, "at once"
+    assert len(ask.resolver.asked) == 8
+    assert len(ask.hosts._asked) == len(ask.hosts._known) == 20
+    assert all(not asked._waiting for asked in ask.hosts._asked.values())
+    assert ask.clock.getDelayedCalls() == []
+
+
+def test_when_too_many_wait_already_the_next_is_answered_with_what_is_known(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "MOST_WAITING", 10)
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.now("a")
+    ask.resolver.hold = True
+    asking = [ask("slow") for _ in range(10)]
+    assert ask.now("a", "slow") == {"a": ["10.0.0.1"], "slow": []}
+    ask.resolver.release()
+    assert all(each.called for each in asking)
+    ask.clock.advance(10)
+    assert not ask("slow").called, "there is room again"
+    ask.clock.advance(1.5)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_resolver_that_fails_has_not_found_the_name(ask: Asker, at_once: bool) -> None:
+    failing: list[Deferred[Sequence[str]]] = []
+
+    def resolve(host: str) -> Deferred[Sequence[str]]:
+        if at_once:
+            raise OSError("no threads left")
+        failing.append(Deferred())
+        return failing[-1]
+
+    ask.hosts = HostNames(ask.clock, resolve)
+    asking = ask("a")
+    for each in failing:
+        each.errback(OSError("broken"))
+    assert result(asking) == {"a": ()}
+
+
+def test_nodes_of_a_thousand_unknown_names_are_one_answer_with_one_wait(names: Names) -> None:
+    names.resolver.hold = True
+    names.add("id", *(Node(addr=f"n{number}:1") for number in range(999)), "10.0.0.1:1")
+    assert names.exchange(question(f"id.{ZONE}")) == []
+    names.reactor.advance(1.5)
+    assert len(names.udp.sent) == 1
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
+
+
+@ensureDeferred
+async def test_the_machines_own_resolver_is_asked_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twisted.internet import reactor
+
+    def getaddrinfo(host: str, port: object, **_: object) -> list[Any]:
+        if host == "n1":
+            return [
+                (0, 0, 0, "", ("10.0.0.1", 0)),
+                (0, 0, 0, "", ("fe80::1%eth0", 0, 0, 2)),
+                (0, 0, 0, "", ("fd00::1", 0)),
+            ]
+        raise UnicodeError if host == "." * 9 else socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolve = SystemResolver(reactor, 2)
+    try:
+        found = await gatherResults([resolve(host) for host in ("n1", "gone", "." * 9)])
+        assert found == [["10.0.0.1", "fd00::1"], [], []]
+        assert all(thread.daemon for thread in resolve._pool.threads)
+    finally:
+        resolve._pool.stop()
