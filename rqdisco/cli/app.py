@@ -1,0 +1,91 @@
+"""What a command is and what it is given, how it ends, and how it waits for a service that is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from rqdisco.cli.screen import Screen
+from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
+
+DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+INTERRUPTED, PIPE_CLOSED = 130, 141
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 8.0
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A command that did not do what it was to do, for a reason of its own; ends with status 1."""
+
+
+class Misused(Exception):
+    """A command that cannot be understood; ends with status 2."""
+
+
+@dataclass(frozen=True)
+class App:
+    """What a command has of the world: the service at `url` (without credentials), time, chance and a screen.
+
+    `jitter` gives numbers of at least 0 and less than 1.
+    """
+
+    client: DiscoveryClient
+    url: str
+    clock: IReactorTime
+    jitter: Callable[[], float]
+    screen: Screen
+
+
+Command = Callable[[App], Awaitable[int]]
+
+
+async def run(app: App, command: Command) -> int:
+    """Run a command and return its exit status; what it fails with is said in one line."""
+    try:
+        return await command(app)
+    except CancelledError:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return PIPE_CLOSED
+    except Unreachable as error:
+        app.screen.say(f"cannot reach {app.url}: {error}")
+        return UNREACHABLE
+    except (Refused, Failed, Misused, OSError) as error:
+        app.screen.say(str(error))
+        return USAGE if isinstance(error, Misused) else REFUSED
+
+
+async def pause(app: App, seconds: float) -> None:
+    """Wait."""
+    clock: Any = app.clock
+    await deferLater(clock, seconds)
+
+
+async def patiently(app: App, ask: Callable[[], Awaitable[T]], patience: float) -> T:
+    """What `ask` returns, asked again for `patience` seconds while the service is unreachable or unavailable.
+
+    Pauses are random, up to a bound that doubles from 0.25 to 8 seconds, so that nodes which start together do not
+    ask together; what the service asks for in Retry-After comes on top.
+    """
+    deadline = app.clock.seconds() + patience
+    longest = _FIRST_PAUSE
+    while True:
+        try:
+            return await ask()
+        except (Unreachable, Unavailable) as error:
+            left = deadline - app.clock.seconds()
+            if left <= 0:
+                raise
+            if longest == _FIRST_PAUSE:
+                app.screen.say(f"{app.url}: {error}; trying again for {left:.0f} s")
+            asked_for = error.retry_after if isinstance(error, Unavailable) else None
+        await pause(app, min(left, (asked_for or 0.0) + app.jitter() * longest))
+        longest = min(_LONGEST_PAUSE, 2 * longest)

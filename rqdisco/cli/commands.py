@@ -1,0 +1,286 @@
+"""The command line: what there is to be said, checked. What it does is elsewhere, loaded when it is needed.
+
+Each callback returns what is to be run with an `App`, or None where there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+from click.shell_completion import get_completion_class
+
+from rqdisco import __version__
+from rqdisco.cli.listing import FORMS, Form
+from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, Root, cas, sure, the_id, url_of, wait
+from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
+
+if TYPE_CHECKING:
+    from rqdisco.cli.app import Command
+
+NAME = "rqdisco"
+_COMPLETE = "_RQDISCO_COMPLETE"
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Invocation(NamedTuple):
+    """A command line that was understood: what to run, None if all is done, and where the service is."""
+
+    command: Command | None
+    url: str
+
+
+def parse(arguments: list[str]) -> Invocation | int:
+    """What the command line asks for, or an exit status where click has answered it.
+
+    Raises click.ClickException, and click.Abort where the user gave up.
+    """
+    answer: Invocation | int = cli.main(arguments, NAME, _COMPLETE, standalone_mode=False)
+    return answer
+
+
+@click.group(cls=Root, context_settings=_SETTINGS)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Ask and operate rqdisco, the discovery service for rqlite.
+
+    Results are on stdout, messages on stderr. Exit status: 0 done, 1 refused or not healthy, 2 not understood, 3 the
+    service cannot be reached.
+    """
+
+
+@cli.result_callback()
+@click.pass_context
+def _understood(ctx: click.Context, command: Command | None) -> Invocation:
+    return Invocation(command, url_of(ctx))
+
+
+@cli.command()
+@wait
+def create(wait: float) -> Command:
+    """Mint a discovery ID and print it."""
+    from rqdisco.cli import nodes
+
+    return partial(nodes.create, patience=wait)
+
+
+@cli.command()
+@the_id
+@click.argument("addr", type=TEXT)
+@click.option("--raft-addr", type=TEXT, metavar="ADDR", help="The node's Raft address.")
+@click.option("--node-id", type=TEXT, metavar="N", help="The node's ID.")
+@wait
+def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, wait: float) -> Command:
+    """Register a node and print the list that it gets.
+
+    For rqlite in DNS modes. rqlite 3.12 to 6.10 registers itself and acts on the list: one node gets a list of nobody
+    else, and bootstraps.
+    """
+    from rqdisco.cli import nodes
+
+    return partial(
+        nodes.register, discovery_id=discovery_id, addr=addr, raft_addr=raft_addr, node_id=node_id, patience=wait
+    )
+
+
+@cli.command(name="nodes")
+@the_id
+@click.option("--raft/--http", default=False, help="Raft addresses, as rqlite 8 and later join by, or HTTP addresses.")
+@click.option("--exclude-self", type=TEXT, metavar="ADDR", help="Leave out the node at ADDR, its HTTP or Raft address.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="lines", show_default=True)
+def list_nodes(discovery_id: str, raft: bool, exclude_self: str | None, form: Form) -> Command:
+    """Print the addresses of the nodes of ID.
+
+    In the order of their first registration. join: h1:4002,h2:4002, sorted; flags: the same behind -join; peers.json:
+    what rqlite recovers a cluster from.
+    """
+    from rqdisco.cli import nodes
+
+    return partial(nodes.nodes, discovery_id=discovery_id, form=form, own=exclude_self, raft=raft)
+
+
+@cli.command()
+@the_id
+def show(discovery_id: str) -> Command:
+    """Print all that is known of the nodes of ID."""
+    from rqdisco.cli import nodes
+
+    return partial(nodes.show, discovery_id=discovery_id)
+
+
+@cli.command()
+@the_id
+@click.argument("addr", type=TEXT)
+@sure("Do not ask before the last node is removed.")
+def remove(discovery_id: str, addr: str, sure: bool) -> Command:
+    """Remove the node at ADDR and print who is left."""
+    from rqdisco.cli import nodes
+
+    return partial(nodes.remove, discovery_id=discovery_id, addr=addr, sure=sure)
+
+
+@cli.command()
+@the_id
+@sure("All nodes of the cluster are stopped.")
+def reset(discovery_id: str, sure: bool) -> Command:
+    """Let ID seed a new cluster.
+
+    Removes its leader record and all its nodes. Stop all nodes of the old cluster first.
+    """
+    from rqdisco.cli import nodes
+
+    return partial(nodes.reset, discovery_id=discovery_id, sure=sure)
+
+
+@cli.group(cls=Branch)
+def leader() -> None:
+    """Show, set and clear the leader record of rqlite 7 and later."""
+
+
+@leader.command(name="show")
+@the_id
+def show_leader(discovery_id: str) -> Command:
+    """Print the leader record of ID."""
+    from rqdisco.cli import leader
+
+    return partial(leader.show, discovery_id=discovery_id)
+
+
+@leader.command(name="set")
+@the_id
+@click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="The node's ID.")
+@click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="http:// or https:// and its HTTP address.")
+@click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Its Raft address.")
+@cas
+def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: int | None) -> Command:
+    """Set the leader record of ID; who joins is sent there."""
+    if not api_addr.startswith(("http://", "https://")):
+        raise click.BadParameter("it begins with http:// or https://", param_hint="--api-addr")
+    if "://" in addr:
+        raise click.BadParameter("it is HOST:PORT", param_hint="--addr")
+    from rqdisco.cli import leader
+    from rqdisco.client import LeaderValue
+
+    value = LeaderValue(id=node_id, api_addr=api_addr, addr=addr)
+    return partial(leader.put, discovery_id=discovery_id, value=value, cas=cas)
+
+
+@leader.command(name="clear")
+@the_id
+@cas
+@sure("All nodes of the cluster are stopped.")
+def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
+    """Delete the leader record of ID. Stop all its nodes first."""
+    from rqdisco.cli import leader
+
+    return partial(leader.clear, discovery_id=discovery_id, cas=cas, sure=sure)
+
+
+@cli.command()
+@the_id
+@click.option(
+    "--interval", type=click.FloatRange(0.1), default=2, show_default=True, metavar="S", help="Seconds between looks."
+)
+def watch(discovery_id: str, interval: float) -> Command:
+    """Print what changes about ID, until interrupted.
+
+    + ADDR is new, - ADDR is gone, leader ADDR leads, claimed ADDR is about to; leader - is none.
+    """
+    from rqdisco.cli import watch
+
+    return partial(watch.watch, discovery_id=discovery_id, interval=interval)
+
+
+@cli.command()
+@click.argument("discovery_id", metavar="[ID]", required=False, type=DISCOVERY_ID)
+@click.option("--service", is_flag=True, help="The service itself, also where an ID is given.")
+@wait
+def status(discovery_id: str | None, service: bool, wait: float) -> Command:
+    """Print whether the service answers, and how ID is.
+
+    Exit status 1 if ID is not healthy, as far as the service knows.
+    """
+    from rqdisco.cli import status
+
+    return partial(status.status, discovery_id=discovery_id, patience=wait, service=service)
+
+
+@cli.command()
+@the_id
+@click.option("--rqlite", "version", required=True, metavar="VERSION", help="Of rqlited: 8, or 7.21.4.")
+@click.option("--mode", type=click.Choice(MODES), required=True)
+@click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True)
+@click.option("--dns-zone", metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
+@click.option("--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [{DEFAULT_EXPECT}]")
+@click.option("--port", type=int, metavar="PORT", help="The nodes' port in dns mode, if not the default.")
+@click.pass_context
+def flags(
+    ctx: click.Context,
+    discovery_id: str,
+    version: str,
+    mode: Mode,
+    target: Target,
+    dns_zone: str | None,
+    expect: int | None,
+    port: int | None,
+) -> None:
+    """Print the flags for rqlited, quoted for where they are pasted."""
+    wanted = Wanted(
+        discovery_id=discovery_id,
+        version=version,
+        mode=mode,
+        url=url_of(ctx),
+        zone=dns_zone,
+        expect=expect,
+        port=port,
+    )
+    try:
+        made = recipe(wanted)
+    except Impossible as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(quoted(target, made.arguments))
+    for note in made.notes:
+        click.echo(f"{NAME}: {note}", err=True)
+
+
+@cli.command()
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Else stdout.")
+def export(output: Path | None) -> Command:
+    """Write all IDs of the daemon to a file.
+
+    Through its operator socket: --url unix:/run/rqdisco/operator.sock. IDs are secrets: whoever knows one can
+    register under it.
+    """
+    from rqdisco.cli import transfer
+
+    return partial(transfer.export, output=None if str(output) == "-" else output)
+
+
+@cli.command(name="import")
+@click.argument("path", type=click.Path(exists=True, allow_dash=True, path_type=Path), metavar="FILE|DIR|-")
+@click.option("--adopt", is_flag=True, help="Become the home of IDs that another daemon minted; that one must be gone.")
+@click.option("--dry-run", is_flag=True, help="Read and check, send nothing.")
+def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
+    """Take in IDs from elsewhere.
+
+    Through the operator socket: --url unix:/run/rqdisco/operator.sock. From an export or snapshot of rqdisco,
+    documents of the original service ("disco_id", "nodes"), or a directory of rqlite-disco-express. Without --adopt,
+    IDs of another daemon stay its own: they are served, but never tell a node to bootstrap.
+    """
+    from rqdisco.cli import transfer
+
+    stdin = BytesIO() if sys.stdin is None else sys.stdin.buffer
+    return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes the shell complete commands and options."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, NAME, _COMPLETE).source())

@@ -1,0 +1,57 @@
+"""The forms in which the nodes of an ID are listed. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+from rqdisco.address import same_node
+
+if TYPE_CHECKING:
+    from rqdisco.client import Registration
+
+Form = Literal["lines", "join", "json", "peers.json", "flags"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+class Incomplete(Exception):
+    """A node lacks what the form needs; the text names the first and says what is missing."""
+
+
+def others(nodes: Sequence[Registration], own: str | None) -> list[Registration]:
+    """The nodes without the one at `own`, by its HTTP or its Raft address, compared as rqlited does it itself."""
+    return [node for node in nodes if own is None or not any(same_node(own, addr) for addr in _addresses(node))]
+
+
+def formatted(nodes: Sequence[Registration], form: Form, *, raft: bool) -> list[str]:
+    """The lines of a form, by Raft or by HTTP addresses; nodes without a Raft address are left out of the former.
+
+    Raises Incomplete.
+    """
+    if form == "peers.json":
+        return json.dumps([_peer(node) for node in nodes], indent=2, ensure_ascii=False).splitlines()
+    chosen = [node.raft_addr for node in nodes if node.raft_addr is not None] if raft else [node.addr for node in nodes]
+    if form == "json":
+        return [json.dumps(chosen, ensure_ascii=False)]
+    if form == "lines":
+        return chosen
+    joined = ",".join(sorted(chosen))
+    if not joined:
+        return []
+    return [joined] if form == "join" else [shlex.join(["-join", joined])]
+
+
+def _addresses(node: Registration) -> list[str]:
+    return [node.addr] if node.raft_addr is None else [node.addr, node.raft_addr]
+
+
+def _peer(node: Registration) -> dict[str, object]:
+    """An entry of the file from which rqlited recovers a cluster whose nodes all have new addresses."""
+    if node.raft_addr is None or node.node_id is None:
+        missing = " and ".join(
+            name for name, value in (("Raft address", node.raft_addr), ("node ID", node.node_id)) if value is None
+        )
+        raise Incomplete(f"no peers.json: {node.addr} has no {missing} (register it with --raft-addr and --node-id)")
+    return {"id": node.node_id, "address": node.raft_addr, "non_voter": False}

@@ -1,0 +1,123 @@
+"""The console script `rqdisco`: where its parts are joined; it alone names the reactor, chance and the terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from rqdisco.cli.commands import NAME, Invocation, parse
+from rqdisco.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from rqdisco.cli.app import Command
+
+_FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and end the process with its status."""
+    # Closed by who started us, they are None, which nothing is prepared for.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    try:
+        status = execute(sys.argv[1:] if arguments is None else arguments, _react)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        status = _INTERRUPTED
+    except BrokenPipeError:
+        status = _PIPE_CLOSED
+    except OSError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        status = _FAILED
+    _discard_output()
+    sys.exit(status)
+
+
+def _discard_output() -> None:
+    """What cannot be written by now never can be; Python would try again on its way out, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> int:
+    """Do what the command line says and return its exit status; `react` runs a command on the service at a URL.
+
+    Raises click.Abort, OSError.
+    """
+    try:
+        parsed = parse(list(arguments))
+        if not isinstance(parsed, Invocation):
+            return parsed
+        return 0 if parsed.command is None else react(parsed.command, parsed.url)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
+def _react(command: Command, url: str) -> int:
+    # Only now: what needs no service, completion above all, answers without loading Twisted.
+    from random import random
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    from rqdisco.cli.app import App, run
+    from rqdisco.client import connect
+
+    name = _name(url)
+    status = _FAILED
+
+    async def go(reactor: Any) -> None:
+        nonlocal status
+        # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once, or never.
+        reactor.seconds = time.monotonic
+        ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
+        app = App(connect(reactor, url), name, reactor, random, Screen(sys.stdout, sys.stderr, ask))
+        running = Deferred.fromCoroutine(run(app, command))
+        # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
+        reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
+        status = await running
+
+    try:
+        react(go)
+    except SystemExit:
+        return status
+
+
+def _name(url: str) -> str:
+    """The URL as it may be shown. Raises click.UsageError."""
+    from rqdisco.client.urls import parse_url
+
+    try:
+        return parse_url(url).name
+    except ValueError as error:
+        raise click.UsageError(f"the URL of the service cannot be used: {error}") from None
+
+
+def _confirm(question: str) -> bool:
+    from twisted.internet.defer import CancelledError
+
+    try:
+        with _interruptible():
+            return click.confirm(question, err=True)
+    except click.Abort:
+        raise CancelledError from None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets Ctrl-C end a question, which the reactor would only look at after the answer."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,96 @@
+"""Commands about the nodes of an ID: create, register, nodes, show, remove, reset."""
+
+from __future__ import annotations
+
+from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused, patiently
+from rqdisco.cli.listing import Form, Incomplete, formatted, others
+from rqdisco.client import Document, Registration
+
+RESET_MEANS = (
+    "reset {id} removes its leader record and all its nodes: the next node that asks is told that it is alone and"
+    " bootstraps a new cluster. Stop all nodes of the old cluster first, they would split from the new one"
+)
+
+
+async def create(app: App, patience: float) -> int:
+    """Print a new ID."""
+    document = await patiently(app, app.client.create, patience)
+    app.screen.line(document.disco_id)
+    return DONE
+
+
+async def register(
+    app: App, discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, patience: float
+) -> int:
+    """Register a node and print the list that it is answered."""
+    document = await patiently(app, lambda: app.client.register(discovery_id, addr, raft_addr, node_id), patience)
+    app.screen.lines(document.nodes)
+    return DONE
+
+
+async def nodes(app: App, discovery_id: str, form: Form, own: str | None, *, raft: bool) -> int:
+    """Print the addresses of an ID's nodes."""
+    found = others((await app.client.get(discovery_id)).registrations, own)
+    try:
+        lines = formatted(found, form, raft=raft)
+    except Incomplete as error:
+        raise Failed(str(error)) from None
+    if raft and form != "peers.json":
+        for node in found:
+            if node.raft_addr is None:
+                app.screen.say(f"left out: {node.addr} has no Raft address")
+    app.screen.lines(lines)
+    return DONE
+
+
+async def show(app: App, discovery_id: str) -> int:
+    """Print all that is known of an ID's nodes."""
+    document = await app.client.get(discovery_id)
+    columns = ("ADDRESS", "RAFT ADDRESS", "NODE ID", "LEADER")
+    title = f"{document.disco_id}, created at {document.created_at} UTC"
+    app.screen.table(title, columns, [_row(node, document) for node in document.registrations])
+    if not document.nodes:
+        app.screen.say("no nodes are registered, the first to ask is told that it is alone")
+    return DONE
+
+
+async def remove(app: App, discovery_id: str, addr: str, *, sure: bool) -> int:
+    """Remove a node and print who is left; that the list gets empty is asked about first, or said."""
+    before = await app.client.get(discovery_id)
+    if not {addr, addr.removeprefix("http://")} & set(before.nodes):
+        app.screen.say(f"{addr} is not listed")
+    elif len(before.nodes) == 1:
+        warning = f"{addr} is the last node of {discovery_id}, the next to ask is told that it is alone"
+        if not sure and app.screen.ask is not None:
+            if not app.screen.ask(f"{warning}. Remove it?"):
+                raise Failed("not removed")
+        else:
+            app.screen.say(warning)
+    document = await app.client.remove(discovery_id, addr)
+    app.screen.lines(document.nodes)
+    return DONE
+
+
+async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
+    """Take an ID back to where it was minted, and print which nodes were removed."""
+    if not sure:
+        raise Misused(f"{RESET_MEANS.format(id=discovery_id)}; say --yes if you did")
+    document = await app.client.get(discovery_id)
+    app.screen.say(RESET_MEANS.format(id=discovery_id))
+    # The nodes go last: as long as one is listed nobody is told that it is alone.
+    await app.client.clear_leader(discovery_id)
+    left = document
+    for addr in document.nodes:
+        left = await app.client.remove(discovery_id, addr)
+        app.screen.line(addr)
+    if left.nodes:
+        app.screen.say(f"registered meanwhile, so not all nodes were stopped: {', '.join(left.nodes)}")
+        return REFUSED
+    return DONE
+
+
+def _row(node: Registration, document: Document) -> tuple[str, ...]:
+    leader = "-"
+    if node.leader:
+        leader = "leader" if document.leader is None or document.leader.reported else "claimed"
+    return node.addr, node.raft_addr or "-", node.node_id or "-", leader

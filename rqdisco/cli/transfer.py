@@ -1,0 +1,151 @@
+"""Commands that move all records: export, import."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from rqdisco.cli.app import DONE, REFUSED, App, Failed
+from rqdisco.cli.sources import BadSource, Source, open_source
+from rqdisco.client import (
+    MAX_IMPORT,
+    DamagedExport,
+    ExportedRecord,
+    ExportReader,
+    ImportResult,
+    Refused,
+    RefusedRecord,
+    Unreachable,
+)
+
+_BATCH_BYTES = 1 << 20
+_THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operator-socket is"
+
+
+async def export(app: App, output: Path | None) -> int:
+    """Write the export to a file that only its owner can read, which is there only if it is whole, or to stdout."""
+    if output is None:
+        count = await _export_to(app, app.screen.out.buffer)
+    else:
+        with _written(output) as file:
+            count = await _export_to(app, file)
+    app.screen.say(f"exported {count} IDs")
+    return DONE
+
+
+async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run: bool) -> int:
+    """Import a file or directory, `-` for stdin, and print how many records were imported, unchanged and refused."""
+    with _readable(path, stdin) as readable:
+        try:
+            source = open_source(readable)
+        except BadSource as error:
+            raise Failed(f"nothing was imported: {str(error).replace(str(readable), str(path))}") from None
+        if dry_run:
+            app.screen.say(f"{path}: {source.what}, {source.count} IDs; nothing was sent")
+            return DONE
+        result = await _import_all(app, source, adopt=adopt)
+    for refused in result.refused:
+        app.screen.say(f"refused {refused.id}: {refused.why}")
+    counts = {"imported": result.imported, "unchanged": result.unchanged, "refused": len(result.refused)}
+    app.screen.lines([f"{name} {count}" for name, count in counts.items()])
+    return REFUSED if result.refused else DONE
+
+
+def batches(records: Iterator[ExportedRecord]) -> Iterator[list[ExportedRecord]]:
+    """The records in as many as the service takes at once, of a megabyte at most unless one alone is larger."""
+    batch: list[ExportedRecord] = []
+    size = 0
+    for record in records:
+        length = len(msgspec.json.encode(record))
+        if batch and (len(batch) == MAX_IMPORT or size + length > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch
+
+
+async def _export_to(app: App, file: BinaryIO) -> int:
+    reader = ExportReader()
+    try:
+        async with aclosing(app.client.export_lines()) as lines:
+            first = await anext(lines)
+            reader.feed(first)
+            file.write(first)
+            with app.screen.progress("exporting", reader.announced) as advance:
+                async for line in lines:
+                    advance(reader.feed(line) is not None)
+                    file.write(line)
+        reader.finish()
+    except StopAsyncIteration:
+        raise Unreachable("the export is empty") from None
+    except DamagedExport as error:
+        raise Unreachable(f"the export is not whole: {error}") from None
+    except Refused as error:
+        raise _refused(error) from None
+    file.flush()
+    return reader.count
+
+
+async def _import_all(app: App, source: Source, *, adopt: bool) -> ImportResult:
+    imported = unchanged = sent = 0
+    refused: list[RefusedRecord] = []
+    try:
+        with app.screen.progress("importing", source.count) as advance:
+            for batch in batches(source.records()):
+                result = await app.client.import_records(batch, adopt=adopt)
+                imported += result.imported
+                unchanged += result.unchanged
+                refused += result.refused
+                sent += len(batch)
+                advance(len(batch))
+    except Refused as error:
+        raise _refused(error) from None
+    except Unreachable:
+        app.screen.say(f"{sent} of {source.count} IDs were imported; run it again, what is there is left unchanged")
+        raise
+    return ImportResult(imported=imported, unchanged=unchanged, refused=tuple(refused))
+
+
+def _refused(error: Refused) -> Failed:
+    return Failed(f"{error}: {_THROUGH}" if error.status == 404 else str(error))
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name when all is in it. IDs are secrets, so only its owner can read it."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as special:
+            yield special
+        return
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@contextmanager
+def _readable(path: Path, stdin: BinaryIO) -> Iterator[Path]:
+    """A file that can be read twice, which a pipe cannot."""
+    if str(path) != "-":
+        yield path
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        shutil.copyfileobj(stdin, file)
+        file.flush()
+        yield Path(file.name)

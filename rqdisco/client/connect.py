@@ -1,0 +1,39 @@
+"""A client over the network, or over a UNIX socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.client import URI, Agent
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from rqdisco.client.api import DiscoveryClient
+from rqdisco.client.urls import parse_url
+
+
+def connect(reactor: Any, url: str, *, timeout: float = 10.0) -> DiscoveryClient:
+    """A client of the service at `url`, with a connection of its own for each request: there is nothing to close.
+
+    Certificates are checked against the system's. Raises ValueError for what is no URL of a service.
+    """
+    target = parse_url(url)
+    if target.socket is None:
+        agent = Agent(reactor, connectTimeout=timeout)
+    else:
+        agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, target.socket, timeout))
+    return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout)
+
+
+@implementer(IAgentEndpointFactory)
+class _Socket:
+    """Takes every request to one socket."""
+
+    def __init__(self, reactor: Any, path: str, timeout: float) -> None:
+        self._endpoint = UNIXClientEndpoint(reactor, path, timeout)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        return self._endpoint

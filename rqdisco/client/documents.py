@@ -1,0 +1,110 @@
+"""What the service answers, as records. Members that a newer service adds are passed over."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The service itself: its seconds since start, and how many IDs it holds."""
+
+    name: str
+    version: str
+    uptime: float
+    ids: int
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader record names it."""
+
+    addr: str
+    raft_addr: str | None = None
+    node_id: str | None = None
+    leader: bool = False
+
+
+class Leader(msgspec.Struct, frozen=True, kw_only=True):
+    """The leader record of an ID: node ID, `http://` and HTTP address, Raft address.
+
+    `index` is what `cas` is compared with. `reported` is False while a node has claimed to become the leader and never
+    said that it is.
+    """
+
+    addr: str
+    index: int
+    reported: bool
+    id: str | None = None
+    api_addr: str | None = None
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A discovery ID with its nodes' addresses, in the order of their first registration.
+
+    The answer to a registration is what the node has to act on: a list of nobody but itself tells it to bootstrap.
+    `registrations` and `leader` only come with a look-up.
+    """
+
+    created_at: str
+    disco_id: str
+    nodes: tuple[str, ...]
+    registrations: tuple[Registration, ...] = ()
+    leader: Leader | None = None
+
+
+class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What rqlited 7 and later keep as the leader: node ID, `http://` and HTTP address, Raft address."""
+
+    addr: str
+    id: str | None = None
+    api_addr: str | None = None
+
+
+class LeaderRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A leader record as the key-value API holds it; `index` is what `cas` is compared with."""
+
+    value: LeaderValue
+    index: int
+
+
+class ExportedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One registered node of an exported record."""
+
+    addr: str
+    raft_addr: str | None = None
+    node_id: str | None = None
+
+
+class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
+    """The leader record of an exported record: the JSON text that was put, and its Consul flags."""
+
+    value: str
+    flags: int = 0
+
+
+class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that is moved of a discovery ID.
+
+    `home` is the incarnation that minted it, None for that of the daemon it is imported into; `created_at` is in
+    microseconds since 1970.
+    """
+
+    id: str
+    created_at: int
+    home: str | None = None
+    nodes: tuple[ExportedNode, ...] = ()
+    leader: ExportedLeader | None = None
+
+
+class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that was not imported, and why."""
+
+    id: str
+    why: str
+
+
+class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the records of one batch."""
+
+    imported: int
+    unchanged: int
+    refused: tuple[RefusedRecord, ...] = ()

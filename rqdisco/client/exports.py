@@ -1,0 +1,105 @@
+"""The document that an export is: one JSON object with a record a line, ended by a count and a CRC.
+
+{"format":"rqdisco export","version":1,"count":2,"records":[
+{"id":...},
+{"id":...}
+],"count":2,"crc":"0a1b2c3d"}
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+FORMAT = "rqdisco export"
+VERSION = 1
+MAX_LINE = 16 << 20
+_HEADER_END = b',"records":[\n'
+_TRAILER_START = b"],"
+
+
+class DamagedExport(ValueError):
+    """An export that does not say what was written to it, or was cut off; the text names the line."""
+
+
+class _Header(msgspec.Struct):
+    format: str
+    version: int
+    count: int
+
+
+class _Trailer(msgspec.Struct):
+    count: int
+    crc: str
+
+
+class ExportReader:
+    """Takes an export line by line and checks it; nothing read may be trusted before `finish` returned."""
+
+    def __init__(self) -> None:
+        self.announced = 0
+        self.count = 0
+        self._lines = 0
+        self._crc = 0
+        self._ended = False
+
+    def feed(self, line: bytes) -> bytes | None:
+        """The record in the next line, given with its end; None for the first and the last. Raises DamagedExport."""
+        self._lines += 1
+        if self._lines == 1:
+            self._check_header(line)
+        elif self._ended:
+            raise self._damaged("something follows the end")
+        elif line.startswith(_TRAILER_START):
+            self._check_trailer(line)
+            return None
+        self._crc = zlib.crc32(line, self._crc)
+        if self._lines == 1:
+            return None
+        self.count += 1
+        return line.rstrip(b"\r\n").removesuffix(b",")
+
+    def finish(self) -> None:
+        """Check that all came. Raises DamagedExport."""
+        if not self._ended:
+            raise DamagedExport(f"cut off after line {self._lines}")
+
+    def _check_header(self, line: bytes) -> None:
+        try:
+            header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_Header)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._damaged("not the beginning of an export") from None
+        if header.format != FORMAT:
+            raise self._damaged("not an export of rqdisco")
+        if header.version > VERSION:
+            raise DamagedExport(f"version {header.version} is newer than this release reads, use a newer one")
+        self.announced = header.count
+
+    def _check_trailer(self, line: bytes) -> None:
+        try:
+            trailer = msgspec.json.decode(b"{" + line.removeprefix(_TRAILER_START), type=_Trailer)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._damaged("not the end of an export") from None
+        if trailer.count != self.count:
+            raise self._damaged(f"{self.count} records, not {trailer.count}")
+        if trailer.crc != f"{self._crc:08x}":
+            raise self._damaged("the CRC does not match, something was changed")
+        self._ended = True
+
+    def _damaged(self, what: str) -> DamagedExport:
+        return DamagedExport(f"line {self._lines}: {what}")
+
+
+class LineSplitter:
+    """Cuts what arrives in pieces into lines."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, part: bytes) -> list[bytes]:
+        """The lines that are complete now, with their ends. Raises DamagedExport for one over 16 MiB."""
+        *lines, self.rest = (self.rest + part).split(b"\n")
+        if len(self.rest) > MAX_LINE:
+            raise DamagedExport("a line is too long")
+        return [line + b"\n" for line in lines]

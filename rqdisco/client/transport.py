@@ -1,0 +1,195 @@
+"""One request and its answer over treq: bounded in time and size, and whatever goes wrong is said in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http import PotentialDataLoss
+
+from rqdisco.client.errors import Unreachable
+from rqdisco.client.urls import Target
+
+T = TypeVar("T")
+
+MAX_ANSWER = 64 << 20
+_AHEAD = 256 << 10
+_WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived)
+_NETWORK = (*_WRAPPERS, ConnectError, ConnectionClosed, ConnectingCancelledError, DNSLookupError, SSL.Error)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP answer as it came."""
+
+    status: int
+    reason: str
+    retry_after: str | None
+    body: bytes = b""
+
+
+class Transport:
+    """Sends requests to one service. `timeout` is in seconds: for an answer, and for each silence of a stream.
+
+    Every method raises Unreachable.
+    """
+
+    def __init__(self, http: HTTPClient, target: Target, clock: IReactorTime, timeout: float) -> None:
+        self._http: Any = http
+        self._target = target
+        self._clock = clock
+        self._timeout = timeout
+
+    async def exchange(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """Send a request and read the whole answer."""
+        return await self._in_time(self._exchange(method, path, body))
+
+    async def stream(self, path: str) -> AsyncGenerator[Answer | bytes, None]:
+        """The answer to a GET: head first, then its body in pieces if the status is 200, else the head has it all."""
+        head, reader = await self._in_time(self._send("GET", path, None))
+        try:
+            if head.status != 200:
+                yield await self._in_time(_completed(head, reader))
+                return
+            yield head
+            while part := await self._in_time(reader.take()):
+                yield part
+        finally:
+            reader.close()
+
+    async def _exchange(self, method: str, path: str, body: bytes | None) -> Answer:
+        head, reader = await self._send(method, path, body)
+        return await _completed(head, reader)
+
+    async def _send(self, method: str, path: str, body: bytes | None) -> tuple[Answer, _BodyReader]:
+        headers: dict[str | bytes, str | bytes] = {"Accept": "application/json"}
+        if self._target.authorization is not None:
+            headers["Authorization"] = self._target.authorization
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        response = await self._http.request(
+            method,
+            self._target.url(path),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._clock,
+        )
+        reader = _BodyReader()
+        response.deliverBody(reader)
+        retry_after = response.headers.getRawHeaders("retry-after")
+        head = Answer(
+            status=response.code,
+            reason=response.phrase.decode("utf-8", "replace"),
+            retry_after=retry_after[0] if retry_after else None,
+        )
+        return head, reader
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock, _out_of_time)
+        except _NETWORK as error:
+            raise Unreachable(_in_words(error)) from error
+
+
+class _BodyReader(Protocol):
+    """Takes the body of one answer in, and holds its sender back while nobody asks for more."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._pending = 0
+        self._end: Failure | None = None
+        self._waiting: Deferred[None] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._pending += len(data)
+        if self._pending > _AHEAD:
+            self._transport("pauseProducing")
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end = reason
+        self._wake()
+
+    async def take(self) -> bytes:
+        """What has come since the last call, waiting for something to come; nothing at the end."""
+        while not self._parts and self._end is None:
+            self._waiting = Deferred()
+            await self._waiting
+        if self._parts:
+            taken = b"".join(self._parts)
+            self._parts.clear()
+            if self._pending > _AHEAD:
+                self._transport("resumeProducing")
+            self._pending = 0
+            return taken
+        assert self._end is not None
+        self._end.trap(ResponseDone, PotentialDataLoss)
+        return b""
+
+    def close(self) -> None:
+        """Let the connection go if there is more to come."""
+        if self._end is None:
+            self._transport("loseConnection")
+
+    def _transport(self, action: str) -> None:
+        if self.transport is not None:
+            getattr(self.transport, action)()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+
+async def _completed(head: Answer, reader: _BodyReader) -> Answer:
+    """The answer with its whole body. Raises Unreachable where that is longer than any of rqdisco."""
+    parts = []
+    size = 0
+    try:
+        while part := await reader.take():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER:
+                raise Unreachable("not an answer of rqdisco: it is too long")
+    finally:
+        reader.close()
+    return msgspec.structs.replace(head, body=b"".join(parts))
+
+
+def _out_of_time(_: object, seconds: float) -> NoReturn:
+    raise Unreachable(f"no answer within {seconds:g} s")
+
+
+def _in_words(error: Exception) -> str:
+    """Why there was no answer. Raises CancelledError where it was our own caller who gave up."""
+    causes = [reason.value for reason in getattr(error, "reasons", ()) or ()]
+    if isinstance(error, ConnectingCancelledError) or any(isinstance(cause, CancelledError) for cause in causes):
+        raise CancelledError from error
+    cause = causes[0] if causes else error
+    if isinstance(cause, DNSLookupError):
+        return "its host name is not known"
+    if isinstance(cause, ConnectionClosed):
+        return "the connection was closed before all of the answer came"
+    if isinstance(cause, ConnectError):
+        return os.strerror(cause.osError) if isinstance(cause.osError, int) else str(cause).rstrip(".")
+    if isinstance(cause, SSL.Error):
+        return f"TLS: {', '.join(str(entry[-1]) for entry in cause.args[0]) if cause.args else 'refused'}"
+    return f"{type(cause).__name__}: {cause}"

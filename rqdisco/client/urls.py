@@ -1,0 +1,67 @@
+"""Where a service is: `http://HOST:PORT`, `https://USER:PASSWORD@HOST:PORT`, `unix:/PATH/OF/SOCKET`."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
+from hyperlink import EncodedURL
+
+
+class _Sendable(EncodedURL):
+    """A URL of ASCII only. treq has hyperlink make one of every URL, which fails on the colons of an IPv6 address."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL taken apart: what to put before paths, the Authorization header and the socket's path, if there are."""
+
+    base: str
+    authorization: str | None = None
+    socket: str | None = None
+
+    def url(self, path: str) -> EncodedURL:
+        """What to ask for `path`, which is ASCII."""
+        return _Sendable.from_text(f"{self.base}{path}")
+
+    @property
+    def name(self) -> str:
+        """The URL without credentials."""
+        return self.base if self.socket is None else f"unix:{self.socket}"
+
+
+def parse_url(url: str) -> Target:
+    """Take the URL of a service apart. Raises ValueError; its text never repeats a password."""
+    if url.startswith("unix:"):
+        return _unix(url.removeprefix("unix:"))
+    split = urlsplit(url)
+    if split.scheme not in ("http", "https") or not split.hostname:
+        raise ValueError("it must be http://HOST:PORT, https://HOST:PORT or unix:/PATH")
+    if split.query or split.fragment:
+        raise ValueError("it must end with the port or a path")
+    host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
+    port = "" if split.port is None else f":{split.port}"
+    parsed = EncodedURL.from_text(f"{split.scheme}://{host}{port}{split.path.rstrip('/')}")
+    base = (parsed if ":" in parsed.host else parsed.to_uri()).to_text()
+    if not base.isascii():
+        raise ValueError("it must be ASCII")
+    return Target(base=base, authorization=_basic(split))
+
+
+def _unix(path: str) -> Target:
+    if path.startswith("//") and not path.startswith("///"):
+        raise ValueError("a UNIX socket is unix:/PATH")
+    path = path.removeprefix("//")
+    if not path or "\0" in path:
+        raise ValueError("a UNIX socket is unix:/PATH")
+    return Target(base="http://localhost", socket=path)
+
+
+def _basic(split: SplitResult) -> str | None:
+    if split.username is None:
+        return None
+    credentials = f"{unquote(split.username)}:{unquote(split.password or '')}"
+    return f"Basic {base64.b64encode(credentials.encode()).decode()}"

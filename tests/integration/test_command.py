@@ -1,0 +1,206 @@
+"""The installed command `rqdisco` against the running daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.support.process import PATIENCE, Daemon, Environment
+
+pytestmark = pytest.mark.process
+
+A, B = "10.0.0.1:4001", "10.0.0.2:4001"
+
+Ask = Callable[..., subprocess.CompletedProcess[str]]
+Begin = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def ask(installed: Environment) -> Ask:
+    """Runs the command to its end; whatever happens, nobody is shown a traceback."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        result = installed.run("rqdisco", *arguments, **environment)
+        assert "Traceback" not in result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture
+def begin(installed: Environment) -> Iterator[Begin]:
+    """Starts the command; what still runs after the test is killed."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **streams: int) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                installed.command("rqdisco", *arguments),
+                cwd="/",
+                text=True,
+                bufsize=1,
+                **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def url(daemon: Daemon) -> str:
+    return f"http://127.0.0.1:{daemon.port}"
+
+
+@pytest.fixture
+def deaf_url() -> Iterator[str]:
+    """Where nobody listens, and nobody will."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def until(process: subprocess.Popen[str], stream: str, end: str) -> str:
+    """All of a stream up to and including `end`."""
+    text = ""
+    source = getattr(process, stream)
+    while not text.endswith(end):
+        character = source.read(1)
+        assert character, f"ended after {text!r}"
+        text += character
+    return text
+
+
+def test_an_id_lives_from_its_making_to_its_reset(ask: Ask, url: str) -> None:
+    discovery_id = ask("create", RQDISCO_URL=url).stdout.strip()
+    assert ask("register", discovery_id, A, "--node-id", "n1", RQDISCO_URL=url).stdout == f"{A}\n"
+    assert ask("--url", url, "register", discovery_id, B).stdout == f"{A}\n{B}\n"
+    assert ask("nodes", discovery_id, "--format", "join", "--url", url).stdout == f"{A},{B}\n"
+    assert ask("show", discovery_id, "--url", url).stdout == f"{A}\t-\tn1\t-\n{B}\t-\t-\t-\n"
+    assert ask("remove", discovery_id, A, "--url", url).stdout == f"{B}\n"
+    assert ask("status", discovery_id, "--url", url).returncode == 0
+    assert ask("reset", discovery_id, "--yes", "--url", url).returncode == 0
+    assert ask("status", discovery_id, "--url", url).returncode == 1
+
+
+def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
+    result = ask("show", "unknown", "--url", url)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", "rqdisco: unknown does not exist\n")
+
+
+def test_what_cannot_be_understood_is_status_2(ask: Ask) -> None:
+    assert ask("show").returncode == 2
+    assert ask("create", "--url", "nowhere").returncode == 2
+
+
+def test_an_unreachable_service_is_status_3(ask: Ask, deaf_url: str, tmp_path: Path) -> None:
+    for target, words in {
+        deaf_url: "Connection refused",
+        f"unix:{tmp_path}/none.sock": "No such file or directory",
+    }.items():
+        result = ask("status", "--url", target)
+        assert (result.returncode, result.stdout) == (3, "")
+        assert result.stderr.startswith(f"rqdisco: cannot reach {target}: {words}")
+
+
+def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    waiting = begin("create", "--wait", "60", "--url", f"unix:{path}")
+    assert "trying again for 60 s" in until(waiting, "stderr", "\n")
+    daemon = start(tmp_path / "state", f"--listen=unix:{path}")
+    output, errors = waiting.communicate(timeout=PATIENCE)
+    assert (waiting.returncode, errors) == (0, "")
+    assert daemon.nodes(output.strip()) == []
+
+
+def test_all_ids_move_to_another_daemon_through_the_operators_sockets(ask: Ask, start: Start, tmp_path: Path) -> None:
+    daemon = start(tmp_path / "old", f"--operator-socket={tmp_path}/old.sock")
+    discovery_id = daemon.mint()
+    daemon.request("POST", f"/{discovery_id}", {"addr": A})
+    file = str(tmp_path / "export.json")
+    assert ask("export", "-o", file, "--url", f"unix:{tmp_path}/old.sock").returncode == 0
+    assert ask("export", "--url", f"unix:{tmp_path}/old.sock").stdout == Path(file).read_text()
+    daemon.kill()
+    new = start(tmp_path / "new", f"--operator-socket={tmp_path}/new.sock")
+    result = ask("import", "--adopt", file, "--url", f"unix:{tmp_path}/new.sock")
+    assert (result.returncode, result.stdout) == (0, "imported 1\nunchanged 0\nrefused 0\n")
+    assert new.nodes(discovery_id) == [A]
+
+
+def test_large_exports_come_through_whole(ask: Ask, start: Start, tmp_path: Path) -> None:
+    made = {"created_at": "2017-02-20 01:25:45", "nodes": [f"{'h' * 100}{number}:4001" for number in range(20)]}
+    source = tmp_path / "documents"
+    source.write_text("\n".join(json.dumps({"disco_id": f"id-{number}"} | made) for number in range(3000)))
+    start(tmp_path / "state", f"--operator-socket={tmp_path}/o.sock")
+    operator = f"unix:{tmp_path}/o.sock"
+    assert ask("import", str(source), "--url", operator).stdout.startswith("imported 3000\n")
+    document = json.loads(ask("export", "--url", operator).stdout)
+    assert (document["count"], len(document["records"][2999]["nodes"])) == (3000, 20)
+
+
+def test_the_public_address_exports_nothing_and_says_where_to_go(ask: Ask, url: str) -> None:
+    result = ask("export", "--url", url)
+    assert result.returncode == 1
+    assert "--operator-socket" in result.stderr
+
+
+def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
+    discovery_id = daemon.mint()
+    daemon.request("POST", f"/{discovery_id}", {"addr": A})
+    watching = begin("watch", discovery_id, "--url", url)
+    assert until(watching, "stdout", "\n") == f"+ {A}\n"
+    watching.send_signal(signal.SIGINT)
+    assert watching.communicate(timeout=PATIENCE) == ("", "")
+    assert watching.returncode == 130
+
+
+def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: Daemon, url: str) -> None:
+    discovery_id = daemon.mint()
+    daemon.request("POST", f"/{discovery_id}", {"addr": A})
+    watching = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
+    assert until(watching, "stdout", "\n") == f"+ {A}\n"
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    watching.stdout.close()
+    assert watching.wait(PATIENCE) == 141
+    assert watching.stderr.read() == ""
+
+
+def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) -> None:
+    with open("/dev/full", "w") as full:
+        creating = begin("create", "--url", url, stdout=full.fileno())
+        _, errors = creating.communicate(timeout=PATIENCE)
+    assert (creating.returncode, errors) == (1, "rqdisco: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize(("answer", "status", "left"), [("n\n", 1, [A]), ("y\n", 0, []), ("\x04", 130, [A])])
+def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
+    begin: Begin, daemon: Daemon, url: str, answer: str, status: int, left: list[str]
+) -> None:
+    discovery_id = daemon.mint()
+    daemon.request("POST", f"/{discovery_id}", {"addr": A})
+    keyboard, terminal = pty.openpty()
+    try:
+        removing = begin("remove", discovery_id, A, "--url", url, stdin=terminal)
+        assert "is told that it is alone" in until(removing, "stderr", "[y/N]: ")
+        os.write(keyboard, answer.encode())
+        assert removing.wait(PATIENCE) == status
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    assert daemon.nodes(discovery_id) == left
+
+
+def test_completion_is_what_bash_takes(ask: Ask) -> None:
+    script = ask("completion", "bash").stdout
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)

@@ -1,0 +1,156 @@
+"""The client and the command on a whole daemon in memory, and on a clock."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from treq.testing import StubTreq
+from twisted.internet import error
+from twisted.internet.defer import Deferred, fail
+from twisted.web.resource import IResource
+
+from rqdisco.cli.app import App, Command, run
+from rqdisco.cli.main import execute
+from rqdisco.cli.screen import Screen
+from rqdisco.client import DiscoveryClient
+from tests.support.daemon import Daemon
+
+URL = "http://127.0.0.1:4000"
+
+
+class Service:
+    """A service as its clients reach it; while it is `away` it refuses connections."""
+
+    def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
+        self.daemon = Daemon(**daemon)
+        doors = self.daemon.doors
+        self._stub = StubTreq(resource or (doors.operators() if operator else doors.public()))
+        self.clock = self.daemon.clock
+        self.away = False
+        self.asked = 0
+
+    def request(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """What treq's client has, as far as ours asks it."""
+        self.asked += 1
+        if self.away:
+            return fail(error.ConnectionRefusedError())
+        request: Deferred[Any] = self._stub.request(*args, **kwargs)
+        return request
+
+    def client(self, url: str = URL, timeout: float = 10.0) -> DiscoveryClient:
+        """A client of it."""
+        return DiscoveryClient(self, url, clock=self.clock, timeout=timeout)  # type: ignore[arg-type]
+
+    def settle(self) -> None:
+        """Let everything happen that needs no time."""
+        self._stub.flush()
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
+            self._stub.flush()
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by."""
+        self.settle()
+        self.clock.advance(seconds)
+        self.settle()
+
+    def get(self, coroutine: Any) -> Any:
+        """What a coroutine returns or raises; it must need no time."""
+        outcome: list[Any] = []
+        Deferred.fromCoroutine(coroutine).addBoth(outcome.append)
+        self.settle()
+        assert outcome, "has not ended"
+        if hasattr(outcome[0], "raiseException"):
+            outcome[0].raiseException()
+        return outcome[0]
+
+
+class Stream(io.TextIOWrapper):
+    """An output, of a terminal or not; it is `broken` once nobody reads it any more."""
+
+    broken = False
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        if self.broken:
+            raise BrokenPipeError
+        return super().write(text)
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    @property
+    def text(self) -> str:
+        """All that was written."""
+        buffer: Any = self.buffer
+        return str(buffer.getvalue().decode())
+
+
+class Shell:
+    """Where commands are typed. `answers` are what is said to questions, if it has a terminal; `asked` are those."""
+
+    def __init__(self, service: Service, *, terminal: bool = False, answers: tuple[bool, ...] = ()) -> None:
+        self.service = service
+        self.questions: list[str] = []
+        self._answers = list(answers)
+        self._terminal = terminal
+        self.out = Stream(terminal=terminal)
+        self.err = Stream(terminal=terminal)
+
+    def start(self, *arguments: str) -> Running:
+        """Run a command as far as it comes without time going by."""
+        self.out, self.err = Stream(terminal=self._terminal), Stream(terminal=self._terminal)
+        running = Running()
+
+        def react(command: Command, url: str) -> int:
+            screen = Screen(self.out, self.err, self._ask if self._terminal else None)
+            app = App(self.service.client(url), url, self.service.clock, lambda: 0.5, screen)
+            running.deferred = Deferred.fromCoroutine(run(app, command))
+            running.deferred.addCallback(running.end)
+            self.service.settle()
+            return 0
+
+        status = execute(arguments, react)
+        if running.deferred is None:
+            running.end(status)
+        return running
+
+    def __call__(self, *arguments: str) -> int:
+        """Run a command that needs no time; return its exit status."""
+        running = self.start(*arguments)
+        assert running.status is not None, f"runs on: {self.out.text}{self.err.text}"
+        return running.status
+
+    @property
+    def lines(self) -> list[str]:
+        """The results of the last command."""
+        return self.out.text.splitlines()
+
+    @property
+    def said(self) -> str:
+        """The messages of the last command."""
+        return self.err.text
+
+    def _ask(self, question: str) -> bool:
+        self.questions.append(question)
+        return self._answers.pop(0)
+
+
+class Running:
+    """A command; `status` is its exit status once it has ended."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.deferred: Deferred[Any] | None = None
+
+    def end(self, status: int) -> None:
+        self.status = status
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        assert self.deferred is not None
+        self.deferred.cancel()

@@ -1,0 +1,334 @@
+"""All records out of one daemon and into another, and in from what other services keep."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from rqdisco.cli.sources import BadSource, open_source
+from rqdisco.cli.transfer import batches
+from rqdisco.client import ExportedNode, ExportedRecord
+from tests.support.command import Service, Shell
+from tests.support.daemon import mint, register, shown
+
+A, B = "10.0.0.1:4001", "10.0.0.2:4001"
+MADE = "2017-02-20 01:25:45.589277"
+MADE_US = 1_487_553_945_589_277
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set where the tests run is not meant for them."""
+    monkeypatch.delenv("RQDISCO_URL", raising=False)
+
+
+@pytest.fixture
+def shell() -> Shell:
+    return Shell(Service(operator=True))
+
+
+def other_daemon() -> Shell:
+    return Shell(Service(operator=True, seed=1))
+
+
+def document(discovery_id: str, *nodes: str, **more: Any) -> dict[str, Any]:
+    return {"created_at": MADE, "disco_id": discovery_id, "nodes": nodes, **more}
+
+
+def test_an_export_goes_to_stdout_and_its_number_to_stderr(shell: Shell) -> None:
+    ids = {mint(shell.service.daemon) for _ in range(250)}
+    assert shell("export") == 0
+    assert {record["id"] for record in json.loads(shell.out.text)["records"]} == ids
+    assert shell.said == "rqdisco: exported 250 IDs\n"
+
+
+def test_an_export_file_is_only_its_owners_to_read(shell: Shell, tmp_path: Path) -> None:
+    mint(shell.service.daemon)
+    path = tmp_path / "export.json"
+    path.write_text("an older one")
+    assert shell("export", "-o", str(path)) == 0
+    assert shell.out.text == ""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(json.loads(path.read_text())["records"]) == 1
+    assert os.listdir(tmp_path) == ["export.json"]
+
+
+def test_an_export_can_go_where_no_file_can_be_put(shell: Shell) -> None:
+    assert shell("export", "--output", os.devnull) == 0
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert shell("export", "-o", "-") == 0
+    assert json.loads(shell.out.text)["records"] == []
+
+
+def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: Path) -> None:
+    assert shell("export", "-o", str(tmp_path / "no" / "where")) == 1
+    assert "No such file or directory" in shell.said
+
+
+class CutOff(Resource):
+    """Begins an export and hangs up."""
+
+    isLeaf = True  # noqa: N815
+
+    def render(self, request: Any) -> Any:
+        request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n{"id":"a","created_at":1},\n')
+        request.transport.loseConnection()
+        return NOT_DONE_YET
+
+
+def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
+    shell = Shell(Service(CutOff()))
+    assert shell("export", "-o", str(tmp_path / "export.json")) == 3
+    assert os.listdir(tmp_path) == []
+    assert "the connection was closed before all of the answer came" in shell.said
+
+
+class Silent(Resource):
+    """Begins an export and goes silent."""
+
+    isLeaf = True  # noqa: N815
+
+    def render(self, request: Any) -> Any:
+        request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n')
+        return NOT_DONE_YET
+
+
+def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
+    shell = Shell(Service(Silent()))
+    exporting = shell.start("export", "-o", str(tmp_path / "export.json"))
+    assert os.listdir(tmp_path) != []
+    exporting.interrupt()
+    shell.service.settle()
+    assert exporting.status == 130
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("line", [["export"], ["import", str(GOLDEN / "v1" / "snapshot.json")]])
+def test_the_public_door_sends_operators_to_their_socket(line: list[str]) -> None:
+    shell = Shell(Service())
+    assert shell(*line) == 1
+    assert "operator socket only: say --url unix:/" in shell.said
+
+
+def export_file(shell: Shell, path: Path) -> str:
+    assert shell("export", "-o", str(path)) == 0
+    return str(path)
+
+
+def test_what_was_exported_can_be_imported_again_and_again(shell: Shell, tmp_path: Path) -> None:
+    discovery_id = mint(shell.service.daemon)
+    register(shell.service.daemon, discovery_id, A)
+    path = export_file(shell, tmp_path / "export.json")
+    other = other_daemon()
+    assert other("import", path) == 0
+    assert other.lines == ["imported 1", "unchanged 0", "refused 0"]
+    assert shown(other.service.daemon, discovery_id) == [A]
+    assert other("import", path) == 0
+    assert other.lines == ["imported 0", "unchanged 1", "refused 0"]
+
+
+def test_imported_ids_seed_no_cluster_unless_they_are_adopted(shell: Shell, tmp_path: Path) -> None:
+    discovery_id = mint(shell.service.daemon)
+    path = export_file(shell, tmp_path / "export.json")
+    other = other_daemon()
+    assert other("import", path) == 0
+    assert other("register", discovery_id, A) == 1
+    assert "lost its home" in other.said
+    adopting = other_daemon()
+    assert adopting("import", path, "--adopt") == 0
+    assert adopting("register", discovery_id, A) == 0
+
+
+def test_a_dry_run_reads_and_sends_nothing(shell: Shell, tmp_path: Path) -> None:
+    mint(shell.service.daemon)
+    path = export_file(shell, tmp_path / "export.json")
+    other = other_daemon()
+    assert other("import", "--dry-run", path) == 0
+    assert other.said == f"rqdisco: {path}: export of rqdisco, 1 IDs; nothing was sent\n"
+    assert other.service.asked == 0
+
+
+def test_what_is_refused_is_named_and_the_rest_goes_in(tmp_path: Path, shell: Shell) -> None:
+    path = tmp_path / "documents.json"
+    path.write_text(json.dumps([document("metrics"), document("good", A)]))
+    assert shell("import", str(path)) == 1
+    assert shell.lines == ["imported 1", "unchanged 0", "refused 1"]
+    assert shell.said == "rqdisco: refused metrics: invalid id: not a text that an ID can have\n"
+    assert shown(shell.service.daemon, "good") == [A]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-30], lambda text: text.replace(A, B), lambda text: text + "x"])
+def test_of_a_damaged_export_nothing_is_sent(shell: Shell, tmp_path: Path, damage: Any) -> None:
+    register(shell.service.daemon, mint(shell.service.daemon), A)
+    path = Path(export_file(shell, tmp_path / "export.json"))
+    path.write_text(damage(path.read_text()))
+    other = other_daemon()
+    assert other("import", str(path)) == 1
+    assert other.said.startswith(f"rqdisco: nothing was imported: {path}: ")
+    assert other.service.asked == 0
+
+
+def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, tmp_path: Path) -> None:
+    for _ in range(600):
+        mint(shell.service.daemon)
+    path = export_file(shell, tmp_path / "export.json")
+    other = other_daemon()
+    ask = other.service.request
+
+    def once(*args: Any, **kwargs: Any) -> Deferred[Any]:
+        answer = ask(*args, **kwargs)
+        other.service.away = True
+        return answer
+
+    other.service.request = once  # type: ignore[method-assign]
+    assert other("import", path) == 3
+    assert "500 of 600 IDs were imported; run it again" in other.said
+    other.service.away = False
+    other.service.request = ask  # type: ignore[method-assign]
+    assert other("import", path) == 0
+    assert other.lines[:2] == ["imported 100", "unchanged 500"]
+
+
+def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    discovery_id = mint(shell.service.daemon)
+    shell("export")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(shell.out.text.encode())))
+    other = other_daemon()
+    assert other("import", "-") == 0
+    assert shown(other.service.daemon, discovery_id) == []
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"what?")))
+    assert other("import", "-") == 1
+    assert other.said.startswith("rqdisco: nothing was imported: -: ")
+
+
+def test_progress_is_shown_on_a_terminal(shell: Shell, tmp_path: Path) -> None:
+    mint(shell.service.daemon)
+    path = export_file(shell, tmp_path / "export.json")
+    terminal = Shell(Service(operator=True, seed=1), terminal=True)
+    assert terminal("import", path) == 0
+    assert terminal("export", "-o", path) == 0
+    assert "exporting" in terminal.said
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_snapshots_of_every_version_can_be_imported(shell: Shell, version: str) -> None:
+    path = GOLDEN / version / "snapshot.json"
+    ids = [record["id"] for record in json.loads(path.read_text())["records"]]
+    assert shell("import", str(path)) == 0
+    assert shell.lines[0] == f"imported {len(ids)}"
+    for discovery_id in ids:
+        assert shell("show", discovery_id) == 0
+
+
+def test_leader_records_of_snapshots_come_along(shell: Shell) -> None:
+    path = GOLDEN / "v2" / "snapshot.json"
+    led = [record["id"] for record in json.loads(path.read_text())["records"] if "leader" in record]
+    assert led
+    shell("import", str(path))
+    for discovery_id in led:
+        assert shell("leader", "show", discovery_id) == 0
+
+
+def records(path: Path) -> list[ExportedRecord]:
+    source = open_source(path)
+    found = list(source.records())
+    assert source.count == len(found)
+    return found
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_documents_of_the_original_service_are_read_in_every_form_they_come_in(tmp_path: Path) -> None:
+    first, second = document("first", A, B), document("second")
+    expected = [
+        ExportedRecord(id="first", created_at=MADE_US, nodes=(ExportedNode(addr=A), ExportedNode(addr=B))),
+        ExportedRecord(id="second", created_at=MADE_US),
+    ]
+    path = tmp_path / "documents"
+    assert records(written(path, json.dumps(first))) == expected[:1]
+    assert records(written(path, json.dumps(first, indent=2))) == expected[:1]
+    assert records(written(path, json.dumps([first, second], indent=2))) == expected
+    assert records(written(path, f"{json.dumps(first)}\n\n{json.dumps(second)}\n")) == expected
+
+
+def test_what_rqdisco_answers_keeps_raft_addresses_and_node_ids(tmp_path: Path) -> None:
+    known = {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1", "leader": True}
+    (record,) = records(written(tmp_path / "x", json.dumps(document("x", A, registrations=[known]))))
+    assert record.nodes == (ExportedNode(addr=A, raft_addr="10.0.0.1:4002", node_id="n1"),)
+
+
+def test_a_time_without_fraction_or_with_a_zone_is_understood_and_a_double_entry_is_one(tmp_path: Path) -> None:
+    plain = document("x", A, A) | {"created_at": "2017-02-20 01:25:45"}
+    zoned = document("x", A) | {"created_at": "2017-02-20T02:25:45+01:00"}
+    for given in (plain, zoned):
+        (record,) = records(written(tmp_path / "x", json.dumps(given)))
+        assert record.created_at == MADE_US // 1_000_000 * 1_000_000
+        assert record.nodes == (ExportedNode(addr=A),)
+
+
+def test_a_directory_of_rqlite_disco_express_is_read_file_by_file(tmp_path: Path) -> None:
+    written(tmp_path / "b.json", json.dumps(document("b", A)))
+    written(tmp_path / "a.json", json.dumps({"created_at": MADE, "nodes": []}))
+    written(tmp_path / "README", "no JSON")
+    assert [record.id for record in records(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "truncated"),
+        ("what?", "malformed"),
+        ("5", "Expected `object`"),
+        ('{"created_at": "x", "disco_id": "x"}', "created_at is no time"),
+        ('{"created_at": "2017-02-20"}', "there is no disco_id"),
+        ('{"disco_id": "x"}', "missing required field `created_at`"),
+        (
+            '[{"created_at": "2017-02-20", "disco_id": "x"}, {"created_at": "2017-02-20"}]',
+            "entry 2: there is no disco_id",
+        ),
+        ('{"created_at": "2017-02-20", "disco_id": "x"}\n{}', "line 2: Object missing required field"),
+        ('{"created_at": "2017-02-20", "disco_id": "x", "nodes": [5]}', "$.nodes[0]"),
+        ('{"format":"rqdisco snapshot","version":99,"segment":1,"crc":1,"records":[\n', "newer"),
+        ('{"format":"rqdisco snapshot"}', "not the header of a snapshot"),
+        ('{\n "format": "rqdisco export"}', "byte for byte"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    path = written(tmp_path / "source", text)
+    with pytest.raises(BadSource, match=str(path)) as refused:
+        open_source(path)
+    assert words in str(refused.value)
+
+
+def test_directories_without_documents_are_refused_and_state_directories_explained(tmp_path: Path) -> None:
+    with pytest.raises(BadSource, match=r"no \.json files"):
+        open_source(tmp_path)
+    (tmp_path / "journal").mkdir()
+    with pytest.raises(BadSource, match="is a state directory of rqdisco"):
+        open_source(tmp_path)
+
+
+def test_batches_hold_500_records_or_a_megabyte_and_lose_none() -> None:
+    small = [ExportedRecord(id=str(number), created_at=1) for number in range(1001)]
+    cut = list(batches(iter(small)))
+    assert [len(batch) for batch in cut] == [500, 500, 1]
+    assert [record for batch in cut for record in batch] == small
+    large = [
+        ExportedRecord(id="x", created_at=1, nodes=(ExportedNode(addr="a" * size),)) for size in (600_000, 2**21, 9)
+    ]
+    assert [len(batch) for batch in batches(iter(large))] == [1, 1, 1]
+    assert list(batches(iter(()))) == []

@@ -1,0 +1,158 @@
+"""What is said to somebody who mistypes, asks for help, or asks for what needs no service."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from rqdisco import __version__
+from rqdisco.cli import main
+from rqdisco.cli.commands import Invocation, cli, parse
+from tests.support.command import Service, Shell
+
+ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set where the tests run is not meant for them."""
+    monkeypatch.delenv("RQDISCO_URL", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def shell() -> Shell:
+    return Shell(Service())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "Usage: rqdisco"),
+        ("nonsense", "No such command 'nonsense'"),
+        ("create more", "unexpected extra argument"),
+        ("register", "Missing argument 'ID'"),
+        ("register ID", "Missing argument 'ADDR'"),
+        ("register '' a:1", "'' is not a discovery ID"),
+        ("register a/b a:1", "'a/b' is not a discovery ID"),
+        ("register .. a:1", "'..' is not a discovery ID"),
+        ("register ID a:1 --wait soon", "'soon' is not a valid float"),
+        ("register ID a:1 --wait -1", "not in the range"),
+        ("register ID \udcff", "not UTF-8"),
+        ("nodes ID --format yaml", "'yaml' is not one of 'lines', 'join', 'json', 'peers.json', 'flags'"),
+        ("leader", "Usage: rqdisco leader"),
+        ("leader set ID", "Missing option '--id'"),
+        ("leader set ID --id 1 --api-addr h:1 --addr h:2", "it begins with http:// or https://"),
+        ("leader set ID --id 1 --api-addr http://h:1 --addr http://h:2", "it is HOST:PORT"),
+        ("leader set ID --cas -1", "not in the range"),
+        ("watch ID --interval 0", "not in the range"),
+        ("flags ID --mode dns", "Missing option '--rqlite'"),
+        ("flags ID --mode etcd-kv --rqlite 8", "'etcd-kv' is not one of"),
+        ("flags ID --mode legacy --rqlite 8", "legacy mode is for rqlite 3.12 to 6.10"),
+        ("import no-such-file", "'no-such-file' does not exist"),
+        ("completion tcsh", "'tcsh' is not one of"),
+        ("--url", "requires an argument"),
+    ],
+)
+def test_what_cannot_be_understood_is_status_2_and_says_what_it_was(
+    shell: Shell, capsys: pytest.CaptureFixture[str], line: str, words: str
+) -> None:
+    assert shell(*shlex.split(line)) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
+    assert shell.service.asked == 0
+
+
+def test_help_names_every_command_and_every_command_has_help(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell("--help") == 0
+    text = capsys.readouterr().out
+    for name, command in cli.commands.items():
+        assert f"  {name} " in text
+        assert shell(name, "-h") == 0
+        assert "--url" in capsys.readouterr().out
+        help_text = command.get_short_help_str(200)
+        assert help_text
+        assert not help_text.endswith("...")
+
+
+def test_the_version_is_the_packages(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell("--version") == 0
+    assert capsys.readouterr().out == f"rqdisco {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "line", "url"),
+    [
+        (None, "create", "http://127.0.0.1:4000"),
+        ("http://e", "create", "http://e"),
+        ("http://e", "--url http://before create", "http://before"),
+        ("http://e", "create --url http://after", "http://after"),
+        (None, "--url http://before create --url http://after", "http://after"),
+        (None, "leader show ID --url http://after", "http://after"),
+        (None, "leader --url http://between show ID", "http://between"),
+    ],
+)
+def test_the_url_is_taken_before_and_after_the_command_and_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environment: str | None, line: str, url: str
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("RQDISCO_URL", environment)
+    invocation = parse(line.split())
+    assert isinstance(invocation, Invocation)
+    assert invocation.url == url
+
+
+def test_a_url_that_is_none_is_refused_without_the_password(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["create", "--url", "http://me:secret@:1"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "the URL of the service cannot be used" in error
+    assert "secret" not in error
+
+
+def test_flags_are_pasted_from_stdout_and_explained_on_stderr(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell("flags", ID, "--rqlite", "8", "--mode", "dns-srv", "--dns-zone", "disco.example", "--expect", "5") == 0
+    captured = capsys.readouterr()
+    mode, config, expect = shlex.split(captured.out)
+    assert (mode, expect) == ("-disco-mode=dns-srv", "-bootstrap-expect=5")
+    assert json.loads(config.partition("=")[2])["name"] == f"{ID}.disco.example."
+    assert all(line.startswith("rqdisco: ") for line in captured.err.splitlines())
+    assert shell.service.asked == 0
+
+
+def test_flags_lead_to_the_service_that_is_named(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("flags", ID, "--rqlite", "8", "--mode", "consul-kv", "--for", "k8s", "--url", "https://disco:4000")
+    assert shell(*arguments) == 0
+    captured = capsys.readouterr()
+    items = [json.loads(line.removeprefix("  - ")) for line in captured.out.splitlines()[1:]]
+    assert items == ["-disco-mode=consul-kv", f"-disco-key={ID}", items[2]]
+    assert json.loads(items[2].partition("=")[2]) == {"address": "disco:4000", "scheme": "https"}
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_every_shell_can_be_told_how_to_complete(shell: Shell, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert shell("completion", name) == 0
+    assert "_RQDISCO_COMPLETE" in capsys.readouterr().out
+
+
+def test_completion_and_help_load_neither_twisted_nor_tables() -> None:
+    code = "import sys, rqdisco.cli.main; print({'twisted', 'treq', 'rich'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "set()\n"
+
+
+def test_an_answer_cut_short_by_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*_: object, **__: object) -> None:
+        raise click.Abort
+
+    monkeypatch.setattr(cli, "main", gives_up)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["create"])
+    assert ended.value.code == 130

@@ -1,0 +1,258 @@
+"""Flags for rqlited: right for its version, and still the same after whatever they were pasted into has read them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.ids import is_id
+from rqdisco.names import dns_labels, from_dns_labels
+from rqdisco.recipes import MODES, Impossible, Mode, Wanted, quoted, recipe
+
+ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
+URL = "http://rqdisco:4000"
+
+ids = st.text("ABCxyz019._-", min_size=1, max_size=64).filter(is_id)
+# What a process can be given: no NUL, and text that is UTF-8.
+arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
+
+
+def flags(mode: Mode, version: str, url: str = URL, **more: object) -> dict[str, str]:
+    """The flags and their values."""
+    wanted = Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)
+    return dict(argument.split("=", 1) for argument in recipe(wanted).arguments)
+
+
+def config(*wanted: str, **more: object) -> object:
+    return json.loads(flags(*wanted, **more)["-disco-config"])
+
+
+def why_not(mode: Mode, version: str, **more: object) -> str:
+    with pytest.raises(Impossible) as refused:
+        flags(mode, version, **more)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.14.0", "3", "v3.12.1"])
+def test_the_first_versions_spell_the_flags_without_a_dash(version: str) -> None:
+    assert flags("legacy", version) == {"-disco": URL, "-discoid": ID}
+
+
+@pytest.mark.parametrize("version", ["4.0", "4", "6.10.2", "6"])
+def test_versions_up_to_6_get_the_service_and_the_id(version: str) -> None:
+    assert flags("legacy", version, f"{URL}/") == {"-disco-url": URL, "-disco-id": ID}
+
+
+@pytest.mark.parametrize("version", ["7.0", "7", "8.36.3", "10", "v10.2.7"])
+def test_consul_kv_gets_the_id_as_key_and_the_address_without_a_scheme(version: str) -> None:
+    assert flags("consul-kv", version) == {
+        "-disco-mode": "consul-kv",
+        "-disco-key": ID,
+        "-disco-config": '{"address":"rqdisco:4000"}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "url", "expected"),
+    [
+        ("8", "https://h", {"address": "h:443", "scheme": "https"}),
+        ("8", "http://h", {"address": "h:80"}),
+        ("7.0.0", "https://h:1", {"address": "h:1", "schema": "https"}),
+        ("7.0.1", "https://h:1", {"address": "h:1", "scheme": "https"}),
+        ("8", "http://[::1]:4000", {"address": "[::1]:4000"}),
+        ("8", "http://me:p%40w@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "p@w"}}),
+        ("7.15", "http://me:a$b@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "a$b"}}),
+    ],
+)
+def test_consul_kv_is_told_all_that_the_url_says(version: str, url: str, expected: object) -> None:
+    assert config("consul-kv", version, url) == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "version", "expected"),
+    [
+        ("dns", "7.2", {"name": f"{ID}.disco.example."}),
+        ("dns", "8", {"name": f"{ID}.disco.example."}),
+        ("dns-srv", "7.21", {"name": f"{ID}.disco.example.", "service": "rqlite-http"}),
+        ("dns-srv", "8.0", {"name": f"{ID}.disco.example.", "service": "rqlite-raft"}),
+        ("dns-srv", "10", {"name": f"{ID}.disco.example.", "service": "rqlite-raft"}),
+    ],
+)
+def test_dns_modes_ask_for_the_port_that_the_version_joins_by_and_end_names_with_a_dot(
+    mode: Mode, version: str, expected: object
+) -> None:
+    assert config(mode, version, zone="Disco.Example.") == expected
+
+
+def test_dns_modes_say_how_many_nodes_form_the_cluster() -> None:
+    assert flags("dns", "8", zone="z")["-bootstrap-expect"] == "3"
+    assert flags("dns-srv", "8", zone="z", expect=5)["-bootstrap-expect"] == "5"
+
+
+def test_the_nodes_port_can_be_given_in_dns_mode() -> None:
+    assert config("dns", "8", zone="z", port=5002) == {"name": f"{ID}.z.", "port": 5002}
+
+
+def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
+    wanted = Wanted(discovery_id="Main.-x", version="8", mode="dns", url=URL, zone="z")
+    (name,) = json.loads(recipe(wanted).arguments[1].partition("=")[2]).values()
+    assert from_dns_labels(name.removesuffix(".z.")) == "Main.-x"
+
+
+@pytest.mark.parametrize(
+    ("mode", "version", "more", "words"),
+    [
+        ("legacy", "7", {}, "legacy mode is for rqlite 3.12 to 6.10"),
+        ("legacy", "3.11", {}, "legacy mode is for rqlite 3.12 to 6.10"),
+        ("consul-kv", "6.10", {}, "knows no consul-kv mode, use legacy"),
+        ("dns", "7.1", {"zone": "z"}, "needs 7.2 or later"),
+        ("dns-srv", "6", {"zone": "z"}, "needs 7.2 or later"),
+        ("dns", "8", {}, "needs the DNS zone"),
+        ("dns", "8", {"zone": "a..b"}, "not a DNS zone"),
+        ("dns", "8", {"zone": "-a"}, "not a DNS zone"),
+        ("dns", "8", {"zone": ".".join(["a" * 60] * 4)}, "longer than a DNS name"),
+        ("dns", "8", {"zone": "z", "port": 0}, "not a port"),
+        ("dns", "8", {"zone": "z", "expect": 0}, "at least one node"),
+        ("dns-srv", "8", {"zone": "z", "port": 1}, "port from the SRV record"),
+        ("consul-kv", "8", {"expect": 3}, "-bootstrap-expect does not go with consul-kv"),
+        ("legacy", "6", {"expect": 3}, "-bootstrap-expect does not go with legacy"),
+        ("consul-kv", "8", {"zone": "z"}, "takes no DNS zone"),
+        ("consul-kv", "8", {"port": 1}, "takes no DNS zone and no port"),
+        ("consul-kv", "8", {"url": "unix:/x"}, "UNIX socket"),
+        ("legacy", "6", {"url": "ftp://h"}, "must be http://HOST:PORT"),
+        ("legacy", "6", {"url": "http://h:x"}, "not a URL"),
+        ("legacy", "6", {"url": "http://h/a b"}, "white space"),
+        ("consul-kv", "8", {"url": "http://h/prefix"}, "must not have a path"),
+        ("consul-kv", "7.4", {"url": "http://httpd:4000"}, "begins with http"),
+        ("consul-kv", "7.16", {"url": "http://u:a%24b@h"}, "drop what follows a $"),
+        ("consul-kv", "eight", {}, "not a version"),
+    ],
+)
+def test_what_rqlited_cannot_do_is_refused_in_words(
+    mode: Mode, version: str, more: dict[str, object], words: str
+) -> None:
+    assert words in why_not(mode, version, **more)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_text_that_is_no_id_is_refused(mode: Mode) -> None:
+    with pytest.raises(Impossible, match="not a discovery ID"):
+        recipe(Wanted(discovery_id="", version="8", mode=mode, url=URL))
+
+
+def test_notes_say_what_flags_cannot_do() -> None:
+    def notes(mode: Mode, version: str, url: str = URL, zone: str | None = None) -> str:
+        return " ".join(recipe(Wanted(discovery_id=ID, version=version, mode=mode, url=url, zone=zone)).notes)
+
+    assert "-http-adv-addr" in notes("legacy", "6")
+    assert "-httpadv" in notes("legacy", "3")
+    assert "other machines cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
+    assert notes("consul-kv", "8") == ""
+    assert "--raft-addr" in notes("dns-srv", "8", zone="z")
+    assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")
+    assert "cannot use IPv6" in notes("dns", "7.5", zone="z")
+    assert "4001" in notes("dns", "7.5", zone="z")
+
+
+def unquote_systemd(line: str) -> list[str]:
+    """The words of a command line in a unit: quotes and escapes, then specifiers, then variables."""
+    words = []
+    for quoted_word, plain in re.findall(r"'((?:\\.|[^'\\])*)'|([^\s']+)", line):
+        text = re.sub(rb"\\(?:x(..)|(.))", _unescape, (quoted_word or plain).encode())
+        words.append(text.decode().replace("%%", "%").replace("$$", "$"))
+    return words
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return match[2] if match[1] is None else bytes.fromhex(match[1].decode())
+
+
+def unquote_kubernetes(text: str) -> str:
+    """`$$` is `$`, `$(NAME)` a variable, any other `$` itself."""
+    assert not re.search(r"(?<!\$)(?:\$\$)*\$\(", text), "a variable"
+    return text.replace("$$", "$")
+
+
+def parse_yaml(member: str, unquote: Callable[[str], str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        head, *items = text.split("\n")
+        assert head == f"{member}:"
+        assert all(item.startswith("  - ") for item in items)
+        return [unquote(json.loads(item.removeprefix("  - "))) for item in items]
+
+    return parse
+
+
+READERS: dict[str, Callable[[str], list[str]]] = {
+    "shell": shlex.split,
+    "systemd": unquote_systemd,
+    "compose": parse_yaml("command", lambda text: text.replace("$$", "$")),
+    "k8s": parse_yaml("args", unquote_kubernetes),
+}
+
+
+@given(target=st.sampled_from(sorted(READERS)), arguments=arguments)
+def test_arguments_survive_what_they_are_pasted_into(target: str, arguments: list[str]) -> None:
+    assert READERS[target](quoted(target, arguments)) == arguments
+
+
+@pytest.mark.parametrize("target", READERS)
+def test_json_survives_with_all_that_is_special_somewhere(target: str) -> None:
+    arguments = ['-disco-config={"a":"$HOME $(x) %h \'\\" ` ; \\n \\x41 ü \U0001f600"}', "-plain=1"]
+    assert READERS[target](quoted(target, arguments)) == arguments
+
+
+def test_a_line_is_a_line_and_plain_words_stay_plain() -> None:
+    made = recipe(Wanted(discovery_id=ID, version="8", mode="consul-kv", url=URL))
+    config = '{"address":"rqdisco:4000"}'
+    line = f"-disco-mode=consul-kv -disco-key={ID} '-disco-config={config}'"
+    assert quoted("shell", made.arguments) == line
+    assert quoted("systemd", made.arguments) == line
+
+
+@given(ids)
+def test_every_id_has_labels_that_every_resolver_takes(discovery_id: str) -> None:
+    labels = dns_labels(discovery_id).split(".")
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", label) for label in labels)
+
+
+@given(ids)
+def test_escaped_labels_give_the_id_back_in_any_case_and_plain_ones_are_the_id(discovery_id: str) -> None:
+    labels = dns_labels(discovery_id)
+    if labels == discovery_id:
+        assert from_dns_labels(labels) is None
+    else:
+        assert from_dns_labels(labels) == from_dns_labels(labels.upper()) == discovery_id
+
+
+@pytest.mark.parametrize("discovery_id", [ID, "a", "0", "a.b", "a_b-c", "rqlite", "a" * 63, f"{'a' * 31}.{'b' * 32}"])
+def test_ids_that_are_dns_names_are_looked_up_as_they_are(discovery_id: str) -> None:
+    assert dns_labels(discovery_id) == discovery_id
+
+
+@pytest.mark.parametrize(
+    ("discovery_id", "labels"),
+    [
+        ("A", "x--ie"),
+        ("x--ie", "x--paws22lf"),
+        ("-a", "x--fvqq"),
+        ("a.", "x--mexa"),
+        ("_tcp", "x--l52gg4a"),
+        ("a" * 64, f"x--{'mfqwcylb' * 7}mfqw.{'cylb' + 'mfqwcylb' * 4 + 'mfqwcyi'}"),
+    ],
+)
+def test_other_ids_are_escaped_into_labels_of_63_at_most(discovery_id: str, labels: str) -> None:
+    assert dns_labels(discovery_id) == labels
+
+
+@pytest.mark.parametrize(
+    "labels", ["", "a", "x--", "x--a", "x--1", "x--if", "x--i.e", "x--ie.", "x--77", "x--ie======"]
+)
+def test_what_only_looks_like_an_escaped_id_is_none(labels: str) -> None:
+    assert from_dns_labels(labels) is None
