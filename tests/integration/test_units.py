@@ -1,0 +1,233 @@
+"""What is in deploy and shown in the documentation: rqlite's units, manifests, flags and links."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from rqdisco.cli.commands import Invocation, cli, parse
+from rqdisco.recipes import Wanted, recipe
+from tests.integration.test_systemd import needs
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = sorted((ROOT / "deploy" / "rqlite").glob("*.service"))
+MANIFESTS = sorted((ROOT / "deploy").rglob("*.yaml"))
+JOBS = sorted((ROOT / "deploy" / "nomad").glob("*.hcl"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ABOUT_NODES = [ROOT / "docs" / "rqlite.md", ROOT / "docs" / "dns.md", *sorted((ROOT / "docs" / "running").glob("*.md"))]
+AN_ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
+
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_SHOWN = re.compile(r"^`(deploy/[^`]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_STRING = re.compile(r'^ *(?:- )?("(?:[^"\\]|\\.)*"),?$', re.MULTILINE)
+# In a line of its own, in a comment, or in running text, where it may go on in the next line.
+_COMMAND = re.compile(r"(?:^ *(?://|#)? ?|`)(rqdisco flags (?:orders|\$ID) [^`\n]*(?:\n[^`\n]+(?=`))?)", re.MULTILINE)
+_LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a line, taken as a shell and, but for its variables, systemd take them."""
+    return shlex.split(text.replace("\\\n", " "))
+
+
+def node_variables() -> dict[str, str]:
+    lines = (ROOT / "deploy" / "rqlite" / "node.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def command_lines(unit: Path) -> Iterator[list[str]]:
+    """What a unit starts, with the variables of the example."""
+    text = re.sub(r"\$\{(\w+)\}", lambda match: node_variables()[match[1]], unit.read_text())
+    for command in re.findall(r"^Exec\w+=((?:.*\\\n)*.*)$", text, re.MULTILINE):
+        yield words_of(command)
+
+
+def lists_in(document: Any) -> Iterator[list[str]]:
+    """The commands and arguments anywhere in a manifest."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if name in ("command", "args"):
+                yield value
+            else:
+                yield from lists_in(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from lists_in(value)
+
+
+def strings_in(text: str) -> list[str]:
+    """The strings that stand alone on a line, as in lists of YAML and HCL."""
+    return [json.loads(string) for string in _STRING.findall(text)]
+
+
+def argument_lists(path: Path) -> Iterator[list[str]]:
+    """All that is written in a file for rqlited to be given."""
+    text = path.read_text()
+    if path.suffix == ".service":
+        yield from command_lines(path)
+    elif path.suffix == ".yaml":
+        for document in yaml.safe_load_all(text):
+            yield from lists_in(document)
+    elif path.suffix == ".hcl":
+        yield strings_in(text)
+    else:
+        for _, language, block in _BLOCK.findall(text):
+            if language in ("yaml", "hcl"):
+                yield strings_in(block)
+            elif language == "":
+                yield from (words_of(line) for line in block.splitlines() if line.startswith("-disco"))
+
+
+def discovery_flags(path: Path) -> list[list[str]]:
+    """Those flags of each argument list that a recipe gives."""
+    found = (
+        [word for word in words if re.match(r"--?(disco|bootstrap-expect)", word)] for words in argument_lists(path)
+    )
+    return [flags for flags in found if flags]
+
+
+def wanted(flags: list[str]) -> Wanted:
+    """For what a recipe would give these flags."""
+    given = dict(flag.split("=", 1) for flag in flags)
+    if "-disco-url" in given:
+        return Wanted(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
+    config = json.loads(given["-disco-config"])
+    mode = given["-disco-mode"]
+    if mode == "consul-kv":
+        return Wanted(discovery_id=given["-disco-key"], version="10", mode=mode, url=f"http://{config['address']}")
+    discovery_id, _, zone = config["name"].partition(".")
+    return Wanted(
+        discovery_id=discovery_id,
+        version="7" if config.get("service") == "rqlite-http" else "10",
+        mode=mode,  # type: ignore[arg-type]
+        url="http://localhost",
+        zone=zone,
+        expect=int(given["-bootstrap-expect"]),
+    )
+
+
+def commands_in(path: Path) -> Iterator[list[str]]:
+    """The commands that are said to print flags, in comments, blocks and running text."""
+    for command in _COMMAND.findall(path.read_text()):
+        yield words_of(command.replace("$ID", AN_ID))[1:]
+
+
+@needs("systemd-analyze")
+@pytest.mark.process
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_nothing_is_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / unit.name
+    programs = {words[0] for words in command_lines(unit)}
+    text = unit.read_text()
+    for program in programs:
+        text = text.replace(f"={program} ", f"={sys.executable} ")
+    copy.write_text(text)
+
+    verified = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_commands_in_rqlites_units_are_understood(unit: Path) -> None:
+    for words in command_lines(unit):
+        if words[0].endswith("/rqdisco"):
+            assert isinstance(parse(words[1:]), Invocation)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
+def test_manifests_can_be_read(manifest: Path) -> None:
+    documents = list(yaml.safe_load_all(manifest.read_text()))
+
+    assert documents
+    assert all(isinstance(document, dict) for document in documents)
+
+
+@pytest.mark.parametrize("path", [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
+def test_flags_are_those_of_the_recipes(path: Path) -> None:
+    for flags in discovery_flags(path):
+        assert list(recipe(wanted(flags)).arguments) == flags
+
+
+def test_flags_are_found() -> None:
+    without = [named(path) for path in [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES] if not discovery_flags(path)]
+
+    assert without == [
+        "deploy/kubernetes/rqdisco.yaml",
+        "deploy/nomad/rqdisco.nomad.hcl",
+        "docs/dns.md",
+        "docs/running/autoscaling.md",
+        "docs/running/systemd.md",
+    ]
+
+
+@pytest.mark.parametrize("path", [*MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
+def test_the_command_prints_what_is_shown(path: Path) -> None:
+    shown = discovery_flags(path)
+    for command in commands_in(path):
+        printed = CliRunner().invoke(cli, command)
+        assert printed.exit_code == 0, printed.output
+        if printed.stdout.startswith(("command:", "args:")):
+            ((_, flags),) = yaml.safe_load(printed.stdout).items()
+        else:
+            flags = shlex.split(printed.stdout)
+        assert flags in shown
+
+
+def test_commands_are_found() -> None:
+    with_commands = {named(path) for path in [*MANIFESTS, *JOBS, *ABOUT_NODES] if list(commands_in(path))}
+
+    assert with_commands == {
+        "deploy/compose/compose.yaml",
+        "deploy/kubernetes/rqlite.yaml",
+        "deploy/nomad/rqlite.nomad.hcl",
+        "docs/rqlite.md",
+        "docs/running/compose.md",
+        "docs/running/kubernetes.md",
+        "docs/running/nomad.md",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_are_shown_as_they_are(page: Path) -> None:
+    for name, text in _SHOWN.findall(page.read_text()):
+        assert text == (ROOT / name).read_text()
+
+
+def test_units_are_shown() -> None:
+    page = (ROOT / "docs" / "running" / "systemd.md").read_text()
+    shown = {name for name, _ in _SHOWN.findall(page)}
+
+    assert {named(unit) for unit in UNITS} | {"deploy/rqlite/node.env"} == shown
+
+
+def heading_anchors(page: Path) -> set[str]:
+    """What links to the headings of a page end with."""
+    text = _BLOCK.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in _LINK.findall(_BLOCK.sub("", page.read_text())):
+        if ":" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        other = page.parent / name if name else page
+        assert other.exists(), target
+        assert not anchor or anchor in heading_anchors(other), target
