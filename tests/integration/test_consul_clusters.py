@@ -1,0 +1,309 @@
+"""Clusters of rqlite 7-10 that form through the real daemon's consul-kv: always one leader, never two.
+
+Where a bug of rqlite's leaves nodes waiting for ever, that is what is asserted: nobody splits, and there is a cure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import permutations
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.support import rqlited
+from tests.support.consul_nodes import RELEASES, ConsulNode, Release
+from tests.support.process import Daemon
+from tests.support.virtual import Network, Peer, Service, World
+
+pytestmark = pytest.mark.process
+
+ROUNDS = 60
+# Those of a line let each other join; rqlite 7 joins by HTTP, which rqlite 8 does not answer.
+MIXES = (RELEASES[:2], RELEASES[2:])
+LONG = 120.0
+FOR_EVER = 900.0
+WAITS_FOR_A_LEADER = "nodes are registered but no leader is known: who claims leadership waits until one reports itself"
+
+
+class Scene:
+    """Three nodes of mixed releases that are about to form a cluster, and the daemon they ask."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        seed: int,
+        releases: Sequence[Release] = (),
+        *,
+        key: str = "",
+        count: int = 3,
+        network: Callable[[World], Network] = Network,
+    ) -> None:
+        self.daemon = daemon
+        self.world = World(seed)
+        self.network = network(self.world)
+        self.service = Service(http=daemon.port)
+        self.key = key or daemon.mint()
+        chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=count)
+        self.nodes = [self.node(release, number) for number, release in enumerate(chosen, 1)]
+
+    def node(self, release: Release, number: int) -> ConsulNode:
+        return ConsulNode(release, number, self.key, self.service, self.world, self.network)
+
+    def start_all(self) -> None:
+        for node in self.nodes:
+            node.start()
+
+    def steps(self, count: int) -> None:
+        """Let the nodes do so many things."""
+        for _ in range(count):
+            self.world.step()
+
+    def forms(self, seconds: float = LONG) -> bool:
+        """Whether all nodes that run are in a cluster within that time."""
+        return self.world.run(seconds, self.network.is_formed)
+
+    def assert_one_cluster(self, *members: ConsulNode) -> None:
+        """These nodes, or all, are in one cluster, and there never was another."""
+        assert self.forms(), self.logs
+        assert len(self.network.bootstrapped) == 1, self.logs
+        (found,) = self.network.clusters.values()
+        assert found == sorted(node.peer.node_id for node in members or self.nodes), self.logs
+
+    def assert_nobody_leads(self, seconds: float = FOR_EVER) -> None:
+        """However long one waits, there is no cluster; which is better than two."""
+        assert not self.world.run(seconds, lambda: bool(self.network.bootstrapped)), self.logs
+        assert all(node.peer.cluster is None for node in self.nodes)
+
+    def cure(self) -> None:
+        """What helps against nodes that wait for ever: stop all, clear the leader key and the nodes, start all."""
+        for node in self.nodes:
+            node.kill()
+        self.clear()
+        self.start_all()
+
+    def clear(self) -> None:
+        """Take the leader key and all nodes off the record."""
+        assert self.daemon.request("DELETE", f"/v1/kv/{self.key}/leader").body == b"true"
+        for addr in self.daemon.nodes(self.key):
+            assert self.daemon.request("DELETE", f"/{self.key}", {"addr": addr}).status == 200
+
+    def recorded(self) -> ConsulNode | None:
+        """The node that the leader key names."""
+        reply = self.daemon.request("GET", f"/v1/kv/{self.key}/leader?raw")
+        if reply.status == 404:
+            return None
+        (node,) = (node for node in self.nodes if node.peer.node_id == reply.document["id"])
+        return node
+
+    @property
+    def logs(self) -> dict[str, list[str]]:
+        return {f"{node.release.name} {node.peer.node_id}": node.log for node in self.nodes}
+
+
+def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
+    for seed in range(ROUNDS):
+        scene = Scene(daemon, seed, key=f"at-once-{seed}" if seed % 2 else "")
+        scene.start_all()
+        scene.assert_one_cluster()
+        assert scene.recorded() in [node for node in scene.nodes if node.has_won]
+
+
+def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> None:
+    for mix in ((*RELEASES[:2], RELEASES[0]), RELEASES[2:]):
+        for seed, releases in enumerate(3 * list(permutations(mix))):
+            scene = Scene(daemon, seed, releases)
+            moments = sorted(scene.world.random.uniform(0, 40) for _ in scene.nodes)
+            for node, moment in zip(scene.nodes, moments, strict=True):
+                node.start_in(moment)
+            scene.world.run(40)
+            scene.assert_one_cluster()
+
+
+def test_newer_nodes_join_what_the_last_rqlite_7_began(daemon: Daemon) -> None:
+    scene = Scene(daemon, 1, [RELEASES[1], *RELEASES[2:]])
+    scene.nodes[0].start()
+    assert scene.forms()
+    scene.start_all()
+    scene.assert_one_cluster()
+
+
+def test_nodes_form_one_cluster_though_one_never_starts(daemon: Daemon) -> None:
+    for seed in range(ROUNDS // 3):
+        scene = Scene(daemon, seed)
+        missing, *others = scene.nodes
+        for node in others:
+            node.start()
+        scene.assert_one_cluster(*others)
+        missing.start()
+        scene.assert_one_cluster()
+
+
+def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
+    """Where it had won but no configuration on its disk yet, rqlite itself cannot go on."""
+    ends = dict.fromkeys(("others formed", "waited for it", "cured"), 0)
+    for seed in range(2 * ROUNDS):
+        scene = Scene(daemon, seed)
+        scene.start_all()
+        scene.steps(seed % 15)
+        victim = scene.nodes[seed % 3]
+        victim.kill()
+        others = [node for node in scene.nodes if node is not victim]
+        if scene.forms():
+            ends["others formed"] += 1
+            scene.assert_one_cluster(*others) if victim.peer.cluster is None else scene.assert_one_cluster()
+        elif victim.peer.cluster is not None:
+            ends["waited for it"] += 1
+        else:
+            assert scene.recorded() is victim, scene.logs
+            scene.assert_nobody_leads()
+            victim.start()
+            scene.assert_nobody_leads()
+            scene.cure()
+            ends["cured"] += 1
+        if not victim.peer.is_up:
+            victim.start()
+        scene.assert_one_cluster()
+    assert all(ends.values()), ends
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
+def test_a_node_whose_winning_answer_was_lost_follows_itself_until_cured(daemon: Daemon, release: Release) -> None:
+    scene = Scene(daemon, 1, [release] * 3)
+    first, *others = scene.nodes
+    first.start()
+    assert scene.world.run(LONG, lambda: any(b"cas=0" in request for request in first.connections.sent))
+    first.connections.lose_answers()
+    for node in others:
+        node.start()
+    scene.assert_nobody_leads()
+    assert scene.recorded() is first
+    scene.cure()
+    scene.assert_one_cluster()
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
+def test_a_claim_won_again_while_a_dead_leader_is_followed_leads_nowhere_until_cured(
+    daemon: Daemon, release: Release
+) -> None:
+    """The operator took the dead leader off the record and did not stop the nodes that follow it."""
+    scene = Scene(daemon, 1, [release] * 3)
+    dead, *others = scene.nodes
+    dead.start()
+    assert scene.world.run(LONG, lambda: dead.has_won)
+    dead.kill()
+    for node in others:
+        node.start()
+    assert scene.world.run(LONG, lambda: all(node.log for node in others))
+    scene.clear()
+    scene.assert_nobody_leads()
+    assert scene.recorded() in [node for node in others if node.has_won]
+    scene.cure()
+    scene.assert_one_cluster()
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
+def test_clearing_the_leader_alone_lets_nobody_begin_a_second_cluster(daemon: Daemon, release: Release) -> None:
+    scene = Scene(daemon, 1, [release] * 3)
+    first, *others = scene.nodes
+    first.start()
+    assert scene.forms()
+    assert daemon.request("DELETE", f"/v1/kv/{scene.key}/leader").body == b"true"
+    for node in others:
+        node.start()
+    scene.world.run(4)
+    assert not any(node.has_won for node in others)
+    assert scene.forms(400), "the leader reports itself, every 10 seconds or every 300"
+    scene.assert_one_cluster()
+
+
+def test_a_new_leader_is_found_by_nodes_that_come_later(daemon: Daemon) -> None:
+    for seed in range(ROUNDS // 3):
+        scene = Scene(daemon, seed, count=4)
+        *first, late = scene.nodes
+        for node in first:
+            node.start()
+        scene.assert_one_cluster(*first)
+        before = next(node for node in first if node.has_won)
+        before.kill()
+        late.start()
+        scene.assert_one_cluster()
+        assert scene.recorded() not in (before, late)
+        before.start()
+        scene.assert_one_cluster()
+
+
+def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon) -> None:
+    for seed in range(ROUNDS // 3):
+        scene = Scene(daemon, seed)
+        port, scene.service.http = scene.service.http, None
+        scene.start_all()
+        assert not scene.forms(60)
+        scene.service.http = port
+        scene.assert_one_cluster()
+
+
+def test_nodes_form_one_cluster_though_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
+    daemon = start(tmp_path / "state")
+    for seed in range(8):
+        scene = Scene(daemon, seed)
+        scene.start_all()
+        scene.steps(3 + 2 * seed)
+        scene.service.http = None
+        daemon.kill()
+        scene.world.run(scene.world.random.uniform(0, 20))
+        scene.daemon = daemon = start(tmp_path / "state")
+        scene.service.http = daemon.port
+        if not scene.forms():
+            assert any("initialize as Leader" in line for line in scene.recorded().log), "the winning answer was lost"
+            scene.assert_nobody_leads()
+            scene.cure()
+        scene.assert_one_cluster()
+
+
+class Mirror(Network):
+    """Tells the nodes of the old protocol who leads, too."""
+
+    def __init__(self, old: rqlited.Network, world: World) -> None:
+        super().__init__(world)
+        self._old = old
+
+    def bootstrap(self, members: Iterable[Peer]) -> None:
+        (member,) = members
+        super().bootstrap([member])
+        self._old.bootstrap(member.http_addr)
+
+
+@pytest.mark.parametrize("first", ["old", "new", "neither"])
+def test_of_old_and_new_nodes_under_one_id_one_leads(daemon: Daemon, first: str) -> None:
+    """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and the log says so."""
+    for seed in range(ROUNDS // 4):
+        old = rqlited.Network()
+        scene = Scene(daemon, seed, [RELEASES[0], *2 * RELEASES[1:2]], network=partial(Mirror, old))
+        nodes = [
+            rqlited.Node(version, f"10.0.1.{number}:4001", scene.key, lambda: daemon.port, old)
+            for number, version in enumerate(scene.world.random.choices(rqlited.VERSIONS, k=3))
+        ]
+        with ThreadPoolExecutor() as pool:
+            if first == "new":
+                scene.start_all()
+                scene.assert_one_cluster()
+            running = pool.submit(rqlited.run_all, nodes)
+            if first == "old":
+                running.result()
+            if first != "new":
+                scene.start_all()
+                scene.forms()
+            kinds = [outcome.kind for outcome in running.result()]
+        assert kinds.count("leader") + len(scene.network.bootstrapped) == 1, (seed, kinds, scene.logs)
+        assert kinds.count("joined") + kinds.count("leader") == 3, (seed, kinds)
+        assert (first == "new") <= bool(scene.network.bootstrapped) <= (first != "old")
+        if scene.network.bootstrapped:
+            scene.assert_one_cluster()
+        else:
+            scene.assert_nobody_leads(LONG)
+            daemon.wait_for(WAITS_FOR_A_LEADER, discovery_id=scene.key)

@@ -1,0 +1,326 @@
+"""Nodes in virtual time: a scheduler whose clock moves only when nothing else is left to do, and what nodes see of each
+other.
+
+Nodes are coroutines. They await moments of virtual time, and answers of the real daemon, which take none of it. A seed
+decides the order of all that happens at once, so what a test does can be repeated, but for what the daemon decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from random import Random
+from typing import Any, Generic, Literal, TypeVar
+
+Answer = TypeVar("Answer")
+Door = Literal["http", "raft"]
+
+# Nodes let others join by HTTP up to v7.21, by Raft from then on (rqlite http/service.go, cluster/service.go).
+OLD_DOORS: frozenset[Door] = frozenset({"http"})
+BOTH_DOORS: frozenset[Door] = frozenset({"http", "raft"})
+NEW_DOORS: frozenset[Door] = frozenset({"raft"})
+PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class InFlight(Generic[Answer]):
+    """A real answer that is on its way; `receive` waits for it."""
+
+    receive: Callable[[], Answer]
+
+    def __await__(self) -> Generator[InFlight[Answer], Answer, Answer]:
+        return (yield self)
+
+
+@dataclass(frozen=True)
+class _Moment:
+    at: float
+
+    def __await__(self) -> Generator[_Moment, None, None]:
+        yield self
+
+
+Coroutines = Callable[[], Coroutine[Any, Any, None]]
+_Awaited = InFlight[Any] | _Moment
+
+
+class Task:
+    """A coroutine that a world runs, once it is its turn."""
+
+    def __init__(self, begin: Coroutines) -> None:
+        self._begin = begin
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self.is_over = False
+
+    def cancel(self) -> None:
+        """Never run it again."""
+        self.is_over = True
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def resume(self, receive: Callable[[], Any]) -> _Awaited | None:
+        """Go on with what `receive` gives or raises, to the next thing to await; None if there is none."""
+        self._coroutine = self._coroutine or self._begin()
+        try:
+            try:
+                value = receive()
+            except Exception as error:
+                awaited: _Awaited = self._coroutine.throw(error)
+            else:
+                awaited = self._coroutine.send(value)
+        except StopIteration:
+            self.is_over = True
+            return None
+        return awaited
+
+
+class World:
+    """Runs coroutines: one step of one of them at a time, in an order that the seed decides."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.now = 0.0
+        self._due: list[tuple[Task, Callable[[], Any]]] = []
+        self._asleep: list[tuple[float, float, Task]] = []
+
+    def start(self, begin: Coroutines) -> Task:
+        """Run a coroutine from now on."""
+        task = Task(begin)
+        self._due.append((task, _nothing))
+        return task
+
+    def sleep(self, seconds: float) -> _Moment:
+        """Await this to go on so many seconds later."""
+        return _Moment(self.now + seconds)
+
+    def jitter(self, seconds: float) -> float:
+        """Between once and twice as long (rqlite v10 internal/random Jitter)."""
+        return seconds * self.random.uniform(1, 2)
+
+    def step(self) -> bool:
+        """Do the next thing; False if there is nothing to do, now or later."""
+        if not self._due and not self._wake():
+            return False
+        task, receive = self._due.pop(self.random.randrange(len(self._due)))
+        awaited = None if task.is_over else task.resume(receive)
+        if isinstance(awaited, InFlight):
+            self._due.append((task, awaited.receive))
+        elif awaited is not None:
+            heappush(self._asleep, (awaited.at, self.random.random(), task))
+        return True
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Run for so many seconds, or until something holds; return whether it does."""
+        end = self.now + seconds
+        while not until():
+            if not self._due and (not self._asleep or self._asleep[0][0] > end):
+                self.now = end
+                return until()
+            self.step()
+        return True
+
+    def result(self, begin: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Run a coroutine to its end; return what it does, or raise what it does."""
+        results: list[Answer] = []
+
+        async def run() -> None:
+            results.append(await begin())
+
+        task = self.start(run)
+        while not task.is_over:
+            self.step()
+        return results[0]
+
+    def _wake(self) -> bool:
+        """Go to the next moment that somebody awaits."""
+        if not self._asleep:
+            return False
+        self.now = self._asleep[0][0]
+        while self._asleep and self._asleep[0][0] == self.now:
+            self._due.append((heappop(self._asleep)[2], _nothing))
+        return True
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(eq=False)
+class Peer:
+    """A node as the others see it: where its doors are, whether it runs, and the cluster in its data directory.
+
+    `expect` is its `-bootstrap-expect`.
+    """
+
+    node_id: str
+    http_addr: str
+    raft_addr: str
+    doors: frozenset[Door]
+    votes: bool = True
+    expect: int = 0
+    is_up: bool = False
+    cluster: Cluster | None = None
+    notified_by: dict[str, Peer] = field(default_factory=dict)
+    on_leading: Callable[[], None] = _nothing
+
+
+@dataclass(eq=False)
+class Cluster:
+    """A Raft cluster: who is in its configuration, and who leads."""
+
+    members: list[Peer]
+    leader: Peer | None = None
+
+    @property
+    def candidates(self) -> list[Peer]:
+        """Those who could lead now: the voters that run, if they are more than half."""
+        voters = [member for member in self.members if member.votes]
+        running = [voter for voter in voters if voter.is_up and voter.cluster is self]
+        return running if 2 * len(running) > len(voters) else []
+
+
+class Network:
+    """What stands for the HTTP doors and for Raft of all nodes of a test."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.peers: list[Peer] = []
+        self.bootstrapped: list[Cluster] = []
+
+    @property
+    def clusters(self) -> dict[str, list[str]]:
+        """The nodes of each cluster that has a leader, by its leader."""
+        return {
+            cluster.leader.node_id: sorted(member.node_id for member in cluster.members)
+            for cluster in self.bootstrapped
+            if cluster.leader is not None
+        }
+
+    def is_formed(self) -> bool:
+        """Whether all nodes that run have a leader."""
+        running = [peer for peer in self.peers if peer.is_up]
+        return bool(running) and all(leader_of(peer) is not None for peer in running)
+
+    def add(self, peer: Peer) -> None:
+        """Make a node known, which does not run yet."""
+        self.peers.append(peer)
+
+    def switch(self, peer: Peer, *, on: bool) -> None:
+        """Start or stop a node; what it had in memory only is gone."""
+        peer.is_up = on
+        peer.notified_by.clear()
+        if peer.cluster is not None:
+            self._settle(peer.cluster)
+
+    def bootstrap(self, members: Iterable[Peer]) -> None:
+        """Make a cluster of `members`; of two that bootstrap the same configuration Raft makes one."""
+        members = list(members)
+        if any(set(cluster.members) == set(members) for cluster in self.bootstrapped):
+            return
+        cluster = Cluster(members)
+        self.bootstrapped.append(cluster)
+        for member in members:
+            member.cluster = member.cluster or cluster
+        self._settle(cluster)
+
+    def join(self, peer: Peer, addr: str, door: Door) -> bool:
+        """Join through the node at `addr`, which sends the joiner on to its leader's door of the same kind."""
+        target = self._reach(addr, door)
+        leader = None if target is None else leader_of(target)
+        if leader is None or leader.cluster is None or door not in leader.doors:
+            return False
+        if peer not in leader.cluster.members:
+            leader.cluster.members.append(peer)
+        peer.cluster = leader.cluster
+        return True
+
+    def notify(self, peer: Peer, addr: str, door: Door) -> bool:
+        """Tell the node at `addr` that `peer` is there; it bootstraps once it expects no more (store.go Notify)."""
+        target = self._reach(addr, door)
+        if target is None:
+            return False
+        if target.expect and target.cluster is None and leader_of(target) is None:
+            target.notified_by.setdefault(peer.node_id, peer)
+            if len(target.notified_by) == target.expect:
+                self.bootstrap(target.notified_by.values())
+        return True
+
+    def _reach(self, addr: str, door: Door) -> Peer | None:
+        """The running node that has such a door at `addr`, with a scheme or without."""
+        addr = addr.removeprefix("http://")
+        for peer in self.peers:
+            if addr == (peer.http_addr if door == "http" else peer.raft_addr):
+                return peer if peer.is_up and door in peer.doors else None
+        return None
+
+    def _settle(self, cluster: Cluster) -> None:
+        """Let a leader without a majority step down, and a majority without a leader elect one."""
+        if cluster.leader in cluster.candidates:
+            return
+        cluster.leader = None
+        if cluster.candidates:
+            self._world.start(lambda: self._elect(cluster))
+
+    async def _elect(self, cluster: Cluster) -> None:
+        await self._world.sleep(self._world.jitter(1))
+        if cluster.leader is None and cluster.candidates:
+            cluster.leader = self._world.random.choice(cluster.candidates)
+            cluster.leader.on_leading()
+
+
+def leader_of(peer: Peer) -> Peer | None:
+    """Who leads the cluster of a node, as far as that node can know."""
+    return peer.cluster.leader if peer.is_up and peer.cluster is not None else None
+
+
+@dataclass
+class Service:
+    """Where the daemon is; None while it is nowhere. Tests move it when they stop and start the daemon.
+
+    `patience` is how much real time an answer may take.
+    """
+
+    http: int | None = None
+    dns: int | None = None
+    patience: float = PATIENCE
+
+
+class Process:
+    """A node's process: what it runs ends when it is killed, and its peer is down then."""
+
+    def __init__(self, peer: Peer, world: World, network: Network) -> None:
+        self.peer = peer
+        self.log: list[str] = []
+        self._world = world
+        self._network = network
+        self._tasks: list[Task] = []
+        network.add(peer)
+
+    def start(self) -> None:
+        """Start it, on the data directory that its peer has."""
+        self._network.switch(self.peer, on=True)
+        self._run(self.main)
+
+    def start_in(self, seconds: float) -> None:
+        """Start it later."""
+
+        async def start() -> None:
+            await self._world.sleep(seconds)
+            self.start()
+
+        self._run(start)
+
+    def kill(self) -> None:
+        """SIGKILL; its data directory stays."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        self._network.switch(self.peer, on=False)
+
+    async def main(self) -> None:
+        """What the process does."""
+        raise NotImplementedError
+
+    def _run(self, begin: Coroutines) -> None:
+        self._tasks.append(self._world.start(begin))
