@@ -128,7 +128,8 @@ class LocalDirectory:
 
     async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
         known = await self._decidable_if_any(discovery_id)
-        if index is not None and (known is None or known.leader is None or known.leader.modified != index):
+        if index is not None and not _is_at(known, index):
+            await self._durably_as_it_is(known)
             return False
         version = self._next_version()
         record = self._named(discovery_id) if known is None else known
@@ -139,10 +140,9 @@ class LocalDirectory:
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
         arrived = self._decided(discovery_id)
         record = await self._decidable_if_any(discovery_id)
-        if record is None or record.leader is None:
-            return True
-        if index is not None and record.leader.modified != index:
-            return False
+        if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
+            await self._durably_as_it_is(record)
+            return record is None or record.leader is None
         # R9: what was put while we waited is not what the caller wants gone.
         is_the_same = arrived is not None and arrived.leader == record.leader
         await self._durably(record, records.clear_leader(record) if is_the_same else record)
@@ -214,6 +214,11 @@ class LocalDirectory:
             await self._journal.barrier()
         return after
 
+    async def _durably_as_it_is(self, record: Record | None) -> None:
+        """Return once the disk has what an answer tells of the record (R6)."""
+        if record is not None:
+            await self._durably(record, record)
+
     async def _grant(self, before: Record, granted: Record) -> Record:
         """Tell a node that it is alone, once that is durable; nothing else of the ID is decided until it is said."""
         self._unheard[before.id] = pending = _PendingGrant(before)
@@ -259,6 +264,10 @@ class LocalDirectory:
 
     def _next_version(self) -> int:
         return max(self._store.last_version + 1, self._wall_us() // 1000)
+
+
+def _is_at(record: Record | None, index: int) -> bool:
+    return record is not None and record.leader is not None and record.leader.modified == index
 
 
 class _PendingGrant:

@@ -156,6 +156,18 @@ def test_clearing_takes_the_key_only() -> None:
     assert result(clear(daemon, "unknown"))
 
 
+def test_that_the_key_is_gone_or_another_is_only_said_once_the_disk_has_it() -> None:
+    daemon = Daemon()
+    result(report(daemon, "rqlite", A))
+    found = leader(daemon, "rqlite")
+    assert found is not None
+    daemon.threads.hold = True
+    calls = [clear(daemon, "rqlite"), clear(daemon, "rqlite"), report(daemon, "rqlite", B, found.modified)]
+    assert [call.called for call in calls] == [False, False, False]
+    daemon.threads.release_all()
+    assert [result(call) for call in calls] == [True, True, False]
+
+
 def test_clearing_does_not_take_a_claim_away_that_was_not_said_when_it_arrived() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
