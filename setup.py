@@ -36,7 +36,7 @@ setup(
             "hypothesis>=6.100,<7",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.8,<2",
-            "py-consul>=1.5,<2",
+            "py-consul[asyncio]>=1.5,<2",
             "pyyaml>=6,<7",
             "pytest>=8.3,<10",
             "pytest-twisted>=1.14.3,<2",

@@ -126,6 +126,7 @@ class _LeaderShown(msgspec.Struct):
 class _FullDocument(_Document):
     registrations: list[_Registration]
     leader: _LeaderShown | msgspec.UnsetType
+    orphaned: bool | msgspec.UnsetType
 
 
 def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
@@ -134,8 +135,11 @@ def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
-def encode_full_document(record: Record) -> bytes:
-    """The same with every node, all that is known of each under "registrations", and who leads under "leader"."""
+def encode_full_document(record: Record, *, orphaned: bool) -> bytes:
+    """The same with every node, all that is known of each under "registrations", and who leads under "leader".
+
+    An orphaned ID says so: its home is lost, and it seeds no cluster.
+    """
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
     registrations = [
@@ -143,7 +147,9 @@ def encode_full_document(record: Record) -> bytes:
         for node in record.nodes
     ]
     shown = msgspec.UNSET if leader is None else _shown(leader, record.confirmed)
-    document = _FullDocument(_legacy_time(record.created_at), record.id, addresses, registrations, shown)
+    document = _FullDocument(
+        _legacy_time(record.created_at), record.id, addresses, registrations, shown, orphaned or msgspec.UNSET
+    )
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 

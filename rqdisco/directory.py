@@ -27,6 +27,9 @@ class Directory(Protocol):
     def index(self) -> int:
         """A number that is never 0, never falls, and rises with every change."""
 
+    def is_home_of(self, record: Record) -> bool:
+        """Whether anybody can be told here that it is alone under this ID (R7)."""
+
     async def create(self) -> Record:
         """Mint an ID. Raises TooManyIDs, StoreUnavailable."""
 
@@ -73,7 +76,7 @@ class Directory(Protocol):
         """All IDs, in no particular order."""
 
     async def adopt(self, brought: Transferred, *, as_own: bool) -> bool:
-        """Take over what another daemon said of an ID; false if the same is known here already.
+        """Take over what another daemon said of an ID; false if that changes nothing.
 
         An ID that was another's stays its own, and then never grants (R7), unless it is taken `as_own`. Raises
         AlreadyKnown, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.

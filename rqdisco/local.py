@@ -67,6 +67,9 @@ class LocalDirectory:
     def index(self) -> int:
         return max(1, self._store.settled_version)
 
+    def is_home_of(self, record: Record) -> bool:
+        return record.home == self._home
+
     async def create(self) -> Record:
         record = self._fresh(mint(self._home, self._random), self._next_version())
         await self._journal.append(self._store.put(record))
@@ -162,8 +165,9 @@ class LocalDirectory:
             return True
         if not says_the_same(known, record):
             raise AlreadyKnown(brought.id)
-        await self._durably(known, known)
-        return False
+        after = replace(known, home=self._home) if as_own and not self.is_home_of(known) else known
+        await self._durably(known, after, version)
+        return after is not known
 
     def _named(self, discovery_id: str) -> Record:
         """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs."""
@@ -181,7 +185,7 @@ class LocalDirectory:
 
     def _check_home(self, record: Record) -> None:
         """Raise Orphaned where this daemon may not grant (R1, R7)."""
-        if record.home != self._home:
+        if not self.is_home_of(record):
             raise Orphaned(record.id)
 
     def _decided(self, discovery_id: str) -> Record | None:

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from rqdisco.ids import is_id
+from rqdisco.ids import may_be_named
 from rqdisco.names import MAX_LABEL, dns_labels
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
@@ -29,7 +29,7 @@ _ANY = 1 << 30
 _VERSION = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?\Z")
 _ZONE_LABEL = re.compile(rf"(?!-)[a-z0-9_-]{{1,{MAX_LABEL}}}(?<!-)\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = re.compile(r"(?i)localhost|127\..*|::1")
+_LOOPBACK = re.compile(r"(?i)localhost|127\..*|0\.0\.0\.0|::1?")
 
 
 class Impossible(ValueError):
@@ -65,9 +65,11 @@ _Version = tuple[int, int, int]
 
 def recipe(wanted: Wanted) -> Recipe:
     """The recipe for what is wanted. Raises Impossible."""
-    if not is_id(wanted.discovery_id):
+    if not may_be_named(wanted.discovery_id):
         raise Impossible("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
     version = _version(wanted.version)
+    if version < (3, 12, 0):
+        raise Impossible(f"rqlite {wanted.version} knows no discovery, it came with 3.12")
     if wanted.mode == "legacy":
         return _legacy(wanted, version)
     if wanted.mode == "consul-kv":
@@ -88,7 +90,7 @@ def quoted(target: Target, arguments: Sequence[str]) -> str:
 
 def _legacy(wanted: Wanted, version: _Version) -> Recipe:
     if not (3, 12, 0) <= version < (7, 0, 0):
-        raise Impossible(f"legacy mode is for rqlite 3.12 to 6.10, use consul-kv or dns with {wanted.version}")
+        raise Impossible(f"legacy mode is for rqlite 3.12 to 6.10, use consul-kv with {wanted.version}")
     _only_for_dns(wanted)
     _service(wanted.url)
     url_flag, id_flag = ("-disco", "-discoid") if version < (4, 0, 0) else ("-disco-url", "-disco-id")
@@ -98,7 +100,7 @@ def _legacy(wanted: Wanted, version: _Version) -> Recipe:
         notes=(
             *_loopback_note(wanted.url),
             f"give each node the address that the others reach it by: {address_flag}=HOST:PORT",
-            "rqlited asks once and exits if the service is away: run `rqdisco status --service --wait 60` before it",
+            "rqlited asks once and exits if the service is away: run `rqdisco status --service --wait 120` before it",
         ),
     )
 
@@ -122,7 +124,10 @@ def _consul_kv(wanted: Wanted, version: _Version) -> Recipe:
         config["basic_auth"] = _basic_auth(url, version)
     return Recipe(
         arguments=("-disco-mode=consul-kv", f"-disco-key={wanted.discovery_id}", f"-disco-config={_compact(config)}"),
-        notes=_loopback_note(wanted.url),
+        notes=(
+            *_loopback_note(wanted.url),
+            "give each node a -node-id that stays, and addresses that the others reach it by: -http-addr, -raft-addr",
+        ),
     )
 
 
@@ -157,10 +162,10 @@ def _dns(wanted: Wanted, version: _Version) -> Recipe:
 
 
 def _dns_notes(wanted: Wanted, version: _Version, by_raft: bool) -> list[str]:
-    needed = " --raft-addr HOST:RAFTPORT" if by_raft else ""
+    needed = " --raft-addr HOST:RAFTPORT --node-id NODE" if by_raft else ""
     notes = [
         f"nodes do not register themselves in {wanted.mode} mode: run"
-        f" `rqdisco register {wanted.discovery_id} HOST:HTTPPORT{needed} --wait 60` before each",
+        f" `rqdisco register {wanted.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
         "all nodes need the same -bootstrap-expect, and the host's resolver must know the zone",
     ]
     if wanted.mode == "dns" and wanted.port is None:

@@ -193,7 +193,7 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
         # Each kind of endpoint raises what it likes over a description it cannot read.
-        _complain(f"--listen {description}: {error}")
+        _complain(f"--listen {description}: {error} (it is an endpoint, such as tcp:4000:interface=127.0.0.1)")
         raise SystemExit(options.USAGE_STATUS) from None
     return endpoint
 

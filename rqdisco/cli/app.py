@@ -59,7 +59,8 @@ async def run(app: App, command: Command) -> int:
         app.screen.say(f"cannot reach {app.url}: {error}")
         return UNREACHABLE
     except (Refused, Failed, Misused, OSError) as error:
-        app.screen.say(str(error))
+        is_unknown = isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error)
+        app.screen.say(f"{error}; `rqdisco create` mints an ID" if is_unknown else str(error))
         return USAGE if isinstance(error, Misused) else REFUSED
 
 

@@ -268,8 +268,8 @@ def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
     """Take in IDs from elsewhere.
 
     Through the operator socket: --url unix:/run/rqdisco/operator.sock. From an export or snapshot of rqdisco,
-    documents of the original service ("disco_id", "nodes"), or a directory of rqlite-disco-express. Without --adopt,
-    IDs of another daemon stay its own: they are served, but never tell a node to bootstrap.
+    documents of the original service ("created_at", "disco_id", "nodes"), or a directory of rqlite-disco-express.
+    Without --adopt, IDs of another daemon stay its own: they are served, but never tell a node to bootstrap.
     """
     from rqdisco.cli import transfer
 

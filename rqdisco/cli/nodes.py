@@ -50,7 +50,7 @@ async def show(app: App, discovery_id: str) -> int:
     title = f"{document.disco_id}, created at {document.created_at} UTC"
     app.screen.table(title, columns, [_row(node, document) for node in document.registrations])
     if not document.nodes:
-        app.screen.say("no nodes are registered, the first to ask is told that it is alone")
+        app.screen.say(f"no nodes are registered, {what_comes_next(document)}")
     return DONE
 
 
@@ -60,7 +60,7 @@ async def remove(app: App, discovery_id: str, addr: str, *, sure: bool) -> int:
     if not {addr, addr.removeprefix("http://")} & set(before.nodes):
         app.screen.say(f"{addr} is not listed")
     elif len(before.nodes) == 1:
-        warning = f"{addr} is the last node of {discovery_id}, the next to ask is told that it is alone"
+        warning = f"{addr} is the last node of {discovery_id}, {what_comes_next(before)}"
         if not sure and app.screen.ask is not None:
             if not app.screen.ask(f"{warning}. Remove it?"):
                 raise Failed("not removed")
@@ -76,6 +76,8 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
     if not sure:
         raise Misused(f"{RESET_MEANS.format(id=discovery_id)}; say --yes if you did")
     document = await app.client.get(discovery_id)
+    if document.orphaned:
+        raise Failed(f"{discovery_id} lost its home and seeds no cluster any more: mint a new ID, or use another key")
     app.screen.say(RESET_MEANS.format(id=discovery_id))
     # The nodes go last: as long as one is listed nobody is told that it is alone.
     await app.client.clear_leader(discovery_id)
@@ -87,6 +89,13 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
         app.screen.say(f"registered meanwhile, so not all nodes were stopped: {', '.join(left.nodes)}")
         return REFUSED
     return DONE
+
+
+def what_comes_next(document: Document) -> str:
+    """What an ID without nodes means for the next node that asks."""
+    if document.orphaned:
+        return "and the ID lost its home: nobody is told to bootstrap any more, mint a new ID"
+    return "the next to ask is told that it is alone"
 
 
 def _row(node: Registration, document: Document) -> tuple[str, ...]:

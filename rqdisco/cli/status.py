@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rqdisco.address import check_reachable
 from rqdisco.cli.app import DONE, REFUSED, App, patiently
+from rqdisco.cli.nodes import what_comes_next
 from rqdisco.client import Document, Registration
 from rqdisco.dns.zone import left_out
 from rqdisco.errors import InvalidValue, MisleadingAddress
@@ -27,6 +28,10 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     if document.leader is not None:
         state = "reported itself" if document.leader.reported else "claimed, never reported itself"
         app.screen.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
+    elif document.nodes:
+        app.screen.line("leader none: nodes that ask by consul-kv wait until one reports itself")
+    if document.orphaned:
+        app.screen.line("orphaned: its home is lost, nodes are listed but nobody is told to bootstrap")
     app.screen.lines([line for node in document.registrations for line in _dns_lines(node)])
     found = problems(document)
     for problem in found:
@@ -39,7 +44,7 @@ def problems(document: Document) -> list[str]:
     """What keeps the cluster of an ID from forming or growing, as far as the service knows."""
     found = []
     if not document.nodes:
-        found.append("no nodes are registered, the first to ask is told that it is alone")
+        found.append(f"no nodes are registered, {what_comes_next(document)}")
     leader = document.leader
     if leader is not None and not leader.reported:
         found.append(
@@ -61,8 +66,8 @@ def _dns_lines(node: Registration) -> list[str]:
 
 
 def _misleading(nodes: tuple[Registration, ...]) -> list[str]:
-    """Nodes that others cannot reach: loopback addresses are fine where all nodes are on one machine."""
-    alone = all(_misleads(node, _ANOTHER_MACHINE) for node in nodes)
+    """Nodes that others cannot reach: loopback addresses are fine where several nodes are all on one machine."""
+    alone = len(nodes) > 1 and all(_misleads(node, _ANOTHER_MACHINE) for node in nodes)
     client = None if alone else _ANOTHER_MACHINE
     return [
         f"{node.addr} is an address that other machines cannot reach, set -http-adv-addr"

@@ -41,7 +41,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A discovery ID with its nodes' addresses, in the order of their first registration.
 
     The answer to a registration is what the node has to act on: a list of nobody but itself tells it to bootstrap.
-    `registrations` and `leader` only come with a look-up.
+    `registrations`, `leader` and `orphaned` only come with a look-up. An orphaned ID lost its home: nodes are listed,
+    added and removed, and none is ever told to bootstrap.
     """
 
     created_at: str
@@ -49,6 +50,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[str, ...]
     registrations: tuple[Registration, ...] = ()
     leader: Leader | None = None
+    orphaned: bool = False
 
 
 class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -60,8 +60,8 @@ class NameServer:
             # A name that only has others below it exists too (RFC 8020).
             is_above = await self._directory.is_above(below)
             return self._nothing(question, wire.NOERROR if is_above else wire.NXDOMAIN)
-        except AmbiguousName as error:
-            self._warn(str(error))
+        except AmbiguousName:
+            self._warn(name)
             return Reply(rcode=wire.SERVFAIL)
 
     async def _answer(self, question: Question, below: str) -> Reply:
@@ -157,8 +157,8 @@ class NameServer:
         """The zone, written as the question has it."""
         return question.name[-len(self._zone.name) :]
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, name: str) -> None:
         now = self._clock.seconds()
         if self._warned is None or now - self._warned >= _WARN_SECONDS:
             self._warned = now
-            self._log.warn("DNS: {text}", text=text)
+            self._log.warn("IDs that differ by case only cannot be told apart by DNS", name=name)

@@ -20,7 +20,7 @@ from rqdisco.address import check_text
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
 from rqdisco.ids import is_id
-from rqdisco.records import Node
+from rqdisco.records import Node, Record
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of, refused
 
@@ -82,7 +82,9 @@ class DiscoveryAPI:
         if method == b"POST":
             return await self._register(request, discovery_id)
         if method in (b"GET", b"HEAD"):
-            return Answer(200, codec.encode_full_document(await self._directory.look_up(discovery_id)))
+            record = await self._directory.look_up(discovery_id)
+            orphaned = not self._directory.is_home_of(record)
+            return Answer(200, codec.encode_full_document(record, orphaned=orphaned))
         if method == b"DELETE":
             return await self._remove(request, discovery_id)
         await self._directory.look_up(discovery_id)
@@ -119,8 +121,14 @@ class DiscoveryAPI:
             note.result = "removed" if outcome.removed else "absent"
         record = outcome.record
         if outcome.removed and not record.nodes:
-            self._log.warn("no nodes left, the next to register is told it is alone", discovery_id=discovery_id)
+            self._warn_of_the_end(record)
         return Answer(200, codec.encode_document(record, record.nodes))
+
+    def _warn_of_the_end(self, record: Record) -> None:
+        if self._directory.is_home_of(record):
+            self._log.warn("no nodes left, the next to register is told it is alone", discovery_id=record.id)
+        else:
+            self._log.warn("no nodes left, and the ID is orphaned: it seeds no cluster", discovery_id=record.id)
 
     def _body(self, request: IRequest) -> _Body:
         body = _decoded(self._handling.body(request))

@@ -115,6 +115,19 @@ def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
     assert told(register(other, grown, C)) == [A, B, C]
     status, content = Operator(other).ask("POST", f"/{empty}", {"addr": A})
     assert status == 410, content
+    assert json.loads(Operator(other).ask("GET", f"/{empty}")[1])["orphaned"]
+    assert "orphaned" not in json.loads(Operator(daemon).ask("GET", f"/{empty}")[1])
+
+
+def test_ids_that_were_imported_as_anothers_can_be_adopted_later() -> None:
+    daemon, other = Daemon(), Daemon(seed=1)
+    empty = mint(daemon)
+    records = json.loads(Operator(daemon).export())["records"]
+    assert Operator(other).bring(*records)["imported"] == 1
+    assert Operator(other).bring(*records, adopt=True)["imported"] == 1
+    assert Operator(other).bring(*records, adopt=True)["unchanged"] == 1
+    after = other.restart()
+    assert told(register(after, empty, A)) == [A]
 
 
 def test_ids_that_are_adopted_seed_clusters_as_those_minted_here() -> None:

@@ -95,7 +95,11 @@ def test_an_id_lives_from_its_making_to_its_reset(ask: Ask, url: str) -> None:
 
 def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
     result = ask("show", "unknown", "--url", url)
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", "rqdisco: unknown does not exist\n")
+    assert (result.returncode, result.stdout, result.stderr) == (
+        1,
+        "",
+        "rqdisco: unknown does not exist; `rqdisco create` mints an ID\n",
+    )
 
 
 def test_what_cannot_be_understood_is_status_2(ask: Ask) -> None:

@@ -11,12 +11,12 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import consul
-import consul.aio
 import pytest
 from consul.exceptions import BadRequest
 
@@ -34,9 +34,9 @@ OTHER = '{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
 class Waiting:
     """The asyncio client, whose calls are waited for, so that the same tests are for both flavours."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, connect: Callable[[], Any]) -> None:
         self._loop = asyncio.new_event_loop()
-        self._client = self._loop.run_until_complete(self._connect(port))
+        self._client = self._loop.run_until_complete(self._run(connect))
         self.kv = self
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -50,8 +50,8 @@ class Waiting:
         self._loop.close()
 
     @staticmethod
-    async def _connect(port: int) -> consul.aio.Consul:
-        return consul.aio.Consul("127.0.0.1", port, verify=False)
+    async def _run(connect: Callable[[], Any]) -> Any:
+        return connect()
 
 
 @pytest.fixture(params=["sync", "asyncio"])
@@ -60,7 +60,8 @@ def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Any]:
     if request.param == "sync":
         yield consul.Consul("127.0.0.1", daemon.port)
     else:
-        with closing(Waiting(daemon.port)) as waiting:
+        aio = pytest.importorskip("consul.aio", exc_type=ImportError)
+        with closing(Waiting(partial(aio.Consul, "127.0.0.1", daemon.port, verify=False))) as waiting:
             yield waiting
 
 

@@ -159,12 +159,14 @@ class GoResolver:
     def _receive(self, query: dns.message.Message, datagrams: socket.socket) -> Reply:
         """The next datagram that answers `query`; what does not is ignored, as somebody may have forged it."""
         size = EDNS_SIZE if self._edns else PLAIN_SIZE
-        port = datagrams.getpeername()[1]
         # Of a server that is gone, only what it sent already can still be had.
-        while select.select([datagrams], [], [], self._service.patience if port == self._service.dns else 0)[0]:
+        is_gone = datagrams.getpeername()[1] != self._service.dns
+        patience = 0 if is_gone else PATIENCE if self._service.patience is None else self._service.patience
+        while select.select([datagrams], [], [], patience)[0]:
             reply = _parse(datagrams.recv(size))
             if reply is not None and reply.is_to(query):
                 return reply
+        assert is_gone or self._service.patience is not None, "no answer"
         raise TimedOut("i/o timeout")
 
 

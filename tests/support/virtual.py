@@ -278,12 +278,12 @@ def leader_of(peer: Peer) -> Peer | None:
 class Service:
     """Where the daemon is; None while it is nowhere. Tests move it when they stop and start the daemon.
 
-    `patience` is how much real time an answer may take.
+    A datagram that is not answered within `patience` seconds of real time counts as lost; the daemon loses none.
     """
 
     http: int | None = None
     dns: int | None = None
-    patience: float = PATIENCE
+    patience: float | None = None
 
 
 class Process:

@@ -141,7 +141,7 @@ def test_no_color_is_honoured(service: Service, some_id: str, monkeypatch: pytes
 
 def test_show_says_what_an_empty_list_means(service: Service, shell: Shell) -> None:
     assert shell("show", mint(service.daemon)) == 0
-    assert "the first to ask is told that it is alone" in shell.said
+    assert "the next to ask is told that it is alone" in shell.said
 
 
 def test_remove_prints_who_is_left(shell: Shell, some_id: str) -> None:
@@ -364,7 +364,7 @@ def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service,
 
 def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
-    assert shell.said == "rqdisco: unknown does not exist\n"
+    assert shell.said == "rqdisco: unknown does not exist; `rqdisco create` mints an ID\n"
 
 
 def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:

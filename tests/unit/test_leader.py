@@ -172,6 +172,6 @@ def test_the_document_marks_the_leader_and_says_whether_it_reported_itself() -> 
     value = decode_put(b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}')
     record = claim(fresh(), value, version=7, now=Moment(1, 0), max_nodes=5).record
     record = register(record, Node(addr=B), now=Moment(1, 0), window_ms=0, max_nodes=5).record
-    document = encode_full_document(record).decode()
+    document = encode_full_document(record, orphaned=False).decode()
     assert '"registrations": [{"addr": "h:1", "raft_addr": "h:2", "node_id": "1", "leader": true}, ' in document
     assert '"leader": {"id": "1", "api_addr": "http://h:1", "addr": "h:2", "index": 7, "reported": false}}' in document

@@ -109,7 +109,7 @@ def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
     ("mode", "version", "more", "words"),
     [
         ("legacy", "7", {}, "legacy mode is for rqlite 3.12 to 6.10"),
-        ("legacy", "3.11", {}, "legacy mode is for rqlite 3.12 to 6.10"),
+        ("legacy", "3.11", {}, "knows no discovery, it came with 3.12"),
         ("consul-kv", "6.10", {}, "knows no consul-kv mode, use legacy"),
         ("dns", "7.1", {"zone": "z"}, "needs 7.2 or later"),
         ("dns-srv", "6", {"zone": "z"}, "needs 7.2 or later"),
@@ -153,7 +153,7 @@ def test_notes_say_what_flags_cannot_do() -> None:
     assert "-http-adv-addr" in notes("legacy", "6")
     assert "-httpadv" in notes("legacy", "3")
     assert "other machines cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
-    assert notes("consul-kv", "8") == ""
+    assert "-node-id" in notes("consul-kv", "8")
     assert "--raft-addr" in notes("dns-srv", "8", zone="z")
     assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")
     assert "cannot use IPv6" in notes("dns", "7.5", zone="z")
