@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import MessageLengthError
+from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Factory, connectionDone
 from twisted.logger import Logger
@@ -25,6 +25,7 @@ IDLE_SECONDS = 10.0
 MOST_CONNECTIONS = 200
 # Of datagrams that wait, this much is read before it is somebody else's turn: some 200 questions, a few milliseconds.
 BYTES_AT_ONCE = 8192
+_TRIES = 10
 
 _log = Logger()
 
@@ -173,13 +174,23 @@ class DNSDoor:
 
     def listen(self) -> list[IListeningPort]:
         """The ports, of each address one for TCP and one for UDP. Raises Twisted's CannotListenError."""
-        ports: list[IListeningPort] = []
-        for host, port in self._addresses:
+        return [port for host, number in self._addresses for port in self._pair(host, number)]
+
+    def _pair(self, host: str, port: int) -> tuple[IListeningPort, IListeningPort]:
+        """TCP and UDP on one port. One that is free for TCP may be taken for UDP, and then another one is tried."""
+        tries = 1 if port else _TRIES
+        while True:
             tcp = self._reactor.listenTCP(port, self._connections, interface=host)
-            udp = self._reactor.listenUDP(tcp.getHost().port, self._datagrams(), interface=host)
+            try:
+                udp = self._reactor.listenUDP(tcp.getHost().port, self._datagrams(), interface=host)
+            except CannotListenError:
+                tcp.stopListening()
+                tries -= 1
+                if not tries:
+                    raise
+                continue
             udp.maxThroughput = BYTES_AT_ONCE
-            ports += (tcp, udp)
-        return ports
+            return tcp, udp
 
     def cut(self) -> None:
         """Cut the connections; whoever waits for an answer asks again."""
