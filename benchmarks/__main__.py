@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--rounds N] [--only load|scale|stall]`."""
+"""`python -m benchmarks [--quick] [--rounds N] [--only load|kv|names|scale|stall]`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from benchmarks import kv, names
 from benchmarks.load import CONNECTIONS, Load, etcd_round, rqdisco_round
+from benchmarks.names import Answers
 from benchmarks.processes import BenchmarkFailed, is_installed
 from benchmarks.report import Row, machine, table, warnings
 from benchmarks.scale import empty_bytes, scale_round
@@ -19,12 +21,14 @@ from benchmarks.stall import keep_previous, stall_round
 from benchmarks.state import State, make_state
 
 T = TypeVar("T")
+_PARTS = ("load", "kv", "names", "scale", "stall")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 # What must be reached, and what is aimed at. Memory, start-up and stall are wanted of the largest state only.
 _SPEED = (0.55, 1.0)
 _COST = (1.2, 0.8)
+_NAMES = (0.15, 0.3)
 _LARGEST = 1_000_000
 _MEMORY = (0.6, 0.4)
 _STARTUP = (4.0, 1.5)
@@ -68,8 +72,7 @@ class Benchmark:
         self._load_rows("durable registrations", writes)
         self._load_rows("lookups", [both.lookups for both in ours])
         self._load_rows("etcd: durable puts", theirs)
-        pairs = list(zip(writes, theirs, strict=False))
-        speed, cost = [our.rate / its.rate for our, its in pairs], [our.cpu_us / its.cpu_us for our, its in pairs]
+        speed, cost = _ratios(writes, theirs, "rate"), _ratios(writes, theirs, "cpu_us")
         self.rows += [
             Row("registrations/s against etcd's puts/s", "ratio", speed, *_SPEED, more_is_better=True),
             Row("CPU of a registration against that of an etcd put", "ratio", cost, *_COST),
@@ -80,6 +83,65 @@ class Benchmark:
             " and system time of the daemon's process, which logs every registration to a file. p50 and p99 are as wrk"
             " tells them, which adds what a stall kept it from sending. etcd has one member and is written to through"
             " its JSON gateway, a key for each node. Ratios are taken within a round."
+        )
+
+    def kv(self) -> None:
+        """rqdisco and etcd take turns, each on a fresh state directory."""
+        has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
+        seconds = self._sizes.seconds
+        ours, theirs = [], []
+        for number in range(self._rounds if has_wrk else 0):
+            ours.append(self._round("kv, rqdisco", number, lambda work: kv.rqdisco_round(work, seconds)))
+            if has_etcd:
+                theirs.append(self._round("kv, etcd", number, lambda work: kv.etcd_round(work, seconds)))
+        reads = [both.reads for both in ours]
+        self._load_rows("KV leader reports", [both.reports for both in ours])
+        self._load_rows("KV reads", reads)
+        self._load_rows("etcd: reads", theirs)
+        self.rows += [
+            Row("KV reads/s against etcd's reads/s", "ratio", _ratios(reads, theirs, "rate")),
+            Row("CPU of a KV read against that of an etcd read", "ratio", _ratios(reads, theirs, "cpu_us")),
+        ]
+        self.notes.append(
+            f"KV: leader keys of {kv.IDS:,} IDs, by wrk as the load is. A report is a plain PUT of what the key holds"
+            " already, as a leader repeats it, and is durable when it is answered. etcd is read through its JSON"
+            " gateway, one key a request, linearizable."
+        )
+
+    def names(self) -> None:
+        """rqdisco and dnsmasq take turns, with the same records."""
+        has_dnsperf, has_dnsmasq = is_installed("dnsperf"), is_installed("dnsperf", "dnsmasq")
+        state, seconds = self._state(names.IDS), self._sizes.seconds
+        ours, theirs = [], []
+        for number in range(self._rounds if has_dnsperf else 0):
+            ours.append(self._round("names, rqdisco", number, lambda work: names.rqdisco_round(state, work, seconds)))
+            if has_dnsmasq:
+                theirs.append(
+                    self._round("names, dnsmasq", number, lambda work: names.dnsmasq_round(state, work, seconds))
+                )
+        a, their_a = [both.a for both in ours], [both.a for both in theirs]
+        srv, their_srv = [both.srv for both in ours], [both.srv for both in theirs]
+        self._name_rows("DNS answers/s (A)", a)
+        self._name_rows("dnsmasq: DNS answers/s (A)", their_a)
+        self._name_rows("DNS answers/s (SRV)", srv)
+        self._name_rows("dnsmasq: DNS answers/s (SRV)", their_srv)
+        self.rows += [
+            Row(
+                "DNS answers/s (A) against dnsmasq's",
+                "ratio",
+                _ratios(a, their_a, "rate"),
+                *_NAMES,
+                more_is_better=True,
+            ),
+            Row("CPU of an A answer against that of one of dnsmasq's", "ratio", _ratios(a, their_a, "cpu_us")),
+            Row("DNS answers/s (SRV) against dnsmasq's", "ratio", _ratios(srv, their_srv, "rate")),
+        ]
+        self.notes.append(
+            f"DNS: {seconds:.0f} s a round by dnsperf with {names.CLIENTS} sockets, one question of each on its way,"
+            f" over UDP and with EDNS; {names.IDS:,} IDs with three nodes, asked for in turn. Before the measuring, the"
+            " answers of each server to all questions are compared with what is registered; no question may stay"
+            " unanswered. Latencies are dnsperf's. dnsmasq has the addresses in a hosts file, and for SRV the services"
+            " as srv-host lines besides, all of which it walks through at each question; for A it has none of them."
         )
 
     def scale(self) -> None:
@@ -139,6 +201,14 @@ class Benchmark:
             Row(f"{what}: CPU each", "us", [run.cpu_us for run in runs]),
         ]
 
+    def _name_rows(self, what: str, runs: list[Answers]) -> None:
+        self.rows += [
+            Row(what, "1/s", [run.rate for run in runs]),
+            Row(f"{what}: mean latency", "ms", [run.mean_ms for run in runs]),
+            Row(f"{what}: worst latency", "ms", [run.worst_ms for run in runs]),
+            Row(f"{what}: CPU each", "us", [run.cpu_us for run in runs]),
+        ]
+
     def _state(self, count: int) -> State:
         if count not in self._states:
             _progress(f"making a state directory of {count:,} IDs")
@@ -158,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures what rqdisco costs.")
     parser.add_argument("--quick", action="store_true", help="smaller numbers, for trying; nothing is kept")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="medians are quoted [default: 3]")
-    parser.add_argument("--only", choices=("load", "scale", "stall"), help="one part alone; nothing is kept")
+    parser.add_argument("--only", choices=_PARTS, help="one part alone; nothing is kept")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be 1 at least")
@@ -168,9 +238,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rqdisco-benchmark-") as directory:
         benchmark = Benchmark(Path(directory), QUICK if options.quick else FULL, options.rounds)
         try:
-            for part in (benchmark.load, benchmark.scale, benchmark.stall):
-                if options.only in (None, part.__name__):
-                    part()
+            for part in _PARTS:
+                if options.only in (None, part):
+                    getattr(benchmark, part)()
         except BenchmarkFailed as failure:
             sys.exit(f"benchmark failed: {failure}")
     figures = table(benchmark.rows)
@@ -180,6 +250,11 @@ def main() -> None:
     if not options.quick and options.only is None:
         about = "".join(f"- {line}\n" for line in description)
         RESULTS.write_text(f"# Results of `python -m benchmarks`\n\n{about}\n{figures}\n{notes}")
+
+
+def _ratios(ours: Sequence[Any], theirs: Sequence[Any], figure: str) -> list[float]:
+    """Ours against theirs, round by round."""
+    return [getattr(our, figure) / getattr(its, figure) for our, its in zip(ours, theirs, strict=False)]
 
 
 def _progress(text: str) -> None:

@@ -14,10 +14,10 @@ from benchmarks.processes import BenchmarkFailed, Client, Etcd, Process, Rqdisco
 from benchmarks.state import State, address, make_state
 
 CONNECTIONS = 32
+WARM_UP_SECONDS = 1.0
 _SCRIPT = Path(__file__).with_name("requests.lua")
 _IDS = 24_000
 _WARM_UP_IDS = 2_000
-_WARM_UP_SECONDS = 1.0
 _NODES = 4
 
 
@@ -42,13 +42,13 @@ def rqdisco_round(directory: Path, seconds: float) -> Round:
     state = make_state(directory / "state", _IDS, nodes=0)
     with Rqdisco(state.directory, directory) as daemon:
         host, port = daemon.address()
-        bench = _Bench(daemon, host, port, directory)
+        bench = Bench(daemon, host, port, directory)
         spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
-        warm = bench.run(_registrations(spare), _WARM_UP_SECONDS, once=True)
+        warm = bench.run(_registrations(spare), WARM_UP_SECONDS, once=True)
         used = ids[: max(1, int(warm.rate * seconds / _NODES))]
         registered = bench.run(islice(_registrations(used), _enough(warm.rate, seconds)), seconds, once=True)
         _check_registered(host, port, used, registered.rate * seconds)
-        lookups = bench.run((_request("GET", f"/{discovery_id}") for discovery_id in used), seconds, once=False)
+        lookups = bench.run((request("GET", f"/{discovery_id}") for discovery_id in used), seconds, once=False)
     return Round(registered, lookups)
 
 
@@ -57,14 +57,14 @@ def etcd_round(directory: Path, seconds: float) -> Load:
     state = State(directory, [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(_IDS)])
     with Etcd(directory) as daemon:
         host, port = daemon.address()
-        bench = _Bench(daemon, host, port, directory)
+        bench = Bench(daemon, host, port, directory)
         spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
-        warm = bench.run(_puts(spare), _WARM_UP_SECONDS, once=True)
+        warm = bench.run(_puts(spare), WARM_UP_SECONDS, once=True)
         used = ids[: max(1, int(warm.rate * seconds / _NODES))]
         return bench.run(islice(_puts(used), _enough(warm.rate, seconds)), seconds, once=True)
 
 
-class _Bench:
+class Bench:
     """Runs wrk against one daemon."""
 
     def __init__(self, daemon: Process, host: str, port: int, directory: Path) -> None:
@@ -113,7 +113,7 @@ def _registrations(ids: list[str]) -> Iterator[bytes]:
     for number in range(20):
         for index, discovery_id in enumerate(ids):
             body = json.dumps({"addr": address(index * 20 + number)}).encode()
-            yield _request("POST", f"/{discovery_id}", body)
+            yield request("POST", f"/{discovery_id}", body)
 
 
 def _puts(ids: list[str]) -> Iterator[bytes]:
@@ -122,10 +122,11 @@ def _puts(ids: list[str]) -> Iterator[bytes]:
             addr = address(index * 20 + number)
             key, value = f"rqdisco/{discovery_id}/{addr}", json.dumps({"addr": addr})
             members = {"key": b64encode(key.encode()).decode(), "value": b64encode(value.encode()).decode()}
-            yield _request("POST", "/v3/kv/put", json.dumps(members).encode())
+            yield request("POST", "/v3/kv/put", json.dumps(members).encode())
 
 
-def _request(method: str, path: str, body: bytes | None = None) -> bytes:
+def request(method: str, path: str, body: bytes | None = None) -> bytes:
+    """A request as `Bench.run` takes it."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
     if body is None:
         return f"{head}\r\n".encode()

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+HOST = "127.0.0.1"
 _POLL_SECONDS = 0.0005
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -111,7 +112,7 @@ class Rqdisco(Process):
 
     def __init__(self, data_dir: Path, directory: Path, *options: str) -> None:
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
-        here = ["--listen", "tcp:0:interface=127.0.0.1", "--data-dir", str(data_dir)]
+        here = ["--listen", f"tcp:0:interface={HOST}", "--data-dir", str(data_dir)]
         super().__init__([*twistd, "rqdisco", *here, *options], directory)
 
     def address(self) -> tuple[str, int]:
@@ -119,12 +120,16 @@ class Rqdisco(Process):
         host, _, port = self.wait_for_event("listening")["endpoints"][0].rpartition(":")
         return host, int(port)
 
+    def dns_port(self) -> int:
+        """The port for DNS questions, as soon as it listens; in place of `address`."""
+        return int(self.wait_for_event("listening")["dns"][0].rpartition(":")[2])
+
 
 class Etcd(Process):
     """An etcd of one member, with an empty data directory under `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self._host, self._port, peer = "127.0.0.1", _free_port(), f"http://127.0.0.1:{_free_port()}"
+        self._host, self._port, peer = HOST, _free_port(), f"http://{HOST}:{_free_port()}"
         client = f"http://{self._host}:{self._port}"
         options = {
             "data-dir": str(directory / "data"),
@@ -154,13 +159,29 @@ class Etcd(Process):
             time.sleep(0.05)
 
 
-def is_installed(*programs: str) -> bool:
-    """Whether all of `programs` are found."""
-    return all(map(shutil.which, programs))
+class Dnsmasq(Process):
+    """A dnsmasq that answers from the files `config` and `hosts` alone, and asks nobody else."""
+
+    def __init__(self, directory: Path, config: Path, hosts: Path, ttl: int) -> None:
+        self.port = _free_port()
+        files = ["-C", str(config), "--no-resolv", "--no-hosts", f"--addn-hosts={hosts}"]
+        where = ["--bind-interfaces", f"--listen-address={HOST}", f"--port={self.port}"]
+        command = [program("dnsmasq"), "--no-daemon", *files, *where, f"--local-ttl={ttl}"]
+        super().__init__(command, directory)
+
+
+def program(name: str) -> str:
+    """Where the program is, its name if it is not found; Debian's users have no /usr/sbin in their PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or name
+
+
+def is_installed(*names: str) -> bool:
+    """Whether all those programs are found."""
+    return all(shutil.which(program(name)) for name in names)
 
 
 def _free_port() -> int:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]
         return port

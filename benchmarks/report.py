@@ -14,8 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from benchmarks.processes import program
+
 _HEAD = ("figure", "unit", "median", "rounds", "must", "aim", "reached")
 _IN_MEMORY = ("tmpfs", "ramfs")
+_PROGRAMS = {"etcd": "--version", "wrk": "--version", "dnsmasq": "--version", "dnsperf": "-h"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def machine() -> list[str]:
         f"Memory: {int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.1f} GiB",
         f"Kernel: {platform.system()} {platform.release()}",
         f"Python: {platform.python_implementation()} {platform.python_version()}; {packages}",
-        f"etcd: {_first_line('etcd', '--version')}; wrk: {_first_line('wrk', '--version')}",
+        "; ".join(f"{name}: {_version(name, option)}" for name, option in _PROGRAMS.items()),
         f"Disk: {file_system(Path(tempfile.gettempdir()))}, {1e3 * _sync_seconds():.2f} ms for one fdatasync",
         f"Load average at the start: {os.getloadavg()[0]:.2f}",
     ]
@@ -111,12 +114,13 @@ def _field(path: str, name: str) -> str:
     return "unknown"
 
 
-def _first_line(*command: str) -> str:
+def _version(name: str, option: str) -> str:
+    """The first word with a digit of what it prints."""
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+        output = subprocess.run([program(name), option], capture_output=True, text=True, timeout=10, check=False).stdout
     except OSError:
         return "not installed"
-    return output.partition("\n")[0].partition(" Copyright")[0].removeprefix(f"{command[0]} ").strip()
+    return next((word for word in output.split() if any(map(str.isdigit, word))), "unknown")
 
 
 def _sync_seconds() -> float:

@@ -41,3 +41,12 @@ def logged_errors() -> Iterator[list[dict[str, Any]]]:
     globalLogPublisher.removeObserver(observer)
     assert not events
     assert not set(reactor.getDelayedCalls()) - before
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    """All events that the test causes."""
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)

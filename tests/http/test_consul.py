@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
-from twisted.logger import globalLogPublisher
 
 from rqdisco.local import Limits
 from tests.http.conftest import MAX_BODY, Answer, Door
@@ -19,14 +18,6 @@ from tests.support.daemon import Daemon
 KEY = "/v1/kv/rqlite/leader"
 VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 OTHER = b'{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
-
-
-@pytest.fixture
-def log() -> Any:
-    events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
 
 
 def assert_consul(answer: Answer) -> None:

@@ -8,7 +8,6 @@ import dns.flags
 import dns.name
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
 
 from rqdisco.codec import decode_put
 from rqdisco.records import Node
@@ -31,14 +30,6 @@ HTTP = f"_rqlite-http._tcp.id.{ZONE}"
 @pytest.fixture
 def names() -> Names:
     return Names()
-
-
-@pytest.fixture
-def log() -> Any:
-    events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
 
 
 def test_an_id_has_the_addresses_of_its_nodes(names: Names) -> None:

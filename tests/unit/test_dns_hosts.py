@@ -10,7 +10,6 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
 from rqdisco.dns import hosts
 from rqdisco.dns.hosts import HostNames
@@ -27,14 +26,6 @@ UNRESOLVED = "a registered host name does not resolve and is left out of DNS ans
 @pytest.fixture
 def names() -> Names:
     return Names()
-
-
-@pytest.fixture
-def log() -> Any:
-    events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
 
 
 def warned(log: list[dict[str, Any]]) -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
 
 from rqdisco.ids import may_be_named
 from rqdisco.names import dns_labels
@@ -22,14 +21,6 @@ RAFT = "_rqlite-raft._tcp"
 @pytest.fixture
 def names() -> Names:
     return Names()
-
-
-@pytest.fixture
-def log() -> Any:
-    events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
 
 
 def test_a_node_has_its_name_only_while_it_is_registered(names: Names) -> None:
