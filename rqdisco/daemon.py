@@ -15,6 +15,7 @@ from rqdisco.errors import CannotListen
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.listening import Door
+from rqdisco.local import LocalDirectory
 from rqdisco.systemd import Notifier
 from rqdisco.web.deadlines import Deadlines
 
@@ -32,6 +33,7 @@ class Daemon(Service):
         clock: IReactorTime,
         doors: Sequence[Door],
         deadlines: Deadlines,
+        directory: LocalDirectory,
         journal: Journal,
         folder: Folder,
         notifier: Notifier,
@@ -41,6 +43,7 @@ class Daemon(Service):
         self._clock = clock
         self._doors = doors
         self._deadlines = deadlines
+        self._directory = directory
         self._journal = journal
         self._folder = folder
         self._notifier = notifier
@@ -84,6 +87,7 @@ class Daemon(Service):
         self._notifier.stopService()
         await gatherResults([Deferred.fromCoroutine(door.close()) for door in self._doors])
         self._deadlines.stop()
+        await self._directory.settle()
         await maybeDeferred(self._folder.stopService)
         await self._journal.close()
         self._finish()

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from rqdisco import records
 from rqdisco.directory import Removal
 from rqdisco.errors import AlreadyKnown, AmbiguousName, NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.grants import PendingGrant
 from rqdisco.ids import RandomBytes, mint
 from rqdisco.journal.writer import Journal
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
@@ -56,7 +57,7 @@ class LocalDirectory:
         self._wall_us = wall_us
         self._random = random
         self._limits = limits
-        self._unheard: dict[str, _PendingGrant] = {}
+        self._unheard: dict[str, PendingGrant] = {}
 
     @property
     def size(self) -> int:
@@ -76,12 +77,10 @@ class LocalDirectory:
         return record
 
     async def look_up(self, discovery_id: str) -> Record:
-        record = self._store.settled(discovery_id)
+        record = self._shown(discovery_id)
         if record is None:
             raise NoSuchID(discovery_id)
-        pending = self._unheard.get(discovery_id)
-        # The disk has the grant already, but its node has not heard it and may never do.
-        return pending.before if pending is not None and record.version > pending.before.version else record
+        return record
 
     async def look_up_name(self, name: str) -> Record:
         spellings = [key.decode() for key in self._store.spellings.of(name.encode())]
@@ -141,14 +140,15 @@ class LocalDirectory:
         return True
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
-        arrived = self._decided(discovery_id)
+        # What was decided may still be refused by the disk, and what is shown is then there again.
+        arrived = (self._decided(discovery_id), self._shown(discovery_id))
         record = await self._decidable_if_any(discovery_id)
         if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
             await self._durably_as_it_is(record)
             return record is None or record.leader is None
         # R9: what was put while we waited is not what the caller wants gone.
-        is_the_same = arrived is not None and arrived.leader == record.leader
-        await self._durably(record, records.clear_leader(record) if is_the_same else record)
+        was_there = any(_is_at(known, record.leader.modified) for known in arrived)
+        await self._durably(record, records.clear_leader(record) if was_there else record)
         return True
 
     async def ids(self) -> Sequence[str]:
@@ -169,6 +169,11 @@ class LocalDirectory:
         await self._durably(known, after, version)
         return after is not known
 
+    async def settle(self) -> None:
+        """Revoke what nobody heard and the disk would not let go of; the last chance before the end."""
+        stuck = [pending for pending in self._unheard.values() if pending.is_stuck]
+        await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
+
     def _named(self, discovery_id: str) -> Record:
         """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs."""
         if not self._limits.make_named:
@@ -187,6 +192,13 @@ class LocalDirectory:
         """Raise Orphaned where this daemon may not grant (R1, R7)."""
         if not self.is_home_of(record):
             raise Orphaned(record.id)
+
+    def _shown(self, discovery_id: str) -> Record | None:
+        """The record as the disk has it, without a grant that may never be heard."""
+        record, pending = self._store.settled(discovery_id), self._unheard.get(discovery_id)
+        if record is None or pending is None or record.version <= pending.before.version:
+            return record
+        return pending.before
 
     def _decided(self, discovery_id: str) -> Record | None:
         """The newest record, without a grant that may never be heard."""
@@ -225,12 +237,12 @@ class LocalDirectory:
 
     async def _grant(self, before: Record, granted: Record) -> Record:
         """Tell a node that it is alone, once that is durable; nothing else of the ID is decided until it is said."""
-        self._unheard[before.id] = pending = _PendingGrant(before)
+        self._unheard[before.id] = pending = PendingGrant(before)
         told: Deferred[Record] = Deferred()
         Deferred.fromCoroutine(self._settle_grant(granted, pending, told))
         return await told
 
-    async def _settle_grant(self, granted: Record, pending: _PendingGrant, told: Deferred[Record]) -> None:
+    async def _settle_grant(self, granted: Record, pending: PendingGrant, told: Deferred[Record]) -> None:
         """Goes on when the caller of `_grant` was cancelled, which is when `told` is called before its time."""
         try:
             await self._journal.append(self._store.put(granted))
@@ -246,7 +258,7 @@ class LocalDirectory:
         told.callback(granted)
         self._end(pending)
 
-    async def _revoke(self, pending: _PendingGrant) -> None:
+    async def _revoke(self, pending: PendingGrant) -> None:
         """Nobody heard the grant: restore what the record said before it (R6).
 
         While the disk refuses that, those who wait are refused too, and the next one to come tries again.
@@ -262,7 +274,7 @@ class LocalDirectory:
         self._log.info("grant revoked, its client was gone", discovery_id=before.id)
         self._end(pending)
 
-    def _end(self, pending: _PendingGrant) -> None:
+    def _end(self, pending: PendingGrant) -> None:
         del self._unheard[pending.before.id]
         pending.settle()
 
@@ -272,34 +284,3 @@ class LocalDirectory:
 
 def _is_at(record: Record | None, index: int) -> bool:
     return record is not None and record.leader is not None and record.leader.modified == index
-
-
-class _PendingGrant:
-    """A grant between its decision and its answer, and those who wait for it.
-
-    It is stuck when its client is gone and the disk refused to revoke it.
-    """
-
-    def __init__(self, before: Record) -> None:
-        self.before = before
-        self.is_stuck = False
-        self._waiting: list[Deferred[None]] = []
-
-    def settled(self) -> Deferred[None]:
-        """Fire when something else may be decided; fails with StoreUnavailable if that cannot be now."""
-        waiter: Deferred[None] = Deferred()
-        self._waiting.append(waiter)
-        return waiter
-
-    def settle(self) -> None:
-        for waiter in self._take_waiting():
-            waiter.callback(None)
-
-    def refuse(self, error: StoreUnavailable) -> None:
-        self.is_stuck = True
-        for waiter in self._take_waiting():
-            waiter.errback(error)
-
-    def _take_waiting(self) -> list[Deferred[None]]:
-        waiting, self._waiting = self._waiting, []
-        return [waiter for waiter in waiting if not waiter.called]

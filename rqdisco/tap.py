@@ -171,6 +171,7 @@ def _assemble(
         reactor,
         opened,
         deadlines,
+        directory,
         journal,
         folder,
         Notifier(reactor, environment, os.getpid()),

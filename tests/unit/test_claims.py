@@ -178,6 +178,43 @@ def test_clearing_does_not_take_a_claim_away_that_was_not_said_when_it_arrived()
     assert leader(daemon, "rqlite") is not None
 
 
+def test_clearing_takes_away_what_was_shown_though_a_newer_key_was_about_to_be_put() -> None:
+    daemon = Daemon()
+    result(report(daemon, "rqlite", A))
+    result(Deferred.fromCoroutine(daemon.directory.remove("rqlite", A)))
+    result(report(daemon, "rqlite", A))
+    daemon.clock.advance(31)
+    daemon.threads.hold = True
+    refused = [report(daemon, "rqlite", A), register(daemon, "rqlite", A)]
+    clearing = clear(daemon, "rqlite")
+    daemon.disk.room = 0
+    daemon.threads.release()
+    for each in refused:
+        with pytest.raises(StoreUnavailable):
+            result(each)
+    daemon.disk.room = None
+    daemon.threads.release_all()
+    assert result(clearing)
+    assert leader(daemon, "rqlite") is None
+
+
+def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -> None:
+    daemon = Daemon()
+    daemon.threads.hold = True
+    gone = claim(daemon, "rqlite", A)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    daemon.threads.release()
+    daemon.disk.room = 0
+    daemon.threads.release_all()
+    daemon.disk.room, daemon.threads.hold = None, False
+    result(Deferred.fromCoroutine(daemon.directory.settle()))
+    result(Deferred.fromCoroutine(daemon.journal.close()))
+    after = daemon.restart()
+    assert shown(after, "rqlite") == []
+    assert result(claim(after, "rqlite", B)).won
+
+
 def test_ids_are_made_by_claims_and_reports_only_where_that_is_allowed() -> None:
     daemon = Daemon(limits=Limits(make_named=False))
     with pytest.raises(NoSuchID):

@@ -346,5 +346,5 @@ def _is_same(one: Grant, other: Grant) -> bool:
     return (one.boot, one.at, CLASS[one.addr]) == (other.boot, other.at, CLASS[other.addr])
 
 
-DoorsTogether.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+DoorsTogether.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 test_doors_together = DoorsTogether.TestCase

@@ -54,7 +54,7 @@ LAYERS = [
         "journal.folder",
         "journal.child",
     },
-    {"directory", "dns.zone"},
+    {"directory", "dns.zone", "grants"},
     {"transfer"},
     {"state", "journal.writer", "journal.fold"},
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
