@@ -64,9 +64,16 @@ def test_an_export_file_is_only_its_owners_to_read(shell: Shell, tmp_path: Path)
     assert os.listdir(tmp_path) == ["export.json"]
 
 
-def test_an_export_can_go_where_no_file_can_be_put(shell: Shell) -> None:
-    assert shell("export", "--output", os.devnull) == 0
-    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+def test_an_export_can_go_where_no_file_can_be_put(shell: Shell, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        assert shell("export", "--output", str(pipe)) == 0
+        assert json.loads(os.read(reader, 4096))["records"] == []
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert shell("export", "-o", "-") == 0
     assert json.loads(shell.out.text)["records"] == []
 
