@@ -19,12 +19,13 @@ setup(
     package_data={"rqdisco": ["py.typed"]},
     install_requires=[
         # parsePOSTFormSubmission, without which every POST pays for parsing a form that is none.
-        "twisted>=25.5,<27",
+        "twisted[tls]>=25.5,<27",
         # The last Klein so far; what it leaves uncapped has broken it before (Werkzeug 2.1.2 and 2.3, attrs 24.2).
         "klein>=24.8,<26",
         "Werkzeug>=3.0,<4",
         "attrs>=24.2,<27",
         "treq>=24.9,<27",
+        "hyperlink>=21",
         "msgspec>=0.19,<0.23",
         "click>=8.2,<9",
         "rich>=13.9,<16",

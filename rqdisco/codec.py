@@ -25,7 +25,7 @@ _LINE_START = b'{"id":"'
 _ID_START = len(_LINE_START)
 _ID_END = b'","home":'
 _BRACE = ord("}")
-_SCHEME = re.compile(r"https?://")
+_SCHEME = re.compile(r"\Ahttps?://")
 
 
 class Malformed(ValueError):

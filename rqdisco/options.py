@@ -137,6 +137,8 @@ class Options(usage.Options):
 
     def _dns_config(self, addresses: list[str]) -> DNSConfig | None:
         if not addresses:
+            if self["dns-zone"] is not None:
+                raise usage.UsageError("dns-zone: nobody answers for it without --dns, the address to answer on")
             return None
         if self["dns-zone"] is None:
             raise usage.UsageError("dns: needs --dns-zone, the zone to answer for")
@@ -190,7 +192,7 @@ def _aliases(text: str) -> dict[str, Kind]:
     aliases: dict[str, Kind] = {}
     for alias in text.replace(",", " ").lower().split():
         name, _, kind = alias.partition(":")
-        if kind not in ("", "raft", "http") or not is_host_name(f"_{name}") or "." in name:
+        if kind not in ("", "raft", "http") or not name or not is_host_name(f"_{name}") or "." in name:
             raise usage.UsageError(f"dns-aliases: {alias!r} is neither a service's name nor that and :http")
         aliases[name] = "http" if kind == "http" else "raft"
     return aliases

@@ -15,8 +15,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+from rqdisco.dns.zone import is_zone_name
 from rqdisco.ids import may_be_named
-from rqdisco.names import MAX_LABEL, dns_labels
+from rqdisco.names import dns_labels
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
 Target = Literal["shell", "systemd", "compose", "k8s"]
@@ -24,10 +25,8 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 TARGETS: tuple[Target, ...] = get_args(Target)
 DEFAULT_EXPECT = 3
 
-_MAX_NAME = 253
 _ANY = 1 << 30
 _VERSION = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?\Z")
-_ZONE_LABEL = re.compile(rf"(?!-)[a-z0-9_-]{{1,{MAX_LABEL}}}(?<!-)\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = re.compile(r"(?i)localhost|127\..*|0\.0\.0\.0|::1?")
 
@@ -141,13 +140,10 @@ def _dns(wanted: Wanted, version: _Version) -> Recipe:
         if wanted.port is not None:
             raise Impossible("dns-srv takes the port from the SRV record, leave it out")
         config["service"] = "rqlite-raft" if by_raft else "rqlite-http"
-        name = f"_{config['service']}._tcp.{name}"
     elif wanted.port is not None:
         if not 0 < wanted.port < 65536:
             raise Impossible("not a port, it must be between 1 and 65535")
         config["port"] = wanted.port
-    if len(name) - 1 > _MAX_NAME:
-        raise Impossible(f"{name} is longer than a DNS name may be")
     expect = DEFAULT_EXPECT if wanted.expect is None else wanted.expect
     if expect < 1:
         raise Impossible("a cluster has at least one node to expect")
@@ -188,8 +184,9 @@ def _service(url: str) -> tuple[SplitResult, int]:
     try:
         split = urlsplit(url)
         port = split.port
-    except ValueError as error:
-        raise Impossible(f"not a URL: {error}") from None
+    except ValueError:
+        # Its own words may repeat a part of a password.
+        raise Impossible("not a URL: http://HOST:PORT, with %2F for a / in a password") from None
     if split.scheme == "unix":
         raise Impossible("rqlited cannot ask over a UNIX socket, give the http:// or https:// URL of the service")
     if split.scheme not in _DEFAULT_PORTS or not split.hostname or split.query or split.fragment:
@@ -211,8 +208,8 @@ def _zone(wanted: Wanted) -> str:
     if not wanted.zone:
         raise Impossible(f"{wanted.mode} needs the DNS zone that the service answers for")
     name = wanted.zone.rstrip(".").lower()
-    if not all(map(_ZONE_LABEL.match, name.split("."))):
-        raise Impossible("not a DNS zone, say disco.example")
+    if not is_zone_name(name):
+        raise Impossible("not a DNS zone of 110 characters at most, say disco.example")
     return name
 
 

@@ -9,11 +9,11 @@ import msgspec
 from msgspec.structs import replace
 
 from rqdisco import codec, records
-from rqdisco.address import check_text, same_node
+from rqdisco.address import check_text
 from rqdisco.codec import Malformed
 from rqdisco.errors import InvalidValue, TooManyNodes
 from rqdisco.ids import may_be_named
-from rqdisco.records import Node, Record
+from rqdisco.records import Leader, Node, Record
 
 FORMAT = "rqdisco export"
 VERSION = 1
@@ -21,14 +21,19 @@ _HOME = re.compile(r"[0-9a-f]{16}\Z")
 # The last moment of the year 9999, in microseconds since 1970.
 _LATEST = 253_402_300_799_999_999
 
+_FLAGS_END = 2**64
+MOST_AT_ONCE = 500
+
 _encoder = msgspec.json.Encoder()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The leader key: its value and Consul's flags."""
+    """The leader key: its value and Consul's flags, the address its node is listed by, whether that reported itself."""
 
     value: str
     flags: int = 0
+    addr: str | None = None
+    reported: bool = True
 
 
 class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,11 +84,14 @@ class Export:
 
 
 def decode_batch(content: bytes) -> Batch:
-    """Raises Malformed."""
+    """At most 500 records, so that nobody else has to wait for long. Raises Malformed."""
     try:
-        return msgspec.json.decode(content, type=Batch)
+        batch = msgspec.json.decode(content, type=Batch)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
+    if len(batch.records) > MOST_AT_ONCE:
+        raise Malformed(f"more than {MOST_AT_ONCE} records")
+    return batch
 
 
 def to_record(brought: Transferred, home: str, *, version: int, max_nodes: int) -> Record:
@@ -102,11 +110,25 @@ def to_record(brought: Transferred, home: str, *, version: int, max_nodes: int) 
     _check_distinct(record.nodes)
     if brought.leader is None:
         return record
+    return _with_leader(record, brought.leader, version, max_nodes)
+
+
+def _with_leader(record: Record, key: Key, version: int, max_nodes: int) -> Record:
+    if not 0 <= key.flags < _FLAGS_END:
+        raise InvalidValue("flags", "not an unsigned number of 64 bits")
     try:
-        put = codec.decode_put(brought.leader.value.encode(), brought.leader.flags)
+        put = codec.decode_put(key.value.encode(), key.flags)
     except (Malformed, UnicodeEncodeError) as error:
         raise InvalidValue("leader", str(error)) from None
-    return records.report(record, put, version=version, max_nodes=max_nodes)
+    if key.addr is None:
+        led = records.report(record, put, version=version, max_nodes=max_nodes)
+    elif key.addr in {node.addr for node in record.nodes}:
+        # Its node may have registered with another address since it was put.
+        leader = Leader(addr=key.addr, value=put.value, flags=put.flags, created=version, modified=version)
+        led = replace(record, leader=leader)
+    else:
+        raise InvalidValue("leader", "its node is not listed")
+    return replace(led, confirmed=key.reported)
 
 
 def says_the_same(one: Record, other: Record) -> bool:
@@ -116,8 +138,13 @@ def says_the_same(one: Record, other: Record) -> bool:
 
 
 def _transferred(record: Record) -> Transferred:
-    leader = None if record.leader is None else Key(value=record.leader.value, flags=record.leader.flags)
-    return Transferred(id=record.id, created_at=record.created_at, home=record.home, nodes=record.nodes, leader=leader)
+    leader = record.leader
+    key = (
+        None
+        if leader is None
+        else Key(value=leader.value, flags=leader.flags, addr=leader.addr, reported=record.confirmed)
+    )
+    return Transferred(id=record.id, created_at=record.created_at, home=record.home, nodes=record.nodes, leader=key)
 
 
 def _checked(node: Node) -> Node:
@@ -131,7 +158,8 @@ def _checked(node: Node) -> Node:
 def _check_distinct(nodes: tuple[Node, ...]) -> None:
     seen: set[str] = set()
     for node in nodes:
-        bare = node.addr.removeprefix("http://")
-        if bare in seen or (same_node(node.addr, bare) and node.addr in seen):
+        # As a registration would find them to be one node: by the address, with http:// or without, or by the node ID.
+        own = {f"addr {node.addr.removeprefix('http://')}"} | ({f"id {node.node_id}"} if node.node_id else set())
+        if own & seen:
             raise InvalidValue("nodes", "one of them is listed twice")
-        seen |= {bare, node.addr}
+        seen |= own

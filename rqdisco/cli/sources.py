@@ -14,12 +14,13 @@ from typing import TypeVar
 import msgspec
 
 from rqdisco import codec
+from rqdisco.cli.app import Failed
 from rqdisco.client import DamagedExport, ExportedLeader, ExportedNode, ExportedRecord, ExportReader
 from rqdisco.codec import Malformed
 from rqdisco.errors import CannotStart
 from rqdisco.journal.files import Disk
 from rqdisco.journal.snapshot import SnapshotReader
-from rqdisco.records import Record
+from rqdisco.records import Leader, Record
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = 100
@@ -27,7 +28,7 @@ _LINE_START = 100
 T = TypeVar("T")
 
 
-class BadSource(Exception):
+class BadSource(Failed):
     """Something that cannot be imported, as a whole; the text says which file, where and why."""
 
 
@@ -101,7 +102,7 @@ def _of_record(record: Record) -> ExportedRecord:
         nodes=tuple(
             ExportedNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes
         ),
-        leader=None if leader is None else ExportedLeader(value=leader.value, flags=leader.flags),
+        leader=None if leader is None else _exported_leader(leader, record.confirmed),
     )
 
 
@@ -170,3 +171,7 @@ def _decoded(content: bytes, kind: type[T], where: str) -> T:
 
 def _numbered(things: Iterable[T]) -> Iterator[tuple[int, T]]:
     return enumerate(things, 1)
+
+
+def _exported_leader(leader: Leader, reported: bool) -> ExportedLeader:
+    return ExportedLeader(value=leader.value, flags=leader.flags, addr=leader.addr, reported=reported)

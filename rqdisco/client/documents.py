@@ -77,10 +77,15 @@ class ExportedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The leader record of an exported record: the JSON text that was put, and its Consul flags."""
+    """The leader record of an exported record: the JSON text that was put, and its Consul flags.
+
+    `addr` is the listed address of its node, None for the one that the text names; `reported` is as in `Leader`.
+    """
 
     value: str
     flags: int = 0
+    addr: str | None = None
+    reported: bool = True
 
 
 class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

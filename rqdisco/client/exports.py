@@ -68,7 +68,7 @@ class ExportReader:
     def _check_header(self, line: bytes) -> None:
         try:
             header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_Header)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._damaged("not the beginning of an export") from None
         if header.format != FORMAT:
             raise self._damaged("not an export of rqdisco")
@@ -79,7 +79,7 @@ class ExportReader:
     def _check_trailer(self, line: bytes) -> None:
         try:
             trailer = msgspec.json.decode(b"{" + line.removeprefix(_TRAILER_START), type=_Trailer)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._damaged("not the end of an export") from None
         if trailer.count != self.count:
             raise self._damaged(f"{self.count} records, not {trailer.count}")

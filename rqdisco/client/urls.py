@@ -37,13 +37,17 @@ def parse_url(url: str) -> Target:
     """Take the URL of a service apart. Raises ValueError; its text never repeats a password."""
     if url.startswith("unix:"):
         return _unix(url.removeprefix("unix:"))
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+        port = "" if split.port is None else f":{split.port}"
+    except ValueError:
+        # Its own words may repeat a part of a password.
+        raise ValueError("its port is no port; a / in a password is written %2F") from None
     if split.scheme not in ("http", "https") or not split.hostname:
         raise ValueError("it must be http://HOST:PORT, https://HOST:PORT or unix:/PATH")
     if split.query or split.fragment:
         raise ValueError("it must end with the port or a path")
     host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
-    port = "" if split.port is None else f":{split.port}"
     parsed = EncodedURL.from_text(f"{split.scheme}://{host}{port}{split.path.rstrip('/')}")
     base = (parsed if ":" in parsed.host else parsed.to_uri()).to_text()
     if not base.isascii():

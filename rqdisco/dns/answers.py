@@ -41,8 +41,9 @@ class NameServer:
         self._hosts = host_names
         self._clock = clock
         self._nameserver = (nameserver or f"{NAMESERVER}.{zone.name}").encode()
-        self._is_named_within = nameserver is None
-        self._ips = ips if nameserver is None else ()
+        # A name of our own zone is ours to answer for.
+        self._own_name = zone.below(self._nameserver.decode())
+        self._ips = () if self._own_name is None else ips
         self._warned: float | None = None
         self._log = Logger()
 
@@ -68,7 +69,7 @@ class NameServer:
         """Raises NoSuchID where there is nothing of that name, AmbiguousName."""
         if not below:
             return self._apex(question)
-        if below == NAMESERVER and self._is_named_within:
+        if below == self._own_name:
             return self._with_ips(question, self._ips)
         asked = self._zone.service(below)
         if asked is not None:

@@ -48,6 +48,7 @@ class OperatorAPI:
             return self._refuse_method(request, "GET")
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
+        self._log.info("export", peer=getattr(request.getClientAddress(), "name", None))
         exporting = _Exporting(request, self._directory, self._clock)
         exporting.begin()
         return exporting.done
@@ -105,6 +106,7 @@ class _Exporting:
         self._ids: Iterator[str] | None = None
         self._export = Export(0)
         self._next: IDelayedCall | None = None
+        self._is_busy = self._is_paused = False
         self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
 
     def begin(self) -> None:
@@ -113,10 +115,12 @@ class _Exporting:
         self.resumeProducing()
 
     def resumeProducing(self) -> None:
-        if self._next is None and not self.done.called:
+        self._is_paused = False
+        if self._next is None and not self._is_busy and not self.done.called:
             self._next = self._clock.callLater(0, self._go_on)
 
     def pauseProducing(self) -> None:
+        self._is_paused = True
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -125,9 +129,7 @@ class _Exporting:
         self.pauseProducing()
 
     def _go_on(self) -> None:
-        self._next = None
-        # Before the write, which may find that the reader has enough.
-        self.resumeProducing()
+        self._next, self._is_busy = None, True
         Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
 
     async def _part(self) -> bytes:
@@ -144,8 +146,14 @@ class _Exporting:
         return b"".join(lines)
 
     def _write(self, part: bytes) -> None:
+        self._is_busy = False
+        if self.done.called:
+            return
         if part:
+            # The reader may have enough of it.
             self._request.write(part)
+            if not self._is_paused:
+                self.resumeProducing()
             return
         self.stopProducing()
         self._request.unregisterProducer()

@@ -106,6 +106,25 @@ def test_what_one_daemon_exports_another_one_imports() -> None:
     assert (status, json.loads(value)) == (200, json.loads(VALUE))
 
 
+def test_a_leader_is_imported_at_the_address_it_has_now_and_a_claim_stays_a_claim() -> None:
+    daemon, other = Daemon(), Daemon(seed=1)
+    asked = Operator(daemon)
+    asked.ask("PUT", "/v1/kv/moved/leader", json.loads(VALUE))
+    asked.ask("POST", "/moved", {"addr": "new:1", "raft_addr": "new:2", "node_id": "1"})
+    asked.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
+    records = json.loads(asked.export())["records"]
+    assert asked.bring(*records) == {"imported": 0, "unchanged": 2, "refused": []}
+    assert Operator(other).bring(*records)["imported"] == 2
+    moved, claimed = (json.loads(Operator(other).ask("GET", f"/{name}")[1]) for name in ("moved", "claimed"))
+    assert moved["registrations"] == [{"addr": "new:1", "raft_addr": "new:2", "node_id": "1", "leader": True}]
+    assert (moved["leader"]["reported"], claimed["leader"]["reported"]) == (True, False)
+
+
+def test_more_than_500_records_at_once_are_refused_since_others_would_wait() -> None:
+    status, content = Operator(Daemon()).ask("POST", "/operator/import", {"records": [legacy("a")] * 501})
+    assert (status, json.loads(content)["error"]) == (400, "bad request body: more than 500 records")
+
+
 def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
     empty, grown = mint(daemon), mint(daemon)
@@ -167,6 +186,9 @@ def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
         (legacy("x") | {"created_at": 10**18}, "invalid created_at"),
         (legacy("x") | {"home": "nobody"}, "invalid home"),
         (legacy("x") | {"leader": {"value": "5"}}, "invalid leader"),
+        (legacy("x") | {"leader": {"value": VALUE, "flags": -1}}, "invalid flags"),
+        (legacy("x") | {"leader": {"value": VALUE, "flags": 2**64 - 1, "addr": "other:1"}}, "invalid leader"),
+        (legacy("x") | {"nodes": [{"addr": A, "node_id": "n"}, {"addr": B, "node_id": "n"}]}, "invalid nodes"),
         (legacy("x") | {"nodes": [{"addr": A, "raft_addr": ""}]}, "invalid raft_addr: empty"),
         (legacy("x") | {"nodes": [{"addr": A, "node_id": "a b"}]}, "invalid node_id"),
     ],

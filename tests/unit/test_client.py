@@ -491,3 +491,9 @@ def test_a_unix_url_goes_to_the_socket_and_others_to_their_host() -> None:
 def test_a_service_that_has_too_many_ids_mints_none() -> None:
     service = Service(limits=Limits(max_ids=0))
     assert str(refused(service, service.client().create())) == "too many discovery IDs"
+
+
+def test_a_url_with_a_slash_in_its_password_is_refused_without_showing_a_part_of_it() -> None:
+    with pytest.raises(ValueError, match="%2F") as refusal:
+        parse_url("http://user:pa/ss@host:4000")
+    assert "'pa'" not in str(refusal.value)

@@ -138,6 +138,13 @@ def test_the_name_server_can_be_called_what_it_is_called_elsewhere() -> None:
     assert rcode(names.ask(f"ns.{ZONE}")) == "NXDOMAIN"
 
 
+def test_a_name_server_that_is_called_by_a_name_of_the_zone_has_its_addresses_there() -> None:
+    names = Names(f"--dns-nameserver=ns1.{ZONE}", ips=("192.0.2.53",))
+    assert answers(names.ask(f"ns1.{ZONE}")) == ["192.0.2.53"]
+    assert list(additional(names.ask(ZONE, "NS"))) == [f"ns1.{ZONE}."]
+    assert rcode(names.ask(f"ns.{ZONE}")) == "NXDOMAIN"
+
+
 @pytest.mark.parametrize("name", [".", "com", "example.com", "xdisco.example.com", "id.disco.example.org", "localhost"])
 @pytest.mark.parametrize("kind", ["A", "SRV", "NS", "ANY", "AXFR"])
 def test_outside_the_zone_everything_is_refused(names: Names, name: str, kind: str) -> None:

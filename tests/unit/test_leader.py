@@ -142,6 +142,7 @@ def test_a_value_gives_the_node_with_both_its_addresses_and_its_id() -> None:
     node = Node(addr="h:1", raft_addr="h:2", node_id="1")
     assert decode_put(value, 3) == Put(node=node, value=value.decode(), flags=3)
     assert decode_put(b'{"addr":"h:2"}').node == Node(addr="h:2", raft_addr="h:2")
+    assert decode_put(b'{"addr":"h:2","api_addr":"foohttp://h:1"}').node.addr == "foohttp://h:1"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,6 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
 
 def test_there_is_no_name_server_and_no_operators_socket_unless_asked_for() -> None:
     assert parse().dns is None
-    assert parse("--dns-zone=x").dns is None
     assert parse().operator_socket is None
     assert parse(RUNTIME_DIRECTORY="/run/rqdisco").operator_socket == Path("/run/rqdisco/operator.sock")
     assert parse("--operator-socket=off", RUNTIME_DIRECTORY="/run/rqdisco").operator_socket is None
@@ -140,6 +139,8 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--unknown"], {}),
         (["stray"], {}),
         (["--dns=127.0.0.1:53"], {}),
+        (["--dns-zone=x"], {}),
+        (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-aliases=:http"], {}),
         (["--dns=localhost:53", "--dns-zone=x"], {}),
         (["--dns=127.0.0.1", "--dns-zone=x"], {}),
         (["--dns=127.0.0.1:70000", "--dns-zone=x"], {}),

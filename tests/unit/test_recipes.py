@@ -116,7 +116,7 @@ def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
         ("dns", "8", {}, "needs the DNS zone"),
         ("dns", "8", {"zone": "a..b"}, "not a DNS zone"),
         ("dns", "8", {"zone": "-a"}, "not a DNS zone"),
-        ("dns", "8", {"zone": ".".join(["a" * 60] * 4)}, "longer than a DNS name"),
+        ("dns", "8", {"zone": ".".join(["a" * 60] * 4)}, "not a DNS zone of 110 characters"),
         ("dns", "8", {"zone": "z", "port": 0}, "not a port"),
         ("dns", "8", {"zone": "z", "expect": 0}, "at least one node"),
         ("dns-srv", "8", {"zone": "z", "port": 1}, "port from the SRV record"),
