@@ -25,6 +25,7 @@ _LINE_START = b'{"id":"'
 _ID_START = len(_LINE_START)
 _ID_END = b'","home":'
 _BRACE = ord("}")
+_MOST_NESTED = 64
 _SCHEME = re.compile(r"\Ahttps?://")
 
 
@@ -92,7 +93,10 @@ def decode_put(content: bytes, flags: int = 0) -> Put:
         members = msgspec.json.decode(text)
     except (*_UNREADABLE, ValueError):
         members = None
-    if not isinstance(members, dict) or not isinstance(members.get("addr"), str) or not members["addr"]:
+    # What is nested deeply can be decoded here and, on a deeper stack, not there.
+    if not isinstance(members, dict) or text.count("[") + text.count("{") > _MOST_NESTED:
+        raise Malformed("leader value must be JSON with addr")
+    if not isinstance(members.get("addr"), str) or not members["addr"]:
         raise Malformed("leader value must be JSON with addr")
     raft_addr = check_text("addr", members["addr"])
     addr = _SCHEME.sub("", check_text("api_addr", members.get("api_addr") or raft_addr), count=1)

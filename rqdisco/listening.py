@@ -76,16 +76,33 @@ class HTTPDoor:
 
 
 def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:
-    """A socket that its owner alone can open, in the place of one that was left there by who was killed."""
+    """A socket that its owner alone can open, in the place of one that was left there by who was killed.
+
+    Nothing but such a socket is ever taken away. Raises CannotListen.
+    """
+    description = f"unix:{path}"
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_socket()):
+            raise CannotListen(f"cannot listen on {description}: something else is there")
+        if path.exists() and _is_left(path):
+            path.unlink()
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {description}: {error.strerror or error}") from error
+    return description, UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody listens on the socket any more."""
     with socket.socket(socket.AF_UNIX) as probe:
+        # One that is alive may have more to do than to accept.
+        probe.settimeout(1)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            # Nothing is there, or nothing that can be taken away; listening will tell.
+            return True
+        except TimeoutError:
             pass
-    return f"unix:{path}", UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False)
+    return False
 
 
 class NameDoor:

@@ -110,10 +110,12 @@ class LocalDirectory:
         return replace(outcome, record=await self._durably(record, outcome.record))
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
-        arrived = self._decided(discovery_id)
+        # What was decided may still be refused by the disk, and what is shown is then there again.
+        arrived = [known for known in (self._decided(discovery_id), self._shown(discovery_id)) if known is not None]
         record = await self._decidable(discovery_id)
         # R9: what was listed on arrival goes, and not what registered while we waited.
-        if arrived is None or records.remove(arrived, addr) is arrived or records.is_newer(record, arrived, addr):
+        was_listed = any(records.remove(known, addr) is not known for known in arrived)
+        if not was_listed or all(records.is_newer(record, known, addr) for known in arrived):
             return Removal(record=await self._durably(record, record), removed=False)
         after = records.remove(record, addr)
         return Removal(record=await self._durably(record, after), removed=after is not record)
@@ -165,7 +167,10 @@ class LocalDirectory:
             return True
         if not says_the_same(known, record):
             raise AlreadyKnown(brought.id)
-        after = replace(known, home=self._home) if as_own and not self.is_home_of(known) else known
+        after = known
+        if as_own and not self.is_home_of(known):
+            # As for what is brought: whoever was alone was told elsewhere.
+            after = replace(known, home=self._home, grant=None, ever=True)
         await self._durably(known, after, version)
         return after is not known
 

@@ -127,8 +127,11 @@ def register(record: Record, node: Node, *, now: Moment, window_ms: int, max_nod
         return Registration(record=changed, listed=listed, alone="again")
     if len(nodes) > 1:
         return Registration(record=changed, listed=nodes)
-    grant = Grant(addr=node.addr, boot=now.boot, at=now.ms)
-    return Registration(record=replace(changed, grant=grant), listed=nodes, alone="granted")
+    granted = Grant(addr=node.addr, boot=now.boot, at=now.ms)
+    if granted == grant:
+        # Of two grants in one millisecond a removal has to know the newer (R9).
+        granted = replace(granted, at=now.ms + 1)
+    return Registration(record=replace(changed, grant=granted), listed=nodes, alone="granted")
 
 
 def claim(record: Record, put: Put, *, version: int, now: Moment, max_nodes: int) -> Claim:

@@ -37,6 +37,10 @@ class BadRequest(Exception):
     """The request is not one of this door's; the text says why."""
 
 
+class BadBatch(Exception):
+    """What was to be imported is no batch of records; the text says why, and may repeat what was sent."""
+
+
 class NotFound(Exception):
     """There is nothing under that path; the text, if any, says what there could be."""
 
@@ -119,6 +123,7 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     NoSuchID: _under(404, "no such discovery ID"),
     MethodNotAllowed: _method_not_allowed,
     BadRequest: _same_text(400),
+    BadBatch: lambda error: Refusal(400, f"bad request body: {error}"[:500], "bad request body"),
     InvalidValue: lambda error: Refusal(400, str(error), f"invalid {error.what}"),
     MisleadingAddress: _same_text(400),
     NotFound: _under(404, "Not Found"),

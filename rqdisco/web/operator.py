@@ -19,7 +19,7 @@ from rqdisco.codec import Malformed, encode_object
 from rqdisco.directory import Directory
 from rqdisco.errors import RequestRefused
 from rqdisco.transfer import Export, Transferred, decode_batch
-from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed, NotFound
+from rqdisco.web.answers import Answer, BadBatch, MethodNotAllowed, NotFound
 from rqdisco.web.handling import DoorResource, Handling, method_of, refused
 
 _RECORDS_AT_ONCE = 100
@@ -76,7 +76,7 @@ class OperatorAPI:
         try:
             batch = decode_batch(self._handling.body(request))
         except Malformed as error:
-            raise BadRequest(f"bad request body: {error}") from None
+            raise BadBatch(str(error)) from None
         importing = [Deferred.fromCoroutine(self._import_one(brought, adopt=batch.adopt)) for brought in batch.records]
         try:
             outcomes = await gatherResults(importing, consumeErrors=True)

@@ -220,6 +220,17 @@ def test_a_body_that_is_no_batch_is_a_bad_request(body: object) -> None:
     assert json.loads(content)["error"].startswith("bad request body: ")
 
 
+def test_what_was_sent_is_never_in_the_status_line() -> None:
+    operator = Operator(Daemon())
+    body = msgspec.json.encode(
+        {"records": [{"id": "x", "created_at": 1, "nodes": [{"addr": "a", "x\r\nSet-Cookie: a": 1}]}]}
+    )
+    operator.protocol.dataReceived(
+        b"POST /operator/import HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    assert operator.transport.value().startswith(b"HTTP/1.1 400 bad request body\r\n")
+
+
 def test_other_methods_and_paths_are_refused_in_words() -> None:
     operator = Operator(Daemon())
     assert operator.ask("POST", "/operator/export")[0] == 405

@@ -54,6 +54,19 @@ def test_a_socket_that_another_daemon_listens_on_is_not_taken_away(
     assert b"200 OK" in ask(path, "GET /operator/export")
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+def test_nothing_but_a_socket_is_ever_taken_away(installed: Environment, tmp_path: Path, kind: str) -> None:
+    path, precious = tmp_path / "o.sock", tmp_path / "precious"
+    precious.write_text("precious")
+    {"file": lambda: path.write_text("precious"), "link": lambda: path.symlink_to(precious), "directory": path.mkdir}[
+        kind
+    ]()
+    refused = installed.run(*installed.twistd(tmp_path / "state", f"--operator-socket={path}"))
+    assert (refused.returncode, refused.stderr.count("\n")) == (69, 1)
+    assert precious.read_text() == "precious"
+    assert path.is_dir() or path.read_text() == "precious"
+
+
 def test_systemds_runtime_directory_has_it_by_default(start: Start, tmp_path: Path) -> None:
     start(tmp_path / "state", RUNTIME_DIRECTORY=str(tmp_path))
     assert b"200 OK" in ask(tmp_path / "operator.sock", "GET /operator/export")

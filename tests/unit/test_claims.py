@@ -215,6 +215,39 @@ def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -
     assert result(claim(after, "rqlite", B)).won
 
 
+def test_of_two_grants_in_one_millisecond_a_removal_takes_the_one_it_was_sent_for() -> None:
+    daemon = Daemon(limits=Limits(window_ms=0))
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.threads.hold = True
+    granting = register(daemon, discovery_id, A)
+    removing = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
+    claiming = claim(daemon, discovery_id, B)
+    daemon.threads.release_all()
+    assert told(granting) == [A]
+    assert not result(removing).removed
+    assert not result(claiming).won
+
+
+def test_a_removal_takes_away_what_was_shown_though_its_removal_was_decided_and_refused() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    register(daemon, discovery_id, A)
+    daemon.threads.hold = True
+    first = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
+    registering = register(daemon, discovery_id, B)
+    second = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
+    daemon.disk.room = 0
+    daemon.threads.release()
+    for each in (first, registering):
+        with pytest.raises(StoreUnavailable):
+            result(each)
+    daemon.disk.room = None
+    daemon.threads.release_all()
+    assert result(second).removed
+    assert shown(daemon, discovery_id) == []
+
+
 def test_ids_are_made_by_claims_and_reports_only_where_that_is_allowed() -> None:
     daemon = Daemon(limits=Limits(make_named=False))
     with pytest.raises(NoSuchID):

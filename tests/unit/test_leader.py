@@ -148,7 +148,8 @@ def test_a_value_gives_the_node_with_both_its_addresses_and_its_id() -> None:
 @pytest.mark.parametrize(
     "value",
     [b"", b"x", b"[]", b'"h:2"', b"null", b"{}", b'{"addr":null}', b'{"addr":2}', b'{"addr":""}', b'{"addr":"h:2"',
-     b'{"addr":"\xff"}', b"[" * 100_000, b'{"addr":"h:2","x":NaN}'],
+     b'{"addr":"\xff"}', b"[" * 100_000, b'{"addr":"h:2","x":NaN}',
+     b'{"addr":"h:2","x":' + b"[" * 900 + b"]" * 900 + b"}"],
 )  # fmt: skip
 def test_a_value_that_rqlite_could_not_read_back_is_refused(value: bytes) -> None:
     with pytest.raises(Malformed, match="leader value must be JSON with addr"):
