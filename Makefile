@@ -6,13 +6,20 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test lint types check coverage bench clean
+.PHONY: run test simulate lint types check coverage bench clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+# Of the seeds a tenth with five daemons, a quarter with two.
+SEEDS ?= 2000
+simulate: $(VENV)/installed-test
+	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) * 13 / 20)) $(ARGS)
+	$(BIN)/python -m tests.simulated --daemons 2 --seeds $$(($(SEEDS) / 4)) $(ARGS)
+	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -1,7 +1,10 @@
 """Records to JSON bytes and back: strict, one format for journal and snapshot alike. Answers to JSON bytes.
 
 A record is one line of compact JSON that begins with its ID. The formats that hold such lines carry a version; a
-field can only be added together with a new version, since an older release must refuse what it does not know.
+field can only be added together with a new version, since an older release must refuse what it does not know. What
+peers of a newer release say more is kept as it came.
+
+Beside records there are *notes*, what a daemon keeps of its peers: lines of the same shape whose key no ID can be.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = b'{"id":"'
 _ID_START = len(_LINE_START)
 _ID_END = b'","home":'
+_HOME_START = len(_ID_END) + 1
+_VERSION = b'","version":'
+_DIGITS = b"0123456789"
+_NOTE = b"!"
 _BRACE = ord("}")
 _MOST_NESTED = 64
 _SCHEME = re.compile(r"\Ahttps?://")
@@ -31,6 +38,28 @@ _SCHEME = re.compile(r"\Ahttps?://")
 
 class Malformed(ValueError):
     """Bytes that are not what they should be; the text says why."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Something that a daemon keeps about its peers, on its own disk only.
+
+    `id` is a key that no discovery ID can be, `home` the incarnation it is about; `number` and `content` mean what the
+    kind of note says. A note without either says that there is none any more.
+    """
+
+    id: str
+    home: str
+    version: int = 0
+    number: int = 0
+    content: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is noted any more."""
+        return not self.number and not self.content
+
+
+_note_decoder = msgspec.json.Decoder(Note)
 
 
 def encode_record(record: Record) -> bytes:
@@ -44,6 +73,43 @@ def decode_record(line: bytes) -> Record:
         return _decoder.decode(line)
     except _UNREADABLE as error:
         raise Malformed(str(error)) from None
+
+
+def encode_note(note: Note) -> bytes:
+    """One line, without its end."""
+    return _encoder.encode(note)
+
+
+def decode_note(line: bytes) -> Note:
+    """The note of `line`. Raises Malformed."""
+    try:
+        return _note_decoder.decode(line)
+    except _UNREADABLE as error:
+        raise Malformed(str(error)) from None
+
+
+def is_note(key: bytes) -> bool:
+    """Whether what has this key is a note, not a record."""
+    return key.startswith(_NOTE)
+
+
+def version_of(line: bytes) -> int:
+    """The version of a line, be it a record or a note, which is checked. Raises Malformed."""
+    return decode_note(line).version if line.startswith(_LINE_START + _NOTE) else decode_record(line).version
+
+
+def home_of(rest: bytes) -> str:
+    """The home in a record without its ID, as `split_record` gives it, without decoding it."""
+    return rest[_HOME_START : rest.index(b'"', _HOME_START)].decode()
+
+
+def quick_version_of(rest: bytes) -> int:
+    """The version in a record without its ID, without decoding it."""
+    start = rest.index(_VERSION, _HOME_START) + len(_VERSION)
+    end = start
+    while end < len(rest) and rest[end] in _DIGITS:
+        end += 1
+    return int(rest[start:end])
 
 
 class _Version(msgspec.Struct):

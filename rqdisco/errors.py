@@ -73,6 +73,10 @@ class StoreUnavailable(Exception):
         self.reason = reason
 
 
+class Undecided(StoreUnavailable):
+    """Nothing can be decided about an ID here and now, though the disk is well; what is held may still be listed."""
+
+
 class CannotStart(Exception):
     """The daemon refuses to start. The text is one line: which file, where, and what to do."""
 

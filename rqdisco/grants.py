@@ -11,10 +11,12 @@ from rqdisco.records import Record
 class PendingGrant:
     """A grant between its decision and its answer, and those who wait for it.
 
-    It is stuck when its client is gone and the disk refused to revoke it.
+    `before` is the record as it was, None as long as peers are being asked and nothing is decided yet. It is stuck when
+    its client is gone and the disk refused to revoke it.
     """
 
-    def __init__(self, before: Record) -> None:
+    def __init__(self, discovery_id: str, before: Record | None = None) -> None:
+        self.id = discovery_id
         self.before = before
         self.is_stuck = False
         self._waiting: list[Deferred[None]] = []

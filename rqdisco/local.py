@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -10,13 +11,23 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from rqdisco import records
+from rqdisco.address import same_node
 from rqdisco.directory import Removal
-from rqdisco.errors import AlreadyKnown, AmbiguousName, NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.errors import (
+    AlreadyKnown,
+    AmbiguousName,
+    NoSuchID,
+    Orphaned,
+    StoreUnavailable,
+    TooManyIDs,
+    TooManyNodes,
+    Undecided,
+)
 from rqdisco.grants import PendingGrant
 from rqdisco.ids import RandomBytes, mint
 from rqdisco.journal.writer import Journal
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
-from rqdisco.store import Store
+from rqdisco.store import Change, Store
 from rqdisco.transfer import Transferred, says_the_same, to_record
 
 
@@ -31,8 +42,30 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     make_named: bool = True
 
 
+class Others(Protocol):
+    """What a home asks of its peers before it speaks."""
+
+    def check(self, record: Record) -> None:
+        """Raise Undecided where this daemon must not change the record of an ID now (R8)."""
+
+    def is_lost(self, home: str) -> bool:
+        """Whether a home that is no more left its IDs behind, rather than handing them over (R7)."""
+
+    def minted(self, discovery_id: str) -> None:
+        """An ID came to be here, in this boot."""
+
+    async def witnessed(self, version: int, *, is_grant: bool) -> bool:
+        """Whether a peer durably has the change of that version, or none is up that could; within a second (R6)."""
+
+    async def barrier(self, record: Record) -> None:
+        """Return when every member has the record, and all that was promised elsewhere under its ID was added (R5).
+
+        Raises Undecided where one of them is silent.
+        """
+
+
 class LocalDirectory:
-    """The directory of one daemon, which is the home of every ID it minted (R1).
+    """The directory of one daemon, which is the home of every ID it minted (R1); `others` are its peers, if any.
 
     `now` gives monotonic moments, `wall_us` the wall clock in microseconds, which only names and orders things.
     """
@@ -49,6 +82,7 @@ class LocalDirectory:
         wall_us: Callable[[], int],
         random: RandomBytes,
         limits: Limits,
+        others: Others | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -57,7 +91,9 @@ class LocalDirectory:
         self._wall_us = wall_us
         self._random = random
         self._limits = limits
+        self._others = others
         self._unheard: dict[str, PendingGrant] = {}
+        self.issued = 0
 
     @property
     def size(self) -> int:
@@ -69,11 +105,11 @@ class LocalDirectory:
         return max(1, self._store.settled_version)
 
     def is_home_of(self, record: Record) -> bool:
-        return record.home == self._home
+        return record.home == self._home and not record.lost
 
     async def create(self) -> Record:
         record = self._fresh(mint(self._home, self._random), self._next_version())
-        await self._journal.append(self._store.put(record))
+        await self._write(record)
         return record
 
     async def look_up(self, discovery_id: str) -> Record:
@@ -95,19 +131,22 @@ class LocalDirectory:
 
     async def register(self, discovery_id: str, node: Node) -> Registration:
         record = await self._decidable(discovery_id)
-        outcome = records.register(
-            record,
-            node,
-            now=self._now(),
-            window_ms=self._limits.window_ms,
-            max_nodes=self._limits.max_nodes,
-        )
+        outcome = self._register(record, node)
         if outcome.alone is not None:
             self._check_home(record)
-        if outcome.alone == "granted":
-            granted = await self._grant(record, replace(outcome.record, version=self._next_version()))
-            return replace(outcome, record=granted)
-        return replace(outcome, record=await self._durably(record, outcome.record))
+        if record.lost:
+            outcome = _only_heard(outcome, node)
+        if outcome.alone != "granted":
+            return replace(outcome, record=await self._durably(record, outcome.record))
+        pending = self._hold(record)
+        if self._others is not None and (record.ever or record.nodes):
+            record = await self._past_barrier(record, pending)
+            outcome = self._register(record, node)
+            if outcome.alone != "granted":
+                self._end(pending)
+                return replace(outcome, record=await self._durably(record, outcome.record))
+        granted = await self._grant(pending, record, replace(outcome.record, version=self._next_version()))
+        return replace(outcome, record=granted)
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
         # What was decided may still be refused by the disk, and what is shown is then there again.
@@ -122,13 +161,19 @@ class LocalDirectory:
 
     async def claim(self, discovery_id: str, put: Put) -> Claim:
         known = await self._decidable_if_any(discovery_id)
-        version = self._next_version()
         record = self._named(discovery_id) if known is None else known
-        outcome = records.claim(record, put, version=version, now=self._now(), max_nodes=self._limits.max_nodes)
+        outcome = self._claim(record, put)
         if not outcome.won:
             return replace(outcome, record=await self._durably(record, record))
         self._check_home(record)
-        return replace(outcome, record=await self._grant(record, replace(outcome.record, version=version)))
+        pending = self._hold(record)
+        if self._others is not None and record.ever:
+            record = await self._past_barrier(record, pending)
+            outcome = self._claim(record, put)
+            if not outcome.won:
+                self._end(pending)
+                return replace(outcome, record=await self._durably(record, record))
+        return replace(outcome, record=await self._grant(pending, record, outcome.record))
 
     async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
         known = await self._decidable_if_any(discovery_id)
@@ -160,19 +205,62 @@ class LocalDirectory:
         known = await self._decidable_if_any(brought.id)
         version = self._next_version()
         home = self._home if as_own or brought.home is None else brought.home
-        record = to_record(brought, home, version=version, max_nodes=self._limits.max_nodes)
+        record = self._own(to_record(brought, home, version=version, max_nodes=self._limits.max_nodes))
         if known is None:
             self._check_room()
-            await self._journal.append(self._store.put(record))
+            await self._write(record)
             return True
         if not says_the_same(known, record):
             raise AlreadyKnown(brought.id)
         after = known
         if as_own and not self.is_home_of(known):
             # As for what is brought: whoever was alone was told elsewhere.
-            after = replace(known, home=self._home, grant=None, ever=True)
+            after = replace(known, lost=False, grant=None, ever=True)
         await self._durably(known, after, version)
         return after is not known
+
+    def add(self, discovery_id: str, node: Node) -> tuple[Change, ...]:
+        """Put a node on the list that was answered elsewhere (R4); return what has to be written.
+
+        A node for which there is no room, or no record any more, is left out. Raises as `check_addable`.
+        """
+        record = self._newest(discovery_id)
+        if record is None:
+            return ()
+        try:
+            after = records.add(record, node, max_nodes=self._limits.max_nodes)
+        except TooManyNodes:
+            self._log.warn("no room for a node that was registered elsewhere", discovery_id=discovery_id)
+            return ()
+        if after is record:
+            return ()
+        self.issued = version = self._next_version()
+        return (self._store.put(replace(after, version=version)),)
+
+    def known(self, discovery_id: str) -> Record | None:
+        """The newest record, without a grant that may never be heard."""
+        return self._decided(discovery_id)
+
+    def shown(self, discovery_id: str) -> Record | None:
+        """The record as it is shown, None if there is none."""
+        return self._shown(discovery_id)
+
+    def check_addable(self, discovery_id: str) -> None:
+        """Raise Undecided where a node cannot be added now: a grant of the ID may be on its way."""
+        pending = self._unheard.get(discovery_id)
+        if pending is not None and pending.before is not None:
+            raise Undecided("a decision is on its way")
+        self._newest(discovery_id)
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether any grant is on its way."""
+        return bool(self._unheard)
+
+    def next_version(self) -> int:
+        """A version for a change of an own record."""
+        self.issued = self._next_version()
+        return self.issued
 
     async def settle(self) -> None:
         """Revoke what nobody heard and the disk would not let go of; the last chance before the end."""
@@ -185,12 +273,23 @@ class LocalDirectory:
             raise NoSuchID(discovery_id)
         return self._fresh(discovery_id, version=0)
 
+    def _register(self, record: Record, node: Node) -> Registration:
+        limits = self._limits
+        return records.register(record, node, now=self._now(), window_ms=limits.window_ms, max_nodes=limits.max_nodes)
+
+    def _claim(self, record: Record, put: Put) -> Claim:
+        version = self._next_version()
+        outcome = records.claim(record, put, version=version, now=self._now(), max_nodes=self._limits.max_nodes)
+        return replace(outcome, record=replace(outcome.record, version=version)) if outcome.won else outcome
+
     def _check_room(self) -> None:
         if self._limits.max_ids is not None and self._store.count_all() >= self._limits.max_ids:
             raise TooManyIDs
 
     def _fresh(self, discovery_id: str, version: int) -> Record:
         self._check_room()
+        if self._others is not None:
+            self._others.minted(discovery_id)
         return Record(id=discovery_id, home=self._home, version=version, created_at=self._wall_us())
 
     def _check_home(self, record: Record) -> None:
@@ -198,17 +297,24 @@ class LocalDirectory:
         if not self.is_home_of(record):
             raise Orphaned(record.id)
 
+    def _own(self, record: Record) -> Record:
+        """The record as this daemon's own; one that another minted, whose home is lost then, never grants (R7)."""
+        if record.home == self._home:
+            return record
+        lost = self._others is None or self._others.is_lost(record.home)
+        return records.succeed(record, self._home, version=record.version, lost=lost)
+
     def _shown(self, discovery_id: str) -> Record | None:
         """The record as the disk has it, without a grant that may never be heard."""
         record, pending = self._store.settled(discovery_id), self._unheard.get(discovery_id)
-        if record is None or pending is None or record.version <= pending.before.version:
+        if record is None or pending is None or pending.before is None or record.version <= pending.before.version:
             return record
         return pending.before
 
     def _decided(self, discovery_id: str) -> Record | None:
         """The newest record, without a grant that may never be heard."""
         pending = self._unheard.get(discovery_id)
-        return self._store.newest(discovery_id) if pending is None else pending.before
+        return self._store.newest(discovery_id) if pending is None or pending.before is None else pending.before
 
     async def _decidable(self, discovery_id: str) -> Record:
         """As `_decidable_if_any`. Raises NoSuchID."""
@@ -224,13 +330,31 @@ class LocalDirectory:
             if pending.is_stuck:
                 Deferred.fromCoroutine(self._revoke(pending))
             await settled
-        return self._store.newest(discovery_id)
+        return self._newest(discovery_id)
+
+    def _newest(self, discovery_id: str) -> Record | None:
+        """The newest record, as this daemon may change it. Raises Undecided."""
+        record = self._store.newest(discovery_id)
+        if record is None:
+            return None
+        if self._others is not None:
+            self._others.check(record)
+        record = self._own(record)
+        # Nothing is on its way any more: what was pending was said, or nobody will ever know.
+        return record if record.lost else records.said(record)
+
+    async def _write(self, record: Record) -> None:
+        """Return once the disk has the record, and a peer where one is up."""
+        self.issued = record.version
+        await self._journal.append(self._store.put(record))
+        if self._others is not None:
+            await self._others.witnessed(record.version, is_grant=False)
 
     async def _durably(self, before: Record, after: Record, version: int | None = None) -> Record:
         """Return the record once the disk has it, changed or not."""
         if after is not before:
             after = replace(after, version=self._next_version() if version is None else version)
-            await self._journal.append(self._store.put(after))
+            await self._write(after)
         elif self._store.is_pending(after.id):
             await self._journal.barrier()
         return after
@@ -240,28 +364,70 @@ class LocalDirectory:
         if record is not None:
             await self._durably(record, record)
 
-    async def _grant(self, before: Record, granted: Record) -> Record:
+    def _hold(self, record: Record) -> PendingGrant:
+        """Let nothing else of the ID be decided until the grant to come is said, or given up (R3)."""
+        self._unheard[record.id] = pending = PendingGrant(record.id)
+        return pending
+
+    async def _past_barrier(self, record: Record, pending: PendingGrant) -> Record:
+        """The newest record once all members have had their say. Raises Undecided."""
+        assert self._others is not None
+        try:
+            await self._others.barrier(record)
+            newest = self._newest(record.id)
+        except Exception:
+            self._end(pending)
+            raise
+        assert newest is not None
+        return newest
+
+    async def _grant(self, pending: PendingGrant, before: Record, granted: Record) -> Record:
         """Tell a node that it is alone, once that is durable; nothing else of the ID is decided until it is said."""
-        self._unheard[before.id] = pending = PendingGrant(before)
+        pending.before = before
         told: Deferred[Record] = Deferred()
         Deferred.fromCoroutine(self._settle_grant(granted, pending, told))
         return await told
 
     async def _settle_grant(self, granted: Record, pending: PendingGrant, told: Deferred[Record]) -> None:
         """Goes on when the caller of `_grant` was cancelled, which is when `told` is called before its time."""
+        is_witnessed = True
         try:
-            await self._journal.append(self._store.put(granted))
+            if self._others is None:
+                await self._journal.append(self._store.put(granted))
+            else:
+                is_witnessed = await self._write_unsaid(granted)
         except Exception:
             self._end(pending)
             if not told.called:
                 told.errback()
             return
-        if told.called:
+        if told.called or not is_witnessed:
             await self._revoke(pending)
+            if not told.called:
+                told.errback(Undecided("no peer had it in time"))
             return
         # The caller sends its answer in this very call; only then may others be decided.
         told.callback(granted)
+        if self._others is not None:
+            self._note_said(granted)
         self._end(pending)
+
+    async def _write_unsaid(self, granted: Record) -> bool:
+        """Make a grant durable as one that was not sent yet, here and at a peer; false where no peer has it in time."""
+        assert self._others is not None
+        assert granted.grant is not None
+        self.issued = granted.version
+        await self._journal.append(self._store.put(replace(granted, grant=replace(granted.grant, pending=True))))
+        return await self._others.witnessed(granted.version, is_grant=True)
+
+    def _note_said(self, granted: Record) -> None:
+        """Peers may send others to the node from now on. Nobody waits for that."""
+        self.issued = version = self._next_version()
+        try:
+            writing = self._journal.append(self._store.put(replace(granted, version=version)))
+        except StoreUnavailable:
+            return
+        writing.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
     async def _revoke(self, pending: PendingGrant) -> None:
         """Nobody heard the grant: restore what the record said before it (R6).
@@ -270,8 +436,10 @@ class LocalDirectory:
         """
         pending.is_stuck = False
         before = pending.before
+        assert before is not None
+        self.issued = version = self._next_version()
         try:
-            await self._journal.append(self._store.put(replace(before, version=self._next_version())))
+            await self._journal.append(self._store.put(replace(before, version=version)))
         except StoreUnavailable as error:
             self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
             pending.refuse(error)
@@ -280,11 +448,19 @@ class LocalDirectory:
         self._end(pending)
 
     def _end(self, pending: PendingGrant) -> None:
-        del self._unheard[pending.before.id]
+        del self._unheard[pending.id]
         pending.settle()
 
     def _next_version(self) -> int:
         return max(self._store.last_version + 1, self._wall_us() // 1000)
+
+
+def _only_heard(outcome: Registration, node: Node) -> Registration:
+    """Send nobody to a node that may never have heard that it was to bootstrap, and never will. Raises Undecided."""
+    listed = records.heard(outcome.record)
+    if all(same_node(each.addr, node.addr) for each in listed):
+        raise Undecided("its home was lost before it told the first node that it is alone, mint a new ID")
+    return replace(outcome, listed=listed)
 
 
 def _is_at(record: Record | None, index: int) -> bool:

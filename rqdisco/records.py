@@ -27,7 +27,7 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     ms: int
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is known of one registered node. All text is the node's own, kept byte-identical."""
 
     addr: str
@@ -35,12 +35,16 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     node_id: str | None = None
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """The address that was last told it is alone, and when."""
+class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The address that was last told it is alone, and when.
+
+    `pending` says, where there are peers, that its answer has not been sent yet: nobody is sent to that node (R6).
+    """
 
     addr: str
     boot: int
     at: int
+    pending: bool = False
 
     def is_open(self, now: Moment, window_ms: int) -> bool:
         """Whether the answer may still be lost on its way, so that the same address may be told again (rule R5a).
@@ -51,7 +55,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.boot == now.boot and 0 <= now.ms - self.at < window_ms
 
 
-class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The leader key of consul-kv: what was last put there, and which listed node it speaks of.
 
     `value` is the text as it was sent, `flags` are Consul's, opaque to us. `created` and `modified` are the versions of
@@ -65,13 +69,16 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     flags: int = 0
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """All that is known of one discovery ID.
 
     `home` is the incarnation that minted it and alone changes it, `version` rises with every change, `created_at` is in
     microseconds since 1970 by the wall clock, `nodes` are in the order of their first registration. `ever` says that
     the list was emptied once: the next grant is not the first. `confirmed` says that a leader has reported itself since
     the list was last empty, so a cluster exists.
+
+    `was` are the homes before this one, the oldest first; `lost` says that one of them lost its state, so that nobody
+    is told any more that it is alone (R7).
     """
 
     id: str
@@ -83,18 +90,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     ever: bool = False
     leader: Leader | None = None
     confirmed: bool = False
+    was: tuple[str, ...] = ()
+    lost: bool = False
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a registration: the record after it, the nodes to answer with, and what was told.
 
     `alone` is "granted" where the caller is told that it is alone by a new grant, "again" where it is told so by one
-    whose answer may have been lost, None where others are listed.
+    whose answer may have been lost, None where others are listed. `in_stead` says that the ID's home did not answer, so
+    that the list may be an older one (R4).
     """
 
     record: Record
     listed: tuple[Node, ...]
     alone: Literal["granted", "again"] | None = None
+    in_stead: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -132,6 +143,42 @@ def register(record: Record, node: Node, *, now: Moment, window_ms: int, max_nod
         # Of two grants in one millisecond a removal has to know the newer (R9).
         granted = replace(granted, at=now.ms + 1)
     return Registration(record=replace(changed, grant=granted), listed=nodes, alone="granted")
+
+
+def add(record: Record, node: Node, *, max_nodes: int) -> Record:
+    """Put a node on the list that was answered elsewhere, and told nothing here (R4). Raises TooManyNodes."""
+    return _with_node(record, node, max_nodes)
+
+
+def said(record: Record) -> Record:
+    """The record once its grant, if any, is on its way to the node."""
+    if record.grant is None or not record.grant.pending:
+        return record
+    return replace(record, grant=replace(record.grant, pending=False))
+
+
+def heard(record: Record) -> tuple[Node, ...]:
+    """The nodes that others may be sent to: all but one whose grant may never have been sent (R6)."""
+    grant = record.grant
+    if grant is None or not grant.pending:
+        return record.nodes
+    return tuple(node for node in record.nodes if node.addr != grant.addr)
+
+
+def succeed(record: Record, home: str, *, version: int, lost: bool) -> Record:
+    """The record under a new home, after the one before handed it over or was lost (R7)."""
+    return replace(record, home=home, version=version, was=(*record.was, record.home), lost=record.lost or lost)
+
+
+def precedence(known: Record, told: Record) -> Literal["newer", "older", "same", "clash"]:
+    """What `told` is to `known`, of the same ID. Two that neither home could have made of the other clash."""
+    if known.home == told.home:
+        if known.version != told.version:
+            return "newer" if told.version > known.version else "older"
+        return "same" if known == told else "clash"
+    if known.home in told.was:
+        return "newer"
+    return "older" if told.home in known.was else "clash"
 
 
 def claim(record: Record, put: Put, *, version: int, now: Moment, max_nodes: int) -> Claim:

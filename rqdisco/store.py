@@ -6,7 +6,7 @@ lie over the settled ones, so that a batch the disk refuses is undone by droppin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 import msgspec
@@ -27,6 +27,11 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     def line(self) -> bytes:
         """What is written."""
         return codec.join_record(self.key, self.rest)
+
+
+def noted(note: codec.Note) -> Change:
+    """A note on its way to the disk."""
+    return Change(*codec.split_record(codec.encode_note(note)), 0)
 
 
 class IDs(Sequence[str]):
@@ -51,7 +56,8 @@ class IDs(Sequence[str]):
 class Store:
     """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
 
-    `last_version` is the highest that was given out, `settled_version` the highest that the disk has.
+    `last_version` is the highest that was given out, `settled_version` the highest that the disk has. `on_settled` is
+    told of changes that the disk has now.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
@@ -60,6 +66,7 @@ class Store:
         self._spellings: Spellings | None = None
         self.last_version = last_version
         self.settled_version = last_version
+        self.on_settled: Callable[[Sequence[Change]], None] | None = None
 
     def __len__(self) -> int:
         """The number of IDs that the disk has."""
@@ -84,6 +91,19 @@ class Store:
         key = discovery_id.encode()
         return _decoded(key, self._settled.get(key))
 
+    def line(self, key: bytes) -> bytes | None:
+        """The record as the disk has it, as it is written."""
+        rest = self._settled.get(key)
+        return None if rest is None else codec.join_record(key, rest)
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """All records that the disk has, in the order in which they came; more may come meanwhile, at the end."""
+        return self._settled.items()
+
+    def values(self) -> Iterable[bytes]:
+        """The same without their IDs."""
+        return self._settled.values()
+
     def is_pending(self, discovery_id: str) -> bool:
         """Whether the newest record is not yet on the disk."""
         return discovery_id.encode() in self._pending
@@ -97,13 +117,18 @@ class Store:
 
     def put(self, record: Record) -> Change:
         """Make `record` the newest of its ID; the one way in for every change."""
-        change = Change(*codec.split_record(codec.encode_record(record)), record.version)
+        return self.put_line(codec.encode_record(record), record.version)
+
+    def put_line(self, line: bytes, version: int) -> Change:
+        """`put` for a record that came encoded, and may say more than this release knows."""
+        change = Change(*codec.split_record(line), version)
         self._pending[change.key] = change
-        self.last_version = max(self.last_version, record.version)
+        self.last_version = max(self.last_version, version)
         return change
 
     def settle(self, changes: list[Change]) -> None:
-        """The disk has `changes`."""
+        """The disk has `changes`; notes among them are not kept here."""
+        changes = [change for change in changes if not codec.is_note(change.key)]
         for change in changes:
             if self._spellings is not None:
                 self._spellings.add(change.key)
@@ -111,6 +136,8 @@ class Store:
             self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:
                 del self._pending[change.key]
+        if self.on_settled is not None and changes:
+            self.on_settled(changes)
 
     def discard(self) -> None:
         """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""

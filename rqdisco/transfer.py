@@ -36,13 +36,17 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reported: bool = True
 
 
+class BroughtNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A node as an import says it, which may not say more than this release knows."""
+
+
 class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What there is to say of an ID to another daemon. Without a `home` it is nobody's, so the importing daemon's."""
 
     id: str
     created_at: int
     home: str | None = None
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[BroughtNode, ...] = ()
     leader: Key | None = None
 
 
@@ -144,7 +148,10 @@ def _transferred(record: Record) -> Transferred:
         if leader is None
         else Key(value=leader.value, flags=leader.flags, addr=leader.addr, reported=record.confirmed)
     )
-    return Transferred(id=record.id, created_at=record.created_at, home=record.home, nodes=record.nodes, leader=key)
+    nodes = tuple(BroughtNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes)
+    # Whoever lost it is still who minted it.
+    home = record.was[-1] if record.lost and record.was else record.home
+    return Transferred(id=record.id, created_at=record.created_at, home=home, nodes=nodes, leader=key)
 
 
 def _checked(node: Node) -> Node:
@@ -152,7 +159,7 @@ def _checked(node: Node) -> Node:
     for what, value in (("raft_addr", node.raft_addr), ("node_id", node.node_id)):
         if value is not None:
             check_text(what, value)
-    return node
+    return Node(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id)
 
 
 def _check_distinct(nodes: tuple[Node, ...]) -> None:

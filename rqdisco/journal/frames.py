@@ -19,8 +19,8 @@ from collections.abc import Iterable
 import msgspec
 
 FORMAT = "rqdisco journal"
-# 2: records have a leader and may be confirmed.
-VERSION = 2
+# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes about peers.
+VERSION = 3
 _HEAD = re.compile(rb"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 _HEAD_SIZE = 28
 

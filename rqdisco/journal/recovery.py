@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from rqdisco.codec import Malformed, decode_record, decode_versioned, split_record
+from rqdisco.codec import Malformed, decode_note, decode_versioned, is_note, join_record, split_record, version_of
 from rqdisco.errors import DamagedState
 from rqdisco.journal.files import FileSystem
 from rqdisco.journal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_frames
@@ -28,10 +29,11 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 class Recovered(msgspec.Struct, kw_only=True):
     """All that was found: the records as the store keeps them, where the journal goes on, the newest boot it names.
 
-    `folded` is the last segment that the snapshot holds.
+    `notes` are what was kept about peers, in the same form; `folded` is the last segment that the snapshot holds.
     """
 
     records: dict[bytes, bytes]
+    notes: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     last_version: int = 0
     position: Position = Position(segment=1, crc=0)
     boot: int = 0
@@ -71,6 +73,12 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     return found
 
 
+def are_wanted(item: tuple[bytes, bytes]) -> bool:
+    """Whether a line of the journal is still worth keeping: all are, but for notes that say there is none any more."""
+    key, rest = item
+    return not is_note(key) or not decode_note(join_record(key, rest)).is_empty
+
+
 def replay(fs: FileSystem, directory: Path, numbers: Iterable[int], found: Recovered) -> None:
     """Add what the segments `numbers` say to `found`, which are whole. Raises as `recover` does."""
     for number in numbers:
@@ -85,6 +93,9 @@ def _read_snapshot(fs: FileSystem, path: Path, found: Recovered) -> None:
     reader = SnapshotReader(fs, path)
     header = reader.header
     found.records.update(reader.records())
+    # They come first, since no ID has a character that sorts before theirs.
+    for key in list(itertools.takewhile(is_note, found.records)):
+        found.notes[key] = found.records.pop(key)
     found.last_version = header.last_version
     found.position = Position(segment=header.segment + 1, crc=header.crc)
     found.boot, found.boot_id = header.boot, header.boot_id
@@ -138,9 +149,12 @@ def _read_header(path: Path, number: int, lines: list[bytes], found: Recovered) 
 def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered) -> None:
     for line in lines:
         try:
-            record = decode_record(line)
+            version = version_of(line)
+            key, rest = split_record(line)
         except Malformed as error:
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None
-        key, rest = split_record(line)
-        found.records[key] = rest
-        found.last_version = max(found.last_version, record.version)
+        if is_note(key):
+            found.notes[key] = rest
+        else:
+            found.records[key] = rest
+            found.last_version = max(found.last_version, version)

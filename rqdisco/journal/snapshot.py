@@ -5,7 +5,8 @@
     {"id":...}
     ],"count":2,"crc":"0a1b2c3d"}
 
-It holds what the journal up to and including `segment` says. The CRC runs over all lines before the last.
+It holds what the journal up to and including `segment` says, notes about peers, whose keys no ID can be, among it.
+The CRC runs over all lines before the last.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from rqdisco.journal.files import FileSystem
 NAME = "snapshot.json"
 PREVIOUS_NAME = "snapshot.previous.json"
 FORMAT = "rqdisco snapshot"
-# 2: records have a leader and may be confirmed.
-VERSION = 2
+# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes about peers.
+VERSION = 3
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
 

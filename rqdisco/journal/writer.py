@@ -64,15 +64,15 @@ class Journal:
         self.refused: str | None = None
         self.bytes_written = 0
 
-    def append(self, change: Change) -> Deferred[None]:
-        """Fire when the disk has `change`. Each caller has a Deferred of its own, and may cancel it.
+    def append(self, *changes: Change) -> Deferred[None]:
+        """Fire when the disk has `changes`, all or none. Each caller has a Deferred of its own, and may cancel it.
 
         Fails with StoreUnavailable if the disk refuses it; the store is then as the disk is.
         """
         if self._broken is not None:
             self._store.discard()
             raise StoreUnavailable(self._broken)
-        self._next.changes.append(change)
+        self._next.changes.extend(changes)
         return self._wait()
 
     def barrier(self) -> Deferred[None]:

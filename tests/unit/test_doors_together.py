@@ -257,7 +257,7 @@ class DoorsTogether(RuleBasedStateMachine):
 
     def _adopted(self, call: Call, imported: bool) -> None:
         self._settled(call)
-        known = call.showed is not None and call.showed.home == self.daemon.home
+        known = call.showed is not None and self.daemon.directory.is_home_of(call.showed)
         assert not (known and imported), "known before"
 
     # Helpers.

@@ -13,6 +13,7 @@ from rqdisco import codec
 from rqdisco.journal.recovery import recover
 from rqdisco.journal.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
 from rqdisco.records import Grant, Leader, Node, Record
+from rqdisco.store import Store
 from tests.support.daemon import STATE, Daemon
 from tests.support.disk import ModelDisk
 
@@ -27,10 +28,13 @@ RECORDS = st.builds(
     version=st.integers(0, 2**53),
     created_at=st.integers(0, 2**53),
     nodes=st.lists(NODES, max_size=4).map(tuple),
-    grant=st.none() | st.builds(Grant, addr=TEXT, boot=st.integers(0, 9), at=st.integers(0, 2**40)),
+    grant=st.none()
+    | st.builds(Grant, addr=TEXT, boot=st.integers(0, 9), at=st.integers(0, 2**40), pending=st.booleans()),
     ever=st.booleans(),
     leader=st.none() | st.builds(Leader, addr=TEXT, value=TEXT, created=st.integers(1), modified=st.integers(1)),
     confirmed=st.booleans(),
+    was=st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), max_size=2).map(tuple),
+    lost=st.booleans(),
 )
 
 
@@ -52,8 +56,6 @@ def test_a_record_comes_back_from_its_line_and_its_key_is_its_id(record: Record)
         b"[]",
         b'{"id":"x","home":"h","version":1}',
         b'{"id":"x","home":"h","version":"1","created_at":1}',
-        b'{"id":"x","home":"h","version":1,"created_at":1,"new":1}',
-        b'{"id":"x","home":"h","version":1,"created_at":1,"nodes":[{"addr":"a","new":1}]}',
         b'{"id":"x","home":"h","version":1,"created_at":1',
         b'{"id":"x","home":"h","version":1,"created_at":1,"ever":"\xff"}',
         b"[" * 100_000,
@@ -95,7 +97,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_state_of_every_version_so_far_is_read(version: int) -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
@@ -108,6 +110,8 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
     assert found.home == "1a2b3c4d5e6f7081"
     shown = {key.decode(): found.store.settled(key.decode()) for key in found.found.records}
     named = {"Named_4": ["10.0.0.4:4001"]} if version > 1 else {}
+    if version > 2:
+        named |= {"ffee0000-0000-8000-8000-000000000005": ["10.0.0.5:4001"], "cafe0000-0000-8000-8000-000000000006": []}
     assert {key: [node.addr for node in record.nodes] for key, record in shown.items() if record} == EXPECTED | named
     second, third = (shown[f"1a2b3c4d-0000-8000-8000-00000000000{n}"] for n in (2, 3))
     assert second is not None
@@ -120,6 +124,29 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         assert fourth is not None
         assert fourth.leader == Leader(addr="10.0.0.4:4001", value=LEADER_VALUE, created=4, modified=8, flags=7)
         assert fourth.confirmed
+    if version > 2:
+        fifth, sixth = shown["ffee0000-0000-8000-8000-000000000005"], shown["cafe0000-0000-8000-8000-000000000006"]
+        assert fifth is not None
+        assert fifth.grant == Grant(addr="10.0.0.5:4001", boot=1, at=3, pending=True)
+        assert sixth is not None
+        assert sixth.lost
+        assert sixth.was == ("cafe000000000000",)
+        notes = {codec.decode_note(codec.join_record(key, rest)) for key, rest in found.found.notes.items()}
+        kept = sorted((note.id, note.number) for note in notes if not note.is_empty)
+        assert kept == [
+            ("!cursor/ffeeddccbbaa9988", 11),
+            ("!hint/0001795000000000", 1_795_000_000_000),
+            ("!member/ffeeddccbbaa9988", 0),
+        ]
+
+
+def test_what_peers_of_a_newer_release_say_is_kept_as_it_came() -> None:
+    line = (
+        b'{"id":"x","home":"00000000000000aa","version":1,"created_at":1,"news":[1],"nodes":[{"addr":"a:1","new":1}]}'
+    )
+    store = Store()
+    store.settle([store.put_line(line, codec.decode_record(line).version)])
+    assert store.line(b"x") == line
 
 
 def test_the_golden_files_are_what_this_release_writes() -> None:
@@ -127,8 +154,8 @@ def test_the_golden_files_are_what_this_release_writes() -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
     disk.make_directory(STATE / "journal")
-    for file in sorted((GOLDEN / "v2").rglob("*.j*")):
-        disk.replace(STATE / file.relative_to(GOLDEN / "v2"), file.read_bytes())
+    for file in sorted((GOLDEN / "v3").rglob("*.j*")):
+        disk.replace(STATE / file.relative_to(GOLDEN / "v3"), file.read_bytes())
     found = recover(disk, STATE)
     for line in (codec.join_record(key, rest) for key, rest in found.records.items()):
         assert codec.encode_record(codec.decode_record(line)) == line

@@ -19,7 +19,9 @@ MODULES = {
 }
 CORE = {"errors", "address", "ids", "names", "records", "spellings", "store", "codec", "transfer", "recipes"}
 CORE |= {"dns.zone", "journal.frames"}
-STANDARD = "base64 collections datetime functools ipaddress json re shlex typing unicodedata urllib uuid zlib"
+CORE |= {f"peers.{name}" for name in ("changes", "members", "messages", "replication", "standing")}
+STANDARD = "base64 collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata urllib"
+STANDARD += " uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
 # Each layer may import those below it, and its own.
@@ -35,6 +37,15 @@ LAYERS = [
     {"client.documents", "client.errors", "client.exports", "client.urls"},
     {"daemon"},
     {"listening", "options"},
+    {"peers.assembly"},
+    {"peers.answers", "peers.routing"},
+    {"peers.succession"},
+    {"peers.peerset"},
+    {"peers.exchange"},
+    {"peers.calls", "peers.hints", "peers.witnesses"},
+    {"peers.peer"},
+    {"peers", "peers.links", "peers.replication", "peers.shield", "peers.standing"},
+    {"peers.changes", "peers.members", "peers.messages"},
     {"local"},
     {"dns.door"},
     {"dns.answers"},

@@ -1,0 +1,113 @@
+"""Joins the parts of a daemon that has peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.codec import Note, decode_note, join_record
+from rqdisco.ids import RandomBytes
+from rqdisco.journal.writer import Journal
+from rqdisco.local import Limits, LocalDirectory
+from rqdisco.peers.answers import PeerAnswers
+from rqdisco.peers.exchange import Exchange
+from rqdisco.peers.hints import HintBook, HintTaker
+from rqdisco.peers.links import Link
+from rqdisco.peers.members import Members
+from rqdisco.peers.messages import Member
+from rqdisco.peers.peerset import PeerSet
+from rqdisco.peers.replication import Replication
+from rqdisco.peers.routing import PeeredDirectory
+from rqdisco.peers.standing import Standing
+from rqdisco.peers.succession import Successions
+from rqdisco.records import Moment
+from rqdisco.store import Store
+
+
+class Peering(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator says of peers: this daemon's name and URL, where to find others, what a grant needs."""
+
+    name: str
+    url: str
+    seeds: tuple[str, ...] = ()
+    ack_required: bool = False
+
+
+class Peered:
+    """A daemon's directory, what keeps it in step with its peers, and what answers those.
+
+    `notes` are what was kept about peers, `link` makes the way to a URL, `jitter` gives numbers around 1.
+    """
+
+    def __init__(
+        self,
+        peering: Peering,
+        incarnation: str,
+        store: Store,
+        journal: Journal,
+        notes: Iterable[tuple[bytes, bytes]],
+        clock: IReactorTime,
+        link: Callable[[str], Link],
+        *,
+        now: Callable[[], Moment],
+        wall_us: Callable[[], int],
+        random: RandomBytes,
+        jitter: Callable[[], float],
+        limits: Limits,
+    ) -> None:
+        kept: Sequence[Note] = [decode_note(join_record(key, rest)) for key, rest in notes]
+        own = Member(incarnation=incarnation, name=peering.name, url=peering.url)
+        members = Members(own, kept)
+        replication = Replication(incarnation, store, kept)
+        standing = Standing(lambda: members.others)
+        self.peers = self._peer_set(
+            clock,
+            members,
+            replication,
+            standing,
+            link,
+            peering.seeds,
+            random(8).hex(),
+            jitter,
+            lambda: wall_us() // 1000,
+            ack_required=peering.ack_required,
+        )
+        self.local = LocalDirectory(
+            store, journal, incarnation, now=now, wall_us=wall_us, random=random, limits=limits, others=self.peers
+        )
+        self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
+        taker = HintTaker(self.local, journal, kept)
+        exchange = Exchange(
+            replication, members, standing, journal, self.local, self.book, taker, lambda: wall_us() // 1000
+        )
+        self.peers.use(exchange, taker)
+        self.store = store
+        self.directory = PeeredDirectory(
+            self.local,
+            store,
+            self.peers,
+            self.book,
+            clock,
+            lambda: random(8).hex(),
+            window_ms=limits.window_ms,
+        )
+        replication.on_foreign = self.directory.changed
+        self.successions = Successions(
+            clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
+        )
+        self.answers = PeerAnswers(
+            clock,
+            self.peers,
+            self.local,
+            journal,
+            self.book,
+            taker,
+            self.successions,
+            lambda: random(8).hex(),
+        )
+        if members.own.state != "member":
+            standing.successor = members.home_now(incarnation)
+
+    _peer_set = PeerSet

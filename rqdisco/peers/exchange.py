@@ -1,0 +1,177 @@
+"""What is told each second: digests, what was missed since, and what a restarted home has to take back (R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rqdisco.codec import Note
+from rqdisco.errors import StoreUnavailable
+from rqdisco.journal.writer import Journal
+from rqdisco.local import LocalDirectory
+from rqdisco.peers.hints import HintBook, HintTaker
+from rqdisco.peers.members import Members
+from rqdisco.peers.messages import Added, Delta, Digest, Hints, Page, Pull
+from rqdisco.peers.peer import Peer
+from rqdisco.peers.replication import Replication, Taken
+from rqdisco.peers.shield import shielded
+from rqdisco.peers.standing import Standing
+from rqdisco.store import noted
+
+ASK_SECONDS = 2.0
+PAGE_SECONDS = 5.0
+_REISSUED_AT_ONCE = 200
+
+
+class Exchange:
+    """Brings this daemon and one peer to the same state, one step at a time."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        replication: Replication,
+        members: Members,
+        standing: Standing,
+        journal: Journal,
+        local: LocalDirectory,
+        book: HintBook,
+        taker: HintTaker,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._replication = replication
+        self._members = members
+        self._standing = standing
+        self._journal = journal
+        self._local = local
+        self._book = book
+        self._taker = taker
+        self._wall_ms = wall_ms
+        self._own = members.own.incarnation
+
+    def digest(self, agreed: str, fenced: str | None = None) -> Digest:
+        """What this daemon tells somebody who said that `agreed`."""
+        return Digest(
+            held=self._replication.held,
+            issued=max(self._local.issued, self._replication.own_cursor),
+            agreed=self._members.agreed,
+            members=() if agreed == self._members.agreed else self._members.all,
+            fenced=fenced,
+            wall_ms=self._wall_ms(),
+        )
+
+    async def with_peer(self, peer: Peer) -> None:
+        """One exchange. Raises PeerError's kinds, StoreUnavailable."""
+        theirs = await peer.ask("digest", self.digest(peer.agreed), Digest, ASK_SECONDS)
+        self.hear(peer, theirs)
+        await self.catch_up(peer)
+        await self.hand_over_hints(peer)
+
+    def hear(self, peer: Peer, digest: Digest) -> None:
+        """Take in what a peer says of itself."""
+        self.keep(self._members.learn(digest.members))
+        peer.held, peer.issued, peer.agreed = digest.held, digest.issued, digest.agreed
+        peer.acked = digest.held.get(self._own, 0)
+        peer.offset_ms = digest.wall_ms - self._wall_ms()
+        if digest.fenced is not None and self._standing.fenced is None:
+            self._standing.fenced = digest.fenced
+            self._log.error("nothing is decided here any more: {why}", why=digest.fenced)
+        if peer.acked > self._replication.own_cursor:
+            assert peer.incarnation is not None
+            self._standing.doubt(peer.incarnation)
+
+    async def catch_up(self, peer: Peer) -> None:
+        """Pull what a peer has more of. Raises as `with_peer`."""
+        for home in self._replication.behind(peer.held):
+            await self._pull(peer, home, peer.held[home])
+        assert peer.incarnation is not None
+        self._standing.heard(peer.incarnation)
+
+    async def hand_over_hints(self, peer: Peer | None) -> None:
+        """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""
+        incarnation = self._own if peer is None else peer.incarnation
+        for home in self._book.homes:
+            if self._members.home_now(home) != incarnation:
+                continue
+            while hints := self._book.oldest(home):
+                if peer is None:
+                    upto = await self._taker.add(self._own, hints)
+                else:
+                    message = Hints(home=incarnation, hints=tuple(hints))
+                    upto = (await peer.ask("hints", message, Added, ASK_SECONDS)).upto
+                if upto < hints[0].number:
+                    break
+                await self._book.forget(home, upto)
+
+    async def take(self, delta: Delta) -> None:
+        """Return when a delta is on the disk. Raises Malformed, StoreUnavailable."""
+        try:
+            taken = self._replication.take(delta)
+        except BaseException:
+            self._replication.not_taken()
+            raise
+        self._alarm(taken)
+        if not taken.changes:
+            # What it tells may be known, and not on the disk yet.
+            await self._journal.barrier()
+            return
+        try:
+            writing = self._journal.append(*taken.changes)
+        except StoreUnavailable:
+            self._replication.not_taken()
+            raise
+        writing.addCallbacks(lambda _: self._replication.taken(delta, taken), self._not_taken)
+        await shielded(writing)
+
+    def keep(self, notes: Iterable[Note]) -> None:
+        """Write notes that nobody waits for."""
+        changes = [noted(note) for note in notes]
+        if not changes:
+            return
+        try:
+            self._journal.append(*changes).addErrback(lambda failure: failure.trap(StoreUnavailable))
+        except StoreUnavailable:
+            self._log.warn("what is known of peers could not be kept")
+
+    async def _pull(self, peer: Peer, home: str, upto: int) -> None:
+        after = self._replication.cursor(home)
+        page = target = 0
+        if home == self._own:
+            self._replication.pass_over(upto)
+        while True:
+            answer = await peer.ask("pull", Pull(home=home, after=after, page=page, upto=target), Page, PAGE_SECONDS)
+            delta = answer.delta
+            await (self._take_back(delta) if home == self._own else self.take(delta))
+            page, target = answer.page, delta.upto if answer.page else 0
+            if not page:
+                if delta.upto >= upto or delta.upto <= after:
+                    break
+                after = delta.upto
+        if home == self._own:
+            await self._caught_up(upto)
+
+    async def _take_back(self, delta: Delta) -> None:
+        changes = self._replication.take_back(delta, self._local.next_version())
+        if changes:
+            self._log.warn("taken back from a peer, which had newer versions", count=len(changes))
+            await self._journal.append(*changes)
+
+    async def _caught_up(self, upto: int) -> None:
+        self._replication.caught_up(upto)
+        # This disk is not the one that was: others may have passed over any version that was given out since.
+        keys = [key.decode() for key in self._replication.keys_of(self._own)]
+        for start in range(0, len(keys), _REISSUED_AT_ONCE):
+            some = keys[start : start + _REISSUED_AT_ONCE]
+            changes = self._replication.reissue(some, self._local.next_version())
+            if changes:
+                await self._journal.append(*changes)
+
+    def _not_taken(self, failure: Failure) -> Failure:
+        self._replication.not_taken()
+        return failure
+
+    def _alarm(self, taken: Taken) -> None:
+        for discovery_id in taken.clashes:
+            self._log.error("two daemons say different things of one ID", discovery_id=discovery_id)

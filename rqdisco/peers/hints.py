@@ -1,0 +1,161 @@
+"""Registrations answered away from their home: kept durably here, added once there (R4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rqdisco.codec import Note
+from rqdisco.errors import StoreUnavailable
+from rqdisco.journal.writer import Journal
+from rqdisco.local import LocalDirectory
+from rqdisco.peers.messages import Hint, decode, encode
+from rqdisco.peers.shield import shielded
+from rqdisco.records import Node
+from rqdisco.store import noted
+
+_HINT = "!hint/"
+_ADDED = "!added/"
+# Handed over in one message.
+AT_ONCE = 200
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    home: str
+    hint: Hint
+    is_durable: bool
+
+
+class HintBook:
+    """The hints this daemon keeps for homes elsewhere, and for itself as long as it may not decide (R8).
+
+    `wall_ms` makes numbers that rise across restarts, be the disk an older one; `home_now` tells who is the home of an
+    incarnation's IDs by now.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        wall_ms: Callable[[], int],
+        home_now: Callable[[str], str],
+        notes: Iterable[Note] = (),
+    ) -> None:
+        self._home_now = home_now
+        self._journal = journal
+        self._wall_ms = wall_ms
+        self._journal = journal
+        self._wall_ms = wall_ms
+        self._kept: dict[int, _Kept] = {}
+        self._last = 0
+        for note in sorted(notes, key=lambda each: each.number):
+            if note.id.startswith(_HINT) and not note.is_empty:
+                hint = decode(note.content.encode(), Hint)
+                self._kept[hint.number] = _Kept(note.home, hint, True)
+                self._last = max(self._last, hint.number)
+
+    @property
+    def count(self) -> int:
+        """How many hints are kept."""
+        return len(self._kept)
+
+    @property
+    def homes(self) -> list[str]:
+        """Those for whom there are hints."""
+        return sorted({self._home_now(each.home) for each in self._kept.values()})
+
+    def of(self, discovery_id: str) -> list[Node]:
+        """The nodes that were answered here for an ID, and that its home may not know."""
+        return [each.hint.node for each in self._kept.values() if each.hint.id == discovery_id]
+
+    def oldest(self, home: str) -> Sequence[Hint]:
+        """What to hand over next, durable hints only, in the order of their numbers."""
+        return [each.hint for each in self._for(home)[:AT_ONCE] if each.is_durable]
+
+    def all_durable(self, home: str) -> bool:
+        """Whether no hint is on its way to the disk."""
+        return all(each.is_durable for each in self._for(home))
+
+    async def keep(self, home: str, discovery_id: str, node: Node) -> None:
+        """Return when a hint is on the disk. Raises StoreUnavailable."""
+        for each in self._kept.values():
+            if each.is_durable and each.hint.id == discovery_id and each.hint.node == node:
+                return
+        self._last = number = max(self._last + 1, self._wall_ms())
+        hint = Hint(number=number, id=discovery_id, node=node)
+        self._kept[number] = _Kept(home, hint, False)
+        note = Note(id=f"{_HINT}{number:016d}", home=home, number=number, content=encode(hint).decode())
+        try:
+            writing = self._journal.append(noted(note))
+        except StoreUnavailable:
+            del self._kept[number]
+            raise
+        writing.addCallbacks(lambda _: self._written(number), lambda failure: self._not_written(failure, number))
+        await shielded(writing)
+
+    async def forget(self, home: str, upto: int) -> None:
+        """The home has those up to a number. Raises StoreUnavailable."""
+        done = [each for each in self._for(home) if each.hint.number <= upto and each.is_durable]
+        if not done:
+            return
+        await self._journal.append(
+            *(noted(Note(id=f"{_HINT}{each.hint.number:016d}", home=each.home)) for each in done)
+        )
+        for each in done:
+            self._kept.pop(each.hint.number, None)
+
+    def _for(self, home: str) -> list[_Kept]:
+        return [each for each in self._kept.values() if self._home_now(each.home) == home]
+
+    def _written(self, number: int) -> None:
+        self._kept[number] = replace(self._kept[number], is_durable=True)
+
+    def _not_written(self, failure: Failure, number: int) -> Failure:
+        del self._kept[number]
+        return failure
+
+
+class HintTaker:
+    """Adds the hints that others hand over, each once, whoever repeats them."""
+
+    _log = Logger()
+
+    def __init__(self, local: LocalDirectory, journal: Journal, notes: Iterable[Note] = ()) -> None:
+        self._local = local
+        self._journal = journal
+        self._added = {note.home: note.number for note in notes if note.id.startswith(_ADDED)}
+
+    async def add(self, keeper: str, hints: Sequence[Hint]) -> int:
+        """Add the hints of one daemon, the oldest first; return up to which number all are durably added.
+
+        Raises Undecided, StoreUnavailable.
+        """
+        before = self._added.get(keeper, 0)
+        new = [hint for hint in hints if hint.number > before]
+        if not new:
+            await self._journal.barrier()
+            return before
+        for hint in new:
+            self._local.check_addable(hint.id)
+        changes = [change for hint in new for change in self._local.add(hint.id, hint.node)]
+        upto = new[-1].number
+        # With the changes or not at all: a hint that is added twice could bring back who was removed.
+        note = noted(Note(id=_ADDED + keeper, home=keeper, number=upto))
+        self._added[keeper] = upto
+        try:
+            writing = self._journal.append(*changes, note)
+        except StoreUnavailable:
+            self._added[keeper] = before
+            raise
+        writing.addErrback(self._not_added, keeper, before)
+        await shielded(writing)
+        self._log.info("registrations from elsewhere added", keeper=keeper, count=len(new))
+        return upto
+
+    def _not_added(self, failure: Failure, keeper: str, before: int) -> Failure:
+        # With it all went that was built upon it.
+        self._added[keeper] = min(self._added.get(keeper, 0), before)
+        return failure

@@ -1,0 +1,131 @@
+"""One other daemon as this one sees it: the way there, whether it answers, and what it was last heard to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.codec import Malformed
+from rqdisco.peers.links import BadMessage, Link, Misdirected, NotGreeted, PeerError, Rejected, Unreachable
+from rqdisco.peers.messages import PROTOCOL, Hello, decode, encode
+
+T = TypeVar("T")
+
+GREET_SECONDS = 2.0
+
+
+class Peer:
+    """A daemon at a URL. Whose it is shows once it was greeted: `met` is then told, and may raise Rejected.
+
+    `is_up` says whether the last message was answered, `contact` when that was or when it last spoke by itself,
+    `acked` up to which version it durably has this daemon's own records, `held` all of its cursors.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        link: Link,
+        clock: IReactorTime,
+        hello: Callable[[], Hello],
+        met: Callable[[Peer, Hello], None],
+        incarnation: str | None = None,
+    ) -> None:
+        self.url = url
+        self.incarnation = incarnation
+        self.is_up = False
+        self.contact: float | None = None
+        self.acked = 0
+        self.held: dict[str, int] = {}
+        self.issued = 0
+        self.agreed = ""
+        self.told = ""
+        self.offset_ms: int | None = None
+        self.why: str | None = None
+        self._link = link
+        self._clock = clock
+        self._hello = hello
+        self._met = met
+        self._greeting: list[Deferred[None]] | None = None
+
+    async def ask(self, verb: str, message: msgspec.Struct, kind: type[T], seconds: float) -> T:
+        """Send a message, fire with its answer; it is greeted before if need be. Raises PeerError's kinds."""
+        body = encode(message)
+        try:
+            return decode(await self._send(verb, body, seconds), kind)
+        except Malformed as error:
+            raise BadMessage(str(error)) from None
+
+    def hear(self) -> None:
+        """It spoke, be it by itself."""
+        self.contact = self._clock.seconds()
+
+    async def greet(self) -> None:
+        """Begin a session; two calls at once begin one. Raises PeerError's kinds."""
+        if self._greeting is not None:
+            waiter: Deferred[None] = Deferred()
+            self._greeting.append(waiter)
+            return await waiter
+        self._greeting = []
+        error: PeerError | None = None
+        try:
+            await self._greet()
+        except PeerError as failed:
+            error = failed
+            raise
+        except BaseException:
+            error = Unreachable("given up")
+            raise
+        finally:
+            waiting, self._greeting = self._greeting, None
+            for each in waiting:
+                if not each.called:
+                    each.callback(None) if error is None else each.errback(error)
+        return None
+
+    async def _greet(self) -> None:
+        reply = await self._watched(self._link.greet(encode(self._hello()), GREET_SECONDS))
+        try:
+            hello = decode(reply, Hello)
+        except Malformed as error:
+            raise BadMessage(str(error)) from None
+        check_protocol(hello)
+        if self.incarnation is not None and hello.incarnation != self.incarnation:
+            self.is_up = False
+            self.why = f"another incarnation answers there: {hello.incarnation}"
+        self._met(self, hello)
+        if self.incarnation not in (None, hello.incarnation):
+            raise Misdirected(self.why or "")
+
+    async def _send(self, verb: str, body: bytes, seconds: float) -> bytes:
+        try:
+            return await self._watched(self._link.ask(verb, body, seconds))
+        except NotGreeted:
+            # It started anew, or we did, or it forgot: what was sent was not looked at.
+            await self.greet()
+            return await self._watched(self._link.ask(verb, body, seconds))
+
+    async def _watched(self, asking: Deferred[bytes]) -> bytes:
+        try:
+            answer = await asking
+        except (Unreachable, Rejected) as error:
+            self.is_up = False
+            self.why = str(error) or type(error).__name__
+            raise
+        except NotGreeted:
+            raise
+        except PeerError as error:
+            self.why = str(error) or type(error).__name__
+            raise
+        self.is_up, self.why = True, None
+        self.hear()
+        return answer
+
+
+def check_protocol(hello: Hello) -> None:
+    """Raise Rejected where there is no protocol that both speak."""
+    if hello.protocol[0] > PROTOCOL[1] or hello.protocol[1] < PROTOCOL[0]:
+        raise Rejected(f"speaks protocol {hello.protocol[0]} to {hello.protocol[1]}, not one of {PROTOCOL}")

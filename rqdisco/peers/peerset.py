@@ -1,0 +1,278 @@
+"""All peers of this daemon: who they are, the loop that keeps up with each, and what a home asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rqdisco import codec
+from rqdisco.errors import StoreUnavailable, Undecided
+from rqdisco.peers.exchange import Exchange
+from rqdisco.peers.hints import HintTaker
+from rqdisco.peers.links import Link, PeerError, Rejected
+from rqdisco.peers.members import Members, Session, check_member
+from rqdisco.peers.messages import FEATURES, Barrier, Hello, Hints, Member
+from rqdisco.peers.peer import Peer
+from rqdisco.peers.replication import Replication
+from rqdisco.peers.standing import Standing
+from rqdisco.peers.witnesses import Witnesses
+from rqdisco.records import Record
+
+INTERVAL = 1.0
+BARRIER_SECONDS = 3.0
+_MOST_ROUNDS = 20
+
+
+class PeerSet(Service):
+    """The peers at the `seeds`, and all that are learned of through them; `boot` names this start of the daemon.
+
+    It is what the directory of this daemon takes for its `Others`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        members: Members,
+        replication: Replication,
+        standing: Standing,
+        link: Callable[[str], Link],
+        seeds: Sequence[str],
+        boot: str,
+        jitter: Callable[[], float],
+        wall_ms: Callable[[], int],
+        *,
+        ack_required: bool = False,
+    ) -> None:
+        self._clock = clock
+        self.members = members
+        self.replication = replication
+        self.standing = standing
+        self._link = link
+        self.boot = boot
+        self._jitter = jitter
+        self._wall_ms = wall_ms
+        self._own = members.own.incarnation
+        self.peers: dict[str, Peer] = {}
+        self.strangers: dict[str, Peer] = {}
+        self._seeds = seeds
+        self._loops: dict[Peer, Deferred[None]] = {}
+        self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
+        self.exchange: Exchange
+        self.taker: HintTaker
+
+    def use(self, exchange: Exchange, taker: HintTaker) -> None:
+        """What works with the directory, which in turn needs this."""
+        self.exchange = exchange
+        self.taker = taker
+
+    def startService(self) -> None:
+        super().startService()
+        for url in self._seeds:
+            self._add(url)
+        self.learned()
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        self.witnesses.stop()
+        loops = list(self._loops.values())
+        for loop in loops:
+            loop.cancel()
+        return DeferredList(loops, consumeErrors=True)
+
+    # What the directory asks.
+
+    def check(self, record: Record) -> None:
+        self.standing.check(record)
+
+    def is_lost(self, home: str) -> bool:
+        member = self.members.get(home)
+        return member is None or member.state != "drained"
+
+    def minted(self, discovery_id: str) -> None:
+        self.standing.minted(discovery_id)
+
+    async def witnessed(self, version: int, *, is_grant: bool) -> bool:
+        return await self.witnesses.witnessed(version, is_grant=is_grant)
+
+    async def barrier(self, record: Record) -> None:
+        """Ask all members at once, each until it has no more hints."""
+        others = self.members.others
+        silent = [each.name for each in others if not self.is_up(each.incarnation)]
+        if silent:
+            raise Undecided(f"cannot tell who is alone without {', '.join(silent)}")
+        line = msgspec.Raw(codec.encode_record(record))
+        asking = [
+            Deferred.fromCoroutine(self._barrier_at(self.peers[each.incarnation], record.home, line)) for each in others
+        ]
+        try:
+            await gatherResults(asking, consumeErrors=True)
+        except Exception as error:
+            for each in asking:
+                each.cancel()
+            if isinstance(error, CancelledError):
+                raise
+            raise Undecided("cannot tell who is alone: a peer does not answer") from None
+        # Who joined meanwhile was not asked.
+        if {each.incarnation for each in self.members.others} != {each.incarnation for each in others}:
+            raise Undecided("the members changed meanwhile")
+
+    # What answers peers, and the routes to homes, ask.
+
+    def taking_part(self) -> list[Peer]:
+        """The peers that are members, whether they answer or not."""
+        return [self.peers[each.incarnation] for each in self.members.others if each.incarnation in self.peers]
+
+    def is_up(self, incarnation: str) -> bool:
+        """Whether a member answered the last time."""
+        return incarnation in self.peers and self.peers[incarnation].is_up
+
+    def contact(self, incarnation: str) -> float | None:
+        """Seconds since a member was last heard in this boot, None if it was not."""
+        peer = self.peers.get(incarnation)
+        return None if peer is None or peer.contact is None else max(0.0, self._clock.seconds() - peer.contact)
+
+    def agree(self) -> bool:
+        """Whether all members are up and know the same members, and this daemon has all that they gave out."""
+        peers = self.taking_part()
+        return (
+            not self.strangers
+            and len(peers) == len(self.members.others)
+            and all(
+                peer.is_up
+                and peer.agreed == self.members.agreed
+                and self.replication.cursor(incarnation) >= peer.issued
+                for incarnation, peer in self.peers.items()
+                if peer in peers
+            )
+        )
+
+    def hello(self) -> Hello:
+        """What this daemon says of itself."""
+        own = self.members.own
+        return Hello(
+            name=own.name,
+            incarnation=own.incarnation,
+            boot=self.boot,
+            url=own.url,
+            features=FEATURES,
+            members=self.members.all,
+            wall_ms=self._wall_ms(),
+        )
+
+    def greeted_by(self, hello: Hello) -> None:
+        """Take in what a daemon says of itself. Raises Rejected where it must not take part, Malformed."""
+        member = Member(incarnation=hello.incarnation, name=hello.name, url=hello.url)
+        check_member(member)
+        if hello.incarnation == self._own:
+            if hello.boot != self.boot:
+                self.fence(f"two daemons run as incarnation {self._own}")
+                raise Rejected(f"two daemons run as incarnation {self._own}")
+            raise Rejected("this is you yourself")
+        known = self.members.get(hello.incarnation)
+        if known is not None and known.state in ("forgotten", "drained"):
+            raise Rejected(f"{known.state}: the IDs of {hello.incarnation} have another home")
+        self.exchange.keep(self.members.learn(hello.members))
+        self.exchange.keep(self.members.learn([member], by_itself=hello.incarnation))
+        self.learned()
+
+    def fence(self, why: str) -> None:
+        """Decide nothing any more, for as long as this daemon runs."""
+        if self.standing.fenced is None:
+            self._log.error("nothing is decided here any more: {why}", why=why)
+        self.standing.fenced = why
+
+    def learned(self) -> None:
+        """Have a peer for each member."""
+        for member in self.members.others:
+            peer = self.peers.get(member.incarnation)
+            if peer is None or peer.url != member.url:
+                self._add(member.url, member.incarnation)
+        for incarnation in list(self.peers):
+            if incarnation not in {each.incarnation for each in self.members.others}:
+                self._drop(self.peers.pop(incarnation))
+
+    def _add(self, url: str, incarnation: str | None = None) -> None:
+        if url == self.members.own.url:
+            return
+        peer = Peer(url, self._link(url), self._clock, self.hello, self._met, incarnation)
+        if incarnation is None:
+            self.strangers[url] = peer
+        else:
+            if (before := self.peers.get(incarnation)) is not None:
+                self._drop(before)
+            self.peers[incarnation] = peer
+        if self.running:
+            self._loops[peer] = Deferred.fromCoroutine(self._run(peer))
+
+    def _drop(self, peer: Peer) -> None:
+        loop = self._loops.pop(peer, None)
+        if loop is not None:
+            loop.addErrback(lambda failure: failure.trap(CancelledError))
+            self._clock.callLater(0, loop.cancel)
+
+    def _met(self, peer: Peer, hello: Hello) -> None:
+        """A peer said who it is. Raises Rejected."""
+        try:
+            self.greeted_by(hello)
+        except Rejected:
+            if hello.incarnation == self._own and hello.boot == self.boot:
+                # A seed that is this daemon itself.
+                self.strangers.pop(peer.url, None)
+            raise
+        if self.strangers.get(peer.url) is peer:
+            del self.strangers[peer.url]
+            peer.incarnation = hello.incarnation
+            known = self.peers.get(hello.incarnation)
+            if known is not None and known is not peer:
+                self._drop(peer)
+
+    async def _run(self, peer: Peer) -> None:
+        while self.running:
+            try:
+                if peer.incarnation is None:
+                    await peer.greet()
+                if self.peers.get(peer.incarnation or "") is peer:
+                    await self.exchange.with_peer(peer)
+                    self.witnesses.push()
+                    self.learned()
+                    if self.standing.is_established:
+                        await self.exchange.hand_over_hints(None)
+            except CancelledError:
+                return
+            except Rejected as rejection:
+                self._rejected(peer, rejection)
+            except (PeerError, StoreUnavailable):
+                pass
+            except Exception:
+                self._log.failure("exchange failed", url=peer.url)
+            await deferLater(self._clock, INTERVAL * self._jitter())
+
+    def _rejected(self, peer: Peer, rejection: Rejected) -> None:
+        why = str(rejection)
+        if why.startswith(("forgotten", "drained", "two daemons")) and self.members.own.state == "member":
+            self.fence(why)
+
+    async def _barrier_at(self, peer: Peer, home: str, line: msgspec.Raw) -> None:
+        added = 0
+        for _ in range(_MOST_ROUNDS):
+            asked = Barrier(home=home, record=line, added=added)
+            answer = await peer.ask("barrier", asked, Hints, BARRIER_SECONDS)
+            if not answer.hints:
+                return
+            assert peer.incarnation is not None
+            added = await self.taker.add(peer.incarnation, answer.hints)
+        raise Undecided("a peer has too many hints")
+
+
+def session_of(hello: Hello) -> Session:
+    """Who speaks in the session that a hello begins."""
+    return Session(hello.incarnation, hello.boot, hello.name)

@@ -1,0 +1,223 @@
+"""What a daemon holds of every home, what it tells of that, and what it takes from others; moves no bytes itself.
+
+A *cursor* is the version up to which all records of a home are held without a gap. Deltas begin where the receiver's
+cursor is; what comes beyond a gap is kept too, and moves no cursor. A home's own cursor is the last version that its
+own disk has.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from rqdisco import codec, records
+from rqdisco.codec import Malformed, Note
+from rqdisco.ids import is_id
+from rqdisco.peers.changes import ChangeLog
+from rqdisco.peers.messages import Delta, Page, Pull
+from rqdisco.records import Record
+from rqdisco.store import Change, Store, noted
+
+# A message's records; pages of all that a home has are found by looking through so many.
+RECORDS_AT_ONCE = 500
+_LOOKED_AT_ONCE = 2_000
+_CURSOR = "!cursor/"
+_GRANT = b'"grant":'
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What a delta makes of the store: the changes to write, and IDs that two homes claim or that say two things."""
+
+    changes: tuple[Change, ...]
+    clashes: tuple[str, ...] = ()
+
+
+class Replication:
+    """The cursors of one daemon, whose own home is `own`; `refused` are homes of which nothing is taken any more."""
+
+    def __init__(self, own: str, store: Store, notes: Iterable[Note] = ()) -> None:
+        self._own = own
+        self._store = store
+        self._logs: dict[str, ChangeLog] = {}
+        self._held: dict[str, int] = {}
+        self._expected: dict[str, int] = {}
+        self._order: list[bytes] = []
+        for note in notes:
+            if note.id.startswith(_CURSOR):
+                self._held[note.home] = note.number
+        self._found = self._newest_by_home()
+        self.own_cursor = self._found.get(own, 0)
+        # Told of records from elsewhere that hold a grant, once the disk has them.
+        self.on_foreign: Callable[[Record], None] | None = None
+        store.on_settled = self._settled
+
+    @property
+    def held(self) -> dict[str, int]:
+        """The cursors, by home."""
+        return {**self._held, self._own: self.own_cursor}
+
+    def cursor(self, home: str) -> int:
+        """How far the records of `home` are durably held."""
+        return self.own_cursor if home == self._own else self._held.get(home, 0)
+
+    def behind(self, theirs: dict[str, int]) -> list[str]:
+        """The homes of which a peer with these cursors has more."""
+        return [home for home, cursor in sorted(theirs.items()) if cursor > self.cursor(home)]
+
+    def delta(self, home: str, after: int) -> Delta | None:
+        """What follows `after`, or the first part of it; None if that is too long ago to know."""
+        keys = self._log(home).since(after)
+        if keys is None:
+            return None
+        found = sorted(filter(None, (self._numbered(key, home) for key in keys)))
+        upto = max(self.cursor(home), after)
+        if len(found) > RECORDS_AT_ONCE:
+            found = found[:RECORDS_AT_ONCE]
+            upto = found[-1][0]
+        return Delta(home=home, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in found])
+
+    def page(self, pull: Pull) -> Page:
+        """The answer to a pull."""
+        if not pull.page:
+            delta = self.delta(pull.home, pull.after)
+            if delta is not None:
+                return Page(delta=delta)
+        upto = pull.upto or self.cursor(pull.home)
+        order = self._keys()
+        lines: list[msgspec.Raw] = []
+        at = pull.page
+        end = min(len(order), at + _LOOKED_AT_ONCE)
+        while at < end and len(lines) < RECORDS_AT_ONCE:
+            found = self._numbered(order[at], pull.home)
+            at += 1
+            if found is not None and found[0] > pull.after:
+                lines.append(msgspec.Raw(found[1]))
+        is_last = at >= len(order)
+        # Only the last part proves that there is no gap.
+        after, upto_ = (pull.after, upto) if is_last else (upto, upto)
+        return Page(delta=Delta(home=pull.home, after=after, upto=upto_, records=lines), page=0 if is_last else at)
+
+    def take(self, delta: Delta) -> Taken:
+        """Put what is new of a delta into the store, and say what has to be written. Raises Malformed."""
+        told = [_decoded(bytes(raw)) for raw in delta.records]
+        changes, clashes = [], []
+        for line, record in told:
+            if record.home == self._own:
+                # Only this daemon changes its own; what it lost it takes back by `take_back`.
+                continue
+            known = self._store.newest(record.id)
+            precedence = "newer" if known is None else records.precedence(known, record)
+            if precedence == "clash":
+                clashes.append(record.id)
+                precedence = "newer" if known is None or _wins(known, record) else "older"
+            if precedence == "newer":
+                changes.append(self._store.put_line(line, record.version))
+        if delta.home != self._own and delta.after <= self._expect(delta.home) < delta.upto:
+            self._expected[delta.home] = delta.upto
+            changes.append(noted(Note(id=_CURSOR + delta.home, home=delta.home, number=delta.upto)))
+        return Taken(changes=tuple(changes), clashes=tuple(clashes))
+
+    def taken(self, delta: Delta, taken: Taken) -> None:
+        """The disk has it."""
+        for change in taken.changes:
+            if codec.is_note(change.key):
+                self._held[delta.home] = max(self._held.get(delta.home, 0), delta.upto)
+
+    def not_taken(self) -> None:
+        """The disk refused; with a batch all goes that was built upon it."""
+        self._expected.clear()
+
+    def take_back(self, delta: Delta, version: int) -> Sequence[Change]:
+        """Put records of this daemon's own that it lost, and others kept, into the store again (R8).
+
+        They get new versions from `version` on: others may already have passed over the old ones. Raises Malformed.
+        """
+        changes = []
+        for raw in delta.records:
+            record = codec.decode_record(bytes(raw))
+            known = self._store.newest(record.id)
+            is_lost = known is None or (known.home == self._own and known.version < record.version)
+            if record.home == self._own and is_lost:
+                changes.append(self._store.put(replace(records.said(record), version=version)))
+                version += 1
+        return changes
+
+    def pass_over(self, version: int) -> None:
+        """Give out no version up to this one, which others have seen."""
+        self._store.last_version = max(self._store.last_version, version)
+
+    def caught_up(self, version: int) -> None:
+        """All of this daemon's own up to `version` that anybody had is here."""
+        self.own_cursor = max(self.own_cursor, version)
+
+    def reissue(self, discovery_ids: Iterable[str], version: int) -> Sequence[Change]:
+        """Give records of this daemon's own new versions, so that everybody gets them."""
+        known = [self._store.newest(discovery_id) for discovery_id in discovery_ids]
+        return [
+            self._store.put(replace(record, version=number))
+            for number, record in zip(itertools.count(version), filter(None, known))
+            if record.home == self._own
+        ]
+
+    def keys_of(self, home: str) -> list[bytes]:
+        """The IDs of a home."""
+        wanted = home.encode()
+        return [key for key, rest in self._store.items() if codec.home_of(rest) == wanted.decode()]
+
+    def _expect(self, home: str) -> int:
+        return max(self._expected.get(home, 0), self._held.get(home, 0))
+
+    def _settled(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            home = codec.home_of(change.rest)
+            self._log(home).add(change.version, change.key)
+            if home == self._own:
+                self.own_cursor = max(self.own_cursor, change.version)
+            elif self.on_foreign is not None and _GRANT in change.rest:
+                self.on_foreign(codec.decode_record(change.line))
+
+    def _log(self, home: str) -> ChangeLog:
+        log = self._logs.get(home)
+        if log is None:
+            # What was there at the start is in no log, be it behind a gap.
+            log = self._logs[home] = ChangeLog(max(self.cursor(home), self._found.get(home, 0)))
+        return log
+
+    def _numbered(self, key: bytes, home: str) -> tuple[int, bytes] | None:
+        """Version and line of a record, if it is one of `home`."""
+        line = self._store.line(key)
+        if line is None:
+            return None
+        rest = codec.split_record(line)[1]
+        return (codec.quick_version_of(rest), line) if codec.home_of(rest) == home else None
+
+    def _keys(self) -> list[bytes]:
+        """All IDs in the order in which they first came, which never changes, so that a number is a place in it."""
+        if len(self._order) != len(self._store):
+            self._order = [key for key, _ in self._store.items()]
+        return self._order
+
+    def _newest_by_home(self) -> dict[str, int]:
+        """The highest version of each home, be it behind a gap."""
+        newest: dict[str, int] = {}
+        for rest in self._store.values():
+            home, version = codec.home_of(rest), codec.quick_version_of(rest)
+            if version > newest.get(home, 0):
+                newest[home] = version
+        return newest
+
+
+def _decoded(line: bytes) -> tuple[bytes, Record]:
+    """Raises Malformed."""
+    record = codec.decode_record(line)
+    if codec.split_record(line)[0] != record.id.encode() or not is_id(record.id):
+        raise Malformed("not a record as it is written")
+    return line, record
+
+
+def _wins(known: Record, told: Record) -> bool:
+    """Of two that cannot both be, everybody keeps the same one."""
+    return (told.created_at, told.home, told.version) < (known.created_at, known.home, known.version)

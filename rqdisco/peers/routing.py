@@ -1,0 +1,270 @@
+"""The directory of a daemon that has peers: asks the home of an ID, or answers in its stead what may be answered."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from rqdisco import records
+from rqdisco.address import same_node
+from rqdisco.directory import Removal
+from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, Undecided
+from rqdisco.ids import tag
+from rqdisco.local import LocalDirectory
+from rqdisco.peers.calls import record_of, refusal_of
+from rqdisco.peers.hints import HintBook
+from rqdisco.peers.links import PeerError
+from rqdisco.peers.messages import Call, Outcome
+from rqdisco.peers.peerset import PeerSet
+from rqdisco.records import Claim, Node, Put, Record, Registration
+from rqdisco.store import Store
+from rqdisco.transfer import Transferred
+
+# Of the 8 s in which a client must be answered (P4), so that there is time left for an answer in the home's stead.
+FORWARD_SECONDS = 4.5
+LOOK_UP_SECONDS = 2.0
+_MARGIN_SECONDS = 0.5
+CONTACT_SECONDS = 24 * 3600.0
+
+
+class PeeredDirectory:
+    """Routes each request to the home of its ID; in front of the directory of this daemon's own IDs.
+
+    `window_ms` is the re-grant window, `max_nodes` how many nodes an ID may hold.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        local: LocalDirectory,
+        store: Store,
+        peers: PeerSet,
+        book: HintBook,
+        clock: IReactorTime,
+        request_name: Callable[[], str],
+        *,
+        window_ms: int,
+    ) -> None:
+        self._local = local
+        self._store = store
+        self._peers = peers
+        self._book = book
+        self._clock = clock
+        self._request_name = request_name
+        self._window = window_ms / 1000
+        self._own = peers.members.own.incarnation
+        self._started = clock.seconds()
+        self._granted: dict[str, float] = {}
+
+    @property
+    def index(self) -> int:
+        return self._local.index
+
+    def is_home_of(self, record: Record) -> bool:
+        return not record.lost
+
+    async def create(self) -> Record:
+        standing = self._peers.standing
+        if standing.fenced is not None or standing.successor is not None:
+            raise Undecided(standing.fenced or "handed over, mint elsewhere")
+        return await self._local.create()
+
+    async def look_up(self, discovery_id: str) -> Record:
+        record = self._copy(discovery_id)
+        if record is None:
+            record = await self._ask_the_minter(discovery_id)
+        return record if record.home == self._own else replace(record, nodes=records.heard(record))
+
+    async def look_up_at_home(self, discovery_id: str) -> Record:
+        """As `look_up`, from the home itself. Raises StoreUnavailable where that does not answer."""
+        record = await self.look_up(discovery_id)
+        if self._home(record) == self._own:
+            return record
+        outcome = await self._call(self._home(record), LOOK_UP_SECONDS, op="look_up", id=discovery_id)
+        return record_of(outcome, discovery_id)
+
+    def age(self, record: Record) -> float | None:
+        """Seconds since the home of a record was last heard; None if it was not in this boot."""
+        home = self._home(record)
+        return 0.0 if home == self._own else self._peers.contact(home)
+
+    async def look_up_name(self, name: str) -> Record:
+        return await self._local.look_up_name(name)
+
+    async def is_above(self, name: str) -> bool:
+        return await self._local.is_above(name)
+
+    async def register(self, discovery_id: str, node: Node) -> Registration:
+        record = await self._record(discovery_id)
+        home = self._home(record)
+        try:
+            if home == self._own:
+                return await self._local.register(discovery_id, node)
+            outcome = await self._call(home, FORWARD_SECONDS, op="register", id=discovery_id, node=node)
+            told = record_of(outcome, discovery_id)
+        except Undecided as why:
+            return await self._in_its_stead(discovery_id, node, why.reason)
+        return Registration(record=told, listed=outcome.listed, alone=outcome.alone)
+
+    async def remove(self, discovery_id: str, addr: str) -> Removal:
+        home = self._home(await self._record(discovery_id))
+        if home == self._own:
+            return await self._local.remove(discovery_id, addr)
+        outcome = await self._call(home, FORWARD_SECONDS, op="remove", id=discovery_id, addr=addr)
+        return Removal(record=record_of(outcome, discovery_id), removed=outcome.yes)
+
+    async def claim(self, discovery_id: str, put: Put) -> Claim:
+        home = await self._home_of_key(discovery_id)
+        if home == self._own:
+            return await self._local.claim(discovery_id, put)
+        outcome = await self._call(home, FORWARD_SECONDS, op="claim", id=discovery_id, put=put)
+        return Claim(record=record_of(outcome, discovery_id), won=outcome.yes)
+
+    async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
+        home = await self._home_of_key(discovery_id)
+        if home == self._own:
+            return await self._local.report(discovery_id, put, index)
+        outcome = await self._call(home, FORWARD_SECONDS, op="report", id=discovery_id, put=put, index=index)
+        return _yes(outcome, discovery_id)
+
+    async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
+        home = await self._home_of_key(discovery_id)
+        if home == self._own:
+            return await self._local.clear_leader(discovery_id, index)
+        outcome = await self._call(home, FORWARD_SECONDS, op="clear_leader", id=discovery_id, index=index)
+        return _yes(outcome, discovery_id)
+
+    async def ids(self) -> Sequence[str]:
+        return await self._local.ids()
+
+    async def adopt(self, brought: Transferred, *, as_own: bool) -> bool:
+        known = self._store.newest(brought.id)
+        if known is not None and self._home(known) != self._own:
+            raise Undecided("its home is another daemon, import there")
+        if known is None and not self._peers.agree():
+            raise Undecided("the members do not agree on who they are")
+        return await self._local.adopt(brought, as_own=as_own)
+
+    def changed(self, record: Record) -> None:
+        """A peer's record came in: note when its grant did, since moments of another machine say nothing here."""
+        if record.grant is not None:
+            now = self._clock.seconds()
+            for known, at in list(self._granted.items()):
+                if now - at <= self._window:
+                    break
+                del self._granted[known]
+            self._granted.setdefault(f"{record.id} {record.grant.addr} {record.grant.boot} {record.grant.at}", now)
+
+    def _copy(self, discovery_id: str) -> Record | None:
+        """What is held of an ID, durably; of this daemon's own, what it shows."""
+        return self._local.shown(discovery_id)
+
+    def _home(self, record: Record) -> str:
+        """Who the home is by now; of an ID that came from nobody's member, this daemon."""
+        home = self._peers.members.home_now(record.home)
+        return home if self._peers.members.get(home) is not None else self._own
+
+    async def _record(self, discovery_id: str) -> Record:
+        """What is known of an ID here, or where it was minted. Raises NoSuchID, StoreUnavailable."""
+        known = self._store.newest(discovery_id)
+        return await self._ask_the_minter(discovery_id) if known is None else known
+
+    async def _home_of_key(self, discovery_id: str) -> str:
+        """The home of an ID, or who is to be it. Raises StoreUnavailable where that is open."""
+        try:
+            return self._home(await self._record(discovery_id))
+        except NoSuchID:
+            pass
+        if not self._peers.agree():
+            raise Undecided("the members do not agree on who they are, or one is silent")
+        return self._peers.members.home_of_name(discovery_id)
+
+    async def _ask_the_minter(self, discovery_id: str) -> Record:
+        """Ask those whose tag an ID bears, since it may not have come here yet (R1)."""
+        if not _is_minted(discovery_id):
+            raise NoSuchID(discovery_id)
+        silent: StoreUnavailable | None = None
+        for member in self._peers.members.tagged(tag(discovery_id)):
+            home = self._peers.members.home_now(member.incarnation)
+            if home == self._own:
+                continue
+            try:
+                return record_of(await self._call(home, LOOK_UP_SECONDS, op="look_up", id=discovery_id), discovery_id)
+            except NoSuchID:
+                continue
+            except StoreUnavailable as error:
+                silent = error
+        raise NoSuchID(discovery_id) if silent is None else silent
+
+    async def _call(self, home: str, seconds: float, **call: object) -> Outcome:
+        """Forward a request, once (R2). Raises Undecided where no answer comes."""
+        peer = self._peers.peers.get(home)
+        if peer is None or not peer.is_up:
+            raise Undecided("the home of this ID does not answer")
+        ms = int((seconds - _MARGIN_SECONDS) * 1000)
+        message = Call(home=home, request=self._request_name(), ms=ms, **call)  # type: ignore[arg-type]
+        try:
+            return await peer.ask("call", message, Outcome, seconds)
+        except PeerError as error:
+            self._log.warn("not forwarded: {why}", why=str(error) or type(error).__name__, home=home)
+            raise Undecided("the home of this ID does not answer") from None
+
+    async def _in_its_stead(self, discovery_id: str, node: Node, why: str) -> Registration:
+        """List what is known, and keep the node for the home to add (R4). Raises Undecided where that may be wrong."""
+        copy = self._copy(discovery_id)
+        if copy is None or self._peers.members.own.state != "member":
+            raise Undecided(why)
+        home = self._home(copy)
+        self._check_listable(copy, node, home, why)
+        await self._book.keep(home, discovery_id, node)
+        # What was listed before the wait may be gone: that is judged, and answered, now.
+        copy = self._copy(discovery_id)
+        if copy is None:
+            raise Undecided(why)
+        self._check_listable(copy, node, home, why)
+        listed = list(records.heard(copy))
+        for hinted in [*self._book.of(discovery_id), node]:
+            if not any(same_node(each.addr, hinted.addr) for each in listed):
+                listed.append(hinted)
+        return Registration(record=copy, listed=tuple(listed), in_stead=True)
+
+    def _check_listable(self, copy: Record, node: Node, home: str, why: str) -> None:
+        """Raise Undecided unless the copy lists another node, and is one to rely on."""
+        if not any(not same_node(each.addr, node.addr) for each in records.heard(copy)):
+            if copy.lost and not copy.nodes:
+                raise Orphaned(copy.id)
+            raise Undecided(why)
+        grant = copy.grant
+        if grant is not None and same_node(grant.addr, node.addr) and self._is_young(copy):
+            raise Undecided(f"{why}, and this node may just have been told that it is alone")
+        contact = self._peers.contact(home) if home != self._own else 0.0
+        since = self._clock.seconds() - self._started if contact is None else contact
+        if since > CONTACT_SECONDS and not copy.lost:
+            raise Undecided(f"{why}, for more than a day")
+
+    def _is_young(self, copy: Record) -> bool:
+        """Whether a grant may be younger than the window, as far as can be known here."""
+        assert copy.grant is not None
+        now = self._clock.seconds()
+        key = f"{copy.id} {copy.grant.addr} {copy.grant.boot} {copy.grant.at}"
+        return now - self._granted.get(key, self._started) <= self._window
+
+
+def _yes(outcome: Outcome, discovery_id: str) -> bool:
+    if outcome.refusal is not None:
+        raise refusal_of(outcome, discovery_id)
+    return outcome.yes
+
+
+def _is_minted(discovery_id: str) -> bool:
+    """Whether an ID has the form of those that daemons mint."""
+    try:
+        parsed = uuid.UUID(discovery_id)
+    except ValueError:
+        return False
+    return str(parsed) == discovery_id and parsed.version == 8

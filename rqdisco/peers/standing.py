@@ -1,0 +1,61 @@
+"""Whether this daemon may decide about its own IDs: not before it heard what others know of them, nor with a twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rqdisco.errors import Undecided
+from rqdisco.peers.messages import Member
+from rqdisco.records import Record
+
+
+class Standing:
+    """What this daemon is among its peers (R8). `others` gives the members that must have been heard.
+
+    `fenced` says why it must not decide anything, for as long as it runs.
+    """
+
+    def __init__(self, others: Callable[[], Sequence[Member]]) -> None:
+        self._others = others
+        self._heard: set[str] = set()
+        self._minted: set[str] = set()
+        self._is_established = False
+        self.fenced: str | None = None
+        self.successor: str | None = None
+
+    @property
+    def is_established(self) -> bool:
+        """Whether all members were heard, and nobody has newer versions of this daemon's own records."""
+        if not self._is_established and not self.missing:
+            self._is_established = True
+            self._minted.clear()
+        return self._is_established
+
+    @property
+    def missing(self) -> list[Member]:
+        """Who was not heard yet in this boot."""
+        return [each for each in self._others() if each.incarnation not in self._heard]
+
+    def minted(self, discovery_id: str) -> None:
+        """An ID came to be here."""
+        if not self._is_established:
+            self._minted.add(discovery_id)
+
+    def heard(self, incarnation: str) -> None:
+        """A member has nothing newer of this daemon's own."""
+        self._heard.add(incarnation)
+
+    def doubt(self, incarnation: str) -> None:
+        """A member has newer versions of this daemon's own records: it is not what it was."""
+        self._heard.discard(incarnation)
+        self._is_established = False
+
+    def check(self, record: Record) -> None:
+        """Raise Undecided where this daemon must not change an ID of its own now."""
+        if self.fenced is not None:
+            raise Undecided(self.fenced)
+        if self.successor is not None:
+            raise Undecided(f"handed over to {self.successor}")
+        if not self.is_established and record.id not in self._minted:
+            names = ", ".join(each.name for each in self.missing)
+            raise Undecided(f"not heard yet since the start: {names}")

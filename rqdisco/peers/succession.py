@@ -1,0 +1,217 @@
+"""A new home for the IDs of a daemon that is lost, or that hands them over before it is taken away (R7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rqdisco import records
+from rqdisco.errors import RequestRefused
+from rqdisco.journal.writer import Journal
+from rqdisco.local import LocalDirectory
+from rqdisco.peers.exchange import Exchange
+from rqdisco.peers.links import BadMessage, PeerError
+from rqdisco.peers.messages import Agreed, Member, Succession
+from rqdisco.peers.peerset import PeerSet
+from rqdisco.store import Store, noted
+
+_ASK_SECONDS = 5.0
+_AT_ONCE = 200
+_DRAIN_SECONDS = 60.0
+
+
+class CannotSucceed(RequestRefused):
+    """Nobody is given a new home now; the text says why."""
+
+
+class Successions:
+    """Forgets lost daemons, takes over what is handed over, and hands over this daemon's own."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        peers: PeerSet,
+        exchange: Exchange,
+        local: LocalDirectory,
+        store: Store,
+        journal: Journal,
+        is_deciding: Callable[[], bool],
+    ) -> None:
+        self._clock = clock
+        self._peers = peers
+        self._exchange = exchange
+        self._local = local
+        self._store = store
+        self._journal = journal
+        self._is_deciding = is_deciding
+        self._own = peers.members.own.incarnation
+
+    async def forget(self, name: str) -> int:
+        """Make this daemon the home of the IDs of one that is lost; return how many they are.
+
+        Every other member must answer and agree. Asked again, it goes on where it was interrupted. Raises
+        CannotSucceed, StoreUnavailable.
+        """
+        lost = self._lost(name)
+        if lost.state != "forgotten":
+            await self._note(replace(lost, state="leaving", successor=lost.successor or self._own))
+            lost = self._now(lost)
+            if lost.successor != self._own:
+                raise CannotSucceed(f"{name} is being forgotten already, by {self._name(lost.successor)}: ask there")
+            await self._have_all_agree(lost)
+            await self._note(replace(lost, state="forgotten"))
+        return await self._take_over(lost.incarnation, is_lost=True)
+
+    async def drain(self, to: str | None = None) -> str:
+        """Hand all IDs of this daemon to another, whose name is returned, and decide nothing any more.
+
+        Raises CannotSucceed, StoreUnavailable.
+        """
+        own = self._peers.members.own
+        if own.state == "drained":
+            return self._name(own.successor)
+        successor = self._heir(own, to)
+        if not self._peers.standing.is_established or self._peers.standing.fenced is not None:
+            raise CannotSucceed("this daemon may not decide about its IDs now")
+        await self._note(replace(own, state="leaving", successor=successor.incarnation))
+        self._peers.standing.successor = successor.name
+        await self._finish_decisions()
+        peer = self._peers.peers[successor.incarnation]
+        try:
+            await self._exchange.with_peer(peer)
+            asked = Succession(
+                incarnation=self._own,
+                successor=successor.incarnation,
+                upto=self._peers.replication.own_cursor,
+            )
+            await peer.ask("succeed", asked, Agreed, _ASK_SECONDS)
+        except PeerError as error:
+            raise CannotSucceed(f"{successor.name} does not take them over yet, ask again: {error}") from None
+        await self._note(replace(self._peers.members.own, state="drained"))
+        return successor.name
+
+    async def agree(self, asked: Succession) -> Agreed:
+        """Answer who proposes that a member is gone for good. Raises StoreUnavailable."""
+        member = self._peers.members.get(asked.incarnation)
+        if member is None:
+            raise BadMessage("no such member")
+        told = replace(member, state="leaving", successor=asked.successor)
+        notes = self._peers.members.learn([told])
+        if notes:
+            await self._journal.append(*map(noted, notes))
+        else:
+            await self._journal.barrier()
+        now = self._now(member)
+        return Agreed(successor=now.successor or "", held=self._peers.replication.cursor(member.incarnation))
+
+    async def succeed(self, asked: Succession) -> Agreed:
+        """Become the home of IDs that their home hands over. Raises StoreUnavailable, BadMessage."""
+        member = self._peers.members.get(asked.incarnation)
+        peer = self._peers.peers.get(asked.incarnation)
+        if peer is not None and self._peers.replication.cursor(asked.incarnation) < asked.upto:
+            await self._exchange.with_peer(peer)
+        held = self._peers.replication.cursor(asked.incarnation)
+        if member is None or asked.successor != self._own:
+            raise BadMessage("not to be succeeded by this daemon")
+        if held < asked.upto:
+            raise BadMessage("not all of it is here yet")
+        if not self._peers.standing.is_established:
+            raise BadMessage("not established yet")
+        await self._note(replace(member, state="drained", successor=self._own))
+        await self._take_over(asked.incarnation, is_lost=False)
+        return Agreed(successor=self._own, held=held)
+
+    async def go_on(self) -> None:
+        """Take over what an earlier start did not come to the end of."""
+        for member in self._peers.members.all:
+            if member.state in ("forgotten", "drained") and member.successor == self._own:
+                await self._take_over(member.incarnation, is_lost=member.state == "forgotten")
+
+    def _lost(self, name: str) -> Member:
+        known = [each for each in self._peers.members.all if each.name == name and each.incarnation != self._own]
+        silent = [each for each in known if not self._peers.is_up(each.incarnation)]
+        unfinished = [each for each in silent if each.state in ("member", "leaving")] or [
+            each for each in silent if each.state == "forgotten" and each.successor == self._own
+        ]
+        if not known:
+            raise CannotSucceed(f"there is no peer called {name}")
+        if not unfinished:
+            raise CannotSucceed(f"{name} answers, or is gone already; one that answers can be drained")
+        return unfinished[0]
+
+    async def _have_all_agree(self, lost: Member) -> None:
+        members = [each for each in self._peers.members.others if each.incarnation != lost.incarnation]
+        asked = Succession(incarnation=lost.incarnation, successor=self._own)
+        for member in members:
+            peer = self._peers.peers.get(member.incarnation)
+            if peer is None or not peer.is_up:
+                raise CannotSucceed(f"{member.name} must agree, and does not answer")
+            try:
+                agreed = await peer.ask("agree", asked, Agreed, _ASK_SECONDS)
+                if agreed.successor != self._own:
+                    raise CannotSucceed(f"{lost.name} is being forgotten by {self._name(agreed.successor)}: ask there")
+                if agreed.held > self._peers.replication.cursor(lost.incarnation):
+                    await self._exchange.with_peer(peer)
+            except PeerError as error:
+                raise CannotSucceed(f"{member.name} must agree, and does not answer: {error}") from None
+            if agreed.held > self._peers.replication.cursor(lost.incarnation):
+                raise CannotSucceed(f"{member.name} knows more of {lost.name} than could be had now, ask again")
+        if (
+            {each.incarnation for each in self._peers.members.others}
+            - {each.incarnation for each in members}
+            - {lost.incarnation}
+        ):
+            raise CannotSucceed("the members changed meanwhile, ask again")
+
+    async def _take_over(self, incarnation: str, *, is_lost: bool) -> int:
+        keys = self._peers.replication.keys_of(incarnation)
+        for start in range(0, len(keys), _AT_ONCE):
+            changes = []
+            for key in keys[start : start + _AT_ONCE]:
+                record = self._store.newest(key.decode())
+                if record is not None and record.home == incarnation:
+                    version = self._local.next_version()
+                    record = record if is_lost else records.said(record)
+                    changes.append(self._store.put(records.succeed(record, self._own, version=version, lost=is_lost)))
+            if changes:
+                await self._journal.append(*changes)
+            await deferLater(self._clock, 0)
+        if keys:
+            self._log.info("took over IDs", of=incarnation, count=len(keys))
+        return len(keys)
+
+    def _heir(self, own: Member, to: str | None) -> Member:
+        if own.successor is not None:
+            # Whoever was chosen may have taken over already.
+            chosen = [each for each in self._peers.members.others if each.incarnation == own.successor]
+        else:
+            chosen = [each for each in self._peers.members.others if to in (None, each.name) and each.state == "member"]
+        for each in chosen:
+            if self._peers.is_up(each.incarnation):
+                return each
+        raise CannotSucceed("no peer that could take over answers")
+
+    async def _finish_decisions(self) -> None:
+        waited = 0.0
+        while self._is_deciding() and waited < _DRAIN_SECONDS:
+            await deferLater(self._clock, 0.05)
+            waited += 0.05
+        if self._is_deciding():
+            raise CannotSucceed("decisions are still on their way, ask again")
+        await self._journal.barrier()
+
+    async def _note(self, member: Member) -> None:
+        await self._journal.append(noted(self._peers.members.put(member)))
+
+    def _now(self, member: Member) -> Member:
+        return self._peers.members.get(member.incarnation) or member
+
+    def _name(self, incarnation: str | None) -> str:
+        member = None if incarnation is None else self._peers.members.get(incarnation)
+        return str(incarnation) if member is None else member.name

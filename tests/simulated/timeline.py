@@ -1,0 +1,97 @@
+"""Virtual time: one heap of what is to happen, and each daemon's own view of it, which ends when that is killed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+
+@implementer(IDelayedCall)
+class Later:
+    """Something that is to happen."""
+
+    def __init__(self, at: float, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.at, self._call, self._args, self._kwargs = at, call, args, kwargs
+        self.is_over = self.is_cancelled = False
+
+    def run(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._call(*self._args, **self._kwargs)
+
+    def active(self) -> bool:
+        return not self.is_over
+
+    def cancel(self) -> None:
+        if self.is_over:
+            raise AlreadyCancelled if self.is_cancelled else AlreadyCalled
+        self.is_over = self.is_cancelled = True
+
+    def getTime(self) -> float:
+        return self.at
+
+    def delay(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def reset(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+@implementer(IReactorTime)
+class Timeline:
+    """The clock of the world; what is due at one moment happens in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._due: list[tuple[float, int, Later]] = []
+        self._numbers = itertools.count()
+
+    def seconds(self) -> float:
+        return self.now
+
+    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Later:
+        later = Later(self.now + delay, call, args, kwargs)
+        heappush(self._due, (later.at, next(self._numbers), later))
+        return later
+
+    def getDelayedCalls(self) -> list[Later]:
+        return [later for _, _, later in self._due if later.active()]
+
+    def run_until(self, end: float) -> None:
+        """Let all happen up to a moment."""
+        while self._due and self._due[0][0] <= end:
+            at, _, later = heappop(self._due)
+            self.now = max(self.now, at)
+            later.run()
+        self.now = max(self.now, end)
+
+
+@implementer(IReactorTime)
+class ViewOfTime:
+    """What one boot of a daemon sees; `end` makes all that it awaits never happen."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._has_ended = False
+
+    def end(self) -> None:
+        self._has_ended = True
+
+    def seconds(self) -> float:
+        return self._timeline.seconds()
+
+    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Later:
+        return self._timeline.callLater(delay, self._run, call, args, kwargs)
+
+    def getDelayedCalls(self) -> list[Later]:
+        return []
+
+    def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._has_ended:
+            call(*args, **kwargs)

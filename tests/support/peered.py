@@ -1,0 +1,163 @@
+"""Several daemons in memory, peers of each other, on one clock; every message is delivered at once unless it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+
+from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.writer import Journal
+from rqdisco.local import Limits
+from rqdisco.peers.assembly import Peered, Peering
+from rqdisco.peers.links import NotGreeted, Unreachable
+from rqdisco.records import Moment
+from rqdisco.state import open_state
+from rqdisco.store import Store
+from tests.support.daemon import STATE, WALL_US, Threads
+from tests.support.disk import ModelDisk
+
+
+class DirectNetwork:
+    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.daemons: dict[str, PeeredDaemon] = {}
+        self.cut: set[tuple[str, str]] = set()
+        self.silent: set[tuple[str, str]] = set()
+        self.messages: list[tuple[str, str, str, bytes]] = []
+
+    def split(self, *names: str) -> None:
+        """Cut these off from all others, both ways."""
+        for one in self.daemons:
+            for other in self.daemons:
+                if (one in names) != (other in names):
+                    self.cut.add((one, other))
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        self.cut.clear()
+        self.silent.clear()
+
+    def link(self, sender: str) -> Callable[[str], DirectLink]:
+        """What makes the links of one daemon."""
+        return lambda url: DirectLink(self, sender, url)
+
+
+class DirectLink:
+    """The way from one daemon to a URL."""
+
+    def __init__(self, network: DirectNetwork, sender: str, url: str) -> None:
+        self._network = network
+        self._sender = sender
+        self._receiver = url.removeprefix("http://")
+        self._session: str | None = None
+
+    def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
+        return self._deliver("hello", hello, seconds)
+
+    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+        if self._session is None:
+            return fail(NotGreeted())
+        return self._deliver(verb, body, seconds)
+
+    def _deliver(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+        pair = self._sender, self._receiver
+        daemon = self._network.daemons.get(self._receiver)
+        if pair in self._network.cut or daemon is None or not daemon.is_up:
+            return fail(Unreachable("refused"))
+        self._network.messages.append((*pair, verb, body))
+        if verb == "hello":
+            try:
+                self._session, answer = daemon.peered.answers.greet(body)
+            except Exception as error:
+                return fail(error)
+            answered: Deferred[bytes] = Deferred()
+            answered.callback(answer)
+        else:
+            assert self._session is not None
+            answered = Deferred.fromCoroutine(daemon.peered.answers.serve(self._session, verb, body))
+        if (self._receiver, self._sender) in self._network.cut or pair in self._network.silent:
+            answered.addErrback(lambda failure: None)
+            answered = Deferred()
+        return answered.addTimeout(seconds, self._network.clock, lambda *_: fail(Unreachable("no answer in time")))
+
+
+class PeeredDaemon:
+    """All of a daemon that has peers but its sockets."""
+
+    def __init__(
+        self,
+        network: DirectNetwork,
+        name: str,
+        seeds: Sequence[str] = (),
+        *,
+        disk: ModelDisk | None = None,
+        seed: int = 0,
+        limits: Limits | None = None,
+        ack_required: bool = False,
+    ) -> None:
+        self.network, self.name, self.seeds = network, name, seeds
+        self.disk = disk or ModelDisk()
+        self.threads = Threads()
+        self.random = Random(f"{name} {seed}")
+        self.failures: list[str] = []
+        self.limits = limits or Limits()
+        self.home, found = open_state(self.disk, STATE, self.random.randbytes)
+        boot = found.boot_number("boot-a")
+        self.store = Store(found.records, found.last_version)
+        segments = SegmentWriter(self.disk, STATE, found.position, boot, "boot-a")
+        self.journal = Journal(self.store, segments, self.threads, lambda call: call(), self.failures.append)
+        clock = network.clock
+        self.peered = Peered(
+            Peering(
+                name=name,
+                url=f"http://{name}",
+                seeds=tuple(f"http://{each}" for each in seeds),
+                ack_required=ack_required,
+            ),
+            self.home,
+            self.store,
+            self.journal,
+            found.notes.items(),
+            clock,
+            network.link(name),
+            now=lambda: Moment(boot, int(clock.seconds() * 1000)),
+            wall_us=lambda: WALL_US + int(clock.seconds() * 1_000_000),
+            random=self.random.randbytes,
+            jitter=lambda: self.random.uniform(0.9, 1.1),
+            limits=self.limits,
+        )
+        self.directory = self.peered.directory
+        self.is_up = True
+        network.daemons[name] = self
+        self.peered.peers.startService()
+
+    def stop(self) -> None:
+        """It is killed."""
+        self.is_up = False
+        self.peered.peers.stopService()
+
+    def restart(self, disk: ModelDisk | None = None, **options: Any) -> PeeredDaemon:
+        """The daemon after this one died, on the same disk unless another is given."""
+        self.stop()
+        seed = self.random.randrange(1 << 30)
+        options = {"limits": self.limits, **options}
+        return PeeredDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
+
+
+def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[PeeredDaemon]]:
+    """Daemons that know each other, each having been told of the first alone."""
+    network = DirectNetwork(clock)
+    daemons = [PeeredDaemon(network, name, [names[0]] if name != names[0] else [], **options) for name in names]
+    settle(clock, 5)
+    return network, daemons
+
+
+def settle(clock: Clock, seconds: float) -> None:
+    """Let time pass."""
+    clock.pump([0.1] * int(seconds * 10))
