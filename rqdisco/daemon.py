@@ -23,7 +23,8 @@ from rqdisco.web.deadlines import Deadlines
 class Daemon(Service):
     """Opens every door once all else is up; stops by letting what is in flight finish, then flushes.
 
-    `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a service.
+    `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a service;
+    `peers` keeps up with those, if there are any.
     """
 
     _log = Logger()
@@ -39,6 +40,7 @@ class Daemon(Service):
         notifier: Notifier,
         refuse: Callable[[CannotListen], None],
         finish: Callable[[], None],
+        peers: Service | None = None,
     ) -> None:
         self._clock = clock
         self._doors = doors
@@ -49,6 +51,7 @@ class Daemon(Service):
         self._notifier = notifier
         self._refuse = refuse
         self._finish = finish
+        self._peers = peers
         self._is_open = False
         self._listening: Deferred[Any] | None = None
 
@@ -67,6 +70,8 @@ class Daemon(Service):
             self.privilegedStartService()
         assert self._listening is not None
         self._folder.startService()
+        if self._peers is not None:
+            self._peers.startService()
         # Signals are taken once the reactor runs; whoever is told READY before that could end us without a flush.
         self._listening.addCallback(lambda _: self._clock.callLater(0, self._ready))
 
@@ -88,6 +93,8 @@ class Daemon(Service):
         await gatherResults([Deferred.fromCoroutine(door.close()) for door in self._doors])
         self._deadlines.stop()
         await self._directory.settle()
+        if self._peers is not None:
+            await maybeDeferred(self._peers.stopService)
         await maybeDeferred(self._folder.stopService)
         await self._journal.close()
         self._finish()

@@ -36,6 +36,12 @@ class Directory(Protocol):
     async def look_up(self, discovery_id: str) -> Record:
         """The record of an ID. Raises NoSuchID."""
 
+    async def look_up_at_home(self, discovery_id: str) -> Record:
+        """As `look_up`, but from its home itself. Raises StoreUnavailable where that does not answer."""
+
+    def age(self, record: Record) -> float | None:
+        """Seconds since the home of a record was last heard; 0 at the home itself, None if it was not yet."""
+
     async def look_up_name(self, name: str) -> Record:
         """The record of the ID that is the lower-case `name` but for case. Raises NoSuchID, AmbiguousName."""
 

@@ -65,6 +65,10 @@ class Orphaned(RequestRefused):
         super().__init__(f"{discovery_id} lost its home and cannot seed a cluster, mint a new ID")
 
 
+class CannotSucceed(RequestRefused):
+    """No other daemon becomes the home of these IDs now; the text says why."""
+
+
 class StoreUnavailable(Exception):
     """What would have to be said cannot be made durable now; `reason` says why."""
 
@@ -99,6 +103,14 @@ class CopiedState(CannotStart):
 
 class StateUnusable(CannotStart):
     """The state directory cannot be read or written."""
+
+
+class KeysUnusable(CannotStart):
+    """There is no key that peers could be told by."""
+
+
+class PeersMissing(CannotStart):
+    """The state directory belongs to one of several peers, and the options say nothing of them (rule R8)."""
 
 
 class CannotListen(CannotStart):

@@ -118,6 +118,12 @@ class LocalDirectory:
             raise NoSuchID(discovery_id)
         return record
 
+    async def look_up_at_home(self, discovery_id: str) -> Record:
+        return await self.look_up(discovery_id)
+
+    def age(self, record: Record) -> float | None:
+        return 0.0
+
     async def look_up_name(self, name: str) -> Record:
         spellings = [key.decode() for key in self._store.spellings.of(name.encode())]
         if not spellings:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from twisted.python import usage
@@ -17,6 +20,7 @@ from rqdisco.local import Limits
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
 USAGE_STATUS = 64
 MOST = 1e12
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,17 @@ class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
     zone: Zone
     nameserver: str | None
     rate: float
+
+
+class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """This daemon among its peers: its name and URL there, where it listens, whom to ask for the others, the keys."""
+
+    name: str
+    advertise: str
+    listen: tuple[str, ...]
+    seeds: tuple[str, ...]
+    keys: Path
+    ack_required: bool
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int
     snapshot_every: float
     dns: DNSConfig | None
+    peers: PeerConfig | None
 
 
 class Options(usage.Options):
@@ -64,6 +80,10 @@ class Options(usage.Options):
         ],
         ["dns-nameserver", None, None, "What the zone calls its name server. [default: ns in the zone]"],
         ["dns-rate", None, "1000", "Answers a second that a source may have over UDP; 0 = no limit."],
+        ["advertise", None, None, "The URL that peers reach this daemon by, http://HOST:PORT."],
+        ["peer-keys", None, None, "A file with the keys that peers share, one a line; the first one signs."],
+        ["name", None, None, "What peers call this daemon. [default: the name of the machine]"],
+        ["grant-ack", None, "if-up", "Whether a peer must have it that a node is alone: if-up or required."],
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
     optFlags = [
@@ -74,6 +94,10 @@ class Options(usage.Options):
         super().__init__()
         self._listen: list[str] = []
         self._dns: list[str] = []
+        self._peers: list[str] = []
+        self._peer_listen: list[str] = []
+        self._default_peers = environment.get("RQDISCO_PEER", "").split()
+        self._default_peer_listen = environment.get("RQDISCO_PEER_LISTEN", "").split()
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
@@ -90,6 +114,10 @@ class Options(usage.Options):
             "dns-aliases",
             "dns-nameserver",
             "dns-rate",
+            "advertise",
+            "peer-keys",
+            "name",
+            "grant-ack",
             "kv-create",
             "strict-addresses",
         ):
@@ -104,6 +132,14 @@ class Options(usage.Options):
     def opt_dns(self, address: str) -> None:
         """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default: nowhere]"""
         self._dns.append(address)
+
+    def opt_peer(self, url: str) -> None:
+        """The URL of a peer, repeatable; one is enough to learn of the others. [default: none]"""
+        self._peers.append(url)
+
+    def opt_peer_listen(self, endpoint: str) -> None:
+        """Where to listen for peers: Twisted endpoint string, repeatable. [default: nowhere]"""
+        self._peer_listen.append(endpoint)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Parse; a bad option ends the process with one line."""
@@ -128,12 +164,34 @@ class Options(usage.Options):
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
             dns=self._dns_config(self._dns or self._default_dns),
+            peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
         )
 
     def _operator_socket(self) -> Path | None:
         default = f"{self._runtime_directory}/operator.sock" if self._runtime_directory else "off"
         path = self["operator-socket"] or default
         return None if path == "off" else Path(path).absolute()
+
+    def _peer_config(self, seeds: list[str], listen: list[str]) -> PeerConfig | None:
+        needed = {"peer-listen": listen, "advertise": self["advertise"], "peer-keys": self["peer-keys"]}
+        if not seeds and not any(needed.values()):
+            return None
+        for name, value in needed.items():
+            if not value:
+                raise usage.UsageError(f"{name}: must be set where there are peers")
+        if self["grant-ack"] not in ("if-up", "required"):
+            raise usage.UsageError(f"grant-ack: {self['grant-ack']!r} is neither if-up nor required")
+        name = self["name"] or socket.gethostname()
+        if not _NAME.match(name):
+            raise usage.UsageError(f"name: {name!r} is not 1 to 64 letters, digits, dots, underscores and hyphens")
+        return PeerConfig(
+            name=name,
+            advertise=_peer_url("advertise", self["advertise"]),
+            listen=tuple(listen),
+            seeds=tuple(_peer_url("peer", url) for url in seeds),
+            keys=Path(self["peer-keys"]).absolute(),
+            ack_required=self["grant-ack"] == "required",
+        )
 
     def _dns_config(self, addresses: list[str]) -> DNSConfig | None:
         if not addresses:
@@ -173,6 +231,18 @@ class Options(usage.Options):
         if text in ("0", "no", "false", "off"):
             return False
         raise usage.UsageError(f"{name}: {text!r} is neither yes nor no")
+
+
+def _peer_url(option: str, text: str) -> str:
+    url = text.rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        is_whole = False
+    if not is_whole or parts.scheme not in ("http", "https") or parts.path or parts.query or parts.username:
+        raise usage.UsageError(f"{option}: {text!r} is not http://HOST:PORT")
+    return url
 
 
 def _ip_and_port(address: str) -> tuple[str, int]:

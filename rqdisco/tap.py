@@ -10,9 +10,10 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -24,6 +25,7 @@ from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__, options
 from rqdisco.daemon import Daemon
+from rqdisco.directory import Directory
 from rqdisco.dns.answers import NameServer
 from rqdisco.dns.door import DNSDoor
 from rqdisco.dns.hosts import AT_ONCE, HostNames
@@ -34,6 +36,8 @@ from rqdisco.errors import (
     CannotStart,
     CopiedState,
     DamagedState,
+    KeysUnusable,
+    PeersMissing,
     StateInUse,
     StateUnusable,
     UnknownFormat,
@@ -41,11 +45,18 @@ from rqdisco.errors import (
 from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
+from rqdisco.journal.recovery import Recovered
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.listening import Door, HTTPDoor, NameDoor, owners_socket
 from rqdisco.local import LocalDirectory
 from rqdisco.logs import Descriptor, LineObserver, Nowhere
+from rqdisco.peers.assembly import Peered, Peering, known_members
+from rqdisco.peers.http_link import Keys
+from rqdisco.peers.office import Office
+from rqdisco.peers.process import links, read_keys, rereading
+from rqdisco.peers.resource import MOST_BYTES as PEER_BYTES
+from rqdisco.peers.resource import PeerResource
 from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
@@ -63,6 +74,8 @@ _STATUS: dict[type[CannotStart], int] = {
     StateUnusable: _IO_STATUS,
     StateInUse: 78,
     CopiedState: 78,
+    PeersMissing: 78,
+    KeysUnusable: options.USAGE_STATUS,
 }
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -128,23 +141,25 @@ def _assemble(
         lambda call: reactor.callLater(0, call),
         _fail,
     )
-    directory = LocalDirectory(
-        store,
-        journal,
-        home,
-        now=lambda: Moment(boot, int(_monotonic() * 1000)),
-        wall_us=lambda: time.time_ns() // 1000,
-        random=os.urandom,
-        limits=config.limits,
-    )
+    peered = None if config.peers is None else _peered(config, config.peers, reactor, home, found, store, journal, boot)
+    local = peered.local if peered is not None else _alone(config, home, found, store, journal, boot)
+    directory: Directory = local if peered is None else peered.directory
     started = _monotonic()
 
     def describe() -> dict[str, Any]:
         uptime = int(_monotonic() - started)
-        return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": directory.size}
+        return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
 
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
-    doors = Doors(directory, deadlines, describe, reactor, max_body=config.max_body, strict=config.strict_addresses)
+    doors = Doors(
+        directory,
+        deadlines,
+        describe,
+        reactor,
+        max_body=config.max_body,
+        strict=config.strict_addresses,
+        peers=None if peered is None else Office(peered.report, peered.successions),
+    )
     folder = Folder(
         reactor,
         journal,
@@ -156,7 +171,6 @@ def _assemble(
     gc.freeze()
     # The journal's thread, back from the disk, waits this long for its turn while requests are being worked on.
     sys.setswitchinterval(0.0005)
-    _on_hangup(reactor, lambda: _log.info("status", refused=journal.refused, **describe()))
     opened: list[Door] = [
         HTTPDoor("endpoints", reactor, endpoints, BoundedSite(doors.public(), reactor, config.max_body, time.time)),
     ]
@@ -167,20 +181,80 @@ def _assemble(
         # All names are looked through now, and not while somebody waits.
         store.spellings  # noqa: B018
         opened.append(_name_door(reactor, config.dns, directory))
+    on_hangup: list[Callable[[], None]] = [lambda: _log.info("status", refused=journal.refused, **describe())]
+    if peered is not None and config.peers is not None:
+        resource = PeerResource(peered.answers, peered.keys, reactor, os.urandom)
+        site = BoundedSite(resource, reactor, PEER_BYTES, time.time)
+        at = [(description, _endpoint(reactor, description)) for description in config.peers.listen]
+        opened.append(HTTPDoor("peers", reactor, at, site))
+        on_hangup.append(rereading(config.peers.keys, peered.keys, resource))
+    _on_hangup(reactor, on_hangup)
     return Daemon(
         reactor,
         opened,
         deadlines,
-        directory,
+        local,
         journal,
         folder,
         Notifier(reactor, environment, os.getpid()),
         refuse,
         pool.stop,
+        None if peered is None else peered.peers,
     )
 
 
-def _name_door(reactor: Any, config: options.DNSConfig, directory: LocalDirectory) -> NameDoor:
+def _alone(
+    config: options.Config, home: str, found: Recovered, store: Store, journal: Journal, boot: int
+) -> LocalDirectory:
+    """The directory of a daemon without peers. Raises PeersMissing."""
+    others = [member.name for member in known_members(found.notes.items(), home)]
+    if others:
+        raise PeersMissing(
+            f"{config.data_dir}: is one of several peers ({', '.join(others)}), and may not decide without them: say"
+            " --peer and what belongs to it"
+        )
+    return LocalDirectory(
+        store,
+        journal,
+        home,
+        now=lambda: Moment(boot, int(_monotonic() * 1000)),
+        wall_us=lambda: time.time_ns() // 1000,
+        random=os.urandom,
+        limits=config.limits,
+    )
+
+
+def _peered(
+    config: options.Config,
+    said: options.PeerConfig,
+    reactor: Any,
+    home: str,
+    found: Recovered,
+    store: Store,
+    journal: Journal,
+    boot: int,
+) -> Peered:
+    """All of a daemon that has peers. Raises KeysUnusable."""
+    keys = Keys(read_keys(said.keys))
+    jitter = Random(os.urandom(8))  # noqa: S311, nobody gains by guessing it
+    return Peered(
+        Peering(name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required),
+        home,
+        store,
+        journal,
+        found.notes.items(),
+        reactor,
+        links(reactor, keys, os.urandom),
+        keys,
+        now=lambda: Moment(boot, int(_monotonic() * 1000)),
+        wall_us=lambda: time.time_ns() // 1000,
+        random=os.urandom,
+        jitter=lambda: jitter.uniform(0.9, 1.1),
+        limits=config.limits,
+    )
+
+
+def _name_door(reactor: Any, config: options.DNSConfig, directory: Directory) -> NameDoor:
     host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
     server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips)
@@ -212,8 +286,8 @@ def _read_boot_id() -> str:
         return str(uuid.uuid4())
 
 
-def _on_hangup(reactor: Any, call: Callable[[], None]) -> None:
-    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
+def _on_hangup(reactor: Any, calls: Sequence[Callable[[], None]]) -> None:
+    signal.signal(signal.SIGHUP, lambda *_: [reactor.callFromThread(call) for call in calls])
 
 
 def _schedule(seconds: float, call: Callable[[], None]) -> None:

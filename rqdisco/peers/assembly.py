@@ -14,11 +14,14 @@ from rqdisco.local import Limits, LocalDirectory
 from rqdisco.peers.answers import PeerAnswers
 from rqdisco.peers.exchange import Exchange
 from rqdisco.peers.hints import HintBook, HintTaker
+from rqdisco.peers.http_link import Keys
+from rqdisco.peers.keyring import KeyRing
 from rqdisco.peers.links import Link
 from rqdisco.peers.members import Members
 from rqdisco.peers.messages import Member
 from rqdisco.peers.peerset import PeerSet
 from rqdisco.peers.replication import Replication
+from rqdisco.peers.report import PeerReport
 from rqdisco.peers.routing import PeeredDirectory
 from rqdisco.peers.standing import Standing
 from rqdisco.peers.succession import Successions
@@ -33,6 +36,12 @@ class Peering(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     seeds: tuple[str, ...] = ()
     ack_required: bool = False
+
+
+def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
+    """The other daemons that still take part, as far as was kept."""
+    kept = [decode_note(join_record(key, rest)) for key, rest in notes]
+    return Members(Member(incarnation=own, name="", url=""), kept).others
 
 
 class Peered:
@@ -50,6 +59,7 @@ class Peered:
         notes: Iterable[tuple[bytes, bytes]],
         clock: IReactorTime,
         link: Callable[[str], Link],
+        keys: Keys | None = None,
         *,
         now: Callable[[], Moment],
         wall_us: Callable[[], int],
@@ -57,6 +67,7 @@ class Peered:
         jitter: Callable[[], float],
         limits: Limits,
     ) -> None:
+        self.keys = keys or Keys(KeyRing(()))
         kept: Sequence[Note] = [decode_note(join_record(key, rest)) for key, rest in notes]
         own = Member(incarnation=incarnation, name=peering.name, url=peering.url)
         members = Members(own, kept)
@@ -107,6 +118,7 @@ class Peered:
             self.successions,
             lambda: random(8).hex(),
         )
+        self.report = PeerReport(self.peers, self.book)
         if members.own.state != "member":
             standing.successor = members.home_now(incarnation)
 

@@ -16,8 +16,8 @@ from rqdisco.peers.members import Members
 from rqdisco.peers.messages import Added, Delta, Digest, Hints, Page, Pull
 from rqdisco.peers.peer import Peer
 from rqdisco.peers.replication import Replication, Taken
-from rqdisco.peers.shield import shielded
 from rqdisco.peers.standing import Standing
+from rqdisco.shield import shielded
 from rqdisco.store import noted
 
 ASK_SECONDS = 2.0

@@ -14,8 +14,8 @@ from rqdisco.errors import StoreUnavailable
 from rqdisco.journal.writer import Journal
 from rqdisco.local import LocalDirectory
 from rqdisco.peers.messages import Hint, decode, encode
-from rqdisco.peers.shield import shielded
 from rqdisco.records import Node
+from rqdisco.shield import shielded
 from rqdisco.store import noted
 
 _HINT = "!hint/"

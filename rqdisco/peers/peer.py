@@ -19,7 +19,7 @@ GREET_SECONDS = 2.0
 
 
 class Peer:
-    """A daemon at a URL. Whose it is shows once it was greeted: `met` is then told, and may raise Rejected.
+    """A daemon at a URL. Whose it is shows once it was greeted: `met` is then told, and may raise PeerError.
 
     `is_up` says whether the last message was answered, `contact` when that was or when it last spoke by itself,
     `acked` up to which version it durably has this daemon's own records, `held` all of its cursors.

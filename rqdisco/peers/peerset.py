@@ -220,14 +220,14 @@ class PeerSet(Service):
             self._clock.callLater(0, loop.cancel)
 
     def _met(self, peer: Peer, hello: Hello) -> None:
-        """A peer said who it is. Raises Rejected."""
+        """A peer said who it is. Raises PeerError where it must not take part."""
         try:
             self.greeted_by(hello)
-        except Rejected:
+        except Rejected as rejection:
             if hello.incarnation == self._own and hello.boot == self.boot:
                 # A seed that is this daemon itself.
                 self.strangers.pop(peer.url, None)
-            raise
+            raise PeerError(str(rejection)) from None
         if self.strangers.get(peer.url) is peer:
             del self.strangers[peer.url]
             peer.incarnation = hello.incarnation
@@ -258,7 +258,7 @@ class PeerSet(Service):
 
     def _rejected(self, peer: Peer, rejection: Rejected) -> None:
         why = str(rejection)
-        if why.startswith(("forgotten", "drained", "two daemons")) and self.members.own.state == "member":
+        if self._own in why and self.members.own.state == "member":
             self.fence(why)
 
     async def _barrier_at(self, peer: Peer, home: str, line: msgspec.Raw) -> None:

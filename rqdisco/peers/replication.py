@@ -79,6 +79,11 @@ class Replication:
             upto = found[-1][0]
         return Delta(home=home, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in found])
 
+    def lag(self, cursor: int) -> int | None:
+        """How many of this daemon's own records changed after `cursor`; None if that is too long ago to know."""
+        keys = self._log(self._own).since(cursor)
+        return None if keys is None else len(keys)
+
     def page(self, pull: Pull) -> Page:
         """The answer to a pull."""
         if not pull.page:

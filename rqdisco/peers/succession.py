@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco import records
-from rqdisco.errors import RequestRefused
+from rqdisco.errors import CannotSucceed
 from rqdisco.journal.writer import Journal
 from rqdisco.local import LocalDirectory
 from rqdisco.peers.exchange import Exchange
@@ -22,10 +22,6 @@ from rqdisco.store import Store, noted
 _ASK_SECONDS = 5.0
 _AT_ONCE = 200
 _DRAIN_SECONDS = 60.0
-
-
-class CannotSucceed(RequestRefused):
-    """Nobody is given a new home now; the text says why."""
 
 
 class Successions:

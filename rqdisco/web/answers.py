@@ -19,6 +19,7 @@ from rqdisco.codec import encode_object
 from rqdisco.errors import (
     AlreadyKnown,
     AmbiguousName,
+    CannotSucceed,
     InvalidValue,
     MisleadingAddress,
     NoSuchID,
@@ -128,6 +129,7 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     MisleadingAddress: _same_text(400),
     NotFound: _under(404, "Not Found"),
     Forbidden: _under(403, "Forbidden"),
+    CannotSucceed: _under(409, "no successor now"),
     TooManyNodes: _under(409, "too many nodes"),
     AlreadyKnown: _under(409, "exists already"),
     AmbiguousName: _under(409, "ambiguous name"),

@@ -24,6 +24,8 @@ from rqdisco.records import Node, Record
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of, refused
 
+# Where nothing is known of an age, it is the highest that there is.
+_OLDEST = 2**31
 _ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
 
 
@@ -82,13 +84,23 @@ class DiscoveryAPI:
         if method == b"POST":
             return await self._register(request, discovery_id)
         if method in (b"GET", b"HEAD"):
-            record = await self._directory.look_up(discovery_id)
-            orphaned = not self._directory.is_home_of(record)
-            return Answer(200, codec.encode_full_document(record, orphaned=orphaned))
+            return await self._show(request, discovery_id)
         if method == b"DELETE":
             return await self._remove(request, discovery_id)
         await self._directory.look_up(discovery_id)
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST, DELETE")
+
+    async def _show(self, request: IRequest, discovery_id: str) -> Answer:
+        if request.args.get(b"consistent", [b"0"])[-1] in (b"", b"1"):
+            record = await self._directory.look_up_at_home(discovery_id)
+            age: float | None = 0.0
+        else:
+            record = await self._directory.look_up(discovery_id)
+            age = self._directory.age(record)
+        # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
+        headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
+        orphaned = not self._directory.is_home_of(record)
+        return Answer(200, codec.encode_full_document(record, orphaned=orphaned), headers=headers)
 
     async def _service(self, request: IRequest) -> Answer:
         if request.method == b"POST":
@@ -111,7 +123,7 @@ class DiscoveryAPI:
             )
             self._handling.check_reachable(node.addr, note)
             outcome = await self._directory.register(discovery_id, node)
-            note.result = outcome.alone or "listed"
+            note.result = outcome.alone or ("listed in its home's stead" if outcome.in_stead else "listed")
         return Answer(200, codec.encode_document(outcome.record, outcome.listed))
 
     async def _remove(self, request: IRequest, discovery_id: str) -> Answer:

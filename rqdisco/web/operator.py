@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Coroutine, Iterator
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -18,21 +19,48 @@ from zope.interface import implementer
 from rqdisco.codec import Malformed, encode_object
 from rqdisco.directory import Directory
 from rqdisco.errors import RequestRefused
+from rqdisco.shield import shielded
 from rqdisco.transfer import Export, Transferred, decode_batch
 from rqdisco.web.answers import Answer, BadBatch, MethodNotAllowed, NotFound
 from rqdisco.web.handling import DoorResource, Handling, method_of, refused
 
 _RECORDS_AT_ONCE = 100
 
+T = TypeVar("T")
+
 _log = Logger()
 
 
+class PeersOffice(Protocol):
+    """What an operator may ask of peers. The last two raise RequestRefused, StoreUnavailable."""
+
+    def show(self) -> dict[str, Any]:
+        """All peers and their state."""
+
+    async def forget(self, name: str) -> int:
+        """A peer is lost: take over its IDs; returns how many they are."""
+
+    async def drain(self, to: str | None) -> str:
+        """Hand over this daemon's IDs, to the peer of that name if one is given; returns who has them now."""
+
+
+class _Forget(msgspec.Struct):
+    name: str
+
+
+class _Drain(msgspec.Struct):
+    to: str | None = None
+
+
 class OperatorAPI:
-    """`GET /operator/export` and `POST /operator/import`."""
+    """`GET /operator/export` and `POST /operator/import`; `peers` adds what there is to be asked of those."""
 
     app = Klein()
 
-    def __init__(self, directory: Directory, handling: Handling, clock: IReactorTime) -> None:
+    def __init__(
+        self, directory: Directory, handling: Handling, clock: IReactorTime, peers: PeersOffice | None = None
+    ) -> None:
+        self._peers = peers
         self._directory = directory
         self._clock = clock
         self._handling = handling
@@ -59,6 +87,27 @@ class OperatorAPI:
             return self._refuse_method(request, "POST")
         return self._handling.through_klein(request, self._import(request))
 
+    @app.route("/operator/peers")
+    def peers(self, request: IRequest) -> Deferred[bytes]:
+        """`GET`: all peers and their state."""
+        if request.method != b"GET":
+            return self._refuse_method(request, "GET")
+        return self._handling.through_klein(request, self._show_peers())
+
+    @app.route("/operator/peers/forget")
+    def forget(self, request: IRequest) -> Deferred[bytes]:
+        """`POST {"name": NAME}`: a peer is lost for good."""
+        if request.method != b"POST":
+            return self._refuse_method(request, "POST")
+        return self._at_leisure(request, self._forget(request))
+
+    @app.route("/operator/drain")
+    def drain(self, request: IRequest) -> Deferred[bytes]:
+        """`POST {"to": NAME}`, or `{}`: another peer becomes the home of this daemon's IDs."""
+        if request.method != b"POST":
+            return self._refuse_method(request, "POST")
+        return self._at_leisure(request, self._drain(request))
+
     @app.handle_errors
     def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
         is_known = failure.check(HTTPException) is not None
@@ -68,6 +117,36 @@ class OperatorAPI:
     def _refuse_method(self, request: IRequest, allow: str) -> Deferred[bytes]:
         error = MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
         return self._handling.through_klein(request, refused(error))
+
+    def _at_leisure(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes]:
+        """Answer however long it takes: an operator waits, and what was begun is brought to its end."""
+        answering = shielded(Deferred.fromCoroutine(handling)).addErrback(self._handling.refuse)
+        return answering.addCallback(lambda answer: answer.put_on(request))
+
+    def _office(self) -> PeersOffice:
+        if self._peers is None:
+            raise NotFound("this daemon has no peers")
+        return self._peers
+
+    async def _show_peers(self) -> Answer:
+        return Answer(200, encode_object(self._office().show()))
+
+    async def _forget(self, request: IRequest) -> Answer:
+        asked = self._decoded(request, _Forget)
+        count = await self._office().forget(asked.name)
+        self._log.warn("peer forgotten", name=asked.name, ids=count)
+        return Answer(200, encode_object({"forgotten": asked.name, "ids": count}))
+
+    async def _drain(self, request: IRequest) -> Answer:
+        successor = await self._office().drain(self._decoded(request, _Drain).to)
+        self._log.warn("drained", to=successor)
+        return Answer(200, encode_object({"drained": True, "to": successor}))
+
+    def _decoded(self, request: IRequest, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(self._handling.body(request) or b"{}", type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadBatch(str(error)) from None
 
     def _unknown(self, request: IRequest) -> Deferred[Answer]:
         return self._handling.answer(refused(NotFound("no such operator's resource")))

@@ -15,7 +15,7 @@ from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.handling import Handling
-from rqdisco.web.operator import OperatorAPI
+from rqdisco.web.operator import OperatorAPI, PeersOffice
 
 IMPORT_BYTES = 16 << 20
 _FIRST = re.compile(rb"/+([a-z0-9]+)(?=/)")
@@ -52,6 +52,7 @@ class Doors:
         *,
         max_body: int,
         strict: bool,
+        peers: PeersOffice | None = None,
     ) -> None:
         discovery = Handling(deadlines, Refusal.as_json, max_body=max_body, strict=strict)
         consul = Handling(
@@ -63,7 +64,7 @@ class Doors:
             finish=with_consul_headers(directory),
         )
         operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
-        self._operator = OperatorAPI(directory, operator, clock)
+        self._operator = OperatorAPI(directory, operator, clock, peers)
         self._discovery = DiscoveryAPI(directory, discovery, describe)
         self._consul = ConsulAPI(directory, consul)
 

@@ -13,9 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, globalLogPublisher
 
 from rqdisco import codec
-from rqdisco.errors import RequestRefused, StoreUnavailable
+from rqdisco.errors import CannotSucceed, RequestRefused, StoreUnavailable
 from rqdisco.peers.assembly import Peered
-from rqdisco.peers.succession import CannotSucceed
 from rqdisco.records import Node, Record
 from tests.simulated.hosts import Boot, Host, Net, Trace
 from tests.simulated.timeline import Timeline
@@ -143,7 +142,7 @@ class World:
                 self.net,
                 self.trace,
                 name,
-                tuple(f"http://{names[0]}" for _ in [0] if name != names[0]),
+                (f"http://{self.random.choice(names.replace(name, ''))}",),
                 Random(f"{name} {seed}"),
                 make,
             )
@@ -160,6 +159,7 @@ class World:
         self.is_faulty = True
         self.lost_answers = 0.0
         self.lost_grants = 0
+        self.copied = False
         self.homes: dict[str, str] = {}
         # How often something happens just when it hurts.
         self.spite = self.random.choice((0.0, 0.3))
@@ -216,6 +216,8 @@ class World:
 
         def said(outcome: Any) -> None:
             # The real door sends its answer in this very call.
+            if self.now - asked > DEADLINE + 0.1 and boot.is_alive:
+                self.violate(f"I6 {what} took {self.now - asked:.1f} s")
             if boot.is_alive and not answer.called:
                 lost = hangs_up or self.random.random() < self.lost_answers
                 if getattr(outcome, "alone", None) == "granted" and self.is_faulty:
@@ -228,10 +230,8 @@ class World:
                 self.timeline.callLater(self.net.delay(), self._deliver, answer, [None if lost else outcome])
 
         calling.addBoth(said)
-        self.timeline.callLater(DEADLINE + 1.5, self._too_late, answer, boot, what)
+        self.timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what)
         (outcome,) = await answer
-        if self.now - asked > DEADLINE + 1.2 and boot.is_alive:
-            self.violate(f"I6 {what} took {self.now - asked:.1f} s")
         if outcome is not None and hasattr(outcome, "value"):
             error = outcome.value
             if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
@@ -496,7 +496,7 @@ class World:
         host.back_up()
         twin.disk = host.backups.pop()
         self.trace.say(f"{host.name} is copied")
-        self.lossy_disks = self._rolled_back = True
+        self.lossy_disks = self._rolled_back = self.copied = True
         self.hosts.append(twin)
         twin.start()
 
@@ -610,9 +610,7 @@ class World:
     def judge(self) -> None:
         """What must hold once all faults are over for long."""
         views: list[tuple[str, dict[str, Record]]] = [
-            (host.name, host.boot.records())
-            for host in self.hosts
-            if host.boot is not None and host.takes_part
+            (host.name, host.boot.records()) for host in self.hosts if host.boot is not None and host.takes_part
         ]
         if not views:
             return
@@ -620,7 +618,9 @@ class World:
         for other, view in views[1:]:
             for key in sorted(first.keys() | view.keys()):
                 if first.get(key) != view.get(key):
-                    self.violate(f"I5 {name} and {other} differ over {key}: {first.get(key)} / {view.get(key)}")
+                    text = f"I5 {name} and {other} differ over {key}: {first.get(key)} / {view.get(key)}"
+                    # What a copy did is not known to its original, and is not looked for.
+                    self.excuse(text) if self.copied else self.violate(text)
         for key, addresses in self.acknowledged.items():
             record = first.get(key)
             held = set() if record is None else {node.addr for node in record.nodes}

@@ -19,9 +19,9 @@ MODULES = {
 }
 CORE = {"errors", "address", "ids", "names", "records", "spellings", "store", "codec", "transfer", "recipes"}
 CORE |= {"dns.zone", "journal.frames"}
-CORE |= {f"peers.{name}" for name in ("changes", "members", "messages", "replication", "standing")}
-STANDARD = "base64 collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata urllib"
-STANDARD += " uuid zlib"
+CORE |= {f"peers.{name}" for name in ("changes", "keyring", "members", "messages", "replication", "seals", "standing")}
+STANDARD = "base64 binascii collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata"
+STANDARD += " hmac urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
 # Each layer may import those below it, and its own.
@@ -37,15 +37,19 @@ LAYERS = [
     {"client.documents", "client.errors", "client.exports", "client.urls"},
     {"daemon"},
     {"listening", "options"},
-    {"peers.assembly"},
+    {"peers.assembly", "peers.process"},
+    {"peers.office", "peers.resource"},
+    {"peers.report"},
     {"peers.answers", "peers.routing"},
     {"peers.succession"},
     {"peers.peerset"},
     {"peers.exchange"},
     {"peers.calls", "peers.hints", "peers.witnesses"},
     {"peers.peer"},
-    {"peers", "peers.links", "peers.replication", "peers.shield", "peers.standing"},
-    {"peers.changes", "peers.members", "peers.messages"},
+    {"peers", "peers.replication", "peers.standing"},
+    {"peers.http_link"},
+    {"peers.links", "peers.changes", "peers.members", "peers.messages", "peers.seals"},
+    {"peers.keyring"},
     {"local"},
     {"dns.door"},
     {"dns.answers"},
@@ -60,6 +64,7 @@ LAYERS = [
         "web.site",
         "web.answers",
         "web.deadlines",
+        "shield",
         "systemd",
         "logs",
         "journal.folder",

@@ -1,0 +1,77 @@
+"""What an operator is shown of peers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqdisco.peers.hints import HintBook
+from rqdisco.peers.messages import Member
+from rqdisco.peers.peerset import PeerSet
+
+
+class PeerReport:
+    """The state of all peers, and what is not as it should be."""
+
+    def __init__(self, peers: PeerSet, book: HintBook) -> None:
+        self._peers = peers
+        self._book = book
+
+    def as_object(self) -> dict[str, Any]:
+        """Everything, as `rqdisco peers` shows it."""
+        peers, own = self._peers, self._peers.members.own
+        return {
+            "name": own.name,
+            "incarnation": own.incarnation,
+            "url": own.url,
+            "state": self._own_state(),
+            "agreed": peers.agree(),
+            "hints": self._book.count,
+            "unwitnessed": peers.witnesses.unwitnessed,
+            "peers": [self._peer(member) for member in peers.members.all if member.incarnation != own.incarnation]
+            + [{"url": url, "state": "never met", "why": each.why} for url, each in sorted(peers.strangers.items())],
+            "notes": self.notes(),
+        }
+
+    def notes(self) -> list[str]:
+        """What an operator should know of, in words."""
+        peers = self._peers
+        notes = []
+        if peers.standing.fenced is not None:
+            notes.append(f"nothing is decided here: {peers.standing.fenced}")
+        elif peers.standing.successor is not None:
+            notes.append(f"nothing is decided here: handed over to {peers.standing.successor}")
+        elif not peers.standing.is_established:
+            names = ", ".join(each.name for each in peers.standing.missing)
+            notes.append(f"IDs from before the start are not decided about yet, not heard: {names}")
+        for member in peers.members.others:
+            peer = peers.peers.get(member.incarnation)
+            if peer is None or not peer.is_up:
+                notes.append(f"{member.name} does not answer")
+            elif peer.agreed != peers.members.agreed:
+                notes.append(f"{member.name} knows other members")
+        notes += [f"{url} was never met" for url in sorted(peers.strangers)]
+        return notes
+
+    def _own_state(self) -> str:
+        standing = self._peers.standing
+        if standing.fenced is not None:
+            return "fenced"
+        if self._peers.members.own.state != "member":
+            return self._peers.members.own.state
+        return "established" if standing.is_established else "starting"
+
+    def _peer(self, member: Member) -> dict[str, Any]:
+        peers = self._peers
+        peer = peers.peers.get(member.incarnation)
+        shown: dict[str, Any] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
+        if member.state in ("forgotten", "drained") or peer is None:
+            successor = peers.members.get(peers.members.home_now(member.incarnation))
+            return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
+        contact = peers.contact(member.incarnation)
+        shown["state"] = ("up" if peer.is_up else "silent") if member.state == "member" else member.state
+        shown["last_contact"] = None if contact is None else round(contact, 1)
+        shown["lag"] = peers.replication.lag(peer.acked)
+        shown["clock_offset_ms"] = peer.offset_ms
+        shown["agrees"] = peer.agreed == peers.members.agreed
+        shown["why"] = peer.why
+        return shown

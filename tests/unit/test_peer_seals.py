@@ -1,0 +1,111 @@
+"""Keys that peers share, and what a seal covers."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.peers.keyring import BadKeys, Key, parse_keys
+from rqdisco.peers.seals import Begun, BegunSessions, Counters, answer_parts, ask_parts, hello_parts
+
+SECRET = bytes(range(32))
+
+
+def test_a_key_file_has_a_key_a_line_in_base64_or_hex_and_comments() -> None:
+    content = b"# of March\n" + base64.b64encode(SECRET) + b"  # new\n\n" + SECRET[:16].hex().encode() + b"\n"
+    ring = parse_keys(content)
+    assert [key.secret for key in ring.keys] == [SECRET, SECRET[:16]]
+    assert ring.signing.secret == SECRET
+    assert ring.find(ring.keys[1].name) == ring.keys[1]
+    assert ring.find("other") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no key"),
+        (b"# nothing\n", "no key"),
+        (b"\nnot a key!\n", "line 2: neither"),
+        (b"c2hvcnQ=\n", "line 1: a key of 5 bytes is too short"),
+        (SECRET.hex().encode() + b"\n" + base64.b64encode(SECRET), "twice"),
+        (b"\xff\xfe", "line 1: neither"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_says_why_and_never_what_is_in_it(content: bytes, why: str) -> None:
+    with pytest.raises(BadKeys, match=why) as caught:
+        parse_keys(content)
+    assert "not a key!" not in str(caught.value)
+
+
+def test_the_name_of_a_key_tells_nothing_of_it_but_which_one_it_is() -> None:
+    one, other = (parse_keys(base64.b64encode(secret)).signing for secret in (SECRET, SECRET[::-1]))
+    assert one.name != other.name
+    assert one.name not in SECRET.hex()
+
+
+@given(st.lists(st.binary(max_size=5), min_size=1, max_size=4), st.lists(st.binary(max_size=5), min_size=1, max_size=4))
+def test_a_seal_is_good_for_what_was_sealed_alone_however_it_is_cut_into_parts(
+    one: list[bytes], other: list[bytes]
+) -> None:
+    key = Key("k", SECRET)
+    assert key.is_sealed(key.seal(*one), *other) == (one == other)
+    assert not Key("k", SECRET[::-1]).is_sealed(key.seal(*one), *one)
+
+
+def test_a_seal_is_for_one_kind_of_message_path_body_session_counter_and_status() -> None:
+    seals = {
+        hello_parts(b"/p", "n", b"b"),
+        hello_parts(b"/p", "n", b"c"),
+        hello_parts(b"/q", "n", b"b"),
+        hello_parts(b"/p", "m", b"b"),
+        ask_parts(b"/p", "s", 1, b"b"),
+        ask_parts(b"/p", "s", 2, b"b"),
+        ask_parts(b"/p", "t", 1, b"b"),
+        answer_parts("x", 200, b"b"),
+        answer_parts("x", 403, b"b"),
+        answer_parts("y", 200, b"b"),
+    }
+    assert len({Key("k", SECRET).seal(*parts) for parts in seals}) == 10
+
+
+def test_a_seal_that_is_no_text_of_ours_is_wrong_and_no_error() -> None:
+    assert not Key("k", SECRET).is_sealed("ünï\ud800", b"x")
+
+
+@given(st.permutations(range(1, 200)))
+def test_messages_are_accepted_once_in_whatever_order_they_come(order: list[int]) -> None:
+    counters = Counters()
+    assert all(counters.accept(number) for number in order)
+    assert not any(counters.accept(number) for number in order)
+
+
+def test_a_message_that_is_far_behind_is_refused() -> None:
+    counters = Counters()
+    assert all(counters.accept(number) for number in range(1, 5000, 2))
+    assert not counters.accept(2)
+    assert counters.accept(4998)
+    assert not counters.accept(0)
+    assert not counters.accept(-1)
+
+
+def test_sessions_that_nobody_used_go_before_those_in_use() -> None:
+    sessions = BegunSessions()
+    sessions.add("used", Begun(Key("k", SECRET)))
+    sessions.confirm("used")
+    for number in range(1000):
+        sessions.add(str(number), Begun(Key("k", SECRET)))
+    assert sessions.find("used") is not None
+    assert sessions.find("0") is None
+    assert sessions.find("999") is not None
+
+
+def test_a_session_ends_with_the_key_it_was_begun_with() -> None:
+    sessions = BegunSessions()
+    sessions.add("one", Begun(Key("k", SECRET)))
+    sessions.add("other", Begun(Key("l", SECRET)))
+    sessions.keep_only({"l"})
+    assert sessions.find("one") is None
+    assert sessions.find("other") is not None
