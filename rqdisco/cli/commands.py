@@ -277,6 +277,40 @@ def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
     return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
 
 
+@cli.group(cls=Branch, invoke_without_command=True)
+@click.pass_context
+def peers(ctx: click.Context) -> Command | None:
+    """Show the peers of the daemon: state, last contact, changes they lack, and how far their clocks are off.
+
+    Through its operator socket: --url unix:/run/rqdisco/operator.sock. Exit status 1 where something is amiss.
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    from rqdisco.cli import peers
+
+    return peers.show
+
+
+@peers.command()
+@click.argument("name", type=TEXT)
+@sure("It is lost for good.")
+def forget(name: str, sure: bool) -> Command:
+    """Forget a peer that is lost for good, and take over its IDs."""
+    from rqdisco.cli import peers
+
+    return partial(peers.forget, name=name, sure=sure)
+
+
+@cli.command()
+@click.option("--to", type=TEXT, metavar="NAME", help="The peer that becomes their home. Else any that answers.")
+@sure("It is to decide nothing any more.")
+def drain(to: str | None, sure: bool) -> Command:
+    """Hand all IDs of the daemon to a peer, before it is taken away."""
+    from rqdisco.cli import peers
+
+    return partial(peers.drain, to=to, sure=sure)
+
+
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

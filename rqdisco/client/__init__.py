@@ -21,6 +21,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader
+from rqdisco.client.peers import Drained, Forgotten, PeersState, PeerState
 
 __all__ = [
     "MAX_IMPORT",
@@ -28,14 +29,18 @@ __all__ = [
     "DamagedExport",
     "DiscoveryClient",
     "Document",
+    "Drained",
     "ExportReader",
     "ExportedLeader",
     "ExportedNode",
     "ExportedRecord",
+    "Forgotten",
     "ImportResult",
     "Leader",
     "LeaderRecord",
     "LeaderValue",
+    "PeerState",
+    "PeersState",
     "Refused",
     "RefusedRecord",
     "Registration",

@@ -22,6 +22,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
+from rqdisco.client.peers import Drained, Forgotten, PeersState
 from rqdisco.client.transport import Answer, Transport
 from rqdisco.client.urls import parse_url
 from rqdisco.ids import is_id
@@ -140,6 +141,18 @@ class DiscoveryClient:
         if answer.status != 200:
             raise _operator_refusal(answer)
         return _decoded(answer.body, ImportResult)
+
+    async def peers(self) -> PeersState:
+        """The peers of the daemon, through its operator socket."""
+        return await self._json("GET", "/operator/peers", PeersState)
+
+    async def forget_peer(self, name: str) -> Forgotten:
+        """Say that a peer is lost for good. Repeated after no answer, it goes on."""
+        return await self._json("POST", "/operator/peers/forget", Forgotten, {"name": name})
+
+    async def drain(self, to: str | None = None) -> Drained:
+        """Have the daemon hand its IDs to a peer, to one of that name if one is given. It may be repeated."""
+        return await self._json("POST", "/operator/drain", Drained, {} if to is None else {"to": to})
 
     async def _json(self, method: str, path: str, kind: type[T], body: Any = None) -> T:
         content = None if body is None else msgspec.json.encode(body)

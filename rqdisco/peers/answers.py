@@ -111,7 +111,7 @@ class PeerAnswers:
             raise Rejected(f"{member.state}: the IDs of {speaker.incarnation} have another home")
         twin = self._sessions.note(speaker)
         if twin is not None:
-            self._log.error("peers cannot be told apart: {why}", why=twin)
+            self._log.error("peers cannot be told apart", why=twin)
         peer = self._peers.peers.get(speaker.incarnation)
         if peer is not None:
             peer.hear()

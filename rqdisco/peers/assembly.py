@@ -72,7 +72,7 @@ class Peered:
         own = Member(incarnation=incarnation, name=peering.name, url=peering.url)
         members = Members(own, kept)
         replication = Replication(incarnation, store, kept)
-        standing = Standing(lambda: members.others)
+        standing = Standing(lambda: members.own, lambda: members.others)
         self.peers = self._peer_set(
             clock,
             members,

@@ -77,7 +77,7 @@ class Exchange:
         peer.offset_ms = digest.wall_ms - self._wall_ms()
         if digest.fenced is not None and self._standing.fenced is None:
             self._standing.fenced = digest.fenced
-            self._log.error("nothing is decided here any more: {why}", why=digest.fenced)
+            self._log.error("nothing is decided here any more", why=digest.fenced)
         if peer.acked > self._replication.own_cursor:
             assert peer.incarnation is not None
             self._standing.doubt(peer.incarnation)

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -158,6 +159,8 @@ class HTTPLink:
             return response, await collector.read
         except (PeerError, CancelledError):
             raise
+        except ConnectingCancelledError:
+            raise CancelledError from None
         except Exception as error:
             raise Unreachable(_in_words(error)) from None
 

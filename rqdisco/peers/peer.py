@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from rqdisco.codec import Malformed
 from rqdisco.peers.links import BadMessage, Link, Misdirected, NotGreeted, PeerError, Rejected, Unreachable
@@ -50,6 +51,8 @@ class Peer:
         self._hello = hello
         self._met = met
         self._greeting: list[Deferred[None]] | None = None
+        self._was_tried = False
+        self._log = Logger()
 
     async def ask(self, verb: str, message: msgspec.Struct, kind: type[T], seconds: float) -> T:
         """Send a message, fire with its answer; it is greeted before if need be. Raises PeerError's kinds."""
@@ -112,15 +115,19 @@ class Peer:
         try:
             answer = await asking
         except (Unreachable, Rejected) as error:
-            self.is_up = False
             self.why = str(error) or type(error).__name__
+            if self.is_up or not self._was_tried:
+                self._log.warn("peer does not answer", url=self.url, why=self.why)
+            self.is_up, self._was_tried = False, True
             raise
         except NotGreeted:
             raise
         except PeerError as error:
             self.why = str(error) or type(error).__name__
             raise
-        self.is_up, self.why = True, None
+        if not self.is_up:
+            self._log.info("peer answers", url=self.url, incarnation=self.incarnation)
+        self.is_up, self.why, self._was_tried = True, None, True
         self.hear()
         return answer
 

@@ -64,6 +64,7 @@ class PeerSet(Service):
         self.peers: dict[str, Peer] = {}
         self.strangers: dict[str, Peer] = {}
         self._seeds = seeds
+        self._agreed = ""
         self._loops: dict[Peer, Deferred[None]] = {}
         self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
         self.exchange: Exchange
@@ -187,15 +188,20 @@ class PeerSet(Service):
     def fence(self, why: str) -> None:
         """Decide nothing any more, for as long as this daemon runs."""
         if self.standing.fenced is None:
-            self._log.error("nothing is decided here any more: {why}", why=why)
+            self._log.error("nothing is decided here any more", why=why)
         self.standing.fenced = why
 
     def learned(self) -> None:
-        """Have a peer for each member."""
+        """Have a peer for each member, and see what others made of this one."""
+        if self.members.own.state == "forgotten" and self.standing.objection is not None:
+            self.fence(self.standing.objection)
         for member in self.members.others:
             peer = self.peers.get(member.incarnation)
             if peer is None or peer.url != member.url:
                 self._add(member.url, member.incarnation)
+        urls = {each.url for each in self.members.all}
+        for url in [url for url in self.strangers if url in urls]:
+            self._drop(self.strangers.pop(url))
         for incarnation in list(self.peers):
             if incarnation not in {each.incarnation for each in self.members.others}:
                 self._drop(self.peers.pop(incarnation))
@@ -244,6 +250,7 @@ class PeerSet(Service):
                     await self.exchange.with_peer(peer)
                     self.witnesses.push()
                     self.learned()
+                    self._say_whether_agreed()
                     if self.standing.is_established:
                         await self.exchange.hand_over_hints(None)
             except CancelledError:
@@ -256,9 +263,17 @@ class PeerSet(Service):
                 self._log.failure("exchange failed", url=peer.url)
             await deferLater(self._clock, INTERVAL * self._jitter())
 
+    def _say_whether_agreed(self) -> None:
+        agreed = self.members.agreed if self.agree() and self.standing.is_established else ""
+        if agreed and agreed != self._agreed:
+            self._log.info("peers agree", count=len(self.members.taking_part))
+        elif self._agreed and not agreed:
+            self._log.warn("peers do not agree, or one of them is silent")
+        self._agreed = agreed
+
     def _rejected(self, peer: Peer, rejection: Rejected) -> None:
         why = str(rejection)
-        if self._own in why and self.members.own.state == "member":
+        if self._own in why and self.members.own.state != "drained":
             self.fence(why)
 
     async def _barrier_at(self, peer: Peer, home: str, line: msgspec.Raw) -> None:

@@ -29,6 +29,8 @@ def links(reactor: Any, keys: Keys, random: RandomBytes) -> Callable[[str], Link
 def _pool(reactor: Any) -> HTTPConnectionPool:
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = 8
+    # A line for each connection, otherwise.
+    pool._factory.noisy = False
     # Shorter than a peer keeps an idle connection: one that it just closed would lose a message.
     pool.cachedConnectionTimeout = 60
     return pool

@@ -36,10 +36,8 @@ class PeerReport:
         """What an operator should know of, in words."""
         peers = self._peers
         notes = []
-        if peers.standing.fenced is not None:
-            notes.append(f"nothing is decided here: {peers.standing.fenced}")
-        elif peers.standing.successor is not None:
-            notes.append(f"nothing is decided here: handed over to {peers.standing.successor}")
+        if (objection := peers.standing.objection) is not None:
+            notes.append(f"nothing is decided here: {objection}")
         elif not peers.standing.is_established:
             names = ", ".join(each.name for each in peers.standing.missing)
             notes.append(f"IDs from before the start are not decided about yet, not heard: {names}")

@@ -29,6 +29,7 @@ FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
 CONTACT_SECONDS = 24 * 3600.0
+_JUST_NOW_SECONDS = 1.5
 
 
 class PeeredDirectory:
@@ -69,9 +70,8 @@ class PeeredDirectory:
         return not record.lost
 
     async def create(self) -> Record:
-        standing = self._peers.standing
-        if standing.fenced is not None or standing.successor is not None:
-            raise Undecided(standing.fenced or "handed over, mint elsewhere")
+        if (objection := self._peers.standing.objection) is not None:
+            raise Undecided(objection)
         return await self._local.create()
 
     async def look_up(self, discovery_id: str) -> Record:
@@ -204,7 +204,7 @@ class PeeredDirectory:
     async def _call(self, home: str, seconds: float, **call: object) -> Outcome:
         """Forward a request, once (R2). Raises Undecided where no answer comes."""
         peer = self._peers.peers.get(home)
-        if peer is None or not peer.is_up:
+        if peer is None or not (peer.is_up or self._spoke_just_now(home)):
             raise Undecided("the home of this ID does not answer")
         ms = int((seconds - _MARGIN_SECONDS) * 1000)
         message = Call(home=home, request=self._request_name(), ms=ms, **call)  # type: ignore[arg-type]
@@ -213,6 +213,11 @@ class PeeredDirectory:
         except PeerError as error:
             self._log.warn("not forwarded: {why}", why=str(error) or type(error).__name__, home=home)
             raise Undecided("the home of this ID does not answer") from None
+
+    def _spoke_just_now(self, home: str) -> bool:
+        """Whether a home that did not answer the last time has been heard since, so that it is worth a try."""
+        contact = self._peers.contact(home)
+        return contact is not None and contact < _JUST_NOW_SECONDS
 
     async def _in_its_stead(self, discovery_id: str, node: Node, why: str) -> Registration:
         """List what is known, and keep the node for the home to add (R4). Raises Undecided where that may be wrong."""

@@ -10,18 +10,30 @@ from rqdisco.records import Record
 
 
 class Standing:
-    """What this daemon is among its peers (R8). `others` gives the members that must have been heard.
+    """What this daemon is among its peers (R8). `own` gives what it is to them, `others` the members that must have
+    been heard.
 
     `fenced` says why it must not decide anything, for as long as it runs.
     """
 
-    def __init__(self, others: Callable[[], Sequence[Member]]) -> None:
+    def __init__(self, own: Callable[[], Member], others: Callable[[], Sequence[Member]]) -> None:
+        self._own = own
         self._others = others
         self._heard: set[str] = set()
         self._minted: set[str] = set()
         self._is_established = False
         self.fenced: str | None = None
         self.successor: str | None = None
+
+    @property
+    def objection(self) -> str | None:
+        """Why nothing at all may be decided here, minting included."""
+        if self.fenced is not None:
+            return self.fenced
+        own = self._own()
+        if own.state in ("forgotten", "drained"):
+            return f"{own.state}: the IDs of {own.incarnation} have another home"
+        return None if self.successor is None else f"handed over to {self.successor}"
 
     @property
     def is_established(self) -> bool:
@@ -52,10 +64,8 @@ class Standing:
 
     def check(self, record: Record) -> None:
         """Raise Undecided where this daemon must not change an ID of its own now."""
-        if self.fenced is not None:
-            raise Undecided(self.fenced)
-        if self.successor is not None:
-            raise Undecided(f"handed over to {self.successor}")
+        if (objection := self.objection) is not None:
+            raise Undecided(objection)
         if not self.is_established and record.id not in self._minted:
             names = ", ".join(each.name for each in self.missing)
             raise Undecided(f"not heard yet since the start: {names}")

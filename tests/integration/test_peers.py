@@ -1,0 +1,191 @@
+"""Three daemons that are peers, as processes of their own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.support.process import Daemon, Environment
+
+pytestmark = pytest.mark.process
+KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; a peer has to know its own before it starts."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Trio:
+    """Three daemons, each told of one other, and how to start them again."""
+
+    def __init__(self, start: Start, directory: Path) -> None:
+        self._start = start
+        self._directory = directory
+        self._ports = dict(zip("abc", free_ports(3), strict=True))
+        (directory / "keys").write_text(f"{KEY}\n")
+        self.daemons: dict[str, Daemon] = {}
+        for name in "abc":
+            self.start(name)
+        for daemon in self.daemons.values():
+            daemon.wait_for("peers agree", count=3)
+
+    def start(self, name: str, *options: str) -> Daemon:
+        port = self._ports[name]
+        other = self._ports["a" if name != "a" else "b"]
+        self.daemons[name] = self._start(
+            self._directory / name,
+            f"--name={name}",
+            f"--peer-listen=tcp:{port}:interface=127.0.0.1",
+            f"--advertise=http://127.0.0.1:{port}",
+            f"--peer=http://127.0.0.1:{other}",
+            f"--peer-keys={self._directory / 'keys'}",
+            f"--operator-socket={self.socket(name)}",
+            *options,
+        )
+        return self.daemons[name]
+
+    def socket(self, name: str) -> Path:
+        return self._directory / f"{name}.sock"
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._ports[name]}"
+
+    def register(self, name: str, discovery_id: str, addr: str) -> tuple[int, list[str]]:
+        reply = self.daemons[name].request("POST", f"/{discovery_id}", {"addr": addr})
+        return reply.status, reply.document.get("nodes", [])
+
+
+@pytest.fixture
+def trio(start: Start, tmp_path: Path) -> Trio:
+    return Trio(start, tmp_path)
+
+
+def command(installed: Environment, trio: Trio, name: str, *arguments: str) -> Any:
+    return installed.run("rqdisco", "--url", f"unix:{trio.socket(name)}", *arguments)
+
+
+def test_nodes_that_ask_different_daemons_form_one_cluster_and_everybody_lists_it(trio: Trio) -> None:
+    discovery_id = trio.daemons["a"].mint()
+    assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
+    assert trio.register("c", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
+    assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
+    for daemon in trio.daemons.values():
+        reply = daemon.request("GET", f"/{discovery_id}?consistent=1")
+        assert reply.document["nodes"] == ["n1:4001", "n2:4001", "n3:4001"]
+        assert "age" not in reply.headers
+    assert trio.daemons["b"].request("GET", f"/{discovery_id}").headers["age"] == "0"
+    assert "age" not in trio.daemons["a"].request("GET", f"/{discovery_id}").headers
+
+
+def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(trio: Trio) -> None:
+    discovery_id = trio.daemons["a"].mint()
+    empty = trio.daemons["a"].mint()
+    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"])
+    assert trio.register("a", discovery_id, "n2:4001")[0] == 200
+    trio.daemons["a"].kill()
+    trio.daemons["b"].wait_for("peer does not answer", url=trio.url("a"))
+    assert trio.register("b", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
+    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been told that it is alone"
+    assert trio.register("b", empty, "n1:4001")[0] == 503, "nobody is told that it is alone but by the home"
+    other = trio.daemons["b"].mint()
+    assert trio.register("c", other, "n9:4001") == (200, ["n9:4001"])
+    restarted = trio.start("a")
+    restarted.wait_for("registrations from elsewhere added")
+    assert restarted.nodes(discovery_id) == ["n1:4001", "n2:4001", "n3:4001"]
+    assert trio.register("c", empty, "n1:4001") == (200, ["n1:4001"])
+
+
+def test_a_home_that_is_stopped_in_the_middle_of_a_first_registration_leaves_no_second_seed(trio: Trio) -> None:
+    discovery_id = trio.daemons["a"].mint()
+    trio.daemons["a"].process.send_signal(signal.SIGSTOP)
+    try:
+        assert trio.register("b", discovery_id, "n1:4001")[0] == 503
+        assert trio.register("c", discovery_id, "n2:4001")[0] == 503
+    finally:
+        trio.daemons["a"].process.send_signal(signal.SIGCONT)
+    trio.daemons["b"].wait_for("peer answers", since=1, url=trio.url("a"))
+    told = [trio.register("b", discovery_id, "n1:4001"), trio.register("b", discovery_id, "n2:4001")]
+    assert sum(len(nodes) == 1 for _, nodes in told) <= 1
+
+
+def test_the_consul_key_of_an_unknown_id_has_one_winner_whoever_is_asked(trio: Trio) -> None:
+    def claim(name: str, number: int) -> bytes:
+        value = {"id": str(number), "api_addr": f"http://n{number}:4001", "addr": f"n{number}:4002"}
+        return trio.daemons[name].request("PUT", "/v1/kv/my-cluster/leader?cas=0", value).body
+
+    assert sorted(claim(name, number) for number, name in enumerate("abcabc")) == [b"false"] * 5 + [b"true"]
+
+
+def test_an_operator_sees_peers_and_forgets_one_that_is_lost(trio: Trio, installed: Environment) -> None:
+    discovery_id = trio.daemons["c"].mint()
+    assert trio.register("c", discovery_id, "n1:4001")[0] == 200
+    shown = command(installed, trio, "a", "peers")
+    assert shown.returncode == 0, shown.stderr
+    assert [line.split("\t")[1] for line in shown.stdout.splitlines()] == ["established (asked)", "up", "up"]
+    assert command(installed, trio, "a", "peers", "forget", "c", "--yes").returncode == 1, "it answers"
+    trio.daemons["c"].kill()
+    trio.daemons["a"].wait_for("peer does not answer", url=trio.url("c"))
+    assert command(installed, trio, "a", "peers").returncode == 1
+    forgotten = command(installed, trio, "a", "peers", "forget", "c", "--yes")
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert trio.register("a", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
+    back = trio.start("c")
+    back.wait_for("nothing is decided here any more")
+    assert back.request("POST", "/").status == 503
+
+
+def test_a_daemon_that_is_drained_leaves_its_clusters_to_another(trio: Trio, installed: Environment) -> None:
+    discovery_id = trio.daemons["c"].mint()
+    drained = command(installed, trio, "c", "drain", "--to", "b", "--yes")
+    assert (drained.returncode, drained.stdout) == (0, "b\n"), drained.stderr
+    trio.daemons["c"].terminate()
+    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the new home grants"
+    assert "orphaned" not in trio.daemons["b"].request("GET", f"/{discovery_id}").document
+
+
+def test_without_its_peers_options_a_daemon_of_a_set_does_not_start(
+    trio: Trio, installed: Environment, tmp_path: Path
+) -> None:
+    trio.daemons["c"].terminate()
+    alone = installed.run(*installed.twistd(tmp_path / "c"))
+    assert alone.returncode == 78
+    assert "may not decide without them" in alone.stderr
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("", "no key"), ("c2hvcnQ=", "too short")])
+def test_without_a_key_there_is_no_peering(
+    installed: Environment, tmp_path: Path, content: str | None, why: str
+) -> None:
+    if content is not None:
+        (tmp_path / "keys").write_text(content)
+    options = ("--peer-listen=tcp:0:interface=127.0.0.1", "--advertise=http://127.0.0.1:1")
+    refused = installed.run(*installed.twistd(tmp_path / "s", *options, f"--peer-keys={tmp_path / 'keys'}"))
+    assert refused.returncode == 64
+    assert why in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_keys_are_changed_while_all_daemons_run(trio: Trio, tmp_path: Path) -> None:
+    new = "bmV3IGtleSBvZiB0d2VudHktZm91ciBieXRlcyEhISE="
+    for content in (f"{KEY}\n{new}\n", f"{new}\n{KEY}\n", f"{new}\n"):
+        (tmp_path / "keys").write_text(content)
+        before = {name: len(daemon.events) for name, daemon in trio.daemons.items()}
+        for daemon in trio.daemons.values():
+            daemon.process.send_signal(signal.SIGHUP)
+        for name, daemon in trio.daemons.items():
+            daemon.wait_for("keys read again", since=before[name])
+    discovery_id = trio.daemons["a"].mint()
+    assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
+    assert all(daemon.complaints == [] for daemon in trio.daemons.values())
