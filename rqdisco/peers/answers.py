@@ -139,7 +139,7 @@ class PeerAnswers:
         if hints.home != self._own:
             raise Misdirected
         try:
-            return Added(upto=await self._taker.add(speaker.incarnation, hints.hints))
+            return Added(upto=await self._taker.add(speaker.incarnation, hints.of, hints.hints))
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
@@ -150,13 +150,14 @@ class PeerAnswers:
         delta = Delta(home=barrier.home, after=0, upto=0, records=[barrier.record])
         try:
             await self._peers.exchange.take(delta)
-            await self._book.forget(barrier.home, barrier.added)
+            await self._book.forget(barrier.of, barrier.added)
             # Hints that are on their way count; those that come later are judged by the record just taken.
             while not self._book.all_durable(barrier.home):
                 await self._journal.barrier()
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
-        return Hints(home=barrier.home, hints=tuple(self._book.oldest(barrier.home)))
+        of, hints = self._book.oldest(barrier.home)
+        return Hints(home=barrier.home, of=of, hints=tuple(hints))
 
     async def _agree(self, speaker: Session, asked: Succession) -> Agreed:
         try:

@@ -93,7 +93,6 @@ class Peered:
         exchange = Exchange(
             replication, members, standing, journal, self.local, self.book, taker, lambda: wall_us() // 1000
         )
-        self.peers.use(exchange, taker)
         self.store = store
         self.directory = PeeredDirectory(
             self.local,
@@ -108,6 +107,7 @@ class Peered:
         self.successions = Successions(
             clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )
+        self.peers.use(exchange, taker, self.successions.go_on)
         self.answers = PeerAnswers(
             clock,
             self.peers,

@@ -50,6 +50,8 @@ class Exchange:
         self._taker = taker
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
+        # What the disk had at the start: what came to be since proves nothing of what was before (R8).
+        self._begun_at = replication.own_cursor
 
     def digest(self, agreed: str, fenced: str | None = None) -> Digest:
         """What this daemon tells somebody who said that `agreed`."""
@@ -81,13 +83,17 @@ class Exchange:
         if peer.acked > self._replication.own_cursor:
             assert peer.incarnation is not None
             self._standing.doubt(peer.incarnation)
+            self._begun_at = min(self._begun_at, self._replication.own_cursor)
 
     async def catch_up(self, peer: Peer) -> None:
         """Pull what a peer has more of. Raises as `with_peer`."""
-        for home in self._replication.behind(peer.held):
-            await self._pull(peer, home, peer.held[home])
         assert peer.incarnation is not None
+        if not self._standing.has_heard(peer.incarnation) and peer.acked > self._begun_at:
+            await self._pull(peer, self._own, peer.acked)
         self._standing.heard(peer.incarnation)
+        for home in self._replication.behind(peer.held):
+            if home != self._own:
+                await self._pull(peer, home, peer.held[home])
 
     async def hand_over_hints(self, peer: Peer | None) -> None:
         """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""
@@ -95,15 +101,16 @@ class Exchange:
         for home in self._book.homes:
             if self._members.home_now(home) != incarnation:
                 continue
-            while hints := self._book.oldest(home):
+            while (oldest := self._book.oldest(home))[1]:
+                of, hints = oldest
                 if peer is None:
-                    upto = await self._taker.add(self._own, hints)
+                    upto = await self._taker.add(self._own, of, hints)
                 else:
-                    message = Hints(home=incarnation, hints=tuple(hints))
+                    message = Hints(home=incarnation, of=of, hints=tuple(hints))
                     upto = (await peer.ask("hints", message, Added, ASK_SECONDS)).upto
                 if upto < hints[0].number:
                     break
-                await self._book.forget(home, upto)
+                await self._book.forget(of, upto)
 
     async def take(self, delta: Delta) -> None:
         """Return when a delta is on the disk. Raises Malformed, StoreUnavailable."""
@@ -137,29 +144,36 @@ class Exchange:
 
     async def _pull(self, peer: Peer, home: str, upto: int) -> None:
         after = self._replication.cursor(home)
-        page = target = 0
+        page = target = lost = 0
         if home == self._own:
+            after = self._begun_at
             self._replication.pass_over(upto)
         while True:
             answer = await peer.ask("pull", Pull(home=home, after=after, page=page, upto=target), Page, PAGE_SECONDS)
             delta = answer.delta
-            await (self._take_back(delta) if home == self._own else self.take(delta))
+            if home == self._own:
+                lost += await self._take_back(delta)
+            else:
+                await self.take(delta)
             page, target = answer.page, delta.upto if answer.page else 0
             if not page:
                 if delta.upto >= upto or delta.upto <= after:
                     break
                 after = delta.upto
         if home == self._own:
-            await self._caught_up(upto)
+            await self._caught_up(upto, was_behind=lost > 0)
 
-    async def _take_back(self, delta: Delta) -> None:
+    async def _take_back(self, delta: Delta) -> int:
         changes = self._replication.take_back(delta, self._local.next_version())
         if changes:
             self._log.warn("taken back from a peer, which had newer versions", count=len(changes))
             await self._journal.append(*changes)
+        return len(changes)
 
-    async def _caught_up(self, upto: int) -> None:
+    async def _caught_up(self, upto: int, *, was_behind: bool) -> None:
         self._replication.caught_up(upto)
+        if not was_behind:
+            return
         # This disk is not the one that was: others may have passed over any version that was given out since.
         keys = [key.decode() for key in self._replication.keys_of(self._own)]
         for start in range(0, len(keys), _REISSUED_AT_ONCE):

@@ -71,9 +71,13 @@ class HintBook:
         """The nodes that were answered here for an ID, and that its home may not know."""
         return [each.hint.node for each in self._kept.values() if each.hint.id == discovery_id]
 
-    def oldest(self, home: str) -> Sequence[Hint]:
-        """What to hand over next, durable hints only, in the order of their numbers."""
-        return [each.hint for each in self._for(home)[:AT_ONCE] if each.is_durable]
+    def oldest(self, home: str) -> tuple[str, Sequence[Hint]]:
+        """What to hand over next, and for which home it was kept: durable hints only, in the order of their numbers."""
+        kept = [each for each in self._for(home) if each.is_durable]
+        if not kept:
+            return "", ()
+        of = kept[0].home
+        return of, [each.hint for each in kept if each.home == of][:AT_ONCE]
 
     def all_durable(self, home: str) -> bool:
         """Whether no hint is on its way to the disk."""
@@ -96,9 +100,10 @@ class HintBook:
         writing.addCallbacks(lambda _: self._written(number), lambda failure: self._not_written(failure, number))
         await shielded(writing)
 
-    async def forget(self, home: str, upto: int) -> None:
-        """The home has those up to a number. Raises StoreUnavailable."""
-        done = [each for each in self._for(home) if each.hint.number <= upto and each.is_durable]
+    async def forget(self, of: str, upto: int) -> None:
+        """Those kept for a home up to a number are where they belong. Raises StoreUnavailable."""
+        kept = [each for each in self._kept.values() if each.home == of]
+        done = [each for each in kept if each.hint.number <= upto and each.is_durable]
         if not done:
             return
         await self._journal.append(
@@ -126,14 +131,15 @@ class HintTaker:
     def __init__(self, local: LocalDirectory, journal: Journal, notes: Iterable[Note] = ()) -> None:
         self._local = local
         self._journal = journal
-        self._added = {note.home: note.number for note in notes if note.id.startswith(_ADDED)}
+        self._added = {note.id: note.number for note in notes if note.id.startswith(_ADDED)}
 
-    async def add(self, keeper: str, hints: Sequence[Hint]) -> int:
-        """Add the hints of one daemon, the oldest first; return up to which number all are durably added.
+    async def add(self, keeper: str, of: str, hints: Sequence[Hint]) -> int:
+        """Add the hints that one daemon kept for a home; return up to which number all of those are durably added.
 
         Raises Undecided, StoreUnavailable.
         """
-        before = self._added.get(keeper, 0)
+        added = f"{_ADDED}{keeper}/{of}"
+        before = self._added.get(added, 0)
         new = [hint for hint in hints if hint.number > before]
         if not new:
             await self._journal.barrier()
@@ -143,19 +149,19 @@ class HintTaker:
         changes = [change for hint in new for change in self._local.add(hint.id, hint.node)]
         upto = new[-1].number
         # With the changes or not at all: a hint that is added twice could bring back who was removed.
-        note = noted(Note(id=_ADDED + keeper, home=keeper, number=upto))
-        self._added[keeper] = upto
+        note = noted(Note(id=added, home=of, number=upto))
+        self._added[added] = upto
         try:
             writing = self._journal.append(*changes, note)
         except StoreUnavailable:
-            self._added[keeper] = before
+            self._added[added] = before
             raise
-        writing.addErrback(self._not_added, keeper, before)
+        writing.addErrback(self._not_added, added, before)
         await shielded(writing)
         self._log.info("registrations from elsewhere added", keeper=keeper, count=len(new))
         return upto
 
-    def _not_added(self, failure: Failure, keeper: str, before: int) -> Failure:
+    def _not_added(self, failure: Failure, added: str, before: int) -> Failure:
         # With it all went that was built upon it.
-        self._added[keeper] = min(self._added.get(keeper, 0), before)
+        self._added[added] = min(self._added.get(added, 0), before)
         return failure

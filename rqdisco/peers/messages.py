@@ -102,9 +102,10 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hints(msgspec.Struct, frozen=True, kw_only=True):
-    """Hints of one daemon, from its oldest on, for the home."""
+    """Hints of one daemon for the home, from its oldest on of those that were kept for `of`, who was the home then."""
 
     home: str
+    of: str
     hints: tuple[Hint, ...]
 
 
@@ -117,11 +118,12 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Asks to take the home's current record durably and to say which hints there are for that home (R5).
 
-    Those up to the number `added` are in the home's records already.
+    Those kept for `of` up to the number `added` are in the home's records already.
     """
 
     home: str
     record: msgspec.Raw
+    of: str = ""
     added: int = 0
 
 

@@ -73,21 +73,24 @@ class Peer:
             self._greeting.append(waiter)
             return await waiter
         self._greeting = []
-        error: PeerError | None = None
         try:
             await self._greet()
-        except PeerError as failed:
-            error = failed
+        except Exception as error:
+            self._greeted(error if isinstance(error, PeerError) else Unreachable("given up"))
             raise
-        except BaseException:
-            error = Unreachable("given up")
-            raise
-        finally:
-            waiting, self._greeting = self._greeting, None
-            for each in waiting:
-                if not each.called:
-                    each.callback(None) if error is None else each.errback(error)
+        self._greeted(None)
         return None
+
+    def _greeted(self, error: PeerError | None) -> None:
+        """Tell those who wait for the same greeting."""
+        waiting, self._greeting = self._greeting or [], None
+        for each in waiting:
+            if each.called:
+                continue
+            if error is None:
+                each.callback(None)
+            else:
+                each.errback(error)
 
     async def _greet(self) -> None:
         reply = await self._watched(self._link.greet(encode(self._hello()), GREET_SECONDS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -67,11 +67,13 @@ class PeerSet(Service):
         self._agreed = ""
         self._loops: dict[Peer, Deferred[None]] = {}
         self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
+        self.go_on: Callable[[], Coroutine[Any, Any, None]]
         self.exchange: Exchange
         self.taker: HintTaker
 
-    def use(self, exchange: Exchange, taker: HintTaker) -> None:
-        """What works with the directory, which in turn needs this."""
+    def use(self, exchange: Exchange, taker: HintTaker, go_on: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """What works with the directory, which in turn needs this; `go_on` is called now and then once established."""
+        self.go_on = go_on
         self.exchange = exchange
         self.taker = taker
 
@@ -252,6 +254,7 @@ class PeerSet(Service):
                     self.learned()
                     self._say_whether_agreed()
                     if self.standing.is_established:
+                        await self.go_on()
                         await self.exchange.hand_over_hints(None)
             except CancelledError:
                 return
@@ -277,14 +280,14 @@ class PeerSet(Service):
             self.fence(why)
 
     async def _barrier_at(self, peer: Peer, home: str, line: msgspec.Raw) -> None:
-        added = 0
+        of, added = "", 0
         for _ in range(_MOST_ROUNDS):
-            asked = Barrier(home=home, record=line, added=added)
+            asked = Barrier(home=home, record=line, of=of, added=added)
             answer = await peer.ask("barrier", asked, Hints, BARRIER_SECONDS)
             if not answer.hints:
                 return
             assert peer.incarnation is not None
-            added = await self.taker.add(peer.incarnation, answer.hints)
+            of, added = answer.of, await self.taker.add(peer.incarnation, answer.of, answer.hints)
         raise Undecided("a peer has too many hints")
 
 

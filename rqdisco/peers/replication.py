@@ -144,7 +144,7 @@ class Replication:
         for raw in delta.records:
             record = codec.decode_record(bytes(raw))
             known = self._store.newest(record.id)
-            is_lost = known is None or (known.home == self._own and known.version < record.version)
+            is_lost = known is None or records.precedence(known, record) == "newer"
             if record.home == self._own and is_lost:
                 changes.append(self._store.put(replace(records.said(record), version=version)))
                 version += 1

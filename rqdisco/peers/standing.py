@@ -53,6 +53,10 @@ class Standing:
         if not self._is_established:
             self._minted.add(discovery_id)
 
+    def has_heard(self, incarnation: str) -> bool:
+        """Whether a member was heard."""
+        return incarnation in self._heard
+
     def heard(self, incarnation: str) -> None:
         """A member has nothing newer of this daemon's own."""
         self._heard.add(incarnation)

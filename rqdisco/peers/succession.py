@@ -47,6 +47,7 @@ class Successions:
         self._journal = journal
         self._is_deciding = is_deciding
         self._own = peers.members.own.incarnation
+        self._taken_over: set[str] = set()
 
     async def forget(self, name: str) -> int:
         """Make this daemon the home of the IDs of one that is lost; return how many they are.
@@ -124,9 +125,11 @@ class Successions:
         return Agreed(successor=self._own, held=held)
 
     async def go_on(self) -> None:
-        """Take over what an earlier start did not come to the end of."""
+        """Take over what an earlier start, or an older disk, did not come to the end of."""
         for member in self._peers.members.all:
-            if member.state in ("forgotten", "drained") and member.successor == self._own:
+            is_own = member.state in ("forgotten", "drained") and member.successor == self._own
+            if is_own and member.incarnation not in self._taken_over:
+                self._taken_over.add(member.incarnation)
                 await self._take_over(member.incarnation, is_lost=member.state == "forgotten")
 
     def _lost(self, name: str) -> Member:

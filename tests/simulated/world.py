@@ -142,7 +142,7 @@ class World:
                 self.net,
                 self.trace,
                 name,
-                (f"http://{self.random.choice(names.replace(name, ''))}",),
+                (f"http://{names[(names.index(name) + 1) % daemons]}",),
                 Random(f"{name} {seed}"),
                 make,
             )
