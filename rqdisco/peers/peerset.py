@@ -67,6 +67,7 @@ class PeerSet(Service):
         self._agreed = ""
         self._loops: dict[Peer, Deferred[None]] = {}
         self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
+        replication.on_own = self.witnesses.push
         self.go_on: Callable[[], Coroutine[Any, Any, None]]
         self.exchange: Exchange
         self.taker: HintTaker
@@ -244,7 +245,7 @@ class PeerSet(Service):
                 self._drop(peer)
 
     async def _run(self, peer: Peer) -> None:
-        while self.running:
+        while self.running and self._is_known(peer):
             try:
                 if peer.incarnation is None:
                     await peer.greet()
@@ -265,6 +266,10 @@ class PeerSet(Service):
             except Exception:
                 self._log.failure("exchange failed", url=peer.url)
             await deferLater(self._clock, INTERVAL * self._jitter())
+
+    def _is_known(self, peer: Peer) -> bool:
+        """Whether this is still how the daemon at its URL is talked to."""
+        return self.peers.get(peer.incarnation or "") is peer or self.strangers.get(peer.url) is peer
 
     def _say_whether_agreed(self) -> None:
         agreed = self.members.agreed if self.agree() and self.standing.is_established else ""

@@ -52,6 +52,8 @@ class Replication:
         self.own_cursor = self._found.get(own, 0)
         # Told of records from elsewhere that hold a grant, once the disk has them.
         self.on_foreign: Callable[[Record], None] | None = None
+        # Told that records of this daemon's own are on the disk.
+        self.on_own: Callable[[], None] | None = None
         store.on_settled = self._settled
 
     @property
@@ -176,6 +178,7 @@ class Replication:
         return max(self._expected.get(home, 0), self._held.get(home, 0))
 
     def _settled(self, changes: Sequence[Change]) -> None:
+        before = self.own_cursor
         for change in changes:
             home = codec.home_of(change.rest)
             self._log(home).add(change.version, change.key)
@@ -183,6 +186,8 @@ class Replication:
                 self.own_cursor = max(self.own_cursor, change.version)
             elif self.on_foreign is not None and _GRANT in change.rest:
                 self.on_foreign(codec.decode_record(change.line))
+        if self.own_cursor != before and self.on_own is not None:
+            self.on_own()
 
     def _log(self, home: str) -> ChangeLog:
         log = self._logs.get(home)

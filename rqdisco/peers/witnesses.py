@@ -51,7 +51,6 @@ class Witnesses:
 
         False after a second of waiting, or at once where a grant requires a member that is up.
         """
-        self.push()
         peers = self._taking_part()
         if any(peer.acked >= version for peer in peers):
             return True

@@ -64,7 +64,7 @@ def _no_acknowledgement(peered: Any) -> None:
         return True
 
     peered.peers.witnessed = witnessed
-    peered.peers.witnesses.push = lambda: None
+    peered.peers.witnesses.push = peered.peers.replication.on_own = lambda: None
 
 
 def _no_revoking(peered: Any) -> None:

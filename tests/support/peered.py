@@ -100,6 +100,7 @@ class PeeredDaemon:
         seed: int = 0,
         limits: Limits | None = None,
         ack_required: bool = False,
+        called: str | None = None,
     ) -> None:
         self.network, self.name, self.seeds = network, name, seeds
         self.disk = disk or ModelDisk()
@@ -115,7 +116,7 @@ class PeeredDaemon:
         clock = network.clock
         self.peered = Peered(
             Peering(
-                name=name,
+                name=called or name,
                 url=f"http://{name}",
                 seeds=tuple(f"http://{each}" for each in seeds),
                 ack_required=ack_required,

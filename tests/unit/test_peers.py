@@ -1,0 +1,333 @@
+"""Several daemons, each rule by itself: real directories and journals, messages brought at once unless they are cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.codec import decode_put
+from rqdisco.errors import CannotSucceed, NoSuchID, Orphaned, Undecided
+from rqdisco.local import Limits
+from rqdisco.records import Node
+from tests.support.daemon import result
+from tests.support.disk import ModelDisk
+from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def three(clock: Clock) -> Iterator[tuple[DirectNetwork, list[PeeredDaemon]]]:
+    network, daemons = trio(clock)
+    yield network, daemons
+    for daemon in network.daemons.values():
+        daemon.stop()
+
+
+Three = tuple[DirectNetwork, list[PeeredDaemon]]
+
+
+def go(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return result(Deferred.fromCoroutine(coroutine))
+
+
+def mint(daemon: PeeredDaemon) -> str:
+    discovery_id: str = go(daemon.directory.create()).id
+    return discovery_id
+
+
+def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> list[str]:
+    return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr))).listed]
+
+
+def listed(daemon: PeeredDaemon, discovery_id: str) -> list[str]:
+    return [node.addr for node in go(daemon.directory.look_up(discovery_id)).nodes]
+
+
+def wait(clock: Clock, coroutine: Coroutine[Any, Any, Any], seconds: float = 8) -> Any:
+    waiting = Deferred.fromCoroutine(coroutine)
+    settle(clock, seconds)
+    return result(waiting)
+
+
+def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
+    _, daemons = three
+    assert all(len(daemon.peered.peers.peers) == 2 for daemon in daemons)
+    assert all(daemon.peered.peers.agree() for daemon in daemons)
+
+
+def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    discovery_id = mint(a)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    settle(clock, 0.2)
+    assert a.store.settled(discovery_id) == b.store.settled(discovery_id) == c.store.settled(discovery_id)
+
+
+def test_an_id_that_has_not_come_here_yet_is_asked_for_where_it_was_minted(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    c.threads.hold = True
+    discovery_id = mint(a)
+    assert c.store.settled(discovery_id) is None
+    assert listed(c, discovery_id) == []
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    c.threads.hold = False
+    c.threads.release_all()
+    network.split("a")
+    settle(clock, 3)
+    other = mint(a)
+    with pytest.raises(Undecided):
+        go(c.directory.look_up(other))
+
+
+def test_an_id_of_nobody_is_unknown_without_a_question(three: Three) -> None:
+    network, (_, _, c) = three
+    network.messages.clear()
+    for discovery_id in ("nobody", "00000000-0000-4000-8000-000000000000"):
+        with pytest.raises(NoSuchID):
+            go(c.directory.look_up(discovery_id))
+    assert not [message for message in network.messages if message[2] == "call"]
+
+
+def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    assert register(c, discovery_id, "n3:1") == ["n1:1", "n2:1", "n3:1"], "own hints are listed"
+    network.heal()
+    settle(clock, 3)
+    assert listed(a, discovery_id) == ["n1:1", "n2:1", "n3:1"]
+    assert c.peered.book.count == 0
+    go(a.directory.remove(discovery_id, "n3:1"))
+    settle(clock, 3)
+    assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint brings nobody back"
+
+
+def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    register(c, discovery_id, "n2:1")
+    c.restart()
+    network.heal()
+    settle(clock, 3)
+    assert listed(a, discovery_id) == ["n1:1", "n2:1"]
+
+
+def test_nobody_is_told_that_it_is_alone_but_by_the_home(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    network.split("a")
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(c, discovery_id, "n1:1")
+    assert register(a, discovery_id, "n1:1") == ["n1:1"], "if no peer is up the home goes on"
+
+
+def test_who_may_just_have_been_told_that_it_is_alone_is_not_sent_elsewhere(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    register(a, discovery_id, "n2:1")
+    network.split("a")
+    settle(clock, 3)
+    with pytest.raises(Undecided, match="store unavailable"):
+        register(c, discovery_id, "n1:1")
+    settle(clock, 30)
+    assert register(c, discovery_id, "n1:1") == ["n1:1", "n2:1"]
+
+
+def test_alone_again_needs_every_member_and_what_those_promised(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 40)
+    network.cut |= {("a", "c"), ("c", "a")}
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n1:1")
+    network.heal()
+    settle(clock, 1.5)
+    assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1"], "c had sent n2 there"
+
+
+def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three: Three, clock: Clock) -> None:
+    network, (a, _, _) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    go(a.directory.remove(discovery_id, "n1:1"))
+    network.split("c")
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n2:1")
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n2:1") == ["n2:1"]
+
+
+def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock) -> None:
+    network, (a, _b, _c) = three
+    discovery_id = mint(a)
+    network.silent |= {("a", "b"), ("a", "c")}
+    with pytest.raises(Undecided):
+        wait(clock, a.directory.register(discovery_id, Node(addr="n1:1")), 1.5)
+    network.heal()
+    settle(clock, 4)
+    assert register(a, discovery_id, "n2:1") == ["n2:1"]
+
+
+def test_where_an_acknowledgement_is_required_nobody_is_told_without_one(clock: Clock) -> None:
+    _network, (a, b) = trio(clock, "ab", ack_required=True)
+    discovery_id = mint(a)
+    b.stop()
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n1:1")
+    a.stop()
+
+
+def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three: Three, clock: Clock) -> None:
+    network, (a, _, _) = three
+    discovery_id = mint(a)
+    a.stop()
+    network.cut |= {("a", "c"), ("c", "a")}
+    a = a.restart()
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n1:1")
+    assert register(a, mint(a), "n9:1") == ["n9:1"], "what is new it knows all about"
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, clock: Clock) -> None:
+    _network, (a, b, _) = three
+    discovery_id = mint(a)
+    older = ModelDisk.__new__(ModelDisk)
+    a.disk.before = print  # a copy keeps no function of a test
+    older.__dict__.update({**_copied(a.disk)})
+    register(a, discovery_id, "n1:1")
+    a = a.restart(older)
+    settle(clock, 3)
+    assert listed(a, discovery_id) == ["n1:1"]
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+
+
+def _copied(disk: ModelDisk) -> dict[str, Any]:
+    copied = copy.deepcopy({key: value for key, value in disk.__dict__.items() if key != "before"})
+    return {**copied, "locked": set(), "before": lambda operation: None}
+
+
+def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _network, (a, b, c) = three
+    led, empty = mint(a), mint(a)
+    register(a, led, "n1:1")
+    a.stop()
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="no peer called x"):
+        wait(clock, b.peered.successions.forget("x"))
+    assert wait(clock, b.peered.successions.forget("a")) == 2
+    settle(clock, 3)
+    assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
+    with pytest.raises(Orphaned):
+        register(c, empty, "n1:1")
+    back = a.restart()
+    settle(clock, 3)
+    assert back.peered.peers.standing.objection is not None
+    logged_errors.clear()
+
+
+def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) -> None:
+    network, (a, b, _c) = three
+    a.stop()
+    network.split("c")
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="c must agree"):
+        wait(clock, b.peered.successions.forget("a"))
+    network.heal()
+    settle(clock, 3)
+    assert wait(clock, b.peered.successions.forget("a")) == 0
+
+
+def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> None:
+    _, (_, b, _) = three
+    with pytest.raises(CannotSucceed, match="can be drained"):
+        wait(clock, b.peered.successions.forget("a"))
+
+
+def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock: Clock) -> None:
+    _, (a, _b, c) = three
+    led, empty = mint(a), mint(a)
+    register(a, led, "n1:1")
+    assert wait(clock, a.peered.successions.drain("b")) == "b"
+    settle(clock, 2)
+    a.stop()
+    assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
+    assert register(c, empty, "n9:1") == ["n9:1"]
+
+
+def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silent(three: Three, clock: Clock) -> None:
+    network, daemons = three
+    homes = {daemon.peered.peers.members.home_of_name("prod") for daemon in daemons}
+    assert len(homes) == 1
+    network.split("c")
+    settle(clock, 3)
+    for daemon in daemons:
+        with pytest.raises(Undecided):
+            go(daemon.directory.report("prod", _put("n1")))
+
+
+def _put(name: str) -> Any:
+    return decode_put(b'{"id":"%s","api_addr":"http://%s:1","addr":"%s:2"}' % ((name.encode(),) * 3))
+
+
+def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+    network, (a, b, _c) = three
+    twin = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    settle(clock, 6)
+    assert a.peered.peers.standing.fenced == twin.peered.peers.standing.fenced == "two daemons are called a"
+    with pytest.raises(Undecided):
+        mint(a)
+    assert b.peered.peers.standing.fenced is None
+    twin.stop()
+    logged_errors.clear()
+
+
+def test_nothing_is_said_twice_where_nothing_happens(three: Three, clock: Clock) -> None:
+    network, (a, _, _) = three
+    mint(a)
+    settle(clock, 3)
+    network.messages.clear()
+    settle(clock, 10)
+    assert {message[2] for message in network.messages} == {"digest"}
+    assert len(network.messages) <= 10 * 6 * 1.2
+
+
+def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
+    network, (a, b) = trio(clock, "ab", limits=Limits(window_ms=0))
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    register(a, discovery_id, "n2:1")
+    network.split("a")
+    settle(clock, 3)
+    assert register(b, discovery_id, "n1:1") == ["n1:1", "n2:1"]
+    for daemon in (a, b):
+        daemon.stop()
