@@ -201,7 +201,7 @@ class _FullDocument(_Document):
 
 def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
     """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote it."""
-    document = _Document(_legacy_time(record.created_at), record.id, [node.addr for node in listed])
+    document = _Document(legacy_time(record.created_at), record.id, [node.addr for node in listed])
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
@@ -218,7 +218,7 @@ def encode_full_document(record: Record, *, orphaned: bool) -> bytes:
     ]
     shown = msgspec.UNSET if leader is None else _shown(leader, record.confirmed)
     document = _FullDocument(
-        _legacy_time(record.created_at), record.id, addresses, registrations, shown, orphaned or msgspec.UNSET
+        legacy_time(record.created_at), record.id, addresses, registrations, shown, orphaned or msgspec.UNSET
     )
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
@@ -234,7 +234,7 @@ def encode_object(members: dict[str, Any]) -> bytes:
     return msgspec.json.format(_encoder.encode(members), indent=0)
 
 
-def _legacy_time(microseconds: int) -> str:
+def legacy_time(microseconds: int) -> str:
     """The time as the original service wrote it, but always with six digits."""
     seconds, rest = divmod(microseconds, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}.{rest:06}"

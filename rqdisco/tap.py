@@ -156,6 +156,7 @@ def _assemble(
         deadlines,
         describe,
         reactor,
+        lambda: time.time_ns() // 1000,
         max_body=config.max_body,
         strict=config.strict_addresses,
         peers=None if peered is None else Office(peered.report, peered.successions),

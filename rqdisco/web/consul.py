@@ -25,6 +25,7 @@ from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
 from rqdisco.ids import may_be_named
 from rqdisco.records import Leader, Put
+from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
 from rqdisco.web.handling import DoorResource, Handling, Note, method_of, refused
 
@@ -59,7 +60,8 @@ class ConsulAPI:
 
     app = Klein()
 
-    def __init__(self, directory: Directory, handling: Handling) -> None:
+    def __init__(self, directory: Directory, handling: Handling, told: ToldLog) -> None:
+        self._told = told
         self._directory = directory
         self._handling = handling
         self._log = Logger()
@@ -134,6 +136,7 @@ class ConsulAPI:
             except NoSuchID:
                 raise _not_made(discovery_id) from None
             note.result = "granted" if outcome.won else "lost"
+            self._told.note(discovery_id, put.node.addr, f"claim {note.result}", len(outcome.record.nodes))
         if not outcome.won and outcome.record.leader is None:
             self._log.warn(
                 "nodes are registered but no leader is known: who claims leadership waits until one reports itself",

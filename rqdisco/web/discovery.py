@@ -21,7 +21,9 @@ from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
 from rqdisco.ids import is_id
 from rqdisco.records import Node, Record
+from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
+from rqdisco.web.explain import explanation
 from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of, refused
 
 # Where nothing is known of an age, it is the highest that there is.
@@ -38,15 +40,26 @@ class _Body(msgspec.Struct):
 class DiscoveryAPI:
     """The door itself: what HTTP says in, what the directory answers out.
 
-    `describe` gives the members of the answer to `GET /`.
+    `describe` gives the members of the answer to `GET /`, `told` keeps what was answered; `explains` says that whoever
+    asks here is an operator.
     """
 
     app = Klein()
 
-    def __init__(self, directory: Directory, handling: Handling, describe: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        handling: Handling,
+        describe: Callable[[], dict[str, Any]],
+        told: ToldLog,
+        *,
+        explains: bool = False,
+    ) -> None:
         self._directory = directory
         self._handling = handling
         self._describe = describe
+        self._told = told
+        self._explains = explains
         self._log = Logger()
 
     def resource(self) -> KleinResource:
@@ -91,12 +104,15 @@ class DiscoveryAPI:
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST, DELETE")
 
     async def _show(self, request: IRequest, discovery_id: str) -> Answer:
-        if request.args.get(b"consistent", [b"0"])[-1] in (b"", b"1"):
+        if _has_flag(request, b"consistent"):
             record = await self._directory.look_up_at_home(discovery_id)
             age: float | None = 0.0
         else:
             record = await self._directory.look_up(discovery_id)
             age = self._directory.age(record)
+        if self._explains and _has_flag(request, b"explain"):
+            may_grant, told = self._directory.is_home_of(record), self._told.of(record.id)
+            return Answer(200, explanation(record, may_grant=may_grant, age=age, told=told))
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
         headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
         orphaned = not self._directory.is_home_of(record)
@@ -124,6 +140,7 @@ class DiscoveryAPI:
             self._handling.check_reachable(node.addr, note)
             outcome = await self._directory.register(discovery_id, node)
             note.result = outcome.alone or ("listed in its home's stead" if outcome.in_stead else "listed")
+            self._told.note(discovery_id, node.addr, note.result, len(outcome.listed))
         return Answer(200, codec.encode_document(outcome.record, outcome.listed))
 
     async def _remove(self, request: IRequest, discovery_id: str) -> Answer:
@@ -170,6 +187,10 @@ def _decoded(content: bytes) -> _Body:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _has_flag(request: IRequest, name: bytes) -> bool:
+    return name in request.args and request.args[name][-1] in (b"", b"1")
 
 
 def _addr(body: _Body, note: Note) -> str:

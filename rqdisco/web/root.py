@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource, Resource
 
 from rqdisco.directory import Directory
+from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
@@ -49,6 +50,7 @@ class Doors:
         deadlines: Deadlines,
         describe: Callable[[], dict[str, Any]],
         clock: IReactorTime,
+        wall_us: Callable[[], int],
         *,
         max_body: int,
         strict: bool,
@@ -65,8 +67,10 @@ class Doors:
         )
         operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         self._operator = OperatorAPI(directory, operator, clock, peers)
-        self._discovery = DiscoveryAPI(directory, discovery, describe)
-        self._consul = ConsulAPI(directory, consul)
+        told = ToldLog(wall_us)
+        self._discovery = DiscoveryAPI(directory, discovery, describe, told)
+        self._explaining = DiscoveryAPI(directory, discovery, describe, told, explains=True)
+        self._consul = ConsulAPI(directory, consul, told)
 
     def public(self) -> IResource:
         """What nodes and their operators ask."""
@@ -74,4 +78,5 @@ class Doors:
 
     def operators(self) -> IResource:
         """The same, and what only those may ask who operate this daemon."""
-        return Root({b"operator": self._operator.resource()}, self.public())
+        doors = {b"operator": self._operator.resource(), b"v1": self._consul.resource()}
+        return Root(doors, self._explaining.resource())

@@ -92,6 +92,7 @@ class Daemon:
             self.deadlines,
             lambda: {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size},
             self.clock,
+            lambda: WALL_US + int(self.clock.seconds() * 1_000_000),
             max_body=max_body,
             strict=strict,
         )

@@ -65,6 +65,8 @@ LAYERS = [
         "web.answers",
         "web.deadlines",
         "shield",
+        "told",
+        "web.explain",
         "systemd",
         "logs",
         "journal.folder",

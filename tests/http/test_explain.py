@@ -1,0 +1,62 @@
+"""`GET /ID?explain=1` on the operator's socket: why an ID is as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from treq.testing import StubTreq
+
+from tests.support.daemon import Daemon, mint, result
+
+
+def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bool = False) -> Any:
+    client = StubTreq(daemon.doors.public() if public else daemon.doors.operators())
+    asking = client.request(method, f"http://rqdisco{path}", data=body)
+    client.flush()
+    reading = client.content(result(asking))
+    client.flush()
+    return msgspec.json.decode(result(reading))
+
+
+def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    for addr in (b"n1:1", b"n2:1"):
+        ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "%s"}' % addr, public=True)
+        daemon.clock.advance(1)
+    shown = ask(daemon, "GET", f"/{discovery_id}?explain=1")
+    assert [(each["addr"], each["what"], each["listed"]) for each in shown["told"]] == [
+        ("n1:1", "granted", 1),
+        ("n2:1", "listed", 2),
+    ]
+    assert shown["told"][0]["at"] < shown["told"][1]["at"]
+    assert shown["grant"]["addr"] == "n1:1"
+    assert shown["home"] == daemon.home
+    assert shown["may_grant"]
+
+
+def test_of_many_answers_the_last_twenty_are_kept() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    for number in range(30):
+        ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "n%d:1"}' % number)
+    shown = ask(daemon, "GET", f"/{discovery_id}?explain=1")
+    assert [each["addr"] for each in shown["told"]] == [f"n{number}:1" for number in range(10, 30)]
+
+
+def test_claims_are_answers_too() -> None:
+    daemon = Daemon()
+    value = b'{"id":"1","api_addr":"http://n1:1","addr":"n1:2"}'
+    for _ in range(2):
+        ask(daemon, "PUT", "/v1/kv/my/leader?cas=0", value)
+    shown = ask(daemon, "GET", "/my?explain=1")
+    assert [each["what"] for each in shown["told"]] == ["claim granted", "claim lost"]
+    assert shown["leader"] == "n1:1"
+
+
+def test_nobody_but_an_operator_is_told() -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    assert "told" not in ask(daemon, "GET", f"/{discovery_id}?explain=1", public=True)
+    assert "told" not in ask(daemon, "GET", f"/{discovery_id}")
