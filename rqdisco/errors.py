@@ -85,6 +85,10 @@ class CannotStart(Exception):
     """The daemon refuses to start. The text is one line: which file, where, and what to do."""
 
 
+class BadEndpoint(CannotStart):
+    """What an option says of where to listen is no endpoint."""
+
+
 class DamagedState(CannotStart):
     """A file of the state directory does not say what was written to it."""
 

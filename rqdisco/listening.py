@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from twisted.internet import defer
 from twisted.internet.defer import DeferredList, maybeDeferred
-from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 
 from rqdisco.dns.door import DNSDoor
-from rqdisco.errors import CannotListen
+from rqdisco.errors import BadEndpoint, CannotListen
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
@@ -73,6 +73,18 @@ class HTTPDoor:
         except Exception as error:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
+
+
+def endpoint(reactor: Any, option: str, description: str) -> tuple[str, IStreamServerEndpoint]:
+    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen."""
+    try:
+        return description, serverFromString(reactor, description)
+    except LookupError as error:
+        raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
+    except Exception as error:
+        # Each kind of endpoint raises what it likes over a description it cannot read.
+        example = "such as tcp:4000:interface=127.0.0.1"
+        raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
 
 
 def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:

@@ -35,6 +35,7 @@ LAYERS = [
     {"client.api"},
     {"client.transport"},
     {"client.documents", "client.errors", "client.exports", "client.peers", "client.urls"},
+    {"assembly"},
     {"daemon"},
     {"listening", "options"},
     {"peers.assembly", "peers.process"},

@@ -1,0 +1,218 @@
+"""The one place where the parts of a daemon are joined."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from rqdisco import __version__, options
+from rqdisco.daemon import Daemon
+from rqdisco.directory import Directory
+from rqdisco.dns.answers import NameServer
+from rqdisco.dns.door import DNSDoor
+from rqdisco.dns.hosts import AT_ONCE, HostNames
+from rqdisco.dns.limits import SourceLimit
+from rqdisco.dns.system import SystemResolver
+from rqdisco.errors import CannotListen, PeersMissing
+from rqdisco.ids import RandomBytes
+from rqdisco.journal.child import run_fold
+from rqdisco.journal.files import Disk
+from rqdisco.journal.folder import Folder
+from rqdisco.journal.recovery import Recovered
+from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.writer import Journal
+from rqdisco.listening import Door, HTTPDoor, NameDoor, endpoint, owners_socket
+from rqdisco.local import LocalDirectory
+from rqdisco.peers.assembly import Peered, Peering, known_members
+from rqdisco.peers.http_link import Keys
+from rqdisco.peers.office import Office
+from rqdisco.peers.process import links, read_keys, rereading
+from rqdisco.peers.resource import MOST_BYTES as PEER_BYTES
+from rqdisco.peers.resource import PeerResource
+from rqdisco.records import Moment
+from rqdisco.state import open_state
+from rqdisco.store import Store
+from rqdisco.systemd import Notifier
+from rqdisco.web.deadlines import Deadlines
+from rqdisco.web.handling import ANSWER_SECONDS
+from rqdisco.web.root import IMPORT_BYTES, Doors
+from rqdisco.web.site import BoundedSite
+
+_log = Logger()
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process has of its system.
+
+    `uptime` gives the seconds since the boot that `boot_id` names, `wall_us` the wall clock in microseconds, `jitter`
+    numbers around 1; `on_hangup` adds what is done at SIGHUP; `refuse` ends the process where it cannot listen, `fail`
+    where it can acknowledge nothing any more.
+    """
+
+    reactor: Any
+    environment: Mapping[str, str]
+    pid: int
+    boot_id: str
+    wall_us: Callable[[], int]
+    uptime: Callable[[], float]
+    random: RandomBytes
+    jitter: Callable[[], float]
+    on_hangup: Callable[[Callable[[], None]], None]
+    refuse: Callable[[CannotListen], None]
+    fail: Callable[[str], None]
+
+    def wall(self) -> float:
+        """The wall clock in seconds."""
+        return self.wall_us() / 1_000_000
+
+
+class _State(msgspec.Struct, frozen=True):
+    """What was found in the state directory, and what it is kept up with."""
+
+    home: str
+    found: Recovered
+    store: Store
+    journal: Journal
+    now: Callable[[], Moment]
+    finish: Callable[[], None]
+
+
+def assemble(config: options.Config, machine: Machine) -> Daemon:
+    """The daemon as the options want it. Raises CannotStart's kinds."""
+    reactor = machine.reactor
+    endpoints = [endpoint(reactor, "listen", description) for description in config.listen]
+    state = _open(config, machine)
+    peered = None if config.peers is None else _peered(config, config.peers, machine, state)
+    local = peered.local if peered is not None else _alone(config, machine, state)
+    directory: Directory = local if peered is None else peered.directory
+    started = machine.uptime()
+
+    def describe() -> dict[str, Any]:
+        uptime = int(machine.uptime() - started)
+        return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
+
+    deadlines = Deadlines(reactor, ANSWER_SECONDS)
+    doors = Doors(
+        directory,
+        deadlines,
+        describe,
+        reactor,
+        machine.wall_us,
+        max_body=config.max_body,
+        strict=config.strict_addresses,
+        peers=None if peered is None else Office(peered.report, peered.successions),
+    )
+    opened: list[Door] = [
+        HTTPDoor("endpoints", reactor, endpoints, BoundedSite(doors.public(), reactor, config.max_body, machine.wall)),
+    ]
+    if config.operator_socket is not None:
+        site = BoundedSite(doors.operators(), reactor, IMPORT_BYTES, machine.wall)
+        opened.append(HTTPDoor("operator", reactor, [owners_socket(reactor, config.operator_socket)], site))
+    if config.dns is not None:
+        # All names are looked through now, and not while somebody waits.
+        state.store.spellings  # noqa: B018
+        opened.append(_name_door(reactor, config.dns, directory))
+    machine.on_hangup(lambda: _log.info("status", refused=state.journal.refused, **describe()))
+    if peered is not None and config.peers is not None:
+        opened.append(_peer_door(config.peers, machine, peered))
+    return Daemon(
+        reactor,
+        opened,
+        deadlines,
+        local,
+        state.journal,
+        _folder(config, machine, state),
+        Notifier(reactor, machine.environment, machine.pid),
+        machine.refuse,
+        state.finish,
+        None if peered is None else peered.peers,
+    )
+
+
+def _open(config: options.Config, machine: Machine) -> _State:
+    reactor, fs = machine.reactor, Disk()
+    home, found = open_state(fs, config.data_dir, machine.random)
+    boot = found.boot_number(machine.boot_id)
+    store = Store(found.records, found.last_version)
+    segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id)
+    pool = ThreadPool(1, 1, "journal")
+    reactor.callWhenRunning(pool.start)
+    journal = Journal(
+        store,
+        segments,
+        lambda call: deferToThreadPool(reactor, pool, call),
+        lambda call: reactor.callLater(0, call),
+        machine.fail,
+    )
+    return _State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), pool.stop)
+
+
+def _folder(config: options.Config, machine: Machine, state: _State) -> Folder:
+    return Folder(
+        machine.reactor,
+        state.journal,
+        lambda through: run_fold(machine.reactor, config.data_dir, through),
+        config.snapshot_every,
+        changed=state.found.changed,
+    )
+
+
+def _alone(config: options.Config, machine: Machine, state: _State) -> LocalDirectory:
+    """The directory of a daemon without peers. Raises PeersMissing."""
+    others = [member.name for member in known_members(state.found.notes.items(), state.home)]
+    if others:
+        raise PeersMissing(
+            f"{config.data_dir}: is one of several peers ({', '.join(others)}), and may not decide without them: say"
+            " --peer and what belongs to it"
+        )
+    return LocalDirectory(
+        state.store,
+        state.journal,
+        state.home,
+        now=state.now,
+        wall_us=machine.wall_us,
+        random=machine.random,
+        limits=config.limits,
+    )
+
+
+def _peered(config: options.Config, said: options.PeerConfig, machine: Machine, state: _State) -> Peered:
+    """All of a daemon that has peers. Raises KeysUnusable."""
+    keys = Keys(read_keys(said.keys))
+    return Peered(
+        Peering(name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required),
+        state.home,
+        state.store,
+        state.journal,
+        state.found.notes.items(),
+        machine.reactor,
+        links(machine.reactor, keys, machine.random),
+        keys,
+        now=state.now,
+        wall_us=machine.wall_us,
+        random=machine.random,
+        jitter=machine.jitter,
+        limits=config.limits,
+    )
+
+
+def _peer_door(said: options.PeerConfig, machine: Machine, peered: Peered) -> Door:
+    resource = PeerResource(peered.answers, peered.keys, machine.reactor, machine.random)
+    site = BoundedSite(resource, machine.reactor, PEER_BYTES, machine.wall)
+    at = [endpoint(machine.reactor, "peer-listen", description) for description in said.listen]
+    machine.on_hangup(rereading(said.keys, peered.keys, resource))
+    return HTTPDoor("peers", machine.reactor, at, site)
+
+
+def _name_door(reactor: Any, config: options.DNSConfig, directory: Directory) -> NameDoor:
+    host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
+    ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
+    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips)
+    limit = SourceLimit(config.rate, reactor.seconds)
+    return NameDoor(DNSDoor(reactor, server, limit, config.addresses))
