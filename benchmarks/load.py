@@ -44,9 +44,9 @@ def rqdisco_round(directory: Path, seconds: float) -> Round:
         host, port = daemon.address()
         bench = Bench(daemon, host, port, directory)
         spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
-        warm = bench.run(_registrations(spare), WARM_UP_SECONDS, once=True)
+        warm = bench.run(registrations(spare), WARM_UP_SECONDS, once=True)
         used = ids[: max(1, int(warm.rate * seconds / _NODES))]
-        registered = bench.run(islice(_registrations(used), _enough(warm.rate, seconds)), seconds, once=True)
+        registered = bench.run(islice(registrations(used), enough(warm.rate, seconds)), seconds, once=True)
         _check_registered(host, port, used, registered.rate * seconds)
         lookups = bench.run((request("GET", f"/{discovery_id}") for discovery_id in used), seconds, once=False)
     return Round(registered, lookups)
@@ -59,9 +59,9 @@ def etcd_round(directory: Path, seconds: float) -> Load:
         host, port = daemon.address()
         bench = Bench(daemon, host, port, directory)
         spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
-        warm = bench.run(_puts(spare), WARM_UP_SECONDS, once=True)
+        warm = bench.run(puts(spare), WARM_UP_SECONDS, once=True)
         used = ids[: max(1, int(warm.rate * seconds / _NODES))]
-        return bench.run(islice(_puts(used), _enough(warm.rate, seconds)), seconds, once=True)
+        return bench.run(islice(puts(used), enough(warm.rate, seconds)), seconds, once=True)
 
 
 class Bench:
@@ -103,12 +103,12 @@ class Bench:
         return result
 
 
-def _enough(rate: float, seconds: float) -> int:
+def enough(rate: float, seconds: float) -> int:
     """More requests than are sent even where the daemon gets faster than it was."""
     return int(3 * rate * seconds) + 1000
 
 
-def _registrations(ids: list[str]) -> Iterator[bytes]:
+def registrations(ids: list[str]) -> Iterator[bytes]:
     """One registration for each ID, then another one for each, and so on: 20 times."""
     for number in range(20):
         for index, discovery_id in enumerate(ids):
@@ -116,7 +116,7 @@ def _registrations(ids: list[str]) -> Iterator[bytes]:
             yield request("POST", f"/{discovery_id}", body)
 
 
-def _puts(ids: list[str]) -> Iterator[bytes]:
+def puts(ids: list[str]) -> Iterator[bytes]:
     for number in range(20):
         for index, discovery_id in enumerate(ids):
             addr = address(index * 20 + number)

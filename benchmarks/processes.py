@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -114,11 +115,14 @@ class Rqdisco(Process):
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
         here = ["--listen", f"tcp:0:interface={HOST}", "--data-dir", str(data_dir)]
         super().__init__([*twistd, "rqdisco", *here, *options], directory)
+        self._address: tuple[str, int] | None = None
 
     def address(self) -> tuple[str, int]:
         """Host and port, as soon as it listens."""
-        host, _, port = self.wait_for_event("listening")["endpoints"][0].rpartition(":")
-        return host, int(port)
+        if self._address is None:
+            host, _, port = self.wait_for_event("listening")["endpoints"][0].rpartition(":")
+            self._address = host, int(port)
+        return self._address
 
     def dns_port(self) -> int:
         """The port for DNS questions, as soon as it listens; in place of `address`."""
@@ -126,18 +130,22 @@ class Rqdisco(Process):
 
 
 class Etcd(Process):
-    """An etcd of one member, with an empty data directory under `directory`."""
+    """An etcd with an empty data directory under `directory`; of one member, unless `cluster` names all of them."""
 
-    def __init__(self, directory: Path) -> None:
-        self._host, self._port, peer = HOST, _free_port(), f"http://{HOST}:{_free_port()}"
-        client = f"http://{self._host}:{self._port}"
+    def __init__(
+        self, directory: Path, name: str = "default", ports: tuple[int, int] | None = None, cluster: str = ""
+    ) -> None:
+        self._port, peer_port = ports or free_ports(2)
+        peer = peer_url(peer_port)
+        client = f"http://{HOST}:{self._port}"
         options = {
+            "name": name,
             "data-dir": str(directory / "data"),
             "listen-client-urls": client,
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"default={peer}",
+            "initial-cluster": cluster or f"{name}={peer}",
             "logger": "zap",
             "log-level": "error",
         }
@@ -147,10 +155,10 @@ class Etcd(Process):
         """Host and port, as soon as it is healthy."""
         since = time.monotonic()
         while True:
-            client = Client(self._host, self._port)
+            client = Client(HOST, self._port)
             try:
                 if client.ask("GET", "/health") == {"health": "true"}:
-                    return self._host, self._port
+                    return HOST, self._port
             except (OSError, http.client.HTTPException, BenchmarkFailed):
                 pass
             finally:
@@ -158,12 +166,49 @@ class Etcd(Process):
             self.check_running(since, 60.0)
             time.sleep(0.05)
 
+    def is_leader(self) -> bool:
+        """Whether it leads its cluster."""
+        client = Client(*self.address())
+        try:
+            status = client.ask("POST", "/v3/maintenance/status", {})
+        finally:
+            client.close()
+        return bool(status["leader"] == status["header"]["member_id"])
+
+
+class EtcdSet:
+    """An etcd cluster of three members."""
+
+    def __init__(self, directory: Path) -> None:
+        ports = free_ports(6)
+        pairs = dict(zip("abc", zip(ports[::2], ports[1::2], strict=True), strict=True))
+        cluster = ",".join(f"{name}={peer_url(peer)}" for name, (_, peer) in pairs.items())
+        self.members = [Etcd(directory / name, name, pair, cluster) for name, pair in pairs.items()]
+
+    def __enter__(self) -> EtcdSet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self.members:
+            member.__exit__(kind, error, trace)
+
+    def leader(self) -> Etcd:
+        """The member that leads."""
+        return next(member for member in self.members if member.is_leader())
+
+
+def peer_url(port: int) -> str:
+    """Where a member listens for others."""
+    return f"http://{HOST}:{port}"
+
 
 class Dnsmasq(Process):
     """A dnsmasq that answers from the files `config` and `hosts` alone, and asks nobody else."""
 
     def __init__(self, directory: Path, config: Path, hosts: Path, ttl: int) -> None:
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         files = ["-C", str(config), "--no-resolv", "--no-hosts", f"--addn-hosts={hosts}"]
         where = ["--bind-interfaces", f"--listen-address={HOST}", f"--port={self.port}"]
         command = [program("dnsmasq"), "--no-daemon", *files, *where, f"--local-ttl={ttl}"]
@@ -180,8 +225,10 @@ def is_installed(*names: str) -> bool:
     return all(shutil.which(program(name)) for name in names)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind((HOST, 0))
+        return [listener.getsockname()[1] for listener in listeners]

@@ -20,6 +20,7 @@ from rqdisco.peers.hints import HintBook
 from rqdisco.peers.links import PeerError
 from rqdisco.peers.messages import Call, Outcome
 from rqdisco.peers.peerset import PeerSet
+from rqdisco.peers.sightings import Sightings
 from rqdisco.records import Claim, Node, Put, Record, Registration
 from rqdisco.store import Store
 from rqdisco.transfer import Transferred
@@ -57,10 +58,9 @@ class PeeredDirectory:
         self._book = book
         self._clock = clock
         self._request_name = request_name
-        self._window = window_ms / 1000
         self._own = peers.members.own.incarnation
         self._started = clock.seconds()
-        self._granted: dict[str, float] = {}
+        self._sightings = Sightings(clock.seconds, window_ms / 1000)
 
     @property
     def index(self) -> int:
@@ -151,14 +151,8 @@ class PeeredDirectory:
         return await self._local.adopt(brought, as_own=as_own)
 
     def changed(self, record: Record) -> None:
-        """A peer's record came in: note when its grant did, since moments of another machine say nothing here."""
-        if record.grant is not None:
-            now = self._clock.seconds()
-            for known, at in list(self._granted.items()):
-                if now - at <= self._window:
-                    break
-                del self._granted[known]
-            self._granted.setdefault(f"{record.id} {record.grant.addr} {record.grant.boot} {record.grant.at}", now)
+        """A peer's record came in."""
+        self._sightings.see(record)
 
     def _copy(self, discovery_id: str) -> Record | None:
         """What is held of an ID, durably; of this daemon's own, what it shows."""
@@ -245,19 +239,12 @@ class PeeredDirectory:
                 raise Orphaned(copy.id)
             raise Undecided(why)
         grant = copy.grant
-        if grant is not None and same_node(grant.addr, node.addr) and self._is_young(copy):
+        if grant is not None and same_node(grant.addr, node.addr) and self._sightings.is_young(copy):
             raise Undecided(f"{why}, and this node may just have been told that it is alone")
         contact = self._peers.contact(home) if home != self._own else 0.0
         since = self._clock.seconds() - self._started if contact is None else contact
         if since > CONTACT_SECONDS and not copy.lost:
             raise Undecided(f"{why}, for more than a day")
-
-    def _is_young(self, copy: Record) -> bool:
-        """Whether a grant may be younger than the window, as far as can be known here."""
-        assert copy.grant is not None
-        now = self._clock.seconds()
-        key = f"{copy.id} {copy.grant.addr} {copy.grant.boot} {copy.grant.at}"
-        return now - self._granted.get(key, self._started) <= self._window
 
 
 def _yes(outcome: Outcome, discovery_id: str) -> bool:

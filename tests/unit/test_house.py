@@ -19,7 +19,10 @@ MODULES = {
 }
 CORE = {"errors", "address", "ids", "names", "records", "spellings", "store", "codec", "transfer", "recipes"}
 CORE |= {"dns.zone", "journal.frames"}
-CORE |= {f"peers.{name}" for name in ("changes", "keyring", "members", "messages", "replication", "seals", "standing")}
+CORE |= {
+    f"peers.{name}"
+    for name in ("changes", "keyring", "members", "messages", "replication", "seals", "sightings", "standing")
+}
 STANDARD = "base64 binascii collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata"
 STANDARD += " hmac urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
@@ -47,7 +50,7 @@ LAYERS = [
     {"peers.exchange"},
     {"peers.calls", "peers.hints", "peers.witnesses"},
     {"peers.peer"},
-    {"peers", "peers.replication", "peers.standing"},
+    {"peers", "peers.replication", "peers.sightings", "peers.standing"},
     {"peers.http_link"},
     {"peers.links", "peers.changes", "peers.members", "peers.messages", "peers.seals"},
     {"peers.keyring"},

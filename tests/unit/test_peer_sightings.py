@@ -1,0 +1,70 @@
+"""How old grants of other homes are taken to be."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+from twisted.internet.task import Clock
+
+from rqdisco.peers.sightings import Sightings
+from rqdisco.records import Grant, Record
+
+WINDOW = 30.0
+
+
+def granted(number: int = 0, at: int = 1) -> Record:
+    grant = Grant(addr="n1:4001", boot=1, at=at)
+    return Record(id=f"id-{number}", home="0123456789abcdef", version=1, created_at=0, grant=grant)
+
+
+def test_a_grant_is_young_from_its_first_sight_to_the_end_of_the_window() -> None:
+    clock = Clock()
+    sightings = Sightings(clock.seconds, WINDOW)
+    clock.advance(1000)
+    sightings.see(granted())
+    clock.advance(29)
+    sightings.see(granted())
+    assert sightings.is_young(granted())
+    clock.advance(2)
+    assert not sightings.is_young(granted())
+
+
+def test_another_grant_of_the_same_id_is_young_again() -> None:
+    clock = Clock()
+    sightings = Sightings(clock.seconds, WINDOW)
+    sightings.see(granted())
+    clock.advance(20)
+    sightings.see(granted(at=2))
+    clock.advance(20)
+    assert sightings.is_young(granted(at=2))
+    assert not sightings.is_young(granted(at=1))
+
+
+def test_what_was_here_at_the_start_is_as_young_as_the_start() -> None:
+    clock = Clock()
+    sightings = Sightings(clock.seconds, WINDOW)
+    assert sightings.is_young(granted())
+    clock.advance(31)
+    assert not sightings.is_young(granted())
+
+
+def test_of_too_many_grants_those_that_are_forgotten_are_taken_to_be_young() -> None:
+    clock = Clock()
+    sightings = Sightings(clock.seconds, WINDOW, most=2)
+    clock.advance(1000)
+    for number in range(4):
+        sightings.see(granted(number))
+        clock.advance(1)
+    clock.advance(26.5)
+    assert [sightings.is_young(granted(number)) for number in range(4)] == [True, True, True, True]
+    clock.advance(1)
+    assert [sightings.is_young(granted(number)) for number in range(4)] == [False, False, True, True]
+    clock.advance(30)
+    assert not any(sightings.is_young(granted(number)) for number in range(4))
+
+
+def test_a_cluster_that_has_a_leader_is_not_remembered() -> None:
+    clock = Clock()
+    sightings = Sightings(clock.seconds, WINDOW)
+    clock.advance(1000)
+    sightings.see(replace(granted(), confirmed=True))
+    assert not sightings.is_young(replace(granted(), confirmed=True))
