@@ -204,7 +204,7 @@ def _peered(config: options.Config, said: options.PeerConfig, machine: Machine, 
 
 def _peer_door(said: options.PeerConfig, machine: Machine, peered: Peered) -> Door:
     resource = PeerResource(peered.answers, peered.keys, machine.reactor, machine.random)
-    site = BoundedSite(resource, machine.reactor, PEER_BYTES, machine.wall)
+    site = BoundedSite(resource, machine.reactor, PEER_BYTES, machine.wall, trusting=True)
     at = [endpoint(machine.reactor, "peer-listen", description) for description in said.listen]
     machine.on_hangup(rereading(said.keys, peered.keys, resource))
     return HTTPDoor("peers", machine.reactor, at, site)

@@ -50,6 +50,7 @@ class Exchange:
         self._taker = taker
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
+        self._pulling: set[str] = set()
         # What the disk had at the start: what came to be since proves nothing of what was before (R8).
         self._begun_at = replication.own_cursor
 
@@ -92,8 +93,13 @@ class Exchange:
             await self._pull(peer, self._own, peer.acked)
         self._standing.heard(peer.incarnation)
         for home in self._replication.behind(peer.held):
-            if home != self._own:
-                await self._pull(peer, home, peer.held[home])
+            # What is had from another peer already need not come twice.
+            if home != self._own and home not in self._pulling:
+                self._pulling.add(home)
+                try:
+                    await self._pull(peer, home, peer.held[home])
+                finally:
+                    self._pulling.discard(home)
 
     async def hand_over_hints(self, peer: Peer | None) -> None:
         """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""

@@ -1,8 +1,8 @@
 """What a daemon holds of every home, what it tells of that, and what it takes from others; moves no bytes itself.
 
 A *cursor* is the version up to which all records of a home are held without a gap. Deltas begin where the receiver's
-cursor is; what comes beyond a gap is kept too, and moves no cursor. A home's own cursor is the last version that its
-own disk has.
+cursor is; what comes beyond a gap is kept too, and moves the cursor once the gap is filled. A home's own cursor is the
+last version that its own disk has.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from rqdisco.store import Change, Store, noted
 RECORDS_AT_ONCE = 500
 _LOOKED_AT_ONCE = 2_000
 _CURSOR = "!cursor/"
+# Deltas beyond a gap that are remembered.
+_MOST_BEYOND = 16
 _GRANT = b'"grant":'
 
 
@@ -44,6 +46,7 @@ class Replication:
         self._logs: dict[str, ChangeLog] = {}
         self._held: dict[str, int] = {}
         self._expected: dict[str, int] = {}
+        self._beyond: dict[str, list[tuple[int, int]]] = {}
         self._order: list[bytes] = []
         for note in notes:
             if note.id.startswith(_CURSOR):
@@ -122,20 +125,22 @@ class Replication:
                 precedence = "newer" if known is None or _wins(known, record) else "older"
             if precedence == "newer":
                 changes.append(self._store.put_line(line, record.version))
-        if delta.home != self._own and delta.after <= self._expect(delta.home) < delta.upto:
-            self._expected[delta.home] = delta.upto
-            changes.append(noted(Note(id=_CURSOR + delta.home, home=delta.home, number=delta.upto)))
+        if delta.home != self._own and (reached := self._reach(delta)) > self._expect(delta.home):
+            self._expected[delta.home] = reached
+            changes.append(noted(Note(id=_CURSOR + delta.home, home=delta.home, number=reached)))
         return Taken(changes=tuple(changes), clashes=tuple(clashes))
 
     def taken(self, delta: Delta, taken: Taken) -> None:
         """The disk has it."""
         for change in taken.changes:
             if codec.is_note(change.key):
-                self._held[delta.home] = max(self._held.get(delta.home, 0), delta.upto)
+                cursor = codec.decode_note(change.line).number
+                self._held[delta.home] = max(self._held.get(delta.home, 0), cursor)
 
     def not_taken(self) -> None:
         """The disk refused; with a batch all goes that was built upon it."""
         self._expected.clear()
+        self._beyond.clear()
 
     def take_back(self, delta: Delta, version: int) -> Sequence[Change]:
         """Put records of this daemon's own that it lost, and others kept, into the store again (R8).
@@ -173,6 +178,18 @@ class Replication:
         """The IDs of a home."""
         wanted = home.encode()
         return [key for key, rest in self._store.items() if codec.home_of(rest) == wanted.decode()]
+
+    def _reach(self, delta: Delta) -> int:
+        """How far there is no gap with a delta; one that comes beyond a gap is kept in mind, since messages overtake
+        each other.
+        """
+        reached, beyond = self._expect(delta.home), self._beyond.setdefault(delta.home, [])
+        beyond.append((delta.after, delta.upto))
+        for after, upto in sorted(beyond):
+            if after <= reached:
+                reached = max(reached, upto)
+        self._beyond[delta.home] = [each for each in beyond if each[1] > reached][-_MOST_BEYOND:]
+        return reached
 
     def _expect(self, home: str) -> int:
         return max(self._expected.get(home, 0), self._held.get(home, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,17 +11,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.peers.links import PeerError
-from rqdisco.peers.messages import Held, Page
+from rqdisco.peers.messages import Delta, Held, Page
 from rqdisco.peers.peer import Peer
 from rqdisco.peers.replication import Replication
 
 PUSH_SECONDS = 2.0
+# Messages on their way to one peer; what changes meanwhile goes along in the next.
+AT_ONCE = 2
 ACK_SECONDS = 1.0
 
 
 class Witnesses:
-    """Pushes this daemon's own records to the peers that `taking_part` gives, one message at a time to each: what
-    changes meanwhile goes along in the next.
+    """Pushes this daemon's own records to the peers that `taking_part` gives.
 
     `required` says that nobody is told it is alone unless a peer has the grant too, whether one is up or not.
     """
@@ -41,7 +43,7 @@ class Witnesses:
         self._own = own
         self._taking_part = taking_part
         self._required = required
-        self._pushing: dict[Peer, Deferred[None]] = {}
+        self._pushes: dict[Peer, _Pushes] = {}
         self._waiting: list[tuple[int, Deferred[None]]] = []
         self._is_stopped = False
         self.unwitnessed = 0
@@ -68,48 +70,72 @@ class Witnesses:
         return True
 
     def push(self) -> None:
-        """Send what is new to all who are up, unless something is on its way to them already."""
-        for peer in self._taking_part():
-            if peer.is_up and peer not in self._pushing and not self._is_stopped:
-                pushing = Deferred.fromCoroutine(self._push(peer))
-                if not pushing.called:
-                    self._pushing[peer] = pushing
+        """Send what is new to all who are up, as far as not too much is on its way to them already."""
+        peers = self._taking_part()
+        if self._waiting and peers:
+            # Digests may have told more than the answers to pushes did.
+            self._witness(0, max(peer.acked for peer in peers))
+        for peer in peers:
+            if peer.is_up:
+                self._push(peer)
 
     def stop(self) -> None:
         """Send no more."""
         self._is_stopped = True
-        for pushing in list(self._pushing.values()):
-            pushing.cancel()
+        for pushes in list(self._pushes.values()):
+            for asking in list(pushes.under_way):
+                asking.cancel()
 
-    async def _push(self, peer: Peer) -> None:
+    def _push(self, peer: Peer) -> None:
+        pushes = self._pushes.setdefault(peer, _Pushes())
+        if not pushes.under_way:
+            pushes.sent = peer.acked
+        while not self._is_stopped and len(pushes.under_way) < AT_ONCE and pushes.sent < self._replication.own_cursor:
+            delta = self._replication.delta(self._own, pushes.sent)
+            if delta is None:
+                # Too much: it will pull pages of it.
+                return
+            pushes.sent = delta.upto
+            asking = Deferred.fromCoroutine(self._ask(peer, delta))
+            pushes.under_way.add(asking)
+            asking.addCallback(self._asked, peer, asking)
+
+    def _asked(self, is_taken: bool, peer: Peer, asking: Deferred[Any]) -> None:
+        pushes = self._pushes[peer]
+        pushes.under_way.discard(asking)
+        if is_taken:
+            self._push(peer)
+        elif not pushes.under_way:
+            # The exchange of digests, each second, will find out what is missing.
+            del self._pushes[peer]
+
+    async def _ask(self, peer: Peer, delta: Delta) -> bool:
         try:
-            while peer.acked < self._replication.own_cursor and await self._push_once(peer):
-                pass
+            told = await peer.ask("push", Page(delta=delta), Held, PUSH_SECONDS)
         except (PeerError, CancelledError):
-            # The exchange of digests, each second, will find out.
-            pass
+            return False
         except Exception:
             self._log.failure("push failed", url=peer.url)
-        finally:
-            self._pushing.pop(peer, None)
-
-    async def _push_once(self, peer: Peer) -> bool:
-        delta = self._replication.delta(self._own, peer.acked)
-        if delta is None:
-            # Too much: it will pull pages of it.
             return False
-        told = await peer.ask("push", Page(delta=delta), Held, PUSH_SECONDS)
         peer.held[self._own] = told.held
         if told.held < delta.after:
             # It lacks what came before; but what was sent it has.
-            peer.acked = told.held
+            peer.acked = max(peer.acked, told.held)
             self._witness(delta.after, delta.upto)
-            return delta.after > told.held
-        peer.acked = max(told.held, delta.upto)
-        self._witness(0, peer.acked)
+        else:
+            peer.acked = max(peer.acked, told.held, delta.upto)
+            self._witness(0, peer.acked)
         return True
 
     def _witness(self, above: int, upto: int) -> None:
         for version, waiter in self._waiting:
             if above < version <= upto and not waiter.called:
                 waiter.callback(None)
+
+
+class _Pushes:
+    """What is on its way to one peer, and up to which version that, and what came before, goes."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.under_way: set[Deferred[Any]] = set()

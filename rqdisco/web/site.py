@@ -126,7 +126,7 @@ class BoundedChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         self._answering = False
-        if self._client_is_slow:
+        if self._client_is_slow and not self.site.is_trusting:
             # Who asks on without taking the answers would have us keep any number of them: this was the last one.
             self.persistent = False
         super().requestDone(request)
@@ -144,12 +144,21 @@ class BoundedChannel(HTTPChannel):
 class BoundedSite(Site):
     """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens.
 
-    `wall` gives the wall clock in seconds, for the Date header alone.
+    `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on with clients that take
+    large answers slowly: they are known not to ask for more than they take.
     """
 
     noisy = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime, max_body: int, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        max_body: int,
+        wall: Callable[[], float],
+        *,
+        trusting: bool = False,
+    ) -> None:
         super().__init__(
             resource,
             requestFactory=BoundedRequest,
@@ -158,6 +167,7 @@ class BoundedSite(Site):
             parsePOSTFormSubmission=False,
         )
         self.max_body = max_body
+        self.is_trusting = trusting
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
         self.is_draining = False

@@ -42,10 +42,10 @@ class Connection:
 class Server:
     """A site in memory whose clock the test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusting: bool = False) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = Clock()
-        self.site = BoundedSite(self.daemon.doors.public(), self.clock, MAX_BODY, lambda: 0.0)
+        self.site = BoundedSite(self.daemon.doors.public(), self.clock, MAX_BODY, lambda: 0.0, trusting=trusting)
         self.site.doStart()
 
     def connect(self) -> Connection:
@@ -165,6 +165,15 @@ def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(server: Ser
     received = connection.send(b"GET / HTTP/1.1\r\n\r\n" * 1000)
     assert received.count(b"HTTP/1.1 200 OK") == 1
     assert connection.closed
+
+
+def test_a_peer_that_takes_a_large_answer_slowly_asks_on_on_the_same_connection() -> None:
+    connection = Server(trusting=True).connect()
+    connection.protocol.pauseProducing()
+    assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
+    connection.protocol.resumeProducing()
+    assert not connection.closed
+    assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:

@@ -1,0 +1,106 @@
+"""What is taken of deltas, in whatever order they come, and how far the receiver then is without a gap."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from rqdisco import codec
+from rqdisco.peers.messages import Delta, Pull
+from rqdisco.peers.replication import RECORDS_AT_ONCE, Replication
+from rqdisco.records import Node, Record
+from rqdisco.store import Store
+
+HOME, HERE = "a" * 16, "b" * 16
+
+
+def record(number: int, version: int, home: str = HOME) -> Record:
+    return Record(id=f"id-{number}", home=home, version=version, created_at=0, nodes=(Node(addr=f"n{version}:1"),))
+
+
+def delta(after: int, upto: int, *told: Record) -> Delta:
+    return Delta(home=HOME, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in told])
+
+
+class Receiver:
+    """A daemon that takes deltas, on a disk that is written to at once."""
+
+    def __init__(self, own: str = HERE, at_start: Sequence[Record] = ()) -> None:
+        self.store = Store()
+        self.put(*at_start)
+        self.replication = Replication(own, self.store)
+
+    def take(self, *deltas: Delta) -> None:
+        for each in deltas:
+            taken = self.replication.take(each)
+            self.store.settle(list(taken.changes))
+            self.replication.taken(each, taken)
+
+    def put(self, *records: Record) -> None:
+        self.store.settle([self.store.put(each) for each in records])
+
+    @property
+    def cursor(self) -> int:
+        return self.replication.cursor(HOME)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return {key: found.version for key in self.store.ids() if (found := self.store.settled(key)) is not None}
+
+
+STEPS = (delta(0, 10, record(1, 4), record(2, 10)), delta(10, 12, record(1, 12)), delta(12, 15, record(3, 15)))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(STEPS)))
+def test_deltas_that_overtake_each_other_come_to_the_same(order: Sequence[Delta]) -> None:
+    receiver = Receiver()
+    receiver.take(*order)
+    assert receiver.cursor == 15
+    assert receiver.versions == {"id-1": 12, "id-2": 10, "id-3": 15}
+
+
+def test_what_comes_beyond_a_gap_is_kept_and_moves_no_cursor() -> None:
+    receiver = Receiver()
+    receiver.take(STEPS[0], STEPS[2])
+    assert receiver.cursor == 10
+    assert receiver.versions == {"id-1": 4, "id-2": 10, "id-3": 15}
+
+
+def test_what_the_disk_refused_fills_no_gap_later() -> None:
+    receiver = Receiver()
+    receiver.replication.take(STEPS[1])
+    receiver.store.discard()
+    receiver.replication.not_taken()
+    receiver.take(STEPS[0])
+    assert receiver.cursor == 10
+
+
+def test_a_delta_twice_changes_nothing() -> None:
+    receiver = Receiver()
+    receiver.take(*STEPS, *STEPS)
+    assert receiver.cursor == 15
+    assert receiver.replication.take(STEPS[2]).changes == ()
+
+
+def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
+    count = 3 * RECORDS_AT_ONCE
+    sender = Receiver(HOME, [record(number, number + 1) for number in range(count)])
+    receiver = Receiver()
+    page, upto, pages = 0, 0, 0
+    while True:
+        answer = sender.replication.page(Pull(home=HOME, after=0, page=page, upto=upto))
+        receiver.take(answer.delta)
+        pages += 1
+        if not answer.page:
+            break
+        page, upto = answer.page, answer.delta.upto
+        sender.put(record(count + pages, count + pages), record(0, count + pages + 100))
+    assert pages > 2
+    later = sender.replication.delta(HOME, receiver.cursor)
+    if later is not None:
+        receiver.take(later)
+    assert receiver.versions == sender.versions
+    assert receiver.cursor == sender.cursor
