@@ -119,6 +119,7 @@ class PeerAnswers:
     async def _digest(self, speaker: Session, digest: Digest) -> Digest:
         peer = self._peers.peers.get(speaker.incarnation)
         if peer is not None:
+            peer.hear_digest()
             self._peers.exchange.hear(peer, digest)
             self._peers.learned()
         return self._peers.exchange.digest(digest.agreed, self._sessions.twin(speaker))

@@ -58,7 +58,7 @@ class Exchange:
         """What this daemon tells somebody who said that `agreed`."""
         return Digest(
             held=self._replication.held,
-            issued=max(self._local.issued, self._replication.own_cursor),
+            issued=self._local.issued if self._local.issued > self._replication.own_cursor else 0,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
             fenced=fenced,
@@ -69,13 +69,18 @@ class Exchange:
         """One exchange. Raises PeerError's kinds, StoreUnavailable."""
         theirs = await peer.ask("digest", self.digest(peer.agreed), Digest, ASK_SECONDS)
         self.hear(peer, theirs)
+        await self.go_on(peer)
+
+    async def go_on(self, peer: Peer) -> None:
+        """What follows from the digest that was heard last. Raises as `with_peer`."""
         await self.catch_up(peer)
         await self.hand_over_hints(peer)
 
     def hear(self, peer: Peer, digest: Digest) -> None:
         """Take in what a peer says of itself."""
         self.keep(self._members.learn(digest.members))
-        peer.held, peer.issued, peer.agreed = digest.held, digest.issued, digest.agreed
+        peer.held, peer.agreed = digest.held, digest.agreed
+        peer.issued = digest.issued or digest.held.get(peer.incarnation or "", 0)
         peer.acked = digest.held.get(self._own, 0)
         peer.offset_ms = digest.wall_ms - self._wall_ms()
         if digest.fenced is not None and self._standing.fenced is None:

@@ -10,6 +10,7 @@ import hmac
 import msgspec
 
 _LEAST_BYTES = 16
+_SEAL_BYTES = 16
 
 
 class BadKeys(ValueError):
@@ -23,12 +24,10 @@ class Key(msgspec.Struct, frozen=True):
     secret: bytes
 
     def seal(self, *parts: bytes) -> str:
-        """A code that only who has the key can make: HMAC-SHA-256 (RFC 2104) over the parts, each with its length."""
-        code = hmac.new(self.secret, digestmod=hashlib.sha256)
-        for part in parts:
-            code.update(len(part).to_bytes(8, "big"))
-            code.update(part)
-        return code.hexdigest()
+        """A code that only who has the key can make: HMAC-SHA-256 over the parts, each with its length, of which half
+        is kept (RFC 2104 section 5).
+        """
+        return base64.urlsafe_b64encode(self._code(*parts)[:_SEAL_BYTES]).rstrip(b"=").decode()
 
     def is_sealed(self, seal: str, *parts: bytes) -> bool:
         """Whether `seal` is that code, in a time that does not depend on it."""
@@ -36,7 +35,14 @@ class Key(msgspec.Struct, frozen=True):
 
     def derive(self, *parts: bytes) -> Key:
         """A key for one session."""
-        return Key(self.name, bytes.fromhex(self.seal(*parts)))
+        return Key(self.name, self._code(*parts))
+
+    def _code(self, *parts: bytes) -> bytes:
+        code = hmac.new(self.secret, digestmod=hashlib.sha256)
+        for part in parts:
+            code.update(len(part).to_bytes(8, "big"))
+            code.update(part)
+        return code.digest()
 
 
 class KeyRing(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ class Members:
     def agreed(self) -> str:
         """What is the same where the same members are known."""
         told = [f"{each.incarnation} {each.state} {each.successor}" for each in self.all]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
     def get(self, incarnation: str) -> Member | None:
         """What is known of an incarnation."""

@@ -46,15 +46,15 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a daemon durably holds, by home; `issued` is the highest version it gave out itself, durable or not.
+    """What a daemon durably holds, by home; `issued` is the highest version it gave out itself, if that is not durable.
 
     `members` are those it knows of, the sum of which is told in its stead where the receiver said the same before.
     `fenced` says that the receiver must not grant, and why.
     """
 
     held: dict[str, int]
-    issued: int
     agreed: str
+    issued: int = 0
     members: tuple[Member, ...] = ()
     fenced: str | None = None
     wall_ms: int = 0

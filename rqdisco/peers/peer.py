@@ -17,6 +17,7 @@ from rqdisco.peers.messages import PROTOCOL, Hello, decode, encode
 T = TypeVar("T")
 
 GREET_SECONDS = 2.0
+_MOST_RESTS = 4
 
 
 class Peer:
@@ -46,6 +47,8 @@ class Peer:
         self.told = ""
         self.offset_ms: int | None = None
         self.why: str | None = None
+        self._asked_by_it: float | None = None
+        self._rests = 0
         self._link = link
         self._clock = clock
         self._hello = hello
@@ -65,6 +68,21 @@ class Peer:
     def hear(self) -> None:
         """It spoke, be it by itself."""
         self.contact = self._clock.seconds()
+
+    def hear_digest(self) -> None:
+        """It told its digest by itself, and was told the one of this daemon."""
+        self._asked_by_it = self._clock.seconds()
+
+    def may_rest(self, seconds: float) -> bool:
+        """Whether digests were exchanged within so many seconds by its doing, so that there is no need to do so again;
+        now and then this daemon asks all the same, to see that it would be answered.
+        """
+        asked = self._asked_by_it
+        if asked is None or not self.is_up or self._clock.seconds() - asked > seconds or self._rests >= _MOST_RESTS:
+            self._rests = 0
+            return False
+        self._rests += 1
+        return True
 
     async def greet(self) -> None:
         """Begin a session; two calls at once begin one. Raises PeerError's kinds."""

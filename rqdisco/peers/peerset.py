@@ -250,7 +250,10 @@ class PeerSet(Service):
                 if peer.incarnation is None:
                     await peer.greet()
                 if self.peers.get(peer.incarnation or "") is peer:
-                    await self.exchange.with_peer(peer)
+                    if peer.may_rest(INTERVAL):
+                        await self.exchange.go_on(peer)
+                    else:
+                        await self.exchange.with_peer(peer)
                     self.witnesses.push()
                     self.learned()
                     self._say_whether_agreed()

@@ -137,6 +137,8 @@ class PeerResource(Resource):
 
 def _put(request: Any, status: int, body: bytes) -> bytes:
     request.setResponseCode(status)
+    # Peers know what it is.
+    request.defaultContentType = None
     request.setHeader(b"content-length", b"%d" % len(body))
     return body
 

@@ -318,7 +318,7 @@ def test_nothing_is_said_twice_where_nothing_happens(three: Three, clock: Clock)
     network.messages.clear()
     settle(clock, 10)
     assert {message[2] for message in network.messages} == {"digest"}
-    assert len(network.messages) <= 10 * 6 * 1.2
+    assert len(network.messages) <= 10 * 3 * 1.3
 
 
 def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
