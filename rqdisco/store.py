@@ -7,6 +7,7 @@ lie over the settled ones, so that a batch the disk refuses is undone by droppin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import overload
 
 import msgspec
@@ -95,6 +96,10 @@ class Store:
         """The record as the disk has it, as it is written."""
         rest = self._settled.get(key)
         return None if rest is None else codec.join_record(key, rest)
+
+    def keys_after(self, count: int) -> list[bytes]:
+        """The IDs that came after the first `count` that the disk had, in the order in which they came."""
+        return list(islice(reversed(self._settled), len(self._settled) - count))[::-1]
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """All records that the disk has, in the order in which they came; more may come meanwhile, at the end."""

@@ -47,7 +47,8 @@ class Replication:
         self._held: dict[str, int] = {}
         self._expected: dict[str, int] = {}
         self._beyond: dict[str, list[tuple[int, int]]] = {}
-        self._order: list[bytes] = []
+        # All IDs in the order in which they first came, which never changes, so that a number is a place in it.
+        self._order = store.keys_after(0)
         for note in notes:
             if note.id.startswith(_CURSOR):
                 self._held[note.home] = note.number
@@ -96,7 +97,7 @@ class Replication:
             if delta is not None:
                 return Page(delta=delta)
         upto = pull.upto or self.cursor(pull.home)
-        order = self._keys()
+        order = self._order
         lines: list[msgspec.Raw] = []
         at = pull.page
         end = min(len(order), at + _LOOKED_AT_ONCE)
@@ -196,6 +197,7 @@ class Replication:
 
     def _settled(self, changes: Sequence[Change]) -> None:
         before = self.own_cursor
+        self._order += self._store.keys_after(len(self._order))
         for change in changes:
             home = codec.home_of(change.rest)
             self._log(home).add(change.version, change.key)
@@ -220,12 +222,6 @@ class Replication:
             return None
         rest = codec.split_record(line)[1]
         return (codec.quick_version_of(rest), line) if codec.home_of(rest) == home else None
-
-    def _keys(self) -> list[bytes]:
-        """All IDs in the order in which they first came, which never changes, so that a number is a place in it."""
-        if len(self._order) != len(self._store):
-            self._order = [key for key, _ in self._store.items()]
-        return self._order
 
     def _newest_by_home(self) -> dict[str, int]:
         """The highest version of each home, be it behind a gap."""
