@@ -58,7 +58,7 @@ class Store:
     """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
 
     `last_version` is the highest that was given out, `settled_version` the highest that the disk has. `on_settled` is
-    told of changes that the disk has now.
+    told of changes that the disk has now, `on_discarded` of those that it refused.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
@@ -68,6 +68,7 @@ class Store:
         self.last_version = last_version
         self.settled_version = last_version
         self.on_settled: Callable[[Sequence[Change]], None] | None = None
+        self.on_discarded: Callable[[Sequence[Change]], None] | None = None
 
     def __len__(self) -> int:
         """The number of IDs that the disk has."""
@@ -96,6 +97,11 @@ class Store:
         """The record as the disk has it, as it is written."""
         rest = self._settled.get(key)
         return None if rest is None else codec.join_record(key, rest)
+
+    def newest_line(self, key: bytes) -> bytes | None:
+        """The record with every change that was put, as it is written."""
+        change = self._pending.get(key)
+        return self.line(key) if change is None else change.line
 
     def keys_after(self, count: int) -> list[bytes]:
         """The IDs that came after the first `count` that the disk had, in the order in which they came."""
@@ -146,6 +152,8 @@ class Store:
 
     def discard(self) -> None:
         """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""
+        if self.on_discarded is not None and self._pending:
+            self.on_discarded(list(self._pending.values()))
         self._pending.clear()
 
 

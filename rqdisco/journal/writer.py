@@ -5,7 +5,7 @@ The batch is written by a thread; everything else here runs on the reactor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,7 +36,8 @@ class Journal:
 
     `in_thread` runs a blocking call and fires with its result, `soon` runs a call once the reactor is through with
     what it has at hand, so that what arrives together shares a batch. `failed` is told, once, why nothing can be
-    acknowledged any more; the process must then end.
+    acknowledged any more; the process must then end. `on_writing` is told of changes that are being handed to the disk,
+    unless that refused the last ones.
     """
 
     _log = Logger()
@@ -62,6 +63,7 @@ class Journal:
         self._broken: str | None = None
         self._between: list[Deferred[None]] = []
         self.refused: str | None = None
+        self.on_writing: Callable[[Sequence[Change]], None] | None = None
         self.bytes_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
@@ -114,6 +116,8 @@ class Journal:
         batch, self._next = self._next, _Batch()
         self._writing = batch
         if batch.changes:
+            if self.on_writing is not None and self.refused is None:
+                self.on_writing(batch.changes)
             # Of one record that changed several times only the newest state needs to reach the disk.
             lines = list({change.key: change.line for change in batch.changes}.values())
             self._in_thread(lambda: self._commit(lines)).addCallbacks(self._written, self._not_written)

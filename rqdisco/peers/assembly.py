@@ -91,7 +91,7 @@ class Peered:
         self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
         taker = HintTaker(self.local, journal, kept)
         exchange = Exchange(
-            replication, members, standing, journal, self.local, self.book, taker, lambda: wall_us() // 1000
+            clock, replication, members, standing, journal, self.local, self.book, taker, lambda: wall_us() // 1000
         )
         self.store = store
         self.directory = PeeredDirectory(
@@ -104,6 +104,7 @@ class Peered:
             window_ms=limits.window_ms,
         )
         replication.on_foreign = self.directory.changed
+        journal.on_writing = replication.writing
         self.successions = Successions(
             clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )

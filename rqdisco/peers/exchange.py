@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,7 +24,6 @@ from rqdisco.store import noted
 
 ASK_SECONDS = 2.0
 PAGE_SECONDS = 5.0
-_REISSUED_AT_ONCE = 200
 
 
 class Exchange:
@@ -32,6 +33,7 @@ class Exchange:
 
     def __init__(
         self,
+        clock: IReactorTime,
         replication: Replication,
         members: Members,
         standing: Standing,
@@ -41,6 +43,7 @@ class Exchange:
         taker: HintTaker,
         wall_ms: Callable[[], int],
     ) -> None:
+        self._clock = clock
         self._replication = replication
         self._members = members
         self._standing = standing
@@ -51,6 +54,7 @@ class Exchange:
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
         self._pulling: set[str] = set()
+        self._is_correcting = False
         # What the disk had at the start: what came to be since proves nothing of what was before (R8).
         self._begun_at = replication.own_cursor
 
@@ -73,6 +77,7 @@ class Exchange:
 
     async def go_on(self, peer: Peer) -> None:
         """What follows from the digest that was heard last. Raises as `with_peer`."""
+        await self.correct()
         await self.catch_up(peer)
         await self.hand_over_hints(peer)
 
@@ -86,7 +91,7 @@ class Exchange:
         if digest.fenced is not None and self._standing.fenced is None:
             self._standing.fenced = digest.fenced
             self._log.error("nothing is decided here any more", why=digest.fenced)
-        if peer.acked > self._replication.own_cursor:
+        if peer.acked > self._replication.told:
             assert peer.incarnation is not None
             self._standing.doubt(peer.incarnation)
             self._begun_at = min(self._begun_at, self._replication.own_cursor)
@@ -122,6 +127,20 @@ class Exchange:
                 if upto < hints[0].number:
                     break
                 await self._book.forget(of, upto)
+
+    async def correct(self) -> None:
+        """Tell peers what is true where they were told what this disk then refused. Raises StoreUnavailable."""
+        if self._is_correcting:
+            return
+        self._is_correcting = True
+        try:
+            while keys := self._replication.refused:
+                changes = self._replication.correct(keys, self._local.next_version())
+                if changes:
+                    await self._journal.append(*changes)
+                self._replication.corrected(keys)
+        finally:
+            self._is_correcting = False
 
     async def take(self, delta: Delta) -> None:
         """Return when a delta is on the disk. Raises Malformed, StoreUnavailable."""
@@ -186,12 +205,15 @@ class Exchange:
         if not was_behind:
             return
         # This disk is not the one that was: others may have passed over any version that was given out since.
-        keys = [key.decode() for key in self._replication.keys_of(self._own)]
-        for start in range(0, len(keys), _REISSUED_AT_ONCE):
-            some = keys[start : start + _REISSUED_AT_ONCE]
-            changes = self._replication.reissue(some, self._local.next_version())
+        place = 0
+        while True:
+            keys, place = self._replication.of_home(self._own, place, above=self._begun_at)
+            changes = self._replication.reissue([key.decode() for key in keys], self._local.next_version())
             if changes:
                 await self._journal.append(*changes)
+            if not place:
+                return
+            await deferLater(self._clock, 0)
 
     def _not_taken(self, failure: Failure) -> Failure:
         self._replication.not_taken()

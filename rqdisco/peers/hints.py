@@ -28,6 +28,7 @@ class _Kept(msgspec.Struct, frozen=True):
     home: str
     hint: Hint
     is_durable: bool
+    was_told: bool
 
 
 class HintBook:
@@ -47,14 +48,12 @@ class HintBook:
         self._home_now = home_now
         self._journal = journal
         self._wall_ms = wall_ms
-        self._journal = journal
-        self._wall_ms = wall_ms
         self._kept: dict[int, _Kept] = {}
         self._last = 0
         for note in sorted(notes, key=lambda each: each.number):
             if note.id.startswith(_HINT) and not note.is_empty:
                 hint = decode(note.content.encode(), Hint)
-                self._kept[hint.number] = _Kept(note.home, hint, True)
+                self._kept[hint.number] = _Kept(note.home, hint, True, True)
                 self._last = max(self._last, hint.number)
 
     @property
@@ -77,7 +76,10 @@ class HintBook:
         if not kept:
             return "", ()
         of = kept[0].home
-        return of, [each.hint for each in kept if each.home == of][:AT_ONCE]
+        oldest = [each for each in kept if each.home == of][:AT_ONCE]
+        for each in oldest:
+            self._kept[each.hint.number] = replace(each, was_told=True)
+        return of, [each.hint for each in oldest]
 
     def all_durable(self, home: str) -> bool:
         """Whether no hint is on its way to the disk."""
@@ -86,11 +88,12 @@ class HintBook:
     async def keep(self, home: str, discovery_id: str, node: Node) -> None:
         """Return when a hint is on the disk. Raises StoreUnavailable."""
         for each in self._kept.values():
-            if each.is_durable and each.hint.id == discovery_id and each.hint.node == node:
+            # One that was told may be added already, and the node removed since.
+            if each.is_durable and not each.was_told and each.hint.id == discovery_id and each.hint.node == node:
                 return
         self._last = number = max(self._last + 1, self._wall_ms())
         hint = Hint(number=number, id=discovery_id, node=node)
-        self._kept[number] = _Kept(home, hint, False)
+        self._kept[number] = _Kept(home, hint, False, False)
         note = Note(id=f"{_HINT}{number:016d}", home=home, number=number, content=encode(hint).decode())
         try:
             writing = self._journal.append(noted(note))

@@ -38,7 +38,10 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replication:
-    """The cursors of one daemon, whose own home is `own`; `refused` are homes of which nothing is taken any more."""
+    """The cursors of one daemon, whose own home is `own`.
+
+    Its own records are told from when they are handed to the disk: `told` is how far, `own_cursor` what the disk has.
+    """
 
     def __init__(self, own: str, store: Store, notes: Iterable[Note] = ()) -> None:
         self._own = own
@@ -53,12 +56,15 @@ class Replication:
             if note.id.startswith(_CURSOR):
                 self._held[note.home] = note.number
         self._found = self._newest_by_home()
-        self.own_cursor = self._found.get(own, 0)
+        self.own_cursor = self.told = self._found.get(own, 0)
+        # What was told of this daemon's own and then refused by its disk, as it was told.
+        self._refused: dict[bytes, bytes] = {}
         # Told of records from elsewhere that hold a grant, once the disk has them.
         self.on_foreign: Callable[[Record], None] | None = None
-        # Told that records of this daemon's own are on the disk.
+        # Told that there are records of this daemon's own to be told.
         self.on_own: Callable[[], None] | None = None
         store.on_settled = self._settled
+        store.on_discarded = self._discarded
 
     @property
     def held(self) -> dict[str, int]:
@@ -79,10 +85,10 @@ class Replication:
         if keys is None:
             return None
         found = sorted(filter(None, (self._numbered(key, home) for key in keys)))
-        upto = max(self.cursor(home), after)
+        upto = max(self.told if home == self._own else self.cursor(home), after)
         if len(found) > RECORDS_AT_ONCE:
             found = found[:RECORDS_AT_ONCE]
-            upto = found[-1][0]
+            upto = min(upto, found[-1][0])
         return Delta(home=home, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in found])
 
     def lag(self, cursor: int) -> int | None:
@@ -175,10 +181,47 @@ class Replication:
             if record.home == self._own
         ]
 
-    def keys_of(self, home: str) -> list[bytes]:
-        """The IDs of a home."""
-        wanted = home.encode()
-        return [key for key, rest in self._store.items() if codec.home_of(rest) == wanted.decode()]
+    @property
+    def refused(self) -> list[bytes]:
+        """Some IDs of which peers were told what this disk then refused to take."""
+        return list(itertools.islice(self._refused, RECORDS_AT_ONCE))
+
+    def correct(self, keys: Iterable[bytes], version: int) -> Sequence[Change]:
+        """Put what is true of refused ones again, with new versions from `version` on.
+
+        An ID that was made only to be refused is kept, as one that nobody was told of.
+        """
+        changes = []
+        for key in keys:
+            known = self._store.newest(key.decode())
+            if known is None:
+                told = codec.decode_record(codec.join_record(key, self._refused[key]))
+                known = Record(id=told.id, home=told.home, version=0, created_at=told.created_at)
+            if known.home == self._own:
+                changes.append(self._store.put(replace(known, version=version)))
+                version += 1
+        return changes
+
+    def corrected(self, keys: Iterable[bytes]) -> None:
+        """The disk has it."""
+        for key in keys:
+            self._refused.pop(key, None)
+
+    def of_home(self, home: str, place: int, above: int = 0) -> tuple[list[bytes], int]:
+        """IDs of a home with versions above that, looked for from a place on, and where to go on; 0 is nowhere."""
+        end = place + _LOOKED_AT_ONCE
+        found = [(key, self._numbered(key, home)) for key in self._order[place:end]]
+        keys = [key for key, numbered in found if numbered is not None and numbered[0] > above]
+        return keys, end if end < len(self._order) else 0
+
+    def writing(self, changes: Sequence[Change]) -> None:
+        """These are being handed to the disk: peers may take theirs meanwhile."""
+        before = self.told
+        for change in changes:
+            if not codec.is_note(change.key) and codec.home_of(change.rest) == self._own:
+                self._tell(change)
+        if self.told != before and self.on_own is not None:
+            self.on_own()
 
     def _reach(self, delta: Delta) -> int:
         """How far there is no gap with a delta; one that comes beyond a gap is kept in mind, since messages overtake
@@ -196,17 +239,29 @@ class Replication:
         return max(self._expected.get(home, 0), self._held.get(home, 0))
 
     def _settled(self, changes: Sequence[Change]) -> None:
-        before = self.own_cursor
+        before = self.told
         self._order += self._store.keys_after(len(self._order))
         for change in changes:
             home = codec.home_of(change.rest)
-            self._log(home).add(change.version, change.key)
             if home == self._own:
                 self.own_cursor = max(self.own_cursor, change.version)
-            elif self.on_foreign is not None and _GRANT in change.rest:
+                if change.version > before:
+                    self._tell(change)
+                continue
+            self._log(home).add(change.version, change.key)
+            if self.on_foreign is not None and _GRANT in change.rest:
                 self.on_foreign(codec.decode_record(change.line))
-        if self.own_cursor != before and self.on_own is not None:
+        if self.told != before and self.on_own is not None:
             self.on_own()
+
+    def _tell(self, change: Change) -> None:
+        self._log(self._own).add(change.version, change.key)
+        self.told = max(self.told, change.version)
+
+    def _discarded(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.version <= self.told and codec.home_of(change.rest) == self._own:
+                self._refused[change.key] = change.rest
 
     def _log(self, home: str) -> ChangeLog:
         log = self._logs.get(home)
@@ -217,7 +272,7 @@ class Replication:
 
     def _numbered(self, key: bytes, home: str) -> tuple[int, bytes] | None:
         """Version and line of a record, if it is one of `home`."""
-        line = self._store.line(key)
+        line = self._store.newest_line(key) if home == self._own else self._store.line(key)
         if line is None:
             return None
         rest = codec.split_record(line)[1]

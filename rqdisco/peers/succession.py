@@ -20,7 +20,6 @@ from rqdisco.peers.peerset import PeerSet
 from rqdisco.store import Store, noted
 
 _ASK_SECONDS = 5.0
-_AT_ONCE = 200
 _DRAIN_SECONDS = 60.0
 
 
@@ -169,10 +168,11 @@ class Successions:
             raise CannotSucceed("the members changed meanwhile, ask again")
 
     async def _take_over(self, incarnation: str, *, is_lost: bool) -> int:
-        keys = self._peers.replication.keys_of(incarnation)
-        for start in range(0, len(keys), _AT_ONCE):
+        count = place = 0
+        while True:
+            keys, place = self._peers.replication.of_home(incarnation, place)
             changes = []
-            for key in keys[start : start + _AT_ONCE]:
+            for key in keys:
                 record = self._store.newest(key.decode())
                 if record is not None and record.home == incarnation:
                     version = self._local.next_version()
@@ -180,10 +180,13 @@ class Successions:
                     changes.append(self._store.put(records.succeed(record, self._own, version=version, lost=is_lost)))
             if changes:
                 await self._journal.append(*changes)
+            count += len(changes)
+            if not place:
+                break
             await deferLater(self._clock, 0)
-        if keys:
-            self._log.info("took over IDs", of=incarnation, count=len(keys))
-        return len(keys)
+        if count:
+            self._log.info("took over IDs", of=incarnation, count=count)
+        return count
 
     def _heir(self, own: Member, to: str | None) -> Member:
         if own.successor is not None:

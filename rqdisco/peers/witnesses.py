@@ -90,7 +90,7 @@ class Witnesses:
         pushes = self._pushes.setdefault(peer, _Pushes())
         if not pushes.under_way:
             pushes.sent = peer.acked
-        while not self._is_stopped and len(pushes.under_way) < AT_ONCE and pushes.sent < self._replication.own_cursor:
+        while not self._is_stopped and len(pushes.under_way) < AT_ONCE and pushes.sent < self._replication.told:
             delta = self._replication.delta(self._own, pushes.sent)
             if delta is None:
                 # Too much: it will pull pages of it.

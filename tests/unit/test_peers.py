@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.codec import decode_put
-from rqdisco.errors import CannotSucceed, NoSuchID, Orphaned, Undecided
+from rqdisco.errors import CannotSucceed, NoSuchID, Orphaned, StoreUnavailable, Undecided
 from rqdisco.local import Limits
 from rqdisco.records import Node
 from tests.support.daemon import result
@@ -112,6 +112,80 @@ def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three
     go(a.directory.remove(discovery_id, "n3:1"))
     settle(clock, 3)
     assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint brings nobody back"
+
+
+def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_that_was_told_before(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    register(c, discovery_id, "n2:1")
+    # The home takes the hint, and c cannot note that it did, nor learn what comes of it.
+    c.disk.room = 0
+    network.heal()
+    settle(clock, 3)
+    assert listed(a, discovery_id) == ["n1:1", "n2:1"]
+    Deferred.fromCoroutine(a.directory.remove(discovery_id, "n2:1"))
+    settle(clock, 3)
+    network.split("a")
+    settle(clock, 3)
+    with pytest.raises(StoreUnavailable):
+        register(c, discovery_id, "n2:1")
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1")))
+    assert listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1", "n2:1"]
+    assert not registering.called
+    assert listed(a, discovery_id) == ["n1:1"], "the home shows what its own disk has"
+    a.threads.hold = False
+    a.threads.release_all()
+    assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
+
+
+def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.disk.room = 0
+    with pytest.raises(StoreUnavailable):
+        register(a, discovery_id, "n2:1")
+    with pytest.raises(StoreUnavailable):
+        mint(a)
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    a.disk.room = None
+    settle(clock, 3)
+    for daemon in (a, b, c):
+        assert listed(daemon, discovery_id) == ["n1:1"]
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    settle(clock, 1)
+    assert set(a.store.ids()) == set(b.store.ids()) == set(c.store.ids())
+
+
+def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_got(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    ids = [mint(a) for _ in range(20)]
+    register(a, ids[0], "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    Deferred.fromCoroutine(a.directory.register(ids[0], Node(addr="n2:1")))
+    network.messages.clear()
+    a = a.restart()
+    settle(clock, 3)
+    assert listed(a, ids[0]) == listed(b, ids[0]) == ["n1:1", "n2:1"]
+    pushed = b"".join(body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "push"))
+    assert ids[0].encode() in pushed
+    assert not any(each.encode() in pushed for each in ids[1:]), "the others stay as they are"
 
 
 def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
