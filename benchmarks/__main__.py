@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--rounds N] [--only load|kv|names|scale|stall]`."""
+"""`python -m benchmarks [--quick] [--rounds N] [--only load|kv|names|scale|stall|peers]`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from benchmarks import kv, names
-from benchmarks.load import CONNECTIONS, Load, etcd_round, rqdisco_round
+from benchmarks.load import CONNECTIONS, etcd_round, rqdisco_round
 from benchmarks.names import Answers
+from benchmarks.peer_figures import peer_figures
 from benchmarks.processes import BenchmarkFailed, is_installed
-from benchmarks.report import Row, machine, table, warnings
+from benchmarks.report import Row, load_rows, machine, ratios, table, warnings
 from benchmarks.scale import empty_bytes, scale_round
 from benchmarks.stall import keep_previous, stall_round
 from benchmarks.state import State, make_state
 
 T = TypeVar("T")
-_PARTS = ("load", "kv", "names", "scale", "stall")
+_PARTS = ("load", "kv", "names", "scale", "stall", "peers")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -42,10 +43,11 @@ class Sizes(NamedTuple):
     seconds: float
     ids: tuple[int, ...]
     snapshot_every: float
+    changed: int
 
 
-FULL = Sizes(seconds=8, ids=(100_000, _LARGEST), snapshot_every=15)
-QUICK = Sizes(seconds=2, ids=(10_000, 50_000), snapshot_every=6)
+FULL = Sizes(seconds=8, ids=(100_000, _LARGEST), snapshot_every=15, changed=900_000)
+QUICK = Sizes(seconds=2, ids=(10_000, 50_000), snapshot_every=6, changed=20_000)
 
 
 class Benchmark:
@@ -69,10 +71,10 @@ class Benchmark:
             if has_etcd:
                 theirs.append(self._round("load, etcd", number, lambda work: etcd_round(work, seconds)))
         writes = [both.registrations for both in ours]
-        self._load_rows("durable registrations", writes)
-        self._load_rows("lookups", [both.lookups for both in ours])
-        self._load_rows("etcd: durable puts", theirs)
-        speed, cost = _ratios(writes, theirs, "rate"), _ratios(writes, theirs, "cpu_us")
+        self.rows += load_rows("durable registrations", writes)
+        self.rows += load_rows("lookups", [both.lookups for both in ours])
+        self.rows += load_rows("etcd: durable puts", theirs)
+        speed, cost = ratios(writes, theirs, "rate"), ratios(writes, theirs, "cpu_us")
         self.rows += [
             Row("registrations/s against etcd's puts/s", "ratio", speed, *_SPEED, more_is_better=True),
             Row("CPU of a registration against that of an etcd put", "ratio", cost, *_COST),
@@ -95,12 +97,12 @@ class Benchmark:
             if has_etcd:
                 theirs.append(self._round("kv, etcd", number, lambda work: kv.etcd_round(work, seconds)))
         reads = [both.reads for both in ours]
-        self._load_rows("KV leader reports", [both.reports for both in ours])
-        self._load_rows("KV reads", reads)
-        self._load_rows("etcd: reads", theirs)
+        self.rows += load_rows("KV leader reports", [both.reports for both in ours])
+        self.rows += load_rows("KV reads", reads)
+        self.rows += load_rows("etcd: reads", theirs)
         self.rows += [
-            Row("KV reads/s against etcd's reads/s", "ratio", _ratios(reads, theirs, "rate")),
-            Row("CPU of a KV read against that of an etcd read", "ratio", _ratios(reads, theirs, "cpu_us")),
+            Row("KV reads/s against etcd's reads/s", "ratio", ratios(reads, theirs, "rate")),
+            Row("CPU of a KV read against that of an etcd read", "ratio", ratios(reads, theirs, "cpu_us")),
         ]
         self.notes.append(
             f"KV: leader keys of {kv.IDS:,} IDs, by wrk as the load is. A report is a plain PUT of what the key holds"
@@ -129,12 +131,12 @@ class Benchmark:
             Row(
                 "DNS answers/s (A) against dnsmasq's",
                 "ratio",
-                _ratios(a, their_a, "rate"),
+                ratios(a, their_a, "rate"),
                 *_NAMES,
                 more_is_better=True,
             ),
-            Row("CPU of an A answer against that of one of dnsmasq's", "ratio", _ratios(a, their_a, "cpu_us")),
-            Row("DNS answers/s (SRV) against dnsmasq's", "ratio", _ratios(srv, their_srv, "rate")),
+            Row("CPU of an A answer against that of one of dnsmasq's", "ratio", ratios(a, their_a, "cpu_us")),
+            Row("DNS answers/s (SRV) against dnsmasq's", "ratio", ratios(srv, their_srv, "rate")),
         ]
         self.notes.append(
             f"DNS: {seconds:.0f} s a round by dnsperf with {names.CLIENTS} sockets, one question of each on its way,"
@@ -193,13 +195,11 @@ class Benchmark:
             f" {max(run.unsent_ms for run in runs):.1f} ms at worst, which is in the figures."
         )
 
-    def _load_rows(self, what: str, runs: list[Load]) -> None:
-        self.rows += [
-            Row(what, "1/s", [run.rate for run in runs]),
-            Row(f"{what}: p50", "ms", [run.p50_ms for run in runs]),
-            Row(f"{what}: p99", "ms", [run.p99_ms for run in runs]),
-            Row(f"{what}: CPU each", "us", [run.cpu_us for run in runs]),
-        ]
+    def peers(self) -> None:
+        """Three daemons that are peers."""
+        rows, notes = peer_figures(self._round, self._rounds, self._sizes.seconds, self._sizes.changed)
+        self.rows += rows
+        self.notes += notes
 
     def _name_rows(self, what: str, runs: list[Answers]) -> None:
         self.rows += [
@@ -250,11 +250,6 @@ def main() -> None:
     if not options.quick and options.only is None:
         about = "".join(f"- {line}\n" for line in description)
         RESULTS.write_text(f"# Results of `python -m benchmarks`\n\n{about}\n{figures}\n{notes}")
-
-
-def _ratios(ours: Sequence[Any], theirs: Sequence[Any], figure: str) -> list[float]:
-    """Ours against theirs, round by round."""
-    return [getattr(our, figure) / getattr(its, figure) for our, its in zip(ours, theirs, strict=False)]
 
 
 def _progress(text: str) -> None:

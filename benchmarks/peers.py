@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.load import Bench, Load, enough, puts, registrations
 from benchmarks.processes import HOST, BenchmarkFailed, Client, EtcdSet, Rqdisco, free_ports
 from benchmarks.relay import Relay
 from benchmarks.state import make_state
+from rqdisco.journal.snapshot import NAME
 
 NAMES = "abc"
 _IDS = 24_000
@@ -21,7 +23,7 @@ _WARM_UP_SECONDS = 1.0
 _NODES = 4
 _HELD = 100_000
 _CHANGES = 500
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 _SETTLE_SECONDS = 2.0
 _PROBES = 400
 _PROBE_SECONDS = 0.01
@@ -178,20 +180,35 @@ def catch_up_round(directory: Path) -> float:
     with Peers(directory, states) as peers:
         for name in "ab":
             peers.start(name, relayed=False)
-        for name in "ab":
-            peers.daemons[name].address()
         _wait_until_held(peers, _HELD)
         late = peers.start("c", relayed=False)
-        late.address()
         _wait_until_held(peers, _HELD)
         return time.monotonic() - late.started
 
 
-def _wait_until_held(peers: Peers, count: int) -> None:
-    """Return when all that run hold so many IDs."""
+def absence_round(directory: Path, count: int) -> float:
+    """Seconds from the start of a daemon that was away until it holds what came to be meanwhile: so many IDs."""
+    states = fresh(directory)
+    make_state(states["a"], _PROBES)
+    with Peers(directory / "before", states) as peers:
+        peers.start_all(relayed=False)
+        _wait_until_held(peers, _PROBES)
+    (states["a"] / NAME).unlink()
+    make_state(states["a"], count)
+    with Peers(directory / "after", states) as peers:
+        for name in "ab":
+            peers.start(name, relayed=False)
+        _wait_until_held(peers, count)
+        late = peers.start("c", relayed=False)
+        # It has those that were before; and all of the others, some of which it may have while others are missing.
+        _wait_until_held(peers, count + _PROBES, "c")
+        return time.monotonic() - late.started
+
+
+def _wait_until_held(peers: Peers, count: int, names: Iterable[str] = NAMES) -> None:
+    """Return when those of these names that run hold so many IDs."""
     begun = time.monotonic()
-    clients = {name: Client(*daemon.address()) for name, daemon in peers.daemons.items()}
-    for client in clients.values():
+    for client in [Client(*peers.daemons[name].address()) for name in names if name in peers.daemons]:
         while client.ask("GET", "/")["ids"] < count:
             if time.monotonic() - begun > _PATIENCE:
                 raise BenchmarkFailed(f"a peer does not hold {count} IDs after {_PATIENCE} s")

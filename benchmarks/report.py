@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.processes import program
 
@@ -55,6 +56,21 @@ def table(rows: Iterable[Row]) -> str:
     lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines) + "\n"
+
+
+def load_rows(what: str, runs: Sequence[Any]) -> list[Row]:
+    """The rows of some rounds of load."""
+    return [
+        Row(what, "1/s", [run.rate for run in runs]),
+        Row(f"{what}: p50", "ms", [run.p50_ms for run in runs]),
+        Row(f"{what}: p99", "ms", [run.p99_ms for run in runs]),
+        Row(f"{what}: CPU each", "us", [run.cpu_us for run in runs]),
+    ]
+
+
+def ratios(ours: Sequence[Any], theirs: Sequence[Any], figure: str) -> list[float]:
+    """Ours against theirs, round by round."""
+    return [getattr(our, figure) / getattr(its, figure) for our, its in zip(ours, theirs, strict=False)]
 
 
 def machine() -> list[str]:

@@ -1,0 +1,68 @@
+"""The figures of three daemons that are peers, against one daemon and against three members of etcd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.load import rqdisco_round
+from benchmarks.processes import is_installed
+from benchmarks.report import Row, load_rows, ratios
+
+_VISIBLE = (250.0, 50.0)
+_AGAINST_ONE = (0.4, 0.7)
+_AGAINST_ETCD = (0.5, 1.0)
+_IDLE = (2048.0, 512.0)
+_CATCH_UP = (10.0, 3.0)
+
+Run = Callable[[str, int, Callable[[Path], Any]], Any]
+
+
+def peer_figures(run: Run, rounds: int, seconds: float, changed: int) -> tuple[list[Row], list[str]]:
+    """Rows and notes; `run` makes one round of something, `changed` IDs is what a daemon misses in its absence."""
+    has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
+    alone, together, theirs = [], [], []
+    for number in range(rounds if has_wrk else 0):
+        alone.append(run("load, one daemon", number, lambda work: rqdisco_round(work, seconds)).registrations)
+        together.append(run("load, three daemons", number, lambda work: peers.rqdisco_round(work, seconds)))
+        if has_etcd:
+            theirs.append(run("load, three of etcd", number, lambda work: peers.etcd_round(work, seconds)))
+    visible = [run("visible", number, peers.visible_round) for number in range(rounds)]
+    traffic = [run("traffic", number, lambda work: peers.traffic_round(work, 20.0)) for number in range(rounds)]
+    caught_up = [run("catch-up", number, peers.catch_up_round) for number in range(rounds)]
+    absent = [run("absence", number, lambda work: peers.absence_round(work, changed)) for number in range(rounds)]
+    rows = [
+        *load_rows("registrations that a peer acknowledged", together),
+        *load_rows("etcd, three members: durable puts", theirs),
+        Row(
+            "registrations/s with acknowledgement against one daemon's",
+            "ratio",
+            ratios(together, alone, "rate"),
+            *_AGAINST_ONE,
+            more_is_better=True,
+        ),
+        Row(
+            "registrations/s with acknowledgement against puts/s of three members of etcd",
+            "ratio",
+            ratios(together, theirs, "rate"),
+            *_AGAINST_ETCD,
+            more_is_better=True,
+        ),
+        Row("visible at every peer: p50", "ms", [each.p50_ms for each in visible]),
+        Row("visible at every peer: p99", "ms", [each.p99_ms for each in visible], *_VISIBLE),
+        Row("idle traffic of a pair, 100,000 IDs", "B/s", [each.idle for each in traffic], *_IDLE),
+        Row("traffic of one change, to two peers", "B", [each.change for each in traffic]),
+        Row("a new peer catches up 100,000 IDs", "s", caught_up, *_CATCH_UP),
+        Row(f"a peer that was away catches up {changed:,} IDs", "s", absent),
+    ]
+    notes = [
+        "Peers: three daemons, or three members of etcd, and wrk on the same machine; requests go to the home of the"
+        " IDs, or to etcd's leader, as one daemon's load does, which is measured again beside them. A registration is"
+        " visible when the last of both peers lists it, counted from its answer, by asking in turn as fast as they"
+        " answer. Traffic is what TCP carried, both ways, without its own headers. Catching up is counted from the"
+        f" start of the process, imports included; {changed:,} IDs of three nodes each are {4 * changed / 1000:,.0f} s"
+        " of 1,000 changes a second: an ID and three nodes are four."
+    ]
+    return rows, notes
