@@ -41,9 +41,10 @@ def make_state(directory: Path, count: int, nodes: int = 3) -> State:
     fs = Disk()
     fs.make_directory(directory / DIRECTORY)
     home = establish(fs, directory, os.urandom)[0].incarnation
-    version = time.time_ns() // 1_000_000
+    # No two records of a home have one version.
+    version = time.time_ns() // 1_000_000 - count
     ids = sorted({mint(home, os.urandom) for _ in range(count)})
-    header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="an earlier boot", last_version=version)
+    header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="an earlier boot", last_version=version + count)
     handle = fs.create(directory / NAME)
     try:
         for part in encode_snapshot(header, _lines(ids, home, version, nodes)):
@@ -62,7 +63,7 @@ def _lines(ids: list[str], home: str, version: int, nodes: int) -> Iterator[byte
             Record(
                 id=discovery_id,
                 home=home,
-                version=version,
+                version=version + index,
                 created_at=_CREATED_AT,
                 nodes=registered,
                 grant=Grant(addr=registered[0].addr, boot=1, at=12_345_678) if registered else None,
