@@ -55,15 +55,12 @@ class Peer:
         self._met = met
         self._greeting: list[Deferred[None]] | None = None
         self._was_tried = False
+        self._is_other = False
         self._log = Logger()
 
     async def ask(self, verb: str, message: msgspec.Struct, kind: type[T], seconds: float) -> T:
         """Send a message, fire with its answer; it is greeted before if need be. Raises PeerError's kinds."""
-        body = encode(message)
-        try:
-            return decode(await self._send(verb, body, seconds), kind)
-        except Malformed as error:
-            raise BadMessage(str(error)) from None
+        return _decoded(await self._send(verb, encode(message), seconds), kind)
 
     def hear(self) -> None:
         """It spoke, be it by itself."""
@@ -111,20 +108,23 @@ class Peer:
                 each.errback(error)
 
     async def _greet(self) -> None:
-        reply = await self._watched(self._link.greet(encode(self._hello()), GREET_SECONDS))
+        # What is said in a session of another incarnation says nothing of this one (R7).
+        self._is_other = True
         try:
-            hello = decode(reply, Hello)
-        except Malformed as error:
-            raise BadMessage(str(error)) from None
-        check_protocol(hello)
-        if self.incarnation is not None and hello.incarnation != self.incarnation:
-            self.is_up = False
-            self.why = f"another incarnation answers there: {hello.incarnation}"
-        self._met(self, hello)
-        if self.incarnation not in (None, hello.incarnation):
-            raise Misdirected(self.why or "")
+            hello = _decoded(await self._link.greet(encode(self._hello()), GREET_SECONDS), Hello)
+            check_protocol(hello)
+            self._met(self, hello)
+            if self.incarnation not in (None, hello.incarnation):
+                raise Misdirected(f"another incarnation answers there: {hello.incarnation}")
+        except PeerError as error:
+            self._is_silent(error)
+            raise
+        self._is_other = False
+        self._answers()
 
     async def _send(self, verb: str, body: bytes, seconds: float) -> bytes:
+        if self._is_other:
+            await self.greet()
         try:
             return await self._watched(self._link.ask(verb, body, seconds))
         except NotGreeted:
@@ -136,21 +136,38 @@ class Peer:
         try:
             answer = await asking
         except (Unreachable, Rejected) as error:
-            self.why = str(error) or type(error).__name__
-            if self.is_up or not self._was_tried:
-                self._log.warn("peer does not answer", url=self.url, why=self.why)
-            self.is_up, self._was_tried = False, True
+            self._is_silent(error)
             raise
         except NotGreeted:
             raise
         except PeerError as error:
-            self.why = str(error) or type(error).__name__
+            self.why = _in_words(error)
             raise
+        self._answers()
+        return answer
+
+    def _answers(self) -> None:
         if not self.is_up:
             self._log.info("peer answers", url=self.url, incarnation=self.incarnation)
         self.is_up, self.why, self._was_tried = True, None, True
         self.hear()
-        return answer
+
+    def _is_silent(self, error: PeerError) -> None:
+        self.why = _in_words(error)
+        if self.is_up or not self._was_tried:
+            self._log.warn("peer does not answer", url=self.url, why=self.why)
+        self.is_up, self._was_tried = False, True
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return decode(body, kind)
+    except Malformed as error:
+        raise BadMessage(str(error)) from None
+
+
+def _in_words(error: PeerError) -> str:
+    return str(error) or type(error).__name__
 
 
 def check_protocol(hello: Hello) -> None:

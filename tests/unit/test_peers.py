@@ -329,6 +329,37 @@ def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
     logged_errors.clear()
 
 
+def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_was_lost(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id, empty = mint(a), mint(c)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"], "known to nobody but c, whose disk is lost then"
+    lost = c.home
+    c = c.restart(ModelDisk())
+    network.heal()
+    settle(clock, 20)
+    assert c.home != lost
+    assert not a.peered.peers.is_up(lost)
+    contact = a.peered.peers.contact(lost)
+    assert contact is not None
+    assert contact > 20
+    go(a.directory.remove(discovery_id, "n1:1"))
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n3:1")
+    a = a.restart()
+    settle(clock, 10)
+    assert [each.incarnation for each in a.peered.peers.standing.missing] == [lost]
+    assert wait(clock, b.peered.successions.forget("c")) == 1
+    settle(clock, 3)
+    assert register(a, discovery_id, "n3:1") == ["n3:1"]
+    with pytest.raises(Orphaned):
+        register(c, empty, "n1:1")
+
+
 def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) -> None:
     network, (a, b, _c) = three
     a.stop()
