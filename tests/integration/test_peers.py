@@ -3,68 +3,16 @@
 from __future__ import annotations
 
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import Daemon, Environment
+from tests.support.process import Environment
+from tests.support.trio import KEY, Trio
 
 pytestmark = pytest.mark.process
-KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; a peer has to know its own before it starts."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Trio:
-    """Three daemons, each told of one other, and how to start them again."""
-
-    def __init__(self, start: Start, directory: Path) -> None:
-        self._start = start
-        self._directory = directory
-        self._ports = dict(zip("abc", free_ports(3), strict=True))
-        (directory / "keys").write_text(f"{KEY}\n")
-        self.daemons: dict[str, Daemon] = {}
-        for name in "abc":
-            self.start(name)
-        for daemon in self.daemons.values():
-            daemon.wait_for("peers agree", count=3)
-
-    def start(self, name: str, *options: str) -> Daemon:
-        port = self._ports[name]
-        other = self._ports["a" if name != "a" else "b"]
-        self.daemons[name] = self._start(
-            self._directory / name,
-            f"--name={name}",
-            f"--peer-listen=tcp:{port}:interface=127.0.0.1",
-            f"--advertise=http://127.0.0.1:{port}",
-            f"--peer=http://127.0.0.1:{other}",
-            f"--peer-keys={self._directory / 'keys'}",
-            f"--operator-socket={self.socket(name)}",
-            *options,
-        )
-        return self.daemons[name]
-
-    def socket(self, name: str) -> Path:
-        return self._directory / f"{name}.sock"
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self._ports[name]}"
-
-    def register(self, name: str, discovery_id: str, addr: str) -> tuple[int, list[str]]:
-        reply = self.daemons[name].request("POST", f"/{discovery_id}", {"addr": addr})
-        return reply.status, reply.document.get("nodes", [])
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""Three daemons that are peers of each other, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.support.process import Daemon
+
+KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
+NAMES = "abc"
+LOOPBACK = dict.fromkeys(NAMES, "127.0.0.1")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; a peer has to know its own before it starts."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Trio:
+    """Three daemons, each told of one other, and how to start them again.
+
+    `states` are state directories that are to be elsewhere than in `directory`, `hosts` the addresses of their peer
+    ports, and `starts` what starts a daemon of that name where it is not `start`.
+    """
+
+    def __init__(
+        self,
+        start: Callable[..., Daemon],
+        directory: Path,
+        *,
+        states: Mapping[str, Path] | None = None,
+        hosts: Mapping[str, str] = LOOPBACK,
+        starts: Mapping[str, Callable[..., Daemon]] | None = None,
+    ) -> None:
+        self._directory = directory
+        self._states = {name: directory / name for name in NAMES} | dict(states or {})
+        self._starts = dict.fromkeys(NAMES, start) | dict(starts or {})
+        self._hosts = hosts
+        self._ports = dict(zip(NAMES, free_ports(3), strict=True))
+        (directory / "keys").write_text(f"{KEY}\n")
+        self.daemons: dict[str, Daemon] = {}
+        self.start_all()
+
+    def start(self, name: str, *options: str) -> Daemon:
+        """Start one; return when it listens."""
+        self.daemons[name] = self._starts[name](self.state(name), *self.options(name), *options)
+        return self.daemons[name]
+
+    def start_all(self) -> None:
+        """Start all at once; return when they agree on who they are."""
+        with ThreadPoolExecutor(len(NAMES)) as pool:
+            list(pool.map(self.start, NAMES))
+        for daemon in self.daemons.values():
+            daemon.wait_for("peers agree", count=3)
+
+    def start_twin(self, name: str, state: Path) -> Daemon:
+        """Start another one of that name; it differs in where it is reached."""
+        return self._starts[name](state, *self.options(name, free_ports(1)[0], self.socket(f"{name}-twin")))
+
+    def options(self, name: str, port: int | None = None, operator: Path | None = None) -> tuple[str, ...]:
+        """What one is started with."""
+        host, port = self._hosts[name], port or self._ports[name]
+        return (
+            f"--name={name}",
+            f"--peer-listen=tcp:{port}:interface={host}",
+            f"--advertise=http://{host}:{port}",
+            f"--peer={self.url('a' if name != 'a' else 'b')}",
+            f"--peer-keys={self._directory / 'keys'}",
+            f"--operator-socket={operator or self.socket(name)}",
+        )
+
+    def state(self, name: str) -> Path:
+        """The state directory of one."""
+        return self._states[name]
+
+    def socket(self, name: str) -> Path:
+        """The operator's socket of one."""
+        return self._directory / f"{name}.sock"
+
+    def url(self, name: str) -> str:
+        """Where peers reach one."""
+        return f"http://{self._hosts[name]}:{self._ports[name]}"
+
+    def register(self, name: str, discovery_id: str, addr: str) -> tuple[int, list[str]]:
+        """Ask one as a node does; return the status and the list that was answered, if any."""
+        reply = self.daemons[name].request("POST", f"/{discovery_id}", {"addr": addr})
+        return reply.status, reply.document.get("nodes", [])
+
+    def lists(self, discovery_id: str) -> list[list[str]]:
+        """What each daemon lists."""
+        return [daemon.nodes(discovery_id) for daemon in self.daemons.values()]
+
+    def explain(self, name: str, discovery_id: str) -> Any:
+        """What one tells its operator of an ID."""
+        return json.loads(ask_operator(self.socket(name), f"/{discovery_id}?explain=1"))
+
+
+def ask_operator(path: Path, of: str) -> bytes:
+    """The body of what is answered on an operator's socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(f"GET {of} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    return answer.partition(b"\r\n\r\n")[2]
