@@ -256,7 +256,6 @@ class PeerSet(Service):
                         await self.exchange.with_peer(peer)
                     self.witnesses.push()
                     self.learned()
-                    self._say_whether_agreed()
                     if self.standing.is_established:
                         await self.go_on()
                         await self.exchange.hand_over_hints(None)
@@ -268,6 +267,7 @@ class PeerSet(Service):
                 pass
             except Exception:
                 self._log.failure("exchange failed", url=peer.url)
+            self._say_whether_agreed()
             await deferLater(self._clock, INTERVAL * self._jitter())
 
     def _is_known(self, peer: Peer) -> bool:

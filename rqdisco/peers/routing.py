@@ -193,6 +193,9 @@ class PeeredDirectory:
                 continue
             except StoreUnavailable as error:
                 silent = error
+        if silent is None and self._peers.strangers:
+            # Whoever was not met yet may know who minted it.
+            silent = Undecided("not all peers were met yet")
         raise NoSuchID(discovery_id) if silent is None else silent
 
     async def _call(self, home: str, seconds: float, **call: object) -> Outcome:

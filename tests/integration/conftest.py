@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import Daemon, Environment, install_wheel
+from tests.support.process import Daemon, Environment, Run, install_wheel
 
 Start = Callable[..., Daemon]
 
@@ -24,8 +24,8 @@ def start(installed: Environment) -> Iterator[Start]:
     """Starts daemons as `start(state, *options)`; those still running after the test are killed."""
     with ExitStack() as stack:
 
-        def start_daemon(state: Path, *options: str, **environment: str) -> Daemon:
-            daemon = installed.start(*installed.twistd(state, *options), **environment)
+        def start_daemon(state: Path, *options: str, run: Run = Daemon, **environment: str) -> Daemon:
+            daemon = installed.start(*installed.twistd(state, *options), run=run, **environment)
             stack.callback(daemon.kill)
             return daemon
 

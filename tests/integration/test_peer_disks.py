@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_full_disk import fill, mint_until_refused
 from tests.support.process import Daemon, Environment, ask
-from tests.support.trio import Trio, ask_operator
+from tests.support.trio import Trio, ask_operator, incarnation_of
 
 pytestmark = pytest.mark.process
 NO_ROOM = "no space left on device"
@@ -50,10 +49,6 @@ def peers_of(installed: Environment, trio: Trio, name: str) -> tuple[int, str, s
     return shown.returncode, shown.stdout, shown.stderr
 
 
-def incarnation_of(state: Path) -> Any:
-    return json.loads((state / "identity.json").read_bytes())["incarnation"]
-
-
 def test_a_copied_state_directory_does_not_start_beside_its_original(
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
@@ -65,7 +60,7 @@ def test_a_copied_state_directory_does_not_start_beside_its_original(
     assert "this state directory is a copy" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"])
-    assert all(daemon.complaints == [] for daemon in trio.daemons.values())
+    assert trio.complaints == []
 
 
 def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
@@ -157,6 +152,7 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
         assert sorted(daemon.request("GET", f"/{discovery_id}?consistent=1").document["nodes"]) == nodes
     assert len(trio.register("c", discovery_id, "n6:4001")[1]) == 6
     assert peers_of(installed, trio, "a")[0] == 0
+    assert trio.complaints == []
 
 
 def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start: Start, tmp_path: Path) -> None:
@@ -185,9 +181,10 @@ def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start
         assert trio.register("c", each, "n9:4001") == (200, ["n1:4001", "n9:4001"]), "nobody is alone a second time"
         assert trio.explain("c", each)["version"] > versions[each]
     assert trio.explain("c", grown)["version"] > versions[grown]
-    restart_all(trio)
+    trio.restart_all()
     assert trio.lists(first) == trio.lists(later) == [["n1:4001", "n9:4001"]] * 3
     assert len({trio.explain(name, grown)["version"] for name in "abc"}) == 1
+    assert trio.complaints == []
 
 
 def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_is_room(
@@ -217,12 +214,13 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
     ballast.unlink()
     assert trio.register("b", empty, "n4:4001") == (200, ["n4:4001"])
     assert trio.register("c", used, "n5:4001")[0] == 200
-    restart_all(trio)
+    trio.restart_all()
     assert trio.lists(empty) == [["n4:4001"]] * 3
     assert trio.lists(elsewhere) == [["n1:4001"]] * 3
     assert all(listed == [] for each in minted for listed in trio.lists(each))
     (listed,) = {tuple(listed) for listed in trio.lists(used)}
     assert {"n1:4001", "n2:4001", "n5:4001"} <= set(listed)
+    assert trio.complaints == []
 
 
 def test_a_home_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: Path, mount: Mount) -> None:
@@ -240,21 +238,13 @@ def test_a_home_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: 
     assert trio.register("a", empty, "n4:4001")[0] == 503, "alone is not said before a peer has it, if one is up"
     (disk / "ballast").unlink()
     assert trio.register("a", empty, "n4:4001") == (200, ["n4:4001"])
-    trio.daemons.pop("b")
-    assert trio.daemons["a"].complaints == []
+    assert trio.complaints == []
 
 
 def fill_up(daemon: Daemon, disk: Path) -> None:
     """Leave no room for anything; also not on the page that was begun."""
     fill(disk)
     mint_until_refused(daemon)
-
-
-def restart_all(trio: Trio) -> None:
-    """Stop all, and start them; they then hold the same."""
-    for daemon in trio.daemons.values():
-        daemon.terminate()
-    trio.start_all()
 
 
 def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_once(
@@ -301,3 +291,4 @@ def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_on
         held = {discovery_id: set(daemon.nodes(discovery_id)) for discovery_id in ids}
         assert [each for each in acknowledged if each[1] not in held[each[0]]] == []
     assert all(len({tuple(listed) for listed in trio.lists(discovery_id)}) == 1 for discovery_id in ids)
+    assert trio.complaints == []

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -173,6 +173,9 @@ def _parse(line: bytes) -> dict[str, Any]:
     return event
 
 
+Run = Callable[[Sequence[str], Mapping[str, str]], Daemon]
+
+
 class Environment:
     """A fresh virtual environment that sees what is installed beside the running tests."""
 
@@ -209,9 +212,9 @@ class Environment:
         """The arguments that run the daemon on the directory `state`."""
         return ("twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--data-dir={state}", f"--listen={listen}", *options)
 
-    def start(self, *arguments: str, **environment: str) -> Daemon:
-        """Start a daemon; return when it listens."""
-        return Daemon(self.command(*arguments), _inherited() | environment)
+    def start(self, *arguments: str, run: Run = Daemon, **environment: str) -> Daemon:
+        """Start a daemon, by `run` if it is to be elsewhere; return when it listens."""
+        return run(self.command(*arguments), _inherited() | environment)
 
 
 def copy_sources(to: Path) -> Path:

@@ -50,11 +50,20 @@ class Trio:
         self._ports = dict(zip(NAMES, free_ports(3), strict=True))
         (directory / "keys").write_text(f"{KEY}\n")
         self.daemons: dict[str, Daemon] = {}
+        self._started: list[Daemon] = []
         self.start_all()
+
+    @property
+    def complaints(self) -> list[Any]:
+        """What any daemon so far found wrong with itself."""
+        return [
+            complaint for daemon in self._started for complaint in (*daemon.complaints, *daemon.stderr.splitlines())
+        ]
 
     def start(self, name: str, *options: str) -> Daemon:
         """Start one; return when it listens."""
         self.daemons[name] = self._starts[name](self.state(name), *self.options(name), *options)
+        self._started.append(self.daemons[name])
         return self.daemons[name]
 
     def start_all(self) -> None:
@@ -63,6 +72,12 @@ class Trio:
             list(pool.map(self.start, NAMES))
         for daemon in self.daemons.values():
             daemon.wait_for("peers agree", count=3)
+
+    def restart_all(self) -> None:
+        """Stop all, and start them; they then hold the same."""
+        for daemon in self.daemons.values():
+            daemon.terminate()
+        self.start_all()
 
     def start_twin(self, name: str, state: Path) -> Daemon:
         """Start another one of that name; it differs in where it is reached."""
@@ -104,6 +119,12 @@ class Trio:
     def explain(self, name: str, discovery_id: str) -> Any:
         """What one tells its operator of an ID."""
         return json.loads(ask_operator(self.socket(name), f"/{discovery_id}?explain=1"))
+
+
+def incarnation_of(state: Path) -> str:
+    """Who the daemon of a state directory is."""
+    incarnation: str = json.loads((state / "identity.json").read_bytes())["incarnation"]
+    return incarnation
 
 
 def ask_operator(path: Path, of: str) -> bytes:

@@ -426,6 +426,39 @@ def test_nothing_is_said_twice_where_nothing_happens(three: Three, clock: Clock)
     assert len(network.messages) <= 10 * 3 * 1.3
 
 
+def test_who_is_cut_off_from_all_says_so_and_says_when_it_is_over(
+    three: Three, clock: Clock, log: list[dict[str, Any]]
+) -> None:
+    network, (_, _, c) = three
+
+    def said() -> list[str]:
+        return [event["log_format"] for event in log if event.get("log_source") is c.peered.peers]
+
+    network.split("c")
+    settle(clock, 3)
+    assert said() == ["peers do not agree, or one of them is silent"]
+    network.heal()
+    settle(clock, 3)
+    assert said()[1:] == ["peers agree"]
+
+
+def test_who_has_not_met_anybody_yet_cannot_say_that_an_id_does_not_exist(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(c)
+    register(c, discovery_id, "n1:1")
+    network.split("c")
+    c = c.restart(ModelDisk())
+    with pytest.raises(Undecided):
+        register(c, discovery_id, "n2:1")
+    with pytest.raises(NoSuchID):
+        register(c, "never-minted", "n2:1")
+    network.heal()
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    with pytest.raises(NoSuchID):
+        register(c, mint(a)[:-1] + "x", "n2:1")
+
+
 def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
     network, (a, b) = trio(clock, "ab", limits=Limits(window_ms=0))
     discovery_id = mint(a)

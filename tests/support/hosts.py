@@ -1,0 +1,119 @@
+"""Hosts on a network of their own, whose links can be cut: network namespaces, joined by a bridge. They take root."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http.client import HTTPConnection
+from pathlib import Path
+from threading import Thread
+
+from tests.support.process import Daemon
+
+_CLONE_NEWNET = 0x40000000
+_NOBODY = "02:00:00:00:00:01"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Hosts:
+    """The network and its hosts, each with one address, for as long as it is entered."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.addresses = {name: f"10.0.0.{number}" for number, name in enumerate(names, 1)}
+        self._switch = self._namespace("switch")
+        self._made: list[str] = []
+
+    def __enter__(self) -> Hosts:
+        try:
+            self._set_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for namespace in self._made:
+            _ip("netns", "delete", namespace)
+
+    def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], Daemon]:
+        """What runs a daemon on a host."""
+        return lambda command, environment: HostedDaemon(self._namespace(name), command, environment)
+
+    def take_down(self, name: str) -> None:
+        """Take the interface of a host down: whatever it sends fails at once."""
+        _ip("-n", self._namespace(name), "link", "set", "dev", "eth0", "down")
+
+    def bring_up(self, name: str) -> None:
+        """The opposite."""
+        _ip("-n", self._namespace(name), "link", "set", "dev", "eth0", "up")
+
+    def unplug(self, name: str) -> None:
+        """Let all that a host sends, and all that is sent to it, vanish; no one is told."""
+        _ip("-n", self._switch, "link", "set", "dev", name, "nomaster")
+
+    def plug_in(self, name: str) -> None:
+        """The opposite."""
+        _ip("-n", self._switch, "link", "set", "dev", name, "master", "bridge")
+
+    def part(self, one: str, other: str) -> None:
+        """Let all that two hosts send to each other vanish."""
+        for here, there in ((one, other), (other, one)):
+            self._neighbour("replace", here, there, "lladdr", _NOBODY, "nud", "permanent")
+
+    def join(self, one: str, other: str) -> None:
+        """The opposite."""
+        for here, there in ((one, other), (other, one)):
+            self._neighbour("delete", here, there)
+
+    def _set_up(self) -> None:
+        self._make("switch")
+        _ip("-n", self._switch, "link", "add", "dev", "bridge", "up", "type", "bridge")
+        for name, address in self.addresses.items():
+            host = self._make(name)
+            peer = ("peer", "name", "eth0", "netns", host)
+            _ip("-n", self._switch, "link", "add", "dev", name, "up", "master", "bridge", "type", "veth", *peer)
+            _ip("-n", host, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", host, "link", "set", "dev", "eth0", "up")
+            _ip("-n", host, "link", "set", "dev", "lo", "up")
+
+    def _neighbour(self, change: str, here: str, there: str, *how: str) -> None:
+        where = self.addresses[there], "dev", "eth0"
+        _ip("-n", self._namespace(here), "neighbour", change, *where, *how)
+
+    def _make(self, name: str) -> str:
+        namespace = self._namespace(name)
+        _ip("netns", "add", namespace)
+        self._made.append(namespace)
+        return namespace
+
+    def _namespace(self, name: str) -> str:
+        return f"rqdisco-{os.getpid()}-{name}"
+
+
+class HostedDaemon(Daemon):
+    """A daemon on a host; who asks it does so from there."""
+
+    def __init__(self, namespace: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._namespace = namespace
+        super().__init__(("ip", "netns", "exec", namespace, *command), environment)
+
+    def connect(self) -> HTTPConnection:
+        connection = super().connect()
+        thread = Thread(target=self._connect, args=(connection,))
+        thread.start()
+        thread.join()
+        assert connection.sock is not None, "not connected"
+        return connection
+
+    def _connect(self, connection: HTTPConnection) -> None:
+        """In a thread of its own, which alone moves to the host; the socket stays there."""
+        with Path("/run/netns", self._namespace).open() as namespace:
+            if _LIBC.setns(namespace.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        connection.connect()
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
