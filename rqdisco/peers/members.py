@@ -139,18 +139,22 @@ class Sessions:
         return session
 
     def note(self, session: Session) -> str | None:
-        """Call for all that is heard; returns what shows of a twin, beside which this boot must not decide anything."""
+        """Call for all that is heard; returns what newly shows of a twin, beside which this boot must not decide."""
         incarnation = f"incarnation {session.incarnation}"
         before = self._current.get(incarnation)
-        twin = None
+        twin: str | None = None
+        twins: set[str] = set()
         if self._switch(incarnation, session.boot, session):
             twin = f"two daemons run as {incarnation}"
-            self._twins |= {session.boot: twin, str(before): twin}
+            twins |= {session.boot, str(before)}
         name = f"name {session.name}"
         other = self._current.get(name)
         if self._switch(name, session.incarnation, session):
             twin = f"two daemons are called {session.name}"
-            self._twins |= {session.boot: twin, self._current.get(f"incarnation {other}", ""): twin}
+            twins |= {session.boot, self._current.get(f"incarnation {other}", "")}
+        if twin is None or twins <= self._twins.keys():
+            return None
+        self._twins |= dict.fromkeys(twins, twin)
         return twin
 
     def twin(self, session: Session) -> str | None:

@@ -95,6 +95,9 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
     other = trio.daemons["a"].mint()
     assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others decide as ever"
+    assert [(each["event"], each["why"]) for each in trio.daemons["a"].complaints] == [
+        ("peers cannot be told apart", why)
+    ]
 
     twin.kill()
     original.terminate()
