@@ -35,7 +35,8 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture
 def trio(hosts: Hosts, start: Start, tmp_path: Path) -> Iterator[Trio]:
     starts = {name: partial(start, run=hosts.run(name)) for name in NAMES}
-    trio = Trio(start, tmp_path, hosts=hosts.addresses, starts=starts)
+    addresses = {name: f"{address}:4005" for name, address in hosts.addresses.items()}
+    trio = Trio(start, tmp_path, addresses=addresses, starts=starts)
     yield trio
     assert trio.complaints == []
 

@@ -7,31 +7,31 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import randrange
 from typing import Any
 
 from tests.support.process import Daemon
 
 KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
 NAMES = "abc"
-LOOPBACK = dict.fromkeys(NAMES, "127.0.0.1")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; a peer has to know its own before it starts."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def own_address() -> str:
+    """HOST:PORT where nobody listens; a peer has to know its own before it starts.
+
+    Of 127.0.0.1 anybody may take any port in the meantime, be it for a connection.
+    """
+    with socket.socket() as taken:
+        taken.bind((f"127.{randrange(1, 255)}.{randrange(256)}.{randrange(1, 255)}", 0))
+        host, port = taken.getsockname()
+        return f"{host}:{port}"
 
 
 class Trio:
     """Three daemons, each told of one other, and how to start them again.
 
-    `states` are state directories that are to be elsewhere than in `directory`, `hosts` the addresses of their peer
-    ports, and `starts` what starts a daemon of that name where it is not `start`.
+    `states` are state directories that are to be elsewhere than in `directory`, `addresses` where peers reach each, and
+    `starts` what starts a daemon of that name where it is not `start`.
     """
 
     def __init__(
@@ -40,14 +40,13 @@ class Trio:
         directory: Path,
         *,
         states: Mapping[str, Path] | None = None,
-        hosts: Mapping[str, str] = LOOPBACK,
+        addresses: Mapping[str, str] | None = None,
         starts: Mapping[str, Callable[..., Daemon]] | None = None,
     ) -> None:
         self._directory = directory
         self._states = {name: directory / name for name in NAMES} | dict(states or {})
         self._starts = dict.fromkeys(NAMES, start) | dict(starts or {})
-        self._hosts = hosts
-        self._ports = dict(zip(NAMES, free_ports(3), strict=True))
+        self._addresses = addresses or {name: own_address() for name in NAMES}
         (directory / "keys").write_text(f"{KEY}\n")
         self.daemons: dict[str, Daemon] = {}
         self._started: list[Daemon] = []
@@ -81,11 +80,11 @@ class Trio:
 
     def start_twin(self, name: str, state: Path) -> Daemon:
         """Start another one of that name; it differs in where it is reached."""
-        return self._starts[name](state, *self.options(name, free_ports(1)[0], self.socket(f"{name}-twin")))
+        return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-twin")))
 
-    def options(self, name: str, port: int | None = None, operator: Path | None = None) -> tuple[str, ...]:
+    def options(self, name: str, address: str | None = None, operator: Path | None = None) -> tuple[str, ...]:
         """What one is started with."""
-        host, port = self._hosts[name], port or self._ports[name]
+        host, _, port = (address or self._addresses[name]).partition(":")
         return (
             f"--name={name}",
             f"--peer-listen=tcp:{port}:interface={host}",
@@ -105,7 +104,7 @@ class Trio:
 
     def url(self, name: str) -> str:
         """Where peers reach one."""
-        return f"http://{self._hosts[name]}:{self._ports[name]}"
+        return f"http://{self._addresses[name]}"
 
     def register(self, name: str, discovery_id: str, addr: str) -> tuple[int, list[str]]:
         """Ask one as a node does; return the status and the list that was answered, if any."""
