@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__, options
+from rqdisco.access import Access
 from rqdisco.daemon import Daemon
 from rqdisco.directory import Directory
 from rqdisco.dns.answers import NameServer
@@ -19,7 +21,7 @@ from rqdisco.dns.door import DNSDoor
 from rqdisco.dns.hosts import AT_ONCE, HostNames
 from rqdisco.dns.limits import SourceLimit
 from rqdisco.dns.system import SystemResolver
-from rqdisco.errors import CannotListen, PeersMissing
+from rqdisco.errors import CannotListen, PeersMissing, TokensUnusable
 from rqdisco.ids import RandomBytes
 from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
@@ -39,6 +41,7 @@ from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
 from rqdisco.systemd import Notifier
+from rqdisco.token_file import read_tokens
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS
 from rqdisco.web.root import IMPORT_BYTES, Doors
@@ -86,6 +89,7 @@ class _State(msgspec.Struct, frozen=True):
 def assemble(config: options.Config, machine: Machine) -> Daemon:
     """The daemon as the options want it. Raises CannotStart's kinds."""
     reactor = machine.reactor
+    access = None if config.tokens is None else _access(config.tokens, machine)
     endpoints = [endpoint(reactor, "listen", description) for description in config.listen]
     state = _open(config, machine)
     peered = None if config.peers is None else _peered(config, config.peers, machine, state)
@@ -107,10 +111,18 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         max_body=config.max_body,
         strict=config.strict_addresses,
         peers=None if peered is None else Office(peered.report, peered.successions),
+        access=access,
     )
-    opened: list[Door] = [
-        HTTPDoor("endpoints", reactor, endpoints, BoundedSite(doors.public(), reactor, config.max_body, machine.wall)),
-    ]
+    site = BoundedSite(
+        doors.public(),
+        reactor,
+        config.max_body,
+        machine.wall,
+        most_body=IMPORT_BYTES,
+        may_send_more=doors.may_send_more,
+    )
+    is_guarded = config.is_open or access is not None
+    opened: list[Door] = [HTTPDoor("endpoints", reactor, endpoints, site, is_guarded=is_guarded)]
     if config.operator_socket is not None:
         site = BoundedSite(doors.operators(), reactor, IMPORT_BYTES, machine.wall)
         opened.append(HTTPDoor("operator", reactor, [owners_socket(reactor, config.operator_socket)], site))
@@ -133,6 +145,29 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         state.finish,
         None if peered is None else peered.peers,
     )
+
+
+def _access(path: Path, machine: Machine) -> Access:
+    """Who is in the file of tokens, now and after each SIGHUP. Raises TokensUnusable."""
+    access = Access(read_tokens(path))
+
+    def reread() -> None:
+        try:
+            access.ring = read_tokens(path)
+        except TokensUnusable as error:
+            _log.error("tokens not read again, the old ones stay: {why}", why=str(error))
+            return
+        _log.info("tokens read again", count=len(access.ring.tokens))
+        _warn_of_none(path, access)
+
+    _warn_of_none(path, access)
+    machine.on_hangup(reread)
+    return access
+
+
+def _warn_of_none(path: Path, access: Access) -> None:
+    if not access.ring.tokens:
+        _log.warn("there are no tokens, so nobody is served: `rqdisco token new` makes one", file=str(path))
 
 
 def _open(config: options.Config, machine: Machine) -> _State:

@@ -69,6 +69,23 @@ class CannotSucceed(RequestRefused):
     """No other daemon becomes the home of these IDs now; the text says why."""
 
 
+class NotAuthenticated(RequestRefused):
+    """The caller has no token that is known here; `was_given` says whether there was any."""
+
+    def __init__(self, *, was_given: bool) -> None:
+        super().__init__("unknown token" if was_given else "authentication required")
+        self.was_given = was_given
+
+
+class NotAllowed(RequestRefused):
+    """The caller's token, `token` by name, has no right to this; whether there is such an ID is not said."""
+
+    def __init__(self, token: str, right: str, discovery_id: str | None) -> None:
+        of = "" if discovery_id is None else f" {discovery_id[:64]}"
+        super().__init__(f"token may not {'administer' if right == 'admin' else right}{of}")
+        self.token = token
+
+
 class StoreUnavailable(Exception):
     """What would have to be said cannot be made durable now; `reason` says why."""
 
@@ -113,9 +130,17 @@ class KeysUnusable(CannotStart):
     """There is no key that peers could be told by."""
 
 
+class TokensUnusable(CannotStart):
+    """The file of tokens cannot be read."""
+
+
 class PeersMissing(CannotStart):
     """The state directory belongs to one of several peers, and the options say nothing of them (rule R8)."""
 
 
 class CannotListen(CannotStart):
     """An address to listen on is taken, or not ours."""
+
+
+class OpenToOthers(CannotListen):
+    """What is listened on can be reached from other machines, and nothing says who may ask there."""

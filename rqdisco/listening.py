@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet import defer
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
@@ -15,7 +17,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamSer
 from twisted.logger import Logger
 
 from rqdisco.dns.door import DNSDoor
-from rqdisco.errors import BadEndpoint, CannotListen
+from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
@@ -35,7 +37,7 @@ class Door(Protocol):
 
 
 class HTTPDoor:
-    """A site on each of some endpoints."""
+    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines."""
 
     _log = Logger()
 
@@ -45,8 +47,11 @@ class HTTPDoor:
         clock: IReactorTime,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         site: BoundedSite,
+        *,
+        is_guarded: bool = True,
     ) -> None:
         self.name = name
+        self._is_guarded = is_guarded
         self._clock = clock
         self._endpoints = endpoints
         self._site = site
@@ -67,12 +72,19 @@ class HTTPDoor:
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         try:
-            self._ports.append(await endpoint.listen(self._site))
+            port = await endpoint.listen(self._site)
+            self._ports.append(port)
+            address = port.getHost()
         except CannotListenError as error:
             raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
         except Exception as error:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
+        # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of systemd's stands for.
+        if not self._is_guarded and not is_local(description, address):
+            raise OpenToOthers(
+                f"{description}: other machines can ask there and no tokens are needed: say --tokens FILE, or --open"
+            )
 
 
 def endpoint(reactor: Any, option: str, description: str) -> tuple[str, IStreamServerEndpoint]:
@@ -85,6 +97,19 @@ def endpoint(reactor: Any, option: str, description: str) -> tuple[str, IStreamS
         # Each kind of endpoint raises what it likes over a description it cannot read.
         example = "such as tcp:4000:interface=127.0.0.1"
         raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
+
+
+def is_local(description: str, address: Any) -> bool:
+    """Whether only this machine reaches what listens at `address`; what is behind a proxy is reached by others."""
+    if description.startswith("haproxy:"):
+        return False
+    if isinstance(address, UNIXAddress):
+        return True
+    try:
+        ip = ipaddress.ip_address(address.host.partition("%")[0])
+    except (AttributeError, ValueError):
+        return False
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:

@@ -44,8 +44,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The options, checked."""
+    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`."""
 
+    tokens: Path | None
+    is_open: bool
     listen: tuple[str, ...]
     operator_socket: Path | None
     data_dir: Path
@@ -65,6 +67,7 @@ class Options(usage.Options):
 
     optParameters = [
         ["operator-socket", None, None, "A socket for the operator; off = none. [default: one in $RUNTIME_DIRECTORY]"],
+        ["tokens", None, None, "A file of tokens, without one of which nobody is served. [default: everybody is]"],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
         ["regrant-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
@@ -87,6 +90,8 @@ class Options(usage.Options):
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
     optFlags = [
+        ["open", None, "Serve everybody who reaches this daemon, from other machines too."],
+        ["dns-open", None, "Answer DNS questions of everybody who knows an ID, though HTTP needs a token or is local."],
         ["strict-addresses", None, "Refuse addresses that other machines can hardly reach, instead of logging them."],
     ]
 
@@ -103,6 +108,9 @@ class Options(usage.Options):
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
         for name in (
+            "tokens",
+            "open",
+            "dns-open",
             "operator-socket",
             "data-dir",
             "regrant-window",
@@ -150,7 +158,15 @@ class Options(usage.Options):
             raise SystemExit(USAGE_STATUS) from None
 
     def postOptions(self) -> None:
+        tokens = None if self["tokens"] is None else Path(self["tokens"]).absolute()
+        if tokens is not None and self._flag("open"):
+            raise usage.UsageError("open: everybody is served, or only who has one of the --tokens; say one of the two")
+        dns = self._dns_config(self._dns or self._default_dns)
+        if dns is not None and not self._flag("dns-open"):
+            self._check_dns(dns, tokens)
         self.config = Config(
+            tokens=tokens,
+            is_open=self._flag("open"),
             listen=tuple(self._listen or self._default_listen),
             operator_socket=self._operator_socket(),
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
@@ -163,7 +179,7 @@ class Options(usage.Options):
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
-            dns=self._dns_config(self._dns or self._default_dns),
+            dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
         )
 
@@ -192,6 +208,15 @@ class Options(usage.Options):
             keys=Path(self["peer-keys"]).absolute(),
             ack_required=self["grant-ack"] == "required",
         )
+
+    def _check_dns(self, dns: DNSConfig, tokens: Path | None) -> None:
+        if tokens is not None:
+            raise usage.UsageError("dns: needs no token: say --dns-open if who knows an ID may read its nodes so")
+        beyond = [host for host, _ in dns.addresses if not ipaddress.ip_address(host).is_loopback]
+        if beyond and not self._flag("open"):
+            raise usage.UsageError(
+                f"dns: {beyond[0]} can be asked from other machines: say --dns-open, or --open, if they may"
+            )
 
     def _dns_config(self, addresses: list[str]) -> DNSConfig | None:
         if not addresses:

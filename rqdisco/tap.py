@@ -31,9 +31,11 @@ from rqdisco.errors import (
     CopiedState,
     DamagedState,
     KeysUnusable,
+    OpenToOthers,
     PeersMissing,
     StateInUse,
     StateUnusable,
+    TokensUnusable,
     UnknownFormat,
 )
 from rqdisco.logs import Descriptor, LineObserver, Nowhere
@@ -49,6 +51,8 @@ _STATUS: dict[type[CannotStart], int] = {
     CopiedState: 78,
     PeersMissing: 78,
     KeysUnusable: options.USAGE_STATUS,
+    TokensUnusable: options.USAGE_STATUS,
+    OpenToOthers: options.USAGE_STATUS,
 }
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -33,6 +33,11 @@ job "rqdisco" {
         ports = ["http"]
       }
 
+      # Let only the clients reach its port. docs/running/nomad.md says how it asks for tokens instead.
+      env {
+        RQDISCO_OPEN = "yes"
+      }
+
       volume_mount {
         volume      = "state"
         destination = "/var/lib/rqdisco"

@@ -12,12 +12,16 @@ from twisted.internet.task import deferLater
 
 from rqdisco.cli.screen import Screen
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
+from rqdisco.ids import RandomBytes
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
+
+# In the words of the discovery API, and of Consul's.
+_NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
 T = TypeVar("T")
 
@@ -34,13 +38,14 @@ class Misused(Exception):
 class App:
     """What a command has of the world: the service at `url` (without credentials), time, chance and a screen.
 
-    `jitter` gives numbers of at least 0 and less than 1.
+    `jitter` gives numbers of at least 0 and less than 1, `secret` so many bytes that nobody can guess.
     """
 
     client: DiscoveryClient
     url: str
     clock: IReactorTime
     jitter: Callable[[], float]
+    secret: RandomBytes
     screen: Screen
 
 
@@ -59,9 +64,17 @@ async def run(app: App, command: Command) -> int:
         app.screen.say(f"cannot reach {app.url}: {error}")
         return UNREACHABLE
     except (Refused, Failed, Misused, OSError) as error:
-        is_unknown = isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error)
-        app.screen.say(f"{error}; `rqdisco create` mints an ID" if is_unknown else str(error))
+        app.screen.say(f"{error}{_hint(error)}")
         return USAGE if isinstance(error, Misused) else REFUSED
+
+
+def _hint(error: Exception) -> str:
+    """What to do about it, where that is known."""
+    if isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error):
+        return "; `rqdisco create` mints an ID"
+    if isinstance(error, Refused) and str(error) in _NO_TOKEN:
+        return ": set RQDISCO_TOKEN to one that the service knows"
+    return ""
 
 
 async def pause(app: App, seconds: float) -> None:

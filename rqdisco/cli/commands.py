@@ -15,8 +15,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
+from rqdisco.access import SCOPES
 from rqdisco.cli.listing import FORMS, Form
-from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, Root, cas, sure, the_id, url_of, wait
+from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, Root, cas, sure, the_id, token_file, url_of, wait
 from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
 
 if TYPE_CHECKING:
@@ -309,6 +310,55 @@ def drain(to: str | None, sure: bool) -> Command:
     from rqdisco.cli import peers
 
     return partial(peers.drain, to=to, sure=sure)
+
+
+@cli.group(cls=Branch)
+def token() -> None:
+    """Make, list and revoke tokens, in the file that the daemon is given as --tokens.
+
+    The daemon reads it again at SIGHUP.
+    """
+
+
+@token.command(name="new")
+@click.argument("name", type=TEXT)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="What its owner may do; repeatable.  [default: read and write]",
+)
+@click.option("--id", "discovery_id", type=DISCOVERY_ID, metavar="ID", help="Only with this ID.")
+@token_file
+def new_token(name: str, scopes: tuple[str, ...], discovery_id: str | None, file: Path) -> Command:
+    """Make a token, add its digest to the file, and print it.
+
+    It is kept nowhere: what is printed is all there is of it.
+    """
+    from rqdisco.cli import tokens
+
+    chosen = scopes or ("read", "write")
+    return partial(tokens.new, file=file, name=name, scopes=chosen, discovery_id=discovery_id)
+
+
+@token.command(name="list")
+@token_file
+def list_tokens(file: Path) -> Command:
+    """Print the tokens of the file: name, scopes, and the ID that a token is bound to."""
+    from rqdisco.cli import tokens
+
+    return partial(tokens.show, file=file)
+
+
+@token.command()
+@click.argument("name", type=TEXT)
+@token_file
+def revoke(name: str, file: Path) -> Command:
+    """Take a token out of the file."""
+    from rqdisco.cli import tokens
+
+    return partial(tokens.revoke, file=file, name=name)
 
 
 @cli.command()

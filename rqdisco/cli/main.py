@@ -73,7 +73,7 @@ def _react(command: Command, url: str) -> int:
     from rqdisco.cli.app import App, run
     from rqdisco.client import connect
 
-    name = _name(url)
+    name, token = _name(url), _token()
     status = _FAILED
 
     async def go(reactor: Any) -> None:
@@ -81,7 +81,8 @@ def _react(command: Command, url: str) -> int:
         # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once, or never.
         reactor.seconds = time.monotonic
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
-        app = App(connect(reactor, url), name, reactor, random, Screen(sys.stdout, sys.stderr, ask))
+        screen = Screen(sys.stdout, sys.stderr, ask)
+        app = App(connect(reactor, url, token=token), name, reactor, random, os.urandom, screen)
         running = Deferred.fromCoroutine(run(app, command))
         # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
@@ -101,6 +102,17 @@ def _name(url: str) -> str:
         return parse_url(url).name
     except ValueError as error:
         raise click.UsageError(f"the URL of the service cannot be used: {error}") from None
+
+
+def _token() -> str | None:
+    """The token in the environment: everybody on the machine sees an option. Raises click.UsageError."""
+    from rqdisco.client.urls import check_token
+
+    given = os.environ.get("RQDISCO_TOKEN")
+    try:
+        return check_token(given) if given else None
+    except ValueError as error:
+        raise click.UsageError(f"RQDISCO_TOKEN cannot be used: {error}") from None
 
 
 def _confirm(question: str) -> bool:

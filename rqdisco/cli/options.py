@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -85,6 +86,17 @@ wait = click.option(
 )
 cas = click.option(
     "--cas", type=click.IntRange(0), metavar="N", help="Only if the record's index is N; 0: if there is none."
+)
+
+
+token_file = click.option(
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    envvar="RQDISCO_TOKENS",
+    show_envvar=True,
+    metavar="FILE",
+    help="The file of tokens.",
 )
 
 

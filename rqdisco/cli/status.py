@@ -20,7 +20,8 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     """
     if service or discovery_id is None:
         info = await patiently(app, app.client.service, patience)
-        app.screen.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}, {info.ids} IDs")
+        ids = "" if info.ids is None else f", {info.ids} IDs"
+        app.screen.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}{ids}")
     if discovery_id is None:
         return DONE
     document = await patiently(app, lambda: app.client.get(discovery_id), patience)

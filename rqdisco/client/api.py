@@ -24,7 +24,7 @@ from rqdisco.client.errors import ClientError, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
 from rqdisco.client.peers import Drained, Forgotten, PeersState
 from rqdisco.client.transport import Answer, Transport
-from rqdisco.client.urls import parse_url
+from rqdisco.client.urls import check_token, parse_url
 from rqdisco.ids import is_id
 
 T = TypeVar("T")
@@ -39,13 +39,17 @@ class DiscoveryClient:
 
     `url` is `http://HOST:PORT`, `https://HOST:PORT` (both with `USER:PASSWORD@` if need be) or `unix:/PATH`, for which
     `http` must have an agent that goes there: `connect` makes both. `timeout` is in seconds, for a whole answer.
+    `token` is one of the service's, if it asks for them; the password of the URL may be it, too.
 
     Every method raises Unreachable and Refused, of which Unavailable is a kind, and ValueError for what is no discovery
     ID. Nothing is sent twice; what is safe to repeat is everything but `create` and a `cas`.
     """
 
-    def __init__(self, http: HTTPClient, url: str, *, clock: IReactorTime, timeout: float = 10.0) -> None:
-        self._transport = Transport(http, parse_url(url), clock, timeout)
+    def __init__(
+        self, http: HTTPClient, url: str, *, clock: IReactorTime, timeout: float = 10.0, token: str | None = None
+    ) -> None:
+        checked = None if token is None else check_token(token)
+        self._transport = Transport(http, parse_url(url), clock, timeout, checked)
 
     async def service(self) -> ServiceInfo:
         """What the service says of itself."""

@@ -15,17 +15,17 @@ from rqdisco.client.api import DiscoveryClient
 from rqdisco.client.urls import parse_url
 
 
-def connect(reactor: Any, url: str, *, timeout: float = 10.0) -> DiscoveryClient:
+def connect(reactor: Any, url: str, *, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
     """A client of the service at `url`, with a connection of its own for each request: there is nothing to close.
 
-    Certificates are checked against the system's. Raises ValueError for what is no URL of a service.
+    Certificates are checked against the system's. Raises ValueError for what is no URL of a service, or no token.
     """
     target = parse_url(url)
     if target.socket is None:
         agent = Agent(reactor, connectTimeout=timeout)
     else:
         agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, target.socket, timeout))
-    return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout)
+    return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout, token=token)
 
 
 @implementer(IAgentEndpointFactory)

@@ -6,12 +6,12 @@ import msgspec
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The service itself: its seconds since start, and how many IDs it holds."""
+    """The service itself: its seconds since start, and how many IDs it holds, which is told to who has a token."""
 
     name: str
     version: str
     uptime: float
-    ids: int
+    ids: int | None = None
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

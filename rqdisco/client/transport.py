@@ -46,14 +46,24 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Transport:
     """Sends requests to one service. `timeout` is in seconds: for an answer, and for each silence of a stream.
 
+    A `token` goes along with every request; where the URL has credentials too, in Consul's header.
+
     Every method raises Unreachable.
     """
 
-    def __init__(self, http: HTTPClient, target: Target, clock: IReactorTime, timeout: float) -> None:
+    def __init__(
+        self, http: HTTPClient, target: Target, clock: IReactorTime, timeout: float, token: str | None = None
+    ) -> None:
         self._http: Any = http
         self._target = target
         self._clock = clock
         self._timeout = timeout
+        self._credentials: dict[str | bytes, str | bytes] = {}
+        if target.authorization is not None:
+            self._credentials["Authorization"] = target.authorization
+        if token is not None:
+            header, value = ("X-Consul-Token", token) if self._credentials else ("Authorization", f"Bearer {token}")
+            self._credentials[header] = value
 
     async def exchange(self, method: str, path: str, body: bytes | None = None) -> Answer:
         """Send a request and read the whole answer."""
@@ -77,9 +87,7 @@ class Transport:
         return await _completed(head, reader)
 
     async def _send(self, method: str, path: str, body: bytes | None) -> tuple[Answer, _BodyReader]:
-        headers: dict[str | bytes, str | bytes] = {"Accept": "application/json"}
-        if self._target.authorization is not None:
-            headers["Authorization"] = self._target.authorization
+        headers: dict[str | bytes, str | bytes] = {"Accept": "application/json", **self._credentials}
         if body is not None:
             headers["Content-Type"] = "application/json"
         response = await self._http.request(

@@ -23,6 +23,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     authorization: str | None = None
     socket: str | None = None
 
+    def __repr__(self) -> str:
+        """Without credentials, which would end up in a traceback."""
+        return f"Target({self.name!r})"
+
     def url(self, path: str) -> EncodedURL:
         """What to ask for `path`, which is ASCII."""
         return _Sendable.from_text(f"{self.base}{path}")
@@ -53,6 +57,14 @@ def parse_url(url: str) -> Target:
     if not base.isascii():
         raise ValueError("it must be ASCII")
     return Target(base=base, authorization=_basic(split))
+
+
+def check_token(token: str) -> str:
+    """A token, without white space around it. Raises ValueError; its text never repeats it."""
+    token = token.strip()
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token is empty, or has characters that no token has")
+    return token
 
 
 def _unix(path: str) -> Target:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,12 +26,11 @@ from rqdisco.peers.seals import (
     hello_parts,
     session_parts,
 )
+from rqdisco.seldom import Seldom
 
 MOST_BYTES = 4 << 20
 _VERB = re.compile(re.escape(PATH) + rb"([a-z]{1,20})\Z")
 _STATUS: dict[type[BaseException], int] = {NotGreeted: 401, Rejected: 403, Misdirected: 421, BadMessage: 400}
-_LOG_SECONDS = 60.0
-_MOST_STRANGERS = 1000
 
 
 class PeerResource(Resource):
@@ -44,10 +42,9 @@ class PeerResource(Resource):
         super().__init__()
         self._handler = handler
         self._keys = keys
-        self._clock = clock
         self._random = random
         self._sessions = BegunSessions()
-        self._strangers: OrderedDict[str, float] = OrderedDict()
+        self._strangers = Seldom(clock.seconds)
         self._log = Logger()
 
     def keys_changed(self) -> None:
@@ -124,13 +121,8 @@ class PeerResource(Resource):
     def _stranger(self, request: Any, words: list[str]) -> None:
         """Log who has another key, each once a minute."""
         host = str(getattr(request.getClientAddress(), "host", None))
-        now = self._clock.seconds()
-        if now - self._strangers.get(host, now - _LOG_SECONDS) < _LOG_SECONDS:
+        if not self._strangers.is_due(host):
             return
-        self._strangers[host] = now
-        self._strangers.move_to_end(host)
-        if len(self._strangers) > _MOST_STRANGERS:
-            self._strangers.popitem(last=False)
         name = words[0][:16] if words and words[0].isalnum() else "none"
         self._log.error("a peer has a wrong key", peer=host, key=name)
 

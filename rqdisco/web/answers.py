@@ -23,6 +23,8 @@ from rqdisco.errors import (
     InvalidValue,
     MisleadingAddress,
     NoSuchID,
+    NotAllowed,
+    NotAuthenticated,
     Orphaned,
     StoreUnavailable,
     TooManyIDs,
@@ -101,6 +103,7 @@ class Refusal(msgspec.Struct, frozen=True):
         return Answer(self.status, self.text.encode(), self.reason.encode(), self.headers, b"text/plain; charset=utf-8")
 
 
+_CHALLENGE: Headers = ((b"www-authenticate", b'Basic realm="rqdisco", charset="UTF-8"'),)
 _RETRY: Headers = ((b"retry-after", b"5"),)
 
 
@@ -121,6 +124,8 @@ def _unavailable(error: Any) -> Refusal:
 
 
 _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
+    NotAuthenticated: lambda error: Refusal(401, str(error), str(error), _CHALLENGE),
+    NotAllowed: _under(403, "token may not do this"),
     NoSuchID: _under(404, "no such discovery ID"),
     MethodNotAllowed: _method_not_allowed,
     BadRequest: _same_text(400),

@@ -20,14 +20,16 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
+from rqdisco.access import Right, Token
 from rqdisco.codec import Malformed, decode_put
 from rqdisco.directory import Directory
-from rqdisco.errors import NoSuchID
+from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated
 from rqdisco.ids import may_be_named
 from rqdisco.records import Leader, Put
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
-from rqdisco.web.handling import DoorResource, Handling, Note, method_of, refused
+from rqdisco.web.gate import Gate
+from rqdisco.web.handling import DoorResource, Handling, Note, method_of
 
 _KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
 _LEADER = re.compile(r"([^/]+)/leader\Z")
@@ -56,11 +58,15 @@ class _Ask(msgspec.Struct, frozen=True):
 
 
 class ConsulAPI:
-    """The door itself: what Consul's clients say in, what the directory answers out."""
+    """The door itself: what Consul's clients say in, what the directory answers out.
+
+    `gate` lets in who has a token; without it everybody may everything.
+    """
 
     app = Klein()
 
-    def __init__(self, directory: Directory, handling: Handling, told: ToldLog) -> None:
+    def __init__(self, directory: Directory, handling: Handling, told: ToldLog, gate: Gate | None = None) -> None:
+        self._gate = gate
         self._told = told
         self._directory = directory
         self._handling = handling
@@ -73,7 +79,7 @@ class ConsulAPI:
 
     @app.route("/v1/kv/", strict_slashes=False)
     def no_key(self, request: IRequest) -> Deferred[bytes]:
-        return self._handling.through_klein(request, refused(BadRequest("Missing key name")))
+        return self._handling.through_klein(request, self._nothing(request, BadRequest("Missing key name")))
 
     @app.route("/v1/kv/<path:key>")
     def entry(self, request: IRequest, key: str) -> Deferred[bytes]:
@@ -82,7 +88,7 @@ class ConsulAPI:
     @app.handle_errors
     def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
         error: Any = failure.value if failure.check(HTTPException) is None else _not_supported()
-        return self._handling.through_klein(request, refused(error))  # type: ignore[no-any-return]
+        return self._handling.through_klein(request, self._nothing(request, error))  # type: ignore[no-any-return]
 
     def _match(self, request: Any) -> Deferred[Answer] | None:
         match = _KEY.match(request.path)
@@ -91,25 +97,42 @@ class ConsulAPI:
         return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
 
     def _unknown(self, request: IRequest) -> Deferred[Answer]:
-        return self._handling.answer(refused(_not_supported()))
+        return self._handling.answer(self._nothing(request, _not_supported()))
+
+    def _admit(self, request: IRequest, right: Right, discovery_id: str | None = None) -> Token | None:
+        """The caller's token, if tokens are asked for. Raises Forbidden, in Consul's words (its `acl` package)."""
+        if self._gate is None:
+            return None
+        try:
+            return self._gate.admit(request, right, discovery_id)
+        except NotAuthenticated as error:
+            raise Forbidden("ACL not found" if error.was_given else "Permission denied") from None
+        except NotAllowed:
+            raise Forbidden("Permission denied") from None
+
+    async def _nothing(self, request: IRequest, error: Exception) -> Answer:
+        self._admit(request, "known")
+        raise error
 
     async def _answer(self, request: IRequest, key: str) -> Answer:
-        """Answer a request for a key. The checks are made in this order: method, query, key, body, ID."""
+        """Answer a request for a key. The checks are made in this order: token, method, query, key, body, ID."""
         method = method_of(request)
+        match = _LEADER.match(key)
+        right: Right = "write" if method in ("PUT", "DELETE") else "read"
+        token = None if self._gate is None else self._admit(request, right, key if match is None else match[1])
         if method not in ("GET", "HEAD", "PUT", "DELETE"):
             raise MethodNotAllowed(f"method {method} not allowed", _ALLOW)
         ask = self._ask(request)
-        match = _LEADER.match(key)
         discovery_id = match[1] if match is not None and may_be_named(match[1]) else None
         if method in ("GET", "HEAD"):
             return await self._read(discovery_id, key, ask)
         if discovery_id is None:
             raise BadRequest("unsupported key, only <ID>/leader")
         if method == "DELETE":
-            return await self._clear(request, discovery_id, ask)
+            return await self._clear(request, discovery_id, ask, token)
         if ask.cas == 0:
-            return await self._claim(request, discovery_id, ask)
-        return await self._report(request, discovery_id, ask)
+            return await self._claim(request, discovery_id, ask, token)
+        return await self._report(request, discovery_id, ask, token)
 
     async def _read(self, discovery_id: str | None, key: str, ask: _Ask) -> Answer:
         leader = None if discovery_id is None else await self._leader(discovery_id)
@@ -128,8 +151,8 @@ class ConsulAPI:
         except NoSuchID:
             return None
 
-    async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask) -> Answer:
-        with Note(self._log, "claim", request, discovery_id) as note:
+    async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
+        with Note(self._log, "claim", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             try:
                 outcome = await self._directory.claim(discovery_id, put)
@@ -144,8 +167,8 @@ class ConsulAPI:
             )
         return _yes_or_no(outcome.won)
 
-    async def _report(self, request: IRequest, discovery_id: str, ask: _Ask) -> Answer:
-        with Note(self._log, "leader report", request, discovery_id) as note:
+    async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
+        with Note(self._log, "leader report", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             before = await self._leader(discovery_id)
             try:
@@ -157,8 +180,8 @@ class ConsulAPI:
             note.quiet = done and before is not None and before.value == put.value
         return _yes_or_no(done)
 
-    async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask) -> Answer:
-        with Note(self._log, "leader removal", request, discovery_id) as note:
+    async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
+        with Note(self._log, "leader removal", request, discovery_id, token) as note:
             before = await self._leader(discovery_id)
             done = await self._directory.clear_leader(discovery_id, ask.cas)
             note.result = "lost" if not done else "absent" if before is None else "removed"

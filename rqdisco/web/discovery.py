@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
 from rqdisco import codec
+from rqdisco.access import Right, Token
 from rqdisco.address import check_text
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
@@ -24,10 +25,12 @@ from rqdisco.records import Node, Record
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.explain import explanation
-from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of, refused
+from rqdisco.web.gate import Gate, secrets_in
+from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
+_RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
 _ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
 
 
@@ -41,7 +44,7 @@ class DiscoveryAPI:
     """The door itself: what HTTP says in, what the directory answers out.
 
     `describe` gives the members of the answer to `GET /`, `told` keeps what was answered; `explains` says that whoever
-    asks here is an operator.
+    asks here is an operator. `gate` lets in who has a token; without it everybody may everything.
     """
 
     app = Klein()
@@ -54,12 +57,14 @@ class DiscoveryAPI:
         told: ToldLog,
         *,
         explains: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         self._directory = directory
         self._handling = handling
         self._describe = describe
         self._told = told
         self._explains = explains
+        self._gate = gate
         self._log = Logger()
 
     def resource(self) -> KleinResource:
@@ -87,30 +92,39 @@ class DiscoveryAPI:
         return None
 
     def _unknown(self, request: IRequest) -> Deferred[Answer]:
-        return self._handling.answer(refused(NoSuchID(path_of(request))))
+        return self._handling.answer(self._nothing(request))
+
+    async def _nothing(self, request: IRequest) -> Answer:
+        if self._gate is not None:
+            self._gate.admit(request, "known")
+        raise NoSuchID(path_of(request))
 
     async def _answer(self, request: IRequest, discovery_id: str) -> Answer:
-        """Answer a request for `/ID`. The order of checks is the original service's: ID, method, body."""
+        """Answer a request for `/ID`. The checks are made in this order: token, ID, method, body."""
+        method = request.method
+        token = None
+        if self._gate is not None:
+            token = self._gate.admit(request, _RIGHTS.get(method, "read"), discovery_id)
         if not is_id(discovery_id):
             raise NoSuchID(discovery_id)
-        method = request.method
         if method == b"POST":
-            return await self._register(request, discovery_id)
+            return await self._register(request, discovery_id, token)
         if method in (b"GET", b"HEAD"):
-            return await self._show(request, discovery_id)
+            return await self._show(request, discovery_id, token)
         if method == b"DELETE":
-            return await self._remove(request, discovery_id)
+            return await self._remove(request, discovery_id, token)
         await self._directory.look_up(discovery_id)
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST, DELETE")
 
-    async def _show(self, request: IRequest, discovery_id: str) -> Answer:
+    async def _show(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
         if _has_flag(request, b"consistent"):
             record = await self._directory.look_up_at_home(discovery_id)
             age: float | None = 0.0
         else:
             record = await self._directory.look_up(discovery_id)
             age = self._directory.age(record)
-        if self._explains and _has_flag(request, b"explain"):
+        explains = self._explains if token is None else token.is_admin
+        if explains and _has_flag(request, b"explain"):
             may_grant, told = self._directory.is_home_of(record), self._told.of(record.id)
             return Answer(200, explanation(record, may_grant=may_grant, age=age, told=told))
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
@@ -120,16 +134,28 @@ class DiscoveryAPI:
 
     async def _service(self, request: IRequest) -> Answer:
         if request.method == b"POST":
-            with Note(self._log, "mint", request) as note:
+            token = None if self._gate is None else self._gate.admit(request, "mint")
+            with Note(self._log, "mint", request, token=token) as note:
                 record = await self._directory.create()
                 note.discovery_id, note.result = record.id, "minted"
             return Answer(200, codec.encode_document(record, ()))
         if request.method in (b"GET", b"HEAD"):
-            return Answer(200, codec.encode_object(self._describe()))
+            return Answer(200, codec.encode_object(self._described(request)))
+        if self._gate is not None:
+            self._gate.admit(request, "known")
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST")
 
-    async def _register(self, request: IRequest, discovery_id: str) -> Answer:
-        with Note(self._log, "registration", request, discovery_id) as note:
+    def _described(self, request: IRequest) -> dict[str, Any]:
+        """What is said of the service: to strangers not how much there is, so that probes need no token."""
+        members = self._describe()
+        if self._gate is not None:
+            if not secrets_in(request.requestHeaders):
+                return {name: value for name, value in members.items() if name != "ids"}
+            self._gate.admit(request, "known")
+        return members
+
+    async def _register(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
+        with Note(self._log, "registration", request, discovery_id, token) as note:
             await self._directory.look_up(discovery_id)
             body = self._body(request)
             node = Node(
@@ -143,8 +169,8 @@ class DiscoveryAPI:
             self._told.note(discovery_id, node.addr, note.result, len(outcome.listed))
         return Answer(200, codec.encode_document(outcome.record, outcome.listed))
 
-    async def _remove(self, request: IRequest, discovery_id: str) -> Answer:
-        with Note(self._log, "removal", request, discovery_id) as note:
+    async def _remove(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
+        with Note(self._log, "removal", request, discovery_id, token) as note:
             await self._directory.look_up(discovery_id)
             outcome = await self._directory.remove(discovery_id, _addr(self._body(request), note))
             note.result = "removed" if outcome.removed else "absent"

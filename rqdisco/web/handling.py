@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import NOT_DONE_YET
 
+from rqdisco.access import Token
 from rqdisco.address import check_reachable
 from rqdisco.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
 from rqdisco.web.answers import Answer, BadRequest, BodyTooLarge, Forbidden, Refusal, refusal_of
@@ -117,11 +118,14 @@ class DoorResource(KleinResource):
 class Note:
     """One line in the log for one attempt to change something, whatever comes of it, unless it is made `quiet`."""
 
-    def __init__(self, log: Logger, event: str, request: IRequest, discovery_id: str = "") -> None:
+    def __init__(
+        self, log: Logger, event: str, request: IRequest, discovery_id: str = "", token: Token | None = None
+    ) -> None:
         self._log = log
         self._event = event
         self.peer: str | None = getattr(request.getClientAddress(), "host", None)
         self.discovery_id = discovery_id
+        self._token = None if token is None else token.name
         self.addr: str | None = None
         self.result = ""
         self.quiet = False
@@ -137,6 +141,7 @@ class Note:
             discovery_id=self.discovery_id,
             addr=self.addr,
             peer=self.peer,
+            token=self._token,
             result=self.result if error is None else _in_words(error),
         )
 

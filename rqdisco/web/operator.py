@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -16,12 +16,14 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 from zope.interface import implementer
 
+from rqdisco.access import Token
 from rqdisco.codec import Malformed, encode_object
 from rqdisco.directory import Directory
 from rqdisco.errors import RequestRefused
 from rqdisco.shield import shielded
 from rqdisco.transfer import Export, Transferred, decode_batch
 from rqdisco.web.answers import Answer, BadBatch, MethodNotAllowed, NotFound
+from rqdisco.web.gate import Gate
 from rqdisco.web.handling import DoorResource, Handling, method_of, refused
 
 _RECORDS_AT_ONCE = 100
@@ -53,13 +55,22 @@ class _Drain(msgspec.Struct):
 
 
 class OperatorAPI:
-    """`GET /operator/export` and `POST /operator/import`; `peers` adds what there is to be asked of those."""
+    """`GET /operator/export` and `POST /operator/import`; `peers` adds what there is to be asked of those.
+
+    `gate` lets in who has an admin's token; without it whoever reaches this door is the operator.
+    """
 
     app = Klein()
 
     def __init__(
-        self, directory: Directory, handling: Handling, clock: IReactorTime, peers: PeersOffice | None = None
+        self,
+        directory: Directory,
+        handling: Handling,
+        clock: IReactorTime,
+        peers: PeersOffice | None = None,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._peers = peers
         self._directory = directory
         self._clock = clock
@@ -72,51 +83,60 @@ class OperatorAPI:
 
     @app.route("/operator/export")
     def export(self, request: IRequest) -> Deferred[bytes]:
-        if request.method != b"GET":
-            return self._refuse_method(request, "GET")
+        try:
+            token = self._admit(request, "GET")
+        except (RequestRefused, MethodNotAllowed) as error:
+            return self._handling.through_klein(request, refused(error))
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
-        self._log.info("export", peer=getattr(request.getClientAddress(), "name", None))
+        self._log.info("export", peer=_peer(request), token=_name(token))
         exporting = _Exporting(request, self._directory, self._clock)
         exporting.begin()
         return exporting.done
 
     @app.route("/operator/import")
     def import_(self, request: IRequest) -> Deferred[bytes]:
-        if request.method != b"POST":
-            return self._refuse_method(request, "POST")
-        return self._handling.through_klein(request, self._import(request))
+        return self._handling.through_klein(request, self._admitted(request, "POST", self._import))
 
     @app.route("/operator/peers")
     def peers(self, request: IRequest) -> Deferred[bytes]:
         """`GET`: all peers and their state."""
-        if request.method != b"GET":
-            return self._refuse_method(request, "GET")
-        return self._handling.through_klein(request, self._show_peers())
+        return self._handling.through_klein(request, self._admitted(request, "GET", self._show_peers))
 
     @app.route("/operator/peers/forget")
     def forget(self, request: IRequest) -> Deferred[bytes]:
         """`POST {"name": NAME}`: a peer is lost for good."""
-        if request.method != b"POST":
-            return self._refuse_method(request, "POST")
-        return self._at_leisure(request, self._forget(request))
+        return self._at_leisure(request, self._admitted(request, "POST", self._forget))
 
     @app.route("/operator/drain")
     def drain(self, request: IRequest) -> Deferred[bytes]:
         """`POST {"to": NAME}`, or `{}`: another peer becomes the home of this daemon's IDs."""
-        if request.method != b"POST":
-            return self._refuse_method(request, "POST")
-        return self._at_leisure(request, self._drain(request))
+        return self._at_leisure(request, self._admitted(request, "POST", self._drain))
 
     @app.handle_errors
     def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
-        is_known = failure.check(HTTPException) is not None
-        error: Any = NotFound("no such operator's resource") if is_known else failure.value
-        return self._handling.through_klein(request, refused(error))  # type: ignore[no-any-return]
+        error: Any = failure.value if failure.check(HTTPException) is None else _no_such_resource()
+        return self._handling.through_klein(request, self._nothing(request, error))  # type: ignore[no-any-return]
 
-    def _refuse_method(self, request: IRequest, allow: str) -> Deferred[bytes]:
-        error = MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
-        return self._handling.through_klein(request, refused(error))
+    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+        return self._handling.answer(self._nothing(request, _no_such_resource()))
+
+    async def _nothing(self, request: IRequest, error: Exception) -> Answer:
+        self._admit(request)
+        raise error
+
+    def _admit(self, request: IRequest, method: str | None = None) -> Token | None:
+        """The caller's token, if tokens are asked for. Raises NotAuthenticated, NotAllowed, MethodNotAllowed."""
+        token = None if self._gate is None else self._gate.admit(request, "admin")
+        if method is not None and method_of(request) != method:
+            raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', method)
+        return token
+
+    async def _admitted(
+        self, request: IRequest, method: str, handle: Callable[[IRequest, str | None], Coroutine[Any, Any, Answer]]
+    ) -> Answer:
+        """What `handle` answers to the request and the name of its token."""
+        return await handle(request, _name(self._admit(request, method)))
 
     def _at_leisure(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes]:
         """Answer however long it takes: an operator waits, and what was begun is brought to its end."""
@@ -128,18 +148,18 @@ class OperatorAPI:
             raise NotFound("this daemon has no peers")
         return self._peers
 
-    async def _show_peers(self) -> Answer:
+    async def _show_peers(self, request: IRequest, token: str | None) -> Answer:
         return Answer(200, encode_object(self._office().show()))
 
-    async def _forget(self, request: IRequest) -> Answer:
+    async def _forget(self, request: IRequest, token: str | None) -> Answer:
         asked = self._decoded(request, _Forget)
         count = await self._office().forget(asked.name)
-        self._log.warn("peer forgotten", name=asked.name, ids=count)
+        self._log.warn("peer forgotten", name=asked.name, ids=count, token=token)
         return Answer(200, encode_object({"forgotten": asked.name, "ids": count}))
 
-    async def _drain(self, request: IRequest) -> Answer:
+    async def _drain(self, request: IRequest, token: str | None) -> Answer:
         successor = await self._office().drain(self._decoded(request, _Drain).to)
-        self._log.warn("drained", to=successor)
+        self._log.warn("drained", to=successor, token=token)
         return Answer(200, encode_object({"drained": True, "to": successor}))
 
     def _decoded(self, request: IRequest, kind: type[T]) -> T:
@@ -148,10 +168,7 @@ class OperatorAPI:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadBatch(str(error)) from None
 
-    def _unknown(self, request: IRequest) -> Deferred[Answer]:
-        return self._handling.answer(refused(NotFound("no such operator's resource")))
-
-    async def _import(self, request: IRequest) -> Answer:
+    async def _import(self, request: IRequest, token: str | None) -> Answer:
         try:
             batch = decode_batch(self._handling.body(request))
         except Malformed as error:
@@ -164,7 +181,15 @@ class OperatorAPI:
             raise
         refusals = [outcome for outcome in outcomes if isinstance(outcome, dict)]
         imported, unchanged = outcomes.count("imported"), outcomes.count("unchanged")
-        self._log.info("import", imported=imported, unchanged=unchanged, refused=len(refusals), adopt=batch.adopt)
+        self._log.info(
+            "import",
+            imported=imported,
+            unchanged=unchanged,
+            refused=len(refusals),
+            adopt=batch.adopt,
+            peer=_peer(request),
+            token=token,
+        )
         return Answer(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
 
     async def _import_one(self, brought: Transferred, *, adopt: bool) -> str | dict[str, str]:
@@ -172,6 +197,18 @@ class OperatorAPI:
             return "imported" if await self._directory.adopt(brought, as_own=adopt) else "unchanged"
         except RequestRefused as refusal:
             return {"id": brought.id[:64], "why": str(refusal)}
+
+
+def _name(token: Token | None) -> str | None:
+    return None if token is None else token.name
+
+
+def _peer(request: IRequest) -> str | None:
+    return getattr(request.getClientAddress(), "host", None)
+
+
+def _no_such_resource() -> NotFound:
+    return NotFound("no such operator's resource")
 
 
 @implementer(IPushProducer)

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 
+from rqdisco.access import Access
 from rqdisco.directory import Directory
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Handling
 from rqdisco.web.operator import OperatorAPI, PeersOffice
 
@@ -41,7 +44,8 @@ class Root(Resource):
 class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
-    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`.
+    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`. With `access` the
+    public doors ask for tokens; the operator's never do.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Doors:
         max_body: int,
         strict: bool,
         peers: PeersOffice | None = None,
+        access: Access | None = None,
     ) -> None:
         discovery = Handling(deadlines, Refusal.as_json, max_body=max_body, strict=strict)
         consul = Handling(
@@ -66,17 +71,28 @@ class Doors:
             finish=with_consul_headers(directory),
         )
         operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
-        self._operator = OperatorAPI(directory, operator, clock, peers)
         told = ToldLog(wall_us)
-        self._discovery = DiscoveryAPI(directory, discovery, describe, told)
-        self._explaining = DiscoveryAPI(directory, discovery, describe, told, explains=True)
-        self._consul = ConsulAPI(directory, consul, told)
+        self._operators = Root(
+            {
+                b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
+                b"v1": ConsulAPI(directory, consul, told).resource(),
+            },
+            DiscoveryAPI(directory, discovery, describe, told, explains=True).resource(),
+        )
+        self._gate = None if access is None else Gate(access, clock.seconds)
+        doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
+        if self._gate is not None:
+            doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
+        self._public = Root(doors, DiscoveryAPI(directory, discovery, describe, told, gate=self._gate).resource())
 
     def public(self) -> IResource:
-        """What nodes and their operators ask."""
-        return Root({b"v1": self._consul.resource()}, self._discovery.resource())
+        """What nodes and their operators ask; where tokens are asked for, all that there is."""
+        return self._public
 
     def operators(self) -> IResource:
         """The same, and what only those may ask who operate this daemon."""
-        doors = {b"operator": self._operator.resource(), b"v1": self._consul.resource()}
-        return Root(doors, self._explaining.resource())
+        return self._operators
+
+    def may_send_more(self, headers: Headers) -> bool:
+        """Whether who sends these headers to a public door may have a body of up to IMPORT_BYTES."""
+        return self._gate is not None and self._gate.lets_administer(headers)

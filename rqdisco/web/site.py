@@ -13,6 +13,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -30,12 +31,17 @@ class BoundedRequest(Request):
     channel: Any
     content: BytesIO
     site: BoundedSite
+    _most = 0
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
+        site: BoundedSite = self.channel.site
+        self._most = site.max_body
+        if length is not None and length > self._most and site.may_send_more(self.requestHeaders):
+            self._most = site.most_body
 
     def handleContentChunk(self, data: bytes) -> None:
-        room = self.channel.site.max_body + 1 - self.content.tell()
+        room = self._most + 1 - self.content.tell()
         if room > 0:
             self.content.write(data[:room])
 
@@ -146,6 +152,7 @@ class BoundedSite(Site):
 
     `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on with clients that take
     large answers slowly: they are known not to ask for more than they take.
+    A body may have `max_body` bytes, but `most_body` from those whose headers `may_send_more` knows.
     """
 
     noisy = False
@@ -158,6 +165,8 @@ class BoundedSite(Site):
         wall: Callable[[], float],
         *,
         trusting: bool = False,
+        most_body: int = 0,
+        may_send_more: Callable[[Headers], bool] = lambda _: False,
     ) -> None:
         super().__init__(
             resource,
@@ -168,6 +177,8 @@ class BoundedSite(Site):
         )
         self.max_body = max_body
         self.is_trusting = trusting
+        self.most_body = most_body
+        self.may_send_more = may_send_more
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
         self.is_draining = False

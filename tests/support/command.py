@@ -38,9 +38,9 @@ class Service:
         request: Deferred[Any] = self._stub.request(*args, **kwargs)
         return request
 
-    def client(self, url: str = URL, timeout: float = 10.0) -> DiscoveryClient:
+    def client(self, url: str = URL, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
         """A client of it."""
-        return DiscoveryClient(self, url, clock=self.clock, timeout=timeout)  # type: ignore[arg-type]
+        return DiscoveryClient(self, url, clock=self.clock, timeout=timeout, token=token)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         """Let everything happen that needs no time."""
@@ -95,6 +95,7 @@ class Shell:
 
     def __init__(self, service: Service, *, terminal: bool = False, answers: tuple[bool, ...] = ()) -> None:
         self.service = service
+        self.token: str | None = None
         self.questions: list[str] = []
         self._answers = list(answers)
         self._terminal = terminal
@@ -108,7 +109,8 @@ class Shell:
 
         def react(command: Command, url: str) -> int:
             screen = Screen(self.out, self.err, self._ask if self._terminal else None)
-            app = App(self.service.client(url), url, self.service.clock, lambda: 0.5, screen)
+            client = self.service.client(url, token=self.token)
+            app = App(client, url, self.service.clock, lambda: 0.5, self.service.daemon.random.randbytes, screen)
             running.deferred = Deferred.fromCoroutine(run(app, command))
             running.deferred.addCallback(running.end)
             self.service.settle()

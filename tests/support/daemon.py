@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
+from rqdisco.access import Access
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits, LocalDirectory
@@ -63,6 +64,7 @@ class Daemon:
         boot_id: str = "boot-a",
         clock: Clock | None = None,
         segment_bytes: int = 16 << 20,
+        access: Access | None = None,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -95,6 +97,7 @@ class Daemon:
             lambda: WALL_US + int(self.clock.seconds() * 1_000_000),
             max_body=max_body,
             strict=strict,
+            access=access,
         )
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:

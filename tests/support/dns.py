@@ -75,7 +75,7 @@ class Names:
         self.daemon = daemon or Daemon(clock=self.reactor)
         self.resolver = Resolver()
         parsed = Options({})
-        parsed.parseOptions(["--dns=192.0.2.53:53", f"--dns-zone={ZONE}", *options])
+        parsed.parseOptions(["--dns=192.0.2.53:53", "--dns-open", f"--dns-zone={ZONE}", *options])
         config = parsed.config.dns
         assert config is not None
         host_names = HostNames(self.reactor, self.resolver)

@@ -5,6 +5,7 @@ The nodes of one test live in one process. What stands for their HTTP doors and 
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import time
@@ -27,16 +28,19 @@ class Version:
     content_type: str = "application-type/json"
     drops_http: bool = False
 
-    def request(self, addr: str, discovery_id: str, host: str, url_path: str = "") -> bytes:
-        """The registration as it is on the wire."""
+    def request(self, addr: str, discovery_id: str, host: str, url_path: str = "", user: str = "") -> bytes:
+        """The registration as it is on the wire; `user` is NAME:PASSWORD of the URL."""
         body = json.dumps({"addr": addr}, separators=(",", ":"), ensure_ascii=False)
         for character in "<>&\u2028\u2029":
             body = body.replace(character, f"\\u{ord(character):04x}")
         content = body.encode()
         head = (
             f"POST {quote(f'{url_path}/{discovery_id}')} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Go-http-client/1.1\r\n"
-            f"Content-Length: {len(content)}\r\nContent-Type: {self.content_type}\r\nAccept-Encoding: gzip\r\n\r\n"
+            f"Content-Length: {len(content)}\r\n"
         )
+        if user:
+            head += f"Authorization: Basic {base64.b64encode(user.encode()).decode()}\r\n"
+        head += f"Content-Type: {self.content_type}\r\nAccept-Encoding: gzip\r\n\r\n"
         return head.encode() + content
 
     def others(self, own: str, nodes: Sequence[str]) -> list[str]:
@@ -110,7 +114,16 @@ class Outcome:
 class Node:
     """One rqlited with its data directory; `port` says where the service is when it starts to ask."""
 
-    def __init__(self, version: Version, addr: str, discovery_id: str, port: Callable[[], int], network: Network):
+    def __init__(
+        self,
+        version: Version,
+        addr: str,
+        discovery_id: str,
+        port: Callable[[], int],
+        network: Network,
+        user: str = "",
+    ):
+        self._user = user
         self._version = version
         self._port = port
         self._network = network
@@ -157,7 +170,9 @@ class Node:
     def _ask(self) -> tuple[int, str, bytes]:
         port = self._port()
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-            connection.sendall(self._version.request(self.addr, self._discovery_id, f"127.0.0.1:{port}"))
+            connection.sendall(
+                self._version.request(self.addr, self._discovery_id, f"127.0.0.1:{port}", user=self._user)
+            )
             self.asking.set()
             response = HTTPResponse(connection)
             response.begin()

@@ -17,7 +17,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-CORE = {"errors", "address", "ids", "names", "records", "spellings", "store", "codec", "transfer", "recipes"}
+CORE = {"access", "errors", "address", "ids", "names", "records", "spellings", "store", "codec", "transfer", "recipes"}
 CORE |= {"dns.zone", "journal.frames"}
 CORE |= {
     f"peers.{name}"
@@ -31,7 +31,7 @@ FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 LAYERS = [
     {"tap", "cli.main"},
     {"cli.commands"},
-    {"cli.leader", "cli.nodes", "cli.peers", "cli.status", "cli.transfer", "cli.watch"},
+    {"cli.leader", "cli.nodes", "cli.peers", "cli.status", "cli.tokens", "cli.transfer", "cli.watch"},
     {"cli", "cli.app", "cli.listing", "cli.options", "cli.sources"},
     {"cli.screen", "client", "recipes"},
     {"client.connect"},
@@ -63,6 +63,7 @@ LAYERS = [
         "web.root",
     },
     {"web.consul", "web.discovery", "web.operator"},
+    {"web.gate"},
     {
         "web.handling",
         "web.site",
@@ -81,6 +82,8 @@ LAYERS = [
     {"state", "journal.writer", "journal.fold"},
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
     {"store", "journal.files", "journal.frames"},
+    {"token_file"},
+    {"access", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
     {"address", "errors", "__init__"},

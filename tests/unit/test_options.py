@@ -67,6 +67,21 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     assert (config.dns.nameserver, config.dns.rate) == ("ns1.example", 0.0)
 
 
+def test_tokens_or_open_are_never_a_default() -> None:
+    assert (parse().tokens, parse().is_open) == (None, False)
+    assert parse("--tokens=/t").tokens == Path("/t")
+    assert parse("--open").is_open
+    config = parse(RQDISCO_TOKENS="/e", RQDISCO_DNS="127.0.0.1:53", RQDISCO_DNS_ZONE="x", RQDISCO_DNS_OPEN="yes")
+    assert (config.tokens, config.dns is None) == (Path("/e"), False)
+    assert parse(RQDISCO_OPEN="yes").is_open
+
+
+@pytest.mark.parametrize("allowed", ["--open", "--dns-open"])
+def test_dns_for_other_machines_is_said_to_be_meant(allowed: str) -> None:
+    assert parse("--dns=127.0.0.1:53", "--dns=[::1]:53", "--dns-zone=x").dns is not None
+    assert parse("--dns=192.0.2.5:53", "--dns-zone=x", allowed).dns is not None
+
+
 def test_there_is_no_name_server_and_no_operators_socket_unless_asked_for() -> None:
     assert parse().dns is None
     assert parse().operator_socket is None
@@ -150,6 +165,12 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-nameserver=-"], {}),
         (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-rate=-1"], {}),
         (["--kv-create=maybe"], {}),
+        (["--tokens=/t", "--open"], {}),
+        (["--tokens=/t"], {"RQDISCO_OPEN": "yes"}),
+        (["--dns=127.0.0.1:53", "--dns-zone=x", "--tokens=/t"], {}),
+        (["--dns=127.0.0.1:53", "--dns=0.0.0.0:53", "--dns-zone=x"], {}),
+        (["--dns=[::]:53", "--dns-zone=x"], {}),
+        ([], {"RQDISCO_OPEN": "perhaps"}),
         ([], {"RQDISCO_MAX_NODES": "many"}),
         ([], {"RQDISCO_STRICT_ADDRESSES": "perhaps"}),
     ],

@@ -1,0 +1,138 @@
+"""The daemon as a process of its own that asks for tokens, with rqlited and with the command."""
+
+from __future__ import annotations
+
+import signal
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.test_refusals import refusal
+from tests.support.process import Environment
+from tests.support.rqlited import VERSIONS, Network, Node, run_all
+
+pytestmark = pytest.mark.process
+
+
+def new(installed: Environment, file: Path, name: str, *options: str) -> str:
+    """A new token, by the command."""
+    made = installed.run("rqdisco", "token", "new", name, f"--file={file}", *options)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
+    installed: Environment, start: Start, file: Path, tmp_path: Path
+) -> None:
+    admin = new(installed, file, "ops", "--scope=admin")
+    daemon = start(tmp_path / "state", f"--tokens={file}")
+    url = f"http://127.0.0.1:{daemon.port}"
+    created = installed.run("rqdisco", "create", RQDISCO_URL=url, RQDISCO_TOKEN=admin)
+    discovery_id = created.stdout.strip()
+    node = new(installed, file, "orders", f"--id={discovery_id}")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("tokens read again", count=2)
+    network = Network()
+
+    def nodes(user: str) -> list[Node]:
+        return [
+            Node(version, f"10.0.0.{number}:4001", discovery_id, lambda: daemon.port, network, user)
+            for number, version in enumerate((VERSIONS[1], VERSIONS[4], VERSIONS[-1]), 1)
+        ]
+
+    refused = run_all(nodes(""))
+    assert {outcome.log for outcome in refused} == {
+        "unable to determine join addresses: 401 authentication required"
+    }, "which is all that is in rqlited's log"
+    assert {outcome.log for outcome in run_all(nodes("x:wrong"))} == {
+        "unable to determine join addresses: 401 unknown token"
+    }
+    assert sorted(outcome.kind for outcome in run_all(nodes(f"x:{node}"))) == ["joined", "joined", "leader"]
+    assert [len(members) for members in network.clusters.values()] == [3]
+    listed = installed.run("rqdisco", "nodes", discovery_id, RQDISCO_URL=url.replace("//", f"//x:{node}@"))
+    assert len(listed.stdout.splitlines()) == 3
+    assert {event.get("token") for event in daemon.events if event["event"] == "registration"} == {"orders"}
+    shown = "".join(map(str, daemon.events)) + daemon.stderr
+    assert admin not in shown
+    assert node not in shown
+
+
+def test_a_token_that_is_revoked_is_refused_after_a_hangup_on_a_connection_that_stays(
+    installed: Environment, start: Start, file: Path, tmp_path: Path
+) -> None:
+    new(installed, file, "ops", "--scope=admin")
+    token = new(installed, file, "minter", "--scope=mint")
+    daemon = start(tmp_path / "state", f"--tokens={file}")
+    connection = daemon.connect()
+
+    def status(connection: HTTPConnection) -> int:
+        connection.request("POST", "/", headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    assert status(connection) == 200
+    installed.run("rqdisco", "token", "revoke", "minter", f"--file={file}")
+    assert status(connection) == 200
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("tokens read again", count=1)
+    assert status(connection) == 401
+    connection.close()
+
+
+def test_a_file_that_became_unusable_leaves_the_old_tokens(
+    installed: Environment, start: Start, file: Path, tmp_path: Path
+) -> None:
+    token = new(installed, file, "ops", "--scope=admin")
+    daemon = start(tmp_path / "state", f"--tokens={file}")
+    url = f"http://x:{token}@127.0.0.1:{daemon.port}"
+    for spoil in (lambda: file.write_text("nonsense\n"), file.unlink):
+        seen = len(daemon.events)
+        spoil()
+        daemon.process.send_signal(signal.SIGHUP)
+        assert str(file) in daemon.wait_for(f"tokens not read again, the old ones stay: {_why(file)}", seen)["why"]
+        assert installed.run("rqdisco", "create", RQDISCO_URL=url).returncode == 0
+
+
+def _why(file: Path) -> str:
+    if file.exists():
+        return f"{file}: line 1: not NAME SCOPES sha256:HEX [id=ID]"
+    return f"{file}: No such file or directory; `rqdisco token new` makes one"
+
+
+@pytest.mark.parametrize("content", [None, "nonsense\n", "ops admin rqd_thetokenitself\n"])
+def test_a_file_that_cannot_be_used_is_64(
+    installed: Environment, file: Path, tmp_path: Path, content: str | None
+) -> None:
+    if content is not None:
+        file.write_text(content)
+    code, line = refusal(installed, tmp_path / "state", f"--tokens={file}")
+    assert code == 64
+    assert line.startswith(f"{file}: ")
+    assert "thetokenitself" not in line
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp:0", "tcp:0:interface=0.0.0.0", "tcp6:0", "haproxy:tcp:0:interface=127.0.0.1"]
+)
+def test_other_machines_are_not_served_without_tokens_unless_that_is_meant(
+    installed: Environment, start: Start, tmp_path: Path, endpoint: str
+) -> None:
+    code, line = refusal(installed, tmp_path / "state", listen=endpoint)
+    assert code == 64
+    assert line.startswith(f"{endpoint}: other machines can ask there and no tokens are needed")
+
+
+def test_an_open_daemon_serves_everybody(installed: Environment, tmp_path: Path) -> None:
+    daemon = installed.start(*installed.twistd(tmp_path / "state", "--open", listen="tcp:0"))
+    try:
+        assert daemon.nodes(daemon.mint()) == []
+    finally:
+        daemon.kill()

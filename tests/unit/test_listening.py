@@ -1,0 +1,100 @@
+"""Which listeners other machines reach, told by the sockets themselves."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from rqdisco.errors import CannotListen, OpenToOthers
+from rqdisco.listening import HTTPDoor, endpoint, is_local
+from rqdisco.web.site import BoundedSite
+from tests.support.daemon import Daemon
+
+
+@pytest.mark.parametrize(
+    ("description", "address", "local"),
+    [
+        ("tcp:4000:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 4000), True),
+        ("tcp:4000:interface=localhost", IPv4Address("TCP", "127.0.0.1", 4000), True),
+        ("tcp:4000:interface=127.5.0.1", IPv4Address("TCP", "127.5.0.1", 4000), True),
+        ("tcp6:4000:interface=\\:\\:1", IPv6Address("TCP", "::1", 4000), True),
+        ("tcp6:4000", IPv6Address("TCP", "::ffff:127.0.0.1", 4000), True),
+        ("unix:/x", UNIXAddress(b"/x"), True),
+        ("systemd:domain=UNIX:name=x", UNIXAddress(None), True),
+        ("tcp:4000", IPv4Address("TCP", "0.0.0.0", 4000), False),
+        ("tcp6:4000", IPv6Address("TCP", "::", 4000), False),
+        ("tcp6:4000", IPv6Address("TCP", "::ffff:10.0.0.1", 4000), False),
+        ("tcp6:4000", IPv6Address("TCP", "fe80::1%lo", 4000), False),
+        ("tcp:4000:interface=10.0.0.1", IPv4Address("TCP", "10.0.0.1", 4000), False),
+        ("systemd:domain=INET:name=x", IPv4Address("TCP", "0.0.0.0", 4000), False),
+        ("systemd:domain=INET:name=x", IPv4Address("TCP", "127.0.0.1", 4000), True),
+        ("haproxy:tcp:4000:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 4000), False),
+        ("haproxy:unix:/x", UNIXAddress(b"/x"), False),
+        ("plugin:x", IPv4Address("TCP", "a.name", 4000), False),
+        ("plugin:x", object(), False),
+    ],
+)
+def test_what_only_this_machine_reaches_is_local(description: str, address: Any, local: bool) -> None:
+    assert is_local(description, address) == local
+
+
+def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPDoor:
+    from twisted.internet import reactor
+
+    at = endpoint(reactor, "listen", description) if passed is None else (description, passed)
+    site = BoundedSite(Daemon().doors.public(), reactor, 1000, lambda: 0.0)
+    return HTTPDoor("endpoints", reactor, [at], site, is_guarded=is_guarded)
+
+
+def passed_on(host: str, family: int = socket.AF_INET) -> Any:
+    """A socket that systemd opened on `host`, said to be of that family. It is its endpoint's to close."""
+    from twisted.internet import endpoints, reactor
+
+    return endpoints.AdoptedStreamServerEndpoint(reactor, socket.create_server((host, 0)).detach(), family)
+
+
+@pytest.mark.parametrize(
+    "description", ["tcp:0", "tcp6:0", "tcp:0:interface=0.0.0.0", "haproxy:tcp:0:interface=127.0.0.1"]
+)
+@ensureDeferred
+async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(description: str) -> None:
+    unguarded, guarded = door(description), door(description, is_guarded=True)
+    with pytest.raises(OpenToOthers) as refused:
+        await unguarded.open()
+    await unguarded.close()
+    assert str(refused.value).startswith(f"{description}: ")
+    assert "--tokens FILE" in str(refused.value)
+    assert "--open" in str(refused.value)
+    assert len(await guarded.open()) == 1
+    await guarded.close()
+
+
+@ensureDeferred
+async def test_a_door_for_this_machine_alone_needs_no_guard(tmp_path: Path) -> None:
+    for description in ("tcp:0:interface=127.0.0.1", f"unix:{tmp_path / 'socket'}"):
+        opened = door(description)
+        assert len(await opened.open()) == 1
+        await opened.close()
+
+
+@ensureDeferred
+async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
+    local, open_to_others = (door("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
+    assert [where.partition(":")[0] for where in await local.open()] == ["127.0.0.1"]
+    with pytest.raises(OpenToOthers):
+        await open_to_others.open()
+    await local.close()
+    await open_to_others.close()
+
+
+@ensureDeferred
+async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> None:
+    misnamed = door("systemd:domain=UNIX:name=x", passed_on("127.0.0.1", socket.AF_UNIX))
+    with pytest.raises(CannotListen, match="cannot listen on systemd:domain=UNIX:name=x: "):
+        await misnamed.open()
+    await misnamed.close()
