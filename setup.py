@@ -26,6 +26,8 @@ setup(
         "attrs>=24.2,<27",
         "treq>=24.9,<27",
         "hyperlink>=21",
+        # For certificates; uncapped, since its majors are many and bring security fixes.
+        "cryptography>=42",
         "msgspec>=0.19,<0.23",
         "click>=8.2,<9",
         "rich>=13.9,<16",

@@ -41,6 +41,7 @@ from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
 from rqdisco.systemd import Notifier
+from rqdisco.tls import Certificates, Policy
 from rqdisco.token_file import read_tokens
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS
@@ -90,9 +91,11 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     """The daemon as the options want it. Raises CannotStart's kinds."""
     reactor = machine.reactor
     access = None if config.tokens is None else _access(config.tokens, machine)
-    endpoints = [endpoint(reactor, "listen", description) for description in config.listen]
+    certificates = Certificates(reactor.seconds)
+    machine.on_hangup(certificates.reread)
+    endpoints = [endpoint(reactor, "listen", description, certificates) for description in config.listen]
     state = _open(config, machine)
-    peered = None if config.peers is None else _peered(config, config.peers, machine, state)
+    peered = None if config.peers is None else _peered(config, config.peers, machine, state, certificates)
     local = peered.local if peered is not None else _alone(config, machine, state)
     directory: Directory = local if peered is None else peered.directory
     started = machine.uptime()
@@ -130,9 +133,14 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         # All names are looked through now, and not while somebody waits.
         state.store.spellings  # noqa: B018
         opened.append(_name_door(reactor, config.dns, directory))
-    machine.on_hangup(lambda: _log.info("status", refused=state.journal.refused, **describe()))
+
+    def say_status() -> None:
+        ends = {where: end.isoformat() for where, end in certificates.expiries()}
+        _log.info("status", refused=state.journal.refused, certificates=ends or None, **describe())
+
+    machine.on_hangup(say_status)
     if peered is not None and config.peers is not None:
-        opened.append(_peer_door(config.peers, machine, peered))
+        opened.append(_peer_door(config.peers, machine, peered, certificates))
     return Daemon(
         reactor,
         opened,
@@ -217,8 +225,10 @@ def _alone(config: options.Config, machine: Machine, state: _State) -> LocalDire
     )
 
 
-def _peered(config: options.Config, said: options.PeerConfig, machine: Machine, state: _State) -> Peered:
-    """All of a daemon that has peers. Raises KeysUnusable."""
+def _peered(
+    config: options.Config, said: options.PeerConfig, machine: Machine, state: _State, certificates: Certificates
+) -> Peered:
+    """All of a daemon that has peers. Raises KeysUnusable, TLSUnusable."""
     keys = Keys(read_keys(said.keys))
     return Peered(
         Peering(name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required),
@@ -227,7 +237,7 @@ def _peered(config: options.Config, said: options.PeerConfig, machine: Machine, 
         state.journal,
         state.found.notes.items(),
         machine.reactor,
-        links(machine.reactor, keys, machine.random),
+        links(machine.reactor, keys, machine.random, Policy(certificates.for_clients("peers", said.tls))),
         keys,
         now=state.now,
         wall_us=machine.wall_us,
@@ -237,10 +247,10 @@ def _peered(config: options.Config, said: options.PeerConfig, machine: Machine, 
     )
 
 
-def _peer_door(said: options.PeerConfig, machine: Machine, peered: Peered) -> Door:
+def _peer_door(said: options.PeerConfig, machine: Machine, peered: Peered, certificates: Certificates) -> Door:
     resource = PeerResource(peered.answers, peered.keys, machine.reactor, machine.random)
     site = BoundedSite(resource, machine.reactor, PEER_BYTES, machine.wall, trusting=True)
-    at = [endpoint(machine.reactor, "peer-listen", description) for description in said.listen]
+    at = [endpoint(machine.reactor, "peer-listen", description, certificates) for description in said.listen]
     machine.on_hangup(rereading(said.keys, peered.keys, resource))
     return HTTPDoor("peers", machine.reactor, at, site)
 

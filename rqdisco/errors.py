@@ -134,6 +134,10 @@ class TokensUnusable(CannotStart):
     """The file of tokens cannot be read."""
 
 
+class TLSUnusable(CannotStart):
+    """A file of a key or of certificates cannot be used."""
+
+
 class PeersMissing(CannotStart):
     """The state directory belongs to one of several peers, and the options say nothing of them (rule R8)."""
 

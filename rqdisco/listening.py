@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from rqdisco.dns.door import DNSDoor
 from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
+from rqdisco.tls import Certificates, TLSEndpoint, parse_description
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
@@ -81,27 +82,35 @@ class HTTPDoor:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
         # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of systemd's stands for.
-        if not self._is_guarded and not is_local(description, address):
+        is_guarded = self._is_guarded or (isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual)
+        if not is_guarded and not is_local(description, address):
             raise OpenToOthers(
                 f"{description}: other machines can ask there and no tokens are needed: say --tokens FILE, or --open"
             )
 
 
-def endpoint(reactor: Any, option: str, description: str) -> tuple[str, IStreamServerEndpoint]:
-    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen."""
+def endpoint(
+    reactor: Any, option: str, description: str, certificates: Certificates
+) -> tuple[str, IStreamServerEndpoint]:
+    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen, TLSUnusable."""
     try:
-        return description, serverFromString(reactor, description)
+        tls = parse_description(description)
+        inner = serverFromString(reactor, description if tls is None else tls.inner)
     except LookupError as error:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
         # Each kind of endpoint raises what it likes over a description it cannot read.
         example = "such as tcp:4000:interface=127.0.0.1"
         raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
+    if tls is None:
+        return description, inner
+    kept = certificates.for_listener(f"{option} {tls.inner}", tls.files)
+    return description, TLSEndpoint(inner, kept, reactor, is_mutual=tls.files.authorities is not None)
 
 
 def is_local(description: str, address: Any) -> bool:
     """Whether only this machine reaches what listens at `address`; what is behind a proxy is reached by others."""
-    if description.startswith("haproxy:"):
+    if description.startswith(("haproxy:", "tls:haproxy:")):
         return False
     if isinstance(address, UNIXAddress):
         return True

@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from rqdisco.dns.zone import SERVICES, Kind, Zone, is_host_name, is_zone_name
 from rqdisco.local import Limits
+from rqdisco.tls import Files
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
 USAGE_STATUS = 64
@@ -41,6 +42,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[str, ...]
     keys: Path
     ack_required: bool
+    tls: Files
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,9 @@ class Options(usage.Options):
         ["dns-rate", None, "1000", "Answers a second that a source may have over UDP; 0 = no limit."],
         ["advertise", None, None, "The URL that peers reach this daemon by, http://HOST:PORT."],
         ["peer-keys", None, None, "A file with the keys that peers share, one a line; the first one signs."],
+        ["peer-ca", None, None, "A file of who signs the peers' certificates. [default: the system's]"],
+        ["peer-cert", None, None, "A file with the certificate that peers are shown. [default: none]"],
+        ["peer-key", None, None, "A file with its key. [default: that of the certificate]"],
         ["name", None, None, "What peers call this daemon. [default: the name of the machine]"],
         ["grant-ack", None, "if-up", "Whether a peer must have it that a node is alone: if-up or required."],
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
@@ -124,6 +129,9 @@ class Options(usage.Options):
             "dns-rate",
             "advertise",
             "peer-keys",
+            "peer-ca",
+            "peer-cert",
+            "peer-key",
             "name",
             "grant-ack",
             "kv-create",
@@ -158,7 +166,7 @@ class Options(usage.Options):
             raise SystemExit(USAGE_STATUS) from None
 
     def postOptions(self) -> None:
-        tokens = None if self["tokens"] is None else Path(self["tokens"]).absolute()
+        tokens = self._path("tokens")
         if tokens is not None and self._flag("open"):
             raise usage.UsageError("open: everybody is served, or only who has one of the --tokens; say one of the two")
         dns = self._dns_config(self._dns or self._default_dns)
@@ -189,12 +197,15 @@ class Options(usage.Options):
         return None if path == "off" else Path(path).absolute()
 
     def _peer_config(self, seeds: list[str], listen: list[str]) -> PeerConfig | None:
+        tls = [name for name in ("peer-ca", "peer-cert", "peer-key") if self[name]]
         needed = {"peer-listen": listen, "advertise": self["advertise"], "peer-keys": self["peer-keys"]}
-        if not seeds and not any(needed.values()):
+        if not seeds and not any(needed.values()) and not tls:
             return None
         for name, value in needed.items():
             if not value:
                 raise usage.UsageError(f"{name}: must be set where there are peers")
+        if self["peer-key"] and not self["peer-cert"]:
+            raise usage.UsageError("peer-key: must be the key of a --peer-cert")
         if self["grant-ack"] not in ("if-up", "required"):
             raise usage.UsageError(f"grant-ack: {self['grant-ack']!r} is neither if-up nor required")
         name = self["name"] or socket.gethostname()
@@ -207,7 +218,15 @@ class Options(usage.Options):
             seeds=tuple(_peer_url("peer", url) for url in seeds),
             keys=Path(self["peer-keys"]).absolute(),
             ack_required=self["grant-ack"] == "required",
+            tls=Files(
+                key=self._path("peer-key") or self._path("peer-cert"),
+                certificate=self._path("peer-cert"),
+                authorities=self._path("peer-ca"),
+            ),
         )
+
+    def _path(self, name: str) -> Path | None:
+        return None if self[name] is None else Path(self[name]).absolute()
 
     def _check_dns(self, dns: DNSConfig, tokens: Path | None) -> None:
         if tokens is not None:

@@ -35,6 +35,7 @@ from rqdisco.errors import (
     PeersMissing,
     StateInUse,
     StateUnusable,
+    TLSUnusable,
     TokensUnusable,
     UnknownFormat,
 )
@@ -52,6 +53,7 @@ _STATUS: dict[type[CannotStart], int] = {
     PeersMissing: 78,
     KeysUnusable: options.USAGE_STATUS,
     TokensUnusable: options.USAGE_STATUS,
+    TLSUnusable: options.USAGE_STATUS,
     OpenToOthers: options.USAGE_STATUS,
 }
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

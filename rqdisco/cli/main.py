@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -17,6 +18,7 @@ from rqdisco.cli.screen import Screen
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
+    from rqdisco.tls import Files
 
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 
@@ -73,7 +75,7 @@ def _react(command: Command, url: str) -> int:
     from rqdisco.cli.app import App, run
     from rqdisco.client import connect
 
-    name, token = _name(url), _token()
+    name, token, files = _name(url), _token(), _files()
     status = _FAILED
 
     async def go(reactor: Any) -> None:
@@ -82,7 +84,7 @@ def _react(command: Command, url: str) -> int:
         reactor.seconds = time.monotonic
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
         screen = Screen(sys.stdout, sys.stderr, ask)
-        app = App(connect(reactor, url, token=token), name, reactor, random, os.urandom, screen)
+        app = App(connect(reactor, url, token=token, tls=files), name, reactor, random, os.urandom, screen)
         running = Deferred.fromCoroutine(run(app, command))
         # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
@@ -113,6 +115,21 @@ def _token() -> str | None:
         return check_token(given) if given else None
     except ValueError as error:
         raise click.UsageError(f"RQDISCO_TOKEN cannot be used: {error}") from None
+
+
+def _files() -> Files:
+    """What the environment says of TLS. Raises click.UsageError."""
+    from rqdisco.errors import TLSUnusable
+    from rqdisco.tls import Files, check_files
+
+    named = {name: os.environ.get(f"RQDISCO_{name}") for name in ("CA", "CERT", "KEY")}
+    authorities, certificate, key = (Path(text) if text else None for text in named.values())
+    files = Files(key=key or certificate, certificate=certificate, authorities=authorities)
+    try:
+        check_files(files)
+    except TLSUnusable as error:
+        raise click.UsageError(str(error)) from None
+    return files
 
 
 def _confirm(question: str) -> bool:

@@ -13,16 +13,21 @@ from zope.interface import implementer
 
 from rqdisco.client.api import DiscoveryClient
 from rqdisco.client.urls import parse_url
+from rqdisco.tls import Certificates, Files, Policy
 
 
-def connect(reactor: Any, url: str, *, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
+def connect(
+    reactor: Any, url: str, *, timeout: float = 10.0, token: str | None = None, tls: Files | None = None
+) -> DiscoveryClient:
     """A client of the service at `url`, with a connection of its own for each request: there is nothing to close.
 
-    Certificates are checked against the system's. Raises ValueError for what is no URL of a service, or no token.
+    Certificates are checked against the system's, or the `authorities` of `tls`, whose own certificate the service is
+    shown. Raises ValueError for what is no URL of a service, or no token, and TLSUnusable.
     """
     target = parse_url(url)
     if target.socket is None:
-        agent = Agent(reactor, connectTimeout=timeout)
+        policy = Policy(Certificates(reactor.seconds).for_clients("client", tls or Files()))
+        agent = Agent(reactor, policy, connectTimeout=timeout)
     else:
         agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, target.socket, timeout))
     return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout, token=token)

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.logger import Logger
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IPolicyForHTTPS
 
 from rqdisco.errors import KeysUnusable
 from rqdisco.ids import RandomBytes
@@ -20,9 +21,9 @@ from rqdisco.peers.witnesses import PUSH_SECONDS
 _log = Logger()
 
 
-def links(reactor: Any, keys: Keys, random: RandomBytes) -> Callable[[str], Link]:
-    """What makes the way to a URL; all ways share a pool of connections."""
-    agent = Agent(reactor, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
+def links(reactor: Any, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS) -> Callable[[str], Link]:
+    """What makes the way to a URL; all ways share a pool of connections. `policy` is for those by https."""
+    agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
     return lambda url: HTTPLink(url, agent, reactor, keys, random)
 
 

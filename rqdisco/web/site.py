@@ -196,6 +196,10 @@ class BoundedSite(Site):
         channel.timeOut = None
         return channel
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """What is spoken inside of TLS. HTTP/2 it is not, where its library is installed either."""
+        return [b"http/1.1"]
+
     def date(self) -> bytes:
         """The value of the Date header, as long as this second lasts."""
         now = int(self._wall())

@@ -6,14 +6,16 @@ import signal
 from http.client import HTTPConnection
 from pathlib import Path
 
+import consul
 import pytest
+from consul.exceptions import ACLPermissionDenied
 
 from tests.integration.conftest import Start
 from tests.integration.test_refusals import refusal
 from tests.support.process import Environment
 from tests.support.rqlited import VERSIONS, Network, Node, run_all
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:verify_ssl is deprecated")]
 
 
 def new(installed: Environment, file: Path, name: str, *options: str) -> str:
@@ -62,6 +64,23 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     shown = "".join(map(str, daemon.events)) + daemon.stderr
     assert admin not in shown
     assert node not in shown
+
+
+def test_consuls_own_client_gives_its_token_and_hears_of_a_wrong_one_in_consuls_words(
+    installed: Environment, start: Start, file: Path, tmp_path: Path
+) -> None:
+    token = new(installed, file, "orders", "--id=orders")
+    daemon = start(tmp_path / "state", f"--tokens={file}")
+    value = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
+    client = consul.Consul("127.0.0.1", daemon.port, token=token)
+    assert client.kv.put("orders/leader", value, cas=0) is True
+    assert client.kv.get("orders/leader")[1]["Value"].decode() == value
+    with pytest.raises(ACLPermissionDenied, match="Permission denied"):
+        client.kv.get("invoices/leader")
+    with pytest.raises(ACLPermissionDenied, match="ACL not found"):
+        consul.Consul("127.0.0.1", daemon.port, token="wrong").kv.put("orders/leader", value)
+    with pytest.raises(ACLPermissionDenied, match="Permission denied"):
+        consul.Consul("127.0.0.1", daemon.port).kv.get("orders/leader")
 
 
 def test_a_token_that_is_revoked_is_refused_after_a_hangup_on_a_connection_that_stays(

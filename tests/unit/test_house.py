@@ -74,6 +74,7 @@ LAYERS = [
         "web.explain",
         "systemd",
         "logs",
+        "tls",
         "journal.folder",
         "journal.child",
     },

@@ -12,6 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from rqdisco.errors import CannotListen, OpenToOthers
 from rqdisco.listening import HTTPDoor, endpoint, is_local
+from rqdisco.tls import Certificates
 from rqdisco.web.site import BoundedSite
 from tests.support.daemon import Daemon
 
@@ -46,7 +47,11 @@ def test_what_only_this_machine_reaches_is_local(description: str, address: Any,
 def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPDoor:
     from twisted.internet import reactor
 
-    at = endpoint(reactor, "listen", description) if passed is None else (description, passed)
+    at = (
+        endpoint(reactor, "listen", description, Certificates(reactor.seconds))
+        if passed is None
+        else (description, passed)
+    )
     site = BoundedSite(Daemon().doors.public(), reactor, 1000, lambda: 0.0)
     return HTTPDoor("endpoints", reactor, [at], site, is_guarded=is_guarded)
 

@@ -8,6 +8,7 @@ import pytest
 
 from rqdisco.dns.zone import Zone
 from rqdisco.options import Config, Options
+from rqdisco.tls import Files
 
 
 def parse(*arguments: str, **environment: str) -> Config:
@@ -80,6 +81,20 @@ def test_tokens_or_open_are_never_a_default() -> None:
 def test_dns_for_other_machines_is_said_to_be_meant(allowed: str) -> None:
     assert parse("--dns=127.0.0.1:53", "--dns=[::1]:53", "--dns-zone=x").dns is not None
     assert parse("--dns=192.0.2.5:53", "--dns-zone=x", allowed).dns is not None
+
+
+PEERS = ("--peer-listen=tcp:1", "--advertise=https://a:1", "--peer-keys=/keys")
+
+
+def test_peers_have_tls_of_their_own() -> None:
+    plain, full = parse(*PEERS).peers, parse(*PEERS, "--peer-ca=/a", "--peer-cert=/c", "--peer-key=/k").peers
+    assert plain is not None
+    assert full is not None
+    assert plain.tls == Files()
+    assert full.tls == Files(key=Path("/k"), certificate=Path("/c"), authorities=Path("/a"))
+    both = parse(*PEERS, RQDISCO_PEER_CERT="/c").peers
+    assert both is not None
+    assert both.tls == Files(key=Path("/c"), certificate=Path("/c"))
 
 
 def test_there_is_no_name_server_and_no_operators_socket_unless_asked_for() -> None:
@@ -171,6 +186,8 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--dns=127.0.0.1:53", "--dns=0.0.0.0:53", "--dns-zone=x"], {}),
         (["--dns=[::]:53", "--dns-zone=x"], {}),
         ([], {"RQDISCO_OPEN": "perhaps"}),
+        (["--peer-ca=/a"], {}),
+        ([*PEERS, "--peer-key=/k"], {}),
         ([], {"RQDISCO_MAX_NODES": "many"}),
         ([], {"RQDISCO_STRICT_ADDRESSES": "perhaps"}),
     ],

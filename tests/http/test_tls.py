@@ -1,0 +1,399 @@
+"""TLS, end to end in memory: a listener as it is described, and clients with and without certificates."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from OpenSSL import SSL, crypto
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from rqdisco.errors import BadEndpoint, TLSUnusable
+from rqdisco.listening import endpoint, is_local
+from rqdisco.tls import Certificates, Files, Policy, parse_description
+from rqdisco.web.site import BoundedSite
+from tests.support.certificates import Authority, replace
+from tests.support.daemon import Daemon
+
+HOST = "rqdisco.example"
+ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Listener:
+    """A site behind TLS, as an option describes it."""
+
+    def __init__(self, description: str) -> None:
+        self.clock = MemoryReactorClock()
+        self.certificates = Certificates(self.clock.seconds)
+        _, made = endpoint(self.clock, "listen", description, self.certificates)
+        self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
+        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0))
+        ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
+
+
+class Transport(StringTransport):
+    """Memory that takes itself for TCP, as what TLS is spoken on does."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+class Client:
+    """A connection to a listener."""
+
+    def __init__(self, listener: Listener, connection: SSL.Connection) -> None:
+        self._clock = listener.clock
+        self._protocol = listener.factory.buildProtocol(None)
+        self._transport = Transport()
+        self._protocol.makeConnection(self._transport)
+        self._ssl = connection
+        connection.set_connect_state()
+        self._turn(connection.do_handshake)
+
+    def _turn(self, act: Any) -> Any:
+        """Do something that may need what the other side says to what we say; raises SSL.Error if it says no."""
+        for _ in range(10):
+            try:
+                return act()
+            except SSL.WantReadError:
+                self._exchange()
+        raise AssertionError("nothing more comes")
+
+    def _exchange(self) -> None:
+        with suppress(SSL.WantReadError):
+            self._protocol.dataReceived(self._ssl.bio_read(1 << 20))
+        self._clock.advance(0)
+        said = self._transport.value()
+        self._transport.clear()
+        if said:
+            self._ssl.bio_write(said)
+
+    def ask(self) -> bytes:
+        """The first of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
+        self._ssl.send(ASK)
+        answer: bytes = self._turn(lambda: self._ssl.recv(1 << 16))
+        return answer.partition(b"\r\n")[0]
+
+    @property
+    def subject(self) -> str:
+        """Whom the server's certificate names."""
+        certificate = self._ssl.get_peer_certificate()
+        assert certificate is not None
+        return str(certificate.to_cryptography().subject.rfc4514_string().removeprefix("CN="))
+
+    @property
+    def spoken(self) -> tuple[str, bytes]:
+        """The version of TLS, and the protocol inside."""
+        return self._ssl.get_protocol_version_name(), self._ssl.get_alpn_proto_negotiated()
+
+
+def anybody(*trusted: Authority, version: int | None = None, pair: tuple[Path, Path] | None = None) -> SSL.Connection:
+    """A client that trusts these authorities, or whatever it sees."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    if trusted:
+        store = context.get_cert_store()
+        assert store is not None
+        for authority in trusted:
+            store.add_cert(crypto.X509.from_cryptography(authority.certificate))
+        context.set_verify(SSL.VERIFY_PEER)
+    if version is not None:
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+    if pair is not None:
+        context.use_privatekey_file(str(pair[0]))
+        context.use_certificate_file(str(pair[1]))
+    context.set_alpn_protos([b"h2", b"http/1.1"])
+    return SSL.Connection(context, None)
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()
+
+
+def described(files: tuple[Path, Path], *more: str) -> str:
+    key, certificate = files
+    return ":".join(["ssl:4000", f"privateKey={key}", f"certKey={certificate}", *more])
+
+
+@pytest.mark.parametrize(
+    ("description", "inner", "files"),
+    [
+        (
+            "ssl:4000:privateKey=/k:certKey=/c:interface=127.0.0.1:backlog=9",
+            "tcp:4000:interface=127.0.0.1:backlog=9",
+            Files(key=Path("/k"), certificate=Path("/c")),
+        ),
+        ("tls:4000:privateKey=/k", "tcp:4000", Files(key=Path("/k"), certificate=Path("/k"))),
+        (
+            "tls:systemd:domain=INET:name=x:privateKey=/k:clientCA=/a",
+            "systemd:domain=INET:name=x",
+            Files(key=Path("/k"), certificate=Path("/k"), authorities=Path("/a")),
+        ),
+        (
+            r"tls:tcp6:4000:interface=\:\:1:privateKey=/a\:b\\c:certKey=/c=d:extraCertChain=/e",
+            r"tcp6:4000:interface=\:\:1",
+            Files(key=Path(r"/a:b\c"), certificate=Path("/c=d"), chain=Path("/e")),
+        ),
+        ("tls:haproxy:tcp:4000:privateKey=/k", "haproxy:tcp:4000", Files(key=Path("/k"), certificate=Path("/k"))),
+    ],
+)
+def test_a_description_is_what_is_below_and_the_files(description: str, inner: str, files: Files) -> None:
+    parsed = parse_description(description)
+    assert parsed is not None
+    assert (parsed.inner, parsed.files) == (inner, files)
+
+
+@pytest.mark.parametrize("description", ["tcp:4000", "unix:/ssl:x", "systemd:name=tls", "haproxy:tcp:1", "sslx:1"])
+def test_all_other_descriptions_are_left_alone(description: str) -> None:
+    assert parse_description(description) is None
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "ssl:4000",
+        "ssl:privateKey=/k",
+        "tls:",
+        "ssl:4000:certKey=/c",
+        "ssl:x:privateKey=/k",
+        "tls:ssl:4000:privateKey=/k",
+        "ssl:4000:privateKey=/k:sslmethod=SSLv3_METHOD",
+        "haproxy:ssl:4000:privateKey=/k",
+    ],
+)
+def test_a_description_that_cannot_be_is_a_bad_endpoint(description: str) -> None:
+    clock = MemoryReactorClock()
+    with pytest.raises(BadEndpoint, match="--listen"):
+        endpoint(clock, "listen", description, Certificates(clock.seconds))
+
+
+def test_a_proxy_below_tls_stands_for_other_machines() -> None:
+    assert not is_local("tls:haproxy:unix:/x:privateKey=/k", None)
+
+
+def test_where_to_listen_is_said_as_ever(authority: Authority, tmp_path: Path) -> None:
+    listener = Listener(described(authority.write(tmp_path, "a"), "interface=127.0.0.1", "backlog=77"))
+    assert (listener.port, listener.interface, listener.backlog) == (4000, "127.0.0.1", 77)
+
+
+@pytest.mark.parametrize(("version", "name"), [(SSL.TLS1_2_VERSION, "TLSv1.2"), (SSL.TLS1_3_VERSION, "TLSv1.3")])
+def test_http_1_1_is_spoken_over_tls_1_2_and_later(
+    authority: Authority, tmp_path: Path, version: int, name: str
+) -> None:
+    listener = Listener(described(authority.write(tmp_path, "a")))
+    client = Client(listener, anybody(authority, version=version))
+    assert client.spoken == (name, b"http/1.1")
+    assert client.ask() == b"HTTP/1.1 200 OK"
+    assert not listener.is_mutual
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_VERSION, SSL.TLS1_1_VERSION])
+def test_nothing_older_is_spoken(authority: Authority, tmp_path: Path, version: int) -> None:
+    listener = Listener(described(authority.write(tmp_path, "a")))
+    with pytest.raises(SSL.Error):
+        Client(listener, anybody(version=version))
+
+
+def test_a_certificate_that_was_replaced_is_shown_to_the_next_and_nobody_is_cut_off(
+    authority: Authority, tmp_path: Path, log: list[dict[str, Any]]
+) -> None:
+    files = authority.write(tmp_path, "old")
+    listener = Listener(described(files))
+    before = Client(listener, anybody(authority))
+    other = authority.issue("new", days=60)
+    for file, content in zip(files, other, strict=True):
+        replace(file, content)
+    assert Client(listener, anybody(authority)).subject == "old", "files are looked at once a second"
+    listener.clock.advance(1)
+    after = Client(listener, anybody(authority))
+    assert (before.subject, after.subject) == ("old", "new")
+    assert (before.ask(), after.ask()) == (b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK")
+    ((where, end),) = listener.certificates.expiries()
+    assert where == "listen tcp:4000"
+    assert timedelta(days=59) < end - datetime.now(timezone.utc) <= timedelta(days=60)
+    assert [event["where"] for event in log if event["log_format"] == "certificates read again"] == [where]
+
+
+def test_a_file_that_became_unusable_changes_nothing_until_it_is_mended(
+    authority: Authority, tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    files = authority.write(tmp_path, "old")
+    listener = Listener(described(files))
+    other = authority.issue("new")
+    replace(files[1], other[1])
+    for _ in range(3):
+        listener.clock.advance(1)
+        assert Client(listener, anybody(authority)).subject == "old"
+    assert [event["why"] for event in logged_errors] == [f"{files[0]}: is not the key of the certificate in {files[1]}"]
+    replace(files[0], other[0])
+    listener.clock.advance(1)
+    assert Client(listener, anybody(authority)).subject == "new"
+    files[0].unlink()
+    listener.certificates.reread()
+    assert Client(listener, anybody(authority)).subject == "new"
+    assert [event["why"] for event in logged_errors[1:]] == [f"{files[0]}: No such file or directory"]
+    logged_errors.clear()
+
+
+def test_what_is_behind_the_certificate_goes_along_with_it(authority: Authority, tmp_path: Path) -> None:
+    between = Authority("between", authority)
+    key, certificate = between.write(tmp_path, "a")
+    alone = Listener(described((key, certificate)))
+    with pytest.raises(SSL.Error):
+        Client(alone, anybody(authority))
+    (tmp_path / "chain").write_bytes(between.pem)
+    assert Client(Listener(described((key, certificate), f"extraCertChain={tmp_path / 'chain'}")), anybody(authority))
+    replace(certificate, certificate.read_bytes() + between.pem)
+    assert Client(Listener(described((key, certificate))), anybody(authority)).subject == "a"
+    both = tmp_path / "both"
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    assert Client(Listener(f"ssl:4000:privateKey={both}"), anybody(authority)).subject == "a"
+
+
+def test_clients_need_a_certificate_of_the_authority_that_is_named(authority: Authority, tmp_path: Path) -> None:
+    clients, strangers = Authority("clients"), Authority("strangers")
+    (tmp_path / "clients").write_bytes(clients.pem)
+    listener = Listener(described(authority.write(tmp_path, "a"), f"clientCA={tmp_path / 'clients'}"))
+    assert listener.is_mutual
+    known = clients.write(tmp_path, "known")
+    assert Client(listener, anybody(authority, pair=known)).ask() == b"HTTP/1.1 200 OK"
+    for pair in (None, strangers.write(tmp_path, "stranger"), authority.write(tmp_path, "b")):
+        with pytest.raises(SSL.Error):
+            Client(listener, anybody(authority, pair=pair)).ask()
+    expired = clients.write(tmp_path, "expired", days=-1)
+    with pytest.raises(SSL.Error):
+        Client(listener, anybody(authority, pair=expired)).ask()
+    replace(tmp_path / "clients", strangers.pem)
+    listener.clock.advance(1)
+    with pytest.raises(SSL.Error):
+        Client(listener, anybody(authority, pair=known)).ask()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ("no key", "key: No such file or directory"),
+        ("no certificate", "crt: there is no certificate in PEM format in it"),
+        ("encrypted", "key: the key is encrypted"),
+        ("swapped", "there is no private key in PEM format"),
+        ("other key", "is not the key of the certificate in"),
+        ("bad authority", "ca: there is no certificate in PEM format in it"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Path, spoil: str, why: str) -> None:
+    key, certificate = authority.write(tmp_path, "a")
+    more = []
+    if spoil == "no key":
+        key.unlink()
+    elif spoil == "no certificate":
+        certificate.write_bytes(b"")
+    elif spoil == "encrypted":
+        locked = BestAvailableEncryption(b"password")
+        key.write_bytes(authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+    elif spoil == "swapped":
+        key, certificate = certificate, key
+    elif spoil == "other key":
+        authority.write(tmp_path, "b")
+        key = tmp_path / "b.key"
+    else:
+        (tmp_path / "ca").write_text("nonsense")
+        more.append(f"clientCA={tmp_path / 'ca'}")
+    with pytest.raises(TLSUnusable) as refused:
+        Listener(described((key, certificate), *more))
+    assert why in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+class Asking(Protocol):
+    """Asks as soon as it is connected, and keeps what comes back."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.end: Failure | None = None
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(ASK)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.answer += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.end = reason
+
+
+class Peer:
+    """The side of a daemon that asks its peers."""
+
+    def __init__(self, listener: Listener, files: Files) -> None:
+        self.certificates = Certificates(listener.clock.seconds)
+        self._listener = listener
+        self._policy = Policy(self.certificates.for_clients("peers", files))
+
+    def ask(self, host: str = HOST) -> bytes:
+        """The first of an answer. Raises what the connection ended with, where there is none."""
+        clock = self._listener.clock
+        asking = Asking()
+        creator = self._policy.creatorForNetloc(host.encode(), 4005)
+        connecting = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(lambda: asking), clock)
+        ends = [(factory.buildProtocol(None), Transport()) for factory in (connecting, self._listener.factory)]
+        for protocol, transport in ends:
+            protocol.makeConnection(transport)
+        for _ in range(10):
+            for (_, transport), (protocol, _) in (ends, ends[::-1]):
+                clock.advance(0)
+                said = transport.value()
+                transport.clear()
+                if said:
+                    protocol.dataReceived(said)
+        for protocol, transport in ends:
+            if transport.disconnecting:
+                protocol.connectionLost(Failure(ConnectionDone()))
+        if asking.end is not None:
+            asking.end.raiseException()
+        return asking.answer.partition(b"\r\n")[0]
+
+
+def test_peers_know_each_other_by_certificates_of_an_authority_of_their_own(
+    authority: Authority, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca"
+    ca.write_bytes(authority.pem)
+    listener = Listener(described(authority.write(tmp_path, "a", [HOST, "127.0.0.1", "::1"]), f"clientCA={ca}"))
+    between = Authority("between", authority)
+    key, certificate = between.write(tmp_path, "b")
+    replace(certificate, certificate.read_bytes() + between.pem)
+    peer = Peer(listener, Files(key=key, certificate=certificate, authorities=ca))
+    for host in (HOST, "127.0.0.1", "::1"):
+        assert peer.ask(host) == b"HTTP/1.1 200 OK"
+    assert [where for where, _ in peer.certificates.expiries()] == ["peers"]
+    with pytest.raises(Exception, match=r"VerificationError|mismatch|other.example") as refused:
+        peer.ask("other.example")
+    assert "Verification" in type(refused.value).__name__
+    with pytest.raises(SSL.Error):
+        Peer(listener, Files(authorities=ca)).ask()
+    with pytest.raises(SSL.Error):
+        Peer(listener, Files(key=key, certificate=certificate)).ask()
+
+
+def test_a_peers_own_certificate_is_read_again_too(authority: Authority, tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    ca.write_bytes(authority.pem)
+    listener = Listener(described(authority.write(tmp_path, "a", [HOST]), f"clientCA={ca}"))
+    key, certificate = authority.write(tmp_path, "b", days=-1)
+    peer = Peer(listener, Files(key=key, certificate=certificate, authorities=ca))
+    with pytest.raises(SSL.Error):
+        peer.ask()
+    authority.write(tmp_path, "b")
+    listener.clock.advance(1)
+    assert peer.ask() == b"HTTP/1.1 200 OK"
