@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from rqdisco.tls import Certificates, TLSEndpoint, parse_description
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
+# Kinds of endpoints that are reached as far as their sockets are.
+_PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
 
 
@@ -109,8 +112,11 @@ def endpoint(
 
 
 def is_local(description: str, address: Any) -> bool:
-    """Whether only this machine reaches what listens at `address`; what is behind a proxy is reached by others."""
-    if description.startswith(("haproxy:", "tls:haproxy:")):
+    """Whether only this machine reaches what listens at `address`.
+
+    What is behind HAProxy is reached by others, and of a kind that a plugin of Twisted adds nobody can know.
+    """
+    if _PLAIN.match(description) is None:
         return False
     if isinstance(address, UNIXAddress):
         return True

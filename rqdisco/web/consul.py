@@ -33,6 +33,8 @@ from rqdisco.web.handling import DoorResource, Handling, Note, method_of
 
 _KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
 _LEADER = re.compile(r"([^/]+)/leader\Z")
+# In Consul's words.
+_NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
 _ALLOW = "GET, PUT, DELETE"
 _MOST = 2**64
 _ELSEWHERE = ("dc", "ns", "partition")
@@ -100,15 +102,15 @@ class ConsulAPI:
         return self._handling.answer(self._nothing(request, _not_supported()))
 
     def _admit(self, request: IRequest, right: Right, discovery_id: str | None = None) -> Token | None:
-        """The caller's token, if tokens are asked for. Raises Forbidden, in Consul's words (its `acl` package)."""
+        """The caller's token, if tokens are asked for. Raises Forbidden."""
         if self._gate is None:
             return None
         try:
             return self._gate.admit(request, right, discovery_id)
         except NotAuthenticated as error:
-            raise Forbidden("ACL not found" if error.was_given else "Permission denied") from None
+            raise Forbidden((_NO_TOKEN if error.was_given else _NO_RIGHT).decode()) from None
         except NotAllowed:
-            raise Forbidden("Permission denied") from None
+            raise Forbidden(_NO_RIGHT.decode()) from None
 
     async def _nothing(self, request: IRequest, error: Exception) -> Answer:
         self._admit(request, "known")
@@ -223,9 +225,12 @@ class ConsulAPI:
 
 
 def with_consul_headers(directory: Directory) -> Callable[[Answer], Answer]:
-    """Puts on an answer what every answer of Consul's has."""
+    """Puts on an answer what every answer of Consul's has to who may ask."""
 
     def finish(answer: Answer) -> Answer:
+        if answer.body in (_NO_TOKEN, _NO_RIGHT):
+            # Nor does Consul, and who may know nothing may not know either how often something changes.
+            return answer
         index = (b"x-consul-index", b"%d" % directory.index)
         others = ((b"x-consul-knownleader", b"true"), (b"x-consul-lastcontact", b"0"))
         return msgspec.structs.replace(answer, headers=(*answer.headers, index, *others))

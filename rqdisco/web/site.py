@@ -151,8 +151,8 @@ class BoundedSite(Site):
     """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens.
 
     `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on with clients that take
-    large answers slowly: they are known not to ask for more than they take.
-    A body may have `max_body` bytes, but `most_body` from those whose headers `may_send_more` knows.
+    large answers slowly: they are known not to ask for more than they take. A body may have `max_body` bytes, but
+    `most_body` from those whose headers `may_send_more` knows.
     """
 
     noisy = False

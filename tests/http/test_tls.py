@@ -17,7 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from rqdisco.errors import BadEndpoint, TLSUnusable
-from rqdisco.listening import endpoint, is_local
+from rqdisco.listening import endpoint
 from rqdisco.tls import Certificates, Files, Policy, parse_description
 from rqdisco.web.site import BoundedSite
 from tests.support.certificates import Authority, replace
@@ -175,10 +175,6 @@ def test_a_description_that_cannot_be_is_a_bad_endpoint(description: str) -> Non
     clock = MemoryReactorClock()
     with pytest.raises(BadEndpoint, match="--listen"):
         endpoint(clock, "listen", description, Certificates(clock.seconds))
-
-
-def test_a_proxy_below_tls_stands_for_other_machines() -> None:
-    assert not is_local("tls:haproxy:unix:/x:privateKey=/k", None)
 
 
 def test_where_to_listen_is_said_as_ever(authority: Authority, tmp_path: Path) -> None:

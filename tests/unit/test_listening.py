@@ -36,8 +36,12 @@ from tests.support.daemon import Daemon
         ("systemd:domain=INET:name=x", IPv4Address("TCP", "127.0.0.1", 4000), True),
         ("haproxy:tcp:4000:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 4000), False),
         ("haproxy:unix:/x", UNIXAddress(b"/x"), False),
-        ("plugin:x", IPv4Address("TCP", "a.name", 4000), False),
-        ("plugin:x", object(), False),
+        ("tls:4000:privateKey=/k", IPv4Address("TCP", "127.0.0.1", 4000), True),
+        ("tls:unix:/x:privateKey=/k", UNIXAddress(b"/x"), True),
+        ("tls:haproxy:unix:/x:privateKey=/k", UNIXAddress(b"/x"), False),
+        ("onion:80", IPv4Address("TCP", "127.0.0.1", 4000), False),
+        ("tcp:4000:interface=a.name", IPv4Address("TCP", "a.name", 4000), False),
+        ("tcp:4000", object(), False),
     ],
 )
 def test_what_only_this_machine_reaches_is_local(description: str, address: Any, local: bool) -> None:
