@@ -1,0 +1,212 @@
+"""Three daemons, as processes of their own, between which the network fails: what a node is told, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.history import Answer
+from tests.support.process import PATIENCE, Environment
+from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
+from tests.support.recorder import Recorder
+from tests.support.spoiled import NAMES, SpoiledPeers, at_last
+
+pytestmark = pytest.mark.process
+
+NODES = ("n1:4001", "n2:4001", "n3:4001")
+
+
+@pytest.fixture(scope="module")
+def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpoiledPeers]:
+    """The same daemons for all tests here, since each has IDs of its own."""
+    directory = tmp_path_factory.mktemp("peers")
+    with SpoiledPeers(lambda state, *options: installed.start(*installed.twistd(state, *options)), directory) as peers:
+        yield peers
+
+
+@pytest.fixture
+def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
+    """All daemons are up, and know it; after the test too, whose faults are their own affair."""
+    yield shared
+    shared.restore()
+    assert all(daemon.complaints == [] for daemon in shared.daemons.values())
+
+
+@pytest.fixture
+def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
+    """What clients were told, which must be in time, and what one list could have told them (P1, P2, P4)."""
+    recorder = Recorder()
+    yield recorder
+    assert recorder.late == []
+    for discovery_id, verdict in recorder.verdicts(peers.all).items():
+        assert verdict, f"{discovery_id}: {verdict.text}"
+
+
+def told_at_last(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
+    """What a node is told that asks as often as its supervisor starts it."""
+
+    def told() -> Answer | None:
+        answer = recorder.register(peers.daemons[name], discovery_id, addr)
+        return None if answer == 503 else answer
+
+    answer = at_last(told)
+    assert answer is not None
+    return answer
+
+
+def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, home: str = "a") -> None:
+    """Whoever was told that it is registered is on everybody's list, once what was kept elsewhere has come home."""
+    acknowledged = recorder.acknowledged(discovery_id)
+    daemon, seen = peers.daemons[home], 0
+    while not acknowledged <= set(daemon.nodes(discovery_id)):
+        event = daemon.wait_for("registrations from elsewhere added", since=seen)
+        seen = daemon.events.index(event, seen) + 1
+    for each in peers.daemons.values():
+        answer = recorder.read(each, discovery_id)
+        assert isinstance(answer, tuple), answer
+        assert acknowledged <= set(answer)
+
+
+class Hit(NamedTuple):
+    """Something that happens just before a request reaches the home, or its answer leaves it."""
+
+    action: Fault | Callable[[], None]
+    at: Way = "requests"
+
+
+class Struck:
+    """An ID of a, and its first node, which asks b and is hit by something while it is forwarded."""
+
+    def __init__(self, peers: SpoiledPeers, recorder: Recorder, hit: Hit) -> None:
+        self.discovery_id = peers.daemons["a"].mint()
+        self.event = peers.proxies["a"].strike(hit.action, NODES[0].encode(), hit.at)
+        self._peers = peers
+        self._recorder = recorder
+
+    def first(self) -> Any:
+        """What the first node is told when it is hit; where the machine is slow it may be refused before."""
+        answers = []
+
+        def is_struck() -> bool:
+            answers.append(self.ask("b", NODES[0]))
+            return self.event.is_set()
+
+        at_last(is_struck)
+        assert set(answers[:-1]) <= {503}
+        return answers[-1]
+
+    def ask(self, name: str, addr: str) -> Any:
+        """What a node is told."""
+        return self._recorder.register(self._peers.daemons[name], self.discovery_id, addr)
+
+
+def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, discovery_id: str) -> None:
+    """All three nodes get a list, and stay on it; the recorder judges whether one of them was alone."""
+    for name, addr in zip("bca", NODES, strict=True):
+        told_at_last(peers, recorder, name, discovery_id, addr)
+    assert_all_are_kept(peers, recorder, discovery_id)
+
+
+MIDWAY = {
+    "its home is cut off before it hears of it": Hit(CUT),
+    "its home is cut off before the answer": Hit(CUT, "replies"),
+    "its home is half-open before it hears of it": Hit(HALF_OPEN),
+    "its home is half-open before the answer": Hit(HALF_OPEN, "replies"),
+    "its home hears nothing any more": Hit(DEAF),
+    "its home is heard no more": Hit(MUTE),
+    "its home is too slow": Hit(slow(2.5)),
+    "its home is slow": Hit(slow(0.7)),
+    "its home's answers end at once": Hit(truncating(40), "replies"),
+    "its home's answers lack their last bytes": Hit(truncating(300), "replies"),
+}
+
+
+@pytest.mark.parametrize("hit", MIDWAY.values(), ids=MIDWAY)
+def test_a_first_node_is_answered_in_time_and_one_cluster_forms_though(
+    peers: SpoiledPeers, recorder: Recorder, hit: Hit
+) -> None:
+    struck = Struck(peers, recorder, hit)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(struck.first)
+        assert struck.event.wait(PATIENCE)
+        others = [pool.submit(struck.ask, name, addr) for name, addr in zip("ca", NODES[1:], strict=True)]
+        answers = [each.result() for each in (first, *others)]
+    assert None not in answers
+    if hit.at == "replies":
+        assert answers[0] == 503, "decided, and not heard"
+        assert all(answer == 503 or NODES[0] in answer for answer in answers[1:]), answers
+    peers.proxies["a"].heal()
+    assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
+
+
+def test_a_registration_that_arrives_when_its_node_was_refused_seeds_no_second_cluster(
+    peers: SpoiledPeers, recorder: Recorder
+) -> None:
+    struck = Struck(peers, recorder, Hit(DEAF))
+    assert struck.first() == 503
+    assert struck.ask("a", NODES[1]) == (NODES[1],)
+    peers.proxies["a"].heal(late=True)
+    assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
+
+
+def test_a_home_that_is_stopped_while_a_first_node_is_forwarded_to_it_decides_once_when_it_goes_on(
+    peers: SpoiledPeers, recorder: Recorder
+) -> None:
+    struck = Struck(peers, recorder, Hit(lambda: peers.stop("a")))
+    assert struck.first() == 503
+    assert struck.ask("c", NODES[1]) == 503
+    peers.go_on("a")
+    assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
+
+
+def test_a_home_that_is_stopped_as_it_tells_a_node_that_it_is_alone_tells_nobody_else(
+    peers: SpoiledPeers, recorder: Recorder
+) -> None:
+    struck = Struck(peers, recorder, Hit(lambda: peers.stop("a"), "replies"))
+    assert struck.first() == (NODES[0],)
+    assert struck.ask("c", NODES[1]) in (503, NODES[:2])
+    peers.go_on("a")
+    assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+@pytest.mark.parametrize("at", ["requests", "replies"])
+def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_cluster_after_its_restart(
+    peers: SpoiledPeers, recorder: Recorder, at: Way, is_heard: bool
+) -> None:
+    def kill() -> None:
+        peers.daemons["a"].process.kill()
+        if not is_heard:
+            peers.proxies["a"].spoil(CUT)
+
+    struck = Struck(peers, recorder, Hit(kill, at))
+    assert struck.first() == ((NODES[0],) if at == "replies" and is_heard else 503)
+    assert struck.ask("c", NODES[1]) in (503, NODES[:2])
+    peers.daemons["a"].kill()
+    peers.proxies["a"].heal()
+    peers.start("a")
+    assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
+
+
+def test_nodes_join_a_cluster_through_any_daemon_while_none_hears_another_and_all_are_kept(
+    peers: SpoiledPeers, recorder: Recorder
+) -> None:
+    discovery_id = peers.daemons["a"].mint()
+    assert recorder.register(peers.daemons["b"], discovery_id, NODES[0]) == (NODES[0],)
+    assert recorder.register(peers.daemons["c"], discovery_id, NODES[1]) == NODES[:2]
+    for proxy in peers.proxies.values():
+        proxy.spoil(HALF_OPEN)
+    with ThreadPoolExecutor(4) as pool:
+        joining = [
+            pool.submit(recorder.register, peers.daemons[name], discovery_id, f"joined-{name}:4001") for name in NAMES
+        ]
+        seed = pool.submit(recorder.register, peers.daemons["b"], discovery_id, NODES[0])
+        for name, each in zip(NAMES, joining, strict=True):
+            assert each.result() == (*NODES[:2], f"joined-{name}:4001")
+        assert seed.result() == 503, "the answer that told it that it is alone may still be on its way"
+    for proxy in peers.proxies.values():
+        proxy.heal()
+    assert_all_are_kept(peers, recorder, discovery_id)
