@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle, islice
+from random import Random
+from threading import Event
+from time import monotonic
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,11 +15,13 @@ import pytest
 from tests.support.history import Answer
 from tests.support.process import PATIENCE, Environment
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
-from tests.support.recorder import Recorder
+from tests.support.recorder import RecordedNode, Recorder
+from tests.support.rqlited import VERSIONS, Network, Outcome
 from tests.support.spoiled import NAMES, SpoiledPeers, at_last
 
 pytestmark = pytest.mark.process
 
+CHAOS_SECONDS = 10.0
 NODES = ("n1:4001", "n2:4001", "n3:4001")
 
 
@@ -32,7 +38,7 @@ def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
     """All daemons are up, and know it; after the test too, whose faults are their own affair."""
     yield shared
     shared.restore()
-    assert all(daemon.complaints == [] for daemon in shared.daemons.values())
+    assert all(daemon.complaints == [] for daemon in shared.all)
 
 
 @pytest.fixture
@@ -40,6 +46,7 @@ def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
     """What clients were told, which must be in time, and what one list could have told them (P1, P2, P4)."""
     recorder = Recorder()
     yield recorder
+    print(recorder.summary(peers.all))
     assert recorder.late == []
     for discovery_id, verdict in recorder.verdicts(peers.all).items():
         assert verdict, f"{discovery_id}: {verdict.text}"
@@ -210,3 +217,110 @@ def test_nodes_join_a_cluster_through_any_daemon_while_none_hears_another_and_al
     for proxy in peers.proxies.values():
         proxy.heal()
     assert_all_are_kept(peers, recorder, discovery_id)
+
+
+CHAOS: tuple[Fault | None, ...] = (CUT, HALF_OPEN, DEAF, MUTE, slow(0.3), slow(3), truncating(100), None, None, None)
+
+
+def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
+    """One thing after the other goes wrong, or well again."""
+    while not over.wait(random.uniform(0.1, 0.8)):
+        proxy, fault = random.choice(list(peers.proxies.values())), random.choice(CHAOS)
+        if fault is None:
+            proxy.heal(late=random.random() < 0.5)
+        else:
+            proxy.spoil(fault)
+
+
+def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
+    """A client that asks six things of each of some IDs; nothing is ever removed from the first of them."""
+    addr = NODES[random.randrange(3)]
+    for number, discovery_id in enumerate(ids):
+        for _ in range(6):
+            if over.wait(random.uniform(0, 0.2)):
+                return
+            daemon, what = peers.daemons[random.choice(NAMES)], random.random()
+            if what < 0.7:
+                recorder.register(daemon, discovery_id, addr)
+            elif what < 0.85 or number == 0:
+                recorder.read(daemon, discovery_id)
+            else:
+                recorder.remove(daemon, discovery_id, random.choice(NODES))
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_have_been_told_by_one(
+    peers: SpoiledPeers, recorder: Recorder, seed: int
+) -> None:
+    print(f"seed {seed}")
+    random, over = Random(seed), Event()
+    with ThreadPoolExecutor(13) as pool:
+        groups = [[daemon.mint() for _ in range(20)] for daemon in peers.daemons.values()]
+        asking = [pool.submit(ask_at_random, peers, recorder, Random(random.random()), ids, over) for ids in groups * 4]
+        spoiling = pool.submit(spoil_at_random, peers, Random(random.random()), over)
+        over.wait(CHAOS_SECONDS)
+        over.set()
+        for each in (*asking, spoiling):
+            each.result()
+    peers.restore()
+    for home, ids in zip(NAMES, groups, strict=True):
+        assert_all_are_kept(peers, recorder, ids[0], home)
+
+
+def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
+    """Three nodes of one ID, of mixed releases, that ask whichever daemon chance has it."""
+    running = [daemon for daemon in peers.daemons.values() if daemon.process.poll() is None]
+    discovery_id, doors = random.choice(running).mint(), Random(random.random())
+    return [
+        RecordedNode(
+            recorder,
+            random.choice(VERSIONS),
+            addr,
+            discovery_id,
+            lambda: peers.daemons[doors.choice(NAMES)].port,
+            network,
+        )
+        for addr in NODES
+    ]
+
+
+def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
+    """What becomes of a node that its supervisor starts again whenever it exits."""
+
+    def in_a_cluster() -> Outcome | None:
+        outcome = node.run()
+        return None if outcome.kind == "exit 1" else outcome
+
+    outcome = at_last(in_a_cluster)
+    assert outcome is not None
+    return outcome
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_fifty_clusters_form_while_one_daemon_after_the_other_is_killed(
+    peers: SpoiledPeers, recorder: Recorder, seed: int
+) -> None:
+    print(f"seed {seed}")
+    random, networks = Random(seed), [Network() for _ in range(50)]
+    fresh = iter(networks)
+    second = Event()
+    with ThreadPoolExecutor(3 * len(networks)) as pool:
+        running: list[Future[Outcome]] = []
+
+        def begin(count: int) -> None:
+            for network in islice(fresh, count):
+                nodes = new_nodes(peers, recorder, network, random)
+                running.extend(pool.submit(started_until_in_a_cluster, node) for node in nodes)
+
+        for name in cycle(NAMES):
+            began = monotonic()
+            begin(2)
+            peers.daemons[name].kill()
+            begin(2)
+            peers.start(name)
+            if len(running) == 3 * len(networks):
+                break
+            second.wait(max(0.0, began + 1 - monotonic()))
+        outcomes = [each.result() for each in running]
+    assert sorted(outcome.kind for outcome in outcomes) == ["joined"] * 100 + ["leader"] * 50
+    assert [sorted(map(len, network.clusters.values())) for network in networks] == [[3]] * 50

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import socket
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
@@ -13,6 +14,7 @@ from typing import TypeAlias
 
 from tests.support.history import Answer, History, Kind, Operation, Rules, Verdict, check
 from tests.support.process import Daemon, Reply, ask
+from tests.support.rqlited import Network, Node, Version, nodes_in
 
 # P4
 ANSWER_SECONDS = 8.0
@@ -20,6 +22,39 @@ OFF_HOME = "listed in its home's stead"
 
 Results: TypeAlias = dict[tuple[str, str], str]
 """The result of each registration, by its discovery ID and where it came from."""
+
+
+class RecordedNode(Node):
+    """A node that is started again until it is in a cluster, and asks any of some daemons each time."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        version: Version,
+        addr: str,
+        discovery_id: str,
+        port: Callable[[], int],
+        network: Network,
+    ) -> None:
+        super().__init__(version, addr, discovery_id, port, network)
+        self._recorder = recorder
+        self._id = discovery_id
+        self._source = ""
+
+    def _ask(self) -> tuple[int, str, bytes]:
+        self._source = self._recorder.source()
+        end = self._recorder.begin(self._id, "register", self.addr, self._source)
+        answer: Answer | None = None
+        try:
+            status, reason, content = super()._ask()
+            assert status in (200, 503), (status, reason)
+            answer = tuple(nodes_in(content)) if status == 200 else 503
+        finally:
+            end(answer)
+        return status, reason, content
+
+    def _connected(self, port: int) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS, (self._source, 0))
 
 
 class Recorder:
@@ -42,8 +77,8 @@ class Recorder:
             number = next(self._numbers)
         return f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
 
-    def begin(self, discovery_id: str, kind: Kind, addr: str, source: str) -> Callable[[Answer | None, bool], None]:
-        """A request is about to be sent; return what is to be told its answer, and whether it is the home's word."""
+    def begin(self, discovery_id: str, kind: Kind, addr: str, source: str) -> Callable[[Answer | None], None]:
+        """A request is about to be sent; return what is to be told its answer. A read is one of the home."""
         with self._lock:
             history = self._histories.setdefault(discovery_id, History())
         begun = monotonic()
@@ -51,14 +86,14 @@ class Recorder:
         with self._lock:
             self._sources[discovery_id, token] = source
 
-        def end(answer: Answer | None, consistent: bool = False) -> None:
+        def end(answer: Answer | None) -> None:
             ended = monotonic()
             if ended - begun >= ANSWER_SECONDS:
                 self.late.append(f"{kind} {addr} under {discovery_id}: {answer} after {ended - begun:.1f} s")
             if answer is None:
                 history.lose(token)
             else:
-                history.end(token, answer, ended, consistent=consistent)
+                history.end(token, answer, ended, consistent=kind == "read")
 
         return end
 
@@ -78,6 +113,13 @@ class Recorder:
         """All nodes that were told that they are registered."""
         operations = self._histories[discovery_id].operations
         return {each.addr for each in operations if each.kind == "register" and isinstance(each.answer, tuple)}
+
+    def summary(self, daemons: Iterable[Daemon]) -> str:
+        """How many were told what."""
+        daemons = list(daemons)
+        operations = [each for known in self._histories for each in self.operations(known, daemons)]
+        told = Counter(_in_words(each) for each in operations)
+        return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(told.items()))
 
     def operations(self, discovery_id: str, daemons: Iterable[Daemon]) -> list[Operation]:
         """All that was asked for one ID, with what the logs of all `daemons` that ever ran tell of it."""
@@ -108,8 +150,17 @@ class Recorder:
         except (OSError, HTTPException):
             pass
         finally:
-            end(answer, kind == "read")
+            end(answer)
         return answer
+
+
+def _in_words(operation: Operation) -> str:
+    match operation.answer:
+        case None:
+            return "lost"
+        case 503:
+            return "refused"
+    return "answered off home" if operation.local else "answered"
 
 
 def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:
@@ -134,8 +185,3 @@ def _results(daemons: Iterable[Daemon]) -> Results:
         for event in list(daemon.events)
         if event.get("event") == "registration"
     }
-
-
-def answer_of(status: int, body: bytes) -> Answer | None:
-    """What a node was told by an answer."""
-    return tuple(json.loads(body)["nodes"]) if status == 200 else 503

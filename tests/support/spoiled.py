@@ -36,17 +36,19 @@ class SpoiledPeers:
         (directory / "keys").write_text(f"{KEY}\n")
 
     def __enter__(self) -> SpoiledPeers:
-        for name in NAMES:
-            self.start(name)
-        for daemon in self.daemons.values():
-            daemon.wait_for("peers agree", count=len(NAMES))
+        try:
+            for name in NAMES:
+                self.start(name)
+            for daemon in self.all:
+                daemon.wait_for("peers agree", count=len(NAMES))
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for daemon in self.daemons.values():
-            daemon.kill()
         self._stack.close()
 
     def start(self, name: str) -> Daemon:
@@ -60,6 +62,7 @@ class SpoiledPeers:
             f"--peer-keys={self._directory / 'keys'}",
             *others,
         )
+        self._stack.callback(daemon.kill)
         self.proxies[name].target = int(daemon.wait_for("listening")["peers"][0].rpartition(":")[2])
         self.daemons[name] = daemon
         self.all.append(daemon)
