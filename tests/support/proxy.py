@@ -53,11 +53,11 @@ def truncating(reply_bytes: int) -> Fault:
 
 @dataclass(eq=False)
 class _Strike:
-    """What is to happen at a moment: when a request with `marker` comes in, or the first byte of its reply."""
+    """What is to happen when something with `marker` comes that way."""
 
     action: Callable[[], None]
     marker: bytes
-    at: Way
+    way: Way
     struck: threading.Event
 
 
@@ -98,13 +98,13 @@ class Proxy:
         """Forward all again. What was swallowed is lost, and its connection cut; or it arrives now, `late`."""
         self._run(self._set, HEALTHY, late)
 
-    def strike(self, action: Fault | Callable[[], None], marker: bytes, at: Way = "requests") -> threading.Event:
-        """Spoil, or do something, once: just before a request that holds `marker` is forwarded, or its reply.
+    def strike(self, action: Fault | Callable[[], None], marker: bytes, way: Way = "requests") -> threading.Event:
+        """Spoil, or do something, once: just before what holds `marker` is forwarded that way.
 
         The event is set when that has happened.
         """
         does = (lambda: self.spoil(action)) if isinstance(action, Fault) else action
-        strike = _Strike(does, marker, at, threading.Event())
+        strike = _Strike(does, marker, way, threading.Event())
         self._run(self._strikes.append, strike)
         return strike.struck
 
@@ -152,11 +152,13 @@ class Proxy:
     def _accept(self) -> _End:
         return _Link(self).ends["requests"]
 
-    def strikes_at(self, data: bytes) -> list[_Strike]:
-        """Those that a request sets off, each once."""
-        found = [strike for strike in self._strikes if strike.marker in data]
+    def pass_by(self, way: Way, data: bytes) -> None:
+        """Something is about to be forwarded, which may set off strikes, each once."""
+        found = [strike for strike in self._strikes if strike.way == way and strike.marker in data]
         self._strikes = [strike for strike in self._strikes if strike not in found]
-        return found
+        for strike in found:
+            strike.action()
+            strike.struck.set()
 
 
 class _End(asyncio.Protocol):
@@ -199,7 +201,6 @@ class _Link:
         self.replied = 0
         self._swallowed: list[tuple[Way, bytes | None]] = []
         self._due: dict[Way, float] = {"requests": 0.0, "replies": 0.0}
-        self._at_reply: list[_Strike] = []
         proxy.links.add(self)
 
     def made(self, way: Way) -> None:
@@ -224,7 +225,7 @@ class _Link:
         if self not in self._proxy.links:
             return
         if data is not None:
-            self._strike(way, data)
+            self._proxy.pass_by(way, data)
         fault = self._proxy.fault
         if way in fault.swallows:
             self._swallowed.append((way, data))
@@ -251,17 +252,6 @@ class _Link:
         for end in self.ends.values():
             if end.transport is not None:
                 end.transport.abort()
-
-    def _strike(self, way: Way, data: bytes) -> None:
-        if way == "requests":
-            strikes = self._proxy.strikes_at(data)
-            self._at_reply += [strike for strike in strikes if strike.at == "replies"]
-            strikes = [strike for strike in strikes if strike.at == "requests"]
-        else:
-            strikes, self._at_reply = self._at_reply, []
-        for strike in strikes:
-            strike.action()
-            strike.struck.set()
 
     def _deliver(self, way: Way, data: bytes | None) -> None:
         to = self.ends[_OPPOSITE[way]].transport

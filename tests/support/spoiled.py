@@ -90,7 +90,7 @@ class SpoiledPeers:
                 at_last(partial(_is_forwarded, door, discovery_id))
 
 
-def at_last(attempt: Callable[[], T]) -> T:
+def at_last(attempt: Callable[[], T | None]) -> T:
     """What comes of an attempt that is repeated as a supervisor would, until something does."""
     patient_until = monotonic() + PATIENCE
     while not (outcome := attempt()):

@@ -146,7 +146,7 @@ def test_a_reply_ends_after_so_many_bytes(proxy: Proxy) -> None:
         assert ends(client)
 
 
-def test_it_strikes_at_a_certain_request_or_its_reply_and_once(proxy: Proxy, echo: Echo) -> None:
+def test_it_strikes_before_a_certain_request_or_reply_is_forwarded_and_once(proxy: Proxy, echo: Echo) -> None:
     at_request = proxy.strike(CUT, b"second")
     with connect(proxy) as client:
         client.sendall(b"first")
@@ -157,8 +157,8 @@ def test_it_strikes_at_a_certain_request_or_its_reply_and_once(proxy: Proxy, ech
     assert at_request.wait(PATIENCE)
     assert echo.heard == b"first"
     proxy.heal()
-    seen = []
-    at_reply = proxy.strike(lambda: seen.append(echo.heard), b"second", at="replies")
+    seen: list[bytes] = []
+    at_reply = proxy.strike(lambda: seen.append(echo.heard), b"second", "replies")
     with connect(proxy) as client:
         client.sendall(b"second")
         assert client.recv(100) == b"second"
