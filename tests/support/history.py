@@ -4,7 +4,8 @@ A `History` is recorded while clients run; `check` looks for an order in which a
 time, gives every answer (linearizability). It is the search of Wing and Gong with the memory of Lowe: operations
 that overlap may have been decided in any order, and no set of decided operations is looked at twice in one state.
 
-The list here is written down anew from the rules, not taken from `rqdisco.records`, which it is to judge.
+The list here is written down anew from the rules, not taken from `rqdisco.records`, which it is to judge. Nodes are
+told apart by their addresses alone: node IDs, bounds on the length of a list and lost homes (R7) are not known to it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
+from operator import attrgetter
 from threading import Lock
 from typing import Literal, NamedTuple, TypeAlias
 
 from rqdisco.address import same_node
 
-Kind: TypeAlias = Literal["register", "remove", "read", "claim", "report"]
+Kind: TypeAlias = Literal["register", "remove", "read", "claim", "report", "hint"]
 Answer: TypeAlias = Literal["alone", 503] | tuple[str, ...] | bool
 """A register is told "alone" or a list, a remove or read a list, a claim or report whether it won; 503 is for all."""
 
 WINDOW = 30.0
+# Moments of a daemon are whole milliseconds.
+_ROUNDING = 0.002
 
 
 class Stamp(NamedTuple):
@@ -42,6 +46,7 @@ class Operation:
     """One request of one client. Without an answer it may have taken effect at any time since, or never.
 
     `local` says that it was answered off home, from a copy (R4); `consistent` that a read was answered by the home.
+    Nobody asks for a "hint": that is what a registration answered away from home may become there, beside itself.
     """
 
     client: str
@@ -63,7 +68,7 @@ class Operation:
         """Whether its answer leaves open if it took effect: there is none, it is 503, or a copy gave it (R4)."""
         if self.answer is None or self.answer == 503:
             return True
-        return self.local and self.kind in ("register", "report") and self.answer is not False
+        return self.local and self.kind == "register"
 
     @property
     def takes_part(self) -> bool:
@@ -130,12 +135,16 @@ class History:
 class Rules:
     """What is allowed: the re-grant window in seconds (R5a), and whether what was refused with 503 may still happen.
 
-    A forwarded write may reach the home after its client was told 503. Where nothing is forwarded, `late=False` says
-    that a 503 took effect before it was said, or not at all, and finds more.
+    A forwarded write may reach the home after its client was told 503, and a hint was perhaps kept of it. Where nothing
+    is forwarded, `late=False` says that a 503 took effect before it was said, or not at all, and finds more.
+
+    `ages_known=False` says that the home's machine was booted anew, or the home is another one by now: then a grant may
+    count as older than the window at any time.
     """
 
     window: float = WINDOW
     late: bool = True
+    ages_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,10 @@ def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit:
     low, high = 0, len(ends) - 1
     while low < high:
         middle = (low + high) // 2
-        shorter = _Search(_until(everything, ends[middle]), rules, limit).run()
+        try:
+            shorter = _Search(_until(everything, ends[middle]), rules, limit).run()
+        except Undecided:
+            break
         if shorter:
             low = middle + 1
         else:
@@ -228,12 +240,10 @@ def _decisions(state: State, operation: Operation, point: _Point) -> Iterator[tu
         case "read":
             yield state.nodes, state
         case "register":
-            if not operation.local:
-                yield from _register(state, addr, point)
-            if operation.is_open:
-                # A hint that the home took over, which tells nobody that it is alone (R4).
-                after = _with_node(state, addr, point)
-                yield after.nodes, after
+            yield from _register(state, addr, point)
+        case "hint":
+            after = _with_node(state, addr, point)
+            yield after.nodes, after
         case "remove":
             after = _without(state, addr, point)
             yield after.nodes, after
@@ -250,15 +260,25 @@ def _decisions(state: State, operation: Operation, point: _Point) -> Iterator[tu
 
 def _register(state: State, addr: str, point: _Point) -> Iterator[tuple[Answer, State]]:
     after = _with_node(state, addr, point)
-    grant, window = after.grant, point.rules.window
-    is_held = grant is not None and grant.addr == addr and not after.confirmed
-    if is_held and grant is not None and point.earliest - grant.latest < window:
+    may_be_open, may_be_closed = _window(after, addr, point)
+    if may_be_open:
         yield "alone", after
+    if not may_be_closed:
+        return
     if len(after.nodes) > 1:
         yield after.nodes, after
-    elif not is_held or (grant is not None and point.latest - grant.earliest >= window):
+    else:
         granted = Grant(addr, point.earliest, point.latest)
         yield "alone", after._replace(grant=granted, spared=after.spared | point.removals)
+
+
+def _window(state: State, addr: str, point: _Point) -> tuple[bool, bool]:
+    """Whether the re-grant window of a node may be open, and whether it may be closed (R5a)."""
+    grant, rules = state.grant, point.rules
+    if grant is None or grant.addr != addr or state.confirmed:
+        return False, True
+    may_be_open = point.earliest - grant.latest < rules.window + _ROUNDING
+    return may_be_open, not rules.ages_known or point.latest - grant.earliest > rules.window - _ROUNDING
 
 
 def _with_node(state: State, addr: str, point: _Point) -> State:
@@ -304,10 +324,15 @@ class _Search:
 
     def __init__(self, operations: Iterable[Operation], rules: Rules, limit: int) -> None:
         part = [each for each in operations if each.takes_part]
+        part += [
+            replace(each, kind="hint", returned=None, answer=None, local=False)
+            for each in part
+            if each.kind == "register" and each.is_open and (rules.late or each.local)
+        ]
         self._rules = rules
         self._limit = limit
         self._bits = {id(each): 1 << number for number, each in enumerate(part)}
-        self._open = [each for each in part if each.is_open]
+        self._open = sorted((each for each in part if each.is_open), key=attrgetter("invoked"))
         self._answered = sorted((each for each in part if not each.is_open), key=_end)
         self._removals = [each for each in part if each.kind == "remove" and not each.is_open]
         self._told = {id(each): _canonical(each) for each in self._answered}
@@ -352,11 +377,18 @@ class _Search:
             for answer, after in self._decisions(step, operation, horizon):
                 if answer == self._told[id(operation)]:
                     yield self._stepped(step, operation, after)
+        tried = set()
         for operation in self._open:
             if step.done & self._bits[id(operation)] or operation.invoked > horizon:
                 continue
-            if not self._may_be_late(operation) and step.low > _end(operation):
+            if not self._may_be_late(operation):
+                if step.low > _end(operation):
+                    continue
+            elif (operation.kind, operation.addr) in tried:
+                # The one before could have taken its place.
                 continue
+            else:
+                tried.add((operation.kind, operation.addr))
             for _, after in self._decisions(step, operation, horizon):
                 if after != step.state and self._matters(step.state, after, operation, eligible):
                     yield self._stepped(step, operation, after)
@@ -375,10 +407,11 @@ class _Search:
                     removals |= bit
         bit = self._bits[id(operation)]
         earliest = max(step.low, operation.invoked).at
-        return _decisions(step.state, operation, _Point(earliest, horizon.at, self._rules, bit, removals))
+        latest = (horizon if self._may_be_late(operation) else min(horizon, _end(operation))).at
+        return _decisions(step.state, operation, _Point(earliest, latest, self._rules, bit, removals))
 
     def _may_be_late(self, operation: Operation) -> bool:
-        return self._rules.late or operation.returned is None or operation.local
+        return self._rules.late or operation.returned is None
 
     def _stepped(self, step: _Step, operation: Operation, after: State) -> _Step:
         done = step.done | self._bits[id(operation)]
@@ -389,7 +422,9 @@ class _Search:
 
         What only adds to the list can wait until an answer shows it.
         """
-        if operation.kind == "remove" or before._replace(nodes=(), spared=0) != after._replace(nodes=(), spared=0):
+        if operation.kind == "remove" or not self._may_be_late(operation):
+            return True
+        if before._replace(nodes=(), spared=0) != after._replace(nodes=(), spared=0):
             return True
         return any(_may_show(self._told[id(each)], operation.addr) for each in eligible)
 
@@ -450,7 +485,7 @@ def _is_possible(operation: Operation, operations: list[Operation]) -> bool:
         return answer is not True
     if operation.kind != "register" or answer == 503:
         return operation.kind != "remove" or answer == 503
-    if not isinstance(answer, tuple) or addr not in answer or _is_own(addr, answer):
+    if not isinstance(answer, tuple) or not _may_show(answer, addr) or _is_own(addr, answer):
         return False
     known = {
         each.addr for each in operations if each.kind not in ("read", "remove") and each.invoked <= _end(operation)

@@ -169,7 +169,7 @@ class Node:
 
     def _ask(self) -> tuple[int, str, bytes]:
         port = self._port()
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        with self._connected(port) as connection:
             connection.sendall(
                 self._version.request(self.addr, self._discovery_id, f"127.0.0.1:{port}", user=self._user)
             )
@@ -177,6 +177,9 @@ class Node:
             response = HTTPResponse(connection)
             response.begin()
             return response.status, response.reason, response.read()
+
+    def _connected(self, port: int) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", port), PATIENCE)
 
 
 def run_all(nodes: Sequence[Node], *, supervised: bool = False) -> list[Outcome]:

@@ -1,0 +1,103 @@
+"""Three daemons that are peers, each behind a proxy that the others have to go through."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from types import TracebackType
+from typing import TypeVar
+
+from tests.support.process import PATIENCE, Daemon
+from tests.support.proxy import Proxy
+
+KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
+NAMES = "abc"
+# What systemd waits before it starts a node again, if nothing else is said.
+RESTART_SECONDS = 0.1
+
+T = TypeVar("T")
+
+
+class SpoiledPeers:
+    """`start` starts a daemon on a directory with some options. The proxies' ports are what the daemons advertise."""
+
+    def __init__(self, start: Callable[..., Daemon], directory: Path) -> None:
+        self._start = start
+        self._directory = directory
+        self._stack = ExitStack()
+        self.proxies = {name: self._stack.enter_context(Proxy()) for name in NAMES}
+        self.daemons: dict[str, Daemon] = {}
+        self.all: list[Daemon] = []
+        (directory / "keys").write_text(f"{KEY}\n")
+
+    def __enter__(self) -> SpoiledPeers:
+        try:
+            for name in NAMES:
+                self.start(name)
+            for daemon in self.all:
+                daemon.wait_for("peers agree", count=len(NAMES))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self, name: str) -> Daemon:
+        """Start a daemon, or start it again where it was killed."""
+        others = [f"--peer={proxy.url}" for each, proxy in self.proxies.items() if each != name]
+        daemon = self._start(
+            self._directory / name,
+            f"--name={name}",
+            "--peer-listen=tcp:0:interface=127.0.0.1",
+            f"--advertise={self.proxies[name].url}",
+            f"--peer-keys={self._directory / 'keys'}",
+            *others,
+        )
+        self._stack.callback(daemon.kill)
+        self.proxies[name].target = int(daemon.wait_for("listening")["peers"][0].rpartition(":")[2])
+        self.daemons[name] = daemon
+        self.all.append(daemon)
+        return daemon
+
+    def stop(self, name: str) -> None:
+        """The daemon runs no more, and says nothing; its sockets are open."""
+        self.daemons[name].process.send_signal(signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """It runs again, after `stop`."""
+        self.daemons[name].process.send_signal(signal.SIGCONT)
+
+    def restore(self) -> None:
+        """End all faults; return when each daemon can forward to each other."""
+        for proxy in self.proxies.values():
+            proxy.heal()
+        for name, daemon in self.daemons.items():
+            self.go_on(name)
+            if daemon.process.poll() is not None:
+                self.start(name)
+        for home in self.daemons.values():
+            discovery_id = home.mint()
+            for door in self.daemons.values():
+                at_last(partial(_is_forwarded, door, discovery_id))
+
+
+def at_last(attempt: Callable[[], T | None]) -> T:
+    """What comes of an attempt that is repeated as a supervisor would, until something does."""
+    patient_until = monotonic() + PATIENCE
+    while not (outcome := attempt()):
+        assert monotonic() < patient_until, f"never: {attempt}"
+        Event().wait(RESTART_SECONDS)
+    return outcome
+
+
+def _is_forwarded(door: Daemon, discovery_id: str) -> bool:
+    return door.request("GET", f"/{discovery_id}?consistent=1").status == 200
