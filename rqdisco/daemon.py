@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.errors import CannotListen
+from rqdisco.health import Health
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.listening import Door
@@ -36,6 +37,7 @@ class Daemon(Service):
         deadlines: Deadlines,
         directory: LocalDirectory,
         journal: Journal,
+        health: Health,
         folder: Folder,
         notifier: Notifier,
         refuse: Callable[[CannotListen], None],
@@ -47,6 +49,7 @@ class Daemon(Service):
         self._deadlines = deadlines
         self._directory = directory
         self._journal = journal
+        self._health = health
         self._folder = folder
         self._notifier = notifier
         self._refuse = refuse
@@ -89,6 +92,7 @@ class Daemon(Service):
             self._notifier.startService()
 
     async def _stop(self) -> None:
+        self._health.stop()
         self._notifier.stopService()
         await gatherResults([Deferred.fromCoroutine(door.close()) for door in self._doors])
         self._deadlines.stop()

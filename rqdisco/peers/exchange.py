@@ -86,6 +86,10 @@ class Exchange:
         self.keep(self._members.learn(digest.members))
         peer.held, peer.agreed = digest.held, digest.agreed
         peer.issued = digest.issued or digest.held.get(peer.incarnation or "", 0)
+        if digest.agreed == self._members.agreed:
+            peer.differs = ()
+        elif digest.members:
+            peer.differs = self._members.differences(digest.members)
         peer.acked = digest.held.get(self._own, 0)
         peer.offset_ms = digest.wall_ms - self._wall_ms()
         if digest.fenced is not None and self._standing.fenced is None:
@@ -102,7 +106,8 @@ class Exchange:
         if not self._standing.has_heard(peer.incarnation) and peer.acked > self._begun_at:
             await self._pull(peer, self._own, peer.acked)
         self._standing.heard(peer.incarnation)
-        for home in self._replication.behind(peer.held):
+        held = peer.held
+        for home in self._replication.behind(held):
             # What is had from another peer already need not come twice.
             if home != self._own and home not in self._pulling:
                 self._pulling.add(home)
@@ -110,6 +115,7 @@ class Exchange:
                     await self._pull(peer, home, peer.held[home])
                 finally:
                     self._pulling.discard(home)
+        peer.is_caught_up = peer.is_caught_up or not self._replication.behind(held)
 
     async def hand_over_hints(self, peer: Peer | None) -> None:
         """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""

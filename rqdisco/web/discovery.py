@@ -19,12 +19,12 @@ from rqdisco import codec
 from rqdisco.address import check_text
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
-from rqdisco.ids import is_id
+from rqdisco.ids import RESERVED, is_id
 from rqdisco.records import Node, Record
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.explain import explanation
-from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of, refused
+from rqdisco.web.handling import DoorResource, Handling, Note, has_flag, method_of, path_of, refused
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -91,7 +91,7 @@ class DiscoveryAPI:
 
     async def _answer(self, request: IRequest, discovery_id: str) -> Answer:
         """Answer a request for `/ID`. The order of checks is the original service's: ID, method, body."""
-        if not is_id(discovery_id):
+        if not is_id(discovery_id) or discovery_id in RESERVED:
             raise NoSuchID(discovery_id)
         method = request.method
         if method == b"POST":
@@ -104,13 +104,13 @@ class DiscoveryAPI:
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST, DELETE")
 
     async def _show(self, request: IRequest, discovery_id: str) -> Answer:
-        if _has_flag(request, b"consistent"):
+        if has_flag(request, b"consistent"):
             record = await self._directory.look_up_at_home(discovery_id)
             age: float | None = 0.0
         else:
             record = await self._directory.look_up(discovery_id)
             age = self._directory.age(record)
-        if self._explains and _has_flag(request, b"explain"):
+        if self._explains and has_flag(request, b"explain"):
             may_grant, told = self._directory.is_home_of(record), self._told.of(record.id)
             return Answer(200, explanation(record, may_grant=may_grant, age=age, told=told))
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
@@ -187,10 +187,6 @@ def _decoded(content: bytes) -> _Body:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
-
-
-def _has_flag(request: IRequest, name: bytes) -> bool:
-    return name in request.args and request.args[name][-1] in (b"", b"1")
 
 
 def _addr(body: _Body, note: Note) -> str:

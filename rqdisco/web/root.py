@@ -10,38 +10,50 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource, Resource
 
 from rqdisco.directory import Directory
+from rqdisco.health import Health
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.handling import Handling
+from rqdisco.web.health import HealthPages
 from rqdisco.web.operator import OperatorAPI, PeersOffice
 
 IMPORT_BYTES = 16 << 20
-_FIRST = re.compile(rb"/+([a-z0-9]+)(?=/)")
+_FIRST = re.compile(rb"/+([a-z0-9]+)(?![^/])")
 
 
 class Root(Resource):
-    """Hands a request to the door that the first segment of its path names, if more segments follow; else to `rest`."""
+    """Hands a request to the door that the first segment of its path names, if a slash follows; to the page that it
+    names, if nothing else does; else to `rest`.
+    """
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
-    def __init__(self, doors: Mapping[bytes, IResource], rest: IResource) -> None:
+    def __init__(self, doors: Mapping[bytes, IResource], pages: Mapping[bytes, IResource], rest: IResource) -> None:
         super().__init__()
         self._doors = doors
+        self._pages = pages
         self._rest = rest
 
     def render(self, request: Any) -> Any:
+        # Minted IDs have a hyphen where a name would have to end.
         match = _FIRST.match(request.path)
-        door = self._rest if match is None else self._doors.get(match[1], self._rest)
+        door = self._rest if match is None else self._named(match[1], request.path[match.end() :])
         return door.render(request)
+
+    def _named(self, name: bytes, behind: bytes) -> IResource:
+        if behind and name in self._doors:
+            return self._doors[name]
+        return self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
 
 
 class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
-    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`.
+    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`, `health` judges
+    the daemon.
     """
 
     def __init__(
@@ -49,6 +61,7 @@ class Doors:
         directory: Directory,
         deadlines: Deadlines,
         describe: Callable[[], dict[str, Any]],
+        health: Health,
         clock: IReactorTime,
         wall_us: Callable[[], int],
         *,
@@ -67,6 +80,7 @@ class Doors:
         )
         operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         self._operator = OperatorAPI(directory, operator, clock, peers)
+        self._pages = HealthPages(health, discovery).resources()
         told = ToldLog(wall_us)
         self._discovery = DiscoveryAPI(directory, discovery, describe, told)
         self._explaining = DiscoveryAPI(directory, discovery, describe, told, explains=True)
@@ -74,9 +88,9 @@ class Doors:
 
     def public(self) -> IResource:
         """What nodes and their operators ask."""
-        return Root({b"v1": self._consul.resource()}, self._discovery.resource())
+        return Root({b"v1": self._consul.resource()}, self._pages, self._discovery.resource())
 
     def operators(self) -> IResource:
         """The same, and what only those may ask who operate this daemon."""
         doors = {b"operator": self._operator.resource(), b"v1": self._consul.resource()}
-        return Root(doors, self._explaining.resource())
+        return Root(doors, self._pages, self._explaining.resource())
