@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet import defer
-from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from rqdisco.dns.door import DNSDoor
 from rqdisco.errors import BadEndpoint, CannotListen
+from rqdisco.web.proxied import BehindProxy
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
+_PROXIED = "haproxy:"
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
 
 
@@ -75,9 +78,26 @@ class HTTPDoor:
             raise CannotListen(f"cannot listen on {description}: {error}") from error
 
 
+@implementer(IStreamServerEndpoint)
+class _ProxiedEndpoint:
+    """An endpoint for connections that come through proxies."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, site: Any) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = self._endpoint.listen(BehindProxy(site))
+        return listening
+
+
 def endpoint(reactor: Any, option: str, description: str) -> tuple[str, IStreamServerEndpoint]:
-    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen."""
+    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen.
+
+    `haproxy:` before another endpoint is Twisted's word for connections that begin with a PROXY header.
+    """
     try:
+        if description.startswith(_PROXIED):
+            return description, _ProxiedEndpoint(serverFromString(reactor, description[len(_PROXIED) :]))
         return description, serverFromString(reactor, description)
     except LookupError as error:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None

@@ -65,6 +65,7 @@ class BoundedChannel(HTTPChannel):
     site: BoundedSite
     transport: ITCPTransport
     persistent: bool
+    _host: IAddress
     _answering = False
     _client_is_slow = False
     deadline: float
@@ -72,7 +73,7 @@ class BoundedChannel(HTTPChannel):
     def connectionMade(self) -> None:
         self._host = self.transport.getHost()
         super().connectionMade()
-        self._expect(IDLE_SECONDS)
+        self._be_idle()
         self.site.channels.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -137,6 +138,9 @@ class BoundedChannel(HTTPChannel):
             if not self.is_closing:
                 super().dataReceived(rest)
 
+    def _be_idle(self) -> None:
+        self._expect(IDLE_SECONDS)
+
     def _expect(self, seconds: float) -> None:
         self.deadline = self.site.now() + seconds
 
@@ -178,7 +182,10 @@ class BoundedSite(Site):
         self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: object) -> Any:
-        channel: Any = BoundedChannel()
+        return self.prepared(BoundedChannel())
+
+    def prepared(self, channel: Any) -> Any:
+        """A channel as this site's."""
         channel.factory = channel.site = self
         channel.requestFactory = BoundedRequest
         channel.callLater = self.reactor.callLater

@@ -62,7 +62,7 @@ LAYERS = [
         "web",
         "web.root",
     },
-    {"web.consul", "web.discovery", "web.health", "web.operator"},
+    {"web.consul", "web.discovery", "web.health", "web.operator", "web.proxied"},
     {
         "web.handling",
         "web.site",
