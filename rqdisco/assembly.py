@@ -136,6 +136,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         machine.refuse,
         state.finish,
         None if peered is None else peered.peers,
+        linger=config.linger,
     )
 
 

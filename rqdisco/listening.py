@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IReadDescriptor, IStreamServerEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -61,6 +61,10 @@ class HTTPDoor:
         return [_in_words(port.getHost()) for port in self._ports]
 
     async def close(self) -> None:
+        for port in self._ports:
+            # Whoever the kernel has taken the connection of, and nobody accepted yet, would be reset.
+            if IReadDescriptor.providedBy(port):
+                port.doRead()
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         try:
             await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)

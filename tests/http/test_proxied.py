@@ -220,9 +220,11 @@ def test_stopping_treats_them_as_all_others(server: Server) -> None:
     busy.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
     server.factory.doStop()
     drained = server.site.drain()
+    assert resting.closed
+    assert not any(each.closed for each in (silent, half, busy))
+    server.clock.advance(1.1)
     assert silent.closed
     assert half.closed
-    assert resting.closed
     assert not busy.closed
     server.daemon.threads.release_all()
     assert busy.transport.value().startswith(b"HTTP/1.1 200 OK")
