@@ -246,7 +246,10 @@ async def test_a_daemon_that_lingers_serves_on_and_says_that_it_stops(
     daemon = Running(tmp_path, events, "--linger=0.5")
     stopping = daemon.service.stopService()
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
-    assert await daemon.ask("GET", "/readyz") == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
-    assert (await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"}))["nodes"] == ["a:1"]
-    assert not stopping.called
+    said = await daemon.ask("GET", "/readyz")
+    registered = await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"})
+    is_over = stopping.called
     await stopping
+    assert said == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
+    assert registered["nodes"] == ["a:1"]
+    assert not is_over

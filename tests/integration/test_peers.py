@@ -30,8 +30,9 @@ def free_ports(count: int) -> list[int]:
 class Trio:
     """Three daemons, each told of one other, and how to start them again."""
 
-    def __init__(self, start: Start, directory: Path) -> None:
+    def __init__(self, start: Start, directory: Path, *options: str) -> None:
         self._start = start
+        self._options = options
         self._directory = directory
         self._ports = dict(zip("abc", free_ports(3), strict=True))
         (directory / "keys").write_text(f"{KEY}\n")
@@ -52,6 +53,7 @@ class Trio:
             f"--peer=http://127.0.0.1:{other}",
             f"--peer-keys={self._directory / 'keys'}",
             f"--operator-socket={self.socket(name)}",
+            *self._options,
             *options,
         )
         return self.daemons[name]
