@@ -22,6 +22,7 @@ from rqdisco.dns.hosts import AT_ONCE, HostNames
 from rqdisco.dns.limits import SourceLimit
 from rqdisco.dns.system import SystemResolver
 from rqdisco.errors import CannotListen, PeersMissing, TokensUnusable
+from rqdisco.health import Health
 from rqdisco.ids import RandomBytes
 from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
@@ -104,11 +105,13 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         uptime = int(machine.uptime() - started)
         return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
 
+    health = Health(lambda: state.journal.refused, None if peered is None else peered.report)
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
     doors = Doors(
         directory,
         deadlines,
         describe,
+        health,
         reactor,
         machine.wall_us,
         max_body=config.max_body,
@@ -147,11 +150,13 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         deadlines,
         local,
         state.journal,
+        health,
         _folder(config, machine, state),
         Notifier(reactor, machine.environment, machine.pid),
         machine.refuse,
         state.finish,
         None if peered is None else peered.peers,
+        linger=config.linger,
     )
 
 

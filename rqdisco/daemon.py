@@ -8,10 +8,12 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.errors import CannotListen
+from rqdisco.health import Health
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.listening import Door
@@ -24,7 +26,7 @@ class Daemon(Service):
     """Opens every door once all else is up; stops by letting what is in flight finish, then flushes.
 
     `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a service;
-    `peers` keeps up with those, if there are any.
+    `peers` keeps up with those, if there are any; `linger` is for how many seconds it serves on when it is to stop.
     """
 
     _log = Logger()
@@ -36,22 +38,27 @@ class Daemon(Service):
         deadlines: Deadlines,
         directory: LocalDirectory,
         journal: Journal,
+        health: Health,
         folder: Folder,
         notifier: Notifier,
         refuse: Callable[[CannotListen], None],
         finish: Callable[[], None],
         peers: Service | None = None,
+        *,
+        linger: float = 0.0,
     ) -> None:
         self._clock = clock
         self._doors = doors
         self._deadlines = deadlines
         self._directory = directory
         self._journal = journal
+        self._health = health
         self._folder = folder
         self._notifier = notifier
         self._refuse = refuse
         self._finish = finish
         self._peers = peers
+        self._linger = linger
         self._is_open = False
         self._listening: Deferred[Any] | None = None
 
@@ -89,7 +96,12 @@ class Daemon(Service):
             self._notifier.startService()
 
     async def _stop(self) -> None:
+        self._health.stop()
         self._notifier.stopService()
+        if self._linger and self._is_open:
+            # Balancers find out that it is not ready, and send nobody any more.
+            self._log.info("stopping, but first serving on", seconds=self._linger)
+            await deferLater(self._clock, self._linger)
         await gatherResults([Deferred.fromCoroutine(door.close()) for door in self._doors])
         self._deadlines.stop()
         await self._directory.settle()

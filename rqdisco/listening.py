@@ -11,20 +11,23 @@ from typing import Any, Protocol
 
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IReadDescriptor, IStreamServerEndpoint
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from rqdisco.dns.door import DNSDoor
 from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
 from rqdisco.tls import Certificates, TLSEndpoint, parse_description
+from rqdisco.web.proxied import BehindProxy
 from rqdisco.web.site import BoundedSite
 
 DRAIN_SECONDS = 5.0
 # Kinds of endpoints that are reached as far as their sockets are.
 _PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
+_PROXIED = "haproxy:"
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
 
 
@@ -67,6 +70,10 @@ class HTTPDoor:
         return [_in_words(port.getHost()) for port in self._ports]
 
     async def close(self) -> None:
+        for port in self._ports:
+            # Whoever the kernel has taken the connection of, and nobody accepted yet, would be reset.
+            if IReadDescriptor.providedBy(port):
+                port.doRead()
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         try:
             await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)
@@ -92,11 +99,28 @@ class HTTPDoor:
             )
 
 
+@implementer(IStreamServerEndpoint)
+class _ProxiedEndpoint:
+    """An endpoint for connections that come through proxies."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, site: Any) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = self._endpoint.listen(BehindProxy(site))
+        return listening
+
+
 def endpoint(
     reactor: Any, option: str, description: str, certificates: Certificates
 ) -> tuple[str, IStreamServerEndpoint]:
-    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen, TLSUnusable."""
+    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen, TLSUnusable.
+
+    `haproxy:` before another endpoint is Twisted's word for connections that begin with a PROXY header.
+    """
     try:
+        if description.startswith(_PROXIED):
+            return description, _ProxiedEndpoint(serverFromString(reactor, description[len(_PROXIED) :]))
         tls = parse_description(description)
         inner = serverFromString(reactor, description if tls is None else tls.inner)
     except LookupError as error:

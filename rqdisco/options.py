@@ -57,6 +57,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     strict_addresses: bool
     max_body: int
     snapshot_every: float
+    linger: float
     dns: DNSConfig | None
     peers: PeerConfig | None
 
@@ -76,6 +77,7 @@ class Options(usage.Options):
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
+        ["linger", None, "0", "Seconds for which one that is to stop still serves, and /readyz says that it will not."],
         ["dns-zone", None, None, "The zone that DNS questions are answered for, such as disco.example.com."],
         [
             "dns-aliases",
@@ -123,6 +125,7 @@ class Options(usage.Options):
             "max-nodes",
             "max-body",
             "snapshot-every",
+            "linger",
             "dns-zone",
             "dns-aliases",
             "dns-nameserver",
@@ -187,6 +190,7 @@ class Options(usage.Options):
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
+            linger=self._number("linger", 0.0),
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
         )

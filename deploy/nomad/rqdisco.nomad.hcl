@@ -50,7 +50,7 @@ job "rqdisco" {
 
         check {
           type     = "http"
-          path     = "/"
+          path     = "/readyz"
           interval = "10s"
           timeout  = "10s"
         }

@@ -24,6 +24,7 @@ from rqdisco.store import noted
 
 ASK_SECONDS = 2.0
 PAGE_SECONDS = 5.0
+_MOST_ASKED_AGAIN = 3
 
 
 class Exchange:
@@ -71,7 +72,12 @@ class Exchange:
 
     async def with_peer(self, peer: Peer) -> None:
         """One exchange. Raises PeerError's kinds, StoreUnavailable."""
-        theirs = await peer.ask("digest", self.digest(peer.agreed), Digest, ASK_SECONDS)
+        for _ in range(_MOST_ASKED_AGAIN):
+            heard = peer.digests_heard
+            theirs = await peer.ask("digest", self.digest(peer.agreed), Digest, ASK_SECONDS)
+            if peer.digests_heard == heard:
+                break
+            # It told one by itself meanwhile; nobody can say which of both is the older one.
         self.hear(peer, theirs)
         await self.go_on(peer)
 
@@ -86,6 +92,10 @@ class Exchange:
         self.keep(self._members.learn(digest.members))
         peer.held, peer.agreed = digest.held, digest.agreed
         peer.issued = digest.issued or digest.held.get(peer.incarnation or "", 0)
+        if digest.agreed == self._members.agreed:
+            peer.differs = ()
+        elif digest.members:
+            peer.differs = self._members.differences(digest.members)
         peer.acked = digest.held.get(self._own, 0)
         peer.offset_ms = digest.wall_ms - self._wall_ms()
         if digest.fenced is not None and self._standing.fenced is None:
@@ -102,7 +112,8 @@ class Exchange:
         if not self._standing.has_heard(peer.incarnation) and peer.acked > self._begun_at:
             await self._pull(peer, self._own, peer.acked)
         self._standing.heard(peer.incarnation)
-        for home in self._replication.behind(peer.held):
+        held = peer.held
+        for home in self._replication.behind(held):
             # What is had from another peer already need not come twice.
             if home != self._own and home not in self._pulling:
                 self._pulling.add(home)
@@ -110,6 +121,7 @@ class Exchange:
                     await self._pull(peer, home, peer.held[home])
                 finally:
                     self._pulling.discard(home)
+        peer.is_caught_up = peer.is_caught_up or not self._replication.behind(held)
 
     async def hand_over_hints(self, peer: Peer | None) -> None:
         """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""

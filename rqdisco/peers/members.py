@@ -102,6 +102,23 @@ class Members:
                 changed.append(self.put(now))
         return changed
 
+    def differences(self, theirs: Iterable[Member]) -> tuple[str, ...]:
+        """How another daemon's list differs from this one, in words that go on after its name."""
+        told = {member.incarnation: member for member in theirs}
+        found = [
+            f"knows {each.name} ({each.incarnation}), which is not known here"
+            for each in told.values()
+            if each.incarnation not in self._known
+        ]
+        for ours in self.all:
+            other = told.get(ours.incarnation)
+            who = f"{ours.name} ({ours.incarnation})"
+            if other is None:
+                found.append(f"does not know {who}")
+            elif (other.state, other.successor) != (ours.state, ours.successor):
+                found.append(f"takes {who} for {other.state}, which is {ours.state} here")
+        return tuple(found)
+
     def put(self, member: Member) -> Note:
         """Change what is known of a member; return what has to be noted."""
         self._known[member.incarnation] = member

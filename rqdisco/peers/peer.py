@@ -24,7 +24,9 @@ class Peer:
     """A daemon at a URL. Whose it is shows once it was greeted: `met` is then told, and may raise PeerError.
 
     `is_up` says whether the last message was answered, `contact` when that was or when it last spoke by itself,
-    `acked` up to which version it durably has this daemon's own records, `held` all of its cursors.
+    `acked` up to which version it durably has this daemon's own records, `held` all of its cursors; `is_caught_up`
+    whether all that it had was taken over once, `differs` how its list of members differs from ours, in words, and
+    `differed` in how many exchanges on end it did.
     """
 
     def __init__(
@@ -44,9 +46,13 @@ class Peer:
         self.held: dict[str, int] = {}
         self.issued = 0
         self.agreed = ""
+        self.differs: tuple[str, ...] = ()
+        self.differed = 0
+        self.is_caught_up = False
         self.told = ""
         self.offset_ms: int | None = None
         self.why: str | None = None
+        self.digests_heard = 0
         self._asked_by_it: float | None = None
         self._rests = 0
         self._link = link
@@ -54,7 +60,7 @@ class Peer:
         self._hello = hello
         self._met = met
         self._greeting: list[Deferred[None]] | None = None
-        self._was_tried = False
+        self.was_tried = False
         self._is_other = False
         self._log = Logger()
 
@@ -68,6 +74,7 @@ class Peer:
 
     def hear_digest(self) -> None:
         """It told its digest by itself, and was told the one of this daemon."""
+        self.digests_heard += 1
         self._asked_by_it = self._clock.seconds()
 
     def may_rest(self, seconds: float) -> bool:
@@ -149,14 +156,14 @@ class Peer:
     def _answers(self) -> None:
         if not self.is_up:
             self._log.info("peer answers", url=self.url, incarnation=self.incarnation)
-        self.is_up, self.why, self._was_tried = True, None, True
+        self.is_up, self.why, self.was_tried = True, None, True
         self.hear()
 
     def _is_silent(self, error: PeerError) -> None:
         self.why = _in_words(error)
-        if self.is_up or not self._was_tried:
+        if self.is_up or not self.was_tried:
             self._log.warn("peer does not answer", url=self.url, why=self.why)
-        self.is_up, self._was_tried = False, True
+        self.is_up, self.was_tried = False, True
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:

@@ -28,6 +28,7 @@ from rqdisco.records import Record
 INTERVAL = 1.0
 BARRIER_SECONDS = 3.0
 _MOST_ROUNDS = 20
+_LASTING = 3
 
 
 class PeerSet(Service):
@@ -61,6 +62,7 @@ class PeerSet(Service):
         self._jitter = jitter
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
+        self._began_with_others = bool(members.others)
         self.peers: dict[str, Peer] = {}
         self.strangers: dict[str, Peer] = {}
         self._seeds = seeds
@@ -159,6 +161,14 @@ class PeerSet(Service):
             )
         )
 
+    @property
+    def to_be_taken_over(self) -> list[str]:
+        """Whose records are still to come to a daemon that began without any of its peers'."""
+        if self._began_with_others or any(peer.is_caught_up for peer in self.peers.values()):
+            return []
+        coming = [url for url, peer in self.strangers.items() if not peer.was_tried]
+        return [*coming, *(peer.url for peer in self.peers.values() if peer.is_up)]
+
     def hello(self) -> Hello:
         """What this daemon says of itself."""
         own = self.members.own
@@ -250,12 +260,13 @@ class PeerSet(Service):
                 if peer.incarnation is None:
                     await peer.greet()
                 if self.peers.get(peer.incarnation or "") is peer:
-                    if peer.may_rest(INTERVAL):
+                    if peer.agreed == self.members.agreed and peer.may_rest(INTERVAL):
                         await self.exchange.go_on(peer)
                     else:
                         await self.exchange.with_peer(peer)
                     self.witnesses.push()
                     self.learned()
+                    self._say_whether_same(peer)
                     if self.standing.is_established:
                         await self.go_on()
                         await self.exchange.hand_over_hints(None)
@@ -273,6 +284,15 @@ class PeerSet(Service):
     def _is_known(self, peer: Peer) -> bool:
         """Whether this is still how the daemon at its URL is talked to."""
         return self.peers.get(peer.incarnation or "") is peer or self.strangers.get(peer.url) is peer
+
+    def _say_whether_same(self, peer: Peer) -> None:
+        """Log that lists of members differ, once that is more than news on its way, and when they do no more."""
+        before = peer.differed
+        peer.differed = before + 1 if peer.agreed != self.members.agreed else 0
+        if peer.differed == _LASTING:
+            self._log.warn("lists of members differ", url=peer.url, how=", ".join(peer.differs))
+        elif before >= _LASTING and not peer.differed:
+            self._log.info("lists of members are the same again", url=peer.url)
 
     def _say_whether_agreed(self) -> None:
         agreed = self.members.agreed if self.agree() and self.standing.is_established else ""

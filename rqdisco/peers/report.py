@@ -34,21 +34,47 @@ class PeerReport:
 
     def notes(self) -> list[str]:
         """What an operator should know of, in words."""
+        return [*self._undecided(), *self._others()]
+
+    def against_lists(self) -> list[str]:
+        """Why lists cannot be served here: who is gone for good is told nothing any more, who is new not all yet."""
+        own = self._peers.members.own
+        if own.state in ("forgotten", "drained"):
+            return [f"this daemon was {own.state}"]
+        return [f"the records of {who} are not here yet" for who in self._peers.to_be_taken_over]
+
+    def against_grants(self) -> list[str]:
+        """Why nobody may be told here that it is alone."""
         peers = self._peers
-        notes = []
-        if (objection := peers.standing.objection) is not None:
-            notes.append(f"nothing is decided here: {objection}")
-        elif not peers.standing.is_established:
-            names = ", ".join(each.name for each in peers.standing.missing)
-            notes.append(f"IDs from before the start are not decided about yet, not heard: {names}")
+        if peers.witnesses.is_required and not any(peer.is_up for peer in peers.taking_part()):
+            return [*self._undecided(), "no peer is up to keep a grant, which is required"]
+        return self._undecided()
+
+    def news(self) -> list[str]:
+        """The other notes, and what waits."""
+        count = self._book.count
+        hints = [f"{count} registrations wait for their homes"] if count else []
+        return [*self._others(), *hints]
+
+    def _undecided(self) -> list[str]:
+        standing = self._peers.standing
+        if standing.objection is not None:
+            return [f"nothing is decided here: {standing.objection}"]
+        if standing.is_established:
+            return []
+        names = ", ".join(each.name for each in standing.missing)
+        return [f"IDs from before the start are not decided about yet, not heard: {names}"]
+
+    def _others(self) -> list[str]:
+        peers, notes = self._peers, []
         for member in peers.members.others:
             peer = peers.peers.get(member.incarnation)
             if peer is None or not peer.is_up:
                 notes.append(f"{member.name} does not answer")
             elif peer.agreed != peers.members.agreed:
-                notes.append(f"{member.name} knows other members")
-        notes += [f"{url} was never met" for url in sorted(peers.strangers)]
-        return notes
+                how = f": {', '.join(peer.differs)}" if peer.differs else ""
+                notes.append(f"{member.name} knows other members{how}")
+        return [*notes, *(f"{url} was never met" for url in sorted(peers.strangers))]
 
     def _own_state(self) -> str:
         standing = self._peers.standing

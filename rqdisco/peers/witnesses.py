@@ -42,7 +42,7 @@ class Witnesses:
         self._replication = replication
         self._own = own
         self._taking_part = taking_part
-        self._required = required
+        self.is_required = required
         self._pushes: dict[Peer, _Pushes] = {}
         self._waiting: list[tuple[int, Deferred[None]]] = []
         self._is_stopped = False
@@ -57,7 +57,7 @@ class Witnesses:
         if any(peer.acked >= version for peer in peers):
             return True
         if not any(peer.is_up for peer in peers):
-            return not (is_grant and self._required)
+            return not (is_grant and self.is_required)
         waiter: Deferred[None] = Deferred()
         self._waiting.append((version, waiter))
         try:

@@ -24,7 +24,7 @@ from rqdisco.access import Right, Token
 from rqdisco.codec import Malformed, decode_put
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated
-from rqdisco.ids import may_be_named
+from rqdisco.ids import is_id, may_be_named
 from rqdisco.records import Leader, Put
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
@@ -125,10 +125,11 @@ class ConsulAPI:
         if method not in ("GET", "HEAD", "PUT", "DELETE"):
             raise MethodNotAllowed(f"method {method} not allowed", _ALLOW)
         ask = self._ask(request)
-        discovery_id = match[1] if match is not None and may_be_named(match[1]) else None
+        discovery_id = match[1] if match is not None and is_id(match[1]) else None
         if method in ("GET", "HEAD"):
+            # Also under a name that the service kept for itself only after somebody had taken it.
             return await self._read(discovery_id, key, ask)
-        if discovery_id is None:
+        if discovery_id is None or not may_be_named(discovery_id):
             raise BadRequest("unsupported key, only <ID>/leader")
         if method == "DELETE":
             return await self._clear(request, discovery_id, ask, token)

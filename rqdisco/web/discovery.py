@@ -20,13 +20,13 @@ from rqdisco.access import Right, Token
 from rqdisco.address import check_text
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
-from rqdisco.ids import is_id
+from rqdisco.ids import RESERVED, is_id
 from rqdisco.records import Node, Record
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.explain import explanation
 from rqdisco.web.gate import Gate, secrets_in
-from rqdisco.web.handling import DoorResource, Handling, Note, method_of, path_of
+from rqdisco.web.handling import DoorResource, Handling, Note, has_flag, method_of, path_of
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -105,7 +105,7 @@ class DiscoveryAPI:
         token = None
         if self._gate is not None:
             token = self._gate.admit(request, _RIGHTS.get(method, "read"), discovery_id)
-        if not is_id(discovery_id):
+        if not is_id(discovery_id) or discovery_id in RESERVED:
             raise NoSuchID(discovery_id)
         if method == b"POST":
             return await self._register(request, discovery_id, token)
@@ -117,14 +117,14 @@ class DiscoveryAPI:
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST, DELETE")
 
     async def _show(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
-        if _has_flag(request, b"consistent"):
+        if has_flag(request, b"consistent"):
             record = await self._directory.look_up_at_home(discovery_id)
             age: float | None = 0.0
         else:
             record = await self._directory.look_up(discovery_id)
             age = self._directory.age(record)
         explains = self._explains if token is None else token.is_admin
-        if explains and _has_flag(request, b"explain"):
+        if explains and has_flag(request, b"explain"):
             may_grant, told = self._directory.is_home_of(record), self._told.of(record.id)
             return Answer(200, explanation(record, may_grant=may_grant, age=age, told=told))
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
@@ -213,10 +213,6 @@ def _decoded(content: bytes) -> _Body:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
-
-
-def _has_flag(request: IRequest, name: bytes) -> bool:
-    return name in request.args and request.args[name][-1] in (b"", b"1")
 
 
 def _addr(body: _Body, note: Note) -> str:

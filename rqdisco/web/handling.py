@@ -151,6 +151,11 @@ def method_of(request: IRequest) -> str:
     return str(request.method, "ascii", "replace")
 
 
+def has_flag(request: IRequest, name: bytes) -> bool:
+    """Whether the query string says `name`, or `name=1`."""
+    return name in request.args and request.args[name][-1] in (b"", b"1")
+
+
 def path_of(request: IRequest) -> str:
     """The path without its first slash, as it may be shown."""
     return str(request.path[1:], "utf-8", "replace")

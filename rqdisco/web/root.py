@@ -12,6 +12,7 @@ from twisted.web.resource import IResource, Resource
 
 from rqdisco.access import Access
 from rqdisco.directory import Directory
+from rqdisco.health import Health
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
@@ -19,33 +20,43 @@ from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Handling
+from rqdisco.web.health import HealthPages
 from rqdisco.web.operator import OperatorAPI, PeersOffice
 
 IMPORT_BYTES = 16 << 20
-_FIRST = re.compile(rb"/+([a-z0-9]+)(?=/)")
+_FIRST = re.compile(rb"/+([a-z0-9]+)(?![^/])")
 
 
 class Root(Resource):
-    """Hands a request to the door that the first segment of its path names, if more segments follow; else to `rest`."""
+    """Hands a request to the door that the first segment of its path names, if a slash follows; to the page that it
+    names, if nothing else does; else to `rest`.
+    """
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
-    def __init__(self, doors: Mapping[bytes, IResource], rest: IResource) -> None:
+    def __init__(self, doors: Mapping[bytes, IResource], pages: Mapping[bytes, IResource], rest: IResource) -> None:
         super().__init__()
         self._doors = doors
+        self._pages = pages
         self._rest = rest
 
     def render(self, request: Any) -> Any:
+        # Minted IDs have a hyphen where a name would have to end.
         match = _FIRST.match(request.path)
-        door = self._rest if match is None else self._doors.get(match[1], self._rest)
+        door = self._rest if match is None else self._named(match[1], request.path[match.end() :])
         return door.render(request)
+
+    def _named(self, name: bytes, behind: bytes) -> IResource:
+        if behind and name in self._doors:
+            return self._doors[name]
+        return self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
 
 
 class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
-    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`. With `access` the
-    public doors ask for tokens; the operator's never do.
+    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`, `health` judges
+    the daemon. With `access` the public doors ask for tokens; the operator's never do.
     """
 
     def __init__(
@@ -53,6 +64,7 @@ class Doors:
         directory: Directory,
         deadlines: Deadlines,
         describe: Callable[[], dict[str, Any]],
+        health: Health,
         clock: IReactorTime,
         wall_us: Callable[[], int],
         *,
@@ -71,19 +83,23 @@ class Doors:
             finish=with_consul_headers(directory),
         )
         operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
+        pages = HealthPages(health, discovery).resources()
         told = ToldLog(wall_us)
         self._operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
                 b"v1": ConsulAPI(directory, consul, told).resource(),
             },
+            pages,
             DiscoveryAPI(directory, discovery, describe, told, explains=True).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
-        self._public = Root(doors, DiscoveryAPI(directory, discovery, describe, told, gate=self._gate).resource())
+        self._public = Root(
+            doors, pages, DiscoveryAPI(directory, discovery, describe, told, gate=self._gate).resource()
+        )
 
     def public(self) -> IResource:
         """What nodes and their operators ask; where tokens are asked for, all that there is."""

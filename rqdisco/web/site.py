@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -19,6 +19,8 @@ from twisted.web.server import Request, Site
 
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
+# Whoever had just connected when the daemon was told to stop has this long to ask.
+GRACE_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
 _LONGEST_LENGTH = 60
 
@@ -71,14 +73,16 @@ class BoundedChannel(HTTPChannel):
     site: BoundedSite
     transport: ITCPTransport
     persistent: bool
+    _host: IAddress
     _answering = False
+    _was_asked = False
     _client_is_slow = False
     deadline: float
 
     def connectionMade(self) -> None:
         self._host = self.transport.getHost()
         super().connectionMade()
-        self._expect(IDLE_SECONDS)
+        self._be_idle()
         self.site.channels.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -95,7 +99,7 @@ class BoundedChannel(HTTPChannel):
         super().dataReceived(data)
 
     def allContentReceived(self) -> None:
-        self._answering = True
+        self._answering = self._was_asked = True
         self.deadline = float("inf")
         super().allContentReceived()
 
@@ -108,10 +112,15 @@ class BoundedChannel(HTTPChannel):
         transport: Any = self.transport
         return bool(transport.disconnecting)
 
-    def drain(self) -> None:
-        """Answer what has arrived whole, then close."""
+    def drain(self, *, at_once: bool) -> None:
+        """Answer what has arrived whole, and unless it is to be `at_once` what a new client asks first; then close.
+
+        A new connection may have its request in the kernel's buffer; to close it then is to reset it.
+        """
+        if not (at_once or self._was_asked):
+            return
         self.persistent = False
-        if not self._answering:
+        if not self._answering and not self.is_closing:
             self.loseConnection()
 
     def pauseProducing(self) -> None:
@@ -142,6 +151,9 @@ class BoundedChannel(HTTPChannel):
             self._expect(RECEIVE_SECONDS if rest or self.requests else IDLE_SECONDS)
             if not self.is_closing:
                 super().dataReceived(rest)
+
+    def _be_idle(self) -> None:
+        self._expect(IDLE_SECONDS)
 
     def _expect(self, seconds: float) -> None:
         self.deadline = self.site.now() + seconds
@@ -183,13 +195,17 @@ class BoundedSite(Site):
         self.channels: set[BoundedChannel] = set()
         self.is_draining = False
         self._drained: Deferred[None] = Deferred()
+        self._grace: IDelayedCall | None = None
         self.now = reactor.seconds
         self._date = -1, b""
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: object) -> Any:
-        channel: Any = BoundedChannel()
+        return self.prepared(BoundedChannel())
+
+    def prepared(self, channel: Any) -> Any:
+        """A channel as this site's."""
         channel.factory = channel.site = self
         channel.requestFactory = BoundedRequest
         channel.callLater = self.reactor.callLater
@@ -217,10 +233,14 @@ class BoundedSite(Site):
         pass
 
     def drain(self) -> Deferred[None]:
-        """Answer the requests that have arrived whole and close all connections; fire when they are gone."""
+        """Answer the requests that have arrived whole and close all connections; fire when they are gone.
+
+        Who has only just connected gets `GRACE_SECONDS` to ask.
+        """
         self.is_draining = True
+        self._grace = self.reactor.callLater(GRACE_SECONDS, self._end_grace)
         for channel in list(self.channels):
-            channel.drain()
+            channel.drain(at_once=False)
         self._check_drained()
         return self._drained
 
@@ -231,7 +251,14 @@ class BoundedSite(Site):
 
     def _check_drained(self) -> None:
         if self.is_draining and not self.channels and not self._drained.called:
+            if self._grace is not None:
+                self._grace.cancel()
             self._drained.callback(None)
+
+    def _end_grace(self) -> None:
+        self._grace = None
+        for channel in list(self.channels):
+            channel.drain(at_once=True)
 
     def abort_connections(self) -> None:
         """Cut what is left."""

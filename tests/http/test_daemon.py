@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,3 +224,32 @@ def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capfd:
         makeService(parsed(tmp_path, "--listen=nonsense:1"))
     assert ended.value.code == 64
     assert "--listen nonsense:1" in capfd.readouterr().err
+
+
+@ensureDeferred
+async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_that_stops(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
+    daemon = Running(tmp_path, events)
+    host, _, port = daemon.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        # The reactor has no turn before it stops: only the kernel knows of this client.
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        await daemon.stop()
+        assert client.recv(10_000).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@ensureDeferred
+async def test_a_daemon_that_lingers_serves_on_and_says_that_it_stops(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
+    daemon = Running(tmp_path, events, "--linger=0.5")
+    stopping = daemon.service.stopService()
+    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
+    said = await daemon.ask("GET", "/readyz")
+    registered = await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"})
+    is_over = stopping.called
+    await stopping
+    assert said == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
+    assert registered["nodes"] == ["a:1"]
+    assert not is_over

@@ -251,7 +251,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
 
 
 def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server) -> None:
-    resting, busy, half = (server.connect() for _ in range(3))
+    resting, busy, half, new = (server.connect() for _ in range(4))
     resting.send(MINT)
     half.send(MINT[:20])
     server.daemon.threads.hold = True
@@ -259,13 +259,17 @@ def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server)
     server.site.doStop()
     drained = server.site.drain()
     assert resting.closed
+    assert not any(each.closed for each in (busy, half, new))
+    assert new.send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was on its way"
+    assert new.closed
+    server.clock.advance(1.1)
     assert half.closed
     assert not busy.closed
     server.daemon.threads.release_all()
     assert busy.transport.value().startswith(b"HTTP/1.1 200 OK")
     assert busy.closed
     assert not drained.called
-    for connection in (resting, busy, half):
+    for connection in (resting, busy, half, new):
         connection.hang_up()
     result(drained)
     assert not server.clock.getDelayedCalls()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.access import Access
+from rqdisco.health import Health
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits, LocalDirectory
@@ -88,11 +89,13 @@ class Daemon:
             random=self.random.randbytes,
             limits=self.limits,
         )
+        self.health = Health(lambda: self.journal.refused)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.doors = Doors(
             self.directory,
             self.deadlines,
             lambda: {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size},
+            self.health,
             self.clock,
             lambda: WALL_US + int(self.clock.seconds() * 1_000_000),
             max_body=max_body,

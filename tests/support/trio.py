@@ -28,7 +28,7 @@ def own_address() -> str:
 
 
 class Trio:
-    """Three daemons, each told of one other, and how to start them again.
+    """Three daemons, each told of one other and started with the options `always`, and how to start them again.
 
     `states` are state directories that are to be elsewhere than in `directory`, `addresses` where peers reach each, and
     `starts` what starts a daemon of that name where it is not `start`.
@@ -38,12 +38,13 @@ class Trio:
         self,
         start: Callable[..., Daemon],
         directory: Path,
-        *,
+        *always: str,
         states: Mapping[str, Path] | None = None,
         addresses: Mapping[str, str] | None = None,
         starts: Mapping[str, Callable[..., Daemon]] | None = None,
     ) -> None:
         self._directory = directory
+        self._always = always
         self._states = {name: directory / name for name in NAMES} | dict(states or {})
         self._starts = dict.fromkeys(NAMES, start) | dict(starts or {})
         self._addresses = addresses or {name: own_address() for name in NAMES}
@@ -69,6 +70,7 @@ class Trio:
         """Start all at once; return when they agree on who they are."""
         with ThreadPoolExecutor(len(NAMES)) as pool:
             list(pool.map(self.start, NAMES))
+        self.daemons = {name: self.daemons[name] for name in NAMES}
         for daemon in self.daemons.values():
             daemon.wait_for("peers agree", count=3)
 
@@ -92,6 +94,7 @@ class Trio:
             f"--peer={self.url('a' if name != 'a' else 'b')}",
             f"--peer-keys={self._directory / 'keys'}",
             f"--operator-socket={operator or self.socket(name)}",
+            *self._always,
         )
 
     def state(self, name: str) -> Path:

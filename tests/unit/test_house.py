@@ -62,7 +62,7 @@ LAYERS = [
         "web",
         "web.root",
     },
-    {"web.consul", "web.discovery", "web.operator"},
+    {"web.consul", "web.discovery", "web.health", "web.operator", "web.proxied"},
     {"web.gate"},
     {
         "web.handling",
@@ -71,6 +71,7 @@ LAYERS = [
         "web.deadlines",
         "shield",
         "told",
+        "health",
         "web.explain",
         "systemd",
         "logs",

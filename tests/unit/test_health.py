@@ -1,0 +1,180 @@
+"""How a daemon that has peers judges itself, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.codec import Note
+from rqdisco.health import Condition, Health
+from rqdisco.peers.messages import Member
+from rqdisco.records import Node
+from tests.support.daemon import result
+from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
+
+Trio = tuple[DirectNetwork, list[PeeredDaemon]]
+WELL = Condition((), ())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def three(clock: Clock) -> Iterator[Trio]:
+    network, daemons = trio(clock)
+    yield network, daemons
+    for daemon in network.daemons.values():
+        daemon.stop()
+    settle(clock, 1)
+
+
+def health_of(daemon: PeeredDaemon) -> Health:
+    return Health(lambda: daemon.journal.refused, daemon.peered.report)
+
+
+def wait(clock: Clock, coroutine: Any) -> Any:
+    waiting = Deferred.fromCoroutine(coroutine)
+    settle(clock, 8)
+    return result(waiting)
+
+
+def test_where_all_is_well_nothing_is_said(three: Trio) -> None:
+    for daemon in three[1]:
+        assert health_of(daemon).for_lists() == health_of(daemon).for_grants() == WELL
+
+
+def test_a_silent_peer_is_no_reason_to_be_taken_out(three: Trio, clock: Clock) -> None:
+    _, (a, b, c) = three
+    c.stop()
+    settle(clock, 3)
+    for daemon in (a, b):
+        assert health_of(daemon).for_lists() == health_of(daemon).for_grants() == Condition((), ("c does not answer",))
+
+
+def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone(three: Trio, clock: Clock) -> None:
+    _, (a, b, c) = three
+    b.stop()
+    c.stop()
+    a = a.restart()
+    settle(clock, 3)
+    undecided = "IDs from before the start are not decided about yet, not heard: "
+    lists, grants = health_of(a).for_lists(), health_of(a).for_grants()
+    assert lists.wrong == ()
+    assert lists.notes[0].startswith(undecided)
+    assert sorted(lists.notes[1:]) == ["b does not answer", "c does not answer"]
+    assert grants.wrong == lists.notes[:1]
+    assert grants.notes == lists.notes[1:]
+    b.restart()
+    c.restart()
+    settle(clock, 3)
+    assert health_of(a).for_grants() == WELL
+
+
+def test_registrations_that_wait_for_their_home_are_shown(three: Trio, clock: Clock) -> None:
+    _, (a, b, _) = three
+    discovery_id = wait(clock, a.directory.create()).id
+    wait(clock, a.directory.register(discovery_id, Node(addr="n1:1")))
+    a.stop()
+    settle(clock, 40)
+    wait(clock, b.directory.register(discovery_id, Node(addr="n2:1")))
+    assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their homes"))
+
+
+def test_a_twin_is_fenced_and_lists_on(three: Trio) -> None:
+    _, (a, _, _) = three
+    a.peered.peers.standing.fenced = "two daemons run as incarnation x"
+    why = "nothing is decided here: two daemons run as incarnation x"
+    assert health_of(a).for_lists() == Condition((), (why,))
+    assert health_of(a).for_grants() == Condition((why,), ())
+
+
+def test_who_handed_its_ids_over_is_to_be_taken_out(three: Trio, clock: Clock) -> None:
+    _, (_, _, c) = three
+    assert wait(clock, c.peered.successions.drain("b")) == "b"
+    for condition in (health_of(c).for_lists(), health_of(c).for_grants()):
+        assert condition.wrong[0] == "this daemon was drained"
+
+
+def test_where_a_grant_needs_a_peer_it_needs_one_that_is_up(clock: Clock) -> None:
+    _, (a, b) = trio(clock, "ab", ack_required=True)
+    assert health_of(a).for_grants() == WELL
+    b.stop()
+    settle(clock, 3)
+    assert health_of(a).for_grants().wrong == ("no peer is up to keep a grant, which is required",)
+    assert health_of(a).for_lists().wrong == ()
+    a.stop()
+    settle(clock, 1)
+
+
+def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: Trio, clock: Clock) -> None:
+    network, (a, _, _) = three
+    discovery_id = wait(clock, a.directory.create()).id
+    network.cut.add(("d", "a"))
+    d = PeeredDaemon(network, "d", ["a"])
+    assert health_of(d).for_lists().wrong == (), "it would have to wait for ever"
+    network.cut.clear()
+    d.threads.hold = True
+    settle(clock, 1.5)
+    assert "the records of http://a are not here yet" in health_of(d).for_lists().wrong
+    d.threads.hold = False
+    d.threads.release_all()
+    settle(clock, 3)
+    assert health_of(d).for_lists() == WELL
+    assert d.store.settled(discovery_id) is not None
+
+
+def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Trio, clock: Clock) -> None:
+    network, _ = three
+    network.silent.add(("d", "a"))
+    network.cut = {(name, "d") for name in "abc"}
+    d = PeeredDaemon(network, "d", ["a"])
+    assert health_of(d).for_lists().wrong == ("the records of http://a are not here yet",)
+    settle(clock, 3)
+    assert health_of(d).for_lists() == Condition((), ("http://a was never met",))
+
+
+def test_the_first_of_a_new_set_serves_without_the_others(clock: Clock) -> None:
+    network = DirectNetwork(clock)
+    a = PeeredDaemon(network, "a", ["b"])
+    settle(clock, 1)
+    assert health_of(a).for_lists() == health_of(a).for_grants() == Condition((), ("http://b was never met",))
+    a.stop()
+    settle(clock, 1)
+
+
+def test_lists_of_members_that_differ_are_shown_and_logged_once(
+    three: Trio, clock: Clock, log: list[dict[str, Any]]
+) -> None:
+    _, (a, b, c) = three
+    members = b.peered.peers.members
+    known, learn = dict(members._known), members.learn
+
+    def learn_all_but_c(told: Iterable[Member], *, by_itself: str | None = None) -> list[Note]:
+        return learn([each for each in told if each.incarnation != c.home], by_itself=by_itself)
+
+    # As if another release of `b` did not take over what it is told.
+    members.learn = learn_all_but_c  # type: ignore[method-assign]
+    del members._known[c.home]
+    settle(clock, 1.5)
+    note = f"b knows other members: does not know c ({c.home})"
+    assert note in a.peered.report.notes()
+    assert note in health_of(a).for_lists().notes
+    assert health_of(a).for_lists().wrong == ()
+    settle(clock, 8)
+    said = [event for event in log if event.get("log_format") == "lists of members differ"]
+    assert sorted((event["url"], event["how"]) for event in said) == [
+        ("http://a", f"knows c ({c.home}), which is not known here"),
+        ("http://b", f"does not know c ({c.home})"),
+    ]
+    members.learn = learn  # type: ignore[method-assign]
+    members._known.update(known)
+    settle(clock, 3)
+    again = [event["url"] for event in log if event.get("log_format") == "lists of members are the same again"]
+    assert sorted(again) == ["http://a", "http://b"]
+    assert health_of(a).for_lists() == WELL
