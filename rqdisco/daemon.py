@@ -24,7 +24,7 @@ class Daemon(Service):
     """Opens every door once all else is up; stops by letting what is in flight finish, then flushes.
 
     `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a service;
-    `peers` keeps up with those, if there are any.
+    `peers` keeps up with those, if there are any, `aside` is whatever else runs as long as all this does.
     """
 
     _log = Logger()
@@ -41,6 +41,7 @@ class Daemon(Service):
         refuse: Callable[[CannotListen], None],
         finish: Callable[[], None],
         peers: Service | None = None,
+        aside: Service | None = None,
     ) -> None:
         self._clock = clock
         self._doors = doors
@@ -52,6 +53,7 @@ class Daemon(Service):
         self._refuse = refuse
         self._finish = finish
         self._peers = peers
+        self._aside = Service() if aside is None else aside
         self._is_open = False
         self._listening: Deferred[Any] | None = None
 
@@ -70,6 +72,7 @@ class Daemon(Service):
             self.privilegedStartService()
         assert self._listening is not None
         self._folder.startService()
+        self._aside.startService()
         if self._peers is not None:
             self._peers.startService()
         # Signals are taken once the reactor runs; whoever is told READY before that could end us without a flush.
@@ -97,6 +100,7 @@ class Daemon(Service):
             await maybeDeferred(self._peers.stopService)
         await maybeDeferred(self._folder.stopService)
         await self._journal.close()
+        await maybeDeferred(self._aside.stopService)
         self._finish()
 
 

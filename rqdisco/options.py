@@ -51,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Path | None
     is_open: bool
     listen: tuple[str, ...]
+    metrics_listen: tuple[str, ...]
     operator_socket: Path | None
     data_dir: Path
     limits: Limits
@@ -104,10 +105,12 @@ class Options(usage.Options):
         super().__init__()
         self._listen: list[str] = []
         self._dns: list[str] = []
+        self._metrics_listen: list[str] = []
         self._peers: list[str] = []
         self._peer_listen: list[str] = []
         self._default_peers = environment.get("RQDISCO_PEER", "").split()
         self._default_peer_listen = environment.get("RQDISCO_PEER_LISTEN", "").split()
+        self._default_metrics_listen = environment.get("RQDISCO_METRICS_LISTEN", "").split()
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
@@ -149,6 +152,10 @@ class Options(usage.Options):
         """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default: nowhere]"""
         self._dns.append(address)
 
+    def opt_metrics_listen(self, endpoint: str) -> None:
+        """Where to serve /metrics for Prometheus: Twisted endpoint string, repeatable. [default: nowhere]"""
+        self._metrics_listen.append(endpoint)
+
     def opt_peer(self, url: str) -> None:
         """The URL of a peer, repeatable; one is enough to learn of the others. [default: none]"""
         self._peers.append(url)
@@ -176,6 +183,7 @@ class Options(usage.Options):
             tokens=tokens,
             is_open=self._flag("open"),
             listen=tuple(self._listen or self._default_listen),
+            metrics_listen=tuple(self._metrics_listen or self._default_metrics_listen),
             operator_socket=self._operator_socket(),
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
             limits=Limits(

@@ -12,13 +12,14 @@ from twisted.web.resource import IResource, Resource
 
 from rqdisco.access import Access
 from rqdisco.directory import Directory
+from rqdisco.events import Events, log_event
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.gate import Gate
-from rqdisco.web.handling import Handling
+from rqdisco.web.handling import Books, Handling
 from rqdisco.web.operator import OperatorAPI, PeersOffice
 
 IMPORT_BYTES = 16 << 20
@@ -26,16 +27,23 @@ _FIRST = re.compile(rb"/+([a-z0-9]+)(?=/)")
 
 
 class Root(Resource):
-    """Hands a request to the door that the first segment of its path names, if more segments follow; else to `rest`."""
+    """Hands a request to the page of exactly its path, if there is one; to the door that the first segment of its path
+    names, if more segments follow; else to `rest`.
+    """
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
-    def __init__(self, doors: Mapping[bytes, IResource], rest: IResource) -> None:
+    def __init__(
+        self, doors: Mapping[bytes, IResource], rest: IResource, pages: Mapping[bytes, IResource] | None = None
+    ) -> None:
         super().__init__()
         self._doors = doors
         self._rest = rest
+        self._pages = pages or {}
 
     def render(self, request: Any) -> Any:
+        if request.path in self._pages:
+            return self._pages[request.path].render(request)
         match = _FIRST.match(request.path)
         door = self._rest if match is None else self._doors.get(match[1], self._rest)
         return door.render(request)
@@ -45,7 +53,7 @@ class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
     `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`. With `access` the
-    public doors ask for tokens; the operator's never do.
+    public doors ask for tokens; the operator's never do. `metrics` is the page at `/metrics` for the operator.
     """
 
     def __init__(
@@ -60,9 +68,14 @@ class Doors:
         strict: bool,
         peers: PeersOffice | None = None,
         access: Access | None = None,
+        books: Books | None = None,
+        metrics: IResource | None = None,
     ) -> None:
-        discovery = Handling(deadlines, Refusal.as_json, max_body=max_body, strict=strict)
+        books = Books(Events(log_event)) if books is None else books
+        discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
         consul = Handling(
+            "consul",
+            books,
             deadlines,
             Refusal.as_text,
             max_body=max_body,
@@ -70,7 +83,7 @@ class Doors:
             strict=strict,
             finish=with_consul_headers(directory),
         )
-        operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
+        operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         told = ToldLog(wall_us)
         self._operators = Root(
             {
@@ -78,6 +91,7 @@ class Doors:
                 b"v1": ConsulAPI(directory, consul, told).resource(),
             },
             DiscoveryAPI(directory, discovery, describe, told, explains=True).resource(),
+            {} if metrics is None else {b"/metrics": metrics},
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}

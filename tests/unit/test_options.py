@@ -45,6 +45,8 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--snapshot-every=9",
         "--kv-create=no",
         "--operator-socket=/o",
+        "--metrics-listen=tcp:2",
+        "--metrics-listen=unix:/m",
         "--dns=127.0.0.1:53",
         "--dns",
         "[::1]:0",
@@ -59,6 +61,7 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     assert config.strict_addresses
     assert not config.limits.make_named
     assert config.operator_socket == Path("/o")
+    assert config.metrics_listen == ("tcp:2", "unix:/m")
     assert config.dns is not None
     assert config.dns.addresses == (("127.0.0.1", 53), ("::1", 0))
     assert config.dns.zone == Zone(
