@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__, options
 from rqdisco.access import Access
+from rqdisco.audit import AuditLog
+from rqdisco.audit_file import AuditFile
 from rqdisco.daemon import Daemon
 from rqdisco.directory import Directory
 from rqdisco.dns.answers import NameServer
@@ -50,6 +53,7 @@ from rqdisco.tls import Certificates, Policy
 from rqdisco.token_file import read_tokens
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS, Books
+from rqdisco.web.request_ids import RequestIDs
 from rqdisco.web.root import IMPORT_BYTES, Doors
 from rqdisco.web.site import BoundedSite
 
@@ -89,7 +93,7 @@ class _State(msgspec.Struct, frozen=True):
     store: Store
     journal: Journal
     now: Callable[[], Moment]
-    finish: Callable[[], None]
+    finish: list[Callable[[], None]]
 
 
 def assemble(config: options.Config, machine: Machine) -> Daemon:
@@ -100,8 +104,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     machine.on_hangup(certificates.reread)
     endpoints = [endpoint(reactor, "listen", description, certificates) for description in config.listen]
     watch = Watch(reactor)
-    books = Books(Events(log_event, watch.outcomes))
     state = _open(config, machine, watch)
+    books = _books(config, machine, watch, state)
     peered = None if config.peers is None else _peered(config, config.peers, machine, state, certificates)
     local = peered.local if peered is not None else _alone(config, machine, state)
     directory: Directory = local if peered is None else peered.directory
@@ -170,7 +174,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         folder,
         Notifier(reactor, machine.environment, machine.pid),
         machine.refuse,
-        state.finish,
+        partial(_end, state.finish),
         None if peered is None else peered.peers,
         watch,
     )
@@ -222,6 +226,36 @@ def _show(
         watch.show(sources.peers(peered.report.seen))
 
 
+def _books(config: options.Config, machine: Machine, watch: Watch, state: _State) -> Books:
+    """What the doors write down, and where it goes."""
+    if config.audit is None:
+        return Books(Events(log_event, watch.outcomes))
+    audit = AuditLog(
+        machine.reactor,
+        AuditFile(config.audit),
+        _thread(machine.reactor, "audit", state.finish),
+        machine.wall_us,
+        {"version": __version__, "incarnation": state.home},
+    )
+    watch.keep(audit)
+    machine.on_hangup(audit.reopen)
+    watch.show(sources.audit(audit))
+    return Books(Events(log_event, watch.outcomes, audit), RequestIDs(machine.random))
+
+
+def _thread(reactor: Any, name: str, finish: list[Callable[[], None]]) -> Callable[[Callable[[], Any]], Deferred[Any]]:
+    """What runs blocking calls in a thread of their own, one after the other, until `finish`."""
+    pool = ThreadPool(1, 1, name)
+    reactor.callWhenRunning(pool.start)
+    finish.append(pool.stop)
+    return lambda call: deferToThreadPool(reactor, pool, call)
+
+
+def _end(finish: Sequence[Callable[[], None]]) -> None:
+    for each in finish:
+        each()
+
+
 def _tell_fenced(events: Events, why: str) -> None:
     # Whoever found it out has logged it.
     events.tell(Event(kind="fence", outcome="fenced", why=why, logged=False))
@@ -234,16 +268,15 @@ def _open(config: options.Config, machine: Machine, watch: Watch) -> _State:
     store = Store(found.records, found.last_version)
     fs = TimedDisk(reactor.seconds, watch.syncs)
     segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id)
-    pool = ThreadPool(1, 1, "journal")
-    reactor.callWhenRunning(pool.start)
+    finish: list[Callable[[], None]] = []
     journal = Journal(
         store,
         segments,
-        lambda call: deferToThreadPool(reactor, pool, call),
+        _thread(reactor, "journal", finish),
         lambda call: reactor.callLater(0, call),
         machine.fail,
     )
-    return _State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), pool.stop)
+    return _State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), finish)
 
 
 def _folder(config: options.Config, machine: Machine, state: _State) -> Folder:

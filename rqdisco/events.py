@@ -61,6 +61,7 @@ def log_event(event: Event) -> None:
         "addr": event.addr,
         "peer": event.client,
         "token": event.asker,
+        "request": event.request,
         "result": event.outcome if why is None else f"{event.outcome}: {why}",
     }
     if event.more:

@@ -58,6 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     strict_addresses: bool
     max_body: int
     snapshot_every: float
+    audit: Path | None
     dns: DNSConfig | None
     peers: PeerConfig | None
 
@@ -77,6 +78,7 @@ class Options(usage.Options):
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
+        ["audit", None, None, "A file for the audit log, a line of JSON for each change. [default: none]"],
         ["dns-zone", None, None, "The zone that DNS questions are answered for, such as disco.example.com."],
         [
             "dns-aliases",
@@ -126,6 +128,7 @@ class Options(usage.Options):
             "max-nodes",
             "max-body",
             "snapshot-every",
+            "audit",
             "dns-zone",
             "dns-aliases",
             "dns-nameserver",
@@ -195,6 +198,7 @@ class Options(usage.Options):
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
+            audit=Path(self["audit"]).absolute() if self["audit"] else None,
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
         )

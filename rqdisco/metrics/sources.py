@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.metrics_core import Metric
 
 from rqdisco import __version__
+from rqdisco.audit import AuditLog
 from rqdisco.counts import DNSCounts, Histogram, RequestCounts
 from rqdisco.events import OutcomeCounts
 from rqdisco.journal.folder import Folder
@@ -240,6 +241,17 @@ def peers(look: Callable[[], PeersSeen]) -> Source:
             "Grants that were told while no peer was up to have them too.",
             seen.grants_alone,
         )
+
+    return source
+
+
+def audit(log: AuditLog) -> Source:
+    """Whether the audit log is whole."""
+
+    def source() -> Iterable[Metric]:
+        yield counter("rqdisco_audit_lines", "Lines that were written to the audit log.", log.written)
+        yield counter("rqdisco_audit_lost_lines", "Lines of the audit log that are lost.", log.lost)
+        yield gauge("rqdisco_audit_failing", "1 if the audit log could not be written the last time.", log.is_failing)
 
     return source
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.counts import DNSCounts, Histogram, RequestCounts
@@ -31,6 +31,10 @@ class Watch(MultiService):
         loop = LoopWatch(clock)
         loop.setServiceParent(self)
         self.page = MetricsPage([sources.build, sources.loop(loop.late), sources.outcomes(self.outcomes)])
+
+    def keep(self, service: Service) -> None:
+        """Have a service run as long as this one."""
+        service.setServiceParent(self)
 
     def show(self, source: Source) -> None:
         """Have one more source on the page."""

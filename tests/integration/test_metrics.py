@@ -36,6 +36,7 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
             directory / "state",
             f"--metrics-listen={ANY_PORT}",
             f"--operator-socket={directory / 'o.sock'}",
+            f"--audit={directory / 'audit'}",
             "--dns=127.0.0.1:0",
             "--dns-zone=disco.test",
             "--peer=http://127.0.0.1:1",
