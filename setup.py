@@ -31,6 +31,7 @@ setup(
         "msgspec>=0.19,<0.23",
         "click>=8.2,<9",
         "rich>=13.9,<16",
+        "prometheus-client>=0.21,<0.27",
     ],
     extras_require={
         "test": [

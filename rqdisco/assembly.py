@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__, options
 from rqdisco.access import Access
+from rqdisco.audit import AuditLog
+from rqdisco.audit_file import AuditFile
 from rqdisco.daemon import Daemon
 from rqdisco.directory import Directory
 from rqdisco.dns.answers import NameServer
@@ -22,6 +26,7 @@ from rqdisco.dns.hosts import AT_ONCE, HostNames
 from rqdisco.dns.limits import SourceLimit
 from rqdisco.dns.system import SystemResolver
 from rqdisco.errors import CannotListen, PeersMissing, TokensUnusable
+from rqdisco.events import Event, Events, log_event
 from rqdisco.health import Health
 from rqdisco.ids import RandomBytes
 from rqdisco.journal.child import run_fold
@@ -29,9 +34,12 @@ from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.recovery import Recovered
 from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.timed import TimedDisk
 from rqdisco.journal.writer import Journal
 from rqdisco.listening import Door, HTTPDoor, NameDoor, endpoint, owners_socket
 from rqdisco.local import LocalDirectory
+from rqdisco.metrics import sources
+from rqdisco.metrics.watch import Watch
 from rqdisco.peers.assembly import Peered, Peering, known_members
 from rqdisco.peers.http_link import Keys
 from rqdisco.peers.office import Office
@@ -45,7 +53,8 @@ from rqdisco.systemd import Notifier
 from rqdisco.tls import Certificates, Policy
 from rqdisco.token_file import read_tokens
 from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.handling import ANSWER_SECONDS
+from rqdisco.web.handling import ANSWER_SECONDS, Books
+from rqdisco.web.request_ids import RequestIDs
 from rqdisco.web.root import IMPORT_BYTES, Doors
 from rqdisco.web.site import BoundedSite
 
@@ -85,7 +94,7 @@ class _State(msgspec.Struct, frozen=True):
     store: Store
     journal: Journal
     now: Callable[[], Moment]
-    finish: Callable[[], None]
+    finish: list[Callable[[], None]]
 
 
 def assemble(config: options.Config, machine: Machine) -> Daemon:
@@ -95,7 +104,9 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     certificates = Certificates(reactor.seconds)
     machine.on_hangup(certificates.reread)
     endpoints = [endpoint(reactor, "listen", description, certificates) for description in config.listen]
-    state = _open(config, machine)
+    watch = Watch(reactor)
+    state = _open(config, machine, watch)
+    books = _books(config, machine, watch, state)
     peered = None if config.peers is None else _peered(config, config.peers, machine, state, certificates)
     local = peered.local if peered is not None else _alone(config, machine, state)
     directory: Directory = local if peered is None else peered.directory
@@ -118,24 +129,31 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         strict=config.strict_addresses,
         peers=None if peered is None else Office(peered.report, peered.successions),
         access=access,
+        books=books,
+        metrics=watch.page,
     )
-    site = BoundedSite(
-        doors.public(),
-        reactor,
-        config.max_body,
-        machine.wall,
-        most_body=IMPORT_BYTES,
-        may_send_more=doors.may_send_more,
-    )
+    site = partial(BoundedSite, reactor=reactor, wall=machine.wall, counts=watch.requests)
+    sites = {
+        "endpoints": site(
+            doors.public(), max_body=config.max_body, most_body=IMPORT_BYTES, may_send_more=doors.may_send_more
+        )
+    }
     is_guarded = config.is_open or access is not None
-    opened: list[Door] = [HTTPDoor("endpoints", reactor, endpoints, site, is_guarded=is_guarded)]
+    opened: list[Door] = [HTTPDoor("endpoints", reactor, endpoints, sites["endpoints"], is_guarded=is_guarded)]
     if config.operator_socket is not None:
-        site = BoundedSite(doors.operators(), reactor, IMPORT_BYTES, machine.wall)
-        opened.append(HTTPDoor("operator", reactor, [owners_socket(reactor, config.operator_socket)], site))
+        sites["operator"] = site(doors.operators(), max_body=IMPORT_BYTES)
+        at = owners_socket(reactor, config.operator_socket)
+        opened.append(HTTPDoor("operator", reactor, [at], sites["operator"]))
+    if config.metrics_listen:
+        sites["metrics"] = site(watch.page, max_body=0)
+        where = [
+            endpoint(reactor, "metrics-listen", description, certificates) for description in config.metrics_listen
+        ]
+        opened.append(HTTPDoor("metrics", reactor, where, sites["metrics"]))
     if config.dns is not None:
         # All names are looked through now, and not while somebody waits.
         state.store.spellings  # noqa: B018
-        opened.append(_name_door(reactor, config.dns, directory))
+        opened.append(_name_door(reactor, config.dns, directory, watch))
 
     def say_status() -> None:
         ends = {where: end.isoformat() for where, end in certificates.expiries()}
@@ -143,7 +161,13 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
 
     machine.on_hangup(say_status)
     if peered is not None and config.peers is not None:
-        opened.append(_peer_door(config.peers, machine, peered, certificates))
+        resource = PeerResource(peered.answers, peered.keys, reactor, machine.random)
+        sites["peers"] = site(resource, max_body=PEER_BYTES, route=("peers", "any"), trusting=True)
+        opened.append(_peer_door(config.peers, machine, peered, resource, sites["peers"], certificates))
+        peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
+    folder = _folder(config, machine, state)
+    _show(watch, books, state, folder, sites, peered)
+    watch.show(sources.certificates(lambda: {where: end.timestamp() for where, end in certificates.expiries()}))
     return Daemon(
         reactor,
         opened,
@@ -151,11 +175,12 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         local,
         state.journal,
         health,
-        _folder(config, machine, state),
+        folder,
         Notifier(reactor, machine.environment, machine.pid),
         machine.refuse,
-        state.finish,
+        partial(_end, state.finish),
         None if peered is None else peered.peers,
+        watch,
         linger=config.linger,
     )
 
@@ -183,22 +208,80 @@ def _warn_of_none(path: Path, access: Access) -> None:
         _log.warn("there are no tokens, so nobody is served: `rqdisco token new` makes one", file=str(path))
 
 
-def _open(config: options.Config, machine: Machine) -> _State:
-    reactor, fs = machine.reactor, Disk()
-    home, found = open_state(fs, config.data_dir, machine.random)
+def _show(
+    watch: Watch,
+    books: Books,
+    state: _State,
+    folder: Folder,
+    sites: Mapping[str, BoundedSite],
+    peered: Peered | None,
+) -> None:
+    """Have all parts on the page of metrics."""
+
+    def is_orphaned(home: str) -> bool:
+        return home != state.home and (peered is None or peered.report.is_orphaned(home))
+
+    watch.count_all(state.store, is_orphaned)
+    watch.show(sources.requests(watch.requests, books.refusals))
+    watch.show(sources.connections(sites))
+    watch.show(sources.names(watch.dns))
+    watch.show(sources.disk(state.journal, watch.syncs))
+    watch.show(sources.snapshots(folder))
+    if peered is not None:
+        watch.show(sources.peers(peered.report.seen))
+
+
+def _books(config: options.Config, machine: Machine, watch: Watch, state: _State) -> Books:
+    """What the doors write down, and where it goes."""
+    if config.audit is None:
+        return Books(Events(log_event, watch.outcomes))
+    audit = AuditLog(
+        machine.reactor,
+        AuditFile(config.audit),
+        _thread(machine.reactor, "audit", state.finish),
+        machine.wall_us,
+        {"version": __version__, "incarnation": state.home},
+    )
+    watch.keep(audit)
+    machine.on_hangup(audit.reopen)
+    watch.show(sources.audit(audit))
+    return Books(Events(log_event, watch.outcomes, audit), RequestIDs(machine.random))
+
+
+def _thread(reactor: Any, name: str, finish: list[Callable[[], None]]) -> Callable[[Callable[[], Any]], Deferred[Any]]:
+    """What runs blocking calls in a thread of their own, one after the other, until `finish`."""
+    pool = ThreadPool(1, 1, name)
+    reactor.callWhenRunning(pool.start)
+    finish.append(pool.stop)
+    return lambda call: deferToThreadPool(reactor, pool, call)
+
+
+def _end(finish: Sequence[Callable[[], None]]) -> None:
+    for each in finish:
+        each()
+
+
+def _tell_fenced(events: Events, why: str) -> None:
+    # Whoever found it out has logged it.
+    events.tell(Event(kind="fence", outcome="fenced", why=why, logged=False))
+
+
+def _open(config: options.Config, machine: Machine, watch: Watch) -> _State:
+    reactor = machine.reactor
+    home, found = open_state(Disk(), config.data_dir, machine.random)
     boot = found.boot_number(machine.boot_id)
     store = Store(found.records, found.last_version)
+    fs = TimedDisk(reactor.seconds, watch.syncs)
     segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id)
-    pool = ThreadPool(1, 1, "journal")
-    reactor.callWhenRunning(pool.start)
+    finish: list[Callable[[], None]] = []
     journal = Journal(
         store,
         segments,
-        lambda call: deferToThreadPool(reactor, pool, call),
+        _thread(reactor, "journal", finish),
         lambda call: reactor.callLater(0, call),
         machine.fail,
     )
-    return _State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), pool.stop)
+    return _State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), finish)
 
 
 def _folder(config: options.Config, machine: Machine, state: _State) -> Folder:
@@ -252,17 +335,22 @@ def _peered(
     )
 
 
-def _peer_door(said: options.PeerConfig, machine: Machine, peered: Peered, certificates: Certificates) -> Door:
-    resource = PeerResource(peered.answers, peered.keys, machine.reactor, machine.random)
-    site = BoundedSite(resource, machine.reactor, PEER_BYTES, machine.wall, trusting=True)
+def _peer_door(
+    said: options.PeerConfig,
+    machine: Machine,
+    peered: Peered,
+    resource: PeerResource,
+    site: BoundedSite,
+    certificates: Certificates,
+) -> Door:
     at = [endpoint(machine.reactor, "peer-listen", description, certificates) for description in said.listen]
     machine.on_hangup(rereading(said.keys, peered.keys, resource))
     return HTTPDoor("peers", machine.reactor, at, site)
 
 
-def _name_door(reactor: Any, config: options.DNSConfig, directory: Directory) -> NameDoor:
+def _name_door(reactor: Any, config: options.DNSConfig, directory: Directory, watch: Watch) -> NameDoor:
     host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
     server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips)
     limit = SourceLimit(config.rate, reactor.seconds)
-    return NameDoor(DNSDoor(reactor, server, limit, config.addresses))
+    return NameDoor(DNSDoor(reactor, server, limit, config.addresses, watch.dns))

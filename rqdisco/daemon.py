@@ -26,7 +26,8 @@ class Daemon(Service):
     """Opens every door once all else is up; stops by letting what is in flight finish, then flushes.
 
     `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a service;
-    `peers` keeps up with those, if there are any; `linger` is for how many seconds it serves on when it is to stop.
+    `peers` keeps up with those, if there are any, `aside` is whatever else runs as long as all this does; `linger` is
+    for how many seconds it serves on when it is to stop.
     """
 
     _log = Logger()
@@ -44,6 +45,7 @@ class Daemon(Service):
         refuse: Callable[[CannotListen], None],
         finish: Callable[[], None],
         peers: Service | None = None,
+        aside: Service | None = None,
         *,
         linger: float = 0.0,
     ) -> None:
@@ -59,6 +61,7 @@ class Daemon(Service):
         self._finish = finish
         self._peers = peers
         self._linger = linger
+        self._aside = Service() if aside is None else aside
         self._is_open = False
         self._listening: Deferred[Any] | None = None
 
@@ -77,6 +80,7 @@ class Daemon(Service):
             self.privilegedStartService()
         assert self._listening is not None
         self._folder.startService()
+        self._aside.startService()
         if self._peers is not None:
             self._peers.startService()
         # Signals are taken once the reactor runs; whoever is told READY before that could end us without a flush.
@@ -109,6 +113,7 @@ class Daemon(Service):
             await maybeDeferred(self._peers.stopService)
         await maybeDeferred(self._folder.stopService)
         await self._journal.close()
+        await maybeDeferred(self._aside.stopService)
         self._finish()
 
 

@@ -51,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Path | None
     is_open: bool
     listen: tuple[str, ...]
+    metrics_listen: tuple[str, ...]
     operator_socket: Path | None
     data_dir: Path
     limits: Limits
@@ -58,6 +59,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int
     snapshot_every: float
     linger: float
+    audit: Path | None
     dns: DNSConfig | None
     peers: PeerConfig | None
 
@@ -78,6 +80,7 @@ class Options(usage.Options):
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
         ["linger", None, "0", "Seconds for which one that is to stop still serves, and /readyz says that it will not."],
+        ["audit", None, None, "A file for the audit log, a line of JSON for each change. [default: none]"],
         ["dns-zone", None, None, "The zone that DNS questions are answered for, such as disco.example.com."],
         [
             "dns-aliases",
@@ -106,10 +109,12 @@ class Options(usage.Options):
         super().__init__()
         self._listen: list[str] = []
         self._dns: list[str] = []
+        self._metrics_listen: list[str] = []
         self._peers: list[str] = []
         self._peer_listen: list[str] = []
         self._default_peers = environment.get("RQDISCO_PEER", "").split()
         self._default_peer_listen = environment.get("RQDISCO_PEER_LISTEN", "").split()
+        self._default_metrics_listen = environment.get("RQDISCO_METRICS_LISTEN", "").split()
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
@@ -126,6 +131,7 @@ class Options(usage.Options):
             "max-body",
             "snapshot-every",
             "linger",
+            "audit",
             "dns-zone",
             "dns-aliases",
             "dns-nameserver",
@@ -151,6 +157,10 @@ class Options(usage.Options):
     def opt_dns(self, address: str) -> None:
         """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default: nowhere]"""
         self._dns.append(address)
+
+    def opt_metrics_listen(self, endpoint: str) -> None:
+        """Where to serve /metrics for Prometheus: Twisted endpoint string, repeatable. [default: nowhere]"""
+        self._metrics_listen.append(endpoint)
 
     def opt_peer(self, url: str) -> None:
         """The URL of a peer, repeatable; one is enough to learn of the others. [default: none]"""
@@ -179,6 +189,7 @@ class Options(usage.Options):
             tokens=tokens,
             is_open=self._flag("open"),
             listen=tuple(self._listen or self._default_listen),
+            metrics_listen=tuple(self._metrics_listen or self._default_metrics_listen),
             operator_socket=self._operator_socket(),
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
             limits=Limits(
@@ -191,6 +202,7 @@ class Options(usage.Options):
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
             linger=self._number("linger", 0.0),
+            audit=Path(self["audit"]).absolute() if self["audit"] else None,
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
         )

@@ -15,6 +15,7 @@ import msgspec
 from rqdisco import codec
 from rqdisco.records import Record
 from rqdisco.spellings import Spellings
+from rqdisco.tally import Tally
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -58,7 +59,7 @@ class Store:
     """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
 
     `last_version` is the highest that was given out, `settled_version` the highest that the disk has. `on_settled` is
-    told of changes that the disk has now, `on_discarded` of those that it refused.
+    told of changes that the disk has now, `on_discarded` of those that it refused; `tally` is kept up with the former.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
@@ -69,6 +70,7 @@ class Store:
         self.settled_version = last_version
         self.on_settled: Callable[[Sequence[Change]], None] | None = None
         self.on_discarded: Callable[[Sequence[Change]], None] | None = None
+        self.tally: Tally | None = None
 
     def __len__(self) -> int:
         """The number of IDs that the disk has."""
@@ -143,6 +145,8 @@ class Store:
         for change in changes:
             if self._spellings is not None:
                 self._spellings.add(change.key)
+            if self.tally is not None:
+                self.tally.changed(self._settled.get(change.key), change.rest)
             self._settled[change.key] = change.rest
             self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:

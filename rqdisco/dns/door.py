@@ -16,6 +16,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rqdisco.counts import DNSCounts
 from rqdisco.dns import wire
 from rqdisco.dns.answers import NameServer
 from rqdisco.dns.limits import SourceLimit
@@ -37,8 +38,10 @@ class Datagrams(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self, server: NameServer, limit: SourceLimit) -> None:
-        self._server = server
+    def __init__(
+        self, server: NameServer, limit: SourceLimit, clock: IReactorTime, counts: DNSCounts | None = None
+    ) -> None:
+        self._answers = _Answers(server, clock, "udp", counts)
         self._limit = limit
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -47,10 +50,11 @@ class Datagrams(DatagramProtocol):
             # No query, or from port 0, where nobody can be answered.
             return
         if not self._limit.allows(addr[0]):
+            self._answers.limited()
             if not question.problem:
                 self._send(wire.truncated(question), addr)
             return
-        answering = Deferred.fromCoroutine(_answer(self._server, question, question.udp_size))
+        answering = Deferred.fromCoroutine(self._answers.to(question, question.udp_size))
         answering.addCallback(self._send, addr)
 
     def _send(self, answer: bytes, addr: Any) -> None:
@@ -102,7 +106,7 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         if question is None:
             self._abort()
             return
-        answering = Deferred.fromCoroutine(_answer(self.factory.server, question, wire.TCP_SIZE))
+        answering = Deferred.fromCoroutine(self.factory.answers.to(question, wire.TCP_SIZE))
         answering.addCallback(self._send)
 
     def pauseProducing(self) -> None:
@@ -144,8 +148,8 @@ class Connections(Factory):
 
     noisy = False
 
-    def __init__(self, server: NameServer, clock: IReactorTime) -> None:
-        self.server = server
+    def __init__(self, server: NameServer, clock: IReactorTime, counts: DNSCounts | None = None) -> None:
+        self.answers = _Answers(server, clock, "tcp", counts)
         self.clock = clock
         self.open: set[Connection] = set()
 
@@ -165,12 +169,17 @@ class DNSDoor:
     """Listens for one name server at each of `addresses`, host and port, over UDP and TCP."""
 
     def __init__(
-        self, reactor: Any, server: NameServer, limit: SourceLimit, addresses: Sequence[tuple[str, int]]
+        self,
+        reactor: Any,
+        server: NameServer,
+        limit: SourceLimit,
+        addresses: Sequence[tuple[str, int]],
+        counts: DNSCounts | None = None,
     ) -> None:
         self._reactor = reactor
         self._addresses = addresses
-        self._datagrams = lambda: Datagrams(server, limit)
-        self._connections = Connections(server, reactor)
+        self._datagrams = lambda: Datagrams(server, limit, reactor, counts)
+        self._connections = Connections(server, reactor, counts)
 
     def listen(self) -> list[IListeningPort]:
         """The ports, of each address one for TCP and one for UDP. Raises Twisted's CannotListenError."""
@@ -197,10 +206,28 @@ class DNSDoor:
         self._connections.cut()
 
 
-async def _answer(server: NameServer, question: Question, most: int) -> bytes:
-    try:
-        reply = await server.reply(question)
-        return wire.encode(question, reply, most)
-    except Exception:
-        _log.failure("DNS question failed: {name}", name=question.name)
-        return wire.encode(question, Reply(rcode=wire.SERVFAIL, is_authoritative=False), most)
+class _Answers:
+    """What is answered over one transport, and counted."""
+
+    def __init__(self, server: NameServer, clock: IReactorTime, transport: str, counts: DNSCounts | None) -> None:
+        self._server = server
+        self._seconds = clock.seconds
+        self._transport = transport
+        self._counts = DNSCounts() if counts is None else counts
+
+    async def to(self, question: Question, most: int) -> bytes:
+        """The message to send, no longer than `most` bytes."""
+        since = self._seconds()
+        try:
+            reply = await self._server.reply(question)
+            answer = wire.encode(question, reply, most)
+        except Exception:
+            _log.failure("DNS question failed: {name}", name=question.name)
+            reply = Reply(rcode=wire.SERVFAIL, is_authoritative=False)
+            answer = wire.encode(question, reply, most)
+        self._counts.answered(self._transport, reply.rcode, self._seconds() - since)
+        return answer
+
+    def limited(self) -> None:
+        """A source asked too much."""
+        self._counts.limited += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ class Folder(Service):
 
     `run_fold` folds up to a segment, in another process, and fires with its exit status and what it printed;
     cancelled, it ends that process. `changed` says that there are segments the snapshot does not have yet.
+
+    `lasted` is how many seconds the last fold took, `outcomes` counts how they ended.
     """
 
     _log = Logger()
@@ -31,10 +34,18 @@ class Folder(Service):
         self._clock = clock
         self._journal = journal
         self._run_fold = run_fold
-        self._interval = interval
         self._changed = changed
         self._folded_bytes = 0
+        self.interval = interval
+        self._whole_at = clock.seconds()
+        self.lasted: float | None = None
+        self.outcomes: Counter[str] = Counter()
         self._loop: Deferred[None] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the snapshot was last known to hold all there was."""
+        return self._clock.seconds() - self._whole_at
 
     def startService(self) -> None:
         super().startService()
@@ -50,22 +61,27 @@ class Folder(Service):
 
     async def _run(self) -> None:
         while True:
-            await deferLater(self._clock, self._interval)
+            await deferLater(self._clock, self.interval)
             try:
                 await self._fold_changes()
             except CancelledError:
                 raise
             except Exception:
+                self.outcomes["failed"] += 1
                 self._log.failure("snapshot: not folded")
 
     async def _fold_changes(self) -> None:
-        written = self._journal.bytes_written
+        written, since = self._journal.bytes_written, self._clock.seconds()
         if not self._changed and written == self._folded_bytes:
+            self._whole_at = since
             return
         through = await self._journal.seal()
         status, output = await self._run_fold(through)
         if status != 0:
+            self.outcomes["failed"] += 1
             self._log.warn("snapshot: not folded: {why}", why=output.decode(errors="replace").strip()[-500:])
             return
         self._changed, self._folded_bytes = False, written
+        self._whole_at, self.lasted = since, self._clock.seconds() - since
+        self.outcomes["folded"] += 1
         self._log.info("snapshot: folded", records=int(output), segment=through)

@@ -64,7 +64,7 @@ class Journal:
         self._between: list[Deferred[None]] = []
         self.refused: str | None = None
         self.on_writing: Callable[[Sequence[Change]], None] | None = None
-        self.bytes_written = 0
+        self.bytes_written = self.changes_written = self.batches_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
         """Fire when the disk has `changes`, all or none. Each caller has a Deferred of its own, and may cancel it.
@@ -138,6 +138,8 @@ class Journal:
         self.bytes_written += size
         if batch.changes:
             self.refused = None
+            self.batches_written += 1
+            self.changes_written += len(batch.changes)
         for waiter in batch.waiting:
             if not waiter.called:
                 waiter.callback(None)

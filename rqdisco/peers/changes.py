@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 MOST = 65_536
@@ -28,12 +29,15 @@ class ChangeLog:
         if len(self._changes) > self._most:
             self.floor = max(self.floor, self._changes.popleft()[0])
 
-    def since(self, version: int) -> list[bytes] | None:
-        """The keys of all that changed after `version`, each once; None if that is too long ago."""
+    def since(self, version: int, most: int | None = None) -> list[bytes] | None:
+        """The keys of all that changed after `version`, each once; None if that is too long ago.
+
+        With `most`, those of the newest so many changes only.
+        """
         if version < self.floor:
             return None
         keys: dict[bytes, None] = {}
-        for changed, key in reversed(self._changes):
+        for changed, key in itertools.islice(reversed(self._changes), most):
             if changed > version:
                 keys[key] = None
             elif self._is_ordered:

@@ -91,9 +91,12 @@ class Replication:
             upto = min(upto, found[-1][0])
         return Delta(home=home, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in found])
 
-    def lag(self, cursor: int) -> int | None:
-        """How many of this daemon's own records changed after `cursor`; None if that is too long ago to know."""
-        keys = self._log(self._own).since(cursor)
+    def lag(self, cursor: int, most: int | None = None) -> int | None:
+        """How many of this daemon's own records changed after `cursor`; None if that is too long ago to know.
+
+        No more than `most` changes are looked at, if that is given.
+        """
+        keys = self._log(self._own).since(cursor, most)
         return None if keys is None else len(keys)
 
     def page(self, pull: Pull) -> Page:

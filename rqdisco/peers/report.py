@@ -4,9 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from rqdisco.peers.hints import HintBook
 from rqdisco.peers.messages import Member
 from rqdisco.peers.peerset import PeerSet
+
+# To count more would hold up others.
+MOST_LAG = 10_000
+
+
+class PeerSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer: how many own changes it lacks, seconds since it was heard, seconds by which its clock is ahead."""
+
+    name: str
+    incarnation: str
+    is_up: bool
+    lag: int
+    contact: float | None
+    offset: float | None
+
+
+class PeersSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """How this daemon and its peers get on, in numbers; `hints` are registrations kept for other homes."""
+
+    agree: bool
+    established: bool
+    fenced: bool
+    never_met: int
+    hints: int
+    unwitnessed: int
+    grants_alone: int
+    peers: tuple[PeerSeen, ...]
 
 
 class PeerReport:
@@ -31,6 +60,25 @@ class PeerReport:
             + [{"url": url, "state": "never met", "why": each.why} for url, each in sorted(peers.strangers.items())],
             "notes": self.notes(),
         }
+
+    def seen(self) -> PeersSeen:
+        """The same in numbers, of those who take part."""
+        peers = self._peers
+        return PeersSeen(
+            agree=peers.agree(),
+            established=peers.standing.is_established,
+            fenced=peers.standing.fenced is not None,
+            never_met=len(peers.strangers),
+            hints=self._book.count,
+            unwitnessed=peers.witnesses.unwitnessed,
+            grants_alone=peers.witnesses.grants_alone,
+            peers=tuple(self._seen(member) for member in peers.members.others),
+        )
+
+    def is_orphaned(self, home: str) -> bool:
+        """Whether the IDs of a home have nobody who may grant (R7)."""
+        member = self._peers.members.get(home)
+        return member is None or member.state == "forgotten"
 
     def notes(self) -> list[str]:
         """What an operator should know of, in words."""
@@ -83,6 +131,18 @@ class PeerReport:
         if self._peers.members.own.state != "member":
             return self._peers.members.own.state
         return "established" if standing.is_established else "starting"
+
+    def _seen(self, member: Member) -> PeerSeen:
+        peer = self._peers.peers.get(member.incarnation)
+        lag = self._peers.replication.lag(0 if peer is None else peer.acked, MOST_LAG)
+        return PeerSeen(
+            name=member.name,
+            incarnation=member.incarnation,
+            is_up=peer is not None and peer.is_up,
+            lag=MOST_LAG if lag is None else lag,
+            contact=self._peers.contact(member.incarnation),
+            offset=None if peer is None or peer.offset_ms is None else peer.offset_ms / 1000,
+        )
 
     def _peer(self, member: Member) -> dict[str, Any]:
         peers = self._peers

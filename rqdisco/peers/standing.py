@@ -13,7 +13,7 @@ class Standing:
     """What this daemon is among its peers (R8). `own` gives what it is to them, `others` the members that must have
     been heard.
 
-    `fenced` says why it must not decide anything, for as long as it runs.
+    `fenced` says why it must not decide anything, for as long as it runs; `on_fenced` is told once.
     """
 
     def __init__(self, own: Callable[[], Member], others: Callable[[], Sequence[Member]]) -> None:
@@ -22,8 +22,19 @@ class Standing:
         self._heard: set[str] = set()
         self._minted: set[str] = set()
         self._is_established = False
-        self.fenced: str | None = None
+        self._fenced: str | None = None
+        self.on_fenced: Callable[[str], None] | None = None
         self.successor: str | None = None
+
+    @property
+    def fenced(self) -> str | None:
+        return self._fenced
+
+    @fenced.setter
+    def fenced(self, why: str | None) -> None:
+        is_first, self._fenced = self._fenced is None, why
+        if is_first and why is not None and self.on_fenced is not None:
+            self.on_fenced(why)
 
     @property
     def objection(self) -> str | None:

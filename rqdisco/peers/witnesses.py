@@ -47,6 +47,7 @@ class Witnesses:
         self._waiting: list[tuple[int, Deferred[None]]] = []
         self._is_stopped = False
         self.unwitnessed = 0
+        self.grants_alone = 0
 
     async def witnessed(self, version: int, *, is_grant: bool) -> bool:
         """Whether a member durably has the own change of that version, or none is up that could.
@@ -57,6 +58,7 @@ class Witnesses:
         if any(peer.acked >= version for peer in peers):
             return True
         if not any(peer.is_up for peer in peers):
+            self.grants_alone += is_grant and not self.is_required
             return not (is_grant and self.is_required)
         waiter: Deferred[None] = Deferred()
         self._waiting.append((version, waiter))

@@ -29,6 +29,7 @@ from rqdisco.errors import (
     StoreUnavailable,
     TooManyIDs,
     TooManyNodes,
+    Undecided,
 )
 
 _log = Logger()
@@ -145,6 +146,36 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     CancelledError: lambda _: _unavailable(StoreUnavailable("not decided in time")),
     HTTPException: lambda _: Refusal(400, "bad request", "bad request"),
 }
+
+
+_REASONS: dict[type[BaseException], str] = {
+    NotAuthenticated: "not_authenticated",
+    NotAllowed: "not_allowed",
+    NoSuchID: "no_such_id",
+    MethodNotAllowed: "method",
+    BadRequest: "bad_request",
+    BadBatch: "bad_request",
+    InvalidValue: "invalid_value",
+    MisleadingAddress: "misleading_address",
+    NotFound: "not_found",
+    Forbidden: "forbidden",
+    CannotSucceed: "no_successor",
+    TooManyNodes: "too_many_nodes",
+    AlreadyKnown: "exists_already",
+    AmbiguousName: "ambiguous_name",
+    Orphaned: "orphaned",
+    BodyTooLarge: "body_too_large",
+    Undecided: "undecided",
+    StoreUnavailable: "disk",
+    TooManyIDs: "too_many_ids",
+    CancelledError: "too_late",
+    HTTPException: "bad_request",
+}
+
+
+def reason_of(failure: Failure) -> str:
+    """What a request failed for, in one of a few words, to count it by."""
+    return next((reason for kind, reason in _REASONS.items() if isinstance(failure.value, kind)), "fault")
 
 
 def refusal_of(failure: Failure) -> Refusal:

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from rqdisco.access import Right, Token
 from rqdisco.codec import Malformed, decode_put
+from rqdisco.counts import Route
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated
 from rqdisco.ids import is_id, may_be_named
@@ -35,6 +36,8 @@ _KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
 _LEADER = re.compile(r"([^/]+)/leader\Z")
 # In Consul's words.
 _NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
+_ROUTE: Route = ("consul", "/v1/kv/KEY")
+_OTHER: Route = ("consul", "other")
 _ALLOW = "GET, PUT, DELETE"
 _MOST = 2**64
 _ELSEWHERE = ("dc", "ns", "partition")
@@ -77,7 +80,7 @@ class ConsulAPI:
 
     def resource(self) -> KleinResource:
         """All paths below `/v1`."""
-        return DoorResource(self.app, self._match, self._unknown)
+        return DoorResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
 
     @app.route("/v1/kv/", strict_slashes=False)
     def no_key(self, request: IRequest) -> Deferred[bytes]:
@@ -155,7 +158,7 @@ class ConsulAPI:
             return None
 
     async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
-        with Note(self._log, "claim", request, discovery_id, token) as note:
+        with self._handling.note("claim", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             try:
                 outcome = await self._directory.claim(discovery_id, put)
@@ -171,7 +174,7 @@ class ConsulAPI:
         return _yes_or_no(outcome.won)
 
     async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
-        with Note(self._log, "leader report", request, discovery_id, token) as note:
+        with self._handling.note("leader report", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             before = await self._leader(discovery_id)
             try:
@@ -184,7 +187,7 @@ class ConsulAPI:
         return _yes_or_no(done)
 
     async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
-        with Note(self._log, "leader removal", request, discovery_id, token) as note:
+        with self._handling.note("leader removal", request, discovery_id, token) as note:
             before = await self._leader(discovery_id)
             done = await self._directory.clear_leader(discovery_id, ask.cas)
             note.result = "lost" if not done else "absent" if before is None else "removed"

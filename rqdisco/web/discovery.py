@@ -18,6 +18,7 @@ from twisted.web.iweb import IRequest
 from rqdisco import codec
 from rqdisco.access import Right, Token
 from rqdisco.address import check_text
+from rqdisco.counts import Route
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
 from rqdisco.ids import RESERVED, is_id
@@ -31,6 +32,8 @@ from rqdisco.web.handling import DoorResource, Handling, Note, has_flag, method_
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
 _RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
+_SERVICE: Route = ("discovery", "/")
+_RECORD: Route = ("discovery", "/ID")
 _ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
 
 
@@ -69,7 +72,7 @@ class DiscoveryAPI:
 
     def resource(self) -> KleinResource:
         """All paths that are not another door's."""
-        return DoorResource(self.app, self._match, self._unknown)
+        return DoorResource(self.app, self._match, self._unknown, lambda path: _SERVICE if path == b"/" else _RECORD)
 
     @app.route("/")
     def service(self, request: IRequest) -> Deferred[bytes]:
@@ -135,7 +138,7 @@ class DiscoveryAPI:
     async def _service(self, request: IRequest) -> Answer:
         if request.method == b"POST":
             token = None if self._gate is None else self._gate.admit(request, "mint")
-            with Note(self._log, "mint", request, token=token) as note:
+            with self._handling.note("mint", request, token=token) as note:
                 record = await self._directory.create()
                 note.discovery_id, note.result = record.id, "minted"
             return Answer(200, codec.encode_document(record, ()))
@@ -155,7 +158,7 @@ class DiscoveryAPI:
         return members
 
     async def _register(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
-        with Note(self._log, "registration", request, discovery_id, token) as note:
+        with self._handling.note("registration", request, discovery_id, token) as note:
             await self._directory.look_up(discovery_id)
             body = self._body(request)
             node = Node(
@@ -170,7 +173,7 @@ class DiscoveryAPI:
         return Answer(200, codec.encode_document(outcome.record, outcome.listed))
 
     async def _remove(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
-        with Note(self._log, "removal", request, discovery_id, token) as note:
+        with self._handling.note("removal", request, discovery_id, token) as note:
             await self._directory.look_up(discovery_id)
             outcome = await self._directory.remove(discovery_id, _addr(self._body(request), note))
             note.result = "removed" if outcome.removed else "absent"

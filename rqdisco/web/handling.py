@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401, werkzeug needs it and it may be too late to open a file then
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,11 +17,34 @@ from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.access import Token
 from rqdisco.address import check_reachable
+from rqdisco.counts import NOWHERE, Route
 from rqdisco.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
-from rqdisco.web.answers import Answer, BadRequest, BodyTooLarge, Forbidden, Refusal, refusal_of
+from rqdisco.events import Event, Events
+from rqdisco.web.answers import (
+    Answer,
+    BadBatch,
+    BadRequest,
+    BodyTooLarge,
+    Forbidden,
+    NotFound,
+    Refusal,
+    reason_of,
+    refusal_of,
+)
 from rqdisco.web.deadlines import Deadlines
 
 ANSWER_SECONDS = 7.0
+
+
+class Books:
+    """What the doors of a daemon keep of what goes on: `events` are told what happened, `refusals` are counted by door
+    and reason, `name` gives a request the name that it goes by in the audit log.
+    """
+
+    def __init__(self, events: Events, name: Callable[[IRequest], str | None] = lambda _: None) -> None:
+        self.events = events
+        self.name = name
+        self.refusals: Counter[tuple[str, str]] = Counter()
 
 
 class Handling:
@@ -32,6 +56,8 @@ class Handling:
 
     def __init__(
         self,
+        door: str,
+        books: Books,
         deadlines: Deadlines,
         say_no: Callable[[Refusal], Answer],
         *,
@@ -40,6 +66,8 @@ class Handling:
         strict: bool = False,
         finish: Callable[[Answer], Answer] | None = None,
     ) -> None:
+        self.door = door
+        self.books = books
         self._deadlines = deadlines
         self._say_no = say_no
         self._max_body = max_body
@@ -63,7 +91,14 @@ class Handling:
 
     def refuse(self, failure: Failure) -> Answer:
         """The answer to what went wrong."""
+        self.books.refusals[self.door, reason_of(failure)] += 1
         return self._say_no(refusal_of(failure))
+
+    def note(
+        self, kind: str, request: IRequest, discovery_id: str = "", token: Token | None = None, asker: str | None = None
+    ) -> Note:
+        """For an attempt to change something; `kind` is one of `Event`, `asker` the name of the token if not that."""
+        return Note(self, kind, request, discovery_id, asker if token is None else token.name)
 
     def body(self, request: IRequest) -> bytes:
         """All of the body. Raises BodyTooLarge."""
@@ -89,7 +124,7 @@ class DoorResource(KleinResource):
 
     Klein binds and runs werkzeug's router for each request, which costs about as much as all the rest of the request;
     and it fails with a traceback on a Host or path that is not UTF-8. `match` begins an answer or leaves the path to
-    Klein, `unreadable` answers a path that Klein cannot read.
+    Klein, `unreadable` answers a path that Klein cannot read, `route` says what a path is counted as.
     """
 
     def __init__(
@@ -97,12 +132,15 @@ class DoorResource(KleinResource):
         app: Klein,
         match: Callable[[Any], Deferred[Answer] | None],
         unreadable: Callable[[Any], Deferred[Answer]],
+        route: Callable[[bytes], Route] = lambda _: NOWHERE,
     ) -> None:
         super().__init__(app)
+        self._route = route
         self._match = match
         self._unreadable = unreadable
 
     def render(self, request: Any) -> Any:
+        request.route = self._route(request.path)
         answering = self._match(request)
         if answering is None and not _is_readable(request.postpath):
             answering = self._unreadable(request)
@@ -116,33 +154,46 @@ class DoorResource(KleinResource):
 
 
 class Note:
-    """One line in the log for one attempt to change something, whatever comes of it, unless it is made `quiet`."""
+    """One event for one attempt to change something, whatever comes of it.
 
-    def __init__(
-        self, log: Logger, event: str, request: IRequest, discovery_id: str = "", token: Token | None = None
-    ) -> None:
-        self._log = log
-        self._event = event
+    `result` is what came of it if nothing went wrong, `more` what this kind of event has of its own. One that is
+    `quiet` repeats what is known already, one of `many` is not logged for itself.
+    """
+
+    def __init__(self, handling: Handling, kind: str, request: Any, discovery_id: str, asker: str | None) -> None:
+        self._books = handling.books
+        self._door = handling.door
+        self._kind = kind
+        self._asker = asker
+        self._request = handling.books.name(request)
         self.peer: str | None = getattr(request.getClientAddress(), "host", None)
         self.discovery_id = discovery_id
-        self._token = None if token is None else token.name
         self.addr: str | None = None
         self.result = ""
-        self.quiet = False
+        self.more: dict[str, Any] = {}
+        self.quiet = self.many = False
 
     def __enter__(self) -> Note:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if self.quiet and error is None:
-            return
-        self._log.info(
-            self._event,
-            discovery_id=self.discovery_id,
-            addr=self.addr,
-            peer=self.peer,
-            token=self._token,
-            result=self.result if error is None else _in_words(error),
+        outcome, why = (self.result, None) if error is None else _in_words(error)
+        quiet = self.quiet and error is None
+        self._books.events.tell(
+            Event(
+                kind=self._kind,
+                outcome=outcome,
+                door=self._door,
+                id=self.discovery_id,
+                addr=self.addr,
+                client=self.peer,
+                asker=self._asker,
+                request=self._request,
+                why=why,
+                more=self.more,
+                logged=not (quiet or self.many),
+                audited=not quiet,
+            )
         )
 
 
@@ -189,11 +240,12 @@ def _is_readable(segments: list[bytes]) -> bool:
     return True
 
 
-def _in_words(error: BaseException) -> str:
+def _in_words(error: BaseException) -> tuple[str, str | None]:
+    """The outcome and why."""
     if isinstance(error, CancelledError):
-        return "given up: client gone, or no time left"
+        return "given up", "client gone, or no time left"
     if isinstance(error, StoreUnavailable):
-        return f"unavailable: {error.reason}"
-    if isinstance(error, (RequestRefused, BadRequest, BodyTooLarge, Forbidden)):
-        return f"refused: {error}"
-    return "failed"
+        return "unavailable", error.reason
+    if isinstance(error, (RequestRefused, BadRequest, BadBatch, BodyTooLarge, Forbidden, NotFound)):
+        return "refused", str(error)
+    return "failed", None

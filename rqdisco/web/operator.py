@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from rqdisco.access import Token
 from rqdisco.codec import Malformed, encode_object
+from rqdisco.counts import Route
 from rqdisco.directory import Directory
 from rqdisco.errors import RequestRefused
 from rqdisco.shield import shielded
@@ -27,6 +28,17 @@ from rqdisco.web.gate import Gate
 from rqdisco.web.handling import DoorResource, Handling, method_of, refused
 
 _RECORDS_AT_ONCE = 100
+_ROUTES: dict[bytes, Route] = {
+    path.encode(): ("operator", path)
+    for path in (
+        "/operator/export",
+        "/operator/import",
+        "/operator/peers",
+        "/operator/peers/forget",
+        "/operator/drain",
+    )
+}
+_OTHER: Route = ("operator", "other")
 
 T = TypeVar("T")
 
@@ -79,7 +91,7 @@ class OperatorAPI:
 
     def resource(self) -> KleinResource:
         """All paths below `/operator`."""
-        return DoorResource(self.app, lambda _: None, self._unknown)
+        return DoorResource(self.app, lambda _: None, self._unknown, lambda path: _ROUTES.get(path, _OTHER))
 
     @app.route("/operator/export")
     def export(self, request: IRequest) -> Deferred[bytes]:
@@ -152,14 +164,19 @@ class OperatorAPI:
         return Answer(200, encode_object(self._office().show()))
 
     async def _forget(self, request: IRequest, token: str | None) -> Answer:
-        asked = self._decoded(request, _Forget)
-        count = await self._office().forget(asked.name)
-        self._log.warn("peer forgotten", name=asked.name, ids=count, token=token)
+        with self._handling.note("forget", request, asker=token) as note:
+            asked = self._decoded(request, _Forget)
+            note.more = {"name": asked.name}
+            count = await self._office().forget(asked.name)
+            note.result, note.more = "forgotten", {"name": asked.name, "ids": count}
         return Answer(200, encode_object({"forgotten": asked.name, "ids": count}))
 
     async def _drain(self, request: IRequest, token: str | None) -> Answer:
-        successor = await self._office().drain(self._decoded(request, _Drain).to)
-        self._log.warn("drained", to=successor, token=token)
+        with self._handling.note("drain", request, asker=token) as note:
+            asked = self._decoded(request, _Drain)
+            note.more = {"to": asked.to}
+            successor = await self._office().drain(asked.to)
+            note.result, note.more = "drained", {"to": successor}
         return Answer(200, encode_object({"drained": True, "to": successor}))
 
     def _decoded(self, request: IRequest, kind: type[T]) -> T:
@@ -173,7 +190,10 @@ class OperatorAPI:
             batch = decode_batch(self._handling.body(request))
         except Malformed as error:
             raise BadBatch(str(error)) from None
-        importing = [Deferred.fromCoroutine(self._import_one(brought, adopt=batch.adopt)) for brought in batch.records]
+        importing = [
+            Deferred.fromCoroutine(self._import_one(request, token, brought, adopt=batch.adopt))
+            for brought in batch.records
+        ]
         try:
             outcomes = await gatherResults(importing, consumeErrors=True)
         except FirstError as first:
@@ -192,9 +212,14 @@ class OperatorAPI:
         )
         return Answer(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
 
-    async def _import_one(self, brought: Transferred, *, adopt: bool) -> str | dict[str, str]:
+    async def _import_one(
+        self, request: IRequest, token: str | None, brought: Transferred, *, adopt: bool
+    ) -> str | dict[str, str]:
         try:
-            return "imported" if await self._directory.adopt(brought, as_own=adopt) else "unchanged"
+            with self._handling.note("import", request, brought.id[:64], asker=token) as note:
+                note.many, note.more = True, {"adopt": adopt}
+                note.result = "imported" if await self._directory.adopt(brought, as_own=adopt) else "unchanged"
+            return note.result
         except RequestRefused as refusal:
             return {"id": brought.id[:64], "why": str(refusal)}
 

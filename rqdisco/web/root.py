@@ -12,6 +12,7 @@ from twisted.web.resource import IResource, Resource
 
 from rqdisco.access import Access
 from rqdisco.directory import Directory
+from rqdisco.events import Events, log_event
 from rqdisco.health import Health
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
@@ -19,7 +20,7 @@ from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.gate import Gate
-from rqdisco.web.handling import Handling
+from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
 from rqdisco.web.operator import OperatorAPI, PeersOffice
 
@@ -56,7 +57,8 @@ class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
     `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`, `health` judges
-    the daemon. With `access` the public doors ask for tokens; the operator's never do.
+    the daemon. With `access` the public doors ask for tokens; the operator's never do. `metrics` is the page at
+    `/metrics` for the operator.
     """
 
     def __init__(
@@ -72,9 +74,14 @@ class Doors:
         strict: bool,
         peers: PeersOffice | None = None,
         access: Access | None = None,
+        books: Books | None = None,
+        metrics: IResource | None = None,
     ) -> None:
-        discovery = Handling(deadlines, Refusal.as_json, max_body=max_body, strict=strict)
+        books = Books(Events(log_event)) if books is None else books
+        discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
         consul = Handling(
+            "consul",
+            books,
             deadlines,
             Refusal.as_text,
             max_body=max_body,
@@ -82,7 +89,7 @@ class Doors:
             strict=strict,
             finish=with_consul_headers(directory),
         )
-        operator = Handling(deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
+        operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         pages = HealthPages(health, discovery).resources()
         told = ToldLog(wall_us)
         self._operators = Root(
@@ -90,7 +97,7 @@ class Doors:
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
                 b"v1": ConsulAPI(directory, consul, told).resource(),
             },
-            pages,
+            pages if metrics is None else {**pages, b"metrics": metrics},
             DiscoveryAPI(directory, discovery, describe, told, explains=True).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)

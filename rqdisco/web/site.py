@@ -17,6 +17,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from rqdisco.counts import NOWHERE, RequestCounts, Route
+
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
 # Whoever had just connected when the daemon was told to stop has this long to ask.
@@ -34,6 +36,9 @@ class BoundedRequest(Request):
     content: BytesIO
     site: BoundedSite
     _most = 0
+    # What it is counted as, and since when it is being answered.
+    route: Route | None = None
+    since: float | None = None
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -56,6 +61,7 @@ class BoundedRequest(Request):
             _, is_absolute, rest = self.path.partition(b"://")
             self.path = b"/" + (rest.partition(b"/")[2] if is_absolute else self.path)
         self.site = self.channel.site
+        self.since = self.site.now()
         self.setHeader(b"date", self.site.date())
         self.prepath, self.postpath = [], [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
         try:
@@ -86,6 +92,9 @@ class BoundedChannel(HTTPChannel):
         self.site.channels.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        for request in self.requests:
+            if request.since is not None:
+                self.site.abandoned(request)
         super().connectionLost(reason)
         self.site.forget(self)
 
@@ -140,6 +149,7 @@ class BoundedChannel(HTTPChannel):
         return bool(super().headerReceived(line))
 
     def requestDone(self, request: Request) -> None:
+        self.site.answered(request)
         self._answering = False
         if self._client_is_slow and not self.site.is_trusting:
             # Who asks on without taking the answers would have us keep any number of them: this was the last one.
@@ -164,7 +174,8 @@ class BoundedSite(Site):
 
     `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on with clients that take
     large answers slowly: they are known not to ask for more than they take. A body may have `max_body` bytes, but
-    `most_body` from those whose headers `may_send_more` knows.
+    `most_body` from those whose headers `may_send_more` knows. `counts` are those that all sites share, `route` is what
+    is counted where a resource says nothing else.
     """
 
     noisy = False
@@ -175,6 +186,8 @@ class BoundedSite(Site):
         reactor: IReactorTime,
         max_body: int,
         wall: Callable[[], float],
+        counts: RequestCounts | None = None,
+        route: Route = NOWHERE,
         *,
         trusting: bool = False,
         most_body: int = 0,
@@ -197,6 +210,9 @@ class BoundedSite(Site):
         self._drained: Deferred[None] = Deferred()
         self._grace: IDelayedCall | None = None
         self.now = reactor.seconds
+        self._counts = RequestCounts() if counts is None else counts
+        self._answered = self._counts.answered
+        self._route = route
         self._date = -1, b""
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
@@ -231,6 +247,16 @@ class BoundedSite(Site):
 
     def log(self, request: object) -> None:
         pass
+
+    def answered(self, request: Any) -> None:
+        """A request has its answer."""
+        since = request.since
+        if since is not None:
+            self._answered(request.route or self._route, request.method, request.code, self.now() - since)
+
+    def abandoned(self, request: Any) -> None:
+        """A client left before it had its answer."""
+        self._counts.abandoned[(request.route or self._route)[0]] += 1
 
     def drain(self) -> Deferred[None]:
         """Answer the requests that have arrived whole and close all connections; fire when they are gone.

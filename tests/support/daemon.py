@@ -11,15 +11,18 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.access import Access
+from rqdisco.events import Events, log_event
 from rqdisco.health import Health
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits, LocalDirectory
+from rqdisco.metrics import sources
+from rqdisco.metrics.watch import Watch
 from rqdisco.records import Moment, Node, Record, Registration
 from rqdisco.state import open_state
 from rqdisco.store import Store
 from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.handling import ANSWER_SECONDS
+from rqdisco.web.handling import ANSWER_SECONDS, Books
 from rqdisco.web.root import Doors
 from tests.support.disk import ModelDisk
 
@@ -91,6 +94,11 @@ class Daemon:
         )
         self.health = Health(lambda: self.journal.refused)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
+        self.watch = Watch(self.clock)
+        self.books = Books(Events(log_event, self.watch.outcomes))
+        self.watch.count_all(self.store, lambda home: home != self.home)
+        self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
+        self.watch.show(sources.disk(self.journal, self.watch.syncs))
         self.doors = Doors(
             self.directory,
             self.deadlines,
@@ -101,6 +109,8 @@ class Daemon:
             max_body=max_body,
             strict=strict,
             access=access,
+            books=self.books,
+            metrics=self.watch.page,
         )
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:

@@ -17,13 +17,29 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-CORE = {"access", "errors", "address", "ids", "names", "records", "spellings", "store", "codec", "transfer", "recipes"}
+CORE = {
+    "access",
+    "errors",
+    "address",
+    "counts",
+    "tally",
+    "ids",
+    "names",
+    "records",
+    "spellings",
+    "store",
+    "codec",
+    "transfer",
+    "recipes",
+}
 CORE |= {"dns.zone", "journal.frames"}
 CORE |= {
     f"peers.{name}"
     for name in ("changes", "keyring", "members", "messages", "replication", "seals", "sightings", "standing")
 }
-STANDARD = "base64 binascii collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata"
+STANDARD = (
+    "base64 binascii bisect collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata"
+)
 STANDARD += " hmac urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
@@ -39,6 +55,11 @@ LAYERS = [
     {"client.transport"},
     {"client.documents", "client.errors", "client.exports", "client.peers", "client.urls"},
     {"assembly"},
+    {"metrics.watch"},
+    {"metrics.page"},
+    {"metrics", "metrics.census", "metrics.sources", "metrics.stalls"},
+    {"audit", "metrics.families"},
+    {"audit_file"},
     {"daemon"},
     {"listening", "options"},
     {"peers.assembly", "peers.process"},
@@ -69,6 +90,7 @@ LAYERS = [
         "web.site",
         "web.answers",
         "web.deadlines",
+        "web.request_ids",
         "shield",
         "told",
         "health",
@@ -79,7 +101,7 @@ LAYERS = [
         "journal.folder",
         "journal.child",
     },
-    {"directory", "dns.zone", "grants"},
+    {"directory", "dns.zone", "events", "grants", "journal.timed"},
     {"transfer"},
     {"state", "journal.writer", "journal.fold"},
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
@@ -88,7 +110,7 @@ LAYERS = [
     {"access", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"address", "errors", "__init__"},
+    {"address", "counts", "errors", "tally", "__init__"},
 ]
 
 

@@ -45,6 +45,9 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--snapshot-every=9",
         "--kv-create=no",
         "--operator-socket=/o",
+        "--audit=/a",
+        "--metrics-listen=tcp:2",
+        "--metrics-listen=unix:/m",
         "--dns=127.0.0.1:53",
         "--dns",
         "[::1]:0",
@@ -59,6 +62,7 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     assert config.strict_addresses
     assert not config.limits.make_named
     assert config.operator_socket == Path("/o")
+    assert (config.metrics_listen, config.audit) == (("tcp:2", "unix:/m"), Path("/a"))
     assert config.dns is not None
     assert config.dns.addresses == (("127.0.0.1", 53), ("::1", 0))
     assert config.dns.zone == Zone(
@@ -122,6 +126,8 @@ ENVIRONMENT = {
     "RQDISCO_SNAPSHOT_EVERY": "60",
     "RQDISCO_KV_CREATE": "no",
     "RQDISCO_OPERATOR_SOCKET": "/s",
+    "RQDISCO_METRICS_LISTEN": "tcp:3 tcp:4",
+    "RQDISCO_AUDIT": "/b",
     "RQDISCO_DNS": "127.0.0.1:53 [::1]:53",
     "RQDISCO_DNS_ZONE": "x",
     "RQDISCO_DNS_ALIASES": "a",
@@ -136,6 +142,7 @@ def test_every_option_can_be_given_in_the_environment() -> None:
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/e"), 500, 60.0)
     assert (config.strict_addresses, config.limits.make_named, config.operator_socket) == (True, False, Path("/s"))
+    assert (config.metrics_listen, config.audit) == (("tcp:3", "tcp:4"), Path("/b"))
     assert config.dns is not None
     assert (len(config.dns.addresses), config.dns.zone.name, config.dns.nameserver) == (2, "x", "ns1.x")
     assert (len(config.dns.zone.services), config.dns.rate) == (3, 5.0)

@@ -1,0 +1,64 @@
+"""How many nodes are registered and whose the IDs are, kept up with every change: nobody can look through a million
+records when asked.
+
+Records are looked at as the bytes that the store keeps, without decoding them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+_NODES = b'"nodes":['
+_NEXT_NODE = b'},{"addr":"'
+_LOST = b'"lost":true}'
+# `","home":"` and 16 hexadecimal digits.
+_HOME = slice(10, 26)
+
+
+class Tally:
+    """Begins with the records that `settled` holds, which `steps` looks through, a part at a time; until that is done
+    the numbers are not those of all. Changes are told from the start.
+    """
+
+    def __init__(self, settled: Sequence[bytes] = ()) -> None:
+        self.nodes = 0
+        self.is_whole = not settled
+        self._settled = settled
+        self._homes: Counter[tuple[bytes, bool]] = Counter()
+
+    def steps(self, at_once: int) -> Iterator[None]:
+        """Look through `at_once` records at each step."""
+        for start in range(0, len(self._settled), at_once):
+            for rest in self._settled[start : start + at_once]:
+                self.nodes += nodes_in(rest)
+                self._homes[_whose(rest)] += 1
+            yield
+        self._settled = ()
+        self.is_whole = True
+
+    def changed(self, before: bytes | None, after: bytes) -> None:
+        """The store keeps `after` of an ID in place of `before`."""
+        self.nodes += nodes_in(after)
+        if before is not None:
+            self.nodes -= nodes_in(before)
+            if before[_HOME] == after[_HOME] and before.endswith(_LOST) == after.endswith(_LOST):
+                return
+            self._homes[_whose(before)] -= 1
+        self._homes[_whose(after)] += 1
+
+    def homes(self) -> Iterator[tuple[str, bool, int]]:
+        """Each home, whether one before it lost its state, and how many IDs it has."""
+        return ((home.decode(), lost, count) for (home, lost), count in self._homes.items() if count)
+
+
+def nodes_in(rest: bytes) -> int:
+    """How many nodes a record has, as `split_record` gives it. Within a text every quote stands behind a backslash, so
+    that nothing sent can look like a node.
+    """
+    # Before it come the home and two numbers.
+    return 1 + rest.count(_NEXT_NODE) if rest.find(_NODES, 50, 150) > 0 else 0
+
+
+def _whose(rest: bytes) -> tuple[bytes, bool]:
+    return rest[_HOME], rest.endswith(_LOST)

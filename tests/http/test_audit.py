@@ -1,0 +1,152 @@
+"""What is told of each attempt to change something, whoever listens: the log, the counters, the audit log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet.testing import StringTransport
+
+from rqdisco.events import Event
+from rqdisco.local import Limits
+from rqdisco.web.request_ids import RequestIDs
+from rqdisco.web.site import BoundedSite
+from tests.support.daemon import Daemon, mint
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
+
+
+class Audited:
+    """A daemon whose events are kept, and a connection to it for its operator."""
+
+    def __init__(self) -> None:
+        self.daemon = Daemon(limits=Limits(max_nodes=2))
+        self.events: list[Event] = []
+        self.daemon.books.events.observers.append(self.events.append)
+        self.daemon.books.name = RequestIDs(self.daemon.random.randbytes)
+        site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, 20_000, lambda: 0.0)
+        self.protocol = site.buildProtocol(None)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+
+    def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:
+        body = b"" if document is None else msgspec.json.encode(document)
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+        top, _, content = self.transport.value().partition(b"\r\n\r\n")
+        self.transport.clear()
+        fields = dict(line.lower().split(": ", 1) for line in top.decode().split("\r\n")[1:])
+        return fields, msgspec.json.decode(content) if content[:1] in (b"{", b"[") else content
+
+    def told(self) -> list[tuple[str, str, str | None, str | None]]:
+        """What was told since the last time: kind, outcome, address, why."""
+        told = [(event.kind, event.outcome, event.addr, event.why) for event in self.events if event.audited]
+        self.events.clear()
+        return told
+
+
+@pytest.fixture
+def audited() -> Audited:
+    return Audited()
+
+
+def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: Audited) -> None:
+    discovery_id = audited.ask("POST", "/")[1]["disco_id"]
+    for addr in (A, A, B, C):
+        audited.ask("POST", f"/{discovery_id}", {"addr": addr})
+    audited.ask("POST", f"/{discovery_id}", {})
+    audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
+    audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
+    assert {(event.id, event.door) for event in audited.events} == {(discovery_id, "discovery")}
+    assert audited.told() == [
+        ("mint", "minted", None, None),
+        ("registration", "granted", A, None),
+        ("registration", "again", A, None),
+        ("registration", "listed", B, None),
+        ("registration", "refused", C, f"too many nodes for {discovery_id}"),
+        ("registration", "refused", None, "address not specified"),
+        ("removal", "removed", A, None),
+        ("removal", "absent", A, None),
+    ]
+
+
+def test_a_grant_that_the_disk_refuses_is_told_with_the_reason(audited: Audited) -> None:
+    discovery_id = mint(audited.daemon)
+    audited.daemon.disk.room = 0
+    audited.ask("POST", f"/{discovery_id}", {"addr": A})
+    assert audited.told() == [("registration", "unavailable", A, "no space left on device")]
+
+
+def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
+    for query in ("?cas=0", "?cas=0", "", ""):
+        audited.ask("PUT", f"/v1/kv/orders/leader{query}", VALUE)
+    audited.ask("PUT", "/v1/kv/orders/leader", {**VALUE, "addr": "h:9"})
+    audited.ask("DELETE", "/v1/kv/orders/leader")
+    assert audited.told() == [
+        ("claim", "granted", "h:1", None),
+        ("claim", "lost", "h:1", None),
+        ("leader report", "reported", "h:1", None),
+        ("leader removal", "removed", None, None),
+    ]
+
+
+def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
+    audited: Audited, log: list[dict[str, Any]]
+) -> None:
+    records = [{"id": name, "created_at": 1, "nodes": [{"addr": A}]} for name in ("orders", "metrics")]
+    audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
+    assert [(event.id, event.more) for event in audited.events] == [
+        ("orders", {"adopt": False}),
+        ("metrics", {"adopt": False}),
+    ]
+    assert [(kind, outcome) for kind, outcome, _, _ in audited.told()] == [
+        ("import", "imported"),
+        ("import", "refused"),
+    ]
+    imports = [event for event in log if event["log_format"] == "import"]
+    assert [(event["imported"], event["refused"]) for event in imports] == [(1, 1)]
+
+
+def test_what_an_operator_asks_of_peers_is_told_though_there_are_none(audited: Audited) -> None:
+    audited.ask("POST", "/operator/peers/forget", {"name": "b"})
+    audited.ask("POST", "/operator/drain", {"to": "c"})
+    assert [event.more for event in audited.events] == [{"name": "b"}, {"to": "c"}]
+    assert audited.told() == [
+        ("forget", "refused", None, "this daemon has no peers"),
+        ("drain", "refused", None, "this daemon has no peers"),
+    ]
+
+
+def test_a_request_keeps_the_name_that_its_client_gave_it(audited: Audited) -> None:
+    fields, _ = audited.ask("POST", "/", X_Request_ID="deploy-7/a")
+    assert fields["x-request-id"] == audited.events[0].request == "deploy-7/a"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 129, '"', "\xe9"])
+def test_a_name_that_is_none_to_write_down_is_replaced(audited: Audited, name: str) -> None:
+    fields, _ = audited.ask("POST", "/", X_Request_ID=name)
+    made = audited.events[0].request
+    assert made is not None
+    assert fields["x-request-id"] == made != name
+
+
+def test_requests_without_a_name_get_different_ones(audited: Audited) -> None:
+    for _ in range(3):
+        audited.ask("POST", "/")
+    assert len({event.request for event in audited.events}) == 3
+
+
+def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited) -> None:
+    records = [{"id": name, "created_at": 1, "nodes": []} for name in ("orders", "billing")]
+    fields, _ = audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
+    assert {event.request for event in audited.events} == {fields["x-request-id"]}
+
+
+def test_where_nothing_is_audited_requests_have_no_names(audited: Audited) -> None:
+    audited.daemon.books.name = lambda _: None
+    fields, _ = audited.ask("POST", "/", X_Request_ID="a")
+    assert "x-request-id" not in fields
+    assert audited.events[0].request is None

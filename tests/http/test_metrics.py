@@ -1,0 +1,237 @@
+"""The page of metrics: what an operator sees of what clients did."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.error import ConnectionLost
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from rqdisco.local import Limits
+from rqdisco.web.site import BoundedSite
+from tests.support.daemon import STATE, Daemon, mint
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
+
+
+class Client:
+    """One connection to the public site, or to the operator's, of a daemon in memory."""
+
+    def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
+        public = daemon.watch.page if metrics else daemon.doors.public()
+        resource = daemon.doors.operators() if operator else public
+        site = BoundedSite(resource, daemon.clock, 20_000, lambda: 0.0, daemon.watch.requests)
+        self.protocol = site.buildProtocol(None)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, method: str, path: str, document: object = None) -> None:
+        body = b"" if document is None else msgspec.json.encode(document)
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.protocol.dataReceived(head.encode() + body)
+
+    def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
+        self.send(method, path, document)
+        top, _, content = self.transport.value().partition(b"\r\n\r\n")
+        self.transport.clear()
+        return int(top.split(b" ")[1]), content
+
+
+def samples(daemon: Daemon) -> dict[str, float]:
+    """All samples of the page, as `name{label=value}` with the labels sorted."""
+    status, page = Client(daemon, metrics=True).ask("GET", "/metrics")
+    assert status == 200
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(page.decode()):
+        for each in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(each.labels.items()))
+            found[f"{each.name}{{{labels}}}" if labels else each.name] = each.value
+    return found
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon(limits=Limits(max_nodes=2))
+
+
+def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) -> None:
+    client = Client(daemon)
+    discovery_id = mint(daemon)
+    for method, path, document in (
+        ("POST", f"/{discovery_id}", {"addr": A}),
+        ("POST", f"/{discovery_id}", {"addr": B}),
+        ("POST", f"/{discovery_id}", {"addr": C}),
+        ("GET", f"/{discovery_id}", None),
+        ("GET", "/unknown", None),
+        ("GET", "/", None),
+        ("PATCH", f"/{discovery_id}", None),
+        ("PUT", "/v1/kv/orders/leader?cas=0", VALUE),
+        ("GET", "/v1/kv/orders/leader", None),
+        ("GET", "/v1/agent/self", None),
+        ("GET", "/a/b/%E4", None),
+    ):
+        client.ask(method, path, document)
+    Client(daemon, operator=True).ask("GET", "/operator/peers")
+    Client(daemon, operator=True).ask("GET", "/operator/nothing")
+    got = {name: value for name, value in samples(daemon).items() if name.startswith("rqdisco_requests_total")}
+    assert got == {
+        "rqdisco_requests_total{door=discovery,method=POST,route=/ID,status=200}": 2,
+        "rqdisco_requests_total{door=discovery,method=POST,route=/ID,status=409}": 1,
+        "rqdisco_requests_total{door=discovery,method=GET,route=/ID,status=200}": 1,
+        "rqdisco_requests_total{door=discovery,method=GET,route=/ID,status=404}": 2,
+        "rqdisco_requests_total{door=discovery,method=GET,route=/,status=200}": 1,
+        "rqdisco_requests_total{door=discovery,method=other,route=/ID,status=405}": 1,
+        "rqdisco_requests_total{door=consul,method=PUT,route=/v1/kv/KEY,status=200}": 1,
+        "rqdisco_requests_total{door=consul,method=GET,route=/v1/kv/KEY,status=200}": 1,
+        "rqdisco_requests_total{door=consul,method=GET,route=other,status=404}": 1,
+        "rqdisco_requests_total{door=operator,method=GET,route=/operator/peers,status=404}": 1,
+        "rqdisco_requests_total{door=operator,method=GET,route=other,status=404}": 1,
+    }
+
+
+def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: Daemon) -> None:
+    client, discovery_id = Client(daemon), mint(daemon)
+    daemon.threads.hold = True
+    client.send("POST", f"/{discovery_id}", {"addr": A})
+    daemon.clock.advance(0.2)
+    daemon.threads.release_all()
+    of = "door=discovery,method=POST,route=/ID"
+    got = samples(daemon)
+    assert got[f"rqdisco_request_duration_seconds_sum{{{of}}}"] == pytest.approx(0.2)
+    assert got["rqdisco_request_duration_seconds_bucket{door=discovery,le=0.1,method=POST,route=/ID}"] == 0
+    assert got["rqdisco_request_duration_seconds_bucket{door=discovery,le=0.25,method=POST,route=/ID}"] == 1
+    daemon.deadlines.stop()
+
+
+def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -> None:
+    client, discovery_id = Client(daemon), mint(daemon)
+    daemon.threads.hold = True
+    client.send("POST", f"/{discovery_id}", {"addr": A})
+    half_sent = Client(daemon)
+    half_sent.protocol.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+    for each in (client, half_sent):
+        each.protocol.connectionLost(Failure(ConnectionLost()))
+    daemon.threads.release_all()
+    got = samples(daemon)
+    assert got["rqdisco_requests_abandoned_total{door=discovery}"] == 1
+    assert not [name for name in got if name.startswith("rqdisco_requests_total{door=discovery")]
+    assert got["rqdisco_changes_total{change=registration,outcome=given_up}"] == 1
+    daemon.deadlines.stop()
+
+
+def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daemon: Daemon) -> None:
+    client = Client(daemon)
+    discovery_id = msgspec.json.decode(client.ask("POST", "/")[1])["disco_id"]
+    for addr in (A, A, B, C, "no address"):
+        client.ask("POST", f"/{discovery_id}", {"addr": addr})
+    for _ in range(2):
+        client.ask("DELETE", f"/{discovery_id}", {"addr": A})
+    for _ in range(2):
+        client.ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
+    for _ in range(2):
+        client.ask("PUT", "/v1/kv/orders/leader", VALUE)
+    got = samples(daemon)
+    assert {name: value for name, value in got.items() if name.startswith("rqdisco_grants_total")} == {
+        "rqdisco_grants_total{kind=granted}": 1,
+        "rqdisco_grants_total{kind=again}": 1,
+        "rqdisco_grants_total{kind=claim}": 1,
+    }
+    expected = {
+        ("mint", "minted"): 1,
+        ("registration", "granted"): 1,
+        ("registration", "again"): 1,
+        ("registration", "listed"): 1,
+        ("registration", "refused"): 2,
+        ("registration", "unavailable"): 0,
+        ("removal", "removed"): 1,
+        ("removal", "absent"): 1,
+        ("claim", "granted"): 1,
+        ("claim", "lost"): 1,
+        ("leader_report", "reported"): 2,
+    }
+    assert {name: value for name, value in got.items() if name.startswith("rqdisco_changes_total")} == {
+        f"rqdisco_changes_total{{change={change},outcome={outcome}}}": count
+        for (change, outcome), count in expected.items()
+    }
+    assert (got["rqdisco_ids"], got["rqdisco_nodes"], got["rqdisco_orphaned_ids"]) == (2, 2, 0)
+
+
+def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
+    client, discovery_id = Client(daemon), mint(daemon)
+    for path, document in (
+        ("/unknown", {"addr": A}),
+        (f"/{discovery_id}", {"addr": ""}),
+        (f"/{discovery_id}", {}),
+        (f"/{discovery_id}", {"addr": "a" * 17_000}),
+    ):
+        client.ask("POST", path, document)
+    daemon.disk.room = 0
+    client.ask("POST", "/")
+    daemon.threads.hold = True
+    client.send("POST", "/")
+    daemon.clock.advance(7)
+    daemon.threads.release_all()
+    got = samples(daemon)
+    assert {name: value for name, value in got.items() if name.startswith("rqdisco_refusals_total") and value} == {
+        f"rqdisco_refusals_total{{door=discovery,reason={reason}}}": 1
+        for reason in ("no_such_id", "invalid_value", "bad_request", "body_too_large", "disk", "too_late")
+    }
+    assert got["rqdisco_journal_refusing"] == 1
+    daemon.deadlines.stop()
+
+
+def test_bytes_batches_and_changes_of_the_journal_add_up(daemon: Daemon) -> None:
+    daemon.threads.hold = True
+    for _ in range(3):
+        Client(daemon).send("POST", "/")
+    daemon.threads.release_all()
+    got = samples(daemon)
+    assert got["rqdisco_journal_changes_total"] == 3
+    assert got["rqdisco_journal_batches_total"] == 2
+    assert got["rqdisco_journal_written_bytes_total"] == daemon.journal.bytes_written > 0
+    assert got["rqdisco_journal_refusing"] == 0
+    daemon.deadlines.stop()
+
+
+def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
+    daemon = Daemon()
+    for _ in range(3):
+        mint(daemon)
+    daemon.disk.remove(STATE / "identity.json")
+    daemon = daemon.restart()
+    assert "rqdisco_nodes" not in samples(daemon), "not before all were looked at"
+    daemon.watch.startService()
+    daemon.clock.advance(1)
+    assert samples(daemon)["rqdisco_orphaned_ids"] == 3
+    daemon.watch.stopService()
+
+
+def test_the_page_is_the_operators_and_not_the_publics(daemon: Daemon) -> None:
+    status, page = Client(daemon, operator=True).ask("GET", "/metrics")
+    assert status == 200
+    assert b"# TYPE rqdisco_build_info gauge" in page
+    assert Client(daemon).ask("GET", "/metrics")[0] == 404
+
+
+def test_no_id_can_be_called_metrics(daemon: Daemon) -> None:
+    assert Client(daemon).ask("PUT", "/v1/kv/metrics/leader?cas=0", VALUE)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "is_empty"),
+    [
+        ("HEAD", "/metrics", 200, True),
+        ("GET", "/metrics?name=x", 200, False),
+        ("POST", "/metrics", 405, False),
+        ("GET", "/", 404, False),
+        ("GET", "/operator/export", 404, False),
+    ],
+)
+def test_a_listener_for_metrics_has_nothing_else(
+    daemon: Daemon, method: str, path: str, status: int, is_empty: bool
+) -> None:
+    answer = Client(daemon, metrics=True).ask(method, path)
+    assert (answer[0], not answer[1]) == (status, is_empty)

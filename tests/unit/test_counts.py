@@ -1,0 +1,143 @@
+"""What is counted while requests are served, and what is known of a million records without looking through them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from rqdisco.codec import encode_record, split_record
+from rqdisco.counts import Histogram, RequestCounts
+from rqdisco.journal.timed import TimedDisk
+from rqdisco.metrics.census import RECORDS_AT_ONCE, Census
+from rqdisco.metrics.stalls import LoopWatch
+from rqdisco.records import Grant, Leader, Node, Record
+from rqdisco.store import Store
+from rqdisco.tally import Tally, nodes_in
+
+HOME, OTHER = "0123456789abcdef", "fedcba9876543210"
+NASTY = st.text(st.sampled_from('a"\\}{[],:é \n')) | st.just('"},{"addr":"x"}],"nodes":[{"addr":"y"}],"lost":true}')
+NODES = st.builds(Node, addr=NASTY, raft_addr=st.none() | NASTY, node_id=st.none() | NASTY)
+RECORDS = st.builds(
+    Record,
+    id=st.just("x"),
+    home=st.sampled_from((HOME, OTHER)),
+    version=st.integers(0, 2**53),
+    created_at=st.integers(0, 2**53),
+    nodes=st.lists(NODES, max_size=4).map(tuple),
+    grant=st.none() | st.builds(Grant, addr=NASTY, boot=st.just(1), at=st.just(1), pending=st.booleans()),
+    ever=st.booleans(),
+    leader=st.none()
+    | st.builds(Leader, addr=NASTY, value=NASTY, created=st.just(1), modified=st.just(1), flags=st.integers(0, 9)),
+    confirmed=st.booleans(),
+    was=st.lists(st.just(OTHER), max_size=2).map(tuple),
+    lost=st.booleans(),
+)
+
+
+def kept(record: Record) -> bytes:
+    return split_record(encode_record(record))[1]
+
+
+def record(number: int, *addrs: str, home: str = HOME, lost: bool = False) -> Record:
+    nodes = tuple(Node(addr=addr) for addr in addrs)
+    return Record(id=f"id-{number}", home=home, version=number, created_at=1, nodes=nodes, lost=lost)
+
+
+def put(store: Store, *records: Record) -> None:
+    store.settle([store.put(each) for each in records])
+
+
+@given(RECORDS)
+def test_nodes_and_home_are_seen_in_the_bytes_whatever_nodes_call_themselves(known: Record) -> None:
+    assert nodes_in(kept(known)) == len(known.nodes)
+    tally = Tally()
+    tally.changed(None, kept(known))
+    assert list(tally.homes()) == [(known.home, known.lost, 1)]
+
+
+def test_every_field_of_a_record_is_among_those_that_the_bytes_were_tried_with() -> None:
+    """What would follow `lost` in the line would hide it."""
+    assert Record.__struct_fields__[-1] == "lost"
+    assert Node.__struct_fields__[0] == "addr"
+
+
+def test_nodes_are_counted_through_registrations_removals_and_changes_of_home() -> None:
+    store = Store()
+    store.tally = tally = Tally()
+    put(store, record(1, "a", "b"), record(2, "a"))
+    assert (tally.nodes, list(tally.homes())) == (3, [(HOME, False, 2)])
+    put(store, record(1, "b"), record(2, home=OTHER, lost=True))
+    assert (tally.nodes, sorted(tally.homes())) == (1, [(HOME, False, 1), (OTHER, True, 1)])
+
+
+def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_changes() -> None:
+    clock, store = Clock(), Store()
+    count = 3 * RECORDS_AT_ONCE
+    put(store, *(record(number, "a", "b") for number in range(count)))
+    store.tally = tally = Tally(list(store.values()))
+    census = Census(clock, tally)
+    census.startService()
+    assert not tally.is_whole
+    put(store, record(0, "a"), record(count - 1), record(count, "a"))
+    clock.pump([0.01] * 3)
+    assert tally.is_whole
+    assert (tally.nodes, list(tally.homes())) == (2 * count - 1 - 2 + 1, [(HOME, False, count + 1)])
+    assert not clock.getDelayedCalls()
+
+
+def test_a_census_that_is_stopped_leaves_no_timer() -> None:
+    clock, store = Clock(), Store()
+    put(store, *(record(number) for number in range(RECORDS_AT_ONCE + 1)))
+    census = Census(clock, Tally(list(store.values())))
+    census.startService()
+    assert clock.getDelayedCalls()
+    census.stopService()
+    assert not clock.getDelayedCalls()
+
+
+def test_a_value_belongs_to_the_first_bound_that_it_does_not_exceed() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 2.5, 99.0):
+        histogram.observe(value)
+    assert (histogram.counts, histogram.total) == ([2, 1, 2], 104.5)
+
+
+def test_methods_that_clients_invent_are_one_to_us() -> None:
+    counts = RequestCounts()
+    for number in range(100):
+        counts.answered(("discovery", "/ID"), b"M%d" % number, 404, 0.1)
+    counts.answered(("discovery", "/ID"), b"GET", 404, 0.1)
+    assert {key[1]: each.statuses[404] for key, each in counts.asked.items()} == {"other": 100, "GET": 1}
+    assert len(counts._known) == 1
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.3, 1.0])
+def test_a_stall_of_the_reactor_shows_as_long_as_it_was(stall: float) -> None:
+    clock = Clock()
+    watch = LoopWatch(clock)
+    watch.startService()
+    clock.advance(0.1)
+    clock.advance(0.1 + stall)
+    assert watch.late.total == pytest.approx(stall)
+    assert sum(watch.late.counts) == 2
+    watch.stopService()
+    assert not clock.getDelayedCalls()
+
+
+def test_syncs_are_measured_where_they_are_waited_for(tmp_path: Path) -> None:
+    clock, syncs = Clock(), Histogram((0.1, 1.0))
+
+    def seconds() -> float:
+        clock.advance(0.25)
+        return clock.seconds()
+
+    handle = TimedDisk(seconds, syncs).create(tmp_path / "segment")
+    handle.write(b"abc")
+    handle.sync()
+    handle.close()
+    assert (syncs.counts, syncs.total) == ([0, 1, 0], 0.25)
+    assert (tmp_path / "segment").read_bytes() == b"abc"

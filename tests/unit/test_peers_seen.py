@@ -1,0 +1,141 @@
+"""How a daemon and its peers get on, in the numbers that are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.metrics_core import Metric
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.errors import Undecided
+from rqdisco.metrics import sources
+from rqdisco.peers.changes import ChangeLog
+from rqdisco.peers.report import MOST_LAG
+from rqdisco.records import Node
+from tests.support.daemon import result
+from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
+
+Three = tuple[DirectNetwork, list[PeeredDaemon]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def three(clock: Clock) -> Iterator[Three]:
+    network, daemons = trio(clock)
+    yield network, daemons
+    for daemon in network.daemons.values():
+        daemon.stop()
+
+
+def watched(daemon: PeeredDaemon) -> dict[str, Any]:
+    """The samples by name; those of peers as what each peer has."""
+    found: dict[str, Any] = {}
+    families: list[Metric] = list(sources.peers(daemon.peered.report.seen)())
+    for sample in (sample for family in families for sample in family.samples):
+        if "peer" in sample.labels:
+            found.setdefault(sample.name, {})[sample.labels["peer"]] = sample.value
+        else:
+            found[sample.name] = sample.value
+    return found
+
+
+def mint(daemon: PeeredDaemon) -> str:
+    return str(result(Deferred.fromCoroutine(daemon.directory.create())).id)
+
+
+def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
+    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+
+
+def test_peers_that_get_on_are_up_agree_and_lack_nothing(three: Three, clock: Clock) -> None:
+    _network, (a, _b, _c) = three
+    result(register(a, mint(a), "n1:1"))
+    settle(clock, 2)
+    seen = watched(a)
+    assert seen["rqdisco_peer_up"] == {"b": 1, "c": 1}
+    assert seen["rqdisco_peer_lag_changes"] == {"b": 0, "c": 0}
+    assert max(seen["rqdisco_peer_last_contact_seconds"].values()) < 1.5
+    assert (seen["rqdisco_peers_agree"], seen["rqdisco_established"], seen["rqdisco_fenced"]) == (1, 1, 0)
+    assert seen["rqdisco_unwitnessed_grants_total"] == seen["rqdisco_unwitnessed_changes_total"] == 0
+
+
+def test_a_silent_peer_shows_with_what_it_lacks_and_since_when(three: Three, clock: Clock) -> None:
+    network, (a, _b, c) = three
+    network.split("c")
+    settle(clock, 3)
+    for _ in range(3):
+        mint(a)
+    settle(clock, 2)
+    seen = watched(a)
+    assert seen["rqdisco_peer_up"] == {"b": 1, "c": 0}
+    assert seen["rqdisco_peer_lag_changes"] == {"b": 0, "c": 3}
+    assert seen["rqdisco_peer_last_contact_seconds"]["c"] > 4
+    assert seen["rqdisco_peers_agree"] == watched(c)["rqdisco_peers_agree"] == 0
+
+
+def test_a_registration_kept_for_a_silent_home_is_a_hint_until_it_is_taken(three: Three, clock: Clock) -> None:
+    network, (a, b, _c) = three
+    discovery_id = mint(a)
+    result(register(a, discovery_id, "n1:1"))
+    settle(clock, 2)
+    network.split("a")
+    settle(clock, 3)
+    result(register(b, discovery_id, "n2:1"))
+    assert watched(b)["rqdisco_hints"] == 1
+    network.heal()
+    settle(clock, 3)
+    assert watched(b)["rqdisco_hints"] == 0
+
+
+def test_a_grant_that_was_told_while_no_peer_was_up_is_counted(three: Three, clock: Clock) -> None:
+    network, (a, _b, _c) = three
+    network.split("a")
+    settle(clock, 3)
+    discovery_id = mint(a)
+    assert watched(a)["rqdisco_unwitnessed_grants_total"] == 0, "to mint is no grant"
+    result(register(a, discovery_id, "n1:1"))
+    assert watched(a)["rqdisco_unwitnessed_grants_total"] == 1
+
+
+def test_a_grant_that_peers_were_too_slow_for_is_no_grant_but_counted(three: Three, clock: Clock) -> None:
+    network, (a, _b, _c) = three
+    discovery_id = mint(a)
+    network.silent |= {("a", "b"), ("a", "c")}
+    registering = register(a, discovery_id, "n1:1")
+    settle(clock, 1.5)
+    with pytest.raises(Undecided):
+        result(registering)
+    seen = watched(a)
+    assert (seen["rqdisco_unwitnessed_changes_total"], seen["rqdisco_unwitnessed_grants_total"]) == (1, 0)
+
+
+def test_a_daemon_with_a_twin_is_fenced_and_says_so_once(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+    _network, (a, _b, _c) = three
+    told: list[str] = []
+    a.peered.peers.standing.on_fenced = told.append
+    a.peered.peers.fence("two daemons are called a")
+    a.peered.peers.fence("two daemons are called a")
+    assert told == ["two daemons are called a"]
+    assert watched(a)["rqdisco_fenced"] == 1
+    logged_errors.clear()
+
+
+def test_ids_of_a_member_are_not_orphaned_and_those_of_a_stranger_are(three: Three) -> None:
+    _network, (a, b, _c) = three
+    assert not a.peered.report.is_orphaned(b.home)
+    assert a.peered.report.is_orphaned("f" * 16)
+
+
+def test_what_a_peer_lacks_is_not_counted_without_end() -> None:
+    changes = ChangeLog(floor=0)
+    for version in range(2 * MOST_LAG):
+        changes.add(version + 1, b"%d" % version)
+    assert len(changes.since(0, MOST_LAG) or ()) == MOST_LAG
+    assert len(changes.since(0) or ()) == 2 * MOST_LAG
