@@ -121,6 +121,8 @@ class PeerAnswers:
         if peer is not None:
             peer.hear_digest()
             self._peers.exchange.hear(peer, digest)
+            if self._peers.replication.behind(peer.held):
+                peer.pace.hurry()
             self._peers.learned()
         return self._peers.exchange.digest(digest.agreed, self._sessions.twin(speaker))
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from rqdisco.codec import Malformed
 from rqdisco.peers.links import BadMessage, Link, Misdirected, NotGreeted, PeerError, Rejected, Unreachable
 from rqdisco.peers.messages import PROTOCOL, Hello, decode, encode
+from rqdisco.peers.pace import Pace
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Peer:
         self.offset_ms: int | None = None
         self.why: str | None = None
         self.digests_heard = 0
+        self.pace = Pace(clock)
         self._asked_by_it: float | None = None
         self._rests = 0
         self._link = link
@@ -76,6 +78,11 @@ class Peer:
         """It told its digest by itself, and was told the one of this daemon."""
         self.digests_heard += 1
         self._asked_by_it = self._clock.seconds()
+
+    def hurry_to_tell(self) -> None:
+        """Exchange digests soon: it lacks what it can only ask for itself."""
+        self._rests = _MOST_RESTS
+        self.pace.hurry()
 
     def may_rest(self, seconds: float) -> bool:
         """Whether digests were exchanged within so many seconds by its doing, so that there is no need to do so again;

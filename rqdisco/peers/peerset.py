@@ -9,7 +9,6 @@ import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco import codec
@@ -279,7 +278,7 @@ class PeerSet(Service):
             except Exception:
                 self._log.failure("exchange failed", url=peer.url)
             self._say_whether_agreed()
-            await deferLater(self._clock, INTERVAL * self._jitter())
+            await peer.pace.rest(INTERVAL * self._jitter())
 
     def _is_known(self, peer: Peer) -> bool:
         """Whether this is still how the daemon at its URL is talked to."""

@@ -95,7 +95,8 @@ class Witnesses:
         while not self._is_stopped and len(pushes.under_way) < AT_ONCE and pushes.sent < self._replication.told:
             delta = self._replication.delta(self._own, pushes.sent)
             if delta is None:
-                # Too much: it will pull pages of it.
+                # Too long ago to know what it lacks: it pulls pages of all, once it was told.
+                peer.hurry_to_tell()
                 return
             pushes.sent = delta.upto
             asking = Deferred.fromCoroutine(self._ask(peer, delta))

@@ -73,7 +73,7 @@ LAYERS = [
     {"peers.peer"},
     {"peers", "peers.replication", "peers.sightings", "peers.standing"},
     {"peers.http_link"},
-    {"peers.links", "peers.changes", "peers.members", "peers.messages", "peers.seals"},
+    {"peers.links", "peers.pace", "peers.changes", "peers.members", "peers.messages", "peers.seals"},
     {"peers.keyring"},
     {"local"},
     {"dns.door"},

@@ -188,6 +188,23 @@ def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_
     assert not any(each.encode() in pushed for each in ids[1:]), "the others stay as they are"
 
 
+def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_after_its_start(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, _, _) = three
+    discovery_id, other = mint(a), mint(a)
+    network.cut |= {("a", "b"), ("a", "c")}
+    Deferred.fromCoroutine(a.directory.register(other, Node(addr="n0:1"))).addErrback(lambda _: None)
+    a.stop()
+    network.heal()
+    a = a.restart()
+    while not a.peered.peers.standing.is_established:
+        clock.advance(0.01)
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    settle(clock, 0.5)
+    assert [node.addr for node in result(asked).listed] == ["n1:1"]
+
+
 def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     discovery_id = mint(a)

@@ -1,0 +1,53 @@
+"""Rounds that follow each other, sooner where somebody hurries."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.peers.pace import LEAST_SECONDS, Pace
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_rest_lasts_as_long_as_it_is_to(clock: Clock) -> None:
+    resting = Deferred.fromCoroutine(Pace(clock).rest(1))
+    clock.advance(0.9)
+    assert not resting.called
+    clock.advance(0.1)
+    assert resting.called
+
+
+def test_who_hurries_ends_it_but_not_at_once(clock: Clock) -> None:
+    pace = Pace(clock)
+    resting = Deferred.fromCoroutine(pace.rest(1))
+    pace.hurry()
+    pace.hurry()
+    clock.advance(LEAST_SECONDS / 2)
+    assert not resting.called
+    clock.advance(LEAST_SECONDS / 2)
+    assert resting.called
+
+
+def test_who_hurries_in_a_round_shortens_the_rest_after_it(clock: Clock) -> None:
+    pace = Pace(clock)
+    pace.hurry()
+    resting = Deferred.fromCoroutine(pace.rest(1))
+    clock.advance(LEAST_SECONDS)
+    assert resting.called
+    later = Deferred.fromCoroutine(pace.rest(1))
+    clock.advance(0.9)
+    assert not later.called, "only that one"
+
+
+def test_a_rest_that_is_given_up_leaves_nothing_behind(clock: Clock) -> None:
+    pace = Pace(clock)
+    resting = Deferred.fromCoroutine(pace.rest(1))
+    resting.addErrback(lambda failure: failure.trap(CancelledError))
+    resting.cancel()
+    assert clock.getDelayedCalls() == []
+    pace.hurry()
