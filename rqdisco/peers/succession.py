@@ -47,14 +47,19 @@ class Successions:
         self._is_deciding = is_deciding
         self._own = peers.members.own.incarnation
         self._taken_over: set[str] = set()
+        # Of whom an operator said, here and since the start, that they are lost.
+        self._given_up: set[str] = set()
 
     async def forget(self, name: str) -> int:
         """Make this daemon the home of the IDs of one that is lost; return how many they are.
 
-        Every other member must answer and agree. Asked again, it goes on where it was interrupted. Raises
-        CannotSucceed, StoreUnavailable.
+        Every other member must answer and agree, but for those that are to be forgotten here as well: where two are
+        lost, asking for both in turn, and for the first again, forgets both. Asked again, it goes on where it was
+        interrupted. Raises CannotSucceed, StoreUnavailable.
         """
         lost = self._lost(name)
+        # A disk may have been lost more than once.
+        self._given_up |= {each.incarnation for each in self._peers.members.named(name)}
         if lost.state != "forgotten":
             await self._note(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._now(lost)
@@ -144,7 +149,7 @@ class Successions:
         return unfinished[0]
 
     async def _have_all_agree(self, lost: Member) -> None:
-        members = [each for each in self._peers.members.others if each.incarnation != lost.incarnation]
+        members = [each for each in self._peers.members.others if not self._is_given_up(each)]
         asked = Succession(incarnation=lost.incarnation, successor=self._own)
         for member in members:
             peer = self._peers.peers.get(member.incarnation)
@@ -160,12 +165,14 @@ class Successions:
                 raise CannotSucceed(f"{member.name} must agree, and does not answer: {error}") from None
             if agreed.held > self._peers.replication.cursor(lost.incarnation):
                 raise CannotSucceed(f"{member.name} knows more of {lost.name} than could be had now, ask again")
-        if (
-            {each.incarnation for each in self._peers.members.others}
-            - {each.incarnation for each in members}
-            - {lost.incarnation}
+        asked_for = {each.incarnation for each in members}
+        if any(
+            each.incarnation not in asked_for and not self._is_given_up(each) for each in self._peers.members.others
         ):
             raise CannotSucceed("the members changed meanwhile, ask again")
+
+    def _is_given_up(self, member: Member) -> bool:
+        return member.incarnation in self._given_up and not self._peers.is_up(member.incarnation)
 
     async def _take_over(self, incarnation: str, *, is_lost: bool) -> int:
         count = place = 0

@@ -389,6 +389,41 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
     assert wait(clock, b.peered.successions.forget("a")) == 0
 
 
+def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Three, clock: Clock) -> None:
+    _network, (a, b, _c) = three
+    discovery_id, lost = mint(a), a.home
+    a = a.restart(ModelDisk())
+    settle(clock, 10)
+    assert a.home != lost
+    assert not b.peered.peers.is_up(lost)
+    assert b.peered.peers.is_up(a.home)
+    assert wait(clock, b.peered.successions.forget("a")) == 1
+    with pytest.raises(Orphaned):
+        register(a, discovery_id, "n1:1")
+
+
+def test_daemons_that_are_lost_need_not_agree_that_others_are(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _network, (a, b, c) = three
+    of_a, of_c = mint(a), mint(c)
+    register(a, of_a, "n1:1")
+    register(c, of_c, "n1:1")
+    a, c = a.restart(ModelDisk()), c.restart(ModelDisk())
+    settle(clock, 5)
+    c = c.restart(ModelDisk())
+    settle(clock, 5)
+    with pytest.raises(CannotSucceed, match="c must agree"):
+        wait(clock, b.peered.successions.forget("a"))
+    # In any order; of the two that were lost as c only one had an ID.
+    counts = [wait(clock, b.peered.successions.forget(name)) for name in ("c", "a", "c")]
+    assert sorted(counts) == [0, 1, 1]
+    settle(clock, 3)
+    assert register(a, of_a, "n2:1") == ["n1:1", "n2:1"]
+    assert register(c, of_c, "n2:1") == ["n1:1", "n2:1"]
+    logged_errors.clear()
+
+
 def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> None:
     _, (_, b, _) = three
     with pytest.raises(CannotSucceed, match="can be drained"):
