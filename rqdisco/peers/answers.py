@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -38,10 +39,11 @@ from rqdisco.peers.messages import (
 from rqdisco.peers.peer import check_protocol
 from rqdisco.peers.peerset import PeerSet, session_of
 from rqdisco.peers.succession import Successions
+from rqdisco.records import Moment
 
 
 class PeerAnswers:
-    """The handler of what peers say. `session_name` gives names that nobody can guess."""
+    """The handler of what peers say. `session_name` gives names that nobody can guess, `now` monotonic moments."""
 
     _log = Logger()
 
@@ -55,6 +57,7 @@ class PeerAnswers:
         taker: HintTaker,
         successions: Successions,
         session_name: Callable[[], str],
+        now: Callable[[], Moment],
     ) -> None:
         self._clock = clock
         self._peers = peers
@@ -65,6 +68,7 @@ class PeerAnswers:
         self._taker = taker
         self._successions = successions
         self._session_name = session_name
+        self._now = now
         self._sessions = Sessions()
         self._own = peers.members.own.incarnation
         self._verbs: dict[str, Any] = {
@@ -124,7 +128,7 @@ class PeerAnswers:
             if self._peers.replication.behind(peer.held):
                 peer.pace.hurry()
             self._peers.learned()
-        return self._peers.exchange.digest(digest.agreed, self._sessions.twin(speaker))
+        return replace(self._peers.exchange.digest(digest.agreed, self._sessions.twin(speaker)), at=self._now())
 
     async def _push(self, speaker: Session, page: Page) -> Held:
         if page.delta.home != speaker.incarnation:
@@ -180,10 +184,20 @@ class PeerAnswers:
         """A client's request that came in there (R2)."""
         if call.home != self._own:
             raise Misdirected
+        left = self._left(call)
+        if left <= 0:
+            return outcome_of_refusal(StoreUnavailable("came too late"))
         calling = Deferred.fromCoroutine(self._caller.carry_out(call))
         try:
-            return await calling.addTimeout(call.ms / 1000, self._clock)
+            return await calling.addTimeout(left / 1000, self._clock)
         except defer.TimeoutError:
             return outcome_of_refusal(StoreUnavailable("not decided in time"))
         except (RequestRefused, StoreUnavailable) as refusal:
             return outcome_of_refusal(refusal)
+
+    def _left(self, call: Call) -> int:
+        """For how many milliseconds its caller still waits, at least."""
+        if call.until is None:
+            return call.ms
+        now = self._now()
+        return min(call.ms, call.until.ms - now.ms) if call.until.boot == now.boot else 0

@@ -118,6 +118,7 @@ class Peered:
             taker,
             self.successions,
             lambda: random(8).hex(),
+            now,
         )
         self.report = PeerReport(self.peers, self.book)
         if members.own.state != "member":

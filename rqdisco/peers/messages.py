@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from rqdisco.codec import Malformed
-from rqdisco.records import Node, Put, Record
+from rqdisco.records import Moment, Node, Put, Record
 
 T = TypeVar("T")
 
@@ -49,7 +49,8 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a daemon durably holds, by home; `issued` is the highest version it gave out itself, if that is not durable.
 
     `members` are those it knows of, the sum of which is told in its stead where the receiver said the same before.
-    `fenced` says that the receiver must not grant, and why.
+    `fenced` says that the receiver must not grant, and why. `at` is the speaker's own time, by which it is told until
+    when a request may be carried out there (R2).
     """
 
     held: dict[str, int]
@@ -58,6 +59,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[Member, ...] = ()
     fenced: str | None = None
     wall_ms: int = 0
+    at: Moment | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +130,9 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request of a client, forwarded to the home (R2). `ms` is how long anybody waits for the answer."""
+    """A request of a client, forwarded to the home (R2). `ms` is how long anybody waits for the answer, `until` up to
+    when, by the receiver's time; that a message was on its way for long shows by nothing else.
+    """
 
     home: str
     op: Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
@@ -139,6 +143,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     addr: str | None = None
     put: Put | None = None
     index: int | None = None
+    until: Moment | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

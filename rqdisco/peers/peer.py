@@ -12,8 +12,9 @@ from twisted.logger import Logger
 
 from rqdisco.codec import Malformed
 from rqdisco.peers.links import BadMessage, Link, Misdirected, NotGreeted, PeerError, Rejected, Unreachable
-from rqdisco.peers.messages import PROTOCOL, Hello, decode, encode
+from rqdisco.peers.messages import PROTOCOL, Digest, Hello, decode, encode
 from rqdisco.peers.pace import Pace
+from rqdisco.records import Moment
 
 T = TypeVar("T")
 
@@ -64,11 +65,22 @@ class Peer:
         self._greeting: list[Deferred[None]] | None = None
         self.was_tried = False
         self._is_other = False
+        self._told_time: tuple[Moment, float] | None = None
         self._log = Logger()
 
     async def ask(self, verb: str, message: msgspec.Struct, kind: type[T], seconds: float) -> T:
         """Send a message, fire with its answer; it is greeted before if need be. Raises PeerError's kinds."""
-        return _decoded(await self._send(verb, encode(message), seconds), kind)
+        answer = _decoded(await self._send(verb, encode(message), seconds), kind)
+        if isinstance(answer, Digest) and answer.at is not None:
+            self._told_time = answer.at, self._clock.seconds()
+        return answer
+
+    def time_there_in(self, seconds: float) -> Moment | None:
+        """What this peer's own time will at least be after so many seconds; None if it never told it."""
+        if self._told_time is None:
+            return None
+        told, heard = self._told_time
+        return Moment(told.boot, told.ms + int((self._clock.seconds() - heard + seconds) * 1000))
 
     def hear(self) -> None:
         """It spoke, be it by itself."""

@@ -203,8 +203,14 @@ class PeeredDirectory:
         peer = self._peers.peers.get(home)
         if peer is None or not (peer.is_up or self._spoke_just_now(home)):
             raise Undecided("the home of this ID does not answer")
-        ms = int((seconds - _MARGIN_SECONDS) * 1000)
-        message = Call(home=home, request=self._request_name(), ms=ms, **call)  # type: ignore[arg-type]
+        left = seconds - _MARGIN_SECONDS
+        message = Call(
+            home=home,
+            request=self._request_name(),
+            ms=int(left * 1000),
+            until=peer.time_there_in(left),
+            **call,  # type: ignore[arg-type]
+        )
         try:
             return await peer.ask("call", message, Outcome, seconds)
         except PeerError as error:

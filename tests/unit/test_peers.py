@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from rqdisco.codec import decode_put
 from rqdisco.errors import CannotSucceed, NoSuchID, Orphaned, StoreUnavailable, Undecided
 from rqdisco.local import Limits
+from rqdisco.peers.messages import Outcome, decode
 from rqdisco.records import Node
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
@@ -86,6 +87,24 @@ def test_an_id_that_has_not_come_here_yet_is_asked_for_where_it_was_minted(three
     other = mint(a)
     with pytest.raises(Undecided):
         go(c.directory.look_up(other))
+
+
+def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    discovery_id = mint(a)
+    settle(clock, 2)
+    assert register(b, discovery_id, "n1:1") == ["n1:1"]
+    wait(clock, a.directory.remove(discovery_id, "n1:1"))
+    body = next(body for _, _, verb, body in reversed(network.messages) if verb == "call")
+    late = Deferred.fromCoroutine(a.peered.answers.serve(_session(b, a), "call", body))
+    assert decode(result(late), Outcome).reason == "came too late"
+    assert listed(a, discovery_id) == []
+
+
+def _session(speaker: PeeredDaemon, listener: PeeredDaemon) -> str:
+    link: Any = speaker.peered.peers.peers[listener.home]._link
+    session: str = link._session
+    return session
 
 
 def test_an_id_of_nobody_is_unknown_without_a_question(three: Three) -> None:
