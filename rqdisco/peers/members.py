@@ -28,7 +28,11 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Members:
-    """All incarnations that ever took part, this daemon's own included. What changes is handed back to be noted."""
+    """All incarnations that ever took part, this daemon's own included. What changes is handed back to be noted.
+
+    `all` are all of them, the lost ones too, in the order of their incarnations, `taking_part` those that are not gone
+    for good, `others` the same but for this daemon; `agreed` is the same where the same members are known.
+    """
 
     def __init__(self, own: Member, notes: Iterable[Note] = ()) -> None:
         self.own = own
@@ -41,27 +45,7 @@ class Members:
             # Others may have found that this daemon is gone for good.
             self.own = replace(own, state=before.state, successor=before.successor)
         self._known[own.incarnation] = self.own
-
-    @property
-    def all(self) -> tuple[Member, ...]:
-        """All of them, the lost ones too, in the order of their incarnations."""
-        return tuple(self._known[incarnation] for incarnation in sorted(self._known))
-
-    @property
-    def taking_part(self) -> tuple[Member, ...]:
-        """All that are not gone for good."""
-        return tuple(each for each in self.all if each.state in _TAKING_PART)
-
-    @property
-    def others(self) -> tuple[Member, ...]:
-        """The same but for this daemon."""
-        return tuple(each for each in self.taking_part if each.incarnation != self.own.incarnation)
-
-    @property
-    def agreed(self) -> str:
-        """What is the same where the same members are known."""
-        told = [f"{each.incarnation} {each.state} {each.successor}" for each in self.all]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+        self._changed()
 
     def get(self, incarnation: str) -> Member | None:
         """What is known of an incarnation."""
@@ -124,8 +108,17 @@ class Members:
         self._known[member.incarnation] = member
         if member.incarnation == self.own.incarnation:
             self.own = member
+        self._changed()
         content = encode(member).decode()
         return Note(id=_MEMBER + member.incarnation, home=member.incarnation, content=content)
+
+    def _changed(self) -> None:
+        """What is asked for at every message is worked out at a change only."""
+        self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
+        self.taking_part = tuple(each for each in self.all if each.state in _TAKING_PART)
+        self.others = tuple(each for each in self.taking_part if each.incarnation != self.own.incarnation)
+        told = [f"{each.incarnation} {each.state} {each.successor}" for each in self.all]
+        self.agreed = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
 class Sessions:
