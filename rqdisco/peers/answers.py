@@ -61,7 +61,7 @@ class PeerAnswers:
     ) -> None:
         self._clock = clock
         self._peers = peers
-        self._caller = Caller(local, peers.members.home_now)
+        self._caller = Caller(local, peers.members.home_now, peers.check)
         self._local = local
         self._journal = journal
         self._book = book

@@ -89,7 +89,7 @@ class Peered:
             store, journal, incarnation, now=now, wall_us=wall_us, random=random, limits=limits, others=self.peers
         )
         self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
-        taker = HintTaker(self.local, journal, kept)
+        taker = HintTaker(self.local, journal, lambda: standing.is_established, kept)
         exchange = Exchange(
             clock, replication, members, standing, journal, self.local, self.book, taker, lambda: wall_us() // 1000
         )

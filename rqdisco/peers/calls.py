@@ -17,11 +17,15 @@ _REFUSALS: dict[str, type[RequestRefused]] = {
 
 
 class Caller:
-    """Carries out at the home what was asked elsewhere; `home_now` tells the home of an incarnation's IDs."""
+    """Carries out at the home what was asked elsewhere.
 
-    def __init__(self, local: LocalDirectory, home_now: Callable[[str], str]) -> None:
+    `home_now` tells the home of an incarnation's IDs; `check` raises Undecided where a record may be an older one (R8).
+    """
+
+    def __init__(self, local: LocalDirectory, home_now: Callable[[str], str], check: Callable[[Record], None]) -> None:
         self._local = local
         self._home_now = home_now
+        self._check = check
 
     async def carry_out(self, call: Call) -> Outcome:
         """Raises RequestRefused's kinds, StoreUnavailable; Misdirected where another daemon is the home."""
@@ -42,7 +46,9 @@ class Caller:
         if call.op == "clear_leader":
             return Outcome(yes=await self._local.clear_leader(call.id, call.index))
         if call.op == "look_up":
-            return Outcome(record=await self._local.look_up(call.id))
+            record = await self._local.look_up(call.id)
+            self._check(record)
+            return Outcome(record=record)
         raise BadMessage("a call without what it is about")
 
 

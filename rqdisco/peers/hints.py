@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.codec import Note
-from rqdisco.errors import StoreUnavailable
+from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.journal.writer import Journal
 from rqdisco.local import LocalDirectory
 from rqdisco.peers.messages import Hint, decode, encode
@@ -127,12 +127,18 @@ class HintBook:
 
 
 class HintTaker:
-    """Adds the hints that others hand over, each once, whoever repeats them."""
+    """Adds the hints that others hand over, each once, whoever repeats them.
+
+    `is_established` says whether all is known that this daemon ever decided (R8).
+    """
 
     _log = Logger()
 
-    def __init__(self, local: LocalDirectory, journal: Journal, notes: Iterable[Note] = ()) -> None:
+    def __init__(
+        self, local: LocalDirectory, journal: Journal, is_established: Callable[[], bool], notes: Iterable[Note] = ()
+    ) -> None:
         self._local = local
+        self._is_established = is_established
         self._journal = journal
         self._added = {note.id: note.number for note in notes if note.id.startswith(_ADDED)}
 
@@ -149,6 +155,9 @@ class HintTaker:
             return before
         for hint in new:
             self._local.check_addable(hint.id)
+            if self._local.known(hint.id) is None and not self._is_established():
+                # On an older disk what it is for may have to be taken back first (R8).
+                raise Undecided("not heard all yet since the start")
         changes = [change for hint in new for change in self._local.add(hint.id, hint.node)]
         upto = new[-1].number
         # With the changes or not at all: a hint that is added twice could bring back who was removed.

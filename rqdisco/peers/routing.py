@@ -81,9 +81,12 @@ class PeeredDirectory:
         return record if record.home == self._own else replace(record, nodes=records.heard(record))
 
     async def look_up_at_home(self, discovery_id: str) -> Record:
-        """As `look_up`, from the home itself. Raises StoreUnavailable where that does not answer."""
+        """As `look_up`, from the home itself. Raises StoreUnavailable where that does not answer, or may not know yet
+        what it decided before it started (R8).
+        """
         record = await self.look_up(discovery_id)
         if self._home(record) == self._own:
+            self._peers.check(record)
             return record
         outcome = await self._call(self._home(record), LOOK_UP_SECONDS, op="look_up", id=discovery_id)
         return record_of(outcome, discovery_id)

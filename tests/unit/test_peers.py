@@ -319,6 +319,9 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
     settle(clock, 3)
     with pytest.raises(Undecided):
         register(a, discovery_id, "n1:1")
+    for daemon in (a, network.daemons["b"]):
+        with pytest.raises(Undecided):
+            go(daemon.directory.look_up_at_home(discovery_id))
     assert register(a, mint(a), "n9:1") == ["n9:1"], "what is new it knows all about"
     network.heal()
     settle(clock, 3)
@@ -328,15 +331,39 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
 def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, clock: Clock) -> None:
     _network, (a, b, _) = three
     discovery_id = mint(a)
-    older = ModelDisk.__new__(ModelDisk)
-    a.disk.before = print  # a copy keeps no function of a test
-    older.__dict__.update({**_copied(a.disk)})
+    older = _older(a.disk)
     register(a, discovery_id, "n1:1")
     a = a.restart(older)
     settle(clock, 3)
     assert listed(a, discovery_id) == ["n1:1"]
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+
+
+def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    older = _older(a.disk)
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    a.stop()
+    settle(clock, 3)
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    network.split("a")
+    a = a.restart(older)
+    # It is asked before it asks.
+    a.peered.peers.stopService()
+    network.heal()
+    settle(clock, 3)
+    a = a.restart()
+    settle(clock, 5)
+    assert listed(a, discovery_id) == ["n1:1", "n2:1"]
+
+
+def _older(disk: ModelDisk) -> ModelDisk:
+    older = ModelDisk.__new__(ModelDisk)
+    disk.before = print  # a copy keeps no function of a test
+    older.__dict__.update({**_copied(disk)})
+    return older
 
 
 def _copied(disk: ModelDisk) -> dict[str, Any]:
