@@ -228,8 +228,9 @@ def remove(record: Record, addr: str) -> Record:
 
 def is_newer(record: Record, than: Record, addr: str) -> bool:
     """Whether the registration of `addr` in `record` is one that was granted after `than` (R9)."""
-    grant = record.grant
-    return grant is not None and grant != than.grant and same_node(grant.addr, addr)
+    # That it is said by now, or must be taken for said, makes no other grant of it.
+    grant = said(record).grant
+    return grant is not None and grant != said(than).grant and same_node(grant.addr, addr)
 
 
 def _is_open(record: Record, now: Moment, window_ms: int) -> bool:

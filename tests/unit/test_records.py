@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from rqdisco.errors import TooManyNodes
-from rqdisco.records import Moment, Node, Record, Registration, register, remove
+from rqdisco.records import Moment, Node, Record, Registration, is_newer, register, remove, said
 
 WINDOW = 30_000
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -31,6 +32,14 @@ def test_the_first_node_is_told_it_is_alone_and_the_second_is_not() -> None:
     second = post(first.record, B)
     assert (first.alone, listed(first)) == ("granted", [A])
     assert (second.alone, listed(second)) == (None, [A, B])
+
+
+def test_a_grant_is_the_same_when_it_is_said_so_that_its_node_can_be_removed() -> None:
+    record = post(fresh(), A).record
+    assert record.grant is not None
+    unsaid = replace(record, grant=replace(record.grant, pending=True))
+    assert not is_newer(said(unsaid), unsaid, A)
+    assert is_newer(post(unsaid, A, at=WINDOW).record, unsaid, A)
 
 
 def test_a_seed_that_asks_again_within_the_window_is_told_again_whoever_registered_since() -> None:
