@@ -197,8 +197,9 @@ class Successions:
 
     def _heir(self, own: Member, to: str | None) -> Member:
         if own.successor is not None:
-            # Whoever was chosen may have taken over already.
-            chosen = [each for each in self._peers.members.others if each.incarnation == own.successor]
+            # Whoever was chosen may have taken over already, and handed over in turn.
+            heir = self._peers.members.home_now(own.successor)
+            chosen = [each for each in self._peers.members.others if each.incarnation == heir]
         else:
             chosen = [each for each in self._peers.members.others if to in (None, each.name) and each.state == "member"]
         for each in chosen:

@@ -487,6 +487,20 @@ def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock
     assert register(c, empty, "n9:1") == ["n9:1"]
 
 
+def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    network.cut.add(("a", "b"))
+    with pytest.raises(CannotSucceed, match="ask again"):
+        wait(clock, a.peered.successions.drain("b"))
+    network.heal()
+    settle(clock, 3)
+    assert wait(clock, b.peered.successions.drain("c")) == "c"
+    assert wait(clock, a.peered.successions.drain(None)) == "c"
+    settle(clock, 3)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+
+
 def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silent(three: Three, clock: Clock) -> None:
     network, daemons = three
     homes = {daemon.peered.peers.members.home_of_name("prod") for daemon in daemons}
