@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from rqdisco.peers.assembly import Peered
+from tests.simulated.faults import FAULTS
 from tests.simulated.rules import RULES, without
-from tests.simulated.world import FAULTS, Result, World
+from tests.simulated.world import Result, World
+
+_SHOWN = 10
 
 
 def one(arguments: tuple[int, int, tuple[str, ...], str]) -> Result:
     seed, daemons, faults, rule = arguments
-    result = World(seed, daemons, faults, without(rule) if rule else Peered).run()
+    result = World(seed, daemons, faults, *([without(rule)] if rule else ())).run()
     if not result.violations:
-        result.trace = result.trace[:0]
+        result.trace = []
     return result
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--start", type=int, default=0)
+    parser = argparse.ArgumentParser(prog="python -m tests.simulated")
+    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--start", type=int, default=0, help="the first of them")
     parser.add_argument("--daemons", type=int, default=3)
-    parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--faults", default=",".join(FAULTS), help="those that may happen")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--without", default="", choices=("", *RULES))
-    parser.add_argument("--show", action="store_true")
+    parser.add_argument("--without", default="", choices=("", *RULES), help="a rule that is not kept")
+    parser.add_argument("--show", action="store_true", help="print all that happened in the first run that failed")
     given = parser.parse_args()
     faults = tuple(filter(None, given.faults.split(",")))
     work = [(seed, given.daemons, faults, given.without) for seed in range(given.start, given.start + given.seeds)]
@@ -39,19 +42,35 @@ def main() -> int:
     failed = []
     with ProcessPoolExecutor(given.processes) as pool:
         for result in map(one, work) if given.processes == 1 else pool.map(one, work, chunksize=4):
-            excused.update(each.split(":")[0].split(" ")[0] for each in result.excused)
+            excused.update(each.split(":")[0] for each in result.excused)
             counts.update(result.counts)
             if result.violations:
                 failed.append(result)
     seconds = time.monotonic() - began
     print(
-        f"{len(work)} seeds, {len(work) / seconds:.1f}/s, {len(failed)} failed; {dict(counts)}; excused {dict(excused)}"
+        f"{len(work)} seeds of {given.daemons} daemons, {len(work) / seconds:.1f}/s, {len(failed)} failed; "
+        f"{_said(counts)}; excused: {_said(excused) or 'none'}"
     )
-    for result in failed[:10]:
-        print(f"seed {result.seed}: {result.violations[:3]}")
+    for result in failed[:_SHOWN]:
+        print(f"seed {result.seed}: {'; '.join(result.violations[:3])}")
     if failed and given.show:
         print("\n".join(failed[0].trace))
+    elif failed:
+        print(f"all that happened, and a test to keep (tests/simulated/kept.py):\n  {_command(failed[0].seed, given)}")
     return 1 if failed else 0
+
+
+def _said(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(counter.items()))
+
+
+def _command(seed: int, given: argparse.Namespace) -> str:
+    words = ["python", "-m", "tests.simulated", "--start", str(seed), "--seeds", "1", "--daemons", str(given.daemons)]
+    if given.faults != ",".join(FAULTS):
+        words += ["--faults", given.faults]
+    if given.without:
+        words += ["--without", given.without]
+    return shlex.join([*words, "--processes", "1", "--show"])
 
 
 if __name__ == "__main__":

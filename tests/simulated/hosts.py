@@ -1,4 +1,4 @@
-"""Daemons on machines that crash, and the network between them. All that runs of a daemon is the real code."""
+"""Daemons on machines that crash. All that runs of a daemon is the real code."""
 
 from __future__ import annotations
 
@@ -7,119 +7,21 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.errors import CannotStart
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits
 from rqdisco.peers.assembly import Peered, Peering
-from rqdisco.peers.links import NotGreeted, Unreachable
+from rqdisco.peers.seals import Counters
 from rqdisco.records import Moment, Record
 from rqdisco.state import open_state
 from rqdisco.store import Store
-from tests.simulated.timeline import Timeline, ViewOfTime
+from tests.simulated.network import Net
+from tests.simulated.timeline import Trace, ViewOfTime
 from tests.support.daemon import STATE, WALL_US
 from tests.support.disk import ModelDisk
-
-
-class Trace:
-    """What happened, in words, for who wants to read it, and as a number, for who wants to compare."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(f"{self._timeline.now:9.3f} {text}")
-
-
-class Net:
-    """Messages between hosts: late, lost, or refused."""
-
-    def __init__(self, timeline: Timeline, random: Random) -> None:
-        self.timeline = timeline
-        self.random = random
-        self.hosts: dict[str, Host] = {}
-        self.cut: set[tuple[str, str]] = set()
-        self.loss = 0.0
-        self.slow = 0.0
-
-    def delay(self) -> float:
-        if self.random.random() < self.slow:
-            return self.random.uniform(0.05, 3.0)
-        return self.random.uniform(0.0005, 0.01)
-
-    def is_lost(self, one: str, other: str) -> bool:
-        return (one, other) in self.cut or self.random.random() < self.loss
-
-    def link(self, boot: Boot, url: str) -> SimLink:
-        return SimLink(self, boot, url)
-
-
-class SimLink:
-    """The way from one boot of a daemon to whoever is at a URL then."""
-
-    def __init__(self, net: Net, sender: Boot, url: str) -> None:
-        self._net = net
-        self._sender = sender
-        self._to = url.removeprefix("http://")
-        self._session: str | None = None
-
-    def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
-        def deliver(receiver: Boot) -> Deferred[Any]:
-            return maybeDeferred(receiver.peered.answers.greet, hello)
-
-        def keep(answer: tuple[str, bytes]) -> bytes:
-            self._session = answer[0]
-            return answer[1]
-
-        return self._exchange(deliver, seconds).addCallback(keep)
-
-    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
-        session = self._session
-        if session is None:
-            return fail(NotGreeted())
-        return self._exchange(
-            lambda receiver: Deferred.fromCoroutine(receiver.peered.answers.serve(session, verb, body)), seconds
-        )
-
-    def _exchange(self, deliver: Callable[[Boot], Deferred[Any]], seconds: float) -> Deferred[Any]:
-        net, one, other = self._net, self._sender.host.name, self._to
-        serving: list[Deferred[Any]] = []
-
-        def hang_up(_: Deferred[Any]) -> None:
-            # The connection is closed, which the other side sees a little later.
-            if not net.is_lost(one, other):
-                net.timeline.callLater(net.delay(), lambda: [each.cancel() for each in serving])
-
-        answered: Deferred[Any] = Deferred(hang_up)
-
-        def arrive() -> None:
-            boot = net.hosts[other].boot
-            if boot is None:
-                if (other, one) not in net.cut:
-                    net.timeline.callLater(net.delay(), reply, Failure(Unreachable("refused")))
-                return
-            serving.append(deliver(boot))
-            serving[0].addBoth(send_back, boot)
-
-        def send_back(result: Any, boot: Boot) -> None:
-            if boot.is_alive and not net.is_lost(other, one):
-                net.timeline.callLater(net.delay(), reply, result)
-
-        def reply(result: Any) -> None:
-            if not answered.called and self._sender.is_alive:
-                answered.callback(result) if not isinstance(result, Failure) else answered.errback(result)
-
-        if not net.is_lost(one, other):
-            net.timeline.callLater(net.delay(), arrive)
-        return answered.addTimeout(seconds, self._sender.clock, _in_no_time)
-
-
-def _in_no_time(result: Any, seconds: float) -> Any:
-    return Failure(Unreachable("no answer in time")) if isinstance(result, Failure) else result
 
 
 class Boot:
@@ -128,6 +30,8 @@ class Boot:
     def __init__(self, host: Host, make: Callable[..., Peered] = Peered) -> None:
         self.host = host
         self.is_alive = True
+        self.began = host.net.timeline.now
+        self.died: float | None = None
         self.clock = ViewOfTime(host.net.timeline)
         random, net, timeline = host.random, host.net, host.net.timeline
         self.pending: list[Callable[[], Any]] = []
@@ -158,6 +62,13 @@ class Boot:
             limits=host.limits,
         )
         self.directory = self.peered.directory
+        self._counters: dict[str, Counters] = {}
+        # Of one daemon of a rule's proof, which does what it is told twice.
+        self.is_credulous = getattr(self.peered, "is_credulous", False)
+
+    def accepts(self, session: str, counter: int) -> bool:
+        """Whether the seals let a message pass: each only once."""
+        return self._counters.setdefault(session, Counters()).accept(counter) or self.is_credulous
 
     def records(self) -> dict[str, Record]:
         found = ((key, self.store.settled(key)) for key in self.store.ids())
@@ -196,7 +107,19 @@ class Host:
         self.ack_required = False
         self.backups: list[ModelDisk] = []
         self.is_gone = False
+        self._kept: dict[str, Record] = {}
+        self._hinted: list[str] = []
         net.hosts[name] = self
+
+    @property
+    def known(self) -> dict[str, Record]:
+        """The records on its disk."""
+        return self._kept if self.boot is None else self.boot.records()
+
+    @property
+    def hinted(self) -> list[str]:
+        """The IDs for which its disk has hints."""
+        return self._hinted if self.boot is None else [each.hint.id for each in self.boot.peered.book._kept.values()]
 
     @property
     def takes_part(self) -> bool:
@@ -218,10 +141,11 @@ class Host:
 
     def crash(self, kind: str) -> None:
         """End without a word: `kill` keeps what was written, `power` what was synced and perhaps more."""
-        boot, self.boot = self.boot, None
-        if boot is None:
+        if self.boot is None:
             return
-        boot.is_alive = False
+        self._kept, self._hinted = self.known, self.hinted
+        boot, self.boot = self.boot, None
+        boot.is_alive, boot.died = False, self.net.timeline.now
         boot.clock.end()
         self.trace.say(f"{self.name} dies ({kind})")
         for call in boot.pending:
@@ -237,18 +161,34 @@ class Host:
         disk = copy.deepcopy(self.disk)
         self.backups.append(disk.kill())
 
+    def copy(self) -> Host:
+        """An image of the machine, under another name in the network."""
+        twin = Host(self.net, self.trace, f"{self.name}'", self.seeds, self.random, self._make)
+        self.back_up()
+        twin.disk = self.backups.pop()
+        self.trace.say(f"{self.name} is copied")
+        return twin
+
     def roll_back(self) -> None:
         if self.backups:
             self.trace.say(f"{self.name} is rolled back")
             self.crash("kill")
             self.disk = self.random.choice(self.backups)
             self.backups = []
+            self._kept, self._hinted = {}, []
 
     def lose_disk(self) -> None:
         self.trace.say(f"{self.name} loses its disk")
         self.crash("kill")
         self.disk = ModelDisk()
         self.backups = []
+        self._kept, self._hinted = {}, []
+
+    def stand_still(self, seconds: float) -> None:
+        """The process does nothing for a while: a machine that is moved, or that swaps."""
+        if self.boot is not None:
+            self.trace.say(f"{self.name} stands still for {seconds:.1f} s")
+            self.boot.clock.sleep(seconds)
 
     def _cut_short(self, call: Callable[[], Any]) -> None:
         steps = self.random.randrange(4)

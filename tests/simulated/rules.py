@@ -8,7 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from rqdisco import records
+from rqdisco.directory import Removal
+from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.peers.assembly import Peered
+from rqdisco.peers.links import Misdirected
+from rqdisco.peers.messages import Call
 from rqdisco.records import Node, Record, Registration
 
 
@@ -30,6 +34,53 @@ def _everybody_decides(peered: Any) -> None:
     own = peered.peers.members.own.incarnation
     peered.directory._home = lambda record: own
     peered.peers.is_lost = lambda home: False
+
+
+class _Anyone:
+    """An incarnation that is any."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+def _answer_for_others(peered: Any) -> None:
+    """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
+    peered.answers._own = _Anyone()
+    peered.answers._caller._home_now = lambda home: _Anyone()
+    add = peered.peers._add
+
+    def add_anyone(url: str, incarnation: str | None = None) -> None:
+        add(url, incarnation)
+        peer = peered.peers.peers.get(incarnation)
+        if peer is not None:
+            peer._greet = _greeting_anyone(peer, peer._greet)
+
+    peered.peers._add = add_anyone
+
+
+def _greeting_anyone(peer: Any, greet: Callable[[], Any]) -> Callable[[], Any]:
+    async def greet_anyone() -> None:
+        try:
+            await greet()
+        except Misdirected:
+            peer._is_other = False
+
+    return greet_anyone
+
+
+def _never_too_late(peered: Any) -> None:
+    _, answer = peered.answers._verbs["call"]
+
+    async def answer_late(speaker: Any, call: Call) -> Any:
+        return await answer(speaker, replace(call, ms=1_000_000, until=None))
+
+    peered.answers._verbs["call"] = Call, answer_late
+
+
+def _believe_twice(peered: Any) -> None:
+    peered.is_credulous = True
 
 
 def _others_grant(peered: Any) -> None:
@@ -84,8 +135,12 @@ def _orphans_grant(peered: Any) -> None:
 
 def _trust_the_disk(peered: Any) -> None:
     standing = peered.peers.standing
-    standing.check = lambda record: None
-    standing.heard = lambda incarnation: None
+
+    def check(record: Record) -> None:
+        if (objection := standing.objection) is not None:
+            raise Undecided(objection)
+
+    standing.check = check
 
 
 def _no_fence(peered: Any) -> None:
@@ -93,8 +148,39 @@ def _no_fence(peered: Any) -> None:
     peered.peers.fence = lambda why: None
 
 
+def _remove_what_is_there(peered: Any) -> None:
+    local = peered.local
+
+    async def remove(discovery_id: str, addr: str) -> Removal:
+        record = await local._decidable(discovery_id)
+        after = records.remove(record, addr)
+        return Removal(record=await local._durably(record, after), removed=after is not record)
+
+    local.remove = remove
+
+
+def _remove_anywhere(peered: Any) -> None:
+    at_home = peered.directory.remove
+
+    async def remove(discovery_id: str, addr: str) -> Removal:
+        try:
+            removal: Removal = await at_home(discovery_id, addr)
+        except StoreUnavailable:
+            copy = peered.store.settled(discovery_id)
+            if copy is None:
+                raise
+            after = records.remove(copy, addr)
+            return Removal(record=after, removed=after is not copy)
+        return removal
+
+    peered.directory.remove = remove
+
+
 _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R1": _everybody_decides,
+    "R2 incarnation": _answer_for_others,
+    "R2 late": _never_too_late,
+    "R2 once": _believe_twice,
     "R3": _others_grant,
     "R4": _nobody_keeps_hints,
     "R5b": _no_barrier,
@@ -103,5 +189,7 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R7": _orphans_grant,
     "R8 restart": _trust_the_disk,
     "R8 fence": _no_fence,
+    "R9 arrival": _remove_what_is_there,
+    "R9 home": _remove_anywhere,
 }
 RULES = (*_SWITCHES, "R5a")

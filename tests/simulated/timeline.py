@@ -79,6 +79,19 @@ class ViewOfTime:
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self._has_ended = False
+        self._awake_at = 0.0
+        self.slept = 0.0
+
+    @property
+    def sleeps_for(self) -> float:
+        """How long the process stands still yet, 0 if it runs."""
+        left = self._awake_at - self._timeline.now
+        return left if left > 1e-6 else 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """The process stands still, and does afterwards what was due."""
+        self.slept += seconds
+        self._awake_at = max(self._awake_at, self._timeline.now) + seconds
 
     def end(self) -> None:
         self._has_ended = True
@@ -93,5 +106,20 @@ class ViewOfTime:
         return []
 
     def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._has_ended:
+        if self._has_ended:
+            return
+        if self.sleeps_for > 0:
+            self._timeline.callLater(self.sleeps_for, self._run, call, args, kwargs)
+        else:
             call(*args, **kwargs)
+
+
+class Trace:
+    """What happened, in words, for who wants to read it, and as a number, for who wants to compare."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(f"{self._timeline.now:9.3f} {text}")

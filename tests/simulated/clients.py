@@ -1,0 +1,262 @@
+"""What clients ask of daemons, what reaches them of the answers, and the history that this makes for each ID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from rqdisco.errors import RequestRefused, StoreUnavailable
+from rqdisco.records import Node, Put, Record
+from tests.simulated.hosts import Boot, Host
+from tests.support.history import History
+
+if TYPE_CHECKING:
+    from tests.simulated.world import World
+
+DEADLINE = 7.0
+
+
+class Reply:
+    """What a client was told: `value`, or `refusal`. `at` is the host, `was_home` whether it decides about the ID."""
+
+    def __init__(self, boot: Boot, was_home: bool) -> None:
+        self.boot, self.was_home = boot, was_home
+        self.at = boot.host.name
+        self.value: Any = None
+        self.refusal: Exception | None = None
+
+
+class Asking:
+    """A request on its way."""
+
+    def __init__(self) -> None:
+        self.when_stopped: Callable[[], None] = lambda: None
+        self.boot: Boot | None = None
+        self.is_dead = False
+        # Whether the daemon may have told the client something that it did not hear.
+        self.may_be_told = False
+
+    def stop(self) -> None:
+        """The client dies."""
+        self.is_dead = True
+        self.when_stopped()
+
+
+class Clients:
+    """`lost_answers` is how often an answer is lost; `histories` are by ID."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.lost_answers = 0.0
+        self.histories: dict[str, History] = {}
+
+    async def create(self) -> Record | None:
+        reply = await self.call("mint", "", lambda boot: boot.directory.create())
+        return None if reply is None or reply.refusal else reply.value
+
+    async def register(self, key: str, addr: str, at: Host | None, asking: Asking) -> list[str] | None:
+        """The list that a node is told; None for a refusal or no answer."""
+        token = self._begin(key, addr, "register")
+        what = f"register {addr}"
+        reply = await self.call(what, key, lambda boot: boot.directory.register(key, Node(addr=addr)), at, asking)
+        registration = self._told(key, token, reply)
+        if registration is None or reply is None:
+            return None
+        listed = [each.addr for each in registration.listed]
+        self._history(key).end(token, tuple(listed), self._world.now, local=registration.in_stead)
+        how = "in its home's stead" if registration.in_stead else registration.alone or ""
+        self._world.trace.say(f"register {addr} at {reply.at}: {how} {listed}")
+        self._world.judge.told(key, addr, registration)
+        return listed
+
+    async def remove(self, key: str, addr: str, at: Host | None = None) -> bool | None:
+        """Whether there was something to remove; None for a refusal or no answer.
+
+        Asked at a host, it is not done if the address is listed there already: whoever asks did not mean that.
+        """
+        token = self._begin(key, addr, "remove")
+        was_listed: list[bool] = []
+
+        def arrive(boot: Boot) -> Any:
+            was_listed.append(self._world.judge.lists(boot, key, addr))
+            if at is not None and was_listed[0]:
+                return _come_to_nothing()
+            return boot.directory.remove(key, addr)
+
+        reply = await self.call(f"remove {addr}", key, arrive, at)
+        removal = self._told(key, token, reply)
+        if removal is None or reply is None:
+            return None
+        if removal.removed and reply.was_home and not was_listed[0]:
+            self._world.judge.violate(f"R9 {addr} was removed, and was not listed when that was asked")
+        self._history(key).end(token, tuple(each.addr for each in removal.record.nodes), self._world.now)
+        return bool(removal.removed)
+
+    async def read(self, key: str) -> list[str] | None:
+        """The list as its home has it."""
+        token = self._begin(key, "", "read")
+        reply = await self.call("read", key, lambda boot: boot.directory.look_up_at_home(key))
+        record = self._told(key, token, reply)
+        if record is None:
+            return None
+        listed = [each.addr for each in record.nodes]
+        self._history(key).end(token, tuple(listed), self._world.now, consistent=True)
+        return listed
+
+    async def leader(self, key: str) -> str | None:
+        """Who is under the leader key, as the daemon that is asked knows it."""
+        reply = await self.call("leader", key, lambda boot: boot.directory.look_up(key))
+        record = None if reply is None or reply.refusal else reply.value
+        return None if record is None or record.leader is None else str(record.leader.value)
+
+    async def claim(self, key: str, addr: str, at: Host | None, asking: Asking) -> bool | None:
+        """Whether the leader key was won."""
+        token = self._begin(key, addr, "claim")
+        what = f"claim {addr}"
+        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr)), at, asking)
+        claim = self._told(key, token, reply)
+        if claim is None or reply is None:
+            return None
+        self._history(key).end(token, claim.won, self._world.now)
+        self._world.trace.say(f"claim {addr} at {reply.at}: {'won' if claim.won else 'not won'}")
+        if claim.won:
+            self._world.judge.acknowledge(key, addr)
+        return bool(claim.won)
+
+    async def report(self, key: str, addr: str) -> None:
+        token = self._begin(key, addr, "report")
+        reply = await self.call(f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr)))
+        if self._told(key, token, reply) is not None:
+            self._history(key).end(token, True, self._world.now)
+            self._world.judge.acknowledge(key, addr)
+
+    def _history(self, key: str) -> History:
+        return self.histories.setdefault(key, History())
+
+    def _begin(self, key: str, addr: str, kind: Any) -> int:
+        return self._history(key).begin(addr or "somebody", kind, addr, self._world.now)
+
+    def _told(self, key: str, token: int, reply: Reply | None) -> Any:
+        """What was said, if it was no refusal."""
+        history = self._history(key)
+        if reply is None:
+            history.lose(token)
+        elif reply.refusal is not None:
+            history.end(token, 503, self._world.now)
+        else:
+            return reply.value
+        return None
+
+    async def call(
+        self,
+        what: str,
+        key: str,
+        make: Callable[[Boot], Any],
+        at: Host | None = None,
+        asking: Asking | None = None,
+    ) -> Reply | None:
+        """Ask some daemon; None where no answer comes. Checks that it is in time (I6)."""
+        world = self._world
+        random, net, timeline = world.random, world.net, world.timeline
+        asking = asking or Asking()
+        world.faults.before_a_call()
+        await world.sleep(net.delay())
+        up = [host for host in world.hosts if host.boot is not None]
+        if not up or asking.is_dead:
+            return None
+        host = at if at in up and at is not None and at.takes_part else random.choice(up)
+        boot = host.boot
+        assert boot is not None
+        asking.boot, asking.may_be_told = boot, True
+        reply = Reply(boot, world.judge.is_home(boot, key))
+        answer: Deferred[Reply | None] = Deferred()
+        asked, slept = world.now, boot.clock.slept - boot.clock.sleeps_for
+        hangs_up = random.random() < self.lost_answers / 2
+        calling: list[Deferred[Any]] = []
+
+        def begin() -> None:
+            if not boot.is_alive or answer.called:
+                return
+            if boot.clock.sleeps_for > 0:
+                timeline.callLater(boot.clock.sleeps_for + net.delay(), begin)
+                return
+            doing = Deferred.fromCoroutine(make(boot))
+            calling.append(doing)
+            if not doing.called:
+                boot.clock.callLater(DEADLINE, lambda: None if doing.called else doing.cancel())
+            world.faults.while_asking(what, key, reply.was_home)
+            doing.addBoth(said)
+
+        def stop() -> None:
+            nonlocal hangs_up
+            hangs_up = True
+            timeline.callLater(net.delay(), close)
+
+        def close() -> None:
+            if boot.is_alive and calling and not calling[0].called:
+                calling[0].cancel()
+
+        def said(outcome: Any) -> None:
+            # The real door sends its answer in this very call.
+            if not boot.is_alive:
+                return
+            if world.now - asked > DEADLINE + 0.1 + boot.clock.slept - slept:
+                world.judge.violate(f"I6 {what} took {world.now - asked:.1f} s")
+            if isinstance(outcome, Failure):
+                reply.refusal = self._refusal(what, reply, outcome)
+                # What was not said at home is revoked there, unless it dies before; elsewhere nobody knows.
+                asking.may_be_told = not reply.was_home
+            else:
+                reply.value = outcome
+                world.judge.said(boot, key, what, outcome)
+            if answer.called:
+                return
+            if hangs_up or random.random() < self.lost_answers:
+                world.trace.say(f"lost: {what} at {host.name}: {getattr(outcome, 'alone', None) or ''}")
+                timeline.callLater(net.delay(), _deliver, answer, None)
+            else:
+                timeline.callLater(net.delay(), _deliver, answer, reply)
+
+        asking.when_stopped = stop
+        begin()
+        if hangs_up:
+            timeline.callLater(net.delay(), close)
+        timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what, slept)
+        told = await answer
+        if told is not None:
+            asking.may_be_told = asking.may_be_told and (told.refusal is not None or asking.is_dead)
+        return told
+
+    def _refusal(self, what: str, reply: Reply, failure: Failure) -> Exception:
+        error = failure.value
+        if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
+            self._world.judge.violate(f"{what} failed: {failure.getTraceback()}")
+        why = getattr(error, "reason", None) or str(error) or type(error).__name__
+        self._world.trace.say(f"{what} at {reply.at}: no, {why}")
+        self._world.count("refused")
+        assert isinstance(error, Exception)
+        return error
+
+    def _too_late(self, answer: Deferred[Reply | None], boot: Boot, what: str, slept: float) -> None:
+        if answer.called:
+            return
+        # The daemon died, which the client sees; or it did not answer.
+        if boot.is_alive and boot.clock.slept == slept:
+            self._world.judge.violate(f"I6 {what} is never answered")
+        answer.callback(None)
+
+
+def _deliver(answer: Deferred[Reply | None], told: Reply | None) -> None:
+    if not answer.called:
+        answer.callback(told)
+
+
+async def _come_to_nothing() -> None:
+    raise StoreUnavailable("not asked after all")
+
+
+def _put(addr: str) -> Put:
+    return Put(node=Node(addr=addr), value=addr)

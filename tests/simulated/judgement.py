@@ -1,0 +1,248 @@
+"""What must hold in every run, and what is excused since no daemon could know better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rqdisco import codec
+from rqdisco.records import Record, Registration
+from tests.simulated.hosts import Boot, Host
+from tests.simulated.nodes import Cluster, SimNode
+from tests.support import history
+
+if TYPE_CHECKING:
+    from tests.simulated.world import World
+
+# Two daemons of one identity are found out by the next exchanges with a peer.
+_FENCED_SECONDS = 8.0
+_MOST_STATES = 20_000
+# Of what a home alone knew acknowledged nodes may be gone; but nobody is told that it is alone, so that no second
+# cluster is excused (R7).
+_LOST_HOME = "disk"
+
+
+class Judge:
+    """Sees what is told and done. `residue` are the IDs of which only one disk knew something, and what became of it.
+
+    `acknowledged` are the addresses that must be listed in the end, `emptied` the IDs of which nodes were removed.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.clusters: list[Cluster] = []
+        self.acknowledged: dict[str, set[str]] = {}
+        self.emptied: set[str] = set()
+        self.residue: dict[str, str] = {}
+        # Not once a machine was booted anew, or IDs got another home.
+        self.ages_are_known = True
+        self._seen: dict[tuple[str, str, int], bytes] = {}
+        self._copied: Host | None = None
+        self._copied_at = 0.0
+        self._was_copied = self._was_rolled_back = False
+
+    def violate(self, text: str) -> None:
+        self._world.trace.say(f"VIOLATION {text}")
+        self._world.result.violations.append(f"{self._world.now:.3f} {text}")
+
+    def excuse(self, why: str, text: str) -> None:
+        self._world.trace.say(f"excused: {why}: {text}")
+        self._world.result.excused.append(f"{why}: {text}")
+
+    # What happens.
+
+    def is_home(self, boot: Boot, key: str) -> bool:
+        """Whether a daemon decides about an ID."""
+        record = boot.store.newest(key) if key else None
+        return record is not None and boot.directory._home(record) == boot.home
+
+    def lists(self, boot: Boot, key: str, addr: str) -> bool:
+        """Whether a daemon lists an address, as it decided or as it shows it."""
+        known = (boot.peered.local.known(key), boot.peered.local.shown(key))
+        return any(node.addr == addr for record in known if record is not None for node in record.nodes)
+
+    def said(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
+        """A daemon sends an answer."""
+        world = self._world
+        if getattr(outcome, "in_stead", False):
+            world.count("elsewhere")
+        if getattr(outcome, "alone", None) == "granted" or getattr(outcome, "won", False):
+            self._check_fence(boot, outcome.record, what)
+            world.faults.after_a_grant(outcome.record.home)
+
+    def told(self, key: str, addr: str, registration: Registration) -> None:
+        """A node got an answer."""
+        node = self._world.nodes[key, addr]
+        node.told_how = registration.alone
+        self.acknowledge(key, addr)
+        if registration.alone is not None:
+            self._world.count("alone")
+
+    def acknowledge(self, key: str, addr: str) -> None:
+        node = self._world.nodes[key, addr]
+        if not node.is_removed:
+            self.acknowledged.setdefault(key, set()).add(addr)
+
+    def bootstrapped(self, node: SimNode, cluster: Cluster) -> None:
+        """A node made a cluster of its own (I1, I2)."""
+        self._world.count("bootstrapped")
+        for each in self.clusters:
+            if each.discovery_id != node.discovery_id or not self._lives(each):
+                continue
+            text = f"I1 two clusters of {node.discovery_id}: {sorted(each.members)} and {node.addr}"
+            if node.told_how == "again" and each.seed == node.addr:
+                # A lost answer and a lost disk look the same to the server.
+                self.excuse("window", text)
+            elif self.residue.get(node.discovery_id, _LOST_HOME) != _LOST_HOME:
+                self.excuse(self.residue[node.discovery_id], text)
+            else:
+                self.violate(text)
+        self.clusters.append(cluster)
+
+    def loses(self, host: Host, why: str) -> None:
+        """A disk is about to be lost, or to be what it was earlier: what no other disk has is gone by nature."""
+        self._was_rolled_back |= why == "rollback"
+        others = [each.known for each in self._world.hosts if each is not host]
+        own = None if host.boot is None else host.boot.home
+        for key, record in host.known.items():
+            if not any(_knows(other.get(key), record) for other in others):
+                self._is_gone(key, why if why != "disk" or record.home == own else "witness")
+        for key in host.hinted:
+            self._is_gone(key, "hint")
+
+    def is_copied(self, host: Host) -> None:
+        """Two of one identity run: until they are found out, both decide."""
+        self._copied, self._copied_at = host, self._world.now
+        self._was_copied = self._was_rolled_back = True
+        for key in host.known:
+            self._is_gone(key, "copy")
+
+    def clash(self, key: str) -> None:
+        """A daemon found that two say different things of one ID."""
+        if not self._was_rolled_back:
+            self.violate(f"R2 two homes say different things of {key}")
+
+    def copy_is_gone(self) -> None:
+        # What only one of the two knew is no more, or is not looked for.
+        for host in self._world.hosts:
+            for key in host.known:
+                self._is_gone(key, "copy")
+        self._copied = None
+
+    def _is_gone(self, key: str, why: str) -> None:
+        if self.residue.get(key, _LOST_HOME) == _LOST_HOME:
+            self.residue[key] = why
+
+    def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
+        """Nobody decides for long beside a copy of itself (R8), where both are heard by a third."""
+        world = self._world
+        if self._copied is None or self._copied.boot is None or record.home != self._copied.boot.home:
+            return
+        twins = [host for host in world.hosts if host.boot is not None and host.boot.home == record.home]
+        third = [host for host in world.hosts if host not in twins]
+        since = world.now - _FENCED_SECONDS
+        all_up = [host for host in (*twins, *third) if host.boot is not None and host.boot.began < since]
+        is_calm = world.net.was_calm_since(since) and len(twins) == 2 and len(all_up) > 2
+        if is_calm and self._copied_at < since:
+            self.violate(f"R8 {what}: granted beside a copy")
+
+    def _lives(self, cluster: Cluster) -> bool:
+        return any(
+            node.cluster is cluster and not node.is_removed and not node.is_replaced
+            for node in self._world.nodes.values()
+            if node.discovery_id == cluster.discovery_id
+        )
+
+    # What is looked at.
+
+    def look(self) -> None:
+        """I7: no version is issued twice with different content."""
+        for host in self._world.hosts:
+            for record in host.boot.records().values() if host.boot is not None else ():
+                key = record.home, record.id, record.version
+                line = codec.encode_record(record)
+                if self._seen.setdefault(key, line) != line:
+                    self._seen[key] = line
+                    text = f"I7 {record.id} version {record.version} says two things"
+                    self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
+
+    def judge(self) -> None:
+        """What must hold once all faults are over for long."""
+        views = [(host.name, host.boot.records()) for host in self._world.hosts if host.boot and host.takes_part]
+        if not views:
+            return
+        name, first = views[0]
+        for other, view in views[1:]:
+            for key in sorted(first.keys() | view.keys()):
+                if first.get(key) != view.get(key):
+                    text = f"I5 {name} and {other} differ over {key}: {first.get(key)} / {view.get(key)}"
+                    # What a copy did is not known to its original, and is not looked for.
+                    self.excuse("copy", text) if self._was_copied else self.violate(text)
+        for key, addresses in self.acknowledged.items():
+            self._judge_list(key, addresses, first.get(key))
+        for key in sorted({key for key, _ in self._world.nodes}):
+            self._judge_cluster(key, first.get(key))
+            self._judge_history(key)
+
+    def _judge_list(self, key: str, addresses: set[str], record: Record | None) -> None:
+        """I4: what was acknowledged is there."""
+        lost = addresses - (set() if record is None else {node.addr for node in record.nodes})
+        is_named = key.startswith("rqlite")
+        if lost or (record is None and not is_named):
+            text = f"I4 {key} lost {sorted(lost)}"
+            self.excuse(self.residue[key], text) if key in self.residue else self.violate(text)
+
+    def _judge_cluster(self, key: str, record: Record | None) -> None:
+        """I3: nobody waits for ever."""
+        nodes = [node for (each, _), node in self._world.nodes.items() if each == key]
+        waiting = [node for node in nodes if node.is_up and node.cluster is None]
+        if not waiting:
+            self._world.count("formed")
+            return
+        text = f"I3 {[(node.addr, node.last) for node in waiting]} wait for ever"
+        why = self._why_they_wait(key, record, nodes)
+        self.violate(text) if why is None else self.excuse(why, text)
+
+    def _why_they_wait(self, key: str, record: Record | None, nodes: list[SimNode]) -> str | None:
+        """The reason that no daemon can do anything about."""
+        if key in self.residue:
+            return self.residue[key]
+        if record is None or record.lost:
+            return "orphan"
+        seed = record.leader or record.grant
+        if seed is None:
+            return "promised" if key in self.emptied else None
+        node = next((each for each in nodes if each.addr == seed.addr), None)
+        if node is None:
+            return None
+        if node.was_member:
+            # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
+            return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
+        return "answer" if node.may_be_told and not node.is_removed else None
+
+    def _judge_history(self, key: str) -> None:
+        """P1, R9: one order of decisions explains all answers."""
+        past = self._world.clients.histories.get(key)
+        if past is None or key in self.residue:
+            return
+        rules = history.Rules(window=self._world.window, ages_known=self.ages_are_known)
+        try:
+            verdict = history.check(past.operations, rules, limit=_MOST_STATES)
+        except history.Undecided:
+            self._world.count("undecided")
+            return
+        self._world.count("explained")
+        if not verdict:
+            self.violate(f"I9 {key}: {verdict.text}")
+
+
+def _knows(known: Record | None, record: Record) -> bool:
+    """Whether another disk has what this one says, or what came after."""
+    if known is None:
+        return False
+    if record.home in known.was or (known.home == record.home and known.version >= record.version):
+        return True
+    return known.nodes == record.nodes and known.ever == record.ever and _who(known) == _who(record)
+
+
+def _who(record: Record) -> tuple[str | None, str | None]:
+    return record.grant and record.grant.addr, record.leader and record.leader.value

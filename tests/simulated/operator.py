@@ -1,0 +1,169 @@
+"""What people do to clusters and daemons: mint, take nodes away, replace them, forget daemons, drain them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from rqdisco.errors import CannotSucceed, StoreUnavailable
+from tests.simulated.hosts import Boot, Host
+from tests.simulated.nodes import ConsulNode, SimNode
+
+if TYPE_CHECKING:
+    from tests.simulated.world import World
+
+# As long as anything may be decided about a request that was sent before.
+_DEADLINE_SECONDS = 8.0
+
+
+class Operator:
+    """Waits for every answer, as the manual says."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._next = 0
+
+    def begin(self) -> None:
+        for number in range(1 + self._world.random.randrange(2)):
+            self._do(self._make_cluster(number))
+
+    def forget_the_lost(self) -> None:
+        """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
+        world = self._world
+        for host in world.hosts:
+            if host.boot is not None and host.boot.peered.peers.members.own.state == "leaving":
+                self._ask(host.boot, host.boot.peered.successions.drain())
+        alive = {host.boot.home for host in world.hosts if host.boot is not None}
+        host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
+        if host is None or host.boot is None:
+            return
+        lost = [each.name for each in host.boot.peered.peers.members.others if each.incarnation not in alive]
+        if lost:
+            self._do(self._forget(host.boot, lost))
+            world.timeline.callLater(15, self.forget_the_lost)
+
+    async def _forget(self, boot: Boot, names: list[str]) -> None:
+        for name in names:
+            self._world.trace.say(f"operator forgets {name} at {boot.host.name}")
+            self._ask(boot, boot.peered.successions.forget(name))
+            await self._world.sleep(5)
+
+    def drain(self, host: Host) -> None:
+        if host.boot is not None and len(self._world.hosts) > 2:
+            self._world.trace.say(f"{host.name} is drained")
+            self._world.judge.ages_are_known = False
+            self._ask(host.boot, host.boot.peered.successions.drain())
+
+    def replace_node(self, node: SimNode) -> None:
+        """A node dies for good; where machines come and go, another one takes its place, at another address."""
+        world = self._world
+        node.stop()
+        node.is_replaced = True
+        fresh = self._add(node.discovery_id, type(node))
+        world.trace.say(f"{node.addr} dies, and {fresh.addr} takes its place")
+        world.timeline.callLater(world.random.choice((0.5, 5, 35)), fresh.start)
+
+    def add_node(self, near: Host) -> None:
+        """One node more, of some cluster, beside a daemon."""
+        world = self._world
+        keys = sorted({key for key, _ in world.nodes})
+        if keys:
+            key = world.random.choice(keys)
+            kind = next(type(node) for (each, _), node in world.nodes.items() if each == key)
+            fresh = self._add(key, kind, near)
+            world.trace.say(f"{fresh.addr} starts beside {near.name}")
+            fresh.start()
+
+    def clean_up_before(self, node: SimNode) -> None:
+        """A script removes the address of a node as it starts, and comes late: the node asks already (R9)."""
+        at = None if node.asking is None or node.asking.boot is None else node.asking.boot
+        if at is not None and at.is_alive and not self._world.judge.lists(at, node.discovery_id, node.addr):
+            self._do(self._world.clients.remove(node.discovery_id, node.addr, at.host))
+
+    async def _make_cluster(self, number: int) -> None:
+        world, random = self._world, self._world.random
+        await world.sleep(random.uniform(0, 10))
+        kind = ConsulNode if random.random() < 0.25 else SimNode
+        if kind is ConsulNode and random.random() < 0.5:
+            discovery_id, home = f"rqlite{number}", None
+        else:
+            record = None
+            while record is None:
+                record = await world.clients.create()
+            discovery_id, home = record.id, record.home
+        world.trace.say(f"{discovery_id} is at {home}, for {kind.__name__}")
+        world.judge.acknowledged.setdefault(discovery_id, set())
+        world.faults.after_minting(home)
+        spread = random.choice((0.01, 1.0, 20.0))
+        for _ in range(random.randrange(2, 5)):
+            node = self._add(discovery_id, kind, world.some_host())
+            world.timeline.callLater(random.uniform(0, spread), node.start)
+        if world.may("removals") and random.random() < 0.6:
+            # With consul-kv the list names leaders only: all nodes are stopped.
+            rebuild = self._rebuild if kind is ConsulNode else random.choice((self._rebuild, self._replace))
+            world.timeline.callLater(random.uniform(15, 60), lambda: self._do(rebuild(discovery_id)))
+        for _ in range(3):
+            await world.sleep(random.uniform(5, 40))
+            await world.clients.read(discovery_id)
+
+    async def _rebuild(self, discovery_id: str) -> None:
+        """Stop all nodes, remove each, and start them anew without data."""
+        world = self._world
+        nodes = [node for (key, _), node in world.nodes.items() if key == discovery_id]
+        await self._take_away(nodes)
+        for node in nodes:
+            await self._remove(discovery_id, node.addr)
+        # A hint for a node that was promised before may still come: the list is looked at, as the manual says.
+        world.trace.say(f"operator starts {discovery_id} anew")
+        for node in nodes:
+            node.start_anew()
+            world.timeline.callLater(world.random.uniform(0, 1), node.start)
+
+    async def _replace(self, discovery_id: str) -> None:
+        """Stop and remove the nodes that are listed, and start others elsewhere, as many."""
+        world = self._world
+        listed = None
+        while listed is None:
+            listed = await world.clients.read(discovery_id)
+            await world.sleep(1)
+        nodes = [world.nodes[discovery_id, addr] for addr in listed]
+        await self._take_away(nodes)
+        for addr in listed:
+            await self._remove(discovery_id, addr)
+        world.trace.say(f"operator starts other nodes of {discovery_id}")
+        for node in nodes:
+            fresh = self._add(discovery_id, type(node), world.some_host())
+            world.timeline.callLater(world.random.uniform(0, 1), fresh.start)
+
+    async def _take_away(self, nodes: list[SimNode]) -> None:
+        world = self._world
+        for node in nodes:
+            node.stop()
+            node.is_removed = True
+            world.judge.acknowledged[node.discovery_id].discard(node.addr)
+        world.trace.say(f"operator takes away {[node.addr for node in nodes]}")
+        await world.sleep(_DEADLINE_SECONDS)
+
+    async def _remove(self, discovery_id: str, addr: str) -> None:
+        while await self._world.clients.remove(discovery_id, addr) is None:
+            await self._world.sleep(1)
+        self._world.judge.emptied.add(discovery_id)
+
+    def _add(self, discovery_id: str, kind: type[SimNode], near: Host | None = None) -> SimNode:
+        self._next += 1
+        node = kind(self._world, discovery_id, f"n{self._next}:1", near)
+        self._world.nodes[discovery_id, node.addr] = node
+        return node
+
+    def _do(self, doing: Any) -> None:
+        Deferred.fromCoroutine(doing).addErrback(self._world.failed)
+
+    def _ask(self, boot: Boot, doing: Any) -> None:
+        def done(outcome: Any) -> None:
+            error = getattr(outcome, "value", None)
+            self._world.trace.say(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
+            if boot.is_alive and error and not isinstance(error, (CannotSucceed, StoreUnavailable, CancelledError)):
+                self._world.judge.violate(f"operator: {outcome.getTraceback()}")
+
+        Deferred.fromCoroutine(doing).addBoth(done)
