@@ -176,7 +176,9 @@ class PeeredDirectory:
         try:
             return self._home(await self._record(discovery_id))
         except NoSuchID:
-            pass
+            if _is_minted(discovery_id) and self._peers.members.tagged(tag(discovery_id)):
+                # A member minted it, and it is not known here yet, or was lost: it must not come to be a second time.
+                raise
         if not self._peers.agree():
             raise Undecided("the members do not agree on who they are, or one is silent")
         return self._peers.members.home_of_name(discovery_id)

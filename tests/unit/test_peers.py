@@ -10,11 +10,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco import ids
 from rqdisco.codec import decode_put
 from rqdisco.errors import CannotSucceed, NoSuchID, Orphaned, StoreUnavailable, Undecided
 from rqdisco.local import Limits
 from rqdisco.peers.messages import Outcome, decode
-from rqdisco.records import Node
+from rqdisco.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
 from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
@@ -514,6 +515,17 @@ def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silen
 
 def _put(name: str) -> Any:
     return decode_put(b'{"id":"%s","api_addr":"http://%s:1","addr":"%s:2"}' % ((name.encode(),) * 3))
+
+
+def test_an_id_that_a_member_minted_and_lost_is_not_made_anew_by_a_claim(three: Three) -> None:
+    _network, (a, b, _) = three
+    lost = ids.mint(a.home, a.random.randbytes)
+    with pytest.raises(NoSuchID):
+        go(b.directory.claim(lost, _put("n1:1")))
+
+
+def _put(addr: str) -> Put:
+    return Put(node=Node(addr=addr), value=addr)
 
 
 def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
