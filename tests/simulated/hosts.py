@@ -121,6 +121,12 @@ class Host:
         """The IDs for which its disk has hints."""
         return self._hinted if self.boot is None else [each.hint.id for each in self.boot.peered.book._kept.values()]
 
+    def has_heard_of(self, incarnation: str) -> bool:
+        """Whether it knows that there was such a daemon; of one that does not run, whether it may."""
+        if self.boot is None:
+            return bool(self._kept)
+        return self.boot.peered.peers.members.get(incarnation) is not None
+
     @property
     def takes_part(self) -> bool:
         """Whether what runs here is a member still, as far as it knows."""

@@ -92,6 +92,9 @@ class Judge:
             if node.told_how == "again" and each.seed == node.addr:
                 # A lost answer and a lost disk look the same to the server.
                 self.excuse("window", text)
+            elif self._copied is not None:
+                # Until they are found out both decide, be it about an ID that came to be since.
+                self.excuse("copy", text)
             elif self.residue.get(node.discovery_id, _LOST_HOME) != _LOST_HOME:
                 self.excuse(self.residue[node.discovery_id], text)
             else:
@@ -103,9 +106,14 @@ class Judge:
         self._was_rolled_back |= why == "rollback"
         others = [each.known for each in self._world.hosts if each is not host]
         own = None if host.boot is None else host.boot.home
+        is_known = own is not None and any(each is not host and each.has_heard_of(own) for each in self._world.hosts)
         for key, record in host.known.items():
             if not any(_knows(other.get(key), record) for other in others):
-                self._is_gone(key, why if why != "disk" or record.home == own else "witness")
+                is_home = record.home == own
+                # Where nobody has heard of the home, its IDs may be anybody's.
+                self._is_gone(
+                    key, why if why != "disk" else "witness" if not is_home else "disk" if is_known else "name"
+                )
         for key in host.hinted:
             self._is_gone(key, "hint")
 
@@ -129,6 +137,9 @@ class Judge:
         self._copied = None
 
     def _is_gone(self, key: str, why: str) -> None:
+        if why == _LOST_HOME and _is_named(key):
+            # That there was such an ID at all may be known to nobody.
+            why = "name"
         if self.residue.get(key, _LOST_HOME) == _LOST_HOME:
             self.residue[key] = why
 
@@ -186,8 +197,7 @@ class Judge:
     def _judge_list(self, key: str, addresses: set[str], record: Record | None) -> None:
         """I4: what was acknowledged is there."""
         lost = addresses - (set() if record is None else {node.addr for node in record.nodes})
-        is_named = key.startswith("rqlite")
-        if lost or (record is None and not is_named):
+        if lost or (record is None and not _is_named(key)):
             text = f"I4 {key} lost {sorted(lost)}"
             self.excuse(self.residue[key], text) if key in self.residue else self.violate(text)
 
@@ -233,6 +243,11 @@ class Judge:
         self._world.count("explained")
         if not verdict:
             self.violate(f"I9 {key}: {verdict.text}")
+
+
+def _is_named(key: str) -> bool:
+    """Whether nobody minted an ID: it comes to be by a claim."""
+    return key.startswith("rqlite")
 
 
 def _knows(known: Record | None, record: Record) -> bool:

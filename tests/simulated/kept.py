@@ -67,4 +67,65 @@ KEPT = (
         "newer at the second",
         is_open=True,
     ),
+    Kept(
+        1742,
+        3,
+        FAULTS,
+        "I4: a home on an older disk, which is full as well, tells its peers what it has in the place of what the disk "
+        "refused to take back, and so overwrites it there",
+        is_open=True,
+    ),
+    Kept(
+        1523,
+        3,
+        FAULTS,
+        "I7, R2: after a power cut a version is given out again that peers had before the disk",
+        is_open=True,
+    ),
+    Kept(
+        1549,
+        3,
+        FAULTS,
+        "a daemon logs a failure: an older digest comes in while what the newer one tells is pulled",
+        is_open=True,
+    ),
+    Kept(
+        1700,
+        3,
+        FAULTS,
+        "I4: what a member holds of a lost home beyond a gap is not asked for by whoever takes over, as 4252",
+        is_open=True,
+    ),
+    Kept(2076, 3, FAULTS, "I5: most likely as 1700", is_open=True),
+    Kept(
+        1467,
+        3,
+        FAULTS,
+        "I4: a daemon is drained that still keeps hints for another home, and nobody takes them from it any more",
+        is_open=True,
+    ),
+    Kept(
+        2166, 3, FAULTS, "I4: acknowledged nodes are lost after a rollback and a drain; not looked into", is_open=True
+    ),
+    Kept(
+        2539,
+        2,
+        FAULTS,
+        "I9, I4: a registration that was to be granted, and is not after the barrier, lets others decide before its "
+        "own change is in the store, and then overwrites theirs",
+        is_open=True,
+    ),
+    Kept(2845, 2, FAULTS, "I9: most likely as 2539", is_open=True),
+    Kept(3059, 2, FAULTS, "I9: as 1742", is_open=True),
+    Kept(2904, 2, FAULTS, "I5: a record is at one daemon only in the end; not looked into", is_open=True),
+    Kept(
+        4252,
+        3,
+        FAULTS,
+        "I1: a home on an older disk hears a peer that has its last grant beyond a gap, of which digests say nothing, "
+        "and grants again",
+        is_open=True,
+    ),
+    Kept(5307, 3, FAULTS, "I4: not looked into", is_open=True),
+    Kept(127, 3, FAULTS, "I1: as 445", is_open=True),
 )

@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
 @pytest.mark.parametrize("kept", KEPT, ids=str)
 def test_what_a_run_once_showed_has_not_come_back(kept: Kept, request: pytest.FixtureRequest) -> None:
     if kept.is_open:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=kept.why))
+        request.applymarker(pytest.mark.xfail(strict=False, reason=kept.why))
     result = World(kept.seed, kept.daemons, kept.faults).run()
     assert result.violations == [], f"{kept.why}\n" + "\n".join(result.trace)
 
