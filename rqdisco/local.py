@@ -52,7 +52,7 @@ class Others(Protocol):
         """Whether a home that is no more left its IDs behind, rather than handing them over (R7)."""
 
     def minted(self, discovery_id: str) -> None:
-        """An ID came to be here, in this boot."""
+        """An ID comes to be here, in this boot. Raises Undecided where nothing may be decided."""
 
     async def witnessed(self, version: int, *, is_grant: bool) -> bool:
         """Whether a peer durably has the change of that version, or none is up that could; within a second (R6)."""
@@ -274,7 +274,7 @@ class LocalDirectory:
         await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
 
     def _named(self, discovery_id: str) -> Record:
-        """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs."""
+        """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs, Undecided."""
         if not self._limits.make_named:
             raise NoSuchID(discovery_id)
         return self._fresh(discovery_id, version=0)

@@ -103,6 +103,8 @@ class PeerSet(Service):
         return member is None or member.state != "drained"
 
     def minted(self, discovery_id: str) -> None:
+        if (objection := self.standing.objection) is not None:
+            raise Undecided(objection)
         self.standing.minted(discovery_id)
 
     async def witnessed(self, version: int, *, is_grant: bool) -> bool:

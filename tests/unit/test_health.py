@@ -161,6 +161,7 @@ def test_lists_of_members_that_differ_are_shown_and_logged_once(
     # As if another release of `b` did not take over what it is told.
     members.learn = learn_all_but_c  # type: ignore[method-assign]
     del members._known[c.home]
+    members._changed()
     settle(clock, 1.5)
     note = f"b knows other members: does not know c ({c.home})"
     assert note in a.peered.report.notes()
@@ -174,6 +175,7 @@ def test_lists_of_members_that_differ_are_shown_and_logged_once(
     ]
     members.learn = learn  # type: ignore[method-assign]
     members._known.update(known)
+    members._changed()
     settle(clock, 3)
     again = [event["url"] for event in log if event.get("log_format") == "lists of members are the same again"]
     assert sorted(again) == ["http://a", "http://b"]
