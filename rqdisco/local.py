@@ -48,6 +48,9 @@ class Others(Protocol):
     def check(self, record: Record) -> None:
         """Raise Undecided where this daemon must not change the record of an ID now (R8)."""
 
+    def check_unknown(self) -> None:
+        """Raise Undecided where there may have been an ID here that is not known any more (R8)."""
+
     def is_lost(self, home: str) -> bool:
         """Whether a home that is no more left its IDs behind, rather than handing them over (R7)."""
 
@@ -149,8 +152,10 @@ class LocalDirectory:
             record = await self._past_barrier(record, pending)
             outcome = self._register(record, node)
             if outcome.alone != "granted":
+                # The change is put before others may decide.
+                durably = Deferred.fromCoroutine(self._durably(record, outcome.record))
                 self._end(pending)
-                return replace(outcome, record=await self._durably(record, outcome.record))
+                return replace(outcome, record=await durably)
         granted = await self._grant(pending, record, replace(outcome.record, version=self._next_version()))
         return replace(outcome, record=granted)
 
@@ -277,6 +282,8 @@ class LocalDirectory:
         """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs, Undecided."""
         if not self._limits.make_named:
             raise NoSuchID(discovery_id)
+        if self._others is not None:
+            self._others.check_unknown()
         return self._fresh(discovery_id, version=0)
 
     def _register(self, record: Record, node: Node) -> Registration:

@@ -108,6 +108,8 @@ class PeerAnswers:
 
     def _check(self, speaker: Session) -> None:
         """Raise Rejected for who must not take part; note that the others are alive."""
+        if speaker.incarnation == self._own:
+            self._peers.fence_beside(speaker.boot)
         member = self._peers.members.get(speaker.incarnation)
         if member is None:
             raise NotGreeted

@@ -25,6 +25,7 @@ from rqdisco.peers.report import PeerReport
 from rqdisco.peers.routing import PeeredDirectory
 from rqdisco.peers.standing import Standing
 from rqdisco.peers.succession import Successions
+from rqdisco.peers.taking_back import TakingBack
 from rqdisco.records import Moment
 from rqdisco.store import Store
 
@@ -72,7 +73,7 @@ class Peered:
         own = Member(incarnation=incarnation, name=peering.name, url=peering.url)
         members = Members(own, kept)
         replication = Replication(incarnation, store, kept)
-        standing = Standing(lambda: members.own, lambda: members.others)
+        standing = Standing(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
         self.peers = self._peer_set(
             clock,
             members,
@@ -90,8 +91,17 @@ class Peered:
         )
         self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
         taker = HintTaker(self.local, journal, lambda: standing.is_established, kept)
+        taking_back = TakingBack(clock, replication, standing, journal, self.local, incarnation, kept)
         exchange = Exchange(
-            clock, replication, members, standing, journal, self.local, self.book, taker, lambda: wall_us() // 1000
+            replication,
+            members,
+            standing,
+            journal,
+            self.local,
+            self.book,
+            taker,
+            taking_back,
+            lambda: wall_us() // 1000,
         )
         self.store = store
         self.directory = PeeredDirectory(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,15 +13,16 @@ from rqdisco.journal.writer import Journal
 from rqdisco.local import LocalDirectory
 from rqdisco.peers.hints import HintBook, HintTaker
 from rqdisco.peers.members import Members
-from rqdisco.peers.messages import Added, Delta, Digest, Hints, Page, Pull
+from rqdisco.peers.messages import Added, Delta, Digest, Hints
 from rqdisco.peers.peer import Peer
+from rqdisco.peers.pulling import pull
 from rqdisco.peers.replication import Replication, Taken
 from rqdisco.peers.standing import Standing
+from rqdisco.peers.taking_back import TakingBack
 from rqdisco.shield import shielded
 from rqdisco.store import noted
 
 ASK_SECONDS = 2.0
-PAGE_SECONDS = 5.0
 _MOST_ASKED_AGAIN = 3
 
 
@@ -34,7 +33,6 @@ class Exchange:
 
     def __init__(
         self,
-        clock: IReactorTime,
         replication: Replication,
         members: Members,
         standing: Standing,
@@ -42,9 +40,9 @@ class Exchange:
         local: LocalDirectory,
         book: HintBook,
         taker: HintTaker,
+        taking_back: TakingBack,
         wall_ms: Callable[[], int],
     ) -> None:
-        self._clock = clock
         self._replication = replication
         self._members = members
         self._standing = standing
@@ -56,13 +54,13 @@ class Exchange:
         self._own = members.own.incarnation
         self._pulling: set[str] = set()
         self._is_correcting = False
-        # What the disk had at the start: what came to be since proves nothing of what was before (R8).
-        self._begun_at = replication.own_cursor
+        self._taking_back = taking_back
 
     def digest(self, agreed: str, fenced: str | None = None) -> Digest:
         """What this daemon tells somebody who said that `agreed`."""
         return Digest(
             held=self._replication.held,
+            beyond=self._replication.beyond,
             issued=self._local.issued if self._local.issued > self._replication.own_cursor else 0,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
@@ -97,31 +95,31 @@ class Exchange:
         elif digest.members:
             peer.differs = self._members.differences(digest.members)
         peer.acked = digest.held.get(self._own, 0)
+        peer.newest_of_ours = max(peer.acked, digest.beyond.get(self._own, 0))
         peer.offset_ms = digest.wall_ms - self._wall_ms()
         if digest.fenced is not None and self._standing.fenced is None:
             self._standing.fenced = digest.fenced
             self._log.error("nothing is decided here any more", why=digest.fenced)
-        if peer.acked > self._replication.told:
-            assert peer.incarnation is not None
-            self._standing.doubt(peer.incarnation)
-            self._begun_at = min(self._begun_at, self._replication.own_cursor)
+        self._taking_back.hear(peer)
 
     async def catch_up(self, peer: Peer) -> None:
         """Pull what a peer has more of. Raises as `with_peer`."""
-        assert peer.incarnation is not None
-        if not self._standing.has_heard(peer.incarnation) and peer.acked > self._begun_at:
-            await self._pull(peer, self._own, peer.acked)
-        self._standing.heard(peer.incarnation)
+        await self._taking_back.from_peer(peer)
+        await self._taking_back.finish()
         held = peer.held
         for home in self._replication.behind(held):
             # What is had from another peer already need not come twice.
             if home != self._own and home not in self._pulling:
                 self._pulling.add(home)
                 try:
-                    await self._pull(peer, home, peer.held[home])
+                    await pull(peer, home, self._replication.cursor(home), held[home], self.take)
                 finally:
                     self._pulling.discard(home)
         peer.is_caught_up = peer.is_caught_up or not self._replication.behind(held)
+
+    async def pull_all(self, peer: Peer, home: str) -> None:
+        """Pull all that a peer has more of a home, beyond a gap too. Raises as `with_peer`."""
+        await pull(peer, home, self._replication.cursor(home), None, self.take)
 
     async def hand_over_hints(self, peer: Peer | None) -> None:
         """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""
@@ -140,9 +138,15 @@ class Exchange:
                     break
                 await self._book.forget(of, upto)
 
+    @property
+    def hinted_homes(self) -> list[str]:
+        """Those for whom hints are kept here."""
+        return self._book.homes
+
     async def correct(self) -> None:
         """Tell peers what is true where they were told what this disk then refused. Raises StoreUnavailable."""
-        if self._is_correcting:
+        if self._is_correcting or not self._standing.is_established:
+            # What this disk has may be older than what peers were told (R8).
             return
         self._is_correcting = True
         try:
@@ -183,49 +187,6 @@ class Exchange:
             self._journal.append(*changes).addErrback(lambda failure: failure.trap(StoreUnavailable))
         except StoreUnavailable:
             self._log.warn("what is known of peers could not be kept")
-
-    async def _pull(self, peer: Peer, home: str, upto: int) -> None:
-        after = self._replication.cursor(home)
-        page = target = lost = 0
-        if home == self._own:
-            after = self._begun_at
-            self._replication.pass_over(upto)
-        while True:
-            answer = await peer.ask("pull", Pull(home=home, after=after, page=page, upto=target), Page, PAGE_SECONDS)
-            delta = answer.delta
-            if home == self._own:
-                lost += await self._take_back(delta)
-            else:
-                await self.take(delta)
-            page, target = answer.page, delta.upto if answer.page else 0
-            if not page:
-                if delta.upto >= upto or delta.upto <= after:
-                    break
-                after = delta.upto
-        if home == self._own:
-            await self._caught_up(upto, was_behind=lost > 0)
-
-    async def _take_back(self, delta: Delta) -> int:
-        changes = self._replication.take_back(delta, self._local.next_version())
-        if changes:
-            self._log.warn("taken back from a peer, which had newer versions", count=len(changes))
-            await self._journal.append(*changes)
-        return len(changes)
-
-    async def _caught_up(self, upto: int, *, was_behind: bool) -> None:
-        self._replication.caught_up(upto)
-        if not was_behind:
-            return
-        # This disk is not the one that was: others may have passed over any version that was given out since.
-        place = 0
-        while True:
-            keys, place = self._replication.of_home(self._own, place, above=self._begun_at)
-            changes = self._replication.reissue([key.decode() for key in keys], self._local.next_version())
-            if changes:
-                await self._journal.append(*changes)
-            if not place:
-                return
-            await deferLater(self._clock, 0)
 
     def _not_taken(self, failure: Failure) -> Failure:
         self._replication.not_taken()

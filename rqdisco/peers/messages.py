@@ -46,7 +46,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a daemon durably holds, by home; `issued` is the highest version it gave out itself, if that is not durable.
+    """What a daemon durably holds, by home, and `beyond` a gap the newest of each; `issued` is the highest version it
+    gave out itself, if that is not durable.
 
     `members` are those it knows of, the sum of which is told in its stead where the receiver said the same before.
     `fenced` says that the receiver must not grant, and why. `at` is the speaker's own time, by which it is told until
@@ -56,6 +57,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: dict[str, int]
     agreed: str
     issued: int = 0
+    beyond: dict[str, int] = {}
     members: tuple[Member, ...] = ()
     fenced: str | None = None
     wall_ms: int = 0

@@ -26,9 +26,9 @@ class Peer:
     """A daemon at a URL. Whose it is shows once it was greeted: `met` is then told, and may raise PeerError.
 
     `is_up` says whether the last message was answered, `contact` when that was or when it last spoke by itself,
-    `acked` up to which version it durably has this daemon's own records, `held` all of its cursors; `is_caught_up`
-    whether all that it had was taken over once, `differs` how its list of members differs from ours, in words, and
-    `differed` in how many exchanges on end it did.
+    `acked` up to which version it durably has this daemon's own records, `newest_of_ours` the newest of those, `held`
+    all of its cursors; `is_caught_up` whether all that it had was taken over once, `differs` how its list of members
+    differs from ours, in words, and `differed` in how many exchanges on end it did.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Peer:
         self.incarnation = incarnation
         self.is_up = False
         self.contact: float | None = None
-        self.acked = 0
+        self.acked = self.newest_of_ours = 0
         self.held: dict[str, int] = {}
         self.issued = 0
         self.agreed = ""

@@ -61,6 +61,7 @@ class PeerSet(Service):
         self._jitter = jitter
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
+        self._began_with_records = replication.own_cursor > 0
         self._began_with_others = bool(members.others)
         self.peers: dict[str, Peer] = {}
         self.strangers: dict[str, Peer] = {}
@@ -97,6 +98,9 @@ class PeerSet(Service):
 
     def check(self, record: Record) -> None:
         self.standing.check(record)
+
+    def check_unknown(self) -> None:
+        self.standing.check_established()
 
     def is_lost(self, home: str) -> bool:
         member = self.members.get(home)
@@ -163,6 +167,11 @@ class PeerSet(Service):
         )
 
     @property
+    def is_unmet(self) -> bool:
+        """Whether there are to be peers, and this daemon never knew of any: its disk may be from before it did."""
+        return self._began_with_records and bool(self.strangers) and not self.members.others
+
+    @property
     def to_be_taken_over(self) -> list[str]:
         """Whose records are still to come to a daemon that began without any of its peers'."""
         if self._began_with_others or any(peer.is_caught_up for peer in self.peers.values()):
@@ -188,16 +197,22 @@ class PeerSet(Service):
         member = Member(incarnation=hello.incarnation, name=hello.name, url=hello.url)
         check_member(member)
         if hello.incarnation == self._own:
-            if hello.boot != self.boot:
-                self.fence(f"two daemons run as incarnation {self._own}")
-                raise Rejected(f"two daemons run as incarnation {self._own}")
-            raise Rejected("this is you yourself")
+            if hello.boot == self.boot:
+                raise Rejected("this is you yourself")
+            # A twin, or an old hello that somebody repeats: what is said in the session will tell.
+            return
         known = self.members.get(hello.incarnation)
         if known is not None and known.state in ("forgotten", "drained"):
             raise Rejected(f"{known.state}: the IDs of {hello.incarnation} have another home")
         self.exchange.keep(self.members.learn(hello.members))
         self.exchange.keep(self.members.learn([member], by_itself=hello.incarnation))
         self.learned()
+
+    def fence_beside(self, boot: str) -> None:
+        """Somebody who is alive speaks as this very incarnation. Raises Rejected."""
+        if boot != self.boot:
+            self.fence(f"two daemons run as incarnation {self._own}")
+        raise Rejected(f"two daemons run as incarnation {self._own}")
 
     def fence(self, why: str) -> None:
         """Decide nothing any more, for as long as this daemon runs."""

@@ -25,6 +25,9 @@ from rqdisco.store import Change, Store, noted
 RECORDS_AT_ONCE = 500
 _LOOKED_AT_ONCE = 2_000
 _CURSOR = "!cursor/"
+_RESERVE = "!reserved"
+# Versions are milliseconds, so that this is about a minute of them.
+_RESERVED = 60_000
 # Deltas beyond a gap that are remembered.
 _MOST_BEYOND = 16
 _GRANT = b'"grant":'
@@ -52,9 +55,14 @@ class Replication:
         self._beyond: dict[str, list[tuple[int, int]]] = {}
         # All IDs in the order in which they first came, which never changes, so that a number is a place in it.
         self._order = store.keys_after(0)
+        self._reserved = 0
         for note in notes:
             if note.id.startswith(_CURSOR):
                 self._held[note.home] = note.number
+            elif note.id == _RESERVE:
+                self._reserved = note.number
+        self._reserving = self._reserved
+        self.pass_over(self._reserved)
         self._found = self._newest_by_home()
         self.own_cursor = self.told = self._found.get(own, 0)
         # What was told of this daemon's own and then refused by its disk, as it was told.
@@ -70,6 +78,13 @@ class Replication:
     def held(self) -> dict[str, int]:
         """The cursors, by home."""
         return {**self._held, self._own: self.own_cursor}
+
+    @property
+    def beyond(self) -> dict[str, int]:
+        """The newest version of each home that is held beyond a gap, which is more than its cursor says."""
+        return {
+            home: newest for home, newest in self._found.items() if home != self._own and newest > self.cursor(home)
+        }
 
     def cursor(self, home: str) -> int:
         """How far the records of `home` are durably held."""
@@ -152,10 +167,10 @@ class Replication:
         self._expected.clear()
         self._beyond.clear()
 
-    def take_back(self, delta: Delta, version: int) -> Sequence[Change]:
+    def take_back(self, delta: Delta) -> Sequence[Change]:
         """Put records of this daemon's own that it lost, and others kept, into the store again (R8).
 
-        They get new versions from `version` on: others may already have passed over the old ones. Raises Malformed.
+        They keep their versions as long as another peer may have newer ones. Raises Malformed.
         """
         changes = []
         for raw in delta.records:
@@ -163,8 +178,7 @@ class Replication:
             known = self._store.newest(record.id)
             is_lost = known is None or records.precedence(known, record) == "newer"
             if record.home == self._own and is_lost:
-                changes.append(self._store.put(replace(records.said(record), version=version)))
-                version += 1
+                changes.append(self._store.put_line(bytes(raw), record.version))
         return changes
 
     def pass_over(self, version: int) -> None:
@@ -174,6 +188,7 @@ class Replication:
     def caught_up(self, version: int) -> None:
         """All of this daemon's own up to `version` that anybody had is here."""
         self.own_cursor = max(self.own_cursor, version)
+        self.told = max(self.told, version)
 
     def reissue(self, discovery_ids: Iterable[str], version: int) -> Sequence[Change]:
         """Give records of this daemon's own new versions, so that everybody gets them."""
@@ -217,14 +232,25 @@ class Replication:
         keys = [key for key, numbered in found if numbered is not None and numbered[0] > above]
         return keys, end if end < len(self._order) else 0
 
-    def writing(self, changes: Sequence[Change]) -> None:
-        """These are being handed to the disk: peers may take theirs meanwhile."""
-        before = self.told
-        for change in changes:
-            if not codec.is_note(change.key) and codec.home_of(change.rest) == self._own:
+    def writing(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """These are being handed to the disk: peers may take theirs meanwhile. Returns what is to be written besides.
+
+        A version that a peer has must never be given out again, though the disk may lose it: so some are reserved on
+        the disk in advance, and what is not is told once the disk has it.
+        """
+        own = [each for each in changes if not codec.is_note(each.key) and codec.home_of(each.rest) == self._own]
+        if not own:
+            return ()
+        newest = max(each.version for each in own)
+        if newest <= self._reserved:
+            for change in own:
                 self._tell(change)
-        if self.told != before and self.on_own is not None:
-            self.on_own()
+            if self.on_own is not None:
+                self.on_own()
+        if newest <= self._reserved - _RESERVED // 2:
+            return ()
+        self._reserving = newest + _RESERVED
+        return (noted(Note(id=_RESERVE, home=self._own, number=self._reserving)),)
 
     def _reach(self, delta: Delta) -> int:
         """How far there is no gap with a delta; one that comes beyond a gap is kept in mind, since messages overtake
@@ -243,15 +269,17 @@ class Replication:
 
     def _settled(self, changes: Sequence[Change]) -> None:
         before = self.told
+        self._reserved = self._reserving
         self._order += self._store.keys_after(len(self._order))
         for change in changes:
             home = codec.home_of(change.rest)
             if home == self._own:
-                self.own_cursor = max(self.own_cursor, change.version)
                 if change.version > before:
                     self._tell(change)
+                self.own_cursor = max(self.own_cursor, change.version)
                 continue
             self._log(home).add(change.version, change.key)
+            self._found[home] = max(self._found.get(home, 0), change.version)
             if self.on_foreign is not None and _GRANT in change.rest:
                 self.on_foreign(codec.decode_record(change.line))
         if self.told != before and self.on_own is not None:
@@ -262,6 +290,7 @@ class Replication:
         self.told = max(self.told, change.version)
 
     def _discarded(self, changes: Sequence[Change]) -> None:
+        self._reserving = self._reserved
         for change in changes:
             if change.version <= self.told and codec.home_of(change.rest) == self._own:
                 self._refused[change.key] = change.rest

@@ -11,14 +11,20 @@ from rqdisco.records import Record
 
 class Standing:
     """What this daemon is among its peers (R8). `own` gives what it is to them, `others` the members that must have
-    been heard.
+    been heard, `is_unmet` whether there are to be others, and nobody is known yet.
 
     `fenced` says why it must not decide anything, for as long as it runs; `on_fenced` is told once.
     """
 
-    def __init__(self, own: Callable[[], Member], others: Callable[[], Sequence[Member]]) -> None:
+    def __init__(
+        self,
+        own: Callable[[], Member],
+        others: Callable[[], Sequence[Member]],
+        is_unmet: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._own = own
         self._others = others
+        self._is_unmet = is_unmet
         self._heard: set[str] = set()
         self._minted: set[str] = set()
         self._is_established = False
@@ -49,7 +55,7 @@ class Standing:
     @property
     def is_established(self) -> bool:
         """Whether all members were heard, and nobody has newer versions of this daemon's own records."""
-        if not self._is_established and not self.missing:
+        if not self._is_established and not self.missing and not self._is_unmet():
             self._is_established = True
             self._minted.clear()
         return self._is_established
@@ -81,6 +87,11 @@ class Standing:
         """Raise Undecided where this daemon must not change an ID of its own now."""
         if (objection := self.objection) is not None:
             raise Undecided(objection)
-        if not self.is_established and record.id not in self._minted:
+        if record.id not in self._minted:
+            self.check_established()
+
+    def check_established(self) -> None:
+        """Raise Undecided where there may have been more than this daemon knows of."""
+        if not self.is_established:
             names = ", ".join(each.name for each in self.missing)
-            raise Undecided(f"not heard yet since the start: {names}")
+            raise Undecided(f"not heard yet since the start: {names}" if names else "no peer was met yet")

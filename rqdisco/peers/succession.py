@@ -86,6 +86,7 @@ class Successions:
         peer = self._peers.peers[successor.incarnation]
         try:
             await self._exchange.with_peer(peer)
+            await self._hand_over_hints()
             asked = Succession(
                 incarnation=self._own,
                 successor=successor.incarnation,
@@ -96,6 +97,16 @@ class Successions:
             raise CannotSucceed(f"{successor.name} does not take them over yet, ask again: {error}") from None
         await self._note(replace(self._peers.members.own, state="drained"))
         return successor.name
+
+    async def _hand_over_hints(self) -> None:
+        """Nobody takes any from a daemon that is drained. Raises CannotSucceed, PeerError's kinds, StoreUnavailable."""
+        await self._exchange.hand_over_hints(None)
+        for peer in self._peers.taking_part():
+            if peer.is_up:
+                await self._exchange.hand_over_hints(peer)
+        if homes := self._exchange.hinted_homes:
+            names = ", ".join(self._name(home) for home in homes)
+            raise CannotSucceed(f"registrations wait here for {names}: ask again when that is back, or forgotten")
 
     async def agree(self, asked: Succession) -> Agreed:
         """Answer who proposes that a member is gone for good. Raises StoreUnavailable."""
@@ -159,8 +170,7 @@ class Successions:
                 agreed = await peer.ask("agree", asked, Agreed, _ASK_SECONDS)
                 if agreed.successor != self._own:
                     raise CannotSucceed(f"{lost.name} is being forgotten by {self._name(agreed.successor)}: ask there")
-                if agreed.held > self._peers.replication.cursor(lost.incarnation):
-                    await self._exchange.with_peer(peer)
+                await self._exchange.pull_all(peer, lost.incarnation)
             except PeerError as error:
                 raise CannotSucceed(f"{member.name} must agree, and does not answer: {error}") from None
             if agreed.held > self._peers.replication.cursor(lost.incarnation):

@@ -65,7 +65,6 @@ KEPT = (
         ("rollbacks", "partitions"),
         "I4, I1: a home on an older disk took back what the first peer had, in new versions, and so overwrote what was "
         "newer at the second",
-        is_open=True,
     ),
     Kept(
         1742,
@@ -127,5 +126,5 @@ KEPT = (
         is_open=True,
     ),
     Kept(5307, 3, FAULTS, "I4: not looked into", is_open=True),
-    Kept(127, 3, FAULTS, "I1: as 445", is_open=True),
+    Kept(127, 3, FAULTS, "I1: as 445"),
 )

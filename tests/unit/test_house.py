@@ -69,6 +69,8 @@ LAYERS = [
     {"peers.succession"},
     {"peers.peerset"},
     {"peers.exchange"},
+    {"peers.taking_back"},
+    {"peers.pulling"},
     {"peers.calls", "peers.hints", "peers.witnesses"},
     {"peers.peer"},
     {"peers", "peers.replication", "peers.sightings", "peers.standing"},

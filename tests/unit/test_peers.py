@@ -225,6 +225,32 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
     assert [node.addr for node in result(asked).listed] == ["n1:1"]
 
 
+def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1")))
+    known = b.store.settled(discovery_id)
+    assert known is not None
+    assert [node.addr for node in known.nodes] == ["n1:1", "n2:1"]
+    clock.advance(-0.5)
+    a = a.restart()
+    assert a.peered.local.next_version() > known.version
+
+
+def test_an_old_hello_that_somebody_repeats_fences_nobody(three: Three, clock: Clock) -> None:
+    network, (a, _, _) = three
+    old = [body for sender, receiver, verb, body in network.messages if (sender, receiver, verb) == ("a", "b", "hello")]
+    a = a.restart()
+    settle(clock, 3)
+    a.peered.answers.greet(old[0])
+    settle(clock, 3)
+    assert a.peered.peers.standing.fenced is None
+    mint(a)
+
+
 def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     discovery_id = mint(a)
@@ -339,6 +365,25 @@ def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, cl
     assert listed(a, discovery_id) == ["n1:1"]
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+
+
+def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    older = _older(a.disk)
+    mint(a)
+    network.split("b")
+    settle(clock, 3)
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
+    a.stop()
+    network.heal()
+    network.split("c")
+    a = a.restart(older)
+    settle(clock, 3)
+    network.heal()
+    settle(clock, 5)
+    assert listed(a, discovery_id) == listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1"]
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
 def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: Three, clock: Clock) -> None:
@@ -535,6 +580,8 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
     assert a.peered.peers.standing.fenced == twin.peered.peers.standing.fenced == "two daemons are called a"
     with pytest.raises(Undecided):
         mint(a)
+    with pytest.raises(Undecided):
+        go(a.peered.local.claim("named", decode_put(b'{"addr": "n1:2"}')))
     assert b.peered.peers.standing.fenced is None
     settle(clock, 20)
     complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
