@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from msgspec.structs import replace
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -130,7 +129,7 @@ class PeerAnswers:
             if self._peers.replication.behind(peer.held):
                 peer.pace.hurry()
             self._peers.learned()
-        return replace(self._peers.exchange.digest(digest.agreed, self._sessions.twin(speaker)), at=self._now())
+        return self._peers.exchange.answer(digest, self._sessions.twin(speaker), self._now())
 
     async def _push(self, speaker: Session, page: Page) -> Held:
         if page.delta.home != speaker.incarnation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,6 +20,7 @@ from rqdisco.peers.pulling import pull
 from rqdisco.peers.replication import Replication, Taken
 from rqdisco.peers.standing import Standing
 from rqdisco.peers.taking_back import TakingBack
+from rqdisco.records import Moment
 from rqdisco.shield import shielded
 from rqdisco.store import noted
 
@@ -56,7 +58,7 @@ class Exchange:
         self._is_correcting = False
         self._taking_back = taking_back
 
-    def digest(self, agreed: str, fenced: str | None = None) -> Digest:
+    def digest(self, agreed: str) -> Digest:
         """What this daemon tells somebody who said that `agreed`."""
         return Digest(
             held=self._replication.held,
@@ -64,9 +66,11 @@ class Exchange:
             issued=self._local.issued if self._local.issued > self._replication.own_cursor else 0,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
-            fenced=fenced,
-            wall_ms=self._wall_ms(),
         )
+
+    def answer(self, asked: Digest, fenced: str | None, at: Moment) -> Digest:
+        """The same in answer to a digest, with the times here."""
+        return replace(self.digest(asked.agreed), fenced=fenced, at=at, wall_ms=self._wall_ms())
 
     async def with_peer(self, peer: Peer) -> None:
         """One exchange. Raises PeerError's kinds, StoreUnavailable."""
@@ -96,7 +100,8 @@ class Exchange:
             peer.differs = self._members.differences(digest.members)
         peer.acked = digest.held.get(self._own, 0)
         peer.newest_of_ours = max(peer.acked, digest.beyond.get(self._own, 0))
-        peer.offset_ms = digest.wall_ms - self._wall_ms()
+        if digest.wall_ms:
+            peer.offset_ms = digest.wall_ms - self._wall_ms()
         if digest.fenced is not None and self._standing.fenced is None:
             self._standing.fenced = digest.fenced
             self._log.error("nothing is decided here any more", why=digest.fenced)
