@@ -129,8 +129,9 @@ class PeerResource(Resource):
 
 def _put(request: Any, status: int, body: bytes) -> bytes:
     request.setResponseCode(status)
-    # Peers know what it is.
+    # Peers know what it is, and go by no clock of another machine.
     request.defaultContentType = None
+    request.responseHeaders.removeHeader(b"date")
     request.setHeader(b"content-length", b"%d" % len(body))
     return body
 
