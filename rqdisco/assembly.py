@@ -46,6 +46,9 @@ from rqdisco.peers.office import Office
 from rqdisco.peers.process import links, read_keys, rereading
 from rqdisco.peers.resource import MOST_BYTES as PEER_BYTES
 from rqdisco.peers.resource import PeerResource
+from rqdisco.probing.knock import Knocker, tcp_endpoints
+from rqdisco.probing.rounds import Rounds
+from rqdisco.probing.targets import Allowed
 from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
@@ -111,6 +114,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     local = peered.local if peered is not None else _alone(config, machine, state)
     directory: Directory = local if peered is None else peered.directory
     started = machine.uptime()
+    rounds = None if config.probing is None else _rounds(config.probing, machine, local, watch)
 
     def describe() -> dict[str, Any]:
         uptime = int(machine.uptime() - started)
@@ -131,6 +135,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         access=access,
         books=books,
         metrics=watch.page,
+        outlook=rounds,
     )
     site = partial(BoundedSite, reactor=reactor, wall=machine.wall, counts=watch.requests)
     sites = {
@@ -153,7 +158,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     if config.dns is not None:
         # All names are looked through now, and not while somebody waits.
         state.store.spellings  # noqa: B018
-        opened.append(_name_door(reactor, config.dns, directory, watch))
+        opened.append(_name_door(reactor, config.dns, directory, watch, rounds))
 
     def say_status() -> None:
         ends = {where: end.isoformat() for where, end in certificates.expiries()}
@@ -348,9 +353,29 @@ def _peer_door(
     return HTTPDoor("peers", machine.reactor, at, site)
 
 
-def _name_door(reactor: Any, config: options.DNSConfig, directory: Directory, watch: Watch) -> NameDoor:
+def _rounds(config: options.ProbeConfig, machine: Machine, directory: Directory, watch: Watch) -> Rounds:
+    """What probes the nodes of all IDs that this daemon holds, as long as that runs."""
+    reactor = machine.reactor
+    rounds = Rounds(
+        directory,
+        Knocker(tcp_endpoints(reactor), reactor),
+        HostNames(reactor, SystemResolver(reactor, AT_ONCE), "a registered host name does not resolve"),
+        Allowed(config.allowed),
+        reactor,
+        machine.jitter,
+        interval=config.interval,
+        rate=config.rate,
+    )
+    watch.keep(rounds)
+    watch.show(sources.probes(rounds))
+    return rounds
+
+
+def _name_door(
+    reactor: Any, config: options.DNSConfig, directory: Directory, watch: Watch, rounds: Rounds | None
+) -> NameDoor:
     host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
-    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips)
+    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, rounds)
     limit = SourceLimit(config.rate, reactor.seconds)
     return NameDoor(DNSDoor(reactor, server, limit, config.addresses, watch.dns))

@@ -10,13 +10,16 @@ Beside records there are *notes*, what a daemon keeps of its peers: lines of the
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from rqdisco.address import check_text
 from rqdisco.errors import UnknownFormat
+from rqdisco.probing.judgement import Seen
 from rqdisco.records import Leader, Node, Put, Record
 
 T = TypeVar("T")
@@ -183,6 +186,11 @@ class _Registration(msgspec.Struct, omit_defaults=True):
     raft_addr: str | None = None
     node_id: str | None = None
     leader: bool = False
+    up: bool | None = None
+    ready: bool | None = None
+    since: float | None = None
+    checked: float | None = None
+    why: str | None = None
 
 
 class _LeaderShown(msgspec.Struct):
@@ -205,22 +213,30 @@ def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
-def encode_full_document(record: Record, *, orphaned: bool) -> bytes:
+def encode_full_document(
+    record: Record, *, orphaned: bool, seen: Callable[[Node], Seen | None] = lambda _: None
+) -> bytes:
     """The same with every node, all that is known of each under "registrations", and who leads under "leader".
 
-    An orphaned ID says so: its home is lost, and it seeds no cluster.
+    An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met.
     """
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
     registrations = [
-        _Registration(node.addr, node.raft_addr, node.node_id, leader is not None and node.addr == leader.addr)
-        for node in record.nodes
+        _registration(node, seen(node), leads=leader is not None and node.addr == leader.addr) for node in record.nodes
     ]
     shown = msgspec.UNSET if leader is None else _shown(leader, record.confirmed)
     document = _FullDocument(
         legacy_time(record.created_at), record.id, addresses, registrations, shown, orphaned or msgspec.UNSET
     )
     return msgspec.json.format(_encoder.encode(document), indent=0)
+
+
+def _registration(node: Node, seen: Seen | None, *, leads: bool) -> _Registration:
+    known = _Registration(node.addr, node.raft_addr, node.node_id, leads)
+    if seen is None:
+        return known
+    return replace(known, up=seen.up, ready=seen.ready, since=seen.since, checked=seen.checked, why=seen.why)
 
 
 def _shown(leader: Leader, reported: bool) -> _LeaderShown:

@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from rqdisco.dns.zone import SERVICES, Kind, Zone, is_host_name, is_zone_name
 from rqdisco.local import Limits
+from rqdisco.probing.targets import Network, network
 from rqdisco.tls import Files
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
@@ -45,6 +46,14 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: Files
 
 
+class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds between probes of a node, where nodes may be probed, and how many probes a second there are at most."""
+
+    interval: float
+    allowed: tuple[Network, ...]
+    rate: float
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`."""
 
@@ -62,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     audit: Path | None
     dns: DNSConfig | None
     peers: PeerConfig | None
+    probing: ProbeConfig | None
 
 
 class Options(usage.Options):
@@ -97,6 +107,8 @@ class Options(usage.Options):
         ["peer-key", None, None, "A file with its key. [default: that of the certificate]"],
         ["name", None, None, "What peers call this daemon. [default: the name of the machine]"],
         ["grant-ack", None, "if-up", "Whether a peer must have it that a node is alone: if-up or required."],
+        ["probe", None, None, "Seconds between probes of a node; needs --probe-allow. [default: none is probed]"],
+        ["probe-rate", None, "100", "How many probes a second there are at most."],
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
     optFlags = [
@@ -115,6 +127,8 @@ class Options(usage.Options):
         self._default_peers = environment.get("RQDISCO_PEER", "").split()
         self._default_peer_listen = environment.get("RQDISCO_PEER_LISTEN", "").split()
         self._default_metrics_listen = environment.get("RQDISCO_METRICS_LISTEN", "").split()
+        self._probe_allow: list[str] = []
+        self._default_probe_allow = environment.get("RQDISCO_PROBE_ALLOW", "").split()
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
@@ -143,6 +157,8 @@ class Options(usage.Options):
             "peer-key",
             "name",
             "grant-ack",
+            "probe",
+            "probe-rate",
             "kv-create",
             "strict-addresses",
         ):
@@ -161,6 +177,10 @@ class Options(usage.Options):
     def opt_metrics_listen(self, endpoint: str) -> None:
         """Where to serve /metrics for Prometheus: Twisted endpoint string, repeatable. [default: nowhere]"""
         self._metrics_listen.append(endpoint)
+
+    def opt_probe_allow(self, cidr: str) -> None:
+        """Addresses that may be probed: 10.0.0.0/8, repeatable. [default: none, nothing is probed]"""
+        self._probe_allow.append(cidr)
 
     def opt_peer(self, url: str) -> None:
         """The URL of a peer, repeatable; one is enough to learn of the others. [default: none]"""
@@ -205,6 +225,7 @@ class Options(usage.Options):
             audit=Path(self["audit"]).absolute() if self["audit"] else None,
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
+            probing=self._probe_config(self._probe_allow or self._default_probe_allow),
         )
 
     def _operator_socket(self) -> Path | None:
@@ -239,6 +260,22 @@ class Options(usage.Options):
                 certificate=self._path("peer-cert"),
                 authorities=self._path("peer-ca"),
             ),
+        )
+
+    def _probe_config(self, allowed: list[str]) -> ProbeConfig | None:
+        if self["probe"] is None:
+            if allowed:
+                raise usage.UsageError("probe-allow: nothing is probed without --probe, the seconds between probes")
+            return None
+        if not allowed:
+            raise usage.UsageError(
+                "probe: needs --probe-allow, the addresses where nodes are (10.0.0.0/8): whoever registers a node says"
+                " where this daemon connects to"
+            )
+        return ProbeConfig(
+            interval=self._number("probe", 1.0),
+            allowed=tuple(map(_network, allowed)),
+            rate=self._number("probe-rate", 1.0),
         )
 
     def _path(self, name: str) -> Path | None:
@@ -315,6 +352,13 @@ def _ip_and_port(address: str) -> tuple[str, int]:
     if not 0 <= number < 65536:
         raise usage.UsageError(f"dns: port {number} is out of range")
     return str(ip), number
+
+
+def _network(text: str) -> Network:
+    try:
+        return network(text)
+    except ValueError as error:
+        raise usage.UsageError(f"probe-allow: {error}") from None
 
 
 def _aliases(text: str) -> dict[str, Kind]:

@@ -17,7 +17,7 @@ from click.shell_completion import get_completion_class
 from rqdisco import __version__
 from rqdisco.access import SCOPES
 from rqdisco.cli.listing import FORMS, Form
-from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, Root, cas, sure, the_id, token_file, url_of, wait
+from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, Branch, Root, cas, sure, the_id, token_file, url_of, wait
 from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
 
 if TYPE_CHECKING:
@@ -122,6 +122,24 @@ def remove(discovery_id: str, addr: str, sure: bool) -> Command:
     from rqdisco.cli import nodes
 
     return partial(nodes.remove, discovery_id=discovery_id, addr=addr, sure=sure)
+
+
+@cli.command()
+@the_id
+@click.option(
+    "--down-for", required=True, type=DURATION, metavar="TIME", help="How long they have been down: 90s, 15m, 24h, 7d."
+)
+@click.option("--dry-run", is_flag=True, help="Print which these are, and remove none.")
+@sure("Do not ask.")
+def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Command:
+    """Remove the nodes of ID that have been down for long, and print them.
+
+    As the asked daemon has seen it since its own start, if it probes nodes (--probe). Nothing is removed while no node
+    is up.
+    """
+    from rqdisco.cli import prune
+
+    return partial(prune.prune, discovery_id=discovery_id, down_for=down_for, dry_run=dry_run, sure=sure)
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused, patiently
+from rqdisco.cli.durations import in_words
 from rqdisco.cli.listing import Form, Incomplete, formatted, others
 from rqdisco.client import Document, Registration
 
@@ -39,6 +40,9 @@ async def nodes(app: App, discovery_id: str, form: Form, own: str | None, *, raf
         for node in found:
             if node.raft_addr is None:
                 app.screen.say(f"left out: {node.addr} has no Raft address")
+    for node in found:
+        if node.up is False:
+            app.screen.say(f"{node.addr} is down{_since(node)}")
     app.screen.lines(lines)
     return DONE
 
@@ -46,9 +50,13 @@ async def nodes(app: App, discovery_id: str, form: Form, own: str | None, *, raf
 async def show(app: App, discovery_id: str) -> int:
     """Print all that is known of an ID's nodes."""
     document = await app.client.get(discovery_id)
-    columns = ("ADDRESS", "RAFT ADDRESS", "NODE ID", "LEADER")
+    columns: tuple[str, ...] = ("ADDRESS", "RAFT ADDRESS", "NODE ID", "LEADER")
+    rows = [_row(node, document) for node in document.registrations]
+    if any(node.up is not None for node in document.registrations):
+        columns = (*columns, "STATE")
+        rows = [(*row, state(node) or "-") for row, node in zip(rows, document.registrations, strict=True)]
     title = f"{document.disco_id}, created at {document.created_at} UTC"
-    app.screen.table(title, columns, [_row(node, document) for node in document.registrations])
+    app.screen.table(title, columns, rows)
     if not document.nodes:
         app.screen.say(f"no nodes are registered, {what_comes_next(document)}")
     return DONE
@@ -96,6 +104,20 @@ def what_comes_next(document: Document) -> str:
     if document.orphaned:
         return "and the ID lost its home: nobody is told to bootstrap any more, mint a new ID"
     return "the next to ask is told that it is alone"
+
+
+def state(node: Registration) -> str | None:
+    """Whether a node is up, and for how long, as the daemon has seen it; None where it has seen nothing."""
+    if node.up is None:
+        return None
+    if not node.up:
+        return f"down{_since(node)}"
+    return f"up{_since(node)}" + ("" if node.ready is not False else ", not ready")
+
+
+def _since(node: Registration) -> str:
+    why = "" if node.why is None else f" ({node.why})"
+    return ("" if node.since is None else f" for {in_words(node.since)}") + why
 
 
 def _row(node: Registration, document: Document) -> tuple[str, ...]:

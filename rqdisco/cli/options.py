@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rqdisco.cli.durations import parse
 from rqdisco.ids import is_id
 
 DEFAULT_URL = "http://127.0.0.1:4000"
@@ -38,6 +39,18 @@ class _Text(click.ParamType[str]):
         except UnicodeEncodeError:
             self.fail("not UTF-8", param, ctx)
         return str(value)
+
+
+class _Duration(click.ParamType[float]):
+    """A time span, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Leaf(click.Command):
@@ -76,6 +89,7 @@ def url_of(ctx: click.Context) -> str:
 
 DISCOVERY_ID = _Name()
 TEXT = _Text()
+DURATION = _Duration()
 the_id = click.argument("discovery_id", metavar="ID", type=DISCOVERY_ID)
 wait = click.option(
     "--wait",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rqdisco.address import check_reachable
 from rqdisco.cli.app import DONE, REFUSED, App, patiently
-from rqdisco.cli.nodes import what_comes_next
+from rqdisco.cli.nodes import state, what_comes_next
 from rqdisco.client import Document, Registration
 from rqdisco.dns.zone import left_out
 from rqdisco.errors import InvalidValue, MisleadingAddress
@@ -52,18 +52,28 @@ def problems(document: Document) -> list[str]:
             f"{leader.addr} claimed to lead and never reported that it does, others wait for it; if it does not come"
             " up, stop all nodes and reset the ID"
         )
-    return found + _misleading(document.registrations)
+    return found + _down(document.registrations) + _misleading(document.registrations)
 
 
 def _node_line(node: Registration) -> str:
     known = [("raft", node.raft_addr), ("id", node.node_id)]
     words = ["node", node.addr, *(f"{name} {value}" for name, value in known if value is not None)]
-    return " ".join(words + ["leader"] * node.leader)
+    seen = state(node)
+    return " ".join(words + ["leader"] * node.leader + ([] if seen is None else [seen]))
 
 
 def _dns_lines(node: Registration) -> list[str]:
     why = left_out(Node(addr=node.addr, raft_addr=node.raft_addr))
     return [] if why is None else [f"dns {node.addr} is not in every answer: {why}"]
+
+
+def _down(nodes: tuple[Registration, ...]) -> list[str]:
+    """Some nodes may be down, but who joins needs one that is up, and by consul-kv the leader."""
+    if any(node.up is False for node in nodes) and not any(node.up for node in nodes):
+        return ["no node is up, as far as the service sees"]
+    return [
+        f"{node.addr} leads, by the leader record, and is down" for node in nodes if node.leader and node.up is False
+    ]
 
 
 def _misleading(nodes: tuple[Registration, ...]) -> list[str]:

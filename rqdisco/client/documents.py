@@ -15,12 +15,21 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader record names it."""
+    """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader record names it.
+
+    The rest is what the asked daemon itself has seen, if it probes nodes: `up`, for `since` seconds, last looked at
+    `checked` seconds ago, `ready` as the node says of itself, and `why` it is down. None is what is not known.
+    """
 
     addr: str
     raft_addr: str | None = None
     node_id: str | None = None
     leader: bool = False
+    up: bool | None = None
+    ready: bool | None = None
+    since: float | None = None
+    checked: float | None = None
+    why: str | None = None
 
 
 class Leader(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +47,7 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """A discovery ID with its nodes' addresses, in the order of their first registration.
+    """A discovery ID with its nodes' addresses, in the order of their first registration, those known down last.
 
     The answer to a registration is what the node has to act on: a list of nobody but itself tells it to bootstrap.
     `registrations`, `leader` and `orphaned` only come with a look-up. An orphaned ID lost its home: nodes are listed,

@@ -15,6 +15,7 @@ from rqdisco.dns.wire import Data, Question, Reply
 from rqdisco.dns.zone import NAMESERVER, Kind, Place, Zone, has_ip, hosts, ip_of_label, node_label, of_family, places
 from rqdisco.errors import AmbiguousName, NoSuchID
 from rqdisco.names import from_dns_labels
+from rqdisco.probing.outlook import Outlook, without_down
 from rqdisco.records import Record
 
 TTL = 1
@@ -24,7 +25,7 @@ _TRANSFERS = (251, 252)
 
 class NameServer:
     """Answers for one zone. `nameserver` is the name in its NS record, `ips` are the addresses of that name, if it is
-    the zone's own.
+    the zone's own. Nodes that are down, by `outlook`, are left out of answers that hold others.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class NameServer:
         clock: IReactorTime,
         nameserver: str | None = None,
         ips: Sequence[str] = (),
+        outlook: Outlook | None = None,
     ) -> None:
         self._directory = directory
         self._zone = zone
         self._hosts = host_names
+        self._outlook = outlook
         self._clock = clock
         self._nameserver = (nameserver or f"{NAMESERVER}.{zone.name}").encode()
         # A name of our own zone is ours to answer for.
@@ -104,10 +107,28 @@ class NameServer:
     async def _machines(self, question: Question, record: Record) -> Reply:
         if question.type not in (dns.A, dns.AAAA, dns.ALL_RECORDS):
             return self._nothing(question)
-        ips = await self._resolved(hosts(record))
-        return self._with_ips(question, [ip for each in ips.values() for ip in each])
+        reply = self._nothing(question)
+        for nodes in self._preferred(record):
+            ips = await self._resolved(hosts(nodes))
+            reply = self._with_ips(question, [ip for each in ips.values() for ip in each])
+            if reply.answers:
+                break
+        return reply
 
     async def _services(self, question: Question, record: Record, kind: Kind) -> Reply:
+        reply = self._nothing(question)
+        for nodes in self._preferred(record):
+            reply = await self._services_of(question, nodes, kind)
+            if reply.answers:
+                break
+        return reply
+
+    def _preferred(self, record: Record) -> list[Record]:
+        """The record without the nodes that are down, if there are any; and all of it, for want of others."""
+        left = without_down(record, self._outlook)
+        return [record] if left is record else [left, record]
+
+    async def _services_of(self, question: Question, record: Record, kind: Kind) -> Reply:
         found = places(record, kind) if question.type in (dns.SRV, dns.ALL_RECORDS) else []
         ips = await self._resolved(found)
         answers: list[Data] = []

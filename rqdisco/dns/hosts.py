@@ -18,6 +18,7 @@ WARN_SECONDS = 60.0
 AT_ONCE = 8
 MOST = 10_000
 MOST_WAITING = 1000
+UNRESOLVED = "a registered host name does not resolve and is left out of DNS answers"
 
 Resolve = Callable[[str], "Deferred[Sequence[str]]"]
 
@@ -34,13 +35,15 @@ class HostNames:
     """The addresses of host names, as the machine's own resolver tells, remembered for seconds.
 
     A name that does not resolve, or not in time, has none: a cluster is better served with one address less than with
-    no answer. `resolve` fires with the addresses of a name, none where there are none, and may fail or never fire.
+    no answer. `resolve` fires with the addresses of a name, none where there are none, and may fail or never fire;
+    `warning` is what the log says then.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, resolve: Resolve) -> None:
+    def __init__(self, clock: IReactorTime, resolve: Resolve, warning: str = UNRESOLVED) -> None:
         self._clock = clock
+        self._warning = warning
         self._resolve = resolve
         self._known: dict[str, _Known] = {}
         self._asked: dict[str, _LookUp] = {}
@@ -96,7 +99,7 @@ class HostNames:
         now = self._clock.seconds()
         if known.warned is None or now - known.warned >= WARN_SECONDS:
             known.warned = now
-            self._log.warn("a registered host name does not resolve and is left out of DNS answers", host=name)
+            self._log.warn(self._warning, host=name)
 
     def _entry(self, name: str) -> _Known:
         """What is kept of `name`, which is forgotten last now."""

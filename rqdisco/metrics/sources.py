@@ -19,6 +19,7 @@ from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.metrics.families import counter, counters, gauge, gauge_if_known, gauges, histogram, histograms
 from rqdisco.peers.report import MOST_LAG, PeersSeen
+from rqdisco.probing.rounds import OUTCOMES, STATES, Rounds
 from rqdisco.store import Store
 from rqdisco.tally import Tally
 from rqdisco.web.site import BoundedSite
@@ -240,6 +241,31 @@ def peers(look: Callable[[], PeersSeen]) -> Source:
             "rqdisco_unwitnessed_grants",
             "Grants that were told while no peer was up to have them too.",
             seen.grants_alone,
+        )
+
+    return source
+
+
+def probes(rounds: Rounds) -> Source:
+    """How the nodes are, as far as this daemon sees."""
+
+    def source() -> Iterable[Metric]:
+        yield gauges(
+            "rqdisco_probed_nodes",
+            "Nodes by what their probes met; one that is registered several times counts once.",
+            ("state",),
+            (((state,), rounds.states[state]) for state in STATES),
+        )
+        yield counters(
+            "rqdisco_probes",
+            "Probes of nodes, by what they met.",
+            ("outcome",),
+            (((outcome,), rounds.outcomes[outcome]) for outcome in OUTCOMES),
+        )
+        yield gauge_if_known(
+            "rqdisco_probe_round_seconds",
+            "Seconds that the last look at all nodes took; more than --probe means that nodes are probed less often.",
+            rounds.lasted,
         )
 
     return source

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from klein import Klein
 from klein.resource import KleinResource
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +23,7 @@ from rqdisco.counts import Route
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
 from rqdisco.ids import RESERVED, is_id
+from rqdisco.probing.outlook import Outlook, down_last
 from rqdisco.records import Node, Record
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
@@ -47,7 +49,8 @@ class DiscoveryAPI:
     """The door itself: what HTTP says in, what the directory answers out.
 
     `describe` gives the members of the answer to `GET /`, `told` keeps what was answered; `explains` says that whoever
-    asks here is an operator. `gate` lets in who has a token; without it everybody may everything.
+    asks here is an operator. `gate` lets in who has a token; without it everybody may everything. `outlook` tells which
+    nodes are down: they are listed last, for who joins tries one after the other, and never left out.
     """
 
     app = Klein()
@@ -61,6 +64,7 @@ class DiscoveryAPI:
         *,
         explains: bool = False,
         gate: Gate | None = None,
+        outlook: Outlook | None = None,
     ) -> None:
         self._directory = directory
         self._handling = handling
@@ -68,6 +72,7 @@ class DiscoveryAPI:
         self._told = told
         self._explains = explains
         self._gate = gate
+        self._outlook = outlook
         self._log = Logger()
 
     def resource(self) -> KleinResource:
@@ -133,7 +138,9 @@ class DiscoveryAPI:
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
         headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
         orphaned = not self._directory.is_home_of(record)
-        return Answer(200, codec.encode_full_document(record, orphaned=orphaned), headers=headers)
+        ordered = replace(record, nodes=down_last(record.nodes, self._outlook))
+        seen = _not_seen if self._outlook is None else self._outlook.seen
+        return Answer(200, codec.encode_full_document(ordered, orphaned=orphaned, seen=seen), headers=headers)
 
     async def _service(self, request: IRequest) -> Answer:
         if request.method == b"POST":
@@ -170,7 +177,10 @@ class DiscoveryAPI:
             outcome = await self._directory.register(discovery_id, node)
             note.result = outcome.alone or ("listed in its home's stead" if outcome.in_stead else "listed")
             self._told.note(discovery_id, node.addr, note.result, len(outcome.listed))
-        return Answer(200, codec.encode_document(outcome.record, outcome.listed))
+            if self._outlook is not None:
+                self._outlook.heard(node)
+        listed = down_last(outcome.listed, self._outlook, caller=node.addr)
+        return Answer(200, codec.encode_document(outcome.record, listed))
 
     async def _remove(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:
         with self._handling.note("removal", request, discovery_id, token) as note:
@@ -180,7 +190,7 @@ class DiscoveryAPI:
         record = outcome.record
         if outcome.removed and not record.nodes:
             self._warn_of_the_end(record)
-        return Answer(200, codec.encode_document(record, record.nodes))
+        return Answer(200, codec.encode_document(record, down_last(record.nodes, self._outlook)))
 
     def _warn_of_the_end(self, record: Record) -> None:
         if self._directory.is_home_of(record):
@@ -212,6 +222,10 @@ def _decoded(content: bytes) -> _Body:
     if not isinstance(members, dict):
         raise BadRequest("bad request body")
     return _Body(**{name: members[name] for name in _Body.__struct_fields__ if name in members})
+
+
+def _not_seen(_: Node) -> None:
+    """Without probes nothing is known."""
 
 
 def _no_constant(name: str) -> None:

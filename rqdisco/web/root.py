@@ -14,6 +14,7 @@ from rqdisco.access import Access
 from rqdisco.directory import Directory
 from rqdisco.events import Events, log_event
 from rqdisco.health import Health
+from rqdisco.probing.outlook import Outlook
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
@@ -58,7 +59,7 @@ class Doors:
 
     `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`, `health` judges
     the daemon. With `access` the public doors ask for tokens; the operator's never do. `metrics` is the page at
-    `/metrics` for the operator.
+    `/metrics` for the operator, `outlook` what is seen of nodes.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Doors:
         access: Access | None = None,
         books: Books | None = None,
         metrics: IResource | None = None,
+        outlook: Outlook | None = None,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -98,14 +100,16 @@ class Doors:
                 b"v1": ConsulAPI(directory, consul, told).resource(),
             },
             pages if metrics is None else {**pages, b"metrics": metrics},
-            DiscoveryAPI(directory, discovery, describe, told, explains=True).resource(),
+            DiscoveryAPI(directory, discovery, describe, told, explains=True, outlook=outlook).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
         self._public = Root(
-            doors, pages, DiscoveryAPI(directory, discovery, describe, told, gate=self._gate).resource()
+            doors,
+            pages,
+            DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
         )
 
     def public(self) -> IResource:

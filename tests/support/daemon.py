@@ -7,10 +7,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from rqdisco.access import Access
+from rqdisco.dns.hosts import HostNames
 from rqdisco.events import Events, log_event
 from rqdisco.health import Health
 from rqdisco.journal.segments import SegmentWriter
@@ -18,6 +19,9 @@ from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits, LocalDirectory
 from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
+from rqdisco.probing.knock import Knocker
+from rqdisco.probing.rounds import Rounds
+from rqdisco.probing.targets import Allowed, network
 from rqdisco.records import Moment, Node, Record, Registration
 from rqdisco.state import open_state
 from rqdisco.store import Store
@@ -25,6 +29,7 @@ from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS, Books
 from rqdisco.web.root import Doors
 from tests.support.disk import ModelDisk
+from tests.support.network import Network
 
 STATE = Path("/state")
 WALL_US = 1_795_000_000_000_000
@@ -54,6 +59,28 @@ class Threads:
             self.release()
 
 
+class Probe:
+    """How a daemon probes: over a `network` in memory that the test sets up, with names that it makes known."""
+
+    def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
+        self.network = Network()
+        self.names: dict[str, list[str]] = {}
+        self._allowed = Allowed(map(network, allowed or ("10.0.0.0/8",)))
+        self._interval, self._rate = interval, rate
+
+    def rounds(self, directory: LocalDirectory, clock: Clock) -> Rounds:
+        return Rounds(
+            directory,
+            Knocker(self.network, clock),
+            HostNames(clock, lambda name: succeed(self.names.get(name, []))),
+            self._allowed,
+            clock,
+            lambda: 1.0,
+            interval=self._interval,
+            rate=self._rate,
+        )
+
+
 class Daemon:
     """Everything of the daemon but its sockets; `restart` gives the one that starts on what the disk then holds."""
 
@@ -69,6 +96,7 @@ class Daemon:
         clock: Clock | None = None,
         segment_bytes: int = 16 << 20,
         access: Access | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -99,6 +127,9 @@ class Daemon:
         self.watch.count_all(self.store, lambda home: home != self.home)
         self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
         self.watch.show(sources.disk(self.journal, self.watch.syncs))
+        self.rounds = None if probe is None else probe.rounds(self.directory, self.clock)
+        if self.rounds is not None:
+            self.watch.show(sources.probes(self.rounds))
         self.doors = Doors(
             self.directory,
             self.deadlines,
@@ -111,6 +142,7 @@ class Daemon:
             access=access,
             books=self.books,
             metrics=self.watch.page,
+            outlook=self.rounds,
         )
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:

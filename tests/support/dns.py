@@ -79,7 +79,9 @@ class Names:
         config = parsed.config.dns
         assert config is not None
         host_names = HostNames(self.reactor, self.resolver)
-        self.server = NameServer(self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips)
+        self.server = NameServer(
+            self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
+        )
         limit = SourceLimit(rate, self.reactor.seconds)
         self.door = DNSDoor(self.reactor, self.server, limit, [(ip, port) for ip in ips])
         self.ports = self.door.listen()

@@ -18,6 +18,9 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 CORE = {
+    "probing.judgement",
+    "probing.outlook",
+    "probing.targets",
     "access",
     "errors",
     "address",
@@ -47,8 +50,8 @@ FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 LAYERS = [
     {"tap", "cli.main"},
     {"cli.commands"},
-    {"cli.leader", "cli.nodes", "cli.peers", "cli.status", "cli.tokens", "cli.transfer", "cli.watch"},
-    {"cli", "cli.app", "cli.listing", "cli.options", "cli.sources"},
+    {"cli.leader", "cli.nodes", "cli.peers", "cli.prune", "cli.status", "cli.tokens", "cli.transfer", "cli.watch"},
+    {"cli", "cli.app", "cli.durations", "cli.listing", "cli.options", "cli.sources"},
     {"cli.screen", "client", "recipes"},
     {"client.connect"},
     {"client.api"},
@@ -60,6 +63,8 @@ LAYERS = [
     {"metrics", "metrics.census", "metrics.sources", "metrics.stalls"},
     {"audit", "metrics.families"},
     {"audit_file"},
+    {"probing.rounds"},
+    {"probing.knock"},
     {"daemon"},
     {"listening", "options"},
     {"peers.assembly", "peers.process"},
@@ -103,6 +108,7 @@ LAYERS = [
         "journal.folder",
         "journal.child",
     },
+    {"probing", "probing.outlook", "probing.targets"},
     {"directory", "dns.zone", "events", "grants", "journal.timed"},
     {"transfer"},
     {"state", "journal.writer", "journal.fold"},
@@ -112,7 +118,7 @@ LAYERS = [
     {"access", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"address", "counts", "errors", "tally", "__init__"},
+    {"address", "counts", "errors", "probing.judgement", "tally", "__init__"},
 ]
 
 

@@ -208,3 +208,37 @@ def test_a_bad_option_ends_the_process_with_64_and_one_line(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("rqdisco: ")
+
+
+def test_nothing_is_probed_unless_it_is_said_how_often_and_where() -> None:
+    assert parse().probing is None
+    probing = parse("--probe=15", "--probe-allow=10.0.0.0/8", "--probe-allow", "fd00::/8").probing
+    assert probing is not None
+    assert (probing.interval, probing.rate) == (15.0, 100.0)
+    assert list(map(str, probing.allowed)) == ["10.0.0.0/8", "fd00::/8"]
+    probing = parse(RQDISCO_PROBE="30", RQDISCO_PROBE_ALLOW="10.1.2.3 127.0.0.0/8", RQDISCO_PROBE_RATE="7.5").probing
+    assert probing is not None
+    assert (probing.interval, probing.rate) == (30.0, 7.5)
+    assert list(map(str, probing.allowed)) == ["10.1.2.3/32", "127.0.0.0/8"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--probe=15",), "needs --probe-allow"),
+        (("--probe-allow=10.0.0.0/8",), "without --probe"),
+        (("--probe=0.5", "--probe-allow=10.0.0.0/8"), "not between"),
+        (("--probe=x", "--probe-allow=10.0.0.0/8"), "not a number"),
+        (("--probe=15", "--probe-allow=10.0.0.1/8"), "host bits"),
+        (("--probe=15", "--probe-allow=example.org"), "probe-allow"),
+        (("--probe=15", "--probe-allow=::ffff:10.0.0.0/104"), "write it as one"),
+        (("--probe=15", "--probe-allow=10.0.0.0/8", "--probe-rate=0"), "not between"),
+    ],
+)
+def test_probes_that_cannot_be_meant_are_refused(
+    arguments: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        parse(*arguments)
+    assert refused.value.code == 64
+    assert why in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""From what single probes met to what is held of a node: pure functions, times are seconds of a monotonic clock."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal[
+    "ready", "not_ready", "answered", "connected", "refused", "unreachable", "no_answer", "closed", "unresolved"
+]
+
+# Whoever says anything at all can be joined, or says so: rqlited answers /readyz with 503 as long as it knows of no
+# leader, as every node does while a cluster forms, and versions before 6.5 have no /readyz.
+ALIVE: frozenset[Outcome] = frozenset(("ready", "not_ready", "answered", "connected"))
+FAILURES = 3
+_MOST_PAUSES = 10
+_READY: dict[Outcome, bool] = {"ready": True, "not_ready": False}
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is held of a node. `is_up` is None as long as too few probes failed for a judgement.
+
+    It has been so `since`, which for one that is down is the first of the probes that failed; `failures` of them came
+    in a row up to now, the first at `failing`. `outcome` is that of the last one.
+    """
+
+    is_up: bool | None
+    since: float
+    checked: float
+    outcome: Outcome
+    failures: int = 0
+    failing: float = 0.0
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What others are told: for how many seconds the node has been up or down, and how many ago it was probed.
+
+    `ready` is what the node says of itself, None where it does not say; `why` is what the last probe of one that is
+    down met.
+    """
+
+    up: bool
+    since: float
+    checked: float
+    ready: bool | None = None
+    why: Outcome | None = None
+
+
+def judged(before: Standing | None, outcome: Outcome, at: float) -> Standing:
+    """What is held after one more probe: one success is enough to be up, three failures in a row to be down."""
+    if outcome in ALIVE:
+        since = before.since if before is not None and before.is_up else at
+        return Standing(is_up=True, since=since, checked=at, outcome=outcome)
+    failures = 1 if before is None else before.failures + 1
+    failing = at if before is None or failures == 1 else before.failing
+    is_up, since = (None, at) if before is None else (before.is_up, before.since)
+    if failures >= FAILURES:
+        is_up, since = False, failing
+    return Standing(is_up=is_up, since=since, checked=at, outcome=outcome, failures=failures, failing=failing)
+
+
+def pauses(standing: Standing) -> int:
+    """How many intervals to wait until the next probe: one, but up to ten for a node that stays down."""
+    return min(_MOST_PAUSES, 1 << max(0, standing.failures - FAILURES))
+
+
+def told(standing: Standing, now: float) -> Seen | None:
+    """What others are told; None as long as nothing is known."""
+    if standing.is_up is None:
+        return None
+    return Seen(
+        up=standing.is_up,
+        since=round(now - standing.since, 1),
+        checked=round(now - standing.checked, 1),
+        ready=_READY.get(standing.outcome),
+        why=None if standing.is_up else standing.outcome,
+    )

@@ -1,0 +1,248 @@
+"""Goes round all nodes that are registered, and probes each whose time has come: evenly, and never many at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol, get_args
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rqdisco.directory import Directory
+from rqdisco.dns.hosts import HostNames
+from rqdisco.errors import NoSuchID
+from rqdisco.probing.judgement import ALIVE, Outcome, Seen, Standing, judged, pauses, told
+from rqdisco.probing.targets import Allowed, Target, target_of
+from rqdisco.records import Node
+
+State = Literal["unknown", "up", "not_ready", "down", "not_allowed"]
+Met = Outcome | Literal["not_allowed"]
+
+STATES: tuple[State, ...] = get_args(State)
+OUTCOMES: tuple[Met, ...] = (*get_args(Outcome), "not_allowed")
+AT_ONCE = 100
+# Of a name; a node that has more is up if one of these is.
+MOST_ADDRESSES = 3
+_LOOKS_PER_INTERVAL = 5
+_IDS_AT_ONCE = 100
+_BREATH = 0.01
+_SHORTEST_ROUND = 0.2
+_LATENESS = 0.1
+
+
+class Knock(Protocol):
+    """Probes one address."""
+
+    def __call__(self, target: Target, ip: str) -> Awaitable[Outcome]:
+        """What was met there; it takes seconds at most."""
+
+
+class _Watched(msgspec.Struct):
+    """A target, when it is to be probed next, and whether that is going on."""
+
+    due: float
+    state: State = "unknown"
+    standing: Standing | None = None
+    is_busy: bool = False
+
+
+class Rounds(Service):
+    """Probes the nodes of all IDs that `directory` lists, every `interval` seconds each, at most `rate` of them in a
+    second; one that stays down up to ten times less often. What is registered more than once is probed once.
+
+    `allowed` says which addresses may be probed at all. Of a name it is asked about what the look-up gave, and that is
+    connected to, so that a name cannot say one thing and then another. `jitter` gives numbers around 1. `states` counts
+    targets, `outcomes` what probes met, `lasted` is in seconds that the last round took.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: Directory,
+        knock: Knock,
+        names: HostNames,
+        allowed: Allowed,
+        clock: IReactorTime,
+        jitter: Callable[[], float],
+        *,
+        interval: float,
+        rate: float,
+    ) -> None:
+        self._directory = directory
+        self._knock = knock
+        self._names = names
+        self._allowed = allowed
+        self._clock = clock
+        self._jitter = jitter
+        self._interval = interval
+        self._gap = 1 / rate
+        self._next = 0.0
+        self._turn = DeferredSemaphore(AT_ONCE)
+        # Those of the round before move over as they are met again; what is left then is registered no more.
+        self._watched: dict[Target, _Watched] = {}
+        self._before: dict[Target, _Watched] = {}
+        self._probes: set[Deferred[None]] = set()
+        self._going: Deferred[None] | None = None
+        self.states: Counter[State] = Counter()
+        self.outcomes: Counter[Met] = Counter()
+        self.lasted: float | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._going = Deferred.fromCoroutine(self._go_round())
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        ending = [each for each in (self._going, *self._probes) if each is not None]
+        for each in ending:
+            each.cancel()
+        return DeferredList(ending, consumeErrors=True)
+
+    def seen(self, node: Node) -> Seen | None:
+        watched = self._find(target_of(node))
+        return None if watched is None or watched.standing is None else told(watched.standing, self._clock.seconds())
+
+    def heard(self, node: Node) -> None:
+        watched = self._find(target_of(node))
+        if watched is not None and watched.standing is not None and watched.standing.failures:
+            self._hold(watched, "unknown", None)
+            watched.due = self._clock.seconds()
+
+    async def _go_round(self) -> None:
+        while self.running:
+            began = self._clock.seconds()
+            try:
+                await self._round()
+            except CancelledError:
+                return
+            except Exception:
+                self._log.failure("a round of probes failed")
+            took = self._clock.seconds() - began
+            self.lasted = took
+            pause = max(_SHORTEST_ROUND, self._interval / _LOOKS_PER_INTERVAL * self._jitter() - took)
+            try:
+                await self._wait(pause)
+            except CancelledError:
+                return
+
+    async def _round(self) -> None:
+        for number, discovery_id in enumerate(await self._directory.ids(), 1):
+            try:
+                record = await self._directory.look_up(discovery_id)
+            except NoSuchID:
+                continue
+            for node in record.nodes:
+                target = target_of(node)
+                if target is not None:
+                    await self._visit(target)
+            if number % _IDS_AT_ONCE == 0:
+                await self._wait(_BREATH)
+        for target, watched in self._before.items():
+            if watched.is_busy:
+                self._watched[target] = watched
+            else:
+                self.states[watched.state] -= 1
+        self._before, self._watched = self._watched, {}
+
+    async def _visit(self, target: Target) -> None:
+        """See to a target that is registered: probe it if its time has come."""
+        if target in self._watched:
+            return
+        watched = self._before.pop(target, None)
+        if watched is None:
+            watched = _Watched(self._clock.seconds())
+            self.states["unknown"] += 1
+        self._watched[target] = watched
+        if watched.is_busy or watched.due > self._clock.seconds():
+            return
+        if target.is_ip and not self._allowed(target.host):
+            # Nothing to wait for a turn for: whoever registers such must not slow down others.
+            self._hold(watched, "not_allowed", None)
+            return
+        await self._wait_for_turn()
+        watched.is_busy = True
+        probe = Deferred.fromCoroutine(self._probe(target, watched))
+        self._probes.add(probe)
+        probe.addBoth(lambda _: self._end(probe, watched))
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until one more probe is allowed."""
+        now = self._clock.seconds()
+        # Timers ring late: what was missed by that is made up for, and no more than that.
+        begins = max(self._next, now - _LATENESS)
+        self._next = begins + self._gap
+        if begins > now:
+            await self._wait(begins - now)
+        await self._turn.acquire()
+
+    def _end(self, probe: Deferred[None], watched: _Watched) -> None:
+        watched.is_busy = False
+        self._probes.discard(probe)
+        self._turn.release()
+
+    async def _probe(self, target: Target, watched: _Watched) -> None:
+        try:
+            outcome = await self._outcome(target)
+        except CancelledError:
+            return
+        except Exception:
+            self._log.failure("a probe failed", target=str(target))
+            watched.due = self._clock.seconds() + self._interval
+            return
+        self.outcomes[outcome] += 1
+        now = self._clock.seconds()
+        if outcome == "not_allowed":
+            self._hold(watched, "not_allowed", None)
+            watched.due = now + self._interval * self._jitter()
+            return
+        standing = judged(watched.standing, outcome, now)
+        self._say(target, watched.standing, standing)
+        self._hold(watched, _state(standing), standing)
+        watched.due = now + self._interval * pauses(standing) * self._jitter()
+
+    async def _outcome(self, target: Target) -> Met:
+        ips = [target.host] if target.is_ip else (await self._names.addresses([target.host]))[target.host]
+        if not ips:
+            return "unresolved"
+        if not self._allowed.all(ips):
+            return "not_allowed"
+        outcome: Outcome = "no_answer"
+        for ip in ips[:MOST_ADDRESSES]:
+            outcome = await self._knock(target, ip)
+            if outcome in ALIVE:
+                break
+        return outcome
+
+    def _find(self, target: Target | None) -> _Watched | None:
+        if target is None:
+            return None
+        return self._watched.get(target) or self._before.get(target)
+
+    def _hold(self, watched: _Watched, state: State, standing: Standing | None) -> None:
+        self.states[watched.state] -= 1
+        self.states[state] += 1
+        watched.state, watched.standing = state, standing
+
+    def _say(self, target: Target, before: Standing | None, now: Standing) -> None:
+        was_down = before is not None and before.is_up is False
+        if was_down != (now.is_up is False):
+            event = "a node is up again" if was_down else "a node is down"
+            self._log.info(event, target=str(target), outcome=now.outcome)
+
+    async def _wait(self, seconds: float) -> None:
+        clock: Any = self._clock
+        await deferLater(clock, seconds)
+
+
+def _state(standing: Standing) -> State:
+    if standing.is_up is None:
+        return "unknown"
+    if not standing.is_up:
+        return "down"
+    return "not_ready" if standing.outcome == "not_ready" else "up"

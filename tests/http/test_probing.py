@@ -1,0 +1,109 @@
+"""What probes change for who asks over HTTP: the order, what is told of a node, and never who is told to bootstrap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.http.conftest import Door
+from tests.support.daemon import Probe
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+
+
+@pytest.fixture
+def probe() -> Probe:
+    return Probe()
+
+
+@pytest.fixture
+def options(probe: Probe) -> dict[str, Any]:
+    return {"probe": probe}
+
+
+def go_on(door: Door, seconds: float) -> None:
+    """Let time go by for the probes."""
+    rounds = door.daemon.rounds
+    assert rounds is not None
+    if not rounds.running:
+        rounds.startService()
+    door.daemon.clock.pump([0.25] * round(4 * seconds))
+
+
+async def with_nodes(door: Door, *addrs: str) -> str:
+    discovery_id = await door.mint()
+    for addr in addrs:
+        await door("POST", f"/{discovery_id}", {"addr": addr})
+    return discovery_id
+
+
+@ensureDeferred
+async def test_each_node_is_shown_as_it_was_seen_and_those_that_are_down_come_last(door: Door, probe: Probe) -> None:
+    probe.network.listens("10.0.0.2")
+    probe.network.listens("10.0.0.3", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+    discovery_id = await with_nodes(door, A, B, C)
+    go_on(door, 25)
+    answer = await door("GET", f"/{discovery_id}")
+    assert answer.json["nodes"] == [B, C, A]
+    assert [
+        (node["addr"], node["up"], node.get("ready"), node.get("why")) for node in answer.json["registrations"]
+    ] == [(B, True, True, None), (C, True, False, None), (A, False, None, "refused")]
+    assert all(0 <= node["checked"] <= node["since"] <= 25 for node in answer.json["registrations"])
+
+
+@ensureDeferred
+async def test_nothing_is_said_of_a_node_that_is_not_probed_or_was_not_yet(door: Door) -> None:
+    discovery_id = await with_nodes(door, A, "192.0.2.1:4001", "opaque")
+    go_on(door, 5)
+    for node in (await door("GET", f"/{discovery_id}")).json["registrations"]:
+        assert node == {"addr": node["addr"]}
+
+
+@ensureDeferred
+async def test_who_joins_gets_the_nodes_that_are_down_last_and_all_of_them(door: Door, probe: Probe) -> None:
+    probe.network.listens("10.0.0.2")
+    discovery_id = await with_nodes(door, A, B)
+    go_on(door, 30)
+    answer = await door("POST", f"/{discovery_id}", {"addr": C})
+    assert answer.json["nodes"] == [B, C, A]
+    removed = await door("DELETE", f"/{discovery_id}", {"addr": C})
+    assert removed.json["nodes"] == [B, A]
+
+
+@ensureDeferred
+async def test_one_that_was_down_and_asks_is_itself_no_longer_last(door: Door) -> None:
+    discovery_id = await with_nodes(door, A, B)
+    go_on(door, 30)
+    answer = await door("POST", f"/{discovery_id}", {"addr": A})
+    assert answer.json["nodes"] == [A, B]
+    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [A, B]
+
+
+@ensureDeferred
+async def test_that_all_others_are_down_tells_nobody_that_it_is_alone(door: Door) -> None:
+    discovery_id = await with_nodes(door, A)
+    go_on(door, 100)
+    assert not (await door("GET", f"/{discovery_id}")).json["registrations"][0]["up"]
+    answer = await door("POST", f"/{discovery_id}", {"addr": B})
+    assert sorted(answer.json["nodes"]) == [A, B]
+
+
+@ensureDeferred
+async def test_a_node_that_is_down_and_alone_is_granted_as_ever(door: Door) -> None:
+    discovery_id = await with_nodes(door, A)
+    go_on(door, 100)
+    answer = await door("POST", f"/{discovery_id}", {"addr": A})
+    assert answer.json["nodes"] == [A]
+
+
+@ensureDeferred
+async def test_the_leader_key_of_consul_is_what_it_was(door: Door, probe: Probe) -> None:
+    discovery_id = await door.mint()
+    value = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
+    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"true"
+    go_on(door, 40)
+    assert (await door("GET", f"/{discovery_id}")).json["registrations"][0]["up"] is False
+    assert (await door("GET", f"/v1/kv/{discovery_id}/leader")).status == 200
+    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"false"

@@ -1,0 +1,108 @@
+"""A network in memory with rqlited in it: what a probe connects to, which listens, refuses, hangs or hangs up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+READY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n[+]node ok\n[+]leader ok\n[+]store ok"
+NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\n\r\n[+]node ok\n[+]leader does not exist"
+_PEER = IPv4Address("TCP", "127.0.0.1", 1)
+
+
+class Network:
+    """What is at which IP address and port; where nothing is, connections are refused."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[tuple[str, int], Callable[[Any], Deferred[IProtocol]]] = {}
+        self.tried: list[tuple[str, int]] = []
+        self.asked: list[bytes] = []
+        self.open = self.most_open = 0
+
+    def __call__(self, ip: str, port: int) -> IStreamClientEndpoint:
+        return _Endpoint(self, ip, port)
+
+    def listens(self, ip: str, answer: bytes = READY, port: int = 4001) -> None:
+        """There is somebody who answers so to whatever is asked; to nothing if that is empty."""
+        self._hosts[ip, port] = lambda factory: self._connect(factory, lambda link: link.answer(answer))
+
+    def hangs_up(self, ip: str, port: int = 4001) -> None:
+        """There is somebody who takes connections and closes them."""
+        self._hosts[ip, port] = lambda factory: self._connect(factory, lambda link: link.end(error.ConnectionDone()))
+
+    def hangs(self, ip: str, port: int = 4001) -> None:
+        """Whatever is sent there gets lost."""
+        self._hosts[ip, port] = lambda _: self._lost()
+
+    def is_cut_off(self, ip: str, port: int = 4001) -> None:
+        """No way leads there."""
+        self._hosts[ip, port] = lambda _: fail(error.NoRouteError())
+
+    def is_gone(self, ip: str, port: int = 4001) -> None:
+        """Nobody listens there any more."""
+        self._hosts.pop((ip, port), None)
+
+    def connect(self, ip: str, port: int, factory: Any) -> Deferred[IProtocol]:
+        """What an endpoint does."""
+        self.tried.append((ip, port))
+        return self._hosts.get((ip, port), lambda _: fail(error.ConnectionRefusedError()))(factory)
+
+    def count(self, by: int) -> None:
+        """So many more connections are being made or are open."""
+        self.open += by
+        self.most_open = max(self.most_open, self.open)
+
+    def _connect(self, factory: Any, react: Callable[[_Link], None]) -> Deferred[IProtocol]:
+        protocol = factory.buildProtocol(_PEER)
+        self.count(1)
+        protocol.makeConnection(_Link(self, protocol, react))
+        return succeed(protocol)
+
+    def _lost(self) -> Deferred[IProtocol]:
+        self.count(1)
+        return Deferred(lambda _: self.count(-1))
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    def __init__(self, network: Network, ip: str, port: int) -> None:
+        self._network, self._ip, self._port = network, ip, port
+
+    def connect(self, factory: Any) -> Deferred[IProtocol]:
+        return self._network.connect(self._ip, self._port, factory)
+
+
+class _Link(StringTransport):
+    """A connection to somebody who reacts to the first thing that is sent."""
+
+    def __init__(self, network: Network, protocol: Any, react: Callable[[_Link], None]) -> None:
+        super().__init__()
+        self._network, self._protocol, self._react = network, protocol, react
+        self._is_open = True
+
+    def write(self, data: bytes) -> None:
+        self._network.asked.append(data)
+        self._react(self)
+
+    def answer(self, data: bytes) -> None:
+        """Send something, unless it is nothing."""
+        if data:
+            self._protocol.dataReceived(data)
+
+    def end(self, why: Exception) -> None:
+        """Have the connection end."""
+        if self._is_open:
+            self._is_open = False
+            self._network.count(-1)
+            self._protocol.connectionLost(Failure(why))
+
+    def abortConnection(self) -> None:  # noqa: N802, it is Twisted's
+        self.end(error.ConnectionAborted())

@@ -1,0 +1,161 @@
+"""What the command shows of nodes that are probed, and what prune removes and never removes."""
+
+from __future__ import annotations
+
+import pytest
+
+from rqdisco.cli.durations import in_words, parse
+from tests.support.command import Service, Shell
+from tests.support.daemon import Probe, mint, register, shown
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+HOUR = 3600.0
+
+
+class World:
+    """A service that probes every minute, and its nodes: those in `alive` are up."""
+
+    def __init__(self, *alive: str) -> None:
+        self.probe = Probe(interval=60.0)
+        for ip in alive:
+            self.probe.network.listens(ip)
+        self.service = Service(probe=self.probe)
+        self.daemon = self.service.daemon
+        assert self.daemon.rounds is not None
+        self.rounds = self.daemon.rounds
+        self.shell = Shell(self.service)
+
+    def start(self, *addrs: str) -> str:
+        discovery_id = mint(self.daemon)
+        for addr in addrs:
+            register(self.daemon, discovery_id, addr)
+        self.rounds.startService()
+        return discovery_id
+
+    def go_on(self, seconds: float) -> None:
+        self.daemon.clock.pump([2.0] * round(seconds / 2))
+
+    def asking(self, *answers: bool) -> Shell:
+        return Shell(self.service, terminal=True, answers=answers)
+
+
+def test_prune_removes_who_is_down_for_that_long_and_prints_them() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A, B)
+    world.go_on(HOUR)
+    register(world.daemon, discovery_id, C)
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=3h", "--yes") == 0
+    assert world.shell.lines == []
+    assert world.shell("prune", discovery_id, "--down-for=90m", "--yes") == 0
+    assert (world.shell.lines, world.shell.said) == ([A], "")
+    assert shown(world.daemon, discovery_id) == [B, C]
+
+
+def test_a_dry_run_only_prints() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A, B)
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=30m", "--dry-run") == 0
+    assert world.shell.lines == [A]
+    assert shown(world.daemon, discovery_id) == [A, B]
+
+
+def test_where_no_node_is_up_nothing_is_removed() -> None:
+    world = World()
+    discovery_id = world.start(A, B)
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
+    assert "no node is up" in world.shell.said
+    assert shown(world.daemon, discovery_id) == [A, B]
+
+
+def test_nodes_that_are_not_probed_are_no_reason_to_remove_all_that_are() -> None:
+    world = World()
+    discovery_id = world.start(A, "192.0.2.1:4001")
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
+    assert shown(world.daemon, discovery_id) == [A, "192.0.2.1:4001"]
+
+
+def test_without_probes_nothing_is_known_and_nothing_removed() -> None:
+    service = Service()
+    shell, discovery_id = Shell(service), mint(service.daemon)
+    register(service.daemon, discovery_id, A)
+    assert shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
+    assert "--probe" in shell.said
+
+
+def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A, B)
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=30m") == 2
+    assert "--yes" in world.shell.said
+    assert world.asking(False)("prune", discovery_id, "--down-for=30m") == 1
+    assert shown(world.daemon, discovery_id) == [A, B]
+    assert world.asking(True)("prune", discovery_id, "--down-for=30m") == 0
+    assert shown(world.daemon, discovery_id) == [B]
+
+
+def test_a_node_that_comes_back_while_somebody_thinks_stays() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A, B)
+    world.go_on(HOUR)
+    shell = world.asking()
+
+    def think(_: str) -> bool:
+        world.probe.network.listens("10.0.0.1")
+        world.go_on(HOUR)
+        return True
+
+    shell._ask = think  # type: ignore[method-assign]
+    assert shell("prune", discovery_id, "--down-for=30m") == 1
+    assert f"{A} is no longer down" in shell.said
+    assert shown(world.daemon, discovery_id) == [A, B]
+
+
+@pytest.mark.parametrize("text", ["", "h", "24 h", "1w", "-1h", "1e3", "nan"])
+def test_what_is_no_duration_is_not_understood(text: str) -> None:
+    service = Service()
+    assert Shell(service)("prune", mint(service.daemon), f"--down-for={text}") == 2
+    assert service.asked == 0
+
+
+def test_durations_are_read_and_written_as_people_do() -> None:
+    assert [parse(text) for text in ("90", "90s", "1.5m", "24h", "7d")] == [90, 90, 90, 86400, 604800]
+    assert [in_words(each) for each in (0.4, 119, 120, 7199, 7200, 172799, 172800)] == [
+        "0 s",
+        "119 s",
+        "2 m",
+        "120 m",
+        "2 h",
+        "48 h",
+        "2 d",
+    ]
+
+
+def test_nodes_show_and_status_say_who_is_down() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A, B)
+    world.go_on(HOUR)
+    assert world.shell("nodes", discovery_id) == 0
+    assert (world.shell.lines, world.shell.said) == ([B, A], f"rqdisco: {A} is down for 60 m (refused)\n")
+    assert world.shell("show", discovery_id) == 0
+    assert world.shell.lines == [f"{B}\t-\t-\t-\tup for 60 m", f"{A}\t-\t-\t-\tdown for 60 m (refused)"]
+    assert world.shell("status", discovery_id) == 0
+    assert world.shell.lines[:2] == [f"node {B} up for 60 m", f"node {A} down for 60 m (refused)"]
+
+
+def test_a_cluster_of_which_nothing_is_up_or_not_its_leader_is_unhealthy() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A)
+    world.go_on(HOUR)
+    assert world.shell("status", discovery_id) == 1
+    assert "no node is up" in world.shell.said
+    leader = ("--id=n1", f"--api-addr=http://{A}", "--addr=10.0.0.1:4002")
+    register(world.daemon, discovery_id, B)
+    assert world.shell("leader", "set", discovery_id, *leader) == 0
+    world.go_on(HOUR / 4)
+    assert world.shell("status", discovery_id) == 1
+    assert f"{A} leads, by the leader record, and is down" in world.shell.said
