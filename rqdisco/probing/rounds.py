@@ -28,9 +28,10 @@ OUTCOMES: tuple[Met, ...] = (*get_args(Outcome), "not_allowed")
 AT_ONCE = 100
 # Of a name; a node that has more is up if one of these is.
 MOST_ADDRESSES = 3
-_LOOKS_PER_INTERVAL = 5
-_IDS_AT_ONCE = 100
-_BREATH = 0.01
+_ROUNDS_PER_INTERVAL = 5
+# Looking costs some 15 microseconds, and is only worth it as far as probes can follow.
+_LOOKS_PER_PROBE = 10
+_LOOKS_AT_ONCE = 100
 _SHORTEST_ROUND = 0.2
 _LATENESS = 0.1
 
@@ -82,7 +83,9 @@ class Rounds(Service):
         self._jitter = jitter
         self._interval = interval
         self._gap = 1 / rate
+        self._breath = _LOOKS_AT_ONCE / _LOOKS_PER_PROBE / rate
         self._next = 0.0
+        self._looks = 0
         self._turn = DeferredSemaphore(AT_ONCE)
         # Those of the round before move over as they are met again; what is left then is registered no more.
         self._watched: dict[Target, _Watched] = {}
@@ -125,24 +128,22 @@ class Rounds(Service):
                 self._log.failure("a round of probes failed")
             took = self._clock.seconds() - began
             self.lasted = took
-            pause = max(_SHORTEST_ROUND, self._interval / _LOOKS_PER_INTERVAL * self._jitter() - took)
+            pause = max(_SHORTEST_ROUND, self._interval / _ROUNDS_PER_INTERVAL * self._jitter() - took)
             try:
                 await self._wait(pause)
             except CancelledError:
                 return
 
     async def _round(self) -> None:
-        for number, discovery_id in enumerate(await self._directory.ids(), 1):
+        for discovery_id in await self._directory.ids():
             try:
                 record = await self._directory.look_up(discovery_id)
             except NoSuchID:
                 continue
+            await self._breathe()
             for node in record.nodes:
-                target = target_of(node)
-                if target is not None:
-                    await self._visit(target)
-            if number % _IDS_AT_ONCE == 0:
-                await self._wait(_BREATH)
+                await self._breathe()
+                await self._visit(target_of(node))
         for target, watched in self._before.items():
             if watched.is_busy:
                 self._watched[target] = watched
@@ -150,9 +151,15 @@ class Rounds(Service):
                 self.states[watched.state] -= 1
         self._before, self._watched = self._watched, {}
 
-    async def _visit(self, target: Target) -> None:
-        """See to a target that is registered: probe it if its time has come."""
-        if target in self._watched:
+    async def _breathe(self) -> None:
+        """Let others have their turn after so many looks."""
+        self._looks += 1
+        if self._looks % _LOOKS_AT_ONCE == 0:
+            await self._wait(self._breath)
+
+    async def _visit(self, target: Target | None) -> None:
+        """See to a target that is registered, if there is one: probe it if its time has come."""
+        if target is None or target in self._watched:
             return
         watched = self._before.pop(target, None)
         if watched is None:

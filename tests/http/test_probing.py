@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.protocol import Factory, Protocol
 
+from rqdisco.listening import endpoint
+from rqdisco.probing.knock import Knocker, tcp_endpoints
+from rqdisco.probing.targets import target_of
+from rqdisco.records import Node
+from rqdisco.tls import Certificates
+from rqdisco.web.site import BoundedSite
 from tests.http.conftest import Door
-from tests.support.daemon import Probe
+from tests.support.certificates import Authority
+from tests.support.daemon import Daemon, Probe
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -107,3 +116,60 @@ async def test_the_leader_key_of_consul_is_what_it_was(door: Door, probe: Probe)
     assert (await door("GET", f"/{discovery_id}")).json["registrations"][0]["up"] is False
     assert (await door("GET", f"/v1/kv/{discovery_id}/leader")).status == 200
     assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"false"
+
+
+async def outcome_at(port: int, scheme: str, host: str = "127.0.0.1") -> str:
+    """What a probe of a real port meets, over the transports that the daemon has."""
+    from twisted.internet import reactor
+
+    target = target_of(Node(addr=f"{scheme}://{host}:{port}"))
+    assert target is not None
+    clock: Any = reactor
+    return await Knocker(tcp_endpoints(reactor), clock)(target, "127.0.0.1")
+
+
+class _HangsUp(Protocol):
+    def connectionMade(self) -> None:  # noqa: N802, it is Twisted's
+        transport: Any = self.transport
+        transport.loseConnection()
+
+
+class _WithoutTLS(Protocol):
+    """Answers with HTTP whatever it is sent, and be it the beginning of TLS."""
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802, it is Twisted's
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+
+@ensureDeferred
+async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path) -> None:
+    from twisted.internet import reactor
+
+    authority = Authority()
+    key, certificate = authority.write(tmp_path, "node", ["elsewhere.example.org"])
+    (tmp_path / "ca").write_bytes(Authority("another").pem)
+    certificates = Certificates(lambda: 0.0)
+    tls = f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
+    site = BoundedSite(Daemon().doors.public(), reactor, 1000, lambda: 0.0)
+    ports = []
+    for description in (tls, f"{tls}:clientCA={tmp_path / 'ca'}", "tcp:0:interface=127.0.0.1"):
+        _, made = endpoint(reactor, "listen", description, certificates)
+        ports.append(await made.listen(site))
+    tcp: Any = reactor
+    doubles = map(Factory.forProtocol, (_HangsUp, _WithoutTLS))
+    ports.extend(tcp.listenTCP(0, factory, interface="127.0.0.1") for factory in doubles)
+    verified, mutual, plain, closing, without = (port.getHost().port for port in ports)
+    try:
+        assert await outcome_at(verified, "https") == "ready"
+        assert await outcome_at(verified, "https", "localhost") == "ready"
+        assert await outcome_at(mutual, "https") == "answered"
+        assert await outcome_at(plain, "http") == "ready"
+        assert await outcome_at(without, "https") == "answered"
+        assert await outcome_at(closing, "http") == "closed"
+        assert await outcome_at(closing, "https") == "closed"
+    finally:
+        for port in ports:
+            await port.stopListening()
+        await site.drain()
+    assert await outcome_at(plain, "http") == "refused"

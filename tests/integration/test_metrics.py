@@ -43,6 +43,8 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
             f"--peer-listen={ANY_PORT}",
             "--advertise=http://127.0.0.1:2",
             f"--peer-keys={keys}",
+            "--probe=60",
+            "--probe-allow=192.0.2.0/24",
         )
     )
     discovery_id = daemon.mint()

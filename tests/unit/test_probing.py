@@ -423,6 +423,14 @@ def test_a_node_that_is_removed_while_it_is_probed_leaves_nothing_behind(world: 
     assert min(world.rounds.states.values()) == 0
 
 
+def test_looking_for_nodes_to_probe_holds_nobody_up(world: World) -> None:
+    addrs = [f"192.0.{number // 250}.{number % 250}:4001" for number in range(950)]
+    world.start(*addrs)
+    assert 0 < sum(world.rounds.states.values()) <= 100, "before anybody else has had a turn"
+    world.go_on(2)
+    assert world.rounds.states["not_allowed"] == 950
+
+
 def test_a_stop_lets_go_of_every_connection_and_timer(world: World) -> None:
     world.network.hangs("10.0.0.1")
     world.start(A, B)
