@@ -20,13 +20,11 @@ class Outlook(Protocol):
         """A node registered here: it is alive, and about to listen; what was held against it is forgotten."""
 
 
-def down_last(nodes: tuple[Node, ...], outlook: Outlook | None, caller: str | None = None) -> tuple[Node, ...]:
-    """The same nodes, those that are down behind the others, else in their order. `caller` asks, and stays where it is
-    among those that are not.
-    """
+def down_last(nodes: tuple[Node, ...], outlook: Outlook | None) -> tuple[Node, ...]:
+    """The same nodes, those that are down behind the others, else in their order."""
     if outlook is None or len(nodes) < 2:
         return nodes
-    down = {node.addr for node in nodes if node.addr != caller and _is_down(node, outlook)}
+    down = {node.addr for node in nodes if _is_down(node, outlook)}
     if not down:
         return nodes
     return (*(n for n in nodes if n.addr not in down), *(n for n in nodes if n.addr in down))

@@ -179,7 +179,7 @@ class DiscoveryAPI:
             self._told.note(discovery_id, node.addr, note.result, len(outcome.listed))
             if self._outlook is not None:
                 self._outlook.heard(node)
-        listed = down_last(outcome.listed, self._outlook, caller=node.addr)
+        listed = down_last(outcome.listed, self._outlook)
         return Answer(200, codec.encode_document(outcome.record, listed))
 
     async def _remove(self, request: IRequest, discovery_id: str, token: Token | None) -> Answer:

@@ -82,12 +82,16 @@ async def test_who_joins_gets_the_nodes_that_are_down_last_and_all_of_them(door:
 
 
 @ensureDeferred
-async def test_one_that_was_down_and_asks_is_itself_no_longer_last(door: Door) -> None:
+async def test_one_that_was_down_and_asks_is_itself_no_longer_last(door: Door, probe: Probe) -> None:
+    probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(door, A, B)
     go_on(door, 30)
+    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
     answer = await door("POST", f"/{discovery_id}", {"addr": A})
     assert answer.json["nodes"] == [A, B]
     assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [A, B]
+    go_on(door, 30)
+    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
 
 
 @ensureDeferred
