@@ -83,7 +83,10 @@ LAYERS = [
         "web",
         "web.root",
     },
-    {"web.consul", "web.discovery", "web.health", "web.operator", "web.proxied"},
+    {"web.consul", "web.discovery", "web.health", "web.openapi.page", "web.operator", "web.proxied"},
+    {"web.openapi", "web.openapi.document"},
+    {"web.openapi.consul", "web.openapi.discovery", "web.openapi.operator", "web.openapi.pages"},
+    {"web.openapi.examples", "web.openapi.parts", "web.openapi.schemas"},
     {"web.gate"},
     {
         "web.handling",
