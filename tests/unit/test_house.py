@@ -32,7 +32,7 @@ CORE = {
     "transfer",
     "recipes",
 }
-CORE |= {"dns.zone", "journal.frames"}
+CORE |= {"dns.zone", "journal.frames", "visible"}
 CORE |= {
     f"peers.{name}"
     for name in ("changes", "keyring", "members", "messages", "replication", "seals", "sightings", "standing")
@@ -110,10 +110,10 @@ LAYERS = [
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
     {"store", "journal.files", "journal.frames"},
     {"token_file"},
-    {"access", "seldom"},
+    {"access", "modes", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"address", "counts", "errors", "tally", "__init__"},
+    {"address", "counts", "errors", "tally", "visible", "__init__"},
 ]
 
 

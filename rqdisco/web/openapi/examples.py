@@ -147,7 +147,7 @@ EXAMPLES: dict[str, Any] = {
                 "incarnation": "e310acdc20221f39",
                 "url": "http://b",
                 "state": "up",
-                "last_contact": 0.1,
+                "last_contact": 0.2,
                 "lag": 0,
                 "clock_offset_ms": 0,
                 "agrees": True,
