@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test simulate lint types check coverage bench clean
+.PHONY: run test simulate lint types check coverage bench audit clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
@@ -39,8 +39,16 @@ coverage: $(VENV)/installed-test
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Known vulnerabilities of what is installed, as PyPI tells them: it needs https://pypi.org/pypi, and says so where that
+# is not there. pip-audit has an environment of its own, so that it does not audit what it needs itself.
+audit: $(VENV)/installed
+	test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && \
+		$(VENV)-audit/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'; }
+	$(VENV)-audit/bin/pip-audit --strict --skip-editable \
+		--path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(ARGS)
+
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
 
 # editable_mode=compat puts the sources on sys.path, where Twisted looks for plugins; setuptools' default does not. It
 # warns of that mode in a box of ten lines, which is no news here.

@@ -40,6 +40,7 @@ from rqdisco.listening import Door, HTTPDoor, NameDoor, endpoint, owners_socket
 from rqdisco.local import LocalDirectory
 from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
+from rqdisco.modes import warn_of_others
 from rqdisco.peers.assembly import Peered, Peering, known_members
 from rqdisco.peers.http_link import Keys
 from rqdisco.peers.office import Office
@@ -193,6 +194,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
 def _access(path: Path, machine: Machine) -> Access:
     """Who is in the file of tokens, now and after each SIGHUP. Raises TokensUnusable."""
     access = Access(read_tokens(path))
+    warn_of_others(path, "tokens")
 
     def reread() -> None:
         try:
@@ -201,6 +203,7 @@ def _access(path: Path, machine: Machine) -> Access:
             _log.error("tokens not read again, the old ones stay: {why}", why=str(error))
             return
         _log.info("tokens read again", count=len(access.ring.tokens))
+        warn_of_others(path, "tokens")
         _warn_of_none(path, access)
 
     _warn_of_none(path, access)

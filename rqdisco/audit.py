@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.audit_file import AuditFile
 from rqdisco.events import Event
+from rqdisco.visible import visible_json
 
 MOST_BYTES = 4 << 20
 _SOON = 0.05
@@ -110,7 +111,8 @@ class AuditLog(Service):
     def _line(self, kind: str, outcome: str, fields: dict[str, object]) -> bytes:
         seconds, rest = divmod(self._wall_us(), 1_000_000)
         known = {name: value for name, value in fields.items() if value is not None}
-        return _encode({"time": f"{_second(seconds)}.{rest:06}Z", "event": kind, "outcome": outcome, **known}) + b"\n"
+        line = {"time": f"{_second(seconds)}.{rest:06}Z", "event": kind, "outcome": outcome, **known}
+        return visible_json(_encode(line)) + b"\n"
 
     def _go_on(self) -> None:
         """Have the thread do what is to be done next, if it has nothing to do."""

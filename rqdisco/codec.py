@@ -168,8 +168,11 @@ def decode_put(content: bytes, flags: int = 0) -> Put:
     if not isinstance(members.get("addr"), str) or not members["addr"]:
         raise Malformed("leader value must be JSON with addr")
     raft_addr = check_text("addr", members["addr"])
-    addr = _SCHEME.sub("", check_text("api_addr", members.get("api_addr") or raft_addr), count=1)
-    node_id = check_text("id", members["id"]) if members.get("id") else None
+    # Go leaves out what is empty, or says that it is.
+    given = {name: None if members.get(name) == "" else members.get(name) for name in ("api_addr", "id")}
+    addr = raft_addr if given["api_addr"] is None else check_text("api_addr", given["api_addr"])
+    addr = _SCHEME.sub("", addr, count=1)
+    node_id = None if given["id"] is None else check_text("id", given["id"])
     return Put(
         node=Node(addr=check_text("api_addr", addr), raft_addr=raft_addr, node_id=node_id), value=text, flags=flags
     )

@@ -15,6 +15,8 @@ import msgspec
 from twisted.logger import ILogObserver, formatEvent
 from zope.interface import implementer
 
+from rqdisco.visible import visible, visible_json
+
 BACKLOG_BYTES = 1 << 20
 _RETRY_SECONDS = 0.1
 _OWN = ("rqdisco.",)
@@ -116,7 +118,7 @@ def _message(event: dict[str, Any]) -> str:
     if "{" in text or not text:
         text = formatEvent(event)
     failure = event.get("log_failure")
-    return text if failure is None else f"{text}\n{failure.getTraceback()}"
+    return visible(text) if failure is None else f"{visible(text)}\n{failure.getTraceback()}"
 
 
 def _time(event: dict[str, Any]) -> str:
@@ -137,9 +139,9 @@ def _as_json(event: dict[str, Any]) -> bytes:
         "event": _message(event),
         **_fields(event),
     }
-    return msgspec.json.encode(line, enc_hook=repr) + b"\n"
+    return visible_json(msgspec.json.encode(line, enc_hook=repr)) + b"\n"
 
 
 def _as_text(event: dict[str, Any]) -> bytes:
-    fields = "".join(f" {name}={value}" for name, value in _fields(event).items())
+    fields = "".join(f" {name}={visible(str(value))}" for name, value in _fields(event).items())
     return f"{_time(event)} {event['log_level'].name:5} {_message(event)}{fields}\n".encode(errors="backslashreplace")

@@ -41,6 +41,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from rqdisco.errors import TLSUnusable
+from rqdisco.modes import warn_of_others
 
 _LOOK_SECONDS = 1.0
 _PREFIX = re.compile(r"(?:ssl|tls):")
@@ -315,6 +316,7 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 def _key(path: Path) -> Any:
     content = _read(path)
+    warn_of_others(path, "a private key")
     try:
         return load_pem_private_key(content, None)
     except TypeError:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from rqdisco.visible import visible
+
 
 class Screen:
     """Standard output and standard error. `ask` puts a yes-or-no question to who sits at the terminal, if anybody."""
@@ -18,13 +20,13 @@ class Screen:
 
     def line(self, text: str) -> None:
         """A result. Raises BrokenPipeError where nobody reads them any more."""
-        self.out.write(f"{text}\n")
-        self.out.flush()
+        self.lines([text])
 
     def lines(self, texts: Sequence[str]) -> None:
-        """Several results."""
+        """Several results. What came from elsewhere cannot move the cursor of a terminal."""
+        is_seen = self.out.isatty()
         for text in texts:
-            self.out.write(f"{text}\n")
+            self.out.write(f"{_seen(text) if is_seen else text}\n")
         self.out.flush()
 
     def check_reader(self) -> None:
@@ -57,7 +59,7 @@ class Screen:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(visible(cell)) for cell in row))
         console = Console(file=self.out, highlight=False)
         console.print(Text(title), soft_wrap=True)
         console.print(table)
@@ -75,3 +77,7 @@ class Screen:
         with Progress(*columns, console=Console(file=self._err), transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda steps: bar.advance(task, steps)
+
+
+def _seen(text: str) -> str:
+    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))

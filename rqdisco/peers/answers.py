@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,8 @@ from rqdisco.peers.peerset import PeerSet, session_of
 from rqdisco.peers.succession import Successions
 from rqdisco.records import Moment
 
+_MOST_UNPROVED = 256
+
 
 class PeerAnswers:
     """The handler of what peers say. `session_name` gives names that nobody can guess, `now` monotonic moments."""
@@ -69,6 +72,7 @@ class PeerAnswers:
         self._session_name = session_name
         self._now = now
         self._sessions = Sessions()
+        self._unproved: OrderedDict[str, Hello] = OrderedDict()
         self._own = peers.members.own.incarnation
         self._verbs: dict[str, Any] = {
             "digest": (Digest, self._digest),
@@ -85,17 +89,24 @@ class PeerAnswers:
         try:
             told = decode(hello, Hello)
             check_protocol(told)
-            self._peers.greeted_by(told)
+            self._peers.check_greeting(told)
         except Malformed as error:
             raise BadMessage(str(error)) from None
         name = self._session_name()
         self._sessions.begin(name, session_of(told))
+        self._unproved[name] = told
+        while len(self._unproved) > _MOST_UNPROVED:
+            self._unproved.popitem(last=False)
         return name, encode(self._peers.hello())
 
     async def serve(self, session: str, verb: str, body: bytes) -> bytes:
         speaker = self._sessions.heard(session)
         if speaker is None:
             raise NotGreeted
+        told = self._unproved.pop(session, None)
+        if told is not None:
+            # The first thing that is said in a session proves that its hello was no old one, repeated by somebody.
+            self._peers.greeted_by(told)
         self._check(speaker)
         if verb not in self._verbs:
             raise BadMessage("no such verb")
@@ -108,7 +119,7 @@ class PeerAnswers:
     def _check(self, speaker: Session) -> None:
         """Raise Rejected for who must not take part; note that the others are alive."""
         if speaker.incarnation == self._own:
-            self._peers.fence_beside(speaker.boot)
+            raise Rejected(f"two daemons run as incarnation {self._own}")
         member = self._peers.members.get(speaker.incarnation)
         if member is None:
             raise NotGreeted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -139,6 +140,7 @@ class Peer:
         try:
             hello = _decoded(await self._link.greet(encode(self._hello()), GREET_SECONDS), Hello)
             check_protocol(hello)
+            await self._show_twin(hello)
             self._met(self, hello)
             if self.incarnation not in (None, hello.incarnation):
                 raise Misdirected(f"another incarnation answers there: {hello.incarnation}")
@@ -147,6 +149,13 @@ class Peer:
             raise
         self._is_other = False
         self._answers()
+
+    async def _show_twin(self, hello: Hello) -> None:
+        """Let a daemon that has this one's incarnation know that both are alive, which a hello alone does not prove."""
+        own = self._hello()
+        if hello.incarnation == own.incarnation and hello.boot != own.boot:
+            with suppress(PeerError):
+                await self._link.ask("digest", b"{}", GREET_SECONDS)
 
     async def _send(self, verb: str, body: bytes, seconds: float) -> bytes:
         if self._is_other:

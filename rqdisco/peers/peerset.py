@@ -192,27 +192,27 @@ class PeerSet(Service):
             wall_ms=self._wall_ms(),
         )
 
-    def greeted_by(self, hello: Hello) -> None:
-        """Take in what a daemon says of itself. Raises Rejected where it must not take part, Malformed."""
-        member = Member(incarnation=hello.incarnation, name=hello.name, url=hello.url)
-        check_member(member)
-        if hello.incarnation == self._own:
-            if hello.boot == self.boot:
-                raise Rejected("this is you yourself")
-            # A twin, or an old hello that somebody repeats: what is said in the session will tell.
-            return
+    def check_greeting(self, hello: Hello) -> None:
+        """Raise Rejected for who must not take part, Malformed. Nothing is changed: it may be an old hello of anybody,
+        this daemon included, that somebody repeats.
+        """
+        check_member(_member(hello))
+        if hello.incarnation == self._own and hello.boot == self.boot:
+            raise Rejected("this is you yourself")
         known = self.members.get(hello.incarnation)
         if known is not None and known.state in ("forgotten", "drained"):
             raise Rejected(f"{known.state}: the IDs of {hello.incarnation} have another home")
+
+    def greeted_by(self, hello: Hello) -> None:
+        """Take in what a living daemon says of itself. Raises Rejected where it must not take part, Malformed."""
+        self.check_greeting(hello)
+        member = _member(hello)
+        if hello.incarnation == self._own:
+            self.fence(f"two daemons run as incarnation {self._own}")
+            raise Rejected(f"two daemons run as incarnation {self._own}")
         self.exchange.keep(self.members.learn(hello.members))
         self.exchange.keep(self.members.learn([member], by_itself=hello.incarnation))
         self.learned()
-
-    def fence_beside(self, boot: str) -> None:
-        """Somebody who is alive speaks as this very incarnation. Raises Rejected."""
-        if boot != self.boot:
-            self.fence(f"two daemons run as incarnation {self._own}")
-        raise Rejected(f"two daemons run as incarnation {self._own}")
 
     def fence(self, why: str) -> None:
         """Decide nothing any more, for as long as this daemon runs."""
@@ -333,6 +333,10 @@ class PeerSet(Service):
             assert peer.incarnation is not None
             of, added = answer.of, await self.taker.add(peer.incarnation, answer.of, answer.hints)
         raise Undecided("a peer has too many hints")
+
+
+def _member(hello: Hello) -> Member:
+    return Member(incarnation=hello.incarnation, name=hello.name, url=hello.url)
 
 
 def session_of(hello: Hello) -> Session:

@@ -12,6 +12,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 
 from rqdisco.errors import KeysUnusable
 from rqdisco.ids import RandomBytes
+from rqdisco.modes import warn_of_others
 from rqdisco.peers.http_link import HTTPLink, Keys
 from rqdisco.peers.keyring import BadKeys, KeyRing, parse_keys
 from rqdisco.peers.links import Link
@@ -40,11 +41,13 @@ def _pool(reactor: Any) -> HTTPConnectionPool:
 def read_keys(path: Path) -> KeyRing:
     """The keys of a file. Raises KeysUnusable."""
     try:
-        return parse_keys(path.read_bytes())
+        ring = parse_keys(path.read_bytes())
     except OSError as error:
         raise KeysUnusable(f"{path}: {error.strerror}; it must hold a key for this daemon to have peers") from None
     except BadKeys as error:
         raise KeysUnusable(f"{path}: {error}") from None
+    warn_of_others(path, "peers' keys")
+    return ring
 
 
 def rereading(path: Path, keys: Keys, resource: PeerResource) -> Callable[[], None]:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
 
 from rqdisco import codec
 from rqdisco.access import Right, Token
@@ -29,7 +30,7 @@ from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.explain import explanation
 from rqdisco.web.gate import Gate, secrets_in
-from rqdisco.web.handling import DoorResource, Handling, Note, has_flag, method_of, path_of
+from rqdisco.web.handling import DoorResource, Handling, Note, has_flag, method_of, path_of, refused
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -88,8 +89,10 @@ class DiscoveryAPI:
         return self._handling.through_klein(request, self._answer(request, discovery_id.rstrip("/")))
 
     @app.handle_errors
-    def failed(self: Any, request: IRequest, failure: Failure) -> bytes:  # type: ignore[misc]
-        return self._handling.refuse(failure).put_on(request)  # type: ignore[no-any-return]
+    def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
+        error: Any = failure.value
+        nothing = refused(error) if failure.check(HTTPException) is None else self._nothing(request)
+        return self._handling.through_klein(request, nothing)  # type: ignore[no-any-return]
 
     def _match(self, request: Any) -> Deferred[Answer] | None:
         match = _ONE_SEGMENT.match(request.path)

@@ -2,6 +2,8 @@
 
 `GET /healthz`: does the process answer? `GET /readyz`: can it be asked for lists? `GET /readyz?grant=1`: may it also
 change what is known, and tell a node that it is alone?
+
+No token is needed. Where there are tokens, what is wrong is told to admins alone, since it names peers and their URLs.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ from twisted.web.resource import IResource, Resource
 from rqdisco.codec import encode_object
 from rqdisco.health import Health
 from rqdisco.web.answers import Answer, MethodNotAllowed
+from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Handling, has_flag, method_of
 
 _METHODS = (b"GET", b"HEAD")
 
 
 class HealthPages:
-    """The pages, by their names."""
+    """The pages, by their names. With `gate` only who may administer is told why."""
 
-    def __init__(self, health: Health, handling: Handling) -> None:
+    def __init__(self, health: Health, handling: Handling, gate: Gate | None = None) -> None:
         self._health = health
         self._handling = handling
+        self._gate = gate
 
     def resources(self) -> Mapping[bytes, IResource]:
         """What answers under each name."""
@@ -38,7 +42,10 @@ class HealthPages:
     def _is_ready(self, request: IRequest) -> Answer:
         condition = self._health.for_grants() if has_flag(request, b"grant") else self._health.for_lists()
         ready = not condition.wrong
-        body = encode_object({"ready": ready, "wrong": list(condition.wrong), "notes": list(condition.notes)})
+        members: dict[str, object] = {"ready": ready}
+        if self._gate is None or self._gate.lets_administer(request.requestHeaders):
+            members |= {"wrong": list(condition.wrong), "notes": list(condition.notes)}
+        body = encode_object(members)
         return Answer(200, body) if ready else Answer(503, body, b"not ready")
 
 

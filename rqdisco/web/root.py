@@ -23,10 +23,11 @@ from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
+from rqdisco.web.openapi.page import NAME, OpenAPIPage
 from rqdisco.web.operator import OperatorAPI, PeersOffice
 
 IMPORT_BYTES = 16 << 20
-_FIRST = re.compile(rb"/+([a-z0-9]+)(?![^/])")
+_FIRST = re.compile(rb"/+([a-z0-9.]+)(?![^/])")
 
 
 class Root(Resource):
@@ -92,23 +93,24 @@ class Doors:
             finish=with_consul_headers(directory),
         )
         operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
-        pages = HealthPages(health, discovery).resources()
+        about = {} if metrics is None else {b"metrics": metrics}
         told = ToldLog(wall_us)
         self._operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
                 b"v1": ConsulAPI(directory, consul, told).resource(),
             },
-            pages if metrics is None else {**pages, b"metrics": metrics},
+            {**HealthPages(health, discovery).resources(), **about, NAME: OpenAPIPage("operator", discovery)},
             DiscoveryAPI(directory, discovery, describe, told, explains=True, outlook=outlook).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
+        page = OpenAPIPage("open" if self._gate is None else "guarded", discovery)
         self._public = Root(
             doors,
-            pages,
+            {**HealthPages(health, discovery, self._gate).resources(), NAME: page},
             DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
         )
 

@@ -171,6 +171,8 @@ async def test_escapes_in_a_key_are_decoded(door: Door) -> None:
         ("PUT", "/v1/kv/metrics/leader?cas=0", VALUE, 400, "unsupported key, only <ID>/leader"),
         ("PUT", f"{KEY}?cas=0", b"", 400, "leader value must be JSON with addr"),
         ("PUT", f"{KEY}?cas=0", b'{"addr":1}', 400, "leader value must be JSON with addr"),
+        ("PUT", KEY, b'{"addr":"h:2","id":{}}', 400, "invalid id: not a string"),
+        ("PUT", KEY, b'{"addr":"h:2","api_addr":false}', 400, "invalid api_addr: not a string"),
         ("PUT", f"{KEY}?cas=0", b'{"addr":"a b"}', 400, "invalid addr: contains white space"),
         ("PUT", f"{KEY}?cas=", VALUE, 400, "Invalid cas index"),
         ("PUT", f"{KEY}?cas=-1", VALUE, 400, "Invalid cas index"),

@@ -294,3 +294,22 @@ def test_a_ring_that_was_read_again_is_what_counts() -> None:
     guarded.access.ring = TokenRing([describe("new", ["read"], secret("new"))])
     assert guarded.ask("GET", f"/{guarded.id}", None, "read")[0] == 401
     assert guarded.ask("GET", f"/{guarded.id}", None, "new")[0] == 200
+
+
+def test_what_is_wrong_with_a_daemon_is_told_to_admins_alone() -> None:
+    guarded = Guarded()
+    guarded.daemon.disk.room = 0
+    guarded.ask("POST", "/", None, "mint")
+    full = "nothing can be written: no space left on device"
+    for path, status in (("/readyz", 200), ("/readyz?grant=1", 503)):
+        for token in (None, "wrong", "mint", "read", "write", "read-here"):
+            assert _probe(guarded, path, token) == (status, {"ready": status == 200}), "and a probe is never refused"
+        status_told, told = _probe(guarded, path, "admin")
+        assert (status_told, told["wrong"] + told["notes"]) == (status, [full])
+        # Whoever may open the operator's socket is the operator.
+        assert _probe(guarded, path, None, operators=True) == (status, told)
+
+
+def _probe(guarded: Guarded, path: str, token: str | None, **where: bool) -> tuple[int, Any]:
+    status, _, _, body = guarded.ask("GET", path, None, token, **where)
+    return status, json.loads(body)

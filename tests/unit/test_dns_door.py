@@ -175,10 +175,11 @@ def test_whatever_a_datagram_holds_it_gets_a_short_and_readable_answer_or_none(d
     sent = names.exchange(data)
     assert len(sent) == (0 if len(data) < 12 or data[2] & 0x80 else 1)
     for answer in sent:
-        got = dns.message.from_wire(answer)
+        # dnspython reads an update by rules of its own (RFC 2136), which an echoed question does not keep.
+        got = dns.message.from_wire(answer[:2] + bytes([answer[2] & 0x87]) + answer[3:])
         assert got.rcode() in RCODES
         assert len(answer) <= EDNS_SIZE
-        assert (got.id, got.opcode()) == (struct.unpack_from("!H", data)[0], data[2] >> 3 & 15)
+        assert (got.id, answer[2] >> 3 & 15) == (struct.unpack_from("!H", data)[0], data[2] >> 3 & 15)
         assert bool(got.flags & dns.flags.RD) == bool(data[2] & 1)
         assert got.rcode() in (0, 3) or not got.answer
 

@@ -35,7 +35,7 @@ CORE = {
     "transfer",
     "recipes",
 }
-CORE |= {"dns.zone", "journal.frames"}
+CORE |= {"dns.zone", "journal.frames", "visible"}
 CORE |= {
     f"peers.{name}"
     for name in ("changes", "keyring", "members", "messages", "replication", "seals", "sightings", "standing")
@@ -90,7 +90,10 @@ LAYERS = [
         "web",
         "web.root",
     },
-    {"web.consul", "web.discovery", "web.health", "web.operator", "web.proxied"},
+    {"web.consul", "web.discovery", "web.health", "web.openapi.page", "web.operator", "web.proxied"},
+    {"web.openapi", "web.openapi.document"},
+    {"web.openapi.consul", "web.openapi.discovery", "web.openapi.operator", "web.openapi.pages"},
+    {"web.openapi.examples", "web.openapi.parts", "web.openapi.schemas"},
     {"web.gate"},
     {
         "web.handling",
@@ -115,10 +118,10 @@ LAYERS = [
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
     {"store", "journal.files", "journal.frames"},
     {"token_file"},
-    {"access", "seldom"},
+    {"access", "modes", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"address", "counts", "errors", "probing.judgement", "tally", "__init__"},
+    {"address", "counts", "errors", "probing.judgement", "tally", "visible", "__init__"},
 ]
 
 

@@ -1,0 +1,25 @@
+"""Text of strangers as it may be shown: it moves no cursor, begins no line, and rings no bell."""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
+
+
+def visible(text: str) -> str:
+    """The text with escapes for what cannot be seen: control characters, line ends, marks that turn the writing."""
+    return text if text.isprintable() else "".join(map(_character, text))
+
+
+def visible_json(line: bytes) -> bytes:
+    """JSON in which the control characters that JSON allows are escapes, too: DEL, and those that follow it in Latin-1,
+    which some terminals take for the beginning of a command.
+    """
+    if b"\xc2" not in line and b"\x7f" not in line:
+        return line
+    return _UNSAFE.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
+
+
+def _character(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -1,0 +1,133 @@
+"""The discovery API's operations."""
+
+from __future__ import annotations
+
+from rqdisco.web.openapi.parts import (
+    FAULT,
+    Object,
+    Operation,
+    Reply,
+    body,
+    error,
+    flag,
+    header,
+    json,
+    schema,
+    unavailable,
+)
+
+ID: Object = {"name": "id", "in": "path", "required": True, "description": "A discovery ID.", "schema": schema("ID")}
+_TAG = "discovery"
+_AGE = {
+    "Age": header(
+        "A copy: the seconds since its home was last heard, 2147483648 if it was not since the start.",
+        {"type": "integer", "minimum": 0, "maximum": 2**31},
+        is_required=False,
+    )
+}
+_NO_SUCH_ID = error("There is no such ID.")
+_TOO_LARGE = error("The body is larger than `--max-body`.")
+_UNDECIDED = "The disk takes nothing, or it could not be decided in time, or not without a peer that is silent."
+
+
+def _linked(operation: str, description: str) -> Object:
+    return {
+        "operationId": operation,
+        "parameters": {"id": "$response.body#/disco_id"},
+        "description": description,
+    }
+
+
+OPERATIONS = (
+    Operation(
+        path="/",
+        method="get",
+        tag=_TAG,
+        name="getService",
+        summary="The service: its version, and how much it holds.",
+        description="Without a token, where there are tokens, `ids` is not told.",
+        right="known",
+        is_optional=True,
+        head=True,
+        replies={200: Reply("The service.", json("Service")), 500: FAULT},
+    ),
+    Operation(
+        path="/",
+        method="post",
+        tag=_TAG,
+        name="mint",
+        summary="Mint a discovery ID.",
+        description="The body, if there is one, is ignored.",
+        right="mint",
+        replies={
+            200: Reply("The new ID, under which nobody is registered.", json("Document")),
+            500: FAULT,
+            503: unavailable("The disk takes nothing, or there are as many IDs as `--max-ids` allows."),
+        },
+        links={
+            "show": _linked("show", "Who is registered."),
+            "register": _linked("register", "Register a node."),
+            "remove": _linked("remove", "Remove a node."),
+        },
+    ),
+    Operation(
+        path="/{id}",
+        method="get",
+        tag=_TAG,
+        name="show",
+        summary="Who is registered.",
+        description="Who leads, too, if anybody does. At a daemon that is not the home of the ID it is a copy.",
+        right="read",
+        head=True,
+        parameters=(ID, flag("consistent", "Ask the home, whatever is known here.")),
+        replies={
+            200: Reply("What is known of the ID.", json("FullDocument"), _AGE),
+            404: _NO_SUCH_ID,
+            500: FAULT,
+            503: unavailable("The home does not answer, or this daemon cannot tell yet whether there is such an ID."),
+        },
+    ),
+    Operation(
+        path="/{id}",
+        method="post",
+        tag=_TAG,
+        name="register",
+        summary="Register a node, and hear whom it joins.",
+        description=(
+            "A node whose answer lists nobody but itself bootstraps the cluster, all others join one of those that are"
+            " listed. Of any number of concurrent registrations one is told that it is alone."
+        ),
+        right="write",
+        parameters=(ID,),
+        body=body(schema("Registration")),
+        replies={
+            200: Reply("The node is registered. All nodes of the ID, or it alone.", json("Document")),
+            400: error("The body is no object with an address, or one of its values is none that can be registered."),
+            404: _NO_SUCH_ID,
+            409: error("The ID has as many nodes as `--max-nodes` allows."),
+            410: error("The ID lost its home, and would have to seed a cluster: mint a new one."),
+            413: _TOO_LARGE,
+            500: FAULT,
+            503: unavailable(_UNDECIDED),
+        },
+    ),
+    Operation(
+        path="/{id}",
+        method="delete",
+        tag=_TAG,
+        name="remove",
+        summary="Remove a node.",
+        description="An address that is not listed changes nothing. When nobody is left, the next one bootstraps.",
+        right="write",
+        parameters=(ID,),
+        body=body(schema("Removal")),
+        replies={
+            200: Reply("The node is not registered, or not any more.", json("Document")),
+            400: error("The body is no object with an address, or the address is none that can be registered."),
+            404: _NO_SUCH_ID,
+            413: _TOO_LARGE,
+            500: FAULT,
+            503: unavailable(_UNDECIDED),
+        },
+    ),
+)

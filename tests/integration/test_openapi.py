@@ -1,0 +1,71 @@
+"""The document of a real daemon, in the hands of schemathesis: whatever it allows or forbids is tried, and each answer
+judged by it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.test_tokens import new
+from tests.support.process import Daemon, Environment
+
+pytestmark = pytest.mark.process
+
+_SECONDS = 120.0
+# A `DELETE` of an ID removes a node from it, not the ID, which goes on being there.
+_NOT_MEANT = "use_after_free"
+
+
+def tried(daemon: Daemon, directory: Path, *options: str) -> str:
+    """What schemathesis says of a daemon."""
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"http://127.0.0.1:{daemon.port}/openapi.json",
+        "--checks=all",
+        f"--exclude-checks={_NOT_MEANT}",
+        "--max-examples=10",
+        "--seed=1",
+        "--continue-on-failure",
+        "--no-shrink",
+        "--suppress-health-check=all",
+        "--no-color",
+        *options,
+    ]
+    run = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def operations(said: str) -> int:
+    """How many of them were tried; raises if it was not all of them."""
+    found = re.search(r"Operations: +(\d+) selected / (\d+) total", said)
+    assert found is not None, said
+    assert found[1] == found[2]
+    assert re.search(rf"Tested: {found[1]}\b", said), said
+    return int(found[1])
+
+
+def test_an_open_daemon_does_what_its_document_says(start: Start, tmp_path: Path) -> None:
+    daemon = start(tmp_path / "state")
+    assert operations(tried(daemon, tmp_path)) == 16
+    assert daemon.complaints == []
+    assert daemon.stderr == ""
+
+
+def test_a_daemon_with_tokens_does_what_its_document_says_and_nothing_without(
+    installed: Environment, start: Start, tmp_path: Path
+) -> None:
+    token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")
+    daemon = start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}")
+    assert operations(tried(daemon, tmp_path, f"--header=Authorization: Bearer {token}")) == 21
+    assert daemon.complaints == []
+    assert daemon.stderr == ""
