@@ -20,10 +20,12 @@ from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.front import Front
 from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
 from rqdisco.web.operator import OperatorAPI, PeersOffice
+from rqdisco.web.streams import MOST_WATCHERS, EventStreams
 
 IMPORT_BYTES = 16 << 20
 _FIRST = re.compile(rb"/+([a-z0-9]+)(?![^/])")
@@ -78,6 +80,7 @@ class Doors:
         books: Books | None = None,
         metrics: IResource | None = None,
         outlook: Outlook | None = None,
+        most_watchers: int = MOST_WATCHERS,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -94,7 +97,8 @@ class Doors:
         operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         pages = HealthPages(health, discovery).resources()
         told = ToldLog(wall_us)
-        self._operators = Root(
+        self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook)
+        operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
                 b"v1": ConsulAPI(directory, consul, told).resource(),
@@ -106,11 +110,13 @@ class Doors:
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
-        self._public = Root(
+        public = Root(
             doors,
             pages,
             DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
         )
+        self._operators = Front(operators, self.streams)
+        self._public = Front(public, self.streams, self._gate)
 
     def public(self) -> IResource:
         """What nodes and their operators ask; where tokens are asked for, all that there is."""

@@ -97,6 +97,7 @@ class Daemon:
         segment_bytes: int = 16 << 20,
         access: Access | None = None,
         probe: Probe | None = None,
+        **doors: Any,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -143,6 +144,7 @@ class Daemon:
             books=self.books,
             metrics=self.watch.page,
             outlook=self.rounds,
+            **doors,
         )
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
