@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +14,7 @@ from rqdisco.access import Access
 from rqdisco.directory import Directory
 from rqdisco.events import Events, log_event
 from rqdisco.health import Health
+from rqdisco.overview import Overview
 from rqdisco.probing.outlook import Outlook
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
@@ -25,6 +26,8 @@ from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
 from rqdisco.web.operator import OperatorAPI, PeersOffice
+from rqdisco.web.pages.assets import read_assets
+from rqdisco.web.pages.door import PageAbout, Pages
 from rqdisco.web.streams import MOST_WATCHERS, EventStreams
 
 IMPORT_BYTES = 16 << 20
@@ -81,6 +84,8 @@ class Doors:
         metrics: IResource | None = None,
         outlook: Outlook | None = None,
         most_watchers: int = MOST_WATCHERS,
+        zone: str | None = None,
+        overview: Overview | None = None,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -98,6 +103,15 @@ class Doors:
         pages = HealthPages(health, discovery).resources()
         told = ToldLog(wall_us)
         self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook)
+        assets = read_assets()
+        status = None if overview is None else lambda: overview.look(len(self.streams))
+        about = PageAbout(service=describe, peers=_states_of(peers), zone=zone, status=status)
+        people = Handling("pages", books, deadlines, Refusal.as_json, max_body=0)
+
+        def pages_of(gate: Gate | None, *, is_operators: bool = False) -> Pages:
+            encode = self.streams.encode
+            return Pages(assets, directory, people, about, encode, gate, is_operators=is_operators)
+
         operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
@@ -115,8 +129,8 @@ class Doors:
             pages,
             DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
         )
-        self._operators = Front(operators, self.streams)
-        self._public = Front(public, self.streams, self._gate)
+        self._operators = Front(operators, self.streams, pages_of(None, is_operators=True))
+        self._public = Front(public, self.streams, pages_of(self._gate), self._gate)
 
     def public(self) -> IResource:
         """What nodes and their operators ask; where tokens are asked for, all that there is."""
@@ -129,3 +143,15 @@ class Doors:
     def may_send_more(self, headers: Headers) -> bool:
         """Whether who sends these headers to a public door may have a body of up to IMPORT_BYTES."""
         return self._gate is not None and self._gate.lets_administer(headers)
+
+
+def _states_of(peers: PeersOffice | None) -> Callable[[], Sequence[tuple[str, str]]]:
+    """What gives name and state of each daemon, this one first."""
+
+    def states() -> Sequence[tuple[str, str]]:
+        if peers is None:
+            return ()
+        shown = peers.show()
+        return [(each.get("name", each.get("url", "")), each["state"]) for each in (shown, *shown["peers"])]
+
+    return states
