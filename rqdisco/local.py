@@ -469,8 +469,7 @@ class LocalDirectory:
     def _end(self, pending: PendingGrant) -> None:
         del self._unheard[pending.id]
         pending.settle()
-        # What the disk has of it is shown only now.
-        self._watching.tell(pending.id.encode())
+        self._watching.said(pending.id)
 
     def _next_version(self) -> int:
         return max(self._store.last_version + 1, self._wall_us() // 1000)

@@ -33,9 +33,13 @@ class Watching:
         """The disk has these."""
         if self._watchers:
             for change in changes:
-                self.tell(change.key)
+                self._tell(change.key)
 
-    def tell(self, key: bytes) -> None:
-        """What is shown of an ID may be another now."""
+    def said(self, discovery_id: str) -> None:
+        """What the disk has of an ID is shown from now on."""
+        if self._watchers:
+            self._tell(discovery_id.encode())
+
+    def _tell(self, key: bytes) -> None:
         for changed in tuple(self._watchers.get(key, ())):
             changed()
