@@ -25,9 +25,12 @@ WIDE, NARROW = (1200, 800), (390, 844)
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, without what it would ask of the network by itself."""
+    """Debian's chromium, without what it would ask of the network by itself.
+
+    It is gone before other tests begin: while it runs, playwright has an event loop of asyncio run in this thread.
+    """
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
