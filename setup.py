@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.10",
     # find_packages passes over a folder without __init__.py, which twisted/plugins must not have.
     packages=[*find_packages(include=["rqdisco", "rqdisco.*"]), "twisted.plugins"],
-    package_data={"rqdisco": ["py.typed"]},
+    package_data={"rqdisco": ["py.typed", "web/pages/static/*", "web/pages/templates/*"]},
     install_requires=[
         # parsePOSTFormSubmission, without which every POST pays for parsing a form that is none.
         "twisted[tls]>=25.5,<27",
@@ -35,6 +35,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "axe-playwright-python>=0.1.4,<0.2",
             "coverage[toml]>=7.6,<8",
             "dnspython>=2.6,<3",
             "hypothesis>=6.100,<7",
@@ -42,6 +43,7 @@ setup(
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.8,<2",
             "openapi-spec-validator>=0.7,<1",
+            "playwright>=1.49,<2",
             "py-consul[asyncio]>=1.5,<2",
             "pyyaml>=6,<7",
             "pytest>=8.3,<10",

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--rounds N] [--only load|kv|names|scale|stall|peers]`."""
+"""`python -m benchmarks [--quick] [--rounds N] [--only load|kv|names|scale|stall|peers|watch]`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from benchmarks.report import Row, load_rows, machine, ratios, table, warnings
 from benchmarks.scale import empty_bytes, scale_round
 from benchmarks.stall import keep_previous, stall_round
 from benchmarks.state import State, make_state
+from benchmarks.watch import WATCHERS, watch_round
 
 T = TypeVar("T")
-_PARTS = ("load", "kv", "names", "scale", "stall", "peers")
+_PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -34,6 +35,7 @@ _LARGEST = 1_000_000
 _MEMORY = (0.6, 0.4)
 _STARTUP = (4.0, 1.5)
 _STALL = (50.0, 10.0)
+_HEARD = (250.0, 50.0)
 _NOTHING = (None, None)
 
 
@@ -200,6 +202,21 @@ class Benchmark:
         rows, notes = peer_figures(self._round, self._rounds, self._sizes.seconds, self._sizes.changed)
         self.rows += rows
         self.notes += notes
+
+    def watch(self) -> None:
+        """Many who watch one ID."""
+        runs = [self._round("watch", number, watch_round) for number in range(self._rounds)]
+        who = f"the last of {WATCHERS:,} watchers hears of a registration"
+        self.rows += [
+            Row(f"{who}: p50", "ms", [run.p50_ms for run in runs]),
+            Row(f"{who}: p99", "ms", [run.p99_ms for run in runs], *_HEARD),
+            Row(f"CPU of an event to {WATCHERS:,} watchers", "ms", [run.cpu_ms for run in runs]),
+        ]
+        self.notes.append(
+            f"Watch: {WATCHERS:,} connections of one process on the same machine watch one ID of three nodes; a node"
+            " registers, and is removed, whenever all have heard of the last change. Counted from when a registration"
+            " is sent until the last connection has read its event, with what reading all of them takes that process."
+        )
 
     def _name_rows(self, what: str, runs: list[Answers]) -> None:
         self.rows += [

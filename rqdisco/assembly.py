@@ -41,6 +41,7 @@ from rqdisco.local import LocalDirectory
 from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
 from rqdisco.modes import warn_of_others
+from rqdisco.overview import Overview
 from rqdisco.peers.assembly import Peered, Peering, known_members
 from rqdisco.peers.http_link import Keys
 from rqdisco.peers.office import Office
@@ -50,6 +51,7 @@ from rqdisco.peers.resource import PeerResource
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed
+from rqdisco.recent import Recent
 from rqdisco.records import Moment
 from rqdisco.state import open_state
 from rqdisco.store import Store
@@ -110,7 +112,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     endpoints = [endpoint(reactor, "listen", description, certificates) for description in config.listen]
     watch = Watch(reactor)
     state = _open(config, machine, watch)
-    books = _books(config, machine, watch, state)
+    recent = Recent(reactor.seconds, machine.wall_us)
+    books = _books(config, machine, watch, state, recent)
     peered = None if config.peers is None else _peered(config, config.peers, machine, state, certificates)
     local = peered.local if peered is not None else _alone(config, machine, state)
     directory: Directory = local if peered is None else peered.directory
@@ -122,6 +125,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
 
     health = Health(lambda: state.journal.refused, None if peered is None else peered.report)
+    show_peers = None if peered is None else peered.report.as_object
+    overview = Overview(describe, lambda: _nodes(state.store), health, recent, show_peers)
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
     doors = Doors(
         directory,
@@ -137,6 +142,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         books=books,
         metrics=watch.page,
         outlook=rounds,
+        zone=None if config.dns is None else config.dns.zone.name,
+        overview=overview,
     )
     site = partial(BoundedSite, reactor=reactor, wall=machine.wall, counts=watch.requests)
     sites = {
@@ -173,6 +180,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
     folder = _folder(config, machine, state)
     _show(watch, books, state, folder, sites, peered)
+    overview.show_disk(state.journal, folder)
     watch.show(sources.certificates(lambda: {where: end.timestamp() for where, end in certificates.expiries()}))
     return Daemon(
         reactor,
@@ -189,6 +197,10 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         watch,
         linger=config.linger,
     )
+
+
+def _nodes(store: Store) -> int | None:
+    return store.tally.nodes if store.tally is not None and store.tally.is_whole else None
 
 
 def _access(path: Path, machine: Machine) -> Access:
@@ -239,10 +251,10 @@ def _show(
         watch.show(sources.peers(peered.report.seen))
 
 
-def _books(config: options.Config, machine: Machine, watch: Watch, state: _State) -> Books:
+def _books(config: options.Config, machine: Machine, watch: Watch, state: _State, recent: Recent) -> Books:
     """What the doors write down, and where it goes."""
     if config.audit is None:
-        return Books(Events(log_event, watch.outcomes))
+        return Books(Events(log_event, watch.outcomes, recent))
     audit = AuditLog(
         machine.reactor,
         AuditFile(config.audit),
@@ -253,7 +265,7 @@ def _books(config: options.Config, machine: Machine, watch: Watch, state: _State
     watch.keep(audit)
     machine.on_hangup(audit.reopen)
     watch.show(sources.audit(audit))
-    return Books(Events(log_event, watch.outcomes, audit), RequestIDs(machine.random))
+    return Books(Events(log_event, watch.outcomes, recent, audit), RequestIDs(machine.random))
 
 
 def _thread(reactor: Any, name: str, finish: list[Callable[[], None]]) -> Callable[[Callable[[], Any]], Deferred[Any]]:

@@ -10,7 +10,7 @@ Beside records there are *notes*, what a daemon keeps of its peers: lines of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -194,6 +194,8 @@ class _Registration(msgspec.Struct, omit_defaults=True):
     since: float | None = None
     checked: float | None = None
     why: str | None = None
+    alone: bool = False
+    heard: str | None = None
 
 
 class _LeaderShown(msgspec.Struct):
@@ -223,16 +225,35 @@ def encode_full_document(
 
     An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met.
     """
+    return msgspec.json.format(_encoder.encode(_full_document(record, orphaned, seen)), indent=0)
+
+
+def encode_watched(
+    record: Record, *, orphaned: bool, heard: Mapping[str, int], seen: Callable[[Node], Seen | None] = lambda _: None
+) -> bytes:
+    """The same in one line for who watches an ID, with "alone" at the node that was last told that it is alone, and
+    "heard" where it is known when an address was first answered, in microseconds since 1970. How long ago a probe was
+    is left out, or there would be something new all the time.
+    """
+    document = _full_document(record, orphaned, seen)
+    for shown in document.registrations:
+        shown.since = shown.checked = None
+        shown.alone = record.grant is not None and record.grant.addr == shown.addr
+        if (at := heard.get(shown.addr)) is not None:
+            shown.heard = utc_second(at)
+    return _encoder.encode(document)
+
+
+def _full_document(record: Record, orphaned: bool, seen: Callable[[Node], Seen | None]) -> _FullDocument:
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
     registrations = [
         _registration(node, seen(node), leads=leader is not None and node.addr == leader.addr) for node in record.nodes
     ]
     shown = msgspec.UNSET if leader is None else _shown(leader, record.confirmed)
-    document = _FullDocument(
+    return _FullDocument(
         legacy_time(record.created_at), record.id, addresses, registrations, shown, orphaned or msgspec.UNSET
     )
-    return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
 def _registration(node: Node, seen: Seen | None, *, leads: bool) -> _Registration:
@@ -251,6 +272,11 @@ def _shown(leader: Leader, reported: bool) -> _LeaderShown:
 def encode_object(members: dict[str, Any]) -> bytes:
     """Any JSON object, spaced as the documents are."""
     return msgspec.json.format(_encoder.encode(members), indent=0)
+
+
+def utc_second(microseconds: int) -> str:
+    """The time to the second, as ISO 8601 has it."""
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def legacy_time(microseconds: int) -> str:

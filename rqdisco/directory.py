@@ -6,7 +6,7 @@ Cancelling a call says that nobody will hear its answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -41,6 +41,12 @@ class Directory(Protocol):
 
     def age(self, record: Record) -> float | None:
         """Seconds since the home of a record was last heard; 0 at the home itself, None if it was not yet."""
+
+    def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` whenever what `look_up` says of an ID may be another now, wherever it was changed.
+
+        Returns what ends that. `changed` is called between two decisions, so it must be quick, and ask later.
+        """
 
     async def look_up_name(self, name: str) -> Record:
         """The record of the ID that is the lower-case `name` but for case. Raises NoSuchID, AmbiguousName."""

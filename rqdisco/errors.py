@@ -58,6 +58,13 @@ class TooManyIDs(RequestRefused):
         super().__init__("too many discovery IDs")
 
 
+class TooManyWatchers(RequestRefused):
+    """One client more than may watch IDs, or this one ID, at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__("too many watchers, ask now and then instead")
+
+
 class Orphaned(RequestRefused):
     """The ID's home is lost, so nobody can be told that it is alone under it (rule R7)."""
 

@@ -29,6 +29,7 @@ from rqdisco.journal.writer import Journal
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
 from rqdisco.store import Change, Store
 from rqdisco.transfer import Transferred, says_the_same, to_record
+from rqdisco.watching import Watching
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +97,8 @@ class LocalDirectory:
         self._limits = limits
         self._others = others
         self._unheard: dict[str, PendingGrant] = {}
+        self._watching = Watching()
+        store.on_settled.append(self._watching.settled)
         self.issued = 0
 
     @property
@@ -126,6 +129,9 @@ class LocalDirectory:
 
     def age(self, record: Record) -> float | None:
         return 0.0
+
+    def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
+        return self._watching.add(discovery_id, changed)
 
     async def look_up_name(self, name: str) -> Record:
         spellings = [key.decode() for key in self._store.spellings.of(name.encode())]
@@ -463,6 +469,7 @@ class LocalDirectory:
     def _end(self, pending: PendingGrant) -> None:
         del self._unheard[pending.id]
         pending.settle()
+        self._watching.said(pending.id)
 
     def _next_version(self) -> int:
         return max(self._store.last_version + 1, self._wall_us() // 1000)

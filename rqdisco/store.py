@@ -58,8 +58,9 @@ class IDs(Sequence[str]):
 class Store:
     """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
 
-    `last_version` is the highest that was given out, `settled_version` the highest that the disk has. `on_settled` is
-    told of changes that the disk has now, `on_discarded` of those that it refused; `tally` is kept up with the former.
+    `last_version` is the highest that was given out, `settled_version` the highest that the disk has. All `on_settled`
+    are told of changes that the disk has now, `on_discarded` of those that it refused; `tally` is kept up with the
+    former.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
@@ -68,7 +69,7 @@ class Store:
         self._spellings: Spellings | None = None
         self.last_version = last_version
         self.settled_version = last_version
-        self.on_settled: Callable[[Sequence[Change]], None] | None = None
+        self.on_settled: list[Callable[[Sequence[Change]], None]] = []
         self.on_discarded: Callable[[Sequence[Change]], None] | None = None
         self.tally: Tally | None = None
 
@@ -151,8 +152,9 @@ class Store:
             self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:
                 del self._pending[change.key]
-        if self.on_settled is not None and changes:
-            self.on_settled(changes)
+        if changes:
+            for tell in self.on_settled:
+                tell(changes)
 
     def discard(self) -> None:
         """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""

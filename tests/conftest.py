@@ -16,6 +16,10 @@ settings.register_profile(
 settings.load_profile("ours")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="DIRECTORY", help="have pictures of all pages made there")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap() -> None:
     """What was imported is no garbage; looking at it after every test would take most of the time."""

@@ -19,7 +19,7 @@ from rqdisco.client.documents import (
     Registration,
     ServiceInfo,
 )
-from rqdisco.client.errors import ClientError, Refused, Unavailable, Unreachable
+from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader
 from rqdisco.client.peers import Drained, Forgotten, PeersState, PeerState
 
@@ -39,6 +39,7 @@ __all__ = [
     "Leader",
     "LeaderRecord",
     "LeaderValue",
+    "NotWatchable",
     "PeerState",
     "PeersState",
     "Refused",

@@ -20,7 +20,8 @@ from rqdisco.client.documents import (
     Registration,
     ServiceInfo,
 )
-from rqdisco.client.errors import ClientError, Refused, Unavailable, Unreachable
+from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
+from rqdisco.client.events import EventReader
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
 from rqdisco.client.peers import Drained, Forgotten, PeersState
 from rqdisco.client.transport import Answer, Transport
@@ -32,6 +33,8 @@ T = TypeVar("T")
 MAX_IMPORT = 500
 _EXPORT = "/operator/export"
 _IMPORT = "/operator/import"
+# A service that is well sends something every 15 seconds.
+_SILENCE_SECONDS = 45.0
 
 
 class DiscoveryClient:
@@ -71,6 +74,22 @@ class DiscoveryClient:
         return msgspec.structs.replace(
             document, registrations=tuple(Registration(addr=addr) for addr in document.nodes)
         )
+
+    async def watch(self, discovery_id: str) -> AsyncGenerator[Document, None]:
+        """The same now and at each change, and now and then again where nothing changes. Ends when the service lets its
+        watchers go. Raises NotWatchable too; Unavailable where too many are watching.
+        """
+        reader, document = EventReader(), None
+        path = f"{_path(discovery_id)}/events"
+        async with aclosing(self._transport.stream(path, "text/event-stream", _SILENCE_SECONDS)) as parts:
+            async for part in parts:
+                if not isinstance(part, bytes):
+                    _check_events(part)
+                    continue
+                for data in reader.feed(part):
+                    document = _decoded(data, Document)
+                if document is not None:
+                    yield document
 
     async def register(
         self, discovery_id: str, addr: str, raft_addr: str | None = None, node_id: str | None = None
@@ -211,6 +230,14 @@ def _json_error(answer: Answer) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return f"{said.error}: {said.reason}" if said.reason else said.error
+
+
+def _check_events(answer: Answer) -> None:
+    if answer.status == 200 and answer.content_type.startswith("text/event-stream"):
+        return
+    if answer.status in (200, 404, 405):
+        raise NotWatchable("it does not say by itself what changes")
+    raise _refusal(answer, _json_error(answer))
 
 
 def _operator_refusal(answer: Answer) -> ClientError:

@@ -14,6 +14,10 @@ class Unreachable(ClientError):
     """
 
 
+class NotWatchable(ClientError):
+    """The service does not say by itself what changes: it is an older one. It can be asked now and then."""
+
+
 class Refused(ClientError):
     """The service said no: the status, its reason phrase, and its error text as `str`."""
 

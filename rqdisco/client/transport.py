@@ -40,6 +40,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     reason: str
     retry_after: str | None
+    content_type: str = ""
     body: bytes = b""
 
 
@@ -69,15 +70,20 @@ class Transport:
         """Send a request and read the whole answer."""
         return await self._in_time(self._exchange(method, path, body))
 
-    async def stream(self, path: str) -> AsyncGenerator[Answer | bytes, None]:
-        """The answer to a GET: head first, then its body in pieces if the status is 200, else the head has it all."""
-        head, reader = await self._in_time(self._send("GET", path, None))
+    async def stream(
+        self, path: str, accept: str = "application/json", silence: float | None = None
+    ) -> AsyncGenerator[Answer | bytes, None]:
+        """The answer to a GET: head first, then its body in pieces if the status is 200, else the head has it all.
+
+        `silence` is in seconds, how long nothing may come if not `timeout`.
+        """
+        head, reader = await self._in_time(self._send("GET", path, None, accept))
         try:
             if head.status != 200:
                 yield await self._in_time(_completed(head, reader))
                 return
             yield head
-            while part := await self._in_time(reader.take()):
+            while part := await self._in_time(reader.take(), silence):
                 yield part
         finally:
             reader.close()
@@ -86,8 +92,10 @@ class Transport:
         head, reader = await self._send(method, path, body)
         return await _completed(head, reader)
 
-    async def _send(self, method: str, path: str, body: bytes | None) -> tuple[Answer, _BodyReader]:
-        headers: dict[str | bytes, str | bytes] = {"Accept": "application/json", **self._credentials}
+    async def _send(
+        self, method: str, path: str, body: bytes | None, accept: str = "application/json"
+    ) -> tuple[Answer, _BodyReader]:
+        headers: dict[str | bytes, str | bytes] = {"Accept": accept, **self._credentials}
         if body is not None:
             headers["Content-Type"] = "application/json"
         response = await self._http.request(
@@ -102,16 +110,19 @@ class Transport:
         reader = _BodyReader()
         response.deliverBody(reader)
         retry_after = response.headers.getRawHeaders("retry-after")
+        content_type = response.headers.getRawHeaders("content-type")
         head = Answer(
             status=response.code,
             reason=response.phrase.decode("utf-8", "replace"),
             retry_after=retry_after[0] if retry_after else None,
+            content_type=content_type[0] if content_type else "",
         )
         return head, reader
 
-    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _in_time(self, work: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
         try:
-            return await Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock, _out_of_time)
+            within = self._timeout if seconds is None else seconds
+            return await Deferred.fromCoroutine(work).addTimeout(within, self._clock, _out_of_time)
         except _NETWORK as error:
             raise Unreachable(_in_words(error)) from error
 

@@ -71,7 +71,7 @@ class Replication:
         self.on_foreign: Callable[[Record], None] | None = None
         # Told that there are records of this daemon's own to be told.
         self.on_own: Callable[[], None] | None = None
-        store.on_settled = self._settled
+        store.on_settled.append(self._settled)
         store.on_discarded = self._discarded
 
     @property

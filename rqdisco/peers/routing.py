@@ -96,6 +96,10 @@ class PeeredDirectory:
         home = self._home(record)
         return 0.0 if home == self._own else self._peers.contact(home)
 
+    def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
+        # What a peer says ends in the same store as what is decided here.
+        return self._local.watch(discovery_id, changed)
+
     async def look_up_name(self, name: str) -> Record:
         return await self._local.look_up_name(name)
 

@@ -29,6 +29,7 @@ from rqdisco.errors import (
     StoreUnavailable,
     TooManyIDs,
     TooManyNodes,
+    TooManyWatchers,
     Undecided,
 )
 
@@ -143,6 +144,7 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     BodyTooLarge: _under(413, "request body too large"),
     StoreUnavailable: _unavailable,
     TooManyIDs: lambda error: Refusal(503, str(error), str(error), _RETRY),
+    TooManyWatchers: lambda error: Refusal(503, str(error), "too many watchers", _RETRY),
     CancelledError: lambda _: _unavailable(StoreUnavailable("not decided in time")),
     HTTPException: lambda _: Refusal(400, "bad request", "bad request"),
 }
@@ -168,6 +170,7 @@ _REASONS: dict[type[BaseException], str] = {
     Undecided: "undecided",
     StoreUnavailable: "disk",
     TooManyIDs: "too_many_ids",
+    TooManyWatchers: "too_many_watchers",
     CancelledError: "too_late",
     HTTPException: "bad_request",
 }

@@ -190,6 +190,8 @@ class DiscoveryAPI:
             await self._directory.look_up(discovery_id)
             outcome = await self._directory.remove(discovery_id, _addr(self._body(request), note))
             note.result = "removed" if outcome.removed else "absent"
+            if outcome.removed and note.addr is not None:
+                self._told.forget(discovery_id, note.addr)
         record = outcome.record
         if outcome.removed and not record.nodes:
             self._warn_of_the_end(record)

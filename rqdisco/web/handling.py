@@ -149,7 +149,7 @@ class DoorResource(KleinResource):
             request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
             super().render(request)
         else:
-            _send(request, answering)
+            send(request, answering)
         return NOT_DONE_YET
 
 
@@ -217,18 +217,20 @@ async def refused(error: Exception) -> Answer:
     raise error
 
 
-def _send(request: Any, answering: Deferred[Answer]) -> None:
+def write(answer: Answer, request: IRequest) -> None:
+    """Send all of an answer."""
+    request.write(answer.put_on(request))
+    request.finish()
+
+
+def send(request: Any, answering: Deferred[Answer], begin: Callable[[Answer, Any], None] = write) -> None:
+    """Have `begin` send an answer once it is there; who hangs up before that is not waited for any more."""
     if answering.called:
-        answering.addCallback(_write, request)
+        answering.addCallback(begin, request)
         return
     finished = request.notifyFinish()
     finished.addErrback(lambda _: answering.cancel())
-    answering.addCallback(lambda answer: None if finished.called else _write(answer, request))
-
-
-def _write(answer: Answer, request: IRequest) -> None:
-    request.write(answer.put_on(request))
-    request.finish()
+    answering.addCallback(lambda answer: None if finished.called else begin(answer, request))
 
 
 def _is_readable(segments: list[bytes]) -> bool:

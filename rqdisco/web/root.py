@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,17 +14,22 @@ from rqdisco.access import Access
 from rqdisco.directory import Directory
 from rqdisco.events import Events, log_event
 from rqdisco.health import Health
+from rqdisco.overview import Overview
 from rqdisco.probing.outlook import Outlook
 from rqdisco.told import ToldLog
 from rqdisco.web.answers import Refusal
 from rqdisco.web.consul import ConsulAPI, with_consul_headers
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.front import Front
 from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
 from rqdisco.web.openapi.page import NAME, OpenAPIPage
 from rqdisco.web.operator import OperatorAPI, PeersOffice
+from rqdisco.web.pages.assets import read_assets
+from rqdisco.web.pages.door import PageAbout, Pages
+from rqdisco.web.streams import MOST_WATCHERS, EventStreams
 
 IMPORT_BYTES = 16 << 20
 _FIRST = re.compile(rb"/+([a-z0-9.]+)(?![^/])")
@@ -79,6 +84,9 @@ class Doors:
         books: Books | None = None,
         metrics: IResource | None = None,
         outlook: Outlook | None = None,
+        most_watchers: int = MOST_WATCHERS,
+        zone: str | None = None,
+        overview: Overview | None = None,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -93,14 +101,24 @@ class Doors:
             finish=with_consul_headers(directory),
         )
         operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
-        about = {} if metrics is None else {b"metrics": metrics}
+        measured = {} if metrics is None else {b"metrics": metrics}
         told = ToldLog(wall_us)
-        self._operators = Root(
+        self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook)
+        assets = read_assets()
+        status = None if overview is None else lambda: overview.look(len(self.streams))
+        about = PageAbout(service=describe, peers=_states_of(peers), zone=zone, status=status)
+        people = Handling("pages", books, deadlines, Refusal.as_json, max_body=0)
+
+        def pages_of(gate: Gate | None, *, is_operators: bool = False) -> Pages:
+            encode = self.streams.encode
+            return Pages(assets, directory, people, about, encode, gate, is_operators=is_operators)
+
+        operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
                 b"v1": ConsulAPI(directory, consul, told).resource(),
             },
-            {**HealthPages(health, discovery).resources(), **about, NAME: OpenAPIPage("operator", discovery)},
+            {**HealthPages(health, discovery).resources(), **measured, NAME: OpenAPIPage("operator", discovery)},
             DiscoveryAPI(directory, discovery, describe, told, explains=True, outlook=outlook).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
@@ -108,11 +126,13 @@ class Doors:
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
         page = OpenAPIPage("open" if self._gate is None else "guarded", discovery)
-        self._public = Root(
+        public = Root(
             doors,
             {**HealthPages(health, discovery, self._gate).resources(), NAME: page},
             DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
         )
+        self._operators = Front(operators, self.streams, pages_of(None, is_operators=True))
+        self._public = Front(public, self.streams, pages_of(self._gate), self._gate)
 
     def public(self) -> IResource:
         """What nodes and their operators ask; where tokens are asked for, all that there is."""
@@ -125,3 +145,15 @@ class Doors:
     def may_send_more(self, headers: Headers) -> bool:
         """Whether who sends these headers to a public door may have a body of up to IMPORT_BYTES."""
         return self._gate is not None and self._gate.lets_administer(headers)
+
+
+def _states_of(peers: PeersOffice | None) -> Callable[[], Sequence[tuple[str, str]]]:
+    """What gives name and state of each daemon, this one first."""
+
+    def states() -> Sequence[tuple[str, str]]:
+        if peers is None:
+            return ()
+        shown = peers.show()
+        return [(each.get("name", each.get("url", "")), each["state"]) for each in (shown, *shown["peers"])]
+
+    return states

@@ -39,6 +39,8 @@ class BoundedRequest(Request):
     # What it is counted as, and since when it is being answered.
     route: Route | None = None
     since: float | None = None
+    # What goes on until it is ended, if this request has such an answer; how long that takes is not counted.
+    stream: Any = None
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -93,7 +95,7 @@ class BoundedChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         for request in self.requests:
-            if request.since is not None:
+            if request.since is not None and request.stream is None:
                 self.site.abandoned(request)
         super().connectionLost(reason)
         self.site.forget(self)
@@ -131,6 +133,10 @@ class BoundedChannel(HTTPChannel):
         self.persistent = False
         if not self._answering and not self.is_closing:
             self.loseConnection()
+            return
+        for request in list(self.requests):
+            if request.stream is not None:
+                request.stream.end()
 
     def pauseProducing(self) -> None:
         self._client_is_slow = True
@@ -251,7 +257,7 @@ class BoundedSite(Site):
     def answered(self, request: Any) -> None:
         """A request has its answer."""
         since = request.since
-        if since is not None:
+        if since is not None and request.stream is None:
             self._answered(request.route or self._route, request.method, request.code, self.now() - since)
 
     def abandoned(self, request: Any) -> None:

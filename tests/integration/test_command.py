@@ -158,6 +158,16 @@ def test_the_public_address_exports_nothing_and_says_where_to_go(ask: Ask, url: 
     assert "--operator-socket" in result.stderr
 
 
+def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
+    discovery_id = daemon.mint()
+    watching = begin("watch", discovery_id, "--interval", "3600", "--url", url)
+    for addr in (A, "10.0.0.2:4001"):
+        daemon.request("POST", f"/{discovery_id}", {"addr": addr})
+        assert until(watching, "stdout", "\n") == f"+ {addr}\n"
+    watching.send_signal(signal.SIGINT)
+    assert watching.communicate(timeout=PATIENCE) == ("", "")
+
+
 def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.mint()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})

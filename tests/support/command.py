@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from treq.testing import StubTreq
+from treq.testing import StringStubbingResource, StubTreq
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail
 from twisted.web.resource import IResource
@@ -28,6 +28,8 @@ class Service:
         self._stub = StubTreq(resource or (doors.operators() if operator else doors.public()))
         self.clock = self.daemon.clock
         self.away = False
+        self.deaf = False
+        self.answers: dict[str, tuple[int, bytes]] = {}
         self.asked = 0
 
     def request(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
@@ -35,8 +37,20 @@ class Service:
         self.asked += 1
         if self.away:
             return fail(error.ConnectionRefusedError())
+        for end, (status, body) in self.answers.items():
+            if args[1].to_text().endswith(end):
+                canned = StringStubbingResource(lambda *_, status=status, body=body: (status, {}, body))
+                args = (args[0], args[1].to_text(), *args[2:])
+                refused: Deferred[Any] = StubTreq(canned).request(*args, **kwargs)
+                return refused
         request: Deferred[Any] = self._stub.request(*args, **kwargs)
         return request
+
+    def let_go(self) -> None:
+        """Have the service let those go who watch."""
+        for watcher in self.daemon.doors.streams.watchers:
+            watcher.end()
+        self.settle()
 
     def client(self, url: str = URL, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
         """A client of it."""
@@ -44,6 +58,8 @@ class Service:
 
     def settle(self) -> None:
         """Let everything happen that needs no time."""
+        if self.deaf:
+            return
         self._stub.flush()
         while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)

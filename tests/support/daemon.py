@@ -19,9 +19,11 @@ from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits, LocalDirectory
 from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
+from rqdisco.overview import Overview
 from rqdisco.probing.knock import Knocker
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed, network
+from rqdisco.recent import Recent
 from rqdisco.records import Moment, Node, Record, Registration
 from rqdisco.state import open_state
 from rqdisco.store import Store
@@ -97,6 +99,7 @@ class Daemon:
         segment_bytes: int = 16 << 20,
         access: Access | None = None,
         probe: Probe | None = None,
+        **doors: Any,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -116,34 +119,46 @@ class Daemon:
             self.journal,
             self.home,
             now=lambda: Moment(boot, int(self.clock.seconds() * 1000)),
-            wall_us=lambda: WALL_US + int(self.clock.seconds() * 1_000_000),
+            wall_us=self.wall_us,
             random=self.random.randbytes,
             limits=self.limits,
         )
         self.health = Health(lambda: self.journal.refused)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.watch = Watch(self.clock)
-        self.books = Books(Events(log_event, self.watch.outcomes))
+        self.recent = Recent(self.clock.seconds, self.wall_us)
+        self.books = Books(Events(log_event, self.watch.outcomes, self.recent))
         self.watch.count_all(self.store, lambda home: home != self.home)
         self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
         self.watch.show(sources.disk(self.journal, self.watch.syncs))
+        self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
         self.rounds = None if probe is None else probe.rounds(self.directory, self.clock)
         if self.rounds is not None:
             self.watch.show(sources.probes(self.rounds))
         self.doors = Doors(
             self.directory,
             self.deadlines,
-            lambda: {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size},
+            self.describe,
             self.health,
             self.clock,
-            lambda: WALL_US + int(self.clock.seconds() * 1_000_000),
+            self.wall_us,
             max_body=max_body,
             strict=strict,
             access=access,
             books=self.books,
             metrics=self.watch.page,
+            overview=self.overview,
             outlook=self.rounds,
+            **doors,
         )
+
+    def wall_us(self) -> int:
+        """The wall clock."""
+        return WALL_US + int(self.clock.seconds() * 1_000_000)
+
+    def describe(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size}
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless another is given."""

@@ -292,7 +292,7 @@ def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str)
     lead(other, some_id)
     other("remove", some_id, B)
     service.advance(5)
-    assert shell.lines[2:] == [f"- {B}", f"+ {C}", f"leader {A}"]
+    assert shell.lines[2:] == [f"+ {C}", f"leader {A}", f"- {B}"]
     other("leader", "clear", some_id, "--yes")
     service.advance(5)
     assert shell.lines[5:] == ["leader -"]
@@ -303,6 +303,7 @@ def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str)
 def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Service, shell: Shell, some_id: str) -> None:
     watching = shell.start("watch", some_id)
     service.away = True
+    service.let_go()
     service.advance(2)
     service.advance(2)
     assert shell.said.count("\n") == 1
@@ -310,6 +311,39 @@ def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Servic
     service.advance(2)
     assert f"{URL} is back" in shell.said
     assert shell.lines == [f"+ {A}", f"+ {B}"]
+    watching.interrupt()
+
+
+def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
+    watching = shell.start("watch", some_id, "--interval", "3600")
+    register(service.daemon, some_id, C)
+    service.advance(0.2)
+    assert shell.lines[2:] == [f"+ {C}"]
+    watching.interrupt()
+
+
+def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_watchers(
+    service: Service, shell: Shell, some_id: str
+) -> None:
+    for status, reason in ((404, b"{}"), (503, b'{"error": "too many watchers"}')):
+        service.answers["/events"] = status, reason
+        watching = shell.start("watch", some_id, "--interval", "5")
+        assert shell.lines == [f"+ {each}" for each in shown(service.daemon, some_id)]
+        register(service.daemon, some_id, f"10.0.1.{status % 250}:4001")
+        service.advance(5)
+        assert shell.lines[-1] == f"+ 10.0.1.{status % 250}:4001"
+        assert shell.said == ""
+        watching.interrupt()
+
+
+def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell: Shell, some_id: str) -> None:
+    watching = shell.start("watch", some_id)
+    service.deaf = True
+    service.advance(45)
+    assert "no answer within 45 s; watching on" in shell.said
+    service.deaf = False
+    service.advance(2)
+    assert f"{URL} is back" in shell.said
     watching.interrupt()
 
 

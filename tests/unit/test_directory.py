@@ -312,3 +312,18 @@ def test_a_restored_id_tells_nobody_again_not_even_within_the_window() -> None:
     daemon.disk.remove(STATE / NAME)
     with pytest.raises(Orphaned):
         result(register(daemon.restart(), discovery_id, A))
+
+
+def test_who_watches_an_id_is_told_once_a_grant_is_shown_and_no_more_when_it_ends() -> None:
+    daemon = Daemon()
+    discovery_id, other = mint(daemon), mint(daemon)
+    seen: list[list[str]] = []
+    end = daemon.directory.watch(discovery_id, lambda: seen.append(shown(daemon, discovery_id)))
+    register(daemon, discovery_id, A)
+    assert seen[-1] == [A]
+    count = len(seen)
+    register(daemon, other, A)
+    end()
+    end()
+    register(daemon, discovery_id, B)
+    assert len(seen) == count

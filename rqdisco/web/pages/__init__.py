@@ -1,0 +1,1 @@
+"""The pages for people: what a browser is shown where everybody else gets JSON."""

@@ -1,0 +1,30 @@
+// The operator's page: looked at again every few seconds.
+
+import { ask } from "./api.js";
+
+const EVERY = 10_000;
+
+export function start(main) {
+  const live = document.getElementById("live");
+  async function look() {
+    if (!main.isConnected) return;
+    if (!document.hidden) {
+      try {
+        const answer = await ask("/status", { headers: { Accept: "text/html" } });
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const fresh = page.getElementById("state");
+        if (!answer.ok || !fresh) throw new Error(answer.statusText);
+        document.getElementById("state").replaceWith(fresh);
+        live.dataset.state = "live";
+        live.textContent = "Live";
+      } catch {
+        live.dataset.state = "waiting";
+        live.textContent = "Not reachable";
+      }
+    }
+    setTimeout(look, EVERY);
+  }
+  live.dataset.state = "live";
+  live.textContent = "Live";
+  setTimeout(look, EVERY);
+}

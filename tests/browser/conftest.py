@@ -1,0 +1,104 @@
+"""A real browser in front of the real daemon, which was installed from a wheel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401
+from tests.support.process import Daemon
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+)
+WIDE, NARROW = (1200, 800), (390, 844)
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, without what it would ask of the network by itself.
+
+    It is gone before other tests begin: while it runs, playwright has an event loop of asyncio run in this thread.
+    """
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield running
+        running.close()
+
+
+class Visit:
+    """One visitor: a profile of its own, and all that the browser complained of."""
+
+    def __init__(self, context: BrowserContext, base: str) -> None:
+        self.context = context
+        self.base = base
+        self.complaints: list[str] = []
+        self.asked: set[str] = set()
+
+    def open(self, path: str = "/") -> Page:
+        """A new tab."""
+        page = self.context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.asked.add(re.sub(r"(\w+://[^/]*).*", r"\1", request.url)))
+        page.goto(self.base + path)
+        return page
+
+
+Visitor = Callable[..., Visit]
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Visitor]:
+    """Makes visitors of a daemon. None may have asked another host for anything, nor have broken the page's policy."""
+    visits = []
+    with ExitStack() as stack:
+
+        def visit(daemon: Daemon, scheme: str = "light", size: tuple[int, int] = WIDE, **options: Any) -> Visit:
+            width, height = size
+            context = browser.new_context(
+                color_scheme=scheme,  # type: ignore[arg-type]
+                viewport={"width": width, "height": height},
+                **options,
+            )
+            context.grant_permissions(["clipboard-read", "clipboard-write"])
+            stack.callback(context.close)
+            visits.append(Visit(context, f"http://127.0.0.1:{daemon.port}"))
+            return visits[-1]
+
+        yield visit
+    for each in visits:
+        assert each.asked <= {each.base}
+        assert not [text for text in each.complaints if "Failed to load resource" not in text]
+
+
+@pytest.fixture
+def screenshots(request: pytest.FixtureRequest) -> Path | None:
+    """Where pictures of pages go, if they are asked for."""
+    where = request.config.getoption("--screenshots")
+    return None if where is None else Path(where)
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:  # noqa: F811
+    """The module's daemon, which must be well after the test too."""
+    yield shared_daemon
+    assert shared_daemon.complaints == []
+    assert shared_daemon.stderr == ""
+
+
+__all__ = ["Start"]

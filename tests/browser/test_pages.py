@@ -1,0 +1,332 @@
+"""What a person sees and does, in chromium."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import NARROW, WIDE, Visitor
+from tests.integration.conftest import Start
+from tests.support.process import ANY_PORT, Daemon, Environment
+
+pytestmark = pytest.mark.process
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+GRAVE = ("serious", "critical")
+HOSTILE = '"><img/src=x/onerror=document.title="owned">\u202e:1'
+
+
+def register(daemon: Daemon, discovery_id: str, addr: str, **known: str) -> None:
+    assert daemon.request("POST", f"/{discovery_id}", {"addr": addr, **known}).status == 200
+
+
+def lead(daemon: Daemon, discovery_id: str, node_id: str) -> None:
+    leader = {"id": node_id, "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
+    assert daemon.request("PUT", f"/v1/kv/{discovery_id}/leader", leader).body == b"true"
+
+
+def rows(page: Page) -> Any:
+    return page.locator(".nodes tbody tr")
+
+
+def choose(page: Page, *labels: str) -> None:
+    for label in labels:
+        page.locator(".choices label", has_text=label).click()
+
+
+def is_live(page: Page) -> None:
+    expect(page.locator("#live")).to_have_text("Live")
+
+
+def test_the_button_mints_an_id_and_shows_its_page(daemon: Daemon, visitor: Visitor) -> None:
+    page = visitor(daemon).open()
+    page.get_by_role("button", name="Create a discovery ID").click()
+    page.wait_for_url(re.compile(r"/[0-9a-f-]{36}$"))
+    discovery_id = page.url.rpartition("/")[2]
+    expect(page.get_by_role("heading", level=1)).to_have_text(discovery_id)
+    expect(page.get_by_text("No node has registered yet")).to_be_visible()
+    assert daemon.nodes(discovery_id) == []
+
+
+def test_the_field_opens_an_id_also_by_the_address_of_its_page(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.mint(), visitor(daemon)
+    for typed in (discovery_id, f" {visit.base}/{discovery_id}"):
+        page = visit.open()
+        page.get_by_label("Discovery ID").fill(typed)
+        page.get_by_role("button", name="Open").click()
+        page.wait_for_url(f"**/{discovery_id}")
+
+
+def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.mint(), visitor(daemon)
+    tabs = [visit.open(f"/{discovery_id}") for _ in range(2)]
+    for page in tabs:
+        is_live(page)
+    register(daemon, discovery_id, A, node_id="n1", raft_addr="10.0.0.1:4002")
+    register(daemon, discovery_id, B)
+    for page in tabs:
+        expect(rows(page)).to_have_count(2)
+        expect(rows(page).first).to_contain_text(A)
+        expect(rows(page).first).to_contain_text("told it is alone")
+        expect(page.locator(".picture svg")).to_have_attribute("aria-label", "2 nodes")
+        expect(page.locator("#count")).to_have_text("2 nodes")
+        expect(page.locator("#announce")).to_contain_text("registered")
+    daemon.request(
+        "PUT", f"/v1/kv/{discovery_id}/leader", {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
+    )
+    for page in tabs:
+        expect(rows(page).first).to_contain_text("leader")
+        expect(page.locator(".picture svg")).to_have_attribute("aria-label", f"2 nodes, led by {A}")
+
+
+def test_flags_are_copied_as_they_are_shown(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.mint(), visitor(daemon)
+    page = visit.open(f"/{discovery_id}")
+    choose(page, "4.0 to 6.10", "systemd")
+    (button,) = page.locator(".recipe button:visible").all()
+    button.click()
+    expect(button).to_have_text("Copied")
+    expected = f"-disco-url={visit.base} -disco-id={discovery_id}"
+    assert page.evaluate("navigator.clipboard.readText()") == expected
+    page.locator("[data-copy=the-id]").click()
+    page.wait_for_function("id => navigator.clipboard.readText().then(text => text === id)", arg=discovery_id)
+
+
+def test_flags_follow_the_address_that_nodes_use(daemon: Daemon, visitor: Visitor) -> None:
+    page = visitor(daemon).open(f"/{daemon.mint()}")
+    page.get_by_label("Nodes reach this service at").fill("https://disco.example")
+    page.get_by_role("button", name="Use").click()
+    expect(page.locator(".recipe:visible pre")).to_contain_text('{"address":"disco.example:443","scheme":"https"}')
+
+
+def test_removing_asks_first_and_warns_of_the_last_node(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id = daemon.mint()
+    register(daemon, discovery_id, A)
+    register(daemon, discovery_id, B)
+    page = visitor(daemon).open(f"/{discovery_id}")
+    is_live(page)
+    page.get_by_role("button", name=f"Remove {B}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"Remove {B}?")
+    expect(dialog.get_by_text("This is the last node")).to_be_hidden()
+    dialog.get_by_role("button", name="Keep it").click()
+    expect(dialog).to_be_hidden()
+    assert daemon.nodes(discovery_id) == [A, B]
+    page.get_by_role("button", name=f"Remove {B}").click()
+    dialog.get_by_role("button", name="Remove the node").click()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("button", name=f"Remove {A}").press("Enter")
+    expect(dialog.get_by_text("This is the last node")).to_be_visible()
+    dialog.get_by_role("button", name="Remove the node").press("Enter")
+    expect(page.get_by_text("No node has registered yet")).to_be_visible()
+    assert daemon.nodes(discovery_id) == []
+
+
+def test_a_page_follows_a_daemon_through_its_restart(installed: Environment, tmp_path: Path, visitor: Visitor) -> None:
+    def run(listen: str) -> Daemon:
+        return installed.start(*installed.twistd(tmp_path / "state", listen=listen))
+
+    first = run(ANY_PORT)
+    discovery_id = first.mint()
+    page = visitor(first).open(f"/{discovery_id}")
+    is_live(page)
+    first.terminate()
+    assert not [event for event in first.events if event.get("level") == "warn"], "nobody had to be cut off"
+    expect(page.locator("#live")).to_have_text("Reconnecting…")
+    second = run(f"tcp:{first.port}:interface=127.0.0.1")
+    try:
+        register(second, discovery_id, A)
+        expect(rows(page)).to_have_count(1)
+        is_live(page)
+    finally:
+        second.kill()
+
+
+def test_a_hostile_address_is_shown_as_text(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.mint(), visitor(daemon)
+    register(daemon, discovery_id, HOSTILE, node_id=HOSTILE, raft_addr=HOSTILE)
+    for late in (False, True):
+        page = visit.open(f"/{discovery_id}")
+        is_live(page)
+        if late:
+            register(daemon, discovery_id, HOSTILE + "2", node_id=HOSTILE + "2")
+        expect(rows(page)).to_have_count(1 + late)
+        shown = HOSTILE.replace("\u202e", "\\u{202e}")
+        expect(rows(page).first.locator("bdi").first).to_have_text(shown)
+        page.locator("[data-remove]").first.click()
+        expect(page.get_by_role("dialog")).to_contain_text(shown)
+        assert page.locator("main img").count() == 0
+        assert "owned" not in page.title()
+
+
+def test_an_id_of_a_thousand_nodes_stays_usable(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id = daemon.mint()
+    connection = daemon.connect()
+    for number in range(1000):
+        connection.request("POST", f"/{discovery_id}", f'{{"addr": "10.0.{number // 250}.{number % 250}:4001"}}')
+        connection.getresponse().read()
+    connection.close()
+    page = visitor(daemon).open(f"/{discovery_id}")
+    is_live(page)
+    expect(rows(page)).to_have_count(200)
+    expect(page.locator(".picture .node")).to_have_count(1000)
+    page.get_by_label("Find a node").fill("10.0.3.249")
+    expect(rows(page)).to_have_count(1)
+    page.get_by_label("Find a node").fill("")
+    page.get_by_role("button", name="Show all 1,000 nodes").click()
+    expect(rows(page)).to_have_count(1000)
+    daemon.request("DELETE", f"/{discovery_id}", {"addr": "10.0.2.100:4001"})
+    expect(rows(page)).to_have_count(999)
+
+
+def test_without_its_script_a_page_can_be_read(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id = daemon.mint()
+    register(daemon, discovery_id, A, node_id="n1")
+    visit = visitor(daemon, java_script_enabled=False)
+    page = visit.open()
+    page.get_by_label("Discovery ID").fill(discovery_id)
+    page.get_by_role("button", name="Open").click()
+    expect(rows(page)).to_contain_text([A])
+    expect(page.locator(".recipe:visible")).to_have_count(1)
+    choose(page, "Kubernetes")
+    expect(page.locator(".recipe:visible pre")).to_contain_text("args:")
+
+
+class TestTokens:
+    """A daemon that asks for tokens."""
+
+    @pytest.fixture
+    def guarded(self, installed: Environment, start: Start, tmp_path: Path) -> tuple[Daemon, str]:
+        made = installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={tmp_path / 'tokens'}")
+        return start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}"), made.stdout.strip()
+
+    def test_a_token_is_asked_for_and_kept_for_the_tab_alone(
+        self, guarded: tuple[Daemon, str], visitor: Visitor
+    ) -> None:
+        daemon, token = guarded
+        visit = visitor(daemon)
+        page = visit.open()
+        page.get_by_label("Token").fill("rqd_wrong")
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_text("This token is not known here.")).to_be_visible()
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Create a discovery ID").click()
+        page.wait_for_url(re.compile(r"/[0-9a-f-]{36}$"))
+        is_live(page)
+        expect(page.locator(".recipe:visible pre")).to_contain_text("TOKEN")
+        assert token not in page.content()
+        page.get_by_role("link", name="Status").click()
+        expect(page.get_by_role("cell", name="minted")).to_be_visible()
+        other = visit.open()
+        expect(other.get_by_label("Token")).to_be_visible()
+        page.get_by_role("button", name="Forget the token").click()
+        expect(page.get_by_label("Token")).to_be_visible()
+
+
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """Another site, which would have its visitors' browsers mint and remove."""
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"<!DOCTYPE html><title>foreign</title><body></body>"
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://localhost:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_foreign_page_can_do_nothing_through_a_visitors_browser(
+    installed: Environment, start: Start, tmp_path: Path, browser: Any, foreign: str
+) -> None:
+    daemon = start(tmp_path / "state")
+    discovery_id = daemon.mint()
+    register(daemon, discovery_id, A)
+    base = f"http://127.0.0.1:{daemon.port}"
+    page = browser.new_page()
+    page.goto(foreign)
+    tried = page.evaluate(
+        """async ([base, id]) => {
+            const ask = (path, options) => fetch(base + path, {mode: "no-cors", ...options}).then(() => 1, () => 0);
+            const body = JSON.stringify({addr: "10.6.6.6:1"});
+            const tried = [
+                await ask("/", {method: "POST"}),
+                await ask("/" + id, {method: "POST", body}),
+                await ask("/" + id, {method: "DELETE", mode: "cors", body}),
+                await ask("/v1/kv/mine/leader", {method: "PUT", mode: "cors", body}),
+            ];
+            const read = await fetch(base + "/" + id).then(() => "read", () => "kept from it");
+            const form = document.createElement("form");
+            Object.assign(form, {method: "post", action: base + "/", target: "_self"});
+            document.body.append(form);
+            const frame = document.createElement("iframe");
+            frame.src = base + "/";
+            document.body.append(frame);
+            return [tried, read];
+        }""",
+        [base, discovery_id],
+    )
+    assert tried[1] == "kept from it"
+    with page.expect_navigation():
+        page.evaluate("document.querySelector('form').submit()")
+    expect(page.locator("body")).to_contain_text("another site's page may not do this")
+    assert daemon.request("GET", "/").document["ids"] == 1
+    assert daemon.nodes(discovery_id) == [A]
+    page.close()
+
+
+SHOTS = [("light", "wide", WIDE), ("light", "narrow", NARROW), ("dark", "wide", WIDE), ("dark", "narrow", NARROW)]
+
+
+@pytest.mark.parametrize(("scheme", "name", "size"), SHOTS)
+def test_axe_finds_nothing_serious_on_any_page(
+    daemon: Daemon, visitor: Visitor, scheme: str, name: str, size: tuple[int, int], screenshots: Path | None
+) -> None:
+    discovery_id = daemon.mint()
+    for number in range(1, 6):
+        host = f"10.0.0.{number}"
+        register(daemon, discovery_id, f"{host}:4001", raft_addr=f"{host}:4002", node_id=f"db-{number}")
+    lead(daemon, discovery_id, "db-1")
+    visit = visitor(daemon, scheme, size)
+    for what, path in {"home": "/", "cluster": f"/{discovery_id}", "status": "/status", "unknown": "/unknown"}.items():
+        page = visit.open(path)
+        if page.locator("#live").count():
+            is_live(page)
+        if what == "cluster":
+            expect(page.locator(".picture .new")).to_have_count(0)
+        check(page)
+        if screenshots is not None and what in ("home", "cluster"):
+            screenshots.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=screenshots / f"{what}-{scheme}-{name}.png", full_page=True, animations="disabled")
+        if what == "cluster":
+            page.get_by_role("button", name="Remove 10.0.0.2:4001").click()
+            check(page)
+        page.close()
+
+
+def check(page: Page) -> None:
+    """Nothing that keeps people out, as axe-core judges, and nothing that has to be scrolled sideways."""
+    found = Axe().run(page).response["violations"]
+    serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
+    assert serious == []
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

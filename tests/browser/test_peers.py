@@ -1,0 +1,92 @@
+"""Pages of daemons that are peers, at whichever of them one looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visitor
+from tests.browser.test_pages import SHOTS, check, is_live, register, rows
+from tests.integration.conftest import Start
+from tests.support.process import Environment
+from tests.support.trio import Trio
+
+pytestmark = pytest.mark.process
+
+A, B = "10.0.0.1:4001", "10.0.0.2:4001"
+
+
+@pytest.fixture
+def trio(start: Start, tmp_path: Path) -> Iterator[Trio]:
+    made = Trio(start, tmp_path)
+    yield made
+    assert made.complaints == []
+
+
+def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visitor: Visitor) -> None:
+    discovery_id = trio.daemons["a"].mint()
+    page = visitor(trio.daemons["b"]).open(f"/{discovery_id}")
+    is_live(page)
+    register(trio.daemons["a"], discovery_id, A)
+    expect(rows(page)).to_have_count(1)
+    register(trio.daemons["c"], discovery_id, B)
+    expect(rows(page)).to_have_count(2)
+    expect(rows(page).first).to_contain_text("told it is alone")
+
+
+def test_a_page_says_that_the_home_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
+    discovery_id = trio.daemons["a"].mint()
+    register(trio.daemons["a"], discovery_id, A)
+    visit = visitor(trio.daemons["b"])
+    expect(rows(visit.open(f"/{discovery_id}"))).to_have_count(1)
+    before = len(trio.daemons["b"].events)
+    trio.daemons["a"].kill()
+    trio.daemons["b"].wait_for("peers do not agree, or one of them is silent", since=before)
+    expect(visit.open().locator(".peers [data-state=silent]")).to_contain_text("a does not answer")
+    expect(rows(visit.open(f"/{discovery_id}"))).to_have_count(1)
+
+
+@pytest.mark.parametrize(("scheme", "name", "size"), SHOTS)
+def test_the_operators_page_shows_peers_and_changes_and_axe_finds_nothing_serious(
+    installed: Environment,
+    start: Start,
+    tmp_path: Path,
+    visitor: Visitor,
+    scheme: str,
+    name: str,
+    size: tuple[int, int],
+    screenshots: Path | None,
+) -> None:
+    made = installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={tmp_path / 'tokens'}")
+    trio = Trio(start, tmp_path, f"--tokens={tmp_path / 'tokens'}")
+    daemon, token = trio.daemons["a"], made.stdout.strip()
+    page = visitor(daemon, scheme, size).open("/status")
+    check(page)
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Go on").click()
+    is_live(page)
+    for number in range(1, 4):
+        _register(page, f"10.0.0.{number}:4001")
+    page.reload()
+    is_live(page)
+    expect(page.get_by_role("cell", name="registration")).to_have_count(3)
+    expect(page.locator(".graph svg text").get_by_text("has all")).to_have_count(2)
+    check(page)
+    if screenshots is not None:
+        page.screenshot(path=screenshots / f"status-{scheme}-{name}.png", full_page=True, animations="disabled")
+    assert daemon.complaints == []
+
+
+def _register(page: Page, addr: str) -> None:
+    """Register under an ID that is minted if need be, with the token of the tab."""
+    page.evaluate(
+        """async (addr) => {
+            const headers = {Authorization: `Bearer ${sessionStorage.getItem("rqdisco-token")}`};
+            window.minted ??= (await (await fetch("/", {method: "POST", headers})).json()).disco_id;
+            await fetch("/" + window.minted, {method: "POST", headers, body: JSON.stringify({addr})});
+        }""",
+        addr,
+    )

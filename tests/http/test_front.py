@@ -1,0 +1,52 @@
+"""What pages of other sites cannot have a visitor's browser do, and nobody else notices."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.http.conftest import Door
+
+A = "10.0.0.1:4001"
+FOREIGN = [
+    {"Sec_Fetch_Site": "cross-site"},
+    {"Sec_Fetch_Site": "same-site"},
+    {"Sec_Fetch_Site": "cross-site", "Origin": "http://rqdisco:4000", "Host": "rqdisco:4000"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "http://rqdisco:4001", "Host": "rqdisco:4000"},
+    {"Origin": "null"},
+    {"Origin": ""},
+]
+OWN = [
+    {},
+    {"Sec_Fetch_Site": "same-origin", "Origin": "https://public.example"},
+    {"Sec_Fetch_Site": "none"},
+    {"Origin": "http://rqdisco:4000", "Host": "rqdisco:4000"},
+    {"Origin": "http://RQDISCO:4000", "Host": "rqdisco:4000"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+@ensureDeferred
+async def test_a_foreign_page_mints_registers_and_removes_nothing(door: Door, headers: dict[str, str]) -> None:
+    discovery_id = await door.mint()
+    await door("POST", f"/{discovery_id}", {"addr": A})
+    for method, path in (
+        ("POST", "/"),
+        ("POST", f"/{discovery_id}"),
+        ("DELETE", f"/{discovery_id}"),
+        ("PUT", "/v1/kv/new/leader"),
+        ("DELETE", f"/v1/kv/{discovery_id}/leader"),
+    ):
+        answer = await door(method, path, {"addr": A}, Content_Type="text/plain", **headers)
+        assert (answer.status, answer.json) == (403, {"error": "another site's page may not do this"})
+    assert (await door("GET", "/")).json["ids"] == 1
+    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [A]
+
+
+@pytest.mark.parametrize("headers", OWN)
+@ensureDeferred
+async def test_the_own_page_and_clients_that_say_nothing_may(door: Door, headers: dict[str, str]) -> None:
+    discovery_id = (await door("POST", "/", **headers)).json["disco_id"]
+    assert (await door("POST", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == [A]
+    assert (await door("DELETE", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == []

@@ -1,0 +1,322 @@
+"""The pages for people: who gets them, what they are made of, and what cannot get into them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from pytest_twisted import ensureDeferred
+
+from rqdisco.access import Access, TokenRing, describe
+from rqdisco.records import Node
+from rqdisco.web.pages.door import prefers_html
+from tests.http.conftest import Answer, Door
+from tests.http.test_site import Server
+from tests.support.daemon import mint
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+EVERYBODY_ELSE = [None, "*/*", "application/json", "application/json, text/html", "text/html;q=0, */*", "text/plain"]
+A, B = "10.0.0.1:4001", "10.0.0.2:4001"
+HOSTILE = [
+    '"><script>alert(1)</script>:1',
+    "'onmouseover='alert(1)':1",
+    "</script><img/src=x/onerror=alert(1)>:1",
+    "]]><svg/onload=alert(1)>:1",
+    "&lt;b&gt;{{7*7}}:1",
+    "\u202e1004:0.0.01:1",
+]
+
+
+class Page(HTMLParser):
+    """A page taken apart as a browser takes it: its elements with their attributes, and its text."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(answer.body.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def main(self) -> dict[str, str | None]:
+        (main,) = self.all("main")
+        return main
+
+
+async def page(door: Door, path: str, **headers: str) -> Page:
+    answer = await door("GET", path, Accept=BROWSER, **headers)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    return Page(answer)
+
+
+@pytest.mark.parametrize("accept", EVERYBODY_ELSE)
+@ensureDeferred
+async def test_everybody_but_browsers_gets_json_as_ever(door: Door, accept: str | None) -> None:
+    discovery_id = await door.mint()
+    headers = {} if accept is None else {"Accept": accept}
+    for path in ("/", f"/{discovery_id}", "/unknown", "/status"):
+        answer = await door("GET", path, **headers)
+        assert answer.headers["content-type"] == "application/json"
+        ours = {"content-type", "content-length", "cache-control"}
+        assert set(answer.headers) - {"date", "server", "content-encoding"} == ours
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [
+        (BROWSER, True),
+        ("text/html", True),
+        ("text/html;level=1, application/json;q=0.9", True),
+        ("TEXT/HTML", True),
+        ("application/json, text/html;q=0.9", False),
+        ("text/html;q=nonsense", False),
+        ("text/htmlx, x/text/html", False),
+        (", ;;, text/html; q = 0.1", True),
+    ],
+)
+def test_html_is_for_who_asks_for_it_by_name_and_rather_than_json(accept: str, html: bool) -> None:
+    assert prefers_html(accept) is html
+
+
+@ensureDeferred
+async def test_every_page_forbids_what_it_does_not_need(door: Door) -> None:
+    discovery_id = await door.mint()
+    for path in ("/", f"/{discovery_id}", "/status", "/unknown"):
+        answer = await door("GET", path, Accept=BROWSER)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["vary"] == "Accept, Authorization"
+
+
+@ensureDeferred
+async def test_a_page_asks_no_other_host_for_anything_and_has_no_script_or_style_of_its_own(door: Door) -> None:
+    discovery_id = await door.mint()
+    for path in ("/", f"/{discovery_id}", "/status"):
+        got = await page(door, path)
+        for tag, attributes in got.elements:
+            assert tag != "style"
+            assert tag != "script" or attributes["src"]
+            assert not {name for name in attributes if name == "style" or name.startswith("on")}
+            for name in ("src", "href"):
+                address = attributes.get(name)
+                assert address is None or re.match(r"/(?!/)|#", address), address
+        for address in [each["src"] for each in got.all("script")] + [each["href"] for each in got.all("link")]:
+            file = await door("GET", str(address))
+            assert file.status == 200
+            assert "immutable" in file.headers["cache-control"]
+            assert b"http" not in file.body.replace(b"http://www.w3.org/2000/svg", b"").replace(b"https?", b"")
+
+
+@ensureDeferred
+async def test_the_files_of_pages_are_those_and_no_others(door: Door) -> None:
+    script = (await page(door, "/")).all("script")[0]["src"]
+    assert script is not None
+    for path in (
+        "/static/page.js",
+        "/static/",
+        f"{script}x",
+        script.replace("page.js", "../assets.py"),
+        "/static/%2e%2e",
+    ):
+        answer = await door("GET", path)
+        assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
+
+
+@ensureDeferred
+async def test_the_first_page_says_what_this_is_and_how_it_is(door: Door) -> None:
+    await door.mint()
+    got = await page(door, "/")
+    assert "find each other" in got.text
+    assert "Discovery IDs1" in got.text.replace("\n", "")
+    assert {"id": "mint", "method": "post"}.items() <= got.all("form")[0].items()
+
+
+def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
+    ask = "GET /?id={} HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n"
+    answer = Server().connect().send(ask.format("some-id").encode())
+    assert answer.startswith(b"HTTP/1.1 303 See Other")
+    assert b"\r\nLocation: /some-id\r\n" in answer
+    for bad in ("//evil.example", "a/b", "%0d%0aX:1", ""):
+        assert Server().connect().send(ask.format(bad).encode()).startswith(b"HTTP/1.1 200 OK")
+
+
+@ensureDeferred
+async def test_the_page_of_an_id_lists_its_nodes_without_any_script(door: Door) -> None:
+    discovery_id = await door.mint()
+    await door("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
+    await door("POST", f"/{discovery_id}", {"addr": B})
+    got = await page(door, f"/{discovery_id}")
+    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told it is alone"):
+        assert text in got.text
+
+
+@ensureDeferred
+async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(door: Door) -> None:
+    discovery_id = await door.mint()
+    got = await page(door, f"/{discovery_id}", Host="disco.example:4000")
+    for flags in (
+        f'-disco-mode=consul-kv -disco-key={discovery_id} \'-disco-config={{"address":"disco.example:4000"}}\'',
+        f"-disco-url=http://disco.example:4000 -disco-id={discovery_id}",
+        f"-disco=http://disco.example:4000 -discoid={discovery_id}",
+        f'args:\n  - "-disco-mode=consul-kv"\n  - "-disco-key={discovery_id}"',
+    ):
+        assert flags in got.text
+    other = await page(door, f"/{discovery_id}?url=https://public.example", Host="disco.example:4000")
+    assert '"scheme":"https"' in other.text
+    assert "disco.example" not in other.text
+    wrong = await page(door, f"/{discovery_id}?url=javascript:alert(1)")
+    assert "must be http://HOST:PORT" in wrong.text
+
+
+@pytest.mark.parametrize("host", ['"><script>', "a b", "x" * 300, "evil.example/path", "[::1", "a@b"])
+@ensureDeferred
+async def test_a_host_that_is_none_gets_into_no_page(door: Door, host: str) -> None:
+    discovery_id = await door.mint()
+    assert f"http://{host}" not in str((await page(door, f"/{discovery_id}", Host=host)).elements)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@ensureDeferred
+async def test_what_comes_from_outside_is_text_and_nothing_else(door: Door, hostile: str) -> None:
+    discovery_id = await door.mint()
+    before = [tag for tag, _ in (await page(door, f"/{discovery_id}")).elements]
+    body = {"addr": hostile, "raft_addr": hostile, "node_id": hostile}
+    assert (await door("POST", f"/{discovery_id}", body)).status == 200
+    got = await page(door, f"/{discovery_id}")
+    rows = ["tr", "td", "bdi", "span", "td", "td", "td", "td"]
+    assert sorted(tag for tag, _ in got.elements) == sorted(before + rows)
+    assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
+    assert hostile.replace("\u202e", "\\u{202e}") in got.text
+    status = await page(door, "/status")
+    assert {"img", "svg", "script"} & {tag for tag, _ in status.elements} == {"img", "svg", "script"}
+    assert hostile not in status.text
+
+
+@ensureDeferred
+async def test_hostile_paths_are_text_too(door: Door) -> None:
+    for path in ("/%3Cscript%3E", "/<script>alert(1)</script>", "/a'\"<b>", "/" + "x" * 300):
+        answer = await door("GET", path, Accept=BROWSER)
+        assert answer.status == 404
+        if "html" in answer.headers["content-type"]:
+            assert len(Page(answer).all("script")) == 1
+            assert not Page(answer).all("b")
+
+
+@ensureDeferred
+async def test_an_id_that_was_never_minted_is_a_page_that_says_so(door: Door) -> None:
+    answer = await door("GET", "/unknown", Accept=BROWSER)
+    assert (answer.status, Page(answer).main["data-page"]) == (404, "problem")
+    assert "unknown does not exist" in Page(answer).text
+
+
+@ensureDeferred
+async def test_head_is_answered_as_get_is_but_for_the_body(door: Door) -> None:
+    answer = await door("HEAD", "/", Accept=BROWSER)
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@ensureDeferred
+async def test_the_status_page_of_an_open_daemon_names_no_id_address_or_client(door: Door) -> None:
+    discovery_id = await door.mint()
+    await door("POST", f"/{discovery_id}", {"addr": A})
+    got = await page(door, "/status")
+    assert "Registrations1" in got.text.replace("\n", "")
+    for secret in (discovery_id, A, "127.0.0.1"):
+        assert secret not in got.text
+
+
+def test_a_page_of_a_thousand_nodes_holds_up_nobody() -> None:
+    server = Server()
+    store, discovery_id = server.daemon.store, mint(server.daemon)
+    record = store.newest(discovery_id)
+    assert record is not None
+    nodes = tuple(Node(addr=f"10.0.{number // 250}.{number % 250}:4001") for number in range(1000))
+    store.settle([store.put(replace(record, version=record.version + 1, nodes=nodes))])
+    ask = f"GET /{discovery_id} HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n".encode()
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        answer = server.connect().send(ask)
+        took.append(time.process_time() - began)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"10.0.3.249:4001" in answer
+    assert b"800 more nodes" in answer
+    assert min(took) < 0.1
+
+
+class TestWithTokens:
+    """Where tokens are asked for."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        tokens = [describe(name, [name], f"secret-{name}") for name in ("read", "mint", "admin")]
+        return {"access": Access(TokenRing(tokens))}
+
+    @ensureDeferred
+    async def test_a_page_asks_for_a_token_and_a_browser_for_nothing(self, door: Door) -> None:
+        for path in ("/", "/unknown", "/status"):
+            for headers in ({}, {"Authorization": "Bearer wrong"}):
+                answer = await door("GET", path, Accept=BROWSER, **headers)
+                assert (answer.status, Page(answer).main["data-page"]) == (401, "token")
+                assert answer.headers["www-authenticate"] == 'Bearer realm="rqdisco"'
+                assert "rqdisco 1" in Page(answer).text
+
+    @ensureDeferred
+    async def test_a_token_opens_the_pages_that_it_has_a_right_to(self, door: Door) -> None:
+        minted = await door("POST", "/", Authorization="Bearer secret-mint")
+        path = f"/{minted.json['disco_id']}"
+        expected = {"read": (200, 200, 403), "mint": (200, 403, 403), "admin": (200, 200, 200)}
+        for scope, statuses in expected.items():
+            basic = base64.b64encode(f"x:secret-{scope}".encode()).decode()
+            for header in (f"Bearer secret-{scope}", f"Basic {basic}"):
+                got = [
+                    (await door("GET", each, Accept=BROWSER, Authorization=header)).status
+                    for each in ("/", path, "/status")
+                ]
+                assert tuple(got) == statuses
+
+    @ensureDeferred
+    async def test_flags_have_a_place_for_the_token(self, door: Door) -> None:
+        minted = await door("POST", "/", Authorization="Bearer secret-mint")
+        got = await page(door, f"/{minted.json['disco_id']}", Authorization="Bearer secret-read", Host="h:4000")
+        assert "-disco-url=http://x:TOKEN@h:4000" in got.text
+        assert "rqdisco token new" in got.text
+        assert "secret-read" not in str(got.elements) + got.text
+
+    @ensureDeferred
+    async def test_the_status_page_names_what_was_changed_to_who_has_an_admin_token(self, door: Door) -> None:
+        minted = await door("POST", "/", Authorization="Bearer secret-mint")
+        path, admin = f"/{minted.json['disco_id']}", "Bearer secret-admin"
+        for hostile in HOSTILE:
+            await door("POST", path, {"addr": hostile}, Authorization=admin)
+        got = await page(door, "/status", Authorization=admin)
+        assert minted.json["disco_id"] in got.text
+        assert "minted" in got.text
+        assert HOSTILE[0] in got.text
+        assert len(got.all("script")) == len(got.all("img")) == 1
+        assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
+
+    @ensureDeferred
+    async def test_files_need_no_token(self, door: Door) -> None:
+        answer = await door("GET", "/", Accept=BROWSER)
+        for each in Page(answer).all("link"):
+            assert (await door("GET", str(each["href"]))).status == 200

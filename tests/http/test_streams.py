@@ -1,0 +1,273 @@
+"""What who watches an ID is sent, byte by byte, on virtual time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.access import Access, TokenRing, describe
+from rqdisco.records import Node
+from rqdisco.web import streams
+from tests.http.test_site import Connection, Server
+from tests.support.daemon import Daemon, mint, register, result
+from tests.support.peered import settle, trio
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+
+
+class Watcher(Connection):
+    """A client that watches an ID; `events` are all that it was sent."""
+
+    def __init__(self, server: WatchedServer, discovery_id: str, **headers: str) -> None:
+        super().__init__(server.daemon, server.site)
+        self._received = b""
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        self._received += self.send(f"GET /{discovery_id}/events HTTP/1.1\r\nHost: h\r\n{lines}\r\n".encode())
+
+    @property
+    def received(self) -> bytes:
+        self._received += self.transport.value()
+        self.transport.clear()
+        return self._received
+
+    @property
+    def status(self) -> int:
+        return int(self.received.split(b" ")[1])
+
+    @property
+    def body(self) -> bytes:
+        """What the chunks hold."""
+        rest, body = self.received.partition(b"\r\n\r\n")[2], b""
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+        return body
+
+    @property
+    def names(self) -> list[str]:
+        return [line[4:].decode() for line in self.body.split(b"\n") if line.startswith(b"id: ")]
+
+    @property
+    def events(self) -> list[Any]:
+        return [json.loads(line[6:]) for line in self.body.split(b"\n") if line.startswith(b"data: ")]
+
+    @property
+    def lists(self) -> list[list[str]]:
+        return [event["nodes"] for event in self.events]
+
+
+class WatchedServer(Server):
+    """A site and a daemon on one clock."""
+
+    def __init__(self, **doors: Any) -> None:
+        super().__init__()
+        self.daemon = Daemon(clock=self.clock, **doors)
+        self.site.resource = self.daemon.doors.public()
+
+    def watch(self, discovery_id: str, **headers: str) -> Watcher:
+        return Watcher(self, discovery_id, **headers)
+
+
+@pytest.fixture
+def server() -> WatchedServer:
+    return WatchedServer()
+
+
+@pytest.fixture
+def some_id(server: WatchedServer) -> str:
+    discovery_id = mint(server.daemon)
+    register(server.daemon, discovery_id, A)
+    return discovery_id
+
+
+def test_who_watches_is_sent_the_record_now_and_at_each_change(server: WatchedServer, some_id: str) -> None:
+    watcher = server.watch(some_id)
+    assert b"content-type: text/event-stream" in watcher.received.lower()
+    assert watcher.lists == [[A]]
+    register(server.daemon, some_id, B)
+    server.clock.advance(0)
+    assert watcher.lists[1:] == [[A, B]]
+    server.clock.advance(1)
+    result(Deferred.fromCoroutine(server.daemon.directory.remove(some_id, B)))
+    server.clock.advance(1)
+    assert watcher.lists[2:] == [[A]]
+
+
+def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_known(server: WatchedServer) -> None:
+    discovery_id = mint(server.daemon)
+    body = b'{"addr":"10.0.0.1:4001","node_id":"n1","raft_addr":"10.0.0.1:4002"}'
+    server.connect().send(
+        b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id.encode(), len(body), body)
+    )
+    register(server.daemon, discovery_id, B)
+    (event,) = server.watch(discovery_id).events
+    assert event["registrations"] == [
+        {
+            "addr": A,
+            "raft_addr": "10.0.0.1:4002",
+            "node_id": "n1",
+            "alone": True,
+            "heard": "2026-11-18T11:06:40Z",
+        },
+        {"addr": B},
+    ]
+
+
+def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> None:
+    discovery_id = mint(server.daemon)
+    watcher = server.watch(discovery_id)
+    server.daemon.threads.hold = True
+    registering = register(server.daemon, discovery_id, A)
+    server.clock.advance(0.5)
+    registering.addErrback(lambda _: None).cancel()
+    server.daemon.threads.release()
+    server.clock.advance(0.5)
+    assert watcher.lists == [[]]
+    server.daemon.threads.hold = False
+    server.daemon.threads.release_all()
+    server.clock.advance(0.5)
+    register(server.daemon, discovery_id, B)
+    server.clock.advance(0.5)
+    assert watcher.lists[-1] == [B]
+    assert all(A not in each for each in watcher.lists)
+
+
+def test_who_comes_back_with_the_name_of_what_there_is_gets_nothing_again(server: WatchedServer, some_id: str) -> None:
+    (name,) = server.watch(some_id).names
+    again = server.watch(some_id, Last_Event_ID=name)
+    assert again.events == []
+    register(server.daemon, some_id, B)
+    server.clock.advance(0)
+    assert again.lists == [[A, B]]
+    assert server.watch(some_id, Last_Event_ID=name).lists == [[A, B]]
+
+
+def test_a_change_is_encoded_once_for_all_who_watch(
+    server: WatchedServer, some_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watchers = [server.watch(some_id) for _ in range(250)]
+    encoded = []
+    encode = streams.encode_watched
+    monkeypatch.setattr(streams, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    register(server.daemon, some_id, B)
+    server.clock.pump([0] * 4)
+    assert all(watcher.lists == [[A], [A, B]] for watcher in watchers)
+    assert len(encoded) == 1
+
+
+def test_many_changes_at_once_are_few_events_and_the_last_one_has_them_all(server: WatchedServer, some_id: str) -> None:
+    watcher = server.watch(some_id)
+    for number in range(100):
+        register(server.daemon, some_id, f"10.0.1.{number}:4001")
+        server.clock.advance(0.001)
+    server.clock.advance(0.2)
+    assert 2 <= len(watcher.lists) <= 4
+    assert len(watcher.lists[-1]) == 101
+
+
+def test_a_stream_that_rests_is_not_cut_and_something_comes_every_15_seconds(
+    server: WatchedServer, some_id: str
+) -> None:
+    watcher = server.watch(some_id)
+    before = watcher.body
+    server.wait(300)
+    assert not watcher.closed
+    assert watcher.body == before + b":\n\n" * 20
+
+
+def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
+    server: WatchedServer, some_id: str
+) -> None:
+    watcher, other = server.watch(some_id), server.watch(some_id)
+    watcher.protocol.pauseProducing()
+    for addr in (B, C):
+        register(server.daemon, some_id, addr)
+        server.wait(1)
+    assert watcher.lists == [[A]]
+    watcher.protocol.resumeProducing()
+    assert watcher.lists == [[A], [A, B, C]]
+    watcher.protocol.pauseProducing()
+    server.wait(16)
+    assert not watcher.transport.disconnected
+    server.wait(15)
+    assert watcher.transport.disconnected
+    assert not other.closed
+
+
+@pytest.mark.parametrize("most", [2, 2000])
+def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MOST_PER_ID", 2)
+    server = WatchedServer(most_watchers=most)
+    discovery_id = mint(server.daemon)
+    watchers = [server.watch(discovery_id) for _ in range(2)]
+    refused = server.watch(discovery_id)
+    assert refused.status == 503
+    assert b"Retry-After: 5" in refused.received
+    assert (server.watch(mint(server.daemon)).status == 200) == (most > 2)
+    watchers[0].hang_up()
+    assert server.watch(discovery_id).status == 200
+
+
+def test_stopping_ends_all_streams_at_once(server: WatchedServer, some_id: str) -> None:
+    watchers = [server.watch(some_id), server.watch(mint(server.daemon))]
+    server.site.drain()
+    assert all(watcher.received.endswith(b"0\r\n\r\n") and watcher.closed for watcher in watchers)
+    late = server.watch(some_id)
+    assert late.closed
+
+
+def test_nothing_is_left_of_who_hung_up(server: WatchedServer, some_id: str) -> None:
+    watchers = [server.watch(some_id) for _ in range(3)]
+    register(server.daemon, some_id, B)
+    for watcher in watchers:
+        watcher.hang_up()
+    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.clock.getDelayedCalls() == [server.site._sweeper.call]
+
+
+def test_what_cannot_be_watched_is_refused_in_json(server: WatchedServer, some_id: str) -> None:
+    assert server.watch("unknown").status == 404
+    answer = server.connect().send(
+        b"PUT /%b/events HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" % some_id.encode()
+    )
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"unsupported method" in answer
+
+
+def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
+    access = Access(TokenRing([describe("reader", ["read"], "secret"), describe("minter", ["mint"], "other")]))
+    server = WatchedServer(access=access)
+    discovery_id = mint(server.daemon)
+    assert server.watch(discovery_id).status == 401
+    assert server.watch(discovery_id, Authorization="Bearer other").status == 403
+    watcher = server.watch(discovery_id, Authorization="Bearer secret")
+    assert watcher.lists == [[]]
+    server.wait(20)
+    assert not watcher.closed
+    access.ring = TokenRing()
+    server.wait(15)
+    assert watcher.body.endswith(b":\n\n")
+    assert server.daemon.doors.streams.watchers == []
+
+
+def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None:
+    clock = Clock()
+    _, (a, b, _) = trio(clock)
+    discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
+    settle(clock, 2)
+    heard: list[int] = []
+    stop = b.directory.watch(discovery_id, lambda: heard.append(len(heard)))
+    result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=A))))
+    settle(clock, 2)
+    assert heard
+    stop()
+    before = len(heard)
+    result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=B))))
+    settle(clock, 2)
+    assert len(heard) == before
