@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 from rqdisco.ids import RESERVED
 from rqdisco.web.consul import ConsulAPI
 from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.front import Front
 from rqdisco.web.openapi.document import build, encode
 from rqdisco.web.openapi.examples import EXAMPLES
 from rqdisco.web.openapi.parts import Audience, Object
@@ -115,7 +116,9 @@ def test_each_route_of_each_door_is_in_the_document() -> None:
             routes.add(path)
     # Which is there to say that no key was named.
     routes.remove("/v1/kv/")
-    root = alone("operator")._resource
+    front = alone("operator")._resource
+    assert isinstance(front, Front)
+    root = front._doors
     assert isinstance(root, Root)
     pages = {f"/{name.decode()}" for name in root._pages}
     assert routes | pages == set(build("operator")["paths"])
