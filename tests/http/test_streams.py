@@ -13,7 +13,7 @@ from rqdisco.access import Access, TokenRing, describe
 from rqdisco.records import Node
 from rqdisco.web import streams
 from tests.http.test_site import Connection, Server
-from tests.support.daemon import Daemon, mint, register, result
+from tests.support.daemon import Daemon, Probe, mint, register, result
 from tests.support.peered import settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -254,6 +254,26 @@ def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
     server.wait(15)
     assert watcher.body.endswith(b":\n\n")
     assert server.daemon.doors.streams.watchers == []
+
+
+def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_each_probe() -> None:
+    probe = Probe()
+    probe.network.listens("10.0.0.2")
+    server = WatchedServer(probe=probe)
+    discovery_id = mint(server.daemon)
+    for addr in (A, B):
+        register(server.daemon, discovery_id, addr)
+    watcher = server.watch(discovery_id)
+    rounds = server.daemon.rounds
+    assert rounds is not None
+    rounds.startService()
+    server.clock.pump([0.25] * 4 * 45)
+    down = {"addr": A, "up": False, "why": "refused", "alone": True}
+    assert watcher.events[-1]["registrations"] == [down, {"addr": B, "up": True, "ready": True}]
+    count = len(watcher.events)
+    server.clock.pump([0.25] * 4 * 60)
+    assert len(watcher.events) == count <= 4
+    rounds.stopService()
 
 
 def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None:
