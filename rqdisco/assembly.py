@@ -18,6 +18,7 @@ from rqdisco import __version__, options
 from rqdisco.access import Access
 from rqdisco.audit import AuditLog
 from rqdisco.audit_file import AuditFile
+from rqdisco.crowd import Crowd
 from rqdisco.daemon import Daemon
 from rqdisco.directory import Directory
 from rqdisco.dns.answers import NameServer
@@ -33,6 +34,7 @@ from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.recovery import Recovered
+from rqdisco.journal.reserve import Reserve
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.timed import TimedDisk
 from rqdisco.journal.writer import Journal
@@ -57,9 +59,16 @@ from rqdisco.tls import Certificates, Policy
 from rqdisco.token_file import read_tokens
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS, Books
+from rqdisco.web.pacing import paced
 from rqdisco.web.request_ids import RequestIDs
 from rqdisco.web.root import IMPORT_BYTES, Doors
 from rqdisco.web.site import BoundedSite
+
+# Unless the operator says otherwise: at some 10 KiB each that is 100 MiB.
+MOST_CONNECTIONS = 10_000
+# Every peer needs a few of them.
+PEER_CONNECTIONS = 128
+PEER_CONNECTIONS_EACH = 32
 
 _log = Logger()
 
@@ -68,7 +77,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """What a process has of its system.
 
     `uptime` gives the seconds since the boot that `boot_id` names, `wall_us` the wall clock in microseconds, `jitter`
-    numbers around 1; `on_hangup` adds what is done at SIGHUP; `refuse` ends the process where it cannot listen, `fail`
+    numbers around 1; `descriptors` has the system allow so many connections, and says how many it does;
+    `on_hangup` adds what is done at SIGHUP; `refuse` ends the process where it cannot listen, `fail`
     where it can acknowledge nothing any more.
     """
 
@@ -80,6 +90,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     uptime: Callable[[], float]
     random: RandomBytes
     jitter: Callable[[], float]
+    descriptors: Callable[[int], int]
     on_hangup: Callable[[Callable[[], None]], None]
     refuse: Callable[[CannotListen], None]
     fail: Callable[[str], None]
@@ -136,11 +147,16 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         books=books,
         metrics=watch.page,
         outlook=rounds,
+        mint_rate=config.bounds.mint_rate,
     )
     site = partial(BoundedSite, reactor=reactor, wall=machine.wall, counts=watch.requests)
     sites = {
         "endpoints": site(
-            doors.public(), max_body=config.max_body, most_body=IMPORT_BYTES, may_send_more=doors.may_send_more
+            paced(doors.public(), reactor, config.bounds.client_rate),
+            max_body=config.max_body,
+            most_body=IMPORT_BYTES,
+            may_send_more=doors.may_send_more,
+            crowd=_crowd(config.bounds, machine),
         )
     }
     is_guarded = config.is_open or access is not None
@@ -167,7 +183,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     machine.on_hangup(say_status)
     if peered is not None and config.peers is not None:
         resource = PeerResource(peered.answers, peered.keys, reactor, machine.random)
-        sites["peers"] = site(resource, max_body=PEER_BYTES, route=("peers", "any"), trusting=True)
+        crowd = Crowd(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)
+        sites["peers"] = site(resource, max_body=PEER_BYTES, route=("peers", "any"), trusting=True, crowd=crowd)
         opened.append(_peer_door(config.peers, machine, peered, resource, sites["peers"], certificates))
         peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
     folder = _folder(config, machine, state)
@@ -211,6 +228,15 @@ def _access(path: Path, machine: Machine) -> Access:
 def _warn_of_none(path: Path, access: Access) -> None:
     if not access.ring.tokens:
         _log.warn("there are no tokens, so nobody is served: `rqdisco token new` makes one", file=str(path))
+
+
+def _crowd(bounds: options.Bounds, machine: Machine) -> Crowd:
+    """As many connections as the operator allows, and there are descriptors for."""
+    wanted = MOST_CONNECTIONS if bounds.connections is None else bounds.connections
+    most = machine.descriptors(wanted)
+    if most < wanted and bounds.connections is not None:
+        _log.warn("fewer connections than asked for: there are too few descriptors (ulimit -n)", connections=most)
+    return Crowd(most, bounds.client_connections)
 
 
 def _show(
@@ -277,7 +303,8 @@ def _open(config: options.Config, machine: Machine, watch: Watch) -> _State:
     boot = found.boot_number(machine.boot_id)
     store = Store(found.records, found.last_version)
     fs = TimedDisk(reactor.seconds, watch.syncs)
-    segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id)
+    reserve = Reserve(fs, config.data_dir, config.disk_reserve, reactor.seconds)
+    segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id, reserve)
     finish: list[Callable[[], None]] = []
     journal = Journal(
         store,

@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from rqdisco import options
+from rqdisco import descriptors, options
 from rqdisco.assembly import Machine, assemble
 from rqdisco.daemon import Daemon
 from rqdisco.errors import (
@@ -112,6 +112,7 @@ def _start(config: options.Config, reactor: Any, refuse: Callable[[CannotListen]
         uptime=_uptime,
         random=os.urandom,
         jitter=lambda: jitter.uniform(0.9, 1.1),
+        descriptors=descriptors.allow,
         on_hangup=hangup.append,
         refuse=refuse,
         fail=_fail,

@@ -24,6 +24,7 @@ from rqdisco.web.gate import Gate
 from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
 from rqdisco.web.operator import OperatorAPI, PeersOffice
+from rqdisco.web.pacing import MintLimit
 
 IMPORT_BYTES = 16 << 20
 _FIRST = re.compile(rb"/+([a-z0-9]+)(?![^/])")
@@ -57,9 +58,10 @@ class Root(Resource):
 class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
-    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`, `health` judges
-    the daemon. With `access` the public doors ask for tokens; the operator's never do. `metrics` is the page at
-    `/metrics` for the operator, `outlook` what is seen of nodes.
+    `max_body`, `strict` and `mint_rate` (IDs a second for each client) are the operator's, `describe` gives the members
+    of the answer to `GET /`, `health` judges the daemon. With `access` the public doors ask for tokens; the operator's
+    never do. `metrics` is the page at `/metrics` for the operator, `outlook` what is seen of
+    nodes.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Doors:
         books: Books | None = None,
         metrics: IResource | None = None,
         outlook: Outlook | None = None,
+        mint_rate: float = 0.0,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -94,22 +97,23 @@ class Doors:
         operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         pages = HealthPages(health, discovery).resources()
         told = ToldLog(wall_us)
+        mints = MintLimit(mint_rate, clock.seconds)
         self._operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
-                b"v1": ConsulAPI(directory, consul, told).resource(),
+                b"v1": ConsulAPI(directory, consul, told, mints).resource(),
             },
             pages if metrics is None else {**pages, b"metrics": metrics},
-            DiscoveryAPI(directory, discovery, describe, told, explains=True, outlook=outlook).resource(),
+            DiscoveryAPI(directory, discovery, describe, told, mints, explains=True, outlook=outlook).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
-        doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
+        doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, mints, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
         self._public = Root(
             doors,
             pages,
-            DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
+            DiscoveryAPI(directory, discovery, describe, told, mints, gate=self._gate, outlook=outlook).resource(),
         )
 
     def public(self) -> IResource:

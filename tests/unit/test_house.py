@@ -35,7 +35,7 @@ CORE = {
     "transfer",
     "recipes",
 }
-CORE |= {"dns.zone", "journal.frames"}
+CORE |= {"crowd", "dns.zone", "journal.frames", "rates"}
 CORE |= {
     f"peers.{name}"
     for name in ("changes", "keyring", "members", "messages", "replication", "seals", "sightings", "standing")
@@ -98,6 +98,7 @@ LAYERS = [
         "web.answers",
         "web.deadlines",
         "web.request_ids",
+        "web.pacing",
         "shield",
         "told",
         "health",
@@ -113,12 +114,14 @@ LAYERS = [
     {"transfer"},
     {"state", "journal.writer", "journal.fold"},
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
+    {"journal.reserve"},
     {"store", "journal.files", "journal.frames"},
     {"token_file"},
     {"access", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"address", "counts", "errors", "probing.judgement", "tally", "__init__"},
+    {"crowd", "descriptors"},
+    {"address", "counts", "errors", "probing.judgement", "rates", "tally", "__init__"},
 ]
 
 
