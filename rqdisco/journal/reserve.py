@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,8 @@ _CHECK_SECONDS = 1.0
 
 
 class Reserve:
-    """Looks, once a second at most, whether the file system of `directory` has `least` bytes free.
+    """Looks whether the file system of `directory` has `least` bytes free: once a second, and more often where that is
+    not much less than there is.
 
     By default that is 64 MiB, but a hundredth of a file system that is small; 0 is no reserve. `now` gives the seconds
     of a monotonic clock.
@@ -25,24 +28,29 @@ class Reserve:
         self._directory = directory
         self._least = least
         self._now = now
-        self._checked: float | None = None
-        self._is_low = False
+        self._looked: float | None = None
+        self._enough = 0
 
-    def check(self) -> None:
-        """Called by the journal's thread. Raises StoreUnavailable if less is free."""
+    def check(self, size: int) -> None:
+        """Called by the journal's thread before it writes so many bytes. Raises StoreUnavailable if less is free."""
         if self._least == 0:
             return
         now = self._now()
-        if self._checked is None or now - self._checked >= _CHECK_SECONDS:
-            self._checked = now
-            self._is_low = self._look()
-        if self._is_low:
-            raise StoreUnavailable("the disk is full but for its reserve (--disk-reserve)")
+        self._enough -= size
+        if self._looked is None or now - self._looked >= _CHECK_SECONDS or self._enough < 0:
+            self._looked = None
+            self._look()
+            self._looked = now
 
-    def _look(self) -> bool:
+    def _look(self) -> None:
         try:
-            free, size = self._fs.space(self._directory)
+            free, whole = self._fs.space(self._directory)
         except OSError:
             # Whether anything can be written, the write will tell.
-            return False
-        return free < (min(DEFAULT_BYTES, size // DEFAULT_SHARE) if self._least is None else self._least)
+            return
+        least = min(DEFAULT_BYTES, whole // DEFAULT_SHARE) if self._least is None else self._least
+        if free < least:
+            full = os.strerror(errno.ENOSPC).lower()
+            raise StoreUnavailable("what is left on the device is its reserve (--disk-reserve)" if free else full)
+        # Others write to it too.
+        self._enough = (free - least) // 2

@@ -77,7 +77,7 @@ class SegmentWriter:
         Raises StoreUnavailable if there was no room and the journal is as it was before, JournalFailed otherwise.
         """
         if self._reserve is not None:
-            self._reserve.check()
+            self._reserve.check(sum(map(len, lines)))
         if self._handle is None:
             self._begin()
         self._append(lines)
