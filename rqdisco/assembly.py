@@ -183,7 +183,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     machine.on_hangup(say_status)
     if peered is not None and config.peers is not None:
         resource = PeerResource(peered.answers, peered.keys, reactor, machine.random)
-        crowd = Crowd(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)
+        crowd = Crowd(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds)
         sites["peers"] = site(resource, max_body=PEER_BYTES, route=("peers", "any"), trusting=True, crowd=crowd)
         opened.append(_peer_door(config.peers, machine, peered, resource, sites["peers"], certificates))
         peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
@@ -236,7 +236,7 @@ def _crowd(bounds: options.Bounds, machine: Machine) -> Crowd:
     most = machine.descriptors(wanted)
     if most < wanted and bounds.connections is not None:
         _log.warn("fewer connections than asked for: there are too few descriptors (ulimit -n)", connections=most)
-    return Crowd(most, bounds.client_connections)
+    return Crowd(most, bounds.client_connections, machine.reactor.seconds)
 
 
 def _show(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
-from rqdisco.rates import is_own, source_of
+from rqdisco.rates import Buckets, is_own, source_of
 
 # Of so many at a time the one is chosen that makes room: enough to meet those of a crowd, and no cost by their number.
 _LOOKED_AT = 32
 UNLIMITED = 1 << 60
+# To put one in the place of another costs more than to close it as it comes, so it is done so often a second for one
+# source, and so often at once.
+_DISPLACED = 20.0
+_DISPLACED_AT_ONCE = 100.0
 
 
 class Member(Protocol):
@@ -29,10 +34,12 @@ class Crowd:
     """The connections of one door: `most` in all, `most_each` of one source.
 
     Beyond that one makes room that waits for no answer: of the same source, or of the one that has the most. The
-    machine itself counts as one source with no limit of its own, since its proxies ask for everybody.
+    machine itself counts as one source with no limit of its own, since its proxies ask for everybody. `now` gives the
+    seconds of a monotonic clock.
     """
 
-    def __init__(self, most: int, most_each: int) -> None:
+    def __init__(self, most: int, most_each: int, now: Callable[[], float]) -> None:
+        self._displacing = Buckets(_DISPLACED, _DISPLACED_AT_ONCE, now)
         self._most = most
         self._most_each = most_each
         self._sources: dict[Member, str] = {}
@@ -42,15 +49,19 @@ class Crowd:
     def __len__(self) -> int:
         return len(self._all)
 
+    def is_closed_to(self, host: str | None) -> bool:
+        """Whether one more from there would have no place, as far as that can be told before it is there."""
+        source = _source(host)
+        return source != "" and self._is_full(source) and self._displacing.take(source, patience=-1) > 0
+
     def enter(self, member: Member, host: str | None) -> bool:
         """Take in a connection; False if there is no room, and nobody who could make any.
 
         `host` is None for one that came through no network, or of which it is not known yet from where.
         """
-        source = "" if host is None or is_own(host) else source_of(host)
-        own = self._of.get(source, ())
-        if source and len(own) >= self._most_each:
-            if not self._make_room(self._of[source]):
+        source = _source(host)
+        if source and self._is_full(source):
+            if self._displacing.take(source) or not self._make_room(self._of[source]):
                 return False
         elif len(self._all) >= self._most and not self._make_room(self._all):
             return False
@@ -67,6 +78,9 @@ class Crowd:
             if not self._of[source]:
                 del self._of[source]
 
+    def _is_full(self, source: str) -> bool:
+        return len(self._of.get(source, ())) >= self._most_each
+
     def _make_room(self, among: OrderedDict[Member, None]) -> bool:
         looked_at = list(islice(among, _LOOKED_AT))
         for member in looked_at:
@@ -79,3 +93,7 @@ class Crowd:
         self.leave(least)
         least.cut()
         return True
+
+
+def _source(host: str | None) -> str:
+    return "" if host is None or is_own(host) else source_of(host)

@@ -168,9 +168,11 @@ class Connections(Factory):
         self.answers = _Answers(server, clock, "tcp", counts)
         self.clock = clock
         self.open: set[Connection] = set()
-        self.crowd = Crowd(MOST_CONNECTIONS, MOST_OF_ONE)
+        self.crowd = Crowd(MOST_CONNECTIONS, MOST_OF_ONE, clock.seconds)
 
     def buildProtocol(self, addr: Any) -> Any:
+        if self.crowd.is_closed_to(addr.host):
+            return None
         connection: Any = Connection()
         connection.host = addr.host
         connection.factory = self

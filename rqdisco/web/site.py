@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.http_headers import Headers
@@ -19,6 +20,7 @@ from twisted.web.server import Request, Site
 
 from rqdisco.counts import NOWHERE, RequestCounts, Route
 from rqdisco.crowd import UNLIMITED, Crowd
+from rqdisco.seldom import Seldom
 
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
@@ -206,8 +208,10 @@ class BoundedChannel(HTTPChannel):
 
     def _enter(self) -> None:
         """Have a place among the connections of the site, or say that there is none."""
-        if self.site.crowd.enter(self, self._client_host()):
+        host = self._client_host()
+        if self.site.crowd.enter(self, host):
             return
+        self.site.turned_away(host)
         if self.isSecure():
             # To say so would take a handshake.
             self.cut()
@@ -239,6 +243,7 @@ class BoundedSite(Site):
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -267,7 +272,8 @@ class BoundedSite(Site):
         self.may_send_more = may_send_more
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
-        self.crowd = Crowd(UNLIMITED, UNLIMITED) if crowd is None else crowd
+        self.crowd = Crowd(UNLIMITED, UNLIMITED, reactor.seconds) if crowd is None else crowd
+        self._seldom = Seldom(reactor.seconds)
         self.is_draining = False
         self._drained: Deferred[None] = Deferred()
         self._grace: IDelayedCall | None = None
@@ -280,7 +286,16 @@ class BoundedSite(Site):
         self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: object) -> Any:
+        host = getattr(addr, "host", None)
+        if self.crowd.is_closed_to(host):
+            self.turned_away(host)
+            return None
         return self.prepared(BoundedChannel())
+
+    def turned_away(self, host: str | None) -> None:
+        """Somebody has no place; that is said once a minute."""
+        if self._seldom.is_due(str(host)):
+            self._log.warn("too many connections", peer=host, connections=len(self.crowd))
 
     def prepared(self, channel: Any) -> Any:
         """A channel as this site's."""

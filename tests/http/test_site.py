@@ -24,8 +24,9 @@ class Connection:
 
     def __init__(self, daemon: Daemon, site: BoundedSite, host: str = "198.51.100.7") -> None:
         self.daemon = daemon
-        self.protocol = site.buildProtocol(None)
-        self.transport = StringTransport(peerAddress=IPv4Address("TCP", host, 40000))
+        address = IPv4Address("TCP", host, 40000)
+        self.protocol = site.buildProtocol(address)
+        self.transport = StringTransport(peerAddress=address)
         self.protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> bytes:
@@ -221,7 +222,7 @@ def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
 
 
 def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests() -> None:
-    server = Server(crowd=Crowd(10, 2))
+    server = Server(crowd=Crowd(10, 2, Clock().seconds))
     first, second, other = server.connect(), server.connect(), server.connect("198.51.100.8")
     server.wait(2)
     first.send(MINT)
@@ -232,7 +233,7 @@ def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests(
 
 
 def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_and_closed() -> None:
-    server = Server(crowd=Crowd(10, 2))
+    server = Server(crowd=Crowd(10, 2, Clock().seconds))
     server.daemon.threads.hold = True
     for _ in range(2):
         server.connect().send(MINT)

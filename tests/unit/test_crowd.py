@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from rqdisco.crowd import Crowd
+
+CLOCK = Clock()
 
 
 class Guest:
@@ -27,7 +30,7 @@ def guests(crowd: Crowd, host: str, count: int) -> list[Guest]:
 
 
 def test_beyond_its_number_a_source_loses_the_one_that_has_the_least_time_left() -> None:
-    crowd = Crowd(100, 3)
+    crowd = Crowd(100, 3, CLOCK.seconds)
     first, second, third = guests(crowd, "198.51.100.7", 3)
     first.deadline = 9
     other = guests(crowd, "198.51.100.8", 1)
@@ -37,7 +40,7 @@ def test_beyond_its_number_a_source_loses_the_one_that_has_the_least_time_left()
 
 
 def test_a_source_of_which_all_are_busy_has_no_place_for_another() -> None:
-    crowd = Crowd(100, 2)
+    crowd = Crowd(100, 2, CLOCK.seconds)
     for guest in guests(crowd, "198.51.100.7", 2):
         guest.is_busy = True
     late = Guest()
@@ -47,7 +50,7 @@ def test_a_source_of_which_all_are_busy_has_no_place_for_another() -> None:
 
 
 def test_where_all_places_are_taken_the_source_with_most_of_them_makes_room() -> None:
-    crowd = Crowd(20, 18)
+    crowd = Crowd(20, 18, CLOCK.seconds)
     modest = guests(crowd, "198.51.100.8", 2)
     greedy = guests(crowd, "198.51.100.7", 18)
     for number in range(10):
@@ -58,20 +61,35 @@ def test_where_all_places_are_taken_the_source_with_most_of_them_makes_room() ->
 
 
 def test_the_machine_itself_may_have_all_places_but_makes_room_for_others() -> None:
-    crowd = Crowd(10, 2)
+    crowd = Crowd(10, 2, CLOCK.seconds)
     own = guests(crowd, "127.0.0.1", 5) + guests(crowd, "::ffff:127.0.0.1", 5)
     assert crowd.enter(Guest(), "198.51.100.7")
     assert sum(guest.is_cut for guest in own) == 1
 
 
 def test_who_left_leaves_a_place() -> None:
-    crowd = Crowd(2, 1)
+    crowd = Crowd(2, 1, CLOCK.seconds)
     (guest,) = guests(crowd, "2001:db8::1", 1)
     crowd.leave(guest)
     crowd.leave(guest)
     guests(crowd, "2001:db8::2", 1)
     assert not guest.is_cut
     assert len(crowd) == 1
+
+
+def test_a_source_that_comes_again_and_again_displaces_its_own_so_often_and_is_closed_as_it_comes_then() -> None:
+    clock = Clock()
+    crowd = Crowd(1000, 10, clock.seconds)
+    guests(crowd, "198.51.100.7", 10)
+    came = [not crowd.is_closed_to("198.51.100.7") and crowd.enter(Guest(), "198.51.100.7") for _ in range(200)]
+    assert came == [True] * 100 + [False] * 100
+    assert not crowd.enter(Guest(), "198.51.100.7")
+    assert not crowd.is_closed_to("198.51.100.8")
+    assert not crowd.is_closed_to("127.0.0.1")
+    assert not crowd.is_closed_to(None)
+    clock.advance(1)
+    assert sum(crowd.enter(Guest(), "198.51.100.7") for _ in range(50)) == 20
+    assert len(crowd) == 10
 
 
 HOSTS = st.sampled_from(["198.51.100.7", "198.51.100.8", "2001:db8::1", "2001:db8::2", "127.0.0.1", None])
@@ -81,7 +99,7 @@ HOSTS = st.sampled_from(["198.51.100.7", "198.51.100.8", "2001:db8::1", "2001:db
 def test_whoever_comes_and_goes_there_are_never_too_many(
     steps: list[tuple[str | None, bool, int]], most: int, most_each: int
 ) -> None:
-    crowd = Crowd(most, most_each)
+    crowd = Crowd(most, most_each, CLOCK.seconds)
     inside: list[tuple[Guest, str | None]] = []
     for host, is_busy, goes in steps:
         if goes < len(inside) and goes % 2:

@@ -120,7 +120,7 @@ LAYERS = [
     {"access", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"crowd", "descriptors"},
+    {"accepting", "crowd", "descriptors"},
     {"address", "counts", "errors", "probing.judgement", "rates", "tally", "__init__"},
 ]
 
