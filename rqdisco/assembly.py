@@ -47,7 +47,7 @@ from rqdisco.peers.http_link import Keys
 from rqdisco.peers.office import Office
 from rqdisco.peers.process import links, read_keys, rereading
 from rqdisco.peers.resource import MOST_BYTES as PEER_BYTES
-from rqdisco.peers.resource import PeerResource
+from rqdisco.peers.resource import STRANGERS_BYTES, PeerResource
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed
@@ -184,7 +184,15 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     if peered is not None and config.peers is not None:
         resource = PeerResource(peered.answers, peered.keys, reactor, machine.random)
         crowd = Crowd(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds)
-        sites["peers"] = site(resource, max_body=PEER_BYTES, route=("peers", "any"), trusting=True, crowd=crowd)
+        sites["peers"] = site(
+            resource,
+            max_body=STRANGERS_BYTES,
+            most_body=PEER_BYTES,
+            may_send_more=resource.may_send_more,
+            route=("peers", "any"),
+            trusting=True,
+            crowd=crowd,
+        )
         opened.append(_peer_door(config.peers, machine, peered, resource, sites["peers"], certificates))
         peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
     folder = _folder(config, machine, state)
