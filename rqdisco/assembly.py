@@ -69,6 +69,7 @@ MOST_CONNECTIONS = 10_000
 # Every peer needs a few of them.
 PEER_CONNECTIONS = 128
 PEER_CONNECTIONS_EACH = 32
+METRICS_CONNECTIONS = 32
 
 _log = Logger()
 
@@ -166,7 +167,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         at = owners_socket(reactor, config.operator_socket)
         opened.append(HTTPDoor("operator", reactor, [at], sites["operator"]))
     if config.metrics_listen:
-        sites["metrics"] = site(watch.page, max_body=0)
+        crowd = Crowd(METRICS_CONNECTIONS, METRICS_CONNECTIONS, reactor.seconds)
+        sites["metrics"] = site(watch.page, max_body=0, crowd=crowd)
         where = [
             endpoint(reactor, "metrics-listen", description, certificates) for description in config.metrics_listen
         ]

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 MOST_SOURCES = 10_000
+_LOOPBACK = ("127.", "::ffff:127.")
 
 
 def source_of(host: str) -> str:
@@ -21,7 +22,7 @@ def source_of(host: str) -> str:
 
 def is_own(host: str) -> bool:
     """Whether this is the machine itself, whose resolver or proxy asks for everybody."""
-    return host.removeprefix("::ffff:").startswith("127.") or host == "::1"
+    return host.startswith(_LOOPBACK) or host == "::1"
 
 
 class Buckets:

@@ -88,7 +88,7 @@ class MintLimit:
 
 def _source(request: Any) -> str | None:
     """Whose request it is; None where nobody is limited."""
-    host = getattr(request.getClientAddress(), "host", None)
+    host = getattr(request.client, "host", None)
     return None if host is None or is_own(host) else source_of(host)
 
 
