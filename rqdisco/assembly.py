@@ -153,7 +153,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     site = partial(BoundedSite, reactor=reactor, wall=machine.wall, counts=watch.requests)
     sites = {
         "endpoints": site(
-            paced(doors.public(), reactor, config.bounds.client_rate),
+            paced(doors.public(), reactor, config.bounds.client_rate, books.held_too_long),
             max_body=config.max_body,
             most_body=IMPORT_BYTES,
             may_send_more=doors.may_send_more,

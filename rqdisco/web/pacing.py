@@ -30,13 +30,16 @@ class Paced(Resource):
     """Holds what a client asks beyond `rate` requests a second before `resource` sees it, each in its turn.
 
     Whoever would be held for longer than `HOLD_SECONDS` is refused. The machine itself, and sockets that are no
-    network's, are not limited.
+    network's, are not limited. `count` is called for each refusal.
     """
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
-    def __init__(self, resource: IResource, clock: IReactorTime, rate: float) -> None:
+    def __init__(
+        self, resource: IResource, clock: IReactorTime, rate: float, count: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._count = count
         self._resource: Any = resource
         self._clock = clock
         self._buckets = Buckets(rate, rate * BURST_SECONDS, clock.seconds)
@@ -47,6 +50,7 @@ class Paced(Resource):
         if not wait or request.path in _PROBES:
             return self._resource.render(request)
         if wait > HOLD_SECONDS:
+            self._count()
             return _refused(request, wait - HOLD_SECONDS)
         held = self._clock.callLater(wait, self._go_on, request)
         request.notifyFinish().addErrback(lambda _: _give_up(held))
@@ -59,9 +63,9 @@ class Paced(Resource):
             request.processingFailed(Failure())
 
 
-def paced(resource: IResource, clock: IReactorTime, rate: float) -> IResource:
+def paced(resource: IResource, clock: IReactorTime, rate: float, count: Callable[[], None]) -> IResource:
     """The resource, for clients with so many requests a second; 0 for any number."""
-    return Paced(resource, clock, rate) if rate else resource
+    return Paced(resource, clock, rate, count) if rate else resource
 
 
 class MintLimit:

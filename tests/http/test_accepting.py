@@ -38,6 +38,7 @@ def port(accepted: Accepted) -> Iterator[Any]:
     from twisted.internet import reactor
 
     made = reactor.listenTCP(0, accepted, backlog=100, interface="127.0.0.1")
+    made.stopReading()
     clients = [socket.create_connection(("127.0.0.1", made.getHost().port)) for _ in range(60)]
     yield made
     for client in clients:

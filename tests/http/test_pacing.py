@@ -7,6 +7,7 @@ import json
 import pytest
 from twisted.internet.task import Clock
 
+from rqdisco.options import Options
 from rqdisco.records import Node
 from rqdisco.web.pacing import HOLD_SECONDS, Paced
 from rqdisco.web.site import BoundedSite
@@ -23,9 +24,13 @@ class Server:
     def __init__(self, rate: float = 10.0, mint_rate: float = 0.0) -> None:
         self.clock = Clock()
         self.daemon = Daemon(clock=self.clock, mint_rate=mint_rate)
-        paced = Paced(self.daemon.doors.public(), self.clock, rate)
+        self.refused = 0
+        paced = Paced(self.daemon.doors.public(), self.clock, rate, self._count)
         self.site = BoundedSite(paced, self.clock, MAX_BODY, lambda: 0.0)
         self.discovery_id = mint(self.daemon).encode()
+
+    def _count(self) -> None:
+        self.refused += 1
 
     def connect(self, host: str = CLIENT) -> Connection:
         return Connection(self.daemon, self.site, host)
@@ -78,8 +83,20 @@ def test_who_would_wait_too_long_is_refused_with_503_and_told_when_to_come_again
     received = server.connect().send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 503 ")
     assert received.endswith(b"\r\n\r\n")
+    assert server.refused == 3
     server.clock.advance(HOLD_SECONDS)
     assert all(answered(each) == 200 for each in waiting)
+
+
+def test_a_thousand_nodes_behind_one_address_start_at_once_and_none_of_them_waits() -> None:
+    parsed = Options({})
+    parsed.parseOptions([])
+    bounds = parsed.config.bounds
+    server = Server(bounds.client_rate, bounds.mint_rate)
+    for number in range(1000):
+        received = server.connect().send(post(server.discovery_id, f"10.0.{number >> 8}.{number & 255}:4001"))
+        assert received.startswith(b"HTTP/1.1 200 OK")
+    assert len(shown(server.daemon, server.discovery_id.decode())) == 1000
 
 
 def test_nobody_waits_for_another() -> None:
