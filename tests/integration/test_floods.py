@@ -120,6 +120,7 @@ FLOODS = [
     ("mints", 30, FLOODER),
     ("reads", 30, FLOODER),
     ("unread", 300, FLOODER),
+    ("reads", 1000, "203.0.113.9"),
 ]
 
 
