@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,34 +19,30 @@ from rqdisco.audit import AuditLog
 from rqdisco.audit_file import AuditFile
 from rqdisco.daemon import Daemon
 from rqdisco.directory import Directory
-from rqdisco.dns.answers import NameServer
-from rqdisco.dns.door import DNSDoor
 from rqdisco.dns.hosts import AT_ONCE, HostNames
-from rqdisco.dns.limits import SourceLimit
 from rqdisco.dns.system import SystemResolver
-from rqdisco.errors import CannotListen, PeersMissing, TokensUnusable
+from rqdisco.errors import PeersMissing, TokensUnusable
 from rqdisco.events import Event, Events, log_event
 from rqdisco.health import Health
-from rqdisco.ids import RandomBytes
 from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.recovery import Recovered
+from rqdisco.journal.reserve import Reserve
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.timed import TimedDisk
 from rqdisco.journal.writer import Journal
-from rqdisco.listening import Door, HTTPDoor, NameDoor, endpoint, owners_socket
 from rqdisco.local import LocalDirectory
+from rqdisco.machine import Machine
 from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
 from rqdisco.modes import warn_of_others
+from rqdisco.opening import Opening
 from rqdisco.overview import Overview
 from rqdisco.peers.assembly import Peered, Peering, known_members
 from rqdisco.peers.http_link import Keys
 from rqdisco.peers.office import Office
-from rqdisco.peers.process import links, read_keys, rereading
-from rqdisco.peers.resource import MOST_BYTES as PEER_BYTES
-from rqdisco.peers.resource import PeerResource
+from rqdisco.peers.process import links, read_keys
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed
@@ -61,35 +56,10 @@ from rqdisco.token_file import read_tokens
 from rqdisco.web.deadlines import Deadlines
 from rqdisco.web.handling import ANSWER_SECONDS, Books
 from rqdisco.web.request_ids import RequestIDs
-from rqdisco.web.root import IMPORT_BYTES, Doors
+from rqdisco.web.root import Doors
 from rqdisco.web.site import BoundedSite
 
 _log = Logger()
-
-
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process has of its system.
-
-    `uptime` gives the seconds since the boot that `boot_id` names, `wall_us` the wall clock in microseconds, `jitter`
-    numbers around 1; `on_hangup` adds what is done at SIGHUP; `refuse` ends the process where it cannot listen, `fail`
-    where it can acknowledge nothing any more.
-    """
-
-    reactor: Any
-    environment: Mapping[str, str]
-    pid: int
-    boot_id: str
-    wall_us: Callable[[], int]
-    uptime: Callable[[], float]
-    random: RandomBytes
-    jitter: Callable[[], float]
-    on_hangup: Callable[[Callable[[], None]], None]
-    refuse: Callable[[CannotListen], None]
-    fail: Callable[[str], None]
-
-    def wall(self) -> float:
-        """The wall clock in seconds."""
-        return self.wall_us() / 1_000_000
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -109,8 +79,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     access = None if config.tokens is None else _access(config.tokens, machine)
     certificates = Certificates(reactor.seconds)
     machine.on_hangup(certificates.reread)
-    endpoints = [endpoint(reactor, "listen", description, certificates) for description in config.listen]
     watch = Watch(reactor)
+    opening = Opening(config, machine, certificates, watch)
     state = _open(config, machine, watch)
     recent = Recent(reactor.seconds, machine.wall_us)
     books = _books(config, machine, watch, state, recent)
@@ -144,29 +114,15 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         outlook=rounds,
         zone=None if config.dns is None else config.dns.zone.name,
         overview=overview,
+        mint_rate=config.bounds.mint_rate,
     )
-    site = partial(BoundedSite, reactor=reactor, wall=machine.wall, counts=watch.requests)
-    sites = {
-        "endpoints": site(
-            doors.public(), max_body=config.max_body, most_body=IMPORT_BYTES, may_send_more=doors.may_send_more
-        )
-    }
-    is_guarded = config.is_open or access is not None
-    opened: list[Door] = [HTTPDoor("endpoints", reactor, endpoints, sites["endpoints"], is_guarded=is_guarded)]
-    if config.operator_socket is not None:
-        sites["operator"] = site(doors.operators(), max_body=IMPORT_BYTES)
-        at = owners_socket(reactor, config.operator_socket)
-        opened.append(HTTPDoor("operator", reactor, [at], sites["operator"]))
-    if config.metrics_listen:
-        sites["metrics"] = site(watch.page, max_body=0)
-        where = [
-            endpoint(reactor, "metrics-listen", description, certificates) for description in config.metrics_listen
-        ]
-        opened.append(HTTPDoor("metrics", reactor, where, sites["metrics"]))
+    opening.public(doors, books, is_guarded=config.is_open or access is not None)
+    opening.operator(doors)
+    opening.metrics()
     if config.dns is not None:
         # All names are looked through now, and not while somebody waits.
         state.store.spellings  # noqa: B018
-        opened.append(_name_door(reactor, config.dns, directory, watch, rounds))
+        opening.names(config.dns, directory, rounds)
 
     def say_status() -> None:
         ends = {where: end.isoformat() for where, end in certificates.expiries()}
@@ -174,17 +130,15 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
 
     machine.on_hangup(say_status)
     if peered is not None and config.peers is not None:
-        resource = PeerResource(peered.answers, peered.keys, reactor, machine.random)
-        sites["peers"] = site(resource, max_body=PEER_BYTES, route=("peers", "any"), trusting=True)
-        opened.append(_peer_door(config.peers, machine, peered, resource, sites["peers"], certificates))
+        opening.peers(config.peers, peered)
         peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
     folder = _folder(config, machine, state)
-    _show(watch, books, state, folder, sites, peered)
+    _show(watch, books, state, folder, opening.sites, peered)
     overview.show_disk(state.journal, folder)
     watch.show(sources.certificates(lambda: {where: end.timestamp() for where, end in certificates.expiries()}))
     return Daemon(
         reactor,
-        opened,
+        opening.doors,
         deadlines,
         local,
         state.journal,
@@ -292,7 +246,8 @@ def _open(config: options.Config, machine: Machine, watch: Watch) -> _State:
     boot = found.boot_number(machine.boot_id)
     store = Store(found.records, found.last_version)
     fs = TimedDisk(reactor.seconds, watch.syncs)
-    segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id)
+    reserve = Reserve(fs, config.data_dir, config.disk_reserve, reactor.seconds)
+    segments = SegmentWriter(fs, config.data_dir, found.position, boot, machine.boot_id, reserve)
     finish: list[Callable[[], None]] = []
     journal = Journal(
         store,
@@ -355,19 +310,6 @@ def _peered(
     )
 
 
-def _peer_door(
-    said: options.PeerConfig,
-    machine: Machine,
-    peered: Peered,
-    resource: PeerResource,
-    site: BoundedSite,
-    certificates: Certificates,
-) -> Door:
-    at = [endpoint(machine.reactor, "peer-listen", description, certificates) for description in said.listen]
-    machine.on_hangup(rereading(said.keys, peered.keys, resource))
-    return HTTPDoor("peers", machine.reactor, at, site)
-
-
 def _rounds(config: options.ProbeConfig, machine: Machine, directory: Directory, watch: Watch) -> Rounds:
     """What probes the nodes of all IDs that this daemon holds, as long as that runs."""
     reactor = machine.reactor
@@ -384,13 +326,3 @@ def _rounds(config: options.ProbeConfig, machine: Machine, directory: Directory,
     watch.keep(rounds)
     watch.show(sources.probes(rounds))
     return rounds
-
-
-def _name_door(
-    reactor: Any, config: options.DNSConfig, directory: Directory, watch: Watch, rounds: Rounds | None
-) -> NameDoor:
-    host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
-    ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
-    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, rounds)
-    limit = SourceLimit(config.rate, reactor.seconds)
-    return NameDoor(DNSDoor(reactor, server, limit, config.addresses, watch.dns))

@@ -65,6 +65,18 @@ class TooManyWatchers(RequestRefused):
         super().__init__("too many watchers, ask now and then instead")
 
 
+class TooManyRequests(RequestRefused):
+    """More than one client may ask for now; `seconds` until it may ask again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("too many requests")
+        self.seconds = seconds
+
+
+class TooManyMints(TooManyRequests):
+    """More IDs than one client may mint now."""
+
+
 class Orphaned(RequestRefused):
     """The ID's home is lost, so nobody can be told that it is alone under it (rule R7)."""
 

@@ -14,10 +14,11 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IReadDescriptor, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from rqdisco.accepting import accept_few, accept_waiting
 from rqdisco.dns.door import DNSDoor
 from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
 from rqdisco.tls import Certificates, TLSEndpoint, parse_description
@@ -72,8 +73,7 @@ class HTTPDoor:
     async def close(self) -> None:
         for port in self._ports:
             # Whoever the kernel has taken the connection of, and nobody accepted yet, would be reset.
-            if IReadDescriptor.providedBy(port):
-                port.doRead()
+            accept_waiting(port)
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         try:
             await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)
@@ -85,6 +85,7 @@ class HTTPDoor:
         try:
             port = await endpoint.listen(self._site)
             self._ports.append(port)
+            accept_few(port)
             address = port.getHost()
         except CannotListenError as error:
             raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
@@ -194,6 +195,8 @@ class NameDoor:
     async def open(self) -> list[str]:
         try:
             self._ports += self._door.listen()
+            for port in self._ports:
+                accept_few(port)
         except CannotListenError as error:
             where = f"[{error.interface}]:{error.port}" if ":" in error.interface else f"{error.interface}:{error.port}"
             raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error

@@ -22,6 +22,8 @@ from rqdisco.tls import Files
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
 USAGE_STATUS = 64
 MOST = 1e12
+_BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -32,6 +34,18 @@ class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
     zone: Zone
     nameserver: str | None
     rate: float
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients may take: IDs and requests a second for each of them, connections in all and for each.
+
+    0 is no limit of a rate; None of connections is as many as there can be descriptors, within reason.
+    """
+
+    mint_rate: float
+    client_rate: float
+    connections: int | None
+    client_connections: int
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +83,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_every: float
     linger: float
     audit: Path | None
+    bounds: Bounds
+    disk_reserve: int | None
     dns: DNSConfig | None
     peers: PeerConfig | None
     probing: ProbeConfig | None
@@ -88,6 +104,16 @@ class Options(usage.Options):
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
+        ["mint-rate", None, "10", "IDs a second that a client may mint; 0 = no limit."],
+        ["client-rate", None, "500", "Requests a second of a client, beyond which they wait; 0 = no limit."],
+        ["max-connections", None, None, "How many connections there may be. [default: 10000, or what can be had]"],
+        ["max-client-connections", None, "2000", "How many connections a client may have."],
+        [
+            "disk-reserve",
+            None,
+            None,
+            "What stays free on the disk, as 64M or 1G. [default: 1 %, or 64M if that is less]",
+        ],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
         ["linger", None, "0", "Seconds for which one that is to stop still serves, and /readyz says that it will not."],
         ["audit", None, None, "A file for the audit log, a line of JSON for each change. [default: none]"],
@@ -143,6 +169,11 @@ class Options(usage.Options):
             "max-ids",
             "max-nodes",
             "max-body",
+            "mint-rate",
+            "client-rate",
+            "max-connections",
+            "max-client-connections",
+            "disk-reserve",
             "snapshot-every",
             "linger",
             "audit",
@@ -223,6 +254,13 @@ class Options(usage.Options):
             snapshot_every=self._number("snapshot-every", 1.0),
             linger=self._number("linger", 0.0),
             audit=Path(self["audit"]).absolute() if self["audit"] else None,
+            bounds=Bounds(
+                mint_rate=self._number("mint-rate", 0.0),
+                client_rate=self._number("client-rate", 0.0),
+                connections=None if self["max-connections"] is None else int(self._number("max-connections", 1)),
+                client_connections=int(self._number("max-client-connections", 1)),
+            ),
+            disk_reserve=None if self["disk-reserve"] is None else self._bytes("disk-reserve"),
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
             probing=self._probe_config(self._probe_allow or self._default_probe_allow),
@@ -319,6 +357,12 @@ class Options(usage.Options):
             raise usage.UsageError(f"{name}: {text!r} is not a number") from None
         if not least <= number <= MOST:
             raise usage.UsageError(f"{name}: {text} is not between {least:g} and {MOST:g}")
+        return number
+
+    def _bytes(self, name: str) -> int:
+        match = _BYTES.fullmatch(self[name])
+        if match is None or not (number := int(match[1]) << _SHIFTS[match[2].upper()]) <= MOST:
+            raise usage.UsageError(f"{name}: {self[name]!r} is not a number of bytes, such as 64M")
         return number
 
     def _flag(self, name: str) -> bool:

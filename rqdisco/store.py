@@ -66,6 +66,8 @@ class Store:
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
         self._settled: dict[bytes, bytes] = {} if settled is None else settled
         self._pending: dict[bytes, Change] = {}
+        # How many of those are IDs that the disk does not have in any state.
+        self._fresh = 0
         self._spellings: Spellings | None = None
         self.last_version = last_version
         self.settled_version = last_version
@@ -79,7 +81,7 @@ class Store:
 
     def count_all(self) -> int:
         """The number of IDs held, those included that the disk does not have yet."""
-        return len(self._settled) + sum(key not in self._settled for key in self._pending)
+        return len(self._settled) + self._fresh
 
     def ids(self) -> IDs:
         """All IDs that the disk has now."""
@@ -136,6 +138,8 @@ class Store:
     def put_line(self, line: bytes, version: int) -> Change:
         """`put` for a record that came encoded, and may say more than this release knows."""
         change = Change(*codec.split_record(line), version)
+        if change.key not in self._pending and change.key not in self._settled:
+            self._fresh += 1
         self._pending[change.key] = change
         self.last_version = max(self.last_version, version)
         return change
@@ -148,6 +152,8 @@ class Store:
                 self._spellings.add(change.key)
             if self.tally is not None:
                 self.tally.changed(self._settled.get(change.key), change.rest)
+            if change.key in self._pending and change.key not in self._settled:
+                self._fresh -= 1
             self._settled[change.key] = change.rest
             self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:
@@ -161,6 +167,7 @@ class Store:
         if self.on_discarded is not None and self._pending:
             self.on_discarded(list(self._pending.values()))
         self._pending.clear()
+        self._fresh = 0
 
 
 def _decoded(key: bytes, rest: bytes | None) -> Record | None:

@@ -21,8 +21,8 @@ from typing import Any
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from rqdisco import options
-from rqdisco.assembly import Machine, assemble
+from rqdisco import descriptors, options
+from rqdisco.assembly import assemble
 from rqdisco.daemon import Daemon
 from rqdisco.errors import (
     BadEndpoint,
@@ -40,6 +40,7 @@ from rqdisco.errors import (
     UnknownFormat,
 )
 from rqdisco.logs import Descriptor, LineObserver, Nowhere
+from rqdisco.machine import Machine
 
 _IO_STATUS = 74
 _STATUS: dict[type[CannotStart], int] = {
@@ -112,6 +113,7 @@ def _start(config: options.Config, reactor: Any, refuse: Callable[[CannotListen]
         uptime=_uptime,
         random=os.urandom,
         jitter=lambda: jitter.uniform(0.9, 1.1),
+        descriptors=descriptors.allow,
         on_hangup=hangup.append,
         refuse=refuse,
         fail=_fail,

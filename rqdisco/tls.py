@@ -213,8 +213,16 @@ class TLSEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen, as any endpoint does."""
-        below = TLSMemoryBIOFactory(_Accepting(self._kept), False, protocolFactory, self._clock)
+        below = _Below(_Accepting(self._kept), False, protocolFactory, self._clock)
         return self._inner.listen(below)
+
+
+class _Below(TLSMemoryBIOFactory):
+    """Twisted's own, but for those that are to be closed as they come."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        above = self.wrappedFactory.buildProtocol(addr)
+        return None if above is None else self.protocol(self, above)
 
 
 @implementer(IOpenSSLServerConnectionCreator)

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.counts import DNSCounts
+from rqdisco.crowd import Crowd
 from rqdisco.dns import wire
 from rqdisco.dns.answers import NameServer
 from rqdisco.dns.limits import SourceLimit
@@ -24,6 +25,7 @@ from rqdisco.dns.wire import Question, Reply
 
 IDLE_SECONDS = 10.0
 MOST_CONNECTIONS = 200
+MOST_OF_ONE = 20
 # Of datagrams that wait, this much is read before it is somebody else's turn: some 200 questions, a few milliseconds.
 BYTES_AT_ONCE = 8192
 _TRIES = 10
@@ -73,15 +75,23 @@ class Connection(Int16StringReceiver, TimeoutMixin):
 
     factory: Connections
     transport: Any
+    host: str
+    deadline: float
     _is_answering = False
     _is_full = False
     _is_over = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client waits for an answer, and takes it."""
+        return self._is_answering and not self._is_full
+
     def connectionMade(self) -> None:
         self.setTimeout(IDLE_SECONDS)
+        self._expect_more()
         self.factory.open.add(self)
-        if len(self.factory.open) > MOST_CONNECTIONS:
-            self._abort()
+        if not self.factory.crowd.enter(self, self.host):
+            self.cut()
             return
         self.transport.registerProducer(self, True)
 
@@ -97,14 +107,16 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         self.setTimeout(None)
         self._is_over = True
         self.factory.open.discard(self)
+        self.factory.crowd.leave(self)
 
     def stringReceived(self, string: bytes) -> None:
         self.resetTimeout()
+        self._expect_more()
         question = wire.parse(string)
         self._is_answering = True
         super().pauseProducing()
         if question is None:
-            self._abort()
+            self.cut()
             return
         answering = Deferred.fromCoroutine(self.factory.answers.to(question, wire.TCP_SIZE))
         answering.addCallback(self._send)
@@ -120,7 +132,7 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         self._go_on()
 
     def timeoutConnection(self) -> None:
-        self._abort()
+        self.cut()
 
     def lengthLimitExceeded(self, length: int) -> None:
         """Never: a length of 16 bits is within the limit."""
@@ -138,13 +150,17 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         if not (self._is_answering or self._is_full or self._is_over):
             super().resumeProducing()
 
-    def _abort(self) -> None:
+    def _expect_more(self) -> None:
+        self.deadline = self.factory.clock.seconds() + IDLE_SECONDS
+
+    def cut(self) -> None:
+        """End at once."""
         self._is_over = True
         self.transport.abortConnection()
 
 
 class Connections(Factory):
-    """All connections of the door."""
+    """All connections of the door; one that rests makes room for a new one."""
 
     noisy = False
 
@@ -152,9 +168,13 @@ class Connections(Factory):
         self.answers = _Answers(server, clock, "tcp", counts)
         self.clock = clock
         self.open: set[Connection] = set()
+        self.crowd = Crowd(MOST_CONNECTIONS, MOST_OF_ONE, clock.seconds)
 
-    def buildProtocol(self, addr: object) -> Any:
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.crowd.is_closed_to(addr.host):
+            return None
         connection: Any = Connection()
+        connection.host = addr.host
         connection.factory = self
         connection.callLater = self.clock.callLater
         return connection

@@ -86,6 +86,9 @@ class FileSystem(Protocol):
     def lock(self, path: Path) -> bool:
         """Take the lock that one process at a time holds; False if another has it. It lasts as long as the process."""
 
+    def space(self, path: Path) -> tuple[int, int]:
+        """How many bytes the file system of `path` has free for this process, and how many it has."""
+
     def sync_directory(self, path: Path) -> None:
         """Return when names made, changed and removed in the directory are on the disk."""
 
@@ -174,6 +177,10 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         path.unlink()
+
+    def space(self, path: Path) -> tuple[int, int]:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def sync_directory(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,6 +11,7 @@ import msgspec
 from rqdisco.errors import StoreUnavailable
 from rqdisco.journal.files import FileSystem, Handle, may_pass
 from rqdisco.journal.frames import FORMAT, VERSION, SegmentHeader, encode_frame
+from rqdisco.journal.reserve import Reserve
 
 DIRECTORY = "journal"
 _NAME = re.compile(r"([0-9]{10})\.journal\Z")
@@ -39,12 +40,21 @@ def segment_numbers(fs: FileSystem, directory: Path) -> list[int]:
 
 
 class SegmentWriter:
-    """Appends batches to the newest segment. A segment is made when there is something to write, so that a daemon
-    starts on a full disk too.
+    """Appends batches to the newest segment, as long as the disk has more than its `reserve`. A segment is made when
+    there is something to write, so that a daemon starts on a full disk too.
     """
 
-    def __init__(self, fs: FileSystem, directory: Path, position: Position, boot: int, boot_id: str) -> None:
+    def __init__(
+        self,
+        fs: FileSystem,
+        directory: Path,
+        position: Position,
+        boot: int,
+        boot_id: str,
+        reserve: Reserve | None = None,
+    ) -> None:
         self._fs = fs
+        self._reserve = reserve
         self._directory = directory
         self._boot, self._boot_id = boot, boot_id
         self._number, self._crc = position.segment, position.crc
@@ -66,6 +76,8 @@ class SegmentWriter:
 
         Raises StoreUnavailable if there was no room and the journal is as it was before, JournalFailed otherwise.
         """
+        if self._reserve is not None:
+            self._reserve.check(sum(map(len, lines)))
         if self._handle is None:
             self._begin()
         self._append(lines)

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -29,6 +30,8 @@ from rqdisco.peers.seals import (
 from rqdisco.seldom import Seldom
 
 MOST_BYTES = 4 << 20
+# Enough for a greeting, and all that is kept of what strangers send.
+STRANGERS_BYTES = 64 << 10
 _VERB = re.compile(re.escape(PATH) + rb"([a-z]{1,20})\Z")
 _STATUS: dict[type[BaseException], int] = {NotGreeted: 401, Rejected: 403, Misdirected: 421, BadMessage: 400}
 
@@ -50,6 +53,11 @@ class PeerResource(Resource):
     def keys_changed(self) -> None:
         """End what was begun with keys that are in the ring no more."""
         self._sessions.keep_only({key.name for key in self._keys.ring.keys})
+
+    def may_send_more(self, headers: Headers) -> bool:
+        """Whether these are the headers of a message within a session, which may have up to MOST_BYTES."""
+        words = (headers.getRawHeaders(SESSION_HEADER) or [b""])[-1].decode("ascii", "replace").split()
+        return len(words) == 3 and self._sessions.find(words[0]) is not None
 
     def render(self, request: Any) -> Any:
         verb = _VERB.match(request.path)

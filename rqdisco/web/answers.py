@@ -5,6 +5,7 @@ rqlited logs the status line and never a JSON body, so the phrase says what is w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,9 @@ from rqdisco.errors import (
     Orphaned,
     StoreUnavailable,
     TooManyIDs,
+    TooManyMints,
     TooManyNodes,
+    TooManyRequests,
     TooManyWatchers,
     Undecided,
 )
@@ -125,6 +128,12 @@ def _unavailable(error: Any) -> Refusal:
     return Refusal(503, "store unavailable", f"store unavailable: {error.reason}", _RETRY, detail=error.reason)
 
 
+def _again_in(status: int) -> Callable[[Any], Refusal]:
+    return lambda error: Refusal(
+        status, str(error), "too many requests", ((b"retry-after", b"%d" % max(1, math.ceil(error.seconds))),)
+    )
+
+
 _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     NotAuthenticated: lambda error: Refusal(401, str(error), str(error), _CHALLENGE),
     NotAllowed: _under(403, "token may not do this"),
@@ -145,6 +154,8 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     StoreUnavailable: _unavailable,
     TooManyIDs: lambda error: Refusal(503, str(error), str(error), _RETRY),
     TooManyWatchers: lambda error: Refusal(503, str(error), "too many watchers", _RETRY),
+    TooManyMints: _again_in(429),
+    TooManyRequests: _again_in(503),
     CancelledError: lambda _: _unavailable(StoreUnavailable("not decided in time")),
     HTTPException: lambda _: Refusal(400, "bad request", "bad request"),
 }
@@ -171,6 +182,7 @@ _REASONS: dict[type[BaseException], str] = {
     StoreUnavailable: "disk",
     TooManyIDs: "too_many_ids",
     TooManyWatchers: "too_many_watchers",
+    TooManyRequests: "too_many_requests",
     CancelledError: "too_late",
     HTTPException: "bad_request",
 }

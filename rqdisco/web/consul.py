@@ -31,6 +31,7 @@ from rqdisco.told import ToldLog
 from rqdisco.web.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
 from rqdisco.web.gate import Gate
 from rqdisco.web.handling import DoorResource, Handling, Note, method_of
+from rqdisco.web.pacing import MintLimit
 
 _KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
 _LEADER = re.compile(r"([^/]+)/leader\Z")
@@ -70,9 +71,12 @@ class ConsulAPI:
 
     app = Klein()
 
-    def __init__(self, directory: Directory, handling: Handling, told: ToldLog, gate: Gate | None = None) -> None:
+    def __init__(
+        self, directory: Directory, handling: Handling, told: ToldLog, mints: MintLimit, gate: Gate | None = None
+    ) -> None:
         self._gate = gate
         self._told = told
+        self._mints = mints
         self._directory = directory
         self._handling = handling
         self._log = Logger()
@@ -157,9 +161,17 @@ class ConsulAPI:
         except NoSuchID:
             return None
 
+    async def _check_new(self, request: IRequest, discovery_id: str) -> None:
+        """Count an ID that comes to be now. Raises TooManyRequests."""
+        try:
+            await self._directory.look_up(discovery_id)
+        except NoSuchID:
+            self._mints.check_named(request)
+
     async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
         with self._handling.note("claim", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
+            await self._check_new(request, discovery_id)
             try:
                 outcome = await self._directory.claim(discovery_id, put)
             except NoSuchID:
@@ -177,6 +189,8 @@ class ConsulAPI:
         with self._handling.note("leader report", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             before = await self._leader(discovery_id)
+            if before is None:
+                await self._check_new(request, discovery_id)
             try:
                 done = await self._directory.report(discovery_id, put, ask.cas)
             except NoSuchID:

@@ -31,6 +31,7 @@ from rqdisco.web.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.explain import explanation
 from rqdisco.web.gate import Gate, secrets_in
 from rqdisco.web.handling import DoorResource, Handling, Note, has_flag, method_of, path_of, refused
+from rqdisco.web.pacing import MintLimit
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -49,9 +50,10 @@ class _Body(msgspec.Struct):
 class DiscoveryAPI:
     """The door itself: what HTTP says in, what the directory answers out.
 
-    `describe` gives the members of the answer to `GET /`, `told` keeps what was answered; `explains` says that whoever
-    asks here is an operator. `gate` lets in who has a token; without it everybody may everything. `outlook` tells which
-    nodes are down: they are listed last, for who joins tries one after the other, and never left out.
+    `describe` gives the members of the answer to `GET /`, `told` keeps what was answered, `mints` counts those who
+    make IDs; `explains` says that whoever asks here is an operator. `gate` lets in who has a token; without it
+    everybody may everything. `outlook` tells which nodes are down: they are listed last, for who joins tries one after
+    the other, and never left out.
     """
 
     app = Klein()
@@ -62,6 +64,7 @@ class DiscoveryAPI:
         handling: Handling,
         describe: Callable[[], dict[str, Any]],
         told: ToldLog,
+        mints: MintLimit,
         *,
         explains: bool = False,
         gate: Gate | None = None,
@@ -71,6 +74,7 @@ class DiscoveryAPI:
         self._handling = handling
         self._describe = describe
         self._told = told
+        self._mints = mints
         self._explains = explains
         self._gate = gate
         self._outlook = outlook
@@ -148,6 +152,7 @@ class DiscoveryAPI:
     async def _service(self, request: IRequest) -> Answer:
         if request.method == b"POST":
             token = None if self._gate is None else self._gate.admit(request, "mint")
+            self._mints.check_mint(request)
             with self._handling.note("mint", request, token=token) as note:
                 record = await self._directory.create()
                 note.discovery_id, note.result = record.id, "minted"

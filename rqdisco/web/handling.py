@@ -46,6 +46,10 @@ class Books:
         self.name = name
         self.refusals: Counter[tuple[str, str]] = Counter()
 
+    def held_too_long(self) -> None:
+        """A client asked so much that it was refused before any door saw it."""
+        self.refusals["any", "too_many_requests"] += 1
+
 
 class Handling:
     """How one door answers: `say_no` puts a refusal in its words, `finish` adds what all its answers have.

@@ -130,8 +130,14 @@ class ProxiedChannel(BoundedChannel):
         if header is not None:
             rest, self._begun = self._begun[header.size :], None
             self._introduce(header)
+            # Its place was nobody's until now.
+            self.site.crowd.leave(self)
+            self._enter()
             if rest:
                 super().dataReceived(rest)
+
+    def _client_host(self) -> str | None:
+        return getattr(self._peer, "host", None)
 
     def _introduce(self, header: Header) -> None:
         self._peer = header.source

@@ -27,6 +27,7 @@ from rqdisco.web.handling import Books, Handling
 from rqdisco.web.health import HealthPages
 from rqdisco.web.openapi.page import NAME, OpenAPIPage
 from rqdisco.web.operator import OperatorAPI, PeersOffice
+from rqdisco.web.pacing import MintLimit
 from rqdisco.web.pages.assets import read_assets
 from rqdisco.web.pages.door import PageAbout, Pages
 from rqdisco.web.streams import MOST_WATCHERS, EventStreams
@@ -63,9 +64,10 @@ class Root(Resource):
 class Doors:
     """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
 
-    `max_body` and `strict` are the operator's, `describe` gives the members of the answer to `GET /`, `health` judges
-    the daemon. With `access` the public doors ask for tokens; the operator's never do. `metrics` is the page at
-    `/metrics` for the operator, `outlook` what is seen of nodes.
+    `max_body`, `strict` and `mint_rate` (IDs a second for each client) are the operator's, `describe` gives the members
+    of the answer to `GET /`, `health` judges the daemon. With `access` the public doors ask for tokens; the operator's
+    never do. `metrics` is the page at `/metrics` for the operator, `outlook` what is seen of
+    nodes.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Doors:
         most_watchers: int = MOST_WATCHERS,
         zone: str | None = None,
         overview: Overview | None = None,
+        mint_rate: float = 0.0,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -103,6 +106,7 @@ class Doors:
         operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         measured = {} if metrics is None else {b"metrics": metrics}
         told = ToldLog(wall_us)
+        mints = MintLimit(mint_rate, clock.seconds)
         self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook)
         assets = read_assets()
         status = None if overview is None else lambda: overview.look(len(self.streams))
@@ -116,20 +120,20 @@ class Doors:
         operators = Root(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
-                b"v1": ConsulAPI(directory, consul, told).resource(),
+                b"v1": ConsulAPI(directory, consul, told, mints).resource(),
             },
             {**HealthPages(health, discovery).resources(), **measured, NAME: OpenAPIPage("operator", discovery)},
-            DiscoveryAPI(directory, discovery, describe, told, explains=True, outlook=outlook).resource(),
+            DiscoveryAPI(directory, discovery, describe, told, mints, explains=True, outlook=outlook).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds)
-        doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, self._gate).resource()}
+        doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, mints, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
         page = OpenAPIPage("open" if self._gate is None else "guarded", discovery)
         public = Root(
             doors,
             {**HealthPages(health, discovery, self._gate).resources(), NAME: page},
-            DiscoveryAPI(directory, discovery, describe, told, gate=self._gate, outlook=outlook).resource(),
+            DiscoveryAPI(directory, discovery, describe, told, mints, gate=self._gate, outlook=outlook).resource(),
         )
         self._operators = Front(operators, self.streams, pages_of(None, is_operators=True))
         self._public = Front(public, self.streams, pages_of(self._gate), self._gate)

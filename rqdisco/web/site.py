@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.http_headers import Headers
@@ -18,13 +19,24 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from rqdisco.counts import NOWHERE, RequestCounts, Route
+from rqdisco.crowd import UNLIMITED, Crowd
+from rqdisco.seldom import Seldom
 
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
 # Whoever had just connected when the daemon was told to stop has this long to ask.
 GRACE_SECONDS = 1.0
+# Whoever takes nothing of an answer for so long is cut off.
+SEND_SECONDS = 30.0
 _SWEEP_SECONDS = 1.0
 _LONGEST_LENGTH = 60
+# To cut one off takes some 50 us; this many are cut before it is somebody else's turn.
+_CUT_AT_ONCE = 100
+_FULL = (
+    b"HTTP/1.1 503 too many connections\r\nContent-Type: application/json\r\nContent-Length: 32\r\n"
+    b'Retry-After: 5\r\nConnection: close\r\n\r\n{"error":"too many connections"}'
+)
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class BoundedRequest(Request):
@@ -73,7 +85,7 @@ class BoundedRequest(Request):
 
 
 class BoundedChannel(HTTPChannel):
-    """A connection with one deadline: to become busy again, or to be through with sending a request.
+    """A connection with one deadline: to become busy again, to be through with sending a request, or to take an answer.
 
     The site sweeps all connections once a second, which costs a request less than timers of its own.
     """
@@ -82,6 +94,7 @@ class BoundedChannel(HTTPChannel):
     transport: ITCPTransport
     persistent: bool
     _host: IAddress
+    maxHeaders = 100  # noqa: N815, it is Twisted's
     _answering = False
     _was_asked = False
     _client_is_slow = False
@@ -92,6 +105,7 @@ class BoundedChannel(HTTPChannel):
         super().connectionMade()
         self._be_idle()
         self.site.channels.add(self)
+        self._enter()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         for request in self.requests:
@@ -118,6 +132,15 @@ class BoundedChannel(HTTPChannel):
         return super().checkPersistence(request, version) and not self.site.is_draining
 
     @property
+    def is_busy(self) -> bool:
+        """Whether the client waits for an answer of ours."""
+        return self._answering
+
+    def cut(self) -> None:
+        """End at once, whatever was to be sent."""
+        self.transport.abortConnection()
+
+    @property
     def is_closing(self) -> bool:
         """Whether the connection ends as soon as what was written is sent."""
         transport: Any = self.transport
@@ -140,11 +163,26 @@ class BoundedChannel(HTTPChannel):
 
     def pauseProducing(self) -> None:
         self._client_is_slow = True
+        self._expect(SEND_SECONDS)
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
         self._client_is_slow = False
+        if self._answering:
+            self.deadline = float("inf")
+        else:
+            self._expect(RECEIVE_SECONDS if self.requests else IDLE_SECONDS)
         super().resumeProducing()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._refuse_headers()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # The parent says 400 whatever is wrong (RFC 6585 section 5 has a status for this).
+        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
+            self._refuse_headers()
+        else:
+            super()._respondToBadRequestAndDisconnect()
 
     def headerReceived(self, line: bytes) -> bool:
         """Refuse a length that Twisted's parser would fail on with a traceback (Python parses 4300 digits at most)."""
@@ -164,12 +202,38 @@ class BoundedChannel(HTTPChannel):
         if not self._answering:
             # What came behind the request and is not answered already is a part of the next one.
             rest = self.clearLineBuffer()
-            self._expect(RECEIVE_SECONDS if rest or self.requests else IDLE_SECONDS)
+            if self._client_is_slow:
+                self._expect(SEND_SECONDS)
+            else:
+                self._expect(RECEIVE_SECONDS if rest or self.requests else IDLE_SECONDS)
             if not self.is_closing:
                 super().dataReceived(rest)
 
     def _be_idle(self) -> None:
         self._expect(IDLE_SECONDS)
+
+    def _enter(self) -> None:
+        """Have a place among the connections of the site, or say that there is none."""
+        host = self._client_host()
+        if self.site.crowd.enter(self, host):
+            return
+        self.site.turned_away(host)
+        if self.isSecure():
+            # To say so would take a handshake.
+            self.cut()
+            return
+        self.persistent = False
+        self._expect(RECEIVE_SECONDS)
+        self.transport.write(_FULL)
+        self.loseConnection()
+
+    def _client_host(self) -> str | None:
+        """From where the client connected; None if that is through no network, or not known yet."""
+        return getattr(self.transport.getPeer(), "host", None)
+
+    def _refuse_headers(self) -> None:
+        self.transport.write(_TOO_LARGE)
+        self.loseConnection()
 
     def _expect(self, seconds: float) -> None:
         self.deadline = self.site.now() + seconds
@@ -181,10 +245,11 @@ class BoundedSite(Site):
     `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on with clients that take
     large answers slowly: they are known not to ask for more than they take. A body may have `max_body` bytes, but
     `most_body` from those whose headers `may_send_more` knows. `counts` are those that all sites share, `route` is what
-    is counted where a resource says nothing else.
+    is counted where a resource says nothing else. `crowd` says how many connections there may be.
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -198,6 +263,7 @@ class BoundedSite(Site):
         trusting: bool = False,
         most_body: int = 0,
         may_send_more: Callable[[Headers], bool] = lambda _: False,
+        crowd: Crowd | None = None,
     ) -> None:
         super().__init__(
             resource,
@@ -212,6 +278,8 @@ class BoundedSite(Site):
         self.may_send_more = may_send_more
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
+        self.crowd = Crowd(UNLIMITED, UNLIMITED, reactor.seconds) if crowd is None else crowd
+        self._seldom = Seldom(reactor.seconds)
         self.is_draining = False
         self._drained: Deferred[None] = Deferred()
         self._grace: IDelayedCall | None = None
@@ -224,7 +292,16 @@ class BoundedSite(Site):
         self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: object) -> Any:
+        host = getattr(addr, "host", None)
+        if self.crowd.is_closed_to(host):
+            self.turned_away(host)
+            return None
         return self.prepared(BoundedChannel())
+
+    def turned_away(self, host: str | None) -> None:
+        """Somebody has no place; that is said once a minute."""
+        if self._seldom.is_due(str(host)):
+            self._log.warn("too many connections", peer=host, connections=len(self.crowd))
 
     def prepared(self, channel: Any) -> Any:
         """A channel as this site's."""
@@ -279,6 +356,7 @@ class BoundedSite(Site):
     def forget(self, channel: BoundedChannel) -> None:
         """A connection is gone."""
         self.channels.discard(channel)
+        self.crowd.leave(channel)
         self._check_drained()
 
     def _check_drained(self) -> None:
@@ -299,5 +377,10 @@ class BoundedSite(Site):
 
     def _sweep(self) -> None:
         now = self.now()
-        for channel in [channel for channel in self.channels if channel.deadline <= now]:
-            channel.transport.abortConnection()
+        self._cut([channel for channel in self.channels if channel.deadline <= now])
+
+    def _cut(self, channels: list[BoundedChannel]) -> None:
+        for channel in channels[:_CUT_AT_ONCE]:
+            channel.cut()
+        if rest := channels[_CUT_AT_ONCE:]:
+            self.reactor.callLater(0, self._cut, rest)

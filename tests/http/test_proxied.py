@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from rqdisco.crowd import Crowd
 from rqdisco.listening import endpoint
 from rqdisco.tls import Certificates
 from rqdisco.web.proxied import BadHeader, Header, read_header
@@ -86,11 +87,11 @@ BAD = [
 class Server:
     """A daemon that listens on `haproxy:tcp:0`, in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, crowd: Crowd | None = None) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.reactor: Any = MemoryReactorClock()
         self.clock: Clock = self.reactor
-        self.site = BoundedSite(self.daemon.doors.public(), self.reactor, MAX_BODY, lambda: 0.0)
+        self.site = BoundedSite(self.daemon.doors.public(), self.reactor, MAX_BODY, lambda: 0.0, crowd=crowd)
         result(endpoint(self.reactor, "listen", "haproxy:tcp:0", Certificates(Clock().seconds))[1].listen(self.site))
         self.factory = self.reactor.tcpServers[0][1]
         self.factory.doStart()
@@ -284,3 +285,17 @@ def test_a_header_is_read_whole_or_not_at_all(data: bytes, beginning: bytes) -> 
     if isinstance(header, Header):
         assert read_header(whole[: header.size]) == header
         assert read_header(whole[: header.size - 1]) is None
+
+
+def test_connections_count_for_the_client_that_the_proxy_names() -> None:
+    server = Server(Crowd(100, 2, Clock().seconds))
+    head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    waiting = [server.connect() for _ in range(5)]
+    first, second, third = (server.connect() for _ in range(3))
+    other = server.connect()
+    for connection in (first, second, third):
+        assert connection.send(text("10.1.2.3") + head).startswith(b"HTTP/1.1 200")
+        server.wait(1)
+    assert other.send(text("10.1.2.4") + head).startswith(b"HTTP/1.1 200")
+    assert [connection.closed for connection in (first, second, third, other)] == [True, False, False, False]
+    assert not any(connection.closed for connection in waiting), "of whom nothing is known yet"

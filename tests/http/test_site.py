@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from rqdisco.crowd import Crowd
 from rqdisco.web.site import BoundedSite
 from tests.support.daemon import Daemon, result
+from tests.support.dns_sockets import Reactor
 
 MAX_BODY = 1000
 
@@ -19,10 +22,11 @@ MAX_BODY = 1000
 class Connection:
     """A client's end of a connection to a site in memory."""
 
-    def __init__(self, daemon: Daemon, site: BoundedSite) -> None:
+    def __init__(self, daemon: Daemon, site: BoundedSite, host: str = "198.51.100.7") -> None:
         self.daemon = daemon
-        self.protocol = site.buildProtocol(None)
-        self.transport = StringTransport()
+        address = IPv4Address("TCP", host, 40000)
+        self.protocol = site.buildProtocol(address)
+        self.transport = StringTransport(peerAddress=address)
         self.protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> bytes:
@@ -42,14 +46,15 @@ class Connection:
 class Server:
     """A site in memory whose clock the test moves."""
 
-    def __init__(self, *, trusting: bool = False) -> None:
+    def __init__(self, *, trusting: bool = False, crowd: Crowd | None = None, clock: Clock | None = None) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
-        self.clock = Clock()
-        self.site = BoundedSite(self.daemon.doors.public(), self.clock, MAX_BODY, lambda: 0.0, trusting=trusting)
+        self.clock = clock or Clock()
+        public = self.daemon.doors.public()
+        self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, crowd=crowd)
         self.site.doStart()
 
-    def connect(self) -> Connection:
-        return Connection(self.daemon, self.site)
+    def connect(self, host: str = "198.51.100.7") -> Connection:
+        return Connection(self.daemon, self.site, host)
 
     def wait(self, seconds: int) -> None:
         self.clock.pump([1] * seconds)
@@ -174,6 +179,116 @@ def test_a_peer_that_takes_a_large_answer_slowly_asks_on_on_the_same_connection(
     connection.protocol.resumeProducing()
     assert not connection.closed
     assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def stuck(connection: Connection) -> None:
+    """The client takes nothing of what is written from now on."""
+    write = connection.transport.write
+
+    def full(data: bytes) -> None:
+        write(data)
+        connection.protocol.pauseProducing()
+
+    connection.transport.write = full
+
+
+@pytest.mark.parametrize("trusting", [False, True])
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"])
+def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(head: bytes, trusting: bool) -> None:
+    server = Server(trusting=trusting)
+    connection = server.connect()
+    stuck(connection)
+    connection.send(head)
+    server.wait(29)
+    assert not connection.transport.disconnected
+    server.wait(2)
+    assert connection.transport.disconnected
+
+
+def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
+    server = Server(trusting=True)
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.protocol.dataReceived(MINT)
+    for _ in range(5):
+        connection.protocol.pauseProducing()
+        server.wait(29)
+        connection.protocol.resumeProducing()
+    server.wait(60)
+    assert not connection.closed
+    server.daemon.threads.release_all()
+    assert connection.transport.value().startswith(b"HTTP/1.1 200 OK")
+    server.daemon.deadlines.stop()
+
+
+def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests() -> None:
+    server = Server(crowd=Crowd(10, 2, Clock().seconds))
+    first, second, other = server.connect(), server.connect(), server.connect("198.51.100.8")
+    server.wait(2)
+    first.send(MINT)
+    assert server.connect().send(MINT).startswith(b"HTTP/1.1 200")
+    assert second.transport.disconnected
+    assert not first.closed
+    assert not other.closed
+
+
+def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_and_closed() -> None:
+    server = Server(crowd=Crowd(10, 2, Clock().seconds))
+    server.daemon.threads.hold = True
+    for _ in range(2):
+        server.connect().send(MINT)
+    late = server.connect()
+    received = late.send(MINT)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 too many connections\r\n")
+    assert b"Retry-After: 5" in head
+    assert b"Content-Length: %d\r\n" % len(body) in head
+    assert late.closed
+    assert not server.connect("198.51.100.8").closed
+    server.daemon.threads.release_all()
+    assert not server.connect().closed
+    server.daemon.deadlines.stop()
+
+
+def test_many_connections_whose_time_is_up_are_cut_a_few_at_a_time() -> None:
+    clock = Reactor()
+    server = Server(clock=clock)
+    connections = [server.connect() for _ in range(250)]
+    server.wait(74)
+    clock.rightNow += 1
+    cut = []
+    for _ in range(3):
+        clock.turn()
+        cut.append(sum(connection.closed for connection in connections))
+    assert cut == [100, 200, 250]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X: %b\r\n" % (b"y" * 17_000),
+        b"X" * 17_000,
+        b"".join(b"X-%d: y\r\n" % number for number in range(101)),
+        b"".join(b"X-%d: %b\r\n" % (number, b"y" * 1000) for number in range(17)),
+        b"X: y\r\n" + b" folded %b\r\n" % (b"y" * 1000) * 17,
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_headers_beyond_their_bounds_are_431_and_closed(server: Server, headers: bytes, at_once: bool) -> None:
+    connection = server.connect()
+    data = b"GET / HTTP/1.1\r\n" + headers + b"\r\n"
+    received = b""
+    for start in range(0, len(data), len(data) if at_once else 100):
+        if not connection.closed:
+            received += connection.send(data[start : start + (len(data) if at_once else 100)])
+    assert received.startswith(b"HTTP/1.1 431 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert connection.closed
+
+
+def test_a_hundred_headers_and_16_kib_of_them_are_fine(server: Server) -> None:
+    headers = b"".join(b"X-%d: %b\r\n" % (number, b"y" * 150) for number in range(99))
+    assert server.connect().send(b"GET / HTTP/1.1\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from OpenSSL import SSL, crypto
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from rqdisco.crowd import Crowd
 from rqdisco.errors import BadEndpoint, TLSUnusable
 from rqdisco.listening import endpoint
 from rqdisco.tls import Certificates, Files, Policy, parse_description
@@ -30,12 +32,13 @@ ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 class Listener:
     """A site behind TLS, as an option describes it."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, most_each: int = 100) -> None:
         self.clock = MemoryReactorClock()
         self.certificates = Certificates(self.clock.seconds)
         _, made = endpoint(self.clock, "listen", description, self.certificates)
         self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
-        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0))
+        crowd = Crowd(100, most_each, self.clock.seconds)
+        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0, crowd=crowd))
         ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
 
 
@@ -191,6 +194,21 @@ def test_http_1_1_is_spoken_over_tls_1_2_and_later(
     assert client.spoken == (name, b"http/1.1")
     assert client.ask() == b"HTTP/1.1 200 OK"
     assert not listener.is_mutual
+
+
+def test_who_comes_again_and_again_is_closed_before_any_handshake(
+    authority: Authority, tmp_path: Path, log: list[dict[str, Any]]
+) -> None:
+    listener = Listener(described(authority.write(tmp_path, "a")), most_each=1)
+    address = IPv4Address("TCP", "198.51.100.7", 4711)
+    taken = 0
+    while (protocol := listener.factory.buildProtocol(address)) is not None:
+        protocol.makeConnection(Transport(peerAddress=address))
+        taken += 1
+        assert taken < 1000
+    assert taken == 101
+    assert [event["peer"] for event in log if event.get("log_format") == "too many connections"] == ["198.51.100.7"]
+    assert listener.factory.buildProtocol(IPv4Address("TCP", "198.51.100.8", 4711)) is not None
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_VERSION, SSL.TLS1_1_VERSION])

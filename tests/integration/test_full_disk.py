@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -39,12 +40,12 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def mint_until_refused(daemon: Daemon) -> tuple[list[str], Reply]:
+def mint_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
     """The IDs that still went onto the page that was begun, and the first refusal."""
     minted: list[str] = []
     while (reply := daemon.request("POST", "/")).status == 200:
         minted.append(reply.document["disco_id"])
-        assert len(minted) < 100
+        assert len(minted) < most
     return minted, reply
 
 
@@ -97,6 +98,24 @@ def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
         assert [daemon.nodes(discovery_id) for discovery_id in (*minted, daemon.mint())] == [[]] * (len(minted) + 1)
     daemon.kill()
     start(small_disk / "state")
+
+
+def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Path) -> None:
+    ballast = fill(small_disk)
+    os.truncate(ballast, ballast.stat().st_size - (300 << 10))
+    daemon = start(small_disk / "state", "--snapshot-every=1", "--disk-reserve=200K")
+    discovery_id = daemon.mint()
+    minted, refusal = mint_until_refused(daemon, 5000)
+    assert (refusal.status, refusal.reason) == (
+        503,
+        "store unavailable: what is left on the device is its reserve (--disk-reserve)",
+    )
+    daemon.wait_for("snapshot: folded")
+    assert daemon.nodes(discovery_id) == []
+    ballast.unlink()
+    for each in (discovery_id, *minted[-3:]):
+        reply = daemon.request("POST", f"/{each}", {"addr": "10.0.0.1:4001"})
+        assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
 def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:

@@ -14,6 +14,7 @@ from rqdisco.access import Access
 from rqdisco.dns.hosts import HostNames
 from rqdisco.events import Events, log_event
 from rqdisco.health import Health
+from rqdisco.journal.reserve import Reserve
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits, LocalDirectory
@@ -99,6 +100,8 @@ class Daemon:
         segment_bytes: int = 16 << 20,
         access: Access | None = None,
         probe: Probe | None = None,
+        mint_rate: float = 0.0,
+        reserve: int | None = 0,
         **doors: Any,
     ) -> None:
         self.disk = disk or ModelDisk()
@@ -110,7 +113,8 @@ class Daemon:
         self.home, self.found = open_state(self.disk, STATE, self.random.randbytes)
         boot = self.found.boot_number(boot_id)
         self.store = Store(self.found.records, self.found.last_version)
-        self.segments = SegmentWriter(self.disk, STATE, self.found.position, boot, boot_id)
+        kept = Reserve(self.disk, STATE, reserve, self.clock.seconds)
+        self.segments = SegmentWriter(self.disk, STATE, self.found.position, boot, boot_id, kept)
         self.journal = Journal(
             self.store, self.segments, self.threads, lambda call: call(), self.failures.append, segment_bytes
         )
@@ -149,6 +153,7 @@ class Daemon:
             metrics=self.watch.page,
             overview=self.overview,
             outlook=self.rounds,
+            mint_rate=mint_rate,
             **doors,
         )
 

@@ -24,13 +24,15 @@ class Inode:
 class ModelDisk:
     """Implements the journal's FileSystem.
 
-    `room` is how many bytes may still be written before the disk is full; `broken_syncs` are the counts of syncs (from
-    1) that fail, after which the pages are clean in memory and not on the disk, as on Linux; `before` is called with
-    each operation's name, and may raise or crash.
+    `room` is how many bytes may still be written before the disk, of `capacity` bytes, is full; `broken_syncs` are the
+    counts of syncs (from 1) that fail, after which the pages are clean in memory and not on the disk, as on Linux;
+    `before` is called with each operation's name, and may raise or crash.
     """
 
     def __init__(self) -> None:
         self.room: int | None = None
+        self.capacity = 1 << 40
+        self.looked = 0
         self.broken_syncs: set[int] = set()
         self.syncs = 0
         self.before: Callable[[str], None] = lambda operation: None
@@ -137,6 +139,11 @@ class ModelDisk:
             return False
         self.locked.add(path)
         return True
+
+    def space(self, path: Path) -> tuple[int, int]:
+        self.looked += 1
+        self.before(f"space {path.name}")
+        return self.capacity if self.room is None else self.room, self.capacity
 
     def sync_directory(self, path: Path) -> None:
         self.before(f"sync_directory {path.name}")

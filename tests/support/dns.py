@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from rqdisco.dns.answers import NameServer
-from rqdisco.dns.door import DNSDoor
+from rqdisco.dns.door import Connections, DNSDoor
 from rqdisco.dns.hosts import HostNames
 from rqdisco.dns.limits import SourceLimit
 from rqdisco.options import Options
@@ -90,6 +90,11 @@ class Names:
     def udp(self) -> UDPPort:
         return self.reactor.udp_ports[0]
 
+    @property
+    def connections(self) -> Connections:
+        factory: Connections = self.reactor.tcpServers[0][1]
+        return factory
+
     def add(self, discovery_id: str, *nodes: Node | str) -> None:
         """An ID with these nodes; a text is the address of one that listens for Raft one port higher."""
         made = tuple(node if isinstance(node, Node) else both(node) for node in nodes)
@@ -113,8 +118,8 @@ class Names:
         (answer,) = self.exchange(query)
         return checked(query, answer, udp_room(query))
 
-    def connect(self) -> Line:
-        return Line(self.reactor, self.reactor.tcpServers[0][1])
+    def connect(self, host: str = CLIENT[0]) -> Line:
+        return Line(self.reactor, self.reactor.tcpServers[0][1], host)
 
     def ask_over_tcp(self, name: str, kind: str = "A", **options: Any) -> Message:
         query = question(name, kind, **options)

@@ -66,14 +66,14 @@ class Line:
     `room` is how many bytes the client's side takes before it is read from, any number by default.
     """
 
-    def __init__(self, reactor: Reactor, factory: Any) -> None:
+    def __init__(self, reactor: Reactor, factory: Any, host: str = CLIENT[0]) -> None:
         self._reactor = reactor
         self._arriving = b""
         self._is_shut = False
         self.arrived = b""
         self.room: int | None = None
         self.is_closed = False
-        protocol = factory.buildProtocol(IPv4Address("TCP", *CLIENT))
+        protocol = factory.buildProtocol(IPv4Address("TCP", host, CLIENT[1]))
         self.transport = Connection(self, protocol, reactor)  # type: ignore[arg-type]
         self.transport.connected = 1
         self.transport.startReading()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.dns.door import IDLE_SECONDS, MOST_CONNECTIONS
+from rqdisco.dns.door import IDLE_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE
 from rqdisco.records import Node
 from tests.support.dns import RCODES, ZONE, Names, answers, checked, messages, question
 
@@ -205,20 +205,51 @@ def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str
     assert names.reactor.getDelayedCalls() == []
 
 
-def test_connections_are_counted_and_the_next_one_is_cut_off_at_once(names: Names) -> None:
-    lines = [names.connect() for _ in range(MOST_CONNECTIONS)]
+def test_a_source_has_so_many_connections_and_the_one_that_rested_longest_makes_room_for_another(names: Names) -> None:
+    lines = []
+    for _ in range(MOST_OF_ONE):
+        lines.append(names.connect())
+        names.reactor.advance(0.1)
+    lines[0].write(question(f"id.{ZONE}"))
+    other = names.connect("198.51.100.8")
+    late = names.connect()
+    names.reactor.advance(0)
+    assert [number for number, line in enumerate(lines) if line.is_closed] == [1]
+    for line in (late, other, lines[0]):
+        line.messages()
+        line.write(question(f"id.{ZONE}"))
+        assert len(line.messages()) == 1
+
+
+def test_who_waits_for_answers_does_not_make_room(names: Names) -> None:
+    names.resolver.hold = True
+    names.add("id", "host.example:4001")
+    lines = [names.connect() for _ in range(MOST_OF_ONE)]
+    for line in lines:
+        line.write(question(f"id.{ZONE}"))
     late = names.connect()
     late.write(question(f"id.{ZONE}"))
     assert late.is_closed
-    assert late.messages() == []
-    lines[0].write(question(f"id.{ZONE}"))
-    assert len(lines[0].messages()) == 1
-    lines[0].shut()
-    assert names.ask_over_tcp(f"id.{ZONE}"), "there is room again"
-    names.door.cut()
+    assert not any(line.is_closed for line in lines)
+    names.resolver.release()
     for line in lines:
         line.run()
-    assert all(line.is_closed for line in lines)
+        assert len(line.messages()) == 1
+
+
+def test_connections_of_all_sources_are_counted_and_those_of_the_greediest_make_room(names: Names) -> None:
+    few = [names.connect(f"192.0.2.{number}") for number in range(10)]
+    for source in range(MOST_CONNECTIONS // 19):
+        for _ in range(19):
+            names.connect(f"198.51.100.{source}")
+    for number in range(100):
+        names.connect(f"203.0.113.{number}")
+    names.reactor.advance(0)
+    assert len(names.connections.open) == MOST_CONNECTIONS
+    assert not any(line.is_closed for line in few)
+    names.door.cut()
+    names.reactor.advance(0)
+    assert not names.connections.open
     assert names.reactor.getDelayedCalls() == []
 
 

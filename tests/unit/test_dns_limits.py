@@ -7,7 +7,8 @@ import dns.message
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.dns.limits import MOST_SOURCES, SourceLimit
+from rqdisco.dns.limits import SourceLimit
+from rqdisco.rates import MOST_SOURCES
 from tests.support.dns import ZONE, Names, answers, question
 
 

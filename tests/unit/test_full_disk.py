@@ -164,3 +164,57 @@ def test_a_fold_that_comes_too_late_changes_nothing() -> None:
     assert fold(daemon.disk, STATE, 1) == 0
     assert daemon.disk.read(STATE / NAME) == before
     assert len(daemon.restart().found.records) == 3
+
+
+def test_below_its_reserve_writes_are_refused_with_a_reason_reads_go_on_and_it_recovers_by_itself() -> None:
+    daemon = Daemon(reserve=10_000)
+    discovery_id = mint(daemon)
+    result(register(daemon, discovery_id, "a:1"))
+    daemon.disk.room = 9_999
+    daemon.clock.advance(1)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable) as refusal:
+            result(register(daemon, discovery_id, "b:1"))
+        assert "reserve" in refusal.value.reason
+    assert daemon.journal.refused == refusal.value.reason
+    assert shown(daemon, discovery_id) == ["a:1"]
+    daemon.disk.room = 20_000
+    result(register(daemon, discovery_id, "b:1"))
+    assert daemon.journal.refused is None, "without a second's delay"
+    assert shown(daemon.restart(), discovery_id) == ["a:1", "b:1"]
+    assert daemon.failures == []
+
+
+@pytest.mark.parametrize(("capacity", "reserve"), [(1 << 20, (1 << 20) // 100), (1 << 40, 64 << 20)])
+def test_by_default_a_hundredth_of_a_small_disk_stays_free_and_64_mib_of_a_large_one(
+    capacity: int, reserve: int
+) -> None:
+    daemon = Daemon(reserve=None)
+    daemon.disk.capacity, daemon.disk.room = capacity, reserve
+    mint(daemon)
+    daemon.disk.room = reserve - 1
+    daemon.clock.advance(1)
+    with pytest.raises(StoreUnavailable):
+        mint(daemon)
+
+
+def test_the_disk_is_looked_at_once_a_second_at_most_and_not_at_all_where_nothing_is_reserved() -> None:
+    daemon, other = Daemon(reserve=None), Daemon(reserve=0)
+    for _ in range(10):
+        mint(daemon)
+        mint(other)
+    assert (daemon.disk.looked, other.disk.looked) == (1, 0)
+    daemon.clock.advance(1)
+    mint(daemon)
+    assert daemon.disk.looked == 2
+
+
+def test_where_nobody_can_tell_what_is_free_the_write_itself_tells() -> None:
+    daemon = Daemon(reserve=None)
+
+    def fail(name: str) -> None:
+        if name.startswith("space"):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+    daemon.disk.before = fail
+    mint(daemon)

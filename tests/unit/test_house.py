@@ -35,7 +35,7 @@ CORE = {
     "transfer",
     "recipes",
 }
-CORE |= {"dns.zone", "journal.frames", "visible"}
+CORE |= {"crowd", "dns.zone", "journal.frames", "rates", "visible"}
 CORE |= {
     f"peers.{name}"
     for name in ("changes", "keyring", "members", "messages", "replication", "seals", "sightings", "standing")
@@ -59,6 +59,8 @@ LAYERS = [
     {"client.events", "client.exports"},
     {"client.documents", "client.errors", "client.peers", "client.urls"},
     {"assembly"},
+    {"opening"},
+    {"machine"},
     {"metrics.watch"},
     {"metrics.page"},
     {"metrics", "metrics.census", "metrics.sources", "metrics.stalls"},
@@ -108,6 +110,7 @@ LAYERS = [
         "web.answers",
         "web.deadlines",
         "web.request_ids",
+        "web.pacing",
         "shield",
         "told",
         "health",
@@ -124,12 +127,14 @@ LAYERS = [
     {"transfer"},
     {"state", "journal.writer", "journal.fold"},
     {"identity", "journal", "journal.recovery", "journal.segments", "journal.snapshot"},
+    {"journal.reserve"},
     {"store", "journal.files", "journal.frames"},
     {"token_file"},
     {"access", "modes", "seldom"},
     {"codec", "ids", "names", "spellings"},
     {"records"},
-    {"address", "counts", "errors", "probing.judgement", "tally", "visible", "__init__"},
+    {"accepting", "crowd", "descriptors"},
+    {"address", "counts", "errors", "probing.judgement", "rates", "tally", "visible", "__init__"},
 ]
 
 

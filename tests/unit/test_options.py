@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rqdisco.dns.zone import Zone
-from rqdisco.options import Config, Options
+from rqdisco.options import Bounds, Config, Options
 from rqdisco.tls import Files
 
 
@@ -43,6 +43,11 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--max-nodes=2",
         "--max-body=100",
         "--snapshot-every=9",
+        "--mint-rate=0.5",
+        "--client-rate=0",
+        "--max-connections=7",
+        "--max-client-connections=6",
+        "--disk-reserve=5k",
         "--kv-create=no",
         "--operator-socket=/o",
         "--audit=/a",
@@ -61,6 +66,8 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
     assert config.strict_addresses
     assert not config.limits.make_named
+    assert config.bounds == Bounds(mint_rate=0.5, client_rate=0, connections=7, client_connections=6)
+    assert config.disk_reserve == 5120
     assert config.operator_socket == Path("/o")
     assert (config.metrics_listen, config.audit) == (("tcp:2", "unix:/m"), Path("/a"))
     assert config.dns is not None
@@ -173,6 +180,13 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--regrant-window=-1"], {}),
         (["--regrant-window=nan"], {}),
         (["--snapshot-every=0"], {}),
+        (["--mint-rate=-1"], {}),
+        (["--client-rate=x"], {}),
+        (["--max-connections=0"], {}),
+        (["--max-client-connections=1.5"], {}),
+        (["--disk-reserve=1%"], {}),
+        (["--disk-reserve=-1"], {}),
+        (["--disk-reserve=999999G"], {}),
         (["--unknown"], {}),
         (["stray"], {}),
         (["--dns=127.0.0.1:53"], {}),

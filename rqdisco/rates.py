@@ -1,0 +1,58 @@
+"""How often each source may ask: token buckets, in bounded memory."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+
+MOST_SOURCES = 10_000
+_LOOPBACK = ("127.", "::ffff:127.")
+
+
+def source_of(host: str) -> str:
+    """What counts as one source: an IPv4 address, however it is written, or an IPv6 /64, which any one user may have
+    all of.
+    """
+    if ":" not in host:
+        return host
+    ip = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(ip.ipv4_mapped) if ip.ipv4_mapped is not None else ip.packed[:8].hex()
+
+
+def is_own(host: str) -> bool:
+    """Whether this is the machine itself, whose resolver or proxy asks for everybody."""
+    return host.startswith(_LOOPBACK) or host == "::1"
+
+
+class Buckets:
+    """A token bucket for each source: `rate` tokens come a second, `most` may be there at once.
+
+    `now` gives the seconds of a monotonic clock. The sources that asked last are remembered; one that is forgotten has
+    a full bucket again.
+    """
+
+    def __init__(self, rate: float, most: float, now: Callable[[], float]) -> None:
+        self._rate = rate
+        self._most = max(1.0, most)
+        self._now = now
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many sources are remembered."""
+        return len(self._buckets)
+
+    def take(self, source: str, patience: float = 0.0) -> float:
+        """Take a token; return the seconds until it is there, 0 if it is now. None is taken beyond `patience`.
+
+        Whoever waits has a token of its own to come, so those of one source go on in the order in which they asked.
+        """
+        now = self._now()
+        tokens, since = self._buckets.get(source, (self._most, now))
+        tokens = min(self._most, tokens + (now - since) * self._rate)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+        self._buckets[source] = (tokens - 1 if wait <= patience else tokens, now)
+        self._buckets.move_to_end(source)
+        if len(self._buckets) > MOST_SOURCES:
+            self._buckets.popitem(last=False)
+        return wait

@@ -1,0 +1,65 @@
+"""How many connections are taken at once, on a real port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.protocol import Factory, Protocol
+
+from rqdisco.accepting import accept_few, accept_waiting
+
+
+class Accepted(Factory):
+    """Keeps what was accepted."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.connections: list[Any] = []
+
+    def buildProtocol(self, addr: object) -> Protocol:  # noqa: N802, it is Twisted's
+        self.connections.append(Protocol())
+        protocol: Protocol = self.connections[-1]
+        return protocol
+
+
+@pytest.fixture
+def accepted() -> Accepted:
+    return Accepted()
+
+
+@pytest.fixture
+def port(accepted: Accepted) -> Iterator[Any]:
+    """A port to which sixty have connected, and nobody has looked."""
+    from twisted.internet import reactor
+
+    made = reactor.listenTCP(0, accepted, backlog=100, interface="127.0.0.1")
+    made.stopReading()
+    clients = [socket.create_connection(("127.0.0.1", made.getHost().port)) for _ in range(60)]
+    yield made
+    for client in clients:
+        client.close()
+    for connection in accepted.connections:
+        connection.transport.abortConnection()
+    pytest_twisted.blockon(made.stopListening())
+
+
+def test_however_many_come_a_few_are_taken_in_a_turn(accepted: Accepted, port: Any) -> None:
+    accept_few(port)
+    counts = []
+    for _ in range(3):
+        port.numberAccepts = 1000
+        port.doRead()
+        counts.append(len(accepted.connections))
+    assert counts == [25, 50, 60]
+
+
+def test_all_that_wait_are_taken_where_that_is_asked_for(accepted: Accepted, port: Any) -> None:
+    accept_few(port)
+    port.numberAccepts = 1
+    accept_waiting(port)
+    assert len(accepted.connections) == 60

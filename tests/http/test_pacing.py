@@ -1,0 +1,223 @@
+"""How often a client may ask: what is held, what is refused, and who is not limited."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rqdisco.options import Options
+from rqdisco.records import Node
+from rqdisco.web.pacing import HOLD_SECONDS, Paced
+from rqdisco.web.site import BoundedSite
+from tests.http.test_site import MAX_BODY, MINT, Connection
+from tests.support.daemon import Daemon, mint, register, result, shown
+from tests.support.dns_sockets import Reactor
+
+CLIENT, OTHER = "198.51.100.7", "198.51.100.8"
+SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Server:
+    """A site in memory for clients of so many requests and IDs a second."""
+
+    def __init__(self, rate: float = 10.0, mint_rate: float = 0.0) -> None:
+        self.clock = Reactor()
+        self.daemon = Daemon(clock=self.clock, mint_rate=mint_rate)
+        self.refused = 0
+        self.paced = Paced(self.daemon.doors.public(), self.clock, rate, self._count)
+        self.site = BoundedSite(self.paced, self.clock, MAX_BODY, lambda: 0.0)
+        self.discovery_id = mint(self.daemon).encode()
+
+    def _count(self) -> None:
+        self.refused += 1
+
+    def connect(self, host: str = CLIENT) -> Connection:
+        return Connection(self.daemon, self.site, host)
+
+    def show(self, host: str = CLIENT) -> Connection:
+        connection = self.connect(host)
+        connection.protocol.dataReceived(SHOW % self.discovery_id)
+        return connection
+
+    def spend(self) -> None:
+        """The client has asked all that may come in a short time, a while ago."""
+        while not self.paced._steady.take(CLIENT):
+            pass
+
+
+def answered(connection: Connection) -> int | None:
+    """The status that was answered, None if nothing was yet."""
+    data = connection.transport.value()
+    return int(data.split(b" ", 2)[1]) if data else None
+
+
+def post(discovery_id: bytes, addr: str) -> bytes:
+    body = json.dumps({"addr": addr}).encode()
+    return b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id, len(body), body)
+
+
+def test_whoever_asks_too_much_is_answered_at_its_rate_in_the_order_in_which_it_asked() -> None:
+    server = Server()
+    server.spend()
+    waiting = [server.show() for _ in range(10)]
+    assert [answered(each) for each in waiting] == [None] * 10
+    for count in range(1, 11):
+        server.clock.advance(0.1001)
+        assert [answered(each) for each in waiting] == [200] * count + [None] * (10 - count)
+    assert not server.daemon.clock.getDelayedCalls()
+
+
+def test_who_would_wait_too_long_is_refused_with_503_and_told_when_to_come_again() -> None:
+    server = Server()
+    server.spend()
+    waiting = [server.show() for _ in range(10)]
+    late = [server.show(), server.connect(), server.connect()]
+    late[1].send(b"GET /v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
+    late[2].send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+    server.clock.advance(0.99)
+    assert [answered(each) for each in late] == [None] * 3, "or it would ask again at once"
+    server.clock.advance(0.02)
+    assert all(answered(each) == 200 for each in waiting)
+    received = late[0].transport.value()
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 too many requests\r\n")
+    assert b"Retry-After: 1" in head
+    assert json.loads(body) == {"error": "too many requests"}
+    received = late[1].transport.value()
+    assert received.startswith(b"HTTP/1.1 503 too many requests\r\n")
+    assert received.endswith(b"\r\n\r\ntoo many requests")
+    received = late[2].transport.value()
+    assert received.startswith(b"HTTP/1.1 503 ")
+    assert received.endswith(b"\r\n\r\n")
+    assert server.refused == 3
+
+
+def test_a_thousand_nodes_behind_one_address_start_at_once_and_all_are_served_within_half_a_second() -> None:
+    parsed = Options({})
+    parsed.parseOptions([])
+    bounds = parsed.config.bounds
+    server = Server(bounds.client_rate, bounds.mint_rate)
+    connections = [server.connect() for _ in range(1000)]
+    for number, connection in enumerate(connections):
+        connection.protocol.dataReceived(post(server.discovery_id, f"10.0.{number >> 8}.{number & 255}:4001"))
+    server.clock.pump([0.01] * 50)
+    assert all(connection.transport.value().startswith(b"HTTP/1.1 200 OK") for connection in connections)
+    assert len(shown(server.daemon, server.discovery_id.decode())) == 1000
+
+
+def test_of_those_that_were_held_a_few_go_on_in_a_turn() -> None:
+    server = Server(rate=1000)
+    connections = [server.show() for _ in range(150)]
+    assert [answered(each) for each in connections].count(200) == 100
+    server.clock.rightNow += 0.5
+    counts = []
+    for _ in range(3):
+        server.clock.turn()
+        counts.append([answered(each) for each in connections].count(200))
+    assert counts == [120, 140, 150]
+    assert not server.clock.getDelayedCalls()
+
+
+def test_nobody_waits_for_another() -> None:
+    server = Server()
+    server.spend()
+    assert answered(server.show()) is None
+    assert answered(server.show(OTHER)) == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_the_machine_itself_is_not_limited(host: str) -> None:
+    server = Server()
+    assert all(answered(server.show(host)) == 200 for _ in range(300))
+
+
+def test_who_hangs_up_while_it_is_held_leaves_nothing_behind_and_nothing_is_done() -> None:
+    server = Server()
+    server.spend()
+    connection = server.connect()
+    connection.protocol.dataReceived(post(server.discovery_id, "a:1"))
+    connection.hang_up()
+    server.clock.advance(HOLD_SECONDS)
+    assert shown(server.daemon, server.discovery_id.decode()) == []
+
+
+def test_a_held_registration_is_one_like_any_other() -> None:
+    server = Server()
+    server.spend()
+    connection = server.connect()
+    assert connection.send(post(server.discovery_id, "a:1") + post(server.discovery_id, "b:1")) == b""
+    server.clock.advance(0.1001)
+    assert connection.transport.value().endswith(b'"nodes": ["a:1"]}')
+    server.clock.advance(0.1001)
+    assert connection.transport.value().endswith(b'"nodes": ["a:1", "b:1"]}')
+
+
+def test_probes_are_never_held() -> None:
+    server = Server()
+    server.spend()
+    for _ in range(30):
+        server.show()
+    assert server.connect().send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+
+
+def test_who_mints_too_much_gets_429_and_may_do_all_else() -> None:
+    server = Server(rate=1000, mint_rate=1)
+    connection = server.connect()
+    for _ in range(10):
+        assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+    received = connection.send(MINT)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 429 too many requests\r\n")
+    assert b"Retry-After: 1" in head
+    assert json.loads(body) == {"error": "too many requests"}
+    assert connection.send(post(server.discovery_id, "a:1")).startswith(b"HTTP/1.1 200 OK")
+    assert server.connect(OTHER).send(MINT).startswith(b"HTTP/1.1 200 OK")
+    for _ in range(30):
+        assert server.connect("127.0.0.1").send(MINT).startswith(b"HTTP/1.1 200 OK")
+    server.clock.advance(1)
+    assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+    server.daemon.deadlines.stop()
+
+
+@pytest.mark.parametrize("query", [b"", b"?cas=0"])
+def test_keys_that_make_ids_are_counted_too_and_known_ones_are_not(query: bytes) -> None:
+    server = Server(rate=1000, mint_rate=1)
+    connection = server.connect()
+
+    def put(key: bytes) -> bytes:
+        body = b'{"addr": "n1:4002"}'
+        head = b"PUT /v1/kv/%b/leader%b HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (key, query, len(body))
+        return connection.send(head + body)
+
+    for number in range(10):
+        assert put(b"key-%d" % number).startswith(b"HTTP/1.1 200 OK")
+    refused = put(b"another")
+    assert refused.startswith(b"HTTP/1.1 503 too many requests\r\n"), "429 is for who mints"
+    assert refused.endswith(b"\r\n\r\ntoo many requests")
+    assert put(b"key-1").startswith(b"HTTP/1.1 200 OK")
+    assert put(server.discovery_id).startswith(b"HTTP/1.1 200 OK")
+    server.daemon.deadlines.stop()
+
+
+def test_ids_that_are_on_their_way_to_the_disk_count_too_whatever_becomes_of_them() -> None:
+    server = Server()
+    server.daemon.threads.hold = True
+    before = server.daemon.store.count_all()
+    connections = [server.connect("127.0.0.1") for _ in range(5)]
+    for connection in connections:
+        connection.protocol.dataReceived(MINT)
+    assert server.daemon.store.count_all() == before + 5
+    server.daemon.threads.release()
+    assert server.daemon.store.count_all() == before + 5
+    registering = register(server.daemon, server.discovery_id.decode(), "a:1")
+    assert server.daemon.store.count_all() == before + 5
+    server.daemon.disk.room = 0
+    server.daemon.threads.release_all()
+    assert [answered(each) for each in connections].count(200) == server.daemon.store.count_all() - before
+    assert registering.called
+    registering.addErrback(lambda _: None)
+    server.daemon.disk.room = None
+    server.daemon.threads.hold = False
+    assert result(register(server.daemon, server.discovery_id.decode(), "a:1")).record.nodes == (Node(addr="a:1"),)
+    server.daemon.deadlines.stop()

@@ -1,0 +1,108 @@
+"""What strangers may send to where peers are answered, byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from rqdisco.peers.http_link import PATH, Keys
+from rqdisco.peers.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
+from rqdisco.peers.seals import KEY_HEADER, SESSION_HEADER, hello_parts
+from rqdisco.web.site import BoundedSite
+from tests.http.test_peer_transport import Answering, ring
+
+
+class Door:
+    """Where peers are answered, in memory, with a session that was begun."""
+
+    def __init__(self) -> None:
+        self.handler = Answering()
+        keys = Keys(ring(1))
+        resource = PeerResource(self.handler, keys, Clock(), Random(1).randbytes)
+        self.site = BoundedSite(
+            resource,
+            Clock(),
+            STRANGERS_BYTES,
+            lambda: 0.0,
+            trusting=True,
+            most_body=MOST_BYTES,
+            may_send_more=resource.may_send_more,
+        )
+        path, (key,) = PATH + b"hello", keys.ring.keys
+        seal = key.seal(*hello_parts(path, "nonce", b"hi"))
+        hello = b"POST %b HTTP/1.1\r\n%b: %b nonce %b\r\nContent-Length: 2\r\n\r\nhi"
+        answer = self.send(hello % (path, KEY_HEADER, key.name.encode(), seal.encode()))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+    def connect(self) -> StringTransport:
+        address = IPv4Address("TCP", "198.51.100.7", 4711)
+        protocol = self.site.buildProtocol(address)
+        transport = StringTransport(peerAddress=address)
+        protocol.makeConnection(transport)
+        transport.protocol = protocol
+        return transport
+
+    def send(self, *parts: bytes) -> bytes:
+        transport = self.connect()
+        for part in parts:
+            if not (transport.disconnecting or transport.disconnected):
+                transport.protocol.dataReceived(part)  # type: ignore[attr-defined]
+        received: bytes = transport.value()
+        return received
+
+
+@pytest.fixture(autouse=True)
+def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[None]:
+    yield
+    assert {event["log_format"] for event in logged_errors} <= {"a peer has a wrong key"}
+    logged_errors.clear()
+
+
+@pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", STRANGERS_BYTES + 1)])
+def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept: int) -> None:
+    door = Door()
+    transport = door.connect()
+    head = b"POST %bdelta HTTP/1.1\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
+        PATH,
+        SESSION_HEADER,
+        session,
+    )
+    protocol = transport.protocol  # type: ignore[attr-defined]
+    protocol.dataReceived(head)
+    for _ in range(100):
+        protocol.dataReceived(b"x" * 10_000)
+    assert protocol.requests[-1].content.getbuffer().nbytes == kept
+    protocol.dataReceived(b"x")
+    assert transport.value().startswith(b"HTTP/1.1 401 ")
+    assert door.handler.heard == []
+
+
+WORDS = st.lists(st.one_of(st.sampled_from([b"s1", b"1", b"-1", b"9" * 5000, b"seal", b"\xff"]), st.binary(max_size=9)))
+REQUESTS = st.builds(
+    lambda verb, header, words, length, body: (
+        b"POST %b%b HTTP/1.1\r\n%b: %b\r\nContent-Length: %b\r\n\r\n%b"
+        % (PATH, verb, header, b" ".join(words), length, body)
+    ),
+    st.one_of(st.sampled_from([b"hello", b"digest", b"delta", b"register"]), st.binary(max_size=9)),
+    st.sampled_from([KEY_HEADER, SESSION_HEADER]),
+    WORDS,
+    st.sampled_from([b"0", b"5", b"70000", b"99999999999", b"-1", b"x"]),
+    st.binary(max_size=20),
+)
+
+
+@given(st.lists(st.one_of(REQUESTS, st.binary(max_size=60)), max_size=8))
+def test_whatever_bytes_a_stranger_sends_nobody_is_told_of_them_and_nothing_fails(parts: list[bytes]) -> None:
+    door = Door()
+    received = door.send(*parts)
+    assert b"HTTP/1.1 500" not in received
+    assert b"HTTP/1.1 200" not in received
+    assert door.handler.heard == []

@@ -1,0 +1,140 @@
+"""While somebody floods the daemon, everybody else is served as before, and afterwards so is it.
+
+The machine that runs this may be busy with other things, so each figure is held against the same one without a flood.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.process import PATIENCE, PROJECT, Daemon, Environment, ask
+
+pytestmark = pytest.mark.process
+
+IDLE = 10_000
+# Somebody that the proxy speaks for.
+FLOODER = "198.51.100.7"
+SAMPLES = 150
+MOST_MS = 100.0
+MOST_GROWTH_KB = 150_000
+
+
+@pytest.fixture(scope="module")
+def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon for all floods, with an ID of many nodes; its second port is for proxies."""
+    if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[1]) < IDLE + 1000:
+        pytest.skip(f"no more than {most} files may be open")
+    state = tmp_path_factory.mktemp("flooded") / "state"
+    options = ("--listen=haproxy:tcp:0:interface=127.0.0.1:backlog=1000", "--open")
+    daemon = installed.start(*installed.twistd(state, *options, listen="tcp:0:interface=127.0.0.1:backlog=1000"))
+    yield daemon
+    daemon.kill()
+    assert daemon.complaints == []
+
+
+@pytest.fixture(scope="module")
+def crowded_id(flooded: Daemon) -> str:
+    discovery_id = flooded.mint()
+    connection = HTTPConnection("127.0.0.1", flooded.port)
+    for number in range(200):
+        assert ask(connection, "POST", f"/{discovery_id}", {"addr": f"host-{number}.example.com:4001"}).status == 200
+    connection.close()
+    return discovery_id
+
+
+@contextmanager
+def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iterator[dict[str, int]]:
+    """Somebody floods; what came of it is there at the end."""
+    port = daemon.port if source == "-" else proxied_port(daemon)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.floods", kind, str(port), str(count), source, path],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    came_of_it: dict[str, int] = {}
+    try:
+        assert process.stdout.readline() == "begun\n"
+        yield came_of_it
+        process.stdin.close()
+        came_of_it.update(json.loads(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+def proxied_port(daemon: Daemon) -> int:
+    return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
+
+
+def register(daemon: Daemon, discovery_id: str, number: int) -> float:
+    """The milliseconds that a node waits: it connects, registers and is answered, from an address of its own."""
+    began = time.perf_counter()
+    connection = HTTPConnection("127.0.0.1", daemon.port, PATIENCE, source_address=("127.0.0.2", 0))
+    reply = ask(connection, "POST", f"/{discovery_id}", {"addr": f"10.0.0.{number}:4001"})
+    took = 1000 * (time.perf_counter() - began)
+    connection.close()
+    assert reply.status == 200
+    return took
+
+
+class Figures(NamedTuple):
+    """Median and 99th percentile of the milliseconds for a registration; what the daemon has in memory."""
+
+    p50: float
+    p99: float
+    kb: int
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> Figures:
+        discovery_id = daemon.mint()
+        took = sorted(register(daemon, discovery_id, number) for number in range(SAMPLES))
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        (kb,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+        return cls(took[SAMPLES // 2], took[SAMPLES * 99 // 100], kb)
+
+    def __str__(self) -> str:
+        return f"{self.p50:.1f} ms, p99 {self.p99:.1f} ms, {self.kb >> 10} MiB"
+
+
+FLOODS = [
+    ("idle", IDLE, "-"),
+    ("idle", 3000, FLOODER),
+    ("loris", 1500, FLOODER),
+    ("headers", 30, FLOODER),
+    ("mints", 30, FLOODER),
+    ("reads", 30, FLOODER),
+    ("unread", 300, FLOODER),
+    ("reads", 1000, "203.0.113.9"),
+]
+
+
+@pytest.mark.parametrize(("kind", "count", "source"), FLOODS)
+def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str, count: int, source: str) -> None:
+    before = Figures.of(flooded)
+    with flood(flooded, kind, count, source, crowded_id) as came_of_it:
+        during = Figures.of(flooded)
+    after = Figures.of(flooded)
+    print(f"\n{kind} x {count}: before {before}; during {during}; after {after}; {came_of_it}")
+    assert during.p99 < max(MOST_MS, 3 * max(before.p99, after.p99))
+    assert after.p50 < max(MOST_MS / 2, 3 * before.p50)
+    assert max(during.kb, after.kb) < before.kb + MOST_GROWTH_KB
+    if kind == "mints":
+        assert came_of_it["429"] > 10 * came_of_it["200"]
+    elif kind == "headers":
+        assert came_of_it.keys() == {"431"}

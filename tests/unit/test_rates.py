@@ -1,0 +1,58 @@
+"""Token buckets: who waits for how long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from rqdisco.rates import Buckets, is_own, source_of
+
+
+def test_beyond_its_tokens_a_source_waits_and_those_who_wait_go_on_one_after_the_other() -> None:
+    clock = Clock()
+    buckets = Buckets(10, 3, clock.seconds)
+    waits = [buckets.take("a", patience=0.35) for _ in range(7)]
+    assert waits == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3, 0.4])
+    assert buckets.take("a", 0.35) == pytest.approx(0.4), "who would wait too long took nothing"
+    clock.advance(0.1)
+    assert buckets.take("a", 0.35) == pytest.approx(0.3)
+    assert buckets.take("b") == 0
+    clock.advance(3600)
+    assert [buckets.take("a") for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
+
+
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=80), st.floats(0.1, 50), st.floats(0, 20), st.floats(0, 3))
+def test_in_no_time_more_is_let_through_than_the_bucket_and_the_rate_give(
+    gaps: list[float], rate: float, most: float, patience: float
+) -> None:
+    clock = Clock()
+    buckets = Buckets(rate, most, clock.seconds)
+    through = []
+    for gap in gaps:
+        clock.advance(gap)
+        wait = buckets.take("a", patience)
+        if wait <= patience:
+            through.append(clock.seconds() + wait)
+    assert through == sorted(through)
+    for first in range(len(through)):
+        for last in range(first, len(through)):
+            assert last - first + 1 <= max(1, most) + (through[last] - through[first]) * rate + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("198.51.100.7", "::ffff:198.51.100.7"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"),
+        ("fe80::1%eth0", "fe80::2"),
+    ],
+)
+def test_one_source_has_many_spellings(one: str, other: str) -> None:
+    assert source_of(one) == source_of(other)
+
+
+def test_the_machine_itself_is_known_in_every_spelling() -> None:
+    assert all(map(is_own, ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")))
+    assert not any(map(is_own, ("12.7.0.1", "::2", "198.51.100.7", "::ffff:10.0.0.1")))
