@@ -80,6 +80,22 @@ def test_the_operators_page_shows_peers_and_changes_and_axe_finds_nothing_seriou
     assert daemon.complaints == []
 
 
+def test_who_the_peers_are_is_shown_to_admins_only_where_there_are_tokens(
+    installed: Environment, start: Start, tmp_path: Path, visitor: Visitor
+) -> None:
+    tokens = {}
+    for scope in ("admin", "read"):
+        made = installed.run("rqdisco", "token", "new", scope, f"--scope={scope}", f"--file={tmp_path / 'tokens'}")
+        tokens[scope] = made.stdout.strip()
+    trio = Trio(start, tmp_path, f"--tokens={tmp_path / 'tokens'}")
+    for scope, count in (("admin", 3), ("read", 0)):
+        page = visitor(trio.daemons["a"]).open()
+        page.get_by_label("Token").fill(tokens[scope])
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("heading", name="This service")).to_be_visible()
+        expect(page.locator(".peers li")).to_have_count(count)
+
+
 def _register(page: Page, addr: str) -> None:
     """Register under an ID that is minted if need be, with the token of the tab."""
     page.evaluate(

@@ -144,13 +144,15 @@ class Pages:
         return msgspec.structs.replace(page, headers=(*page.headers, *_CHALLENGE))
 
     async def _home(self, request: Any) -> Answer:
-        if self._gate is not None:
-            self._gate.admit(request, "known")
+        # Who the peers are is for operators where there are tokens, as at /readyz.
+        is_told = self._gate is None or self._gate.admit(request, "known").is_admin
         wanted = request.args.get(b"id")
         if wanted and is_id(name := wanted[-1].decode("utf-8", "replace").strip()):
             # Who has no script filled in the field.
             return Answer(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
-        return await self._rendered("", HomePage(self._assets, self._about.service(), self._about.peers()))
+        return await self._rendered(
+            "", HomePage(self._assets, self._about.service(), self._about.peers() if is_told else ())
+        )
 
     async def _status(self, request: Any, look: Callable[[], StatusView]) -> Answer:
         is_operator = self._is_operators
