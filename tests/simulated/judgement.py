@@ -148,12 +148,12 @@ class Judge:
         world = self._world
         if self._copied is None or self._copied.boot is None or record.home != self._copied.boot.home:
             return
-        twins = [host for host in world.hosts if host.boot is not None and host.boot.home == record.home]
-        third = [host for host in world.hosts if host not in twins]
         since = world.now - _FENCED_SECONDS
-        all_up = [host for host in (*twins, *third) if host.boot is not None and host.boot.began < since]
-        is_calm = world.net.was_calm_since(since) and len(twins) == 2 and len(all_up) > 2
-        if is_calm and self._copied_at < since:
+        up = [host for host in world.hosts if host.boot is not None and host.boot.began < since]
+        twins = [host for host in up if host.boot is not None and host.boot.home == record.home]
+        are_heard = world.net.was_calm_since(since) and len(twins) == 2 and len(up) > 2
+        # One that was started just now cannot be known for one of two yet.
+        if are_heard and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")
 
     def _lives(self, cluster: Cluster) -> bool:

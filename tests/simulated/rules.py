@@ -36,19 +36,12 @@ def _everybody_decides(peered: Any) -> None:
     peered.peers.is_lost = lambda home: False
 
 
-class _Anyone:
-    """An incarnation that is any."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-
 def _answer_for_others(peered: Any) -> None:
     """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
-    peered.answers._own = _Anyone()
-    peered.answers._caller._home_now = lambda home: _Anyone()
+    answers, own = peered.answers, peered.peers.members.own.incarnation
+    answers._caller._home_now = lambda home: own
+    for verb in ("call", "hints"):
+        answers._verbs[verb] = _meant_for_anyone(own, *answers._verbs[verb])
     add = peered.peers._add
 
     def add_anyone(url: str, incarnation: str | None = None) -> None:
@@ -60,12 +53,20 @@ def _answer_for_others(peered: Any) -> None:
     peered.peers._add = add_anyone
 
 
+def _meant_for_anyone(own: str, kind: Any, answer: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    async def answer_anyone(speaker: Any, message: Any) -> Any:
+        return await answer(speaker, replace(message, home=own))
+
+    return kind, answer_anyone
+
+
 def _greeting_anyone(peer: Any, greet: Callable[[], Any]) -> Callable[[], Any]:
     async def greet_anyone() -> None:
         try:
             await greet()
         except Misdirected:
             peer._is_other = False
+            peer._answers()
 
     return greet_anyone
 
