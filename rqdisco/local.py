@@ -155,7 +155,7 @@ class LocalDirectory:
             return replace(outcome, record=await self._durably(record, outcome.record))
         pending = self._hold(record)
         if self._others is not None and (record.ever or record.nodes):
-            record = await self._past_barrier(record, pending)
+            record = await self._past_barrier(pending)
             outcome = self._register(record, node)
             if outcome.alone != "granted":
                 # The change is put before others may decide.
@@ -185,7 +185,7 @@ class LocalDirectory:
         self._check_home(record)
         pending = self._hold(record)
         if self._others is not None and record.ever:
-            record = await self._past_barrier(record, pending)
+            record = await self._past_barrier(pending)
             outcome = self._claim(record, put)
             if not outcome.won:
                 self._end(pending)
@@ -353,14 +353,18 @@ class LocalDirectory:
 
     def _newest(self, discovery_id: str) -> Record | None:
         """The newest record, as this daemon may change it. Raises Undecided."""
+        record = self._kept(discovery_id)
+        # Nothing is on its way any more: what was pending was said, or nobody will ever know.
+        return record if record is None or record.lost else records.said(record)
+
+    def _kept(self, discovery_id: str) -> Record | None:
+        """The same as it is kept under its version, here and at peers."""
         record = self._store.newest(discovery_id)
         if record is None:
             return None
         if self._others is not None:
             self._others.check(record)
-        record = self._own(record)
-        # Nothing is on its way any more: what was pending was said, or nobody will ever know.
-        return record if record.lost else records.said(record)
+        return self._own(record)
 
     async def _write(self, record: Record) -> None:
         """Return once the disk has the record, and a peer where one is up."""
@@ -388,12 +392,14 @@ class LocalDirectory:
         self._unheard[record.id] = pending = PendingGrant(record.id)
         return pending
 
-    async def _past_barrier(self, record: Record, pending: PendingGrant) -> Record:
+    async def _past_barrier(self, pending: PendingGrant) -> Record:
         """The newest record once all members have had their say. Raises Undecided."""
         assert self._others is not None
         try:
-            await self._others.barrier(record)
-            newest = self._newest(record.id)
+            kept = self._kept(pending.id)
+            assert kept is not None
+            await self._others.barrier(kept)
+            newest = self._newest(pending.id)
         except Exception:
             self._end(pending)
             raise

@@ -117,4 +117,13 @@ KEPT = (
     ),
     Kept(5307, 3, FAULTS, "I4: acknowledged nodes were lost"),
     Kept(127, 3, FAULTS, "I1: as 445"),
+    Kept(195, 3, FAULTS, "R8, wrongly: a daemon that was started just now was to know that a copy of it runs"),
+    Kept(
+        740,
+        3,
+        FAULTS,
+        "R2: a home that was killed right after a grant said at the next barrier, under the same version, that it was "
+        "sent, where its peers had it as pending",
+    ),
+    Kept(840, 3, FAULTS, "I6, wrongly: a request was late that had waited in the socket of a daemon that stood still"),
 )

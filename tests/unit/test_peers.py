@@ -241,6 +241,26 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three:
     assert a.peered.local.next_version() > known.version
 
 
+def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_peers_when_it_grants_again(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b, _) = three
+    discovery_id = mint(a)
+    a.threads.hold = True
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    network.cut |= {("a", "b"), ("a", "c")}
+    a.threads.release()
+    assert [node.addr for node in result(asked).listed] == ["n1:1"]
+    a = a.restart()
+    network.heal()
+    settle(clock, 40)
+    again = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    settle(clock, 1)
+    assert result(again).alone == "granted"
+    assert not [event for event in logged_errors if "different things" in event["log_format"]]
+    assert b.store.settled(discovery_id) == a.store.settled(discovery_id)
+
+
 def test_an_old_hello_that_somebody_repeats_fences_nobody(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
     old = [body for sender, receiver, verb, body in network.messages if (sender, receiver, verb) == ("a", "b", "hello")]
