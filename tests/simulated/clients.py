@@ -46,11 +46,12 @@ class Asking:
 
 
 class Clients:
-    """`lost_answers` is how often an answer is lost; `histories` are by ID."""
+    """`lost_answers` is how often an answer is lost; once they `are_silent` nobody asks; `histories` are by ID."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.lost_answers = 0.0
+        self.are_silent = False
         self.histories: dict[str, History] = {}
 
     async def create(self) -> Record | None:
@@ -165,7 +166,7 @@ class Clients:
         world.faults.before_a_call()
         await world.sleep(net.delay())
         up = [host for host in world.hosts if host.boot is not None]
-        if not up or asking.is_dead:
+        if not up or asking.is_dead or self.are_silent:
             return None
         host = at if at in up and at is not None and at.takes_part else random.choice(up)
         boot = host.boot

@@ -109,6 +109,7 @@ class Host:
         self.is_gone = False
         self._kept: dict[str, Record] = {}
         self._hinted: list[str] = []
+        self._was_drained = False
         net.hosts[name] = self
 
     @property
@@ -126,6 +127,11 @@ class Host:
         if self.boot is None:
             return bool(self._kept)
         return self.boot.peered.peers.members.get(incarnation) is not None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether what is on its disk is asked for by nobody any more."""
+        return self._was_drained if self.boot is None else self.boot.peered.peers.members.own.state == "drained"
 
     @property
     def takes_part(self) -> bool:
@@ -149,7 +155,7 @@ class Host:
         """End without a word: `kill` keeps what was written, `power` what was synced and perhaps more."""
         if self.boot is None:
             return
-        self._kept, self._hinted = self.known, self.hinted
+        self._kept, self._hinted, self._was_drained = self.known, self.hinted, self.is_drained
         boot, self.boot = self.boot, None
         boot.is_alive, boot.died = False, self.net.timeline.now
         boot.clock.end()
@@ -181,14 +187,14 @@ class Host:
             self.crash("kill")
             self.disk = self.random.choice(self.backups)
             self.backups = []
-            self._kept, self._hinted = {}, []
+            self._kept, self._hinted, self._was_drained = {}, [], False
 
     def lose_disk(self) -> None:
         self.trace.say(f"{self.name} loses its disk")
         self.crash("kill")
         self.disk = ModelDisk()
         self.backups = []
-        self._kept, self._hinted = {}, []
+        self._kept, self._hinted, self._was_drained = {}, [], False
 
     def stand_still(self, seconds: float) -> None:
         """The process does nothing for a while: a machine that is moved, or that swaps."""

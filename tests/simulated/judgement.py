@@ -104,7 +104,7 @@ class Judge:
     def loses(self, host: Host, why: str) -> None:
         """A disk is about to be lost, or to be what it was earlier: what no other disk has is gone by nature."""
         self._was_rolled_back |= why == "rollback"
-        others = [each.known for each in self._world.hosts if each is not host]
+        others = [each.known for each in self._world.hosts if each is not host and not each.is_drained]
         own = None if host.boot is None else host.boot.home
         is_known = own is not None and any(each is not host and each.has_heard_of(own) for each in self._world.hosts)
         for key, record in host.known.items():

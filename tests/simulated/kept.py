@@ -126,4 +126,11 @@ KEPT = (
         "sent, where its peers had it as pending",
     ),
     Kept(840, 3, FAULTS, "I6, wrongly: a request was late that had waited in the socket of a daemon that stood still"),
+    Kept(
+        2055,
+        3,
+        FAULTS,
+        "I4, wrongly: only a daemon that was drained, which nobody asks any more, knew what a lost disk had held",
+    ),
+    Kept(2283, 3, FAULTS, "I5, wrongly: a report of the last moment was on its way to the disk of a peer"),
 )

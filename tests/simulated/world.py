@@ -23,7 +23,9 @@ from tests.simulated.operator import Operator
 from tests.simulated.timeline import Timeline, Trace
 
 FAULTY_SECONDS = 90.0
-QUIET_SECONDS = 120.0
+QUIET_SECONDS = 110.0
+# In which what was asked last comes to every disk.
+SILENT_SECONDS = 10.0
 WINDOW = 30.0
 
 
@@ -128,6 +130,8 @@ class World:
         self.timeline.run_until(self.now + 30)
         self.operator.forget_the_lost()
         self.timeline.run_until(self.now + QUIET_SECONDS)
+        self.clients.are_silent = True
+        self.timeline.run_until(self.now + SILENT_SECONDS)
         self.judge.look()
         self.judge.judge()
         for host in self.hosts:
