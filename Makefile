@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test simulate lint types check coverage bench audit clean
+.PHONY: run test simulate lint types check coverage bench soak audit clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
@@ -38,6 +38,11 @@ coverage: $(VENV)/installed-test
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Ten minutes, as root with a full disk among them; SECONDS=120 is for trying, and keeps nothing.
+SECONDS ?= 600
+soak: $(VENV)/installed
+	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(ARGS)
 
 # Known vulnerabilities of what is installed, as PyPI tells them: it needs https://pypi.org/pypi, and says so where that
 # is not there. pip-audit has an environment of its own, so that it does not audit what it needs itself.

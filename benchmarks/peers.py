@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
@@ -37,10 +37,16 @@ class Visible(NamedTuple):
 
 
 class Peers:
-    """Three daemons, each in a directory of its own; what they say to each other passes through relays that count."""
+    """Three daemons, each in a directory of its own; what they say to each other passes through relays that count.
 
-    def __init__(self, directory: Path, states: dict[str, Path]) -> None:
+    `more` gives the options that one is started with besides.
+    """
+
+    def __init__(
+        self, directory: Path, states: dict[str, Path], more: Callable[[str], list[str]] = lambda name: []
+    ) -> None:
         self._directory = directory
+        self._more = more
         self._states = states
         self._ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         self.relays = {name: Relay(port) for name, port in self._ports.items()}
@@ -70,6 +76,7 @@ class Peers:
             f"--advertise={urls[name]}",
             f"--peer={urls[other]}",
             f"--peer-keys={self._keys}",
+            *self._more(name),
         ]
         daemon = Rqdisco(self._states[name], self._directory / name, *options)
         self._stack.enter_context(daemon)

@@ -72,6 +72,25 @@ class Process:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL; it is gone then."""
+        self._process.kill()
+        self._process.wait()
+
+    def events(self) -> list[dict[str, Any]]:
+        """All lines of the log so far."""
+        with self._log.open("rb") as log:
+            return [json.loads(line) for line in log if line.startswith(b"{") and line.endswith(b"}\n")]
+
     def cpu_seconds(self) -> float:
         """What all its threads have used so far, in user and kernel mode; not what its children have."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
