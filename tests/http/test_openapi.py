@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from rqdisco import codec, transfer
 from rqdisco.ids import RESERVED
+from rqdisco.probing.judgement import ALIVE, Outcome
+from rqdisco.web import consul
 from rqdisco.web.consul import ConsulAPI
 from rqdisco.web.discovery import DiscoveryAPI
 from rqdisco.web.front import Front
@@ -122,6 +125,23 @@ def test_each_route_of_each_door_is_in_the_document() -> None:
     assert isinstance(root, Root)
     pages = {f"/{name.decode()}" for name in root._pages}
     assert routes | pages == set(build("operator")["paths"])
+
+
+def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
+    """Also those that no scene brings about yet."""
+    schemas = build("operator")["components"]["schemas"]
+    full = schemas["FullDocument"]["properties"]
+    for answered, said in (
+        (codec._Document, schemas["Document"]["properties"]),
+        (codec._FullDocument, full),
+        (codec._Registration, full["registrations"]["items"]["properties"]),
+        (codec._LeaderShown, full["leader"]["properties"]),
+        (consul._Entry, schemas["Entries"]["items"]["properties"]),
+        (transfer.Transferred, schemas["Record"]["properties"]),
+    ):
+        assert {field.encode_name for field in msgspec.structs.fields(answered)} == set(said)
+    seen = full["registrations"]["items"]["properties"]["why"]["enum"]
+    assert set(get_args(Outcome)) - ALIVE == set(seen)
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)

@@ -28,7 +28,7 @@ from rqdisco.web.openapi.document import operations
 from rqdisco.web.openapi.parts import Audience
 from rqdisco.web.root import Doors
 from rqdisco.web.site import BoundedSite
-from tests.support.daemon import WALL_US, Daemon, mint, result
+from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
 from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
 
 EXAMPLES = Path(__file__).parents[2] / "rqdisco" / "web" / "openapi" / "examples.py"
@@ -183,6 +183,23 @@ def broken(audience: Audience) -> Place:
     return _over(_Broken(), audience, Clock(), None, _Broken())
 
 
+def probed(audience: Audience) -> Place:
+    """A daemon that probes nodes, one of which is up, one answers 503, and one is down."""
+    probe = Probe()
+    probe.network.listens("10.0.0.1")
+    probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+    daemon = Daemon(access=_access(audience), probe=probe)
+    place = Place(daemon.doors, audience, daemon.clock, daemon)
+    place.id = mint(daemon)
+    for number in (1, 2, 3):
+        assert place.ask("POST", "/{id}", {"addr": f"10.0.0.{number}:4001"}).status == 200
+    assert daemon.rounds is not None
+    daemon.rounds.startService()
+    daemon.clock.pump([0.25] * 120)
+    daemon.rounds.stopService()
+    return place
+
+
 def full(audience: Audience) -> Place:
     """A daemon whose disk is full."""
     place = alone(audience)
@@ -284,6 +301,7 @@ SCENES = [
     Scene("POST", "/", 503, lambda audience: alone(audience, max_ids=1)),
     Scene("GET", "/{id}", 200),
     Scene("GET", "/{id}", 200, orphaned),
+    Scene("GET", "/{id}", 200, probed),
     Scene("GET", "/{id}", 200, peered, query="?consistent=1"),
     Scene("GET", "/{id}", 200, query="?explain=1"),
     Scene("GET", "/{id}", 404, unknown),

@@ -45,6 +45,15 @@ def _list(of: Object) -> Object:
 _DOCUMENT = {"created_at": _MOMENT, "disco_id": schema("ID"), "nodes": _list(schema("Text"))}
 _NODE = {"addr": schema("Text")}
 _MORE_OF_A_NODE = {"raft_addr": schema("Text"), "node_id": schema("Text")}
+_SHOWN_OF_A_NODE = {
+    **_MORE_OF_A_NODE,
+    "leader": {"const": True},
+    "up": _FLAG,
+    "ready": _FLAG,
+    "since": {"type": "number", "minimum": 0, "description": "Seconds for which it has been up, or down."},
+    "checked": {"type": "number", "minimum": 0, "description": "Seconds since it was last probed."},
+    "why": {"enum": ["refused", "no_answer", "closed", "unreachable", "unresolved"]},
+}
 _TRANSFERRED = {"id": schema("ID"), "created_at": {"type": "integer", "minimum": 0, "maximum": 253402300799999999}}
 _MORE_TRANSFERRED = {
     "home": {"type": "string", "pattern": _HOME},
@@ -68,7 +77,7 @@ SCHEMAS: dict[str, Object] = {
         {
             **_DOCUMENT,
             "registrations": _list(
-                _object("A node.", _NODE, {**_MORE_OF_A_NODE, "leader": {"const": True}}),
+                _object("A node; from `up` on, what probes have seen of it.", _NODE, _SHOWN_OF_A_NODE),
             ),
         },
         {
