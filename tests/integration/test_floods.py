@@ -116,7 +116,7 @@ FLOODS = [
     ("idle", IDLE, "-"),
     ("idle", 3000, FLOODER),
     ("loris", 1500, FLOODER),
-    ("headers", 30, FLOODER),
+    ("headers", 15, FLOODER),
     ("mints", 30, FLOODER),
     ("reads", 30, FLOODER),
     ("unread", 300, FLOODER),
