@@ -133,4 +133,10 @@ KEPT = (
         "I4, wrongly: only a daemon that was drained, which nobody asks any more, knew what a lost disk had held",
     ),
     Kept(2283, 3, FAULTS, "I5, wrongly: a report of the last moment was on its way to the disk of a peer"),
+    Kept(
+        856,
+        3,
+        FAULTS,
+        "I4, wrongly: a daemon was lost while it was drained, and its operator did not ask its successor, as told",
+    ),
 )

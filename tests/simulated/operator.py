@@ -34,17 +34,23 @@ class Operator:
         for host in world.hosts:
             if host.boot is not None and host.boot.peered.peers.members.own.state == "leaving":
                 self._ask(host.boot, host.boot.peered.successions.drain())
-        alive = {host.boot.home for host in world.hosts if host.boot is not None}
+        alive = {host.boot.home: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:
             return
-        lost = [each.name for each in host.boot.peered.peers.members.others if each.incarnation not in alive]
+        members = host.boot.peered.peers.members
+        lost = [
+            # Whoever is to have its IDs already is asked, as the refusals of others say.
+            (alive.get(members.home_now(each.successor), host.boot) if each.successor else host.boot, each.name)
+            for each in members.others
+            if each.incarnation not in alive
+        ]
         if lost:
-            self._do(self._forget(host.boot, lost))
+            self._do(self._forget(lost))
             world.timeline.callLater(15, self.forget_the_lost)
 
-    async def _forget(self, boot: Boot, names: list[str]) -> None:
-        for name in names:
+    async def _forget(self, lost: list[tuple[Boot, str]]) -> None:
+        for boot, name in lost:
             self._world.trace.say(f"operator forgets {name} at {boot.host.name}")
             self._ask(boot, boot.peered.successions.forget(name))
             await self._world.sleep(5)
