@@ -139,4 +139,5 @@ KEPT = (
         FAULTS,
         "I4, wrongly: a daemon was lost while it was drained, and its operator did not ask its successor, as told",
     ),
+    Kept(24, 2, FAULTS, "R8, wrongly: a copy was to be found out by messages that were lost until right before"),
 )

@@ -24,12 +24,12 @@ class Net:
         self.random = random
         self.hosts: dict[str, Host] = {}
         self.cut: set[tuple[str, str]] = set()
-        self._cut_until = 0.0
         self.calm()
 
     def calm(self) -> None:
         """Nothing happens to messages but that they take their time."""
         self.cut.clear()
+        self._disturbed_until = self.timeline.now
         self.loss = self.slow = self.late = self.repeats = 0.0
 
     def sever(self, pairs: set[tuple[str, str]]) -> None:
@@ -38,11 +38,11 @@ class Net:
 
     def rejoin(self, pairs: set[tuple[str, str]]) -> None:
         self.cut -= pairs
-        self._cut_until = self.timeline.now
+        self._disturbed_until = self.timeline.now
 
     def was_calm_since(self, moment: float) -> bool:
         """Whether all messages have passed since then."""
-        return not self.cut and self._cut_until < moment and not self.loss and not self.late
+        return not self.cut and self._disturbed_until < moment and not self.loss and not self.late
 
     def delay(self) -> float:
         if self.random.random() < self.slow:
