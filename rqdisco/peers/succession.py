@@ -63,8 +63,10 @@ class Successions:
         if lost.state != "forgotten":
             await self._note(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._now(lost)
-            if lost.successor != self._own:
-                raise CannotSucceed(f"{name} is being forgotten already, by {self._name(lost.successor)}: ask there")
+            # Whoever was to have its IDs may have been lost as well, and have a successor.
+            heir = self._peers.members.home_now(lost.successor or "")
+            if heir != self._own:
+                raise CannotSucceed(f"{name} is being forgotten already, by {self._name(heir)}: ask there")
             await self._have_all_agree(lost)
             await self._note(replace(lost, state="forgotten"))
         return await self._take_over(lost.incarnation, is_lost=True)
@@ -151,7 +153,9 @@ class Successions:
         known = [each for each in self._peers.members.all if each.name == name and each.incarnation != self._own]
         silent = [each for each in known if not self._peers.is_up(each.incarnation)]
         unfinished = [each for each in silent if each.state in ("member", "leaving")] or [
-            each for each in silent if each.state == "forgotten" and each.successor == self._own
+            each
+            for each in silent
+            if each.state == "forgotten" and self._peers.members.home_now(each.incarnation) == self._own
         ]
         if not known:
             raise CannotSucceed(f"there is no peer called {name}")
@@ -161,14 +165,14 @@ class Successions:
 
     async def _have_all_agree(self, lost: Member) -> None:
         members = [each for each in self._peers.members.others if not self._is_given_up(each)]
-        asked = Succession(incarnation=lost.incarnation, successor=self._own)
+        asked = Succession(incarnation=lost.incarnation, successor=lost.successor or self._own)
         for member in members:
             peer = self._peers.peers.get(member.incarnation)
             if peer is None or not peer.is_up:
                 raise CannotSucceed(f"{member.name} must agree, and does not answer")
             try:
                 agreed = await peer.ask("agree", asked, Agreed, _ASK_SECONDS)
-                if agreed.successor != self._own:
+                if agreed.successor != asked.successor:
                     raise CannotSucceed(f"{lost.name} is being forgotten by {self._name(agreed.successor)}: ask there")
                 await self._exchange.pull_all(peer, lost.incarnation)
             except PeerError as error:

@@ -568,6 +568,27 @@ def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clo
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
 
 
+def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_successor_is_lost_too(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    network.cut.add(("a", "b"))
+    with pytest.raises(CannotSucceed, match="ask again"):
+        wait(clock, a.peered.successions.drain("b"))
+    network.heal()
+    settle(clock, 3)
+    a.stop()
+    b.stop()
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="by b: ask there"):
+        wait(clock, c.peered.successions.forget("a"))
+    assert wait(clock, c.peered.successions.forget("b")) == 0
+    assert wait(clock, c.peered.successions.forget("a")) == 1
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
 def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silent(three: Three, clock: Clock) -> None:
     network, daemons = three
     homes = {daemon.peered.peers.members.home_of_name("prod") for daemon in daemons}
