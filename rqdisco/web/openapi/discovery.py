@@ -57,7 +57,10 @@ OPERATIONS = (
         tag=_TAG,
         name="mint",
         summary="Mint a discovery ID.",
-        description="The body, if there is one, is ignored.",
+        description=(
+            "The body, if there is one, is ignored. Beyond `--mint-rate` a client of another machine is answered 429"
+            " with `Retry-After`."
+        ),
         right="mint",
         replies={
             200: Reply("The new ID, under which nobody is registered.", json("Document")),
