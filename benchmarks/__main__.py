@@ -24,7 +24,7 @@ from benchmarks.watch import WATCHERS, watch_round
 
 T = TypeVar("T")
 _PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch")
-RESULTS = Path(__file__).with_name("RESULTS.md")
+HERE = Path(__file__).parent
 
 
 # What must be reached, and what is aimed at. Memory, start-up and stall are wanted of the largest state only.
@@ -245,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures what rqdisco costs.")
     parser.add_argument("--quick", action="store_true", help="smaller numbers, for trying; nothing is kept")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="medians are quoted [default: 3]")
-    parser.add_argument("--only", choices=_PARTS, help="one part alone; nothing is kept")
+    parser.add_argument("--only", choices=_PARTS, help="one part alone, kept apart")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be 1 at least")
@@ -264,9 +264,12 @@ def main() -> None:
     rounds = 'What is quoted is the median of the rounds. "must" is the least that is wanted, "aim" what is hoped for.'
     notes = "".join(f"- {note}\n" for note in (*warnings(), rounds, *benchmark.notes))
     print(figures, notes, sep="\n", end="")
-    if not options.quick and options.only is None:
+    if not options.quick:
         about = "".join(f"- {line}\n" for line in description)
-        RESULTS.write_text(f"# Results of `python -m benchmarks`\n\n{about}\n{figures}\n{notes}")
+        command, name = "python -m benchmarks", "RESULTS"
+        if options.only is not None:
+            command, name = f"{command} --only {options.only}", f"{name}-{options.only.upper()}"
+        (HERE / f"{name}.md").write_text(f"# Results of `{command}`\n\n{about}\n{figures}\n{notes}")
 
 
 def _progress(text: str) -> None:
