@@ -20,6 +20,8 @@ pytestmark = pytest.mark.process
 _SECONDS = 120.0
 # A `DELETE` of an ID removes a node from it, not the ID, which goes on being there.
 _NOT_MEANT = "use_after_free"
+# Whose answer has no end, which schemathesis would wait for.
+_ENDLESS = "/{id}/events"
 
 
 def tried(daemon: Daemon, directory: Path, *options: str) -> str:
@@ -30,6 +32,7 @@ def tried(daemon: Daemon, directory: Path, *options: str) -> str:
         f"http://127.0.0.1:{daemon.port}/openapi.json",
         "--checks=all",
         f"--exclude-checks={_NOT_MEANT}",
+        f"--exclude-path={_ENDLESS}",
         "--max-examples=10",
         "--seed=1",
         "--continue-on-failure",
@@ -46,17 +49,17 @@ def tried(daemon: Daemon, directory: Path, *options: str) -> str:
 
 
 def operations(said: str) -> int:
-    """How many of them were tried; raises if it was not all of them."""
+    """How many of them were tried; raises if it was not all but the endless one."""
     found = re.search(r"Operations: +(\d+) selected / (\d+) total", said)
     assert found is not None, said
-    assert found[1] == found[2]
+    assert int(found[1]) == int(found[2]) - 1
     assert re.search(rf"Tested: {found[1]}\b", said), said
     return int(found[1])
 
 
 def test_an_open_daemon_does_what_its_document_says(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
-    assert operations(tried(daemon, tmp_path)) == 16
+    assert operations(tried(daemon, tmp_path)) == 18
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
@@ -66,6 +69,6 @@ def test_a_daemon_with_tokens_does_what_its_document_says_and_nothing_without(
 ) -> None:
     token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")
     daemon = start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}")
-    assert operations(tried(daemon, tmp_path, f"--header=Authorization: Bearer {token}")) == 21
+    assert operations(tried(daemon, tmp_path, f"--header=Authorization: Bearer {token}")) == 23
     assert daemon.complaints == []
     assert daemon.stderr == ""

@@ -133,6 +133,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, office:
         strict=False,
         peers=office,
         access=_access(audience),
+        overview=_Broken() if daemon is None else None,  # type: ignore[arg-type]
     )
     return Place(doors, audience, clock, daemon)
 
@@ -292,8 +293,12 @@ TOO_LARGE = b" " * (MAX_BODY + 1)
 _HUGE = b" " * (IMPORT_BYTES + 1)
 _RECORD = {"id": "orders", "created_at": 1, "nodes": [NODE], "leader": {"value": msgspec.json.encode(LEADER).decode()}}
 
+_HTML = {"Accept": "text/html"}
+
 SCENES = [
     Scene("GET", "/", 200),
+    Scene("GET", "/", 200, headers=_HTML),
+    Scene("GET", "/", 303, query="?id=orders", headers=_HTML),
     Scene("GET", "/", 500, broken),
     Scene("POST", "/", 200),
     Scene("POST", "/", 500, broken),
@@ -304,7 +309,16 @@ SCENES = [
     Scene("GET", "/{id}", 200, probed),
     Scene("GET", "/{id}", 200, peered, query="?consistent=1"),
     Scene("GET", "/{id}", 200, query="?explain=1"),
+    Scene("GET", "/{id}", 200, headers=_HTML),
     Scene("GET", "/{id}", 404, unknown),
+    Scene("GET", "/{id}", 404, unknown, headers=_HTML),
+    Scene("GET", "/{id}/events", 200),
+    Scene("GET", "/{id}/events", 404, unknown),
+    Scene("GET", "/{id}/events", 500, broken),
+    Scene("GET", "/{id}/events", 503, cut_off),
+    Scene("GET", "/status", 200, headers=_HTML),
+    Scene("GET", "/status", 404),
+    Scene("GET", "/status", 500, broken, headers=_HTML),
     Scene("GET", "/{id}", 500, broken),
     Scene("GET", "/{id}", 503, cut_off),
     Scene("POST", "/{id}", 200, body=NODE),
@@ -384,6 +398,11 @@ def scenes(audience: Audience) -> list[Scene]:
     """All that are answered to this audience; with tokens, also those of who has none, and of who has the wrong one."""
     answered = {operation.key: operation for operation in operations(audience)}
     found = [scene for scene in SCENES if scene.operation in answered]
+    found += [
+        Scene(operation.method.upper(), operation.path, 403, headers={"Sec_Fetch_Site": "cross-site"})
+        for operation in answered.values()
+        if operation.method != "get"
+    ]
     if audience != "guarded":
         return found
     for key, operation in answered.items():
@@ -405,16 +424,14 @@ def examples() -> dict[str, Any]:
         for scene in scenes(audience):  # type: ignore[arg-type]
             if scene.path in ("/openapi.json", "/metrics") or scene.place is broken:
                 continue
-            key = f"{scene.operation} {scene.status}"
-            if scene.query == "?raw":
-                key += " raw"
-            if key in found:
-                continue
             reply = scene.play(audience)  # type: ignore[arg-type]
+            key = f"{scene.operation} {scene.status} {reply.kind}"
+            if key in found or reply.kind == "text/html" or not reply.body:
+                continue
             found[key] = msgspec.json.decode(reply.body) if reply.kind == "application/json" else reply.body.decode()
             if scene.status == 200 and isinstance(scene.body, dict):
                 found.setdefault(f"{scene.operation} body", scene.body)
-    found["GET / 200"]["version"] = __version__
+    found["GET / 200 application/json"]["version"] = __version__
     return found
 
 

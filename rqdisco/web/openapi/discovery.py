@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rqdisco.web.openapi.parts import (
+    EVENTS,
     FAULT,
+    TEXTUAL,
     Object,
     Operation,
     Reply,
@@ -25,6 +27,7 @@ _AGE = {
         is_required=False,
     )
 }
+_LOCATION = {"Location": header("A path.", TEXTUAL)}
 _NO_SUCH_ID = error("There is no such ID.")
 _TOO_LARGE = error("The body is larger than `--max-body`.")
 _UNDECIDED = "The disk takes nothing, or it could not be decided in time, or not without a peer that is silent."
@@ -49,7 +52,12 @@ OPERATIONS = (
         right="known",
         is_optional=True,
         head=True,
-        replies={200: Reply("The service.", json("Service")), 500: FAULT},
+        has_page=True,
+        replies={
+            200: Reply("The service.", json("Service")),
+            303: Reply("To who prefers HTML, with `?id=` in the query: where the page of that ID is.", {}, _LOCATION),
+            500: FAULT,
+        },
     ),
     Operation(
         path="/",
@@ -82,12 +90,38 @@ OPERATIONS = (
         description="Who leads, too, if anybody does. At a daemon that is not the home of the ID it is a copy.",
         right="read",
         head=True,
+        has_page=True,
         parameters=(ID, flag("consistent", "Ask the home, whatever is known here.")),
         replies={
             200: Reply("What is known of the ID.", json("FullDocument"), _AGE),
             404: _NO_SUCH_ID,
             500: FAULT,
             503: unavailable("The home does not answer, or this daemon cannot tell yet whether there is such an ID."),
+        },
+    ),
+    Operation(
+        path="/{id}/events",
+        method="get",
+        tag=_TAG,
+        name="follow",
+        summary="Who is registered, now and whenever that changes, as server-sent events.",
+        description="The data of an event is the document, in one line. The answer does not end.",
+        right="read",
+        parameters=(
+            ID,
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "required": False,
+                "description": "The `id` of the last event that was seen, which is not sent again.",
+                "schema": TEXTUAL,
+            },
+        ),
+        replies={
+            200: Reply("Events.", {EVENTS: {"type": "string"}}),
+            404: _NO_SUCH_ID,
+            500: FAULT,
+            503: unavailable("Too many watch already, or this daemon cannot tell yet whether there is such an ID."),
         },
     ),
     Operation(

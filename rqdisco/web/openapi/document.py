@@ -11,13 +11,15 @@ from rqdisco import __version__
 from rqdisco.web.openapi import consul, discovery, operator, pages
 from rqdisco.web.openapi.examples import EXAMPLES
 from rqdisco.web.openapi.parts import (
+    FOREIGN,
+    HTML,
     JSON,
-    TEXT,
     TEXTUAL,
     Audience,
     Object,
     Operation,
     Reply,
+    either,
     error,
     flag,
     header,
@@ -37,8 +39,8 @@ OPERATIONS: tuple[Operation, ...] = (
 _ABOUT = (
     "A discovery service for rqlite. Success is always 200, there are no redirects, and every request is answered"
     " within 8 seconds. Doubled and trailing slashes are ignored, and so are parameters that are not named here and"
-    " what the Content-Type of a request says. Any other method of a path is 405; of `/{id}`, 404 if there is no such"
-    " ID."
+    " what the Content-Type of a request says. Who prefers HTML to JSON gets pages for people."
+    " Any other method of a path is 405; of `/{id}`, 404 if there is no such ID."
 )
 _TAGS = {
     "discovery": "What rqlite 3.12 to 6.10 speak, and the `rqdisco` command.",
@@ -96,10 +98,15 @@ def _as_answered(operation: Operation, audience: Audience) -> Operation:
         # What is ignored of everybody else.
         by = "" if audience == "operator" else " Only with the scope `admin`."
         parameters.append(flag("explain", f"Why it is so, for operators.{by}"))
-        explained = {JSON: {"anyOf": [schema("FullDocument"), schema("Explanation")]}}
+        explained = {**replies[200].content, JSON: {"anyOf": [schema("FullDocument"), schema("Explanation")]}}
         replies[200] = msgspec.structs.replace(replies[200], content=explained)
+    if operation.method != "get":
+        replies[403] = either(replies.get(403), FOREIGN)
     if audience == "guarded" and operation.right is not None:
-        replies |= _refusals(operation)
+        for status, reply in _refusals(operation).items():
+            replies[status] = either(replies.get(status), reply)
+    if operation.has_page or operation.path == "/status":
+        replies = {status: _with_page(reply) for status, reply in replies.items()}
     return msgspec.structs.replace(operation, replies=dict(sorted(replies.items())), parameters=parameters)
 
 
@@ -107,12 +114,14 @@ def _refusals(operation: Operation) -> Mapping[int, Reply]:
     """What who has no token, or not the right one, is told."""
     if operation.words == "text":
         # In Consul's words; but for those, its headers are always there.
-        also = operation.replies.get(403)
-        told = "The token is not known, or lacks the right." + (f" Or: {also.description}" if also else "")
-        return {403: line(told)}
+        return {403: line("The token is not known, or lacks the right.")}
     if operation.right == "known":
         return {401: _UNAUTHENTICATED}
     return {401: _UNAUTHENTICATED, 403: error("The token has no right to this, whether there is such an ID or not.")}
+
+
+def _with_page(reply: Reply) -> Reply:
+    return msgspec.structs.replace(reply, content={**reply.content, HTML: TEXTUAL})
 
 
 def _entry(operation: Operation, audience: Audience) -> Object:
@@ -149,8 +158,7 @@ def _response(operation: Operation, status: int, reply: Reply) -> Object:
 
 
 def _content(operation: Operation, status: int, kind: str, of: Object) -> Object:
-    suffix = " raw" if kind == TEXT and JSON in operation.replies[status].content else ""
-    example: Any = EXAMPLES.get(f"{operation.key} {status}{suffix}")
+    example: Any = EXAMPLES.get(f"{operation.key} {status} {kind}")
     return {"schema": of} if example is None else {"schema": of, "example": example}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.web.openapi.parts import TEXT, TEXTUAL, Operation, Reply, flag, header, json
+from rqdisco.web.openapi.parts import HTML, TEXT, TEXTUAL, Operation, Reply, error, flag, header, json
 
 _TAG = "health"
 _ETAG = {
@@ -48,6 +48,20 @@ OPERATIONS = (
             },
         ),
         replies={200: Reply("The document.", json("OpenAPI"), _ETAG), 304: Reply("It is known already.", {}, _ETAG)},
+    ),
+    Operation(
+        path="/status",
+        method="get",
+        tag="documents",
+        name="getStatus",
+        summary="How the daemon is, as a page for people.",
+        right="admin",
+        head=True,
+        replies={
+            200: Reply("The page.", {HTML: TEXTUAL}),
+            404: error("Who asks does not prefer HTML."),
+            500: Reply("A fault of the daemon's; it is in its log.", {HTML: TEXTUAL}),
+        },
     ),
     Operation(
         path="/metrics",

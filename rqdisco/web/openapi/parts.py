@@ -11,6 +11,8 @@ from rqdisco.access import Right
 
 JSON = "application/json"
 TEXT = "text/plain"
+HTML = "text/html"
+EVENTS = "text/event-stream"
 
 # A door says no in its own words: the discovery API in JSON, consul-kv in one line of text.
 Words = Literal["json", "text"]
@@ -21,10 +23,7 @@ Object = dict[str, Any]
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An answer: when it is given, its content by media type, and headers as `header` makes them.
-
-    `example` says that there is one in `examples.py`.
-    """
+    """An answer: when it is given, its content by media type, and headers as `header` makes them."""
 
     description: str
     content: Mapping[str, Object] = msgspec.field(default_factory=dict)
@@ -35,8 +34,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one path.
 
     `right` is what a caller's token must allow where tokens are needed; None if none is needed, "known" with
-    `is_optional` if one is looked at where it is given. `head` says that HEAD is answered likewise, `audiences` where
-    all of it is answered.
+    `is_optional` if one is looked at where it is given. `head` says that HEAD is answered likewise, `has_page` that who
+    prefers HTML gets a page with the same status, `audiences` where all of it is answered.
     """
 
     path: str
@@ -52,6 +51,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     right: Right | None = None
     is_optional: bool = False
     head: bool = False
+    has_page: bool = False
     audiences: tuple[Audience, ...] = ("open", "guarded", "operator")
     links: Mapping[str, Object] = msgspec.field(default_factory=dict)
 
@@ -110,4 +110,13 @@ def line(description: str, headers: Mapping[str, Object] | None = None) -> Reply
     return Reply(description, {TEXT: {"type": "string", "minLength": 1}}, headers or {})
 
 
+def either(one: Reply | None, other: Reply) -> Reply:
+    """What is said of a status that has two meanings."""
+    if one is None:
+        return other
+    headers = {name: of for name, of in one.headers.items() if name in other.headers}
+    return Reply(f"{one.description} Or: {other.description}", {**other.content, **one.content}, headers)
+
+
 FAULT = error("A fault of the daemon's; it is in its log.")
+FOREIGN = error("A browser asks, for a page of another site.")
