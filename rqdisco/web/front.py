@@ -10,7 +10,7 @@ from twisted.web.server import NOT_DONE_YET
 from rqdisco.codec import encode_object
 from rqdisco.web.answers import Answer
 from rqdisco.web.gate import Gate
-from rqdisco.web.handling import send, write
+from rqdisco.web.handling import method_of, send, write
 from rqdisco.web.pages.door import Pages
 from rqdisco.web.streams import EventStreams, watched_id
 
@@ -44,6 +44,11 @@ class Front(Resource):
                 return NOT_DONE_YET
         elif is_foreign(request):
             write(Answer(403, encode_object({"error": _FOREIGN}), _FOREIGN.encode()), request)
+            return NOT_DONE_YET
+        elif self._pages.is_only_here(request.path):
+            text = f'unsupported method "{method_of(request)}"'
+            allow = ((b"allow", b"GET, HEAD"),)
+            write(Answer(405, encode_object({"error": text}), b"Method Not Allowed", allow), request)
             return NOT_DONE_YET
         if request.path.rstrip(b"/").endswith(b"/events") and watched_id(request.path) is not None:
             self._streams.open(request, self._gate)

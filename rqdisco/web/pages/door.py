@@ -107,6 +107,10 @@ class Pages:
         making = self._making(request, path)
         return None if making is None else self._handling.answer(self._made(request, making))
 
+    def is_only_here(self, path: bytes) -> bool:
+        """Whether there is a page at a path, and nothing that other clients could ask for."""
+        return path.strip(b"/") == _STATUS.encode() and self._about.status is not None
+
     def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Answer] | None:
         """What makes the page at a path, if there is one."""
         if path == b"/":
