@@ -237,8 +237,8 @@ def main() -> None:
             f"Faults: {windows}; then all three killed at once. All is well but for these, and {RECOVERY_SECONDS:.0f} s"
             " after each was mended.",
             "Latencies are counted from when a request was due, of clients in Python on the same machine.",
-            "Memory: what is remembered of changes (65,536 of each home, for peers that were away) and of answers (200,000"
-            " addresses) fills up during all of this time, and then grows no more: about 65 MB for both.",
+            "Memory: what is remembered of changes (65,536 of each home, for peers that were away) and of answers"
+            " (200,000 addresses) fills up during all of this time, and then grows no more: about 65 MB for both.",
             "Logged as errors: " + (", ".join(f"{text} ({n})" for text, n in cluster.complaints.items()) or "nothing"),
         ]
         ends = [window.end for window in faults.windows]
