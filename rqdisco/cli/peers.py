@@ -5,7 +5,8 @@ from __future__ import annotations
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused
 from rqdisco.client import PeersState, PeerState, Refused
 
-_THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operator-socket is; or the daemon has no peers"
+_THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operator-socket is"
+_ALONE = "this daemon has no peers"
 FORGET_MEANS = (
     "{name} must be lost for good: what it alone knew is lost with it, its IDs get this daemon for their home and seed"
     " no cluster any more, and should it come back nobody will listen to it"
@@ -17,7 +18,10 @@ async def show(app: App) -> int:
     """Print all peers and their state; refused where something is not as it should be."""
     state = await _state(app)
     columns = ("NAME", "STATE", "LAST CONTACT", "LAG", "CLOCK", "URL")
-    rows = [(state.name, f"{state.state} (asked)", "-", "-", "-", state.url), *map(_row, state.peers)]
+    rows = [
+        (state.name, f"{state.state} (asked)", "-", "-", "-", state.url),
+        *map(_row, sorted(state.peers, key=lambda peer: peer.name or "")),
+    ]
     app.screen.table(f"peers of {state.name}", columns, rows)
     for note in state.notes:
         app.screen.say(note)
@@ -58,7 +62,8 @@ async def _state(app: App) -> PeersState:
 
 
 def _failed(error: Refused) -> Failed:
-    return Failed(f"{error}: {_THROUGH}" if error.status == 404 else str(error))
+    is_elsewhere = error.status == 404 and _ALONE not in str(error)
+    return Failed(f"{error}: {_THROUGH}" if is_elsewhere else str(error))
 
 
 def _row(peer: PeerState) -> tuple[str, ...]:
