@@ -396,6 +396,8 @@ class LocalDirectory:
         """The newest record once all members have had their say. Raises Undecided."""
         assert self._others is not None
         try:
+            if self._store.is_pending(pending.id):
+                await self._journal.barrier()
             kept = self._kept(pending.id)
             assert kept is not None
             await self._others.barrier(kept)

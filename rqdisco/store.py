@@ -103,10 +103,10 @@ class Store:
         rest = self._settled.get(key)
         return None if rest is None else codec.join_record(key, rest)
 
-    def newest_line(self, key: bytes) -> bytes | None:
-        """The record with every change that was put, as it is written."""
-        change = self._pending.get(key)
-        return self.line(key) if change is None else change.line
+    @property
+    def pending(self) -> list[Change]:
+        """The newest changes that the disk does not have yet."""
+        return list(self._pending.values())
 
     def keys_after(self, count: int) -> list[bytes]:
         """The IDs that came after the first `count` that the disk had, in the order in which they came."""

@@ -37,7 +37,7 @@ class Journal:
     `in_thread` runs a blocking call and fires with its result, `soon` runs a call once the reactor is through with
     what it has at hand, so that what arrives together shares a batch. `failed` is told, once, why nothing can be
     acknowledged any more; the process must then end. `on_writing` is told of changes that are being handed to the disk,
-    unless that refused the last ones, and returns what is to be written with them.
+    and whether that took the last ones; it returns what is to be written with them.
     """
 
     _log = Logger()
@@ -63,7 +63,7 @@ class Journal:
         self._broken: str | None = None
         self._between: list[Deferred[None]] = []
         self.refused: str | None = None
-        self.on_writing: Callable[[Sequence[Change]], Sequence[Change]] | None = None
+        self.on_writing: Callable[[Sequence[Change], bool], Sequence[Change]] | None = None
         self.bytes_written = self.changes_written = self.batches_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
@@ -116,8 +116,8 @@ class Journal:
         batch, self._next = self._next, _Batch()
         self._writing = batch
         if batch.changes:
-            if self.on_writing is not None and self.refused is None:
-                batch.changes.extend(self.on_writing(batch.changes))
+            if self.on_writing is not None:
+                batch.changes.extend(self.on_writing(batch.changes, self.refused is None))
             # Of one record that changed several times only the newest state needs to reach the disk.
             lines = list({change.key: change.line for change in batch.changes}.values())
             self._in_thread(lambda: self._commit(lines)).addCallbacks(self._written, self._not_written)

@@ -27,7 +27,7 @@ from rqdisco.peers.standing import Standing
 from rqdisco.peers.succession import Successions
 from rqdisco.peers.taking_back import TakingBack
 from rqdisco.records import Moment
-from rqdisco.store import Store
+from rqdisco.store import Change, Store
 
 
 class Peering(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +114,13 @@ class Peered:
             window_ms=limits.window_ms,
         )
         replication.on_foreign = self.directory.changed
-        journal.on_writing = replication.writing
+
+        def writing(changes: Sequence[Change], may_tell: bool) -> Sequence[Change]:
+            may_correct = standing.is_established
+            besides = replication.writing(changes, may_tell=may_tell, may_correct=may_correct)
+            return (*besides, *taking_back.writing(changes))
+
+        journal.on_writing = writing
         self.successions = Successions(
             clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )

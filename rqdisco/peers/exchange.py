@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from msgspec.structs import replace
 from twisted.logger import Logger
@@ -63,7 +64,7 @@ class Exchange:
         return Digest(
             held=self._replication.held,
             beyond=self._replication.beyond,
-            issued=self._local.issued if self._local.issued > self._replication.own_cursor else 0,
+            issued=self._replication.issuing,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
         )
@@ -85,7 +86,9 @@ class Exchange:
 
     async def go_on(self, peer: Peer) -> None:
         """What follows from the digest that was heard last. Raises as `with_peer`."""
-        await self.correct()
+        with suppress(StoreUnavailable):
+            # What the disk still refuses keeps nobody from learning the rest.
+            await self.correct()
         await self.catch_up(peer)
         await self.hand_over_hints(peer)
 

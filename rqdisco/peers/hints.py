@@ -16,7 +16,7 @@ from rqdisco.local import LocalDirectory
 from rqdisco.peers.messages import Hint, decode, encode
 from rqdisco.records import Node
 from rqdisco.shield import shielded
-from rqdisco.store import noted
+from rqdisco.store import Change, noted
 
 _HINT = "!hint/"
 _ADDED = "!added/"
@@ -87,20 +87,24 @@ class HintBook:
 
     async def keep(self, home: str, discovery_id: str, node: Node) -> None:
         """Return when a hint is on the disk. Raises StoreUnavailable."""
-        for each in self._kept.values():
-            # One that was told may be added already, and the node removed since.
-            if each.is_durable and not each.was_told and each.hint.id == discovery_id and each.hint.node == node:
-                return
+        same = [
+            each
+            for each in self._kept.values()
+            if each.is_durable and each.hint.id == discovery_id and each.hint.node == node
+        ]
+        if any(not each.was_told for each in same):
+            return
+        # One that was told may be added already, and the node removed since: a new one takes its place.
         self._last = number = max(self._last + 1, self._wall_ms())
         hint = Hint(number=number, id=discovery_id, node=node)
         self._kept[number] = _Kept(home, hint, False, False)
         note = Note(id=f"{_HINT}{number:016d}", home=home, number=number, content=encode(hint).decode())
         try:
-            writing = self._journal.append(noted(note))
+            writing = self._journal.append(noted(note), *map(_none, same))
         except StoreUnavailable:
             del self._kept[number]
             raise
-        writing.addCallbacks(lambda _: self._written(number), lambda failure: self._not_written(failure, number))
+        writing.addCallbacks(lambda _: self._written(number, same), lambda failure: self._not_written(failure, number))
         await shielded(writing)
 
     async def forget(self, of: str, upto: int) -> None:
@@ -109,21 +113,26 @@ class HintBook:
         done = [each for each in kept if each.hint.number <= upto and each.is_durable]
         if not done:
             return
-        await self._journal.append(
-            *(noted(Note(id=f"{_HINT}{each.hint.number:016d}", home=each.home)) for each in done)
-        )
+        await self._journal.append(*map(_none, done))
         for each in done:
             self._kept.pop(each.hint.number, None)
 
     def _for(self, home: str) -> list[_Kept]:
         return [each for each in self._kept.values() if self._home_now(each.home) == home]
 
-    def _written(self, number: int) -> None:
+    def _written(self, number: int, replaced: Iterable[_Kept]) -> None:
         self._kept[number] = replace(self._kept[number], is_durable=True)
+        for each in replaced:
+            self._kept.pop(each.hint.number, None)
 
     def _not_written(self, failure: Failure, number: int) -> Failure:
         del self._kept[number]
         return failure
+
+
+def _none(kept: _Kept) -> Change:
+    """That a hint is kept no more."""
+    return noted(Note(id=f"{_HINT}{kept.hint.number:016d}", home=kept.home))
 
 
 class HintTaker:

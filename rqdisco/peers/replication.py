@@ -65,8 +65,10 @@ class Replication:
         self.pass_over(self._reserved)
         self._found = self._newest_by_home()
         self.own_cursor = self.told = self._found.get(own, 0)
-        # What was told of this daemon's own and then refused by its disk, as it was told.
+        # What is told of this daemon's own while its disk is at work on it, and what was told and then refused.
+        self._telling: dict[bytes, Change] = {}
         self._refused: dict[bytes, bytes] = {}
+        self._correcting: set[bytes] = set()
         # Told of records from elsewhere that hold a grant, once the disk has them.
         self.on_foreign: Callable[[Record], None] | None = None
         # Told that there are records of this daemon's own to be told.
@@ -99,7 +101,9 @@ class Replication:
         keys = self._log(home).since(after)
         if keys is None:
             return None
-        found = sorted(filter(None, (self._numbered(key, home) for key in keys)))
+        numbered = (self._numbered(key, home) for key in keys)
+        # What was told and then refused is older again.
+        found = sorted(each for each in numbered if each is not None and each[0] > after)
         upto = max(self.told if home == self._own else self.cursor(home), after)
         if len(found) > RECORDS_AT_ONCE:
             found = found[:RECORDS_AT_ONCE]
@@ -200,6 +204,11 @@ class Replication:
         ]
 
     @property
+    def issuing(self) -> int:
+        """The highest version of this daemon's own that is on its way to the disk, 0 for none."""
+        return max((change.version for change in self.own_of(self._store.pending)), default=0)
+
+    @property
     def refused(self) -> list[bytes]:
         """Some IDs of which peers were told what this disk then refused to take."""
         return list(itertools.islice(self._refused, RECORDS_AT_ONCE))
@@ -232,25 +241,37 @@ class Replication:
         keys = [key for key, numbered in found if numbered is not None and numbered[0] > above]
         return keys, end if end < len(self._order) else 0
 
-    def writing(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """These are being handed to the disk: peers may take theirs meanwhile. Returns what is to be written besides.
+    def own_of(self, changes: Iterable[Change]) -> list[Change]:
+        """Those of this daemon's own records."""
+        return [each for each in changes if not codec.is_note(each.key) and codec.home_of(each.rest) == self._own]
+
+    def writing(self, changes: Sequence[Change], *, may_tell: bool, may_correct: bool) -> Sequence[Change]:
+        """These are being handed to the disk: peers may take theirs meanwhile, unless the disk refused the last ones.
+        Returns what is to be written besides.
 
         A version that a peer has must never be given out again, though the disk may lose it: so some are reserved on
-        the disk in advance, and what is not is told once the disk has it.
+        the disk in advance, and what is not is told once the disk has it. What was told and then refused is put right
+        in the first batch after that, so that the own cursor never passes it.
         """
-        own = [each for each in changes if not codec.is_note(each.key) and codec.home_of(each.rest) == self._own]
+        own = self.own_of(changes)
         if not own:
             return ()
         newest = max(each.version for each in own)
-        if newest <= self._reserved:
+        if may_tell and newest <= self._reserved:
             for change in own:
                 self._tell(change)
+                self._telling[change.key] = change
             if self.on_own is not None:
                 self.on_own()
-        if newest <= self._reserved - _RESERVED // 2:
-            return ()
-        self._reserving = newest + _RESERVED
-        return (noted(Note(id=_RESERVE, home=self._own, number=self._reserving)),)
+        besides: list[Change] = []
+        if may_correct and self._refused:
+            self._correcting = set(self._refused)
+            left = self._correcting - {each.key for each in own}
+            besides += self.correct(sorted(left), self._store.last_version + 1)
+        if newest > self._reserved - _RESERVED // 2:
+            self._reserving = newest + _RESERVED
+            besides.append(noted(Note(id=_RESERVE, home=self._own, number=self._reserving)))
+        return besides
 
     def _reach(self, delta: Delta) -> int:
         """How far there is no gap with a delta; one that comes beyond a gap is kept in mind, since messages overtake
@@ -270,6 +291,10 @@ class Replication:
     def _settled(self, changes: Sequence[Change]) -> None:
         before = self.told
         self._reserved = self._reserving
+        if self.own_of(changes):
+            self._telling.clear()
+            self.corrected(self._correcting)
+            self._correcting = set()
         self._order += self._store.keys_after(len(self._order))
         for change in changes:
             home = codec.home_of(change.rest)
@@ -291,9 +316,9 @@ class Replication:
 
     def _discarded(self, changes: Sequence[Change]) -> None:
         self._reserving = self._reserved
-        for change in changes:
-            if change.version <= self.told and codec.home_of(change.rest) == self._own:
-                self._refused[change.key] = change.rest
+        self._correcting = set()
+        self._refused |= {key: change.rest for key, change in self._telling.items()}
+        self._telling.clear()
 
     def _log(self, home: str) -> ChangeLog:
         log = self._logs.get(home)
@@ -304,7 +329,8 @@ class Replication:
 
     def _numbered(self, key: bytes, home: str) -> tuple[int, bytes] | None:
         """Version and line of a record, if it is one of `home`."""
-        line = self._store.newest_line(key) if home == self._own else self._store.line(key)
+        telling = self._telling.get(key)
+        line = self._store.line(key) if telling is None else telling.line
         if line is None:
             return None
         rest = codec.split_record(line)[1]

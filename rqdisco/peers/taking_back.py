@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -16,7 +16,7 @@ from rqdisco.peers.peer import Peer
 from rqdisco.peers.pulling import pull
 from rqdisco.peers.replication import Replication
 from rqdisco.peers.standing import Standing
-from rqdisco.store import noted
+from rqdisco.store import Change, noted
 
 _BEHIND = "!behind/"
 
@@ -49,15 +49,24 @@ class TakingBack:
         self._own = own
         # What the disk had at the start: what came to be since proves nothing of what was before.
         self._begun_at = replication.own_cursor
-        self._was_behind = self._is_noted = False
+        self._was_behind = self._may_be_noted = self._was_established = False
         for note in notes:
             if note.id == _BEHIND + own and not note.is_empty:
                 self._begun_at = min(self._begun_at, note.number)
-                self._was_behind = self._is_noted = True
+                self._was_behind = self._may_be_noted = True
+
+    def writing(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """What is to be written with own changes before all were heard: that they prove nothing, should this daemon
+        start once more by then.
+        """
+        if self._standing.is_established or not self._replication.own_of(changes):
+            return ()
+        self._may_be_noted = True
+        return (noted(self._behind()),)
 
     def hear(self, peer: Peer) -> None:
-        """A peer told how far it has this daemon's own records: further than they go is a doubt."""
-        if peer.newest_of_ours > self._replication.told:
+        """A peer told how far it has this daemon's own records: further than any was given out is a doubt."""
+        if peer.newest_of_ours > max(self._replication.told, self._local.issued):
             assert peer.incarnation is not None
             self._standing.doubt(peer.incarnation)
             self._begun_at = min(self._begun_at, self._replication.own_cursor)
@@ -75,8 +84,19 @@ class TakingBack:
 
     async def finish(self) -> None:
         """Give new versions to what came to be since the start, once all were heard. Raises StoreUnavailable."""
-        if not self._was_behind or not self._standing.is_established:
+        if not self._standing.is_established:
             return
+        if not self._was_established:
+            self._was_established = True
+            if not self._was_behind:
+                self._begun_at = self._replication.own_cursor
+        if self._was_behind:
+            await self._reissue()
+        if self._may_be_noted:
+            await self._journal.append(noted(Note(id=_BEHIND + self._own, home=self._own)))
+            self._may_be_noted = False
+
+    async def _reissue(self) -> None:
         place = 0
         while True:
             keys, place = self._replication.of_home(self._own, place, above=self._begun_at)
@@ -86,8 +106,7 @@ class TakingBack:
             if not place:
                 break
             await deferLater(self._clock, 0)
-        await self._journal.append(noted(Note(id=_BEHIND + self._own, home=self._own)))
-        self._was_behind = self._is_noted = False
+        self._was_behind = False
         self._begun_at = self._replication.own_cursor
 
     async def _take(self, delta: Delta) -> None:
@@ -97,8 +116,8 @@ class TakingBack:
             await self._journal.append(*changes)
 
     async def _note_behind(self) -> None:
-        self._was_behind = True
-        if not self._is_noted:
-            note = Note(id=_BEHIND + self._own, home=self._own, number=self._begun_at, content="behind")
-            await self._journal.append(noted(note))
-            self._is_noted = True
+        self._was_behind = self._may_be_noted = True
+        await self._journal.append(noted(self._behind()))
+
+    def _behind(self) -> Note:
+        return Note(id=_BEHIND + self._own, home=self._own, number=self._begun_at, content="behind")

@@ -104,13 +104,13 @@ class Witnesses:
             asking.addCallback(self._asked, peer, asking)
 
     def _asked(self, is_taken: bool, peer: Peer, asking: Deferred[Any]) -> None:
-        pushes = self._pushes[peer]
+        pushes = self._pushes.get(peer, _Pushes())
         pushes.under_way.discard(asking)
         if is_taken:
             self._push(peer)
         elif not pushes.under_way:
             # The exchange of digests, each second, will find out what is missing.
-            del self._pushes[peer]
+            self._pushes.pop(peer, None)
 
     async def _ask(self, peer: Peer, delta: Delta) -> bool:
         try:
