@@ -41,8 +41,8 @@ def make_state(directory: Path, count: int, nodes: int = 3) -> State:
     fs = Disk()
     fs.make_directory(directory / DIRECTORY)
     home = establish(fs, directory, os.urandom)[0].incarnation
-    # No two records of a home have one version.
-    version = time.time_ns() // 1_000_000 - count
+    # No two records of a home have one version, and all are newer than what there was before.
+    version = time.time_ns() // 1_000_000
     ids = sorted({mint(home, os.urandom) for _ in range(count)})
     header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="an earlier boot", last_version=version + count)
     handle = fs.create(directory / NAME)
