@@ -141,6 +141,6 @@ def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str
     assert after.p50 < max(BUSY * MOST_MS / 2, 3 * before.p50)
     assert max(during.kb, after.kb) < before.kb + MOST_GROWTH_KB
     if kind == "mints":
-        assert came_of_it["429"] > 10 * came_of_it["200"]
+        assert came_of_it["429"] > 2 * came_of_it["200"]
     elif kind == "headers":
         assert came_of_it.keys() == {"431"}
