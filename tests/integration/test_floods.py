@@ -27,8 +27,8 @@ IDLE = 10_000
 FLOODER = "198.51.100.7"
 SAMPLES = 150
 MOST_MS = 100.0
-# What a machine that does other things as well may take longer; without the limits it was 836 ms.
-BUSY = 4
+# What `--mint-rate` is by default, and how many may be minted at once.
+MINTS_A_SECOND, MINTS_AT_ONCE = 10, 100
 MOST_GROWTH_KB = 150_000
 
 
@@ -118,7 +118,7 @@ FLOODS = [
     ("idle", IDLE, "-"),
     ("idle", 3000, FLOODER),
     ("loris", 1500, FLOODER),
-    ("headers", 15, FLOODER),
+    ("headers", 30, FLOODER),
     ("mints", 30, FLOODER),
     ("reads", 30, FLOODER),
     ("unread", 300, FLOODER),
@@ -129,6 +129,7 @@ FLOODS = [
 @pytest.mark.parametrize(("kind", "count", "source"), FLOODS)
 def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str, count: int, source: str) -> None:
     before = Figures.of(flooded)
+    began = time.monotonic()
     with flood(flooded, kind, count, source, crowded_id) as came_of_it:
         during = Figures.of(flooded)
         # The machine has other things to do, which only ever add to it.
@@ -137,10 +138,11 @@ def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str
                 during = min(during, Figures.of(flooded), key=lambda figures: figures.p99)
     after = Figures.of(flooded)
     print(f"\n{kind} x {count}: before {before}; during {during}; after {after}; {came_of_it}")
-    assert during.p99 < max(BUSY * MOST_MS, 3 * max(before.p99, after.p99))
-    assert after.p50 < max(BUSY * MOST_MS / 2, 3 * before.p50)
+    assert during.p99 < max(MOST_MS, 3 * max(before.p99, after.p99))
+    assert after.p50 < max(MOST_MS / 2, 3 * before.p50)
     assert max(during.kb, after.kb) < before.kb + MOST_GROWTH_KB
     if kind == "mints":
-        assert came_of_it["429"] > 2 * came_of_it["200"]
+        assert came_of_it["200"] <= MINTS_AT_ONCE + MINTS_A_SECOND * (time.monotonic() - began)
+        assert came_of_it["429"] > 0
     elif kind == "headers":
         assert came_of_it.keys() == {"431"}
