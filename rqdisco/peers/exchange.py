@@ -57,6 +57,8 @@ class Exchange:
         self._own = members.own.incarnation
         self._pulling: set[str] = set()
         self._is_correcting = False
+        # Told that a digest was heard.
+        self.on_heard: Callable[[], None] | None = None
         self._taking_back = taking_back
 
     def digest(self, agreed: str) -> Digest:
@@ -109,6 +111,8 @@ class Exchange:
             self._standing.fenced = digest.fenced
             self._log.error("nothing is decided here any more", why=digest.fenced)
         self._taking_back.hear(peer)
+        if self.on_heard is not None:
+            self.on_heard()
 
     async def catch_up(self, peer: Peer) -> None:
         """Pull what a peer has more of. Raises as `with_peer`."""

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from rqdisco import codec
 from rqdisco.errors import StoreUnavailable, Undecided
+from rqdisco.peers.agreement import Agreement
 from rqdisco.peers.exchange import Exchange
 from rqdisco.peers.hints import HintTaker
 from rqdisco.peers.links import Link, PeerError, Rejected
@@ -70,6 +71,8 @@ class PeerSet(Service):
         self._loops: dict[Peer, Deferred[None]] = {}
         self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
         replication.on_own = self.witnesses.push
+        self.agreement = Agreement(clock, members, replication, self.taking_part, lambda: not self.strangers)
+        replication.on_reached = self.agreement.look
         self.go_on: Callable[[], Coroutine[Any, Any, None]]
         self.exchange: Exchange
         self.taker: HintTaker
@@ -78,6 +81,7 @@ class PeerSet(Service):
         """What works with the directory, which in turn needs this; `go_on` is called now and then once established."""
         self.go_on = go_on
         self.exchange = exchange
+        exchange.on_heard = self.agreement.look
         self.taker = taker
 
     def startService(self) -> None:
@@ -150,21 +154,6 @@ class PeerSet(Service):
         """Seconds since a member was last heard in this boot, None if it was not."""
         peer = self.peers.get(incarnation)
         return None if peer is None or peer.contact is None else max(0.0, self._clock.seconds() - peer.contact)
-
-    def agree(self) -> bool:
-        """Whether all members are up and know the same members, and this daemon has all that they gave out."""
-        peers = self.taking_part()
-        return (
-            not self.strangers
-            and len(peers) == len(self.members.others)
-            and all(
-                peer.is_up
-                and peer.agreed == self.members.agreed
-                and self.replication.cursor(incarnation) >= peer.issued
-                for incarnation, peer in self.peers.items()
-                if peer in peers
-            )
-        )
 
     @property
     def is_unmet(self) -> bool:
@@ -311,7 +300,7 @@ class PeerSet(Service):
             self._log.info("lists of members are the same again", url=peer.url)
 
     def _say_whether_agreed(self) -> None:
-        agreed = self.members.agreed if self.agree() and self.standing.is_established else ""
+        agreed = self.members.agreed if self.agreement.is_on_members() and self.standing.is_established else ""
         if agreed and agreed != self._agreed:
             self._log.info("peers agree", count=len(self.members.taking_part))
         elif self._agreed and not agreed:

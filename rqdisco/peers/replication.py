@@ -71,6 +71,8 @@ class Replication:
         self._correcting: set[bytes] = set()
         # Told of records from elsewhere that hold a grant, once the disk has them.
         self.on_foreign: Callable[[Record], None] | None = None
+        # Told that a cursor of another home moved.
+        self.on_reached: Callable[[], None] | None = None
         # Told that there are records of this daemon's own to be told.
         self.on_own: Callable[[], None] | None = None
         store.on_settled.append(self._settled)
@@ -165,6 +167,8 @@ class Replication:
             if codec.is_note(change.key):
                 cursor = codec.decode_note(change.line).number
                 self._held[delta.home] = max(self._held.get(delta.home, 0), cursor)
+                if self.on_reached is not None:
+                    self.on_reached()
 
     def not_taken(self) -> None:
         """The disk refused; with a batch all goes that was built upon it."""

@@ -53,7 +53,7 @@ class PeerReport:
             "incarnation": own.incarnation,
             "url": own.url,
             "state": self._own_state(),
-            "agreed": peers.agree(),
+            "agreed": peers.agreement.is_on_members(),
             "hints": self._book.count,
             "unwitnessed": peers.witnesses.unwitnessed,
             "peers": [self._peer(member) for member in peers.members.all if member.incarnation != own.incarnation]
@@ -65,7 +65,7 @@ class PeerReport:
         """The same in numbers, of those who take part."""
         peers = self._peers
         return PeersSeen(
-            agree=peers.agree(),
+            agree=peers.agreement.is_on_members(),
             established=peers.standing.is_established,
             fenced=peers.standing.fenced is not None,
             never_met=len(peers.strangers),

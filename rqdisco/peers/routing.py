@@ -153,7 +153,7 @@ class PeeredDirectory:
         known = self._store.newest(brought.id)
         if known is not None and self._home(known) != self._own:
             raise Undecided("its home is another daemon, import there")
-        if known is None and not self._peers.agree():
+        if known is None and not await self._peers.agreement.soon():
             raise Undecided("the members do not agree on who they are")
         return await self._local.adopt(brought, as_own=as_own)
 
@@ -183,7 +183,7 @@ class PeeredDirectory:
             if _is_minted(discovery_id) and self._peers.members.tagged(tag(discovery_id)):
                 # A member minted it, and it is not known here yet, or was lost: it must not come to be a second time.
                 raise
-        if not self._peers.agree():
+        if not await self._peers.agreement.soon():
             raise Undecided("the members do not agree on who they are, or one is silent")
         return self._peers.members.home_of_name(discovery_id)
 

@@ -76,7 +76,7 @@ LAYERS = [
     {"peers.answers", "peers.routing"},
     {"peers.succession"},
     {"peers.peerset"},
-    {"peers.exchange"},
+    {"peers.agreement", "peers.exchange"},
     {"peers.taking_back"},
     {"peers.pulling"},
     {"peers.calls", "peers.hints", "peers.witnesses"},

@@ -144,7 +144,7 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
     settle(clock, 2)
     a.disk.room = None
     settle(clock, 5)
-    assert b.peered.peers.agree()
+    assert b.peered.peers.agreement.is_whole()
     claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}')))
     settle(clock, 2)
     assert result(claiming).won

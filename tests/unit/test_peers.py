@@ -64,7 +64,7 @@ def wait(clock: Clock, coroutine: Coroutine[Any, Any, Any], seconds: float = 8) 
 def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
     _, daemons = three
     assert all(len(daemon.peered.peers.peers) == 2 for daemon in daemons)
-    assert all(daemon.peered.peers.agree() for daemon in daemons)
+    assert all(daemon.peered.peers.agreement.is_whole() for daemon in daemons)
 
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
@@ -597,7 +597,21 @@ def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silen
     settle(clock, 3)
     for daemon in daemons:
         with pytest.raises(Undecided):
-            go(daemon.directory.report("prod", _put("n1")))
+            wait(clock, daemon.directory.report("prod", _put("n1")), 1.5)
+
+
+def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    a.threads.hold = True
+    minting = Deferred.fromCoroutine(a.directory.create())
+    settle(clock, 1.5)
+    claiming = Deferred.fromCoroutine(b.directory.claim("name", _put("n1")))
+    assert not claiming.called, "b knows that a gives something out, which is not here"
+    a.threads.hold = False
+    a.threads.release_all()
+    settle(clock, 0.2)
+    assert result(claiming).won
+    result(minting)
 
 
 def _put(name: str) -> Any:
