@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
 
@@ -14,10 +15,10 @@ from rqdisco.journal.writer import Journal
 from rqdisco.local import Limits
 from rqdisco.peers.assembly import Peered, Peering
 from rqdisco.peers.links import NotGreeted, Unreachable
-from rqdisco.records import Moment
+from rqdisco.records import Moment, Node
 from rqdisco.state import open_state
 from rqdisco.store import Store
-from tests.support.daemon import STATE, WALL_US, Threads
+from tests.support.daemon import STATE, WALL_US, Threads, result
 from tests.support.disk import ModelDisk
 
 
@@ -162,3 +163,42 @@ def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwor
 def settle(clock: Clock, seconds: float) -> None:
     """Let time pass."""
     clock.pump([0.1] * int(seconds * 10))
+
+
+Three = tuple[DirectNetwork, list[PeeredDaemon]]
+
+
+def go(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What comes of it at once."""
+    return result(Deferred.fromCoroutine(coroutine))
+
+
+def wait(clock: Clock, coroutine: Coroutine[Any, Any, Any], seconds: float = 8) -> Any:
+    """What comes of it within so many seconds."""
+    waiting = Deferred.fromCoroutine(coroutine)
+    settle(clock, seconds)
+    return result(waiting)
+
+
+def mint(daemon: PeeredDaemon) -> str:
+    """A new ID."""
+    discovery_id: str = go(daemon.directory.create()).id
+    return discovery_id
+
+
+def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> list[str]:
+    """Whom a node that registers is told of."""
+    return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr))).listed]
+
+
+def listed(daemon: PeeredDaemon, discovery_id: str) -> list[str]:
+    """Whom a daemon lists."""
+    return [node.addr for node in go(daemon.directory.look_up(discovery_id)).nodes]
+
+
+def older(disk: ModelDisk) -> ModelDisk:
+    """The disk as it is now, to be put back later; no function of a test goes along."""
+    before = ModelDisk.__new__(ModelDisk)
+    kept = copy.deepcopy({name: value for name, value in disk.__dict__.items() if name != "before"})
+    before.__dict__.update({**kept, "locked": set(), "before": lambda operation: None})
+    return before

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.codec import Note
 from rqdisco.health import Condition, Health
 from rqdisco.peers.messages import Member
 from rqdisco.records import Node
-from tests.support.daemon import result
-from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
+from tests.support.peered import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
 
-Trio = tuple[DirectNetwork, list[PeeredDaemon]]
 WELL = Condition((), ())
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def three(clock: Clock) -> Iterator[Trio]:
-    network, daemons = trio(clock)
-    yield network, daemons
-    for daemon in network.daemons.values():
-        daemon.stop()
-    settle(clock, 1)
 
 
 def health_of(daemon: PeeredDaemon) -> Health:
     return Health(lambda: daemon.journal.refused, daemon.peered.report)
 
 
-def wait(clock: Clock, coroutine: Any) -> Any:
-    waiting = Deferred.fromCoroutine(coroutine)
-    settle(clock, 8)
-    return result(waiting)
-
-
-def test_where_all_is_well_nothing_is_said(three: Trio) -> None:
+def test_where_all_is_well_nothing_is_said(three: Three) -> None:
     for daemon in three[1]:
         assert health_of(daemon).for_lists() == health_of(daemon).for_grants() == WELL
 
 
-def test_a_silent_peer_is_no_reason_to_be_taken_out(three: Trio, clock: Clock) -> None:
+def test_a_silent_peer_is_no_reason_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     c.stop()
     settle(clock, 3)
@@ -57,7 +33,7 @@ def test_a_silent_peer_is_no_reason_to_be_taken_out(three: Trio, clock: Clock) -
         assert health_of(daemon).for_lists() == health_of(daemon).for_grants() == Condition((), ("c does not answer",))
 
 
-def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone(three: Trio, clock: Clock) -> None:
+def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     b.stop()
     c.stop()
@@ -76,7 +52,7 @@ def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone
     assert health_of(a).for_grants() == WELL
 
 
-def test_registrations_that_wait_for_their_home_are_shown(three: Trio, clock: Clock) -> None:
+def test_registrations_that_wait_for_their_home_are_shown(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = wait(clock, a.directory.create()).id
     wait(clock, a.directory.register(discovery_id, Node(addr="n1:1")))
@@ -86,7 +62,7 @@ def test_registrations_that_wait_for_their_home_are_shown(three: Trio, clock: Cl
     assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their homes"))
 
 
-def test_a_twin_is_fenced_and_lists_on(three: Trio) -> None:
+def test_a_twin_is_fenced_and_lists_on(three: Three) -> None:
     _, (a, _, _) = three
     a.peered.peers.standing.fenced = "two daemons run as incarnation x"
     why = "nothing is decided here: two daemons run as incarnation x"
@@ -94,7 +70,7 @@ def test_a_twin_is_fenced_and_lists_on(three: Trio) -> None:
     assert health_of(a).for_grants() == Condition((why,), ())
 
 
-def test_who_handed_its_ids_over_is_to_be_taken_out(three: Trio, clock: Clock) -> None:
+def test_who_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (_, _, c) = three
     assert wait(clock, c.peered.successions.drain("b")) == "b"
     for condition in (health_of(c).for_lists(), health_of(c).for_grants()):
@@ -112,7 +88,7 @@ def test_where_a_grant_needs_a_peer_it_needs_one_that_is_up(clock: Clock) -> Non
     settle(clock, 1)
 
 
-def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: Trio, clock: Clock) -> None:
+def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
     discovery_id = wait(clock, a.directory.create()).id
     network.cut.add(("d", "a"))
@@ -129,7 +105,7 @@ def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: T
     assert d.store.settled(discovery_id) is not None
 
 
-def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Trio, clock: Clock) -> None:
+def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Three, clock: Clock) -> None:
     network, _ = three
     network.silent.add(("d", "a"))
     network.cut = {(name, "d") for name in "abc"}
@@ -149,7 +125,7 @@ def test_the_first_of_a_new_set_serves_without_the_others(clock: Clock) -> None:
 
 
 def test_lists_of_members_that_differ_are_shown_and_logged_once(
-    three: Trio, clock: Clock, log: list[dict[str, Any]]
+    three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     _, (a, b, c) = three
     members = b.peered.peers.members

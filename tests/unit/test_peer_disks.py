@@ -1,9 +1,8 @@
-"""Homes whose disks refuse, stall or are older ones, and what their peers hold of that meanwhile."""
+"""Homes whose disks refuse, stall, are slow or are older ones, and what their peers hold of that meanwhile (R8)."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -11,44 +10,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.codec import decode_put
-from rqdisco.errors import StoreUnavailable
+from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.records import Node
 from tests.support.daemon import result
-from tests.support.disk import ModelDisk
-from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def three(clock: Clock) -> Iterator[tuple[DirectNetwork, list[PeeredDaemon]]]:
-    network, daemons = trio(clock)
-    yield network, daemons
-    for daemon in network.daemons.values():
-        daemon.stop()
-
-
-Three = tuple[DirectNetwork, list[PeeredDaemon]]
+from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle
 
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     return Deferred.fromCoroutine(coroutine)
 
 
-def mint(daemon: PeeredDaemon) -> str:
-    discovery_id: str = result(begin(daemon.directory.create())).id
-    return discovery_id
-
-
-def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
+def registering(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
     return begin(daemon.directory.register(discovery_id, Node(addr=addr)))
-
-
-def listed(daemon: PeeredDaemon, discovery_id: str) -> list[str]:
-    return [node.addr for node in result(begin(daemon.directory.look_up(discovery_id))).nodes]
 
 
 def refused(deferred: Deferred[Any]) -> bool:
@@ -57,25 +30,176 @@ def refused(deferred: Deferred[Any]) -> bool:
     return True
 
 
+def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1")))
+    assert listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1", "n2:1"]
+    assert not registering.called
+    assert listed(a, discovery_id) == ["n1:1"], "the home shows what its own disk has"
+    a.threads.hold = False
+    a.threads.release_all()
+    assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
+
+
+def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.disk.room = 0
+    with pytest.raises(StoreUnavailable):
+        register(a, discovery_id, "n2:1")
+    with pytest.raises(StoreUnavailable):
+        mint(a)
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    a.disk.room = None
+    settle(clock, 3)
+    for daemon in (a, b, c):
+        assert listed(daemon, discovery_id) == ["n1:1"]
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    settle(clock, 1)
+    assert set(a.store.ids()) == set(b.store.ids()) == set(c.store.ids())
+
+
+def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_got(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    ids = [mint(a) for _ in range(20)]
+    register(a, ids[0], "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    Deferred.fromCoroutine(a.directory.register(ids[0], Node(addr="n2:1")))
+    network.messages.clear()
+    a = a.restart()
+    settle(clock, 3)
+    assert listed(a, ids[0]) == listed(b, ids[0]) == ["n1:1", "n2:1"]
+    pushed = b"".join(body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "push"))
+    assert ids[0].encode() in pushed
+    assert not any(each.encode() in pushed for each in ids[1:]), "the others stay as they are"
+
+
+def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_after_its_start(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, _, _) = three
+    discovery_id, other = mint(a), mint(a)
+    network.cut |= {("a", "b"), ("a", "c")}
+    Deferred.fromCoroutine(a.directory.register(other, Node(addr="n0:1"))).addErrback(lambda _: None)
+    a.stop()
+    network.heal()
+    a = a.restart()
+    while not a.peered.peers.standing.is_established:
+        clock.advance(0.01)
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    settle(clock, 0.5)
+    assert [node.addr for node in result(asked).listed] == ["n1:1"]
+
+
+def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1")))
+    known = b.store.settled(discovery_id)
+    assert known is not None
+    assert [node.addr for node in known.nodes] == ["n1:1", "n2:1"]
+    clock.advance(-0.5)
+    a = a.restart()
+    assert a.peered.local.next_version() > known.version
+
+
+def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three: Three, clock: Clock) -> None:
+    network, (a, _, _) = three
+    discovery_id = mint(a)
+    a.stop()
+    network.cut |= {("a", "c"), ("c", "a")}
+    a = a.restart()
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n1:1")
+    for daemon in (a, network.daemons["b"]):
+        with pytest.raises(Undecided):
+            go(daemon.directory.look_up_at_home(discovery_id))
+    assert register(a, mint(a), "n9:1") == ["n9:1"], "what is new it knows all about"
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, clock: Clock) -> None:
+    _network, (a, b, _) = three
+    discovery_id = mint(a)
+    before = older(a.disk)
+    register(a, discovery_id, "n1:1")
+    a = a.restart(before)
+    settle(clock, 3)
+    assert listed(a, discovery_id) == ["n1:1"]
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+
+
+def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    before = older(a.disk)
+    mint(a)
+    network.split("b")
+    settle(clock, 3)
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
+    a.stop()
+    network.heal()
+    network.split("c")
+    a = a.restart(before)
+    settle(clock, 3)
+    network.heal()
+    settle(clock, 5)
+    assert listed(a, discovery_id) == listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1"]
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    before = older(a.disk)
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    a.stop()
+    settle(clock, 3)
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    network.split("a")
+    a = a.restart(before)
+    # It is asked before it asks.
+    a.peered.peers.stopService()
+    network.heal()
+    settle(clock, 3)
+    a = a.restart()
+    settle(clock, 5)
+    assert listed(a, discovery_id) == ["n1:1", "n2:1"]
+
+
 def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_no_second_cluster(
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
     discovery_id = mint(a)
     settle(clock, 1)
-    older = _copied(a.disk)
-    assert result(register(a, discovery_id, "n1:1")).alone == "granted"
+    before = older(a.disk)
+    assert result(registering(a, discovery_id, "n1:1")).alone == "granted"
     settle(clock, 40)
     a.stop()
     network.split("a")
-    a = a.restart(older)
+    a = a.restart(before)
     mint(a)
     a = a.restart()
     network.heal()
     settle(clock, 10)
-    registering = register(a, discovery_id, "n2:1")
+    asked = registering(a, discovery_id, "n2:1")
     settle(clock, 5)
-    assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
+    assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
 
 
 def test_what_was_told_and_refused_is_put_right_though_something_newer_was_refused_with_it(
@@ -83,12 +207,12 @@ def test_what_was_told_and_refused_is_put_right_though_something_newer_was_refus
 ) -> None:
     _, (a, b, c) = three
     discovery_id = mint(a)
-    register(a, discovery_id, "n1:1")
+    registering(a, discovery_id, "n1:1")
     settle(clock, 3)
     a.threads.hold = True
-    told = register(a, discovery_id, "n2:1")
+    told = registering(a, discovery_id, "n2:1")
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
-    over_it = register(a, discovery_id, "n3:1")
+    over_it = registering(a, discovery_id, "n3:1")
     a.disk.room = 0
     a.threads.hold = False
     a.threads.release_all()
@@ -104,10 +228,10 @@ def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_d
 ) -> None:
     _, (a, b, _) = three
     discovery_id = mint(a)
-    register(a, discovery_id, "n1:1")
+    registering(a, discovery_id, "n1:1")
     settle(clock, 3)
     a.disk.room = 0
-    assert refused(register(a, discovery_id, "n2:1"))
+    assert refused(registering(a, discovery_id, "n2:1"))
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     a.disk.room = None
     mint(a)
@@ -119,11 +243,11 @@ def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_d
 def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = mint(a)
-    register(a, discovery_id, "n1:1")
+    registering(a, discovery_id, "n1:1")
     settle(clock, 90)
     a.threads.hold = True
     removing = begin(a.directory.remove(discovery_id, "n1:1"))
-    registering = register(a, discovery_id, "n2:1")
+    asked = registering(a, discovery_id, "n2:1")
     for _ in range(20):
         clock.advance(0.1)
         assert a.peered.peers.standing.is_established
@@ -131,7 +255,7 @@ def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> 
     a.threads.release_all()
     settle(clock, 5)
     assert result(removing).removed
-    assert result(registering).alone == "granted"
+    assert result(asked).alone == "granted"
     assert listed(b, discovery_id) == ["n2:1"]
 
 
@@ -153,22 +277,13 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
 def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = mint(a)
-    register(a, discovery_id, "n1:1")
+    registering(a, discovery_id, "n1:1")
     settle(clock, 40)
     c.stop()
     a = a.restart()
     settle(clock, 5)
     for _ in range(5):
-        registering = register(b, discovery_id, "n2:1")
+        asked = registering(b, discovery_id, "n2:1")
         settle(clock, 2)
-        assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
+        assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
     assert b.peered.book.count == 1
-
-
-def _copied(disk: ModelDisk) -> ModelDisk:
-    before, disk.before = disk.before, print
-    older = ModelDisk.__new__(ModelDisk)
-    kept = copy.deepcopy({key: value for key, value in disk.__dict__.items() if key != "before"})
-    older.__dict__.update({**kept, "locked": set(), "before": lambda operation: None})
-    disk.before = before
-    return older

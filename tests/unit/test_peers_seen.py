@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,22 +15,7 @@ from rqdisco.peers.changes import ChangeLog
 from rqdisco.peers.report import MOST_LAG
 from rqdisco.records import Node
 from tests.support.daemon import result
-from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
-
-Three = tuple[DirectNetwork, list[PeeredDaemon]]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def three(clock: Clock) -> Iterator[Three]:
-    network, daemons = trio(clock)
-    yield network, daemons
-    for daemon in network.daemons.values():
-        daemon.stop()
+from tests.support.peered import PeeredDaemon, Three, mint, settle
 
 
 def watched(daemon: PeeredDaemon) -> dict[str, Any]:
@@ -44,10 +28,6 @@ def watched(daemon: PeeredDaemon) -> dict[str, Any]:
         else:
             found[sample.name] = sample.value
     return found
-
-
-def mint(daemon: PeeredDaemon) -> str:
-    return str(result(Deferred.fromCoroutine(daemon.directory.create())).id)
 
 
 def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:

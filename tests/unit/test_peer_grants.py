@@ -1,0 +1,107 @@
+"""Several daemons: who is told that it is alone, and what that takes (R3, R5, R6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.errors import Undecided
+from rqdisco.records import Node
+from tests.support.daemon import result
+from tests.support.peered import Three, go, mint, register, settle, trio, wait
+
+
+def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_peers_when_it_grants_again(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b, _) = three
+    discovery_id = mint(a)
+    a.threads.hold = True
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    network.cut |= {("a", "b"), ("a", "c")}
+    a.threads.release()
+    assert [node.addr for node in result(asked).listed] == ["n1:1"]
+    a = a.restart()
+    network.heal()
+    settle(clock, 40)
+    again = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    settle(clock, 1)
+    assert result(again).alone == "granted"
+    assert not [event for event in logged_errors if "different things" in event["log_format"]]
+    assert b.store.settled(discovery_id) == a.store.settled(discovery_id)
+
+
+def test_nobody_is_told_that_it_is_alone_but_by_the_home(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    network.split("a")
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(c, discovery_id, "n1:1")
+    assert register(a, discovery_id, "n1:1") == ["n1:1"], "if no peer is up the home goes on"
+
+
+def test_who_may_just_have_been_told_that_it_is_alone_is_not_sent_elsewhere(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    register(a, discovery_id, "n2:1")
+    network.split("a")
+    settle(clock, 3)
+    with pytest.raises(Undecided, match="store unavailable"):
+        register(c, discovery_id, "n1:1")
+    settle(clock, 30)
+    assert register(c, discovery_id, "n1:1") == ["n1:1", "n2:1"]
+
+
+def test_alone_again_needs_every_member_and_what_those_promised(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 40)
+    network.cut |= {("a", "c"), ("c", "a")}
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n1:1")
+    network.heal()
+    settle(clock, 1.5)
+    assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1"], "c had sent n2 there"
+
+
+def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three: Three, clock: Clock) -> None:
+    network, (a, _, _) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    go(a.directory.remove(discovery_id, "n1:1"))
+    network.split("c")
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n2:1")
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n2:1") == ["n2:1"]
+
+
+def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock) -> None:
+    network, (a, _b, _c) = three
+    discovery_id = mint(a)
+    network.silent |= {("a", "b"), ("a", "c")}
+    with pytest.raises(Undecided):
+        wait(clock, a.directory.register(discovery_id, Node(addr="n1:1")), 1.5)
+    network.heal()
+    settle(clock, 4)
+    assert register(a, discovery_id, "n2:1") == ["n2:1"]
+
+
+def test_where_an_acknowledgement_is_required_nobody_is_told_without_one(clock: Clock) -> None:
+    _network, (a, b) = trio(clock, "ab", ack_required=True)
+    discovery_id = mint(a)
+    b.stop()
+    settle(clock, 3)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n1:1")
+    a.stop()

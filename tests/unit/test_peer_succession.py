@@ -1,0 +1,163 @@
+"""Several daemons: one that is lost is forgotten, one that is to go hands over (R7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from rqdisco.errors import CannotSucceed, Orphaned, Undecided
+from tests.support.disk import ModelDisk
+from tests.support.peered import Three, go, mint, register, settle, wait
+
+
+def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _network, (a, b, c) = three
+    led, empty = mint(a), mint(a)
+    register(a, led, "n1:1")
+    a.stop()
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="no peer called x"):
+        wait(clock, b.peered.successions.forget("x"))
+    assert wait(clock, b.peered.successions.forget("a")) == 2
+    settle(clock, 3)
+    assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
+    with pytest.raises(Orphaned):
+        register(c, empty, "n1:1")
+    back = a.restart()
+    settle(clock, 3)
+    assert back.peered.peers.standing.objection is not None
+    logged_errors.clear()
+
+
+def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_was_lost(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id, empty = mint(a), mint(c)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"], "known to nobody but c, whose disk is lost then"
+    lost = c.home
+    c = c.restart(ModelDisk())
+    network.heal()
+    settle(clock, 20)
+    assert c.home != lost
+    assert not a.peered.peers.is_up(lost)
+    contact = a.peered.peers.contact(lost)
+    assert contact is not None
+    assert contact > 20
+    go(a.directory.remove(discovery_id, "n1:1"))
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n3:1")
+    a = a.restart()
+    settle(clock, 10)
+    assert [each.incarnation for each in a.peered.peers.standing.missing] == [lost]
+    assert wait(clock, b.peered.successions.forget("c")) == 1
+    settle(clock, 3)
+    assert register(a, discovery_id, "n3:1") == ["n3:1"]
+    with pytest.raises(Orphaned):
+        register(c, empty, "n1:1")
+
+
+def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) -> None:
+    network, (a, b, _c) = three
+    a.stop()
+    network.split("c")
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="c must agree"):
+        wait(clock, b.peered.successions.forget("a"))
+    network.heal()
+    settle(clock, 3)
+    assert wait(clock, b.peered.successions.forget("a")) == 0
+
+
+def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Three, clock: Clock) -> None:
+    _network, (a, b, _c) = three
+    discovery_id, lost = mint(a), a.home
+    a = a.restart(ModelDisk())
+    settle(clock, 10)
+    assert a.home != lost
+    assert not b.peered.peers.is_up(lost)
+    assert b.peered.peers.is_up(a.home)
+    assert wait(clock, b.peered.successions.forget("a")) == 1
+    with pytest.raises(Orphaned):
+        register(a, discovery_id, "n1:1")
+
+
+def test_daemons_that_are_lost_need_not_agree_that_others_are(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _network, (a, b, c) = three
+    of_a, of_c = mint(a), mint(c)
+    register(a, of_a, "n1:1")
+    register(c, of_c, "n1:1")
+    a, c = a.restart(ModelDisk()), c.restart(ModelDisk())
+    settle(clock, 5)
+    c = c.restart(ModelDisk())
+    settle(clock, 5)
+    with pytest.raises(CannotSucceed, match="c must agree"):
+        wait(clock, b.peered.successions.forget("a"))
+    # In any order; of the two that were lost as c only one had an ID.
+    counts = [wait(clock, b.peered.successions.forget(name)) for name in ("c", "a", "c")]
+    assert sorted(counts) == [0, 1, 1]
+    settle(clock, 3)
+    assert register(a, of_a, "n2:1") == ["n1:1", "n2:1"]
+    assert register(c, of_c, "n2:1") == ["n1:1", "n2:1"]
+    logged_errors.clear()
+
+
+def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> None:
+    _, (_, b, _) = three
+    with pytest.raises(CannotSucceed, match="can be drained"):
+        wait(clock, b.peered.successions.forget("a"))
+
+
+def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock: Clock) -> None:
+    _, (a, _b, c) = three
+    led, empty = mint(a), mint(a)
+    register(a, led, "n1:1")
+    assert wait(clock, a.peered.successions.drain("b")) == "b"
+    settle(clock, 2)
+    a.stop()
+    assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
+    assert register(c, empty, "n9:1") == ["n9:1"]
+
+
+def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    network.cut.add(("a", "b"))
+    with pytest.raises(CannotSucceed, match="ask again"):
+        wait(clock, a.peered.successions.drain("b"))
+    network.heal()
+    settle(clock, 3)
+    assert wait(clock, b.peered.successions.drain("c")) == "c"
+    assert wait(clock, a.peered.successions.drain(None)) == "c"
+    settle(clock, 3)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_successor_is_lost_too(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    network.cut.add(("a", "b"))
+    with pytest.raises(CannotSucceed, match="ask again"):
+        wait(clock, a.peered.successions.drain("b"))
+    network.heal()
+    settle(clock, 3)
+    a.stop()
+    b.stop()
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="by b: ask there"):
+        wait(clock, c.peered.successions.forget("a"))
+    assert wait(clock, c.peered.successions.forget("b")) == 0
+    assert wait(clock, c.peered.successions.forget("a")) == 1
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]

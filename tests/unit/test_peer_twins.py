@@ -1,0 +1,73 @@
+"""Several daemons: who claims to be another, or the same twice (R8)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet.task import Clock
+
+from rqdisco.codec import decode_put
+from rqdisco.errors import Undecided
+from rqdisco.peers.messages import Pull, encode
+from rqdisco.records import Node, Put
+from tests.support.peered import PeeredDaemon, Three, go, mint, register, settle
+
+
+def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+    network, (a, b, _c) = three
+    twin = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    settle(clock, 6)
+    assert a.peered.peers.standing.fenced == twin.peered.peers.standing.fenced == "two daemons are called a"
+    with pytest.raises(Undecided):
+        mint(a)
+    with pytest.raises(Undecided):
+        go(a.peered.local.claim("named", decode_put(b'{"addr": "n1:2"}')))
+    assert b.peered.peers.standing.fenced is None
+    settle(clock, 20)
+    complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
+    assert len(complaints) == len(set(complaints)) == 2, "by both others, and not each second"
+    twin.stop()
+    logged_errors.clear()
+
+
+def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: Three, clock: Clock) -> None:
+    """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender included."""
+    network, (a, b, c) = three
+    old = [body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "hello")][-1]
+    a = a.restart()
+    settle(clock, 3)
+    for daemon in (a, b, c):
+        daemon.peered.answers.greet(old)
+    settle(clock, 3)
+    assert [daemon.peered.peers.standing.objection for daemon in (a, b, c)] == [None] * 3
+    assert register(a, mint(a), "n1:1") == ["n1:1"]
+
+
+def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    moved = encode(msgspec.structs.replace(a.peered.peers.hello(), url="http://elsewhere"))
+    session, _ = b.peered.answers.greet(moved)
+    assert b.peered.peers.members.get(a.home).url == "http://a"
+    go(b.peered.answers.serve(session, "pull", encode(Pull(home=b.home, after=0))))
+    assert b.peered.peers.members.get(a.home).url == "http://elsewhere"
+
+
+def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, *_) = three
+    # It reaches nobody else, who would find out, too.
+    network.cut |= {("d", name) for name in "bc"}
+    twin = PeeredDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    settle(clock, 6)
+    why = f"two daemons run as incarnation {a.home}"
+    assert a.peered.peers.standing.fenced == twin.peered.peers.standing.fenced == why
+    twin.stop()
+    logged_errors.clear()
+
+
+def _put(addr: str) -> Put:
+    return Put(node=Node(addr=addr), value=addr)
