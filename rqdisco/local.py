@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from rqdisco import records
@@ -18,17 +17,18 @@ from rqdisco.errors import (
     AmbiguousName,
     NoSuchID,
     Orphaned,
-    StoreUnavailable,
     TooManyIDs,
     TooManyNodes,
     Undecided,
 )
-from rqdisco.grants import PendingGrant
+from rqdisco.grants import Grants, PendingGrant
 from rqdisco.ids import RandomBytes, mint
 from rqdisco.journal.writer import Journal
+from rqdisco.others import Others
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
 from rqdisco.store import Change, Store
 from rqdisco.transfer import Transferred, says_the_same, to_record
+from rqdisco.versions import Versions
 from rqdisco.watching import Watching
 
 
@@ -41,31 +41,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_ids: int | None = None
     max_nodes: int = 1000
     make_named: bool = True
-
-
-class Others(Protocol):
-    """What a home asks of its peers before it speaks."""
-
-    def check(self, record: Record) -> None:
-        """Raise Undecided where this daemon must not change the record of an ID now (R8)."""
-
-    def check_unknown(self) -> None:
-        """Raise Undecided where there may have been an ID here that is not known any more (R8)."""
-
-    def is_lost(self, home: str) -> bool:
-        """Whether a home that is no more left its IDs behind, rather than handing them over (R7)."""
-
-    def minted(self, discovery_id: str) -> None:
-        """An ID comes to be here, in this boot. Raises Undecided where nothing may be decided."""
-
-    async def witnessed(self, version: int, *, is_grant: bool) -> bool:
-        """Whether a peer durably has the change of that version, or none is up that could; within a second (R6)."""
-
-    async def barrier(self, record: Record) -> None:
-        """Return when every member has the record, and all that was promised elsewhere under its ID was added (R5).
-
-        Raises Undecided where one of them is silent.
-        """
 
 
 class LocalDirectory:
@@ -96,10 +71,10 @@ class LocalDirectory:
         self._random = random
         self._limits = limits
         self._others = others
-        self._unheard: dict[str, PendingGrant] = {}
         self._watching = Watching()
         store.on_settled.append(self._watching.settled)
-        self.issued = 0
+        self._versions = Versions(store, wall_us)
+        self._grants = Grants(store, journal, self._versions, self._watching, others)
 
     @property
     def size(self) -> int:
@@ -114,12 +89,12 @@ class LocalDirectory:
         return record.home == self._home and not record.lost
 
     async def create(self) -> Record:
-        record = self._fresh(mint(self._home, self._random), self._next_version())
+        record = self._fresh(mint(self._home, self._random), self._versions.next())
         await self._write(record)
         return record
 
     async def look_up(self, discovery_id: str) -> Record:
-        record = self._shown(discovery_id)
+        record = self._grants.shown(discovery_id)
         if record is None:
             raise NoSuchID(discovery_id)
         return record
@@ -153,21 +128,25 @@ class LocalDirectory:
             outcome = _only_heard(outcome, node)
         if outcome.alone != "granted":
             return replace(outcome, record=await self._durably(record, outcome.record))
-        pending = self._hold(record)
+        pending = self._grants.hold(record.id)
         if self._others is not None and (record.ever or record.nodes):
             record = await self._past_barrier(pending)
             outcome = self._register(record, node)
             if outcome.alone != "granted":
                 # The change is put before others may decide.
                 durably = Deferred.fromCoroutine(self._durably(record, outcome.record))
-                self._end(pending)
+                self._grants.end(pending)
                 return replace(outcome, record=await durably)
-        granted = await self._grant(pending, record, replace(outcome.record, version=self._next_version()))
+        granted = await self._grants.tell(pending, record, replace(outcome.record, version=self._versions.next()))
         return replace(outcome, record=granted)
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
         # What was decided may still be refused by the disk, and what is shown is then there again.
-        arrived = [known for known in (self._decided(discovery_id), self._shown(discovery_id)) if known is not None]
+        arrived = [
+            known
+            for known in (self._grants.decided(discovery_id), self._grants.shown(discovery_id))
+            if known is not None
+        ]
         record = await self._decidable(discovery_id)
         # R9: what was listed on arrival goes, and not what registered while we waited.
         was_listed = any(records.remove(known, addr) is not known for known in arrived)
@@ -183,21 +162,21 @@ class LocalDirectory:
         if not outcome.won:
             return replace(outcome, record=await self._durably(record, record))
         self._check_home(record)
-        pending = self._hold(record)
+        pending = self._grants.hold(record.id)
         if self._others is not None and record.ever:
             record = await self._past_barrier(pending)
             outcome = self._claim(record, put)
             if not outcome.won:
-                self._end(pending)
+                self._grants.end(pending)
                 return replace(outcome, record=await self._durably(record, record))
-        return replace(outcome, record=await self._grant(pending, record, outcome.record))
+        return replace(outcome, record=await self._grants.tell(pending, record, outcome.record))
 
     async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
         known = await self._decidable_if_any(discovery_id)
         if index is not None and not _is_at(known, index):
             await self._durably_as_it_is(known)
             return False
-        version = self._next_version()
+        version = self._versions.next()
         record = self._named(discovery_id) if known is None else known
         after = records.report(record, put, version=version, max_nodes=self._limits.max_nodes)
         await self._durably(record, after, version)
@@ -205,7 +184,7 @@ class LocalDirectory:
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
         # What was decided may still be refused by the disk, and what is shown is then there again.
-        arrived = (self._decided(discovery_id), self._shown(discovery_id))
+        arrived = (self._grants.decided(discovery_id), self._grants.shown(discovery_id))
         record = await self._decidable_if_any(discovery_id)
         if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
             await self._durably_as_it_is(record)
@@ -220,7 +199,7 @@ class LocalDirectory:
 
     async def adopt(self, brought: Transferred, *, as_own: bool) -> bool:
         known = await self._decidable_if_any(brought.id)
-        version = self._next_version()
+        version = self._versions.next()
         home = self._home if as_own or brought.home is None else brought.home
         record = self._own(to_record(brought, home, version=version, max_nodes=self._limits.max_nodes))
         if known is None:
@@ -251,38 +230,39 @@ class LocalDirectory:
             return ()
         if after is record:
             return ()
-        self.issued = version = self._next_version()
-        return (self._store.put(replace(after, version=version)),)
+        return (self._store.put(replace(after, version=self._versions.next())),)
 
     def known(self, discovery_id: str) -> Record | None:
         """The newest record, without a grant that may never be heard."""
-        return self._decided(discovery_id)
+        return self._grants.decided(discovery_id)
 
     def shown(self, discovery_id: str) -> Record | None:
         """The record as it is shown, None if there is none."""
-        return self._shown(discovery_id)
+        return self._grants.shown(discovery_id)
 
     def check_addable(self, discovery_id: str) -> None:
         """Raise Undecided where a node cannot be added now: a grant of the ID may be on its way."""
-        pending = self._unheard.get(discovery_id)
-        if pending is not None and pending.before is not None:
+        if self._grants.is_decided_of(discovery_id):
             raise Undecided("a decision is on its way")
         self._newest(discovery_id)
 
     @property
     def is_deciding(self) -> bool:
         """Whether any grant is on its way."""
-        return bool(self._unheard)
+        return self._grants.are_any
 
     def next_version(self) -> int:
         """A version for a change of an own record."""
-        self.issued = self._next_version()
-        return self.issued
+        return self._versions.next()
+
+    @property
+    def issued(self) -> int:
+        """The highest version that was given out in this boot."""
+        return self._versions.issued
 
     async def settle(self) -> None:
         """Revoke what nobody heard and the disk would not let go of; the last chance before the end."""
-        stuck = [pending for pending in self._unheard.values() if pending.is_stuck]
-        await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
+        await self._grants.settle()
 
     def _named(self, discovery_id: str) -> Record:
         """A record for an ID that nobody minted, older than any. Raises NoSuchID, TooManyIDs, Undecided."""
@@ -297,7 +277,7 @@ class LocalDirectory:
         return records.register(record, node, now=self._now(), window_ms=limits.window_ms, max_nodes=limits.max_nodes)
 
     def _claim(self, record: Record, put: Put) -> Claim:
-        version = self._next_version()
+        version = self._versions.next()
         outcome = records.claim(record, put, version=version, now=self._now(), max_nodes=self._limits.max_nodes)
         return replace(outcome, record=replace(outcome.record, version=version)) if outcome.won else outcome
 
@@ -323,18 +303,6 @@ class LocalDirectory:
         lost = self._others is None or self._others.is_lost(record.home)
         return records.succeed(record, self._home, version=record.version, lost=lost)
 
-    def _shown(self, discovery_id: str) -> Record | None:
-        """The record as the disk has it, without a grant that may never be heard."""
-        record, pending = self._store.settled(discovery_id), self._unheard.get(discovery_id)
-        if record is None or pending is None or pending.before is None or record.version <= pending.before.version:
-            return record
-        return pending.before
-
-    def _decided(self, discovery_id: str) -> Record | None:
-        """The newest record, without a grant that may never be heard."""
-        pending = self._unheard.get(discovery_id)
-        return self._store.newest(discovery_id) if pending is None or pending.before is None else pending.before
-
     async def _decidable(self, discovery_id: str) -> Record:
         """As `_decidable_if_any`. Raises NoSuchID."""
         record = await self._decidable_if_any(discovery_id)
@@ -344,11 +312,7 @@ class LocalDirectory:
 
     async def _decidable_if_any(self, discovery_id: str) -> Record | None:
         """The newest record, once no grant is on its way: one decision at a time for each ID (R3)."""
-        while (pending := self._unheard.get(discovery_id)) is not None:
-            settled = pending.settled()
-            if pending.is_stuck:
-                Deferred.fromCoroutine(self._revoke(pending))
-            await settled
+        await self._grants.none_of(discovery_id)
         return self._newest(discovery_id)
 
     def _newest(self, discovery_id: str) -> Record | None:
@@ -368,7 +332,6 @@ class LocalDirectory:
 
     async def _write(self, record: Record) -> None:
         """Return once the disk has the record, and a peer where one is up."""
-        self.issued = record.version
         await self._journal.append(self._store.put(record))
         if self._others is not None:
             await self._others.witnessed(record.version, is_grant=False)
@@ -376,7 +339,7 @@ class LocalDirectory:
     async def _durably(self, before: Record, after: Record, version: int | None = None) -> Record:
         """Return the record once the disk has it, changed or not."""
         if after is not before:
-            after = replace(after, version=self._next_version() if version is None else version)
+            after = replace(after, version=self._versions.next() if version is None else version)
             await self._write(after)
         elif self._store.is_pending(after.id):
             await self._journal.barrier()
@@ -386,11 +349,6 @@ class LocalDirectory:
         """Return once the disk has what an answer tells of the record (R6)."""
         if record is not None:
             await self._durably(record, record)
-
-    def _hold(self, record: Record) -> PendingGrant:
-        """Let nothing else of the ID be decided until the grant to come is said, or given up (R3)."""
-        self._unheard[record.id] = pending = PendingGrant(record.id)
-        return pending
 
     async def _past_barrier(self, pending: PendingGrant) -> Record:
         """The newest record once all members have had their say. Raises Undecided."""
@@ -403,84 +361,10 @@ class LocalDirectory:
             await self._others.barrier(kept)
             newest = self._newest(pending.id)
         except Exception:
-            self._end(pending)
+            self._grants.end(pending)
             raise
         assert newest is not None
         return newest
-
-    async def _grant(self, pending: PendingGrant, before: Record, granted: Record) -> Record:
-        """Tell a node that it is alone, once that is durable; nothing else of the ID is decided until it is said."""
-        pending.before = before
-        told: Deferred[Record] = Deferred()
-        Deferred.fromCoroutine(self._settle_grant(granted, pending, told))
-        return await told
-
-    async def _settle_grant(self, granted: Record, pending: PendingGrant, told: Deferred[Record]) -> None:
-        """Goes on when the caller of `_grant` was cancelled, which is when `told` is called before its time."""
-        is_witnessed = True
-        try:
-            if self._others is None:
-                await self._journal.append(self._store.put(granted))
-            else:
-                is_witnessed = await self._write_unsaid(granted)
-        except Exception:
-            self._end(pending)
-            if not told.called:
-                told.errback()
-            return
-        if told.called or not is_witnessed:
-            await self._revoke(pending)
-            if not told.called:
-                told.errback(Undecided("no peer had it in time"))
-            return
-        # The caller sends its answer in this very call; only then may others be decided.
-        told.callback(granted)
-        if self._others is not None:
-            self._note_said(granted)
-        self._end(pending)
-
-    async def _write_unsaid(self, granted: Record) -> bool:
-        """Make a grant durable as one that was not sent yet, here and at a peer; false where no peer has it in time."""
-        assert self._others is not None
-        assert granted.grant is not None
-        self.issued = granted.version
-        await self._journal.append(self._store.put(replace(granted, grant=replace(granted.grant, pending=True))))
-        return await self._others.witnessed(granted.version, is_grant=True)
-
-    def _note_said(self, granted: Record) -> None:
-        """Peers may send others to the node from now on. Nobody waits for that."""
-        self.issued = version = self._next_version()
-        try:
-            writing = self._journal.append(self._store.put(replace(granted, version=version)))
-        except StoreUnavailable:
-            return
-        writing.addErrback(lambda failure: failure.trap(StoreUnavailable))
-
-    async def _revoke(self, pending: PendingGrant) -> None:
-        """Nobody heard the grant: restore what the record said before it (R6).
-
-        While the disk refuses that, those who wait are refused too, and the next one to come tries again.
-        """
-        pending.is_stuck = False
-        before = pending.before
-        assert before is not None
-        self.issued = version = self._next_version()
-        try:
-            await self._journal.append(self._store.put(replace(before, version=version)))
-        except StoreUnavailable as error:
-            self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
-            pending.refuse(error)
-            return
-        self._log.info("grant revoked, its client was gone", discovery_id=before.id)
-        self._end(pending)
-
-    def _end(self, pending: PendingGrant) -> None:
-        del self._unheard[pending.id]
-        pending.settle()
-        self._watching.said(pending.id)
-
-    def _next_version(self) -> int:
-        return max(self._store.last_version + 1, self._wall_us() // 1000)
 
 
 def _only_heard(outcome: Registration, node: Node) -> Registration:

@@ -120,12 +120,12 @@ def _no_acknowledgement(peered: Any) -> None:
 
 
 def _no_revoking(peered: Any) -> None:
-    local = peered.local
+    grants = peered.local._grants
 
     async def leave(pending: Any) -> None:
-        local._end(pending)
+        grants.end(pending)
 
-    local._revoke = leave
+    grants._revoke = leave
 
 
 def _orphans_grant(peered: Any) -> None:

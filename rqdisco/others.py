@@ -1,0 +1,32 @@
+"""What a daemon that decides about its own IDs asks of its peers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rqdisco.records import Record
+
+
+class Others(Protocol):
+    """What a home asks of its peers before it speaks."""
+
+    def check(self, record: Record) -> None:
+        """Raise Undecided where this daemon must not change the record of an ID now (R8)."""
+
+    def check_unknown(self) -> None:
+        """Raise Undecided where there may have been an ID here that is not known any more (R8)."""
+
+    def is_lost(self, home: str) -> bool:
+        """Whether a home that is no more left its IDs behind, rather than handing them over (R7)."""
+
+    def minted(self, discovery_id: str) -> None:
+        """An ID comes to be here, in this boot. Raises Undecided where nothing may be decided."""
+
+    async def witnessed(self, version: int, *, is_grant: bool) -> bool:
+        """Whether a peer durably has the change of that version, or none is up that could; within a second (R6)."""
+
+    async def barrier(self, record: Record) -> None:
+        """Return when every member has the record, and all that was promised elsewhere under its ID was added (R5).
+
+        Raises Undecided where one of them is silent.
+        """
