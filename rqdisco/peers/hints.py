@@ -19,6 +19,7 @@ from rqdisco.shield import shielded
 from rqdisco.store import Change, noted
 
 _HINT = "!hint/"
+_LAST = "!hinted"
 _ADDED = "!added/"
 # Handed over in one message.
 AT_ONCE = 200
@@ -54,7 +55,8 @@ class HintBook:
             if note.id.startswith(_HINT) and not note.is_empty:
                 hint = decode(note.content.encode(), Hint)
                 self._kept[hint.number] = _Kept(note.home, hint, True, True)
-                self._last = max(self._last, hint.number)
+            if note.id == _LAST or note.id.startswith(_HINT):
+                self._last = max(self._last, note.number)
 
     @property
     def count(self) -> int:
@@ -100,7 +102,9 @@ class HintBook:
         self._kept[number] = _Kept(home, hint, False, False)
         note = Note(id=f"{_HINT}{number:016d}", home=home, number=number, content=encode(hint).decode())
         try:
-            writing = self._journal.append(noted(note), *map(_none, same))
+            # A clock that is set back must not make numbers that were used up once, and forgotten.
+            last = noted(Note(id=_LAST, home=home, number=number))
+            writing = self._journal.append(noted(note), last, *map(_none, same))
         except StoreUnavailable:
             del self._kept[number]
             raise

@@ -117,7 +117,7 @@ class Members:
         self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
         self.taking_part = tuple(each for each in self.all if each.state in _TAKING_PART)
         self.others = tuple(each for each in self.taking_part if each.incarnation != self.own.incarnation)
-        told = [f"{each.incarnation} {each.state} {each.successor}" for each in self.all]
+        told = [f"{each.incarnation} {each.state} {each.successor} {each.given_up}" for each in self.all]
         self.agreed = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
@@ -205,7 +205,8 @@ def _merged(known: Member | None, told: Member, *, is_first_hand: bool) -> Membe
     where = told if is_first_hand else known
     # Who is gone for good stays so; who is to go does not come back by hearsay, and of two successors one is meant.
     further = max(known, told, key=_progress)
-    return replace(where, state=further.state, successor=further.successor)
+    given_up = known.given_up or told.given_up
+    return replace(where, state=further.state, successor=further.successor, given_up=given_up)
 
 
 def _progress(member: Member) -> tuple[int, list[int]]:

@@ -23,13 +23,16 @@ State = Literal["member", "leaving", "forgotten", "drained"]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A daemon that takes part or took part. `successor` is the new home of its IDs once it is gone for good."""
+    """A daemon that takes part or took part. `successor` is the new home of its IDs once it is gone for good;
+    `given_up` says that an operator called it lost.
+    """
 
     incarnation: str
     name: str
     url: str
     state: State = "member"
     successor: str | None = None
+    given_up: bool = False
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

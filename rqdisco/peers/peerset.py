@@ -68,6 +68,7 @@ class PeerSet(Service):
         self.strangers: dict[str, Peer] = {}
         self._seeds = seeds
         self._agreed = ""
+        self.is_out = False
         self._loops: dict[Peer, Deferred[None]] = {}
         self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
         replication.on_own = self.witnesses.push
@@ -309,8 +310,12 @@ class PeerSet(Service):
 
     def _rejected(self, peer: Peer, rejection: Rejected) -> None:
         why = str(rejection)
-        if self._own in why and self.members.own.state != "drained":
-            self.fence(why)
+        if self._own not in why or self.members.own.state == "drained":
+            return
+        if why.startswith(("forgotten", "drained")):
+            # An older disk does not know that. Nobody takes anything from this daemon any more.
+            self.is_out = True
+        self.fence(why)
 
     async def _barrier_at(self, peer: Peer, home: str, line: msgspec.Raw) -> None:
         of, added = "", 0

@@ -234,7 +234,7 @@ class PeeredDirectory:
     async def _in_its_stead(self, discovery_id: str, node: Node, why: str) -> Registration:
         """List what is known, and keep the node for the home to add (R4). Raises Undecided where that may be wrong."""
         copy = self._copy(discovery_id)
-        if copy is None or self._peers.members.own.state != "member":
+        if copy is None:
             raise Undecided(why)
         home = self._home(copy)
         self._check_listable(copy, node, home, why)
@@ -251,7 +251,9 @@ class PeeredDirectory:
         return Registration(record=copy, listed=tuple(listed), in_stead=True)
 
     def _check_listable(self, copy: Record, node: Node, home: str, why: str) -> None:
-        """Raise Undecided unless the copy lists another node, and is one to rely on."""
+        """Raise Undecided unless the copy lists another node, and is one to rely on, and hints are taken from here."""
+        if self._peers.members.own.state != "member" or self._peers.is_out:
+            raise Undecided(why)
         if not any(not same_node(each.addr, node.addr) for each in records.heard(copy)):
             if copy.lost and not copy.nodes:
                 raise Orphaned(copy.id)

@@ -48,18 +48,20 @@ class Successions:
         self._own = peers.members.own.incarnation
         self._taken_over: set[str] = set()
         # Of whom an operator said, here and since the start, that they are lost.
-        self._given_up: set[str] = set()
 
     async def forget(self, name: str) -> int:
         """Make this daemon the home of the IDs of one that is lost; return how many they are.
 
-        Every other member must answer and agree, but for those that are to be forgotten here as well: where two are
-        lost, asking for both in turn, and for the first again, forgets both. Asked again, it goes on where it was
-        interrupted. Raises CannotSucceed, StoreUnavailable.
+        Every other member must answer and agree, but for those that were called lost as well, here or elsewhere: where
+        two are lost, asking for both in turn, and for the first again, forgets both. Asked again, it goes on where it
+        was interrupted. Raises CannotSucceed, StoreUnavailable.
         """
         lost = self._lost(name)
         # A disk may have been lost more than once.
-        self._given_up |= {each.incarnation for each in self._peers.members.named(name)}
+        for each in self._peers.members.named(name):
+            if not each.given_up and not self._peers.is_up(each.incarnation) and each.incarnation != self._own:
+                await self._note(replace(each, given_up=True))
+        lost = self._now(lost)
         if lost.state != "forgotten":
             await self._note(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._now(lost)
@@ -186,7 +188,7 @@ class Successions:
             raise CannotSucceed("the members changed meanwhile, ask again")
 
     def _is_given_up(self, member: Member) -> bool:
-        return member.incarnation in self._given_up and not self._peers.is_up(member.incarnation)
+        return member.given_up and not self._peers.is_up(member.incarnation)
 
     async def _take_over(self, incarnation: str, *, is_lost: bool) -> int:
         count = place = 0

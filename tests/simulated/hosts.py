@@ -131,7 +131,10 @@ class Host:
     @property
     def is_drained(self) -> bool:
         """Whether what is on its disk is asked for by nobody any more."""
-        return self._was_drained if self.boot is None else self.boot.peered.peers.members.own.state == "drained"
+        if self.boot is None:
+            return self._was_drained
+        # Whoever hands over may have, though it was not told so yet.
+        return self.boot.peered.peers.members.own.state != "member"
 
     @property
     def takes_part(self) -> bool:

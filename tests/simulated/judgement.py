@@ -116,6 +116,10 @@ class Judge:
                 )
         for key in host.hinted:
             self._is_gone(key, "hint")
+        if why == "rollback" and host.is_drained:
+            # Until it hears from anybody it promises what nobody will take from it.
+            for key in host.known:
+                self._is_gone(key, why)
 
     def is_copied(self, host: Host) -> None:
         """Two of one identity run: until they are found out, both decide."""

@@ -140,4 +140,18 @@ KEPT = (
         "I4, wrongly: a daemon was lost while it was drained, and its operator did not ask its successor, as told",
     ),
     Kept(24, 2, FAULTS, "R8, wrongly: a copy was to be found out by messages that were lost until right before"),
+    Kept(
+        1806,
+        2,
+        FAULTS,
+        "I4: a clock was set back after all hints were handed over, and new ones got numbers that the home had seen",
+    ),
+    Kept(2956, 3, FAULTS, "I4: two lost daemons, called lost at two others, kept each other from being forgotten"),
+    Kept(3104, 3, FAULTS, "I4: a drained daemon on an older disk went on to promise what nobody takes from it"),
+    Kept(
+        1706,
+        3,
+        FAULTS,
+        "I9, wrongly: of what a successor's older disk had lost only those knew who had handed over to it",
+    ),
 )

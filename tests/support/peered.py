@@ -30,6 +30,8 @@ class DirectNetwork:
         self.daemons: dict[str, PeeredDaemon] = {}
         self.cut: set[tuple[str, str]] = set()
         self.silent: set[tuple[str, str]] = set()
+        # How far all wall clocks were set, in seconds.
+        self.set_by = 0.0
         self.messages: list[tuple[str, str, str, bytes]] = []
 
     def split(self, *names: str) -> None:
@@ -129,7 +131,7 @@ class PeeredDaemon:
             clock,
             network.link(name),
             now=lambda: Moment(boot, int(clock.seconds() * 1000)),
-            wall_us=lambda: WALL_US + int(clock.seconds() * 1_000_000),
+            wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
             random=self.random.randbytes,
             jitter=lambda: self.random.uniform(0.9, 1.1),
             limits=self.limits,

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.errors import CannotSucceed, Orphaned, Undecided
 from tests.support.disk import ModelDisk
-from tests.support.peered import Three, go, mint, register, settle, wait
+from tests.support.peered import Three, go, mint, older, register, settle, trio, wait
 
 
 def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
@@ -161,3 +161,35 @@ def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_suc
     assert wait(clock, c.peered.successions.forget("b")) == 0
     assert wait(clock, c.peered.successions.forget("a")) == 1
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_two_lost_daemons_that_are_called_lost_at_two_others_are_both_forgotten(clock: Clock) -> None:
+    _network, (a, b, c, d) = trio(clock, "abcd")
+    c.stop()
+    d.stop()
+    settle(clock, 5)
+    with pytest.raises(CannotSucceed, match="d must agree"):
+        wait(clock, a.peered.successions.forget("c"))
+    assert wait(clock, b.peered.successions.forget("d")) == 0, "of c it was said at a"
+    assert wait(clock, a.peered.successions.forget("c")) == 0
+    settle(clock, 3)
+    for daemon in (a, b):
+        assert sorted(each.name for each in daemon.peered.peers.members.taking_part) == ["a", "b"]
+        daemon.stop()
+
+
+def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_from_it(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _network, (_a, b, c) = three
+    discovery_id = mint(c)
+    register(c, discovery_id, "n1:1")
+    settle(clock, 40)
+    before = older(c.disk)
+    wait(clock, c.peered.successions.drain("b"))
+    c = c.restart(before)
+    settle(clock, 5)
+    with pytest.raises(Undecided):
+        register(c, discovery_id, "n2:1")
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    logged_errors.clear()

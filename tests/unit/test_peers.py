@@ -115,6 +115,23 @@ def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_tha
     assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
+def test_a_hint_counts_though_the_clock_was_set_back_since_the_last_one(three: Three, clock: Clock) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 40)
+    for addr in ("n2:1", "n3:1"):
+        network.split("a")
+        settle(clock, 3)
+        assert addr in register(c, discovery_id, addr)
+        network.heal()
+        settle(clock, 3)
+        assert addr in listed(a, discovery_id)
+        c = c.restart()
+        settle(clock, 3)
+        network.set_by -= 3600
+
+
 def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     discovery_id = mint(a)
