@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rqdisco.codec import encode_record
-from rqdisco.identity import establish
 from rqdisco.ids import mint
 from rqdisco.journal.files import Disk
+from rqdisco.journal.identity import establish
 from rqdisco.journal.segments import DIRECTORY
 from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
 from rqdisco.records import Grant, Node, Record

@@ -21,9 +21,6 @@ from typing import Any
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from rqdisco import descriptors, options
-from rqdisco.assembly import assemble
-from rqdisco.daemon import Daemon
 from rqdisco.errors import (
     BadEndpoint,
     CannotListen,
@@ -39,8 +36,12 @@ from rqdisco.errors import (
     TokensUnusable,
     UnknownFormat,
 )
-from rqdisco.logs import Descriptor, LineObserver, Nowhere
-from rqdisco.machine import Machine
+from rqdisco.limits import descriptors
+from rqdisco.process import options
+from rqdisco.process.assembly import assemble
+from rqdisco.process.daemon import Daemon
+from rqdisco.process.logs import Descriptor, LineObserver, Nowhere
+from rqdisco.process.machine import Machine
 
 _IO_STATUS = 74
 _STATUS: dict[type[CannotStart], int] = {

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
-from rqdisco.access import SCOPES
+from rqdisco.access.tokens import SCOPES
 from rqdisco.cli.listing import FORMS, Form
 from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, Branch, Root, cas, sure, the_id, token_file, url_of, wait
 from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe

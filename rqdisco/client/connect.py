@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from rqdisco.client.api import DiscoveryClient
 from rqdisco.client.urls import parse_url
-from rqdisco.tls import Certificates, Files, Policy
+from rqdisco.process.tls import Certificates, Files, Policy
 
 
 def connect(

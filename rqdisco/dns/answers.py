@@ -10,13 +10,14 @@ from twisted.names import dns
 
 from rqdisco.directory import Directory
 from rqdisco.dns import wire
-from rqdisco.dns.hosts import HostNames
 from rqdisco.dns.wire import Data, Question, Reply
-from rqdisco.dns.zone import NAMESERVER, Kind, Place, Zone, has_ip, hosts, ip_of_label, node_label, of_family, places
+from rqdisco.dns.zone import NAMESERVER, Kind, Zone, has_ip, hosts, ip_of_label, node_label, of_family, places
 from rqdisco.errors import AmbiguousName, NoSuchID
 from rqdisco.names import from_dns_labels
 from rqdisco.probing.outlook import Outlook, without_down
 from rqdisco.records import Record
+from rqdisco.resolving.hosts import HostNames
+from rqdisco.resolving.places import Place
 
 TTL = 1
 _WARN_SECONDS = 60.0

@@ -16,12 +16,12 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rqdisco.counts import DNSCounts
-from rqdisco.crowd import Crowd
 from rqdisco.dns import wire
 from rqdisco.dns.answers import NameServer
 from rqdisco.dns.limits import SourceLimit
 from rqdisco.dns.wire import Question, Reply
+from rqdisco.limits.crowd import Crowd
+from rqdisco.observability.counts import DNSCounts
 
 IDLE_SECONDS = 10.0
 MOST_CONNECTIONS = 200

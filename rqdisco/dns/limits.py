@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rqdisco.rates import Buckets, is_own, source_of
+from rqdisco.limits.rates import Buckets, is_own, source_of
 
 
 class SourceLimit:

@@ -7,36 +7,22 @@ a name for each address, `n-0a000001.ID.zone`, for the services to point to, sin
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
-from rqdisco.address import host_and_port
-from rqdisco.errors import InvalidValue
 from rqdisco.names import NODE_LABEL
 from rqdisco.records import Node, Record
+from rqdisco.resolving.places import Place, is_host_name, place
 
 Kind = Literal["raft", "http"]
 
 SERVICES: dict[str, Kind] = {"rqlite-raft": "raft", "rqlite-http": "http"}
 NAMESERVER = "ns"
-_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
-# Some resolvers take these for addresses, others for names.
-_NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 # 255 octets, less what may stand before it: `n-` and an IPv6 address, and the escaped form of the longest ID.
 _LONGEST_ZONE = 110
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a node is to be reached: an IP address in its usual form, or a host name that somebody else resolves."""
-
-    host: str
-    port: int
-    is_ip: bool
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -71,31 +57,6 @@ class Zone(msgspec.Struct, frozen=True):
         protocol, _, of = rest.partition(".")
         kind = self.services.get(first[1:]) if first.startswith("_") else None
         return Asked(of, kind) if kind is not None and protocol == "_tcp" and of else None
-
-
-@lru_cache(maxsize=65536)
-def place(addr: str) -> Place | None:
-    """Where `addr` leads; None if that is no host and port that could stand in DNS."""
-    try:
-        host, port = host_and_port(addr)
-    except InvalidValue:
-        return None
-    try:
-        ip = usable_ip(host)
-    except ValueError:
-        is_name = _HOST_NAME.match(host) is not None and _NUMBERS.match(host) is None
-        return Place(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
-    return None if ip is None else Place(ip, port, is_ip=True)
-
-
-def usable_ip(text: str) -> str | None:
-    """The address `text` in its usual form; None if no node can be reached there. Raises ValueError."""
-    ip = ipaddress.ip_address(text)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.scope_id is not None:
-            return None
-        ip = ip.ipv4_mapped or ip
-    return None if ip.is_unspecified or ip.is_multicast else str(ip)
 
 
 def places(record: Record, kind: Kind) -> list[Place]:
@@ -147,11 +108,6 @@ def has_ip(record: Record, ip: str) -> bool:
 def of_family(ips: Iterable[str], *, v6: bool) -> list[str]:
     """Those of `ips` that are IPv6 addresses, or those that are not, each once."""
     return [ip for ip in dict.fromkeys(ips) if (":" in ip) == v6]
-
-
-def is_host_name(text: str) -> bool:
-    """Whether a machine can have that name."""
-    return _HOST_NAME.match(text) is not None
 
 
 def is_zone_name(text: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rqdisco.counts import Histogram
 from rqdisco.journal.files import Disk, Handle
+from rqdisco.observability.counts import Histogram
 
 
 class TimedDisk(Disk):

@@ -8,7 +8,7 @@ from itertools import accumulate
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from rqdisco.counts import Histogram
+from rqdisco.observability.counts import Histogram
 
 Labels = Sequence[str]
 

@@ -10,8 +10,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
 
-from rqdisco.counts import Route
 from rqdisco.metrics.sources import Source
+from rqdisco.observability.counts import Route
 
 PATH = b"/metrics"
 ROUTE: Route = ("metrics", "/metrics")

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.metrics_core import Metric
 
 from rqdisco import __version__
-from rqdisco.audit import AuditLog
-from rqdisco.counts import DNSCounts, Histogram, RequestCounts
-from rqdisco.events import OutcomeCounts
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.metrics.families import counter, counters, gauge, gauge_if_known, gauges, histogram, histograms
+from rqdisco.observability.audit import AuditLog
+from rqdisco.observability.counts import DNSCounts, Histogram, RequestCounts
+from rqdisco.observability.events import OutcomeCounts
 from rqdisco.peers.report import MOST_LAG, PeersSeen
 from rqdisco.probing.rounds import OUTCOMES, STATES, Rounds
 from rqdisco.store import Store
 from rqdisco.tally import Tally
-from rqdisco.web.site import BoundedSite
+from rqdisco.web.connections.site import BoundedSite
 from twisted import __version__ as twisted_version
 
 Source = Callable[[], Iterable[Metric]]

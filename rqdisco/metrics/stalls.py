@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from rqdisco.counts import Histogram
+from rqdisco.observability.counts import Histogram
 
 INTERVAL = 0.1
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

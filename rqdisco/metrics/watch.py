@@ -7,13 +7,13 @@ from collections.abc import Callable
 from twisted.application.service import MultiService, Service
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.counts import DNSCounts, Histogram, RequestCounts
-from rqdisco.events import OutcomeCounts
 from rqdisco.metrics import sources
 from rqdisco.metrics.census import Census
 from rqdisco.metrics.page import MetricsPage
 from rqdisco.metrics.sources import Source
 from rqdisco.metrics.stalls import LoopWatch
+from rqdisco.observability.counts import DNSCounts, Histogram, RequestCounts
+from rqdisco.observability.events import OutcomeCounts
 from rqdisco.store import Store
 from rqdisco.tally import Tally
 

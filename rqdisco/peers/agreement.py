@@ -8,9 +8,9 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.peers.members import Members
-from rqdisco.peers.peer import Peer
-from rqdisco.peers.replication import Replication
+from rqdisco.peers.membership.members import Members
+from rqdisco.peers.membership.peer import Peer
+from rqdisco.peers.replication.cursors import Replication
 
 # What is on its way when a claim comes is here well before that.
 SECONDS = 1.0

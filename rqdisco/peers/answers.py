@@ -13,13 +13,16 @@ from twisted.logger import Logger
 
 from rqdisco.codec import Malformed
 from rqdisco.errors import RequestRefused, StoreUnavailable
+from rqdisco.home.local import LocalDirectory
 from rqdisco.journal.writer import Journal
-from rqdisco.local import LocalDirectory
 from rqdisco.peers.calls import Caller, outcome_of_refusal
-from rqdisco.peers.hints import HintBook, HintTaker
-from rqdisco.peers.links import BadMessage, Misdirected, NotGreeted, Rejected
-from rqdisco.peers.members import Session, Sessions
-from rqdisco.peers.messages import (
+from rqdisco.peers.membership.members import Session, Sessions
+from rqdisco.peers.membership.peer import check_protocol
+from rqdisco.peers.peerset import PeerSet, session_of
+from rqdisco.peers.replication.hints import HintBook, HintTaker
+from rqdisco.peers.succession import Successions
+from rqdisco.peers.wire.links import BadMessage, Misdirected, NotGreeted, Rejected
+from rqdisco.peers.wire.messages import (
     Added,
     Agreed,
     Barrier,
@@ -36,9 +39,6 @@ from rqdisco.peers.messages import (
     decode,
     encode,
 )
-from rqdisco.peers.peer import check_protocol
-from rqdisco.peers.peerset import PeerSet, session_of
-from rqdisco.peers.succession import Successions
 from rqdisco.records import Moment
 
 _MOST_UNPROVED = 256

@@ -8,24 +8,24 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.codec import Note, decode_note, join_record
+from rqdisco.home.local import Limits, LocalDirectory
 from rqdisco.ids import RandomBytes
 from rqdisco.journal.writer import Journal
-from rqdisco.local import Limits, LocalDirectory
 from rqdisco.peers.answers import PeerAnswers
-from rqdisco.peers.exchange import Exchange
-from rqdisco.peers.hints import HintBook, HintTaker
-from rqdisco.peers.http_link import Keys
-from rqdisco.peers.keyring import KeyRing
-from rqdisco.peers.links import Link
-from rqdisco.peers.members import Members
-from rqdisco.peers.messages import Member
+from rqdisco.peers.membership.members import Members
+from rqdisco.peers.membership.standing import Standing
 from rqdisco.peers.peerset import PeerSet
-from rqdisco.peers.replication import Replication
+from rqdisco.peers.replication.cursors import Replication
+from rqdisco.peers.replication.exchange import Exchange
+from rqdisco.peers.replication.hints import HintBook, HintTaker
+from rqdisco.peers.replication.taking_back import TakingBack
 from rqdisco.peers.report import PeerReport
 from rqdisco.peers.routing import PeeredDirectory
-from rqdisco.peers.standing import Standing
 from rqdisco.peers.succession import Successions
-from rqdisco.peers.taking_back import TakingBack
+from rqdisco.peers.wire.http_link import Keys
+from rqdisco.peers.wire.keyring import KeyRing
+from rqdisco.peers.wire.links import Link
+from rqdisco.peers.wire.messages import Member
 from rqdisco.records import Moment
 from rqdisco.store import Change, Store
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from rqdisco import errors
 from rqdisco.errors import RequestRefused, StoreUnavailable, Undecided
-from rqdisco.local import LocalDirectory
-from rqdisco.peers.links import BadMessage, Misdirected
-from rqdisco.peers.messages import Call, Outcome
+from rqdisco.home.local import LocalDirectory
+from rqdisco.peers.wire.links import BadMessage, Misdirected
+from rqdisco.peers.wire.messages import Call, Outcome
 from rqdisco.records import Record
 
 _REFUSALS: dict[str, type[RequestRefused]] = {

@@ -14,15 +14,15 @@ from twisted.logger import Logger
 from rqdisco import codec
 from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.peers.agreement import Agreement
-from rqdisco.peers.exchange import Exchange
-from rqdisco.peers.hints import HintTaker
-from rqdisco.peers.links import Link, PeerError, Rejected
-from rqdisco.peers.members import Members, Session, check_member
-from rqdisco.peers.messages import FEATURES, Barrier, Hello, Hints, Member
-from rqdisco.peers.peer import Peer
-from rqdisco.peers.replication import Replication
-from rqdisco.peers.standing import Standing
-from rqdisco.peers.witnesses import Witnesses
+from rqdisco.peers.membership.members import Members, Session, check_member
+from rqdisco.peers.membership.peer import Peer
+from rqdisco.peers.membership.standing import Standing
+from rqdisco.peers.replication.cursors import Replication
+from rqdisco.peers.replication.exchange import Exchange
+from rqdisco.peers.replication.hints import HintTaker
+from rqdisco.peers.replication.witnesses import Witnesses
+from rqdisco.peers.wire.links import Link, PeerError, Rejected
+from rqdisco.peers.wire.messages import FEATURES, Barrier, Hello, Hints, Member
 from rqdisco.records import Record
 
 INTERVAL = 1.0

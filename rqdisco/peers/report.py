@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from rqdisco.peers.hints import HintBook
-from rqdisco.peers.messages import Member
 from rqdisco.peers.peerset import PeerSet
+from rqdisco.peers.replication.hints import HintBook
+from rqdisco.peers.wire.messages import Member
 
 # To count more would hold up others.
 MOST_LAG = 10_000

@@ -13,14 +13,14 @@ from rqdisco import records
 from rqdisco.address import same_node
 from rqdisco.directory import Removal
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, Undecided
+from rqdisco.home.local import LocalDirectory
 from rqdisco.ids import tag
-from rqdisco.local import LocalDirectory
 from rqdisco.peers.calls import record_of, refusal_of
-from rqdisco.peers.hints import HintBook
-from rqdisco.peers.links import PeerError
-from rqdisco.peers.messages import Call, Outcome
+from rqdisco.peers.membership.sightings import Sightings
 from rqdisco.peers.peerset import PeerSet
-from rqdisco.peers.sightings import Sightings
+from rqdisco.peers.replication.hints import HintBook
+from rqdisco.peers.wire.links import PeerError
+from rqdisco.peers.wire.messages import Call, Outcome
 from rqdisco.records import Claim, Node, Put, Record, Registration
 from rqdisco.store import Store
 from rqdisco.transfer import Transferred

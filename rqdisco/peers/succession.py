@@ -11,12 +11,12 @@ from twisted.logger import Logger
 
 from rqdisco import records
 from rqdisco.errors import CannotSucceed
+from rqdisco.home.local import LocalDirectory
 from rqdisco.journal.writer import Journal
-from rqdisco.local import LocalDirectory
-from rqdisco.peers.exchange import Exchange
-from rqdisco.peers.links import BadMessage, PeerError
-from rqdisco.peers.messages import Agreed, Member, Succession
 from rqdisco.peers.peerset import PeerSet
+from rqdisco.peers.replication.exchange import Exchange
+from rqdisco.peers.wire.links import BadMessage, PeerError
+from rqdisco.peers.wire.messages import Agreed, Member, Succession
 from rqdisco.store import Store, noted
 
 _ASK_SECONDS = 5.0

@@ -14,11 +14,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco.directory import Directory
-from rqdisco.dns.hosts import HostNames
 from rqdisco.errors import NoSuchID
 from rqdisco.probing.judgement import ALIVE, Outcome, Seen, Standing, judged, pauses, told
 from rqdisco.probing.targets import Allowed, Target, target_of
 from rqdisco.records import Node
+from rqdisco.resolving.hosts import HostNames
 
 State = Literal["unknown", "up", "not_ready", "down", "not_allowed"]
 Met = Outcome | Literal["not_allowed"]

@@ -12,8 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from rqdisco.dns.zone import place
 from rqdisco.records import Node
+from rqdisco.resolving.places import place
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -7,12 +7,12 @@ from typing import Any
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from rqdisco.codec import encode_object
-from rqdisco.web.answers import Answer
-from rqdisco.web.gate import Gate
-from rqdisco.web.handling import method_of, send, write
+from rqdisco.web.doors.streams import EventStreams, watched_id
 from rqdisco.web.pages.door import Pages
-from rqdisco.web.streams import EventStreams, watched_id
+from rqdisco.web.requests.answers import Answer
+from rqdisco.web.requests.documents import encode_object
+from rqdisco.web.requests.gate import Gate
+from rqdisco.web.requests.handling import method_of, send, write
 
 _READING = (b"GET", b"HEAD")
 _OWN = (b"same-origin", b"none")

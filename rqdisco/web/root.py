@@ -10,27 +10,27 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 
-from rqdisco.access import Access
+from rqdisco.access.tokens import Access
 from rqdisco.directory import Directory
-from rqdisco.events import Events, log_event
-from rqdisco.health import Health
-from rqdisco.overview import Overview
+from rqdisco.observability.events import Events, log_event
+from rqdisco.observability.health import Health
+from rqdisco.observability.told import ToldLog
 from rqdisco.probing.outlook import Outlook
-from rqdisco.told import ToldLog
-from rqdisco.web.answers import Refusal
-from rqdisco.web.consul import ConsulAPI, with_consul_headers
-from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.connections.pacing import MintLimit
+from rqdisco.web.doors.consul import ConsulAPI, with_consul_headers
+from rqdisco.web.doors.discovery import DiscoveryAPI
+from rqdisco.web.doors.health import HealthPages
+from rqdisco.web.doors.operator import OperatorAPI, PeersOffice
+from rqdisco.web.doors.streams import MOST_WATCHERS, EventStreams
 from rqdisco.web.front import Front
-from rqdisco.web.gate import Gate
-from rqdisco.web.handling import Books, Handling
-from rqdisco.web.health import HealthPages
 from rqdisco.web.openapi.page import NAME, OpenAPIPage
-from rqdisco.web.operator import OperatorAPI, PeersOffice
-from rqdisco.web.pacing import MintLimit
 from rqdisco.web.pages.assets import read_assets
 from rqdisco.web.pages.door import PageAbout, Pages
-from rqdisco.web.streams import MOST_WATCHERS, EventStreams
+from rqdisco.web.pages.overview import Overview
+from rqdisco.web.requests.answers import Refusal
+from rqdisco.web.requests.deadlines import Deadlines
+from rqdisco.web.requests.gate import Gate
+from rqdisco.web.requests.handling import Books, Handling
 
 IMPORT_BYTES = 16 << 20
 _FIRST = re.compile(rb"/+([a-z0-9.]+)(?![^/])")

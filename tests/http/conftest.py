@@ -12,7 +12,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
-from rqdisco.web.site import BoundedSite
+from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import Daemon
 
 MAX_BODY = 2000

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.protocol import Factory, Protocol
 
-from rqdisco.accepting import accept_few, accept_waiting
+from rqdisco.limits.accepting import accept_few, accept_waiting
 
 
 class Accepted(Factory):

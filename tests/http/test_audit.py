@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from twisted.internet.testing import StringTransport
 
-from rqdisco.events import Event
-from rqdisco.local import Limits
-from rqdisco.web.request_ids import RequestIDs
-from rqdisco.web.site import BoundedSite
+from rqdisco.home.local import Limits
+from rqdisco.observability.events import Event
+from rqdisco.web.connections.site import BoundedSite
+from rqdisco.web.requests.request_ids import RequestIDs
 from tests.support.daemon import Daemon, mint
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -9,8 +9,8 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.local import Limits
-from rqdisco.web.site import BoundedSite
+from rqdisco.home.local import Limits
+from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import STATE, Daemon, mint
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -10,17 +10,18 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from rqdisco import codec, transfer
+from rqdisco import transfer
 from rqdisco.ids import RESERVED
 from rqdisco.probing.judgement import ALIVE, Outcome
-from rqdisco.web import consul
-from rqdisco.web.consul import ConsulAPI
-from rqdisco.web.discovery import DiscoveryAPI
+from rqdisco.web.doors import consul
+from rqdisco.web.doors.consul import ConsulAPI
+from rqdisco.web.doors.discovery import DiscoveryAPI
+from rqdisco.web.doors.operator import OperatorAPI
 from rqdisco.web.front import Front
 from rqdisco.web.openapi.document import build, encode
 from rqdisco.web.openapi.examples import EXAMPLES
 from rqdisco.web.openapi.parts import Audience, Object
-from rqdisco.web.operator import OperatorAPI
+from rqdisco.web.requests import documents
 from rqdisco.web.root import Root
 from tests.support.openapi import AUDIENCES, Reply, Scene, alone, broken, examples, scenes
 
@@ -139,10 +140,10 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
     schemas = build("operator")["components"]["schemas"]
     full = schemas["FullDocument"]["properties"]
     for answered, said in (
-        (codec._Document, schemas["Document"]["properties"]),
-        (codec._FullDocument, full),
-        (codec._Registration, full["registrations"]["items"]["properties"]),
-        (codec._LeaderShown, full["leader"]["properties"]),
+        (documents._Document, schemas["Document"]["properties"]),
+        (documents._FullDocument, full),
+        (documents._Registration, full["registrations"]["items"]["properties"]),
+        (documents._LeaderShown, full["leader"]["properties"]),
         (consul._Entry, schemas["Entries"]["items"]["properties"]),
         (transfer.Transferred, schemas["Record"]["properties"]),
     ):

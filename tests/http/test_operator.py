@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.local import Limits
+from rqdisco.home.local import Limits
+from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.root import IMPORT_BYTES
-from rqdisco.web.site import BoundedSite
 from tests.support.daemon import Daemon, mint, register, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

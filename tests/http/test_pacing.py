@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from rqdisco.options import Options
+from rqdisco.process.options import Options
 from rqdisco.records import Node
-from rqdisco.web.pacing import HOLD_SECONDS, Paced
-from rqdisco.web.site import BoundedSite
+from rqdisco.web.connections.pacing import HOLD_SECONDS, Paced
+from rqdisco.web.connections.site import BoundedSite
 from tests.http.test_site import MAX_BODY, MINT, Connection
 from tests.support.daemon import Daemon, mint, register, result, shown
 from tests.support.dns_sockets import Reactor

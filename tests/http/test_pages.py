@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from pytest_twisted import ensureDeferred
 
-from rqdisco.access import Access, TokenRing, describe
+from rqdisco.access.tokens import Access, TokenRing, describe
 from rqdisco.records import Node
 from rqdisco.web.pages.door import prefers_html
 from tests.http.conftest import Answer, Door

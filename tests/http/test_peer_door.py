@@ -13,10 +13,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from rqdisco.peers.http_link import PATH, Keys
-from rqdisco.peers.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
-from rqdisco.peers.seals import KEY_HEADER, SESSION_HEADER, hello_parts
-from rqdisco.web.site import BoundedSite
+from rqdisco.peers.wire.http_link import PATH, Keys
+from rqdisco.peers.wire.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
+from rqdisco.peers.wire.seals import KEY_HEADER, SESSION_HEADER, hello_parts
+from rqdisco.web.connections.site import BoundedSite
 from tests.http.test_peer_transport import Answering, ring
 
 

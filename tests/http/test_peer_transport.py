@@ -13,10 +13,10 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
-from rqdisco.peers.http_link import PATH, HTTPLink, Keys
-from rqdisco.peers.keyring import KeyRing, parse_keys
-from rqdisco.peers.links import BadMessage, Misdirected, NotGreeted, Rejected, Unreachable
-from rqdisco.peers.resource import PeerResource
+from rqdisco.peers.wire.http_link import PATH, HTTPLink, Keys
+from rqdisco.peers.wire.keyring import KeyRing, parse_keys
+from rqdisco.peers.wire.links import BadMessage, Misdirected, NotGreeted, Rejected, Unreachable
+from rqdisco.peers.wire.resource import PeerResource
 from tests.support.daemon import result
 
 

@@ -9,12 +9,12 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import Factory, Protocol
 
-from rqdisco.listening import endpoint
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.targets import target_of
+from rqdisco.process.listening import endpoint
+from rqdisco.process.tls import Certificates
 from rqdisco.records import Node
-from rqdisco.tls import Certificates
-from rqdisco.web.site import BoundedSite
+from rqdisco.web.connections.site import BoundedSite
 from tests.http.conftest import Door
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon, Probe

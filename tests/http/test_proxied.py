@@ -14,11 +14,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.crowd import Crowd
-from rqdisco.listening import endpoint
-from rqdisco.tls import Certificates
-from rqdisco.web.proxied import BadHeader, Header, read_header
-from rqdisco.web.site import BoundedSite
+from rqdisco.limits.crowd import Crowd
+from rqdisco.process.listening import endpoint
+from rqdisco.process.tls import Certificates
+from rqdisco.web.connections.proxied import BadHeader, Header, read_header
+from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import Daemon, mint, result
 
 MAX_BODY = 1000

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.crowd import Crowd
-from rqdisco.web.site import BoundedSite
+from rqdisco.limits.crowd import Crowd
+from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import Daemon, result
 from tests.support.dns_sockets import Reactor
 

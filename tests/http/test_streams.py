@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.access import Access, TokenRing, describe
+from rqdisco.access.tokens import Access, TokenRing, describe
 from rqdisco.records import Node
-from rqdisco.web import streams
+from rqdisco.web.doors import streams
 from tests.http.test_site import Connection, Server
 from tests.support.daemon import Daemon, Probe, mint, register, result
 from tests.support.peered import settle, trio

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogPublisher, globalLogPublisher
 
-from rqdisco.logs import LineObserver
+from rqdisco.process.logs import LineObserver
 from rqdisco.web.openapi.document import build
 from rqdisco.web.openapi.parts import Audience
 from tests.support.daemon import STATE, mint

@@ -17,11 +17,11 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from rqdisco.crowd import Crowd
 from rqdisco.errors import BadEndpoint, TLSUnusable
-from rqdisco.listening import endpoint
-from rqdisco.tls import Certificates, Files, Policy, parse_description
-from rqdisco.web.site import BoundedSite
+from rqdisco.limits.crowd import Crowd
+from rqdisco.process.listening import endpoint
+from rqdisco.process.tls import Certificates, Files, Policy, parse_description
+from rqdisco.web.connections.site import BoundedSite
 from tests.support.certificates import Authority, replace
 from tests.support.daemon import Daemon
 

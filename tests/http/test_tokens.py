@@ -12,9 +12,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from rqdisco.access import SCOPES, Access, TokenRing, describe
+from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
+from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.root import IMPORT_BYTES
-from rqdisco.web.site import BoundedSite
 from tests.support.daemon import Daemon, mint, register
 
 A = "10.0.0.1:4001"

@@ -14,7 +14,10 @@ from tests.support.process import PATIENCE, PROJECT, Daemon
 
 pytestmark = pytest.mark.process
 
-ALLOW = "import resource, rqdisco.descriptors as d; print(d.allow(10_000), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+ALLOW = (
+    "import resource, rqdisco.limits.descriptors as d;"
+    " print(d.allow(10_000), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.errors import CannotStart
+from rqdisco.home.local import Limits
 from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.state import open_state
 from rqdisco.journal.writer import Journal
-from rqdisco.local import Limits
 from rqdisco.peers.assembly import Peered, Peering
-from rqdisco.peers.seals import Counters
+from rqdisco.peers.wire.seals import Counters
 from rqdisco.records import Moment, Record
-from rqdisco.state import open_state
 from rqdisco.store import Store
 from tests.simulated.network import Net
 from tests.simulated.timeline import Trace, ViewOfTime

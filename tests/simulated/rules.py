@@ -11,8 +11,8 @@ from rqdisco import records
 from rqdisco.directory import Removal
 from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.peers.assembly import Peered
-from rqdisco.peers.links import Misdirected
-from rqdisco.peers.messages import Call
+from rqdisco.peers.wire.links import Misdirected
+from rqdisco.peers.wire.messages import Call
 from rqdisco.records import Node, Record, Registration
 
 

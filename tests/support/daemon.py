@@ -10,26 +10,26 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
-from rqdisco.access import Access
-from rqdisco.dns.hosts import HostNames
-from rqdisco.events import Events, log_event
-from rqdisco.health import Health
+from rqdisco.access.tokens import Access
+from rqdisco.home.local import Limits, LocalDirectory
 from rqdisco.journal.reserve import Reserve
 from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.state import open_state
 from rqdisco.journal.writer import Journal
-from rqdisco.local import Limits, LocalDirectory
 from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
-from rqdisco.overview import Overview
+from rqdisco.observability.events import Events, log_event
+from rqdisco.observability.health import Health
+from rqdisco.observability.recent import Recent
 from rqdisco.probing.knock import Knocker
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed, network
-from rqdisco.recent import Recent
 from rqdisco.records import Moment, Node, Record, Registration
-from rqdisco.state import open_state
+from rqdisco.resolving.hosts import HostNames
 from rqdisco.store import Store
-from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.handling import ANSWER_SECONDS, Books
+from rqdisco.web.pages.overview import Overview
+from rqdisco.web.requests.deadlines import Deadlines
+from rqdisco.web.requests.handling import ANSWER_SECONDS, Books
 from rqdisco.web.root import Doors
 from tests.support.disk import ModelDisk
 from tests.support.network import Network

@@ -22,10 +22,10 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.dns.answers import NameServer
 from rqdisco.dns.door import Connections, DNSDoor
-from rqdisco.dns.hosts import HostNames
 from rqdisco.dns.limits import SourceLimit
-from rqdisco.options import Options
+from rqdisco.process.options import Options
 from rqdisco.records import Node
+from rqdisco.resolving.hosts import HostNames
 from rqdisco.transfer import Transferred
 from tests.support.daemon import Daemon, result
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort

@@ -17,17 +17,17 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from rqdisco import __version__
-from rqdisco.access import SCOPES, Access, TokenRing, describe
-from rqdisco.health import Health
-from rqdisco.local import Limits
+from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
+from rqdisco.home.local import Limits
+from rqdisco.observability.health import Health
 from rqdisco.peers.office import Office
 from rqdisco.transfer import Transferred
-from rqdisco.web.deadlines import Deadlines
-from rqdisco.web.handling import ANSWER_SECONDS
+from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.openapi.document import operations
 from rqdisco.web.openapi.parts import Audience
+from rqdisco.web.requests.deadlines import Deadlines
+from rqdisco.web.requests.handling import ANSWER_SECONDS
 from rqdisco.web.root import Doors
-from rqdisco.web.site import BoundedSite
 from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
 from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
 

@@ -10,13 +10,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
+from rqdisco.home.local import Limits
 from rqdisco.journal.segments import SegmentWriter
+from rqdisco.journal.state import open_state
 from rqdisco.journal.writer import Journal
-from rqdisco.local import Limits
 from rqdisco.peers.assembly import Peered, Peering
-from rqdisco.peers.links import NotGreeted, Unreachable
+from rqdisco.peers.wire.links import NotGreeted, Unreachable
 from rqdisco.records import Moment, Node
-from rqdisco.state import open_state
 from rqdisco.store import Store
 from tests.support.daemon import STATE, WALL_US, Threads, result
 from tests.support.disk import ModelDisk

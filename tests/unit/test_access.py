@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 
-from rqdisco.access import (
+from rqdisco.access.token_file import edit_tokens, read_tokens
+from rqdisco.access.tokens import (
     HEADER,
     SCOPES,
     TOKEN_BYTES,
@@ -25,7 +26,6 @@ from rqdisco.access import (
     without_token,
 )
 from rqdisco.errors import NotAllowed, NotAuthenticated, TokensUnusable
-from rqdisco.token_file import edit_tokens, read_tokens
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 DIGEST = "sha256:" + hashlib.sha256(b"secret").hexdigest()

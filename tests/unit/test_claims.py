@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
-from rqdisco.local import Limits
+from rqdisco.home.local import Limits
 from rqdisco.records import Claim, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, mint, register, result, shown, told
 

@@ -36,7 +36,7 @@ from rqdisco.client import (
     connect,
 )
 from rqdisco.client.urls import parse_url
-from rqdisco.local import Limits
+from rqdisco.home.local import Limits
 from tests.support.command import Service
 from tests.support.daemon import mint, register
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from rqdisco.codec import encode_record, split_record
-from rqdisco.counts import Histogram, RequestCounts
 from rqdisco.journal.timed import TimedDisk
 from rqdisco.metrics.census import RECORDS_AT_ONCE, Census
 from rqdisco.metrics.stalls import LoopWatch
+from rqdisco.observability.counts import Histogram, RequestCounts
 from rqdisco.records import Grant, Leader, Node, Record
 from rqdisco.store import Store
 from rqdisco.tally import Tally, nodes_in

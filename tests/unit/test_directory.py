@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
-from rqdisco.identity import NAME
+from rqdisco.home.local import Limits
 from rqdisco.journal.fold import fold
-from rqdisco.local import Limits
+from rqdisco.journal.identity import NAME
 from rqdisco.records import Node
 from tests.support.daemon import STATE, WALL_US, Daemon, mint, register, result, shown, told
 

@@ -11,10 +11,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
-from rqdisco.dns import hosts
-from rqdisco.dns.hosts import HostNames
-from rqdisco.dns.system import SystemResolver
 from rqdisco.records import Node
+from rqdisco.resolving import hosts
+from rqdisco.resolving.hosts import HostNames
+from rqdisco.resolving.system import SystemResolver
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
 from tests.support.dns import Resolver as FakeResolver

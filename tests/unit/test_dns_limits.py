@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from rqdisco.dns.limits import SourceLimit
-from rqdisco.rates import MOST_SOURCES
+from rqdisco.limits.rates import MOST_SOURCES
 from tests.support.dns import ZONE, Names, answers, question
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from rqdisco.dns.zone import (
     SERVICES,
     Asked,
-    Place,
     Zone,
     has_ip,
     hosts,
@@ -20,11 +19,11 @@ from rqdisco.dns.zone import (
     left_out,
     node_label,
     of_family,
-    place,
     places,
 )
 from rqdisco.names import dns_labels
 from rqdisco.records import Node, Record
+from rqdisco.resolving.places import Place, place
 
 ZONE = Zone("disco.example.com", {**SERVICES, "web": "http"})
 

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from rqdisco.codec import Note
-from rqdisco.health import Condition, Health
-from rqdisco.peers.messages import Member
+from rqdisco.observability.health import Condition, Health
+from rqdisco.peers.wire.messages import Member
 from rqdisco.records import Node
 from tests.support.peered import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
 

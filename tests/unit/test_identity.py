@@ -9,8 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.identity import establish
 from rqdisco.ids import mint, tag
+from rqdisco.journal.identity import establish
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.codec import Malformed, decode_put, encode_full_document
+from rqdisco.codec import Malformed, decode_put
 from rqdisco.errors import InvalidValue, TooManyNodes
 from rqdisco.records import Claim, Moment, Node, Put, Record, claim, clear_leader, register, remove, report
+from rqdisco.web.requests.documents import encode_full_document
 
 WINDOW = 30_000
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

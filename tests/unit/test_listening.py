@@ -11,9 +11,9 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from rqdisco.errors import CannotListen, OpenToOthers
-from rqdisco.listening import HTTPDoor, endpoint, is_local
-from rqdisco.tls import Certificates
-from rqdisco.web.site import BoundedSite
+from rqdisco.process.listening import HTTPDoor, endpoint, is_local
+from rqdisco.process.tls import Certificates
+from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import Daemon
 
 

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.peers.pace import LEAST_SECONDS, Pace
+from rqdisco.peers.membership.pace import LEAST_SECONDS, Pace
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.peers.sightings import Sightings
+from rqdisco.peers.membership.sightings import Sightings
 from rqdisco.records import Grant, Record
 
 WINDOW = 30.0

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.codec import decode_put
 from rqdisco.errors import Undecided
-from rqdisco.peers.messages import Pull, encode
+from rqdisco.peers.wire.messages import Pull, encode
 from rqdisco.records import Node, Put
 from tests.support.peered import PeeredDaemon, Three, go, mint, register, settle
 

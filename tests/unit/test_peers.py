@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 
 from rqdisco import ids
 from rqdisco.errors import NoSuchID, StoreUnavailable, Undecided
-from rqdisco.local import Limits
-from rqdisco.peers.messages import Outcome, decode
+from rqdisco.home.local import Limits
+from rqdisco.peers.wire.messages import Outcome, decode
 from rqdisco.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.errors import Undecided
 from rqdisco.metrics import sources
-from rqdisco.peers.changes import ChangeLog
+from rqdisco.peers.replication.changes import ChangeLog
 from rqdisco.peers.report import MOST_LAG
 from rqdisco.records import Node
 from tests.support.daemon import result

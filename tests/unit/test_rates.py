@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.rates import Buckets, is_own, source_of
+from rqdisco.limits.rates import Buckets, is_own, source_of
 
 
 def test_beyond_its_tokens_a_source_waits_and_those_who_wait_go_on_one_after_the_other() -> None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.errors import CopiedState, DamagedState, StateInUse, StateUnusable, StoreUnavailable, UnknownFormat
-from rqdisco.identity import NAME as IDENTITY
 from rqdisco.journal.fold import fold
 from rqdisco.journal.frames import encode_frame
+from rqdisco.journal.identity import NAME as IDENTITY
 from rqdisco.journal.segments import DIRECTORY, segment_path
 from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME
-from rqdisco.state import open_state
+from rqdisco.journal.state import open_state
 from tests.support.daemon import STATE, Daemon, mint, register, result, shown
 from tests.support.disk import ModelDisk
 

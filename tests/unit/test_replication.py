@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from rqdisco import codec
-from rqdisco.peers.messages import Delta, Pull
-from rqdisco.peers.replication import RECORDS_AT_ONCE, Replication
+from rqdisco.peers.replication.cursors import RECORDS_AT_ONCE, Replication
+from rqdisco.peers.wire.messages import Delta, Pull
 from rqdisco.records import Node, Record
 from rqdisco.store import Store
 

@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 from rqdisco.journal.fold import fold
 from rqdisco.journal.folder import Folder
 from rqdisco.journal.snapshot import NAME
-from rqdisco.logs import Descriptor, LineObserver
+from rqdisco.process.logs import Descriptor, LineObserver
+from rqdisco.process.systemd import Notifier
 from rqdisco.records import Node
-from rqdisco.systemd import Notifier
 from tests.support.daemon import STATE, Daemon, result
 
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from rqdisco import told
-from rqdisco.told import ToldLog
+from rqdisco.observability import told
+from rqdisco.observability.told import ToldLog
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 

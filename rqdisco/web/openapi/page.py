@@ -8,10 +8,10 @@ from typing import Any
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from rqdisco.web.answers import Answer, MethodNotAllowed
-from rqdisco.web.handling import Handling, method_of
 from rqdisco.web.openapi.document import encode
 from rqdisco.web.openapi.parts import Audience
+from rqdisco.web.requests.answers import Answer, MethodNotAllowed
+from rqdisco.web.requests.handling import Handling, method_of
 
 NAME = b"openapi.json"
 

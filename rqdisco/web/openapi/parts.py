@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from rqdisco.access import Right
+from rqdisco.access.tokens import Right
 
 JSON = "application/json"
 TEXT = "text/plain"

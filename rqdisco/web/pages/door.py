@@ -11,21 +11,21 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
-from rqdisco.codec import encode_object
-from rqdisco.counts import Route
 from rqdisco.directory import Directory
 from rqdisco.errors import NotAuthenticated
 from rqdisco.ids import RESERVED, is_id
-from rqdisco.overview import StatusView
+from rqdisco.observability.counts import Route
 from rqdisco.records import Record
-from rqdisco.web.answers import Answer, Headers, NotFound, refusal_of
-from rqdisco.web.gate import Gate, secrets_in
-from rqdisco.web.handling import Handling
 from rqdisco.web.pages.assets import Assets
 from rqdisco.web.pages.elements import ClusterPage, ClusterView, Frame, HomePage, ProblemPage, TokenPage
+from rqdisco.web.pages.overview import StatusView
 from rqdisco.web.pages.snippets import TARGETS, generations, snippets
 from rqdisco.web.pages.status import StatusPage
 from rqdisco.web.pages.words import duration
+from rqdisco.web.requests.answers import Answer, Headers, NotFound, refusal_of
+from rqdisco.web.requests.documents import encode_object
+from rqdisco.web.requests.gate import Gate, secrets_in
+from rqdisco.web.requests.handling import Handling
 
 _STATIC = b"/static/"
 _STATUS = "status"

@@ -8,11 +8,11 @@ from typing import Any
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
-from rqdisco.codec import utc_second
-from rqdisco.overview import DiskView, StatusView
-from rqdisco.recent import Happened
+from rqdisco.observability.recent import Happened
 from rqdisco.web.pages.assets import Assets
+from rqdisco.web.pages.overview import DiskView, StatusView
 from rqdisco.web.pages.words import count, duration, size, visible
+from rqdisco.web.requests.documents import utc_second
 
 _PLOT_HEIGHT = 40
 _PLOTS = (("minted", "IDs minted"), ("registered", "Registrations"), ("granted", "Told that it is alone"))

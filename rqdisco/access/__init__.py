@@ -1,0 +1,1 @@
+"""Who may do what: tokens, the file of their digests, and who else may read a file."""

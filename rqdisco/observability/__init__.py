@@ -1,0 +1,1 @@
+"""What happened and how it stands: told once, counted, and shown to who runs the daemon."""

@@ -1,0 +1,1 @@
+"""What each daemon holds of every home, and how that comes to the others."""

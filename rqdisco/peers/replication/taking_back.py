@@ -1,0 +1,123 @@
+"""What a home that started takes back of its own from its peers, before it decides anything about it (R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rqdisco.codec import Note
+from rqdisco.home.local import LocalDirectory
+from rqdisco.journal.writer import Journal
+from rqdisco.peers.membership.peer import Peer
+from rqdisco.peers.membership.standing import Standing
+from rqdisco.peers.replication.cursors import Replication
+from rqdisco.peers.replication.pulling import pull
+from rqdisco.peers.wire.messages import Delta
+from rqdisco.store import Change, noted
+
+_BEHIND = "!behind/"
+
+
+class TakingBack:
+    """Brings an own disk that is not the one that was up to what any peer knows.
+
+    The newest of a record may be with the last peer that is heard: so what is taken back keeps its versions until all
+    were heard. Then all that came to be since the start gets new ones, since others may have passed over any version
+    that was given out meanwhile. A note keeps from when on, should this daemon end in between.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        replication: Replication,
+        standing: Standing,
+        journal: Journal,
+        local: LocalDirectory,
+        own: str,
+        notes: Iterable[Note] = (),
+    ) -> None:
+        self._clock = clock
+        self._replication = replication
+        self._standing = standing
+        self._journal = journal
+        self._local = local
+        self._own = own
+        # What the disk had at the start: what came to be since proves nothing of what was before.
+        self._begun_at = replication.own_cursor
+        self._was_behind = self._may_be_noted = self._was_established = False
+        for note in notes:
+            if note.id == _BEHIND + own and not note.is_empty:
+                self._begun_at = min(self._begun_at, note.number)
+                self._was_behind = self._may_be_noted = True
+
+    def writing(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """What is to be written with own changes before all were heard: that they prove nothing, should this daemon
+        start once more by then.
+        """
+        if self._standing.is_established or not self._replication.own_of(changes):
+            return ()
+        self._may_be_noted = True
+        return (noted(self._behind()),)
+
+    def hear(self, peer: Peer) -> None:
+        """A peer told how far it has this daemon's own records: further than any was given out is a doubt."""
+        if peer.newest_of_ours > max(self._replication.told, self._local.issued):
+            assert peer.incarnation is not None
+            self._standing.doubt(peer.incarnation)
+            self._begun_at = min(self._begun_at, self._replication.own_cursor)
+
+    async def from_peer(self, peer: Peer) -> None:
+        """Take back what one has, unless that is done. Raises PeerError's kinds, StoreUnavailable."""
+        assert peer.incarnation is not None
+        newest = peer.newest_of_ours
+        if not self._standing.has_heard(peer.incarnation) and newest > self._begun_at:
+            await self._note_behind()
+            self._replication.pass_over(newest)
+            await pull(peer, self._own, self._begun_at, None, self._take)
+            self._replication.caught_up(newest)
+        self._standing.heard(peer.incarnation)
+
+    async def finish(self) -> None:
+        """Give new versions to what came to be since the start, once all were heard. Raises StoreUnavailable."""
+        if not self._standing.is_established:
+            return
+        if not self._was_established:
+            self._was_established = True
+            if not self._was_behind:
+                self._begun_at = self._replication.own_cursor
+        if self._was_behind:
+            await self._reissue()
+        if self._may_be_noted:
+            await self._journal.append(noted(Note(id=_BEHIND + self._own, home=self._own)))
+            self._may_be_noted = False
+
+    async def _reissue(self) -> None:
+        place = 0
+        while True:
+            keys, place = self._replication.of_home(self._own, place, above=self._begun_at)
+            changes = self._replication.reissue([key.decode() for key in keys], self._local.next_version())
+            if changes:
+                await self._journal.append(*changes)
+            if not place:
+                break
+            await deferLater(self._clock, 0)
+        self._was_behind = False
+        self._begun_at = self._replication.own_cursor
+
+    async def _take(self, delta: Delta) -> None:
+        changes = self._replication.take_back(delta)
+        if changes:
+            self._log.warn("taken back from a peer, which had newer versions", count=len(changes))
+            await self._journal.append(*changes)
+
+    async def _note_behind(self) -> None:
+        self._was_behind = self._may_be_noted = True
+        await self._journal.append(noted(self._behind()))
+
+    def _behind(self) -> Note:
+        return Note(id=_BEHIND + self._own, home=self._own, number=self._begun_at, content="behind")

@@ -1,0 +1,1 @@
+"""What passes between peers, how it is sealed, and what carries it."""

@@ -1,0 +1,221 @@
+"""Where the daemon listens: doors that are opened and closed alike, whatever they speak."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet import defer
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rqdisco.dns.door import DNSDoor
+from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
+from rqdisco.limits.accepting import accept_few, accept_waiting
+from rqdisco.process.tls import Certificates, TLSEndpoint, parse_description
+from rqdisco.web.connections.proxied import BehindProxy
+from rqdisco.web.connections.site import BoundedSite
+
+DRAIN_SECONDS = 5.0
+# Kinds of endpoints that are reached as far as their sockets are.
+_PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
+_PROXIED = "haproxy:"
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
+
+
+class Door(Protocol):
+    """Something that listens; `name` is what it is called in the log."""
+
+    name: str
+
+    async def open(self) -> list[str]:
+        """Listen; return where, in words. Raises CannotListen."""
+
+    async def close(self) -> None:
+        """Listen no more; return when what had arrived is answered or cut off."""
+
+
+class HTTPDoor:
+    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        clock: IReactorTime,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        site: BoundedSite,
+        *,
+        is_guarded: bool = True,
+    ) -> None:
+        self.name = name
+        self._is_guarded = is_guarded
+        self._clock = clock
+        self._endpoints = endpoints
+        self._site = site
+        self._ports: list[IListeningPort] = []
+
+    async def open(self) -> list[str]:
+        for description, endpoint in self._endpoints:
+            await self._listen(description, endpoint)
+        return [_in_words(port.getHost()) for port in self._ports]
+
+    async def close(self) -> None:
+        for port in self._ports:
+            # Whoever the kernel has taken the connection of, and nobody accepted yet, would be reset.
+            accept_waiting(port)
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        try:
+            await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)
+        except defer.TimeoutError:
+            self._log.warn("some requests are left unanswered", connections=len(self._site.channels))
+            self._site.abort_connections()
+
+    async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        try:
+            port = await endpoint.listen(self._site)
+            self._ports.append(port)
+            accept_few(port)
+            address = port.getHost()
+        except CannotListenError as error:
+            raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
+        except Exception as error:
+            # Endpoints raise what they like: over a port out of range, a file that is missing, ...
+            raise CannotListen(f"cannot listen on {description}: {error}") from error
+        # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of systemd's stands for.
+        is_guarded = self._is_guarded or (isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual)
+        if not is_guarded and not is_local(description, address):
+            raise OpenToOthers(
+                f"{description}: other machines can ask there and no tokens are needed: say --tokens FILE, or --open"
+            )
+
+
+@implementer(IStreamServerEndpoint)
+class _ProxiedEndpoint:
+    """An endpoint for connections that come through proxies."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, site: Any) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = self._endpoint.listen(BehindProxy(site))
+        return listening
+
+
+def endpoint(
+    reactor: Any, option: str, description: str, certificates: Certificates
+) -> tuple[str, IStreamServerEndpoint]:
+    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen, TLSUnusable.
+
+    `haproxy:` before another endpoint is Twisted's word for connections that begin with a PROXY header.
+    """
+    try:
+        if description.startswith(_PROXIED):
+            return description, _ProxiedEndpoint(serverFromString(reactor, description[len(_PROXIED) :]))
+        tls = parse_description(description)
+        inner = serverFromString(reactor, description if tls is None else tls.inner)
+    except LookupError as error:
+        raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
+    except Exception as error:
+        # Each kind of endpoint raises what it likes over a description it cannot read.
+        example = "such as tcp:4000:interface=127.0.0.1"
+        raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
+    if tls is None:
+        return description, inner
+    kept = certificates.for_listener(f"{option} {tls.inner}", tls.files)
+    return description, TLSEndpoint(inner, kept, reactor, is_mutual=tls.files.authorities is not None)
+
+
+def is_local(description: str, address: Any) -> bool:
+    """Whether only this machine reaches what listens at `address`.
+
+    What is behind HAProxy is reached by others, and of a kind that a plugin of Twisted adds nobody can know.
+    """
+    if _PLAIN.match(description) is None:
+        return False
+    if isinstance(address, UNIXAddress):
+        return True
+    try:
+        ip = ipaddress.ip_address(address.host.partition("%")[0])
+    except (AttributeError, ValueError):
+        return False
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:
+    """A socket that its owner alone can open, in the place of one that was left there by who was killed.
+
+    Nothing but such a socket is ever taken away. Raises CannotListen.
+    """
+    description = f"unix:{path}"
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_socket()):
+            raise CannotListen(f"cannot listen on {description}: something else is there")
+        if path.exists() and _is_left(path):
+            path.unlink()
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {description}: {error.strerror or error}") from error
+    return description, UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody listens on the socket any more."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        # One that is alive may have more to do than to accept.
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            pass
+    return False
+
+
+class NameDoor:
+    """A name server."""
+
+    _log = Logger()
+    name = "dns"
+
+    def __init__(self, door: DNSDoor) -> None:
+        self._door = door
+        self._ports: list[IListeningPort] = []
+
+    async def open(self) -> list[str]:
+        try:
+            self._ports += self._door.listen()
+            for port in self._ports:
+                accept_few(port)
+        except CannotListenError as error:
+            where = f"[{error.interface}]:{error.port}" if ":" in error.interface else f"{error.interface}:{error.port}"
+            raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
+        addresses: list[Any] = [port.getHost() for port in self._ports[::2]]
+        if any(address.host in _WILDCARDS for address in addresses):
+            # The kernel chooses from where an answer leaves; who asked another address of ours takes it for forged.
+            self._log.warn("DNS on a wildcard address: a machine with several addresses needs each of them named")
+        return [_in_words(address) for address in addresses]
+
+    async def close(self) -> None:
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        self._door.cut()
+
+
+def _in_words(address: Any) -> str:
+    if not hasattr(address, "port"):
+        return f"unix:{address.name.decode()}"
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
+
+def _reason(error: CannotListenError) -> str:
+    return getattr(error.socketError, "strerror", None) or str(error.socketError)

@@ -1,0 +1,1 @@
+"""Where registered addresses lead: taking them apart, and looking up host names."""

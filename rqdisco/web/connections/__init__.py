@@ -1,0 +1,1 @@
+"""Connections of clients: their bounds, their true addresses, and how often they may ask."""

@@ -1,0 +1,1 @@
+"""The doors: one for each way of asking."""

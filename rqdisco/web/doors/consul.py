@@ -1,0 +1,274 @@
+"""The part of Consul's key-value API that rqlite 7-10 speak: `GET|PUT|DELETE /v1/kv/ID/leader`.
+
+The key holds who leads the cluster. `PUT ?cas=0` claims it, a plain `PUT` is a leader's report.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
+
+from rqdisco.access.tokens import Right, Token
+from rqdisco.codec import Malformed, decode_put
+from rqdisco.directory import Directory
+from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated
+from rqdisco.ids import is_id, may_be_named
+from rqdisco.observability.counts import Route
+from rqdisco.observability.told import ToldLog
+from rqdisco.records import Leader, Put
+from rqdisco.web.connections.pacing import MintLimit
+from rqdisco.web.requests.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
+from rqdisco.web.requests.gate import Gate
+from rqdisco.web.requests.handling import DoorResource, Handling, Note, method_of
+
+_KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
+_LEADER = re.compile(r"([^/]+)/leader\Z")
+# In Consul's words.
+_NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
+_ROUTE: Route = ("consul", "/v1/kv/KEY")
+_OTHER: Route = ("consul", "other")
+_ALLOW = "GET, PUT, DELETE"
+_MOST = 2**64
+_ELSEWHERE = ("dc", "ns", "partition")
+
+
+class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
+    """An entry as Consul gives it."""
+
+    lock_index: int
+    key: str
+    flags: int
+    value: str
+    create_index: int
+    modify_index: int
+
+
+class _Ask(msgspec.Struct, frozen=True):
+    """What the query string asks for; what only other keys or other services could give is refused before."""
+
+    cas: int | None
+    flags: int
+    raw: bool
+
+
+class ConsulAPI:
+    """The door itself: what Consul's clients say in, what the directory answers out.
+
+    `gate` lets in who has a token; without it everybody may everything.
+    """
+
+    app = Klein()
+
+    def __init__(
+        self, directory: Directory, handling: Handling, told: ToldLog, mints: MintLimit, gate: Gate | None = None
+    ) -> None:
+        self._gate = gate
+        self._told = told
+        self._mints = mints
+        self._directory = directory
+        self._handling = handling
+        self._log = Logger()
+        self._ignored: set[str] = set()
+
+    def resource(self) -> KleinResource:
+        """All paths below `/v1`."""
+        return DoorResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
+
+    @app.route("/v1/kv/", strict_slashes=False)
+    def no_key(self, request: IRequest) -> Deferred[bytes]:
+        return self._handling.through_klein(request, self._nothing(request, BadRequest("Missing key name")))
+
+    @app.route("/v1/kv/<path:key>")
+    def entry(self, request: IRequest, key: str) -> Deferred[bytes]:
+        return self._handling.through_klein(request, self._answer(request, key))
+
+    @app.handle_errors
+    def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
+        error: Any = failure.value if failure.check(HTTPException) is None else _not_supported()
+        return self._handling.through_klein(request, self._nothing(request, error))  # type: ignore[no-any-return]
+
+    def _match(self, request: Any) -> Deferred[Answer] | None:
+        match = _KEY.match(request.path)
+        if match is None:
+            return None
+        return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
+
+    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+        return self._handling.answer(self._nothing(request, _not_supported()))
+
+    def _admit(self, request: IRequest, right: Right, discovery_id: str | None = None) -> Token | None:
+        """The caller's token, if tokens are asked for. Raises Forbidden."""
+        if self._gate is None:
+            return None
+        try:
+            return self._gate.admit(request, right, discovery_id)
+        except NotAuthenticated as error:
+            raise Forbidden((_NO_TOKEN if error.was_given else _NO_RIGHT).decode()) from None
+        except NotAllowed:
+            raise Forbidden(_NO_RIGHT.decode()) from None
+
+    async def _nothing(self, request: IRequest, error: Exception) -> Answer:
+        self._admit(request, "known")
+        raise error
+
+    async def _answer(self, request: IRequest, key: str) -> Answer:
+        """Answer a request for a key. The checks are made in this order: token, method, query, key, body, ID."""
+        method = method_of(request)
+        match = _LEADER.match(key)
+        right: Right = "write" if method in ("PUT", "DELETE") else "read"
+        token = None if self._gate is None else self._admit(request, right, key if match is None else match[1])
+        if method not in ("GET", "HEAD", "PUT", "DELETE"):
+            raise MethodNotAllowed(f"method {method} not allowed", _ALLOW)
+        ask = self._ask(request)
+        discovery_id = match[1] if match is not None and is_id(match[1]) else None
+        if method in ("GET", "HEAD"):
+            # Also under a name that the service kept for itself only after somebody had taken it.
+            return await self._read(discovery_id, key, ask)
+        if discovery_id is None or not may_be_named(discovery_id):
+            raise BadRequest("unsupported key, only <ID>/leader")
+        if method == "DELETE":
+            return await self._clear(request, discovery_id, ask, token)
+        if ask.cas == 0:
+            return await self._claim(request, discovery_id, ask, token)
+        return await self._report(request, discovery_id, ask, token)
+
+    async def _read(self, discovery_id: str | None, key: str, ask: _Ask) -> Answer:
+        leader = None if discovery_id is None else await self._leader(discovery_id)
+        if leader is None:
+            raise NotFound
+        if ask.raw:
+            nosniff = ((b"x-content-type-options", b"nosniff"),)
+            return Answer(200, leader.value.encode(), headers=nosniff, content_type=b"text/plain; charset=utf-8")
+        value = b64encode(leader.value.encode()).decode()
+        entry = _Entry(0, key, leader.flags, value, leader.created, leader.modified)
+        return Answer(200, msgspec.json.encode([entry]))
+
+    async def _leader(self, discovery_id: str) -> Leader | None:
+        try:
+            return (await self._directory.look_up(discovery_id)).leader
+        except NoSuchID:
+            return None
+
+    async def _check_new(self, request: IRequest, discovery_id: str) -> None:
+        """Count an ID that comes to be now. Raises TooManyRequests."""
+        try:
+            await self._directory.look_up(discovery_id)
+        except NoSuchID:
+            self._mints.check_named(request)
+
+    async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
+        with self._handling.note("claim", request, discovery_id, token) as note:
+            put = self._put(request, ask, note)
+            await self._check_new(request, discovery_id)
+            try:
+                outcome = await self._directory.claim(discovery_id, put)
+            except NoSuchID:
+                raise _not_made(discovery_id) from None
+            note.result = "granted" if outcome.won else "lost"
+            self._told.note(discovery_id, put.node.addr, f"claim {note.result}", len(outcome.record.nodes))
+        if not outcome.won and outcome.record.leader is None:
+            self._log.warn(
+                "nodes are registered but no leader is known: who claims leadership waits until one reports itself",
+                discovery_id=discovery_id,
+            )
+        return _yes_or_no(outcome.won)
+
+    async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
+        with self._handling.note("leader report", request, discovery_id, token) as note:
+            put = self._put(request, ask, note)
+            before = await self._leader(discovery_id)
+            if before is None:
+                await self._check_new(request, discovery_id)
+            try:
+                done = await self._directory.report(discovery_id, put, ask.cas)
+            except NoSuchID:
+                raise _not_made(discovery_id) from None
+            note.result = "reported" if done else "lost"
+            # A leader repeats itself every ten seconds.
+            note.quiet = done and before is not None and before.value == put.value
+        return _yes_or_no(done)
+
+    async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
+        with self._handling.note("leader removal", request, discovery_id, token) as note:
+            before = await self._leader(discovery_id)
+            done = await self._directory.clear_leader(discovery_id, ask.cas)
+            note.result = "lost" if not done else "absent" if before is None else "removed"
+        if note.result == "removed":
+            self._log.warn(
+                "leader removed: its nodes stay listed, and nobody is told that it is alone until they are removed too",
+                discovery_id=discovery_id,
+            )
+        return _yes_or_no(done)
+
+    def _put(self, request: IRequest, ask: _Ask, note: Note) -> Put:
+        """What the body says. Raises BadRequest, InvalidValue, MisleadingAddress, BodyTooLarge."""
+        try:
+            put = decode_put(self._handling.body(request), ask.flags)
+        except Malformed as error:
+            raise BadRequest(str(error)) from None
+        note.addr = put.node.addr
+        self._handling.check_reachable(put.node.addr, note)
+        return put
+
+    def _ask(self, request: IRequest) -> _Ask:
+        """The query string, as Consul reads it: of a parameter that is given twice the first counts."""
+        query = request.uri.partition(b"?")[2].decode("utf-8", "replace")
+        given = dict(reversed(parse_qsl(query, keep_blank_values=True)))
+        if "acquire" in given or "release" in given:
+            both = "cas" in given or {"acquire", "release"} <= given.keys()
+            raise BadRequest("Conflicting flags" if both else "sessions are not supported by rqdisco")
+        if "recurse" in given or "keys" in given:
+            raise BadRequest("recurse and keys are not supported by rqdisco")
+        for name in _ELSEWHERE:
+            if name in given and name not in self._ignored:
+                self._ignored.add(name)
+                self._log.info("consul-kv: a parameter is ignored, there is one of it only", parameter=name)
+        return _Ask(
+            cas=_number(given["cas"], "Invalid cas index") if "cas" in given else None,
+            flags=_number(given["flags"], "Invalid flags") if "flags" in given else 0,
+            raw="raw" in given,
+        )
+
+
+def with_consul_headers(directory: Directory) -> Callable[[Answer], Answer]:
+    """Puts on an answer what every answer of Consul's has to who may ask."""
+
+    def finish(answer: Answer) -> Answer:
+        if answer.body in (_NO_TOKEN, _NO_RIGHT):
+            # Nor does Consul, and who may know nothing may not know either how often something changes.
+            return answer
+        index = (b"x-consul-index", b"%d" % directory.index)
+        others = ((b"x-consul-knownleader", b"true"), (b"x-consul-lastcontact", b"0"))
+        return msgspec.structs.replace(answer, headers=(*answer.headers, index, *others))
+
+    return finish
+
+
+def _number(text: str, complaint: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 30 and int(text) < _MOST):
+        raise BadRequest(complaint)
+    return int(text)
+
+
+def _yes_or_no(yes: bool) -> Answer:
+    return Answer(200, b"true" if yes else b"false")
+
+
+def _not_made(discovery_id: str) -> Forbidden:
+    return Forbidden(f"discovery ID {discovery_id} does not exist")
+
+
+def _not_supported() -> NotFound:
+    return NotFound("not supported by rqdisco")

@@ -1,0 +1,1 @@
+"""What all doors do with a request: who asks, how long it may take, what is answered."""
