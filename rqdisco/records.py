@@ -165,6 +165,14 @@ def heard(record: Record) -> tuple[Node, ...]:
     return tuple(node for node in record.nodes if node.addr != grant.addr)
 
 
+def is_unused(record: Record) -> bool:
+    """Whether no node was ever registered: what may be forgotten where somebody switched that on (P7).
+
+    One whose home was lost may have had nodes that nobody else knew of.
+    """
+    return not (record.nodes or record.grant or record.ever or record.leader or record.confirmed or record.lost)
+
+
 def succeed(record: Record, home: str, *, version: int, lost: bool) -> Record:
     """The record under a new home, after the one before handed it over or was lost (R7)."""
     return replace(record, home=home, version=version, was=(*record.was, record.home), lost=record.lost or lost)

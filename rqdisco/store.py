@@ -59,8 +59,8 @@ class Store:
     """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
 
     `last_version` is the highest that was given out, `settled_version` the highest that the disk has. All `on_settled`
-    are told of changes that the disk has now, `on_discarded` of those that it refused; `tally` is kept up with the
-    former.
+    are told of changes that the disk has now, `on_discarded` of those that it refused, all `on_dropped` of IDs that are
+    gone; `tally` is kept up with them.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
@@ -68,11 +68,14 @@ class Store:
         self._pending: dict[bytes, Change] = {}
         # How many of those are IDs that the disk does not have in any state.
         self._fresh = 0
+        # How many the disk ever had since the start.
+        self._came = len(self._settled)
         self._spellings: Spellings | None = None
         self.last_version = last_version
         self.settled_version = last_version
         self.on_settled: list[Callable[[Sequence[Change]], None]] = []
         self.on_discarded: Callable[[Sequence[Change]], None] | None = None
+        self.on_dropped: list[Callable[[Sequence[bytes]], None]] = []
         self.tally: Tally | None = None
 
     def __len__(self) -> int:
@@ -103,21 +106,21 @@ class Store:
         rest = self._settled.get(key)
         return None if rest is None else codec.join_record(key, rest)
 
+    def rest(self, key: bytes) -> bytes | None:
+        """The same without its ID, as it is kept."""
+        return self._settled.get(key)
+
     @property
     def pending(self) -> list[Change]:
         """The newest changes that the disk does not have yet."""
         return list(self._pending.values())
 
     def keys_after(self, count: int) -> list[bytes]:
-        """The IDs that came after the first `count` that the disk had, in the order in which they came."""
-        return list(islice(reversed(self._settled), len(self._settled) - count))[::-1]
-
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """All records that the disk has, in the order in which they came; more may come meanwhile, at the end."""
-        return self._settled.items()
+        """The IDs that came after the first `count` that the disk ever had, in the order in which they came."""
+        return list(islice(reversed(self._settled), self._came - count))[::-1]
 
     def values(self) -> Iterable[bytes]:
-        """The same without their IDs."""
+        """All records that the disk has, without their IDs."""
         return self._settled.values()
 
     def is_pending(self, discovery_id: str) -> bool:
@@ -152,8 +155,9 @@ class Store:
                 self._spellings.add(change.key)
             if self.tally is not None:
                 self.tally.changed(self._settled.get(change.key), change.rest)
-            if change.key in self._pending and change.key not in self._settled:
-                self._fresh -= 1
+            if change.key not in self._settled:
+                self._came += 1
+                self._fresh -= change.key in self._pending
             self._settled[change.key] = change.rest
             self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:
@@ -161,6 +165,18 @@ class Store:
         if changes:
             for tell in self.on_settled:
                 tell(changes)
+
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Forget IDs: the disk has a note that they are gone. One that is on its way to the disk is as if new."""
+        for key in keys:
+            rest = self._settled.pop(key)
+            self._fresh += key in self._pending
+            if self._spellings is not None:
+                self._spellings.remove(key)
+            if self.tally is not None:
+                self.tally.dropped(rest)
+        for tell in self.on_dropped:
+            tell(keys)
 
     def discard(self) -> None:
         """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""

@@ -47,6 +47,11 @@ class Tally:
             self._homes[_whose(before)] -= 1
         self._homes[_whose(after)] += 1
 
+    def dropped(self, rest: bytes) -> None:
+        """The store forgot an ID."""
+        self.nodes -= nodes_in(rest)
+        self._homes[_whose(rest)] -= 1
+
     def homes(self) -> Iterator[tuple[str, bool, int]]:
         """Each home, whether one before it lost its state, and how many IDs it has."""
         return ((home.decode(), lost, count) for (home, lost), count in self._homes.items() if count)

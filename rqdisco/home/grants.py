@@ -71,6 +71,10 @@ class Grants:
         """Whether any grant is on its way."""
         return bool(self._pending)
 
+    def is_any_of(self, discovery_id: str) -> bool:
+        """Whether one of the ID is on its way, decided or not."""
+        return discovery_id in self._pending
+
     def is_decided_of(self, discovery_id: str) -> bool:
         """Whether one of the ID is decided, and not said yet."""
         pending = self._pending.get(discovery_id)

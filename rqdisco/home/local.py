@@ -73,6 +73,7 @@ class LocalDirectory:
         self._others = others
         self._watching = Watching()
         store.on_settled.append(self._watching.settled)
+        store.on_dropped.append(self._watching.dropped)
         self._versions = Versions(store, wall_us)
         self._grants = Grants(store, journal, self._versions, self._watching, others)
 
@@ -250,6 +251,10 @@ class LocalDirectory:
     def is_deciding(self) -> bool:
         """Whether any grant is on its way."""
         return self._grants.are_any
+
+    def is_deciding_of(self, discovery_id: str) -> bool:
+        """Whether one of the ID is."""
+        return self._grants.is_any_of(discovery_id)
 
     def next_version(self) -> int:
         """A version for a change of an own record."""

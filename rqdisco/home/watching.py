@@ -35,6 +35,12 @@ class Watching:
             for change in changes:
                 self._tell(change.key)
 
+    def dropped(self, keys: Sequence[bytes]) -> None:
+        """These IDs are gone."""
+        if self._watchers:
+            for key in keys:
+                self._tell(key)
+
     def said(self, discovery_id: str) -> None:
         """What the disk has of an ID is shown from now on."""
         if self._watchers:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rqdisco.codec import join_record
 from rqdisco.errors import CannotStart
 from rqdisco.journal.files import Disk, FileSystem
-from rqdisco.journal.recovery import Recovered, are_wanted, replay
+from rqdisco.journal.recovery import Recovered, replay, wanted
 from rqdisco.journal.segments import Position, segment_numbers, segment_path
 from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME, SnapshotHeader, SnapshotReader, encode_snapshot
 
@@ -68,7 +68,7 @@ def _merged(base: SnapshotReader | None, changes: dict[bytes, bytes]) -> Iterato
     """The records of `base` with `changes` put in, in the order of IDs."""
     changed = sorted(changes.items())
     kept = () if base is None else (item for item in base.records() if item[0] not in changes)
-    return (join_record(key, rest) for key, rest in filter(are_wanted, heapq.merge(kept, changed)))
+    return (join_record(key, rest) for key, rest in wanted(heapq.merge(kept, changed)))
 
 
 def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from rqdisco.codec import Malformed, decode_note, decode_versioned, is_note, join_record, split_record, version_of
 from rqdisco.errors import DamagedState
+from rqdisco.expiry import Marks
 from rqdisco.journal.files import FileSystem
 from rqdisco.journal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_frames
 from rqdisco.journal.segments import Position, segment_numbers, segment_path
@@ -70,13 +71,27 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     if numbers:
         _mend(fs, segment_path(directory, numbers[-1]), found)
         replay(fs, directory, numbers[-1:], found)
+    marks = Marks(decode_note(join_record(key, rest)) for key, rest in found.notes.items())
+    if marks.are_any:
+        found.records = {key: rest for key, rest in found.records.items() if not marks.cover_line(key, rest)}
     return found
 
 
-def are_wanted(item: tuple[bytes, bytes]) -> bool:
-    """Whether a line of the journal is still worth keeping: all are, but for notes that say there is none any more."""
-    key, rest = item
-    return not is_note(key) or not decode_note(join_record(key, rest)).is_empty
+def wanted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Those of a journal's lines that are still worth keeping, which come in the order of their keys, so notes first.
+
+    Notes that say there is none any more are not, nor are IDs that expired.
+    """
+    marks = Marks()
+    for key, rest in lines:
+        if is_note(key):
+            note = decode_note(join_record(key, rest))
+            marks.learn(note)
+            if note.is_empty:
+                continue
+        elif marks.are_any and marks.cover_line(key, rest):
+            continue
+        yield key, rest
 
 
 def replay(fs: FileSystem, directory: Path, numbers: Iterable[int], found: Recovered) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.codec import Note, decode_note, join_record
+from rqdisco.expiry import Marks
 from rqdisco.home.local import Limits, LocalDirectory
 from rqdisco.ids import RandomBytes
 from rqdisco.journal.writer import Journal
@@ -39,9 +40,14 @@ class Peering(msgspec.Struct, frozen=True, kw_only=True):
     ack_required: bool = False
 
 
+def kept_notes(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Note]:
+    """The notes that were found on the disk."""
+    return [decode_note(join_record(key, rest)) for key, rest in notes]
+
+
 def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
     """The other daemons that still take part, as far as was kept."""
-    kept = [decode_note(join_record(key, rest)) for key, rest in notes]
+    kept = kept_notes(notes)
     return Members(Member(incarnation=own, name="", url=""), kept).others
 
 
@@ -69,10 +75,12 @@ class Peered:
         limits: Limits,
     ) -> None:
         self.keys = keys or Keys(KeyRing(()))
-        kept: Sequence[Note] = [decode_note(join_record(key, rest)) for key, rest in notes]
+        kept = kept_notes(notes)
         own = Member(incarnation=incarnation, name=peering.name, url=peering.url)
         members = Members(own, kept)
-        replication = Replication(incarnation, store, kept)
+        boot = random(8).hex()
+        self.marks = Marks(kept)
+        replication = Replication(incarnation, store, kept, marks=self.marks, era=int(boot[:4], 16) + 1)
         standing = Standing(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
         self.peers = self._peer_set(
             clock,
@@ -81,7 +89,7 @@ class Peered:
             standing,
             link,
             peering.seeds,
-            random(8).hex(),
+            boot,
             jitter,
             lambda: wall_us() // 1000,
             ack_required=peering.ack_required,
@@ -91,7 +99,7 @@ class Peered:
         )
         self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
         taker = HintTaker(self.local, journal, lambda: standing.is_established, kept)
-        taking_back = TakingBack(clock, replication, standing, journal, self.local, incarnation, kept)
+        taking_back = TakingBack(clock, replication, standing, journal, self.local, incarnation, self.marks, kept)
         exchange = Exchange(
             replication,
             members,
@@ -101,8 +109,11 @@ class Peered:
             self.book,
             taker,
             taking_back,
+            self.marks,
             lambda: wall_us() // 1000,
         )
+        # Whether this daemon may say that IDs of its own are gone.
+        self.may_expire = lambda: standing.objection is None and taking_back.is_over
         self.store = store
         self.directory = PeeredDirectory(
             self.local,

@@ -19,7 +19,10 @@ from rqdisco.access.token_file import read_tokens
 from rqdisco.access.tokens import Access
 from rqdisco.directory import Directory
 from rqdisco.errors import PeersMissing, TokensUnusable
+from rqdisco.expiry import Marks
+from rqdisco.home.calendar import Calendar
 from rqdisco.home.local import LocalDirectory
+from rqdisco.home.sweep import Sweep
 from rqdisco.journal.child import run_fold
 from rqdisco.journal.files import Disk
 from rqdisco.journal.folder import Folder
@@ -36,7 +39,7 @@ from rqdisco.observability.audit_file import AuditFile
 from rqdisco.observability.events import Event, Events, log_event
 from rqdisco.observability.health import Health
 from rqdisco.observability.recent import Recent
-from rqdisco.peers.assembly import Peered, Peering, known_members
+from rqdisco.peers.assembly import Peered, Peering, kept_notes, known_members
 from rqdisco.peers.office import Office
 from rqdisco.peers.wire.http_link import Keys
 from rqdisco.peers.wire.process import links, read_keys
@@ -59,6 +62,8 @@ from rqdisco.web.requests.deadlines import Deadlines
 from rqdisco.web.requests.handling import ANSWER_SECONDS, Books
 from rqdisco.web.requests.request_ids import RequestIDs
 from rqdisco.web.root import Doors
+
+_DAY_MS = 24 * 60 * 60 * 1000
 
 _log = Logger()
 
@@ -124,6 +129,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
         # All names are looked through now, and not while somebody waits.
         state.store.spellings  # noqa: B018
         opening.names(config.dns, directory, rounds)
+
+    watch.keep(_sweep(config, machine, state, local, peered, books.events))
 
     def say_status() -> None:
         ends = {where: end.isoformat() for where, end in certificates.expiries()}
@@ -308,6 +315,31 @@ def _peered(
         random=machine.random,
         jitter=machine.jitter,
         limits=config.limits,
+    )
+
+
+def _sweep(
+    config: options.Config,
+    machine: Machine,
+    state: _State,
+    local: LocalDirectory,
+    peered: Peered | None,
+    events: Events,
+) -> Sweep:
+    """What forgets IDs that never had a node: this daemon's own if it is to, and its peers' if they say so."""
+    notes = kept_notes(state.found.notes.items())
+    days = config.unused_days
+    return Sweep(
+        machine.reactor,
+        state.store,
+        state.journal,
+        Marks(notes) if peered is None else peered.marks,
+        state.home,
+        events,
+        state.now,
+        calendar=None if days is None else Calendar(state.home, int(days * _DAY_MS), notes),
+        may_expire=(lambda: True) if peered is None else peered.may_expire,
+        is_deciding=local.is_deciding_of,
     )
 
 

@@ -25,6 +25,7 @@ USAGE_STATUS = 64
 MOST = 1e12
 _BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
+_FEWEST_DAYS = 1 / 24
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -70,7 +71,9 @@ class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`."""
+    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`. IDs that
+    never had a node are forgotten after `unused_days`, if that is given.
+    """
 
     tokens: Path | None
     is_open: bool
@@ -79,6 +82,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     operator_socket: Path | None
     data_dir: Path
     limits: Limits
+    unused_days: float | None
     strict_addresses: bool
     max_body: int
     snapshot_every: float
@@ -103,6 +107,7 @@ class Options(usage.Options):
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
         ["regrant-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
+        ["expire-unused", None, None, "Days after which an ID that never had a node is forgotten. [default: never]"],
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
         ["mint-rate", None, "10", "IDs a second that a client may mint; 0 = no limit."],
@@ -250,6 +255,7 @@ class Options(usage.Options):
                 max_nodes=int(self._number("max-nodes", 1)),
                 make_named=self._flag("kv-create"),
             ),
+            unused_days=None if self["expire-unused"] is None else self._number("expire-unused", _FEWEST_DAYS),
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),

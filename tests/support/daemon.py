@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,7 +11,11 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from rqdisco.access.tokens import Access
+from rqdisco.codec import Note
+from rqdisco.expiry import Marks
+from rqdisco.home.calendar import Calendar
 from rqdisco.home.local import Limits, LocalDirectory
+from rqdisco.home.sweep import Sweep
 from rqdisco.journal.reserve import Reserve
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.state import open_state
@@ -21,6 +25,7 @@ from rqdisco.metrics.watch import Watch
 from rqdisco.observability.events import Events, log_event
 from rqdisco.observability.health import Health
 from rqdisco.observability.recent import Recent
+from rqdisco.peers.assembly import kept_notes
 from rqdisco.probing.knock import Knocker
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed, network
@@ -35,6 +40,7 @@ from tests.support.disk import ModelDisk
 from tests.support.network import Network
 
 STATE = Path("/state")
+DAY = 86_400.0
 WALL_US = 1_795_000_000_000_000
 
 
@@ -102,11 +108,14 @@ class Daemon:
         probe: Probe | None = None,
         mint_rate: float = 0.0,
         reserve: int | None = 0,
+        unused_days: float | None = None,
         **doors: Any,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
         self.limits = limits or Limits()
+        # How far the wall clock was set, in seconds.
+        self.set_by = 0.0
         self.threads = Threads()
         self.random = Random(seed)
         self.failures: list[str] = []
@@ -118,20 +127,23 @@ class Daemon:
         self.journal = Journal(
             self.store, self.segments, self.threads, lambda call: call(), self.failures.append, segment_bytes
         )
+        self.now = lambda: Moment(boot, int(self.clock.seconds() * 1000))
         self.directory = LocalDirectory(
             self.store,
             self.journal,
             self.home,
-            now=lambda: Moment(boot, int(self.clock.seconds() * 1000)),
+            now=self.now,
             wall_us=self.wall_us,
             random=self.random.randbytes,
             limits=self.limits,
         )
+        self.unused_days = unused_days
         self.health = Health(lambda: self.journal.refused)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.watch = Watch(self.clock)
         self.recent = Recent(self.clock.seconds, self.wall_us)
         self.books = Books(Events(log_event, self.watch.outcomes, self.recent))
+        self.sweep = sweep(self, kept_notes(self.found.notes.items()), self.books.events)
         self.watch.count_all(self.store, lambda home: home != self.home)
         self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
         self.watch.show(sources.disk(self.journal, self.watch.syncs))
@@ -159,7 +171,7 @@ class Daemon:
 
     def wall_us(self) -> int:
         """The wall clock."""
-        return WALL_US + int(self.clock.seconds() * 1_000_000)
+        return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
     def describe(self) -> dict[str, Any]:
         """What it says of itself."""
@@ -168,7 +180,25 @@ class Daemon:
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless another is given."""
         seed = self.random.randrange(1 << 30)
-        return Daemon(disk or self.disk.kill(), seed=seed, limits=self.limits, clock=self.clock, **options)
+        options = {"limits": self.limits, "clock": self.clock, "unused_days": self.unused_days, **options}
+        self.sweep.stopService()
+        return Daemon(disk or self.disk.kill(), seed=seed, **options)
+
+
+def sweep(daemon: Any, notes: Sequence[Note], events: Events, marks: Marks | None = None, **more: Any) -> Sweep:
+    """What forgets the unused IDs of a daemon, and those of its peers."""
+    days = daemon.unused_days
+    return Sweep(
+        daemon.clock,
+        daemon.store,
+        daemon.journal,
+        marks or Marks(notes),
+        daemon.home,
+        events,
+        daemon.now,
+        calendar=None if days is None else Calendar(daemon.home, int(days * DAY * 1000), notes),
+        **more,
+    )
 
 
 def result(deferred: Deferred[Any]) -> Any:

@@ -14,11 +14,12 @@ from rqdisco.home.local import Limits
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.state import open_state
 from rqdisco.journal.writer import Journal
-from rqdisco.peers.assembly import Peered, Peering
+from rqdisco.observability.events import Event, Events
+from rqdisco.peers.assembly import Peered, Peering, kept_notes
 from rqdisco.peers.wire.links import NotGreeted, Unreachable
 from rqdisco.records import Moment, Node
 from rqdisco.store import Store
-from tests.support.daemon import STATE, WALL_US, Threads, result
+from tests.support.daemon import STATE, WALL_US, Threads, result, sweep
 from tests.support.disk import ModelDisk
 
 
@@ -104,6 +105,7 @@ class PeeredDaemon:
         limits: Limits | None = None,
         ack_required: bool = False,
         called: str | None = None,
+        unused_days: float | None = None,
     ) -> None:
         self.network, self.name, self.seeds = network, name, seeds
         self.disk = disk or ModelDisk()
@@ -116,7 +118,8 @@ class PeeredDaemon:
         self.store = Store(found.records, found.last_version)
         segments = SegmentWriter(self.disk, STATE, found.position, boot, "boot-a")
         self.journal = Journal(self.store, segments, self.threads, lambda call: call(), self.failures.append)
-        clock = network.clock
+        self.clock = clock = network.clock
+        self.now = lambda: Moment(boot, int(clock.seconds() * 1000))
         self.peered = Peered(
             Peering(
                 name=called or name,
@@ -130,13 +133,24 @@ class PeeredDaemon:
             found.notes.items(),
             clock,
             network.link(name),
-            now=lambda: Moment(boot, int(clock.seconds() * 1000)),
+            now=self.now,
             wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
             random=self.random.randbytes,
             jitter=lambda: self.random.uniform(0.9, 1.1),
             limits=self.limits,
         )
         self.directory = self.peered.directory
+        self.unused_days = unused_days
+        self.events: list[Event] = []
+        self.sweep = sweep(
+            self,
+            kept_notes(found.notes.items()),
+            Events(self.events.append),
+            marks=self.peered.marks,
+            may_expire=self.peered.may_expire,
+            is_deciding=self.peered.local.is_deciding_of,
+        )
+        self.sweep.startService()
         self.is_up = True
         network.daemons[name] = self
         self.peered.peers.startService()
@@ -145,12 +159,13 @@ class PeeredDaemon:
         """It is killed."""
         self.is_up = False
         self.peered.peers.stopService()
+        self.sweep.stopService()
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> PeeredDaemon:
         """The daemon after this one died, on the same disk unless another is given."""
         self.stop()
         seed = self.random.randrange(1 << 30)
-        options = {"limits": self.limits, **options}
+        options = {"limits": self.limits, "unused_days": self.unused_days, **options}
         return PeeredDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
 
 

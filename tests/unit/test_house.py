@@ -17,7 +17,21 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-CORE = {"errors", "address", "ids", "names", "records", "spellings", "tally", "store", "codec", "transfer", "recipes"}
+CORE = {
+    "errors",
+    "expiry",
+    "home.calendar",
+    "address",
+    "ids",
+    "names",
+    "records",
+    "spellings",
+    "tally",
+    "store",
+    "codec",
+    "transfer",
+    "recipes",
+}
 CORE |= {
     "visible",
     "access.tokens",
@@ -63,6 +77,7 @@ ROOMS = [
     "transfer",
     "journal",
     "observability",
+    "expiry",
     "store",
     "tally",
     "spellings",

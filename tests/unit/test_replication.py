@@ -28,10 +28,10 @@ def delta(after: int, upto: int, *told: Record) -> Delta:
 class Receiver:
     """A daemon that takes deltas, on a disk that is written to at once."""
 
-    def __init__(self, own: str = HERE, at_start: Sequence[Record] = ()) -> None:
+    def __init__(self, own: str = HERE, at_start: Sequence[Record] = (), era: int = 1) -> None:
         self.store = Store()
         self.put(*at_start)
-        self.replication = Replication(own, self.store)
+        self.replication = Replication(own, self.store, era=era)
 
     def take(self, *deltas: Delta) -> None:
         for each in deltas:
@@ -104,3 +104,30 @@ def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
         receiver.take(later)
     assert receiver.versions == sender.versions
     assert receiver.cursor == sender.cursor
+
+
+def rest_of(receiver: Receiver, place: int) -> list[str]:
+    """The IDs of all pages from one on."""
+    told = []
+    while True:
+        page = receiver.replication.page(Pull(home=HOME, after=1, page=place, upto=5000))
+        told += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
+        place = page.page
+        if not place:
+            return told
+
+
+def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_between() -> None:
+    """IDs are in another order then, and a place in the one before says nothing."""
+    records = [record(number, 2 + number) for number in range(1600)]
+    place = Receiver(at_start=records).replication.page(Pull(home=HOME, after=1)).page
+    again = Receiver(at_start=list(reversed(records)), era=7)
+    assert set(rest_of(again, place)) == {each.id for each in records}
+
+
+def test_who_takes_page_after_page_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
+    receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
+    receiver.replication.pass_over(30_000)
+    page = receiver.replication.page(Pull(home=HOME, after=1))
+    receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
+    assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))

@@ -28,8 +28,8 @@ class Peer:
 
     `is_up` says whether the last message was answered, `contact` when that was or when it last spoke by itself,
     `acked` up to which version it durably has this daemon's own records, `newest_of_ours` the newest of those, `held`
-    all of its cursors; `is_caught_up` whether all that it had was taken over once, `differs` how its list of members
-    differs from ours, in words, and `differed` in how many exchanges on end it did.
+    all of its cursors, `expired` all of its marks; `is_caught_up` whether all that it had was taken over once,
+    `differs` how its list of members differs from ours, in words, and `differed` in how many exchanges on end it did.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Peer:
         self.contact: float | None = None
         self.acked = self.newest_of_ours = 0
         self.held: dict[str, int] = {}
+        self.expired: dict[str, int] = {}
         self.issued = 0
         self.agreed = ""
         self.differs: tuple[str, ...] = ()

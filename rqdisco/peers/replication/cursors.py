@@ -15,8 +15,10 @@ from msgspec.structs import replace
 
 from rqdisco import codec, records
 from rqdisco.codec import Malformed, Note
+from rqdisco.expiry import Marks
 from rqdisco.ids import is_id
 from rqdisco.peers.replication.changes import ChangeLog
+from rqdisco.peers.replication.order import Order
 from rqdisco.peers.wire.messages import Delta, Page, Pull
 from rqdisco.records import Record
 from rqdisco.store import Change, Store, noted
@@ -44,17 +46,20 @@ class Replication:
     """The cursors of one daemon, whose own home is `own`.
 
     Its own records are told from when they are handed to the disk: `told` is how far, `own_cursor` what the disk has.
+    What `marks` are about is taken from nobody; `era` is a number made anew at each start.
     """
 
-    def __init__(self, own: str, store: Store, notes: Iterable[Note] = ()) -> None:
+    def __init__(
+        self, own: str, store: Store, notes: Iterable[Note] = (), *, marks: Marks | None = None, era: int = 1
+    ) -> None:
         self._own = own
         self._store = store
         self._logs: dict[str, ChangeLog] = {}
         self._held: dict[str, int] = {}
         self._expected: dict[str, int] = {}
         self._beyond: dict[str, list[tuple[int, int]]] = {}
-        # All IDs in the order in which they first came, which never changes, so that a number is a place in it.
-        self._order = store.keys_after(0)
+        self._marks = Marks() if marks is None else marks
+        self._order = Order(store, era)
         self._reserved = 0
         for note in notes:
             if note.id.startswith(_CURSOR):
@@ -64,7 +69,8 @@ class Replication:
         self._reserving = self._reserved
         self.pass_over(self._reserved)
         self._found = self._newest_by_home()
-        self.own_cursor = self.told = self._found.get(own, 0)
+        # What expired was held too.
+        self.own_cursor = self.told = max(self._found.get(own, 0), self._marks.of(own))
         # What is told of this daemon's own while its disk is at work on it, and what was told and then refused.
         self._telling: dict[bytes, Change] = {}
         self._refused: dict[bytes, bytes] = {}
@@ -127,19 +133,20 @@ class Replication:
             if delta is not None:
                 return Page(delta=delta)
         upto = pull.upto or self.cursor(pull.home)
-        order = self._order
+        keys, begin = self._order.part(pull.page, _LOOKED_AT_ONCE)
         lines: list[msgspec.Raw] = []
-        at = pull.page
-        end = min(len(order), at + _LOOKED_AT_ONCE)
-        while at < end and len(lines) < RECORDS_AT_ONCE:
-            found = self._numbered(order[at], pull.home)
-            at += 1
+        looked_at = 0
+        for key in keys:
+            if len(lines) == RECORDS_AT_ONCE:
+                break
+            found = self._numbered(key, pull.home)
+            looked_at += 1
             if found is not None and found[0] > pull.after:
                 lines.append(msgspec.Raw(found[1]))
-        is_last = at >= len(order)
+        next_ = self._order.after(begin, looked_at)
         # Only the last part proves that there is no gap.
-        after, upto_ = (pull.after, upto) if is_last else (upto, upto)
-        return Page(delta=Delta(home=pull.home, after=after, upto=upto_, records=lines), page=0 if is_last else at)
+        after = upto if next_ else pull.after
+        return Page(delta=Delta(home=pull.home, after=after, upto=upto, records=lines), page=next_)
 
     def take(self, delta: Delta) -> Taken:
         """Put what is new of a delta into the store, and say what has to be written. Raises Malformed."""
@@ -148,6 +155,8 @@ class Replication:
         for line, record in told:
             if record.home == self._own:
                 # Only this daemon changes its own; what it lost it takes back by `take_back`.
+                continue
+            if self._marks.cover(record):
                 continue
             known = self._store.newest(record.id)
             precedence = "newer" if known is None else records.precedence(known, record)
@@ -185,7 +194,7 @@ class Replication:
             record = codec.decode_record(bytes(raw))
             known = self._store.newest(record.id)
             is_lost = known is None or records.precedence(known, record) == "newer"
-            if record.home == self._own and is_lost:
+            if record.home == self._own and is_lost and not self._marks.cover(record):
                 changes.append(self._store.put_line(bytes(raw), record.version))
         return changes
 
@@ -240,10 +249,10 @@ class Replication:
 
     def of_home(self, home: str, place: int, above: int = 0) -> tuple[list[bytes], int]:
         """IDs of a home with versions above that, looked for from a place on, and where to go on; 0 is nowhere."""
-        end = place + _LOOKED_AT_ONCE
-        found = [(key, self._numbered(key, home)) for key in self._order[place:end]]
+        part, begin = self._order.part(place, _LOOKED_AT_ONCE)
+        found = [(key, self._numbered(key, home)) for key in part]
         keys = [key for key, numbered in found if numbered is not None and numbered[0] > above]
-        return keys, end if end < len(self._order) else 0
+        return keys, self._order.after(begin, len(part))
 
     def own_of(self, changes: Iterable[Change]) -> list[Change]:
         """Those of this daemon's own records."""
@@ -299,7 +308,7 @@ class Replication:
             self._telling.clear()
             self.corrected(self._correcting)
             self._correcting = set()
-        self._order += self._store.keys_after(len(self._order))
+        self._order.follow()
         for change in changes:
             home = codec.home_of(change.rest)
             if home == self._own:

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.codec import Note
 from rqdisco.errors import StoreUnavailable
+from rqdisco.expiry import Marks, mark
 from rqdisco.home.local import LocalDirectory
 from rqdisco.journal.shield import shielded
 from rqdisco.journal.writer import Journal
@@ -44,6 +45,7 @@ class Exchange:
         book: HintBook,
         taker: HintTaker,
         taking_back: TakingBack,
+        marks: Marks,
         wall_ms: Callable[[], int],
     ) -> None:
         self._replication = replication
@@ -60,6 +62,7 @@ class Exchange:
         # Told that a digest was heard.
         self.on_heard: Callable[[], None] | None = None
         self._taking_back = taking_back
+        self._marks = marks
 
     def digest(self, agreed: str) -> Digest:
         """What this daemon tells somebody who said that `agreed`."""
@@ -67,6 +70,7 @@ class Exchange:
             held=self._replication.held,
             beyond=self._replication.beyond,
             issued=self._replication.issuing,
+            expired=self._marks.all,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
         )
@@ -97,7 +101,7 @@ class Exchange:
     def hear(self, peer: Peer, digest: Digest) -> None:
         """Take in what a peer says of itself."""
         self.keep(self._members.learn(digest.members))
-        peer.held, peer.agreed = digest.held, digest.agreed
+        peer.held, peer.agreed, peer.expired = digest.held, digest.agreed, digest.expired
         peer.issued = digest.issued or digest.held.get(peer.incarnation or "", 0)
         if digest.agreed == self._members.agreed:
             peer.differs = ()
@@ -118,6 +122,7 @@ class Exchange:
         """Pull what a peer has more of. Raises as `with_peer`."""
         await self._taking_back.from_peer(peer)
         await self._taking_back.finish()
+        await self._take_marks(peer)
         held = peer.held
         for home in self._replication.behind(held):
             # What is had from another peer already need not come twice.
@@ -189,6 +194,17 @@ class Exchange:
             raise
         writing.addCallbacks(lambda _: self._replication.taken(delta, taken), self._not_taken)
         await shielded(writing)
+
+    async def _take_marks(self, peer: Peer) -> None:
+        """Learn which IDs of others are gone; what is said of this daemon's own is taken back like its records. Raises
+        StoreUnavailable.
+        """
+        told = (mark(home, version) for home, version in peer.expired.items() if home != self._own)
+        new = [note for note in told if note.number > self._marks.of(note.home)]
+        if new:
+            await self._journal.append(*map(noted, new))
+            for note in new:
+                self._marks.learn(note)
 
     def keep(self, notes: Iterable[Note]) -> None:
         """Write notes that nobody waits for."""

@@ -9,6 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco.codec import Note
+from rqdisco.expiry import Marks, mark
 from rqdisco.home.local import LocalDirectory
 from rqdisco.journal.writer import Journal
 from rqdisco.peers.membership.peer import Peer
@@ -39,6 +40,7 @@ class TakingBack:
         journal: Journal,
         local: LocalDirectory,
         own: str,
+        marks: Marks,
         notes: Iterable[Note] = (),
     ) -> None:
         self._clock = clock
@@ -47,6 +49,8 @@ class TakingBack:
         self._journal = journal
         self._local = local
         self._own = own
+        self._marks = marks
+        self._expired = mark(own, marks.of(own))
         # What the disk had at the start: what came to be since proves nothing of what was before.
         self._begun_at = replication.own_cursor
         self._was_behind = self._may_be_noted = self._was_established = False
@@ -54,6 +58,11 @@ class TakingBack:
             if note.id == _BEHIND + own and not note.is_empty:
                 self._begun_at = min(self._begun_at, note.number)
                 self._was_behind = self._may_be_noted = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that others may have had newer was taken back."""
+        return self._standing.is_established and not self._was_behind
 
     def writing(self, changes: Sequence[Change]) -> Sequence[Change]:
         """What is to be written with own changes before all were heard: that they prove nothing, should this daemon
@@ -74,10 +83,13 @@ class TakingBack:
     async def from_peer(self, peer: Peer) -> None:
         """Take back what one has, unless that is done. Raises PeerError's kinds, StoreUnavailable."""
         assert peer.incarnation is not None
-        newest = peer.newest_of_ours
-        if not self._standing.has_heard(peer.incarnation) and newest > self._begun_at:
+        newest, expired = peer.newest_of_ours, peer.expired.get(self._own, 0)
+        has_more = newest > self._begun_at or expired > self._expired.number
+        if not self._standing.has_heard(peer.incarnation) and has_more:
             await self._note_behind()
-            self._replication.pass_over(newest)
+            # An unused ID that came to be since is not one of those that are gone, and must not look like one.
+            self._expired = mark(self._own, max(expired, self._expired.number))
+            self._replication.pass_over(max(newest, expired))
             await pull(peer, self._own, self._begun_at, None, self._take)
             self._replication.caught_up(newest)
         self._standing.heard(peer.incarnation)
@@ -92,6 +104,9 @@ class TakingBack:
                 self._begun_at = self._replication.own_cursor
         if self._was_behind:
             await self._reissue()
+        if self._expired.number > self._marks.of(self._own):
+            await self._journal.append(noted(self._expired))
+            self._marks.learn(self._expired)
         if self._may_be_noted:
             await self._journal.append(noted(Note(id=_BEHIND + self._own, home=self._own)))
             self._may_be_noted = False

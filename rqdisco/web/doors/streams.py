@@ -172,7 +172,13 @@ class _Topic:
             self._asking = None
 
     async def _look(self) -> None:
-        record = await self._streams.directory.look_up(self._id)
+        try:
+            record = await self._streams.directory.look_up(self._id)
+        except NoSuchID:
+            # It expired. Who comes back is told so.
+            for watcher in list(self.watchers):
+                watcher.end()
+            return
         self._asking = None
         self._encode(record)
         if self.watchers:
