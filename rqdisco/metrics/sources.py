@@ -34,6 +34,7 @@ _EXPECTED = (
     ("mint", "minted"),
     *(("registration", outcome) for outcome in ("granted", "again", "listed", "refused", "unavailable")),
     ("removal", "removed"),
+    ("expiry", "expired"),
     ("claim", "granted"),
     ("claim", "lost"),
 )

@@ -16,9 +16,9 @@ _WARNINGS = ("forget", "drain")
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to change something, and what came of it.
 
-    `kind` is one of mint, registration, removal, claim, leader report, leader removal, import, forget, drain, fence,
-    token. `outcome` is one of few words, `why` says more where there is more; `more` are fields that this kind alone
-    has. `client` is the address it came from, `asker` the name of the token it was asked with, `request` what the
+    `kind` is one of mint, registration, removal, claim, leader report, leader removal, import, expiry, forget, drain,
+    fence, token. `outcome` is one of few words, `why` says more where there is more; `more` are fields that this kind
+    alone has. `client` is the address it came from, `asker` the name of the token it was asked with, `request` what the
     request is called. What nobody needs to read line by line is not `logged`, what changed nothing is not `audited`.
     """
 

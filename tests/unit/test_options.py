@@ -24,6 +24,7 @@ def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> No
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
     assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)
     assert config.limits.make_named
+    assert config.unused_days is None
 
 
 def test_systemds_state_directory_is_the_default_where_there_is_one() -> None:
@@ -40,6 +41,7 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--regrant-window=0.5",
         "--strict-addresses",
         "--max-ids=1",
+        "--expire-unused=30",
         "--max-nodes=2",
         "--max-body=100",
         "--snapshot-every=9",
@@ -63,6 +65,7 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     )
     assert config.listen == ("tcp:1", "unix:/x")
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
+    assert config.unused_days == 30
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
     assert config.strict_addresses
     assert not config.limits.make_named
@@ -176,6 +179,8 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--max-nodes=0"], {}),
         (["--max-nodes=10000000000000"], {}),
         (["--max-ids=-1"], {}),
+        (["--expire-unused=0"], {}),
+        (["--expire-unused=never"], {}),
         (["--max-body=1"], {}),
         (["--regrant-window=-1"], {}),
         (["--regrant-window=nan"], {}),
