@@ -98,7 +98,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
 
     def describe() -> dict[str, Any]:
         uptime = int(machine.uptime() - started)
-        return {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
+        known = {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
+        return known if config.unused_days is None else {**known, "unused_days": config.unused_days}
 
     health = Health(lambda: state.journal.refused, None if peered is None else peered.report)
     show_peers = None if peered is None else peered.report.as_object

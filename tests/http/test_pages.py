@@ -149,6 +149,13 @@ async def test_the_first_page_says_what_this_is_and_how_it_is(door: Door) -> Non
     assert {"id": "mint", "method": "post"}.items() <= got.all("form")[0].items()
 
 
+@ensureDeferred
+async def test_the_first_page_says_that_unused_ids_are_forgotten_where_they_are(door: Door) -> None:
+    door.daemon.unused_days = 30
+    got = await page(door, "/")
+    assert "IDs without a nodeforgotten after 30 d 0 h" in got.text.replace("\n", "")
+
+
 def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
     ask = "GET /?id={} HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n"
     answer = Server().connect().send(ask.format("some-id").encode())

@@ -48,6 +48,7 @@ def test_unused_ids_are_forgotten_and_used_ones_are_not(start: Start, tmp_path: 
     daemon.wait_for("forgot IDs that never had a node", own=1)
     assert daemon.request("GET", f"/{unused}").status == 404
     assert daemon.nodes(used) == ["10.0.0.1:4001"]
+    assert daemon.request("GET", "/").document["unused_days"] == DAYS
     younger = daemon.mint()
     daemon.wait_for("snapshot: folded", records=4)
     snapshot = (state / "snapshot.json").read_text()

@@ -175,7 +175,8 @@ class Daemon:
 
     def describe(self) -> dict[str, Any]:
         """What it says of itself."""
-        return {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size}
+        known = {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size}
+        return known if self.unused_days is None else {**known, "unused_days": self.unused_days}
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless another is given."""

@@ -116,9 +116,9 @@ SCHEMAS: dict[str, Object] = {
         },
     ),
     "Service": _object(
-        "The service: seconds since its start, and how many IDs it holds.",
+        "The service: seconds since its start, its IDs, and after how many days one without a node goes.",
         {"name": {"const": "rqdisco"}, "version": _STRING, "uptime": COUNT},
-        {"ids": COUNT},
+        {"ids": COUNT, "unused_days": {"type": "number", "exclusiveMinimum": 0}},
     ),
     "Registration": _object(
         "A node. What else there is, is ignored; of a member that is given twice the last counts.",

@@ -12,7 +12,7 @@ from twisted.web.template import Element, Tag, renderer, tags
 from rqdisco import __version__
 from rqdisco.web.pages.assets import Assets
 from rqdisco.web.pages.snippets import Snippet
-from rqdisco.web.pages.words import count, duration, visible
+from rqdisco.web.pages.words import DAY, count, duration, visible
 
 Shown = Iterator[Any] | Sequence[Any]
 # A thousand rows take the server 60 ms, in which nobody else is answered; the script makes the others.
@@ -76,6 +76,8 @@ class HomePage(Element):
         known = {"Version": str(about.get("version")), "Up for": duration(about.get("uptime", 0))}
         if "ids" in about:
             known["Discovery IDs"] = f"{about['ids']:,}"
+        if "unused_days" in about:
+            known["IDs without a node"] = f"forgotten after {duration(about['unused_days'] * DAY)}"
         return [tag.clone().fillSlots(name=name, value=value) for name, value in known.items()]
 
     @renderer
