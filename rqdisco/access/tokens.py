@@ -47,6 +47,11 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its owner may do everything."""
         return "admin" in self.scopes
 
+    @property
+    def listed_scopes(self) -> str:
+        """Its scopes, as they stand in a file."""
+        return ",".join(scope for scope in SCOPES if scope in self.scopes)
+
     def may(self, right: Right, discovery_id: str | None = None) -> bool:
         """Whether its owner may do this, with that ID if it is about one."""
         if self.is_admin or right == "known":
@@ -74,6 +79,32 @@ class TokenRing:
             if hmac.compare_digest(token.digest, digest):
                 found = token
         return found
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What became of a token, as it is now, or was if it is gone; `of` says what is different of one that changed."""
+
+    what: Literal["added", "revoked", "changed"]
+    token: Token
+    of: tuple[str, ...] = ()
+
+
+def changes(before: TokenRing, after: TokenRing) -> list[Change]:
+    """What became of tokens, which are known by their names."""
+    old = {token.name: token for token in before.tokens}
+    new = {token.name: token for token in after.tokens}
+    found = [Change("revoked", token) for name, token in old.items() if name not in new]
+    for name, token in new.items():
+        if name not in old:
+            found.append(Change("added", token))
+        elif token != old[name]:
+            found.append(Change("changed", token, _different(old[name], token)))
+    return found
+
+
+def _different(old: Token, new: Token) -> tuple[str, ...]:
+    compared = (("scopes", old.scopes, new.scopes), ("id", old.id, new.id), ("secret", old.digest, new.digest))
+    return tuple(what for what, one, other in compared if one != other)
 
 
 class Access:
@@ -190,6 +221,5 @@ def _scopes(names: Sequence[str], discovery_id: str | None) -> frozenset[str]:
 
 
 def _line(token: Token) -> str:
-    scopes = ",".join(scope for scope in SCOPES if scope in token.scopes)
     bound = "" if token.id is None else f" id={token.id}"
-    return f"{token.name} {scopes} sha256:{token.digest.hex()}{bound}\n"
+    return f"{token.name} {token.listed_scopes} sha256:{token.digest.hex()}{bound}\n"

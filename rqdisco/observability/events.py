@@ -17,9 +17,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to change something, and what came of it.
 
     `kind` is one of mint, registration, removal, claim, leader report, leader removal, import, expiry, forget, drain,
-    fence, token. `outcome` is one of few words, `why` says more where there is more; `more` are fields that this kind
-    alone has. `client` is the address it came from, `asker` the name of the token it was asked with, `request` what the
-    request is called. What nobody needs to read line by line is not `logged`, what changed nothing is not `audited`.
+    fence, token, or `request` for one that was not let in and would have changed nothing. `outcome` is one of few
+    words, `why` says more where there is more; `more` are fields that this kind alone has. `client` is the address it
+    came from, `asker` the name of the token it was asked with, `request` what the request is called. What nobody needs
+    to read line by line is not `logged`, what changed nothing is not `audited`, and who was not let in is not `counted`
+    among those who tried.
     """
 
     kind: str
@@ -34,6 +36,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     more: dict[str, Any] = {}
     logged: bool = True
     audited: bool = True
+    counted: bool = True
 
 
 Observer = Callable[[Event], None]
@@ -78,4 +81,5 @@ class OutcomeCounts:
         self.by_kind: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, event: Event) -> None:
-        self.by_kind[event.kind, event.outcome] += 1
+        if event.counted:
+            self.by_kind[event.kind, event.outcome] += 1

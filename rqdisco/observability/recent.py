@@ -45,8 +45,8 @@ class Recent:
             self._go_on()
             for name in names:
                 self._counts[name][-1] += 1
-        # Those come in thousands, and would be all there is to see.
-        if event.audited and event.kind != "expiry":
+        # Expiries come in thousands, and would be all there is to see.
+        if event.audited and event.counted and event.kind != "expiry":
             self._changes.append(Happened(self._wall_us(), event))
 
     def minutes(self, name: str) -> Sequence[int]:

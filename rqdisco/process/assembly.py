@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,11 +13,8 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__
-from rqdisco.access.modes import warn_of_others
-from rqdisco.access.token_file import read_tokens
-from rqdisco.access.tokens import Access
 from rqdisco.directory import Directory
-from rqdisco.errors import PeersMissing, TokensUnusable
+from rqdisco.errors import PeersMissing
 from rqdisco.expiry import Marks
 from rqdisco.home.calendar import Calendar
 from rqdisco.home.local import LocalDirectory
@@ -52,6 +48,7 @@ from rqdisco.process.machine import Machine
 from rqdisco.process.opening import Opening
 from rqdisco.process.systemd import Notifier
 from rqdisco.process.tls import Certificates, Policy
+from rqdisco.process.tokens import Tokens
 from rqdisco.records import Moment
 from rqdisco.resolving.hosts import AT_ONCE, HostNames
 from rqdisco.resolving.system import SystemResolver
@@ -82,7 +79,8 @@ class _State(msgspec.Struct, frozen=True):
 def assemble(config: options.Config, machine: Machine) -> Daemon:
     """The daemon as the options want it. Raises CannotStart's kinds."""
     reactor = machine.reactor
-    access = None if config.tokens is None else _access(config.tokens, machine)
+    tokens = None if config.tokens is None else Tokens(config.tokens)
+    access = None if tokens is None else tokens.access
     certificates = Certificates(reactor.seconds)
     machine.on_hangup(certificates.reread)
     watch = Watch(reactor)
@@ -90,6 +88,8 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     state = _open(config, machine, watch)
     recent = Recent(reactor.seconds, machine.wall_us)
     books = _books(config, machine, watch, state, recent)
+    if tokens is not None:
+        machine.on_hangup(partial(tokens.reread, books.events))
     peered = None if config.peers is None else _peered(config, config.peers, machine, state, certificates)
     local = peered.local if peered is not None else _alone(config, machine, state)
     directory: Directory = local if peered is None else peered.directory
@@ -164,31 +164,6 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
 
 def _nodes(store: Store) -> int | None:
     return store.tally.nodes if store.tally is not None and store.tally.is_whole else None
-
-
-def _access(path: Path, machine: Machine) -> Access:
-    """Who is in the file of tokens, now and after each SIGHUP. Raises TokensUnusable."""
-    access = Access(read_tokens(path))
-    warn_of_others(path, "tokens")
-
-    def reread() -> None:
-        try:
-            access.ring = read_tokens(path)
-        except TokensUnusable as error:
-            _log.error("tokens not read again, the old ones stay: {why}", why=str(error))
-            return
-        _log.info("tokens read again", count=len(access.ring.tokens))
-        warn_of_others(path, "tokens")
-        _warn_of_none(path, access)
-
-    _warn_of_none(path, access)
-    machine.on_hangup(reread)
-    return access
-
-
-def _warn_of_none(path: Path, access: Access) -> None:
-    if not access.ring.tokens:
-        _log.warn("there are no tokens, so nobody is served: `rqdisco token new` makes one", file=str(path))
 
 
 def _show(

@@ -125,7 +125,7 @@ class Doors:
             {**HealthPages(health, discovery).resources(), **measured, NAME: OpenAPIPage("operator", discovery)},
             DiscoveryAPI(directory, discovery, describe, told, mints, explains=True, outlook=outlook).resource(),
         )
-        self._gate = None if access is None else Gate(access, clock.seconds)
+        self._gate = None if access is None else Gate(access, clock.seconds, books)
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, mints, self._gate).resource()}
         if self._gate is not None:
             doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
@@ -136,7 +136,9 @@ class Doors:
             DiscoveryAPI(directory, discovery, describe, told, mints, gate=self._gate, outlook=outlook).resource(),
         )
         self._operators = Front(operators, self.streams, pages_of(None, is_operators=True))
-        self._public = Front(public, self.streams, pages_of(self._gate), self._gate)
+        self._public = Front(
+            public, self.streams, pages_of(self._gate), None if self._gate is None else self._gate.at(discovery.door)
+        )
 
     def public(self) -> IResource:
         """What nodes and their operators ask; where tokens are asked for, all that there is."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from pytest_twisted import ensureDeferred
 
 from rqdisco.access.tokens import Access, TokenRing, describe
+from rqdisco.observability.events import Event
 from rqdisco.records import Node
 from rqdisco.web.pages.door import prefers_html
 from tests.http.conftest import Answer, Door
@@ -321,6 +322,13 @@ class TestWithTokens:
         assert HOSTILE[0] in got.text
         assert len(got.all("script")) == len(got.all("img")) == 1
         assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
+
+    @ensureDeferred
+    async def test_the_status_page_says_which_token_was_revoked(self, door: Door) -> None:
+        event = Event(kind="token", outcome="revoked", more={"name": "orders", "scopes": "read"})
+        door.daemon.books.events.tell(event)
+        got = await page(door, "/status", Authorization="Bearer secret-admin")
+        assert "token orders" in got.text
 
     @ensureDeferred
     async def test_files_need_no_token(self, door: Door) -> None:

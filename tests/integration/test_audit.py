@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_systemd import needs
+from tests.support.process import Environment
 
 pytestmark = pytest.mark.process
 _SNIPPET = re.compile(r"^```\n(/var/log/rqdisco/audit.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,6 +42,28 @@ def test_a_hangup_begins_a_new_file_and_no_line_is_lost(start: Start, tmp_path: 
     assert [line["event"] for line in lines(path)] == ["removal", "stop"]
     assert lines(old)[2].items() >= {"outcome": "granted", "client": "127.0.0.1", "discovery_id": discovery_id}.items()
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
+    installed: Environment, start: Start, tmp_path: Path
+) -> None:
+    path, file = tmp_path / "audit", tmp_path / "tokens"
+    installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={file}")
+    daemon = start(tmp_path / "state", f"--tokens={file}", f"--audit={path}")
+    assert daemon.request("POST", "/").status == 401
+    installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={file}")
+    installed.run("rqdisco", "token", "revoke", "ops", f"--file={file}")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("tokens read again", added=1, revoked=1, changed=0)
+    daemon.terminate()
+    told = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]
+    assert told == [
+        ("start", "started", None, None),
+        ("mint", "refused", None, "authentication required"),
+        ("token", "revoked", "ops", None),
+        ("token", "added", "minter", None),
+        ("stop", "stopped", None, None),
+    ]
 
 
 def test_an_audit_log_without_room_stops_nobody_and_is_said_once(start: Start, tmp_path: Path) -> None:

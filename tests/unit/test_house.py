@@ -39,6 +39,7 @@ CORE |= {
     "journal.frames",
     "limits.crowd",
     "limits.rates",
+    "limits.sparing",
     "observability.counts",
 }
 CORE |= {"probing.judgement", "probing.outlook", "probing.targets", "resolving.places"}

@@ -74,7 +74,7 @@ class ConsulAPI:
     def __init__(
         self, directory: Directory, handling: Handling, told: ToldLog, mints: MintLimit, gate: Gate | None = None
     ) -> None:
-        self._gate = gate
+        self._gate = None if gate is None else gate.at(handling.door, _tried)
         self._told = told
         self._mints = mints
         self._directory = directory
@@ -254,6 +254,15 @@ def with_consul_headers(directory: Directory) -> Callable[[Answer], Answer]:
         return msgspec.structs.replace(answer, headers=(*answer.headers, index, *others))
 
     return finish
+
+
+def _tried(request: Any) -> str:
+    """What a request that is not let in would have been an event of."""
+    if _KEY.match(request.path) is None:
+        return "request"
+    if request.method == b"PUT":
+        return "claim" if b"cas" in request.args else "leader report"
+    return "leader removal" if request.method == b"DELETE" else "request"
 
 
 def _number(text: str, complaint: str) -> int:

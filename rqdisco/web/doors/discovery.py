@@ -36,6 +36,7 @@ from rqdisco.web.requests.handling import DoorResource, Handling, Note, has_flag
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
 _RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
+_TRIED = {b"POST": "registration", b"DELETE": "removal"}
 _SERVICE: Route = ("discovery", "/")
 _RECORD: Route = ("discovery", "/ID")
 _ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
@@ -76,7 +77,7 @@ class DiscoveryAPI:
         self._told = told
         self._mints = mints
         self._explains = explains
-        self._gate = gate
+        self._gate = None if gate is None else gate.at(handling.door, _tried)
         self._outlook = outlook
         self._log = Logger()
 
@@ -213,6 +214,13 @@ class DiscoveryAPI:
         if body.addr is msgspec.UNSET:
             raise BadRequest("address not specified")
         return body
+
+
+def _tried(request: Any) -> str:
+    """What a request that is not let in would have been an event of."""
+    if not request.path.strip(b"/"):
+        return "mint" if request.method == b"POST" and request.path == b"/" else "request"
+    return _TRIED.get(request.method, "request")
 
 
 def _decoded(content: bytes) -> _Body:

@@ -40,6 +40,7 @@ _ROUTES: dict[bytes, Route] = {
     )
 }
 _OTHER: Route = ("operator", "other")
+_TRIED = {b"/operator/import": "import", b"/operator/peers/forget": "forget", b"/operator/drain": "drain"}
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class OperatorAPI:
         peers: PeersOffice | None = None,
         gate: Gate | None = None,
     ) -> None:
-        self._gate = gate
+        self._gate = None if gate is None else gate.at(handling.door, _tried)
         self._peers = peers
         self._directory = directory
         self._clock = clock
@@ -223,6 +224,11 @@ class OperatorAPI:
             return note.result
         except RequestRefused as refusal:
             return {"id": brought.id[:64], "why": str(refusal)}
+
+
+def _tried(request: Any) -> str:
+    """What a request that is not let in would have been an event of."""
+    return _TRIED.get(request.path, "request") if request.method == b"POST" else "request"
 
 
 def _name(token: Token | None) -> str | None:

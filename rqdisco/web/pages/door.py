@@ -92,7 +92,7 @@ class Pages:
         self._handling = handling
         self._about = about
         self._encode = encode
-        self._gate = gate
+        self._gate = None if gate is None else gate.at(handling.door)
         self._is_operators = is_operators
 
     def answer(self, request: Any) -> Deferred[Answer] | None:

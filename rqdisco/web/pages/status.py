@@ -131,7 +131,9 @@ def _change(happened: Happened) -> Tag:
     event = happened.event
     outcome = event.outcome if event.why is None else f"{event.outcome}: {event.why}"
     at = utc_second(happened.at)
-    words = (event.kind, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
+    # Tokens and peers go by a name.
+    what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
+    words = (what, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
     when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
     return tags.tr(when, *(tags.td(tags.bdi(visible(each))) for each in words))
 

@@ -5,32 +5,51 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from twisted.logger import Logger
 
 from rqdisco.access.tokens import Access, Right, Token
 from rqdisco.errors import NotAllowed, NotAuthenticated
+from rqdisco.limits.rates import source_of
 from rqdisco.limits.seldom import Seldom
+from rqdisco.limits.sparing import Sparing
+from rqdisco.observability.events import Event
+from rqdisco.web.requests.handling import Books
+
+_MOST_OF_AN_ID = 64
 
 
 class Gate:
-    """Lets in who has a token with the right to what is asked. `now` gives the seconds of a monotonic clock."""
+    """Lets in who has a token with the right to what is asked. `now` gives the seconds of a monotonic clock.
 
-    def __init__(self, access: Access, now: Callable[[], float]) -> None:
+    Who is turned away is in the log once a minute for each peer and token, and an event: a few each second for each
+    client, and for all clients without a token together; the next one says how many were left out.
+    """
+
+    def __init__(self, access: Access, now: Callable[[], float], books: Books) -> None:
         self._access = access
+        self._books = books
         self._seldom = Seldom(now)
+        self._sparing = Sparing(now)
         self._log = Logger()
+        self._door = ""
+        self._tried: Callable[[Any], str] = _a_request
+
+    def at(self, door: str, tried: Callable[[Any], str] | None = None) -> Gate:
+        """The same, as it stands before one door; `tried` gives the kind of event that a request is an attempt at."""
+        gate = copy(self)
+        gate._door = door
+        gate._tried = tried or _a_request
+        return gate
 
     def admit(self, request: Any, right: Right, discovery_id: str | None = None) -> Token:
-        """The caller's token. Raises NotAuthenticated, NotAllowed; both are in the log once a minute for each peer."""
+        """The caller's token. Raises NotAuthenticated, NotAllowed."""
         try:
             return self._access.admit(secrets_in(request.requestHeaders), right, discovery_id)
         except (NotAuthenticated, NotAllowed) as refusal:
-            peer = str(getattr(request.getClientAddress(), "host", None))
-            token = refusal.token if isinstance(refusal, NotAllowed) else None
-            if self._seldom.is_due(f"{peer} {token}"):
-                self._log.warn("refused", peer=peer, token=token, why=str(refusal))
+            self._tell(request, discovery_id, refusal)
             raise
 
     def lets_administer(self, headers: Any) -> bool:
@@ -39,6 +58,34 @@ class Gate:
             return self._access.admit(secrets_in(headers), "admin").is_admin
         except (NotAuthenticated, NotAllowed):
             return False
+
+    def _tell(self, request: Any, discovery_id: str | None, refusal: NotAuthenticated | NotAllowed) -> None:
+        peer: str | None = getattr(request.getClientAddress(), "host", None)
+        token = refusal.token if isinstance(refusal, NotAllowed) else None
+        if self._seldom.is_due(f"{peer} {token}"):
+            self._log.warn("refused", peer=str(peer), token=token, why=str(refusal))
+        left_out = self._sparing.let_through("" if peer is None else source_of(peer), token or "")
+        if left_out is None:
+            return
+        self._books.events.tell(
+            Event(
+                kind=self._tried(request),
+                outcome="refused",
+                door=self._door,
+                id=(discovery_id or "")[:_MOST_OF_AN_ID],
+                client=peer,
+                asker=token,
+                request=self._books.name(request),
+                why=str(refusal),
+                more={"left_out": left_out} if left_out else {},
+                logged=False,
+                counted=False,
+            )
+        )
+
+
+def _a_request(_: Any) -> str:
+    return "request"
 
 
 def secrets_in(headers: Any) -> list[bytes]:
