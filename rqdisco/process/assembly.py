@@ -46,6 +46,7 @@ from rqdisco.process import options
 from rqdisco.process.daemon import Daemon
 from rqdisco.process.machine import Machine
 from rqdisco.process.opening import Opening
+from rqdisco.process.renewals import Renewals
 from rqdisco.process.systemd import Notifier
 from rqdisco.process.tls import Certificates, Policy
 from rqdisco.process.tokens import Tokens
@@ -145,6 +146,7 @@ def assemble(config: options.Config, machine: Machine) -> Daemon:
     _show(watch, books, state, folder, opening.sites, peered)
     overview.show_disk(state.journal, folder)
     watch.show(sources.certificates(lambda: {where: end.timestamp() for where, end in certificates.expiries()}))
+    watch.keep(Renewals(reactor, certificates, machine.wall))
     return Daemon(
         reactor,
         opening.doors,

@@ -89,17 +89,26 @@ class _Client(_Made, frozen=True):
 
 
 class Kept(Generic[T]):
-    """What `make` makes of files, made anew when they change; `now` gives the seconds of a monotonic clock.
+    """What `make` makes of files, made anew when they change; `now` gives the seconds of a monotonic clock, `on_read`
+    hears that they were read again.
 
     Raises TLSUnusable, but only while it is made for the first time: later what there was stays, and the log says so.
     """
 
     _log = Logger()
 
-    def __init__(self, where: str, files: Files, make: Callable[[Files], T], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        where: str,
+        files: Files,
+        make: Callable[[Files], T],
+        now: Callable[[], float],
+        on_read: Callable[[], None],
+    ) -> None:
         self.where = where
         self._files = files
         self._make = make
+        self._on_read = on_read
         self._now = now
         self._looked = now()
         self._stamps = self._stamp()
@@ -126,25 +135,27 @@ class Kept(Generic[T]):
             self._log.error("certificates not read again, the old ones stay: {why}", why=str(error), where=self.where)
             return
         self._log.info("certificates read again", where=self.where, not_after=_in_words(self._made.not_after))
+        self._on_read()
 
     def _stamp(self) -> list[tuple[int, ...] | None]:
         return [_stamp(file) for file in self._files.all()]
 
 
 class Certificates:
-    """All keys and certificates of a daemon."""
+    """All keys and certificates of a daemon; `on_read` hears when some of them were read again."""
 
     def __init__(self, now: Callable[[], float]) -> None:
+        self.on_read: Callable[[], None] = lambda: None
         self._now = now
         self._kept: list[Kept[Any]] = []
 
     def for_listener(self, where: str, files: Files) -> Kept[_Server]:
         """Those of a listener. Raises TLSUnusable."""
-        return self._keep(Kept(where, files, _server, self._now))
+        return self._keep(Kept(where, files, _server, self._now, self._was_read))
 
     def for_clients(self, where: str, files: Files) -> Kept[_Client]:
         """Those for connections that we make. Raises TLSUnusable."""
-        return self._keep(Kept(where, files, _client, self._now))
+        return self._keep(Kept(where, files, _client, self._now, self._was_read))
 
     def reread(self) -> None:
         """Read all files again."""
@@ -155,6 +166,9 @@ class Certificates:
         """Where there is a certificate, and when it ends."""
         ends = [(kept.where, kept.get().not_after) for kept in self._kept]
         return [(where, end) for where, end in ends if end is not None]
+
+    def _was_read(self) -> None:
+        self.on_read()
 
     def _keep(self, kept: Kept[T]) -> Kept[T]:
         self._kept.append(kept)

@@ -89,6 +89,17 @@ def test_a_certificate_is_replaced_while_a_connection_stays_open(
     assert daemon.terminate() == -signal.SIGTERM
 
 
+def test_a_certificate_that_ends_soon_is_in_the_log(
+    installed: Environment, stack: ExitStack, site: Site, tmp_path: Path
+) -> None:
+    listen = site.listener("daemon")
+    site.authority.write(tmp_path, "daemon", [LOOPBACK], days=5)
+    daemon = run(installed, stack, tmp_path / "state", listen)
+    said = daemon.wait_for("certificate ends soon", where=f"listen tcp:0:interface={LOOPBACK}")
+    assert (said["level"], said["days"]) == ("warn", 4)
+    assert daemon.terminate() == -signal.SIGTERM
+
+
 def test_the_command_shows_a_certificate_where_one_is_needed_and_no_token_is(
     installed: Environment, stack: ExitStack, site: Site, tmp_path: Path
 ) -> None:
