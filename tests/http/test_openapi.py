@@ -23,7 +23,7 @@ from rqdisco.web.openapi.examples import EXAMPLES
 from rqdisco.web.openapi.parts import Audience, Object
 from rqdisco.web.requests import documents
 from rqdisco.web.root import Root
-from tests.support.openapi import AUDIENCES, Reply, Scene, alone, broken, examples, scenes
+from tests.support.openapi import AUDIENCES, Reply, Scene, alone, broken, examples, hurried, scenes
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 PLAYED = [
@@ -96,6 +96,20 @@ def test_each_answer_that_the_document_speaks_of_is_given(audience: Audience) ->
     }
     played = {(scene.method, scene.path, scene.status) for scene in scenes(audience)}
     assert {each for each in said if each[0] != "HEAD"} == played
+
+
+def test_who_mints_too_much_is_told_when_to_ask_again_and_is_served_then() -> None:
+    place = hurried("open")
+    refused = place.ask("POST", "/")
+    assert refused.status == 429
+    place.clock.advance(int(refused.headers["retry-after"]))
+    assert place.ask("POST", "/").status == 200
+
+
+def test_an_operator_mints_as_much_as_he_likes_and_reads_nothing_of_a_limit() -> None:
+    assert hurried("operator").ask("POST", "/").status == 200
+    said = {audience: "429" in build(audience)["paths"]["/"]["post"]["responses"] for audience in AUDIENCES}
+    assert said == {"open": True, "guarded": True, "operator": False}
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)

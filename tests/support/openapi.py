@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -68,7 +69,9 @@ class Place:
         site = BoundedSite(
             self._resource, Clock(), MAX_BODY, lambda: 0.0, most_body=IMPORT_BYTES, may_send_more=lambda _: True
         )
-        protocol, transport = site.buildProtocol(None), StringTransport()
+        # The operator's site is a socket in the file system.
+        peer = UNIXAddress(None) if self.audience == "operator" else IPv4Address("TCP", "192.0.2.7", 1)
+        protocol, transport = site.buildProtocol(None), StringTransport(peerAddress=peer)
         protocol.makeConnection(transport)
         content = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
         if token is not None and self.audience == "guarded":
@@ -238,6 +241,14 @@ def unnamed(audience: Audience) -> Place:
     return place
 
 
+def hurried(audience: Audience) -> Place:
+    """A daemon where clients may mint one ID a minute, and this one has just minted it."""
+    daemon = Daemon(access=_access(audience), max_body=MAX_BODY, mint_rate=1 / 60)
+    place = Place(daemon.doors, audience, daemon.clock, daemon)
+    assert place.ask("POST", "/").status == 200
+    return place
+
+
 def unknown(audience: Audience) -> Place:
     """A daemon, asked for an ID that there is not."""
     place = alone(audience)
@@ -301,6 +312,7 @@ SCENES = [
     Scene("GET", "/", 303, query="?id=orders", headers=_HTML),
     Scene("GET", "/", 500, broken),
     Scene("POST", "/", 200),
+    Scene("POST", "/", 429, hurried),
     Scene("POST", "/", 500, broken),
     Scene("POST", "/", 503, full),
     Scene("POST", "/", 503, lambda audience: alone(audience, max_ids=1)),
@@ -397,7 +409,12 @@ SCENES = [
 def scenes(audience: Audience) -> list[Scene]:
     """All that are answered to this audience; with tokens, also those of who has none, and of who has the wrong one."""
     answered = {operation.key: operation for operation in operations(audience)}
-    found = [scene for scene in SCENES if scene.operation in answered]
+    # The operator's socket limits nobody.
+    found = [
+        scene
+        for scene in SCENES
+        if scene.operation in answered and not (scene.place is hurried and audience == "operator")
+    ]
     found += [
         Scene(operation.method.upper(), operation.path, 403, headers={"Sec_Fetch_Site": "cross-site"})
         for operation in answered.values()

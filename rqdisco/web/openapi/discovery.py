@@ -5,6 +5,7 @@ from __future__ import annotations
 from rqdisco.web.openapi.parts import (
     EVENTS,
     FAULT,
+    RETRY_AFTER,
     TEXTUAL,
     Object,
     Operation,
@@ -65,13 +66,11 @@ OPERATIONS = (
         tag=_TAG,
         name="mint",
         summary="Mint a discovery ID.",
-        description=(
-            "The body, if there is one, is ignored. Beyond `--mint-rate` a client of another machine is answered 429"
-            " with `Retry-After`."
-        ),
+        description="The body, if there is one, is ignored.",
         right="mint",
         replies={
             200: Reply("The new ID, under which nobody is registered.", json("Document")),
+            429: Reply("A client elsewhere mints faster than `--mint-rate` allows.", json("Error"), RETRY_AFTER),
             500: FAULT,
             503: unavailable("The disk takes nothing, or there are as many IDs as `--max-ids` allows."),
         },

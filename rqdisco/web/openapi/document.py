@@ -100,6 +100,9 @@ def _as_answered(operation: Operation, audience: Audience) -> Operation:
         parameters.append(flag("explain", f"Why it is so, for operators.{by}"))
         explained = {**replies[200].content, JSON: {"anyOf": [schema("FullDocument"), schema("Explanation")]}}
         replies[200] = msgspec.structs.replace(replies[200], content=explained)
+    if audience == "operator":
+        # Nobody is limited there.
+        replies.pop(429, None)
     if operation.method != "get":
         replies[403] = either(replies.get(403), FOREIGN)
     if audience == "guarded" and operation.right is not None:

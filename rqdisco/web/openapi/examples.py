@@ -193,6 +193,7 @@ EXAMPLES: dict[str, Any] = {
     "POST /operator/import 403 application/json": {"error": "another site's page may not do this"},
     "POST /operator/peers/forget 403 application/json": {"error": "another site's page may not do this"},
     "POST /operator/drain 403 application/json": {"error": "another site's page may not do this"},
+    "POST / 429 application/json": {"error": "too many requests"},
     "GET / 401 application/json": {"error": "unknown token"},
     "POST / 401 application/json": {"error": "authentication required"},
     "GET /{id} 401 application/json": {"error": "authentication required"},
