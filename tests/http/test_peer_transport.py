@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from rqdisco.peers.wire.http_link import PATH, HTTPLink, Keys
@@ -231,6 +233,47 @@ def test_an_answer_that_does_not_come_in_time_is_given_up_and_the_peer_notices()
         pair.flush(asking)
     pair.wire.agent.flush()
     assert pair.handler.cancelled == 1
+
+
+class Unanswered:
+    """A link over TCP in memory, to where a message is taken and nothing is answered."""
+
+    def __init__(self) -> None:
+        self.reactor = MemoryReactorClock()
+        agent = Agent(self.reactor)
+        self.link = HTTPLink("http://192.0.2.1:1", agent, self.reactor, Keys(ring(1)), Random(2).randbytes)
+        self.greeting = self.link.greet(b"hello", 2)
+
+    def connect(self) -> None:
+        _, _, factory, *_ = self.reactor.tcpClients[0]
+        self.transport = StringTransport()
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+
+
+@pytest.mark.parametrize("stage", ["connecting", "asked", "answering"])
+def test_a_message_that_its_sender_gives_up_is_no_failure_of_the_peer(stage: str) -> None:
+    unanswered = Unanswered()
+    if stage != "connecting":
+        unanswered.connect()
+        assert b"hello" in unanswered.transport.value()
+    if stage == "answering":
+        unanswered.protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+    unanswered.greeting.cancel()
+    with pytest.raises(CancelledError):
+        result(unanswered.greeting)
+
+
+@pytest.mark.parametrize("stage", ["connecting", "asked", "answering"])
+def test_a_message_that_is_not_answered_in_time_is_one(stage: str) -> None:
+    unanswered = Unanswered()
+    if stage != "connecting":
+        unanswered.connect()
+    if stage == "answering":
+        unanswered.protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+    unanswered.reactor.advance(2)
+    with pytest.raises(Unreachable, match="no answer in 2 s"):
+        result(unanswered.greeting)
 
 
 def test_nothing_but_peers_is_answered() -> None:

@@ -162,6 +162,8 @@ class HTTPLink:
         except ConnectingCancelledError:
             raise CancelledError from None
         except Exception as error:
+            if _is_given_up(error):
+                raise CancelledError from None
             raise Unreachable(_in_words(error)) from None
 
     def _in_time(self, asking: Deferred[bytes], seconds: float) -> Deferred[bytes]:
@@ -177,6 +179,11 @@ def _too_late(result: Any, seconds: float) -> Any:
 def _words(response: IResponse, header: bytes) -> list[str]:
     values: list[bytes] = response.headers.getRawHeaders(header) or [b""]
     return values[0].decode("ascii", "replace").split()
+
+
+def _is_given_up(error: Exception) -> bool:
+    """Whether it is what becomes of a request that its sender cancels while it waits for the answer."""
+    return any(reason.check(CancelledError) for reason in getattr(error, "reasons", ()))
 
 
 def _in_words(error: Exception) -> str:
