@@ -77,8 +77,7 @@ class PeerReport:
 
     def is_orphaned(self, home: str) -> bool:
         """Whether the IDs of a home have nobody who may grant (R7)."""
-        member = self._peers.members.get(home)
-        return member is None or member.state == "forgotten"
+        return self._peers.members.has_lost(home)
 
     def notes(self) -> list[str]:
         """What an operator should know of, in words."""

@@ -67,7 +67,7 @@ class PeeredDirectory:
         return self._local.index
 
     def is_home_of(self, record: Record) -> bool:
-        return not record.lost
+        return not record.lost and not self._peers.members.has_lost(record.home)
 
     async def create(self) -> Record:
         if (objection := self._peers.standing.objection) is not None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.metrics_core import Metric
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.errors import Undecided
+from rqdisco.errors import Orphaned, Undecided
 from rqdisco.metrics import sources
 from rqdisco.peers.replication.changes import ChangeLog
 from rqdisco.peers.report import MOST_LAG
-from rqdisco.records import Node
+from rqdisco.records import Node, Record
 from tests.support.daemon import result
-from tests.support.peered import PeeredDaemon, Three, mint, settle
+from tests.support.peered import PeeredDaemon, Three, go, mint, settle
 
 
 def watched(daemon: PeeredDaemon) -> dict[str, Any]:
@@ -111,6 +112,30 @@ def test_ids_of_a_member_are_not_orphaned_and_those_of_a_stranger_are(three: Thr
     _network, (a, b, _c) = three
     assert not a.peered.report.is_orphaned(b.home)
     assert a.peered.report.is_orphaned("f" * 16)
+
+
+def test_an_id_whose_home_nobody_knows_is_shown_as_the_orphan_that_nodes_are_told_it_is(three: Three) -> None:
+    _network, (a, _b, _c) = three
+    # As after a backup of another daemon was put in the place of a new one's.
+    record = Record(id="orders", home="f" * 16, version=1, created_at=1)
+    a.store.settle([a.store.put(record)])
+    assert not a.directory.is_home_of(go(a.directory.look_up("orders")))
+    with pytest.raises(Orphaned):
+        result(register(a, "orders", "n1:1"))
+
+
+def test_an_id_is_not_orphaned_while_its_home_is_silent_but_once_that_is_forgotten(three: Three, clock: Clock) -> None:
+    _network, (a, b, _c) = three
+    discovery_id = mint(b)
+    settle(clock, 2)
+    b.stop()
+    settle(clock, 5)
+    record = go(a.directory.look_up(discovery_id))
+    assert a.directory.is_home_of(record)
+    member = a.peered.peers.members.get(b.home)
+    assert member is not None
+    a.peered.peers.members.put(replace(member, state="forgotten"))
+    assert not a.directory.is_home_of(record)
 
 
 def test_what_a_peer_lacks_is_not_counted_without_end() -> None:

@@ -69,6 +69,11 @@ class Members:
             incarnation = member.successor
         return incarnation
 
+    def has_lost(self, home: str) -> bool:
+        """Whether the IDs of a home have nobody who may grant: it was forgotten, or is nobody's member (R7)."""
+        member = self._known.get(home)
+        return member is None or member.state == "forgotten"
+
     def home_of_name(self, discovery_id: str) -> str:
         """Who is to be the home of an ID that nobody minted: rendezvous hashing over the names of the members."""
         return max(self.taking_part, key=lambda each: (_weight(each.name, discovery_id), each.incarnation)).incarnation
