@@ -6,10 +6,11 @@ import msgspec
 
 
 class PeerState(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer: `state` is up, silent, leaving, forgotten, drained or "never met".
+    """One peer: `state` is up, fenced, silent, leaving, forgotten, drained or "never met".
 
     `last_contact` is in seconds, `lag` in changes of the asked daemon that it does not have yet (None: too many to
-    know), `clock_offset_ms` how far its wall clock is ahead, `why` what the last message to it failed with.
+    know), `clock_offset_ms` how far its wall clock is ahead, `why` what the last message to it failed with, or
+    why it decides nothing (fenced).
     """
 
     url: str

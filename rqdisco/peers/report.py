@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from rqdisco.peers.membership.peer import Peer
 from rqdisco.peers.peerset import PeerSet
 from rqdisco.peers.replication.hints import HintBook
 from rqdisco.peers.wire.messages import Member
@@ -118,6 +119,8 @@ class PeerReport:
             peer = peers.peers.get(member.incarnation)
             if peer is None or not peer.is_up:
                 notes.append(f"{member.name} does not answer")
+            elif peer.stopped is not None:
+                notes.append(f"{member.name} decides nothing: {peer.stopped}")
             elif peer.agreed != peers.members.agreed:
                 how = f": {', '.join(peer.differs)}" if peer.differs else ""
                 notes.append(f"{member.name} knows other members{how}")
@@ -151,10 +154,16 @@ class PeerReport:
             successor = peers.members.get(peers.members.home_now(member.incarnation))
             return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
         contact = peers.contact(member.incarnation)
-        shown["state"] = ("up" if peer.is_up else "silent") if member.state == "member" else member.state
+        shown["state"] = _state(peer) if member.state == "member" else member.state
         shown["last_contact"] = None if contact is None else round(contact, 1)
         shown["lag"] = peers.replication.lag(peer.acked)
         shown["clock_offset_ms"] = peer.offset_ms
         shown["agrees"] = peer.agreed == peers.members.agreed
-        shown["why"] = peer.why
+        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.why
         return shown
+
+
+def _state(peer: Peer) -> str:
+    if not peer.is_up:
+        return "silent"
+    return "up" if peer.stopped is None else "fenced"

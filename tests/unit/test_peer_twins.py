@@ -33,6 +33,31 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
     logged_errors.clear()
 
 
+def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, _b, c) = three
+    twin = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    settle(clock, 12)
+    why = "two daemons are called a"
+    shown = {peer["incarnation"]: peer for peer in c.peered.report.as_object()["peers"]}
+    assert {home: (peer["state"], peer["why"]) for home, peer in shown.items() if peer["name"] == "a"} == {
+        a.home: ("fenced", why),
+        twin.home: ("fenced", why),
+    }
+    assert [peer["state"] for peer in shown.values() if peer["name"] == "b"] == ["up"]
+    assert f"a decides nothing: {why}" in c.peered.report.notes()
+    assert c.peered.report.against_grants() == c.peered.report.against_lists() == []
+    twin.stop()
+    settle(clock, 6)
+    a.restart()
+    settle(clock, 12)
+    shown = {peer["incarnation"]: peer for peer in c.peered.report.as_object()["peers"]}
+    assert (shown[a.home]["state"], shown[a.home]["why"]) == ("up", None)
+    assert shown[twin.home]["state"] == "silent"
+    logged_errors.clear()
+
+
 def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: Three, clock: Clock) -> None:
     """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender included."""
     network, (a, b, c) = three

@@ -29,7 +29,8 @@ class Peer:
     `is_up` says whether the last message was answered, `contact` when that was or when it last spoke by itself,
     `acked` up to which version it durably has this daemon's own records, `newest_of_ours` the newest of those, `held`
     all of its cursors, `expired` all of its marks; `is_caught_up` whether all that it had was taken over once,
-    `differs` how its list of members differs from ours, in words, and `differed` in how many exchanges on end it did.
+    `differs` how its list of members differs from ours, in words, and `differed` in how many exchanges on end it did;
+    `stopped` is why it decides nothing, if it said so.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Peer:
         self.told = ""
         self.offset_ms: int | None = None
         self.why: str | None = None
+        self.stopped: str | None = None
         self.digests_heard = 0
         self.pace = Pace(clock)
         self._asked_by_it: float | None = None

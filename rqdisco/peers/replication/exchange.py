@@ -73,6 +73,7 @@ class Exchange:
             expired=self._marks.all,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
+            stopped=self._standing.fenced,
         )
 
     def answer(self, asked: Digest, fenced: str | None, at: Moment) -> Digest:
@@ -102,6 +103,7 @@ class Exchange:
         """Take in what a peer says of itself."""
         self.keep(self._members.learn(digest.members))
         peer.held, peer.agreed, peer.expired = digest.held, digest.agreed, digest.expired
+        peer.stopped = digest.stopped
         peer.issued = digest.issued or digest.held.get(peer.incarnation or "", 0)
         if digest.agreed == self._members.agreed:
             peer.differs = ()

@@ -54,8 +54,8 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `members` are those it knows of, the sum of which is told in its stead where the receiver said the same before.
     `expired` says up to which version each home's unused IDs are gone.
-    `fenced` says that the receiver must not grant, and why. `at` is the speaker's own time, by which it is told until
-    when a request may be carried out there (R2).
+    `fenced` says that the receiver must not grant, and why, `stopped` why the speaker decides nothing itself. `at` is
+    the speaker's own time, by which it is told until when a request may be carried out there (R2).
     """
 
     held: dict[str, int]
@@ -65,6 +65,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[Member, ...] = ()
     expired: dict[str, int] = {}
     fenced: str | None = None
+    stopped: str | None = None
     wall_ms: int = 0
     at: Moment | None = None
 

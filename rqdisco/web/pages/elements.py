@@ -17,7 +17,13 @@ from rqdisco.web.pages.words import DAY, count, duration, visible
 Shown = Iterator[Any] | Sequence[Any]
 # A thousand rows take the server 60 ms, in which nobody else is answered; the script makes the others.
 MOST_ROWS = 200
-_STATES = {"up": "answers", "silent": "does not answer", "established": "this one", "never met": "was never met"}
+_STATES = {
+    "up": "answers",
+    "fenced": "decides nothing",
+    "silent": "does not answer",
+    "established": "this one",
+    "never met": "was never met",
+}
 
 
 class Frame(Element):
