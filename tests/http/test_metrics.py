@@ -151,6 +151,7 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         ("claim", "granted"): 1,
         ("claim", "lost"): 1,
         ("leader_report", "reported"): 2,
+        ("expiry", "expired"): 0,
     }
     assert {name: value for name, value in got.items() if name.startswith("rqdisco_changes_total")} == {
         f"rqdisco_changes_total{{change={change},outcome={outcome}}}": count

@@ -92,8 +92,9 @@ def test_the_end_itself_is_an_error_at_once_and_each_day(
     watched: Watched, said: Said, logged_errors: list[dict[str, Any]]
 ) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=2))
+    watched.clock.advance(DAY / 4)
     watched.renewals.startService()
-    watched.clock.pump([3600.0] * 47)
+    watched.clock.pump([3600.0] * 41)
     assert [what for what, *_ in said()] == [SOON, SOON]
     watched.clock.advance(3600)
     assert said() == [(ENDED, "tls:4000", None)]
