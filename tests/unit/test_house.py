@@ -44,12 +44,10 @@ CORE |= {
 }
 CORE |= {"probing.judgement", "probing.outlook", "probing.targets", "resolving.places"}
 CORE |= {"peers.membership.members", "peers.membership.sightings", "peers.membership.standing"}
-CORE |= {"peers.replication.changes", "peers.replication.cursors"}
+CORE |= {f"peers.replication.{name}" for name in ("changes", "cursors", "order", "packed")}
 CORE |= {"peers.wire.keyring", "peers.wire.messages", "peers.wire.seals"}
-STANDARD = (
-    "base64 binascii bisect collections datetime functools hashlib ipaddress itertools json re shlex typing unicodedata"
-)
-STANDARD += " hmac urllib uuid zlib"
+STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json re shlex"
+STANDARD += " hmac typing unicodedata urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
 # Each room may know those below it; what stands in no room is named by itself.

@@ -1,0 +1,65 @@
+"""What is remembered of a home's changes says what followed a version, or that this is too long ago."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.peers.replication.changes import ChangeLog
+from rqdisco.peers.replication.packed import PackedKeys
+
+KEYS = st.one_of(
+    st.uuids().map(lambda each: str(each).encode()),
+    st.sampled_from(
+        [
+            b"rqlite",
+            b"00000000-0000-0000-0000-000000000001",
+            b"00000000-0000-8000-0000-000000000001",
+            b"9AF5306D-5842-851C-A00F-72FE57B0EB16",
+            b"9af5306d5842851ca00f72fe57b0eb16",
+            b"9af5306d-5842-851c-a00f-72fe57b0eb16\n",
+            b"x" * 200,
+        ]
+    ),
+)
+
+
+@given(keys=st.lists(KEYS, max_size=40), cuts=st.lists(st.integers(0, 5), max_size=5))
+def test_keys_are_given_back_as_they_came(keys: list[bytes], cuts: list[int]) -> None:
+    packed = PackedKeys()
+    for key in keys:
+        packed.append(key)
+    for cut in cuts:
+        packed.cut(cut)
+    left = keys[sum(cuts) :]
+    assert [packed[place] for place in range(len(packed))] == left
+    for key in keys:
+        packed.append(key)
+    assert [packed[place] for place in range(len(packed))] == left + keys
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(1, 60), st.sampled_from([b"a", b"b", b"c"])), max_size=60),
+    most=st.integers(1, 40),
+    after=st.integers(0, 60),
+)
+def test_all_that_changed_after_a_version_is_told_or_that_it_is_not_known(
+    changes: list[tuple[int, bytes]], most: int, after: int
+) -> None:
+    log = ChangeLog(0, most)
+    for version, key in changes:
+        log.add(version, key)
+    told = log.since(after)
+    expected = {key for version, key in changes if version > after}
+    assert told is None or (set(told) == expected and len(told) == len(expected))
+    if told is None:
+        assert len(changes) > most
+
+
+def test_a_log_that_is_full_remembers_the_newest() -> None:
+    log = ChangeLog(0, most=1000)
+    for version in range(1, 5001):
+        log.add(version, b"%d" % version)
+    assert log.since(5000 - 900) == [b"%d" % version for version in range(5000, 4100, -1)]
+    assert log.since(3000) is None
+    assert log.since(4100, most=10) == [b"%d" % version for version in range(5000, 4990, -1)]
