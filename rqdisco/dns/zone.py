@@ -87,7 +87,7 @@ def left_out(node: Node) -> str | None:
     return None if place(node.raft_addr) is not None else "its Raft address has no usable host and port"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def node_label(ip: str) -> str:
     """The label of the name that stands for an address."""
     return f"n-{ipaddress.ip_address(ip).packed.hex()}"

@@ -25,7 +25,7 @@ class Place(msgspec.Struct, frozen=True):
     is_ip: bool
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def place(addr: str) -> Place | None:
     """Where `addr` leads; None if that is no host and port that could stand in DNS."""
     try:
