@@ -77,6 +77,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     the list was emptied once: the next grant is not the first. `confirmed` says that a leader has reported itself since
     the list was last empty, so a cluster exists.
 
+    `tried` says that something was decided while nobody had registered yet, and taken back: others may have heard.
+
     `was` are the homes before this one, the oldest first; `lost` says that one of them lost its state, so that nobody
     is told any more that it is alone (R7).
     """
@@ -90,6 +92,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ever: bool = False
     leader: Leader | None = None
     confirmed: bool = False
+    tried: bool = False
     was: tuple[str, ...] = ()
     lost: bool = False
 
@@ -166,11 +169,18 @@ def heard(record: Record) -> tuple[Node, ...]:
 
 
 def is_unused(record: Record) -> bool:
-    """Whether no node was ever registered: what may be forgotten where somebody switched that on (P7).
+    """Whether nothing was ever decided under it: what may be forgotten where somebody switched that on (P7).
 
-    One whose home was lost may have had nodes that nobody else knew of.
+    So whoever has a copy, of whatever version, has one that is unused. One whose home was lost may have had nodes that
+    nobody else knew of.
     """
-    return not (record.nodes or record.grant or record.ever or record.leader or record.confirmed or record.lost)
+    used = record.nodes or record.grant or record.ever or record.leader or record.confirmed
+    return not (used or record.tried or record.lost)
+
+
+def taken_back(record: Record) -> Record:
+    """The record as it was before a decision that came to nothing, though somebody may have heard of that (R6)."""
+    return replace(record, tried=True) if is_unused(record) else record
 
 
 def succeed(record: Record, home: str, *, version: int, lost: bool) -> Record:

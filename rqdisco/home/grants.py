@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from rqdisco import records
 from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.home.others import Others
 from rqdisco.home.versions import Versions
@@ -172,7 +173,8 @@ class Grants:
         before = pending.before
         assert before is not None
         try:
-            await self._journal.append(self._store.put(replace(before, version=self._versions.next())))
+            restored = replace(records.taken_back(before), version=self._versions.next())
+            await self._journal.append(self._store.put(restored))
         except StoreUnavailable as error:
             self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
             pending.refuse(error)

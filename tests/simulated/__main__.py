@@ -29,12 +29,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first of them")
     parser.add_argument("--daemons", type=int, default=3)
-    parser.add_argument("--faults", default=",".join(FAULTS), help="those that may happen")
+    parser.add_argument(
+        "--faults", default=",".join(FAULTS), help="those that may happen; all of them and what else: all,expiry"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--without", default="", choices=("", *RULES), help="a rule that is not kept")
     parser.add_argument("--show", action="store_true", help="print all that happened in the first run that failed")
     given = parser.parse_args()
-    faults = tuple(filter(None, given.faults.split(",")))
+    faults = tuple(filter(None, given.faults.replace("all", ",".join(FAULTS)).split(",")))
     work = [(seed, given.daemons, faults, given.without) for seed in range(given.start, given.start + given.seeds)]
     began = time.monotonic()
     excused: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from rqdisco.errors import RequestRefused, StoreUnavailable
+from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.records import Node, Put, Record
 from tests.simulated.hosts import Boot, Host
 from tests.support.history import History
@@ -210,7 +210,7 @@ class Clients:
             if world.now - asked > DEADLINE + 0.1 + boot.clock.slept - slept:
                 world.judge.violate(f"I6 {what} took {world.now - asked:.1f} s")
             if isinstance(outcome, Failure):
-                reply.refusal = self._refusal(what, reply, outcome)
+                reply.refusal = self._refusal(what, key, reply, outcome)
                 # What was not said at home is revoked there, unless it dies before; elsewhere nobody knows.
                 asking.may_be_told = not reply.was_home
             else:
@@ -234,8 +234,10 @@ class Clients:
             asking.may_be_told = asking.may_be_told and (told.refusal is not None or asking.is_dead)
         return told
 
-    def _refusal(self, what: str, reply: Reply, failure: Failure) -> Exception:
+    def _refusal(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:
         error = failure.value
+        if isinstance(error, NoSuchID):
+            self._world.judge.unknown(reply.boot, key)
         if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
             self._world.judge.violate(f"{what} failed: {failure.getTraceback()}")
         why = getattr(error, "reason", None) or str(error) or type(error).__name__

@@ -27,6 +27,8 @@ FAULTS = (
     "repeats",
     "replacements",
 )
+# Where it is among the faults, daemons forget IDs that never had a node.
+EXPIRY = "expiry"
 
 
 class Faults:

@@ -10,11 +10,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.errors import CannotStart
+from rqdisco.home.calendar import Calendar
 from rqdisco.home.local import Limits
+from rqdisco.home.sweep import Sweep
+from rqdisco.journal.recovery import Recovered
 from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.state import open_state
 from rqdisco.journal.writer import Journal
-from rqdisco.peers.assembly import Peered, Peering
+from rqdisco.observability.events import Events
+from rqdisco.peers.assembly import Peered, Peering, kept_notes
 from rqdisco.peers.wire.seals import Counters
 from rqdisco.records import Moment, Record
 from rqdisco.store import Store
@@ -37,6 +41,7 @@ class Boot:
         self.pending: list[Callable[[], Any]] = []
         self.home, found = open_state(host.disk, STATE, random.randbytes)
         boot = found.boot_number(host.boot_id)
+        self._now = lambda: Moment(boot, int(timeline.now * 1000))
         self.store = Store(found.records, found.last_version)
         segments = SegmentWriter(host.disk, STATE, found.position, boot, host.boot_id)
         self.journal = Journal(
@@ -55,16 +60,33 @@ class Boot:
             found.notes.items(),
             self.clock,
             lambda url: net.link(self, url),
-            now=lambda: Moment(boot, int(timeline.now * 1000)),
+            now=self._now,
             wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
             random=random.randbytes,
             jitter=lambda: random.uniform(0.9, 1.1),
             limits=host.limits,
         )
         self.directory = self.peered.directory
+        self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds, found)
         self._counters: dict[str, Counters] = {}
         # Of one daemon of a rule's proof, which does what it is told twice.
         self.is_credulous = getattr(self.peered, "is_credulous", False)
+
+    def _sweep(self, seconds: float, found: Recovered) -> Sweep:
+        """What forgets IDs that never had a node."""
+        return Sweep(
+            self.clock,
+            self.store,
+            self.journal,
+            self.peered.marks,
+            self.home,
+            Events(),
+            self._now,
+            calendar=Calendar(self.home, int(seconds * 1000), kept_notes(found.notes.items())),
+            may_expire=self.peered.may_expire,
+            is_deciding=self.peered.local.is_deciding_of,
+            every=3.0,
+        )
 
     def accepts(self, session: str, counter: int) -> bool:
         """Whether the seals let a message pass: each only once."""
@@ -105,6 +127,7 @@ class Host:
         self.skew = 0.0
         self.limits = Limits()
         self.ack_required = False
+        self.unused_seconds: float | None = None
         self.backups: list[ModelDisk] = []
         self.is_gone = False
         self._kept: dict[str, Record] = {}
@@ -153,6 +176,8 @@ class Host:
             return
         self.trace.say(f"{self.name} starts as {self.boot.home}")
         self.boot.peered.peers.startService()
+        if self.boot.sweep is not None:
+            self.boot.sweep.startService()
 
     def crash(self, kind: str) -> None:
         """End without a word: `kill` keeps what was written, `power` what was synced and perhaps more."""
@@ -181,6 +206,7 @@ class Host:
         twin = Host(self.net, self.trace, f"{self.name}'", self.seeds, self.random, self._make)
         self.back_up()
         twin.disk = self.backups.pop()
+        twin.unused_seconds = self.unused_seconds
         self.trace.say(f"{self.name} is copied")
         return twin
 

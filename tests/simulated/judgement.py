@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rqdisco import codec
-from rqdisco.records import Record, Registration
+from rqdisco.records import Record, Registration, is_unused
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
 from tests.support import history
@@ -35,6 +35,8 @@ class Judge:
         self.residue: dict[str, str] = {}
         # Not once a machine was booted anew, or IDs got another home.
         self.ages_are_known = True
+        self._minted: dict[str, tuple[str, float]] = {}
+        self._used: set[str] = set()
         self._seen: dict[tuple[str, str, int], bytes] = {}
         self._copied: Host | None = None
         self._copied_at = 0.0
@@ -79,8 +81,21 @@ class Judge:
 
     def acknowledge(self, key: str, addr: str) -> None:
         node = self._world.nodes[key, addr]
+        self._used.add(key)
         if not node.is_removed:
             self.acknowledged.setdefault(key, set()).add(addr)
+
+    def minted(self, record: Record) -> None:
+        """Somebody has an ID of which it is not sure that it will be used."""
+        self._minted[record.id] = record.home, self._world.now
+
+    def unknown(self, boot: Boot, key: str) -> None:
+        """A daemon says that there is no such ID: not of its own before its time is over (P7)."""
+        home, at = self._minted.get(key, ("", 0.0))
+        if home == boot.home and key not in self.residue:
+            age = self._world.now - at
+            if self._world.unused_seconds is None or age < self._world.unused_seconds:
+                self.violate(f"P7 {key} is unknown at its home after {age:.1f} s")
 
     def bootstrapped(self, node: SimNode, cluster: Cluster) -> None:
         """A node made a cluster of its own (I1, I2)."""
@@ -193,9 +208,12 @@ class Judge:
                     # What a copy did is not known to its original, and is not looked for.
                     self.excuse("copy", text) if self._was_copied else self.violate(text)
         for key, addresses in self.acknowledged.items():
-            self._judge_list(key, addresses, first.get(key))
+            if not self._is_expired(key, first.get(key)):
+                self._judge_list(key, addresses, first.get(key))
+        self._judge_unused()
         for key in sorted({key for key, _ in self._world.nodes}):
-            self._judge_cluster(key, first.get(key))
+            if not self._is_expired(key, first.get(key)):
+                self._judge_cluster(key, first.get(key))
             self._judge_history(key)
 
     def _judge_list(self, key: str, addresses: set[str], record: Record | None) -> None:
@@ -204,6 +222,23 @@ class Judge:
         if lost or (record is None and not _is_named(key)):
             text = f"I4 {key} lost {sorted(lost)}"
             self.excuse(self.residue[key], text) if key in self.residue else self.violate(text)
+
+    def _is_expired(self, key: str, record: Record | None) -> bool:
+        """Whether an ID is gone as one that nobody used may be."""
+        is_expired = record is None and self._world.unused_seconds is not None and key not in self._used
+        if is_expired and not _is_named(key):
+            self._world.count("expired")
+            return True
+        return False
+
+    def _judge_unused(self) -> None:
+        """P7: what nobody used for so long is forgotten by a home that may decide."""
+        for host in self._world.hosts if self._world.unused_seconds is not None else ():
+            if host.boot is None or not host.boot.peered.may_expire():
+                continue
+            for record in host.boot.records().values():
+                if record.home == host.boot.home and is_unused(record):
+                    self.violate(f"P7 {record.id} is not forgotten at {host.name}")
 
     def _judge_cluster(self, key: str, record: Record | None) -> None:
         """I3: nobody waits for ever."""

@@ -27,6 +27,9 @@ class Operator:
     def begin(self) -> None:
         for number in range(1 + self._world.random.randrange(2)):
             self._do(self._make_cluster(number))
+        if self._world.unused_seconds is not None:
+            for _ in range(4):
+                self._do(self._mint_idle(self._world.unused_seconds))
 
     def forget_the_lost(self) -> None:
         """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
@@ -112,6 +115,19 @@ class Operator:
         for _ in range(3):
             await world.sleep(random.uniform(5, 40))
             await world.clients.read(discovery_id)
+
+    async def _mint_idle(self, seconds: float) -> None:
+        """Mint an ID that nobody uses, or that a node uses when its time is nearly over."""
+        world, random = self._world, self._world.idle_random
+        await world.sleep(random.uniform(0, 80))
+        record = await world.clients.create()
+        if record is None:
+            return
+        world.judge.minted(record)
+        world.trace.say(f"{record.id} is at {record.home}, for nobody yet")
+        if random.random() < 0.6:
+            await world.sleep(random.uniform(0.6, 1.4) * seconds)
+            self._add(record.id, SimNode, world.some_host()).start()
 
     async def _rebuild(self, discovery_id: str) -> None:
         """Stop all nodes, remove each, and start them anew without data."""

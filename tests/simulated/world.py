@@ -14,7 +14,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from rqdisco.peers.assembly import Peered
 from tests.simulated.clients import Clients
-from tests.simulated.faults import FAULTS, Faults
+from tests.simulated.faults import EXPIRY, FAULTS, Faults
 from tests.simulated.hosts import Host
 from tests.simulated.judgement import Judge
 from tests.simulated.network import Net
@@ -73,11 +73,18 @@ class World:
             for name in names
         ]
         self.nodes: dict[tuple[str, str], SimNode] = {}
+        self.unused_seconds: float | None = None
         self.report_seconds = self.random.choice((10, 300))
         self.judge = Judge(self)
         self.clients = Clients(self)
         self.operator = Operator(self)
         self.faults = Faults(self, faults)
+        # What is drawn for IDs that nobody uses moves nothing in runs without them.
+        self.idle_random = Random(f"idle {seed}")
+        if self.may(EXPIRY):
+            self.unused_seconds = self.idle_random.choice((6.0, 15.0, 40.0))
+            for host in self.hosts:
+                host.unused_seconds = self.unused_seconds
 
     @property
     def now(self) -> float:

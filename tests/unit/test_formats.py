@@ -33,6 +33,7 @@ RECORDS = st.builds(
     ever=st.booleans(),
     leader=st.none() | st.builds(Leader, addr=TEXT, value=TEXT, created=st.integers(1), modified=st.integers(1)),
     confirmed=st.booleans(),
+    tried=st.booleans(),
     was=st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), max_size=2).map(tuple),
     lost=st.booleans(),
 )
@@ -97,7 +98,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_state_of_every_version_so_far_is_read(version: int) -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
@@ -112,6 +113,12 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
     named = {"Named_4": ["10.0.0.4:4001"]} if version > 1 else {}
     if version > 2:
         named |= {"ffee0000-0000-8000-8000-000000000005": ["10.0.0.5:4001"], "cafe0000-0000-8000-8000-000000000006": []}
+    if version > 3:
+        # An eighth has expired.
+        seventh = "1a2b3c4d-0000-8000-8000-000000000007"
+        named[seventh] = []
+        assert shown[seventh] is not None
+        assert shown[seventh].tried
     assert {key: [node.addr for node in record.nodes] for key, record in shown.items() if record} == EXPECTED | named
     second, third = (shown[f"1a2b3c4d-0000-8000-8000-00000000000{n}"] for n in (2, 3))
     assert second is not None
@@ -133,8 +140,10 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         assert sixth.was == ("cafe000000000000",)
         notes = {codec.decode_note(codec.join_record(key, rest)) for key, rest in found.found.notes.items()}
         kept = sorted((note.id, note.number) for note in notes if not note.is_empty)
+        expired = [("!expired/1a2b3c4d5e6f7081", 21)] if version > 3 else []
         assert kept == [
             ("!cursor/ffeeddccbbaa9988", 11),
+            *expired,
             ("!hint/0001795000000000", 1_795_000_000_000),
             ("!member/ffeeddccbbaa9988", 0),
         ]
@@ -154,8 +163,8 @@ def test_the_golden_files_are_what_this_release_writes() -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
     disk.make_directory(STATE / "journal")
-    for file in sorted((GOLDEN / "v3").rglob("*.j*")):
-        disk.replace(STATE / file.relative_to(GOLDEN / "v3"), file.read_bytes())
+    for file in sorted((GOLDEN / "v4").rglob("*.j*")):
+        disk.replace(STATE / file.relative_to(GOLDEN / "v4"), file.read_bytes())
     found = recover(disk, STATE)
     for line in (codec.join_record(key, rest) for key, rest in found.records.items()):
         assert codec.encode_record(codec.decode_record(line)) == line

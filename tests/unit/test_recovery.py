@@ -170,8 +170,8 @@ def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        (NAME, b'"version":3', b'"version":4'),
-        (f"{DIRECTORY}/0000000003.journal", b'"version":3', b'"version":4'),
+        (NAME, b'"version":4', b'"version":5'),
+        (f"{DIRECTORY}/0000000003.journal", b'"version":4', b'"version":5'),
         (IDENTITY, b'"version":1', b'"version":2'),
     ],
 )

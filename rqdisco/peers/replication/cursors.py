@@ -238,7 +238,7 @@ class Replication:
                 told = codec.decode_record(codec.join_record(key, self._refused[key]))
                 known = Record(id=told.id, home=told.home, version=0, created_at=told.created_at)
             if known.home == self._own:
-                changes.append(self._store.put(replace(known, version=version)))
+                changes.append(self._store.put(replace(records.taken_back(known), version=version)))
                 version += 1
         return changes
 
