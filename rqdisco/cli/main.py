@@ -26,8 +26,8 @@ _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and end the process with its status."""
     # Closed by who started us, they are None, which nothing is prepared for.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, until the process ends
     try:
         status = execute(sys.argv[1:] if arguments is None else arguments, _react)
         sys.stdout.flush()
