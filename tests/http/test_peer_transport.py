@@ -292,7 +292,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
         code = 200
         headers = Headers()
 
-        def deliverBody(self, protocol: Any) -> None:  # noqa: N802, it is Twisted's
+        def deliverBody(self, protocol: Any) -> None:
             protocol.dataReceived(b"x" * (17 << 20))
 
     link = HTTPLink("http://b:1", Endless(), Clock(), Keys(ring(1)), Random(2).randbytes)  # type: ignore[arg-type]
@@ -308,7 +308,7 @@ class _Forged:
         self._change = change
         self.code, self.headers, _ = change(response.code, response.headers, b"")
 
-    def deliverBody(self, protocol: Any) -> None:  # noqa: N802, it is Twisted's
+    def deliverBody(self, protocol: Any) -> None:
         self._response.deliverBody(_Changing(protocol, lambda body: self._change(0, Headers(), body)[2]))
 
 
@@ -317,10 +317,10 @@ class _Changing(Protocol):
         self._to, self._change = to, change
         self._body = b""
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+    def dataReceived(self, data: bytes) -> None:
         self._body += data
 
-    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
+    def connectionLost(self, reason: Any = None) -> None:
         self._to.dataReceived(self._change(self._body))
         self._to.connectionLost(reason)
 

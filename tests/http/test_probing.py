@@ -133,7 +133,7 @@ async def outcome_at(port: int, scheme: str, host: str = "127.0.0.1") -> str:
 
 
 class _HangsUp(Protocol):
-    def connectionMade(self) -> None:  # noqa: N802, it is Twisted's
+    def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.loseConnection()
 
@@ -141,7 +141,7 @@ class _HangsUp(Protocol):
 class _WithoutTLS(Protocol):
     """Answers with HTTP whatever it is sent, and be it the beginning of TLS."""
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802, it is Twisted's
+    def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport
         transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 

@@ -33,10 +33,10 @@ class UDPPort:
             raise self.failure()
         self.sent.append((packet, addr))
 
-    def getHost(self) -> Any:  # noqa: N802
+    def getHost(self) -> Any:
         return self.address
 
-    def stopListening(self) -> None:  # noqa: N802
+    def stopListening(self) -> None:
         self.protocol.doStop()
 
 
@@ -54,7 +54,7 @@ class Reactor(MemoryReactorClock):
             call.called = 1
             call.func(*call.args, **call.kw)
 
-    def listenUDP(self, port: int, protocol: Any, interface: str = "") -> UDPPort:  # noqa: N802
+    def listenUDP(self, port: int, protocol: Any, interface: str = "") -> UDPPort:
         kind = IPv6Address if ":" in interface else IPv4Address
         self.udp_ports.append(UDPPort(protocol, kind("UDP", interface, port)))
         return self.udp_ports[-1]
