@@ -54,7 +54,8 @@ class Service:
 
     def client(self, url: str = URL, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
         """A client of it."""
-        return DiscoveryClient(self, url, clock=self.clock, timeout=timeout, token=token)  # type: ignore[arg-type]
+        http: Any = self
+        return DiscoveryClient(http, url, clock=self.clock, timeout=timeout, token=token)
 
     def settle(self) -> None:
         """Let everything happen that needs no time."""

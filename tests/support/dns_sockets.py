@@ -74,7 +74,8 @@ class Line:
         self.room: int | None = None
         self.is_closed = False
         protocol = factory.buildProtocol(IPv4Address("TCP", host, CLIENT[1]))
-        self.transport = Connection(self, protocol, reactor)  # type: ignore[arg-type]
+        socket: Any = self
+        self.transport = Connection(socket, protocol, reactor)
         self.transport.connected = 1
         self.transport.startReading()
         protocol.makeConnection(self.transport)

@@ -125,6 +125,7 @@ def alone(audience: Audience, **limits: Any) -> Place:
 
 
 def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, office: Any) -> Place:
+    overview: Any = _Broken() if daemon is None else None
     doors = Doors(
         directory,
         Deadlines(clock, ANSWER_SECONDS),
@@ -136,7 +137,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, office:
         strict=False,
         peers=office,
         access=_access(audience),
-        overview=_Broken() if daemon is None else None,  # type: ignore[arg-type]
+        overview=overview,
     )
     return Place(doors, audience, clock, daemon)
 
@@ -438,10 +439,10 @@ def examples() -> dict[str, Any]:
     """What is answered first in each case, and what is asked for it."""
     found: dict[str, Any] = {}
     for audience in ("operator", "guarded"):
-        for scene in scenes(audience):  # type: ignore[arg-type]
+        for scene in scenes(audience):
             if scene.path in ("/openapi.json", "/metrics") or scene.place is broken:
                 continue
-            reply = scene.play(audience)  # type: ignore[arg-type]
+            reply = scene.play(audience)
             key = f"{scene.operation} {scene.status} {reply.kind}"
             if key in found or reply.kind == "text/html" or not reply.body:
                 continue

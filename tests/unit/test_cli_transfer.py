@@ -86,7 +86,7 @@ def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: 
 class CutOff(Resource):
     """Begins an export and hangs up."""
 
-    isLeaf = True  # noqa: N815
+    isLeaf = True  # noqa: N815, it is Twisted's
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n{"id":"a","created_at":1},\n')
@@ -104,7 +104,7 @@ def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
 class Silent(Resource):
     """Begins an export and goes silent."""
 
-    isLeaf = True  # noqa: N815
+    isLeaf = True  # noqa: N815, it is Twisted's
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n')

@@ -47,7 +47,7 @@ LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
 class Says(Resource):
     """Answers everything alike, and keeps what it was asked; without a body it never answers."""
 
-    isLeaf = True  # noqa: N815
+    isLeaf = True  # noqa: N815, it is Twisted's
 
     def __init__(self, status: int = 200, body: bytes | None = b"", reason: bytes = b"", **headers: str) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ def test_a_service_that_says_nothing_is_given_up_in_time() -> None:
 class Dribbles(Resource):
     """Sends a part of its answer, and then another one whenever it is told to."""
 
-    isLeaf = True  # noqa: N815
+    isLeaf = True  # noqa: N815, it is Twisted's
 
     def render(self, request: Any) -> Any:
         self.request = request
