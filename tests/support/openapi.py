@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from rqdisco import __version__
 from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
@@ -29,6 +27,7 @@ from rqdisco.web.openapi.parts import Audience
 from rqdisco.web.requests.deadlines import Deadlines
 from rqdisco.web.requests.handling import ANSWER_SECONDS
 from rqdisco.web.root import Doors
+from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
 from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
 
@@ -70,20 +69,15 @@ class Place:
             self._resource, Clock(), MAX_BODY, lambda: 0.0, most_body=IMPORT_BYTES, may_send_more=lambda _: True
         )
         # The operator's site is a socket in the file system.
-        peer = UNIXAddress(None) if self.audience == "operator" else IPv4Address("TCP", "192.0.2.7", 1)
-        protocol, transport = site.buildProtocol(None), StringTransport(peerAddress=peer)
-        protocol.makeConnection(transport)
-        content = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
+        connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":
             headers["Authorization"] = f"Bearer {token}"
-        lines = [f"{method} {path.replace('{id}', self.id)} HTTP/1.1", "Host: x", f"Content-Length: {len(content)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + content)
+        connection.protocol.dataReceived(request(method, path.replace("{id}", self.id), body, **headers))
         for _ in range(int(ANSWER_SECONDS) * 20):
-            if not site.channels or not protocol.requests:
+            if not site.channels or not connection.protocol.requests:
                 break
             self.clock.advance(0.1)
-        return _parsed(transport.value(), has_body=method != "HEAD")
+        return _parsed(connection.take(), has_body=method != "HEAD")
 
 
 def _parsed(data: bytes, *, has_body: bool) -> Reply:
@@ -91,15 +85,8 @@ def _parsed(data: bytes, *, has_body: bool) -> Reply:
     status_line, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     if has_body and headers.get("transfer-encoding") == "chunked":
-        body = b"".join(_chunks(body))
+        body = unchunked(body)
     return Reply(int(status_line.split(" ")[1]), headers, body)
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    while data:
-        size, _, rest = data.partition(b"\r\n")
-        yield rest[: int(size, 16)]
-        data = rest[int(size, 16) + 2 :]
 
 
 def _access(audience: Audience) -> Access | None:
