@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.cli.sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedNode, ExportedRecord
+from rqdisco.web.requests.leaf import Leaf
 from tests.support.command import Service, Shell
 from tests.support.daemon import mint, register, shown
 
@@ -83,10 +83,8 @@ def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: 
     assert "No such file or directory" in shell.said
 
 
-class CutOff(Resource):
+class CutOff(Leaf):
     """Begins an export and hangs up."""
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n{"id":"a","created_at":1},\n')
@@ -101,10 +99,8 @@ def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
     assert "the connection was closed before all of the answer came" in shell.said
 
 
-class Silent(Resource):
+class Silent(Leaf):
     """Begins an export and goes silent."""
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n')
