@@ -27,12 +27,6 @@ MADE_US = 1_487_553_945_589_277
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is not meant for them."""
-    monkeypatch.delenv("RQDISCO_URL", raising=False)
-
-
 @pytest.fixture
 def shell() -> Shell:
     return Shell(Service(operator=True))
