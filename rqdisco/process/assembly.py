@@ -43,12 +43,13 @@ from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed
 from rqdisco.process import options
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.daemon import Daemon
 from rqdisco.process.machine import Machine
 from rqdisco.process.opening import Opening
 from rqdisco.process.renewals import Renewals
 from rqdisco.process.systemd import Notifier
-from rqdisco.process.tls import Certificates, Policy
+from rqdisco.process.tls import Policy
 from rqdisco.process.tokens import Tokens
 from rqdisco.records import Moment
 from rqdisco.resolving.hosts import AT_ONCE, HostNames

@@ -21,9 +21,9 @@ from rqdisco.peers.wire.resource import MOST_BYTES as PEER_BYTES
 from rqdisco.peers.wire.resource import STRANGERS_BYTES, PeerResource
 from rqdisco.probing.rounds import Rounds
 from rqdisco.process import options
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import Door, HTTPDoor, NameDoor, endpoint, owners_socket
 from rqdisco.process.machine import Machine
-from rqdisco.process.tls import Certificates
 from rqdisco.resolving.hosts import AT_ONCE, HostNames
 from rqdisco.resolving.system import SystemResolver
 from rqdisco.web.connections.pacing import paced

@@ -17,7 +17,7 @@ from twisted.python import usage
 from rqdisco.dns.zone import SERVICES, Kind, Zone, is_zone_name
 from rqdisco.home.local import Limits
 from rqdisco.probing.targets import Network, network
-from rqdisco.process.tls import Files
+from rqdisco.process.certificates import Files
 from rqdisco.resolving.places import is_host_name
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"

@@ -11,8 +11,8 @@ from twisted.internet.protocol import Factory, Protocol
 
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.targets import target_of
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates
 from rqdisco.records import Node
 from rqdisco.web.connections.site import BoundedSite
 from tests.http.conftest import Door

@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from rqdisco.limits.crowd import Crowd
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates
 from rqdisco.web.connections.proxied import BadHeader, Header, read_header
 from tests.support.connections import Connection, Server
 from tests.support.daemon import mint, result

@@ -13,8 +13,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 
 from rqdisco.errors import BadEndpoint, TLSUnusable
+from rqdisco.process.certificates import Certificates, Files
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates, Files, parse_description
+from rqdisco.process.tls import parse_description
 from tests.support.certificates import Authority, replace
 from tests.support.tls import Client, Listener, Transport, anybody, described
 

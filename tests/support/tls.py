@@ -10,8 +10,8 @@ from OpenSSL import SSL, crypto
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from rqdisco.limits.crowd import Crowd
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates
 from rqdisco.web.connections.site import BoundedSite
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon

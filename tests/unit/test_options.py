@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rqdisco.dns.zone import Zone
+from rqdisco.process.certificates import Files
 from rqdisco.process.options import Bounds, Config, Options
-from rqdisco.process.tls import Files
 
 
 def parse(*arguments: str, **environment: str) -> Config:
