@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -101,7 +102,7 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = "Runs the rqlite discovery service. Each option may also be set as RQDISCO_<OPTION> in the environment."
 
-    optParameters = [
+    optParameters: ClassVar[list[list[str | None]]] = [
         ["operator-socket", None, None, "A socket for the operator; off = none. [default: one in $RUNTIME_DIRECTORY]"],
         ["tokens", None, None, "A file of tokens, without one of which nobody is served. [default: everybody is]"],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
@@ -143,7 +144,7 @@ class Options(usage.Options):
         ["probe-rate", None, "100", "How many probes a second there are at most."],
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
-    optFlags = [
+    optFlags: ClassVar[list[list[str | None]]] = [
         ["open", None, "Serve everybody who reaches this daemon, from other machines too."],
         ["dns-open", None, "Answer DNS questions of everybody who knows an ID, though HTTP needs a token or is local."],
         ["strict-addresses", None, "Refuse addresses that other machines can hardly reach, instead of logging them."],
@@ -165,40 +166,7 @@ class Options(usage.Options):
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
-        for name in (
-            "tokens",
-            "open",
-            "dns-open",
-            "operator-socket",
-            "data-dir",
-            "regrant-window",
-            "max-ids",
-            "max-nodes",
-            "max-body",
-            "mint-rate",
-            "client-rate",
-            "max-connections",
-            "max-client-connections",
-            "disk-reserve",
-            "snapshot-every",
-            "linger",
-            "audit",
-            "dns-zone",
-            "dns-aliases",
-            "dns-nameserver",
-            "dns-rate",
-            "advertise",
-            "peer-keys",
-            "peer-ca",
-            "peer-cert",
-            "peer-key",
-            "name",
-            "grant-ack",
-            "probe",
-            "probe-rate",
-            "kv-create",
-            "strict-addresses",
-        ):
+        for name in (str(each[0]) for each in (*self.optParameters, *self.optFlags)):
             # What the environment sets is a default of its own, so that the command line wins.
             if text := environment.get("RQDISCO_" + name.upper().replace("-", "_")):
                 self[name] = text

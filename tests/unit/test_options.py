@@ -158,6 +158,12 @@ def test_every_option_can_be_given_in_the_environment() -> None:
     assert (len(config.dns.zone.services), config.dns.rate) == (3, 5.0)
 
 
+def test_no_option_is_left_out_of_the_environment() -> None:
+    names = [name for name, *_ in (*Options.optParameters, *Options.optFlags)]
+    options = Options({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
+    assert {name: options[name] for name in names} == dict.fromkeys(names, "x")
+
+
 def test_the_command_line_wins_over_the_environment() -> None:
     config = parse("--listen=tcp:9", "--max-nodes", "7", "--data-dir", "/c", **ENVIRONMENT)
     assert (config.listen, config.limits.max_nodes, config.data_dir) == (("tcp:9",), 7, Path("/c"))
