@@ -42,8 +42,8 @@ from rqdisco.peers.wire.process import links, read_keys
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.rounds import Rounds
 from rqdisco.probing.targets import Allowed
-from rqdisco.process import options
 from rqdisco.process.certificates import Certificates
+from rqdisco.process.config import Config, PeerConfig, ProbeConfig
 from rqdisco.process.daemon import Daemon
 from rqdisco.process.machine import Machine
 from rqdisco.process.opening import Opening
@@ -78,7 +78,7 @@ class _State(msgspec.Struct, frozen=True):
     finish: list[Callable[[], None]]
 
 
-def assemble(config: options.Config, machine: Machine) -> Daemon:
+def assemble(config: Config, machine: Machine) -> Daemon:
     """The daemon as the options want it. Raises CannotStart's kinds."""
     reactor = machine.reactor
     tokens = None if config.tokens is None else Tokens(config.tokens)
@@ -192,7 +192,7 @@ def _show(
         watch.show(sources.peers(peered.report.seen))
 
 
-def _books(config: options.Config, machine: Machine, watch: Watch, state: _State, recent: Recent) -> Books:
+def _books(config: Config, machine: Machine, watch: Watch, state: _State, recent: Recent) -> Books:
     """What the doors write down, and where it goes."""
     if config.audit is None:
         return Books(Events(log_event, watch.outcomes, recent))
@@ -227,7 +227,7 @@ def _tell_fenced(events: Events, why: str) -> None:
     events.tell(Event(kind="fence", outcome="fenced", why=why, logged=False))
 
 
-def _open(config: options.Config, machine: Machine, watch: Watch) -> _State:
+def _open(config: Config, machine: Machine, watch: Watch) -> _State:
     reactor = machine.reactor
     home, found = open_state(Disk(), config.data_dir, machine.random)
     boot = found.boot_number(machine.boot_id)
@@ -246,7 +246,7 @@ def _open(config: options.Config, machine: Machine, watch: Watch) -> _State:
     return _State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), finish)
 
 
-def _folder(config: options.Config, machine: Machine, state: _State) -> Folder:
+def _folder(config: Config, machine: Machine, state: _State) -> Folder:
     return Folder(
         machine.reactor,
         state.journal,
@@ -256,7 +256,7 @@ def _folder(config: options.Config, machine: Machine, state: _State) -> Folder:
     )
 
 
-def _alone(config: options.Config, machine: Machine, state: _State) -> LocalDirectory:
+def _alone(config: Config, machine: Machine, state: _State) -> LocalDirectory:
     """The directory of a daemon without peers. Raises PeersMissing."""
     others = [member.name for member in known_members(state.found.notes.items(), state.home)]
     if others:
@@ -275,9 +275,7 @@ def _alone(config: options.Config, machine: Machine, state: _State) -> LocalDire
     )
 
 
-def _peered(
-    config: options.Config, said: options.PeerConfig, machine: Machine, state: _State, certificates: Certificates
-) -> Peered:
+def _peered(config: Config, said: PeerConfig, machine: Machine, state: _State, certificates: Certificates) -> Peered:
     """All of a daemon that has peers. Raises KeysUnusable, TLSUnusable."""
     keys = Keys(read_keys(said.keys))
     return Peered(
@@ -298,7 +296,7 @@ def _peered(
 
 
 def _sweep(
-    config: options.Config,
+    config: Config,
     machine: Machine,
     state: _State,
     local: LocalDirectory,
@@ -322,7 +320,7 @@ def _sweep(
     )
 
 
-def _rounds(config: options.ProbeConfig, machine: Machine, directory: Directory, watch: Watch) -> Rounds:
+def _rounds(config: ProbeConfig, machine: Machine, directory: Directory, watch: Watch) -> Rounds:
     """What probes the nodes of all IDs that this daemon holds, as long as that runs."""
     reactor = machine.reactor
     rounds = Rounds(

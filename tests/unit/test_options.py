@@ -8,7 +8,8 @@ import pytest
 
 from rqdisco.dns.zone import Zone
 from rqdisco.process.certificates import Files
-from rqdisco.process.options import Bounds, Config, Options
+from rqdisco.process.config import Bounds, Config
+from rqdisco.process.options import Options
 
 
 def parse(*arguments: str, **environment: str) -> Config:
