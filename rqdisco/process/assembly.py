@@ -88,8 +88,7 @@ def assemble(config: Config, machine: Machine) -> Daemon:
     opening.operator(doors)
     opening.metrics()
     if config.dns is not None:
-        # All names are looked through now, and not while somebody waits.
-        state.store.spellings  # noqa: B018
+        state.store.learn_spellings()
         opening.names(config.dns, directory, rounds)
 
     watch.keep(sweep_of(config, machine, state, local, peered, books.events))
