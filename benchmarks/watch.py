@@ -37,7 +37,7 @@ class _Watchers:
             connection = stack.enter_context(socket.create_connection((host, port), timeout=_PATIENCE))
             connection.sendall(request)
             connection.setblocking(False)
-            self._selector.register(connection, selectors.EVENT_READ)
+            self._selector.register(connection, selectors.EVENT_READ, connection)
             self._counts[connection] = 0
 
     def wait_for(self, number: int) -> float:
@@ -48,7 +48,7 @@ class _Watchers:
             if time.monotonic() - begun > _PATIENCE:
                 raise BenchmarkFailed(f"{len(missing)} watchers have heard nothing after {_PATIENCE} s")
             for key, _ in self._selector.select(_PATIENCE):
-                connection: socket.socket = key.fileobj  # type: ignore[assignment]
+                connection: socket.socket = key.data
                 data = connection.recv(_BYTES)
                 if not data:
                     raise BenchmarkFailed("a watcher was let go")

@@ -134,6 +134,10 @@ class Store:
             self._spellings = Spellings(self._settled)
         return self._spellings
 
+    def learn_spellings(self) -> None:
+        """Look through all IDs as names now, and not while somebody waits for one of them."""
+        self._spellings = Spellings(self._settled)
+
     def put(self, record: Record) -> Change:
         """Make `record` the newest of its ID; the one way in for every change."""
         return self.put_line(codec.encode_record(record), record.version)

@@ -39,6 +39,7 @@ from rqdisco.errors import (
 from rqdisco.limits import descriptors
 from rqdisco.process import options
 from rqdisco.process.assembly import assemble
+from rqdisco.process.config import Config
 from rqdisco.process.daemon import Daemon
 from rqdisco.process.logs import Descriptor, LineObserver, Nowhere
 from rqdisco.process.machine import Machine
@@ -100,7 +101,7 @@ def makeService(options: Options) -> Daemon:
         raise SystemExit(_say(refusal)) from None
 
 
-def _start(config: options.Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
+def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
     # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at once (P6).
     reactor.seconds = time.monotonic
     jitter = Random(os.urandom(8))  # noqa: S311, nobody gains by guessing it

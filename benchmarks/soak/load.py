@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -212,6 +213,6 @@ def workers(
     """Clients of all daemons, so many requests a second together."""
     each = rate / len(NAMES) / THREADS
     return [
-        Worker(number, name, each, lambda name=name: where(name), ids, is_calm, ending)  # type: ignore[misc]
+        Worker(number, name, each, partial(where, name), ids, is_calm, ending)
         for number, name in enumerate(NAMES * THREADS)
     ]

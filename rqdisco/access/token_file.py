@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from rqdisco.access.tokens import BadTokens, TokenRing, parse_tokens
 from rqdisco.errors import TokensUnusable
+from rqdisco.replacing import replacing
 
 
 def read_tokens(path: Path) -> TokenRing:
@@ -34,20 +34,11 @@ def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
         before = path.stat() if path.exists() else None
         after = edit(path.read_bytes() if before is not None else b"")
         parse_tokens(after)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(descriptor, "wb") as file:
-                if before is not None:
-                    os.fchown(descriptor, before.st_uid, before.st_gid)
-                    os.fchmod(descriptor, before.st_mode & 0o7777)
-                file.write(after)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        with replacing(path) as file:
+            if before is not None:
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), before.st_mode & 0o7777)
+            file.write(after)
 
 
 @contextmanager

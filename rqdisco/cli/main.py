@@ -18,7 +18,7 @@ from rqdisco.cli.screen import Screen
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
-    from rqdisco.process.tls import Files
+    from rqdisco.process.certificates import Files
 
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 
@@ -26,8 +26,8 @@ _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and end the process with its status."""
     # Closed by who started us, they are None, which nothing is prepared for.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, until the process ends
     try:
         status = execute(sys.argv[1:] if arguments is None else arguments, _react)
         sys.stdout.flush()
@@ -120,7 +120,7 @@ def _token() -> str | None:
 def _files() -> Files:
     """What the environment says of TLS. Raises click.UsageError."""
     from rqdisco.errors import TLSUnusable
-    from rqdisco.process.tls import Files, check_files
+    from rqdisco.process.certificates import Files, check_files
 
     named = {name: os.environ.get(f"RQDISCO_{name}") for name in ("CA", "CERT", "KEY")}
     authorities, certificate, key = (Path(text) if text else None for text in named.values())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +23,7 @@ from rqdisco.client import (
     RefusedRecord,
     Unreachable,
 )
+from rqdisco.replacing import replacing
 
 _BATCH_BYTES = 1 << 20
 _THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operator-socket is"
@@ -126,17 +126,8 @@ def _written(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as special:
             yield special
         return
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    with replacing(path) as file:
+        yield file
 
 
 @contextmanager

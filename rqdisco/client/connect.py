@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from rqdisco.client.api import DiscoveryClient
 from rqdisco.client.urls import parse_url
-from rqdisco.process.tls import Certificates, Files, Policy
+from rqdisco.process.certificates import Certificates, Files
+from rqdisco.process.tls import Policy
 
 
 def connect(

@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from twisted.web.resource import Resource
 
 from rqdisco.metrics.sources import Source
 from rqdisco.observability.counts import Route
+from rqdisco.web.requests.leaf import Leaf
 
 PATH = b"/metrics"
 ROUTE: Route = ("metrics", "/metrics")
@@ -31,10 +31,8 @@ class _Daemon(Collector):
         return []
 
 
-class MetricsPage(Resource):
+class MetricsPage(Leaf):
     """The page, made anew for each request from what `sources` say; those may be added to."""
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def __init__(self, sources: list[Source]) -> None:
         super().__init__()

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from rqdisco import codec
 from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.peers.agreement import Agreement
+from rqdisco.peers.barriers import Barriers
 from rqdisco.peers.membership.members import Members, Session, check_member
 from rqdisco.peers.membership.peer import Peer
 from rqdisco.peers.membership.standing import Standing
@@ -22,12 +21,10 @@ from rqdisco.peers.replication.exchange import Exchange
 from rqdisco.peers.replication.hints import HintTaker
 from rqdisco.peers.replication.witnesses import Witnesses
 from rqdisco.peers.wire.links import Link, PeerError, Rejected
-from rqdisco.peers.wire.messages import FEATURES, Barrier, Hello, Hints, Member
+from rqdisco.peers.wire.messages import FEATURES, Hello, Member
 from rqdisco.records import Record
 
 INTERVAL = 1.0
-BARRIER_SECONDS = 3.0
-_MOST_ROUNDS = 20
 _LASTING = 3
 
 
@@ -76,14 +73,14 @@ class PeerSet(Service):
         replication.on_reached = self.agreement.look
         self.go_on: Callable[[], Coroutine[Any, Any, None]]
         self.exchange: Exchange
-        self.taker: HintTaker
+        self.barriers: Barriers
 
     def use(self, exchange: Exchange, taker: HintTaker, go_on: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """What works with the directory, which in turn needs this; `go_on` is called now and then once established."""
         self.go_on = go_on
         self.exchange = exchange
         exchange.on_heard = self.agreement.look
-        self.taker = taker
+        self.barriers = Barriers(self.members, self.peers, taker)
 
     def startService(self) -> None:
         super().startService()
@@ -120,26 +117,7 @@ class PeerSet(Service):
         return await self.witnesses.witnessed(version, is_grant=is_grant)
 
     async def barrier(self, record: Record) -> None:
-        """Ask all members at once, each until it has no more hints."""
-        others = self.members.others
-        silent = [each.name for each in others if not self.is_up(each.incarnation)]
-        if silent:
-            raise Undecided(f"cannot tell who is alone without {', '.join(silent)}")
-        line = msgspec.Raw(codec.encode_record(record))
-        asking = [
-            Deferred.fromCoroutine(self._barrier_at(self.peers[each.incarnation], record.home, line)) for each in others
-        ]
-        try:
-            await gatherResults(asking, consumeErrors=True)
-        except Exception as error:
-            for each in asking:
-                each.cancel()
-            if isinstance(error, CancelledError):
-                raise
-            raise Undecided("cannot tell who is alone: a peer does not answer") from None
-        # Who joined meanwhile was not asked.
-        if {each.incarnation for each in self.members.others} != {each.incarnation for each in others}:
-            raise Undecided("the members changed meanwhile")
+        await self.barriers.bring(record)
 
     # What answers peers, and the routes to homes, ask.
 
@@ -316,17 +294,6 @@ class PeerSet(Service):
             # An older disk does not know that. Nobody takes anything from this daemon any more.
             self.is_out = True
         self.fence(why)
-
-    async def _barrier_at(self, peer: Peer, home: str, line: msgspec.Raw) -> None:
-        of, added = "", 0
-        for _ in range(_MOST_ROUNDS):
-            asked = Barrier(home=home, record=line, of=of, added=added)
-            answer = await peer.ask("barrier", asked, Hints, BARRIER_SECONDS)
-            if not answer.hints:
-                return
-            assert peer.incarnation is not None
-            of, added = answer.of, await self.taker.add(peer.incarnation, answer.of, answer.hints)
-        raise Undecided("a peer has too many hints")
 
 
 def _member(hello: Hello) -> Member:

@@ -20,7 +20,7 @@ from rqdisco.peers.membership.sightings import Sightings
 from rqdisco.peers.peerset import PeerSet
 from rqdisco.peers.replication.hints import HintBook
 from rqdisco.peers.wire.links import PeerError
-from rqdisco.peers.wire.messages import Call, Outcome
+from rqdisco.peers.wire.messages import Call, Op, Outcome
 from rqdisco.records import Claim, Node, Put, Record, Registration
 from rqdisco.store import Store
 from rqdisco.transfer import Transferred
@@ -88,7 +88,7 @@ class PeeredDirectory:
         if self._home(record) == self._own:
             self._peers.check(record)
             return record
-        outcome = await self._call(self._home(record), LOOK_UP_SECONDS, op="look_up", id=discovery_id)
+        outcome = await self._call(self._home(record), LOOK_UP_SECONDS, "look_up", discovery_id)
         return record_of(outcome, discovery_id)
 
     def age(self, record: Record) -> float | None:
@@ -112,7 +112,7 @@ class PeeredDirectory:
         try:
             if home == self._own:
                 return await self._local.register(discovery_id, node)
-            outcome = await self._call(home, FORWARD_SECONDS, op="register", id=discovery_id, node=node)
+            outcome = await self._call(home, FORWARD_SECONDS, "register", discovery_id, node=node)
             told = record_of(outcome, discovery_id)
         except Undecided as why:
             return await self._in_its_stead(discovery_id, node, why.reason)
@@ -122,28 +122,28 @@ class PeeredDirectory:
         home = self._home(await self._record(discovery_id))
         if home == self._own:
             return await self._local.remove(discovery_id, addr)
-        outcome = await self._call(home, FORWARD_SECONDS, op="remove", id=discovery_id, addr=addr)
+        outcome = await self._call(home, FORWARD_SECONDS, "remove", discovery_id, addr=addr)
         return Removal(record=record_of(outcome, discovery_id), removed=outcome.yes)
 
     async def claim(self, discovery_id: str, put: Put) -> Claim:
         home = await self._home_of_key(discovery_id)
         if home == self._own:
             return await self._local.claim(discovery_id, put)
-        outcome = await self._call(home, FORWARD_SECONDS, op="claim", id=discovery_id, put=put)
+        outcome = await self._call(home, FORWARD_SECONDS, "claim", discovery_id, put=put)
         return Claim(record=record_of(outcome, discovery_id), won=outcome.yes)
 
     async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
         home = await self._home_of_key(discovery_id)
         if home == self._own:
             return await self._local.report(discovery_id, put, index)
-        outcome = await self._call(home, FORWARD_SECONDS, op="report", id=discovery_id, put=put, index=index)
+        outcome = await self._call(home, FORWARD_SECONDS, "report", discovery_id, put=put, index=index)
         return _yes(outcome, discovery_id)
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
         home = await self._home_of_key(discovery_id)
         if home == self._own:
             return await self._local.clear_leader(discovery_id, index)
-        outcome = await self._call(home, FORWARD_SECONDS, op="clear_leader", id=discovery_id, index=index)
+        outcome = await self._call(home, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
         return _yes(outcome, discovery_id)
 
     async def ids(self) -> Sequence[str]:
@@ -197,7 +197,7 @@ class PeeredDirectory:
             if home == self._own:
                 continue
             try:
-                return record_of(await self._call(home, LOOK_UP_SECONDS, op="look_up", id=discovery_id), discovery_id)
+                return record_of(await self._call(home, LOOK_UP_SECONDS, "look_up", discovery_id), discovery_id)
             except NoSuchID:
                 continue
             except StoreUnavailable as error:
@@ -207,7 +207,18 @@ class PeeredDirectory:
             silent = Undecided("not all peers were met yet")
         raise NoSuchID(discovery_id) if silent is None else silent
 
-    async def _call(self, home: str, seconds: float, **call: object) -> Outcome:
+    async def _call(
+        self,
+        home: str,
+        seconds: float,
+        op: Op,
+        discovery_id: str,
+        *,
+        node: Node | None = None,
+        addr: str | None = None,
+        put: Put | None = None,
+        index: int | None = None,
+    ) -> Outcome:
         """Forward a request, once (R2). Raises Undecided where no answer comes."""
         peer = self._peers.peers.get(home)
         if peer is None or not (peer.is_up or self._spoke_just_now(home)):
@@ -215,10 +226,15 @@ class PeeredDirectory:
         left = seconds - _MARGIN_SECONDS
         message = Call(
             home=home,
+            op=op,
             request=self._request_name(),
             ms=int(left * 1000),
+            id=discovery_id,
+            node=node,
+            addr=addr,
+            put=put,
+            index=index,
             until=peer.time_there_in(left),
-            **call,  # type: ignore[arg-type]
         )
         try:
             return await peer.ask("call", message, Outcome, seconds)

@@ -21,7 +21,8 @@ from zope.interface import implementer
 from rqdisco.dns.door import DNSDoor
 from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
 from rqdisco.limits.accepting import accept_few, accept_waiting
-from rqdisco.process.tls import Certificates, TLSEndpoint, parse_description
+from rqdisco.process.certificates import Certificates
+from rqdisco.process.tls import TLSEndpoint, parse_description
 from rqdisco.web.connections.proxied import BehindProxy
 from rqdisco.web.connections.site import BoundedSite
 

@@ -20,10 +20,10 @@ from rqdisco.peers.wire.process import rereading
 from rqdisco.peers.wire.resource import MOST_BYTES as PEER_BYTES
 from rqdisco.peers.wire.resource import STRANGERS_BYTES, PeerResource
 from rqdisco.probing.rounds import Rounds
-from rqdisco.process import options
+from rqdisco.process.certificates import Certificates
+from rqdisco.process.config import Config, DNSConfig, PeerConfig
 from rqdisco.process.listening import Door, HTTPDoor, NameDoor, endpoint, owners_socket
 from rqdisco.process.machine import Machine
-from rqdisco.process.tls import Certificates
 from rqdisco.resolving.hosts import AT_ONCE, HostNames
 from rqdisco.resolving.system import SystemResolver
 from rqdisco.web.connections.pacing import paced
@@ -47,7 +47,7 @@ class Opening:
 
     _log = Logger()
 
-    def __init__(self, config: options.Config, machine: Machine, certificates: Certificates, watch: Watch) -> None:
+    def __init__(self, config: Config, machine: Machine, certificates: Certificates, watch: Watch) -> None:
         self._config = config
         self._machine = machine
         self._certificates = certificates
@@ -84,7 +84,7 @@ class Opening:
             at = self._endpoints("metrics-listen", self._config.metrics_listen)
             self.doors.append(HTTPDoor("metrics", self._machine.reactor, at, site))
 
-    def names(self, config: options.DNSConfig, directory: Directory, rounds: Rounds | None) -> None:
+    def names(self, config: DNSConfig, directory: Directory, rounds: Rounds | None) -> None:
         """For resolvers."""
         reactor = self._machine.reactor
         host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
@@ -93,7 +93,7 @@ class Opening:
         limit = SourceLimit(config.rate, reactor.seconds)
         self.doors.append(NameDoor(DNSDoor(reactor, server, limit, config.addresses, self._watch.dns)))
 
-    def peers(self, said: options.PeerConfig, peered: Peered) -> None:
+    def peers(self, said: PeerConfig, peered: Peered) -> None:
         """For peers."""
         reactor = self._machine.reactor
         resource = PeerResource(peered.answers, peered.keys, reactor, self._machine.random)

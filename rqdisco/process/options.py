@@ -1,4 +1,4 @@
-"""The daemon's options, from the command line and the environment, checked and frozen."""
+"""The daemon's options, from the command line and the environment, checked as a whole."""
 
 from __future__ import annotations
 
@@ -7,92 +7,23 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import ClassVar
 
-import msgspec
 from twisted.python import usage
 
-from rqdisco.dns.zone import SERVICES, Kind, Zone, is_zone_name
+from rqdisco.dns.zone import SERVICES, Zone, is_zone_name
 from rqdisco.home.local import Limits
-from rqdisco.probing.targets import Network, network
-from rqdisco.process.tls import Files
+from rqdisco.process.certificates import Files
+from rqdisco.process.config import Bounds, Config, DNSConfig, PeerConfig, ProbeConfig
+from rqdisco.process.values import aliases, bytes_of, flag, host_name, ip_and_port, number, peer_url, probed_network
 from rqdisco.resolving.places import is_host_name
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
 USAGE_STATUS = 64
-MOST = 1e12
-_BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
-_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _FEWEST_DAYS = 1 / 24
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-
-
-class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and what to answer by DNS; `rate` is in answers a second for each source, 0 for any number."""
-
-    addresses: tuple[tuple[str, int], ...]
-    zone: Zone
-    nameserver: str | None
-    rate: float
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What clients may take: IDs and requests a second for each of them, connections in all and for each.
-
-    0 is no limit of a rate; None of connections is as many as there can be descriptors, within reason.
-    """
-
-    mint_rate: float
-    client_rate: float
-    connections: int | None
-    client_connections: int
-
-
-class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """This daemon among its peers: its name and URL there, where it listens, whom to ask for the others, the keys."""
-
-    name: str
-    advertise: str
-    listen: tuple[str, ...]
-    seeds: tuple[str, ...]
-    keys: Path
-    ack_required: bool
-    tls: Files
-
-
-class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds between probes of a node, where nodes may be probed, and how many probes a second there are at most."""
-
-    interval: float
-    allowed: tuple[Network, ...]
-    rate: float
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`. IDs that
-    never had a node are forgotten after `unused_days`, if that is given.
-    """
-
-    tokens: Path | None
-    is_open: bool
-    listen: tuple[str, ...]
-    metrics_listen: tuple[str, ...]
-    operator_socket: Path | None
-    data_dir: Path
-    limits: Limits
-    unused_days: float | None
-    strict_addresses: bool
-    max_body: int
-    snapshot_every: float
-    linger: float
-    audit: Path | None
-    bounds: Bounds
-    disk_reserve: int | None
-    dns: DNSConfig | None
-    peers: PeerConfig | None
-    probing: ProbeConfig | None
 
 
 class Options(usage.Options):
@@ -101,7 +32,7 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = "Runs the rqlite discovery service. Each option may also be set as RQDISCO_<OPTION> in the environment."
 
-    optParameters = [
+    optParameters: ClassVar[list[list[str | None]]] = [
         ["operator-socket", None, None, "A socket for the operator; off = none. [default: one in $RUNTIME_DIRECTORY]"],
         ["tokens", None, None, "A file of tokens, without one of which nobody is served. [default: everybody is]"],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
@@ -143,7 +74,7 @@ class Options(usage.Options):
         ["probe-rate", None, "100", "How many probes a second there are at most."],
         ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
     ]
-    optFlags = [
+    optFlags: ClassVar[list[list[str | None]]] = [
         ["open", None, "Serve everybody who reaches this daemon, from other machines too."],
         ["dns-open", None, "Answer DNS questions of everybody who knows an ID, though HTTP needs a token or is local."],
         ["strict-addresses", None, "Refuse addresses that other machines can hardly reach, instead of logging them."],
@@ -165,40 +96,7 @@ class Options(usage.Options):
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
-        for name in (
-            "tokens",
-            "open",
-            "dns-open",
-            "operator-socket",
-            "data-dir",
-            "regrant-window",
-            "max-ids",
-            "max-nodes",
-            "max-body",
-            "mint-rate",
-            "client-rate",
-            "max-connections",
-            "max-client-connections",
-            "disk-reserve",
-            "snapshot-every",
-            "linger",
-            "audit",
-            "dns-zone",
-            "dns-aliases",
-            "dns-nameserver",
-            "dns-rate",
-            "advertise",
-            "peer-keys",
-            "peer-ca",
-            "peer-cert",
-            "peer-key",
-            "name",
-            "grant-ack",
-            "probe",
-            "probe-rate",
-            "kv-create",
-            "strict-addresses",
-        ):
+        for name in (str(each[0]) for each in (*self.optParameters, *self.optFlags)):
             # What the environment sets is a default of its own, so that the command line wins.
             if text := environment.get("RQDISCO_" + name.upper().replace("-", "_")):
                 self[name] = text
@@ -267,7 +165,7 @@ class Options(usage.Options):
                 connections=None if self["max-connections"] is None else int(self._number("max-connections", 1)),
                 client_connections=int(self._number("max-client-connections", 1)),
             ),
-            disk_reserve=None if self["disk-reserve"] is None else self._bytes("disk-reserve"),
+            disk_reserve=None if self["disk-reserve"] is None else bytes_of("disk-reserve", self["disk-reserve"]),
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
             probing=self._probe_config(self._probe_allow or self._default_probe_allow),
@@ -295,9 +193,9 @@ class Options(usage.Options):
             raise usage.UsageError(f"name: {name!r} is not 1 to 64 letters, digits, dots, underscores and hyphens")
         return PeerConfig(
             name=name,
-            advertise=_peer_url("advertise", self["advertise"]),
+            advertise=peer_url("advertise", self["advertise"]),
             listen=tuple(listen),
-            seeds=tuple(_peer_url("peer", url) for url in seeds),
+            seeds=tuple(peer_url("peer", url) for url in seeds),
             keys=Path(self["peer-keys"]).absolute(),
             ack_required=self["grant-ack"] == "required",
             tls=Files(
@@ -319,7 +217,7 @@ class Options(usage.Options):
             )
         return ProbeConfig(
             interval=self._number("probe", 1.0),
-            allowed=tuple(map(_network, allowed)),
+            allowed=tuple(map(probed_network, allowed)),
             rate=self._number("probe-rate", 1.0),
         )
 
@@ -342,82 +240,17 @@ class Options(usage.Options):
             return None
         if self["dns-zone"] is None:
             raise usage.UsageError("dns: needs --dns-zone, the zone to answer for")
+        zone = host_name("dns-zone", self["dns-zone"], is_zone_name)
         nameserver = self["dns-nameserver"]
         return DNSConfig(
-            addresses=tuple(map(_ip_and_port, addresses)),
-            zone=Zone(self._host_name("dns-zone", is_zone_name), {**SERVICES, **_aliases(self["dns-aliases"])}),
-            nameserver=None if nameserver is None else self._host_name("dns-nameserver", is_host_name),
+            addresses=tuple(map(ip_and_port, addresses)),
+            zone=Zone(zone, {**SERVICES, **aliases(self["dns-aliases"])}),
+            nameserver=None if nameserver is None else host_name("dns-nameserver", nameserver, is_host_name),
             rate=self._number("dns-rate", 0.0),
         )
 
-    def _host_name(self, option: str, is_valid: Callable[[str], bool]) -> str:
-        name = str(self[option]).lower().removesuffix(".")
-        if not is_valid(name):
-            raise usage.UsageError(f"{option}: {self[option]!r} is not a name that DNS can have")
-        return name
-
     def _number(self, name: str, least: float) -> float:
-        text = self[name]
-        try:
-            number = float(text) if isinstance(least, float) else int(text)
-        except ValueError:
-            raise usage.UsageError(f"{name}: {text!r} is not a number") from None
-        if not least <= number <= MOST:
-            raise usage.UsageError(f"{name}: {text} is not between {least:g} and {MOST:g}")
-        return number
-
-    def _bytes(self, name: str) -> int:
-        match = _BYTES.fullmatch(self[name])
-        if match is None or not (number := int(match[1]) << _SHIFTS[match[2].upper()]) <= MOST:
-            raise usage.UsageError(f"{name}: {self[name]!r} is not a number of bytes, such as 64M")
-        return number
+        return number(name, self[name], least)
 
     def _flag(self, name: str) -> bool:
-        text = str(self[name]).lower()
-        if text in ("1", "yes", "true", "on"):
-            return True
-        if text in ("0", "no", "false", "off"):
-            return False
-        raise usage.UsageError(f"{name}: {text!r} is neither yes nor no")
-
-
-def _peer_url(option: str, text: str) -> str:
-    url = text.rstrip("/")
-    try:
-        parts = urlsplit(url)
-        is_whole = bool(parts.hostname) and parts.port is not None
-    except ValueError:
-        is_whole = False
-    if not is_whole or parts.scheme not in ("http", "https") or parts.path or parts.query or parts.username:
-        raise usage.UsageError(f"{option}: {text!r} is not http://HOST:PORT")
-    return url
-
-
-def _ip_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    try:
-        ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        number = int(port)
-    except ValueError:
-        raise usage.UsageError(f"dns: {address!r} is not IP:PORT") from None
-    if not 0 <= number < 65536:
-        raise usage.UsageError(f"dns: port {number} is out of range")
-    return str(ip), number
-
-
-def _network(text: str) -> Network:
-    try:
-        return network(text)
-    except ValueError as error:
-        raise usage.UsageError(f"probe-allow: {error}") from None
-
-
-def _aliases(text: str) -> dict[str, Kind]:
-    """`a,b:http`, separated by commas or spaces."""
-    aliases: dict[str, Kind] = {}
-    for alias in text.replace(",", " ").lower().split():
-        name, _, kind = alias.partition(":")
-        if kind not in ("", "raft", "http") or not name or not is_host_name(f"_{name}") or "." in name:
-            raise usage.UsageError(f"dns-aliases: {alias!r} is neither a service's name nor that and :http")
-        aliases[name] = "http" if kind == "http" else "raft"
-    return aliases
+        return flag(name, str(self[name]))

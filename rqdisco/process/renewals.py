@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from rqdisco.process.tls import Certificates
+from rqdisco.process.certificates import Certificates
 
 _DAY = 86400.0
 _SOON_DAYS = 14

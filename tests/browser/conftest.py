@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401
+from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401, fixtures
 from tests.support.process import Daemon
 
 CHROMIUM = shutil.which("chromium")
@@ -23,6 +23,7 @@ ARGUMENTS = (
 WIDE, NARROW = (1200, 800), (390, 844)
 
 Open = Callable[..., Page]
+Scheme = Literal["light", "dark"]
 
 
 @pytest.fixture(scope="package")
@@ -68,10 +69,10 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
     visits = []
     with ExitStack() as stack:
 
-        def visit(daemon: Daemon, scheme: str = "light", size: tuple[int, int] = WIDE, **options: Any) -> Visit:
+        def visit(daemon: Daemon, scheme: Scheme = "light", size: tuple[int, int] = WIDE, **options: Any) -> Visit:
             width, height = size
             context = browser.new_context(
-                color_scheme=scheme,  # type: ignore[arg-type]
+                color_scheme=scheme,
                 viewport={"width": width, "height": height},
                 **options,
             )
@@ -94,7 +95,7 @@ def screenshots(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture
-def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:  # noqa: F811
+def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:  # noqa: F811, the fixture
     """The module's daemon, which must be well after the test too."""
     yield shared_daemon
     assert shared_daemon.complaints == []

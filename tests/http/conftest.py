@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
 from rqdisco.web.connections.site import BoundedSite
+from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
 MAX_BODY = 2000
@@ -102,3 +103,8 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
     pytest_twisted.blockon(port.stopListening() or succeed(None))
     pytest_twisted.blockon(site.drain())
     daemon.deadlines.stop()
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()

@@ -21,7 +21,7 @@ class Accepted(Factory):
     def __init__(self) -> None:
         self.connections: list[Any] = []
 
-    def buildProtocol(self, addr: object) -> Protocol:  # noqa: N802, it is Twisted's
+    def buildProtocol(self, addr: object) -> Protocol:
         self.connections.append(Protocol())
         protocol: Protocol = self.connections[-1]
         return protocol

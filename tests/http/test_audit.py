@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from twisted.internet.testing import StringTransport
 
 from rqdisco.home.local import Limits
 from rqdisco.observability.events import Event
 from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.requests.request_ids import RequestIDs
+from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, mint
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -27,17 +27,10 @@ class Audited:
         self.daemon.books.events.observers.append(self.events.append)
         self.daemon.books.name = RequestIDs(self.daemon.random.randbytes)
         site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, 20_000, lambda: 0.0)
-        self.protocol = site.buildProtocol(None)
-        self.transport = StringTransport()
-        self.protocol.makeConnection(self.transport)
+        self.connection = Connection(site)
 
     def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:
-        body = b"" if document is None else msgspec.json.encode(document)
-        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        self.protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
-        top, _, content = self.transport.value().partition(b"\r\n\r\n")
-        self.transport.clear()
+        top, _, content = self.connection.send(request(method, path, document, **headers)).partition(b"\r\n\r\n")
         fields = dict(line.lower().split(": ", 1) for line in top.decode().split("\r\n")[1:])
         return fields, msgspec.json.decode(content) if content[:1] in (b"{", b"[") else content
 

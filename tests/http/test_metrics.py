@@ -5,38 +5,26 @@ from __future__ import annotations
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet.error import ConnectionLost
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
 from rqdisco.home.local import Limits
 from rqdisco.web.connections.site import BoundedSite
+from tests.support.connections import Connection, request
 from tests.support.daemon import STATE, Daemon, mint
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
 
 
-class Client:
+class Client(Connection):
     """One connection to the public site, or to the operator's, of a daemon in memory."""
 
     def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
         public = daemon.watch.page if metrics else daemon.doors.public()
         resource = daemon.doors.operators() if operator else public
-        site = BoundedSite(resource, daemon.clock, 20_000, lambda: 0.0, daemon.watch.requests)
-        self.protocol = site.buildProtocol(None)
-        self.transport = StringTransport()
-        self.protocol.makeConnection(self.transport)
-
-    def send(self, method: str, path: str, document: object = None) -> None:
-        body = b"" if document is None else msgspec.json.encode(document)
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.protocol.dataReceived(head.encode() + body)
+        super().__init__(BoundedSite(resource, daemon.clock, 20_000, lambda: 0.0, daemon.watch.requests))
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
-        self.send(method, path, document)
-        top, _, content = self.transport.value().partition(b"\r\n\r\n")
-        self.transport.clear()
+        top, _, content = self.send(request(method, path, document)).partition(b"\r\n\r\n")
         return int(top.split(b" ")[1]), content
 
 
@@ -95,7 +83,7 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
 def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: Daemon) -> None:
     client, discovery_id = Client(daemon), mint(daemon)
     daemon.threads.hold = True
-    client.send("POST", f"/{discovery_id}", {"addr": A})
+    client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     daemon.clock.advance(0.2)
     daemon.threads.release_all()
     of = "door=discovery,method=POST,route=/ID"
@@ -109,11 +97,11 @@ def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: 
 def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -> None:
     client, discovery_id = Client(daemon), mint(daemon)
     daemon.threads.hold = True
-    client.send("POST", f"/{discovery_id}", {"addr": A})
+    client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     half_sent = Client(daemon)
-    half_sent.protocol.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+    half_sent.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
     for each in (client, half_sent):
-        each.protocol.connectionLost(Failure(ConnectionLost()))
+        each.hang_up()
     daemon.threads.release_all()
     got = samples(daemon)
     assert got["rqdisco_requests_abandoned_total{door=discovery}"] == 1
@@ -172,7 +160,7 @@ def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
     daemon.disk.room = 0
     client.ask("POST", "/")
     daemon.threads.hold = True
-    client.send("POST", "/")
+    client.send(request("POST", "/"))
     daemon.clock.advance(7)
     daemon.threads.release_all()
     got = samples(daemon)
@@ -187,7 +175,7 @@ def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
 def test_bytes_batches_and_changes_of_the_journal_add_up(daemon: Daemon) -> None:
     daemon.threads.hold = True
     for _ in range(3):
-        Client(daemon).send("POST", "/")
+        Client(daemon).send(request("POST", "/"))
     daemon.threads.release_all()
     got = samples(daemon)
     assert got["rqdisco_journal_changes_total"] == 3

@@ -23,7 +23,8 @@ from rqdisco.web.openapi.examples import EXAMPLES
 from rqdisco.web.openapi.parts import Audience, Object
 from rqdisco.web.requests import documents
 from rqdisco.web.root import Root
-from tests.support.openapi import AUDIENCES, Reply, Scene, alone, broken, examples, hurried, scenes
+from tests.support.openapi import AUDIENCES, Scene, examples, scenes
+from tests.support.places import Reply, alone, broken, hurried
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 PLAYED = [

@@ -6,44 +6,35 @@ import json
 import zlib
 from typing import Any
 
-import msgspec
 import pytest
-from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
 from rqdisco.home.local import Limits
 from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.root import IMPORT_BYTES
+from tests.support.connections import Connection, request, unchunked
 from tests.support.daemon import Daemon, mint, register, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
-class Operator:
+class Operator(Connection):
     """A client of the operator's socket."""
 
     def __init__(self, daemon: Daemon, *, public: bool = False) -> None:
         resource = daemon.doors.public() if public else daemon.doors.operators()
-        self.protocol = BoundedSite(resource, Clock(), IMPORT_BYTES, lambda: 0.0).buildProtocol(None)
-        self.transport = StringTransport()
+        super().__init__(BoundedSite(resource, Clock(), IMPORT_BYTES, lambda: 0.0))
         self.clock = daemon.clock
-        self.protocol.makeConnection(self.transport)
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
         """The status and the body of the answer."""
-        body = b"" if document is None else msgspec.json.encode(document)
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.protocol.dataReceived(head.encode() + body)
+        self.protocol.dataReceived(request(method, path, document))
         while self.clock.getDelayedCalls():
             self.clock.advance(0)
-        answer = self.transport.value()
-        self.transport.clear()
-        top, _, content = answer.partition(b"\r\n\r\n")
+        top, _, content = self.take().partition(b"\r\n\r\n")
         if b"Transfer-Encoding: chunked" in top:
-            content = _unchunked(content)
+            content = unchunked(content)
         return int(top.split(b" ")[1]), content
 
     def export(self) -> bytes:
@@ -56,15 +47,6 @@ class Operator:
         assert status == 200, content
         outcome: dict[str, Any] = json.loads(content)
         return outcome
-
-
-def _unchunked(data: bytes) -> bytes:
-    parts = []
-    while data:
-        size, _, rest = data.partition(b"\r\n")
-        parts.append(rest[: int(size, 16)])
-        data = rest[int(size, 16) + 2 :]
-    return b"".join(parts)
 
 
 def legacy(discovery_id: str, *addrs: str) -> dict[str, Any]:
@@ -222,13 +204,8 @@ def test_a_body_that_is_no_batch_is_a_bad_request(body: object) -> None:
 
 def test_what_was_sent_is_never_in_the_status_line() -> None:
     operator = Operator(Daemon())
-    body = msgspec.json.encode(
-        {"records": [{"id": "x", "created_at": 1, "nodes": [{"addr": "a", "x\r\nSet-Cookie: a": 1}]}]}
-    )
-    operator.protocol.dataReceived(
-        b"POST /operator/import HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    )
-    assert operator.transport.value().startswith(b"HTTP/1.1 400 bad request body\r\n")
+    body = {"records": [{"id": "x", "created_at": 1, "nodes": [{"addr": "a", "x\r\nSet-Cookie: a": 1}]}]}
+    assert operator.send(request("POST", "/operator/import", body)).startswith(b"HTTP/1.1 400 bad request body\r\n")
 
 
 def test_other_methods_and_paths_are_refused_in_words() -> None:
@@ -253,11 +230,11 @@ def test_an_export_waits_for_a_slow_reader_and_ends_with_one_that_goes() -> None
     for _ in range(300):
         mint(daemon)
     operator = Operator(daemon)
-    operator.protocol.dataReceived(b"GET /operator/export HTTP/1.1\r\nHost: x\r\n\r\n")
+    operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.protocol.pauseProducing()
     operator.clock.advance(0)
     assert operator.transport.value() == b""
     operator.protocol.resumeProducing()
     assert len(operator.clock.getDelayedCalls()) == 1
-    operator.protocol.connectionLost(Failure(ConnectionLost()))
+    operator.hang_up()
     assert operator.clock.getDelayedCalls() == []

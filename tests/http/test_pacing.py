@@ -10,11 +10,11 @@ from rqdisco.process.options import Options
 from rqdisco.records import Node
 from rqdisco.web.connections.pacing import HOLD_SECONDS, Paced
 from rqdisco.web.connections.site import BoundedSite
-from tests.http.test_site import MAX_BODY, MINT, Connection
+from tests.support.connections import CLIENT, MAX_BODY, MINT, Connection
 from tests.support.daemon import Daemon, mint, register, result, shown
 from tests.support.dns_sockets import Reactor
 
-CLIENT, OTHER = "198.51.100.7", "198.51.100.8"
+OTHER = "198.51.100.8"
 SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -33,7 +33,7 @@ class Server:
         self.refused += 1
 
     def connect(self, host: str = CLIENT) -> Connection:
-        return Connection(self.daemon, self.site, host)
+        return Connection(self.site, host)
 
     def show(self, host: str = CLIENT) -> Connection:
         connection = self.connect(host)

@@ -17,7 +17,7 @@ from rqdisco.peers.wire.http_link import PATH, Keys
 from rqdisco.peers.wire.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
 from rqdisco.peers.wire.seals import KEY_HEADER, SESSION_HEADER, hello_parts
 from rqdisco.web.connections.site import BoundedSite
-from tests.http.test_peer_transport import Answering, ring
+from tests.support.peer_links import Answering, ring
 
 
 class Door:

@@ -2,99 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from random import Random
 from typing import Any
 
 import pytest
-from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from rqdisco.peers.wire.http_link import PATH, HTTPLink, Keys
-from rqdisco.peers.wire.keyring import KeyRing, parse_keys
 from rqdisco.peers.wire.links import BadMessage, Misdirected, NotGreeted, Rejected, Unreachable
-from rqdisco.peers.wire.resource import PeerResource
 from tests.support.daemon import result
-
-
-def ring(*numbers: int) -> KeyRing:
-    return parse_keys(b"\n".join(base64.b64encode(bytes([number]) * 32) for number in numbers))
-
-
-class Answering:
-    """A handler that says what it is told to."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, str, bytes]] = []
-        self.answer: Any = b"answer"
-        self.waiting: list[Deferred[bytes]] = []
-        self.sessions = 0
-        self.cancelled = 0
-
-    def greet(self, hello: bytes) -> tuple[str, bytes]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        self.sessions += 1
-        return f"s{self.sessions}", b"greeted " + hello
-
-    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
-        self.heard.append((session, verb, body))
-        if self.answer is None:
-            waiting: Deferred[bytes] = Deferred(lambda _: self._cancel())
-            return await waiting
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        answer: bytes = self.answer
-        return answer
-
-    def _cancel(self) -> None:
-        self.cancelled += 1
-
-
-class Wire:
-    """An agent that lets a test see, change and repeat what is sent."""
-
-    def __init__(self, resource: PeerResource) -> None:
-        self.agent = RequestTraversalAgent(resource)
-        self.sent: list[tuple[bytes, bytes, Headers, Any]] = []
-        self.change_headers: Any = lambda headers: headers
-
-    def request(self, method: bytes, uri: bytes, headers: Headers, body: Any) -> Any:
-        self.sent.append((method, uri, headers, body))
-        return self.agent.request(method, uri, self.change_headers(headers), body)
-
-    def repeat(self, index: int) -> Any:
-        return self.agent.request(*self.sent[index])
-
-
-class Pair:
-    """A link, and the door that it leads to."""
-
-    def __init__(self, one: KeyRing | None = None, other: KeyRing | None = None) -> None:
-        self.clock = Clock()
-        self.handler = Answering()
-        self.theirs = Keys(other or ring(1))
-        self.resource = PeerResource(self.handler, self.theirs, self.clock, Random(1).randbytes)
-        self.wire = Wire(self.resource)
-        self.ours = Keys(one or ring(1))
-        self.link = HTTPLink("http://b:1", self.wire, self.clock, self.ours, Random(2).randbytes)  # type: ignore[arg-type]
-
-    def flush(self, deferred: Deferred[bytes]) -> bytes:
-        for _ in range(5):
-            self.wire.agent.flush()
-        answer: bytes = result(deferred)
-        return answer
-
-    def greet(self) -> bytes:
-        return self.flush(self.link.greet(b"hello", 2))
-
-    def ask(self, body: bytes = b"body") -> bytes:
-        return self.flush(self.link.ask("verb", body, 2))
+from tests.support.peer_links import Pair, ring
 
 
 def test_a_message_in_a_session_gets_its_answer() -> None:
@@ -150,42 +71,6 @@ def test_a_session_of_a_key_that_was_taken_away_is_no_session(logged_errors: lis
         pair.ask()
     with pytest.raises(Unreachable):
         pair.greet()
-    logged_errors.clear()
-
-
-def test_a_message_that_is_repeated_by_others_is_not_heard_again() -> None:
-    pair = Pair()
-    pair.greet()
-    pair.ask()
-    repeating = pair.wire.repeat(1)
-    pair.wire.agent.flush()
-    assert result(repeating).code == 409
-    assert len(pair.handler.heard) == 1
-
-
-def test_a_hello_that_is_repeated_by_others_gives_them_nothing_they_could_use() -> None:
-    pair = Pair()
-    pair.greet()
-    repeating = pair.wire.repeat(0)
-    pair.wire.agent.flush()
-    assert result(repeating).code == 200
-    assert pair.ask() == b"answer"
-
-
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_message_that_was_changed_on_its_way_is_not_heard(index: int, logged_errors: list[Any]) -> None:
-    pair = Pair()
-    pair.greet()
-
-    def change(headers: Headers) -> Headers:
-        words = headers.getRawHeaders("rqdisco-session")[0].split()  # type: ignore[index]
-        words[index] = {0: "s9", 1: "77", 2: "0" * 64}[index]
-        return Headers({"rqdisco-session": [" ".join(words)]})
-
-    pair.wire.change_headers = change
-    with pytest.raises(NotGreeted):
-        pair.ask()
-    assert pair.handler.heard == []
     logged_errors.clear()
 
 
@@ -292,121 +177,9 @@ def test_a_body_that_never_ends_is_given_up() -> None:
         code = 200
         headers = Headers()
 
-        def deliverBody(self, protocol: Any) -> None:  # noqa: N802, it is Twisted's
+        def deliverBody(self, protocol: Any) -> None:
             protocol.dataReceived(b"x" * (17 << 20))
 
     link = HTTPLink("http://b:1", Endless(), Clock(), Keys(ring(1)), Random(2).randbytes)  # type: ignore[arg-type]
     with pytest.raises(Unreachable, match="too large"):
         result(link.greet(b"", 2))
-
-
-class _Forged:
-    """An answer that somebody on the way has changed."""
-
-    def __init__(self, response: Any, change: Any) -> None:
-        self._response = response
-        self._change = change
-        self.code, self.headers, _ = change(response.code, response.headers, b"")
-
-    def deliverBody(self, protocol: Any) -> None:  # noqa: N802, it is Twisted's
-        self._response.deliverBody(_Changing(protocol, lambda body: self._change(0, Headers(), body)[2]))
-
-
-class _Changing(Protocol):
-    def __init__(self, to: Any, change: Any) -> None:
-        self._to, self._change = to, change
-        self._body = b""
-
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        self._body += data
-
-    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
-        self._to.dataReceived(self._change(self._body))
-        self._to.connectionLost(reason)
-
-
-def _with(status: int | None = None, seal: str | None = None, change: Any = lambda body: body) -> Any:
-    """How somebody on the way changes an answer."""
-
-    def changed(code: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
-        if seal is not None:
-            headers = Headers({name: [seal.encode()] for name, _ in headers.getAllRawHeaders()})
-        return status or code, headers, change(body)
-
-    return changed
-
-
-FORGED = [
-    _with(status=403),
-    _with(change=lambda body: body[:-1]),
-    _with(change=lambda body: body + b" "),
-    _with(change=lambda body: b""),
-    _with(change=lambda body: body[::-1]),
-    _with(seal="x" * 22),
-    _with(seal=""),
-]
-
-
-def _on_the_way(pair: Pair, change: Any) -> None:
-    agent, request = pair.wire.agent, pair.wire.request
-
-    def forging(*asked: Any) -> Any:
-        return request(*asked).addCallback(lambda response: _Forged(response, change))
-
-    pair.wire.request = forging  # type: ignore[method-assign]
-    assert agent is pair.wire.agent
-
-
-@pytest.mark.parametrize("change", FORGED)
-def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any) -> None:
-    pair = Pair()
-    pair.greet()
-    _on_the_way(pair, change)
-    with pytest.raises(Unreachable, match="its answer is not sealed"):
-        pair.ask()
-
-
-@pytest.mark.parametrize("change", FORGED[1:])
-def test_a_greeting_that_was_changed_or_cut_short_on_its_way_begins_no_session(change: Any) -> None:
-    pair = Pair()
-    _on_the_way(pair, change)
-    with pytest.raises(Unreachable, match="not sealed with our key"):
-        pair.greet()
-    with pytest.raises(NotGreeted):
-        pair.ask()
-
-
-def test_an_answer_to_another_question_is_none() -> None:
-    pair = Pair()
-    pair.greet()
-    kept: list[Any] = []
-
-    def keep(code: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
-        if headers.hasHeader("rqdisco-session"):
-            kept.append(headers.copy())
-        return code, kept[0], body
-
-    _on_the_way(pair, keep)
-    assert pair.ask() == b"answer"
-    with pytest.raises(Unreachable, match="its answer is not sealed"):
-        pair.ask()
-
-
-def test_a_message_that_is_sent_back_to_its_sender_is_not_heard(logged_errors: list[Any]) -> None:
-    """Both have the same key, so only the session tells whom a message is for."""
-    pair = Pair()
-    pair.greet()
-    pair.ask()
-    own = Answering()
-    # Its own door has a session of that name, too.
-    door = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
-    back = Wire(door)
-    link = HTTPLink("http://a:1", back, pair.clock, pair.theirs, Random(4).randbytes)  # type: ignore[arg-type]
-    greeting = link.greet(b"hello", 2)
-    back.agent.flush()
-    result(greeting)
-    reflected = back.agent.request(*pair.wire.sent[1])
-    back.agent.flush()
-    assert result(reflected).code == 401
-    assert own.heard == []
-    logged_errors.clear()

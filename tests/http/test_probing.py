@@ -11,8 +11,8 @@ from twisted.internet.protocol import Factory, Protocol
 
 from rqdisco.probing.knock import Knocker, tcp_endpoints
 from rqdisco.probing.targets import target_of
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates
 from rqdisco.records import Node
 from rqdisco.web.connections.site import BoundedSite
 from tests.http.conftest import Door
@@ -133,7 +133,7 @@ async def outcome_at(port: int, scheme: str, host: str = "127.0.0.1") -> str:
 
 
 class _HangsUp(Protocol):
-    def connectionMade(self) -> None:  # noqa: N802, it is Twisted's
+    def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.loseConnection()
 
@@ -141,7 +141,7 @@ class _HangsUp(Protocol):
 class _WithoutTLS(Protocol):
     """Answers with HTTP whatever it is sent, and be it the beginning of TLS."""
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802, it is Twisted's
+    def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport
         transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 

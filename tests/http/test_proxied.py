@@ -9,19 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.python.failure import Failure
+from twisted.internet.testing import MemoryReactorClock
 
 from rqdisco.limits.crowd import Crowd
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates
 from rqdisco.web.connections.proxied import BadHeader, Header, read_header
-from rqdisco.web.connections.site import BoundedSite
-from tests.support.daemon import Daemon, mint, result
+from tests.support.connections import Connection, Server
+from tests.support.daemon import mint, result
 
-MAX_BODY = 1000
 PROXY = "192.168.1.1"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -84,50 +81,25 @@ BAD = [
 ]
 
 
-class Server:
+class ProxiedServer(Server):
     """A daemon that listens on `haproxy:tcp:0`, in memory."""
 
     def __init__(self, crowd: Crowd | None = None) -> None:
-        self.daemon = Daemon(max_body=MAX_BODY)
-        self.reactor: Any = MemoryReactorClock()
-        self.clock: Clock = self.reactor
-        self.site = BoundedSite(self.daemon.doors.public(), self.reactor, MAX_BODY, lambda: 0.0, crowd=crowd)
-        result(endpoint(self.reactor, "listen", "haproxy:tcp:0", Certificates(Clock().seconds))[1].listen(self.site))
-        self.factory = self.reactor.tcpServers[0][1]
-        self.factory.doStart()
+        super().__init__(crowd=crowd, clock=MemoryReactorClock())
 
-    def connect(self) -> Connection:
-        return Connection(self)
+    def listening(self) -> Any:
+        reactor: Any = self.clock
+        result(endpoint(reactor, "listen", "haproxy:tcp:0", Certificates(Clock().seconds))[1].listen(self.site))
+        return reactor.tcpServers[0][1]
 
-    def wait(self, seconds: int) -> None:
-        self.clock.pump([1] * seconds)
-
-
-class Connection:
-    """What comes from the proxy."""
-
-    def __init__(self, server: Server) -> None:
-        self.protocol = server.factory.buildProtocol(None)
-        self.transport = StringTransport()
-        self.protocol.makeConnection(self.transport)
-
-    def send(self, data: bytes) -> bytes:
-        self.protocol.dataReceived(data)
-        received: bytes = self.transport.value()
-        self.transport.clear()
-        return received
-
-    @property
-    def closed(self) -> bool:
-        return bool(self.transport.disconnecting or self.transport.disconnected)
-
-    def hang_up(self) -> None:
-        self.protocol.connectionLost(Failure(ConnectionLost()))
+    def connect(self, host: str = PROXY) -> Connection:
+        """What comes from the proxy."""
+        return super().connect(host)
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> ProxiedServer:
+    return ProxiedServer()
 
 
 def register(discovery_id: str) -> bytes:
@@ -142,7 +114,7 @@ def peers(log: list[dict[str, Any]]) -> list[str]:
 @pytest.mark.parametrize(("header", "client"), [*NAMED, *((header, PROXY) for header in NAMELESS)])
 @pytest.mark.parametrize("how", ["at once", "apart", "byte by byte"])
 def test_the_log_names_the_client_and_not_the_proxy(
-    server: Server, log: list[dict[str, Any]], header: bytes, client: str, how: str
+    server: ProxiedServer, log: list[dict[str, Any]], header: bytes, client: str, how: str
 ) -> None:
     request = register(mint(server.daemon))
     parts = [header + request] if how == "at once" else [header, request]
@@ -159,7 +131,7 @@ def test_the_log_names_the_client_and_not_the_proxy(
 
 @pytest.mark.parametrize("bad", BAD)
 def test_whoever_does_not_begin_with_a_header_is_cut_off_without_a_word(
-    server: Server, log: list[dict[str, Any]], bad: bytes
+    server: ProxiedServer, log: list[dict[str, Any]], bad: bytes
 ) -> None:
     connection = server.connect()
     assert connection.send(bad + GET) == b""
@@ -167,7 +139,7 @@ def test_whoever_does_not_begin_with_a_header_is_cut_off_without_a_word(
     assert [event["peer"] for event in log if "PROXY" in str(event.get("log_format"))] == [PROXY]
 
 
-def test_those_who_are_cut_off_do_not_fill_the_log(server: Server, log: list[dict[str, Any]]) -> None:
+def test_those_who_are_cut_off_do_not_fill_the_log(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
     for _ in range(50):
         server.connect().send(GET)
     server.wait(61)
@@ -176,7 +148,7 @@ def test_those_who_are_cut_off_do_not_fill_the_log(server: Server, log: list[dic
 
 
 @pytest.mark.parametrize("header", [header for header, _ in NAMED] + NAMELESS)
-def test_half_a_header_and_silence_is_closed_after_ten_seconds(server: Server, header: bytes) -> None:
+def test_half_a_header_and_silence_is_closed_after_ten_seconds(server: ProxiedServer, header: bytes) -> None:
     connections = [server.connect() for _ in range(len(header) - 1)]
     for count, connection in enumerate(connections, start=1):
         connection.send(header[:count])
@@ -186,7 +158,7 @@ def test_half_a_header_and_silence_is_closed_after_ten_seconds(server: Server, h
     assert all(connection.closed for connection in connections)
 
 
-def test_a_header_that_drips_is_closed_after_ten_seconds_all_the_same(server: Server) -> None:
+def test_a_header_that_drips_is_closed_after_ten_seconds_all_the_same(server: ProxiedServer) -> None:
     connection = server.connect()
     for byte in text("10.1.2.3")[:12]:
         connection.send(bytes([byte]))
@@ -194,7 +166,7 @@ def test_a_header_that_drips_is_closed_after_ten_seconds_all_the_same(server: Se
     assert connection.closed
 
 
-def test_a_proxy_that_never_says_anything_is_closed(server: Server) -> None:
+def test_a_proxy_that_never_says_anything_is_closed(server: ProxiedServer) -> None:
     connection = server.connect()
     server.wait(70)
     assert not connection.closed
@@ -202,7 +174,7 @@ def test_a_proxy_that_never_says_anything_is_closed(server: Server) -> None:
     assert connection.closed
 
 
-def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: Server) -> None:
+def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: ProxiedServer) -> None:
     connection = server.connect()
     connection.send(text("10.1.2.3"))
     server.wait(70)
@@ -214,7 +186,7 @@ def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: Serve
     assert connection.closed
 
 
-def test_stopping_treats_them_as_all_others(server: Server) -> None:
+def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
     silent, half, resting, busy = (server.connect() for _ in range(4))
     half.send(b"PROX")
     resting.send(text("10.1.2.3") + GET)
@@ -238,7 +210,7 @@ def test_stopping_treats_them_as_all_others(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_those_that_do_not_end_are_cut(server: Server) -> None:
+def test_those_that_do_not_end_are_cut(server: ProxiedServer) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
     connection.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
@@ -248,7 +220,7 @@ def test_those_that_do_not_end_are_cut(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_a_client_whose_proxy_hangs_up_has_heard_nothing(server: Server, log: list[dict[str, Any]]) -> None:
+def test_a_client_whose_proxy_hangs_up_has_heard_nothing(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
     request = register(mint(server.daemon))
     server.daemon.threads.hold = True
     connection = server.connect()
@@ -265,7 +237,7 @@ def test_a_client_whose_proxy_hangs_up_has_heard_nothing(server: Server, log: li
 
 @given(st.lists(st.one_of(st.sampled_from([header for header, _ in NAMED] + NAMELESS + BAD), st.binary(max_size=40))))
 def test_whatever_bytes_arrive_nothing_is_logged_as_an_error(parts: list[bytes]) -> None:
-    server = Server()
+    server = ProxiedServer()
     connection = server.connect()
     for part in parts:
         if not connection.closed:
@@ -288,7 +260,7 @@ def test_a_header_is_read_whole_or_not_at_all(data: bytes, beginning: bytes) -> 
 
 
 def test_connections_count_for_the_client_that_the_proxy_names() -> None:
-    server = Server(Crowd(100, 2, Clock().seconds))
+    server = ProxiedServer(Crowd(100, 2, Clock().seconds))
     head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     waiting = [server.connect() for _ in range(5)]
     first, second, third = (server.connect() for _ in range(3))

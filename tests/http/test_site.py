@@ -5,67 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
 from rqdisco.limits.crowd import Crowd
-from rqdisco.web.connections.site import BoundedSite
-from tests.support.daemon import Daemon, result
+from tests.support.connections import MAX_BODY, MINT, Connection, Server
+from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor
-
-MAX_BODY = 1000
-
-
-class Connection:
-    """A client's end of a connection to a site in memory."""
-
-    def __init__(self, daemon: Daemon, site: BoundedSite, host: str = "198.51.100.7") -> None:
-        self.daemon = daemon
-        address = IPv4Address("TCP", host, 40000)
-        self.protocol = site.buildProtocol(address)
-        self.transport = StringTransport(peerAddress=address)
-        self.protocol.makeConnection(self.transport)
-
-    def send(self, data: bytes) -> bytes:
-        self.protocol.dataReceived(data)
-        received = self.transport.value()
-        self.transport.clear()
-        return received
-
-    @property
-    def closed(self) -> bool:
-        return self.transport.disconnecting or self.transport.disconnected
-
-    def hang_up(self) -> None:
-        self.protocol.connectionLost(Failure(ConnectionLost()))
-
-
-class Server:
-    """A site in memory whose clock the test moves."""
-
-    def __init__(self, *, trusting: bool = False, crowd: Crowd | None = None, clock: Clock | None = None) -> None:
-        self.daemon = Daemon(max_body=MAX_BODY)
-        self.clock = clock or Clock()
-        public = self.daemon.doors.public()
-        self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, crowd=crowd)
-        self.site.doStart()
-
-    def connect(self, host: str = "198.51.100.7") -> Connection:
-        return Connection(self.daemon, self.site, host)
-
-    def wait(self, seconds: int) -> None:
-        self.clock.pump([1] * seconds)
 
 
 @pytest.fixture
 def server() -> Server:
     return Server()
-
-
-MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.mark.parametrize("part", [b"P", b"POST / HTTP/1.1\r\n", MINT[:-2], MINT.replace(b": 0", b": 5") + b"abc"])

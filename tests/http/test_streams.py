@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from rqdisco.access.tokens import Access, TokenRing, describe
 from rqdisco.records import Node
 from rqdisco.web.doors import streams
-from tests.http.test_site import Connection, Server
+from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import Daemon, Probe, mint, register, result
 from tests.support.peered import settle, trio
 
@@ -23,15 +23,14 @@ class Watcher(Connection):
     """A client that watches an ID; `events` are all that it was sent."""
 
     def __init__(self, server: WatchedServer, discovery_id: str, **headers: str) -> None:
-        super().__init__(server.daemon, server.site)
+        super().__init__(server.site)
         self._received = b""
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         self._received += self.send(f"GET /{discovery_id}/events HTTP/1.1\r\nHost: h\r\n{lines}\r\n".encode())
 
     @property
     def received(self) -> bytes:
-        self._received += self.transport.value()
-        self.transport.clear()
+        self._received += self.take()
         return self._received
 
     @property
@@ -41,11 +40,7 @@ class Watcher(Connection):
     @property
     def body(self) -> bytes:
         """What the chunks hold."""
-        rest, body = self.received.partition(b"\r\n\r\n")[2], b""
-        while rest:
-            size, _, rest = rest.partition(b"\r\n")
-            body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
-        return body
+        return unchunked(self.received.partition(b"\r\n\r\n")[2])
 
     @property
     def names(self) -> list[str]:

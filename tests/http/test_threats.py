@@ -13,7 +13,7 @@ from rqdisco.process.logs import LineObserver
 from rqdisco.web.openapi.document import build
 from rqdisco.web.openapi.parts import Audience
 from tests.support.daemon import STATE, mint
-from tests.support.openapi import Place, alone
+from tests.support.places import Place, alone
 from tests.unit.test_services import Paper
 
 TRAVERSALS = [

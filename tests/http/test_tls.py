@@ -2,130 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
+from twisted.internet.testing import MemoryReactorClock
 
 from rqdisco.errors import BadEndpoint, TLSUnusable
-from rqdisco.limits.crowd import Crowd
+from rqdisco.process.certificates import Certificates, Files
 from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import Certificates, Files, Policy, parse_description
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.process.tls import parse_description
 from tests.support.certificates import Authority, replace
-from tests.support.daemon import Daemon
-
-HOST = "rqdisco.example"
-ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class Listener:
-    """A site behind TLS, as an option describes it."""
-
-    def __init__(self, description: str, most_each: int = 100) -> None:
-        self.clock = MemoryReactorClock()
-        self.certificates = Certificates(self.clock.seconds)
-        _, made = endpoint(self.clock, "listen", description, self.certificates)
-        self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
-        crowd = Crowd(100, most_each, self.clock.seconds)
-        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0, crowd=crowd))
-        ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
-
-
-class Transport(StringTransport):
-    """Memory that takes itself for TCP, as what TLS is spoken on does."""
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-
-class Client:
-    """A connection to a listener."""
-
-    def __init__(self, listener: Listener, connection: SSL.Connection) -> None:
-        self._clock = listener.clock
-        self._protocol = listener.factory.buildProtocol(None)
-        self._transport = Transport()
-        self._protocol.makeConnection(self._transport)
-        self._ssl = connection
-        connection.set_connect_state()
-        self._turn(connection.do_handshake)
-
-    def _turn(self, act: Any) -> Any:
-        """Do something that may need what the other side says to what we say; raises SSL.Error if it says no."""
-        for _ in range(10):
-            try:
-                return act()
-            except SSL.WantReadError:
-                self._exchange()
-        raise AssertionError("nothing more comes")
-
-    def _exchange(self) -> None:
-        with suppress(SSL.WantReadError):
-            self._protocol.dataReceived(self._ssl.bio_read(1 << 20))
-        self._clock.advance(0)
-        said = self._transport.value()
-        self._transport.clear()
-        if said:
-            self._ssl.bio_write(said)
-
-    def ask(self) -> bytes:
-        """The first of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
-        self._ssl.send(ASK)
-        answer: bytes = self._turn(lambda: self._ssl.recv(1 << 16))
-        return answer.partition(b"\r\n")[0]
-
-    @property
-    def subject(self) -> str:
-        """Whom the server's certificate names."""
-        certificate = self._ssl.get_peer_certificate()
-        assert certificate is not None
-        return str(certificate.to_cryptography().subject.rfc4514_string().removeprefix("CN="))
-
-    @property
-    def spoken(self) -> tuple[str, bytes]:
-        """The version of TLS, and the protocol inside."""
-        return self._ssl.get_protocol_version_name(), self._ssl.get_alpn_proto_negotiated()
-
-
-def anybody(*trusted: Authority, version: int | None = None, pair: tuple[Path, Path] | None = None) -> SSL.Connection:
-    """A client that trusts these authorities, or whatever it sees."""
-    context = SSL.Context(SSL.TLS_METHOD)
-    if trusted:
-        store = context.get_cert_store()
-        assert store is not None
-        for authority in trusted:
-            store.add_cert(crypto.X509.from_cryptography(authority.certificate))
-        context.set_verify(SSL.VERIFY_PEER)
-    if version is not None:
-        context.set_cipher_list(b"ALL:@SECLEVEL=0")
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-    if pair is not None:
-        context.use_privatekey_file(str(pair[0]))
-        context.use_certificate_file(str(pair[1]))
-    context.set_alpn_protos([b"h2", b"http/1.1"])
-    return SSL.Connection(context, None)
-
-
-@pytest.fixture
-def authority() -> Authority:
-    return Authority()
-
-
-def described(files: tuple[Path, Path], *more: str) -> str:
-    key, certificate = files
-    return ":".join(["ssl:4000", f"privateKey={key}", f"certKey={certificate}", *more])
+from tests.support.tls import Client, Listener, Transport, anybody, described
 
 
 @pytest.mark.parametrize(
@@ -326,88 +218,3 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Pat
         Listener(described((key, certificate), *more))
     assert why in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-class Asking(Protocol):
-    """Asks as soon as it is connected, and keeps what comes back."""
-
-    def __init__(self) -> None:
-        self.answer = b""
-        self.end: Failure | None = None
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.write(ASK)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.answer += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.end = reason
-
-
-class Peer:
-    """The side of a daemon that asks its peers."""
-
-    def __init__(self, listener: Listener, files: Files) -> None:
-        self.certificates = Certificates(listener.clock.seconds)
-        self._listener = listener
-        self._policy = Policy(self.certificates.for_clients("peers", files))
-
-    def ask(self, host: str = HOST) -> bytes:
-        """The first of an answer. Raises what the connection ended with, where there is none."""
-        clock = self._listener.clock
-        asking = Asking()
-        creator = self._policy.creatorForNetloc(host.encode(), 4005)
-        connecting = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(lambda: asking), clock)
-        ends = [(factory.buildProtocol(None), Transport()) for factory in (connecting, self._listener.factory)]
-        for protocol, transport in ends:
-            protocol.makeConnection(transport)
-        for _ in range(10):
-            for (_, transport), (protocol, _) in (ends, ends[::-1]):
-                clock.advance(0)
-                said = transport.value()
-                transport.clear()
-                if said:
-                    protocol.dataReceived(said)
-        for protocol, transport in ends:
-            if transport.disconnecting:
-                protocol.connectionLost(Failure(ConnectionDone()))
-        if asking.end is not None:
-            asking.end.raiseException()
-        return asking.answer.partition(b"\r\n")[0]
-
-
-def test_peers_know_each_other_by_certificates_of_an_authority_of_their_own(
-    authority: Authority, tmp_path: Path
-) -> None:
-    ca = tmp_path / "ca"
-    ca.write_bytes(authority.pem)
-    listener = Listener(described(authority.write(tmp_path, "a", [HOST, "127.0.0.1", "::1"]), f"clientCA={ca}"))
-    between = Authority("between", authority)
-    key, certificate = between.write(tmp_path, "b")
-    replace(certificate, certificate.read_bytes() + between.pem)
-    peer = Peer(listener, Files(key=key, certificate=certificate, authorities=ca))
-    for host in (HOST, "127.0.0.1", "::1"):
-        assert peer.ask(host) == b"HTTP/1.1 200 OK"
-    assert [where for where, _ in peer.certificates.expiries()] == ["peers"]
-    with pytest.raises(Exception, match=r"VerificationError|mismatch|other.example") as refused:
-        peer.ask("other.example")
-    assert "Verification" in type(refused.value).__name__
-    with pytest.raises(SSL.Error):
-        Peer(listener, Files(authorities=ca)).ask()
-    with pytest.raises(SSL.Error):
-        Peer(listener, Files(key=key, certificate=certificate)).ask()
-
-
-def test_a_peers_own_certificate_is_read_again_too(authority: Authority, tmp_path: Path) -> None:
-    ca = tmp_path / "ca"
-    ca.write_bytes(authority.pem)
-    listener = Listener(described(authority.write(tmp_path, "a", [HOST]), f"clientCA={ca}"))
-    key, certificate = authority.write(tmp_path, "b", days=-1)
-    peer = Peer(listener, Files(key=key, certificate=certificate, authorities=ca))
-    with pytest.raises(SSL.Error):
-        peer.ask()
-    authority.write(tmp_path, "b")
-    listener.clock.advance(1)
-    assert peer.ask() == b"HTTP/1.1 200 OK"

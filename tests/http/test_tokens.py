@@ -6,80 +6,12 @@ import base64
 import json
 from typing import Any
 
-import msgspec
 import pytest
-from twisted.internet.address import IPv4Address
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
-from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
-from rqdisco.observability.events import Event
-from rqdisco.web.connections.site import BoundedSite
-from rqdisco.web.requests.request_ids import RequestIDs
-from rqdisco.web.root import IMPORT_BYTES
-from tests.support.daemon import Daemon, mint, register
+from rqdisco.access.tokens import TokenRing, describe
+from tests.support.guarded import MAX_BODY, OTHER, A, Guarded, secret
 
-A = "10.0.0.1:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
-OTHER = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
-MAX_BODY = 2000
-
-
-def secret(name: str) -> str:
-    return f"rqd_{name}-0123456789abcdef"
-
-
-class Guarded:
-    """A daemon with a token for each scope, named after it, and for what is bound to its one ID."""
-
-    def __init__(self) -> None:
-        self.access = Access(TokenRing())
-        self.daemon = Daemon(access=self.access, max_body=MAX_BODY)
-        self.id = mint(self.daemon)
-        register(self.daemon, self.id, A)
-        bound = [describe(f"{scope}-here", [scope], secret(f"{scope}-here"), self.id) for scope in ("read", "write")]
-        elsewhere = [describe("elsewhere", ["read", "write"], secret("elsewhere"), OTHER)]
-        unbound = [describe(scope, [scope], secret(scope)) for scope in SCOPES]
-        self.access.ring = TokenRing([*unbound, *bound, *elsewhere])
-        self.daemon.clock.advance(100)
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        token: str | None = None,
-        *,
-        operators: bool = False,
-        **headers: str,
-    ) -> Any:
-        """Status, reason, headers and body of the answer, over a connection of its own."""
-        doors = self.daemon.doors
-        site = BoundedSite(
-            doors.operators() if operators else doors.public(),
-            Clock(),
-            MAX_BODY,
-            lambda: 0.0,
-            most_body=IMPORT_BYTES,
-            may_send_more=doors.may_send_more,
-        )
-        protocol, transport = site.buildProtocol(None), StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.7", 1))
-        protocol.makeConnection(transport)
-        content = b"" if body is None else msgspec.json.encode(body)
-        if token is not None:
-            headers["Authorization"] = f"Bearer {secret(token)}"
-        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(content)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + content)
-        while any(call.getTime() <= self.daemon.clock.seconds() for call in self.daemon.clock.getDelayedCalls()):
-            self.daemon.clock.advance(0)
-        head, _, answered = transport.value().partition(b"\r\n\r\n")
-        status_line, *rest = head.decode().split("\r\n")
-        _, status, reason = status_line.split(" ", 2)
-        got = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
-        return int(status), reason, got, answered.decode()
-
-
 TOKENS = ("mint", "read", "write", "admin", "read-here", "write-here", "elsewhere")
 READ = {"read", "admin", "read-here"}
 WRITE = {"write", "admin", "write-here"}
@@ -87,7 +19,6 @@ READ_ELSEWHERE = {"read", "admin", "elsewhere"}
 WRITE_ELSEWHERE = {"write", "admin", "elsewhere"}
 READ_ANYWHERE = {"read", "admin"}
 WRITE_ANYWHERE = {"write", "admin"}
-
 # Each request, and which tokens allow it; {id} is the known ID, {other} the one that nobody minted.
 REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "/", None, {"mint", "admin"}),
@@ -128,8 +59,6 @@ REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "/v1/%ff", None, set(TOKENS)),
     ("GET", "/operator/%ff", None, {"admin"}),
 ]
-
-
 NAMES = [f"{method} {path}" for method, path, *_ in REQUESTS]
 
 
@@ -273,132 +202,6 @@ def test_the_name_of_the_token_is_in_the_line_of_each_change(log: list[dict[str,
         ("import", "admin"),
     ]
     assert not any(secret("") in str(event) for event in log)
-
-
-def test_who_is_refused_is_in_the_log_once_a_minute(log: list[dict[str, Any]]) -> None:
-    guarded = Guarded()
-    for _ in range(5):
-        guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-        guarded.ask("GET", f"/{guarded.id}", None, "mint")
-    refused = [(event["peer"], event["token"], event["why"]) for event in log if event["log_format"] == "refused"]
-    assert refused == [
-        ("192.0.2.7", None, "unknown token"),
-        ("192.0.2.7", "mint", f"token may not read {guarded.id}"),
-    ]
-    guarded.daemon.clock.advance(60)
-    guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-    assert len([event for event in log if event["log_format"] == "refused"]) == 3
-
-
-class Refusals:
-    """The refusals that are told of a guarded daemon."""
-
-    def __init__(self, guarded: Guarded) -> None:
-        self.events: list[Event] = []
-        guarded.daemon.books.events.observers.append(self.events.append)
-
-    def told(self) -> list[tuple[str, str, str | None]]:
-        """Those since the last time: what was tried, at which door, with which token."""
-        assert {event.outcome for event in self.events} <= {"refused"}
-        told = [(event.kind, event.door, event.asker) for event in self.events]
-        self.events.clear()
-        return told
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "kind", "door"),
-    [
-        ("POST", "/", "mint", "discovery"),
-        ("PUT", "/", "request", "discovery"),
-        ("GET", "/{id}", "request", "discovery"),
-        ("POST", "/{id}", "registration", "discovery"),
-        ("POST", "/%7Bid", "registration", "discovery"),
-        ("DELETE", "/{id}", "removal", "discovery"),
-        ("GET", "/{id}/events", "request", "discovery"),
-        ("PUT", "/v1/kv/{id}/leader?cas=0", "claim", "consul"),
-        ("PUT", "/v1/kv/{id}/leader", "leader report", "consul"),
-        ("DELETE", "/v1/kv/{id}/leader", "leader removal", "consul"),
-        ("GET", "/v1/kv/{id}/leader", "request", "consul"),
-        ("PUT", "/v1/agent/self", "request", "consul"),
-        ("POST", "/operator/import", "import", "operator"),
-        ("POST", "/operator/peers/forget", "forget", "operator"),
-        ("POST", "/operator/drain", "drain", "operator"),
-        ("GET", "/operator/export", "request", "operator"),
-        ("GET", "/operator/peers", "request", "operator"),
-    ],
-)
-def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
-    method: str, path: str, kind: str, door: str
-) -> None:
-    guarded = Guarded()
-    refusals = Refusals(guarded)
-    guarded.ask(method, path.replace("{id}", guarded.id), None, "wrong")
-    # There is no unknown right to be without.
-    is_open_to_all = (method, path) in (("PUT", "/"), ("PUT", "/v1/agent/self"))
-    if not is_open_to_all:
-        guarded.ask(method, path.replace("{id}", guarded.id), None, "elsewhere")
-    assert refusals.told() == [(kind, door, None), (kind, door, "elsewhere")][: 1 if is_open_to_all else 2]
-
-
-def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
-    guarded = Guarded()
-    guarded.daemon.books.name = RequestIDs(guarded.daemon.random.randbytes)
-    refusals = Refusals(guarded)
-    _, _, headers, _ = guarded.ask("DELETE", f"/{guarded.id}", {"addr": A}, "read", X_Request_ID="r-1")
-    assert headers["x-request-id"] == "r-1"
-    (event,) = refusals.events
-    assert (event.id, event.client, event.asker, event.request, event.why) == (
-        guarded.id,
-        "192.0.2.7",
-        "read",
-        "r-1",
-        f"token may not write {guarded.id}",
-    )
-
-
-def test_a_refused_browser_is_in_the_audit_log_too() -> None:
-    guarded = Guarded()
-    refusals = Refusals(guarded)
-    guarded.ask("GET", f"/{guarded.id}", None, "wrong", Accept="text/html")
-    assert refusals.told() == [("request", "pages", None)]
-
-
-def test_who_is_let_in_is_not_told_of_as_a_refusal() -> None:
-    guarded = Guarded()
-    refusals = Refusals(guarded)
-    guarded.ask("GET", f"/{guarded.id}", None, "read")
-    guarded.ask("GET", "/readyz")
-    guarded.ask("GET", "/readyz", None, "wrong")
-    assert refusals.told() == []
-
-
-def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there_were() -> None:
-    guarded = Guarded()
-    refusals = Refusals(guarded)
-    for _ in range(50):
-        guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-    assert len(refusals.told()) == 10
-    guarded.daemon.clock.advance(1)
-    for _ in range(50):
-        guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-    (event,) = refusals.events
-    assert event.more == {"left_out": 40}
-    guarded.daemon.clock.advance(100)
-    refusals.events.clear()
-    for _ in range(2):
-        guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-    assert [event.more for event in refusals.events] == [{"left_out": 49}, {}]
-
-
-def test_refusals_crowd_no_change_out_of_the_operators_page_and_are_no_changes() -> None:
-    guarded = Guarded()
-    guarded.ask("POST", "/", None, "mint")
-    outcomes = dict(guarded.daemon.watch.outcomes.by_kind)
-    for _ in range(100):
-        guarded.ask("POST", f"/{guarded.id}", {"addr": A}, "wrong")
-        guarded.daemon.clock.advance(1)
-    assert [each.event.kind for each in guarded.daemon.recent.changes] == ["mint"]
-    assert guarded.daemon.watch.outcomes.by_kind == outcomes
 
 
 def test_a_ring_that_was_read_again_is_what_counts() -> None:

@@ -8,7 +8,8 @@ from rqdisco import codec
 from rqdisco.records import Record, Registration, is_unused
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
-from tests.support import history
+from tests.support.linearizable import Undecided, check
+from tests.support.one_list import Rules
 
 if TYPE_CHECKING:
     from tests.simulated.world import World
@@ -273,10 +274,10 @@ class Judge:
         past = self._world.clients.histories.get(key)
         if past is None or key in self.residue:
             return
-        rules = history.Rules(window=self._world.window, ages_known=self.ages_are_known)
+        rules = Rules(window=self._world.window, ages_known=self.ages_are_known)
         try:
-            verdict = history.check(past.operations, rules, limit=_MOST_STATES)
-        except history.Undecided:
+            verdict = check(past.operations, rules, limit=_MOST_STATES)
+        except Undecided:
             self._world.count("undecided")
             return
         self._world.count("explained")

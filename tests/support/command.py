@@ -17,6 +17,8 @@ from rqdisco.client import DiscoveryClient
 from tests.support.daemon import Daemon
 
 URL = "http://127.0.0.1:4000"
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 
 
 class Service:
@@ -54,7 +56,8 @@ class Service:
 
     def client(self, url: str = URL, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
         """A client of it."""
-        return DiscoveryClient(self, url, clock=self.clock, timeout=timeout, token=token)  # type: ignore[arg-type]
+        http: Any = self
+        return DiscoveryClient(http, url, clock=self.clock, timeout=timeout, token=token)
 
     def settle(self) -> None:
         """Let everything happen that needs no time."""
@@ -172,3 +175,9 @@ class Running:
         """Ctrl-C."""
         assert self.deferred is not None
         self.deferred.cancel()
+
+
+def lead(shell: Shell, discovery_id: str, *more: str) -> int:
+    """Have n1 lead, by the command."""
+    value = ("--id", "n1", "--api-addr", f"http://{A}", "--addr", RAFT_A)
+    return shell("leader", "set", discovery_id, *value, *more)

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from rqdisco.access.tokens import Access
@@ -221,6 +221,12 @@ def mint(daemon: Daemon) -> str:
 def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[Registration]:
     """Fires with what the node at `addr` is told."""
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+
+
+def give_up(asking: Deferred[Any]) -> None:
+    """Who asked is gone before its answer."""
+    asking.addErrback(lambda failure: failure.trap(CancelledError))
+    asking.cancel()
 
 
 def told(registering: Deferred[Registration]) -> list[str]:

@@ -33,10 +33,10 @@ class UDPPort:
             raise self.failure()
         self.sent.append((packet, addr))
 
-    def getHost(self) -> Any:  # noqa: N802
+    def getHost(self) -> Any:
         return self.address
 
-    def stopListening(self) -> None:  # noqa: N802
+    def stopListening(self) -> None:
         self.protocol.doStop()
 
 
@@ -54,7 +54,7 @@ class Reactor(MemoryReactorClock):
             call.called = 1
             call.func(*call.args, **call.kw)
 
-    def listenUDP(self, port: int, protocol: Any, interface: str = "") -> UDPPort:  # noqa: N802
+    def listenUDP(self, port: int, protocol: Any, interface: str = "") -> UDPPort:
         kind = IPv6Address if ":" in interface else IPv4Address
         self.udp_ports.append(UDPPort(protocol, kind("UDP", interface, port)))
         return self.udp_ports[-1]
@@ -74,7 +74,8 @@ class Line:
         self.room: int | None = None
         self.is_closed = False
         protocol = factory.buildProtocol(IPv4Address("TCP", host, CLIENT[1]))
-        self.transport = Connection(self, protocol, reactor)  # type: ignore[arg-type]
+        socket: Any = self
+        self.transport = Connection(socket, protocol, reactor)
         self.transport.connected = 1
         self.transport.startReading()
         protocol.makeConnection(self.transport)

@@ -104,5 +104,5 @@ class _Link(StringTransport):
             self._network.count(-1)
             self._protocol.connectionLost(Failure(why))
 
-    def abortConnection(self) -> None:  # noqa: N802, it is Twisted's
+    def abortConnection(self) -> None:
         self.end(error.ConnectionAborted())

@@ -7,267 +7,42 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from rqdisco import __version__
-from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
-from rqdisco.home.local import Limits
-from rqdisco.observability.health import Health
-from rqdisco.peers.office import Office
-from rqdisco.transfer import Transferred
-from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.openapi.document import operations
 from rqdisco.web.openapi.parts import Audience
-from rqdisco.web.requests.deadlines import Deadlines
-from rqdisco.web.requests.handling import ANSWER_SECONDS
-from rqdisco.web.root import Doors
-from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
-from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
+from tests.support.places import (
+    IMPORT_BYTES,
+    LEADER,
+    MAX_BODY,
+    NODE,
+    OTHER,
+    Place,
+    Reply,
+    alone,
+    broken,
+    crowded,
+    cut_off,
+    full,
+    full_after_loss,
+    full_of_three,
+    hurried,
+    lost,
+    orphaned,
+    peered,
+    probed,
+    stopping,
+    unknown,
+    unnamed,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "rqdisco" / "web" / "openapi" / "examples.py"
 AUDIENCES: tuple[Audience, ...] = ("open", "guarded", "operator")
-MAX_BODY = 2000
-IMPORT_BYTES = 16 << 20
-LEADER = {"id": "n1", "api_addr": "http://10.0.0.1:4001", "addr": "10.0.0.1:4002"}
-NODE = {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002", "node_id": "n1"}
-OTHER = {"addr": "10.0.0.2:4001"}
-FOREIGN = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """An answer as a client reads it."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def kind(self) -> str:
-        return self.headers.get("content-type", "").partition(";")[0]
-
-
-class Place:
-    """A daemon in memory, asked where an audience is served; the audience's tokens are named after their scopes."""
-
-    def __init__(self, doors: Doors, audience: Audience, clock: Clock, daemon: Any) -> None:
-        self.daemon = daemon
-        self.clock = clock
-        self.audience = audience
-        self.id = FOREIGN
-        self._resource = doors.operators() if audience == "operator" else doors.public()
-
-    def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
-        """The answer, however long it takes."""
-        site = BoundedSite(
-            self._resource, Clock(), MAX_BODY, lambda: 0.0, most_body=IMPORT_BYTES, may_send_more=lambda _: True
-        )
-        # The operator's site is a socket in the file system.
-        peer = UNIXAddress(None) if self.audience == "operator" else IPv4Address("TCP", "192.0.2.7", 1)
-        protocol, transport = site.buildProtocol(None), StringTransport(peerAddress=peer)
-        protocol.makeConnection(transport)
-        content = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        if token is not None and self.audience == "guarded":
-            headers["Authorization"] = f"Bearer {token}"
-        lines = [f"{method} {path.replace('{id}', self.id)} HTTP/1.1", "Host: x", f"Content-Length: {len(content)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + content)
-        for _ in range(int(ANSWER_SECONDS) * 20):
-            if not site.channels or not protocol.requests:
-                break
-            self.clock.advance(0.1)
-        return _parsed(transport.value(), has_body=method != "HEAD")
-
-
-def _parsed(data: bytes, *, has_body: bool) -> Reply:
-    head, _, body = data.partition(b"\r\n\r\n")
-    status_line, *lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    if has_body and headers.get("transfer-encoding") == "chunked":
-        body = b"".join(_chunks(body))
-    return Reply(int(status_line.split(" ")[1]), headers, body)
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    while data:
-        size, _, rest = data.partition(b"\r\n")
-        yield rest[: int(size, 16)]
-        data = rest[int(size, 16) + 2 :]
-
-
-def _access(audience: Audience) -> Access | None:
-    if audience != "guarded":
-        return None
-    return Access(TokenRing([describe(scope, [scope], scope) for scope in SCOPES]))
-
-
-def alone(audience: Audience, **limits: Any) -> Place:
-    """A daemon without peers, with an ID that has two nodes and a leader."""
-    limits = {"max_nodes": 3, **limits}
-    daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    place.id = mint(daemon)
-    for method, path, body in (
-        ("POST", "/{id}", NODE),
-        ("PUT", "/v1/kv/{id}/leader", LEADER),
-        ("POST", "/{id}", OTHER),
-    ):
-        daemon.clock.advance(1)
-        assert place.ask(method, path, body).status == 200
-    return place
-
-
-def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, office: Any) -> Place:
-    doors = Doors(
-        directory,
-        Deadlines(clock, ANSWER_SECONDS),
-        lambda: directory.broken() if daemon is None else {},
-        Health(lambda: None),
-        clock,
-        lambda: WALL_US,
-        max_body=MAX_BODY,
-        strict=False,
-        peers=office,
-        access=_access(audience),
-        overview=_Broken() if daemon is None else None,  # type: ignore[arg-type]
-    )
-    return Place(doors, audience, clock, daemon)
-
-
-def peered(audience: Audience) -> Place:
-    """The first of three daemons, with an ID of its own."""
-    network, daemons = trio(Clock())
-    first = daemons[0]
-    place = _over(
-        first.directory, audience, network.clock, first, Office(first.peered.report, first.peered.successions)
-    )
-    minting = Deferred.fromCoroutine(first.directory.create())
-    settle(network.clock, 1)
-    place.id = result(minting).id
-    return place
-
-
-def lost(audience: Audience) -> Place:
-    """The same, after the third was killed for good."""
-    place = peered(audience)
-    place.daemon.network.daemons["c"].stop()
-    settle(place.clock, 10)
-    return place
-
-
-def cut_off(audience: Audience) -> Place:
-    """A daemon that was told of a peer, and has met nobody yet."""
-    network = DirectNetwork(Clock())
-    daemon = PeeredDaemon(network, "a", ["b"])
-    settle(network.clock, 1)
-    return _over(daemon.directory, audience, network.clock, daemon, None)
-
-
-class _Broken:
-    """Collaborators that have a bug."""
-
-    index = 1
-
-    def __getattr__(self, name: str) -> Any:
-        def fail(*arguments: object, **named: object) -> Any:
-            raise RuntimeError("a bug")
-
-        return fail
-
-
-def broken(audience: Audience) -> Place:
-    """A daemon with a bug."""
-    return _over(_Broken(), audience, Clock(), None, _Broken())
-
-
-def probed(audience: Audience) -> Place:
-    """A daemon that probes nodes, one of which is up, one answers 503, and one is down."""
-    probe = Probe()
-    probe.network.listens("10.0.0.1")
-    probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
-    daemon = Daemon(access=_access(audience), probe=probe)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    place.id = mint(daemon)
-    for number in (1, 2, 3):
-        assert place.ask("POST", "/{id}", {"addr": f"10.0.0.{number}:4001"}).status == 200
-    assert daemon.rounds is not None
-    daemon.rounds.startService()
-    daemon.clock.pump([0.25] * 120)
-    daemon.rounds.stopService()
-    return place
-
-
-def full(audience: Audience) -> Place:
-    """A daemon whose disk is full."""
-    place = alone(audience)
-    place.daemon.disk.room = 0
-    return place
-
-
-def stopping(audience: Audience) -> Place:
-    """A daemon that is about to end."""
-    place = alone(audience)
-    place.daemon.health.stop()
-    return place
-
-
-def crowded(audience: Audience) -> Place:
-    """A daemon whose ID has as many nodes as it may have."""
-    place = alone(audience)
-    assert place.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
-    return place
-
-
-def orphaned(audience: Audience) -> Place:
-    """A daemon that has an empty ID of another."""
-    place = alone(audience)
-    foreign = Transferred(id=FOREIGN, created_at=1, home="0a5306d958428511")
-    assert result(Deferred.fromCoroutine(place.daemon.directory.adopt(foreign, as_own=False)))
-    place.id = FOREIGN
-    return place
-
-
-def unnamed(audience: Audience) -> Place:
-    """A daemon where no ID comes to be by its leader key."""
-    place = alone(audience, make_named=False)
-    place.id = "orders"
-    return place
-
-
-def hurried(audience: Audience) -> Place:
-    """A daemon where clients may mint one ID a minute, and this one has just minted it."""
-    daemon = Daemon(access=_access(audience), max_body=MAX_BODY, mint_rate=1 / 60)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    assert place.ask("POST", "/").status == 200
-    return place
-
-
-def unknown(audience: Audience) -> Place:
-    """A daemon, asked for an ID that there is not."""
-    place = alone(audience)
-    place.id = FOREIGN
-    return place
-
-
-def full_after_loss(audience: Audience) -> Place:
-    """Three daemons of which the third was lost, and the first has a full disk."""
-    place = lost(audience)
-    place.daemon.disk.room = 0
-    return place
-
-
-def full_of_three(audience: Audience) -> Place:
-    """Three daemons, the first of which has a full disk."""
-    place = peered(audience)
-    place.daemon.disk.room = 0
-    return place
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -303,9 +78,7 @@ KV = "/v1/kv/{id}/leader"
 TOO_LARGE = b" " * (MAX_BODY + 1)
 _HUGE = b" " * (IMPORT_BYTES + 1)
 _RECORD = {"id": "orders", "created_at": 1, "nodes": [NODE], "leader": {"value": msgspec.json.encode(LEADER).decode()}}
-
 _HTML = {"Accept": "text/html"}
-
 SCENES = [
     Scene("GET", "/", 200),
     Scene("GET", "/", 200, headers=_HTML),
@@ -438,10 +211,10 @@ def examples() -> dict[str, Any]:
     """What is answered first in each case, and what is asked for it."""
     found: dict[str, Any] = {}
     for audience in ("operator", "guarded"):
-        for scene in scenes(audience):  # type: ignore[arg-type]
+        for scene in scenes(audience):
             if scene.path in ("/openapi.json", "/metrics") or scene.place is broken:
                 continue
-            reply = scene.play(audience)  # type: ignore[arg-type]
+            reply = scene.play(audience)
             key = f"{scene.operation} {scene.status} {reply.kind}"
             if key in found or reply.kind == "text/html" or not reply.body:
                 continue

@@ -68,7 +68,7 @@ class Daemon:
     """A daemon that listens. Its log is read all the time, so that it never has to wait for us."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, read as long as there is a test
         self.process = subprocess.Popen(
             command,
             cwd="/",

@@ -12,7 +12,9 @@ from threading import Lock
 from time import monotonic
 from typing import TypeAlias
 
-from tests.support.history import Answer, History, Kind, Operation, Rules, Verdict, check
+from tests.support.history import Answer, History, Kind, Operation
+from tests.support.linearizable import Verdict, check
+from tests.support.one_list import Rules
 from tests.support.process import Daemon, Reply, ask
 from tests.support.rqlited import Network, Node, Version, nodes_in
 

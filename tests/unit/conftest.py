@@ -1,4 +1,4 @@
-"""What tests of several daemons share."""
+"""What tests of commands share, and those of several daemons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,37 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
+from tests.support.command import RAFT_A, A, B, Service, Shell
+from tests.support.daemon import mint
 from tests.support.peered import Three, settle, trio
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set where the tests run is not meant for them."""
+    for name in ("RQDISCO_URL", "RQDISCO_TOKEN", "RQDISCO_TOKENS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def shell(service: Service) -> Shell:
+    return Shell(service)
+
+
+@pytest.fixture
+def some_id(service: Service) -> str:
+    """An ID with two nodes, of which the first is known in full."""
+    discovery_id = mint(service.daemon)
+    shell = Shell(service)
+    assert shell("register", discovery_id, A, "--raft-addr", RAFT_A, "--node-id", "n1") == 0
+    assert shell("register", discovery_id, B) == 0
+    return discovery_id
 
 
 @pytest.fixture

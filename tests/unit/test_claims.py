@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
 from rqdisco.home.local import Limits
 from rqdisco.records import Claim, Leader, Node, Put, Record
-from tests.support.daemon import STATE, Daemon, mint, register, result, shown, told
+from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -67,8 +67,7 @@ def test_a_claim_that_nobody_heard_is_undone_and_the_next_one_wins() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
     gone, waiting = claim(daemon, "rqlite", A), claim(daemon, "rqlite", B)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release()
     assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never heard of it"
     daemon.threads.release_all()
@@ -202,8 +201,7 @@ def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -
     daemon = Daemon()
     daemon.threads.hold = True
     gone = claim(daemon, "rqlite", A)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release()
     daemon.disk.room = 0
     daemon.threads.release_all()

@@ -18,14 +18,6 @@ from tests.support.daemon import mint
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is not meant for them."""
-    for name in ("RQDISCO_URL", "RQDISCO_TOKEN", "RQDISCO_TOKENS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> str:
     return str(tmp_path / "tokens")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.cli.sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedNode, ExportedRecord
+from rqdisco.web.requests.leaf import Leaf
 from tests.support.command import Service, Shell
 from tests.support.daemon import mint, register, shown
 
@@ -25,12 +25,6 @@ A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 MADE = "2017-02-20 01:25:45.589277"
 MADE_US = 1_487_553_945_589_277
 GOLDEN = Path(__file__).parent / "golden"
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is not meant for them."""
-    monkeypatch.delenv("RQDISCO_URL", raising=False)
 
 
 @pytest.fixture
@@ -83,10 +77,8 @@ def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: 
     assert "No such file or directory" in shell.said
 
 
-class CutOff(Resource):
+class CutOff(Leaf):
     """Begins an export and hangs up."""
-
-    isLeaf = True  # noqa: N815
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n{"id":"a","created_at":1},\n')
@@ -101,10 +93,8 @@ def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
     assert "the connection was closed before all of the answer came" in shell.said
 
 
-class Silent(Resource):
+class Silent(Leaf):
     """Begins an export and goes silent."""
-
-    isLeaf = True  # noqa: N815
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n')

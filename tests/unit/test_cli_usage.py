@@ -13,21 +13,9 @@ import pytest
 from rqdisco import __version__
 from rqdisco.cli import main
 from rqdisco.cli.commands import Invocation, cli, parse
-from tests.support.command import Service, Shell
+from tests.support.command import Shell
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is not meant for them."""
-    monkeypatch.delenv("RQDISCO_URL", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture
-def shell() -> Shell:
-    return Shell(Service())
 
 
 @pytest.mark.parametrize(

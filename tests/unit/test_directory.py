@@ -6,14 +6,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
 from rqdisco.home.local import Limits
 from rqdisco.journal.fold import fold
 from rqdisco.journal.identity import NAME
 from rqdisco.records import Node
-from tests.support.daemon import STATE, WALL_US, Daemon, mint, register, result, shown, told
+from tests.support.daemon import STATE, WALL_US, Daemon, give_up, mint, register, result, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -80,8 +80,7 @@ def test_a_grant_whose_client_is_gone_is_revoked_and_the_next_one_is_told_alone(
     discovery_id = mint(daemon)
     daemon.threads.hold = True
     gone, waiting = register(daemon, discovery_id, A), register(daemon, discovery_id, B)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release()
     assert shown(daemon, discovery_id) == [], "nobody is sent to a node that may never come"
     daemon.threads.release_all()
@@ -98,8 +97,7 @@ def test_a_revoked_grant_leaves_what_was_there_before() -> None:
     assert before is not None
     daemon.threads.hold = True
     gone = register(daemon, discovery_id, A)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release_all()
     after = daemon.store.newest(discovery_id)
     assert after is not None
@@ -113,8 +111,7 @@ def test_a_node_that_hangs_up_while_it_joins_is_listed_all_the_same() -> None:
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
     gone = register(daemon, discovery_id, B)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release_all()
     assert shown(daemon, discovery_id) == [A, B]
 
@@ -125,8 +122,7 @@ def test_one_client_that_hangs_up_cancels_no_other() -> None:
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
     gone, staying = register(daemon, discovery_id, B), register(daemon, discovery_id, C)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release_all()
     assert told(staying) == [A, B, C]
 
@@ -136,8 +132,7 @@ def test_one_who_waits_for_a_grant_and_hangs_up_changes_nothing() -> None:
     discovery_id = mint(daemon)
     daemon.threads.hold = True
     seed, gone = register(daemon, discovery_id, A), register(daemon, discovery_id, B)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release_all()
     assert told(seed) == [A]
     assert shown(daemon, discovery_id) == [A]

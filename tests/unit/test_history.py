@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.history import Answer, History, Kind, Rules, Undecided, Verdict, check
+from tests.support.history import Answer, History, Kind
+from tests.support.linearizable import Undecided, Verdict, check
+from tests.support.one_list import Rules
 
 LOST = None
 BASE = ("register n1", 0, 1, "alone"), ("register n2", 2, 3, ["n1", "n2"])

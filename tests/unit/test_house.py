@@ -83,6 +83,7 @@ ROOMS = [
     "codec",
     "access",
     "limits",
+    "replacing",
     "names",
     "ids",
     "records",

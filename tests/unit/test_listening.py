@@ -11,8 +11,8 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from rqdisco.errors import CannotListen, OpenToOthers
+from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import HTTPDoor, endpoint, is_local
-from rqdisco.process.tls import Certificates
 from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import Daemon
 

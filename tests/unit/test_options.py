@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from rqdisco.dns.zone import Zone
-from rqdisco.process.options import Bounds, Config, Options
-from rqdisco.process.tls import Files
+from rqdisco.process.certificates import Files
+from rqdisco.process.config import Bounds, Config
+from rqdisco.process.options import Options
 
 
 def parse(*arguments: str, **environment: str) -> Config:
@@ -156,6 +157,12 @@ def test_every_option_can_be_given_in_the_environment() -> None:
     assert config.dns is not None
     assert (len(config.dns.addresses), config.dns.zone.name, config.dns.nameserver) == (2, "x", "ns1.x")
     assert (len(config.dns.zone.services), config.dns.rate) == (3, 5.0)
+
+
+def test_no_option_is_left_out_of_the_environment() -> None:
+    names = [name for name, *_ in (*Options.optParameters, *Options.optFlags)]
+    options = Options({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
+    assert {name: options[name] for name in names} == dict.fromkeys(names, "x")
 
 
 def test_the_command_line_wins_over_the_environment() -> None:

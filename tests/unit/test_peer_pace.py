@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.peers.membership.pace import LEAST_SECONDS, Pace
+from tests.support.daemon import give_up
 
 
 @pytest.fixture
@@ -47,7 +48,6 @@ def test_who_hurries_in_a_round_shortens_the_rest_after_it(clock: Clock) -> None
 def test_a_rest_that_is_given_up_leaves_nothing_behind(clock: Clock) -> None:
     pace = Pace(clock)
     resting = Deferred.fromCoroutine(pace.rest(1))
-    resting.addErrback(lambda failure: failure.trap(CancelledError))
-    resting.cancel()
+    give_up(resting)
     assert clock.getDelayedCalls() == []
     pace.hurry()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from rqdisco.errors import StoreUnavailable
-from tests.support.daemon import Daemon, mint, register, result, shown, told
+from tests.support.daemon import Daemon, give_up, mint, register, result, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -58,8 +58,7 @@ def test_a_removal_that_waited_for_a_revoked_grant_finds_what_it_was_sent_for() 
     daemon.threads.hold = True
     gone = register(daemon, discovery_id, A)
     removing = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release_all()
     assert result(removing).removed
     assert shown(daemon, discovery_id) == []
@@ -71,8 +70,7 @@ def test_a_grant_that_the_full_disk_will_not_revoke_keeps_everybody_waiting_unti
     daemon.threads.hold = True
     gone = register(daemon, discovery_id, A)
     waiting = register(daemon, discovery_id, B)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release()
     daemon.disk.room = 0
     daemon.threads.release_all()
@@ -94,8 +92,7 @@ def test_after_a_failed_sync_a_grant_nobody_heard_leaves_nobody_waiting_for_ever
     discovery_id = mint(daemon)
     daemon.threads.hold = True
     gone = register(daemon, discovery_id, A)
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release()
     daemon.disk.broken_syncs = {daemon.disk.syncs + 1}
     daemon.threads.release_all()
@@ -110,13 +107,11 @@ def test_those_who_wait_behind_a_revoked_grant_are_decided_one_at_a_time() -> No
     discovery_id = mint(daemon)
     daemon.threads.hold = True
     gone, second, third = (register(daemon, discovery_id, addr) for addr in (A, B, C))
-    gone.addErrback(lambda failure: failure.trap(CancelledError))
-    second.addErrback(lambda failure: failure.trap(CancelledError))
-    gone.cancel()
+    give_up(gone)
     daemon.threads.release()
     daemon.threads.release()
     assert len(daemon.threads.held) == 1, "the second one's grant is being written, and nothing else"
-    second.cancel()
+    give_up(second)
     daemon.threads.release_all()
     assert told(third) == [C]
 

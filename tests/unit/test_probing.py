@@ -1,4 +1,4 @@
-"""Which nodes are probed, what comes of it, and that nobody can have the daemon connect to where it must not."""
+"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not be."""
 
 from __future__ import annotations
 
@@ -6,239 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
-from rqdisco.probing.judgement import FAILURES, Outcome, Standing, judged, pauses, told
-from rqdisco.probing.knock import MOST_BYTES, SECONDS, Knocker
+from rqdisco.probing.judgement import FAILURES
 from rqdisco.probing.rounds import AT_ONCE
-from rqdisco.probing.targets import Allowed, Target, network, target_of
 from rqdisco.records import Node
 from tests.support.daemon import Daemon, Probe, mint, register, result
-from tests.support.network import NOT_READY, READY, Network
+from tests.support.network import NOT_READY
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 INTERVAL = 10.0
-
-
-def after(*outcomes: Outcome) -> Standing:
-    """What is held of a node after a probe each second met these."""
-    standing = None
-    for at, outcome in enumerate(outcomes, 1):
-        standing = judged(standing, outcome, float(at))
-    assert standing is not None
-    return standing
-
-
-@pytest.mark.parametrize("outcome", ["ready", "not_ready", "answered", "connected"])
-def test_one_answer_of_any_kind_is_enough_to_be_up(outcome: Outcome) -> None:
-    assert after(outcome).is_up
-    assert after("refused", "refused", "refused", outcome).is_up
-
-
-@pytest.mark.parametrize("outcome", ["refused", "unreachable", "no_answer", "closed", "unresolved"])
-def test_three_failures_in_a_row_are_down_since_the_first(outcome: Outcome) -> None:
-    assert after(outcome, outcome).is_up is None
-    assert after("ready", outcome, outcome).is_up is True
-    down = after("ready", outcome, outcome, outcome)
-    assert (down.is_up, down.since, down.checked) == (False, 2.0, 4.0)
-    assert after("ready", outcome, outcome, "ready", outcome, outcome).is_up is True
-
-
-def test_it_is_up_since_it_came_back_and_not_since_the_last_probe() -> None:
-    assert after("refused", "ready", "not_ready", "refused", "ready").since == 2.0
-    assert after("refused", "refused", "refused", "ready", "ready").since == 4.0
-
-
-@given(st.lists(st.sampled_from(["ready", "refused", "closed"]), min_size=1))
-def test_down_is_nothing_but_the_last_three_probes_having_failed(outcomes: list[Outcome]) -> None:
-    standing = after(*outcomes)
-    is_down = len(outcomes) >= FAILURES and "ready" not in outcomes[-FAILURES:]
-    assert (standing.is_up is False) == is_down
-    assert (standing.is_up is None) == ("ready" not in outcomes and not is_down)
-    assert standing.since <= standing.checked == len(outcomes)
-
-
-def test_the_longer_a_node_is_down_the_less_often_it_is_probed_but_at_least_every_tenth_time() -> None:
-    assert [pauses(after(*["refused"] * count)) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
-    assert pauses(after("refused", "refused", "refused", "refused", "ready")) == 1
-
-
-def test_what_is_told_is_in_seconds_ago_and_nothing_before_anything_is_known() -> None:
-    assert told(after("refused", "refused"), 9.0) is None
-    seen = told(after("ready", "refused", "refused", "refused"), 10.25)
-    assert seen is not None
-    assert (seen.up, seen.since, seen.checked, seen.ready, seen.why) == (False, 8.2, 6.2, None, "refused")
-    seen = told(after("ready", "not_ready"), 3.0)
-    assert seen is not None
-    assert (seen.up, seen.since, seen.checked, seen.ready, seen.why) == (True, 2.0, 1.0, False, None)
-
-
-@pytest.mark.parametrize(
-    ("node", "shown"),
-    [
-        (Node(addr=A), f"http://{A}"),
-        (Node(addr=A, raft_addr="10.0.0.1:4002"), f"http://{A}"),
-        (Node(addr=f"http://{A}/"), f"http://{A}"),
-        (Node(addr=f"https://{A}"), f"https://{A}"),
-        (Node(addr="[fd00::1]:4001"), "http://[fd00::1]:4001"),
-        (Node(addr="[::ffff:10.0.0.1]:4001"), f"http://{A}"),
-        (Node(addr="Node1.example.org.:4001"), "http://node1.example.org:4001"),
-        (Node(addr="10.0.0.1:4002", raft_addr="10.0.0.1:4002"), "tcp://10.0.0.1:4002"),
-        (Node(addr="opaque", raft_addr="10.0.0.1:4002"), "tcp://10.0.0.1:4002"),
-        (Node(addr="opaque"), None),
-        (Node(addr="0.0.0.0:4001"), None),
-        (Node(addr="224.0.0.1:4001"), None),
-        (Node(addr="[fe80::1%eth0]:4001"), None),
-        (Node(addr="2130706433:4001"), None),
-        (Node(addr="0x7f.1:4001"), None),
-        (Node(addr=f"http://user@{A}"), None),
-        (Node(addr=f"http://{A}/path"), None),
-    ],
-)
-def test_a_node_is_probed_at_its_http_address_else_at_its_raft_address(node: Node, shown: str | None) -> None:
-    target = target_of(node)
-    assert (None if target is None else str(target)) == shown
-
-
-@pytest.mark.parametrize(
-    ("ip", "by", "allowed"),
-    [
-        ("10.1.2.3", "10.0.0.0/8", True),
-        ("10.1.2.3", "10.1.2.3", True),
-        ("11.1.2.3", "10.0.0.0/8", False),
-        ("10.1.2.3", "::/0", False),
-        ("::ffff:10.1.2.3", "10.0.0.0/8", True),
-        ("::ffff:127.0.0.1", "0.0.0.0/0", False),
-        ("::ffff:127.0.0.1", "::/0", False),
-        ("fd00::1", "fd00::/8", True),
-        ("fd00::1", "0.0.0.0/0", False),
-        ("127.0.0.1", "0.0.0.0/0", False),
-        ("127.0.0.1", "126.0.0.0/7", False),
-        ("127.0.0.1", "127.0.0.0/8", True),
-        ("169.254.169.254", "0.0.0.0/0", False),
-        ("169.254.169.254", "169.0.0.0/8", False),
-        ("169.254.169.254", "169.254.0.0/16", True),
-        ("::1", "::/0", False),
-        ("::1", "::1/128", True),
-        ("fe80::1", "::/0", False),
-        ("fe80::1", "fe80::/10", True),
-        ("0.0.0.0", "0.0.0.0/0", False),
-        ("::", "::/0", False),
-        ("224.0.0.1", "0.0.0.0/0", False),
-        ("255.255.255.255", "0.0.0.0/0", False),
-    ],
-)
-def test_nothing_is_probed_but_what_is_allowed_and_no_special_address_that_is_not_meant(
-    ip: str, by: str, allowed: bool
-) -> None:
-    assert Allowed([network(by)])(ip) is allowed
-    assert Allowed([network("192.0.2.0/24"), network(by)])(ip) is allowed
-
-
-@given(st.ip_addresses())
-def test_without_networks_nothing_is_allowed_and_by_wide_ones_no_special_address(address: Any) -> None:
-    assert not Allowed([])(str(address))
-    special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-    if special:
-        assert not Allowed(map(network, ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")))(str(address))
-
-
-def test_an_ipv4_network_in_ipv6_is_not_taken_for_what_it_is_not() -> None:
-    with pytest.raises(ValueError, match="clothes"):
-        network("::ffff:10.0.0.0/104")
-
-
-class Knocking:
-    """Probes one node, and sees what comes of it."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.network = Network()
-        self._knock = Knocker(self.network, self.clock)
-
-    def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:
-        target = target_of(Node(addr=addr, raft_addr=raft_addr))
-        assert target is not None
-        return Deferred.fromCoroutine(self._knock(target, target.host))
-
-    def met(self, addr: str = A) -> Outcome:
-        """What it met without waiting; every connection is let go of."""
-        outcome: Outcome = result(self(addr))
-        assert self.network.open == 0
-        return outcome
-
-
-@pytest.fixture
-def knock() -> Knocking:
-    return Knocking()
-
-
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        (READY, "ready"),
-        (NOT_READY, "not_ready"),
-        (b"HTTP/1.0 200 OK\n", "ready"),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n404 page not found\n", "answered"),
-        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "answered"),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.2:4001/\r\n\r\n", "answered"),
-        (b"HTTP/1.1 2000 OK\r\n", "answered"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "answered"),
-        (b"x" * 5000, "answered"),
-    ],
-)
-def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
-    knock: Knocking, answer: bytes, outcome: Outcome
-) -> None:
-    knock.network.listens("10.0.0.1", answer)
-    assert knock.met() == outcome
-    assert knock.network.tried == [("10.0.0.1", 4001)], "no redirect is followed"
-    assert knock.network.asked == [
-        b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1:4001\r\nUser-Agent: rqdisco\r\nConnection: close\r\n\r\n"
-    ]
-
-
-def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(knock: Knocking) -> None:
-    assert knock.met() == "refused"
-    knock.network.hangs_up("10.0.0.1")
-    assert knock.met() == "closed"
-    knock.network.is_cut_off("10.0.0.1")
-    assert knock.met() == "unreachable"
-
-
-@pytest.mark.parametrize("behaviour", ["takes no connection", "says nothing", "says half a line"])
-def test_whoever_says_nothing_is_waited_for_two_seconds(knock: Knocking, behaviour: str) -> None:
-    if behaviour == "takes no connection":
-        knock.network.hangs("10.0.0.1")
-    else:
-        knock.network.listens("10.0.0.1", b"" if behaviour == "says nothing" else b"HTTP/1.1 200")
-    knocking = knock()
-    knock.clock.advance(SECONDS - 0.1)
-    assert not knocking.called
-    knock.clock.advance(0.1)
-    assert result(knocking) == "no_answer"
-    assert knock.network.open == 0
-
-
-def test_no_more_than_some_kib_of_an_answer_are_looked_at(knock: Knocking) -> None:
-    knock.network.listens("10.0.0.1", b"x" * (MOST_BYTES - 1))
-    waiting = knock()
-    assert not waiting.called
-    waiting.cancel()
-    waiting.addErrback(lambda _: None)
-    assert knock.network.open == 0
-    knock.network.listens("10.0.0.1", b"x" * MOST_BYTES)
-    assert knock.met() == "answered"
-
-
-def test_a_raft_address_is_connected_to_and_asked_nothing(knock: Knocking) -> None:
-    knock.network.listens("10.0.0.1", port=4002)
-    assert result(knock("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
-    assert knock.network.asked == []
-    assert knock.network.open == 0
 
 
 class World:
@@ -452,7 +229,3 @@ def test_the_log_says_once_that_a_node_is_down_and_once_that_it_is_up_again(worl
         ("a node is down", f"http://{A}", "refused"),
         ("a node is up again", f"http://{A}", "ready"),
     ]
-
-
-def test_targets_are_told_apart_by_how_they_are_asked() -> None:
-    assert Target("http", "10.0.0.1", 1, True) != Target("https", "10.0.0.1", 1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -24,6 +25,17 @@ class PowerCut(OSError):
     """The machine is off, and no operation on the disk succeeds any more."""
 
 
+def power_cut_after(number: int) -> Callable[[str], None]:
+    """To be called before each operation of a disk: the power is gone after so many."""
+    left = iter(range(number))
+
+    def before(operation: str) -> None:
+        if next(left, None) is None:
+            raise PowerCut
+
+    return before
+
+
 def seal_and_fold(daemon: Daemon) -> None:
     fold(daemon.disk, STATE, result(daemon.journal.seal()))
 
@@ -35,15 +47,7 @@ def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_t
     random = Random(seed)
     daemon = Daemon(seed=seed, segment_bytes=600 if small else 1 << 20)
     ids = [mint(daemon) for _ in range(3)]
-    operations = 0
-
-    def before(operation: str) -> None:
-        nonlocal operations
-        operations += 1
-        if operations > cut:
-            raise PowerCut
-
-    daemon.disk.before = before
+    daemon.disk.before = power_cut_after(cut)
     acknowledged: dict[str, list[str]] = {discovery_id: [] for discovery_id in ids}
     try:
         for number in range(40):
@@ -309,15 +313,7 @@ def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> N
             seal_and_fold(daemon)
     before = {discovery_id: shown(daemon, discovery_id) for discovery_id in ids}
     through = result(daemon.journal.seal())
-    operations = 0
-
-    def crash(operation: str) -> None:
-        nonlocal operations
-        operations += 1
-        if operations > cut:
-            raise PowerCut
-
-    daemon.disk.before = crash
+    daemon.disk.before = power_cut_after(cut)
     try:
         fold(daemon.disk, STATE, through)
         result(register(daemon, ids[0], "between:1"))

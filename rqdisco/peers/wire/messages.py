@@ -20,6 +20,8 @@ FEATURES: tuple[str, ...] = ("hints", "barrier", "succession")
 
 # Whoever is "leaving" is still counted on: not all have agreed yet that it is gone.
 State = Literal["member", "leaving", "forgotten", "drained"]
+# What a client may ask of the home of an ID, wherever it asks.
+Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,7 +145,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     home: str
-    op: Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
+    op: Op
     request: str
     ms: int
     id: str

@@ -94,10 +94,12 @@ class ConsulAPI:
     def entry(self, request: IRequest, key: str) -> Deferred[bytes]:
         return self._handling.through_klein(request, self._answer(request, key))
 
-    @app.handle_errors
-    def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes]:
         error: Any = failure.value if failure.check(HTTPException) is None else _not_supported()
-        return self._handling.through_klein(request, self._nothing(request, error))  # type: ignore[no-any-return]
+        return self._handling.through_klein(request, self._nothing(request, error))
+
+    # Not as a decorator, which by its types gives back no method.
+    app.handle_errors(failed)
 
     def _match(self, request: Any) -> Deferred[Answer] | None:
         match = _KEY.match(request.path)

@@ -13,13 +13,14 @@ from typing import Any
 
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 
 from rqdisco.observability.health import Health
 from rqdisco.web.requests.answers import Answer, MethodNotAllowed
 from rqdisco.web.requests.documents import encode_object
 from rqdisco.web.requests.gate import Gate
 from rqdisco.web.requests.handling import Handling, has_flag, method_of
+from rqdisco.web.requests.leaf import Leaf
 
 _METHODS = (b"GET", b"HEAD")
 
@@ -49,10 +50,8 @@ class HealthPages:
         return Answer(200, body) if ready else Answer(503, body, b"not ready")
 
 
-class _Page(Resource):
+class _Page(Leaf):
     """One page, which waits for nothing."""
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def __init__(self, answer: Callable[[IRequest], Answer], handling: Handling) -> None:
         super().__init__()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
-from zope.interface import implementer
 
 from rqdisco.access.tokens import Token
 from rqdisco.codec import Malformed
@@ -22,13 +21,13 @@ from rqdisco.directory import Directory
 from rqdisco.errors import RequestRefused
 from rqdisco.journal.shield import shielded
 from rqdisco.observability.counts import Route
-from rqdisco.transfer import Export, Transferred, decode_batch
+from rqdisco.transfer import Transferred, decode_batch
+from rqdisco.web.doors.exporting import Exporting
 from rqdisco.web.requests.answers import Answer, BadBatch, MethodNotAllowed, NotFound
 from rqdisco.web.requests.documents import encode_object
 from rqdisco.web.requests.gate import Gate
 from rqdisco.web.requests.handling import DoorResource, Handling, method_of, refused
 
-_RECORDS_AT_ONCE = 100
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
     for path in (
@@ -41,9 +40,7 @@ _ROUTES: dict[bytes, Route] = {
 }
 _OTHER: Route = ("operator", "other")
 _TRIED = {b"/operator/import": "import", b"/operator/peers/forget": "forget", b"/operator/drain": "drain"}
-
 T = TypeVar("T")
-
 _log = Logger()
 
 
@@ -104,7 +101,7 @@ class OperatorAPI:
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         self._log.info("export", peer=_peer(request), token=_name(token))
-        exporting = _Exporting(request, self._directory, self._clock)
+        exporting = Exporting(request, self._directory, self._clock)
         exporting.begin()
         return exporting.done
 
@@ -127,10 +124,12 @@ class OperatorAPI:
         """`POST {"to": NAME}`, or `{}`: another peer becomes the home of this daemon's IDs."""
         return self._at_leisure(request, self._admitted(request, "POST", self._drain))
 
-    @app.handle_errors
-    def failed(self: Any, request: IRequest, failure: Failure) -> Deferred[bytes]:  # type: ignore[misc]
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes]:
         error: Any = failure.value if failure.check(HTTPException) is None else _no_such_resource()
-        return self._handling.through_klein(request, self._nothing(request, error))  # type: ignore[no-any-return]
+        return self._handling.through_klein(request, self._nothing(request, error))
+
+    # Not as a decorator, which by its types gives back no method.
+    app.handle_errors(failed)
 
     def _unknown(self, request: IRequest) -> Deferred[Answer]:
         return self._handling.answer(self._nothing(request, _no_such_resource()))
@@ -241,75 +240,3 @@ def _peer(request: IRequest) -> str | None:
 
 def _no_such_resource() -> NotFound:
     return NotFound("no such operator's resource")
-
-
-@implementer(IPushProducer)
-class _Exporting:
-    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with its end."""
-
-    def __init__(self, request: Any, directory: Directory, clock: IReactorTime) -> None:
-        self._request = request
-        self._directory = directory
-        self._clock = clock
-        self._ids: Iterator[str] | None = None
-        self._export = Export(0)
-        self._next: IDelayedCall | None = None
-        self._is_busy = self._is_paused = False
-        self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
-
-    def begin(self) -> None:
-        """Write from now on."""
-        self._request.registerProducer(self, True)
-        self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        self._is_paused = False
-        if self._next is None and not self._is_busy and not self.done.called:
-            self._next = self._clock.callLater(0, self._go_on)
-
-    def pauseProducing(self) -> None:
-        self._is_paused = True
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-
-    def stopProducing(self) -> None:
-        self.pauseProducing()
-
-    def _go_on(self) -> None:
-        self._next, self._is_busy = None, True
-        Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
-
-    async def _part(self) -> bytes:
-        """Some more of the document; nothing when only its end is missing."""
-        if self._ids is None:
-            ids = await self._directory.ids()
-            self._export, self._ids = Export(len(ids)), iter(ids)
-            return self._export.begin()
-        lines = []
-        for discovery_id in self._ids:
-            lines.append(self._export.line(await self._directory.look_up(discovery_id)))
-            if len(lines) >= _RECORDS_AT_ONCE:
-                break
-        return b"".join(lines)
-
-    def _write(self, part: bytes) -> None:
-        self._is_busy = False
-        if self.done.called:
-            return
-        if part:
-            # The reader may have enough of it.
-            self._request.write(part)
-            if not self._is_paused:
-                self.resumeProducing()
-            return
-        self.stopProducing()
-        self._request.unregisterProducer()
-        self.done.callback(self._export.end())
-
-    def _fail(self, failure: Failure) -> None:
-        """A document without its end: the reader sees that it is not whole."""
-        _log.failure("export failed", failure)
-        self.stopProducing()
-        self._request.unregisterProducer()
-        self._request.transport.abortConnection()

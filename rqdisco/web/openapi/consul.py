@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rqdisco.web.openapi.discovery import ID
 from rqdisco.web.openapi.parts import (
     JSON,
@@ -18,8 +20,7 @@ from rqdisco.web.openapi.parts import (
 )
 from rqdisco.web.openapi.schemas import NUMBER
 
-_TAG = "consul-kv"
-_PATH = "/v1/kv/{id}/leader"
+_operation = partial(Operation, path="/v1/kv/{id}/leader", tag="consul-kv", words="text")
 _HEADERS = {
     "X-Consul-Index": header("Rises with every change.", {"type": "integer", "minimum": 1}),
     "X-Consul-KnownLeader": header("What Consul's clients want to read.", {"const": "true"}),
@@ -33,10 +34,11 @@ _CAS = query("cas", "Only if this is the entry's `ModifyIndex`.", NUMBER)
 _FLAGS = query("flags", "A number that is kept with the value.", NUMBER)
 _BAD_QUERY = "`cas` or `flags` is no unsigned number of 64 bits, or there is a parameter that needs what is not there."
 _TOO_LARGE = line("The body is larger than `--max-body`.", _HEADERS)
-_FAULT = line("A fault of the daemon's; it is in its log.", _HEADERS)
-_UNAVAILABLE = line(
-    "Nothing was changed: the disk takes nothing, or it could not be decided.", {**_HEADERS, **RETRY_AFTER}
-)
+# What else is answered to whatever is asked.
+_ALWAYS = {
+    500: line("A fault of the daemon's; it is in its log.", _HEADERS),
+    503: line("Nothing was changed: the disk takes nothing, or it could not be decided.", {**_HEADERS, **RETRY_AFTER}),
+}
 
 
 def _done(description: str) -> Reply:
@@ -44,13 +46,10 @@ def _done(description: str) -> Reply:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        path=_PATH,
+    _operation(
         method="get",
-        tag=_TAG,
         name="getLeader",
         summary="Read who leads.",
-        words="text",
         right="read",
         head=True,
         parameters=(ID, query("raw", "The value alone, whatever this says.", TEXTUAL), *_IGNORED),
@@ -62,14 +61,11 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             400: line(_BAD_QUERY, _HEADERS),
             404: Reply("Nobody leads.", {TEXT: {"type": "string", "maxLength": 0}}, _HEADERS),
-            500: _FAULT,
-            503: _UNAVAILABLE,
+            **_ALWAYS,
         },
     ),
-    Operation(
-        path=_PATH,
+    _operation(
         method="put",
-        tag=_TAG,
         name="putLeader",
         summary="Say who leads, or claim to with `cas=0`.",
         description=(
@@ -77,7 +73,6 @@ OPERATIONS: tuple[Operation, ...] = (
             " that it is alone; without `cas` it is a leader's report. Who is put is also registered. An ID that is"
             " not known comes to be, unless `--kv-create no`."
         ),
-        words="text",
         right="write",
         parameters=(ID, _CAS, _FLAGS, *_IGNORED),
         body=body(schema("LeaderValue")),
@@ -88,24 +83,19 @@ OPERATIONS: tuple[Operation, ...] = (
             409: line("The ID has as many nodes as `--max-nodes` allows.", _HEADERS),
             410: line("The ID lost its home, and would have to seed a cluster: take a new one.", _HEADERS),
             413: _TOO_LARGE,
-            500: _FAULT,
-            503: _UNAVAILABLE,
+            **_ALWAYS,
         },
     ),
-    Operation(
-        path=_PATH,
+    _operation(
         method="delete",
-        tag=_TAG,
         name="deleteLeader",
         summary="Take the key away; the nodes stay.",
-        words="text",
         right="write",
         parameters=(ID, _CAS, *_IGNORED),
         replies={
             200: _done("Whether it is not there any more."),
             400: line(f"The name is one of the service's own; or {_BAD_QUERY}", _HEADERS),
-            500: _FAULT,
-            503: _UNAVAILABLE,
+            **_ALWAYS,
         },
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rqdisco.web.openapi.parts import (
     EVENTS,
     FAULT,
@@ -10,6 +12,7 @@ from rqdisco.web.openapi.parts import (
     Object,
     Operation,
     Reply,
+    asked,
     body,
     error,
     flag,
@@ -20,7 +23,7 @@ from rqdisco.web.openapi.parts import (
 )
 
 ID: Object = {"name": "id", "in": "path", "required": True, "description": "A discovery ID.", "schema": schema("ID")}
-_TAG = "discovery"
+_operation = partial(Operation, tag="discovery")
 _AGE = {
     "Age": header(
         "A copy: the seconds since its home was last heard, 2147483648 if it was not since the start.",
@@ -29,9 +32,15 @@ _AGE = {
     )
 }
 _LOCATION = {"Location": header("A path.", TEXTUAL)}
-_NO_SUCH_ID = error("There is no such ID.")
-_TOO_LARGE = error("The body is larger than `--max-body`.")
-_UNDECIDED = "The disk takes nothing, or it could not be decided in time, or not without a peer that is silent."
+# What else is answered of any ID, and where a node comes or goes.
+_OF_AN_ID = {404: error("There is no such ID."), 500: FAULT}
+_OF_A_NODE = {
+    **_OF_AN_ID,
+    413: error("The body is larger than `--max-body`."),
+    503: unavailable(
+        "The disk takes nothing, or it could not be decided in time, or not without a peer that is silent."
+    ),
+}
 
 
 def _linked(operation: str, description: str) -> Object:
@@ -43,10 +52,9 @@ def _linked(operation: str, description: str) -> Object:
 
 
 OPERATIONS = (
-    Operation(
+    _operation(
         path="/",
         method="get",
-        tag=_TAG,
         name="getService",
         summary="The service: its version, and how much it holds.",
         description="Without a token, where there are tokens, `ids` is not told.",
@@ -60,10 +68,9 @@ OPERATIONS = (
             500: FAULT,
         },
     ),
-    Operation(
+    _operation(
         path="/",
         method="post",
-        tag=_TAG,
         name="mint",
         summary="Mint a discovery ID.",
         description="The body, if there is one, is ignored.",
@@ -80,10 +87,9 @@ OPERATIONS = (
             "remove": _linked("remove", "Remove a node."),
         },
     ),
-    Operation(
+    _operation(
         path="/{id}",
         method="get",
-        tag=_TAG,
         name="show",
         summary="Who is registered.",
         description="Who leads, too, if anybody does. At a daemon that is not the home of the ID it is a copy.",
@@ -93,40 +99,30 @@ OPERATIONS = (
         parameters=(ID, flag("consistent", "Ask the home, whatever is known here.")),
         replies={
             200: Reply("What is known of the ID.", json("FullDocument"), _AGE),
-            404: _NO_SUCH_ID,
-            500: FAULT,
+            **_OF_AN_ID,
             503: unavailable("The home does not answer, or this daemon cannot tell yet whether there is such an ID."),
         },
     ),
-    Operation(
+    _operation(
         path="/{id}/events",
         method="get",
-        tag=_TAG,
         name="follow",
         summary="Who is registered, now and whenever that changes, as server-sent events.",
         description="The data of an event is the document, in one line. The answer does not end.",
         right="read",
         parameters=(
             ID,
-            {
-                "name": "Last-Event-ID",
-                "in": "header",
-                "required": False,
-                "description": "The `id` of the last event that was seen, which is not sent again.",
-                "schema": TEXTUAL,
-            },
+            asked("Last-Event-ID", "The `id` of the last event that was seen, which is not sent again."),
         ),
         replies={
             200: Reply("Events.", {EVENTS: {"type": "string"}}),
-            404: _NO_SUCH_ID,
-            500: FAULT,
+            **_OF_AN_ID,
             503: unavailable("Too many watch already, or this daemon cannot tell yet whether there is such an ID."),
         },
     ),
-    Operation(
+    _operation(
         path="/{id}",
         method="post",
-        tag=_TAG,
         name="register",
         summary="Register a node, and hear whom it joins.",
         description=(
@@ -139,18 +135,14 @@ OPERATIONS = (
         replies={
             200: Reply("The node is registered. All nodes of the ID, or it alone.", json("Document")),
             400: error("The body is no object with an address, or one of its values is none that can be registered."),
-            404: _NO_SUCH_ID,
+            **_OF_A_NODE,
             409: error("The ID has as many nodes as `--max-nodes` allows."),
             410: error("The ID lost its home, and would have to seed a cluster: mint a new one."),
-            413: _TOO_LARGE,
-            500: FAULT,
-            503: unavailable(_UNDECIDED),
         },
     ),
-    Operation(
+    _operation(
         path="/{id}",
         method="delete",
-        tag=_TAG,
         name="remove",
         summary="Remove a node.",
         description="An address that is not listed changes nothing. When nobody is left, the next one bootstraps.",
@@ -160,10 +152,7 @@ OPERATIONS = (
         replies={
             200: Reply("The node is not registered, or not any more.", json("Document")),
             400: error("The body is no object with an address, or the address is none that can be registered."),
-            404: _NO_SUCH_ID,
-            413: _TOO_LARGE,
-            500: FAULT,
-            503: unavailable(_UNDECIDED),
+            **_OF_A_NODE,
         },
     ),
 )

@@ -8,10 +8,14 @@ from rqdisco.web.openapi.parts import FAULT, Operation, Reply, body, error, json
 
 _operation = partial(Operation, tag="operator", right="admin", audiences=("guarded", "operator"))
 _NO_PEERS = error("This daemon has no peers.")
-_BAD_BODY = error("The body is not what it should be.")
-_TOO_LARGE = error("The body is larger than 16 MiB.")
-_NOT_NOW = error("That cannot be now; the text says why.")
-_UNAVAILABLE = unavailable("The disk takes nothing, or peers cannot agree now.")
+# What else is answered where something is to change, and where that is about peers.
+_OF_A_CHANGE = {
+    400: error("The body is not what it should be."),
+    413: error("The body is larger than 16 MiB."),
+    500: FAULT,
+    503: unavailable("The disk takes nothing, or peers cannot agree now."),
+}
+_OF_A_PEER = {**_OF_A_CHANGE, 404: _NO_PEERS, 409: error("That cannot be now; the text says why.")}
 
 OPERATIONS: tuple[Operation, ...] = (
     _operation(
@@ -32,13 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
             " another's; otherwise such an ID is listed and joined, and seeds no cluster."
         ),
         body=body(schema("Batch")),
-        replies={
-            200: Reply("What came of it.", json("Imported")),
-            400: _BAD_BODY,
-            413: _TOO_LARGE,
-            500: FAULT,
-            503: _UNAVAILABLE,
-        },
+        replies={200: Reply("What came of it.", json("Imported")), **_OF_A_CHANGE},
     ),
     _operation(
         path="/operator/peers",
@@ -53,15 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="forgetPeer",
         summary="A peer is lost for good; its IDs get a new home.",
         body=body(schema("Forget")),
-        replies={
-            200: Reply("It is forgotten.", json("Forgotten")),
-            400: _BAD_BODY,
-            404: _NO_PEERS,
-            409: _NOT_NOW,
-            413: _TOO_LARGE,
-            500: FAULT,
-            503: _UNAVAILABLE,
-        },
+        replies={200: Reply("It is forgotten.", json("Forgotten")), **_OF_A_PEER},
     ),
     _operation(
         path="/operator/drain",
@@ -69,14 +59,6 @@ OPERATIONS: tuple[Operation, ...] = (
         name="drain",
         summary="Another peer becomes the home of this daemon's IDs.",
         body=body(schema("Drain"), is_required=False),
-        replies={
-            200: Reply("It is.", json("Drained")),
-            400: _BAD_BODY,
-            404: _NO_PEERS,
-            409: _NOT_NOW,
-            413: _TOO_LARGE,
-            500: FAULT,
-            503: _UNAVAILABLE,
-        },
+        replies={200: Reply("It is.", json("Drained")), **_OF_A_PEER},
     ),
 )

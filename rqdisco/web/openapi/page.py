@@ -6,24 +6,22 @@ import hashlib
 from typing import Any
 
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 
 from rqdisco.web.openapi.document import encode
 from rqdisco.web.openapi.parts import Audience
 from rqdisco.web.requests.answers import Answer, MethodNotAllowed
 from rqdisco.web.requests.handling import Handling, method_of
+from rqdisco.web.requests.leaf import Leaf
 
 NAME = b"openapi.json"
 
 
-class OpenAPIPage(Resource):
+class OpenAPIPage(Leaf):
     """The document for one kind of listener.
 
     It may be kept, but is to be asked for again each time, which costs a line as long as it is the same (RFC 9111
     section 5.2.2.4): an update of the daemon changes it, and nothing tells clients.
     """
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def __init__(self, audience: Audience, handling: Handling) -> None:
         super().__init__()

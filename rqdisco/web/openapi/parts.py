@@ -86,6 +86,11 @@ def query(name: str, description: str, of: Object) -> Object:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": of}
 
 
+def asked(name: str, description: str) -> Object:
+    """A header of a request, which need not be there."""
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": TEXTUAL}
+
+
 def header(description: str, of: Object, *, is_required: bool = True) -> Object:
     """A header of an answer."""
     return {"description": description, "required": is_required, "schema": of}

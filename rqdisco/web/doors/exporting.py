@@ -1,0 +1,91 @@
+"""An export on its way to who asked for it: as fast as that is read, and a few records at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rqdisco.directory import Directory
+from rqdisco.transfer import Export
+
+_RECORDS_AT_ONCE = 100
+
+_log = Logger()
+
+
+@implementer(IPushProducer)
+class Exporting:
+    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with its end."""
+
+    def __init__(self, request: Any, directory: Directory, clock: IReactorTime) -> None:
+        self._request = request
+        self._directory = directory
+        self._clock = clock
+        self._ids: Iterator[str] | None = None
+        self._export = Export(0)
+        self._next: IDelayedCall | None = None
+        self._is_busy = self._is_paused = False
+        self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
+
+    def begin(self) -> None:
+        """Write from now on."""
+        self._request.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self._is_paused = False
+        if self._next is None and not self._is_busy and not self.done.called:
+            self._next = self._clock.callLater(0, self._go_on)
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
+
+    def _go_on(self) -> None:
+        self._next, self._is_busy = None, True
+        Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
+
+    async def _part(self) -> bytes:
+        """Some more of the document; nothing when only its end is missing."""
+        if self._ids is None:
+            ids = await self._directory.ids()
+            self._export, self._ids = Export(len(ids)), iter(ids)
+            return self._export.begin()
+        lines = []
+        for discovery_id in self._ids:
+            lines.append(self._export.line(await self._directory.look_up(discovery_id)))
+            if len(lines) >= _RECORDS_AT_ONCE:
+                break
+        return b"".join(lines)
+
+    def _write(self, part: bytes) -> None:
+        self._is_busy = False
+        if self.done.called:
+            return
+        if part:
+            # The reader may have enough of it.
+            self._request.write(part)
+            if not self._is_paused:
+                self.resumeProducing()
+            return
+        self.stopProducing()
+        self._request.unregisterProducer()
+        self.done.callback(self._export.end())
+
+    def _fail(self, failure: Failure) -> None:
+        """A document without its end: the reader sees that it is not whole."""
+        _log.failure("export failed", failure)
+        self.stopProducing()
+        self._request.unregisterProducer()
+        self._request.transport.abortConnection()

@@ -1,0 +1,88 @@
+"""A client's end of a connection to a site in memory, and what is sent on it, byte by byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from rqdisco.limits.crowd import Crowd
+from rqdisco.web.connections.site import BoundedSite
+from tests.support.daemon import Daemon
+
+CLIENT = "198.51.100.7"
+MAX_BODY = 1000
+MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+
+
+def request(method: str, path: str, document: object = None, **headers: str) -> bytes:
+    """A request with a body, which is JSON unless it is bytes; in the names of headers `_` stands for a hyphen."""
+    body = b"" if document is None else document if isinstance(document, bytes) else msgspec.json.encode(document)
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def unchunked(data: bytes) -> bytes:
+    """What chunks hold."""
+    parts = []
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        parts.append(rest[: int(size, 16)])
+        data = rest[int(size, 16) + 2 :]
+    return b"".join(parts)
+
+
+class Connection:
+    """A client's end of a connection to what a factory answers; without a host, to a socket of the file system."""
+
+    def __init__(self, factory: Any, host: str | None = CLIENT) -> None:
+        address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 40000)
+        self.protocol = factory.buildProtocol(address)
+        self.transport = StringTransport(peerAddress=address)
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """Returns what was answered since the last time."""
+        self.protocol.dataReceived(data)
+        return self.take()
+
+    def take(self) -> bytes:
+        """What was answered since the last time."""
+        received: bytes = self.transport.value()
+        self.transport.clear()
+        return received
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+    def hang_up(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class Server:
+    """A site in memory whose clock the test moves."""
+
+    def __init__(self, *, trusting: bool = False, crowd: Crowd | None = None, clock: Clock | None = None) -> None:
+        self.daemon = Daemon(max_body=MAX_BODY)
+        self.clock = clock or Clock()
+        public = self.daemon.doors.public()
+        self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, crowd=crowd)
+        self.factory = self.listening()
+        self.factory.doStart()
+
+    def listening(self) -> Any:
+        """What makes the connections of the site."""
+        return self.site
+
+    def connect(self, host: str = CLIENT) -> Connection:
+        return Connection(self.factory, host)
+
+    def wait(self, seconds: int) -> None:
+        self.clock.pump([1] * seconds)

@@ -1,0 +1,69 @@
+"""A daemon in memory that asks for tokens, and one of each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
+from rqdisco.web.connections.site import BoundedSite
+from rqdisco.web.root import IMPORT_BYTES
+from tests.support.connections import Connection, request
+from tests.support.daemon import Daemon, mint, register
+
+A = "10.0.0.1:4001"
+OTHER = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
+MAX_BODY = 2000
+HOST = "192.0.2.7"
+
+
+def secret(name: str) -> str:
+    return f"rqd_{name}-0123456789abcdef"
+
+
+class Guarded:
+    """A daemon with a token for each scope, named after it, and for what is bound to its one ID."""
+
+    def __init__(self) -> None:
+        self.access = Access(TokenRing())
+        self.daemon = Daemon(access=self.access, max_body=MAX_BODY)
+        self.id = mint(self.daemon)
+        register(self.daemon, self.id, A)
+        bound = [describe(f"{scope}-here", [scope], secret(f"{scope}-here"), self.id) for scope in ("read", "write")]
+        elsewhere = [describe("elsewhere", ["read", "write"], secret("elsewhere"), OTHER)]
+        unbound = [describe(scope, [scope], secret(scope)) for scope in SCOPES]
+        self.access.ring = TokenRing([*unbound, *bound, *elsewhere])
+        self.daemon.clock.advance(100)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        token: str | None = None,
+        *,
+        operators: bool = False,
+        **headers: str,
+    ) -> Any:
+        """Status, reason, headers and body of the answer, over a connection of its own."""
+        doors = self.daemon.doors
+        site = BoundedSite(
+            doors.operators() if operators else doors.public(),
+            Clock(),
+            MAX_BODY,
+            lambda: 0.0,
+            most_body=IMPORT_BYTES,
+            may_send_more=doors.may_send_more,
+        )
+        connection = Connection(site, HOST)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {secret(token)}"
+        connection.protocol.dataReceived(request(method, path, body, **headers))
+        while any(call.getTime() <= self.daemon.clock.seconds() for call in self.daemon.clock.getDelayedCalls()):
+            self.daemon.clock.advance(0)
+        head, _, answered = connection.take().partition(b"\r\n\r\n")
+        status_line, *rest = head.decode().split("\r\n")
+        _, status, reason = status_line.split(" ", 2)
+        got = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
+        return int(status), reason, got, answered.decode()

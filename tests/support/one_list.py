@@ -1,0 +1,148 @@
+"""What a single list may answer, asked one operation at a time.
+
+It is written down anew from the rules, not taken from `rqdisco.records`, which it is to judge. Nodes are told apart by
+their addresses alone: node IDs, bounds on the length of a list and lost homes (R7) are not known to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rqdisco.address import same_node
+from tests.support.history import Answer, Operation
+
+WINDOW = 30.0
+# Moments of a daemon are whole milliseconds.
+_ROUNDING = 0.002
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What is allowed: the re-grant window in seconds (R5a), and whether what was refused with 503 may still happen.
+
+    A forwarded write may reach the home after its client was told 503, and a hint was perhaps kept of it. Where nothing
+    is forwarded, `late=False` says that a 503 took effect before it was said, or not at all, and finds more.
+
+    `ages_known=False` says that the home's machine was booted anew, or the home is another one by now: then a grant may
+    count as older than the window at any time.
+    """
+
+    window: float = WINDOW
+    late: bool = True
+    ages_known: bool = True
+
+
+class Grant(NamedTuple):
+    """Who was told last that it is alone, and between which times."""
+
+    addr: str
+    earliest: float
+    latest: float
+
+
+class State(NamedTuple):
+    """The list, in the order of the alphabet, and what goes with it.
+
+    `spared` are the removals, one bit each, that may have arrived before what they would remove was registered (R9).
+    """
+
+    nodes: tuple[str, ...] = ()
+    grant: Grant | None = None
+    leader: str | None = None
+    confirmed: bool = False
+    spared: int = 0
+
+    def __str__(self) -> str:
+        granted = "" if self.grant is None else f", {self.grant.addr} was told that it is alone"
+        leader = "" if self.leader is None else f", {self.leader} leads"
+        return f"[{', '.join(self.nodes)}]{granted}{leader}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where in the order an operation is tried: between which times, and which removals of its address may be older."""
+
+    earliest: float
+    latest: float
+    rules: Rules
+    bit: int
+    removals: int
+
+
+def decisions(state: State, operation: Operation, point: Point) -> Iterator[tuple[Answer, State]]:
+    """All that the list may answer to an operation, each with the state after it."""
+    addr = operation.addr
+    match operation.kind:
+        case "read":
+            yield state.nodes, state
+        case "register":
+            yield from _register(state, addr, point)
+        case "hint":
+            after = _with_node(state, addr, point)
+            yield after.nodes, after
+        case "remove":
+            after = _without(state, addr, point)
+            yield after.nodes, after
+            if state.spared & point.bit:
+                yield state.nodes, state._replace(spared=state.spared & ~point.bit)
+        case "claim" if state.leader is not None or state.nodes:
+            yield False, state
+        case "claim":
+            granted = _with_node(state, addr, point)
+            yield True, granted._replace(leader=addr, grant=Grant(addr, point.earliest, point.latest))
+        case "report":
+            yield True, _with_node(state, addr, point)._replace(leader=addr, confirmed=True)
+
+
+def _register(state: State, addr: str, point: Point) -> Iterator[tuple[Answer, State]]:
+    after = _with_node(state, addr, point)
+    may_be_open, may_be_closed = _window(after, addr, point)
+    if may_be_open:
+        yield "alone", after
+    if not may_be_closed:
+        return
+    if len(after.nodes) > 1:
+        yield after.nodes, after
+    else:
+        granted = Grant(addr, point.earliest, point.latest)
+        yield "alone", after._replace(grant=granted, spared=after.spared | point.removals)
+
+
+def _window(state: State, addr: str, point: Point) -> tuple[bool, bool]:
+    """Whether the re-grant window of a node may be open, and whether it may be closed (R5a)."""
+    grant, rules = state.grant, point.rules
+    if grant is None or grant.addr != addr or state.confirmed:
+        return False, True
+    may_be_open = point.earliest - grant.latest < rules.window + _ROUNDING
+    return may_be_open, not rules.ages_known or point.latest - grant.earliest > rules.window - _ROUNDING
+
+
+def _with_node(state: State, addr: str, point: Point) -> State:
+    """The state with `addr` listed in place of its own entries; a grant and the leader key go along."""
+    if addr in state.nodes and not any(same_node(node, addr) for node in state.nodes if node != addr):
+        return state
+    others = tuple(node for node in state.nodes if not same_node(node, addr))
+    is_new = len(others) == len(state.nodes)
+    grant, leader = state.grant, state.leader
+    if grant is not None and same_node(grant.addr, addr):
+        grant = grant._replace(addr=addr)
+    if leader is not None and same_node(leader, addr):
+        leader = addr
+    spared = state.spared | (point.removals if is_new else 0)
+    return State(tuple(sorted((*others, addr))), grant, leader, state.confirmed, spared)
+
+
+def _without(state: State, addr: str, point: Point) -> State:
+    if addr not in state.nodes:
+        addr = addr.removeprefix("http://")
+    spared = state.spared & ~point.removals & ~point.bit
+    if addr not in state.nodes:
+        return state._replace(spared=state.spared & ~point.bit)
+    nodes = tuple(node for node in state.nodes if node != addr)
+    if not nodes:
+        return State(spared=spared)
+    grant = None if state.grant is not None and state.grant.addr == addr else state.grant
+    leader = None if state.leader == addr else state.leader
+    return State(nodes, grant, leader, state.confirmed, spared)

@@ -1,0 +1,93 @@
+"""Two peers in memory, and what goes between them by HTTP."""
+
+from __future__ import annotations
+
+import base64
+from random import Random
+from typing import Any
+
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.web.http_headers import Headers
+
+from rqdisco.peers.wire.http_link import HTTPLink, Keys
+from rqdisco.peers.wire.keyring import KeyRing, parse_keys
+from rqdisco.peers.wire.resource import PeerResource
+from tests.support.daemon import result
+
+
+def ring(*numbers: int) -> KeyRing:
+    return parse_keys(b"\n".join(base64.b64encode(bytes([number]) * 32) for number in numbers))
+
+
+class Answering:
+    """A handler that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, bytes]] = []
+        self.answer: Any = b"answer"
+        self.waiting: list[Deferred[bytes]] = []
+        self.sessions = 0
+        self.cancelled = 0
+
+    def greet(self, hello: bytes) -> tuple[str, bytes]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        self.sessions += 1
+        return f"s{self.sessions}", b"greeted " + hello
+
+    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
+        self.heard.append((session, verb, body))
+        if self.answer is None:
+            waiting: Deferred[bytes] = Deferred(lambda _: self._cancel())
+            return await waiting
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        answer: bytes = self.answer
+        return answer
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Wire:
+    """An agent that lets a test see, change and repeat what is sent."""
+
+    def __init__(self, resource: PeerResource) -> None:
+        self.agent = RequestTraversalAgent(resource)
+        self.sent: list[tuple[bytes, bytes, Headers, Any]] = []
+        self.change_headers: Any = lambda headers: headers
+
+    def request(self, method: bytes, uri: bytes, headers: Headers, body: Any) -> Any:
+        self.sent.append((method, uri, headers, body))
+        return self.agent.request(method, uri, self.change_headers(headers), body)
+
+    def repeat(self, index: int) -> Any:
+        return self.agent.request(*self.sent[index])
+
+
+class Pair:
+    """A link, and the door that it leads to."""
+
+    def __init__(self, one: KeyRing | None = None, other: KeyRing | None = None) -> None:
+        self.clock = Clock()
+        self.handler = Answering()
+        self.theirs = Keys(other or ring(1))
+        self.resource = PeerResource(self.handler, self.theirs, self.clock, Random(1).randbytes)
+        self.wire = Wire(self.resource)
+        self.ours = Keys(one or ring(1))
+        agent: Any = self.wire
+        self.link = HTTPLink("http://b:1", agent, self.clock, self.ours, Random(2).randbytes)
+
+    def flush(self, deferred: Deferred[bytes]) -> bytes:
+        for _ in range(5):
+            self.wire.agent.flush()
+        answer: bytes = result(deferred)
+        return answer
+
+    def greet(self) -> bytes:
+        return self.flush(self.link.greet(b"hello", 2))
+
+    def ask(self, body: bytes = b"body") -> bytes:
+        return self.flush(self.link.ask("verb", body, 2))

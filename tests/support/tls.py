@@ -1,0 +1,114 @@
+"""A listener with TLS in memory, as an option describes it, and its clients."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+
+from rqdisco.limits.crowd import Crowd
+from rqdisco.process.certificates import Certificates
+from rqdisco.process.listening import endpoint
+from rqdisco.web.connections.site import BoundedSite
+from tests.support.certificates import Authority
+from tests.support.daemon import Daemon
+
+HOST = "rqdisco.example"
+ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Listener:
+    """A site behind TLS, as an option describes it."""
+
+    def __init__(self, description: str, most_each: int = 100) -> None:
+        self.clock = MemoryReactorClock()
+        self.certificates = Certificates(self.clock.seconds)
+        _, made = endpoint(self.clock, "listen", description, self.certificates)
+        self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
+        crowd = Crowd(100, most_each, self.clock.seconds)
+        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0, crowd=crowd))
+        ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
+
+
+class Transport(StringTransport):
+    """Memory that takes itself for TCP, as what TLS is spoken on does."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+class Client:
+    """A connection to a listener."""
+
+    def __init__(self, listener: Listener, connection: SSL.Connection) -> None:
+        self._clock = listener.clock
+        self._protocol = listener.factory.buildProtocol(None)
+        self._transport = Transport()
+        self._protocol.makeConnection(self._transport)
+        self._ssl = connection
+        connection.set_connect_state()
+        self._turn(connection.do_handshake)
+
+    def _turn(self, act: Any) -> Any:
+        """Do something that may need what the other side says to what we say; raises SSL.Error if it says no."""
+        for _ in range(10):
+            try:
+                return act()
+            except SSL.WantReadError:
+                self._exchange()
+        raise AssertionError("nothing more comes")
+
+    def _exchange(self) -> None:
+        with suppress(SSL.WantReadError):
+            self._protocol.dataReceived(self._ssl.bio_read(1 << 20))
+        self._clock.advance(0)
+        said = self._transport.value()
+        self._transport.clear()
+        if said:
+            self._ssl.bio_write(said)
+
+    def ask(self) -> bytes:
+        """The first of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
+        self._ssl.send(ASK)
+        answer: bytes = self._turn(lambda: self._ssl.recv(1 << 16))
+        return answer.partition(b"\r\n")[0]
+
+    @property
+    def subject(self) -> str:
+        """Whom the server's certificate names."""
+        certificate = self._ssl.get_peer_certificate()
+        assert certificate is not None
+        return str(certificate.to_cryptography().subject.rfc4514_string().removeprefix("CN="))
+
+    @property
+    def spoken(self) -> tuple[str, bytes]:
+        """The version of TLS, and the protocol inside."""
+        return self._ssl.get_protocol_version_name(), self._ssl.get_alpn_proto_negotiated()
+
+
+def anybody(*trusted: Authority, version: int | None = None, pair: tuple[Path, Path] | None = None) -> SSL.Connection:
+    """A client that trusts these authorities, or whatever it sees."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    if trusted:
+        store = context.get_cert_store()
+        assert store is not None
+        for authority in trusted:
+            store.add_cert(crypto.X509.from_cryptography(authority.certificate))
+        context.set_verify(SSL.VERIFY_PEER)
+    if version is not None:
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+    if pair is not None:
+        context.use_privatekey_file(str(pair[0]))
+        context.use_certificate_file(str(pair[1]))
+    context.set_alpn_protos([b"h2", b"http/1.1"])
+    return SSL.Connection(context, None)
+
+
+def described(files: tuple[Path, Path], *more: str) -> str:
+    key, certificate = files
+    return ":".join(["ssl:4000", f"privateKey={key}", f"certKey={certificate}", *more])

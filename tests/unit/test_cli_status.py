@@ -1,0 +1,65 @@
+"""`rqdisco status`: what is printed of the service and of an ID, and when an ID is not healthy."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.command import RAFT_A, URL, A, B, Service, Shell, lead
+from tests.support.daemon import mint, register
+
+
+def test_status_tells_that_the_service_is_there(service: Service, shell: Shell) -> None:
+    assert shell("status") == 0
+    assert shell.lines == [f"service {URL} is up for 0 s, version 0, 0 IDs"]
+    service.away = True
+    assert shell("status", "--service") == 3
+
+
+def test_status_of_an_id_lists_its_nodes_its_leader_and_who_is_not_in_dns(shell: Shell, some_id: str) -> None:
+    lead(shell, some_id)
+    assert shell("status", some_id, "--service") == 0
+    service, first, second, leader, dns, verdict = shell.lines
+    assert service.startswith("service ")
+    assert first == f"node {A} raft {RAFT_A} id n1 leader"
+    assert second == f"node {B}"
+    assert leader.startswith(f"leader {RAFT_A} reported itself, index ")
+    assert dns == f"dns {B} is not in every answer: it has no Raft address"
+    assert verdict == "healthy"
+
+
+def test_an_unknown_id_is_not_healthy(shell: Shell) -> None:
+    assert shell("status", "unknown") == 1
+    assert "unknown does not exist" in shell.said
+
+
+def test_an_id_without_nodes_is_not_healthy(service: Service, shell: Shell) -> None:
+    assert shell("status", mint(service.daemon)) == 1
+    assert shell.lines == ["unhealthy"]
+    assert "no nodes are registered" in shell.said
+
+
+def test_a_leader_that_claimed_and_never_reported_is_not_healthy(shell: Shell) -> None:
+    assert lead(shell, "kv", "--cas", "0") == 0
+    assert shell("status", "kv") == 1
+    assert f"{RAFT_A} claimed to lead and never reported that it does" in shell.said
+    assert lead(shell, "kv") == 0
+    assert shell("status", "kv") == 0
+
+
+@pytest.mark.parametrize(
+    ("addrs", "status"),
+    [
+        (("localhost:4001", "localhost:4003"), 0),
+        (("localhost:4001", B), 1),
+        (("0.0.0.0:4001",), 1),
+        (("opaque",), 0),
+    ],
+)
+def test_an_address_that_others_cannot_reach_is_not_healthy(
+    service: Service, shell: Shell, addrs: tuple[str, ...], status: int
+) -> None:
+    discovery_id = mint(service.daemon)
+    for addr in addrs:
+        register(service.daemon, discovery_id, addr)
+    assert shell("status", discovery_id) == status
+    assert ("-http-adv-addr" in shell.said) == bool(status)

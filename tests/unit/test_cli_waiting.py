@@ -1,0 +1,141 @@
+"""Commands that take time: `watch`, and `--wait` where the service is not there yet. No time goes by but the test's."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.command import URL, A, B, C, Service, Shell, lead
+from tests.support.daemon import mint, register, shown
+
+
+def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str) -> None:
+    watching = shell.start("watch", some_id, "--interval", "5")
+    assert shell.lines == [f"+ {A}", f"+ {B}"]
+    service.advance(5)
+    assert shell.lines[2:] == []
+    register(service.daemon, some_id, C)
+    other = Shell(service)
+    lead(other, some_id)
+    other("remove", some_id, B)
+    service.advance(5)
+    assert shell.lines[2:] == [f"+ {C}", f"leader {A}", f"- {B}"]
+    other("leader", "clear", some_id, "--yes")
+    service.advance(5)
+    assert shell.lines[5:] == ["leader -"]
+    watching.interrupt()
+    assert watching.status == 130
+
+
+def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Service, shell: Shell, some_id: str) -> None:
+    watching = shell.start("watch", some_id)
+    service.away = True
+    service.let_go()
+    service.advance(2)
+    service.advance(2)
+    assert shell.said.count("\n") == 1
+    service.away = False
+    service.advance(2)
+    assert f"{URL} is back" in shell.said
+    assert shell.lines == [f"+ {A}", f"+ {B}"]
+    watching.interrupt()
+
+
+def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
+    watching = shell.start("watch", some_id, "--interval", "3600")
+    register(service.daemon, some_id, C)
+    service.advance(0.2)
+    assert shell.lines[2:] == [f"+ {C}"]
+    watching.interrupt()
+
+
+def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_watchers(
+    service: Service, shell: Shell, some_id: str
+) -> None:
+    for status, reason in ((404, b"{}"), (503, b'{"error": "too many watchers"}')):
+        service.answers["/events"] = status, reason
+        watching = shell.start("watch", some_id, "--interval", "5")
+        assert shell.lines == [f"+ {each}" for each in shown(service.daemon, some_id)]
+        register(service.daemon, some_id, f"10.0.1.{status % 250}:4001")
+        service.advance(5)
+        assert shell.lines[-1] == f"+ 10.0.1.{status % 250}:4001"
+        assert shell.said == ""
+        watching.interrupt()
+
+
+def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell: Shell, some_id: str) -> None:
+    watching = shell.start("watch", some_id)
+    service.deaf = True
+    service.advance(45)
+    assert "no answer within 45 s; watching on" in shell.said
+    service.deaf = False
+    service.advance(2)
+    assert f"{URL} is back" in shell.said
+    watching.interrupt()
+
+
+def test_watch_ends_where_there_is_nothing_to_watch(shell: Shell) -> None:
+    assert shell("watch", "unknown") == 1
+
+
+def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
+    lead(shell, "kv", "--cas", "0")
+    watching = shell.start("watch", "kv")
+    assert shell.lines == [f"+ {A}", f"claimed {A}"]
+    watching.interrupt()
+
+
+@pytest.mark.parametrize("command", ["register", "create", "status"])
+def test_a_service_that_is_not_there_yet_is_waited_for(service: Service, shell: Shell, command: str) -> None:
+    arguments = {"register": ("register", mint(service.daemon), A), "create": ("create",), "status": ("status",)}
+    service.away = True
+    waiting = shell.start(*arguments[command], "--wait", "60")
+    service.advance(20)
+    assert waiting.status is None
+    assert "trying again for 60 s" in shell.said
+    assert shell.said.count("\n") == 1
+    service.away = False
+    service.advance(8)
+    assert waiting.status == 0
+    assert len(shell.lines) == 1
+
+
+def test_waiting_asks_ever_less_often_and_gives_up_in_time(service: Service, shell: Shell) -> None:
+    service.away = True
+    waiting = shell.start("create", "--wait", "60")
+    asked = []
+    for _ in range(480):
+        service.advance(0.125)
+        asked.append(service.asked)
+    assert waiting.status == 3
+    # Half of 0.25, 0.5, 1, 2, 4 and 8 seconds, then every 4 seconds, and at the very end.
+    assert asked[31] == 6
+    assert asked[-1] == 21
+
+
+def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service, shell: Shell) -> None:
+    service.daemon.disk.room = 0
+    waiting = shell.start("create", "--wait", "60")
+    service.advance(5)
+    assert service.asked == 1
+    service.daemon.disk.room = 1 << 20
+    service.advance(0.2)
+    assert waiting.status == 0
+
+
+def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
+    assert shell("register", "unknown", A, "--wait", "60") == 1
+    assert shell.said == "rqdisco: unknown does not exist; `rqdisco create` mints an ID\n"
+
+
+def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:
+    service.away = True
+    waiting = shell.start("create", "--wait", "60")
+    waiting.interrupt()
+    assert waiting.status == 130
+    assert service.clock.getDelayedCalls() == []
+
+
+def test_without_wait_an_unreachable_service_is_status_3_at_once(service: Service, shell: Shell) -> None:
+    service.away = True
+    assert shell("create") == 3
+    assert shell.said.startswith(f"rqdisco: cannot reach {URL}: ")

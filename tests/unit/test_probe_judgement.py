@@ -1,0 +1,62 @@
+"""What comes of probes: who is up, who is down, since when, and how soon to look again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.probing.judgement import FAILURES, Outcome, Standing, judged, pauses, told
+
+
+def after(*outcomes: Outcome) -> Standing:
+    """What is held of a node after a probe each second met these."""
+    standing = None
+    for at, outcome in enumerate(outcomes, 1):
+        standing = judged(standing, outcome, float(at))
+    assert standing is not None
+    return standing
+
+
+@pytest.mark.parametrize("outcome", ["ready", "not_ready", "answered", "connected"])
+def test_one_answer_of_any_kind_is_enough_to_be_up(outcome: Outcome) -> None:
+    assert after(outcome).is_up
+    assert after("refused", "refused", "refused", outcome).is_up
+
+
+@pytest.mark.parametrize("outcome", ["refused", "unreachable", "no_answer", "closed", "unresolved"])
+def test_three_failures_in_a_row_are_down_since_the_first(outcome: Outcome) -> None:
+    assert after(outcome, outcome).is_up is None
+    assert after("ready", outcome, outcome).is_up is True
+    down = after("ready", outcome, outcome, outcome)
+    assert (down.is_up, down.since, down.checked) == (False, 2.0, 4.0)
+    assert after("ready", outcome, outcome, "ready", outcome, outcome).is_up is True
+
+
+def test_it_is_up_since_it_came_back_and_not_since_the_last_probe() -> None:
+    assert after("refused", "ready", "not_ready", "refused", "ready").since == 2.0
+    assert after("refused", "refused", "refused", "ready", "ready").since == 4.0
+
+
+@given(st.lists(st.sampled_from(["ready", "refused", "closed"]), min_size=1))
+def test_down_is_nothing_but_the_last_three_probes_having_failed(outcomes: list[Outcome]) -> None:
+    standing = after(*outcomes)
+    is_down = len(outcomes) >= FAILURES and "ready" not in outcomes[-FAILURES:]
+    assert (standing.is_up is False) == is_down
+    assert (standing.is_up is None) == ("ready" not in outcomes and not is_down)
+    assert standing.since <= standing.checked == len(outcomes)
+
+
+def test_the_longer_a_node_is_down_the_less_often_it_is_probed_but_at_least_every_tenth_time() -> None:
+    assert [pauses(after(*["refused"] * count)) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
+    assert pauses(after("refused", "refused", "refused", "refused", "ready")) == 1
+
+
+def test_what_is_told_is_in_seconds_ago_and_nothing_before_anything_is_known() -> None:
+    assert told(after("refused", "refused"), 9.0) is None
+    seen = told(after("ready", "refused", "refused", "refused"), 10.25)
+    assert seen is not None
+    assert (seen.up, seen.since, seen.checked, seen.ready, seen.why) == (False, 8.2, 6.2, None, "refused")
+    seen = told(after("ready", "not_ready"), 3.0)
+    assert seen is not None
+    assert (seen.up, seen.since, seen.checked, seen.ready, seen.why) == (True, 2.0, 1.0, False, None)

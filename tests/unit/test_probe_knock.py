@@ -1,0 +1,106 @@
+"""One probe: what is sent, what counts as an answer, and how long it is waited for."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.probing.judgement import Outcome
+from rqdisco.probing.knock import MOST_BYTES, SECONDS, Knocker
+from rqdisco.probing.targets import target_of
+from rqdisco.records import Node
+from tests.support.daemon import result
+from tests.support.network import NOT_READY, READY, Network
+
+A = "10.0.0.1:4001"
+
+
+class Knocking:
+    """Probes one node, and sees what comes of it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.network = Network()
+        self._knock = Knocker(self.network, self.clock)
+
+    def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:
+        target = target_of(Node(addr=addr, raft_addr=raft_addr))
+        assert target is not None
+        return Deferred.fromCoroutine(self._knock(target, target.host))
+
+    def met(self, addr: str = A) -> Outcome:
+        """What it met without waiting; every connection is let go of."""
+        outcome: Outcome = result(self(addr))
+        assert self.network.open == 0
+        return outcome
+
+
+@pytest.fixture
+def knock() -> Knocking:
+    return Knocking()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (READY, "ready"),
+        (NOT_READY, "not_ready"),
+        (b"HTTP/1.0 200 OK\n", "ready"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n404 page not found\n", "answered"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "answered"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.2:4001/\r\n\r\n", "answered"),
+        (b"HTTP/1.1 2000 OK\r\n", "answered"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "answered"),
+        (b"x" * 5000, "answered"),
+    ],
+)
+def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
+    knock: Knocking, answer: bytes, outcome: Outcome
+) -> None:
+    knock.network.listens("10.0.0.1", answer)
+    assert knock.met() == outcome
+    assert knock.network.tried == [("10.0.0.1", 4001)], "no redirect is followed"
+    assert knock.network.asked == [
+        b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1:4001\r\nUser-Agent: rqdisco\r\nConnection: close\r\n\r\n"
+    ]
+
+
+def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(knock: Knocking) -> None:
+    assert knock.met() == "refused"
+    knock.network.hangs_up("10.0.0.1")
+    assert knock.met() == "closed"
+    knock.network.is_cut_off("10.0.0.1")
+    assert knock.met() == "unreachable"
+
+
+@pytest.mark.parametrize("behaviour", ["takes no connection", "says nothing", "says half a line"])
+def test_whoever_says_nothing_is_waited_for_two_seconds(knock: Knocking, behaviour: str) -> None:
+    if behaviour == "takes no connection":
+        knock.network.hangs("10.0.0.1")
+    else:
+        knock.network.listens("10.0.0.1", b"" if behaviour == "says nothing" else b"HTTP/1.1 200")
+    knocking = knock()
+    knock.clock.advance(SECONDS - 0.1)
+    assert not knocking.called
+    knock.clock.advance(0.1)
+    assert result(knocking) == "no_answer"
+    assert knock.network.open == 0
+
+
+def test_no_more_than_some_kib_of_an_answer_are_looked_at(knock: Knocking) -> None:
+    knock.network.listens("10.0.0.1", b"x" * (MOST_BYTES - 1))
+    waiting = knock()
+    assert not waiting.called
+    waiting.cancel()
+    waiting.addErrback(lambda _: None)
+    assert knock.network.open == 0
+    knock.network.listens("10.0.0.1", b"x" * MOST_BYTES)
+    assert knock.met() == "answered"
+
+
+def test_a_raft_address_is_connected_to_and_asked_nothing(knock: Knocking) -> None:
+    knock.network.listens("10.0.0.1", port=4002)
+    assert result(knock("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
+    assert knock.network.asked == []
+    assert knock.network.open == 0

@@ -1,0 +1,93 @@
+"""Where a node is probed, and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.probing.targets import Allowed, Target, network, target_of
+from rqdisco.records import Node
+
+A = "10.0.0.1:4001"
+
+
+@pytest.mark.parametrize(
+    ("node", "shown"),
+    [
+        (Node(addr=A), f"http://{A}"),
+        (Node(addr=A, raft_addr="10.0.0.1:4002"), f"http://{A}"),
+        (Node(addr=f"http://{A}/"), f"http://{A}"),
+        (Node(addr=f"https://{A}"), f"https://{A}"),
+        (Node(addr="[fd00::1]:4001"), "http://[fd00::1]:4001"),
+        (Node(addr="[::ffff:10.0.0.1]:4001"), f"http://{A}"),
+        (Node(addr="Node1.example.org.:4001"), "http://node1.example.org:4001"),
+        (Node(addr="10.0.0.1:4002", raft_addr="10.0.0.1:4002"), "tcp://10.0.0.1:4002"),
+        (Node(addr="opaque", raft_addr="10.0.0.1:4002"), "tcp://10.0.0.1:4002"),
+        (Node(addr="opaque"), None),
+        (Node(addr="0.0.0.0:4001"), None),
+        (Node(addr="224.0.0.1:4001"), None),
+        (Node(addr="[fe80::1%eth0]:4001"), None),
+        (Node(addr="2130706433:4001"), None),
+        (Node(addr="0x7f.1:4001"), None),
+        (Node(addr=f"http://user@{A}"), None),
+        (Node(addr=f"http://{A}/path"), None),
+    ],
+)
+def test_a_node_is_probed_at_its_http_address_else_at_its_raft_address(node: Node, shown: str | None) -> None:
+    target = target_of(node)
+    assert (None if target is None else str(target)) == shown
+
+
+@pytest.mark.parametrize(
+    ("ip", "by", "allowed"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("10.1.2.3", "::/0", False),
+        ("::ffff:10.1.2.3", "10.0.0.0/8", True),
+        ("::ffff:127.0.0.1", "0.0.0.0/0", False),
+        ("::ffff:127.0.0.1", "::/0", False),
+        ("fd00::1", "fd00::/8", True),
+        ("fd00::1", "0.0.0.0/0", False),
+        ("127.0.0.1", "0.0.0.0/0", False),
+        ("127.0.0.1", "126.0.0.0/7", False),
+        ("127.0.0.1", "127.0.0.0/8", True),
+        ("169.254.169.254", "0.0.0.0/0", False),
+        ("169.254.169.254", "169.0.0.0/8", False),
+        ("169.254.169.254", "169.254.0.0/16", True),
+        ("::1", "::/0", False),
+        ("::1", "::1/128", True),
+        ("fe80::1", "::/0", False),
+        ("fe80::1", "fe80::/10", True),
+        ("0.0.0.0", "0.0.0.0/0", False),
+        ("::", "::/0", False),
+        ("224.0.0.1", "0.0.0.0/0", False),
+        ("255.255.255.255", "0.0.0.0/0", False),
+    ],
+)
+def test_nothing_is_probed_but_what_is_allowed_and_no_special_address_that_is_not_meant(
+    ip: str, by: str, allowed: bool
+) -> None:
+    assert Allowed([network(by)])(ip) is allowed
+    assert Allowed([network("192.0.2.0/24"), network(by)])(ip) is allowed
+
+
+@given(st.ip_addresses())
+def test_without_networks_nothing_is_allowed_and_by_wide_ones_no_special_address(address: Any) -> None:
+    assert not Allowed([])(str(address))
+    special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    if special:
+        assert not Allowed(map(network, ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")))(str(address))
+
+
+def test_an_ipv4_network_in_ipv6_is_not_taken_for_what_it_is_not() -> None:
+    with pytest.raises(ValueError, match="clothes"):
+        network("::ffff:10.0.0.0/104")
+
+
+def test_targets_are_told_apart_by_how_they_are_asked() -> None:
+    assert Target("http", "10.0.0.1", 1, True) != Target("https", "10.0.0.1", 1, True)
