@@ -38,3 +38,12 @@ def mint(incarnation: str, random: RandomBytes) -> str:
     value = value & ~(0xF << 76) | 8 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=value))
+
+
+def is_minted(discovery_id: str) -> bool:
+    """Whether an ID has the form of those that daemons mint."""
+    try:
+        parsed = uuid.UUID(discovery_id)
+    except ValueError:
+        return False
+    return str(parsed) == discovery_id and parsed.version == 8

@@ -25,7 +25,7 @@ from rqdisco.home.grants import Grants, PendingGrant
 from rqdisco.home.others import Others
 from rqdisco.home.versions import Versions
 from rqdisco.home.watching import Watching
-from rqdisco.ids import RandomBytes, mint
+from rqdisco.ids import RandomBytes, is_minted, mint, tag
 from rqdisco.journal.writer import Journal
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
 from rqdisco.store import Change, Store
@@ -97,7 +97,7 @@ class LocalDirectory:
     async def look_up(self, discovery_id: str) -> Record:
         record = self._grants.shown(discovery_id)
         if record is None:
-            raise NoSuchID(discovery_id)
+            raise self.unknown(discovery_id)
         return record
 
     async def look_up_at_home(self, discovery_id: str) -> Record:
@@ -241,6 +241,17 @@ class LocalDirectory:
         """The record as it is shown, None if there is none."""
         return self._grants.shown(discovery_id)
 
+    def unknown(self, discovery_id: str) -> NoSuchID | Undecided:
+        """What is to be said of an ID that is not held here: it may have been minted by this very home, and be known
+        to others only (R8).
+        """
+        if self._others is not None and is_minted(discovery_id) and tag(discovery_id) == tag(self._home):
+            try:
+                self._others.check_unknown()
+            except Undecided as doubt:
+                return doubt
+        return NoSuchID(discovery_id)
+
     def check_addable(self, discovery_id: str) -> None:
         """Raise Undecided where a node cannot be added now: a grant of the ID may be on its way."""
         if self._grants.is_decided_of(discovery_id):
@@ -312,7 +323,7 @@ class LocalDirectory:
         """As `_decidable_if_any`. Raises NoSuchID."""
         record = await self._decidable_if_any(discovery_id)
         if record is None:
-            raise NoSuchID(discovery_id)
+            raise self.unknown(discovery_id)
         return record
 
     async def _decidable_if_any(self, discovery_id: str) -> Record | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -14,7 +13,7 @@ from rqdisco.address import same_node
 from rqdisco.directory import Removal
 from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, Undecided
 from rqdisco.home.local import LocalDirectory
-from rqdisco.ids import tag
+from rqdisco.ids import is_minted, tag
 from rqdisco.peers.calls import record_of, refusal_of
 from rqdisco.peers.membership.sightings import Sightings
 from rqdisco.peers.peerset import PeerSet
@@ -180,7 +179,7 @@ class PeeredDirectory:
         try:
             return self._home(await self._record(discovery_id))
         except NoSuchID:
-            if _is_minted(discovery_id) and self._peers.members.tagged(tag(discovery_id)):
+            if is_minted(discovery_id) and self._peers.members.tagged(tag(discovery_id)):
                 # A member minted it, and it is not known here yet, or was lost: it must not come to be a second time.
                 raise
         if not await self._peers.agreement.soon():
@@ -189,14 +188,14 @@ class PeeredDirectory:
 
     async def _ask_the_minter(self, discovery_id: str) -> Record:
         """Ask those whose tag an ID bears, since it may not have come here yet (R1)."""
-        if not _is_minted(discovery_id):
+        if not is_minted(discovery_id):
             raise NoSuchID(discovery_id)
         silent: StoreUnavailable | None = None
         for member in self._peers.members.tagged(tag(discovery_id)):
             home = self._peers.members.home_now(member.incarnation)
-            if home == self._own:
-                continue
             try:
+                if home == self._own:
+                    raise self._local.unknown(discovery_id)
                 return record_of(await self._call(home, LOOK_UP_SECONDS, "look_up", discovery_id), discovery_id)
             except NoSuchID:
                 continue
@@ -287,12 +286,3 @@ def _yes(outcome: Outcome, discovery_id: str) -> bool:
     if outcome.refusal is not None:
         raise refusal_of(outcome, discovery_id)
     return outcome.yes
-
-
-def _is_minted(discovery_id: str) -> bool:
-    """Whether an ID has the form of those that daemons mint."""
-    try:
-        parsed = uuid.UUID(discovery_id)
-    except ValueError:
-        return False
-    return str(parsed) == discovery_id and parsed.version == 8

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco.directory import Directory
-from rqdisco.errors import NoSuchID
+from rqdisco.errors import NoSuchID, StoreUnavailable
 from rqdisco.probing.judgement import ALIVE, Outcome, Seen, Standing, judged, pauses, told
 from rqdisco.probing.targets import Allowed, Target, target_of
 from rqdisco.records import Node
@@ -138,7 +138,7 @@ class Rounds(Service):
         for discovery_id in await self._directory.ids():
             try:
                 record = await self._directory.look_up(discovery_id)
-            except NoSuchID:
+            except (NoSuchID, StoreUnavailable):
                 continue
             await self._breathe()
             for node in record.nodes:

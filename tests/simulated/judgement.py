@@ -86,9 +86,9 @@ class Judge:
         if not node.is_removed:
             self.acknowledged.setdefault(key, set()).add(addr)
 
-    def minted(self, record: Record) -> None:
-        """Somebody has an ID of which it is not sure that it will be used."""
-        self._minted[record.id] = record.home, self._world.now
+    def minted(self, record: Record, asked: float) -> None:
+        """Somebody has an ID, which came to be after it was asked for, and of which it is not sure that it is used."""
+        self._minted[record.id] = record.home, asked
 
     def unknown(self, boot: Boot, key: str) -> None:
         """A daemon says that there is no such ID: not of its own before its time is over (P7)."""

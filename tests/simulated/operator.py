@@ -120,10 +120,11 @@ class Operator:
         """Mint an ID that nobody uses, or that a node uses when its time is nearly over."""
         world, random = self._world, self._world.idle_random
         await world.sleep(random.uniform(0, 80))
+        asked = world.now
         record = await world.clients.create()
         if record is None:
             return
-        world.judge.minted(record)
+        world.judge.minted(record, asked)
         world.trace.say(f"{record.id} is at {record.home}, for nobody yet")
         if random.random() < 0.6:
             await world.sleep(random.uniform(0.6, 1.4) * seconds)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.codec import decode_put
-from rqdisco.errors import StoreUnavailable, Undecided
+from rqdisco.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.records import Node
 from tests.support.daemon import result
 from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle
@@ -287,3 +287,25 @@ def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Cloc
         settle(clock, 2)
         assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
     assert b.peered.book.count == 1
+
+
+def test_a_home_on_an_older_disk_denies_no_id_before_it_heard_all_others(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    mint(a)
+    before = older(a.disk)
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    network.split("a")
+    a = a.restart(before)
+    with pytest.raises(Undecided):
+        register(a, discovery_id, "n2:1")
+    with pytest.raises(Undecided):
+        go(a.directory.look_up(discovery_id))
+    network.heal()
+    settle(clock, 5)
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    nobodys = f"{a.home[:4]}0000-0000-8000-8000-000000000000"
+    for each in (a, b, c):
+        with pytest.raises(NoSuchID):
+            go(each.directory.look_up(nobodys))
