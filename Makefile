@@ -14,12 +14,13 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS)
 
-# Of the seeds a tenth with five daemons, a quarter with two.
+# Of the seeds a tenth with five daemons, a quarter with two; in a twentieth more, unused IDs are forgotten.
 SEEDS ?= 2000
 simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) * 13 / 20)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 2 --seeds $$(($(SEEDS) / 4)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
+	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) / 20)) --faults all,expiry $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -171,11 +171,11 @@ def heard(record: Record) -> tuple[Node, ...]:
 def is_unused(record: Record) -> bool:
     """Whether nothing was ever decided under it: what may be forgotten where somebody switched that on (P7).
 
-    So whoever has a copy, of whatever version, has one that is unused. One whose home was lost may have had nodes that
-    nobody else knew of.
+    So whoever has a copy, of whatever version, has one that is unused, and under this home. What had another home may
+    have had nodes that nobody else knew of.
     """
     used = record.nodes or record.grant or record.ever or record.leader or record.confirmed
-    return not (used or record.tried or record.lost)
+    return not (used or record.tried or record.was or record.lost)
 
 
 def taken_back(record: Record) -> Record:

@@ -124,7 +124,9 @@ class Judge:
         own = None if host.boot is None else host.boot.home
         is_known = own is not None and any(each is not host and each.has_heard_of(own) for each in self._world.hosts)
         for key, record in host.known.items():
-            if not any(_knows(other.get(key), record) for other in others):
+            # One that another disk has a newer state of than that is what it was before.
+            held = [other[key] for other in others if key in other]
+            if not _knows(max(held, key=lambda each: (len(each.was), each.version), default=None), record):
                 is_home = record.home == own
                 # Where nobody has heard of the home, its IDs may be anybody's.
                 self._is_gone(

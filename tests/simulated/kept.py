@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulated.faults import FAULTS
+from tests.simulated.faults import EXPIRY, FAULTS
 
 
 @dataclass(frozen=True)
@@ -153,5 +153,23 @@ KEPT = (
         3,
         FAULTS,
         "I9, wrongly: of what a successor's older disk had lost only those knew who had handed over to it",
+    ),
+    Kept(
+        138,
+        3,
+        (*FAULTS, EXPIRY),
+        "I5: a peer kept a grant that was taken back for ever, since the ID was forgotten before it was told of that",
+    ),
+    Kept(
+        482,
+        3,
+        (*FAULTS, EXPIRY),
+        "I5: a peer kept an ID for ever that was forgotten by the successor of its home, before it was told of that",
+    ),
+    Kept(
+        295,
+        3,
+        (*FAULTS, EXPIRY),
+        "P7: a home on an older disk said that there was no such ID, before other daemons were heard",
     ),
 )

@@ -117,7 +117,7 @@ class Operator:
             await world.clients.read(discovery_id)
 
     async def _mint_idle(self, seconds: float) -> None:
-        """Mint an ID that nobody uses, or that a node uses when its time is nearly over."""
+        """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps not for long."""
         world, random = self._world, self._world.idle_random
         await world.sleep(random.uniform(0, 80))
         asked = world.now
@@ -128,7 +128,12 @@ class Operator:
         world.trace.say(f"{record.id} is at {record.home}, for nobody yet")
         if random.random() < 0.6:
             await world.sleep(random.uniform(0.6, 1.4) * seconds)
-            self._add(record.id, SimNode, world.some_host()).start()
+            node = self._add(record.id, SimNode, world.some_host())
+            node.start()
+            if random.random() < 0.4:
+                await world.sleep(random.uniform(1, 20))
+                await self._take_away([node])
+                await self._remove(record.id, node.addr)
 
     async def _rebuild(self, discovery_id: str) -> None:
         """Stop all nodes, remove each, and start them anew without data."""
@@ -164,7 +169,7 @@ class Operator:
         for node in nodes:
             node.stop()
             node.is_removed = True
-            world.judge.acknowledged[node.discovery_id].discard(node.addr)
+            world.judge.acknowledged.get(node.discovery_id, set()).discard(node.addr)
         world.trace.say(f"operator takes away {[node.addr for node in nodes]}")
         await world.sleep(_DEADLINE_SECONDS)
 

@@ -177,6 +177,19 @@ def _remove_anywhere(peered: Any) -> None:
     peered.directory.remove = remove
 
 
+def _forget_the_emptied(peered: Any) -> None:
+    _cover(peered, lambda record: not record.nodes)
+
+
+def _forget_the_tried(peered: Any) -> None:
+    _cover(peered, lambda record: records.is_unused(replace(record, tried=False)))
+
+
+def _cover(peered: Any, is_unused: Callable[[Record], bool]) -> None:
+    marks = peered.marks
+    marks.cover = lambda record: record.version <= marks.of(record.home) and is_unused(record)
+
+
 _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R1": _everybody_decides,
     "R2 incarnation": _answer_for_others,
@@ -192,5 +205,7 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R8 fence": _no_fence,
     "R9 arrival": _remove_what_is_there,
     "R9 home": _remove_anywhere,
+    "P7 emptied": _forget_the_emptied,
+    "P7 tried": _forget_the_tried,
 }
 RULES = (*_SWITCHES, "R5a")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulated.faults import FAULTS
+from tests.simulated.faults import EXPIRY, FAULTS
 from tests.simulated.kept import KEPT, Kept
 from tests.simulated.rules import RULES, without
 from tests.simulated.world import World
@@ -30,6 +30,12 @@ def forget_alarms(logged_errors: list[Any]) -> Iterator[None]:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_no_promise_is_broken_whatever_fails(daemons: int, seed: int) -> None:
     result = World(seed, daemons, FAULTS).run()
+    assert result.violations == [], "\n".join(result.trace)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_promise_is_broken_where_unused_ids_are_forgotten(seed: int) -> None:
+    result = World(seed, 3, (*FAULTS, EXPIRY)).run()
     assert result.violations == [], "\n".join(result.trace)
 
 
@@ -87,6 +93,8 @@ NOTICED = (
     Noticed("R8 fence", "R8", ("copies", "removals"), 27),
     Noticed("R9 arrival", "R9", ("removals",), 11),
     Noticed("R9 home", "I9", ("removals", "partitions"), 9),
+    Noticed("P7 emptied", "I4", ("removals", EXPIRY), 18),
+    Noticed("P7 tried", "I5", ("partitions", "answers", "stalls", "crashes", "replacements", "wipes", EXPIRY), 153),
 )
 # What the code does may change what a seed does: then others are tried.
 MORE_SEEDS = 40
