@@ -13,8 +13,8 @@ from rqdisco.access.tokens import Access, TokenRing, describe
 from rqdisco.records import Node
 from rqdisco.web.doors import streams
 from tests.support.connections import Connection, Server, unchunked
-from tests.support.daemon import Daemon, Probe, mint, register, result
-from tests.support.peered import settle, trio
+from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
+from tests.support.peered import Three, settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -286,3 +286,48 @@ def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None
     result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=B))))
     settle(clock, 2)
     assert len(heard) == before
+
+
+def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> None:
+    server = WatchedServer(unused_days=600 / DAY)
+    discovery_id = mint(server.daemon)
+    watcher = server.watch(discovery_id)
+    server.daemon.sweep.startService()
+    while server.daemon.directory.size:
+        server.wait(60)
+    server.wait(1)
+    assert watcher.received.endswith(b"0\r\n\r\n")
+    assert watcher.lists == [[]]
+    assert server.daemon.doors.streams.watchers == []
+    assert server.watch(discovery_id).status == 404
+
+
+@pytest.fixture
+def forgetful(server: WatchedServer) -> Three:
+    """Daemons that forget after three minutes; the server's streams are those of the second."""
+    network, peers = trio(server.clock, unused_days=180 / DAY)
+    server.daemon.doors.streams.directory = peers[1].directory
+    return network, peers
+
+
+def test_who_watches_elsewhere_what_its_home_forgets_finds_it_gone_too(server: WatchedServer, forgetful: Three) -> None:
+    _, (a, _, _) = forgetful
+    discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
+    settle(server.clock, 2)
+    watcher = server.watch(discovery_id)
+    settle(server.clock, 320)
+    assert watcher.received.endswith(b"0\r\n\r\n")
+    assert server.watch(discovery_id).status == 404
+
+
+def test_who_watches_elsewhere_what_was_forgotten_is_let_go_though_nobody_can_ask_its_home(
+    server: WatchedServer, forgetful: Three
+) -> None:
+    network, (a, _, _) = forgetful
+    discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
+    settle(server.clock, 2)
+    watcher = server.watch(discovery_id)
+    network.cut |= {("a", "b"), ("b", "a")}
+    settle(server.clock, 320)
+    assert watcher.received.endswith(b"0\r\n\r\n")
+    assert server.watch(discovery_id).status == 503

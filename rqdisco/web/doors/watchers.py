@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rqdisco.directory import Directory
-from rqdisco.errors import NoSuchID, RequestRefused
+from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.records import Record
 
 # What changes within this time after an event goes along in the next one.
@@ -157,8 +157,8 @@ class Topic:
     async def _look(self) -> None:
         try:
             record = await self._streams.directory.look_up(self._id)
-        except NoSuchID:
-            # It expired. Who comes back is told so.
+        except (NoSuchID, StoreUnavailable):
+            # It expired, and nothing is held of it. Who comes back is told so, or that its home does not answer.
             for watcher in list(self.watchers):
                 watcher.end()
             return
