@@ -13,7 +13,7 @@ from rqdisco.home.local import Limits
 from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.root import IMPORT_BYTES
 from tests.support.connections import Connection, request, unchunked
-from tests.support.daemon import Daemon, mint, register, shown, told
+from tests.support.daemon import DAY, Daemon, mint, register, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
@@ -223,6 +223,32 @@ def test_nobody_exports_or_imports_through_the_public_door() -> None:
     assert public.ask("GET", "/operator/export")[0] == 404
     assert public.ask("POST", "/operator/import", {"records": [legacy("a")]})[0] == 404
     assert daemon.directory.size == 1
+
+
+def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Daemon(unused_days=600 / DAY)
+    ids = [mint(daemon) for _ in range(250)]
+    register(daemon, ids[-1], A)
+    operator = Operator(daemon)
+    write = operator.transport.writeSequence
+
+    def write_and_have_enough(data: list[bytes]) -> None:
+        write(data)
+        if ids[99].encode() in b"".join(data):
+            operator.protocol.pauseProducing()
+
+    monkeypatch.setattr(operator.transport, "writeSequence", write_and_have_enough)
+    operator.protocol.dataReceived(request("GET", "/operator/export"))
+    operator.clock.advance(0)
+    daemon.sweep.startService()
+    daemon.clock.pump([60.0] * 15)
+    daemon.sweep.stopService()
+    assert daemon.directory.size == 1
+    operator.protocol.resumeProducing()
+    operator.clock.advance(0)
+    content = unchunked(operator.take().partition(b"\r\n\r\n")[2])
+    assert [record["id"] for record in json.loads(content)["records"]] == [*ids[:100], ids[-1]]
+    assert b'],"count":101,' in content
 
 
 def test_an_export_waits_for_a_slow_reader_and_ends_with_one_that_goes() -> None:

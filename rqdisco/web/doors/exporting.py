@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.directory import Directory
+from rqdisco.errors import NoSuchID, StoreUnavailable
 from rqdisco.transfer import Export
 
 _RECORDS_AT_ONCE = 100
@@ -56,24 +59,25 @@ class Exporting:
         self._next, self._is_busy = None, True
         Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
 
-    async def _part(self) -> bytes:
-        """Some more of the document; nothing when only its end is missing."""
+    async def _part(self) -> bytes | None:
+        """Some more of the document; None when only its end is missing."""
         if self._ids is None:
             ids = await self._directory.ids()
             self._export, self._ids = Export(len(ids)), iter(ids)
             return self._export.begin()
+        ids = list(islice(self._ids, _RECORDS_AT_ONCE))
         lines = []
-        for discovery_id in self._ids:
-            lines.append(self._export.line(await self._directory.look_up(discovery_id)))
-            if len(lines) >= _RECORDS_AT_ONCE:
-                break
-        return b"".join(lines)
+        for discovery_id in ids:
+            # What expired meanwhile is left out; nothing is held of it, be its home there to say so or not.
+            with suppress(NoSuchID, StoreUnavailable):
+                lines.append(self._export.line(await self._directory.look_up(discovery_id)))
+        return b"".join(lines) if ids else None
 
-    def _write(self, part: bytes) -> None:
+    def _write(self, part: bytes | None) -> None:
         self._is_busy = False
         if self.done.called:
             return
-        if part:
+        if part is not None:
             # The reader may have enough of it.
             self._request.write(part)
             if not self._is_paused:
