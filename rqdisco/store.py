@@ -117,7 +117,10 @@ class Store:
 
     def keys_after(self, count: int) -> list[bytes]:
         """The IDs that came after the first `count` that the disk ever had, in the order in which they came."""
-        return list(islice(reversed(self._settled), self._came - count))[::-1]
+        came = self._came - count
+        if came >= len(self._settled):
+            return list(self._settled)
+        return list(islice(reversed(self._settled), came))[::-1]
 
     def values(self) -> Iterable[bytes]:
         """All records that the disk has, without their IDs."""

@@ -48,7 +48,8 @@ class Calendar:
         before = self._days
         if before is None:
             return self._note(_Days(now.boot, now.ms, 0, ((0, newest),)))
-        if before.boot != now.boot:
+        if before.boot != now.boot or now.ms < before.at:
+            # A machine that was moved may count anew in the same boot.
             return self._note(_Days(now.boot, now.ms, before.lived, before.days))
         lived = self._lived(now)
         if lived - before.lived < max(1, self._age_ms // _STEPS):

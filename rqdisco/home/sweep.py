@@ -21,8 +21,8 @@ from rqdisco.records import Moment
 from rqdisco.store import Store, noted
 
 EVERY_SECONDS = 60.0
-# A millisecond of work, and then somebody else's turn: a million IDs take some twenty seconds.
-_LOOKS_AT_ONCE = 1000
+# A millisecond of work, and then somebody else's turn: a million IDs take some forty seconds.
+_LOOKS_AT_ONCE = 500
 _BREATH = 0.02
 
 
@@ -62,6 +62,8 @@ class Sweep(Service):
         self._every = every
         # What was swept by already; what was there at the start is not in the store any more.
         self._swept = marks.all
+        # Up to where there was nothing to forget.
+        self._passed_over = 0
         self._going: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -103,9 +105,11 @@ class Sweep(Service):
             await self._keep(turned)
             calendar.learn(turned)
         old = mark(self._home, calendar.old(self._now()))
-        if old.number <= self._marks.of(self._home) or not await self._would_cover(old):
+        if old.number <= max(self._marks.of(self._home), self._passed_over) or not self._may_expire():
             return
-        if self._may_expire():
+        if not await self._would_cover(old):
+            self._passed_over = old.number
+        elif self._may_expire():
             await self._keep(old)
             self._marks.learn(old)
 
@@ -125,7 +129,8 @@ class Sweep(Service):
         if marks == self._swept:
             return
         own = others = 0
-        is_whole = True
+        # What is on its way to the disk is not among those that are looked at.
+        is_whole = not any(self._marks.cover_line(each.key, each.rest) for each in self._store.pending)
         for keys in self._parts():
             gone = [key for key in keys if self._is_covered(key)]
             free = [key for key in gone if not self._is_deciding(key.decode())]
@@ -154,9 +159,13 @@ class Sweep(Service):
         return len(own)
 
     def _parts(self) -> Iterator[list[bytes]]:
-        """All IDs there are now, some at a time."""
+        """All IDs there are now, the oldest first, some at a time: to let go of a million at once takes a while."""
         keys = self._store.keys_after(0)
-        return (keys[start : start + _LOOKS_AT_ONCE] for start in range(0, len(keys), _LOOKS_AT_ONCE))
+        keys.reverse()
+        while keys:
+            part = keys[-_LOOKS_AT_ONCE:]
+            del keys[-_LOOKS_AT_ONCE:]
+            yield part
 
     async def _keep(self, note: Note) -> None:
         await self._journal.append(noted(note))

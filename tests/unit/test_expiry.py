@@ -229,7 +229,34 @@ def test_many_ids_are_forgotten_some_at_a_time(daemon: Daemon) -> None:
     for _ in range(10_000):
         daemon.clock.advance(10.0)
         sizes.add(daemon.directory.size)
-    assert sizes == {2500, 1500, 500, 0}
+    assert sizes == {2500, 2000, 1500, 1000, 500, 0}
+
+
+def test_where_nothing_is_unused_ids_are_not_looked_through_over_and_over(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(register(daemon, mint(daemon), "10.0.0.1:4001"))
+    live(daemon.clock, 12)
+    looks: list[bool] = []
+    keys_after = daemon.store.keys_after
+    monkeypatch.setattr(daemon.store, "keys_after", lambda count: looks.append(True) or keys_after(count))
+    daemon.clock.pump([60.0] * 24 * 60)
+    assert looks == []
+
+
+def test_a_monotonic_clock_that_is_put_back_makes_nothing_older_and_stops_no_day() -> None:
+    calendar = Calendar("home", 1000_000)
+
+    def old_after(seconds: range) -> int:
+        for second in seconds:
+            note = calendar.turn(Moment(1, second * 1000), 7)
+            if note is not None:
+                calendar.learn(note)
+        return calendar.old(Moment(1, seconds[-1] * 1000))
+
+    assert old_after(range(5000, 5900)) == 0
+    assert old_after(range(90)) == 0
+    assert old_after(range(90, 120)) == 7
 
 
 def test_the_calendar_stays_small() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.errors import NoSuchID
-from tests.support.daemon import DAY
+from rqdisco.peers.wire.messages import Delta
+from tests.support.daemon import DAY, result
 from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, listed, mint, older, register, settle, trio
 
 MINUTES = 60 / DAY
@@ -131,3 +134,52 @@ def test_a_home_that_forgot_its_newest_id_starts_as_what_it_was(clock: Clock, th
     settle(clock, 5)
     assert a.peered.may_expire()
     assert "pull" not in {verb for sender, _, verb, _ in network.messages if sender == "a"}, "it takes itself for older"
+
+
+def test_a_home_that_was_told_what_it_forgot_makes_younger_ids_though_it_starts_with_its_clock_set_back(
+    clock: Clock, three: Three
+) -> None:
+    network, daemons = three
+    a, b, c = daemons
+    before = older(a.disk)
+    mint(a)
+    settle(clock, OVER)
+    a = a.restart(before)
+    settle(clock, 5)
+    network.set_by = -DAY
+    a = a.restart()
+    settle(clock, 5)
+    younger = mint(a)
+    settle(clock, 70)
+    assert all(knows(each, younger) for each in (a, b, c))
+    assert knows(a.restart(), younger)
+
+
+def test_a_peer_forgets_what_came_to_its_disk_while_it_was_forgetting(clock: Clock, three: Three) -> None:
+    network, daemons = three
+    a, b, c = daemons
+    c = c.restart(unused_days=None)
+    network.split("c")
+    unused = mint(a)
+    line = a.store.line(unused.encode())
+    assert line is not None
+    settle(clock, OVER)
+    c.threads.hold = True
+    network.heal()
+    while not c.threads.held:
+        settle(clock, 0.1)
+    # The mark is being written; what an older message tells goes with the next batch.
+    taking = Deferred.fromCoroutine(c.peered.peers.exchange.take(delta_of(a.home, line)))
+    c.threads.release()
+    assert c.peered.marks.of(a.home)
+    settle(clock, 65)
+    c.threads.hold = False
+    c.threads.release_all()
+    result(taking)
+    settle(clock, 65)
+    assert not any(knows(each, unused) for each in (a, b, c))
+
+
+def delta_of(home: str, line: bytes) -> Delta:
+    """What tells of one record."""
+    return Delta(home=home, after=0, upto=0, records=[msgspec.Raw(line)])

@@ -67,7 +67,8 @@ class Replication:
             elif note.id == _RESERVE:
                 self._reserved = note.number
         self._reserving = self._reserved
-        self.pass_over(self._reserved)
+        # An older disk that was told what is gone need not have seen those versions.
+        self.pass_over(max(self._reserved, self._marks.of(own)))
         self._found = self._newest_by_home()
         # What expired was held too.
         self.own_cursor = self.told = max(self._found.get(own, 0), self._marks.of(own))
