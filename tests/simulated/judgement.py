@@ -93,7 +93,8 @@ class Judge:
     def unknown(self, boot: Boot, key: str) -> None:
         """A daemon says that there is no such ID: not of its own before its time is over (P7)."""
         home, at = self._minted.get(key, ("", 0.0))
-        if home == boot.home and key not in self.residue:
+        # A copy of its home does not know what came to be since, and is not found out at once.
+        if home == boot.home and key not in self.residue and self._copied is None:
             age = self._world.now - at
             if self._world.unused_seconds is None or age < self._world.unused_seconds:
                 self.violate(f"P7 {key} is unknown at its home after {age:.1f} s")
