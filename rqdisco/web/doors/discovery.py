@@ -31,7 +31,7 @@ from rqdisco.web.doors.explain import explanation
 from rqdisco.web.requests.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.requests.documents import encode_document, encode_full_document, encode_object
 from rqdisco.web.requests.gate import Gate, secrets_in
-from rqdisco.web.requests.handling import DoorResource, Handling, Note, has_flag, method_of, path_of, refused
+from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, has_flag, method_of, path_of, refused
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -86,14 +86,14 @@ class DiscoveryAPI:
         return DoorResource(self.app, self._match, self._unknown, lambda path: _SERVICE if path == b"/" else _RECORD)
 
     @app.route("/")
-    def service(self, request: IRequest) -> Deferred[bytes]:
+    def service(self, request: IRequest) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._service(request))
 
     @app.route("/<path:discovery_id>")
-    def record(self, request: IRequest, discovery_id: str) -> Deferred[bytes]:
+    def record(self, request: IRequest, discovery_id: str) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._answer(request, discovery_id.rstrip("/")))
 
-    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes]:
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
         error: Any = failure.value
         nothing = refused(error) if failure.check(HTTPException) is None else self._nothing(request)
         return self._handling.through_klein(request, nothing)
@@ -101,7 +101,7 @@ class DiscoveryAPI:
     # Not as a decorator, which by its types gives back no method.
     app.handle_errors(failed)
 
-    def _match(self, request: Any) -> Deferred[Answer] | None:
+    def _match(self, request: Any) -> Answering | None:
         match = _ONE_SEGMENT.match(request.path)
         if match is not None:
             return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
@@ -109,7 +109,7 @@ class DiscoveryAPI:
             return self._unknown(request)
         return None
 
-    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+    def _unknown(self, request: IRequest) -> Answering:
         return self._handling.answer(self._nothing(request))
 
     async def _nothing(self, request: IRequest) -> Answer:

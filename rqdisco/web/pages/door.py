@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
@@ -25,7 +25,7 @@ from rqdisco.web.pages.words import duration
 from rqdisco.web.requests.answers import Answer, Headers, NotFound, refusal_of
 from rqdisco.web.requests.documents import encode_object
 from rqdisco.web.requests.gate import Gate, secrets_in
-from rqdisco.web.requests.handling import Handling
+from rqdisco.web.requests.handling import Answering, Handling
 
 _STATIC = b"/static/"
 _STATUS = "status"
@@ -95,7 +95,7 @@ class Pages:
         self._gate = None if gate is None else gate.at(handling.door)
         self._is_operators = is_operators
 
-    def answer(self, request: Any) -> Deferred[Answer] | None:
+    def answer(self, request: Any) -> Answering | None:
         """Begin an answer to a GET or HEAD, or leave it to the doors."""
         path: bytes = request.path
         if path.startswith(_STATIC):
