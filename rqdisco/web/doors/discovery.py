@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +38,6 @@ _RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
 _TRIED = {b"POST": "registration", b"DELETE": "removal"}
 _SERVICE: Route = ("discovery", "/")
 _RECORD: Route = ("discovery", "/ID")
-_ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
 
 
 class _Body(msgspec.Struct):
@@ -102,12 +100,12 @@ class DiscoveryAPI:
     app.handle_errors(failed)
 
     def _match(self, request: Any) -> Answering | None:
-        match = _ONE_SEGMENT.match(request.path)
-        if match is not None:
-            return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
-        if request.path != b"/" and not request.path.strip(b"/"):
-            return self._unknown(request)
-        return None
+        name = request.path.strip(b"/")
+        if not name:
+            return None if request.path == b"/" else self._unknown(request)
+        if b"/" in name or b"%" in name:
+            return None
+        return self._handling.answer(self._answer(request, name.decode("utf-8", "replace")))
 
     def _unknown(self, request: IRequest) -> Answering:
         return self._handling.answer(self._nothing(request))
@@ -148,7 +146,8 @@ class DiscoveryAPI:
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
         headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
         orphaned = not self._directory.is_home_of(record)
-        ordered = replace(record, nodes=down_last(record.nodes, self._outlook))
+        nodes = down_last(record.nodes, self._outlook)
+        ordered = record if nodes is record.nodes else replace(record, nodes=nodes)
         seen = _not_seen if self._outlook is None else self._outlook.seen
         return Answer(200, encode_full_document(ordered, orphaned=orphaned, seen=seen), headers=headers)
 

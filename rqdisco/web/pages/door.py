@@ -29,6 +29,7 @@ from rqdisco.web.requests.handling import Answering, Handling
 
 _STATIC = b"/static/"
 _STATUS = "status"
+_STATUS_PATH = _STATUS.encode()
 _ONE_SEGMENT = re.compile(rb"/([^/%]+)/?\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _STALE_SECONDS = 10.0
@@ -109,7 +110,7 @@ class Pages:
 
     def is_only_here(self, path: bytes) -> bool:
         """Whether there is a page at a path, and nothing that other clients could ask for."""
-        return path.strip(b"/") == _STATUS.encode() and self._about.status is not None
+        return path.strip(b"/") == _STATUS_PATH and self._about.status is not None
 
     def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Answer] | None:
         """What makes the page at a path, if there is one."""

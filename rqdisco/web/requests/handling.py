@@ -6,6 +6,7 @@ import encodings.idna  # noqa: F401, werkzeug needs it and it may be too late to
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -160,8 +161,11 @@ class DoorResource(KleinResource):
     def render(self, request: Any) -> Any:
         request.route = self._route(request.path)
         answering = self._match(request)
-        if answering is None and not _is_readable(request.postpath):
-            answering = self._unreadable(request)
+        if answering is None:
+            # Where Klein looks for the path.
+            request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
+            if not _is_readable(request.postpath):
+                answering = self._unreadable(request)
         if answering is None:
             # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a socket without one.
             request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
