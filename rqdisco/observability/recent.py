@@ -61,6 +61,8 @@ class Recent:
 
     def _go_on(self) -> None:
         minute = int(self._now() // 60)
+        if minute == self._minute:
+            return
         passed, self._minute = minute - self._minute, minute
         for _ in range(min(passed, MINUTES)):
             for counts in self._counts.values():

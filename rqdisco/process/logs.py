@@ -21,6 +21,7 @@ BACKLOG_BYTES = 1 << 20
 _RETRY_SECONDS = 0.1
 _OWN = ("rqdisco.",)
 _LOUD = ("warn", "error", "critical")
+_encoder = msgspec.json.Encoder(enc_hook=repr)
 
 Schedule = Callable[[float, Callable[[], None]], Any]
 
@@ -110,7 +111,7 @@ class LineObserver:
 def _fields(event: dict[str, Any]) -> dict[str, Any]:
     if not event.get("log_namespace", "").startswith(_OWN):
         return {}
-    return {name: value for name, value in event.items() if not name.startswith("log_") and value is not None}
+    return {name: value for name, value in event.items() if value is not None and not name.startswith("log_")}
 
 
 def _message(event: dict[str, Any]) -> str:
@@ -122,8 +123,8 @@ def _message(event: dict[str, Any]) -> str:
 
 
 def _time(event: dict[str, Any]) -> str:
-    seconds, rest = divmod(event["log_time"], 1)
-    return f"{_second(int(seconds))}.{int(rest * 1000):03}Z"
+    seconds, rest = divmod(int(event["log_time"] * 1000), 1000)
+    return f"{_second(seconds)}.{rest:03}Z"
 
 
 @lru_cache(maxsize=4)
@@ -139,7 +140,7 @@ def _as_json(event: dict[str, Any]) -> bytes:
         "event": _message(event),
         **_fields(event),
     }
-    return visible_json(msgspec.json.encode(line, enc_hook=repr)) + b"\n"
+    return visible_json(_encoder.encode(line)) + b"\n"
 
 
 def _as_text(event: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -50,7 +51,7 @@ class Front(Resource):
             allow = ((b"allow", b"GET, HEAD"),)
             write(Answer(405, encode_object({"error": text}), b"Method Not Allowed", allow), request)
             return NOT_DONE_YET
-        if request.path.rstrip(b"/").endswith(b"/events") and watched_id(request.path) is not None:
+        if b"/events" in request.path and watched_id(request.path) is not None:
             self._streams.open(request, self._gate)
             return NOT_DONE_YET
         return self._doors.render(request)
@@ -58,10 +59,10 @@ class Front(Resource):
 
 def is_foreign(request: Any) -> bool:
     """Whether a browser asks on behalf of a page that is not this service's own."""
-    site = request.getHeader(b"sec-fetch-site")
-    if site is not None:
-        return site not in _OWN
-    origin: bytes | None = request.getHeader(b"origin")
-    if origin is None:
+    headers: Headers = request.requestHeaders
+    if sites := headers.getRawHeaders(b"sec-fetch-site"):
+        return sites[-1] not in _OWN
+    origins = headers.getRawHeaders(b"origin")
+    if not origins:
         return False
-    return origin.partition(b"://")[2].lower() != (request.getHeader(b"host") or b"").lower()
+    return origins[-1].partition(b"://")[2].lower() != (request.getHeader(b"host") or b"").lower()

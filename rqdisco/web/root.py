@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +32,6 @@ from rqdisco.web.requests.gate import Gate
 from rqdisco.web.requests.handling import Books, Handling
 
 IMPORT_BYTES = 16 << 20
-_FIRST = re.compile(rb"/+([a-z0-9.]+)(?![^/])")
 
 
 class Root(Resource):
@@ -50,15 +48,12 @@ class Root(Resource):
         self._rest = rest
 
     def render(self, request: Any) -> Any:
-        # Minted IDs have a hyphen where a name would have to end.
-        match = _FIRST.match(request.path)
-        door = self._rest if match is None else self._named(match[1], request.path[match.end() :])
+        name, slash, behind = request.path.lstrip(b"/").partition(b"/")
+        if slash and name in self._doors:
+            door = self._doors[name]
+        else:
+            door = self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
         return door.render(request)
-
-    def _named(self, name: bytes, behind: bytes) -> IResource:
-        if behind and name in self._doors:
-            return self._doors[name]
-        return self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
 
 
 class Doors:

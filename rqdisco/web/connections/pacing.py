@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -145,7 +146,12 @@ class MintLimit:
 def _source(request: Any) -> str | None:
     """Whose request it is; None where nobody is limited."""
     host = getattr(request.client, "host", None)
-    return None if host is None or is_own(host) else source_of(host)
+    return None if host is None else _limited(host)
+
+
+@lru_cache(maxsize=1024)
+def _limited(host: str) -> str | None:
+    return None if is_own(host) else source_of(host)
 
 
 def _refused(request: Any, seconds: float) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -77,7 +76,6 @@ class BoundedRequest(Request):
         self.site = self.channel.site
         self.since = self.site.now()
         self.setHeader(b"date", self.site.date())
-        self.prepath, self.postpath = [], [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
         try:
             self.render(self.site.resource)
         except Exception:
@@ -190,7 +188,8 @@ class BoundedChannel(HTTPChannel):
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             self.loseConnection()
             return False
-        return bool(super().headerReceived(line))
+        received: bool = super().headerReceived(line)
+        return received
 
     def requestDone(self, request: Request) -> None:
         self.site.answered(request)
@@ -206,7 +205,7 @@ class BoundedChannel(HTTPChannel):
                 self._expect(SEND_SECONDS)
             else:
                 self._expect(RECEIVE_SECONDS if rest or self.requests else IDLE_SECONDS)
-            if not self.is_closing:
+            if rest and not self.is_closing:
                 super().dataReceived(rest)
 
     def _be_idle(self) -> None:

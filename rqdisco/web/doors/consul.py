@@ -31,7 +31,7 @@ from rqdisco.records import Leader, Put
 from rqdisco.web.connections.pacing import MintLimit
 from rqdisco.web.requests.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
 from rqdisco.web.requests.gate import Gate
-from rqdisco.web.requests.handling import DoorResource, Handling, Note, method_of
+from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, method_of
 
 _KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
 _LEADER = re.compile(r"([^/]+)/leader\Z")
@@ -87,27 +87,27 @@ class ConsulAPI:
         return DoorResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
 
     @app.route("/v1/kv/", strict_slashes=False)
-    def no_key(self, request: IRequest) -> Deferred[bytes]:
+    def no_key(self, request: IRequest) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._nothing(request, BadRequest("Missing key name")))
 
     @app.route("/v1/kv/<path:key>")
-    def entry(self, request: IRequest, key: str) -> Deferred[bytes]:
+    def entry(self, request: IRequest, key: str) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._answer(request, key))
 
-    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes]:
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
         error: Any = failure.value if failure.check(HTTPException) is None else _not_supported()
         return self._handling.through_klein(request, self._nothing(request, error))
 
     # Not as a decorator, which by its types gives back no method.
     app.handle_errors(failed)
 
-    def _match(self, request: Any) -> Deferred[Answer] | None:
+    def _match(self, request: Any) -> Answering | None:
         match = _KEY.match(request.path)
         if match is None:
             return None
         return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
 
-    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+    def _unknown(self, request: IRequest) -> Answering:
         return self._handling.answer(self._nothing(request, _not_supported()))
 
     def _admit(self, request: IRequest, right: Right, discovery_id: str | None = None) -> Token | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,7 @@ from rqdisco.web.doors.explain import explanation
 from rqdisco.web.requests.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.requests.documents import encode_document, encode_full_document, encode_object
 from rqdisco.web.requests.gate import Gate, secrets_in
-from rqdisco.web.requests.handling import DoorResource, Handling, Note, has_flag, method_of, path_of, refused
+from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, has_flag, method_of, path_of, refused
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -39,7 +38,6 @@ _RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
 _TRIED = {b"POST": "registration", b"DELETE": "removal"}
 _SERVICE: Route = ("discovery", "/")
 _RECORD: Route = ("discovery", "/ID")
-_ONE_SEGMENT = re.compile(rb"/+([^/%]+)/*\Z")
 
 
 class _Body(msgspec.Struct):
@@ -86,14 +84,14 @@ class DiscoveryAPI:
         return DoorResource(self.app, self._match, self._unknown, lambda path: _SERVICE if path == b"/" else _RECORD)
 
     @app.route("/")
-    def service(self, request: IRequest) -> Deferred[bytes]:
+    def service(self, request: IRequest) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._service(request))
 
     @app.route("/<path:discovery_id>")
-    def record(self, request: IRequest, discovery_id: str) -> Deferred[bytes]:
+    def record(self, request: IRequest, discovery_id: str) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._answer(request, discovery_id.rstrip("/")))
 
-    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes]:
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
         error: Any = failure.value
         nothing = refused(error) if failure.check(HTTPException) is None else self._nothing(request)
         return self._handling.through_klein(request, nothing)
@@ -101,15 +99,15 @@ class DiscoveryAPI:
     # Not as a decorator, which by its types gives back no method.
     app.handle_errors(failed)
 
-    def _match(self, request: Any) -> Deferred[Answer] | None:
-        match = _ONE_SEGMENT.match(request.path)
-        if match is not None:
-            return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
-        if request.path != b"/" and not request.path.strip(b"/"):
-            return self._unknown(request)
-        return None
+    def _match(self, request: Any) -> Answering | None:
+        name = request.path.strip(b"/")
+        if not name:
+            return None if request.path == b"/" else self._unknown(request)
+        if b"/" in name or b"%" in name:
+            return None
+        return self._handling.answer(self._answer(request, name.decode("utf-8", "replace")))
 
-    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+    def _unknown(self, request: IRequest) -> Answering:
         return self._handling.answer(self._nothing(request))
 
     async def _nothing(self, request: IRequest) -> Answer:
@@ -148,7 +146,8 @@ class DiscoveryAPI:
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
         headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
         orphaned = not self._directory.is_home_of(record)
-        ordered = replace(record, nodes=down_last(record.nodes, self._outlook))
+        nodes = down_last(record.nodes, self._outlook)
+        ordered = record if nodes is record.nodes else replace(record, nodes=nodes)
         seen = _not_seen if self._outlook is None else self._outlook.seen
         return Answer(200, encode_full_document(ordered, orphaned=orphaned, seen=seen), headers=headers)
 

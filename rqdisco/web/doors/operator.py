@@ -26,7 +26,7 @@ from rqdisco.web.doors.exporting import Exporting
 from rqdisco.web.requests.answers import Answer, BadBatch, MethodNotAllowed, NotFound
 from rqdisco.web.requests.documents import encode_object
 from rqdisco.web.requests.gate import Gate
-from rqdisco.web.requests.handling import DoorResource, Handling, method_of, refused
+from rqdisco.web.requests.handling import Answering, DoorResource, Handling, method_of, refused
 
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
@@ -93,7 +93,7 @@ class OperatorAPI:
         return DoorResource(self.app, lambda _: None, self._unknown, lambda path: _ROUTES.get(path, _OTHER))
 
     @app.route("/operator/export")
-    def export(self, request: IRequest) -> Deferred[bytes]:
+    def export(self, request: IRequest) -> Deferred[bytes] | bytes:
         try:
             token = self._admit(request, "GET")
         except (RequestRefused, MethodNotAllowed) as error:
@@ -106,32 +106,32 @@ class OperatorAPI:
         return exporting.done
 
     @app.route("/operator/import")
-    def import_(self, request: IRequest) -> Deferred[bytes]:
+    def import_(self, request: IRequest) -> Deferred[bytes] | bytes:
         return self._handling.through_klein(request, self._admitted(request, "POST", self._import))
 
     @app.route("/operator/peers")
-    def peers(self, request: IRequest) -> Deferred[bytes]:
+    def peers(self, request: IRequest) -> Deferred[bytes] | bytes:
         """`GET`: all peers and their state."""
         return self._handling.through_klein(request, self._admitted(request, "GET", self._show_peers))
 
     @app.route("/operator/peers/forget")
-    def forget(self, request: IRequest) -> Deferred[bytes]:
+    def forget(self, request: IRequest) -> Deferred[bytes] | bytes:
         """`POST {"name": NAME}`: a peer is lost for good."""
         return self._at_leisure(request, self._admitted(request, "POST", self._forget))
 
     @app.route("/operator/drain")
-    def drain(self, request: IRequest) -> Deferred[bytes]:
+    def drain(self, request: IRequest) -> Deferred[bytes] | bytes:
         """`POST {"to": NAME}`, or `{}`: another peer becomes the home of this daemon's IDs."""
         return self._at_leisure(request, self._admitted(request, "POST", self._drain))
 
-    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes]:
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
         error: Any = failure.value if failure.check(HTTPException) is None else _no_such_resource()
         return self._handling.through_klein(request, self._nothing(request, error))
 
     # Not as a decorator, which by its types gives back no method.
     app.handle_errors(failed)
 
-    def _unknown(self, request: IRequest) -> Deferred[Answer]:
+    def _unknown(self, request: IRequest) -> Answering:
         return self._handling.answer(self._nothing(request, _no_such_resource()))
 
     async def _nothing(self, request: IRequest, error: Exception) -> Answer:
@@ -151,7 +151,7 @@ class OperatorAPI:
         """What `handle` answers to the request and the name of its token."""
         return await handle(request, _name(self._admit(request, method)))
 
-    def _at_leisure(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes]:
+    def _at_leisure(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes] | bytes:
         """Answer however long it takes: an operator waits, and what was begun is brought to its end."""
         answering = shielded(Deferred.fromCoroutine(handling)).addErrback(self._handling.refuse)
         return answering.addCallback(lambda answer: answer.put_on(request))

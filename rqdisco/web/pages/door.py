@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
@@ -25,10 +25,11 @@ from rqdisco.web.pages.words import duration
 from rqdisco.web.requests.answers import Answer, Headers, NotFound, refusal_of
 from rqdisco.web.requests.documents import encode_object
 from rqdisco.web.requests.gate import Gate, secrets_in
-from rqdisco.web.requests.handling import Handling
+from rqdisco.web.requests.handling import Answering, Handling
 
 _STATIC = b"/static/"
 _STATUS = "status"
+_STATUS_PATH = _STATUS.encode()
 _ONE_SEGMENT = re.compile(rb"/([^/%]+)/?\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _STALE_SECONDS = 10.0
@@ -95,7 +96,7 @@ class Pages:
         self._gate = None if gate is None else gate.at(handling.door)
         self._is_operators = is_operators
 
-    def answer(self, request: Any) -> Deferred[Answer] | None:
+    def answer(self, request: Any) -> Answering | None:
         """Begin an answer to a GET or HEAD, or leave it to the doors."""
         path: bytes = request.path
         if path.startswith(_STATIC):
@@ -109,7 +110,7 @@ class Pages:
 
     def is_only_here(self, path: bytes) -> bool:
         """Whether there is a page at a path, and nothing that other clients could ask for."""
-        return path.strip(b"/") == _STATUS.encode() and self._about.status is not None
+        return path.strip(b"/") == _STATUS_PATH and self._about.status is not None
 
     def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Answer] | None:
         """What makes the page at a path, if there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -119,4 +120,10 @@ def utc_second(microseconds: int) -> str:
 def legacy_time(microseconds: int) -> str:
     """The time as the original service wrote it, but always with six digits."""
     seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}.{rest:06}"
+    return f"{_second(seconds)}.{rest:06}"
+
+
+# A cluster that starts asks for one ID again and again.
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import encodings.idna  # noqa: F401, werkzeug needs it and it may be too late to open a file then
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -34,6 +35,9 @@ from rqdisco.web.requests.answers import (
 from rqdisco.web.requests.deadlines import Deadlines
 
 ANSWER_SECONDS = 7.0
+
+# Most handlers need not wait, and a Deferred around each costs a fifth of a request.
+Answering = Answer | Deferred[Answer]
 
 
 class Books:
@@ -81,17 +85,28 @@ class Handling:
         # One for the instance: as a class attribute it makes another Logger each time it is looked at.
         self._log = Logger()
 
-    def answer(self, handling: Coroutine[Any, Any, Answer]) -> Deferred[Answer]:
-        """Run a handler; fire with its answer, or with the answer to what went wrong, in time (P4)."""
-        answering = Deferred.fromCoroutine(handling)
+    def answer(self, handling: Coroutine[Any, Any, Answer]) -> Answering:
+        """Run a handler; give its answer, or the answer to what went wrong, at once or in time (P4)."""
+        try:
+            waited = handling.send(None)
+        except StopIteration as end:
+            return self._finished(end.value)
+        except Exception:
+            return self._finished(self.refuse(Failure()))
+        answering = Deferred.fromCoroutine(_rest(handling, waited))
         if not answering.called:
             self._deadlines.watch(answering)
-        answering.addErrback(self.refuse)
-        return answering if self._finish is None else answering.addCallback(self._finish)
+        return answering.addErrback(self.refuse).addCallback(self._finished)
 
-    def through_klein(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes]:
+    def through_klein(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes] | bytes:
         """`answer`, as a route of Klein gives it."""
-        return self.answer(handling).addCallback(lambda answer: answer.put_on(request))
+        answering = self.answer(handling)
+        if isinstance(answering, Deferred):
+            return answering.addCallback(lambda answer: answer.put_on(request))
+        return answering.put_on(request)
+
+    def _finished(self, answer: Answer) -> Answer:
+        return answer if self._finish is None else self._finish(answer)
 
     def refuse(self, failure: Failure) -> Answer:
         """The answer to what went wrong."""
@@ -134,8 +149,8 @@ class DoorResource(KleinResource):
     def __init__(
         self,
         app: Klein,
-        match: Callable[[Any], Deferred[Answer] | None],
-        unreadable: Callable[[Any], Deferred[Answer]],
+        match: Callable[[Any], Answering | None],
+        unreadable: Callable[[Any], Answering],
         route: Callable[[bytes], Route] = lambda _: NOWHERE,
     ) -> None:
         super().__init__(app)
@@ -146,8 +161,11 @@ class DoorResource(KleinResource):
     def render(self, request: Any) -> Any:
         request.route = self._route(request.path)
         answering = self._match(request)
-        if answering is None and not _is_readable(request.postpath):
-            answering = self._unreadable(request)
+        if answering is None:
+            # Where Klein looks for the path.
+            request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
+            if not _is_readable(request.postpath):
+                answering = self._unreadable(request)
         if answering is None:
             # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a socket without one.
             request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
@@ -227,14 +245,32 @@ def write(answer: Answer, request: IRequest) -> None:
     request.finish()
 
 
-def send(request: Any, answering: Deferred[Answer], begin: Callable[[Answer, Any], None] = write) -> None:
+def send(request: Any, answering: Answering, begin: Callable[[Answer, Any], None] = write) -> None:
     """Have `begin` send an answer once it is there; who hangs up before that is not waited for any more."""
+    if isinstance(answering, Answer):
+        begin(answering, request)
+        return
     if answering.called:
         answering.addCallback(begin, request)
         return
     finished = request.notifyFinish()
     finished.addErrback(lambda _: answering.cancel())
     answering.addCallback(lambda answer: None if finished.called else begin(answer, request))
+
+
+def _rest(handling: Coroutine[Any, Any, Answer], waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Answer]:
+    """What is left of a handler that was begun, and waits for `waited`."""
+    try:
+        while True:
+            try:
+                result = yield waited
+            except Exception as error:
+                waited = handling.throw(error)
+            else:
+                waited = handling.send(result)
+    except StopIteration as end:
+        answer: Answer = end.value
+        return answer
 
 
 def _is_readable(segments: list[bytes]) -> bool:
