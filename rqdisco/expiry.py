@@ -56,7 +56,7 @@ class Marks:
 
     def cover_line(self, key: bytes, rest: bytes) -> bool:
         """The same for a record as the store keeps it. One of which a newer release says more is used."""
-        if codec.quick_version_of(rest) > self.of(codec.home_of(rest)) or _NODES in rest:
+        if _NODES in rest or codec.quick_version_of(rest) > self.of(codec.home_of(rest)):
             return False
         line = codec.join_record(key, rest)
         record = codec.decode_record(line)

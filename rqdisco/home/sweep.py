@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -88,11 +89,10 @@ class Sweep(Service):
     async def _round(self) -> None:
         try:
             if self._calendar is not None:
-                await self._expire(self._calendar)
+                # The journal says what a disk refuses, and it is no matter of minutes.
+                with suppress(StoreUnavailable):
+                    await self._expire(self._calendar)
             await self._sweep()
-        except StoreUnavailable:
-            # The journal said so, and it is no matter of minutes.
-            return
         except CancelledError:
             raise
         except Exception:
