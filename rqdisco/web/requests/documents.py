@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from functools import lru_cache
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -14,6 +13,8 @@ from rqdisco.probing.judgement import Seen
 from rqdisco.records import Leader, Node, Record
 
 _encoder = msgspec.json.Encoder()
+# Of no zone, so that none is written.
+_EPOCH = datetime.fromtimestamp(0, timezone.utc).replace(tzinfo=None)
 
 
 class _Document(msgspec.Struct):
@@ -119,11 +120,4 @@ def utc_second(microseconds: int) -> str:
 
 def legacy_time(microseconds: int) -> str:
     """The time as the original service wrote it, but always with six digits."""
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{_second(seconds)}.{rest:06}"
-
-
-# A cluster that starts asks for one ID again and again.
-@lru_cache(maxsize=1024)
-def _second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}"
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(" ", "microseconds")
