@@ -13,6 +13,7 @@ from rqdisco.home.calendar import Calendar
 from rqdisco.journal.fold import fold
 from rqdisco.records import Moment, Node, Put
 from rqdisco.store import Change
+from rqdisco.transfer import Transferred
 from tests.support.daemon import DAY, STATE, Daemon, mint, register, result, shown, told
 
 
@@ -85,6 +86,13 @@ def test_a_key_that_a_leader_was_reported_under_is_kept_for_ever(daemon: Daemon)
     assert result(Deferred.fromCoroutine(daemon.directory.report("rqlite/leader", put)))
     live(daemon.clock, 40)
     assert is_there(daemon, "rqlite/leader")
+
+
+def test_an_id_that_was_imported_is_kept_for_ever(daemon: Daemon) -> None:
+    brought = Transferred(id="brought", created_at=1)
+    assert result(Deferred.fromCoroutine(daemon.directory.adopt(brought, as_own=True)))
+    live(daemon.clock, 40)
+    assert is_there(daemon, "brought")
 
 
 def test_a_wall_clock_that_jumps_forgets_nothing_and_keeps_nothing_back(daemon: Daemon) -> None:
