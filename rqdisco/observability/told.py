@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -9,7 +10,12 @@ import msgspec
 
 MOST_ANSWERS = 20
 _MOST_IDS = 10_000
-_MOST_ADDRESSES = 200_000
+# Of answers and addresses of all IDs; an ID takes about 300 bytes besides.
+_MOST_BYTES = 12 << 20
+_MOST_ADDRESSES_OF_ONE = 2048
+# A digest of an address, and when it was first answered.
+_ROW = struct.Struct("<qQ")
+_DIGEST = struct.Struct("<q")
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -22,44 +28,42 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class _OfID:
-    """Lines of text, which take a third of the memory that objects would: `AT LISTED ADDRESS WHAT` for each answer,
-    and `ADDRESS AT` for each address, of which none has white space.
+    """Bytes, which take a third of the memory that objects would: `answers` are lines `AT LISTED ADDRESS WHAT`, and no
+    address has white space, `first` are rows, one for each address.
     """
 
-    __slots__ = ("answers", "first")
+    __slots__ = ("answers", "count", "first")
 
     def __init__(self) -> None:
-        self.answers = b""
-        self.first = b"\n"
+        self.answers = self.first = b""
+        self.count = 0
 
-    def add(self, at: int, addr: bytes, what: str, listed: int) -> None:
-        self.answers += b"%d %d %b %b\n" % (at, listed, addr, what.encode())
-        if self.answers.count(b"\n") > MOST_ANSWERS:
-            self.answers = self.answers.partition(b"\n")[2]
+    def add(self, at: int, addr: str, what: str, listed: int) -> None:
+        line = f"{at} {listed} {addr} {what}\n".encode()
+        if self.count < MOST_ANSWERS:
+            self.answers += line
+            self.count += 1
+        else:
+            self.answers = self.answers[self.answers.index(b"\n") + 1 :] + line
+        if self.place(addr) < 0:
+            # Where one daemon adds and another one removes, addresses pile up here.
+            self.first = self.first[-_ROW.size * (_MOST_ADDRESSES_OF_ONE - 1) :] + _ROW.pack(hash(addr), at)
 
-    def knows(self, addr: bytes) -> bool:
-        return b"\n%b " % addr in self.first
-
-    def keep(self, known: Mapping[str, int]) -> None:
-        self.first = b"\n" + b"".join(b"%b %d\n" % (addr.encode(), at) for addr, at in known.items())
-
-    @property
-    def count(self) -> int:
-        return self.first.count(b"\n") - 1
-
-    @property
-    def known(self) -> dict[str, int]:
-        pairs = (line.split(" ") for line in self.first.decode().splitlines()[1:])
-        return {addr: int(at) for addr, at in pairs}
+    def place(self, addr: str) -> int:
+        """Where the row of an address begins; -1 if there is none."""
+        place = self.first.find(_DIGEST.pack(hash(addr)))
+        return place if place % _ROW.size == 0 else -1
 
 
 class ToldLog:
-    """The last answers for each of the IDs that were asked for last."""
+    """The last answers for each of the IDs that were asked for last, and since when the last addresses of each are
+    known.
+    """
 
     def __init__(self, wall_us: Callable[[], int]) -> None:
         self._wall_us = wall_us
         self._ids: OrderedDict[str, _OfID] = OrderedDict()
-        self._addresses = 0
+        self._size = 0
 
     def note(self, discovery_id: str, addr: str, what: str, listed: int) -> None:
         """An answer is about to be sent."""
@@ -68,14 +72,12 @@ class ToldLog:
             known = self._ids[discovery_id] = _OfID()
         else:
             self._ids.move_to_end(discovery_id)
-        at, key = self._wall_us(), addr.encode()
-        known.add(at, key, what, listed)
-        if not known.knows(key):
-            known.first += b"%b %d\n" % (key, at)
-            self._addresses += 1
-        while len(self._ids) > _MOST_IDS or (self._addresses > _MOST_ADDRESSES and len(self._ids) > 1):
+            self._size -= len(known.answers) + len(known.first)
+        known.add(self._wall_us(), addr, what, listed)
+        self._size += len(known.answers) + len(known.first)
+        while len(self._ids) > _MOST_IDS or (self._size > _MOST_BYTES and len(self._ids) > 1):
             _, dropped = self._ids.popitem(last=False)
-            self._addresses -= dropped.count
+            self._size -= len(dropped.answers) + len(dropped.first)
 
     def of(self, discovery_id: str) -> Sequence[Told]:
         """The answers for an ID, the oldest first."""
@@ -87,21 +89,21 @@ class ToldLog:
         entry = self._ids.get(discovery_id)
         if entry is None:
             return {}
-        known = entry.known
-        kept = {addr: known[addr] for addr in listed if addr in known}
+        known = dict(_ROW.iter_unpack(entry.first))
+        kept = {addr: known[hash(addr)] for addr in listed if hash(addr) in known}
         if len(kept) < len(known):
-            self._addresses -= len(known) - len(kept)
-            entry.keep(kept)
+            self._keep(entry, b"".join(_ROW.pack(hash(addr), at) for addr, at in kept.items()))
         return kept
 
     def forget(self, discovery_id: str, addr: str) -> None:
         """An address was removed: what registers as it later is another node."""
         entry = self._ids.get(discovery_id)
-        if entry is not None and entry.knows(addr.encode()):
-            known = entry.known
-            del known[addr]
-            entry.keep(known)
-            self._addresses -= 1
+        if entry is not None and (place := entry.place(addr)) >= 0:
+            self._keep(entry, entry.first[:place] + entry.first[place + _ROW.size :])
+
+    def _keep(self, entry: _OfID, first: bytes) -> None:
+        self._size += len(first) - len(entry.first)
+        entry.first = first
 
 
 def _told(line: str) -> Told:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,24 +20,39 @@ KEYS = st.one_of(
             b"9AF5306D-5842-851C-A00F-72FE57B0EB16",
             b"9af5306d5842851ca00f72fe57b0eb16",
             b"9af5306d-5842-851c-a00f-72fe57b0eb16\n",
+            b"cluster-of-somebody_in_production.35",
+            b"9af5306-d5842-851c-a00f-72fe57b0eb16",
+            b"9af5306d-58-2-851c-a00f-72fe57b0eb16",
+            b"9af5306d-5842-851c-a00f-72fe57b0ebxx",
             b"x" * 200,
         ]
     ),
 )
 
 
-@given(keys=st.lists(KEYS, max_size=40), cuts=st.lists(st.integers(0, 5), max_size=5))
-def test_keys_are_given_back_as_they_came(keys: list[bytes], cuts: list[int]) -> None:
-    packed = PackedKeys()
-    for key in keys:
-        packed.append(key)
-    for cut in cuts:
-        packed.cut(cut)
-    left = keys[sum(cuts) :]
-    assert [packed[place] for place in range(len(packed))] == left
-    for key in keys:
-        packed.append(key)
-    assert [packed[place] for place in range(len(packed))] == left + keys
+@given(keys=st.lists(KEYS, max_size=40))
+def test_keys_are_given_back_as_they_came(keys: list[bytes]) -> None:
+    packed = PackedKeys(keys)
+    assert packed.unpack() == keys
+
+
+def test_keys_that_are_uuids_only_together_are_given_back_as_they_came() -> None:
+    text = b"9af5306d-5842-851c-a00f-72fe57b0eb16" * 2
+    keys = [text[:35], text[35:]]
+    assert PackedKeys(keys).unpack() == keys
+
+
+def test_a_change_of_an_id_that_was_minted_takes_little_memory() -> None:
+    keys = [b"%08x-5842-851c-a00f-72fe57b0eb16" % number for number in range(20_000)]
+    tracemalloc.start()
+    try:
+        log = ChangeLog(0, most=10_000)
+        for version, key in enumerate(keys, 1):
+            log.add(version, key)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 10_000 * 40
 
 
 @given(
@@ -63,3 +80,12 @@ def test_a_log_that_is_full_remembers_the_newest() -> None:
     assert log.since(5000 - 900) == [b"%d" % version for version in range(5000, 4100, -1)]
     assert log.since(3000) is None
     assert log.since(4100, most=10) == [b"%d" % version for version in range(5000, 4990, -1)]
+
+
+def test_a_gap_that_is_filled_later_hides_nothing_that_came_before() -> None:
+    log = ChangeLog(0)
+    for version in (10, 3, 11):
+        log.add(version, b"%d" % version)
+    assert log.since(9) == [b"11", b"10"]
+    assert log.since(2) == [b"11", b"3", b"10"]
+    assert log.since(10) == [b"11"]

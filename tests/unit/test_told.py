@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from rqdisco.observability import told
-from rqdisco.observability.told import ToldLog
+from rqdisco.observability.told import MOST_ANSWERS, Told, ToldLog
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 
@@ -32,9 +32,44 @@ def test_an_address_that_is_not_listed_any_more_is_another_node_when_it_comes_ba
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "_MOST_ADDRESSES", 10)
+    monkeypatch.setattr(told, "_MOST_BYTES", 600)
     log = ToldLog(itertools.count(1).__next__)
     for discovery_id in range(5):
         for number in range(5):
             log.note(str(discovery_id), f"10.0.0.{number}:1", "listed", 1)
-    assert [len(log.of(str(discovery_id))) for discovery_id in range(5)] == [0, 0, 0, 5, 5]
+    assert [len(log.of(str(discovery_id))) for discovery_id in range(5)] == [0, 0, 5, 5, 5]
+
+
+def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told, "_MOST_BYTES", 3000)
+    log = ToldLog(itertools.count(1).__next__)
+    addrs = [f"10.0.0.{number}:1" for number in range(5)]
+    for _ in range(100):
+        for addr in addrs:
+            log.note("id", addr, "listed", 1)
+        log.forget("id", addrs[0])
+        log.first("id", addrs[:3])
+    for addr in addrs:
+        log.note("other", addr, "listed", 1)
+    assert len(log.of("id")) == MOST_ANSWERS
+    assert len(log.of("other")) == 5
+
+
+def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told, "_MOST_ADDRESSES_OF_ONE", 10)
+    log = ToldLog(itertools.count(1).__next__)
+    addrs = [f"10.0.0.{number}:1" for number in range(30)]
+    for addr in addrs:
+        log.note("id", addr, "listed", 1)
+    assert log.first("id", addrs) == {addr: number for number, addr in enumerate(addrs, 1) if number > 20}
+
+
+def test_the_last_answers_of_an_id_are_told_as_they_were_given() -> None:
+    log = ToldLog(itertools.count(1).__next__)
+    for number in range(MOST_ANSWERS + 7):
+        log.note("id", "http://knoten-ä.example:4001", "listed in its home's stead", number)
+    assert log.of("other") == ()
+    assert log.of("id") == tuple(
+        Told(at=number + 1, addr="http://knoten-ä.example:4001", what="listed in its home's stead", listed=number)
+        for number in range(7, MOST_ANSWERS + 7)
+    )

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-import re
-from binascii import unhexlify
+from array import array
+from binascii import hexlify, unhexlify
+from collections.abc import Sequence
 
-_SIZE = 16
-_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-# No ID that is minted begins so: what does stands for a key that is no UUID, or none that this can hold.
-_OTHER = bytes(8)
+_DASHES = (8, 13, 18, 23)
+_TEXT = 36
+_DIGITS = tuple(place for place in range(_TEXT) if place not in _DASHES)
 
 
 class PackedKeys:
-    """Grows at the end and is cut at the beginning. Keys that are no UUIDs take more, as nobody mints such."""
+    """Some keys, packed and unpacked all at once, which takes a tenth of the time that it does one by one.
 
-    def __init__(self) -> None:
-        self._row = bytearray()
-        self._others: dict[bytes, bytes] = {}
-        self._next = 0
+    A key that is no UUID takes its length; so do all of them where one is as long as a UUID, which few are.
+    """
 
-    def __len__(self) -> int:
-        return len(self._row) // _SIZE
+    __slots__ = ("_lengths", "_names", "_uuids")
 
-    def append(self, key: bytes) -> None:
-        """Put one at the end."""
-        if _UUID.match(key) and not key.startswith(b"00000000-0000-0000"):
-            self._row += unhexlify(key.replace(b"-", b""))
-            return
-        self._next += 1
-        number = _OTHER + self._next.to_bytes(8, "big")
-        self._others[number] = key
-        self._row += number
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        # 0 is a UUID; there are none if all are UUIDs.
+        self._lengths, self._names = array("H"), b""
+        self._uuids = _packed(keys) if {*map(len, keys)} == {_TEXT} else b""
+        if not self._uuids:
+            self._uuids = _packed([key for key in keys if len(key) == _TEXT])
+            self._lengths.extend([0 if self._uuids and len(key) == _TEXT else len(key) for key in keys])
+            self._names = b"".join([key for key, length in zip(keys, self._lengths, strict=True) if length])
 
-    def __getitem__(self, index: int) -> bytes:
-        packed = bytes(self._row[_SIZE * index : _SIZE * (index + 1)])
-        if packed.startswith(_OTHER):
-            return self._others[packed]
-        text = packed.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()
+    def unpack(self) -> list[bytes]:
+        """The keys as they came."""
+        uuids = _unpacked(self._uuids)
+        if not self._lengths:
+            return uuids
+        packed, begin, keys = iter(uuids), 0, []
+        for length in self._lengths:
+            keys.append(self._names[begin : begin + length] if length else next(packed))
+            begin += length
+        return keys
 
-    def cut(self, count: int) -> None:
-        """Drop so many at the beginning."""
-        for start in range(0, _SIZE * count, _SIZE) if self._others else ():
-            self._others.pop(bytes(self._row[start : start + _SIZE]), None)
-        del self._row[: _SIZE * count]
+
+def _packed(keys: Sequence[bytes]) -> bytes:
+    """Texts of 36 bytes in 16 each, if all of them are UUIDs as they are minted; nothing otherwise."""
+    text = b"".join(keys)
+    is_dashed = all(text[place::_TEXT] == b"-" * len(keys) for place in _DASHES)
+    if not is_dashed or text != text.lower():
+        return b""
+    try:
+        packed = unhexlify(text.replace(b"-", b""))
+    except ValueError:
+        return b""
+    return packed if len(packed) == 16 * len(keys) else b""
+
+
+def _unpacked(packed: bytes) -> list[bytes]:
+    digits, text = hexlify(packed), bytearray(b"-" * (len(packed) // 16 * _TEXT))
+    for number, place in enumerate(_DIGITS):
+        text[place::_TEXT] = digits[number::32]
+    keys = bytes(text)
+    return [keys[begin : begin + _TEXT] for begin in range(0, len(keys), _TEXT)]
