@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from rqdisco import records
 from rqdisco.directory import Removal
 from rqdisco.errors import StoreUnavailable, Undecided
+from rqdisco.expiry import Marks
 from rqdisco.peers.assembly import Peered
 from rqdisco.peers.wire.links import Misdirected
 from rqdisco.peers.wire.messages import Call
@@ -185,6 +186,17 @@ def _forget_the_tried(peered: Any) -> None:
     _cover(peered, lambda record: records.is_unused(replace(record, tried=False)))
 
 
+def _learn_no_marks(peered: Any) -> None:
+    async def take_marks(peer: Any) -> None:
+        pass
+
+    peered.peers.exchange._take_marks = take_marks
+
+
+def _take_what_is_gone(peered: Any) -> None:
+    peered.peers.replication._marks = Marks()
+
+
 def _cover(peered: Any, is_unused: Callable[[Record], bool]) -> None:
     marks = peered.marks
     marks.cover = lambda record: record.version <= marks.of(record.home) and is_unused(record)
@@ -207,5 +219,7 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R9 home": _remove_anywhere,
     "P7 emptied": _forget_the_emptied,
     "P7 tried": _forget_the_tried,
+    "P7 told": _learn_no_marks,
+    "P7 taken": _take_what_is_gone,
 }
 RULES = (*_SWITCHES, "R5a")

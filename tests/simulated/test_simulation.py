@@ -95,6 +95,8 @@ NOTICED = (
     Noticed("R9 home", "I9", ("removals", "partitions"), 9),
     Noticed("P7 emptied", "I4", ("removals", EXPIRY), 18),
     Noticed("P7 tried", "I5", ("partitions", "answers", "stalls", "crashes", "replacements", "wipes", EXPIRY), 153),
+    Noticed("P7 told", "I5", (EXPIRY,), 0),
+    Noticed("P7 taken", "I5", ("partitions", "stalls", "answers", EXPIRY), 12),
 )
 # What the code does may change what a seed does: then others are tried.
 MORE_SEEDS = 40
