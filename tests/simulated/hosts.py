@@ -172,6 +172,8 @@ class Host:
             self.boot = Boot(self, self._make)
         except CannotStart as refusal:
             self.trace.say(f"{self.name} cannot start: {refusal}")
+            # The process ends, and lets go of its lock.
+            self.disk = self.disk.kill()
             self.net.timeline.callLater(5, self.start)
             return
         self.trace.say(f"{self.name} starts as {self.boot.home}")

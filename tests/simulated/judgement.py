@@ -172,7 +172,8 @@ class Judge:
         if self._copied is None or self._copied.boot is None or record.home != self._copied.boot.home:
             return
         since = world.now - _FENCED_SECONDS
-        up = [host for host in world.hosts if host.boot is not None and host.boot.began < since]
+        awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.clock.was_awake_since(since)]
+        up = [host for host, boot in awake if boot.began < since]
         twins = [host for host in up if host.boot is not None and host.boot.home == record.home]
         are_heard = world.net.was_calm_since(since) and len(twins) == 2 and len(up) > 2
         # One that was started just now cannot be known for one of two yet.

@@ -47,6 +47,12 @@ def test_without_faults_every_cluster_forms_and_nobody_is_refused(seed: int) -> 
     assert "refused" not in result.counts
 
 
+def test_a_daemon_that_finds_no_room_at_its_start_starts_once_there_is_some() -> None:
+    trace = World(56, 2, ("disks", "full", "crashes")).run().trace
+    assert any("cannot start" in line for line in trace)
+    assert not any("another rqdisco runs on this directory" in line for line in trace)
+
+
 def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
     code = "from tests.simulated.world import World; print(World(7, 3).run().digest)"
     digests = set()

@@ -88,6 +88,10 @@ class ViewOfTime:
         left = self._awake_at - self._timeline.now
         return left if left > 1e-6 else 0.0
 
+    def was_awake_since(self, moment: float) -> bool:
+        """Whether the process did not stand still since then."""
+        return self._awake_at < moment
+
     def sleep(self, seconds: float) -> None:
         """The process stands still, and does afterwards what was due."""
         self.slept += seconds
