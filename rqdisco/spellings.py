@@ -12,7 +12,7 @@ _ENOUGH = 2
 
 
 class Spellings:
-    """Knows those IDs that are not simply their own lower-case name."""
+    """Knows those IDs that are not simply their own lower-case name; none of these is ever forgotten."""
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._by_name: dict[bytes, list[bytes]] = {}
@@ -31,15 +31,6 @@ class Spellings:
         self._add_above(name)
         if len(key) > _ONE_LABEL:
             self._add_above(dns_labels(key.decode()).encode())
-
-    def remove(self, key: bytes) -> None:
-        """Forget an ID. That there are names below another name is not forgotten."""
-        name = key.lower()
-        spellings = self._by_name.get(name, [])
-        if key in spellings:
-            spellings.remove(key)
-            if not spellings:
-                del self._by_name[name]
 
     def of(self, name: bytes) -> list[bytes]:
         """The IDs that are `name` but for case and not `name` itself, or two of them."""

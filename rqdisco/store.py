@@ -178,8 +178,7 @@ class Store:
         for key in keys:
             rest = self._settled.pop(key)
             self._fresh += key in self._pending
-            if self._spellings is not None:
-                self._spellings.remove(key)
+            # What is forgotten was minted, and so is its own lower-case name.
             if self.tally is not None:
                 self.tally.dropped(rest)
         for tell in self.on_dropped:

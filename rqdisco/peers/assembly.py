@@ -80,7 +80,7 @@ class Peered:
         members = Members(own, kept)
         boot = random(8).hex()
         self.marks = Marks(kept)
-        replication = Replication(incarnation, store, kept, marks=self.marks, era=int(boot[:4], 16) + 1)
+        replication = Replication(incarnation, store, kept, marks=self.marks, era=int(boot[:7], 16) + 1)
         standing = Standing(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
         self.peers = self._peer_set(
             clock,
