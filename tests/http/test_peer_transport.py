@@ -180,6 +180,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
         def deliverBody(self, protocol: Any) -> None:
             protocol.dataReceived(b"x" * (17 << 20))
 
-    link = HTTPLink("http://b:1", Endless(), Clock(), Keys(ring(1)), Random(2).randbytes)  # type: ignore[arg-type]
+    agent: Any = Endless()
+    link = HTTPLink("http://b:1", agent, Clock(), Keys(ring(1)), Random(2).randbytes)
     with pytest.raises(Unreachable, match="too large"):
         result(link.greet(b"", 2))
