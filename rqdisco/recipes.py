@@ -226,7 +226,7 @@ def _loopback_note(url: str) -> tuple[str, ...]:
 
 
 def _compact(config: dict[str, object]) -> str:
-    return json.dumps(config, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(config, separators=(",", ":"))
 
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@,-]+\Z")

@@ -1,6 +1,6 @@
 """The command line: what there is to be said, checked. What it does is elsewhere, loaded when it is needed.
 
-Each callback returns what is to be run with an `App`, or None where there is nothing left to do.
+Each callback returns what is to be run with an `App`, or what to print where no service is needed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,27 @@ from rqdisco import __version__
 from rqdisco.cli.listing import FORMS, Form
 from rqdisco.cli.operating import drain, export, import_records, peers, token
 from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, Branch, Root, cas, sure, the_id, url_of, wait
+from rqdisco.cli.screen import NAME
 from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
-NAME = "rqdisco"
 _COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Invocation(NamedTuple):
-    """A command line that was understood: what to run, None if all is done, and where the service is."""
+class Answer(NamedTuple):
+    """What a command prints that needs no service: text for stdout, and notes for stderr."""
 
-    command: Command | None
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+class Invocation(NamedTuple):
+    """A command line that was understood: what to run or to print, None if all is done, and where the service is."""
+
+    command: Command | Answer | None
     url: str
 
 
@@ -53,7 +60,7 @@ def cli() -> None:
 
 @cli.result_callback()
 @click.pass_context
-def _understood(ctx: click.Context, command: Command | None) -> Invocation:
+def _understood(ctx: click.Context, command: Command | Answer | None) -> Invocation:
     return Invocation(command, url_of(ctx))
 
 
@@ -247,7 +254,7 @@ def flags(
     dns_zone: str | None,
     expect: int | None,
     port: int | None,
-) -> None:
+) -> Answer:
     """Print the flags for rqlited, quoted for where they are pasted."""
     wanted = Wanted(
         discovery_id=discovery_id,
@@ -262,15 +269,13 @@ def flags(
         made = recipe(wanted)
     except Impossible as error:
         raise click.UsageError(str(error)) from None
-    click.echo(quoted(target, made.arguments))
-    for note in made.notes:
-        click.echo(f"{NAME}: {note}", err=True)
+    return Answer(quoted(target, made.arguments), made.notes)
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+def completion(shell: str) -> Answer:
     """Print what makes the shell complete commands and options."""
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, NAME, _COMPLETE).source())
+    return Answer(kind(cli, {}, NAME, _COMPLETE).source())

@@ -31,10 +31,10 @@ def formatted(nodes: Sequence[Registration], form: Form, *, raft: bool) -> list[
     Raises Incomplete.
     """
     if form == "peers.json":
-        return json.dumps([_peer(node) for node in nodes], indent=2, ensure_ascii=False).splitlines()
+        return json.dumps([_peer(node) for node in nodes], indent=2).splitlines()
     chosen = [node.raft_addr for node in nodes if node.raft_addr is not None] if raft else [node.addr for node in nodes]
     if form == "json":
-        return [json.dumps(chosen, ensure_ascii=False)]
+        return [json.dumps(chosen)]
     if form == "lines":
         return chosen
     joined = ",".join(sorted(chosen))

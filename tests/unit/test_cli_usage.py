@@ -130,6 +130,25 @@ def test_every_shell_can_be_told_how_to_complete(shell: Shell, capsys: pytest.Ca
     assert "_RQDISCO_COMPLETE" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "completed"),
+    [
+        ("bash", "1", "plain,show\n"),
+        ("zsh", "1", "plain\nshow\nPrint all that is known of the nodes of ID.\n"),
+        ("fish", "sh", "plain,show\tPrint all that is known of the nodes of ID.\n"),
+    ],
+)
+def test_a_shell_that_asks_is_told_how_a_word_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, word: str, completed: str
+) -> None:
+    monkeypatch.setenv("_RQDISCO_COMPLETE", f"{name}_complete")
+    monkeypatch.setenv("COMP_WORDS", "rqdisco sh")
+    monkeypatch.setenv("COMP_CWORD", word)
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+    assert (ended.value.code, capsys.readouterr().out) == (0, completed)
+
+
 def test_completion_and_help_load_neither_twisted_nor_tables() -> None:
     code = "import sys, rqdisco.cli.main; print({'twisted', 'treq', 'rich'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
