@@ -241,7 +241,7 @@ def status(discovery_id: str | None, service: bool, wait: float) -> Command:
 @click.option("--rqlite", "version", required=True, metavar="VERSION", help="Of rqlited: 8, or 7.21.4.")
 @click.option("--mode", type=click.Choice(MODES), required=True)
 @click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True)
-@click.option("--dns-zone", metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
+@click.option("--dns-zone", type=TEXT, metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
 @click.option("--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [{DEFAULT_EXPECT}]")
 @click.option("--port", type=int, metavar="PORT", help="The nodes' port in dns mode, if not the default.")
 @click.pass_context

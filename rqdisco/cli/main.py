@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from rqdisco.cli.commands import Answer, Invocation, parse
+from rqdisco.cli.options import setting
 from rqdisco.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def _token() -> str | None:
     """The token in the environment: everybody on the machine sees an option. Raises click.UsageError."""
     from rqdisco.client.urls import check_token
 
-    given = os.environ.get("RQDISCO_TOKEN")
+    given = setting("TOKEN", "a token of the service")
     try:
-        return check_token(given) if given else None
+        return None if given is None else check_token(given)
     except ValueError as error:
         raise click.UsageError(f"RQDISCO_TOKEN cannot be used: {error}") from None
 
@@ -147,8 +148,8 @@ def _files() -> Files:
     from rqdisco.errors import TLSUnusable
     from rqdisco.process.certificates import Files, check_files
 
-    named = {name: os.environ.get(f"RQDISCO_{name}") for name in ("CA", "CERT", "KEY")}
-    authorities, certificate, key = (Path(text) if text else None for text in named.values())
+    named = [setting(name, "the path of a file") for name in ("CA", "CERT", "KEY")]
+    authorities, certificate, key = (None if text is None else Path(text) for text in named)
     files = Files(key=key or certificate, certificate=certificate, authorities=authorities)
     try:
         check_files(files)
