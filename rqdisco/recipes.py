@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+from rqdisco.address import split_zone
 from rqdisco.dns.zone import is_zone_name
 from rqdisco.ids import may_be_named
 from rqdisco.names import dns_labels
@@ -95,7 +96,7 @@ def _legacy(wanted: Wanted, version: _Version) -> Recipe:
     url_flag, id_flag = ("-disco", "-discoid") if version < (4, 0, 0) else ("-disco-url", "-disco-id")
     address_flag = "-httpadv" if version < (4, 0, 0) else "-http-adv-addr"
     return Recipe(
-        arguments=(f"{url_flag}={wanted.url.rstrip('/')}", f"{id_flag}={wanted.discovery_id}"),
+        arguments=(f"{url_flag}={_with_zone(wanted.url).rstrip('/')}", f"{id_flag}={wanted.discovery_id}"),
         notes=(
             *_loopback_note(wanted.url),
             f"give each node the address that the others reach it by: {address_flag}=HOST:PORT",
@@ -116,7 +117,10 @@ def _consul_kv(wanted: Wanted, version: _Version) -> Recipe:
         raise Impossible(
             f"rqlite {wanted.version} refuses an address that begins with http, use another name or the IP"
         )
-    config: dict[str, object] = {"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+    zone = _split_zone(wanted.url)[1]
+    # Unlike in a URL, the zone is not escaped.
+    ipv6 = host if zone is None else f"{host}%{zone}"
+    config: dict[str, object] = {"address": f"[{ipv6}]:{port}" if ":" in host else f"{host}:{port}"}
     if url.scheme == "https":
         config["schema" if version == (7, 0, 0) else "scheme"] = "https"
     if url.username is not None:
@@ -181,8 +185,10 @@ def _version(text: str) -> _Version:
 
 
 def _service(url: str) -> tuple[SplitResult, int]:
+    """The URL taken apart, without the zone of an IPv6 address, and the port."""
+    plain, _ = _split_zone(url)
     try:
-        split = urlsplit(url)
+        split = urlsplit(plain)
         port = split.port
     except ValueError:
         # Its own words may repeat a part of a password.
@@ -194,6 +200,19 @@ def _service(url: str) -> tuple[SplitResult, int]:
     if any(character.isspace() or not character.isprintable() for character in url):
         raise Impossible("the URL of the service must not have white space or control characters")
     return split, _DEFAULT_PORTS[split.scheme] if port is None else port
+
+
+def _split_zone(url: str) -> tuple[str, str | None]:
+    try:
+        return split_zone(url)
+    except ValueError as error:
+        raise Impossible(str(error)) from None
+
+
+def _with_zone(url: str) -> str:
+    """The URL as Go reads it: `%` begins an escape in a URL."""
+    plain, zone = _split_zone(url)
+    return url if zone is None else plain.replace("]", f"%25{zone}]", 1)
 
 
 def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:

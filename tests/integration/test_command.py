@@ -117,6 +117,13 @@ def test_an_unreachable_service_is_status_3(ask: Ask, deaf_url: str, tmp_path: P
         assert result.stderr.startswith(f"rqdisco: cannot reach {target}: {words}")
 
 
+def test_an_interface_that_there_is_not_is_status_3(ask: Ask) -> None:
+    result = ask("status", "--url", "http://[fe80::1%25none]:1")
+    assert (result.returncode, result.stdout) == (3, "")
+    where = "http://[fe80::1%25none]:1"
+    assert result.stderr == f"rqdisco: cannot reach {where}: there is no such network interface\n"
+
+
 def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start: Start, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     waiting = begin("create", "--wait", "60", "--url", f"unix:{path}")

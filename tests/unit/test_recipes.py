@@ -66,12 +66,23 @@ def test_consul_kv_gets_the_id_as_key_and_the_address_without_a_scheme(version: 
         ("7.0.0", "https://h:1", {"address": "h:1", "schema": "https"}),
         ("7.0.1", "https://h:1", {"address": "h:1", "scheme": "https"}),
         ("8", "http://[::1]:4000", {"address": "[::1]:4000"}),
+        ("8", "http://[fe80::1%25eth0]:4000", {"address": "[fe80::1%eth0]:4000"}),
+        (
+            "8",
+            "https://x:y@[fe80::1%eth0]",
+            {"address": "[fe80::1%eth0]:443", "scheme": "https", "basic_auth": {"username": "x", "password": "y"}},
+        ),
         ("8", "http://me:p%40w@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "p@w"}}),
         ("7.15", "http://me:a$b@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "a$b"}}),
     ],
 )
 def test_consul_kv_is_told_all_that_the_url_says(version: str, url: str, expected: object) -> None:
     assert config("consul-kv", version, url) == expected
+
+
+@pytest.mark.parametrize("zone", ["%25eth0", "%eth0"])
+def test_legacy_gets_the_zone_of_an_address_as_it_is_written_in_a_url(zone: str) -> None:
+    assert flags("legacy", "6", f"http://[fe80::1{zone}]:4000/")["-disco-url"] == "http://[fe80::1%25eth0]:4000"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +139,7 @@ def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
         ("legacy", "6", {"url": "ftp://h"}, "must be http://HOST:PORT"),
         ("legacy", "6", {"url": "http://h:x"}, "not a URL"),
         ("legacy", "6", {"url": "http://h/a b"}, "white space"),
+        ("legacy", "6", {"url": "http://[fe80::1%25]:4000"}, "the name of a network interface"),
         ("consul-kv", "8", {"url": "http://h/prefix"}, "must not have a path"),
         ("consul-kv", "7.4", {"url": "http://httpd:4000"}, "begins with http"),
         ("consul-kv", "7.16", {"url": "http://u:a%24b@h"}, "drop what follows a $"),
