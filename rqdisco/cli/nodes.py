@@ -5,6 +5,7 @@ from __future__ import annotations
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused, patiently
 from rqdisco.cli.durations import in_words
 from rqdisco.cli.listing import Form, Incomplete, formatted, others
+from rqdisco.cli.verdict import what_comes_next
 from rqdisco.client import Document, Registration
 
 RESET_MEANS = (
@@ -97,13 +98,6 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
         app.screen.say(f"registered meanwhile, so not all nodes were stopped: {', '.join(left.nodes)}")
         return REFUSED
     return DONE
-
-
-def what_comes_next(document: Document) -> str:
-    """What an ID without nodes means for the next node that asks."""
-    if document.orphaned:
-        return "and the ID lost its home: nobody is told to bootstrap any more, mint a new ID"
-    return "the next to ask is told that it is alone"
 
 
 def state(node: Registration) -> str | None:
