@@ -101,15 +101,29 @@ def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str |
 @click.option("--raft/--http", default=False, help="Raft addresses, as rqlite 8 and later join by, or HTTP addresses.")
 @click.option("--exclude-self", type=TEXT, metavar="ADDR", help="Leave out the node at ADDR, its HTTP or Raft address.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="lines", show_default=True)
-def list_nodes(discovery_id: str, raft: bool, exclude_self: str | None, form: Form) -> Command:
+@click.option(
+    "--non-voter",
+    "non_voters",
+    multiple=True,
+    type=TEXT,
+    metavar="N",
+    help="The node ID of a read replica, for peers.json; repeatable. The service does not know which nodes these are.",
+)
+def list_nodes(
+    discovery_id: str, raft: bool, exclude_self: str | None, form: Form, non_voters: tuple[str, ...]
+) -> Command:
     """Print the addresses of the nodes of ID.
 
     In the order of their first registration. join: h1:4002,h2:4002, sorted; flags: the same behind -join; peers.json:
     what rqlite recovers a cluster from.
     """
+    if non_voters and form != "peers.json":
+        raise click.UsageError("--non-voter is for --format peers.json")
     from rqdisco.cli import nodes
 
-    return partial(nodes.nodes, discovery_id=discovery_id, form=form, own=exclude_self, raft=raft)
+    return partial(
+        nodes.nodes, discovery_id=discovery_id, form=form, own=exclude_self, raft=raft, non_voters=non_voters
+    )
 
 
 @cli.command()
@@ -244,6 +258,7 @@ def status(discovery_id: str | None, service: bool, wait: float) -> Command:
 @click.option("--dns-zone", type=TEXT, metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
 @click.option("--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [{DEFAULT_EXPECT}]")
 @click.option("--port", type=int, metavar="PORT", help="The nodes' port in dns mode, if not the default.")
+@click.option("--replica", is_flag=True, help="For a read replica, a node without a vote.")
 @click.pass_context
 def flags(
     ctx: click.Context,
@@ -254,6 +269,7 @@ def flags(
     dns_zone: str | None,
     expect: int | None,
     port: int | None,
+    replica: bool,
 ) -> Answer:
     """Print the flags for rqlited, quoted for where they are pasted."""
     wanted = Wanted(
@@ -264,6 +280,7 @@ def flags(
         zone=dns_zone,
         expect=expect,
         port=port,
+        replica=replica,
     )
     try:
         made = recipe(wanted)

@@ -30,13 +30,19 @@ async def register(
     return DONE
 
 
-async def nodes(app: App, discovery_id: str, form: Form, own: str | None, *, raft: bool) -> int:
+async def nodes(
+    app: App, discovery_id: str, form: Form, own: str | None, *, raft: bool, non_voters: tuple[str, ...]
+) -> int:
     """Print the addresses of an ID's nodes."""
     found = others((await app.client.get(discovery_id)).registrations, own)
     try:
-        lines = formatted(found, form, raft=raft)
+        lines = formatted(found, form, raft=raft, non_voters=non_voters)
     except Incomplete as error:
         raise Failed(str(error)) from None
+    if form == "peers.json" and not non_voters:
+        app.screen.say(
+            "all nodes are voters here, as the service does not know: name each read replica with --non-voter"
+        )
     if raft and form != "peers.json":
         for node in found:
             if node.raft_addr is None:

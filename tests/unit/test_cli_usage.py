@@ -33,6 +33,8 @@ ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
         ("register ID a:1 --wait -1", "not in the range"),
         ("register ID \udcff", "not UTF-8"),
         ("nodes ID --format yaml", "'yaml' is not one of 'lines', 'join', 'json', 'peers.json', 'flags'"),
+        ("nodes ID --non-voter n1", "--non-voter is for --format peers.json"),
+        ("nodes ID --format peers.json --non-voter ''", "Invalid value for '--non-voter': it is empty"),
         ("leader", "Usage: rqdisco leader"),
         ("leader set ID", "Missing option '--id'"),
         ("leader set ID --id 1 --api-addr h:1 --addr h:2", "it begins with http:// or https://"),
@@ -183,6 +185,14 @@ def test_flags_lead_to_the_service_that_is_named(shell: Shell, capsys: pytest.Ca
     items = [json.loads(line.removeprefix("  - ")) for line in captured.out.splitlines()[1:]]
     assert items == ["-disco-mode=consul-kv", f"-disco-key={ID}", items[2]]
     assert json.loads(items[2].partition("=")[2]) == {"address": "disco:4000", "scheme": "https"}
+
+
+def test_flags_of_a_read_replica_are_asked_for_by_an_option(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ("flags", ID, "--rqlite", "10", "--mode", "dns-srv", "--dns-zone", "z", "--replica")
+    assert shell(*line) == 0
+    assert shlex.split(capsys.readouterr().out)[2:] == ["-raft-non-voter"]
+    assert shell(*line, "--expect", "3") == 2
+    assert "a read replica takes no -bootstrap-expect" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
