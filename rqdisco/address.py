@@ -10,6 +10,8 @@ from rqdisco.errors import InvalidValue, MisleadingAddress
 
 MAX_BYTES = 260
 _PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
+_ZONE = re.compile(r"([A-Za-z]+://(?:[^/?#@]*@)?\[[0-9A-Fa-f:.]+)%(?:25)?([^\]/?#]*)\]")
+_ZONE_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
 _HOST_PORT = re.compile(r"(?:https?://)?(\[[^\[\]/?#@]+\]|[^\[\]:/?#@]+):([0-9]{1,5})/?\Z")
 
 
@@ -59,6 +61,19 @@ def host_and_port(addr: str) -> tuple[str, int]:
     if not 0 < port < 65536:
         raise InvalidValue("address", "port out of range")
     return match[1].strip("[]"), port
+
+
+def split_zone(url: str) -> tuple[str, str | None]:
+    """A URL without the zone of its IPv6 address, and that zone, the network interface by which the address is reached.
+
+    It is written [fe80::1%25eth0] (RFC 6874); people write [fe80::1%eth0], too. Raises ValueError.
+    """
+    match = _ZONE.match(url)
+    if match is None:
+        return url, None
+    if not _ZONE_NAME.match(match[2]):
+        raise ValueError("the zone of an IPv6 address is the name of a network interface, as in [fe80::1%25eth0]")
+    return f"{match[1]}]{url[match.end() :]}", match[2]
 
 
 def check_reachable(addr: str, client_ip: str | None) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+from rqdisco.address import split_zone
 from rqdisco.dns.zone import is_zone_name
 from rqdisco.ids import may_be_named
 from rqdisco.names import dns_labels
@@ -40,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     `version` is that of rqlited, "8.36.3" or as little of it as is known: "8" is its newest. `url` is the service's.
     `zone` is the DNS zone, `expect` how many nodes form the cluster, `port` the nodes' own where it is not the default;
-    all three are for the DNS modes only.
+    all three are for the DNS modes only. A `replica` is a read replica, a node without a vote.
     """
 
     discovery_id: str
@@ -50,6 +51,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     zone: str | None = None
     expect: int | None = None
     port: int | None = None
+    replica: bool = False
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,16 +94,34 @@ def _legacy(wanted: Wanted, version: _Version) -> Recipe:
         raise Impossible(f"legacy mode is for rqlite 3.12 to 6.10, use consul-kv with {wanted.version}")
     _only_for_dns(wanted)
     _service(wanted.url)
+    if wanted.replica and version < (5, 1, 0):
+        raise Impossible(f"rqlite {wanted.version} has no read replicas, they came with 5.1")
     url_flag, id_flag = ("-disco", "-discoid") if version < (4, 0, 0) else ("-disco-url", "-disco-id")
     address_flag = "-httpadv" if version < (4, 0, 0) else "-http-adv-addr"
     return Recipe(
-        arguments=(f"{url_flag}={wanted.url.rstrip('/')}", f"{id_flag}={wanted.discovery_id}"),
+        arguments=(
+            f"{url_flag}={_with_zone(wanted.url).rstrip('/')}",
+            f"{id_flag}={wanted.discovery_id}",
+            *_suffrage(wanted),
+        ),
         notes=(
             *_loopback_note(wanted.url),
             f"give each node the address that the others reach it by: {address_flag}=HOST:PORT",
             "rqlited asks once and exits if the service is away: run `rqdisco status --service --wait 120` before it",
+            *_legacy_notes(wanted),
         ),
     )
+
+
+def _legacy_notes(wanted: Wanted) -> list[str]:
+    notes = []
+    if wanted.url.startswith("https:"):
+        notes.append("rqlited trusts the system's authorities only, or those in the file that SSL_CERT_FILE names")
+    if wanted.replica:
+        notes.append(
+            "start replicas when the cluster has formed: a replica that is told that it is alone bootstraps, as a voter"
+        )
+    return notes
 
 
 def _consul_kv(wanted: Wanted, version: _Version) -> Recipe:
@@ -116,23 +136,57 @@ def _consul_kv(wanted: Wanted, version: _Version) -> Recipe:
         raise Impossible(
             f"rqlite {wanted.version} refuses an address that begins with http, use another name or the IP"
         )
-    config: dict[str, object] = {"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+    zone = _split_zone(wanted.url)[1]
+    # Unlike in a URL, the zone is not escaped.
+    ipv6 = host if zone is None else f"{host}%{zone}"
+    config: dict[str, object] = {"address": f"[{ipv6}]:{port}" if ":" in host else f"{host}:{port}"}
     if url.scheme == "https":
         config["schema" if version == (7, 0, 0) else "scheme"] = "https"
     if url.username is not None:
         config["basic_auth"] = _basic_auth(url, version)
     return Recipe(
-        arguments=("-disco-mode=consul-kv", f"-disco-key={wanted.discovery_id}", f"-disco-config={_compact(config)}"),
+        arguments=(
+            "-disco-mode=consul-kv",
+            f"-disco-key={wanted.discovery_id}",
+            f"-disco-config={_compact(config)}",
+            *_suffrage(wanted),
+        ),
         notes=(
             *_loopback_note(wanted.url),
             "give each node a -node-id that stays, and addresses that the others reach it by: -http-addr, -raft-addr",
+            *(_tls_notes(version) if url.scheme == "https" else ()),
+            *(_replica_notes(version) if wanted.replica else ()),
         ),
     )
+
+
+def _tls_notes(version: _Version) -> list[str]:
+    # Up to 7.13.1 what is given as ca_file is overwritten by cert_file, given or not.
+    if version < (7, 13, 2):
+        member, why = '"ca_pem":"BASE64"', " with its PEM in base64: before 7.13.2 rqlited does not heed ca_file"
+    else:
+        member, why = '"ca_file":"/PATH"', ""
+    trust = "rqlited trusts the system's authorities, for a private one add"
+    notes = [f'{trust} "tls_config":{{{member}}} to -disco-config{why}']
+    if (7, 0, 0) < version < (7, 1, 0) and version[2] == _ANY:
+        notes.append('rqlite 7.0.0 itself wants "schema" for "scheme": say --rqlite 7.0.0 if you have that')
+    return notes
+
+
+def _replica_notes(version: _Version) -> list[str]:
+    if version < (8, 14, 0):
+        return ["start replicas when the cluster has formed: a replica that wins the claim bootstraps, as a voter"]
+    return ["a replica never claims to lead, it waits for a leader"]
 
 
 def _dns(wanted: Wanted, version: _Version) -> Recipe:
     if version < (7, 2, 0):
         raise Impossible(f"rqlite {wanted.version} knows no {wanted.mode} mode, it needs 7.2 or later")
+    if wanted.replica and version < (8, 14, 1):
+        # Before 8.14.0 rqlited does not start, with -bootstrap-expect or without; with 8.14.0 it joins as a voter.
+        raise Impossible(
+            f"rqlite {wanted.version} has no read replicas in {wanted.mode} mode, 8.14.1 and later have, and consul-kv"
+        )
     by_raft = version >= (8, 0, 0)
     name = f"{dns_labels(wanted.discovery_id)}.{_zone(wanted)}."
     config: dict[str, object] = {"name": name}
@@ -144,26 +198,47 @@ def _dns(wanted: Wanted, version: _Version) -> Recipe:
         if not 0 < wanted.port < 65536:
             raise Impossible("not a port, it must be between 1 and 65535")
         config["port"] = wanted.port
-    expect = DEFAULT_EXPECT if wanted.expect is None else wanted.expect
-    if expect < 1:
-        raise Impossible("a cluster has at least one node to expect")
     return Recipe(
         arguments=(
             f"-disco-mode={wanted.mode}",
             f"-disco-config={_compact(config)}",
-            f"-bootstrap-expect={expect}",
+            *_suffrage(wanted),
+            *_expect(wanted),
         ),
         notes=tuple(_dns_notes(wanted, version, by_raft)),
     )
 
 
+def _expect(wanted: Wanted) -> tuple[str, ...]:
+    """How many nodes form the cluster. rqlited refuses to start a replica that is told."""
+    if wanted.replica:
+        if wanted.expect is not None:
+            raise Impossible("a read replica takes no -bootstrap-expect, rqlited would not start")
+        return ()
+    expect = DEFAULT_EXPECT if wanted.expect is None else wanted.expect
+    if expect < 1:
+        raise Impossible("a cluster has at least one node to expect")
+    return (f"-bootstrap-expect={expect}",)
+
+
+def _suffrage(wanted: Wanted) -> tuple[str, ...]:
+    return ("-raft-non-voter",) if wanted.replica else ()
+
+
 def _dns_notes(wanted: Wanted, version: _Version, by_raft: bool) -> list[str]:
     needed = " --raft-addr HOST:RAFTPORT --node-id NODE" if by_raft else ""
-    notes = [
-        f"nodes do not register themselves in {wanted.mode} mode: run"
-        f" `rqdisco register {wanted.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
-        "all nodes need the same -bootstrap-expect, and the host's resolver must know the zone",
-    ]
+    if wanted.replica:
+        notes = [
+            "a replica joins the nodes that are registered and need not be registered itself: before the cluster has"
+            " formed the others would wait for it",
+            "the host's resolver must know the zone",
+        ]
+    else:
+        notes = [
+            f"nodes do not register themselves in {wanted.mode} mode: run"
+            f" `rqdisco register {wanted.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
+            "all nodes need the same -bootstrap-expect, and the host's resolver must know the zone",
+        ]
     if wanted.mode == "dns" and wanted.port is None:
         port = "the node's own Raft port" if by_raft else "4001, the HTTP port"
         notes.append(f"the port is {port}, unless another is given")
@@ -181,8 +256,10 @@ def _version(text: str) -> _Version:
 
 
 def _service(url: str) -> tuple[SplitResult, int]:
+    """The URL taken apart, without the zone of an IPv6 address, and the port."""
+    plain, _ = _split_zone(url)
     try:
-        split = urlsplit(url)
+        split = urlsplit(plain)
         port = split.port
     except ValueError:
         # Its own words may repeat a part of a password.
@@ -194,6 +271,19 @@ def _service(url: str) -> tuple[SplitResult, int]:
     if any(character.isspace() or not character.isprintable() for character in url):
         raise Impossible("the URL of the service must not have white space or control characters")
     return split, _DEFAULT_PORTS[split.scheme] if port is None else port
+
+
+def _split_zone(url: str) -> tuple[str, str | None]:
+    try:
+        return split_zone(url)
+    except ValueError as error:
+        raise Impossible(str(error)) from None
+
+
+def _with_zone(url: str) -> str:
+    """The URL as Go reads it: `%` begins an escape in a URL."""
+    plain, zone = _split_zone(url)
+    return url if zone is None else plain.replace("]", f"%25{zone}]", 1)
 
 
 def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:
@@ -226,7 +316,7 @@ def _loopback_note(url: str) -> tuple[str, ...]:
 
 
 def _compact(config: dict[str, object]) -> str:
-    return json.dumps(config, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(config, separators=(",", ":"))
 
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@,-]+\Z")

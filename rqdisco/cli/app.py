@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -66,6 +67,18 @@ async def run(app: App, command: Command) -> int:
     except (Refused, Failed, Misused, OSError) as error:
         app.screen.say(f"{error}{_hint(error)}")
         return USAGE if isinstance(error, Misused) else REFUSED
+
+
+async def run_to_its_end(app: App, command: Command) -> int:
+    """The same, and a fault of the command itself is shown with where it happened.
+
+    Twisted would write it as it is, and it may repeat what the service said.
+    """
+    try:
+        return await run(app, command)
+    except Exception:
+        app.screen.complain(traceback.format_exc())
+        return REFUSED
 
 
 def _hint(error: Exception) -> str:

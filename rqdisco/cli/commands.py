@@ -1,6 +1,6 @@
 """The command line: what there is to be said, checked. What it does is elsewhere, loaded when it is needed.
 
-Each callback returns what is to be run with an `App`, or None where there is nothing left to do.
+Each callback returns what is to be run with an `App`, or what to print where no service is needed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,27 @@ from rqdisco import __version__
 from rqdisco.cli.listing import FORMS, Form
 from rqdisco.cli.operating import drain, export, import_records, peers, token
 from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, Branch, Root, cas, sure, the_id, url_of, wait
+from rqdisco.cli.screen import NAME
 from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
-NAME = "rqdisco"
 _COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Invocation(NamedTuple):
-    """A command line that was understood: what to run, None if all is done, and where the service is."""
+class Answer(NamedTuple):
+    """What a command prints that needs no service: text for stdout, and notes for stderr."""
 
-    command: Command | None
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+class Invocation(NamedTuple):
+    """A command line that was understood: what to run or to print, None if all is done, and where the service is."""
+
+    command: Command | Answer | None
     url: str
 
 
@@ -53,7 +60,7 @@ def cli() -> None:
 
 @cli.result_callback()
 @click.pass_context
-def _understood(ctx: click.Context, command: Command | None) -> Invocation:
+def _understood(ctx: click.Context, command: Command | Answer | None) -> Invocation:
     return Invocation(command, url_of(ctx))
 
 
@@ -94,15 +101,29 @@ def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str |
 @click.option("--raft/--http", default=False, help="Raft addresses, as rqlite 8 and later join by, or HTTP addresses.")
 @click.option("--exclude-self", type=TEXT, metavar="ADDR", help="Leave out the node at ADDR, its HTTP or Raft address.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="lines", show_default=True)
-def list_nodes(discovery_id: str, raft: bool, exclude_self: str | None, form: Form) -> Command:
+@click.option(
+    "--non-voter",
+    "non_voters",
+    multiple=True,
+    type=TEXT,
+    metavar="N",
+    help="The node ID of a read replica, for peers.json; repeatable. The service does not know which nodes these are.",
+)
+def list_nodes(
+    discovery_id: str, raft: bool, exclude_self: str | None, form: Form, non_voters: tuple[str, ...]
+) -> Command:
     """Print the addresses of the nodes of ID.
 
     In the order of their first registration. join: h1:4002,h2:4002, sorted; flags: the same behind -join; peers.json:
     what rqlite recovers a cluster from.
     """
+    if non_voters and form != "peers.json":
+        raise click.UsageError("--non-voter is for --format peers.json")
     from rqdisco.cli import nodes
 
-    return partial(nodes.nodes, discovery_id=discovery_id, form=form, own=exclude_self, raft=raft)
+    return partial(
+        nodes.nodes, discovery_id=discovery_id, form=form, own=exclude_self, raft=raft, non_voters=non_voters
+    )
 
 
 @cli.command()
@@ -234,9 +255,10 @@ def status(discovery_id: str | None, service: bool, wait: float) -> Command:
 @click.option("--rqlite", "version", required=True, metavar="VERSION", help="Of rqlited: 8, or 7.21.4.")
 @click.option("--mode", type=click.Choice(MODES), required=True)
 @click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True)
-@click.option("--dns-zone", metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
+@click.option("--dns-zone", type=TEXT, metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
 @click.option("--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [{DEFAULT_EXPECT}]")
 @click.option("--port", type=int, metavar="PORT", help="The nodes' port in dns mode, if not the default.")
+@click.option("--replica", is_flag=True, help="For a read replica, a node without a vote.")
 @click.pass_context
 def flags(
     ctx: click.Context,
@@ -247,7 +269,8 @@ def flags(
     dns_zone: str | None,
     expect: int | None,
     port: int | None,
-) -> None:
+    replica: bool,
+) -> Answer:
     """Print the flags for rqlited, quoted for where they are pasted."""
     wanted = Wanted(
         discovery_id=discovery_id,
@@ -257,20 +280,19 @@ def flags(
         zone=dns_zone,
         expect=expect,
         port=port,
+        replica=replica,
     )
     try:
         made = recipe(wanted)
     except Impossible as error:
         raise click.UsageError(str(error)) from None
-    click.echo(quoted(target, made.arguments))
-    for note in made.notes:
-        click.echo(f"{NAME}: {note}", err=True)
+    return Answer(quoted(target, made.arguments), made.notes)
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+def completion(shell: str) -> Answer:
     """Print what makes the shell complete commands and options."""
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, NAME, _COMPLETE).source())
+    return Answer(kind(cli, {}, NAME, _COMPLETE).source())

@@ -25,16 +25,19 @@ def others(nodes: Sequence[Registration], own: str | None) -> list[Registration]
     return [node for node in nodes if own is None or not any(same_node(own, addr) for addr in _addresses(node))]
 
 
-def formatted(nodes: Sequence[Registration], form: Form, *, raft: bool) -> list[str]:
+def formatted(nodes: Sequence[Registration], form: Form, *, raft: bool, non_voters: Sequence[str] = ()) -> list[str]:
     """The lines of a form, by Raft or by HTTP addresses; nodes without a Raft address are left out of the former.
 
-    Raises Incomplete.
+    `non_voters` are the node IDs of read replicas, for peers.json. Raises Incomplete.
     """
     if form == "peers.json":
-        return json.dumps([_peer(node) for node in nodes], indent=2, ensure_ascii=False).splitlines()
+        unknown = [node_id for node_id in non_voters if node_id not in {node.node_id for node in nodes}]
+        if unknown:
+            raise Incomplete(f"no peers.json: no node has the node ID {unknown[0]}")
+        return json.dumps([_peer(node, non_voters) for node in nodes], indent=2).splitlines()
     chosen = [node.raft_addr for node in nodes if node.raft_addr is not None] if raft else [node.addr for node in nodes]
     if form == "json":
-        return [json.dumps(chosen, ensure_ascii=False)]
+        return [json.dumps(chosen)]
     if form == "lines":
         return chosen
     joined = ",".join(sorted(chosen))
@@ -47,11 +50,11 @@ def _addresses(node: Registration) -> list[str]:
     return [node.addr] if node.raft_addr is None else [node.addr, node.raft_addr]
 
 
-def _peer(node: Registration) -> dict[str, object]:
+def _peer(node: Registration, non_voters: Sequence[str]) -> dict[str, object]:
     """An entry of the file from which rqlited recovers a cluster whose nodes all have new addresses."""
     if node.raft_addr is None or node.node_id is None:
         missing = " and ".join(
             name for name, value in (("Raft address", node.raft_addr), ("node ID", node.node_id)) if value is None
         )
         raise Incomplete(f"no peers.json: {node.addr} has no {missing} (register it with --raft-addr and --node-id)")
-    return {"id": node.node_id, "address": node.raft_addr, "non_voter": False}
+    return {"id": node.node_id, "address": node.raft_addr, "non_voter": node.node_id in non_voters}

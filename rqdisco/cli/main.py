@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
-from rqdisco.cli.commands import NAME, Invocation, parse
+from rqdisco.cli.commands import Answer, Invocation, parse
+from rqdisco.cli.options import setting
 from rqdisco.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -36,18 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _PIPE_CLOSED
     except OSError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
+        Screen(sys.stdout, sys.stderr).say(str(error))
         status = _FAILED
-    _discard_output()
+    for stream in (sys.stdout, sys.stderr):
+        _discard_rest(stream)
     sys.exit(status)
 
 
-def _discard_output() -> None:
+def _discard_rest(stream: TextIO) -> None:
     """What cannot be written by now never can be; Python would try again on its way out, and complain."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> int:
@@ -55,14 +58,37 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
 
     Raises click.Abort, OSError.
     """
+    screen = Screen(sys.stdout, sys.stderr)
     try:
-        parsed = parse(list(arguments))
+        parsed = _parsed(list(arguments), screen)
         if not isinstance(parsed, Invocation):
             return parsed
-        return 0 if parsed.command is None else react(parsed.command, parsed.url)
+        if not isinstance(parsed.command, Answer):
+            return 0 if parsed.command is None else react(parsed.command, parsed.url)
+        screen.text(parsed.command.text)
+        for note in parsed.command.notes:
+            screen.say(note)
+        return 0
     except click.ClickException as error:
-        error.show()
+        explained = io.StringIO()
+        error.show(explained)
+        screen.complain(explained.getvalue().removesuffix("\n"))
         return error.exit_code
+
+
+def _parsed(arguments: list[str], screen: Screen) -> Invocation | int:
+    """What is asked for; what click itself has to say about it, help above all, is on the screen."""
+    # It says some in bytes.
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    try:
+        with redirect_stdout(said):
+            return parse(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        said.seek(0)
+        if text := said.read():
+            screen.text(text.removesuffix("\n"))
 
 
 def _react(command: Command, url: str) -> int:
@@ -72,7 +98,7 @@ def _react(command: Command, url: str) -> int:
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
-    from rqdisco.cli.app import App, run
+    from rqdisco.cli.app import App, run_to_its_end
     from rqdisco.client import connect
 
     name, token, files = _name(url), _token(), _files()
@@ -85,7 +111,7 @@ def _react(command: Command, url: str) -> int:
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
         screen = Screen(sys.stdout, sys.stderr, ask)
         app = App(connect(reactor, url, token=token, tls=files), name, reactor, random, os.urandom, screen)
-        running = Deferred.fromCoroutine(run(app, command))
+        running = Deferred.fromCoroutine(run_to_its_end(app, command))
         # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
         status = await running
@@ -110,9 +136,9 @@ def _token() -> str | None:
     """The token in the environment: everybody on the machine sees an option. Raises click.UsageError."""
     from rqdisco.client.urls import check_token
 
-    given = os.environ.get("RQDISCO_TOKEN")
+    given = setting("TOKEN", "a token of the service")
     try:
-        return check_token(given) if given else None
+        return None if given is None else check_token(given)
     except ValueError as error:
         raise click.UsageError(f"RQDISCO_TOKEN cannot be used: {error}") from None
 
@@ -122,8 +148,8 @@ def _files() -> Files:
     from rqdisco.errors import TLSUnusable
     from rqdisco.process.certificates import Files, check_files
 
-    named = {name: os.environ.get(f"RQDISCO_{name}") for name in ("CA", "CERT", "KEY")}
-    authorities, certificate, key = (Path(text) if text else None for text in named.values())
+    named = [setting(name, "the path of a file") for name in ("CA", "CERT", "KEY")]
+    authorities, certificate, key = (None if text is None else Path(text) for text in named)
     files = Files(key=key or certificate, certificate=certificate, authorities=authorities)
     try:
         check_files(files)

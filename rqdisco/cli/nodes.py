@@ -5,6 +5,7 @@ from __future__ import annotations
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused, patiently
 from rqdisco.cli.durations import in_words
 from rqdisco.cli.listing import Form, Incomplete, formatted, others
+from rqdisco.cli.verdict import what_comes_next
 from rqdisco.client import Document, Registration
 
 RESET_MEANS = (
@@ -29,13 +30,19 @@ async def register(
     return DONE
 
 
-async def nodes(app: App, discovery_id: str, form: Form, own: str | None, *, raft: bool) -> int:
+async def nodes(
+    app: App, discovery_id: str, form: Form, own: str | None, *, raft: bool, non_voters: tuple[str, ...]
+) -> int:
     """Print the addresses of an ID's nodes."""
     found = others((await app.client.get(discovery_id)).registrations, own)
     try:
-        lines = formatted(found, form, raft=raft)
+        lines = formatted(found, form, raft=raft, non_voters=non_voters)
     except Incomplete as error:
         raise Failed(str(error)) from None
+    if form == "peers.json" and not non_voters:
+        app.screen.say(
+            "all nodes are voters here, as the service does not know: name each read replica with --non-voter"
+        )
     if raft and form != "peers.json":
         for node in found:
             if node.raft_addr is None:
@@ -97,13 +104,6 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
         app.screen.say(f"registered meanwhile, so not all nodes were stopped: {', '.join(left.nodes)}")
         return REFUSED
     return DONE
-
-
-def what_comes_next(document: Document) -> str:
-    """What an ID without nodes means for the next node that asks."""
-    if document.orphaned:
-        return "and the ID lost its home: nobody is told to bootstrap any more, mint a new ID"
-    return "the next to ask is told that it is alone"
 
 
 def state(node: Registration) -> str | None:

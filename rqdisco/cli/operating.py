@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import click
 
 from rqdisco.access.tokens import SCOPES
-from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, Leaf, sure, token_file
+from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, File, Leaf, sure, token_file
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
 
 @click.command(cls=Leaf)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Else stdout.")
+@click.option("-o", "--output", type=File(dir_okay=False), metavar="FILE", help="Else stdout.")
 def export(output: Path | None) -> Command:
     """Write all IDs of the daemon to a file.
 
@@ -33,7 +33,7 @@ def export(output: Path | None) -> Command:
 
 
 @click.command(cls=Leaf, name="import")
-@click.argument("path", type=click.Path(exists=True, allow_dash=True, path_type=Path), metavar="FILE|DIR|-")
+@click.argument("path", type=File(exists=True, allow_dash=True), metavar="FILE|DIR|-")
 @click.option("--adopt", is_flag=True, help="Become the home of IDs that another daemon minted; that one must be gone.")
 @click.option("--dry-run", is_flag=True, help="Read and check, send nothing.")
 def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:

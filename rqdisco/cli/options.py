@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from rqdisco.cli.durations import parse
 from rqdisco.ids import is_id
 
 DEFAULT_URL = "http://127.0.0.1:4000"
 _URL = "rqdisco.url"
+_EMPTY = "it is empty"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,16 +32,33 @@ class _Name(click.ParamType[str]):
 
 
 class _Text(click.ParamType[str]):
-    """Text that can be sent: what a terminal gives that is no UTF-8 cannot."""
+    """Text that can be sent: what a terminal gives that is no UTF-8 cannot.
+
+    Nor is it empty, as it is where a script has no value for its variable: it would say something else than is meant.
+    """
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail(_EMPTY, param, ctx)
         try:
             str(value).encode()
         except UnicodeEncodeError:
             self.fail("not UTF-8", param, ctx)
         return str(value)
+
+
+class File(click.Path):
+    """The path of a file, which is not empty."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(path_type=Path, **more)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail(_EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _Duration(click.ParamType[float]):
@@ -82,9 +102,19 @@ class Root(click.Group):
 
 
 def url_of(ctx: click.Context) -> str:
-    """The URL that was given last on the command line, else in the environment."""
+    """The URL that was given last on the command line, else in the environment. Raises click.UsageError."""
     url: str = ctx.meta[_URL]
-    return url
+    return url or setting("URL", "that of the service") or DEFAULT_URL
+
+
+def setting(name: str, what: str) -> str | None:
+    """What RQDISCO_`name` is in the environment, where it is set. Raises click.UsageError where it is empty: `what` is
+    what it has to be then, since a script that has no value for it does not mean the default.
+    """
+    text = os.environ.get(f"RQDISCO_{name}")
+    if text == "":
+        raise click.UsageError(f"RQDISCO_{name} is empty: set it to {what}, or unset it")
+    return text
 
 
 DISCOVERY_ID = _Name()
@@ -105,7 +135,7 @@ cas = click.option(
 
 token_file = click.option(
     "--file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=File(dir_okay=False),
     required=True,
     envvar="RQDISCO_TOKENS",
     show_envvar=True,
@@ -130,6 +160,10 @@ def _url_option(**more: Any) -> click.Option:
     )
 
 
-def _remember_url(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+def _remember_url(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value == "":
+        raise click.BadParameter(_EMPTY, ctx, param)
+    # An empty variable of the environment is none to click.
+    is_default = ctx.get_parameter_source("url") is ParameterSource.DEFAULT
     if value is not None:
-        ctx.meta[_URL] = value
+        ctx.meta[_URL] = "" if is_default else value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -24,18 +25,21 @@ from rqdisco.client import (
     Unreachable,
 )
 from rqdisco.replacing import replacing
+from rqdisco.visible import ascii_json
 
 _BATCH_BYTES = 1 << 20
+_LAST = b"],"
 _THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operator-socket is"
 
 
 async def export(app: App, output: Path | None) -> int:
     """Write the export to a file that only its owner can read, which is there only if it is whole, or to stdout."""
     if output is None:
-        count = await _export_to(app, app.screen.out.buffer)
+        count = await _export_to(app, app.screen.json)
+        app.screen.lines([])
     else:
         with _written(output) as file:
-            count = await _export_to(app, file)
+            count = await _export_to(app, file.write)
     app.screen.say(f"exported {count} IDs")
     return DONE
 
@@ -73,17 +77,17 @@ def batches(records: Iterator[ExportedRecord]) -> Iterator[list[ExportedRecord]]
         yield batch
 
 
-async def _export_to(app: App, file: BinaryIO) -> int:
-    reader = ExportReader()
+async def _export_to(app: App, write: Callable[[bytes], object]) -> int:
+    reader, plain = ExportReader(), _InASCII()
     try:
         async with aclosing(app.client.export_lines()) as lines:
             first = await anext(lines)
             reader.feed(first)
-            file.write(first)
+            write(plain.line(first))
             with app.screen.progress("exporting", reader.announced) as advance:
                 async for line in lines:
                     advance(reader.feed(line) is not None)
-                    file.write(line)
+                    write(plain.line(line))
         reader.finish()
     except StopAsyncIteration:
         raise Unreachable("the export is empty") from None
@@ -91,8 +95,31 @@ async def _export_to(app: App, file: BinaryIO) -> int:
         raise Unreachable(f"the export is not whole: {error}") from None
     except Refused as error:
         raise _refused(error) from None
-    file.flush()
     return reader.count
+
+
+class _InASCII:
+    """An export that says the same in ASCII, with a CRC of what it is now.
+
+    It may end up on a terminal, which characters that JSON allows would drive, and it may have come from anybody.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._now = 0
+        self._lines = 0
+
+    def line(self, line: bytes) -> bytes:
+        """The next line, with its end. Raises DamagedExport for what is in no export."""
+        self._lines += 1
+        try:
+            written = ascii_json(line)
+        except ValueError as error:
+            raise DamagedExport(f"line {self._lines}: {error}") from None
+        if line.startswith(_LAST):
+            written = written.replace(b'"%08x"' % self._before, b'"%08x"' % self._now)
+        self._before = zlib.crc32(line, self._before)
+        self._now = zlib.crc32(written, self._now)
+        return written
 
 
 async def _import_all(app: App, source: Source, *, adopt: bool) -> ImportResult:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.endpoints import TCP6ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.web.client import URI, Agent
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
 from rqdisco.client.api import DiscoveryClient
@@ -28,10 +28,31 @@ def connect(
     target = parse_url(url)
     if target.socket is None:
         policy = Policy(Certificates(reactor.seconds).for_clients("client", tls or Files()))
-        agent = Agent(reactor, policy, connectTimeout=timeout)
+        if target.zone is None:
+            agent = Agent(reactor, policy, connectTimeout=timeout)
+        else:
+            agent = Agent.usingEndpointFactory(reactor, _Interface(reactor, target.zone, policy, timeout))
     else:
         agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, target.socket, timeout))
     return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout, token=token)
+
+
+@implementer(IAgentEndpointFactory)
+class _Interface:
+    """Takes every request through one network interface, to an IPv6 address that is known there only."""
+
+    def __init__(self, reactor: Any, zone: str, policy: IPolicyForHTTPS, timeout: float) -> None:
+        self._reactor = reactor
+        self._zone = zone
+        self._policy = policy
+        self._timeout = timeout
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = f"{uri.host.decode()}%{self._zone}"
+        endpoint = TCP6ClientEndpoint(self._reactor, host, uri.port, self._timeout)
+        if uri.scheme != b"https":
+            return endpoint
+        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
 
 
 @implementer(IAgentEndpointFactory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, NoReturn, TypeVar
 
@@ -31,7 +32,15 @@ T = TypeVar("T")
 MAX_ANSWER = 64 << 20
 _AHEAD = 256 << 10
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived)
-_NETWORK = (*_WRAPPERS, ConnectError, ConnectionClosed, ConnectingCancelledError, DNSLookupError, SSL.Error)
+_NETWORK = (
+    *_WRAPPERS,
+    ConnectError,
+    ConnectionClosed,
+    ConnectingCancelledError,
+    DNSLookupError,
+    SSL.Error,
+    socket.gaierror,
+)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +214,9 @@ def _in_words(error: Exception) -> str:
     cause = causes[0] if causes else error
     if isinstance(cause, DNSLookupError):
         return "its host name is not known"
+    if isinstance(cause, socket.gaierror):
+        # Names are asked for elsewhere: this is an address, and what is not known is its zone.
+        return "there is no such network interface"
     if isinstance(cause, ConnectionClosed):
         return "the connection was closed before all of the answer came"
     if isinstance(cause, ConnectError):

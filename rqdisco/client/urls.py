@@ -8,6 +8,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import msgspec
 from hyperlink import EncodedURL
 
+from rqdisco.address import split_zone
+
 
 class _Sendable(EncodedURL):
     """A URL of ASCII only. treq has hyperlink make one of every URL, which fails on the colons of an IPv6 address."""
@@ -17,11 +19,14 @@ class _Sendable(EncodedURL):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL taken apart: what to put before paths, the Authorization header and the socket's path, if there are."""
+    """A URL taken apart: what to put before paths, the Authorization header, the socket's path, and the interface by
+    which its IPv6 address is reached, if there are.
+    """
 
     base: str
     authorization: str | None = None
     socket: str | None = None
+    zone: str | None = None
 
     def __repr__(self) -> str:
         """Without credentials, which would end up in a traceback."""
@@ -34,15 +39,21 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The URL without credentials."""
-        return self.base if self.socket is None else f"unix:{self.socket}"
+        if self.socket is not None:
+            return f"unix:{self.socket}"
+        return self.base if self.zone is None else self.base.replace("]", f"%25{self.zone}]", 1)
 
 
 def parse_url(url: str) -> Target:
     """Take the URL of a service apart. Raises ValueError; its text never repeats a password."""
     if url.startswith("unix:"):
         return _unix(url.removeprefix("unix:"))
+    url, zone = split_zone(url)
     try:
         split = urlsplit(url)
+    except ValueError:
+        raise ValueError("only an IPv6 address stands between [ and ]; in a password they are %5B and %5D") from None
+    try:
         port = "" if split.port is None else f":{split.port}"
     except ValueError:
         # Its own words may repeat a part of a password.
@@ -56,7 +67,7 @@ def parse_url(url: str) -> Target:
     base = (parsed if ":" in parsed.host else parsed.to_uri()).to_text()
     if not base.isascii():
         raise ValueError("it must be ASCII")
-    return Target(base=base, authorization=_basic(split))
+    return Target(base=base, authorization=_basic(split), zone=zone)
 
 
 def check_token(token: str) -> str:

@@ -117,6 +117,13 @@ def test_an_unreachable_service_is_status_3(ask: Ask, deaf_url: str, tmp_path: P
         assert result.stderr.startswith(f"rqdisco: cannot reach {target}: {words}")
 
 
+def test_an_interface_that_there_is_not_is_status_3(ask: Ask) -> None:
+    result = ask("status", "--url", "http://[fe80::1%25none]:1")
+    assert (result.returncode, result.stdout) == (3, "")
+    where = "http://[fe80::1%25none]:1"
+    assert result.stderr == f"rqdisco: cannot reach {where}: there is no such network interface\n"
+
+
 def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start: Start, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     waiting = begin("create", "--wait", "60", "--url", f"unix:{path}")
@@ -195,6 +202,45 @@ def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) 
         creating = begin("create", "--url", url, stdout=full.fileno())
         _, errors = creating.communicate(timeout=PATIENCE)
     assert (creating.returncode, errors) == (1, "rqdisco: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["create"], ["status"], ["completion", "bash"], ["--help"], ["flags", "x", "--rqlite=8", "--mode=consul-kv"]],
+)
+def test_what_nobody_reads_or_nothing_takes_ends_alike_whatever_it_is(begin: Begin, url: str, line: list[str]) -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with open(pipe, "w") as unread, open("/dev/full", "w") as full:
+        for stdout, status, errors in ((unread, 141, ""), (full, 1, "rqdisco: [Errno 28] No space left on device\n")):
+            process = begin("--url", url, *line, stdout=stdout.fileno())
+            assert process.communicate(timeout=PATIENCE)[1] == errors
+            assert process.returncode == status
+
+
+def test_a_stream_that_is_closed_or_full_changes_no_status(installed: Environment, url: str) -> None:
+    def status(redirection: str, *line: str) -> int:
+        command = installed.command("rqdisco", *line, "--url", url)
+        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
+        return subprocess.run(shell, cwd="/", stderr=subprocess.PIPE, check=False).returncode
+
+    assert status(">&-", "create") == 0
+    assert status("2>&-", "show", "unknown") == 1
+    assert status("2>/dev/full", "show", "unknown") == 1
+    assert status("2>/dev/full", "show") == 2
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}]
+)
+def test_no_encoding_of_stdout_is_the_end_of_a_command(
+    ask: Ask, daemon: Daemon, url: str, environment: dict[str, str]
+) -> None:
+    discovery_id, addr = daemon.mint(), "节点.example:4001"
+    result = ask("register", discovery_id, addr, "--url", url, **environment)
+    assert result.returncode == 0
+    assert result.stdout in (f"{addr}\n", f"{addr.encode('ascii', 'backslashreplace').decode()}\n")
+    assert daemon.nodes(discovery_id) == [addr]
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("n\n", 1, [A]), ("y\n", 0, []), ("\x04", 130, [A])])

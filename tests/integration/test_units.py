@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from rqdisco.cli.commands import Invocation, cli, parse
+from rqdisco.cli.commands import Answer, Invocation, parse
+from rqdisco.names import dns_labels
 from rqdisco.recipes import Wanted, recipe
 from tests.integration.test_systemd import needs
 
@@ -95,14 +95,15 @@ def argument_lists(path: Path) -> Iterator[list[str]]:
 def discovery_flags(path: Path) -> list[list[str]]:
     """Those flags of each argument list that a recipe gives."""
     found = (
-        [word for word in words if re.match(r"--?(disco|bootstrap-expect)", word)] for words in argument_lists(path)
+        [word for word in words if re.match(r"--?(disco|bootstrap-expect|raft-non-voter)", word)]
+        for words in argument_lists(path)
     )
     return [flags for flags in found if flags]
 
 
 def wanted(flags: list[str]) -> Wanted:
     """For what a recipe would give these flags."""
-    given = dict(flag.split("=", 1) for flag in flags)
+    given = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
     if "-disco-url" in given:
         return Wanted(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
     config = json.loads(given["-disco-config"])
@@ -116,7 +117,8 @@ def wanted(flags: list[str]) -> Wanted:
         mode=mode,  # type: ignore[arg-type]
         url="http://localhost",
         zone=zone,
-        expect=int(given["-bootstrap-expect"]),
+        expect=int(given["-bootstrap-expect"]) if "-bootstrap-expect" in given else None,
+        replica="-raft-non-voter" in given,
     )
 
 
@@ -157,10 +159,32 @@ def test_manifests_can_be_read(manifest: Path) -> None:
     assert all(isinstance(document, dict) for document in documents)
 
 
+def test_pods_that_ask_by_consul_kv_start_without_the_delay_that_the_image_has_for_dns() -> None:
+    documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "rqlite.yaml").read_text())
+    (nodes,) = [document for document in documents if document["kind"] == "StatefulSet"]
+    (container,) = nodes["spec"]["template"]["spec"]["containers"]
+    assert {"name": "START_DELAY", "value": "0"} in container["env"]
+
+
 @pytest.mark.parametrize("path", [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
 def test_flags_are_those_of_the_recipes(path: Path) -> None:
     for flags in discovery_flags(path):
         assert list(recipe(wanted(flags)).arguments) == flags
+
+
+def test_the_table_of_the_readme_has_the_flags_of_both_ends_of_each_range_of_versions() -> None:
+    table = (ROOT / "README.md").read_text().partition("| rqlite | asks by | flags |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([0-9.]+) to ([0-9.]+) \| (.+?) \| `(.+)` \|$", table, re.MULTILINE)
+    assert len(rows) == 5
+    for first, last, way, line in rows:
+        words = words_of(line.replace("HOST", "h").replace("ZONE", "z").replace("URL", "http://h:4000"))
+        shown = re.sub(r"(^| )(-[a-z-]+) (?!-)", r"\1\2=", " ".join(words)).split(" ")
+        mode: Any = {"DNS": "dns-srv", "consul-kv": "consul-kv"}.get(way, "legacy")
+        zone = "z" if mode == "dns-srv" else None
+        for version in (first, last):
+            flags = Wanted(discovery_id="ID", version=version, mode=mode, url="http://h:4000", zone=zone)
+            made = [flag.replace(dns_labels("ID"), "ID") for flag in recipe(flags).arguments]
+            assert made == shown
 
 
 def test_flags_are_found() -> None:
@@ -179,12 +203,14 @@ def test_flags_are_found() -> None:
 def test_the_command_prints_what_is_shown(path: Path) -> None:
     shown = discovery_flags(path)
     for command in commands_in(path):
-        printed = CliRunner().invoke(cli, command)
-        assert printed.exit_code == 0, printed.output
-        if printed.stdout.startswith(("command:", "args:")):
-            ((_, flags),) = yaml.safe_load(printed.stdout).items()
+        understood = parse(command)
+        assert isinstance(understood, Invocation)
+        assert isinstance(understood.command, Answer)
+        printed = understood.command.text
+        if printed.startswith(("command:", "args:")):
+            ((_, flags),) = yaml.safe_load(printed).items()
         else:
-            flags = shlex.split(printed.stdout)
+            flags = shlex.split(printed)
         assert flags in shown
 
 

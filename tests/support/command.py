@@ -90,8 +90,8 @@ class Stream(io.TextIOWrapper):
 
     broken = False
 
-    def __init__(self, *, terminal: bool) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+    def __init__(self, *, terminal: bool, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True)
         self._terminal = terminal
 
     def write(self, text: str) -> int:
@@ -106,24 +106,26 @@ class Stream(io.TextIOWrapper):
     def text(self) -> str:
         """All that was written."""
         buffer: Any = self.buffer
-        return str(buffer.getvalue().decode())
+        return str(buffer.getvalue().decode(self.encoding))
 
 
 class Shell:
     """Where commands are typed. `answers` are what is said to questions, if it has a terminal; `asked` are those."""
 
-    def __init__(self, service: Service, *, terminal: bool = False, answers: tuple[bool, ...] = ()) -> None:
+    def __init__(
+        self, service: Service, *, terminal: bool = False, answers: tuple[bool, ...] = (), encoding: str = "utf-8"
+    ) -> None:
         self.service = service
         self.token: str | None = None
         self.questions: list[str] = []
         self._answers = list(answers)
         self._terminal = terminal
-        self.out = Stream(terminal=terminal)
-        self.err = Stream(terminal=terminal)
+        self._encoding = encoding
+        self._renew()
 
     def start(self, *arguments: str) -> Running:
         """Run a command as far as it comes without time going by."""
-        self.out, self.err = Stream(terminal=self._terminal), Stream(terminal=self._terminal)
+        self._renew()
         running = Running()
 
         def react(command: Command, url: str) -> int:
@@ -155,6 +157,10 @@ class Shell:
     def said(self) -> str:
         """The messages of the last command."""
         return self.err.text
+
+    def _renew(self) -> None:
+        self.out = Stream(terminal=self._terminal, encoding=self._encoding)
+        self.err = Stream(terminal=self._terminal, encoding=self._encoding)
 
     def _ask(self, question: str) -> bool:
         self.questions.append(question)

@@ -15,8 +15,8 @@ from tests.support.peered import Three, settle, trio
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is set where the tests run is not meant for them."""
-    for name in ("RQDISCO_URL", "RQDISCO_TOKEN", "RQDISCO_TOKENS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("URL", "TOKEN", "TOKENS", "CA", "CERT", "KEY"):
+        monkeypatch.delenv(f"RQDISCO_{name}", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
 
 

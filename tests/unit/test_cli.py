@@ -75,6 +75,27 @@ def test_peers_json_is_what_rqlite_recovers_from_and_refuses_to_guess(shell: She
     ]
 
 
+def test_read_replicas_are_named_for_peers_json_as_the_service_does_not_know_them(shell: Shell, some_id: str) -> None:
+    shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
+    shell("register", some_id, C, "--raft-addr", "10.0.0.3:4002", "--node-id", "n3")
+    assert shell("nodes", some_id, "--format", "peers.json", "--non-voter", "n3", "--non-voter", "n1") == 0
+    assert [(node["id"], node["non_voter"]) for node in json.loads(shell.out.text)] == [
+        ("n1", True),
+        ("n2", False),
+        ("n3", True),
+    ]
+    assert shell.said == ""
+    assert shell("nodes", some_id, "--format", "peers.json") == 0
+    assert "name each read replica with --non-voter" in shell.said
+
+
+def test_a_read_replica_that_is_not_listed_is_no_peers_json(shell: Shell, some_id: str) -> None:
+    shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
+    assert shell("nodes", some_id, "--format", "peers.json", "--non-voter", "n9") == 1
+    assert shell.lines == []
+    assert "no peers.json: no node has the node ID n9" in shell.said
+
+
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(lambda a: "," not in a))
 )

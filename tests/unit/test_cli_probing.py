@@ -158,4 +158,4 @@ def test_a_cluster_of_which_nothing_is_up_or_not_its_leader_is_unhealthy() -> No
     assert world.shell("leader", "set", discovery_id, *leader) == 0
     world.go_on(HOUR / 4)
     assert world.shell("status", discovery_id) == 1
-    assert f"{A} leads, by the leader record, and is down" in world.shell.said
+    assert "10.0.0.1:4002 leads, by the leader record, and is down" in world.shell.said

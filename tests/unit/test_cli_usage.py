@@ -33,6 +33,8 @@ ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
         ("register ID a:1 --wait -1", "not in the range"),
         ("register ID \udcff", "not UTF-8"),
         ("nodes ID --format yaml", "'yaml' is not one of 'lines', 'join', 'json', 'peers.json', 'flags'"),
+        ("nodes ID --non-voter n1", "--non-voter is for --format peers.json"),
+        ("nodes ID --format peers.json --non-voter ''", "Invalid value for '--non-voter': it is empty"),
         ("leader", "Usage: rqdisco leader"),
         ("leader set ID", "Missing option '--id'"),
         ("leader set ID --id 1 --api-addr h:1 --addr h:2", "it begins with http:// or https://"),
@@ -45,6 +47,37 @@ ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
         ("import no-such-file", "'no-such-file' does not exist"),
         ("completion tcsh", "'tcsh' is not one of"),
         ("--url", "requires an argument"),
+        ("create --url ''", "Invalid value for '--url': it is empty"),
+        ("--url '' create", "Invalid value for '--url' (env var: 'RQDISCO_URL'): it is empty"),
+        ("create --wait ''", "'' is not a valid float"),
+        ("register ID ''", "Invalid value for 'ADDR': it is empty"),
+        ("register ID a:1 --raft-addr ''", "Invalid value for '--raft-addr': it is empty"),
+        ("register ID a:1 --node-id ''", "Invalid value for '--node-id': it is empty"),
+        ("nodes ID --exclude-self ''", "Invalid value for '--exclude-self': it is empty"),
+        ("nodes ID --format ''", "'' is not one of"),
+        ("remove ID ''", "Invalid value for 'ADDR': it is empty"),
+        ("prune ID --down-for ''", "'' is no duration"),
+        ("watch ID --interval ''", "'' is not a valid float"),
+        ("leader set ID --id '' --api-addr http://h:1 --addr h:2", "Invalid value for '--id': it is empty"),
+        ("leader set ID --id 1 --api-addr '' --addr h:2", "Invalid value for '--api-addr': it is empty"),
+        ("leader set ID --id 1 --api-addr http://h:1 --addr ''", "Invalid value for '--addr': it is empty"),
+        ("leader clear ID --yes --cas ''", "'' is not a valid int"),
+        ("status ''", "'' is not a discovery ID"),
+        ("flags ID --mode dns --rqlite ''", "not a version of rqlite"),
+        ("flags ID --mode dns --rqlite 8 --dns-zone ''", "Invalid value for '--dns-zone': it is empty"),
+        ("flags ID --mode consul-kv --rqlite 8 --expect ''", "'' is not a valid int"),
+        ("flags ID --mode consul-kv --rqlite 8 --url ''", "Invalid value for '--url': it is empty"),
+        ("flags ID --mode consul-kv --rqlite 8 --for ''", "'' is not one of"),
+        ("export -o ''", "Invalid value for '-o' / '--output': it is empty"),
+        ("import ''", "Invalid value for 'FILE|DIR|-': it is empty"),
+        ("drain --to '' --yes", "Invalid value for '--to': it is empty"),
+        ("peers forget '' --yes", "Invalid value for 'NAME': it is empty"),
+        ("token new '' --file f", "Invalid value for 'NAME': it is empty"),
+        ("token new n --file ''", "Invalid value for '--file' (env var: 'RQDISCO_TOKENS'): it is empty"),
+        ("token new n --file f --id ''", "'' is not a discovery ID"),
+        ("token new n --file f --scope ''", "'' is not one of"),
+        ("token list --file ''", "Invalid value for '--file' (env var: 'RQDISCO_TOKENS'): it is empty"),
+        ("token revoke '' --file f", "Invalid value for 'NAME': it is empty"),
     ],
 )
 def test_what_cannot_be_understood_is_status_2_and_says_what_it_was(
@@ -96,6 +129,36 @@ def test_the_url_is_taken_before_and_after_the_command_and_from_the_environment(
     assert invocation.url == url
 
 
+@pytest.mark.parametrize("name", ["URL", "TOKEN", "CA", "CERT", "KEY"])
+def test_a_variable_that_is_empty_is_no_default_but_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv(f"RQDISCO_{name}", "")
+    with pytest.raises(SystemExit) as ended:
+        main.main(["create"])
+    assert ended.value.code == 2
+    assert f"RQDISCO_{name} is empty: set it to " in capsys.readouterr().err
+
+
+def test_an_empty_url_in_the_environment_is_no_matter_where_one_is_given_and_none_to_read_help(
+    monkeypatch: pytest.MonkeyPatch, shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RQDISCO_URL", "")
+    assert shell("create", "--url", "http://given") == 0
+    assert shell("--url", "http://given", "create") == 0
+    assert shell("create", "--help") == 0
+    assert shell("flags", "x", "--rqlite", "8", "--mode", "consul-kv") == 2
+    assert "RQDISCO_URL is empty" in capsys.readouterr().err
+
+
+def test_an_empty_name_of_a_file_of_tokens_is_said(
+    monkeypatch: pytest.MonkeyPatch, shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RQDISCO_TOKENS", "")
+    assert shell("token", "list") == 2
+    assert "Missing option '--file' (env var: 'RQDISCO_TOKENS')" in capsys.readouterr().err
+
+
 def test_a_url_that_is_none_is_refused_without_the_password(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.main(["create", "--url", "http://me:secret@:1"])
@@ -124,10 +187,37 @@ def test_flags_lead_to_the_service_that_is_named(shell: Shell, capsys: pytest.Ca
     assert json.loads(items[2].partition("=")[2]) == {"address": "disco:4000", "scheme": "https"}
 
 
+def test_flags_of_a_read_replica_are_asked_for_by_an_option(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ("flags", ID, "--rqlite", "10", "--mode", "dns-srv", "--dns-zone", "z", "--replica")
+    assert shell(*line) == 0
+    assert shlex.split(capsys.readouterr().out)[2:] == ["-raft-non-voter"]
+    assert shell(*line, "--expect", "3") == 2
+    assert "a read replica takes no -bootstrap-expect" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_every_shell_can_be_told_how_to_complete(shell: Shell, capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert shell("completion", name) == 0
     assert "_RQDISCO_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "completed"),
+    [
+        ("bash", "1", "plain,show\n"),
+        ("zsh", "1", "plain\nshow\nPrint all that is known of the nodes of ID.\n"),
+        ("fish", "sh", "plain,show\tPrint all that is known of the nodes of ID.\n"),
+    ],
+)
+def test_a_shell_that_asks_is_told_how_a_word_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, word: str, completed: str
+) -> None:
+    monkeypatch.setenv("_RQDISCO_COMPLETE", f"{name}_complete")
+    monkeypatch.setenv("COMP_WORDS", "rqdisco sh")
+    monkeypatch.setenv("COMP_CWORD", word)
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+    assert (ended.value.code, capsys.readouterr().out) == (0, completed)
 
 
 def test_completion_and_help_load_neither_twisted_nor_tables() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -33,6 +34,41 @@ def test_an_ipv6_address_and_a_name_of_other_scripts_can_be_asked() -> None:
         service = Service(says)
         service.get(service.client(url).get("x"))
         assert says.requests[0].getHeader("host") == host
+
+
+@pytest.mark.parametrize("zone", ["%25eth0", "%eth0"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_ipv6_address_with_a_zone_is_reached_through_that_interface(scheme: str, zone: str) -> None:
+    reactor = MemoryReactorClock()
+    url = f"{scheme}://[fe80::1{zone}]:4001"
+    assert parse_url(url).name == f"{scheme}://[fe80::1%25eth0]:4001"
+    asking = Deferred.fromCoroutine(connect(reactor, url).create())
+    assert reactor.tcpClients[0][:2] == ("fe80::1%eth0", 4001)
+    asking.cancel()
+    asking.addErrback(lambda failure: failure.trap(CancelledError))
+
+
+def test_a_zone_is_told_to_nobody_else() -> None:
+    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+    service = Service(says)
+    service.get(service.client("http://[fe80::1%25eth0]:4000").get("x"))
+    assert says.requests[0].getHeader("host") == "[fe80::1]:4000"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://[fe80::1%25]:1", "the name of a network interface"),
+        ("http://[fe80::1%25a%2fb]:1", "the name of a network interface"),
+        ("http://[fe80::1%25a b]:1", "the name of a network interface"),
+        ("http://[::1", "only an IPv6 address stands between [ and ]"),
+        ("http://[::1%]:1", "the name of a network interface"),
+        ("http://me:[@h:1", "only an IPv6 address stands between [ and ]"),
+    ],
+)
+def test_what_is_no_ipv6_address_with_a_zone_is_refused_in_words(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        parse_url(url)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_cate
 def flags(mode: Mode, version: str, url: str = URL, **more: object) -> dict[str, str]:
     """The flags and their values."""
     wanted = Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)
-    return dict(argument.split("=", 1) for argument in recipe(wanted).arguments)
+    parts = [argument.partition("=") for argument in recipe(wanted).arguments]
+    return {flag: value for flag, _, value in parts}
 
 
 def config(*wanted: str, **more: object) -> object:
@@ -66,12 +67,23 @@ def test_consul_kv_gets_the_id_as_key_and_the_address_without_a_scheme(version: 
         ("7.0.0", "https://h:1", {"address": "h:1", "schema": "https"}),
         ("7.0.1", "https://h:1", {"address": "h:1", "scheme": "https"}),
         ("8", "http://[::1]:4000", {"address": "[::1]:4000"}),
+        ("8", "http://[fe80::1%25eth0]:4000", {"address": "[fe80::1%eth0]:4000"}),
+        (
+            "8",
+            "https://x:y@[fe80::1%eth0]",
+            {"address": "[fe80::1%eth0]:443", "scheme": "https", "basic_auth": {"username": "x", "password": "y"}},
+        ),
         ("8", "http://me:p%40w@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "p@w"}}),
         ("7.15", "http://me:a$b@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "a$b"}}),
     ],
 )
 def test_consul_kv_is_told_all_that_the_url_says(version: str, url: str, expected: object) -> None:
     assert config("consul-kv", version, url) == expected
+
+
+@pytest.mark.parametrize("zone", ["%25eth0", "%eth0"])
+def test_legacy_gets_the_zone_of_an_address_as_it_is_written_in_a_url(zone: str) -> None:
+    assert flags("legacy", "6", f"http://[fe80::1{zone}]:4000/")["-disco-url"] == "http://[fe80::1%25eth0]:4000"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +105,22 @@ def test_dns_modes_ask_for_the_port_that_the_version_joins_by_and_end_names_with
 def test_dns_modes_say_how_many_nodes_form_the_cluster() -> None:
     assert flags("dns", "8", zone="z")["-bootstrap-expect"] == "3"
     assert flags("dns-srv", "8", zone="z", expect=5)["-bootstrap-expect"] == "5"
+
+
+@pytest.mark.parametrize("version", ["8.14.1", "8.14", "8", "9", "10.2.7"])
+@pytest.mark.parametrize("mode", ["dns", "dns-srv"])
+def test_a_read_replica_by_dns_expects_nobody_as_rqlited_would_not_start(mode: Mode, version: str) -> None:
+    made = flags(mode, version, zone="z", replica=True)
+    assert set(made) == {"-disco-mode", "-disco-config", "-raft-non-voter"}
+    assert made["-disco-config"] == flags(mode, version, zone="z")["-disco-config"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "version"),
+    [("legacy", "5.1.0"), ("legacy", "5"), ("legacy", "6.10.2"), ("consul-kv", "7.0.0"), ("consul-kv", "10")],
+)
+def test_a_read_replica_gets_the_flags_of_any_node_and_that_it_has_no_vote(mode: Mode, version: str) -> None:
+    assert flags(mode, version, replica=True) == {**flags(mode, version), "-raft-non-voter": ""}
 
 
 def test_the_nodes_port_can_be_given_in_dns_mode() -> None:
@@ -128,10 +156,17 @@ def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
         ("legacy", "6", {"url": "ftp://h"}, "must be http://HOST:PORT"),
         ("legacy", "6", {"url": "http://h:x"}, "not a URL"),
         ("legacy", "6", {"url": "http://h/a b"}, "white space"),
+        ("legacy", "6", {"url": "http://[fe80::1%25]:4000"}, "the name of a network interface"),
         ("consul-kv", "8", {"url": "http://h/prefix"}, "must not have a path"),
         ("consul-kv", "7.4", {"url": "http://httpd:4000"}, "begins with http"),
         ("consul-kv", "7.16", {"url": "http://u:a%24b@h"}, "drop what follows a $"),
         ("consul-kv", "eight", {}, "not a version"),
+        ("legacy", "5.0.1", {"replica": True}, "has no read replicas, they came with 5.1"),
+        ("legacy", "3.12", {"replica": True}, "has no read replicas, they came with 5.1"),
+        ("dns", "7.21", {"zone": "z", "replica": True}, "has no read replicas in dns mode, 8.14.1 and later have"),
+        ("dns-srv", "8.13", {"zone": "z", "replica": True}, "has no read replicas in dns-srv mode"),
+        ("dns-srv", "8.14.0", {"zone": "z", "replica": True}, "has no read replicas in dns-srv mode"),
+        ("dns", "8", {"zone": "z", "replica": True, "expect": 3}, "a read replica takes no -bootstrap-expect"),
     ],
 )
 def test_what_rqlited_cannot_do_is_refused_in_words(
@@ -146,10 +181,12 @@ def test_a_text_that_is_no_id_is_refused(mode: Mode) -> None:
         recipe(Wanted(discovery_id="", version="8", mode=mode, url=URL))
 
 
-def test_notes_say_what_flags_cannot_do() -> None:
-    def notes(mode: Mode, version: str, url: str = URL, zone: str | None = None) -> str:
-        return " ".join(recipe(Wanted(discovery_id=ID, version=version, mode=mode, url=url, zone=zone)).notes)
+def notes(mode: Mode, version: str, url: str = URL, **more: object) -> str:
+    """All notes in one."""
+    return " ".join(recipe(Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)).notes)
 
+
+def test_notes_say_what_flags_cannot_do() -> None:
     assert "-http-adv-addr" in notes("legacy", "6")
     assert "-httpadv" in notes("legacy", "3")
     assert "other machines cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
@@ -158,6 +195,36 @@ def test_notes_say_what_flags_cannot_do() -> None:
     assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")
     assert "cannot use IPv6" in notes("dns", "7.5", zone="z")
     assert "4001" in notes("dns", "7.5", zone="z")
+
+
+def test_notes_say_how_a_certificate_of_ones_own_authority_is_trusted() -> None:
+    own = "https://h"
+    assert '"tls_config":{"ca_file":"/PATH"}' in notes("consul-kv", "8", own)
+    assert '"tls_config":{"ca_file":"/PATH"}' in notes("consul-kv", "7.13.2", own)
+    assert '"tls_config":{"ca_pem":"BASE64"}' in notes("consul-kv", "7.13.1", own)
+    assert "before 7.13.2 rqlited does not heed ca_file" in notes("consul-kv", "7.13.1", own)
+    assert "SSL_CERT_FILE" in notes("legacy", "6", own)
+    for mode, version in (("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")):
+        assert "authorities" in notes(mode, version, own)
+        assert "authorities" not in notes(mode, version, "http://h")
+
+
+def test_notes_say_what_the_scheme_is_called_where_the_version_is_not_known_in_full() -> None:
+    assert '7.0.0 itself wants "schema"' in notes("consul-kv", "7.0", "https://h")
+    for version, url in (("7.0.0", "https://h"), ("7.0.1", "https://h"), ("7.1", "https://h"), ("7.0", "http://h")):
+        assert "schema" not in notes("consul-kv", version, url)
+
+
+def test_notes_say_when_a_read_replica_may_start() -> None:
+    assert "a replica that is told that it is alone bootstraps" in notes("legacy", "6", replica=True)
+    assert "a replica that wins the claim bootstraps" in notes("consul-kv", "8.13", replica=True)
+    assert "waits for a leader" in notes("consul-kv", "8.14", replica=True)
+    by_dns = notes("dns-srv", "8", zone="z", replica=True)
+    assert "need not be registered" in by_dns
+    assert "-bootstrap-expect" not in by_dns
+    assert "rqdisco register" not in by_dns
+    for mode, version, more in (("legacy", "6", {}), ("consul-kv", "8", {}), ("dns", "8", {"zone": "z"})):
+        assert "replica" not in notes(mode, version, **more)
 
 
 def unquote_systemd(line: str) -> list[str]:

@@ -1,0 +1,169 @@
+"""What `rqdisco status` remarks about an ID: each remark where it is true and of use, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rqdisco.cli.verdict import remarks
+from rqdisco.client import Document, Leader, Registration
+
+A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
+
+
+def node(addr: str = A, raft_addr: str | None = None, **seen: Any) -> Registration:
+    return Registration(addr=addr, raft_addr=raft_addr, **seen)
+
+
+def known(*nodes: Registration, leader: Leader | None = None, orphaned: bool = False) -> Document:
+    addrs = tuple(each.addr for each in nodes)
+    return Document(created_at="", disco_id="x", nodes=addrs, registrations=nodes, leader=leader, orphaned=orphaned)
+
+
+def led(*nodes: Registration, reported: bool = True) -> Document:
+    """The first node leads, or has claimed to."""
+    first = nodes[0]
+    leader = Leader(addr=str(first.raft_addr), api_addr=f"http://{first.addr}", index=1, reported=reported)
+    return known(*nodes, leader=leader)
+
+
+def hands(document: Document) -> list[str]:
+    """What needs a hand."""
+    return [remark.text for remark in remarks(document) if remark.needs_a_hand]
+
+
+def notes(document: Document) -> list[str]:
+    """What is only good to know."""
+    return [remark.text for remark in remarks(document) if not remark.needs_a_hand]
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        # By legacy, and by DNS with rqlite 7: HTTP addresses.
+        known(node(A)),
+        known(node(A), node(B), node(C)),
+        # By DNS.
+        known(node(A, RAFT_A), node(B, RAFT_B)),
+        # By consul-kv, which makes the leaders known.
+        led(node(A, RAFT_A, leader=True)),
+        led(node(A, RAFT_A, leader=True), node(B, RAFT_B)),
+        # Registered by hand once, and led by consul-kv now: nobody asks DNS.
+        led(node(A, RAFT_A, leader=True), node(B)),
+        led(node(A, RAFT_A, leader=True), node("opaque", "opaque")),
+        # Seen to be up, or one of several to be down.
+        led(node(A, RAFT_A, leader=True, up=True, ready=True)),
+        known(node(A, up=False), node(B, up=True)),
+        led(node(A, RAFT_A, leader=True, up=True), node(B, RAFT_B, up=False)),
+        # rqlite 8 and later join by Raft addresses: the other one may be for its own machine.
+        known(node("localhost:4001", RAFT_A), node("localhost:4001", RAFT_B)),
+    ],
+)
+def test_of_a_healthy_cluster_there_is_nothing_to_say(healthy: Document) -> None:
+    assert remarks(healthy) == []
+
+
+def test_an_id_without_nodes_needs_one() -> None:
+    assert hands(known()) == ["no nodes are registered, the next to ask is told that it is alone"]
+    (lost,) = hands(known(orphaned=True))
+    assert "mint a new ID" in lost
+    assert notes(known()) == notes(known(orphaned=True)) == []
+
+
+def test_an_id_that_lost_its_home_is_said_to_be_and_may_be_well() -> None:
+    document = known(node(A), orphaned=True)
+    assert notes(document) == ["orphaned: its home is lost, nodes are listed but nobody is told to bootstrap"]
+    assert hands(document) == []
+
+
+@pytest.mark.parametrize(
+    ("up", "seen"),
+    [(None, ""), (True, ", though it is up"), (False, ", and it is down: start it")],
+)
+def test_a_claim_without_a_report_says_what_to_do_about_a_node_that_is_as_it_is(up: bool | None, seen: str) -> None:
+    claim = hands(led(node(A, RAFT_A, leader=True, up=up), reported=False))[0]
+    assert claim == (
+        f"{RAFT_A} claimed to lead and never reported that it does{seen}; others wait for it."
+        " Where that lasts for more than a minute, stop all nodes and `rqdisco reset x`"
+    )
+
+
+def test_a_claim_of_a_node_that_is_not_listed_is_said_too() -> None:
+    leader = Leader(addr=RAFT_B, index=1, reported=False)
+    (claim,) = hands(known(node(A, up=True), leader=leader))
+    assert claim.startswith(f"{RAFT_B} claimed to lead and never reported that it does; others")
+
+
+def test_a_leader_that_is_down_needs_a_hand_as_long_as_no_other_reports() -> None:
+    for up in (True, None):
+        (down,) = hands(led(node(A, RAFT_A, leader=True, up=False), node(B, RAFT_B, up=up)))
+        assert down.startswith(f"{RAFT_A} leads, by the leader record, and is down: others join once another node")
+    assert hands(led(node(A, RAFT_A, leader=True, up=False))) == ["no node is up, as far as is seen"]
+
+
+def test_a_cluster_of_which_nothing_is_up_needs_a_hand() -> None:
+    assert hands(known(node(A, up=False), node(B, up=False))) == ["no node is up, as far as is seen"]
+
+
+def test_a_node_that_nobody_has_seen_may_be_up() -> None:
+    document = known(node(A, up=False), node(B))
+    assert hands(document) == []
+    assert notes(document) == ["note no node that was looked at is up, and some cannot be looked at"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "http://localhost", "LOCALHOST."])
+def test_a_cluster_on_one_machine_is_well_and_its_limit_is_said(host: str) -> None:
+    for document in (
+        known(node(f"{host}:4001")),
+        known(node(f"{host}:4001"), node(f"{host}:4003")),
+        known(node(f"{host}:4001", "localhost:4002"), node(f"{host}:4003", "localhost:4004")),
+        led(node("localhost:4001", "localhost:4002", leader=True)),
+        led(node("localhost:4001", "localhost:4002", leader=True), node("localhost:4003", "localhost:4004")),
+    ):
+        assert hands(document) == []
+        (note,) = notes(document)
+        assert note.startswith("note only nodes on the same machine can join")
+
+
+@pytest.mark.parametrize(
+    ("document", "addr", "flag"),
+    [
+        (known(node("localhost:4001"), node(B)), "localhost:4001", "-http-adv-addr"),
+        (known(node("127.0.0.1:4001"), node(B), node(C)), "127.0.0.1:4001", "-http-adv-addr"),
+        (known(node(A, "localhost:4002"), node(B, RAFT_B)), "localhost:4002", "-raft-adv-addr"),
+        (led(node(A, RAFT_A, leader=True), node(B, "[::1]:4002")), "[::1]:4002", "-raft-adv-addr"),
+        (known(node("0.0.0.0:4001")), "0.0.0.0:4001", "-http-adv-addr"),
+        (known(node(A, "[::]:4002")), "[::]:4002", "-raft-adv-addr"),
+    ],
+)
+def test_an_address_that_others_of_the_cluster_cannot_reach_needs_a_hand(
+    document: Document, addr: str, flag: str
+) -> None:
+    (remark,) = hands(document)
+    assert remark == f"{addr} is an address that other machines cannot reach, set {flag}"
+
+
+def test_two_loopback_addresses_beside_another_are_two_remarks() -> None:
+    assert len(hands(known(node("localhost:4001"), node("localhost:4003"), node(B)))) == 2
+
+
+def test_an_http_address_for_its_own_machine_matters_to_rqlite_7_only() -> None:
+    document = led(node("localhost:4001", RAFT_A, leader=True))
+    assert hands(document) == []
+    (note,) = notes(document)
+    assert note == "note rqlite 7 on other machines cannot join by localhost:4001, 8 and later join by Raft addresses"
+
+
+def test_an_address_without_a_port_is_said_to_be_one_where_it_may_be_asked_for() -> None:
+    assert notes(known(node("opaque"), node(A))) == ["note opaque is no HOST:PORT: it is in no DNS answer"]
+
+
+def test_who_is_left_out_of_dns_is_said_where_nodes_are_known_by_raft_addresses_and_none_leads() -> None:
+    document = known(node(A, RAFT_A), node(B), node("10.0.0.4:4001", "raft"))
+    assert notes(document) == [
+        f"dns {B} is not in every answer: it has no Raft address",
+        "dns 10.0.0.4:4001 is not in every answer: its Raft address has no usable host and port",
+    ]
+    assert hands(document) == []
