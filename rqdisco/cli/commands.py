@@ -157,7 +157,7 @@ def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Comm
     """Remove the nodes of ID that have been down for long, and print them.
 
     As the asked daemon has seen it since its own start, if it probes nodes (--probe). Nothing is removed while no node
-    is up.
+    is up, and no node whose host name does not resolve.
     """
     from rqdisco.cli import prune
 

@@ -48,8 +48,8 @@ async def nodes(
             if node.raft_addr is None:
                 app.screen.say(f"left out: {node.addr} has no Raft address")
     for node in found:
-        if node.up is False:
-            app.screen.say(f"{node.addr} is down{_since(node)}")
+        if node.up is False or node.unresolved:
+            app.screen.say(f"{node.addr} is {state(node)}")
     app.screen.lines(lines)
     return DONE
 
@@ -59,9 +59,10 @@ async def show(app: App, discovery_id: str) -> int:
     document = await app.client.get(discovery_id)
     columns: tuple[str, ...] = ("ADDRESS", "RAFT ADDRESS", "NODE ID", "LEADER")
     rows = [_row(node, document) for node in document.registrations]
-    if any(node.up is not None for node in document.registrations):
+    states = [state(node) for node in document.registrations]
+    if any(states):
         columns = (*columns, "STATE")
-        rows = [(*row, state(node) or "-") for row, node in zip(rows, document.registrations, strict=True)]
+        rows = [(*row, seen or "-") for row, seen in zip(rows, states, strict=True)]
     title = f"{document.disco_id}, created at {document.created_at} UTC"
     app.screen.table(title, columns, rows)
     if not document.nodes:
@@ -108,6 +109,8 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
 
 def state(node: Registration) -> str | None:
     """Whether a node is up, and for how long, as the daemon has seen it; None where it has seen nothing."""
+    if node.unresolved:
+        return f"unresolved{_since(node)}"
     if node.up is None:
         return None
     if not node.up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused
 from rqdisco.cli.durations import in_words
+from rqdisco.cli.nodes import state
 from rqdisco.client import Document, Registration
 
 _MEANS = "a node that is removed and runs after all stays in its cluster, but others are not sent to it any more"
@@ -12,10 +13,14 @@ _MEANS = "a node that is removed and runs after all stays in its cluster, but ot
 async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, sure: bool) -> int:
     """Print the nodes that the daemon has seen down for `down_for` seconds, and remove them unless it is a `dry_run`.
 
-    Never all nodes, and none as long as no other is up: then it may be the daemon that is cut off.
+    Never all nodes, and none as long as no other is up: then it may be the daemon that is cut off. Never one whose name
+    does not resolve: whether it is down is not known.
     """
     document = await app.client.get(discovery_id)
     found = _pruned(document, down_for)
+    for node in document.registrations:
+        if node.unresolved:
+            app.screen.say(f"{node.addr} is {state(node)}, so it may be up and stays")
     if not found or dry_run:
         app.screen.lines([node.addr for node in found])
         return DONE
@@ -37,7 +42,7 @@ async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, 
 def _pruned(document: Document, down_for: float) -> list[Registration]:
     """The nodes to remove. Raises Failed where it cannot be known."""
     nodes = document.registrations
-    if nodes and all(node.up is None for node in nodes):
+    if nodes and all(state(node) is None for node in nodes):
         raise Failed("the service has seen none of the nodes: it does not --probe, or not for long enough yet")
     down = [node for node in nodes if node.up is False and node.since is not None and node.since >= down_for]
     if down and not any(node.up for node in nodes):

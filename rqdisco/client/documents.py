@@ -18,7 +18,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader record names it.
 
     The rest is what the asked daemon itself has seen, if it probes nodes: `up`, for `since` seconds, last looked at
-    `checked` seconds ago, `ready` as the node says of itself, and `why` it is down. None is what is not known.
+    `checked` seconds ago, `ready` as the node says of itself, and `why` it is down. None is what is not known. Of a
+    node that is `unresolved`, since its host name has no addresses there, it is not known whether it is up.
     """
 
     addr: str
@@ -26,6 +27,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     node_id: str | None = None
     leader: bool = False
     up: bool | None = None
+    unresolved: bool = False
     ready: bool | None = None
     since: float | None = None
     checked: float | None = None

@@ -110,7 +110,7 @@ class NameServer:
             return self._nothing(question)
         reply = self._nothing(question)
         for nodes in self._preferred(record):
-            ips = await self._resolved(hosts(nodes))
+            ips = await self._resolved(record.id, hosts(nodes))
             reply = self._with_ips(question, [ip for each in ips.values() for ip in each])
             if reply.answers:
                 break
@@ -131,7 +131,7 @@ class NameServer:
 
     async def _services_of(self, question: Question, record: Record, kind: Kind) -> Reply:
         found = places(record, kind) if question.type in (dns.SRV, dns.ALL_RECORDS) else []
-        ips = await self._resolved(found)
+        ips = await self._resolved(record.id, found)
         answers: list[Data] = []
         additional: dict[bytes, Data] = {}
         # What comes before the ID in the question, `_service._tcp`, is no part of the names of its nodes.
@@ -147,11 +147,12 @@ class NameServer:
             return self._nothing(question)
         return Reply(answers=answers, additional=list(additional.values()))
 
-    async def _resolved(self, found: Sequence[Place]) -> dict[str, Sequence[str]]:
+    async def _resolved(self, discovery_id: str, found: Sequence[Place]) -> dict[str, Sequence[str]]:
         """The addresses of each host; names of our own zone would have us ask ourselves, and are left out."""
         ips: dict[str, Sequence[str]] = {each.host: [each.host] if each.is_ip else () for each in found}
         names = [each.host for each in found if not each.is_ip and self._zone.below(each.host) is None]
-        return ips | await self._hosts.addresses(names) if names else ips
+        resolved = await self._hosts.addresses(discovery_id, names)
+        return ips | {name: each.ips for name, each in resolved.items()}
 
     def _apex(self, question: Question) -> Reply:
         if question.type in (dns.SOA, dns.ALL_RECORDS):

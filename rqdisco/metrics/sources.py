@@ -16,7 +16,7 @@ from rqdisco.journal.folder import Folder
 from rqdisco.journal.writer import Journal
 from rqdisco.metrics.families import counter, counters, gauge, gauge_if_known, gauges, histogram, histograms
 from rqdisco.observability.audit import AuditLog
-from rqdisco.observability.counts import DNSCounts, Histogram, RequestCounts
+from rqdisco.observability.counts import DNSCounts, Histogram, LookUpCounts, RequestCounts
 from rqdisco.observability.events import OutcomeCounts
 from rqdisco.peers.report import MOST_LAG, PeersSeen
 from rqdisco.probing.rounds import OUTCOMES, STATES, Rounds
@@ -127,6 +127,26 @@ def names(counts: DNSCounts) -> Source:
         )
         yield histogram("rqdisco_dns_answer_duration_seconds", "Seconds from a question to its answer.", counts.seconds)
         yield counter("rqdisco_dns_limited", "Questions of sources that asked too much over UDP.", counts.limited)
+
+    return source
+
+
+def look_ups(counts: Mapping[str, LookUpCounts]) -> Source:
+    """How the host names of nodes were looked up, by what for."""
+
+    def source() -> Iterable[Metric]:
+        yield counters(
+            "rqdisco_look_ups",
+            "Look-ups of registered host names, by what came of them.",
+            ("use", "outcome"),
+            (((use, outcome), count) for use, each in counts.items() for outcome, count in each.outcomes.items()),
+        )
+        yield counters(
+            "rqdisco_kept_addresses",
+            "Times that older addresses of a host name were used, since looking it up fails or takes too long.",
+            ("use",),
+            (((use,), each.kept) for use, each in counts.items()),
+        )
 
     return source
 

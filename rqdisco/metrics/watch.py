@@ -12,7 +12,7 @@ from rqdisco.metrics.census import Census
 from rqdisco.metrics.page import MetricsPage
 from rqdisco.metrics.sources import Source
 from rqdisco.metrics.stalls import LoopWatch
-from rqdisco.observability.counts import DNSCounts, Histogram, RequestCounts
+from rqdisco.observability.counts import DNSCounts, Histogram, LookUpCounts, RequestCounts
 from rqdisco.observability.events import OutcomeCounts
 from rqdisco.store import Store
 from rqdisco.tally import Tally
@@ -27,6 +27,7 @@ class Watch(MultiService):
         self.requests = RequestCounts()
         self.outcomes = OutcomeCounts()
         self.dns = DNSCounts()
+        self.look_ups = {"dns": LookUpCounts(), "probes": LookUpCounts()}
         self.syncs = Histogram()
         loop = LoopWatch(clock)
         loop.setServiceParent(self)

@@ -80,3 +80,13 @@ class DNSCounts:
         """A question was answered."""
         self.answers[transport, rcode] += 1
         self.seconds.observe(seconds)
+
+
+class LookUpCounts:
+    """Look-ups of registered host names, by what came of them; `kept` is how often the addresses of an older one were
+    used because no newer one had ended well.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter(found=0, absent=0, failed=0, dropped=0)
+        self.kept = 0

@@ -40,4 +40,4 @@ def without_down(record: Record, outlook: Outlook | None) -> Record:
 
 def _is_down(node: Node, outlook: Outlook) -> bool:
     seen = outlook.seen(node)
-    return seen is not None and not seen.up
+    return seen is not None and seen.up is False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol, get_args
 
 import msgspec
@@ -20,7 +20,7 @@ from rqdisco.probing.targets import Allowed, Target, target_of
 from rqdisco.records import Node
 from rqdisco.resolving.hosts import HostNames
 
-State = Literal["unknown", "up", "not_ready", "down", "not_allowed"]
+State = Literal["unknown", "up", "not_ready", "down", "unresolved", "not_allowed"]
 Met = Outcome | Literal["not_allowed"]
 
 STATES: tuple[State, ...] = get_args(State)
@@ -143,7 +143,7 @@ class Rounds(Service):
             await self._breathe()
             for node in record.nodes:
                 await self._breathe()
-                await self._visit(target_of(node))
+                await self._visit(target_of(node), discovery_id)
         for target, watched in self._before.items():
             if watched.is_busy:
                 self._watched[target] = watched
@@ -157,9 +157,13 @@ class Rounds(Service):
         if self._looks % _LOOKS_AT_ONCE == 0:
             await self._wait(self._breath)
 
-    async def _visit(self, target: Target | None) -> None:
+    async def _visit(self, target: Target | None, discovery_id: str) -> None:
         """See to a target that is registered, if there is one: probe it if its time has come."""
-        if target is None or target in self._watched:
+        if target is None:
+            return
+        if target in self._watched:
+            # It is probed for another ID, which may have a thousand names that nobody answers for.
+            self._names.share(discovery_id, target.host)
             return
         watched = self._before.pop(target, None)
         if watched is None:
@@ -172,9 +176,10 @@ class Rounds(Service):
             # Nothing to wait for a turn for: whoever registers such must not slow down others.
             self._hold(watched, "not_allowed", None)
             return
-        await self._wait_for_turn()
+        if target.is_ip:
+            await self._wait_for_turn()
         watched.is_busy = True
-        probe = Deferred.fromCoroutine(self._probe(target, watched))
+        probe = Deferred.fromCoroutine(self._probe(target, watched, discovery_id))
         self._probes.add(probe)
         probe.addBoth(lambda _: self._end(probe, watched))
 
@@ -191,16 +196,17 @@ class Rounds(Service):
     def _end(self, probe: Deferred[None], watched: _Watched) -> None:
         watched.is_busy = False
         self._probes.discard(probe)
-        self._turn.release()
 
-    async def _probe(self, target: Target, watched: _Watched) -> None:
+    async def _probe(self, target: Target, watched: _Watched, discovery_id: str) -> None:
         try:
-            outcome = await self._outcome(target)
+            outcome = await self._outcome(target, watched.standing, discovery_id)
         except CancelledError:
             return
         except Exception:
             self._log.failure("a probe failed", target=str(target))
             watched.due = self._clock.seconds() + self._interval
+            return
+        if outcome is None:
             return
         self.outcomes[outcome] += 1
         now = self._clock.seconds()
@@ -213,17 +219,33 @@ class Rounds(Service):
         self._hold(watched, _state(standing), standing)
         watched.due = now + self._interval * pauses(standing) * self._jitter()
 
-    async def _outcome(self, target: Target) -> Met:
-        ips = [target.host] if target.is_ip else (await self._names.addresses([target.host]))[target.host]
-        if not ips:
-            return "unresolved"
-        if not self._allowed.all(ips):
+    async def _outcome(self, target: Target, before: Standing | None, discovery_id: str) -> Met | None:
+        """What is met; None if its name has to be asked for once more, in the next round."""
+        if target.is_ip:
+            return await self._knocked(target, [target.host])
+        found = (await self._names.addresses(discovery_id, [target.host]))[target.host]
+        if not found.ips:
+            return "unresolved" if found.is_settled else None
+        if not self._allowed.all(found.ips):
             return "not_allowed"
+        # Not before its name is known: a thousand that nobody answers for would take all turns.
+        await self._wait_for_turn()
+        met = await self._knocked(target, found.ips)
+        # The resolver may be slow. But nobody at an address that no look-up has given since the probe before says
+        # nothing of the node, which may be elsewhere by now.
+        is_sure = found.is_fresh or (before is not None and found.at >= before.checked)
+        return met if is_sure or met in ALIVE else "unresolved"
+
+    async def _knocked(self, target: Target, ips: Sequence[str]) -> Outcome:
+        """What is met at these addresses; ends the turn."""
         outcome: Outcome = "no_answer"
-        for ip in ips[:MOST_ADDRESSES]:
-            outcome = await self._knock(target, ip)
-            if outcome in ALIVE:
-                break
+        try:
+            for ip in ips[:MOST_ADDRESSES]:
+                outcome = await self._knock(target, ip)
+                if outcome in ALIVE:
+                    break
+        finally:
+            self._turn.release()
         return outcome
 
     def _find(self, target: Target | None) -> _Watched | None:
@@ -238,9 +260,12 @@ class Rounds(Service):
 
     def _say(self, target: Target, before: Standing | None, now: Standing) -> None:
         was_down = before is not None and before.is_up is False
-        if was_down != (now.is_up is False):
-            event = "a node is up again" if was_down else "a node is down"
-            self._log.info(event, target=str(target), outcome=now.outcome)
+        if was_down == (now.is_up is False):
+            return
+        event = "a node is down"
+        if was_down:
+            event = "a node that was down does not resolve" if now.is_unresolved else "a node is up again"
+        self._log.info(event, target=str(target), outcome=now.outcome)
 
     async def _wait(self, seconds: float) -> None:
         clock: Any = self._clock
@@ -249,7 +274,7 @@ class Rounds(Service):
 
 def _state(standing: Standing) -> State:
     if standing.is_up is None:
-        return "unknown"
+        return "unresolved" if standing.is_unresolved else "unknown"
     if not standing.is_up:
         return "down"
     return "not_ready" if standing.outcome == "not_ready" else "up"

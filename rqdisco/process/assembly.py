@@ -144,6 +144,7 @@ def _show(
     watch.show(sources.requests(watch.requests, books.refusals))
     watch.show(sources.connections(sites))
     watch.show(sources.names(watch.dns))
+    watch.show(sources.look_ups(watch.look_ups))
     watch.show(sources.disk(state.journal, watch.syncs))
     watch.show(sources.snapshots(folder))
     if peered is not None:

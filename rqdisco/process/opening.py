@@ -87,7 +87,7 @@ class Opening:
     def names(self, config: DNSConfig, directory: Directory, rounds: Rounds | None) -> None:
         """For resolvers."""
         reactor = self._machine.reactor
-        host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE))
+        host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE), counts=self._watch.look_ups["dns"])
         ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
         server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, rounds)
         limit = SourceLimit(config.rate, reactor.seconds)

@@ -178,10 +178,11 @@ def sweep_of(
 def rounds_of(config: ProbeConfig, machine: Machine, directory: Directory, watch: Watch) -> Rounds:
     """What probes the nodes of all IDs that this daemon holds, as long as that runs."""
     reactor = machine.reactor
+    resolver = SystemResolver(reactor, AT_ONCE)
     rounds = Rounds(
         directory,
         Knocker(tcp_endpoints(reactor), reactor),
-        HostNames(reactor, SystemResolver(reactor, AT_ONCE), "a registered host name does not resolve"),
+        HostNames(reactor, resolver, "a registered host name does not resolve", watch.look_ups["probes"]),
         Allowed(config.allowed),
         reactor,
         machine.jitter,

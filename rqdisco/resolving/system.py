@@ -11,6 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+# That there is no such name, or none with an address; not every system has all of these.
+_ABSENT = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")} - {None}
+
 
 class SystemResolver:
     """Resolves in threads of its own, which end with the process: where it hangs it holds nobody up but them."""
@@ -22,7 +25,7 @@ class SystemResolver:
         reactor.callWhenRunning(self._pool.start)
 
     def __call__(self, host: str) -> Deferred[Sequence[str]]:
-        """Fire with the addresses of `host`, none if there are none."""
+        """Fire with the addresses of `host`, none if there is no such name; fail if that cannot be known."""
         return deferToThreadPool(self._reactor, self._pool, _getaddrinfo, host)
 
 
@@ -32,8 +35,14 @@ class _DaemonThread(Thread):
 
 
 def _getaddrinfo(host: str) -> Sequence[str]:
+    """Raises OSError."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except UnicodeError:
+        # No name that anybody could have.
         return []
+    except socket.gaierror as error:
+        if error.errno in _ABSENT:
+            return []
+        raise
     return [address for address in (str(where[0]) for *_, where in found) if "%" not in address]

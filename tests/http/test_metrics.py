@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rqdisco.home.local import Limits
 from rqdisco.web.connections.site import BoundedSite
 from tests.support.connections import Connection, request
-from tests.support.daemon import STATE, Daemon, mint
+from tests.support.daemon import STATE, Daemon, Probe, mint, register
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
@@ -224,3 +224,40 @@ def test_a_listener_for_metrics_has_nothing_else(
 ) -> None:
     answer = Client(daemon, metrics=True).ask(method, path)
     assert (answer[0], not answer[1]) == (status, is_empty)
+
+
+def test_nodes_are_counted_by_their_state_and_one_without_an_address_is_not_down() -> None:
+    probe = Probe()
+    probe.network.listens("10.0.0.2")
+    daemon = Daemon(probe=probe)
+    discovery_id = mint(daemon)
+    for addr in (A, B, "n3.example.org:4001"):
+        register(daemon, discovery_id, addr)
+    assert daemon.rounds is not None
+    daemon.rounds.startService()
+    daemon.clock.pump([0.25] * 120)
+    daemon.rounds.stopService()
+    got = samples(daemon)
+    states = ("up", "not_ready", "down", "unresolved", "unknown", "not_allowed")
+    assert [got[f"rqdisco_probed_nodes{{state={state}}}"] for state in states] == [1, 0, 1, 1, 0, 0]
+
+
+def test_look_ups_are_counted_by_what_came_of_them_and_how_often_older_addresses_stood_in() -> None:
+    probe = Probe()
+    probe.network.listens("10.0.0.1")
+    probe.resolver.known["n1.example.org"] = ["10.0.0.1"]
+    daemon = Daemon(probe=probe)
+    discovery_id = mint(daemon)
+    for host in ("n1", "n2"):
+        register(daemon, discovery_id, f"{host}.example.org:4001")
+    assert daemon.rounds is not None
+    daemon.rounds.startService()
+    daemon.clock.pump([0.25] * 4 * 5)
+    probe.resolver.goes_away(silently=False)
+    daemon.clock.pump([0.25] * 4 * 30)
+    daemon.rounds.stopService()
+    got = samples(daemon)
+    outcomes = ("found", "absent", "failed", "dropped")
+    assert [got[f"rqdisco_look_ups_total{{outcome={outcome},use=probes}}"] for outcome in outcomes] == [1, 1, 4, 0]
+    assert got["rqdisco_kept_addresses_total{use=probes}"] == 3
+    assert got["rqdisco_kept_addresses_total{use=dns}"] == 0

@@ -20,6 +20,7 @@ from tests.support.certificates import Authority
 from tests.support.daemon import Daemon, Probe
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+NAMED = "n4.example.org:4001"
 
 
 @pytest.fixture
@@ -68,6 +69,23 @@ async def test_nothing_is_said_of_a_node_that_is_not_probed_or_was_not_yet(door:
     go_on(door, 5)
     for node in (await door("GET", f"/{discovery_id}")).json["registrations"]:
         assert node == {"addr": node["addr"]}
+
+
+@ensureDeferred
+async def test_of_a_node_whose_name_does_not_resolve_it_is_said_that_nothing_else_is_known(
+    door: Door, probe: Probe
+) -> None:
+    probe.network.listens("10.0.0.2")
+    discovery_id = await with_nodes(door, A, NAMED, B)
+    go_on(door, 25)
+    answer = await door("GET", f"/{discovery_id}")
+    assert answer.json["nodes"] == [NAMED, B, A], "it is not last"
+    (shown,) = [node for node in answer.json["registrations"] if node["addr"] == NAMED]
+    assert 0 <= shown.pop("checked") <= shown.pop("since") <= 25
+    assert shown == {"addr": NAMED, "unresolved": True}
+    page = (await door("GET", f"/{discovery_id}", Accept="text/html")).body.decode()
+    assert page.count('class="tag unresolved">name does not resolve') == 1
+    assert page.count('class="tag down">does not answer') == 1
 
 
 @ensureDeferred

@@ -17,6 +17,7 @@ from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
 from tests.support.peered import Three, settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+NAMED = "n4.example.org:4001"
 
 
 class Watcher(Connection):
@@ -256,7 +257,7 @@ def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_eac
     probe.network.listens("10.0.0.2")
     server = WatchedServer(probe=probe)
     discovery_id = mint(server.daemon)
-    for addr in (A, B):
+    for addr in (A, B, NAMED):
         register(server.daemon, discovery_id, addr)
     watcher = server.watch(discovery_id)
     rounds = server.daemon.rounds
@@ -264,7 +265,8 @@ def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_eac
     rounds.startService()
     server.clock.pump([0.25] * 4 * 45)
     down = {"addr": A, "up": False, "why": "refused", "alone": True}
-    assert watcher.events[-1]["registrations"] == [down, {"addr": B, "up": True, "ready": True}]
+    unresolved = {"addr": NAMED, "unresolved": True}
+    assert watcher.events[-1]["registrations"] == [down, {"addr": B, "up": True, "ready": True}, unresolved]
     count = len(watcher.events)
     server.clock.pump([0.25] * 4 * 60)
     assert len(watcher.events) == count <= 4

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.access.tokens import Access
@@ -38,6 +38,7 @@ from rqdisco.web.requests.handling import ANSWER_SECONDS, Books
 from rqdisco.web.root import Doors
 from tests.support.disk import ModelDisk
 from tests.support.network import Network
+from tests.support.resolver import Resolver
 
 STATE = Path("/state")
 DAY = 86_400.0
@@ -69,19 +70,19 @@ class Threads:
 
 
 class Probe:
-    """How a daemon probes: over a `network` in memory that the test sets up, with names that it makes known."""
+    """How a daemon probes: over a `network` in memory that the test sets up, with names that its resolver knows."""
 
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
         self.network = Network()
-        self.names: dict[str, list[str]] = {}
+        self.resolver = Resolver()
         self._allowed = Allowed(map(network, allowed or ("10.0.0.0/8",)))
         self._interval, self._rate = interval, rate
 
-    def rounds(self, directory: LocalDirectory, clock: Clock) -> Rounds:
+    def rounds(self, directory: LocalDirectory, clock: Clock, watch: Watch) -> Rounds:
         return Rounds(
             directory,
             Knocker(self.network, clock),
-            HostNames(clock, lambda name: succeed(self.names.get(name, []))),
+            HostNames(clock, self.resolver, counts=watch.look_ups["probes"]),
             self._allowed,
             clock,
             lambda: 1.0,
@@ -148,9 +149,10 @@ class Daemon:
         self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
         self.watch.show(sources.disk(self.journal, self.watch.syncs))
         self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
-        self.rounds = None if probe is None else probe.rounds(self.directory, self.clock)
+        self.rounds = None if probe is None else probe.rounds(self.directory, self.clock, self.watch)
         if self.rounds is not None:
             self.watch.show(sources.probes(self.rounds))
+        self.watch.show(sources.look_ups(self.watch.look_ups))
         self.doors = Doors(
             self.directory,
             self.deadlines,

@@ -29,35 +29,12 @@ from rqdisco.resolving.hosts import HostNames
 from rqdisco.transfer import Transferred
 from tests.support.daemon import Daemon, result
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
+from tests.support.resolver import Resolver
 
 ZONE = "disco.example.com"
 EDNS_SIZE = 1232
 RCODES = {0, 1, 3, 4, 5, 16}
 _HEADER = 12
-
-
-class Resolver:
-    """Stands where the machine's own resolver would: knows some names, and answers at once or when it is told to."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, Sequence[str]] = {}
-        self.asked: list[str] = []
-        self.hold = False
-        self.held: list[tuple[str, Deferred[Sequence[str]]]] = []
-
-    def __call__(self, host: str) -> Deferred[Sequence[str]]:
-        self.asked.append(host)
-        answer: Deferred[Sequence[str]] = Deferred()
-        self.held.append((host, answer))
-        if not self.hold:
-            self.release()
-        return answer
-
-    def release(self) -> None:
-        """Answer all that was asked so far."""
-        held, self.held = self.held, []
-        for host, answer in held:
-            answer.callback(self.known.get(host, ()))
 
 
 class Names:

@@ -165,15 +165,15 @@ def broken(audience: Audience) -> Place:
 
 
 def probed(audience: Audience) -> Place:
-    """A daemon that probes nodes, one of which is up, one answers 503, and one is down."""
+    """A daemon that probes nodes: one is up, one answers 503, one is down, and the name of one does not resolve."""
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     daemon = Daemon(access=_access(audience), probe=probe)
     place = Place(daemon.doors, audience, daemon.clock, daemon)
     place.id = mint(daemon)
-    for number in (1, 2, 3):
-        assert place.ask("POST", "/{id}", {"addr": f"10.0.0.{number}:4001"}).status == 200
+    for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "n4.example.org"):
+        assert place.ask("POST", "/{id}", {"addr": f"{host}:4001"}).status == 200
     assert daemon.rounds is not None
     daemon.rounds.startService()
     daemon.clock.pump([0.25] * 120)

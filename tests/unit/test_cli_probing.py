@@ -9,6 +9,7 @@ from tests.support.command import Service, Shell
 from tests.support.daemon import Probe, mint, register, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+NAMED = "n3.example.org:4001"
 HOUR = 3600.0
 
 
@@ -86,6 +87,38 @@ def test_without_probes_nothing_is_known_and_nothing_removed() -> None:
     assert "--probe" in shell.said
 
 
+def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(A, B, NAMED)
+    world.go_on(3 * HOUR)
+    for options in (("--dry-run",), ("--yes",), ("--yes",)):
+        assert world.shell("prune", discovery_id, "--down-for=1s", *options) == 0
+        assert world.shell.said == f"rqdisco: {NAMED} is unresolved for 3 h, so it may be up and stays\n"
+    assert shown(world.daemon, discovery_id) == [B, NAMED]
+
+
+def test_one_that_was_down_and_whose_name_is_gone_since_stays_too() -> None:
+    world = World("10.0.0.2")
+    world.probe.resolver.known["n3.example.org"] = ["10.0.0.3"]
+    discovery_id = world.start(B, NAMED)
+    world.go_on(2 * HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=1h", "--dry-run") == 0
+    assert world.shell.lines == [NAMED]
+    world.probe.resolver.known.clear()
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
+    assert shown(world.daemon, discovery_id) == [B, NAMED]
+
+
+def test_where_no_name_resolves_that_is_what_prune_says() -> None:
+    world = World()
+    discovery_id = world.start(NAMED)
+    world.go_on(HOUR)
+    assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
+    assert world.shell.lines == []
+    assert f"{NAMED} is unresolved" in world.shell.said
+
+
 def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
@@ -145,6 +178,18 @@ def test_nodes_show_and_status_say_who_is_down() -> None:
     assert world.shell.lines == [f"{B}\t-\t-\t-\tup for 60 m", f"{A}\t-\t-\t-\tdown for 60 m (refused)"]
     assert world.shell("status", discovery_id) == 0
     assert world.shell.lines[:2] == [f"node {B} up for 60 m", f"node {A} down for 60 m (refused)"]
+
+
+def test_nodes_show_and_status_say_whose_name_does_not_resolve_and_that_makes_no_cluster_unhealthy() -> None:
+    world = World("10.0.0.2")
+    discovery_id = world.start(NAMED, B)
+    world.go_on(HOUR)
+    assert world.shell("nodes", discovery_id) == 0
+    assert (world.shell.lines, world.shell.said) == ([NAMED, B], f"rqdisco: {NAMED} is unresolved for 60 m\n")
+    assert world.shell("show", discovery_id) == 0
+    assert world.shell.lines[0] == f"{NAMED}\t-\t-\t-\tunresolved for 60 m"
+    assert world.shell("status", discovery_id) == 0
+    assert world.shell.lines[0] == f"node {NAMED} unresolved for 60 m"
 
 
 def test_a_cluster_of_which_nothing_is_up_or_not_its_leader_is_unhealthy() -> None:

@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 
 from rqdisco.records import Node
 from rqdisco.resolving import hosts
-from rqdisco.resolving.hosts import HostNames
+from rqdisco.resolving.hosts import PATIENCE_SECONDS, HostNames, Resolve
 from rqdisco.resolving.system import SystemResolver
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
-from tests.support.dns import Resolver as FakeResolver
+from tests.support.resolver import Resolver
 
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
 UNRESOLVED = "a registered host name does not resolve and is left out of DNS answers"
@@ -36,17 +36,27 @@ def warned(log: list[dict[str, Any]]) -> list[str]:
 class Asker:
     """Asks for the addresses of host names, and sees when they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolve: Resolve | None = None) -> None:
         self.clock = Clock()
-        self.resolver = FakeResolver()
-        self.hosts = HostNames(self.clock, self.resolver)
+        self.resolver = Resolver()
+        self.hosts = HostNames(self.clock, resolve or self.resolver)
 
-    def __call__(self, *names: str) -> Deferred[dict[str, Sequence[str]]]:
-        return Deferred.fromCoroutine(self.hosts.addresses(names))
+    def __call__(self, *names: str, of: str = "id") -> Deferred[dict[str, list[str]]]:
+        """Fires with the addresses of each name, asked for the ID `of`."""
+        asking = Deferred.fromCoroutine(self.hosts.addresses(of, names))
+        return asking.addCallback(lambda found: {name: list(each.ips) for name, each in found.items()})
 
-    def now(self, *names: str) -> dict[str, list[str]]:
+    def now(self, *names: str, of: str = "id") -> dict[str, list[str]]:
         """What is answered without waiting."""
-        return {name: list(ips) for name, ips in result(self(*names)).items()}
+        answer: dict[str, list[str]] = result(self(*names, of=of))
+        return answer
+
+    def later(self, *names: str, of: str = "id") -> dict[str, list[str]]:
+        """What is answered in the end."""
+        asking = self(*names, of=of)
+        self.clock.advance(0 if asking.called else PATIENCE_SECONDS)
+        answer: dict[str, list[str]] = result(asking)
+        return answer
 
 
 @pytest.fixture
@@ -121,10 +131,10 @@ def test_who_asks_meanwhile_waits_no_longer_than_the_first(ask: Asker) -> None:
     ask.clock.advance(1)
     second = ask("slow", "slow2")
     ask.clock.advance(0.5)
-    assert result(first) == {"slow": ()}
+    assert result(first) == {"slow": []}
     assert not second.called, "for the other name"
     ask.clock.advance(1)
-    assert result(second) == {"slow": (), "slow2": ()}
+    assert result(second) == {"slow": [], "slow2": []}
     assert ask.resolver.asked == ["slow", "slow2"]
 
 
@@ -134,7 +144,7 @@ def test_an_answer_comes_as_soon_as_the_last_name_is_known(ask: Asker) -> None:
     asking = ask("a", "b", "a")
     assert not asking.called
     ask.resolver.release()
-    assert result(asking) == {"a": ("10.0.0.1",), "b": ("10.0.0.2",)}
+    assert result(asking) == {"a": ["10.0.0.1"], "b": ["10.0.0.2"]}
     assert ask.clock.getDelayedCalls() == []
 
 
@@ -155,7 +165,7 @@ def test_what_is_known_when_the_question_comes_is_not_forgotten_while_another_na
     ask.resolver.hold = True
     asking = ask("a", "slow")
     ask.clock.advance(1.5)
-    assert result(asking) == {"a": ("10.0.0.1",), "slow": ()}
+    assert result(asking) == {"a": ["10.0.0.1"], "slow": []}
     assert warned(log) == ["slow"]
 
 
@@ -173,53 +183,171 @@ def test_the_log_warns_of_a_name_once_a_minute(ask: Asker, log: Any) -> None:
     assert sorted(warned(log)) == ["gone", "gone", "gone2", "gone2"]
 
 
-def test_no_more_than_eight_names_are_looked_up_at_once_and_the_rest_in_their_order(ask: Asker) -> None:
+def test_of_one_id_four_names_are_looked_up_at_once_and_the_rest_in_their_order(ask: Asker) -> None:
     ask.resolver.hold = True
-    wanted = [f"n{number}" for number in range(20)]
+    wanted = [f"n{number}" for number in range(10)]
     asking = ask(*wanted)
-    assert ask.resolver.asked == wanted[:8]
+    assert ask.resolver.asked == wanted[:4]
     ask.resolver.release()
-    assert ask.resolver.asked == wanted[:16]
+    assert ask.resolver.asked == wanted[:8]
     ask.resolver.release()
     ask.resolver.release()
     assert list(result(asking)) == ask.resolver.asked == wanted
 
 
+def test_of_all_ids_thirty_two_names_are_looked_up_at_once_and_ids_take_turns(ask: Asker) -> None:
+    ask.resolver.hold = True
+    ids = [f"id{number}" for number in range(10)]
+    for each in ids:
+        ask(*(f"{each}-n{number}" for number in range(6)), of=each)
+    assert len(ask.resolver.asked) == 32
+    assert {host.partition("-")[0] for host in ask.resolver.asked} == set(ids[:8])
+    ask.resolver.release()
+    assert ask.resolver.asked[32:34] == ["id8-n0", "id9-n0"]
+    while ask.resolver.held:
+        ask.resolver.release()
+    assert len(ask.resolver.asked) == 60
+
+
 def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobody_for_long(
-    ask: Asker, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hosts, "MOST", 20)
+    ask = Asker()
     ask.resolver.hold = True
     for number in range(100):
-        asking = ask("slow", f"n{number}")
-        ask.clock.advance(1.5)
-        assert result(asking) == {"slow": (), f"n{number}": ()}
+        assert ask.later("slow", f"n{number}") == {"slow": [], f"n{number}": []}
     for _ in range(100):
         assert ask.now("slow") == {"slow": []}, "at once"
-    assert len(ask.resolver.asked) == 8
-    assert len(ask.hosts._asked) == len(ask.hosts._known) == 20
-    assert all(not asked._waiting for asked in ask.hosts._asked.values())
+    assert len(ask.resolver.asked) == 4
+    assert len(ask.hosts._queue) == len(ask.hosts._known) == 20
+    assert len(ask.hosts._asked) == 24
     assert ask.clock.getDelayedCalls() == []
 
 
-def test_when_too_many_wait_already_the_next_is_answered_with_what_is_known(
-    ask: Asker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hosts, "MOST_WAITING", 10)
-    ask.resolver.known = {"a": ["10.0.0.1"]}
+def test_when_too_many_questions_about_an_id_wait_the_next_is_answered_with_what_is_known(ask: Asker) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"], "slow": ["10.0.0.2"]}
     ask.now("a")
     ask.resolver.hold = True
-    asking = [ask("slow") for _ in range(10)]
+    asking = [ask("slow") for _ in range(100)]
     assert ask.now("a", "slow") == {"a": ["10.0.0.1"], "slow": []}
+    other = ask("slow", of="other")
+    assert not other.called, "nobody else is"
     ask.resolver.release()
     assert all(each.called for each in asking)
+    assert result(other) == {"slow": ["10.0.0.2"]}
     ask.clock.advance(10)
     assert not ask("slow").called, "there is room again"
     ask.clock.advance(1.5)
 
 
+def test_when_too_many_questions_wait_at_all_the_next_is_answered_with_what_is_known(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "MOST_WAITING", 10)
+    ask.resolver.hold = True
+    asking = [ask("slow", of=f"id{number}") for number in range(10)]
+    assert ask.now("slow", of="other") == {"slow": []}
+    ask.clock.advance(1.5)
+    assert all(each.called for each in asking)
+    assert not ask("slow2", of="other").called, "there is room again"
+    ask.clock.advance(1.5)
+
+
+@pytest.mark.parametrize("silently", [True, False])
+def test_addresses_are_kept_for_a_day_while_the_resolver_does_not_answer_or_fails(ask: Asker, silently: bool) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    assert ask.now("a") == {"a": ["10.0.0.1"]}
+    ask.resolver.goes_away(silently=silently)
+    while ask.clock.seconds() < 86_400 - 60:
+        ask.clock.advance(50)
+        assert ask.later("a") == {"a": ["10.0.0.1"]}
+    ask.clock.advance(60)
+    assert ask.later("a") == {"a": []}
+
+
+def test_a_look_up_that_never_ends_is_waited_for_once(ask: Asker) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.now("a")
+    ask.resolver.goes_away(silently=True)
+    ask.clock.advance(10)
+    assert not ask("a").called
+    ask.clock.advance(1.5)
+    for _ in range(1000):
+        assert ask.now("a") == {"a": ["10.0.0.1"]}
+        ask.clock.advance(1)
+
+
+def test_after_a_refresh_that_failed_the_next_is_tried_in_half_a_minute_and_followed(ask: Asker) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.now("a")
+    ask.resolver.goes_away(silently=False)
+    for _ in range(100):
+        ask.now("a")
+        ask.clock.advance(1)
+    assert len(ask.resolver.asked) == 4, "at 0, 10, 40 and 70 seconds"
+    ask.resolver.is_broken = lambda _: False
+    ask.resolver.known = {"a": ["10.0.0.2"]}
+    assert ask.now("a") == {"a": ["10.0.0.2"]}
+
+
+def test_a_name_that_there_is_no_more_is_not_kept(ask: Asker) -> None:
+    """That is an answer, not a failure (RFC 8767 section 4)."""
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.now("a")
+    ask.resolver.known = {}
+    ask.clock.advance(10)
+    assert ask.now("a") == {"a": []}
+    ask.resolver.goes_away(silently=False)
+    ask.clock.advance(10)
+    assert ask.now("a") == {"a": []}
+
+
+def test_what_one_id_finds_every_other_knows_which_waits_no_longer(ask: Asker) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.resolver.hold = True
+    ask(*(f"n{number}" for number in range(4)), of="noisy")
+    waiting = ask("a", of="noisy")
+    other = ask("a", of="quiet")
+    assert ask.resolver.asked[4:] == ["a"], "for the ID whose turn it is"
+    (answer,) = [answer for host, answer in ask.resolver.held if host == "a"]
+    ask.resolver.held = [each for each in ask.resolver.held if each[1] is not answer]
+    answer.callback(["10.0.0.1"])
+    assert result(other) == result(waiting) == {"a": ["10.0.0.1"]}
+    ask.resolver.release()
+    assert ask.resolver.asked.count("a") == 1
+    ask.clock.advance(1.5)
+
+
+def test_a_look_up_that_fails_late_takes_nothing_from_one_that_has_found_the_name(ask: Asker) -> None:
+    ask.resolver.known = {"a": ["10.0.0.1"]}
+    ask.resolver.hold = True
+    ask("a", of="one"), ask("a", of="two")
+    (_, first), (_, second) = ask.resolver.held
+    ask.resolver.held = []
+    second.callback(["10.0.0.1"])
+    first.errback(OSError("late"))
+    ask.clock.advance(9)
+    assert ask.now("a") == {"a": ["10.0.0.1"]}
+    ask.clock.advance(1)
+    assert not ask("a").called, "it is looked up again when it is due"
+    ask.clock.advance(1.5)
+
+
+def test_an_id_with_many_names_loses_its_own_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "MOST", 20)
+    ask = Asker()
+    ask.resolver.known = {f"n{number}": ["10.0.0.1"] for number in range(100)}
+    ask.now("n0", "n1", of="quiet")
+    ask.now(*ask.resolver.known, of="noisy")
+    ask.resolver.goes_away(silently=False)
+    ask.clock.advance(100)
+    assert ask.now("n0", "n1", of="quiet") == {"n0": ["10.0.0.1"], "n1": ["10.0.0.1"]}
+    assert len(ask.hosts._known) == 20
+
+
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_resolver_that_fails_has_not_found_the_name(ask: Asker, at_once: bool) -> None:
+def test_a_resolver_that_fails_has_not_found_the_name(at_once: bool) -> None:
     failing: list[Deferred[Sequence[str]]] = []
 
     def resolve(host: str) -> Deferred[Sequence[str]]:
@@ -228,11 +356,10 @@ def test_a_resolver_that_fails_has_not_found_the_name(ask: Asker, at_once: bool)
         failing.append(Deferred())
         return failing[-1]
 
-    ask.hosts = HostNames(ask.clock, resolve)
-    asking = ask("a")
+    asking = Asker(resolve)("a")
     for each in failing:
         each.errback(OSError("broken"))
-    assert result(asking) == {"a": ()}
+    assert result(asking) == {"a": []}
 
 
 def test_nodes_of_a_thousand_unknown_names_are_one_answer_with_one_wait(names: Names) -> None:
@@ -255,13 +382,17 @@ async def test_the_machines_own_resolver_is_asked_in_threads(monkeypatch: pytest
                 (0, 0, 0, "", ("fe80::1%eth0", 0, 0, 2)),
                 (0, 0, 0, "", ("fd00::1", 0)),
             ]
-        raise UnicodeError if host == "." * 9 else socket.gaierror
+        if host == "." * 9:
+            raise UnicodeError
+        raise socket.gaierror(socket.EAI_AGAIN if host == "away" else socket.EAI_NONAME, "no")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     resolve = SystemResolver(reactor, 2)
     try:
         found = await gatherResults([resolve(host) for host in ("n1", "gone", "." * 9)])
         assert found == [["10.0.0.1", "fd00::1"], [], []]
+        with pytest.raises(socket.gaierror):
+            await resolve("away")
         assert all(thread.daemon for thread in resolve._pool.threads)
     finally:
         resolve._pool.stop()

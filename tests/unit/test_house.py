@@ -42,11 +42,12 @@ CORE |= {
     "limits.sparing",
     "observability.counts",
 }
-CORE |= {"probing.judgement", "probing.outlook", "probing.targets", "resolving.places"}
+CORE |= {"probing.judgement", "probing.outlook", "probing.targets"}
+CORE |= {f"resolving.{name}" for name in ("fair_map", "fair_queue", "memory", "places")}
 CORE |= {"peers.membership.members", "peers.membership.sightings", "peers.membership.standing"}
 CORE |= {f"peers.replication.{name}" for name in ("changes", "cursors", "order", "packed")}
 CORE |= {"peers.wire.keyring", "peers.wire.messages", "peers.wire.seals"}
-STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json re shlex"
+STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json math re shlex"
 STANDARD += " hmac typing unicodedata urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -124,10 +124,10 @@ def test_a_node_that_registers_again_is_taken_for_alive_and_probed_soon(world: W
 
 
 def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None:
-    world.probe.names["here.example.org"] = ["10.0.0.7"]
-    world.probe.names["there.example.org"] = ["192.0.2.7"]
-    world.probe.names["both.example.org"] = ["10.0.0.8", "127.0.0.1"]
-    world.probe.names["mapped.example.org"] = ["::ffff:127.0.0.1"]
+    world.probe.resolver.known["here.example.org"] = ["10.0.0.7"]
+    world.probe.resolver.known["there.example.org"] = ["192.0.2.7"]
+    world.probe.resolver.known["both.example.org"] = ["10.0.0.8", "127.0.0.1"]
+    world.probe.resolver.known["mapped.example.org"] = ["::ffff:127.0.0.1"]
     hosts = ("here", "there", "both", "mapped")
     world.start("192.0.2.1:4001", "127.0.0.1:22", "[::1]:22", *(f"{host}.example.org:4001" for host in hosts))
     world.go_on(5 * INTERVAL)
@@ -138,11 +138,11 @@ def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None
 def test_what_is_connected_to_is_the_address_that_was_allowed_whatever_the_name_says_next(world: World) -> None:
     answers = iter([["10.0.0.7"], ["127.0.0.1"]])
 
-    class Rebinding(dict[str, list[str]]):
+    class Rebinding(dict[str, Sequence[str]]):
         def get(self, name: str, default: Any = None) -> Any:
             return next(answers, ["127.0.0.1"])
 
-    world.probe.names = Rebinding()
+    world.probe.resolver.known = Rebinding()
     world.network.listens("10.0.0.7")
     world.start("evil.example.org:4001")
     world.go_on(1)
@@ -153,12 +153,13 @@ def test_what_is_connected_to_is_the_address_that_was_allowed_whatever_the_name_
     assert world.rounds.states["not_allowed"] == 1
 
 
-def test_a_name_is_up_if_one_of_its_addresses_is_and_down_if_it_has_none(world: World) -> None:
-    world.probe.names["n1.example.org"] = ["10.0.0.1", "10.0.0.2"]
+def test_a_name_is_up_if_one_of_its_addresses_is_and_unresolved_if_it_has_none(world: World) -> None:
+    world.probe.resolver.known["n1.example.org"] = ["10.0.0.1", "10.0.0.2"]
     world.network.listens("10.0.0.2")
     world.start("n1.example.org:4001", "n2.example.org:4001")
     world.go_on(3 * INTERVAL)
-    assert (world.up("n1.example.org:4001"), world.up("n2.example.org:4001")) == (True, False)
+    assert (world.up("n1.example.org:4001"), world.up("n2.example.org:4001")) == (True, None)
+    assert +world.rounds.states == {"up": 1, "unresolved": 1}
     assert world.rounds.outcomes["unresolved"] == 3
 
 

@@ -49,10 +49,14 @@ _SHOWN_OF_A_NODE = {
     **_MORE_OF_A_NODE,
     "leader": {"const": True},
     "up": _FLAG,
+    "unresolved": {
+        "const": True,
+        "description": "Its host name has no addresses here, so it is not known whether it is up.",
+    },
     "ready": _FLAG,
-    "since": {"type": "number", "minimum": 0, "description": "Seconds for which it has been up, or down."},
+    "since": {"type": "number", "minimum": 0, "description": "Seconds for which it has been up, down or unresolved."},
     "checked": {"type": "number", "minimum": 0, "description": "Seconds since it was last probed."},
-    "why": {"enum": ["refused", "no_answer", "closed", "unreachable", "unresolved"]},
+    "why": {"enum": ["refused", "no_answer", "closed", "unreachable"]},
 }
 _TRANSFERRED = {"id": schema("ID"), "created_at": {"type": "integer", "minimum": 0, "maximum": 253402300799999999}}
 _MORE_TRANSFERRED = {

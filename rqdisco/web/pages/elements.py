@@ -180,6 +180,8 @@ class ClusterPage(Element):
             first(tags.span("told it is alone", class_="tag alone"))
         if node.get("up") is False:
             first(tags.span("does not answer", class_="tag down"))
+        if node.get("unresolved"):
+            first(tags.span("name does not resolve", class_="tag unresolved"))
         cells = [tags.td(visible(node.get(name) or ""), class_="mono") for name in ("raft_addr", "node_id")]
         return tags.tr(first, *cells, tags.td(node.get("heard", ""), class_="quiet small"), tags.td())
 

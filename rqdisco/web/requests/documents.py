@@ -29,6 +29,7 @@ class _Registration(msgspec.Struct, omit_defaults=True):
     node_id: str | None = None
     leader: bool = False
     up: bool | None = None
+    unresolved: bool = False
     ready: bool | None = None
     since: float | None = None
     checked: float | None = None
@@ -99,7 +100,15 @@ def _registration(node: Node, seen: Seen | None, *, leads: bool) -> _Registratio
     known = _Registration(node.addr, node.raft_addr, node.node_id, leads)
     if seen is None:
         return known
-    return replace(known, up=seen.up, ready=seen.ready, since=seen.since, checked=seen.checked, why=seen.why)
+    return replace(
+        known,
+        up=seen.up,
+        unresolved=seen.unresolved,
+        ready=seen.ready,
+        since=seen.since,
+        checked=seen.checked,
+        why=seen.why,
+    )
 
 
 def _shown(leader: Leader, reported: bool) -> _LeaderShown:

@@ -19,6 +19,7 @@ function row(node) {
   if (node.leader) first.append(el("span", { class: "tag leader" }, "leader"));
   if (node.alone) first.append(el("span", { class: "tag alone" }, "told it is alone"));
   if (node.up === false) first.append(el("span", { class: "tag down" }, "does not answer"));
+  if (node.unresolved) first.append(el("span", { class: "tag unresolved" }, "name does not resolve"));
   const text = (what, value) => {
     const cell = el("td", { class: "mono", "data-what": what });
     if (value) cell.append(el("bdi", {}, visible(value)));

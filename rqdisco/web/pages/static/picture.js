@@ -33,6 +33,7 @@ function kind(node) {
   if (node.leader) words.push("leads");
   if (node.alone) words.push("alone");
   if (node.up === false) words.push("down");
+  if (node.unresolved) words.push("unresolved");
   return words.join(" ");
 }
 

@@ -1,0 +1,242 @@
+"""Host names that nobody answers for: what one ID with a thousand of them takes from others, which is nothing, and what
+is held of nodes whose names do not resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from rqdisco.probing.outlook import down_last, without_down
+from rqdisco.records import Node
+from rqdisco.transfer import Transferred
+from tests.support.daemon import Daemon, Probe, result
+from tests.support.dns import ZONE, Names, answers, checked, question
+from tests.support.dns_sockets import CLIENT, Reactor
+from tests.support.resolver import Resolver
+
+SILENT = tuple(f"n{number}.silent.example.org" for number in range(1000))
+KNOWN = {f"n{number}.known.example.org": [f"10.0.0.{number}"] for number in (1, 2, 3)}
+COMPLETE = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+ANOTHER = ("198.51.100.8", 5353)
+INTERVAL = 10.0
+DAY = 86_400
+
+
+def addrs(hosts: Sequence[str]) -> list[str]:
+    return [f"{host}:4001" for host in hosts]
+
+
+def prepare(resolver: Resolver) -> None:
+    """It knows three names, and never answers for a thousand others."""
+    resolver.known |= KNOWN
+    resolver.is_silent = lambda host: host.endswith(".silent.example.org")
+
+
+@pytest.fixture
+def names() -> Names:
+    names = Names()
+    prepare(names.resolver)
+    return names
+
+
+def answered(names: Names, discovery_id: str) -> list[str]:
+    """The addresses of an ID, after as long as the answer takes."""
+    query = question(f"{discovery_id}.{ZONE}")
+    names.udp.sent.clear()
+    names.udp.protocol.datagramReceived(query, CLIENT)
+    for seconds in (0, 1.5):
+        names.reactor.advance(seconds)
+        for answer in [packet for packet, addr in names.udp.sent if addr == CLIENT]:
+            return answers(checked(query, answer, 1232))
+    raise AssertionError("not answered in time")
+
+
+@pytest.mark.parametrize("also", [(), tuple(KNOWN)])
+def test_a_thousand_names_of_one_id_leave_out_nothing_of_another(names: Names, also: Sequence[str]) -> None:
+    """Nor if those of the other are among them."""
+    names.add("noisy", *addrs(SILENT[: 1000 - len(also)]), *addrs(also))
+    names.add("quiet", *addrs(tuple(KNOWN)))
+    complete = 0
+    for _ in range(59):
+        names.exchange(question(f"noisy.{ZONE}"), ANOTHER)
+        complete += answered(names, "quiet") == COMPLETE
+        names.reactor.advance(1)
+    assert complete == 59
+
+
+class World:
+    """A daemon that probes every 10 seconds."""
+
+    def __init__(self) -> None:
+        self.probe = Probe(interval=INTERVAL)
+        self.resolver, self.network = self.probe.resolver, self.probe.network
+        self.daemon = Daemon(clock=Reactor(), probe=self.probe)
+        self.clock = self.daemon.clock
+        assert self.daemon.rounds is not None
+        self.rounds = self.daemon.rounds
+        prepare(self.resolver)
+
+    def start(self, *addrs: str) -> str:
+        """One more ID, with nodes at these addresses; begin to probe."""
+        discovery_id = f"id{self.daemon.directory.size}"
+        brought = Transferred(id=discovery_id, created_at=1, nodes=tuple(Node(addr=addr) for addr in addrs))
+        result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
+        if not self.rounds.running:
+            self.rounds.startService()
+        return discovery_id
+
+    def go_on(self, seconds: float) -> None:
+        self.clock.pump([0.1] * round(seconds * 10))
+
+    def skip(self, seconds: float) -> None:
+        """Let time go by in which little happens."""
+        self.clock.pump([2.0] * round(seconds / 2))
+
+    def seen(self, addr: str) -> str:
+        """What is held of a node, in a word."""
+        seen = self.rounds.seen(Node(addr=addr))
+        if seen is None:
+            return "unknown"
+        return "unresolved" if seen.unresolved else "up" if seen.up else "down"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize("also", [(), tuple(KNOWN)])
+def test_nodes_that_live_are_never_down_because_another_id_has_a_thousand_names(
+    world: World, also: Sequence[str]
+) -> None:
+    for ip in COMPLETE:
+        world.network.listens(ip)
+    world.start(*addrs(SILENT[: 1000 - len(also)]), *addrs(also))
+    world.start(*addrs(tuple(KNOWN)))
+    world.go_on(INTERVAL / 2)
+    for _ in range(10):
+        world.go_on(INTERVAL)
+        assert [world.seen(f"{host}:4001") for host in KNOWN] == ["up", "up", "up"]
+        assert +world.rounds.states == {"unresolved": 1000 - len(also), "up": 3}
+
+
+def test_a_node_whose_name_never_resolves_is_unresolved_for_ever_and_never_down(world: World) -> None:
+    world.start("n0.silent.example.org:4001", "absent.example.org:4001")
+    world.go_on(INTERVAL)
+    for _ in range(20):
+        world.go_on(INTERVAL)
+        assert {world.seen(f"{host}:4001") for host in ("n0.silent.example.org", "absent.example.org")} == {
+            "unresolved"
+        }
+    assert +world.rounds.states == {"unresolved": 2}
+
+
+@pytest.mark.parametrize("silently", [True, False])
+def test_a_node_that_lives_stays_up_while_its_name_cannot_be_looked_up(world: World, silently: bool) -> None:
+    world.network.listens("10.0.0.1")
+    world.start("n1.known.example.org:4001")
+    world.go_on(INTERVAL)
+    world.resolver.goes_away(silently=silently)
+    for _ in range(60):
+        world.skip(INTERVAL)
+        assert world.seen("n1.known.example.org:4001") == "up"
+
+
+def test_after_a_day_without_its_name_it_is_unresolved(world: World) -> None:
+    world.network.listens("10.0.0.1")
+    world.start("n1.known.example.org:4001")
+    world.go_on(INTERVAL)
+    world.resolver.goes_away(silently=False)
+    while world.clock.seconds() < DAY - 60:
+        world.clock.pump([2.0] + [15.0] * 20)
+    assert world.seen("n1.known.example.org:4001") == "up"
+    world.skip(400)
+    assert world.seen("n1.known.example.org:4001") == "unresolved"
+
+
+@pytest.mark.parametrize("was_up", [True, False])
+def test_that_nobody_answers_at_an_address_that_was_kept_does_not_make_a_node_down(world: World, was_up: bool) -> None:
+    """It may have moved, and the name says where to whoever can look it up."""
+    if was_up:
+        world.network.listens("10.0.0.1")
+    world.start("n1.known.example.org:4001")
+    world.go_on(INTERVAL / 2)
+    world.resolver.goes_away(silently=False)
+    world.network.is_gone("10.0.0.1")
+    for _ in range(20):
+        world.go_on(INTERVAL)
+        assert world.seen("n1.known.example.org:4001") != "down"
+    assert world.seen("n1.known.example.org:4001") == "unresolved"
+    world.resolver.is_broken = lambda _: False
+    world.go_on(20 * INTERVAL)
+    assert world.seen("n1.known.example.org:4001") == "down", "once the name says where it should be"
+
+
+def test_a_resolver_that_takes_three_seconds_hides_nobody_who_is_down(world: World) -> None:
+    world.resolver.hold = True
+    world.start("n1.known.example.org:4001")
+    states = []
+    for _ in range(600):
+        world.go_on(3)
+        world.resolver.release()
+        states.append(world.seen("n1.known.example.org:4001"))
+    assert "down" in states[:30]
+    assert set(states[30:]) == {"down"}
+
+
+def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_says_so(world: World, log: Any) -> None:
+    world.start("n1.known.example.org:4001")
+    world.go_on(5 * INTERVAL)
+    assert world.seen("n1.known.example.org:4001") == "down"
+    world.resolver.known = {}
+    world.go_on(20 * INTERVAL)
+    assert world.seen("n1.known.example.org:4001") == "unresolved"
+    world.resolver.known = KNOWN
+    world.network.listens("10.0.0.1")
+    world.go_on(20 * INTERVAL)
+    assert world.seen("n1.known.example.org:4001") == "up"
+    target = "http://n1.known.example.org:4001"
+    said = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
+    assert said == [("a node is down", "refused"), ("a node that was down does not resolve", "unresolved")]
+
+
+def test_a_node_that_is_unresolved_keeps_its_place_in_lists_and_those_that_are_down_come_last(world: World) -> None:
+    world.network.listens("10.0.0.9")
+    discovery_id = world.start("10.0.0.8:4001", "absent.example.org:4001", "10.0.0.9:4001")
+    world.go_on(5 * INTERVAL)
+    record = result(Deferred.fromCoroutine(world.daemon.directory.look_up(discovery_id)))
+    listed = [node.addr for node in down_last(record.nodes, world.rounds)]
+    assert listed == ["absent.example.org:4001", "10.0.0.9:4001", "10.0.0.8:4001"]
+    left = [node.addr for node in without_down(record, world.rounds).nodes]
+    assert left == ["absent.example.org:4001", "10.0.0.9:4001"]
+
+
+def test_dns_answers_with_nodes_whose_names_the_probes_cannot_resolve() -> None:
+    """What DNS knows of a name counts, not what the probes know."""
+    probe = Probe(interval=INTERVAL)
+    names = Names(daemon=Daemon(clock=Reactor(), probe=probe))
+    names.resolver.known |= KNOWN
+    names.add("id", *addrs(tuple(KNOWN)))
+    assert names.daemon.rounds is not None
+    names.daemon.rounds.startService()
+    names.daemon.clock.pump([0.25] * 4 * 100)
+    assert +names.daemon.rounds.states == {"unresolved": 3}
+    assert answers(names.ask(f"id.{ZONE}")) == COMPLETE
+
+
+def test_of_an_id_of_a_thousand_names_that_resolve_all_are_up_soon_and_none_is_called_unresolved(world: World) -> None:
+    hosts = [f"n{number}.many.example.org" for number in range(1000)]
+    world.resolver.known = {host: [f"10.1.{number // 250}.{number % 250}"] for number, host in enumerate(hosts)}
+    for (ip,) in world.resolver.known.values():
+        world.network.listens(ip)
+    world.resolver.hold = True
+    world.start(*addrs(hosts))
+    for _ in range(1000):
+        world.clock.advance(0.02)
+        world.resolver.release()
+        assert not world.rounds.states["unresolved"]
+    assert +world.rounds.states == {"up": 1000}
