@@ -24,6 +24,7 @@ from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.process.certificates import Certificates
 from rqdisco.process.tls import TLSEndpoint, parse_description
+from rqdisco.web.connections.hosts import HostAllowlist, Listener
 from rqdisco.web.connections.proxied import BehindProxy
 from rqdisco.web.connections.site import BoundedSite
 
@@ -48,7 +49,9 @@ class Door(Protocol):
 
 
 class HTTPDoor:
-    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines."""
+    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines, `hosts` which
+    hosts requests may be for that come by an address that only this machine reaches.
+    """
 
     _log = Logger()
 
@@ -60,8 +63,10 @@ class HTTPDoor:
         site: BoundedSite,
         *,
         is_guarded: bool = True,
+        hosts: HostAllowlist | None = None,
     ) -> None:
         self.name = name
+        self._hosts = hosts
         self._is_guarded = is_guarded
         self._clock = clock
         self._endpoints = endpoints
@@ -85,8 +90,11 @@ class HTTPDoor:
             self._site.abort_connections()
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        is_mutual = isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual
+        listener = Listener(self._site)
+        factory: Any = self._site if isinstance(endpoint, _ProxiedEndpoint) else listener
         try:
-            port = await endpoint.listen(self._site)
+            port = await endpoint.listen(factory)
             self._ports.append(port)
             accept_few(port)
             address = port.getHost()
@@ -96,8 +104,11 @@ class HTTPDoor:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
         # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of systemd's stands for.
-        is_guarded = self._is_guarded or (isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual)
-        if not is_guarded and not is_local(description, address):
+        local = is_local(description, address)
+        # No name leads to a socket of the file system.
+        if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
+            listener.restrict(self._hosts)
+        if not (local or is_mutual or self._is_guarded):
             raise OpenToOthers(
                 f"{description}: other machines can ask there and no tokens are needed: say --tokens FILE, or --open"
             )

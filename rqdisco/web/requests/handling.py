@@ -54,6 +54,10 @@ class Books:
         """A client asked so much that it was refused before any door saw it."""
         self.refusals["any", "too_many_requests"] += 1
 
+    def host_refused(self) -> None:
+        """A request was refused for the host that it was for, before any door saw it."""
+        self.refusals["any", "foreign_host"] += 1
+
 
 class Handling:
     """How one door answers: `say_no` puts a refusal in its words, `finish` adds what all its answers have.
