@@ -37,6 +37,17 @@ class MisleadingAddress(RequestRefused):
     """An address that other machines cannot reach this node by; refused only where addresses are checked strictly."""
 
 
+class ForeignHost(RequestRefused):
+    """The request is for a host that is not this machine, though only this machine is served; None if it names none."""
+
+    def __init__(self, host: str | None) -> None:
+        if host is None:
+            super().__init__("the Host header names no machine")
+        else:
+            name = host[:64]
+            super().__init__(f"{name} is no name of this machine: start rqdisco with --host {name} if it should be")
+
+
 class AlreadyKnown(RequestRefused):
     """An ID that would be imported exists already, and says something else."""
 

@@ -69,7 +69,7 @@ class FileSystem(Protocol):
         """The bytes in a file."""
 
     def inode(self, path: Path) -> str:
-        """What a copy of the file would not share."""
+        """What a copy of the file or directory would not share."""
 
     def names_of(self, path: Path) -> int:
         """How many names the file has."""

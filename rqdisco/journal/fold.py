@@ -105,7 +105,13 @@ def _put_in_place(fs: FileSystem, directory: Path, new: Path) -> None:
 
 
 def _remove_in_steps(fs: FileSystem, path: Path) -> None:
-    """Remove a large file without holding up the journal's syncs, as freeing all of its blocks at once does."""
+    """Remove a large file without holding up the journal's syncs, as freeing all of its blocks at once does.
+
+    One that has another name, in a hard-linked backup, only loses this one: to cut it would cut the backup.
+    """
+    if fs.names_of(path) > 1:
+        fs.remove(path)
+        return
     handle = fs.open(path)
     try:
         for size in range(fs.size(path) - _SYNC_EVERY, 0, -_SYNC_EVERY):

@@ -133,7 +133,13 @@ def _read_segment(fs: FileSystem, path: Path, found: Recovered) -> None:
 
 
 def _mend(fs: FileSystem, path: Path, found: Recovered) -> None:
-    """Cut a torn end off the last segment, and let nothing be read, and shown, that a power cut could take away."""
+    """Cut a torn end off the last segment, and let nothing be read, and shown, that a power cut could take away.
+
+    One that has another name may be the end of another daemon's journal, whose hard-linked backup this was: that goes
+    on growing, and none of it may be cut. So what there is now becomes a file of its own first.
+    """
+    if fs.names_of(path) > 1:
+        _part(fs, path)
     handle = fs.open(path)
     try:
         handle.sync()
@@ -149,6 +155,21 @@ def _mend(fs: FileSystem, path: Path, found: Recovered) -> None:
                 handle.sync()
     finally:
         handle.close()
+
+
+def _part(fs: FileSystem, path: Path) -> None:
+    """Give this name a file of its own, with the same content."""
+    new = path.with_name(f"{path.name}.new")
+    if fs.exists(new):
+        fs.remove(new)
+    handle = fs.create(new)
+    try:
+        handle.write(fs.read(path))
+        handle.sync()
+    finally:
+        handle.close()
+    fs.rename(new, path)
+    fs.sync_directory(path.parent)
 
 
 def _read_header(path: Path, number: int, lines: list[bytes], found: Recovered) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from twisted.logger import Logger
@@ -12,9 +13,12 @@ from rqdisco.journal.files import FileSystem, may_pass
 from rqdisco.journal.identity import NAME as IDENTITY
 from rqdisco.journal.identity import establish
 from rqdisco.journal.recovery import Recovered, recover
-from rqdisco.journal.segments import DIRECTORY
+from rqdisco.journal.segments import DIRECTORY, segment_numbers, segment_path
+from rqdisco.journal.snapshot import NAME as SNAPSHOT
+from rqdisco.journal.snapshot import PREVIOUS_NAME
 
 LOCK = "lock"
+_MOST_SHOWN = 10
 _MANUAL = "see docs/operations.md"
 
 _log = Logger()
@@ -28,11 +32,13 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
     try:
         fs.make_directory(directory)
         if not fs.lock(directory / LOCK):
-            raise StateInUse(f"{directory / LOCK}: another rqdisco runs on this directory; stop it, or use another one")
+            raise StateInUse(f"{directory / LOCK}: {_user(fs, directory / LOCK)}")
         if fs.exists(directory / IDENTITY) and not fs.exists(directory / DIRECTORY):
             raise DamagedState(f"{directory / DIRECTORY}: missing; put it back, or restore a backup ({_MANUAL})")
         fs.make_directory(directory / DIRECTORY)
         identity, is_new = establish(fs, directory, random)
+        if fs.names_of(directory / IDENTITY) > 1:
+            _tell_of_links(fs, directory)
         found = recover(fs, directory, is_backup=is_new)
     except OSError as error:
         remedy = "make room" if may_pass(error) else "name a directory that can be read and written"
@@ -51,3 +57,26 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
             incarnation=identity.incarnation,
         )
     return identity.incarnation, found
+
+
+def _user(fs: FileSystem, lock: Path) -> str:
+    """Who may have taken the lock, and what to do."""
+    names = fs.names_of(lock) if fs.exists(lock) else 1
+    if names == 1:
+        return "another rqdisco runs on this directory; stop it, or use another one"
+    return (
+        f"another rqdisco runs on this directory or on a hard-linked copy of it (this file has {names} names); stop it,"
+        " or remove the file from the one where none runs"
+    )
+
+
+def _tell_of_links(fs: FileSystem, directory: Path) -> None:
+    """Say which files have how many names."""
+    paths = [directory / name for name in (IDENTITY, LOCK, SNAPSHOT, PREVIOUS_NAME)]
+    paths += [segment_path(directory, number) for number in segment_numbers(fs, directory)]
+    counted = ((path.relative_to(directory), fs.names_of(path)) for path in paths if fs.exists(path))
+    linked = (f"{path} ({names} names)" for path, names in counted if names > 1)
+    _log.warn(
+        "files have other names, as after a hard-linked backup: that is on the same disk and changes with them",
+        files=", ".join(islice(linked, _MOST_SHOWN)),
+    )

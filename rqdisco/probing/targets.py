@@ -19,6 +19,41 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _SPECIAL = ("is_loopback", "is_link_local", "is_reserved", "is_multicast", "is_unspecified")
+# Where clouds hand out credentials and secrets to whoever connects from the machine.
+_METADATA: frozenset[_Address] = frozenset(
+    map(
+        ipaddress.ip_address,
+        (
+            # Most of them, OpenStack by IPv6 too
+            "169.254.169.254",
+            "fe80::a9fe:a9fe",
+            # AWS; its containers (ECS and EKS)
+            "fd00:ec2::254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "fd00:ec2::23",
+            # Google
+            "fd20:ce::254",
+            # Azure's WireServer
+            "168.63.129.16",
+            # Oracle
+            "192.0.0.192",
+            "fd00:c1::a9fe:a9fe",
+            # Alibaba
+            "100.100.100.200",
+            "fd00:100::100:200",
+            # Tencent
+            "169.254.0.23",
+            "169.254.10.10",
+            # Scaleway
+            "169.254.42.42",
+            "fd00:42::42",
+            # Akamai
+            "fd00:a9fe:a9fe::1",
+        ),
+    )
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +93,8 @@ class Allowed:
     """The addresses that may be probed: those in one of `networks`.
 
     Addresses of this machine, of its link, or of no machine at all are not meant by a network that merely holds them
-    too, such as 0.0.0.0/0, but only by one of nothing else, such as 127.0.0.0/8.
+    too, such as 0.0.0.0/0, but only by one of nothing else, such as 127.0.0.0/8. Where a cloud keeps metadata is meant
+    only by that very address, also where a gateway translates an IPv6 address to it.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
@@ -76,7 +112,16 @@ class Allowed:
         return all(map(self, ips))
 
 
+def _translated(address: _Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that NAT64 (RFC 6052) or 6to4 (RFC 3056) make of an IPv6 one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    return ipaddress.IPv4Address(address.packed[12:]) if address in _NAT64 else address.sixtofour
+
+
 def _is_meant(address: _Address, by: Network) -> bool:
     if address.version != by.version or address not in by:
+        return False
+    if by.num_addresses > 1 and (address in _METADATA or _translated(address) in _METADATA):
         return False
     return all(getattr(by, kind) for kind in _SPECIAL if getattr(address, kind))

@@ -86,7 +86,7 @@ def assemble(config: Config, machine: Machine) -> Daemon:
     )
     opening.public(doors, books, is_guarded=config.is_open or access is not None)
     opening.operator(doors)
-    opening.metrics()
+    opening.metrics(books)
     if config.dns is not None:
         state.store.learn_spellings()
         opening.names(config.dns, directory, rounds)

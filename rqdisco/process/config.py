@@ -54,13 +54,15 @@ class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`. IDs that
-    never had a node are forgotten after `unused_days`, if that is given.
+    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`; `hosts` are
+    what this machine is called besides its own names. IDs that never had a node are forgotten after `unused_days`, if
+    that is given.
     """
 
     tokens: Path | None
     is_open: bool
     listen: tuple[str, ...]
+    hosts: tuple[str, ...]
     metrics_listen: tuple[str, ...]
     operator_socket: Path | None
     data_dir: Path

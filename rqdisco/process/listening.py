@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,6 +24,7 @@ from rqdisco.errors import BadEndpoint, CannotListen, OpenToOthers
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.process.certificates import Certificates
 from rqdisco.process.tls import TLSEndpoint, parse_description
+from rqdisco.web.connections.hosts import HostAllowlist, Listener
 from rqdisco.web.connections.proxied import BehindProxy
 from rqdisco.web.connections.site import BoundedSite
 
@@ -30,6 +32,7 @@ DRAIN_SECONDS = 5.0
 # Kinds of endpoints that are reached as far as their sockets are.
 _PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
 _PROXIED = "haproxy:"
+_SOCKET = re.compile(r"(?:haproxy:)?unix:")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
 
 
@@ -46,7 +49,9 @@ class Door(Protocol):
 
 
 class HTTPDoor:
-    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines."""
+    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines, `hosts` which
+    hosts requests may be for that come by an address that only this machine reaches.
+    """
 
     _log = Logger()
 
@@ -58,8 +63,10 @@ class HTTPDoor:
         site: BoundedSite,
         *,
         is_guarded: bool = True,
+        hosts: HostAllowlist | None = None,
     ) -> None:
         self.name = name
+        self._hosts = hosts
         self._is_guarded = is_guarded
         self._clock = clock
         self._endpoints = endpoints
@@ -83,8 +90,11 @@ class HTTPDoor:
             self._site.abort_connections()
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        is_mutual = isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual
+        listener = Listener(self._site)
+        factory: Any = self._site if isinstance(endpoint, _ProxiedEndpoint) else listener
         try:
-            port = await endpoint.listen(self._site)
+            port = await endpoint.listen(factory)
             self._ports.append(port)
             accept_few(port)
             address = port.getHost()
@@ -94,11 +104,18 @@ class HTTPDoor:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
         # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of systemd's stands for.
-        is_guarded = self._is_guarded or (isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual)
-        if not is_guarded and not is_local(description, address):
+        local = is_local(description, address)
+        # No name leads to a socket of the file system.
+        if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
+            listener.restrict(self._hosts)
+        if not (local or is_mutual or self._is_guarded):
             raise OpenToOthers(
                 f"{description}: other machines can ask there and no tokens are needed: say --tokens FILE, or --open"
             )
+
+
+class _Occupied(Exception):
+    """There is no place for a socket in the file system; the text says why."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -113,6 +130,26 @@ class _ProxiedEndpoint:
         return listening
 
 
+class _Sockets:
+    """Twisted's reactor as far as its endpoints for sockets of the file system ask for it (IReactorUNIX). A socket that
+    was left there by who was killed is replaced.
+
+    Twisted's own way, a lock that names a process, fails for ever where that number is another process's by now: in a
+    container every process is the first one.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listenUNIX(  # noqa: N802, it is Twisted's
+        self, address: str | bytes, factory: IProtocolFactory, **how: Any
+    ) -> IListeningPort:
+        """Listen. Raises _Occupied if there is anything else than a socket that nobody listens on."""
+        _make_way(Path(os.fsdecode(address)))
+        port: IListeningPort = self._reactor.listenUNIX(address, factory, **{**how, "wantPID": False})
+        return port
+
+
 def endpoint(
     reactor: Any, option: str, description: str, certificates: Certificates
 ) -> tuple[str, IStreamServerEndpoint]:
@@ -122,9 +159,9 @@ def endpoint(
     """
     try:
         if description.startswith(_PROXIED):
-            return description, _ProxiedEndpoint(serverFromString(reactor, description[len(_PROXIED) :]))
+            return description, _ProxiedEndpoint(_plain_endpoint(reactor, description[len(_PROXIED) :]))
         tls = parse_description(description)
-        inner = serverFromString(reactor, description if tls is None else tls.inner)
+        inner = _plain_endpoint(reactor, description if tls is None else tls.inner)
     except LookupError as error:
         raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
     except Exception as error:
@@ -135,6 +172,13 @@ def endpoint(
         return description, inner
     kept = certificates.for_listener(f"{option} {tls.inner}", tls.files)
     return description, TLSEndpoint(inner, kept, reactor, is_mutual=tls.files.authorities is not None)
+
+
+def _plain_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """What Twisted makes of a description; raises what it likes."""
+    is_socket = _SOCKET.match(description) is not None
+    found: IStreamServerEndpoint = serverFromString(_Sockets(reactor) if is_socket else reactor, description)
+    return found
 
 
 def is_local(description: str, address: Any) -> bool:
@@ -154,31 +198,37 @@ def is_local(description: str, address: Any) -> bool:
 
 
 def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:
-    """A socket that its owner alone can open, in the place of one that was left there by who was killed.
+    """A socket that its owner alone can open."""
+    return f"unix:{path}", UNIXServerEndpoint(_Sockets(reactor), str(path), mode=0o600)
 
-    Nothing but such a socket is ever taken away. Raises CannotListen.
+
+def _make_way(path: Path) -> None:
+    """Take away a socket that nobody listens on any more, and nothing else. Raises _Occupied.
+
+    Two daemons that start on one path in the same instant could each take the other's for such a one; those of one
+    state directory cannot, since it is locked by now.
     """
-    description = f"unix:{path}"
     try:
         if path.is_symlink() or (path.exists() and not path.is_socket()):
-            raise CannotListen(f"cannot listen on {description}: something else is there")
-        if path.exists() and _is_left(path):
-            path.unlink()
+            raise _Occupied("something else is there")
+        if path.exists():
+            if not _is_left(path):
+                raise _Occupied("somebody listens there already")
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {description}: {error.strerror or error}") from error
-    return description, UNIXServerEndpoint(reactor, str(path), mode=0o600, wantPID=False)
+        raise _Occupied(error.strerror or str(error)) from error
 
 
 def _is_left(path: Path) -> bool:
     """Whether nobody listens on the socket any more."""
     with socket.socket(socket.AF_UNIX) as probe:
-        # One that is alive may have more to do than to accept.
-        probe.settimeout(1)
+        # Without waiting: one that is alive may have more to do than to accept.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return True
-        except TimeoutError:
+        except BlockingIOError:
             pass
     return False
 

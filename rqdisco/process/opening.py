@@ -26,6 +26,7 @@ from rqdisco.process.listening import Door, HTTPDoor, NameDoor, endpoint, owners
 from rqdisco.process.machine import Machine
 from rqdisco.resolving.hosts import AT_ONCE, HostNames
 from rqdisco.resolving.system import SystemResolver
+from rqdisco.web.connections.hosts import HostAllowlist
 from rqdisco.web.connections.pacing import paced
 from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.requests.handling import Books
@@ -67,7 +68,10 @@ class Opening:
             may_send_more=doors.may_send_more,
             crowd=self._crowd(),
         )
-        self.doors.append(HTTPDoor("endpoints", self._machine.reactor, self._public, site, is_guarded=is_guarded))
+        hosts = self._hosts(books) if self._config.tokens is None else None
+        self.doors.append(
+            HTTPDoor("endpoints", self._machine.reactor, self._public, site, is_guarded=is_guarded, hosts=hosts)
+        )
 
     def operator(self, doors: Doors) -> None:
         """For the owner of the daemon, if that is wanted."""
@@ -76,13 +80,13 @@ class Opening:
             at = owners_socket(self._machine.reactor, self._config.operator_socket)
             self.doors.append(HTTPDoor("operator", self._machine.reactor, [at], site))
 
-    def metrics(self) -> None:
+    def metrics(self, books: Books) -> None:
         """For Prometheus, if that is wanted."""
         if self._config.metrics_listen:
             crowd = Crowd(METRICS_CONNECTIONS, METRICS_CONNECTIONS, self._machine.reactor.seconds)
             site = self._site("metrics", self._watch.page, max_body=0, crowd=crowd)
             at = self._endpoints("metrics-listen", self._config.metrics_listen)
-            self.doors.append(HTTPDoor("metrics", self._machine.reactor, at, site))
+            self.doors.append(HTTPDoor("metrics", self._machine.reactor, at, site, hosts=self._hosts(books)))
 
     def names(self, config: DNSConfig, directory: Directory, rounds: Rounds | None) -> None:
         """For resolvers."""
@@ -109,6 +113,10 @@ class Opening:
         )
         self._machine.on_hangup(rereading(said.keys, peered.keys, resource))
         self.doors.append(HTTPDoor("peers", reactor, self._endpoints("peer-listen", said.listen), site))
+
+    def _hosts(self, books: Books) -> HostAllowlist:
+        """What requests may be for where only this machine asks, and needs no token."""
+        return HostAllowlist(self._config.hosts, self._machine.reactor.seconds, books.host_refused)
 
     def _endpoints(self, option: str, descriptions: tuple[str, ...]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [endpoint(self._machine.reactor, option, each, self._certificates) for each in descriptions]

@@ -17,7 +17,17 @@ from rqdisco.dns.zone import SERVICES, Zone, is_zone_name
 from rqdisco.home.local import Limits
 from rqdisco.process.certificates import Files
 from rqdisco.process.config import Bounds, Config, DNSConfig, PeerConfig, ProbeConfig
-from rqdisco.process.values import aliases, bytes_of, flag, host_name, ip_and_port, number, peer_url, probed_network
+from rqdisco.process.values import (
+    aliases,
+    bytes_of,
+    flag,
+    host_name,
+    ip_and_port,
+    number,
+    own_host,
+    peer_url,
+    probed_network,
+)
 from rqdisco.resolving.places import is_host_name
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
@@ -83,6 +93,7 @@ class Options(usage.Options):
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         super().__init__()
         self._listen: list[str] = []
+        self._hosts: list[str] = []
         self._dns: list[str] = []
         self._metrics_listen: list[str] = []
         self._peers: list[str] = []
@@ -92,6 +103,7 @@ class Options(usage.Options):
         self._default_metrics_listen = environment.get("RQDISCO_METRICS_LISTEN", "").split()
         self._probe_allow: list[str] = []
         self._default_probe_allow = environment.get("RQDISCO_PROBE_ALLOW", "").split()
+        self._default_hosts = environment.get("RQDISCO_HOST", "").split()
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
@@ -104,6 +116,10 @@ class Options(usage.Options):
     def opt_listen(self, endpoint: str) -> None:
         """Where to listen: Twisted endpoint string, repeatable. [default: tcp:4000:interface=127.0.0.1:backlog=1000]"""
         self._listen.append(endpoint)
+
+    def opt_host(self, name: str) -> None:
+        """A name or IP that requests on loopback may be for, repeatable. [default: localhost, loopback addresses]"""
+        self._hosts.append(name)
 
     def opt_dns(self, address: str) -> None:
         """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default: nowhere]"""
@@ -144,6 +160,7 @@ class Options(usage.Options):
             tokens=tokens,
             is_open=self._flag("open"),
             listen=tuple(self._listen or self._default_listen),
+            hosts=tuple(own_host(each) for each in self._hosts or self._default_hosts),
             metrics_listen=tuple(self._metrics_listen or self._default_metrics_listen),
             operator_socket=self._operator_socket(),
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),

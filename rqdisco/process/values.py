@@ -71,6 +71,18 @@ def host_name(option: str, text: str, is_valid: Callable[[str], bool]) -> str:
     return name
 
 
+def own_host(text: str) -> str:
+    """A name or an IP address of this machine, as a Host header has it but for the port."""
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        pass
+    name = text.lower().removesuffix(".")
+    if not is_host_name(name):
+        raise usage.UsageError(f"host: {text!r} is neither the name of a machine, without a port, nor an IP address")
+    return name
+
+
 def number(option: str, text: str, least: float) -> float:
     """A number between `least` and MOST, and a whole one if `least` is an int."""
     try:

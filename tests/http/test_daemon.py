@@ -234,7 +234,7 @@ async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_tha
     host, _, port = daemon.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as client:
         # The reactor has no turn before it stops: only the kernel knows of this client.
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await daemon.stop()
         assert client.recv(10_000).startswith(b"HTTP/1.1 200 OK\r\n")
 

@@ -80,6 +80,40 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
     }
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "door", "route"),
+    [
+        ("PUT", "/v1/kv/orders%2Fleader", 200, "consul", "/v1/kv/KEY"),
+        ("PUT", "/v1/kv/%6frders/leader", 200, "consul", "/v1/kv/KEY"),
+        ("PUT", "/v1/%6bv/orders/leader", 200, "consul", "/v1/kv/KEY"),
+        ("PUT", "/v1/kv%2Forders%2Fleader", 200, "consul", "/v1/kv/KEY"),
+        ("PUT", "//v1//kv/orders/leader", 200, "consul", "/v1/kv/KEY"),
+        ("PUT", "/v1//kv/orders%2Fleader", 200, "consul", "/v1/kv/KEY"),
+        ("PUT", "/v1/kv/%FF/leader", 404, "consul", "other"),
+        ("POST", "/{id}%2F", 200, "discovery", "/ID"),
+        ("POST", "//{id}//", 200, "discovery", "/ID"),
+        ("POST", "//operator/import", 400, "operator", "/operator/import"),
+        ("POST", "/operator/%69mport", 400, "operator", "/operator/import"),
+        ("POST", "/operator%2Fimport", 404, "discovery", "/ID"),
+    ],
+)
+def test_however_a_path_is_written_it_is_counted_where_it_is_served(
+    daemon: Daemon, method: str, path: str, status: int, door: str, route: str
+) -> None:
+    document = {"addr": A} if method == "POST" else VALUE
+    client = Client(daemon, operator=True)
+    assert client.ask(method, path.replace("{id}", mint(daemon)), document)[0] == status
+    counted = f"rqdisco_requests_total{{door={door},method={method},route={route},status={status}}}"
+    assert [name for name in samples(daemon) if name.startswith("rqdisco_requests_total")] == [counted]
+
+
+@pytest.mark.parametrize("path", ["//", "/%2F", "/%2f%2F"])
+def test_slashes_alone_mint_nothing_however_they_are_written(daemon: Daemon, path: str) -> None:
+    client = Client(daemon)
+    assert [client.ask(method, path)[0] for method in ("GET", "POST")] == [404, 404]
+    assert daemon.directory.size == 0
+
+
 def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: Daemon) -> None:
     client, discovery_id = Client(daemon), mint(daemon)
     daemon.threads.hold = True

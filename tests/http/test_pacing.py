@@ -73,7 +73,7 @@ def test_who_would_wait_too_long_is_refused_with_503_and_told_when_to_come_again
     server.spend()
     waiting = [server.show() for _ in range(10)]
     late = [server.show(), server.connect(), server.connect()]
-    late[1].send(b"GET /v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
+    late[1].send(b"GET //v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
     late[2].send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
     server.clock.advance(0.99)
     assert [answered(each) for each in late] == [None] * 3, "or it would ask again at once"
@@ -153,12 +153,13 @@ def test_a_held_registration_is_one_like_any_other() -> None:
     assert connection.transport.value().endswith(b'"nodes": ["a:1", "b:1"]}')
 
 
-def test_probes_are_never_held() -> None:
+@pytest.mark.parametrize("path", [b"/healthz", b"//readyz", b"/readyz/?grant=1"])
+def test_probes_are_never_held(path: bytes) -> None:
     server = Server()
     server.spend()
     for _ in range(30):
         server.show()
-    assert server.connect().send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert server.connect().send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path)
 
 
 def test_who_mints_too_much_gets_429_and_may_do_all_else() -> None:

@@ -109,7 +109,7 @@ def test_a_path_begins_no_line_of_the_log() -> None:
     finally:
         publisher.removeObserver(observer)
     lines = paper.written.decode().splitlines()
-    assert sum("refused" in line for line in lines) == 3, lines
+    assert sum("refused" in line for line in lines) == 4, lines
     assert not [line for line in lines if line.startswith("INJECTED") or not line.isprintable()]
 
 

@@ -77,7 +77,7 @@ def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str
     for seed in range(ROUNDS):
         network, discovery_id = Network(), daemon.mint()
         died, *nodes = some_nodes(daemon, discovery_id, network, seed, count=4)
-        die_asking(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "rqdisco"), how)
+        die_asking(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
         with ThreadPoolExecutor() as pool:
             others = pool.submit(run_all, nodes)
             for node in nodes:
@@ -93,7 +93,8 @@ def test_of_many_first_registrations_one_is_told_it_is_alone(daemon: Daemon) -> 
     discovery_id = daemon.mint()
     addresses = [f"nöde-{number}.<{number}>&:4001" for number in range(200)]
     requests = [
-        VERSIONS[number % len(VERSIONS)].request(addr, discovery_id, "rqdisco") for number, addr in enumerate(addresses)
+        VERSIONS[number % len(VERSIONS)].request(addr, discovery_id, "localhost")
+        for number, addr in enumerate(addresses)
     ]
     with ExitStack() as stack:
         connections = [

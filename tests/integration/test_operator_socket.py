@@ -1,7 +1,9 @@
-"""The operator's socket of the running daemon: only its owner's, and there again after any end."""
+"""The operator's socket of the running daemon, and others in the file system: there again after any end."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -42,16 +44,32 @@ def test_a_socket_left_by_a_daemon_that_was_killed_is_replaced(start: Start, tmp
     assert not path.exists()
 
 
+@pytest.mark.parametrize("option", ["listen", "metrics-listen"])
+def test_any_socket_left_by_a_daemon_that_was_killed_is_replaced_whatever_process_has_its_number_now(
+    start: Start, tmp_path: Path, option: str
+) -> None:
+    path, lock = tmp_path / "http.sock", tmp_path / "http.sock.lock"
+    start(tmp_path / "state", f"--{option}=unix:{path}").kill()
+    assert path.is_socket()
+    # What Twisted keeps beside a socket, unless told otherwise: the number of a process, here of one that lives.
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(str(os.getpid()))
+    daemon = start(tmp_path / "state", f"--{option}=unix:{path}")
+    assert b"200 OK" in ask(path, "GET /metrics" if option == "metrics-listen" else "GET /healthz")
+    assert daemon.terminate() == -signal.SIGTERM
+    assert not path.exists()
+
+
 def test_a_socket_that_another_daemon_listens_on_is_not_taken_away(
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
     path = tmp_path / "o.sock"
     start(tmp_path / "state", f"--operator-socket={path}")
-    second = installed.run(*installed.twistd(tmp_path / "other", f"--operator-socket={path}"))
-    assert second.returncode == 69
-    assert second.stderr.count("\n") == 1
-    assert str(path) in second.stderr
-    assert b"200 OK" in ask(path, "GET /operator/export")
+    for option in (f"--operator-socket={path}", f"--listen=unix:{path}"):
+        second = installed.run(*installed.twistd(tmp_path / "other", option))
+        assert second.returncode == 69
+        assert second.stderr == f"rqdisco: cannot listen on unix:{path}: somebody listens there already\n"
+        assert b"200 OK" in ask(path, "GET /operator/export")
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory"])

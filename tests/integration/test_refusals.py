@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -129,6 +130,22 @@ def test_copy_with_its_identity_is_78(installed: Environment, written: Path, tmp
     code, line = refusal(installed, tmp_path / "copy")
     assert code == 78
     assert line.startswith(f"{tmp_path / 'copy' / 'identity.json'}: ")
+
+
+def test_a_hard_linked_backup_is_78_and_its_original_starts(
+    installed: Environment, start: Start, written: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(written, tmp_path / "backup", copy_function=os.link)
+    code, line = refusal(installed, tmp_path / "backup")
+    assert code == 78
+    assert line.startswith(f"{tmp_path / 'backup' / 'identity.json'}: this state directory is a hard-linked copy")
+    daemon = start(written)
+    assert daemon.request("GET", "/").document["ids"] == 2
+    (said,) = [event for event in daemon.events if event["event"].startswith("files have other names")]
+    assert said["files"].startswith("identity.json (2 names), lock (2 names)")
+    daemon.kill()
+    (tmp_path / "backup" / "identity.json").unlink()
+    assert start(tmp_path / "backup").request("GET", "/").document["ids"] == 2
 
 
 def flip_byte(path: Path, at: float) -> None:

@@ -8,10 +8,11 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
-from tests.support.process import PATIENCE, Daemon, Reply, parse_replies
+from tests.support.process import PATIENCE, Daemon, Environment, Reply, parse_replies
 
 pytestmark = pytest.mark.process
 
@@ -42,7 +43,7 @@ def exchange(daemon: Daemon, data: bytes) -> list[Reply]:
 
 def post(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
     """A request with a body."""
-    lines = [f"POST {path} HTTP/{version}", "Host: rqdisco", f"Content-Length: {len(body)}", *headers]
+    lines = [f"POST {path} HTTP/{version}", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -124,13 +125,25 @@ def test_broken_chunk_is_refused(daemon: Daemon, chunk: bytes) -> None:
     assert daemon.nodes(discovery_id) == []
 
 
-@pytest.mark.parametrize(
-    "host", [b"Host: a..b", b"Host: \xff\xfe", b"Host: ", b"X: y", b"Host: a\r\nHost: b", b"Host: " + b"a" * 300]
-)
-def test_host_does_not_matter(daemon: Daemon, host: bytes) -> None:
-    discovery_id = daemon.mint()
-    for path in (b"/", b"/" + discovery_id.encode()):
-        assert [reply.status for reply in exchange(daemon, get(path, host))] == [200]
+HOSTS = [b"Host: a..b", b"Host: \xff\xfe", b"Host: ", b"X: y", b"Host: a\r\nHost: b", b"Host: " + b"a" * 300]
+
+
+def test_host_does_not_matter_where_other_machines_ask(installed: Environment, tmp_path: Path) -> None:
+    daemon = installed.start(*installed.twistd(tmp_path / "state", "--open", listen="tcp:0"))
+    try:
+        for path in (b"/", b"/" + daemon.mint().encode()):
+            for host in HOSTS:
+                assert [reply.status for reply in exchange(daemon, get(path, host))] == [200], host
+    finally:
+        daemon.kill()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_an_odd_host_is_no_more_than_refused_where_this_machine_asks(daemon: Daemon, host: bytes) -> None:
+    expected = [200] if host in (b"Host: ", b"X: y") else [403]
+    for path in (b"/", b"/v1/kv/x/leader", b"/" + daemon.mint().encode()):
+        found = [reply.status for reply in exchange(daemon, get(path, host))]
+        assert found == ([404] if path.startswith(b"/v1") and expected == [200] else expected)
 
 
 @pytest.mark.parametrize(

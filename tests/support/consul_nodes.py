@@ -32,7 +32,7 @@ from tests.support.virtual import (
     World,
 )
 
-HOST = "rqdisco:8500"
+HOST = "127.0.0.1:8500"
 JOIN_ATTEMPTS = 5
 REGISTER_SECONDS = 3.0
 # Opening Raft with a first configuration writes to the disk.

@@ -38,6 +38,7 @@ class ModelDisk:
         self.before: Callable[[str], None] = lambda operation: None
         self.locked: set[Path] = set()
         self._numbers = 0
+        self._directories: dict[Path, int] = {}
         self._seen: dict[Path, Inode | None] = {}
         self._safe: dict[Path, Inode | None] = {}
         # Changes of names in their order, each as one step; None is a name that went.
@@ -50,7 +51,7 @@ class ModelDisk:
         each sector is kept, lost or left at zero, and the size is any that it had.
         """
         after = ModelDisk()
-        after._numbers = self._numbers
+        after._numbers, after._directories = self._numbers, dict(self._directories)
         names = dict(self._safe)
         for change in self._unsynced[: random.randint(0, len(self._unsynced))]:
             _apply(names, change)
@@ -74,6 +75,8 @@ class ModelDisk:
 
     def make_directory(self, path: Path) -> None:
         if path not in self._seen:
+            self._numbers += 1
+            self._directories[path] = self._numbers
             self._seen[path] = self._safe[path] = None
 
     def names(self, path: Path) -> list[str]:
@@ -111,7 +114,8 @@ class ModelDisk:
         return len(self._inode(path).seen)
 
     def inode(self, path: Path) -> str:
-        return str(self._inode(path).number)
+        number = self._directories.get(path)
+        return str(self._inode(path).number if number is None else number)
 
     def names_of(self, path: Path) -> int:
         return sum(inode is self._inode(path) for inode in self._seen.values())

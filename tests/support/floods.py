@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 _HEADERS = b"".join(b"X-%d: %b\r\n" % (number, b"y" * 180) for number in range(99))
-_BODY_HEAD = b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 16000\r\n\r\n"
+_BODY_HEAD = b"POST /%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000\r\n\r\n"
 
 
 class Flood:
@@ -102,11 +102,11 @@ class Flood:
 
     async def mints(self) -> None:
         """Mints, one ID after the other."""
-        await self._ask(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+        await self._ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 
     async def reads(self) -> None:
         """Reads, one list after the other."""
-        await self._ask(b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % self.path)
+        await self._ask(b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % self.path)
 
     async def _ask(self, request: bytes) -> None:
         reader, writer = await self._connect()
@@ -123,7 +123,7 @@ class Flood:
         transport: Any = writer.transport
         transport.pause_reading()
         try:
-            writer.write(b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % self.path * 50)
+            writer.write(b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % self.path * 50)
             await asyncio.sleep(3600)
         finally:
             writer.transport.abort()

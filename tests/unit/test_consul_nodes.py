@@ -38,12 +38,12 @@ READ_AS = {"8.39": b"Content-Type: application/json\r\n", "10.2": b"Content-Type
 def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.Release) -> None:
     """As Consul's Go client sent them to a socket: api v1.12.0, v1.22.0, v1.26.1, v1.32.1 and v1.34.3."""
     assert release.read("rqlite") == (
-        b"GET /v1/kv/rqlite/leader HTTP/1.1\r\nHost: rqdisco:8500\r\nUser-Agent: Go-http-client/1.1\r\n"
+        b"GET /v1/kv/rqlite/leader HTTP/1.1\r\nHost: 127.0.0.1:8500\r\nUser-Agent: Go-http-client/1.1\r\n"
         + READ_AS.get(release.name, b"")
         + b"Accept-Encoding: gzip\r\n\r\n"
     )
     assert release.put("a b/ü", leader_value(PEER), "cas=0&dc=dc1", token="T") == (
-        b"PUT /v1/kv/a%20b/%C3%BC/leader?cas=0&dc=dc1 HTTP/1.1\r\nHost: rqdisco:8500\r\n"
+        b"PUT /v1/kv/a%20b/%C3%BC/leader?cas=0&dc=dc1 HTTP/1.1\r\nHost: 127.0.0.1:8500\r\n"
         b"User-Agent: Go-http-client/1.1\r\nContent-Length: 47\r\nContent-Type: application/octet-stream\r\n"
         b"X-Consul-Token: T\r\nAccept-Encoding: gzip\r\n\r\n" + VALUE
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.ids import mint, tag
-from rqdisco.journal.identity import establish
+from rqdisco.journal.identity import NAME, establish
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
 
@@ -39,6 +40,21 @@ def test_a_fresh_directory_makes_an_incarnation_and_keeps_it() -> None:
     again, is_new = establish(disk, STATE, Random(2).randbytes)
     assert (first, was_new, is_new) == (again, True, False)
     assert len(bytes.fromhex(first.incarnation)) == 8
+
+
+def test_the_golden_file_of_the_second_version_is_read_and_is_what_this_release_writes() -> None:
+    content = (Path(__file__).parent / "golden" / "identity-v2" / "identity.json").read_bytes()
+    disk = ModelDisk()
+    disk._numbers = 4
+    disk.make_directory(STATE)
+    disk._numbers = 6
+    disk.replace(STATE / NAME, content)
+    identity, is_new = establish(disk, STATE, Random(1).randbytes)
+    assert (identity.incarnation, is_new) == ("1a2b3c4d5e6f7081", False)
+    disk.remove(STATE / NAME)
+    disk._numbers = 6
+    establish(disk, STATE, lambda count: bytes.fromhex("1a2b3c4d5e6f7081"))
+    assert disk.read(STATE / NAME) == content
 
 
 def test_a_crash_while_the_identity_is_written_leaves_it_or_none() -> None:

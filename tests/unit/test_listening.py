@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +110,65 @@ async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> Non
     with pytest.raises(CannotListen, match="cannot listen on systemd:domain=UNIX:name=x: "):
         await misnamed.open()
     await misnamed.close()
+
+
+@contextmanager
+def listening(path: Path, backlog: int = 10) -> Iterator[socket.socket]:
+    """Somebody who listens on a socket of the file system; whose socket stays there when he is gone."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(backlog)
+        yield server
+
+
+@pytest.mark.parametrize("kind", ["", "haproxy:"])
+@ensureDeferred
+async def test_a_socket_that_somebody_left_is_replaced_though_his_process_number_is_in_use(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "http.sock"
+    with listening(path):
+        pass
+    # What Twisted keeps beside a socket. In a container each process is the first one.
+    Path(f"{path}.lock").symlink_to(str(os.getpid()))
+    opened = door(f"{kind}unix:{path}:mode=600", is_guarded=True)
+    assert await opened.open() == [f"unix:{path}"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    await opened.close()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("waiting", [0, 3])
+@ensureDeferred
+async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_nobody(
+    tmp_path: Path, waiting: int
+) -> None:
+    path = tmp_path / "http.sock"
+    with listening(path, backlog=0 if waiting else 10) as server, ExitStack() as clients:
+        for _ in range(waiting):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(str(path))
+        with pytest.raises(CannotListen) as refused:
+            await door(f"unix:{path}").open()
+        assert str(refused.value) == f"cannot listen on unix:{path}: somebody listens there already"
+        assert path.is_socket()
+        assert server.getsockname() == str(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+@ensureDeferred
+async def test_nothing_but_a_socket_is_ever_taken_away(tmp_path: Path, kind: str) -> None:
+    path, left = tmp_path / "http.sock", tmp_path / "left.sock"
+    with listening(left):
+        pass
+    make = {"file": path.touch, "link": lambda: path.symlink_to(left), "directory": path.mkdir}
+    make[kind]()
+    with pytest.raises(CannotListen) as refused:
+        await door(f"unix:{path}").open()
+    assert str(refused.value) == f"cannot listen on unix:{path}: something else is there"
+    assert path.exists()
+    assert left.is_socket()

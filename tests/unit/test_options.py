@@ -26,6 +26,7 @@ def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> No
     assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)
     assert config.limits.make_named
     assert config.unused_days is None
+    assert config.hosts == ()
 
 
 def test_systemds_state_directory_is_the_default_where_there_is_one() -> None:
@@ -38,6 +39,9 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--listen=tcp:1",
         "--listen",
         "unix:/x",
+        "--host=Disco.Example.",
+        "--host",
+        "[FD00:0::1]",
         "--data-dir=/d",
         "--regrant-window=0.5",
         "--strict-addresses",
@@ -65,6 +69,7 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--dns-rate=0",
     )
     assert config.listen == ("tcp:1", "unix:/x")
+    assert config.hosts == ("disco.example", "fd00::1")
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
     assert config.unused_days == 30
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
@@ -128,6 +133,7 @@ def test_the_usual_names_of_rqlites_services_are_aliases_by_default() -> None:
 
 ENVIRONMENT = {
     "RQDISCO_LISTEN": "tcp:1 tcp:2",
+    "RQDISCO_HOST": "a.example 10.0.0.9",
     "RQDISCO_DATA_DIR": "/e",
     "RQDISCO_REGRANT_WINDOW": "0",
     "RQDISCO_STRICT_ADDRESSES": "yes",
@@ -149,7 +155,7 @@ ENVIRONMENT = {
 
 def test_every_option_can_be_given_in_the_environment() -> None:
     config = parse(**ENVIRONMENT)
-    assert config.listen == ("tcp:1", "tcp:2")
+    assert (config.listen, config.hosts) == (("tcp:1", "tcp:2"), ("a.example", "10.0.0.9"))
     assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/e"), 500, 60.0)
     assert (config.strict_addresses, config.limits.make_named, config.operator_socket) == (True, False, Path("/s"))
@@ -213,6 +219,10 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-nameserver=-"], {}),
         (["--dns=127.0.0.1:53", "--dns-zone=x", "--dns-rate=-1"], {}),
         (["--kv-create=maybe"], {}),
+        (["--host=disco.example:4000"], {}),
+        (["--host=*.example"], {}),
+        (["--host=http://disco.example"], {}),
+        ([], {"RQDISCO_HOST": "disco.example, other.example"}),
         (["--tokens=/t", "--open"], {}),
         (["--tokens=/t"], {"RQDISCO_OPEN": "yes"}),
         (["--dns=127.0.0.1:53", "--dns-zone=x", "--tokens=/t"], {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_node_is_probed_at_its_http_address_else_at_its_raft_address(node: Nod
         ("127.0.0.1", "127.0.0.0/8", True),
         ("169.254.169.254", "0.0.0.0/0", False),
         ("169.254.169.254", "169.0.0.0/8", False),
-        ("169.254.169.254", "169.254.0.0/16", True),
+        ("169.254.1.1", "169.254.0.0/16", True),
         ("::1", "::/0", False),
         ("::1", "::1/128", True),
         ("fe80::1", "::/0", False),
@@ -74,6 +75,48 @@ def test_nothing_is_probed_but_what_is_allowed_and_no_special_address_that_is_no
 ) -> None:
     assert Allowed([network(by)])(ip) is allowed
     assert Allowed([network("192.0.2.0/24"), network(by)])(ip) is allowed
+
+
+METADATA = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "169.254.0.23",
+    "169.254.10.10",
+    "169.254.42.42",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "fd00:ec2::23",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+    "fd00:42::42",
+    "fd00:a9fe:a9fe::1",
+    "fd00:100::100:200",
+    "fe80::a9fe:a9fe",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b::6464:64c8",
+    "2002:a9fe:a9fe::1",
+]
+
+
+@pytest.mark.parametrize("ip", METADATA)
+def test_where_a_cloud_keeps_credentials_is_probed_only_if_a_network_names_that_very_address(ip: str) -> None:
+    address = ip_address(ip)
+    mapped = getattr(address, "ipv4_mapped", None)
+    itself = address if mapped is None else mapped
+    for length in range(itself.max_prefixlen):
+        assert not Allowed([ip_network((itself, length), strict=False)])(ip), length
+    assert Allowed([network("10.0.0.0/8"), network(str(itself))])(ip)
+    assert not Allowed([network("::/0"), network("0.0.0.0/0"), network(str(itself + 1))])(ip)
+
+
+def test_the_neighbours_of_a_clouds_address_are_probed_as_their_network_is() -> None:
+    allowed = Allowed(map(network, ("100.64.0.0/10", "168.63.0.0/16", "fd00::/8")))
+    assert allowed.all(["100.100.100.201", "168.63.129.17", "fd00:ec2::253", "fd20:ce::255"])
+    assert not allowed.all(["100.100.100.201", "100.100.100.200"])
 
 
 @given(st.ip_addresses())

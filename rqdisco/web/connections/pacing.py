@@ -31,7 +31,7 @@ _AT_ONCE_SECONDS = 0.1
 # Of those that were held, so many go on in one turn of the reactor: some milliseconds.
 _IN_A_TURN = 20
 # Who asks these decides by the answer whether the daemon is alive.
-_PROBES = frozenset({b"/healthz", b"/readyz"})
+_PROBES = frozenset({b"healthz", b"readyz"})
 
 
 class Paced(Resource):
@@ -56,7 +56,7 @@ class Paced(Resource):
 
     def render(self, request: Any) -> Any:
         source = _source(request)
-        if source is None or request.path in _PROBES:
+        if source is None or request.path.strip(b"/") in _PROBES:
             return self._resource.render(request)
         wait = max(self._steady.take(source, HOLD_SECONDS), self._short.take(source, HOLD_SECONDS))
         if not wait:
@@ -156,5 +156,5 @@ def _limited(host: str) -> str | None:
 
 def _refused(request: Any, seconds: float) -> bytes:
     refusal = refusal_of(Failure(TooManyRequests(seconds)))
-    body = (refusal.as_text() if request.path.startswith(b"/v1/") else refusal.as_json()).put_on(request)
+    body = (refusal.as_text() if request.path.lstrip(b"/").startswith(b"v1/") else refusal.as_json()).put_on(request)
     return b"" if request.method == b"HEAD" else body

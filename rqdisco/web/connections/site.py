@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -36,6 +36,16 @@ _FULL = (
     b'Retry-After: 5\r\nConnection: close\r\n\r\n{"error":"too many connections"}'
 )
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Hosts(Protocol):
+    """Which hosts a request may be for."""
+
+    def admits(self, request: BoundedRequest) -> bool:
+        """Whether it is for one of them."""
+
+    def refuse(self, request: BoundedRequest) -> None:
+        """Answer one that is not."""
 
 
 class BoundedRequest(Request):
@@ -76,8 +86,12 @@ class BoundedRequest(Request):
         self.site = self.channel.site
         self.since = self.site.now()
         self.setHeader(b"date", self.site.date())
+        hosts = self.channel.hosts
         try:
-            self.render(self.site.resource)
+            if hosts is None or hosts.admits(self):
+                self.render(self.site.resource)
+            else:
+                hosts.refuse(self)
         except Exception:
             self.processingFailed(Failure())
 
@@ -97,6 +111,8 @@ class BoundedChannel(HTTPChannel):
     _was_asked = False
     _client_is_slow = False
     deadline: float
+    # Says which hosts its requests may be for, if not for any.
+    hosts: Hosts | None = None
 
     def connectionMade(self) -> None:
         self._host = self.transport.getHost()

@@ -31,9 +31,10 @@ from rqdisco.records import Leader, Put
 from rqdisco.web.connections.pacing import MintLimit
 from rqdisco.web.requests.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
 from rqdisco.web.requests.gate import Gate
-from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, method_of
+from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, decoded_path, method_of
 
-_KEY = re.compile(rb"/+v1/+kv/([^%]+)\Z")
+# In a path without its escapes.
+_KEY = re.compile(rb"/+v1/+kv/(.+)\Z", re.DOTALL)
 _LEADER = re.compile(r"([^/]+)/leader\Z")
 # In Consul's words.
 _NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
@@ -102,7 +103,7 @@ class ConsulAPI:
     app.handle_errors(failed)
 
     def _match(self, request: Any) -> Answering | None:
-        match = _KEY.match(request.path)
+        match = _KEY.match(decoded_path(request))
         if match is None:
             return None
         return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
@@ -225,9 +226,7 @@ class ConsulAPI:
         return put
 
     def _ask(self, request: IRequest) -> _Ask:
-        """The query string, as Consul reads it: of a parameter that is given twice the first counts."""
-        query = request.uri.partition(b"?")[2].decode("utf-8", "replace")
-        given = dict(reversed(parse_qsl(query, keep_blank_values=True)))
+        given = _given(request)
         if "acquire" in given or "release" in given:
             both = "cas" in given or {"acquire", "release"} <= given.keys()
             raise BadRequest("Conflicting flags" if both else "sessions are not supported by rqdisco")
@@ -260,11 +259,20 @@ def with_consul_headers(directory: Directory) -> Callable[[Answer], Answer]:
 
 def _tried(request: Any) -> str:
     """What a request that is not let in would have been an event of."""
-    if _KEY.match(request.path) is None:
+    key = _KEY.match(decoded_path(request))
+    leader = None if key is None else _LEADER.match(key[1].decode("utf-8", "replace"))
+    if leader is None or not is_id(leader[1]):
         return "request"
     if request.method == b"PUT":
-        return "claim" if b"cas" in request.args else "leader report"
+        cas = _given(request).get("cas", "")
+        return "claim" if cas and not cas.strip("0") else "leader report"
     return "leader removal" if request.method == b"DELETE" else "request"
+
+
+def _given(request: Any) -> dict[str, str]:
+    """The query string, as Consul reads it: of a parameter that is given twice the first counts."""
+    query = request.uri.partition(b"?")[2].decode("utf-8", "replace")
+    return dict(reversed(parse_qsl(query, keep_blank_values=True)))
 
 
 def _number(text: str, complaint: str) -> int:

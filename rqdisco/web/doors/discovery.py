@@ -30,7 +30,17 @@ from rqdisco.web.doors.explain import explanation
 from rqdisco.web.requests.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.requests.documents import encode_document, encode_full_document, encode_object
 from rqdisco.web.requests.gate import Gate, secrets_in
-from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, has_flag, method_of, path_of, refused
+from rqdisco.web.requests.handling import (
+    Answering,
+    DoorResource,
+    Handling,
+    Note,
+    decoded_path,
+    has_flag,
+    method_of,
+    path_of,
+    refused,
+)
 
 # Where nothing is known of an age, it is the highest that there is.
 _OLDEST = 2**31
@@ -100,10 +110,11 @@ class DiscoveryAPI:
     app.handle_errors(failed)
 
     def _match(self, request: Any) -> Answering | None:
-        name = request.path.strip(b"/")
+        path = decoded_path(request)
+        name = path.strip(b"/")
         if not name:
-            return None if request.path == b"/" else self._unknown(request)
-        if b"/" in name or b"%" in name:
+            return None if path == b"/" else self._unknown(request)
+        if b"/" in name:
             return None
         return self._handling.answer(self._answer(request, name.decode("utf-8", "replace")))
 
@@ -219,9 +230,10 @@ class DiscoveryAPI:
 
 def _tried(request: Any) -> str:
     """What a request that is not let in would have been an event of."""
-    if not request.path.strip(b"/"):
+    name = decoded_path(request).strip(b"/")
+    if not name:
         return "mint" if request.method == b"POST" and request.path == b"/" else "request"
-    return _TRIED.get(request.method, "request")
+    return "request" if b"/" in name else _TRIED.get(request.method, "request")
 
 
 def _decoded(content: bytes) -> _Body:

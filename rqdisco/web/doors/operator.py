@@ -26,7 +26,7 @@ from rqdisco.web.doors.exporting import Exporting
 from rqdisco.web.requests.answers import Answer, BadBatch, MethodNotAllowed, NotFound
 from rqdisco.web.requests.documents import encode_object
 from rqdisco.web.requests.gate import Gate
-from rqdisco.web.requests.handling import Answering, DoorResource, Handling, method_of, refused
+from rqdisco.web.requests.handling import Answering, DoorResource, Handling, decoded_path, method_of, refused
 
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
@@ -90,7 +90,7 @@ class OperatorAPI:
 
     def resource(self) -> KleinResource:
         """All paths below `/operator`."""
-        return DoorResource(self.app, lambda _: None, self._unknown, lambda path: _ROUTES.get(path, _OTHER))
+        return DoorResource(self.app, lambda _: None, self._unknown, _route)
 
     @app.route("/operator/export")
     def export(self, request: IRequest) -> Deferred[bytes] | bytes:
@@ -227,7 +227,16 @@ class OperatorAPI:
 
 def _tried(request: Any) -> str:
     """What a request that is not let in would have been an event of."""
-    return _TRIED.get(request.path, "request") if request.method == b"POST" else "request"
+    path = _single_slash(decoded_path(request))
+    return _TRIED.get(path, "request") if request.method == b"POST" else "request"
+
+
+def _route(path: bytes) -> Route:
+    return _ROUTES.get(_single_slash(path), _OTHER)
+
+
+def _single_slash(path: bytes) -> bytes:
+    return b"/" + path.lstrip(b"/")
 
 
 def _name(token: Token | None) -> str | None:

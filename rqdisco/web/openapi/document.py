@@ -41,6 +41,7 @@ _ABOUT = (
     " within 8 seconds. Doubled and trailing slashes are ignored, and so are parameters that are not named here and"
     " what the Content-Type of a request says. Who prefers HTML to JSON gets pages for people."
     " Any other method of a path is 405; of `/{id}`, 404 if there is no such ID."
+    " A listener on loopback without tokens answers 403 to what has a Host that is not this machine's."
 )
 _TAGS = {
     "discovery": "What rqlite 3.12 to 6.10 speak, and the `rqdisco` command.",

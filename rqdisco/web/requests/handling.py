@@ -54,6 +54,10 @@ class Books:
         """A client asked so much that it was refused before any door saw it."""
         self.refusals["any", "too_many_requests"] += 1
 
+    def host_refused(self) -> None:
+        """A request was refused for the host that it was for, before any door saw it."""
+        self.refusals["any", "foreign_host"] += 1
+
 
 class Handling:
     """How one door answers: `say_no` puts a refusal in its words, `finish` adds what all its answers have.
@@ -143,7 +147,8 @@ class DoorResource(KleinResource):
 
     Klein binds and runs werkzeug's router for each request, which costs about as much as all the rest of the request;
     and it fails with a traceback on a Host or path that is not UTF-8. `match` begins an answer or leaves the path to
-    Klein, `unreadable` answers a path that Klein cannot read, `route` says what a path is counted as.
+    Klein, `unreadable` answers a path that Klein cannot read, `route` says what a path, its escapes decoded, is counted
+    as.
     """
 
     def __init__(
@@ -159,8 +164,13 @@ class DoorResource(KleinResource):
         self._unreadable = unreadable
 
     def render(self, request: Any) -> Any:
-        request.route = self._route(request.path)
-        answering = self._match(request)
+        path = decoded_path(request)
+        if path is request.path or _is_readable([path]):
+            request.route = self._route(path)
+            answering = self._match(request)
+        else:
+            request.route = self._route(b"")
+            answering = self._unreadable(request)
         if answering is None:
             # Where Klein looks for the path.
             request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
@@ -227,6 +237,12 @@ def method_of(request: IRequest) -> str:
 def has_flag(request: IRequest, name: bytes) -> bool:
     """Whether the query string says `name`, or `name=1`."""
     return name in request.args and request.args[name][-1] in (b"", b"1")
+
+
+def decoded_path(request: Any) -> bytes:
+    """The path without its percent-escapes, as Klein reads it: an escaped slash is a slash."""
+    path: bytes = request.path
+    return unquote_to_bytes(path) if b"%" in path else path
 
 
 def path_of(request: IRequest) -> str:

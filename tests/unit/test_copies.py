@@ -1,0 +1,258 @@
+"""Copies of a state directory, file by file and by hard links: which of two is the original, and what each may do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import zlib
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from rqdisco.errors import CopiedState, DamagedState, StateInUse
+from rqdisco.journal.files import Disk
+from rqdisco.journal.fold import fold
+from rqdisco.journal.identity import NAME
+from rqdisco.journal.recovery import Recovered, recover
+from rqdisco.journal.segments import SegmentWriter, segment_path
+from rqdisco.journal.state import LOCK, open_state
+
+ORPHANS = "its IDs are then orphaned"
+
+
+class Unlocked(Disk):
+    """The disk of a process that ended before the next one began: both are this one."""
+
+    def lock(self, path: Path) -> bool:
+        path.touch()
+        return True
+
+
+class Life:
+    """One run of a daemon on a directory, as far as that is concerned."""
+
+    def __init__(self, directory: Path, seed: int = 1) -> None:
+        self.directory = directory
+        self.home, self.found = open_state(Unlocked(), directory, Random(seed).randbytes)
+        self.segments = SegmentWriter(Unlocked(), directory, self.found.position, 1, "boot")
+        self._version = self.found.last_version
+
+    def put(self, *names: str, size: int = 0) -> None:
+        """Have records of these names on the disk."""
+        for name in names:
+            self._version += 1
+            self.segments.commit([line(name, self._version, "x" * size)])
+
+    def fold(self) -> None:
+        fold(Unlocked(), self.directory, self.segments.seal())
+
+
+def line(name: str, version: int, value: str = "") -> bytes:
+    return b'{"id":"%b","home":"%b","version":%d,"created_at":1,"nodes":[{"addr":"%b:1"}]}' % (
+        name.encode(),
+        b"0" * 16,
+        version,
+        value.encode() or b"h",
+    )
+
+
+def hard_linked(original: Path, to: Path) -> Path:
+    """A copy as `cp -al` makes it."""
+    shutil.copytree(original, to, copy_function=os.link)
+    return to
+
+
+def names(found: Recovered) -> list[str]:
+    return sorted(key.decode() for key in found.records)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(CopiedState) as refused:
+        Life(directory)
+    text = str(refused.value)
+    assert "\n" not in text
+    assert text.startswith(f"{directory / NAME}: ")
+    return text
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """A directory with two snapshots and a segment that is being written."""
+    life = Life(tmp_path / "original")
+    for name in ("a", "b", "c"):
+        life.put(name)
+        if name != "c":
+            life.fold()
+    return life.directory
+
+
+def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_have_two_names(
+    original: Path, tmp_path: Path, log: list[dict[str, Any]]
+) -> None:
+    home = Life(original).home
+    assert not [event for event in log if "names" in str(event.get("log_format"))]
+    hard_linked(original, tmp_path / "backup")
+    life = Life(original)
+    assert (life.home, names(life.found)) == (home, ["a", "b", "c"])
+    (said,) = [event for event in log if "other names" in str(event.get("log_format"))]
+    assert said["log_level"].name == "warn"
+    assert "identity.json (2 names)" in said["files"]
+    assert "journal/0000000003.journal (2 names)" in said["files"]
+    hard_linked(original, tmp_path / "second")
+    assert Life(original).home == home
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_hard_linked_backup_is_refused_and_told_from_its_original(
+    original: Path, tmp_path: Path, is_restarted: bool
+) -> None:
+    backup = hard_linked(original, tmp_path / "backup")
+    if is_restarted:
+        Life(original)
+    text = refusal(backup)
+    assert "this state directory is a hard-linked copy" in text
+    assert "2 names" in text
+    assert f"(inode {original.stat().st_ino})" in text
+    assert ORPHANS in text
+
+
+def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
+    """It is older than what nodes were told since."""
+    backup = hard_linked(original, tmp_path / "backup")
+    shutil.rmtree(original)
+    text = refusal(backup)
+    assert "in another directory" in text
+    assert ORPHANS in text
+    backup.rename(original)
+    refusal(original)
+
+
+def test_files_that_were_moved_start_again_where_they_came_from(original: Path, tmp_path: Path) -> None:
+    home, elsewhere = Life(original).home, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for path in original.iterdir():
+        path.rename(elsewhere / path.name)
+    assert "back" in refusal(elsewhere)
+    for path in elsewhere.iterdir():
+        path.rename(original / path.name)
+    assert Life(original).home == home
+
+
+def test_a_directory_that_was_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
+    home = Life(original).home
+    original.rename(tmp_path / "renamed")
+    assert Life(tmp_path / "renamed").home == home
+
+
+def test_a_copy_file_by_file_is_refused_and_says_what_becomes_of_its_ids(original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path / "copy")
+    text = refusal(tmp_path / "copy")
+    assert "this state directory is a copy" in text
+    assert ORPHANS in text
+
+
+def test_an_identity_that_was_put_back_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
+    home, path = Life(original).home, original / NAME
+    content = path.read_bytes()
+    path.write_bytes(content)
+    assert Life(original).home == home
+    kept = path.rename(original / "kept")
+    path.write_bytes(content)
+    assert "this file was put back from a copy" in refusal(original)
+    kept.rename(path)
+    assert Life(original).home == home
+
+
+def first_version(directory: Path) -> None:
+    """Have the directory's identity as releases wrote it that did not know of hard links."""
+    path = directory / NAME
+    known = msgspec.json.decode(path.read_bytes())
+    del known["directory"]
+    crc = zlib.crc32(f"{known['incarnation']} {known['inode']}".encode())
+    path.write_bytes(msgspec.json.encode({**known, "version": 1, "crc": f"{crc:08x}"}))
+
+
+def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backup_nobody_is_told_to_remove_it(
+    original: Path, tmp_path: Path
+) -> None:
+    first_version(original)
+    home, content = Life(original).home, (original / NAME).read_bytes()
+    backup = hard_linked(original, tmp_path / "backup")
+    for each in (original, backup):
+        text = refusal(each)
+        assert "2 names" in text
+        assert re.search(r"from the backup\b", text)
+        assert "never from the original" in text
+    (backup / NAME).unlink()
+    assert Life(original).home == home
+    assert (original / NAME).read_bytes() == content
+    assert Life(backup, seed=2).home != home
+
+
+@pytest.mark.parametrize("change", [{"directory": "1"}, {"directory": ""}, {"version": 1}])
+def test_an_identity_whose_directory_was_altered_is_damaged(original: Path, change: dict[str, Any]) -> None:
+    path = original / NAME
+    path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **change}))
+    with pytest.raises(DamagedState, match=r"identity\.json: the CRC does not match"):
+        Life(original)
+
+
+def test_a_snapshot_that_is_replaced_leaves_a_hard_linked_backup_as_it_was(tmp_path: Path) -> None:
+    life = Life(tmp_path / "original")
+    for name in ("a", "b"):
+        life.put(name, size=9 << 20)
+        life.fold()
+    backup = hard_linked(life.directory, tmp_path / "backup")
+    before = contents(backup)
+    assert max(map(len, before.values())) > 8 << 20
+    for name in ("c", "d"):
+        life.put(name)
+        life.fold()
+    assert contents(backup) == before
+    assert names(recover(Unlocked(), backup, is_backup=True)) == ["a", "b"]
+
+
+def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_original_nor_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    writing = Life(tmp_path / "original")
+    writing.put("a", size=9 << 20)
+    writing.fold()
+    writing.put("b")
+    backup = hard_linked(writing.directory, tmp_path / "backup")
+    (backup / NAME).unlink()
+    with segment_path(writing.directory, 2).open("ab") as being_written:
+        being_written.write(b"#000000ff 01234567 ")
+        being_written.flush()
+        whole = contents(writing.directory)
+        restored = Life(backup, seed=2)
+        assert restored.found.cut is not None, "what the original was about to write is no part of the backup"
+        assert contents(writing.directory) == whole
+        being_written.truncate(being_written.tell() - 19)
+    restored.put("r")
+    writing.put("c", "d")
+    for name in ("s", "t"):
+        restored.fold()
+        restored.put(name)
+    assert names(Life(backup, seed=2).found) == ["a", "b", "r", "s", "t"]
+    assert names(Life(writing.directory).found) == ["a", "b", "c", "d"]
+
+
+def test_a_lock_that_a_hard_linked_copy_shares_is_named_as_such(original: Path, tmp_path: Path) -> None:
+    backup = hard_linked(original, tmp_path / "backup")
+    (backup / NAME).unlink()
+    lock = os.open(original / LOCK, os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for each in (original, backup):
+        with pytest.raises(StateInUse, match=r"hard-linked copy.*2 names"):
+            open_state(Disk(), each, Random(1).randbytes)
+    os.close(lock)
