@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rqdisco import codec
 from rqdisco.records import Record, Registration, is_unused
 from tests.simulated.hosts import Boot, Host
-from tests.simulated.nodes import Cluster, SimNode
+from tests.simulated.nodes import Cluster, ConsulNode, SimNode
 from tests.support.linearizable import Undecided, check
 from tests.support.one_list import Rules
 
@@ -271,6 +271,8 @@ class Judge:
         if node.was_member:
             # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
+        if isinstance(node, ConsulNode) and node.won_in_vain:
+            return "thrown"
         return "answer" if node.may_be_told and not node.is_removed else None
 
     def _judge_history(self, key: str) -> None:

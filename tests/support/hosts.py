@@ -6,9 +6,9 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 
 from tests.support.process import Daemon
 
@@ -40,6 +40,14 @@ class Hosts:
     def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], Daemon]:
         """What runs a daemon on a host."""
         return lambda command, environment: HostedDaemon(self._namespace(name), command, environment)
+
+    def command(self, name: str, *command: str) -> list[str]:
+        """What runs a command on a host."""
+        return ["ip", "netns", "exec", self._namespace(name), *command]
+
+    def connect(self, name: str, connection: HTTPConnection) -> None:
+        """Open a connection from a host. Raises OSError."""
+        _connect_from(self._namespace(name), connection)
 
     def take_down(self, name: str) -> None:
         """Take the interface of a host down: whatever it sends fails at once."""
@@ -101,18 +109,21 @@ class HostedDaemon(Daemon):
 
     def connect(self) -> HTTPConnection:
         connection = super().connect()
-        thread = Thread(target=self._connect, args=(connection,))
-        thread.start()
-        thread.join()
-        assert connection.sock is not None, "not connected"
+        _connect_from(self._namespace, connection)
         return connection
 
-    def _connect(self, connection: HTTPConnection) -> None:
-        """In a thread of its own, which alone moves to the host; the socket stays there."""
-        with Path("/run/netns", self._namespace).open() as namespace:
-            if _LIBC.setns(namespace.fileno(), _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        connection.connect()
+
+def _connect_from(namespace: str, connection: HTTPConnection) -> None:
+    """In a thread of its own, which alone moves to the host; the socket stays there. Raises OSError."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_move_and_connect, namespace, connection).result()
+
+
+def _move_and_connect(namespace: str, connection: HTTPConnection) -> None:
+    with Path("/run/netns", namespace).open() as there:
+        if _LIBC.setns(there.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    connection.connect()
 
 
 def _ip(*arguments: str) -> None:
