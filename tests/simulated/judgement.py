@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rqdisco import codec
 from rqdisco.records import Record, Registration, is_unused
 from tests.simulated.hosts import Boot, Host
-from tests.simulated.nodes import Cluster, ConsulNode, SimNode
+from tests.simulated.nodes import Cluster, SimNode
 from tests.support.linearizable import Undecided, check
 from tests.support.one_list import Rules
 
@@ -266,12 +266,14 @@ class Judge:
         if seed is None:
             return "promised" if key in self.emptied else None
         node = next((each for each in nodes if each.addr == seed.addr), None)
-        if node is None:
-            return None
+        return None if node is None else self._why_it_does_not_lead(key, record, node)
+
+    def _why_it_does_not_lead(self, key: str, record: Record, node: SimNode) -> str | None:
         if node.was_member:
             # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
-        if isinstance(node, ConsulNode) and node.won_in_vain:
+        if node.won_in_vain and key in self.emptied:
+            # It had been sent to a leader that an operator had removed elsewhere, and listens no more.
             return "thrown"
         return "answer" if node.may_be_told and not node.is_removed else None
 

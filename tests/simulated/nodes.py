@@ -26,7 +26,7 @@ _RESTART_SECONDS = 5.0
 
 @dataclass(eq=False)
 class Cluster:
-    """A Raft cluster that a node bootstrapped. It has `led` once it had a leader: before that nobody can join it."""
+    """A Raft cluster that a node bootstrapped. It `has_led` once it had a leader: before that nobody can join it."""
 
     discovery_id: str
     seed: str
@@ -68,8 +68,9 @@ class SimNode:
     Who bootstraps leads a second or two later. Until then joins are refused, and tried again five seconds later.
 
     `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped` are when that last
-    happened, `was_member` whether it ever was in a cluster; `is_removed` says that its operator stopped it and took it
-    off the list, `is_replaced` that it died for good and is listed still.
+    happened, `was_member` whether it ever was in a cluster, `won_in_vain` whether it won a claim and does not bootstrap
+    all the same; `is_removed` says that its operator stopped it and took it off the list, `is_replaced` that it died
+    for good and is listed still.
     """
 
     world: World
@@ -81,6 +82,7 @@ class SimNode:
     is_removed: bool = False
     is_replaced: bool = False
     was_member: bool = False
+    won_in_vain: bool = False
     last: str = "never asked"
     told_alone: float | None = None
     told_how: str | None = None
@@ -121,7 +123,7 @@ class SimNode:
 
     def start_anew(self) -> None:
         """Its operator gives it a new life, with the list as it is then."""
-        self.is_removed = self.was_member = False
+        self.is_removed = self.was_member = self.won_in_vain = False
         self.cluster = self.told_alone = self.wiped = None
         self.doubtful.clear()
 
@@ -198,12 +200,6 @@ class ConsulNode(SimNode):
     once looked for somebody to join does so for ever: a claim that it wins then is won in vain, and its own entry leads
     it to itself (rqlite cmd/rqlited/main.go createCluster).
     """
-
-    won_in_vain = False
-
-    def start_anew(self) -> None:
-        super().start_anew()
-        self.won_in_vain = False
 
     def leads(self) -> None:
         self._do(self.world.clients.report(self.discovery_id, self.addr))
