@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -40,7 +41,7 @@ class Node:
         raft_addr: str,
         command: Sequence[str],
         log: Path,
-        connect: Callable[[HTTPConnection], None] = HTTPConnection.connect,
+        connect: Callable[[str, int], HTTPConnection],
     ) -> None:
         self.name = name
         self.http_addr = http_addr
@@ -85,14 +86,11 @@ class Node:
     def view(self) -> View | None:
         """The cluster as it sees it; None while it is in none, has no leader, or does not answer."""
         host, _, port = self.http_addr.rpartition(":")
-        connection = HTTPConnection(host, int(port), timeout=PATIENCE)
         try:
-            self._connect(connection)
-            reply = ask(connection, "GET", "/status")
+            with closing(self._connect(host, int(port))) as connection:
+                reply = ask(connection, "GET", "/status")
         except (OSError, HTTPException):
             return None
-        finally:
-            connection.close()
         return view_in(reply.document["store"]) if reply.status == 200 else None
 
 

@@ -37,8 +37,8 @@ class Place(Protocol):
     def command(self, number: int, *command: str) -> list[str]:
         """Return what runs a command beside a node."""
 
-    def connect(self, number: int) -> Callable[[HTTPConnection], None]:
-        """Return what opens connections from beside a node."""
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
+        """Return what connects to a host and a port from beside a node."""
 
 
 class OneMachine:
@@ -55,8 +55,8 @@ class OneMachine:
     def command(self, number: int, *command: str) -> list[str]:
         return list(command)
 
-    def connect(self, number: int) -> Callable[[HTTPConnection], None]:
-        return HTTPConnection.connect
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
+        return partial(HTTPConnection, timeout=PATIENCE)
 
 
 class ManyMachines:
@@ -78,7 +78,7 @@ class ManyMachines:
     def command(self, number: int, *command: str) -> list[str]:
         return self._hosts.command(f"n{number}", "sh", "-c", _WITH_RESOLVER, str(self._resolver), *command)
 
-    def connect(self, number: int) -> Callable[[HTTPConnection], None]:
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
         return partial(self._hosts.connect, f"n{number}")
 
 

@@ -266,13 +266,14 @@ class Judge:
         if seed is None:
             return "promised" if key in self.emptied else None
         node = next((each for each in nodes if each.addr == seed.addr), None)
-        return None if node is None else self._why_it_does_not_lead(key, record, node)
+        return None if node is None else self._why_it_made_none(node, record)
 
-    def _why_it_does_not_lead(self, key: str, record: Record, node: SimNode) -> str | None:
+    def _why_it_made_none(self, node: SimNode, record: Record) -> str | None:
+        """Why the node that was told to bootstrap has no cluster."""
         if node.was_member:
             # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
-        if node.won_in_vain and key in self.emptied:
+        if node.won_in_vain and record.id in self.emptied:
             # It had been sent to a leader that an operator had removed elsewhere, and listens no more.
             return "thrown"
         return "answer" if node.may_be_told and not node.is_removed else None

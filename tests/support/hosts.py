@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.support.process import Daemon
+from tests.support.process import PATIENCE, Daemon
 
 _CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:00:01"
@@ -45,9 +45,11 @@ class Hosts:
         """What runs a command on a host."""
         return ["ip", "netns", "exec", self._namespace(name), *command]
 
-    def connect(self, name: str, connection: HTTPConnection) -> None:
-        """Open a connection from a host. Raises OSError."""
-        _connect_from(self._namespace(name), connection)
+    def connect(self, name: str, address: str, port: int) -> HTTPConnection:
+        """A connection that somebody on a host makes. Raises OSError."""
+        connection = HTTPConnection(address, port, timeout=PATIENCE)
+        _connect_on(self._namespace(name), connection)
+        return connection
 
     def take_down(self, name: str) -> None:
         """Take the interface of a host down: whatever it sends fails at once."""
@@ -109,11 +111,11 @@ class HostedDaemon(Daemon):
 
     def connect(self) -> HTTPConnection:
         connection = super().connect()
-        _connect_from(self._namespace, connection)
+        _connect_on(self._namespace, connection)
         return connection
 
 
-def _connect_from(namespace: str, connection: HTTPConnection) -> None:
+def _connect_on(namespace: str, connection: HTTPConnection) -> None:
     """In a thread of its own, which alone moves to the host; the socket stays there. Raises OSError."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_move_and_connect, namespace, connection).result()
