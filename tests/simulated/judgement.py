@@ -273,8 +273,7 @@ class Judge:
         if node.was_member:
             # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
-        if node.won_in_vain and record.id in self.emptied:
-            # It had been sent to a leader that an operator had removed elsewhere, and listens no more.
+        if node.won_in_vain:
             return "thrown"
         return "answer" if node.may_be_told and not node.is_removed else None
 

@@ -68,9 +68,9 @@ class SimNode:
     Who bootstraps leads a second or two later. Until then joins are refused, and tried again five seconds later.
 
     `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped` are when that last
-    happened, `was_member` whether it ever was in a cluster, `won_in_vain` whether it won a claim and does not bootstrap
-    all the same; `is_removed` says that its operator stopped it and took it off the list, `is_replaced` that it died
-    for good and is listed still.
+    happened, `was_member` whether it ever was in a cluster, `has_led` whether it led one, `won_in_vain` whether it
+    threw away a claim that it won, since it had been sent to somebody who led before; `is_removed` says that its
+    operator stopped it and took it off the list, `is_replaced` that it died for good and is listed still.
     """
 
     world: World
@@ -82,6 +82,7 @@ class SimNode:
     is_removed: bool = False
     is_replaced: bool = False
     was_member: bool = False
+    has_led: bool = False
     won_in_vain: bool = False
     last: str = "never asked"
     told_alone: float | None = None
@@ -129,6 +130,7 @@ class SimNode:
 
     def leads(self) -> None:
         """It was elected; the service is told nothing of that."""
+        self.has_led = True
 
     async def _run(self, life: int) -> None:
         while self.life == life and self.cluster is None:
@@ -202,6 +204,7 @@ class ConsulNode(SimNode):
     """
 
     def leads(self) -> None:
+        super().leads()
         self._do(self.world.clients.report(self.discovery_id, self.addr))
 
     async def _run(self, life: int) -> None:
@@ -214,10 +217,11 @@ class ConsulNode(SimNode):
         if self.life == life and leader is None:
             self._bootstrap()
             return
+        has_led = leader is not None and self.world.nodes[self.discovery_id, leader].has_led
         while self.life == life and not await self._join(life, leader or self.addr):
             await self.world.sleep(1)
             leader = await self._register(life)
-            self.won_in_vain |= self.life == life and leader is None
+            self.won_in_vain |= has_led and self.life == life and leader is None
 
     async def _register(self, life: int) -> str | None:
         """Whom to join; None if the leader key was won."""
