@@ -7,6 +7,7 @@ import os
 import pytest
 
 from rqdisco.recipes import MODES, Impossible, Wanted, recipe
+from tests.real.nodes import View, view_in
 from tests.real.versions import Rqlited, cases, paths, version_in
 
 FIRST_AND_LAST = [
@@ -53,3 +54,29 @@ def test_a_node_is_told_who_and_where_it_is_in_the_words_of_its_version() -> Non
     assert flags[0] == ["-http=h:1", "-raft=h:2"]
     assert flags[1] == ["-http-addr=h:1", "-raft-addr=h:2"]
     assert flags[2] == flags[3] == ["-node-id=n1", "-http-addr=h:1", "-raft-addr=h:2"]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        {"leader": "127.0.0.1:4002", "peers": ["127.0.0.1:4002", "127.0.0.1:4004"]},
+        {"leader": {"addr": "localhost:4002"}, "nodes": [{"addr": "127.0.0.1:4002"}, {"addr": "127.0.0.1:4004"}]},
+        {
+            "leader": {"addr": "127.0.0.1:4002"},
+            "nodes": [
+                {"addr": "127.0.0.1:4002", "suffrage": "voter"},
+                {"addr": "127.0.0.1:4004", "suffrage": "Voter"},
+                {"addr": "127.0.0.1:4006", "suffrage": "nonvoter"},
+            ],
+        },
+    ],
+    ids=["3 and 4", "5", "6 and later"],
+)
+def test_a_cluster_is_read_from_what_each_version_says_of_it(store: dict[str, object]) -> None:
+    assert view_in(store) == View("127.0.0.1:4002", frozenset(("127.0.0.1:4002", "127.0.0.1:4004")))
+
+
+def test_a_node_without_a_leader_sees_no_cluster() -> None:
+    assert view_in({"open": False}) is None
+    assert view_in({"leader": {"node_id": "", "addr": ""}, "nodes": None}) is None
+    assert view_in({"leader": {"addr": "h:4002"}, "nodes": None}) == View("h:4002", frozenset())
