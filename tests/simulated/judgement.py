@@ -266,11 +266,15 @@ class Judge:
         if seed is None:
             return "promised" if key in self.emptied else None
         node = next((each for each in nodes if each.addr == seed.addr), None)
-        if node is None:
-            return None
+        return None if node is None else self._why_it_made_none(node, record)
+
+    def _why_it_made_none(self, node: SimNode, record: Record) -> str | None:
+        """Why the node that was told to bootstrap has no cluster."""
         if node.was_member:
             # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
+        if node.won_in_vain:
+            return "thrown"
         return "answer" if node.may_be_told and not node.is_removed else None
 
     def _judge_history(self, key: str) -> None:

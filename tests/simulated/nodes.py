@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
@@ -14,24 +15,62 @@ if TYPE_CHECKING:
     from tests.simulated.world import World
 
 _SETTLES_SECONDS = 10.0
+# Who bootstrapped leads after a timeout without a leader; when a leader is gone, that has to be noticed first.
+_FIRST_ELECTION_SECONDS = 1.0, 2.0
+_ELECTION_SECONDS = 1.8, 2.8
+_JOIN_ATTEMPTS = 5
+_LEGACY_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 3.0
+_RESTART_SECONDS = 5.0
 
 
 @dataclass(eq=False)
 class Cluster:
-    """A Raft cluster that a node bootstrapped."""
+    """A Raft cluster that a node bootstrapped. It `has_led` once it had a leader: before that nobody can join it."""
 
     discovery_id: str
     seed: str
     members: set[str] = field(default_factory=set)
+    leader: SimNode | None = None
+    has_led: bool = False
+    is_electing: bool = False
+
+    def settle(self, world: World) -> None:
+        """Let a leader step down that is gone or without a majority, and a majority without a leader elect one."""
+        candidates = self._candidates(world)
+        if self.leader in candidates:
+            return
+        self.leader = None
+        if candidates and not self.is_electing:
+            self.is_electing = True
+            seconds = _ELECTION_SECONDS if self.has_led else _FIRST_ELECTION_SECONDS
+            world.timeline.callLater(world.raft_random.uniform(*seconds), self._elect, world)
+
+    def _elect(self, world: World) -> None:
+        self.is_electing = False
+        candidates = self._candidates(world)
+        if self.leader is None and candidates:
+            self.leader, self.has_led = world.raft_random.choice(candidates), True
+            world.trace.say(f"{self.leader.addr} leads {self.discovery_id}")
+            self.leader.leads()
+
+    def _candidates(self, world: World) -> list[SimNode]:
+        """The members that run with their data, if they are most of all."""
+        members = [world.nodes[self.discovery_id, addr] for addr in sorted(self.members)]
+        running = [node for node in members if node.is_up and node.cluster is self]
+        return running if 2 * len(running) > len(members) else []
 
 
 @dataclass(eq=False)
 class SimNode:
-    """rqlited 6.10: asks once at a start without data, bootstraps if it is alone, else joins, else exits.
+    """rqlited 6: asks once at a start without data, bootstraps if it is alone, else joins, else exits.
+
+    Who bootstraps leads a second or two later. Until then joins are refused, and tried again five seconds later.
 
     `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped` are when that last
-    happened, `was_member` whether it ever was in a cluster; `is_removed` says that its operator stopped it and took it
-    off the list, `is_replaced` that it died for good and is listed still.
+    happened, `was_member` whether it ever was in a cluster, `has_led` whether it led one, `won_in_vain` whether it
+    threw away a claim that it won, since it had been sent to somebody who led before; `is_removed` says that its
+    operator stopped it and took it off the list, `is_replaced` that it died for good and is listed still.
     """
 
     world: World
@@ -43,6 +82,8 @@ class SimNode:
     is_removed: bool = False
     is_replaced: bool = False
     was_member: bool = False
+    has_led: bool = False
+    won_in_vain: bool = False
     last: str = "never asked"
     told_alone: float | None = None
     told_how: str | None = None
@@ -65,12 +106,14 @@ class SimNode:
             return
         self.life += 1
         self.is_up = True
-        Deferred.fromCoroutine(self._run(self.life)).addErrback(self.world.failed)
+        self._settle()
+        self._do(self._run(self.life))
 
     def stop(self) -> None:
         """Its process ends; a request that is on its way has nobody who would hear the answer."""
         self.life += 1
         self.is_up = False
+        self._settle()
         if self.asking is not None:
             self.asking.stop()
 
@@ -81,15 +124,19 @@ class SimNode:
 
     def start_anew(self) -> None:
         """Its operator gives it a new life, with the list as it is then."""
-        self.is_removed = self.was_member = False
+        self.is_removed = self.was_member = self.won_in_vain = False
         self.cluster = self.told_alone = self.wiped = None
         self.doubtful.clear()
+
+    def leads(self) -> None:
+        """It was elected; the service is told nothing of that."""
+        self.has_led = True
 
     async def _run(self, life: int) -> None:
         while self.life == life and self.cluster is None:
             await self._try(life)
             if self.life == life and self.cluster is None:
-                await self.world.sleep(5)
+                await self.world.sleep(_RESTART_SECONDS)
 
     async def _try(self, life: int) -> None:
         listed = await self._ask_for_a_list()
@@ -99,7 +146,12 @@ class SimNode:
             self._bootstrap()
             return
         self.last = f"listed {listed}"
-        await self._join(life, listed)
+        for _ in range(_JOIN_ATTEMPTS):
+            if self._join_one_of(listed):
+                return
+            await self.world.sleep(_LEGACY_JOIN_SECONDS)
+            if self.life != life:
+                return
 
     async def _ask_for_a_list(self) -> list[str] | None:
         self.asking = asking = Asking()
@@ -121,64 +173,88 @@ class SimNode:
         self.was_member = True
         self.world.trace.say(f"{self.addr} bootstraps")
         self.world.judge.bootstrapped(self, self.cluster)
+        self._settle()
 
-    async def _join(self, life: int, listed: list[str]) -> None:
-        """Five attempts, three seconds apart (rqlite cluster/join.go), before it exits."""
-        for _ in range(5):
-            for addr in listed:
-                other = self.world.nodes.get((self.discovery_id, addr))
-                if addr != self.addr and other is not None and other.is_up and other.cluster is not None:
-                    self.cluster = other.cluster
-                    self.was_member = True
-                    self.cluster.members.add(self.addr)
-                    self.world.trace.say(f"{self.addr} joins {addr}")
-                    return
-            await self.world.sleep(3)
-            if self.life != life:
-                return
+    def _join_one_of(self, listed: list[str]) -> bool:
+        """Join through the first that has, or had, a leader: what Raft does without a majority is not looked at."""
+        for addr in listed:
+            other = self.world.nodes.get((self.discovery_id, addr))
+            if addr != self.addr and other is not None and other.is_up and other.cluster and other.cluster.has_led:
+                self.cluster = other.cluster
+                self.was_member = True
+                self.cluster.members.add(self.addr)
+                self.world.trace.say(f"{self.addr} joins {addr}")
+                return True
+        return False
+
+    def _settle(self) -> None:
+        if self.cluster is not None:
+            self.cluster.settle(self.world)
+
+    def _do(self, doing: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(doing).addErrback(self.world.failed)
 
 
 class ConsulNode(SimNode):
     """rqlited 7 to 10 with consul-kv: reads the leader key, joins whom it finds, else claims it; never gives up.
 
-    What a leader reports is put every 10 s (rqlite v7.16), or every 300 s (before).
+    Who leads reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s (before). A node that
+    once looked for somebody to join does so for ever: a claim that it wins then is won in vain, and its own entry leads
+    it to itself (rqlite cmd/rqlited/main.go createCluster).
     """
 
-    async def _run(self, life: int) -> None:
-        while self.life == life and self.cluster is None:
-            await self._try(life)
-            if self.life == life and self.cluster is None:
-                await self.world.sleep(self.world.random.uniform(3, 6))
-        while self.life == life:
-            if self._leads():
-                await self.world.clients.report(self.discovery_id, self.addr)
-            await self.world.sleep(self.world.report_seconds)
+    def leads(self) -> None:
+        super().leads()
+        self._do(self.world.clients.report(self.discovery_id, self.addr))
 
-    async def _try(self, life: int) -> None:
-        leader = await self.world.clients.leader(self.discovery_id)
-        if self.life != life:
+    async def _run(self, life: int) -> None:
+        self._do(self._report_regularly(life))
+        if self.cluster is None:
+            await self._find_cluster(life)
+
+    async def _find_cluster(self, life: int) -> None:
+        leader = await self._register(life)
+        if self.life == life and leader is None:
+            self._bootstrap()
             return
-        if leader is not None:
-            self.last = f"found {leader}"
-            await self._join(life, [leader])
-            return
+        has_led = leader is not None and self.world.nodes[self.discovery_id, leader].has_led
+        while self.life == life and not await self._join(life, leader or self.addr):
+            await self.world.sleep(1)
+            leader = await self._register(life)
+            self.won_in_vain |= has_led and self.life == life and leader is None
+
+    async def _register(self, life: int) -> str | None:
+        """Whom to join; None if the leader key was won."""
+        while self.life == life:
+            leader = await self.world.clients.leader(self.discovery_id)
+            if leader is not None:
+                self.last = f"found {leader}"
+                return leader
+            if self.life == life and await self._claim(life):
+                return None
+            await self.world.sleep(self.world.random.uniform(3, 6))
+        return None
+
+    async def _claim(self, life: int) -> bool:
         self.asking = asking = Asking()
         won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, asking)
         self._asked(asking)
-        if self.life != life:
-            return
-        if won:
-            self.told_how = "won"
-            self._bootstrap()
-        else:
-            self.last = "503" if won is None else "not won"
+        if self.life == life:
+            self.told_how = "won" if won else self.told_how
+            self.last = "503" if won is None else "won" if won else "not won"
+        return bool(won)
 
-    def _leads(self) -> bool:
-        """Whoever made the cluster leads it as long as it runs, then the first of a majority."""
-        assert self.cluster is not None
-        nodes = [self.world.nodes[self.discovery_id, addr] for addr in sorted(self.cluster.members)]
-        running = [node for node in nodes if node.is_up and node.cluster is self.cluster]
-        if 2 * len(running) <= len(nodes):
-            return False
-        seed = next((node for node in running if node.addr == self.cluster.seed), running[0])
-        return seed is self
+    async def _join(self, life: int, leader: str) -> bool:
+        """Five attempts, three seconds apart (rqlite cluster/join.go)."""
+        for attempt in range(_JOIN_ATTEMPTS):
+            if attempt:
+                await self.world.sleep(_JOIN_SECONDS)
+            if self.life != life or self._join_one_of([leader]):
+                return True
+        return False
+
+    async def _report_regularly(self, life: int) -> None:
+        while self.life == life:
+            await self.world.sleep(self.world.report_seconds)
+            if self.life == life and self.cluster is not None and self.cluster.leader is self:
+                await self.world.clients.report(self.discovery_id, self.addr)

@@ -81,6 +81,8 @@ class World:
         self.faults = Faults(self, faults)
         # What is drawn for IDs that nobody uses moves nothing in runs without them.
         self.idle_random = Random(f"idle {seed}")
+        # Nor what is drawn for elections.
+        self.raft_random = Random(f"raft {seed}")
         if self.may(EXPIRY):
             self.unused_seconds = self.idle_random.choice((6.0, 15.0, 40.0))
             for host in self.hosts:

@@ -215,6 +215,7 @@ class Release:
     """What differs between releases: which of a node's ports they speak of, how they resolve, and how often they try.
 
     `expects_all` is of those up to v7.10.0: they wait until as many are listed as are expected, and notify once.
+    `members_ask` is of those from v7.18.2 on: a node that is in a cluster looks up the others at each start.
     """
 
     name: str
@@ -223,6 +224,7 @@ class Release:
     round_seconds: tuple[float, float]
     timeout_seconds: float = 120
     expects_all: bool = False
+    members_ask: bool = True
     edns: bool = True
     brackets_ipv6: bool = False
     is_sorted: bool = False
@@ -233,8 +235,8 @@ class Release:
 
 
 RELEASES = (
-    Release("7.2", "http", OLD_DOORS, (5, 20), timeout_seconds=60, expects_all=True, edns=False),
-    Release("7.10", "http", OLD_DOORS, (2, 4), expects_all=True, edns=False),
+    Release("7.2", "http", OLD_DOORS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False),
+    Release("7.10", "http", OLD_DOORS, (2, 4), expects_all=True, members_ask=False, edns=False),
     Release("7.21", "http", BOTH_DOORS, (2, 4)),
     Release("8.0", "raft", NEW_DOORS, (2, 4)),
     Release("8.39", "raft", NEW_DOORS, (1, 2), brackets_ipv6=True, is_sorted=True),
@@ -288,16 +290,26 @@ class DNSNode(Process):
         return sorted(found) if self.release.is_sorted else found
 
     async def main(self) -> None:
-        """Bootstrapper.Boot: rounds until a leader is known, or the time is up."""
+        """Bootstrapper.Boot: rounds until a leader is known, or the time is up.
+
+        The first is over before a node that was started again can hear of a leader: so it looks up the others, and if
+        nobody answers that takes as long as the resolver tries. It is a member as ever all the while.
+        """
         world, ends = self._world, self._world.now + self.release.timeout_seconds
+        if self.peer.expect and not self.peer.votes:
+            self._end("bootstrapping only applicable to voting nodes")
+            return
+        if self.peer.cluster is not None and not self.release.members_ask:
+            return
         await world.sleep(world.jitter(0.001))
+        is_first = True
         while world.now < ends:
             next_round = world.now + world.random.uniform(*self.release.round_seconds)
-            if leader_of(self.peer) is not None or await self._round():
+            if (not is_first and leader_of(self.peer) is not None) or await self._round():
                 return
+            is_first = False
             await world.sleep(max(0.0, min(next_round, ends) - world.now))
-        self._network.switch(self.peer, on=False)
-        self._exit("boot timeout")
+        self._end("boot timeout")
 
     async def _round(self) -> bool:
         """Join through any of those listed, or else notify each in turn up to the first failure."""
@@ -313,6 +325,10 @@ class DNSNode(Process):
         if self.peer.votes and not (self.release.expects_all and self._has_notified):
             self._has_notified = all(self._network.notify(self.peer, target, self.release.door) for target in targets)
         return False
+
+    def _end(self, why: str) -> None:
+        self._network.switch(self.peer, on=False)
+        self._exit(why)
 
     def _exit(self, why: str) -> None:
         self.exits += 1

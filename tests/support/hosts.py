@@ -6,11 +6,11 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 
-from tests.support.process import Daemon
+from tests.support.process import PATIENCE, Daemon
 
 _CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:00:01"
@@ -40,6 +40,16 @@ class Hosts:
     def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], Daemon]:
         """What runs a daemon on a host."""
         return lambda command, environment: HostedDaemon(self._namespace(name), command, environment)
+
+    def command(self, name: str, *command: str) -> list[str]:
+        """What runs a command on a host."""
+        return ["ip", "netns", "exec", self._namespace(name), *command]
+
+    def connect(self, name: str, address: str, port: int) -> HTTPConnection:
+        """A connection that somebody on a host makes. Raises OSError."""
+        connection = HTTPConnection(address, port, timeout=PATIENCE)
+        _connect_on(self._namespace(name), connection)
+        return connection
 
     def take_down(self, name: str) -> None:
         """Take the interface of a host down: whatever it sends fails at once."""
@@ -101,18 +111,21 @@ class HostedDaemon(Daemon):
 
     def connect(self) -> HTTPConnection:
         connection = super().connect()
-        thread = Thread(target=self._connect, args=(connection,))
-        thread.start()
-        thread.join()
-        assert connection.sock is not None, "not connected"
+        _connect_on(self._namespace, connection)
         return connection
 
-    def _connect(self, connection: HTTPConnection) -> None:
-        """In a thread of its own, which alone moves to the host; the socket stays there."""
-        with Path("/run/netns", self._namespace).open() as namespace:
-            if _LIBC.setns(namespace.fileno(), _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        connection.connect()
+
+def _connect_on(namespace: str, connection: HTTPConnection) -> None:
+    """In a thread of its own, which alone moves to the host; the socket stays there. Raises OSError."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_move_and_connect, namespace, connection).result()
+
+
+def _move_and_connect(namespace: str, connection: HTTPConnection) -> None:
+    with Path("/run/netns", namespace).open() as there:
+        if _LIBC.setns(there.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    connection.connect()
 
 
 def _ip(*arguments: str) -> None:

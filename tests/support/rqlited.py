@@ -84,7 +84,10 @@ class Network:
     def join(self, addr: str, entries: Sequence[str]) -> bool:
         """Join through the first of `entries` that has a leader, once one has; False if that takes too long.
 
-        rqlited walks the list again every few seconds; here each change of the network makes it do so.
+        rqlited is refused at first, since whoever bootstrapped leads a second or two later, and walks the list again
+        every five seconds, three times up to 5.3 and five from 5.4 on: a cluster forms in five to six seconds. Of that
+        the service sees nothing, and here it takes no time: each change of the network makes nodes walk again. What is
+        made of those seconds is in tests/simulated/nodes.py.
         """
 
         def with_a_leader() -> str | None:

@@ -18,6 +18,13 @@ PEER = Peer("1", "h:1", "h:2", NEW_DOORS)
 VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
+def leader_in_own(node: ConsulNode) -> str:
+    """Where a node that follows its own record joins."""
+    leader = leader_in(json.dumps([{"Value": b64encode(leader_value(node.peer)).decode()}]).encode())
+    assert leader is not None
+    return leader[node.release.joins_by]
+
+
 class Stage:
     """A world with a network and a Consul."""
 
@@ -157,6 +164,70 @@ def test_a_leader_reports_at_once_and_again_and_again(release: consul_nodes.Rele
         node.start()
         stage.world.run(5)
         assert stage.consul.kinds(since=2000) == ["report"], "it has a configuration and asks nobody"
+
+
+@pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
+def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.Release) -> None:
+    """Those who lose wait for 3 to 6 seconds before they read who leads, and then somebody does."""
+    for seed in range(10):
+        stage = Stage(seed)
+        with stage.consul.serve() as service:
+            for number in range(3):
+                stage.node(release.name, number, service).start()
+            assert not stage.world.run(2.9, stage.network.is_formed)
+            assert stage.world.run(3.4, stage.network.is_formed)
+
+
+@pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
+def test_a_leader_reports_at_the_moment_it_becomes_leader(release: consul_nodes.Release) -> None:
+    """So its claim stands unreported for a second or two, and the record follows a leader that died within three."""
+    stage = Stage()
+    with stage.consul.serve() as service:
+        nodes = [stage.node(release.name, number, service) for number in range(3)]
+        for node in nodes:
+            node.start()
+        assert stage.world.run(10, stage.network.is_formed)
+        moments = dict(zip(stage.consul.kinds(), (at for at, _ in stage.consul.asked), strict=True))
+        claimed = min(at for at, request in stage.consul.asked if b"cas=0" in request)
+        assert 1 <= moments["report"] - claimed <= 2.1
+
+        leader = next(node for node in nodes if node.has_won)
+        leader.kill()
+        killed = stage.world.now
+        assert stage.world.run(3, stage.network.is_formed)
+        stage.world.run(0.1)
+        reports = [at for at, request in stage.consul.asked if at > killed and b"cas=0" not in request]
+        assert 1.8 <= reports[0] - killed <= 2.8
+        assert stage.consul.value != leader_value(leader.peer)
+
+
+@pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
+def test_a_first_report_that_is_lost_is_made_again_at_the_next_turn(release: consul_nodes.Release) -> None:
+    stage = Stage()
+    with stage.consul.serve() as service:
+        stage.consul.answers = [reply(404), reply(200, b"true"), b""]
+        node = stage.node(release.name, 1, service)
+        node.start()
+        stage.world.run(release.report_seconds - 0.1)
+        assert stage.consul.kinds() == ["get", "claim", "report"]
+        assert stage.consul.value is None
+        stage.world.run(0.2)
+        assert stage.consul.value == leader_value(node.peer)
+
+
+@pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
+def test_a_running_winner_that_never_heard_so_joins_itself_for_ever(release: consul_nodes.Release) -> None:
+    """No restart is needed: it reads its own record the next time, and all others follow it."""
+    stage = Stage()
+    with stage.consul.serve() as service:
+        stage.consul.answers = [reply(404), b""]
+        node = stage.node(release.name, 1, service)
+        node.start()
+        stage.world.run(1)
+        stage.consul.value = leader_value(node.peer)
+        assert not stage.world.run(3600, stage.network.is_formed)
+        assert stage.consul.kinds().count("claim") == 1
+        assert set(node.log[1:]) == {f"failed to join cluster at {leader_in_own(node)}"}
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))

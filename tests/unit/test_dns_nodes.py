@@ -11,7 +11,7 @@ import pytest
 from tests.support import dns_nodes
 from tests.support.dns_nodes import DNSNode, GoResolver, LookUpFailed
 from tests.support.scripted import NameServer
-from tests.support.virtual import BOTH_DOORS, Network, Peer, Service, World
+from tests.support.virtual import BOTH_DOORS, Network, Peer, Service, World, leader_of
 
 
 def outcome(world: World, begin: Callable[[], Coroutine[Any, Any, list[Any]]]) -> list[Any] | str:
@@ -195,12 +195,62 @@ def test_a_dead_address_keeps_those_behind_it_from_being_notified(rounds: Rounds
 
 
 def test_a_node_without_a_vote_notifies_nobody(rounds: Rounds) -> None:
-    node = rounds.node("10.2", rounds.peer(0, expect=1))
+    voter = rounds.peer(1, expect=1)
+    rounds.network.add(voter)
+    rounds.network.switch(voter, on=True)
+    node = rounds.node("10.2", rounds.peer(0, expect=0))
     node.peer.votes = False
     node.start()
     rounds.world.run(119)
     assert node.log == []
+    assert voter.notified_by == {}
     assert rounds.network.bootstrapped == []
+
+
+@pytest.mark.parametrize("release", dns_nodes.RELEASES, ids=attrgetter("name"))
+def test_a_node_without_a_vote_that_expects_others_does_not_start(
+    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+) -> None:
+    node = rounds.node(release.name, rounds.peer(0, expect=1))
+    node.peer.votes = False
+    node.start()
+    rounds.world.run(12)
+    assert node.log == ["bootstrapping only applicable to voting nodes"] * 3
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("name", "asks"), [("7.2", False), ("7.10", False), ("7.21", True), ("10.2", True)])
+def test_a_member_that_starts_again_looks_up_the_others_from_7_18_2_on(
+    server: NameServer, rounds: Rounds, name: str, asks: bool
+) -> None:
+    """And waits for the resolver where nobody answers; it serves as ever in the meantime."""
+    peers = [rounds.peer(number) for number in range(3)]
+    for peer in peers[1:]:
+        rounds.network.add(peer)
+        rounds.network.switch(peer, on=True)
+    node = rounds.node(name, peers[0], "silent")
+    rounds.network.bootstrap(peers)
+    rounds.world.run(5)
+    node.start()
+    rounds.world.run(9.9)
+    assert len(server.asked) == (4 if asks else 0)
+    assert node.log == []
+    assert leader_of(node.peer) is not None
+    rounds.world.run(200)
+    assert len(server.asked) == (4 if asks else 0)
+    assert node.log == ["provider lookup failed i/o timeout"] * asks
+    assert (node.peer.is_up, node.exits) == (True, 0)
+
+
+@pytest.mark.parametrize("release", dns_nodes.RELEASES[2:], ids=attrgetter("name"))
+def test_a_cluster_forms_in_the_time_that_real_ones_take(
+    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+) -> None:
+    nodes = [rounds.node(release.name, rounds.peer(number)) for number in range(2)]
+    for node in nodes:
+        node.start()
+    assert not rounds.world.run(1, rounds.network.is_formed)
+    assert rounds.world.run(4, rounds.network.is_formed)
 
 
 @pytest.mark.parametrize(("name", "notifies"), [("7.2", False), ("7.10", False), ("7.21", True), ("10.2", True)])

@@ -1,0 +1,90 @@
+"""Generate the tests with real rqlited: one per binary that the variable RQLITED names and per mode that it has.
+
+Without the variable nothing is collected here, so that a run skips nothing. Nor is what takes root, without it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rqdisco.recipes import MODES, Mode
+from tests.integration.conftest import Start, installed, start  # noqa: F401, fixtures
+from tests.real.scenes import ManyMachines, OneMachine, Scene
+from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in
+from tests.support.hosts import Hosts
+from tests.support.process import Environment
+
+MODULES: dict[str, tuple[Mode, ...]] = {
+    "test_clusters.py": MODES,
+    "test_lost_claims.py": ("consul-kv",),
+    "test_one_machine.py": ("legacy",),
+    "test_many_machines.py": ("legacy",),
+}
+# These make network namespaces, as the DNS modes do in every module.
+NEED_ROOT = {"test_many_machines.py"}
+HOSTS = ("service", "n1", "n2", "n3", "n4")
+ROOT = os.geteuid() == 0 and shutil.which("ip") is not None
+
+
+def _binary(path: str) -> Rqlited:
+    said = subprocess.run([path, "-version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return Rqlited(path, version_in(said.stdout))
+
+
+def _cases(module: str) -> list[Case]:
+    return [] if module in NEED_ROOT and not ROOT else cases(BINARIES, MODULES[module], root=ROOT)
+
+
+BINARIES = [_binary(path) for path in paths(os.environ.get(VARIABLE, ""))]
+collect_ignore = [module for module in MODULES if not _cases(module)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize("case", _cases(Path(str(metafunc.module.__file__)).name), ids=str)
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    with Hosts(HOSTS) as made:
+        yield made
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest,
+    case: Case,
+    installed: Environment,  # noqa: F811, the fixture
+    start: Start,  # noqa: F811, the fixture
+    tmp_path: Path,
+) -> Iterator[Scene]:
+    """A scene on the machine of the test; in the DNS modes, which need a resolver of their own, on many machines."""
+    if case.mode.startswith("dns"):
+        yield request.getfixturevalue("machines")
+        return
+    yield from _played(Scene(case, OneMachine(start, tmp_path), installed, tmp_path))
+
+
+@pytest.fixture
+def machines(
+    case: Case,
+    hosts: Hosts,
+    installed: Environment,  # noqa: F811, the fixture
+    start: Start,  # noqa: F811, the fixture
+    tmp_path: Path,
+) -> Iterator[Scene]:
+    """A scene with a machine for the daemon and one for each node."""
+    yield from _played(Scene(case, ManyMachines(hosts, start, tmp_path), installed, tmp_path))
+
+
+def _played(scene: Scene) -> Iterator[Scene]:
+    """Play a scene; the daemon must be well after it."""
+    with scene:
+        yield scene
+    assert scene.daemon.complaints == []
+    assert scene.daemon.stderr == ""

@@ -1,0 +1,154 @@
+"""Nodes of a real rqlited that find each other through the real daemon, by the flags that `rqdisco flags` prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Protocol
+
+from tests.integration.conftest import Start
+from tests.real.nodes import Node
+from tests.real.versions import Case
+from tests.support.hosts import Hosts
+from tests.support.process import PATIENCE, Daemon, Environment
+
+EXPECTED = 3
+ZONE = "disco.example"
+# `sh -c` takes what follows as $0 and $@. `ip netns exec` has made a mount namespace, so nobody else sees the mount.
+_WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+
+
+class Place(Protocol):
+    """Where the nodes of a scene and their daemon run. The first node is number 1."""
+
+    daemon: Daemon
+    url: str
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        """Return the HTTP and the Raft address of a node."""
+
+    def command(self, number: int, *command: str) -> list[str]:
+        """Return what runs a command beside a node."""
+
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
+        """Return what connects to a host and a port from beside a node."""
+
+
+class OneMachine:
+    """The machine of the test. Each node has a loopback address to itself, and free ports."""
+
+    def __init__(self, start: Start, directory: Path) -> None:
+        self.daemon = start(directory / "state")
+        self.url = f"http://127.0.0.1:{self.daemon.port}"
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        # Connections begin at 127.0.0.1, so none takes a port of another address meanwhile.
+        return free_addresses(f"127.0.0.{number + 1}")
+
+    def command(self, number: int, *command: str) -> list[str]:
+        return list(command)
+
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
+        return partial(HTTPConnection, timeout=PATIENCE)
+
+
+class ManyMachines:
+    """Network namespaces: one for the daemon and one per node, where rqlite has its own ports and a resolver."""
+
+    def __init__(self, hosts: Hosts, start: Start, directory: Path) -> None:
+        self._hosts = hosts
+        service = hosts.addresses["service"]
+        listens = (f"--listen=tcp:4000:interface={service}", f"--dns={service}:53", f"--dns-zone={ZONE}", "--open")
+        self.daemon = start(directory / "state", *listens, run=hosts.run("service"))
+        self.url = f"http://{service}:4000"
+        self._resolver = directory / "resolv.conf"
+        self._resolver.write_text(f"nameserver {service}\n")
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        host = self._hosts.addresses[f"n{number}"]
+        return f"{host}:4001", f"{host}:4002"
+
+    def command(self, number: int, *command: str) -> list[str]:
+        return self._hosts.command(f"n{number}", "sh", "-c", _WITH_RESOLVER, str(self._resolver), *command)
+
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
+        return partial(self._hosts.connect, f"n{number}")
+
+
+class Scene:
+    """Nodes that are about to form a cluster, and their ID. Leaving the scene kills all nodes."""
+
+    def __init__(self, case: Case, place: Place, installed: Environment, directory: Path) -> None:
+        self.case = case
+        self.place = place
+        self.daemon = place.daemon
+        self.id = place.daemon.mint()
+        self.nodes: list[Node] = []
+        self._installed = installed
+        self._directory = directory
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def node(self, url: str = "", addresses: tuple[str, str] | None = None, on: int | None = None) -> Node:
+        """Make one more node, which does not run yet. `url` is where it asks, `on` the number of its machine."""
+        name = f"n{len(self.nodes) + 1}"
+        number = on or len(self.nodes) + 1
+        http_addr, raft_addr = addresses or self.place.addresses(number)
+        flags, register = self._printed(url or self.place.url)
+        who = self.case.rqlited.addresses(name, http_addr, raft_addr)
+        data = str(self._directory / name)
+        command = self.place.command(number, self.case.rqlited.path, *who, *flags, data)
+        node = Node(name, http_addr, raft_addr, command, Path(f"{data}.log"), self.place.connect(number))
+        self._stack.callback(node.kill)
+        self.nodes.append(node)
+        if register:
+            words = {"HOST:HTTPPORT": http_addr, "HOST:RAFTPORT": raft_addr, "NODE": name}
+            self._run(number, *(words.get(word, word) for word in register))
+        return node
+
+    def three(self) -> list[Node]:
+        """Start three nodes at once."""
+        nodes = [self.node() for _ in range(EXPECTED)]
+        for node in nodes:
+            node.start()
+        return nodes
+
+    def recorded(self) -> Node:
+        """Return the node that the leader key names."""
+        reply = self.daemon.request("GET", f"/v1/kv/{self.id}/leader?raw")
+        assert reply.status == 200, reply
+        (node,) = (node for node in self.nodes if node.name == reply.document["id"])
+        return node
+
+    def _printed(self, url: str) -> tuple[list[str], list[str]]:
+        """Return the flags for a node, and the command to run before it starts if there is one."""
+        more = ("--dns-zone", ZONE, "--expect", str(EXPECTED)) if self.case.mode.startswith("dns") else ()
+        wanted = ("--rqlite", self.case.rqlited.version, "--mode", self.case.mode, "--url", url, *more)
+        printed = self._installed.run("rqdisco", "flags", self.id, *wanted)
+        assert printed.returncode == 0, printed.stderr
+        register = re.search(r"run `rqdisco (register [^`]+)` before each node starts", printed.stderr)
+        return shlex.split(printed.stdout), shlex.split(register[1]) if register else []
+
+    def _run(self, number: int, *arguments: str) -> None:
+        command = self._installed.command("rqdisco", "--url", self.place.url, *arguments)
+        subprocess.run(self.place.command(number, *command), cwd="/", check=True, capture_output=True, timeout=PATIENCE)
+
+
+def free_addresses(host: str) -> tuple[str, str]:
+    """Return an HTTP and a Raft address of a host, with free ports."""
+    with socket.socket() as http, socket.socket() as raft:
+        for each in (http, raft):
+            each.bind((host, 0))
+        return f"{host}:{http.getsockname()[1]}", f"{host}:{raft.getsockname()[1]}"
