@@ -9,6 +9,15 @@ import unicodedata
 from rqdisco.errors import InvalidValue, MisleadingAddress
 
 MAX_BYTES = 260
+# The names of the loopback interface in the hosts files of Debian, Red Hat and SUSE, and RFC 6761 section 6.3.
+_LOCAL_NAMES = frozenset(
+    {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "ipv6-localhost", "ipv6-loopback"}
+    | {"localhost4", "localhost4.localdomain4", "localhost6", "localhost6.localdomain6"}
+)
+# In full, or with parts left out, as the C library takes it (inet_aton(3)).
+_LOOPBACK_IPV4 = re.compile(r"127(?:\.[0-9]{1,3}){1,3}\Z")
+_SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
+_AUTHORITY_END = re.compile("[/?#]")
 _PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
 _ZONE = re.compile(r"([A-Za-z]+://(?:[^/?#@]*@)?\[[0-9A-Fa-f:.]+)%(?:25)?([^\]/?#]*)\]")
 _ZONE_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
@@ -87,11 +96,30 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
         raise MisleadingAddress("loopback address, set -http-adv-addr")
 
 
+def host_of(addr: str) -> str:
+    """The host of an address, in lower case, without scheme, user, port, brackets and last dot; "" if there is none.
+
+    Unlike `host_and_port` it makes something of every text, as Go's dialer does.
+    """
+    rest = _AUTHORITY_END.split(_SCHEME.sub("", addr.lower(), count=1), maxsplit=1)[0].rpartition("@")[2]
+    if rest.startswith("["):
+        return rest[1:].partition("]")[0]
+    host = rest if rest.count(":") > 1 else rest.partition(":")[0]
+    return host.rstrip(".")
+
+
+def is_local(addr: str) -> bool:
+    """Whether an address leads every machine to itself: loopback, unspecified, or without a host (rule R5d)."""
+    host = host_of(addr)
+    return not host or _is_loopback(host) or _is_unspecified(host)
+
+
 def _is_loopback(host: str) -> bool:
     if ":" in host:
         ip = _ipv6(host)
         return ip is not None and (ip.ipv4_mapped or ip).is_loopback
-    return host.startswith("127.") or host.lower().rstrip(".") == "localhost"
+    name = host.lower().rstrip(".")
+    return _LOOPBACK_IPV4.match(name) is not None or name in _LOCAL_NAMES or name.endswith(".localhost")
 
 
 def _is_unspecified(host: str) -> bool:

@@ -14,6 +14,17 @@ class NoSuchID(RequestRefused):
         super().__init__(f"{discovery_id[:64]} does not exist")
 
 
+class UnknownCreatedID(NoSuchID):
+    """The ID has the form of those that daemons create, and no daemon knows it: whoever created it lost its state.
+
+    A claim must not create it anew, since a cluster may exist under it (rule R7).
+    """
+
+    def __init__(self, discovery_id: str) -> None:
+        super().__init__(discovery_id)
+        self.why = f"discovery ID {discovery_id[:64]} was created by a daemon that no longer knows it, create a new one"
+
+
 class AmbiguousName(RequestRefused):
     """Several discovery IDs differ by case only, and were asked for by a name in which case does not count."""
 
@@ -35,6 +46,10 @@ class InvalidValue(RequestRefused):
 
 class MisleadingAddress(RequestRefused):
     """An address that other machines cannot reach this node by; refused only where addresses are checked strictly."""
+
+
+class AnotherMachine(RequestRefused):
+    """A loopback address is registered, or would be, and nodes of several machines cannot share it (rule R5d)."""
 
 
 class ForeignHost(RequestRefused):
@@ -117,7 +132,7 @@ class NotAllowed(RequestRefused):
 
 
 class StoreUnavailable(Exception):
-    """What would have to be said cannot be made durable now; `reason` says why."""
+    """The answer cannot be made durable now; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("store unavailable")
@@ -125,7 +140,18 @@ class StoreUnavailable(Exception):
 
 
 class Undecided(StoreUnavailable):
-    """Nothing can be decided about an ID here and now, though the disk is well; what is held may still be listed."""
+    """Nothing can be decided about an ID here and now, though the disk is well; `reason` says why."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class NotReady(Undecided):
+    """The owner of an ID started and has not heard every member yet: it lists, but does not decide (rule R8)."""
+
+
+class OwnerUnreachable(Undecided):
+    """The owner of an ID did not answer, so another daemon may list on its behalf (rule R4)."""
 
 
 class CannotStart(Exception):

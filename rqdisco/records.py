@@ -1,20 +1,20 @@
-"""The record of one discovery ID and its transitions: pure functions, record and request in, new record and answer out.
+"""The record of one discovery ID: what it holds, and what can be said of it. `transitions` has how it changes.
 
-Who is told that it is alone is decided here and nowhere else. A node is *alone* when its answer lists nobody but
-itself, and bootstraps a cluster then; being told so is a *grant*. Winning the claim to the leader key is one too.
+A node is *alone* when its answer lists nobody but itself, and bootstraps a cluster then; being told so is a *grant*.
+Winning the claim to the leader key is one too.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from rqdisco.address import same_node
-from rqdisco.errors import TooManyNodes
 
-Held = TypeVar("Held", "Grant | None", "Leader | None")
+# Boots are numbered from 0.
+_NO_BOOT = -1
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
@@ -39,12 +39,14 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """The address that was last told it is alone, and when.
 
     `pending` says, where there are peers, that its answer has not been sent yet: nobody is sent to that node (R6).
+    `host` is the client host that was told last, None where that is not known.
     """
 
     addr: str
     boot: int
     at: int
     pending: bool = False
+    host: str | None = None
 
     def is_open(self, now: Moment, window_ms: int) -> bool:
         """Whether the answer may still be lost on its way, so that the same address may be told again (rule R5a).
@@ -69,6 +71,17 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     flags: int = 0
 
 
+class Unreported(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A claim that was won and whose leader has not reported itself yet: known to its owner alone (rule R5c).
+
+    `times` is how often the owner was told that it won; `since` is the version at the first time, in milliseconds of
+    the wall clock, for people to read.
+    """
+
+    times: int
+    since: int
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """All that is known of one discovery ID.
 
@@ -78,6 +91,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     the list was last empty, so a cluster exists.
 
     `tried` says that something was decided while nobody had registered yet, and taken back: others may have heard.
+
+    `unreported` hides the node under the leader key, which claimed it and did not report itself yet; `host` is the only
+    client host that may register, as long as a loopback address is listed.
 
     `was` are the homes before this one, the oldest first; `lost` says that one of them lost its state, so that nobody
     is told any more that it is alone (R7).
@@ -93,6 +109,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     leader: Leader | None = None
     confirmed: bool = False
     tried: bool = False
+    unreported: Unreported | None = None
+    host: str | None = None
     was: tuple[str, ...] = ()
     lost: bool = False
 
@@ -101,8 +119,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a registration: the record after it, the nodes to answer with, and what was told.
 
     `alone` is "granted" where the caller is told that it is alone by a new grant, "again" where it is told so by one
-    whose answer may have been lost, None where others are listed. `in_stead` says that the ID's home did not answer, so
-    that the list may be an older one (R4).
+    whose answer may have been lost, None where others are listed. `in_stead` says that the list was answered on the
+    owner's behalf, so that it may be an older one (R4).
     """
 
     record: Record
@@ -112,10 +130,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The outcome of a claim to the leader key: the record after it, and whether it was won, which is a grant."""
+    """The outcome of a claim to the leader key: the record after it, and whether it was won, which is a grant.
+
+    `again` says that the owner of an unreported claim was told once more that it won it (R5c).
+    """
 
     record: Record
     won: bool
+    again: bool = False
 
 
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -126,33 +148,6 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     flags: int = 0
 
 
-def register(record: Record, node: Node, *, now: Moment, window_ms: int, max_nodes: int) -> Registration:
-    """Register `node` and say whom to list (P1, R3, R5).
-
-    An entry of the same address, of the same address with http:// before or taken away, or of the same node ID is
-    this node's own: it is replaced in its place, and a grant or the leader key that it holds goes along.
-
-    Raises TooManyNodes.
-    """
-    changed = _with_node(record, node, max_nodes)
-    nodes, grant = changed.nodes, changed.grant
-    if grant is not None and grant.addr == node.addr and _is_open(changed, now, window_ms):
-        listed = tuple(entry for entry in nodes if entry.addr == node.addr)
-        return Registration(record=changed, listed=listed, alone="again")
-    if len(nodes) > 1:
-        return Registration(record=changed, listed=nodes)
-    granted = Grant(addr=node.addr, boot=now.boot, at=now.ms)
-    if granted == grant:
-        # Of two grants in one millisecond a removal has to know the newer (R9).
-        granted = replace(granted, at=now.ms + 1)
-    return Registration(record=replace(changed, grant=granted), listed=nodes, alone="granted")
-
-
-def add(record: Record, node: Node, *, max_nodes: int) -> Record:
-    """Put a node on the list that was answered elsewhere, and told nothing here (R4). Raises TooManyNodes."""
-    return _with_node(record, node, max_nodes)
-
-
 def said(record: Record) -> Record:
     """The record once its grant, if any, is on its way to the node."""
     if record.grant is None or not record.grant.pending:
@@ -160,12 +155,25 @@ def said(record: Record) -> Record:
     return replace(record, grant=replace(record.grant, pending=False))
 
 
-def heard(record: Record) -> tuple[Node, ...]:
-    """The nodes that others may be sent to: all but one whose grant may never have been sent (R6)."""
+def answered(record: Record) -> Record:
+    """The record without a grant that may never have been answered, and the node that holds it (R6)."""
     grant = record.grant
-    if grant is None or not grant.pending:
-        return record.nodes
-    return tuple(node for node in record.nodes if node.addr != grant.addr)
+    return without_node(record, grant.addr) if grant is not None and grant.pending else record
+
+
+def without_node(record: Record, addr: str) -> Record:
+    """The record as those see it who must not know of the node at `addr`."""
+    return replace(
+        record,
+        nodes=tuple(node for node in record.nodes if node.addr != addr),
+        grant=None if record.grant is not None and record.grant.addr == addr else record.grant,
+        leader=None if record.leader is not None and record.leader.addr == addr else record.leader,
+    )
+
+
+def is_own(entry: Node, node: Node) -> bool:
+    """Whether a listed entry is `node` itself: the same address, with http:// or without, or the same node ID."""
+    return same_node(entry.addr, node.addr) or (node.node_id is not None and entry.node_id == node.node_id)
 
 
 def is_unused(record: Record) -> bool:
@@ -185,7 +193,15 @@ def taken_back(record: Record) -> Record:
 
 def succeed(record: Record, home: str, *, version: int, lost: bool) -> Record:
     """The record under a new home, after the one before handed it over or was lost (R7)."""
-    return replace(record, home=home, version=version, was=(*record.was, record.home), lost=record.lost or lost)
+    grant = record.grant
+    if grant is not None and not lost:
+        # Moments of another machine say nothing here: the window is closed.
+        grant = replace(grant, boot=_NO_BOOT)
+    # Nobody is on the machine of a daemon that is no more: the next one that registers a loopback address is (R5d).
+    # Not where somebody might be told that it is alone.
+    host = None if lost and record.host == f"@{record.home}" else record.host
+    was, lost = (*record.was, record.home), record.lost or lost
+    return replace(record, home=home, version=version, grant=grant, was=was, lost=lost, host=host)
 
 
 def precedence(known: Record, told: Record) -> Literal["newer", "older", "same", "clash"]:
@@ -197,110 +213,3 @@ def precedence(known: Record, told: Record) -> Literal["newer", "older", "same",
     if known.home in told.was:
         return "newer"
     return "older" if told.home in known.was else "clash"
-
-
-def claim(record: Record, put: Put, *, version: int, now: Moment, max_nodes: int) -> Claim:
-    """Put the leader key where neither a leader nor a node is known; the claimant is registered and granted (P1, R3).
-
-    Nothing is told again: rqlited joins whom it finds under the key, itself included, and never repeats a claim that
-    it won (rqlite cluster/disco/service.go).
-    """
-    if record.leader is not None or record.nodes:
-        return Claim(record=record, won=False)
-    grant = Grant(addr=put.node.addr, boot=now.boot, at=now.ms)
-    claimed = replace(_with_leader(record, put, version, max_nodes), grant=grant)
-    return Claim(record=claimed, won=True)
-
-
-def report(record: Record, put: Put, *, version: int, max_nodes: int) -> Record:
-    """Put the leader key whatever it held: a leader speaks for a cluster, which therefore exists.
-
-    The leader's node is registered, and no grant of the ID is told again (R5a). Raises TooManyNodes.
-    """
-    return replace(_with_leader(record, put, version, max_nodes), confirmed=True)
-
-
-def clear_leader(record: Record) -> Record:
-    """Take the leader key away. The nodes stay listed, so nobody is told that it is alone because of it."""
-    return record if record.leader is None else replace(record, leader=None)
-
-
-def remove(record: Record, addr: str) -> Record:
-    """Take the registration of `addr` off the list, and with it the grant and the leader key that it holds (R9).
-
-    `http://X` removes `X` where `http://X` itself is not listed. An address that is not listed changes nothing. With
-    the last node all goes that spoke of its cluster.
-    """
-    listed = {entry.addr for entry in record.nodes}
-    if addr not in listed:
-        addr = addr.removeprefix("http://")
-    if addr not in listed:
-        return record
-    nodes = tuple(entry for entry in record.nodes if entry.addr != addr)
-    if not nodes:
-        return replace(record, nodes=(), grant=None, leader=None, ever=True, confirmed=False)
-    grant = None if record.grant is not None and record.grant.addr == addr else record.grant
-    leader = None if record.leader is not None and record.leader.addr == addr else record.leader
-    return replace(record, nodes=nodes, grant=grant, leader=leader)
-
-
-def is_newer(record: Record, than: Record, addr: str) -> bool:
-    """Whether the registration of `addr` in `record` is one that was granted after `than` (R9)."""
-    # That it is said by now, or must be taken for said, makes no other grant of it.
-    grant = said(record).grant
-    return grant is not None and grant != said(than).grant and same_node(grant.addr, addr)
-
-
-def _is_open(record: Record, now: Moment, window_ms: int) -> bool:
-    """Whether the record's grant may be told again: a cluster that was confirmed has had its seed (R5a)."""
-    return record.grant is not None and not record.confirmed and record.grant.is_open(now, window_ms)
-
-
-def _with_leader(record: Record, put: Put, version: int, max_nodes: int) -> Record:
-    changed = _with_node(record, put.node, max_nodes)
-    created = version if record.leader is None else record.leader.created
-    leader = Leader(addr=put.node.addr, value=put.value, flags=put.flags, created=created, modified=version)
-    return replace(changed, leader=leader)
-
-
-def _with_node(record: Record, node: Node, max_nodes: int) -> Record:
-    """The record with `node` on its list; itself where that changes nothing. Raises TooManyNodes."""
-    own = [entry for entry in record.nodes if _is_own(entry, node)]
-    nodes = _listed_with(record.nodes, own, node)
-    if len(nodes) > max_nodes and len(nodes) > len(record.nodes):
-        raise TooManyNodes(record.id)
-    grant, leader = _moved(record.grant, own, node.addr), _moved(record.leader, own, node.addr)
-    if nodes == record.nodes and grant is record.grant and leader is record.leader:
-        return record
-    return replace(record, nodes=nodes, grant=grant, leader=leader)
-
-
-def _is_own(entry: Node, node: Node) -> bool:
-    return same_node(entry.addr, node.addr) or (node.node_id is not None and entry.node_id == node.node_id)
-
-
-def _listed_with(nodes: tuple[Node, ...], own: list[Node], node: Node) -> tuple[Node, ...]:
-    if not own:
-        return (*nodes, node)
-    first = own[0]
-    merged = _merged(own, node)
-    return tuple(merged if entry is first else entry for entry in nodes if entry is first or entry not in own)
-
-
-def _merged(own: list[Node], node: Node) -> Node:
-    """`node`, completed by what an entry of the same address knew; what belonged to another address is stale."""
-    for entry in own:
-        if same_node(entry.addr, node.addr):
-            return Node(
-                addr=node.addr,
-                raft_addr=node.raft_addr if node.raft_addr is not None else entry.raft_addr,
-                node_id=node.node_id if node.node_id is not None else entry.node_id,
-            )
-    return node
-
-
-def _moved(held: Held, own: list[Node], addr: str) -> Held:
-    """A grant or the leader key, held by `addr` from now on where one of its own entries held it."""
-    if held is None or held.addr == addr or all(entry.addr != held.addr for entry in own):
-        return held
-    return replace(held, addr=addr)

@@ -7,11 +7,12 @@ Records are looked at as the bytes that the store keeps, without decoding them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 _NODES = b'"nodes":['
 _NEXT_NODE = b'},{"addr":"'
 _LOST = b'"lost":true}'
+_UNREPORTED = b'"unreported":'
 # `","home":"` and 16 hexadecimal digits.
 _HOME = slice(10, 26)
 
@@ -19,22 +20,33 @@ _HOME = slice(10, 26)
 class Tally:
     """Begins with the records that `settled` holds, which `steps` looks through, a part at a time; until that is done
     the numbers are not those of all. Changes are told from the start.
+
+    `ids` are those of the records, in their order; `claimed` is told of each whose claim was not reported.
     """
 
-    def __init__(self, settled: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        settled: Sequence[bytes] = (),
+        ids: Sequence[str] = (),
+        claimed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.nodes = 0
         self.is_whole = not settled
         self._settled = settled
+        self._ids = ids
+        self._claimed = claimed
         self._homes: Counter[tuple[bytes, bool]] = Counter()
 
     def steps(self, at_once: int) -> Iterator[None]:
         """Look through `at_once` records at each step."""
         for start in range(0, len(self._settled), at_once):
-            for rest in self._settled[start : start + at_once]:
+            for at, rest in enumerate(self._settled[start : start + at_once], start):
                 self.nodes += nodes_in(rest)
                 self._homes[_whose(rest)] += 1
+                if is_claimed(rest):
+                    self._claimed(self._ids[at])
             yield
-        self._settled = ()
+        self._settled = self._ids = ()
         self.is_whole = True
 
     def changed(self, before: bytes | None, after: bytes) -> None:
@@ -63,6 +75,11 @@ def nodes_in(rest: bytes) -> int:
     """
     # Before it come the home and two numbers.
     return 1 + rest.count(_NEXT_NODE) if rest.find(_NODES, 50, 150) > 0 else 0
+
+
+def is_claimed(rest: bytes) -> bool:
+    """Whether a record has a claim that its leader has not reported yet (R5c)."""
+    return _UNREPORTED in rest
 
 
 def _whose(rest: bytes) -> tuple[bytes, bool]:

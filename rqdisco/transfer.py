@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import zlib
 
 import msgspec
 from msgspec.structs import replace
 
-from rqdisco import codec, records
+from rqdisco import codec, transitions
 from rqdisco.address import check_text
+from rqdisco.binding import exported, released
 from rqdisco.codec import Malformed
 from rqdisco.errors import InvalidValue, TooManyNodes
 from rqdisco.ids import may_be_named
-from rqdisco.records import Leader, Node, Record
+from rqdisco.records import Leader, Node, Record, Unreported, answered
 
 FORMAT = "rqdisco export"
 VERSION = 1
@@ -28,12 +30,16 @@ _encoder = msgspec.json.Encoder()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The leader key: its value and Consul's flags, the address its node is listed by, whether that reported itself."""
+    """The leader key: its value and Consul's flags, the address its node is listed by, whether that reported itself.
+
+    `claims` is how often its owner was told that it won a claim that is hidden until it reports itself (R5c).
+    """
 
     value: str
     flags: int = 0
     addr: str | None = None
     reported: bool = True
+    claims: int = 0
 
 
 class BroughtNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -41,13 +47,18 @@ class BroughtNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_un
 
 
 class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What there is to say of an ID to another daemon. Without a `home` it is nobody's, so the importing daemon's."""
+    """What there is to say of an ID to another daemon. Without a `home` it is nobody's, so the importing daemon's.
+
+    `host` is the address of the only machine that may register as long as loopback addresses are listed (R5d); which
+    machine a daemon itself is on is not said.
+    """
 
     id: str
     created_at: int
     home: str | None = None
     nodes: tuple[BroughtNode, ...] = ()
     leader: Key | None = None
+    host: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,27 +123,30 @@ def to_record(brought: Transferred, home: str, *, version: int, max_nodes: int) 
         raise TooManyNodes(brought.id)
     record = replace(record, nodes=tuple(map(_checked, brought.nodes)))
     _check_distinct(record.nodes)
-    if brought.leader is None:
-        return record
-    return _with_leader(record, brought.leader, version, max_nodes)
+    if brought.leader is not None:
+        record = _with_leader(record, brought.leader, version, max_nodes)
+    return record if brought.host is None else released(replace(record, host=_host(brought.host)))
 
 
 def _with_leader(record: Record, key: Key, version: int, max_nodes: int) -> Record:
     if not 0 <= key.flags < _FLAGS_END:
         raise InvalidValue("flags", "not an unsigned number of 64 bits")
+    if not 0 <= key.claims < _FLAGS_END:
+        raise InvalidValue("claims", "not an unsigned number of 64 bits")
     try:
         put = codec.decode_put(key.value.encode(), key.flags)
     except (Malformed, UnicodeEncodeError) as error:
         raise InvalidValue("leader", str(error)) from None
     if key.addr is None:
-        led = records.report(record, put, version=version, max_nodes=max_nodes)
+        led = transitions.with_leader(record, put, version, max_nodes)
     elif key.addr in {node.addr for node in record.nodes}:
         # Its node may have registered with another address since it was put.
         leader = Leader(addr=key.addr, value=put.value, flags=put.flags, created=version, modified=version)
         led = replace(record, leader=leader)
     else:
         raise InvalidValue("leader", "its node is not listed")
-    return replace(led, confirmed=key.reported)
+    unreported = Unreported(times=key.claims, since=version) if key.claims else None
+    return replace(led, confirmed=key.reported and unreported is None, unreported=unreported)
 
 
 def says_the_same(one: Record, other: Record) -> bool:
@@ -142,16 +156,32 @@ def says_the_same(one: Record, other: Record) -> bool:
 
 
 def _transferred(record: Record) -> Transferred:
-    leader = record.leader
+    record = answered(record)
+    leader, unreported = record.leader, record.unreported
     key = (
         None
         if leader is None
-        else Key(value=leader.value, flags=leader.flags, addr=leader.addr, reported=record.confirmed)
+        else Key(
+            value=leader.value,
+            flags=leader.flags,
+            addr=leader.addr,
+            reported=record.confirmed,
+            claims=0 if unreported is None else unreported.times,
+        )
     )
     nodes = tuple(BroughtNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes)
     # Whoever lost it is still who minted it.
     home = record.was[-1] if record.lost and record.was else record.home
-    return Transferred(id=record.id, created_at=record.created_at, home=home, nodes=nodes, leader=key)
+    return Transferred(
+        id=record.id, created_at=record.created_at, home=home, nodes=nodes, leader=key, host=exported(record.host)
+    )
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise InvalidValue("host", "not an IP address") from None
 
 
 def _checked(node: Node) -> Node:

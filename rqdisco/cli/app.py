@@ -39,7 +39,8 @@ class Misused(Exception):
 class App:
     """What a command has of the world: the service at `url` (without credentials), time, chance and a screen.
 
-    `jitter` gives numbers of at least 0 and less than 1, `secret` so many bytes that nobody can guess.
+    `jitter` gives numbers of at least 0 and less than 1, `secret` so many bytes that nobody can guess, `wall` the
+    seconds since 1970.
     """
 
     client: DiscoveryClient
@@ -48,6 +49,7 @@ class App:
     jitter: Callable[[], float]
     secret: RandomBytes
     screen: Screen
+    wall: Callable[[], float]
 
 
 Command = Callable[[App], Awaitable[int]]

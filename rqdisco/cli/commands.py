@@ -170,7 +170,8 @@ def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Comm
 def reset(discovery_id: str, sure: bool) -> Command:
     """Let ID seed a new cluster.
 
-    Removes its leader record and all its nodes. Stop all nodes of the old cluster first.
+    Removes its leader record, a claim that waits for its leader's first report, and all its nodes. Stop or wipe all
+    nodes of the old cluster first.
     """
     from rqdisco.cli import nodes
 
@@ -213,9 +214,12 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
 @leader.command(name="clear")
 @the_id
 @cas
-@sure("All nodes of the cluster are stopped.")
+@sure("All nodes of the cluster are stopped, or the one that claimed is wiped.")
 def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
-    """Delete the leader record of ID. Stop all its nodes first."""
+    """Delete the leader record of ID, or end a claim that waits for its leader's first report.
+
+    Stop all nodes of ID first; for a claim it is enough to stop or wipe the node that claimed.
+    """
     from rqdisco.cli import leader
 
     return partial(leader.clear, discovery_id=discovery_id, cas=cas, sure=sure)
@@ -229,7 +233,8 @@ def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
 def watch(discovery_id: str, interval: float) -> Command:
     """Print what changes about ID, until interrupted.
 
-    + ADDR is new, - ADDR is gone, leader ADDR leads, claimed ADDR is about to; leader - is none.
+    + ADDR is new, - ADDR is gone, leader ADDR leads, claimed ADDR is about to; leader - is none, claimed - one that
+    is shown once it reports itself.
     """
     from rqdisco.cli import watch
 

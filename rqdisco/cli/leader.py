@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, App, Failed, Misused
+from rqdisco.cli.claims import in_words
 from rqdisco.client import LeaderValue
 
 CLEAR_MEANS = (
@@ -10,13 +11,19 @@ CLEAR_MEANS = (
     " join it would wait for ever. Then also remove its nodes (`rqdisco reset {id}` does both): while any is listed"
     " nobody is told that it is alone"
 )
+CLAIM_MEANS = (
+    "stop the node that claimed to lead under {id}, or wipe it, before its claim is ended: it may have bootstrapped a"
+    " cluster that it could not report, and the next node that claims bootstraps another one"
+)
 
 
 async def show(app: App, discovery_id: str) -> int:
     """Print the leader record: Raft address, HTTP address, node ID, index, and whether the node reported itself."""
-    leader = (await app.client.get(discovery_id)).leader
+    document = await app.client.get(discovery_id)
+    leader = document.leader
     if leader is None:
-        raise Failed(f"{discovery_id} has no leader record")
+        claim = "" if document.claim is None else f" yet: {in_words(document.claim)}"
+        raise Failed(f"{discovery_id} has no leader record{claim}")
     state = "reported" if leader.reported else "claimed"
     columns = ("RAFT ADDRESS", "HTTP ADDRESS", "NODE ID", "INDEX", "STATE")
     row = (leader.addr, leader.api_addr or "-", leader.id or "-", str(leader.index), state)
@@ -27,23 +34,31 @@ async def show(app: App, discovery_id: str) -> int:
 async def put(app: App, discovery_id: str, value: LeaderValue, cas: int | None) -> int:
     """Set the leader record."""
     if not await app.client.set_leader(discovery_id, value, cas):
-        raise Failed(f"not set: {await _index(app, discovery_id)}, not {cas}")
+        raise Failed(f"not set: {await _obstacle(app, discovery_id, cas)}")
     return DONE
 
 
 async def clear(app: App, discovery_id: str, cas: int | None, *, sure: bool) -> int:
-    """Delete the leader record."""
+    """Delete the leader record, or end a claim whose node has not reported itself."""
     if not sure:
-        raise Misused(f"{CLEAR_MEANS.format(id=discovery_id)}; say --yes if you did")
-    if (await app.client.get(discovery_id)).leader is None:
+        means = f"{CLEAR_MEANS}. {CLAIM_MEANS[0].upper()}{CLAIM_MEANS[1:]}".format(id=discovery_id)
+        raise Misused(f"{means}; say --yes if you did")
+    document = await app.client.get(discovery_id)
+    if document.leader is None and document.claim is None:
         app.screen.say(f"{discovery_id} has no leader record")
         return DONE
-    app.screen.say(CLEAR_MEANS.format(id=discovery_id))
+    app.screen.say((CLEAR_MEANS if document.claim is None else CLAIM_MEANS).format(id=discovery_id))
     if not await app.client.clear_leader(discovery_id, cas):
-        raise Failed(f"not cleared: {await _index(app, discovery_id)}, not {cas}")
+        raise Failed(f"not cleared: {await _obstacle(app, discovery_id, cas)}")
     return DONE
 
 
-async def _index(app: App, discovery_id: str) -> str:
+async def _obstacle(app: App, discovery_id: str, cas: int | None) -> str:
+    """Why a change at the index `cas` was refused."""
     record = await app.client.leader(discovery_id)
-    return "there is no leader record, its index is 0" if record is None else f"the index is {record.index}"
+    if record is not None:
+        return f"the index is {record.index}, not {cas}"
+    if cas:
+        return f"there is no leader record, its index is 0, not {cas}"
+    claim = (await app.client.get(discovery_id)).claim
+    return "nodes are registered, and one of them may lead" if claim is None else in_words(claim)

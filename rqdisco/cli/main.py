@@ -110,7 +110,7 @@ def _react(command: Command, url: str) -> int:
         reactor.seconds = time.monotonic
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
         screen = Screen(sys.stdout, sys.stderr, ask)
-        app = App(connect(reactor, url, token=token, tls=files), name, reactor, random, os.urandom, screen)
+        app = App(connect(reactor, url, token=token, tls=files), name, reactor, random, os.urandom, screen, time.time)
         running = Deferred.fromCoroutine(run_to_its_end(app, command))
         # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)

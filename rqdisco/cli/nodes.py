@@ -9,8 +9,9 @@ from rqdisco.cli.verdict import what_comes_next
 from rqdisco.client import Document, Registration
 
 RESET_MEANS = (
-    "reset {id} removes its leader record and all its nodes: the next node that asks is told that it is alone and"
-    " bootstraps a new cluster. Stop all nodes of the old cluster first, they would split from the new one"
+    "reset {id} removes its leader record, a claim that waits for its leader's first report, and all its nodes: the"
+    " next node that asks is told that it is alone and bootstraps a new cluster. Stop all nodes of the old cluster"
+    " first, or wipe them, they would split from the new one"
 )
 
 
@@ -74,7 +75,8 @@ async def remove(app: App, discovery_id: str, addr: str, *, sure: bool) -> int:
     """Remove a node and print who is left; that the list gets empty is asked about first, or said."""
     before = await app.client.get(discovery_id)
     if not {addr, addr.removeprefix("http://")} & set(before.nodes):
-        app.screen.say(f"{addr} is not listed")
+        hidden = "" if before.claim is None else "; if it is the node that claimed to lead, its claim ends"
+        app.screen.say(f"{addr} is not listed{hidden}")
     elif len(before.nodes) == 1:
         warning = f"{addr} is the last node of {discovery_id}, {what_comes_next(before)}"
         if not sure and app.screen.ask is not None:
@@ -97,6 +99,8 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
     app.screen.say(RESET_MEANS.format(id=discovery_id))
     # The nodes go last: as long as one is listed nobody is told that it is alone.
     await app.client.clear_leader(discovery_id)
+    if document.claim is not None:
+        app.screen.say(f"{discovery_id}: the claim that waited has ended")
     left = document
     for addr in document.nodes:
         left = await app.client.remove(discovery_id, addr)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from rqdisco import codec
+from rqdisco.binding import exported
 from rqdisco.cli.app import Failed
 from rqdisco.client import DamagedExport, ExportedLeader, ExportedNode, ExportedRecord, ExportReader
 from rqdisco.codec import Malformed
@@ -86,7 +87,8 @@ def _exported(path: Path) -> Iterator[ExportedRecord]:
 def _from_snapshot(path: Path) -> Iterator[ExportedRecord]:
     try:
         for key, rest in SnapshotReader(Disk(), path).records():
-            yield _of_record(codec.decode_record(codec.join_record(key, rest)))
+            if not codec.is_note(key):
+                yield _of_record(codec.decode_record(codec.join_record(key, rest)))
     except CannotStart as error:
         raise BadSource(str(error)) from None
     except Malformed as error:
@@ -102,7 +104,8 @@ def _of_record(record: Record) -> ExportedRecord:
         nodes=tuple(
             ExportedNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes
         ),
-        leader=None if leader is None else _exported_leader(leader, record.confirmed),
+        leader=None if leader is None else _exported_leader(leader, record),
+        host=exported(record.host),
     )
 
 
@@ -173,5 +176,11 @@ def _numbered(things: Iterable[T]) -> Iterator[tuple[int, T]]:
     return enumerate(things, 1)
 
 
-def _exported_leader(leader: Leader, reported: bool) -> ExportedLeader:
-    return ExportedLeader(value=leader.value, flags=leader.flags, addr=leader.addr, reported=reported)
+def _exported_leader(leader: Leader, record: Record) -> ExportedLeader:
+    return ExportedLeader(
+        value=leader.value,
+        flags=leader.flags,
+        addr=leader.addr,
+        reported=record.confirmed,
+        claims=0 if record.unreported is None else record.unreported.times,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, patiently
+from rqdisco.cli.claims import in_words
 from rqdisco.cli.nodes import state
 from rqdisco.cli.verdict import remarks
 from rqdisco.client import Registration
@@ -24,7 +25,9 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     if document.leader is not None:
         state = "reported itself" if document.leader.reported else "claimed, never reported itself"
         app.screen.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
-    found = remarks(document)
+    elif document.claim is not None:
+        app.screen.line(f"claim {in_words(document.claim)}")
+    found = remarks(document, app.wall())
     app.screen.lines([remark.text for remark in found if not remark.needs_a_hand])
     problems = [remark.text for remark in found if remark.needs_a_hand]
     for problem in problems:

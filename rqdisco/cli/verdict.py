@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from rqdisco.address import check_reachable
+from rqdisco.cli.claims import advice, in_words, waits_for_long
 from rqdisco.client import Document, Registration
 from rqdisco.dns.zone import left_out
 from rqdisco.errors import InvalidValue, MisleadingAddress
@@ -27,20 +28,30 @@ class Remark(NamedTuple):
     needs_a_hand: bool = False
 
 
-def remarks(document: Document) -> list[Remark]:
-    """All there is to remark."""
-    return [remark for judge in _JUDGES for remark in judge(document)]
+def remarks(document: Document, now: float) -> list[Remark]:
+    """All there is to remark; `now` is in seconds since 1970."""
+    return [*_waiting(document, now), *(remark for judge in _JUDGES for remark in judge(document))]
 
 
 def what_comes_next(document: Document) -> str:
     """What an ID without nodes means for the next node that asks."""
     if document.orphaned:
         return "and the ID lost its home: nobody is told to bootstrap any more, mint a new ID"
+    if document.claim is not None:
+        return "and a node that claimed to lead is waited for until it reports itself"
     return "the next to ask is told that it is alone"
 
 
+def _waiting(document: Document, now: float) -> Iterator[Remark]:
+    """A claim whose node is not shown because it has not reported itself: for a moment so begins every cluster."""
+    if document.claim is not None and waits_for_long(document.claim, now):
+        yield Remark(f"{in_words(document.claim)}: {advice(document.disco_id)}", needs_a_hand=True)
+    elif document.claim is not None and not document.nodes:
+        yield Remark(f"no nodes are registered, {what_comes_next(document)}", needs_a_hand=True)
+
+
 def _empty(document: Document) -> Iterator[Remark]:
-    if not document.nodes:
+    if not document.nodes and document.claim is None:
         yield Remark(f"no nodes are registered, {what_comes_next(document)}", needs_a_hand=True)
 
 
@@ -50,7 +61,7 @@ def _orphaned(document: Document) -> Iterator[Remark]:
 
 
 def _claimed(document: Document) -> Iterator[Remark]:
-    """By consul-kv: a claim that was won and not reported. For a moment that is how every cluster begins."""
+    """By consul-kv, where claims are visible: one that was won and not reported. So begins every cluster there."""
     leader = document.leader
     if leader is None or leader.reported:
         return
@@ -61,6 +72,15 @@ def _claimed(document: Document) -> Iterator[Remark]:
         f" more than a minute, stop all nodes and `rqdisco reset {document.disco_id}`",
         needs_a_hand=True,
     )
+
+
+def _two_leaders(document: Document) -> Iterator[Remark]:
+    if document.two_leaders:
+        yield Remark(
+            f"{' and '.join(document.two_leaders)} both report that they lead: there are two clusters under this ID;"
+            " start no nodes, keep one cluster",
+            needs_a_hand=True,
+        )
 
 
 def _down(document: Document) -> Iterator[Remark]:
@@ -130,6 +150,7 @@ def _is_misleading(addr: str, client_ip: str) -> bool:
 _JUDGES: tuple[Callable[[Document], Iterator[Remark]], ...] = (
     _empty,
     _claimed,
+    _two_leaders,
     _down,
     _unreachable,
     _orphaned,

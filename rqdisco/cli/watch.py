@@ -8,6 +8,8 @@ from rqdisco.cli.app import App, pause
 from rqdisco.client import Document, NotWatchable, Refused, Unavailable, Unreachable
 
 _NOBODY = "leader -"
+# Its node is shown to nobody before it reports itself.
+_CLAIMED = "claimed -"
 
 
 async def watch(app: App, discovery_id: str, interval: float) -> int:
@@ -83,7 +85,7 @@ def _changes(before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:
 
 def _leader(document: Document) -> str:
     if document.leader is None:
-        return _NOBODY
+        return _NOBODY if document.claim is None else _CLAIMED
     listed = [node.addr for node in document.registrations if node.leader]
     state = "leader" if document.leader.reported else "claimed"
     return f"{state} {listed[0] if listed else document.leader.addr}"

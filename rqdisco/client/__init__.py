@@ -7,6 +7,7 @@ document = await client.register(discovery_id, "10.0.0.1:4001")
 from rqdisco.client.api import MAX_IMPORT, DiscoveryClient
 from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
+    Claim,
     Document,
     ExportedLeader,
     ExportedNode,
@@ -25,6 +26,7 @@ from rqdisco.client.peers import Drained, Forgotten, PeersState, PeerState
 
 __all__ = [
     "MAX_IMPORT",
+    "Claim",
     "ClientError",
     "DamagedExport",
     "DiscoveryClient",

@@ -48,12 +48,24 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
     api_addr: str | None = None
 
 
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim to lead whose node is not shown, because it has not reported yet that it leads.
+
+    `since` is the time of the first claim in UTC, as 2026-11-23T01:12:57Z; `answered` is how often the node was told
+    that it won.
+    """
+
+    since: str
+    answered: int
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A discovery ID with its nodes' addresses, in the order of their first registration, those known down last.
 
     The answer to a registration is what the node has to act on: a list of nobody but itself tells it to bootstrap.
-    `registrations`, `leader` and `orphaned` only come with a look-up. An orphaned ID lost its home: nodes are listed,
-    added and removed, and none is ever told to bootstrap.
+    `registrations` and what follows only come with a look-up. An orphaned ID lost its home: nodes are listed, added and
+    removed, and none is ever told to bootstrap. `two_leaders` are the Raft addresses of two that both report
+    themselves: there are two clusters under this ID.
     """
 
     created_at: str
@@ -61,7 +73,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[str, ...]
     registrations: tuple[Registration, ...] = ()
     leader: Leader | None = None
+    claim: Claim | None = None
     orphaned: bool = False
+    two_leaders: tuple[str, ...] = ()
 
 
 class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,19 +105,22 @@ class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
     """The leader record of an exported record: the JSON text that was put, and its Consul flags.
 
     `addr` is the listed address of its node, None for the one that the text names; `reported` is as in `Leader`.
+    `claims` is how often the node was told that it won its claim, 0 if the claim is not hidden.
     """
 
     value: str
     flags: int = 0
     addr: str | None = None
     reported: bool = True
+    claims: int = 0
 
 
 class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that is moved of a discovery ID.
 
     `home` is the incarnation that minted it, None for that of the daemon it is imported into; `created_at` is in
-    microseconds since 1970.
+    microseconds since 1970. `host` is the address of the only machine that may register while loopback addresses are
+    listed.
     """
 
     id: str
@@ -111,6 +128,7 @@ class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     home: str | None = None
     nodes: tuple[ExportedNode, ...] = ()
     leader: ExportedLeader | None = None
+    host: str | None = None
 
 
 class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True):

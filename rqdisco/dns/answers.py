@@ -15,9 +15,9 @@ from rqdisco.dns.zone import NAMESERVER, Kind, Zone, has_ip, hosts, ip_of_label,
 from rqdisco.errors import AmbiguousName, NoSuchID
 from rqdisco.names import from_dns_labels
 from rqdisco.probing.outlook import Outlook, without_down
-from rqdisco.records import Record
 from rqdisco.resolving.hosts import HostNames
 from rqdisco.resolving.places import Place
+from rqdisco.views import View
 
 TTL = 1
 _WARN_SECONDS = 60.0
@@ -83,7 +83,7 @@ class NameServer:
         ip = await self._ip_of_node(below)
         return await self._machines(question, await self._find(below)) if ip is None else self._with_ips(question, [ip])
 
-    async def _find(self, labels: str) -> Record:
+    async def _find(self, labels: str) -> View:
         """The record of the ID that `labels` are, escaped or as they are. Raises NoSuchID, AmbiguousName."""
         escaped = from_dns_labels(labels)
         if escaped is not None:
@@ -105,7 +105,7 @@ class NameServer:
             return None
         return ip if has_ip(record, ip) else None
 
-    async def _machines(self, question: Question, record: Record) -> Reply:
+    async def _machines(self, question: Question, record: View) -> Reply:
         if question.type not in (dns.A, dns.AAAA, dns.ALL_RECORDS):
             return self._nothing(question)
         reply = self._nothing(question)
@@ -116,7 +116,7 @@ class NameServer:
                 break
         return reply
 
-    async def _services(self, question: Question, record: Record, kind: Kind) -> Reply:
+    async def _services(self, question: Question, record: View, kind: Kind) -> Reply:
         reply = self._nothing(question)
         for nodes in self._preferred(record):
             reply = await self._services_of(question, nodes, kind)
@@ -124,12 +124,12 @@ class NameServer:
                 break
         return reply
 
-    def _preferred(self, record: Record) -> list[Record]:
+    def _preferred(self, record: View) -> list[View]:
         """The record without the nodes that are down, if there are any; and all of it, for want of others."""
         left = without_down(record, self._outlook)
         return [record] if left is record else [left, record]
 
-    async def _services_of(self, question: Question, record: Record, kind: Kind) -> Reply:
+    async def _services_of(self, question: Question, record: View, kind: Kind) -> Reply:
         found = places(record, kind) if question.type in (dns.SRV, dns.ALL_RECORDS) else []
         ips = await self._resolved(record.id, found)
         answers: list[Data] = []

@@ -14,8 +14,9 @@ from typing import Literal
 import msgspec
 
 from rqdisco.names import NODE_LABEL
-from rqdisco.records import Node, Record
+from rqdisco.records import Node
 from rqdisco.resolving.places import Place, is_host_name, place
+from rqdisco.views import View
 
 Kind = Literal["raft", "http"]
 
@@ -59,7 +60,7 @@ class Zone(msgspec.Struct, frozen=True):
         return Asked(of, kind) if kind is not None and protocol == "_tcp" and of else None
 
 
-def places(record: Record, kind: Kind) -> list[Place]:
+def places(record: View, kind: Kind) -> list[Place]:
     """Where the nodes listen for others of their kind, each once, in the order of registration.
 
     Nodes without such an address are left out.
@@ -68,7 +69,7 @@ def places(record: Record, kind: Kind) -> list[Place]:
     return list(dict.fromkeys(each for each in found if each is not None))
 
 
-def hosts(record: Record) -> list[Place]:
+def hosts(record: View) -> list[Place]:
     """The machines of the nodes: that of the Raft address, else that of the address; ports mean nothing."""
     found = (place(node.raft_addr or node.addr) or place(node.addr) for node in record.nodes)
     unique: dict[str, Place] = {}
@@ -99,7 +100,7 @@ def ip_of_label(label: str) -> str | None:
     return None if match is None else str(ipaddress.ip_address(bytes.fromhex(match[1])))
 
 
-def has_ip(record: Record, ip: str) -> bool:
+def has_ip(record: View, ip: str) -> bool:
     """Whether one of the nodes is reached at `ip`."""
     addrs = (addr for node in record.nodes for addr in (node.addr, node.raft_addr) if addr is not None)
     return any(found is not None and found.host == ip for found in map(place, addrs))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from rqdisco import records
+from rqdisco import binding, records, transitions
 from rqdisco.address import same_node
 from rqdisco.directory import Removal
 from rqdisco.errors import (
     AlreadyKnown,
     AmbiguousName,
+    AnotherMachine,
     NoSuchID,
     Orphaned,
     TooManyIDs,
     TooManyNodes,
     Undecided,
+    UnknownCreatedID,
 )
 from rqdisco.home.grants import Grants, PendingGrant
 from rqdisco.home.others import Others
@@ -30,23 +33,30 @@ from rqdisco.journal.writer import Journal
 from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
 from rqdisco.store import Change, Store
 from rqdisco.transfer import Transferred, says_the_same, to_record
+from rqdisco.views import View, view_of
+
+T = TypeVar("T")
+_MANY_CLAIMS = 3
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator allows: the re-grant window in milliseconds, 0 for none, how much may be held, and whether an ID
-    comes to be by its leader key being put.
+    """What an operator allows: the re-grant window in milliseconds, 0 for none, how much may be held, whether an ID
+    comes to be by its leader key being put, and whether a claim is shown before its leader reports itself, as Consul
+    does.
     """
 
     window_ms: int = 30_000
     max_ids: int | None = None
     max_nodes: int = 1000
     make_named: bool = True
+    visible_claims: bool = False
 
 
 class LocalDirectory:
     """The directory of one daemon, which is the home of every ID it minted (R1); `others` are its peers, if any.
 
-    `now` gives monotonic moments, `wall_us` the wall clock in microseconds, which only names and orders things.
+    `now` gives monotonic moments, `wall_us` the wall clock in microseconds, which only names and orders things;
+    `machine` is what the daemon's machine is called in records, its incarnation if nothing else.
     """
 
     _log = Logger()
@@ -62,10 +72,12 @@ class LocalDirectory:
         random: RandomBytes,
         limits: Limits,
         others: Others | None = None,
+        machine: str | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._home = home
+        self._machine = home if machine is None else machine
         self._now = now
         self._wall_us = wall_us
         self._random = random
@@ -86,7 +98,7 @@ class LocalDirectory:
     def index(self) -> int:
         return max(1, self._store.settled_version)
 
-    def is_home_of(self, record: Record) -> bool:
+    def is_home_of(self, record: View | Record) -> bool:
         return record.home == self._home and not record.lost
 
     async def create(self) -> Record:
@@ -94,22 +106,36 @@ class LocalDirectory:
         await self._write(record)
         return record
 
-    async def look_up(self, discovery_id: str) -> Record:
-        record = self._grants.shown(discovery_id)
+    def name_host(self, host: str | None) -> str | None:
+        return binding.named(host, self._machine)
+
+    async def look_up(self, discovery_id: str) -> View:
+        record = self.shown(discovery_id)
         if record is None:
             raise self.unknown(discovery_id)
-        return record
+        return self.view(record)
 
-    async def look_up_at_home(self, discovery_id: str) -> Record:
+    async def look_up_at_home(self, discovery_id: str) -> View:
         return await self.look_up(discovery_id)
 
-    def age(self, record: Record) -> float | None:
+    async def inspect(self, discovery_id: str) -> Record:
+        record = self.shown(discovery_id)
+        if record is None:
+            raise self.unknown(discovery_id)
+        return self._settled(record) if record.home == self._home else record
+
+    def view(self, record: Record, *, is_owner: bool = False) -> View:
+        """What may be shown of a record that is held here, or that its owner sent."""
+        hinted = () if self._others is None else self._others.hinted(record.id)
+        return view_of(record, is_owner=is_owner or record.home == self._home, hinted=hinted)
+
+    def age(self, record: View | Record) -> float | None:
         return 0.0
 
     def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
         return self._watching.add(discovery_id, changed)
 
-    async def look_up_name(self, name: str) -> Record:
+    async def look_up_name(self, name: str) -> View:
         spellings = [key.decode() for key in self._store.spellings.of(name.encode())]
         if not spellings:
             return await self.look_up(name)
@@ -120,19 +146,19 @@ class LocalDirectory:
     async def is_above(self, name: str) -> bool:
         return self._store.spellings.is_above(name.encode())
 
-    async def register(self, discovery_id: str, node: Node) -> Registration:
+    async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
+        host = self.name_host(host)
         record = await self._decidable(discovery_id)
-        outcome = self._register(record, node)
+        outcome = self._register(record, node, host)
         if outcome.alone is not None:
             self._check_home(record)
         if record.lost:
-            outcome = _only_heard(outcome, node)
+            outcome = _only_heard(outcome, self.view(outcome.record), node)
         if outcome.alone != "granted":
             return replace(outcome, record=await self._durably(record, outcome.record))
         pending = self._grants.hold(record.id)
         if self._others is not None and (record.ever or record.nodes):
-            record = await self._past_barrier(pending)
-            outcome = self._register(record, node)
+            record, outcome = await self._past_barrier(pending, lambda newest: self._register(newest, node, host))
             if outcome.alone != "granted":
                 # The change is put before others may decide.
                 durably = Deferred.fromCoroutine(self._durably(record, outcome.record))
@@ -142,6 +168,11 @@ class LocalDirectory:
         return replace(outcome, record=granted)
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
+        record, removed = await self.remove_from(discovery_id, addr)
+        return Removal(record=self.view(record), removed=removed)
+
+    async def remove_from(self, discovery_id: str, addr: str) -> tuple[Record, bool]:
+        """As `remove`: the whole record after it, and whether there was anything to remove."""
         # What was decided may still be refused by the disk, and what is shown is then there again.
         arrived = [
             known
@@ -150,36 +181,50 @@ class LocalDirectory:
         ]
         record = await self._decidable(discovery_id)
         # R9: what was listed on arrival goes, and not what registered while we waited.
-        was_listed = any(records.remove(known, addr) is not known for known in arrived)
-        if not was_listed or all(records.is_newer(record, known, addr) for known in arrived):
-            return Removal(record=await self._durably(record, record), removed=False)
-        after = records.remove(record, addr)
-        return Removal(record=await self._durably(record, after), removed=after is not record)
+        was_listed = any(transitions.remove(known, addr) is not known for known in arrived)
+        after = record
+        if was_listed and not all(transitions.is_newer(record, known, addr) for known in arrived):
+            after = transitions.remove(record, addr)
+        return await self._durably(record, after), after is not record
 
-    async def claim(self, discovery_id: str, put: Put) -> Claim:
+    async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
+        host = self.name_host(host)
         known = await self._decidable_if_any(discovery_id)
+        if known is None and is_minted(discovery_id):
+            doubt = self.unknown(discovery_id)
+            raise doubt if isinstance(doubt, Undecided) else UnknownCreatedID(discovery_id)
         record = self._named(discovery_id) if known is None else known
-        outcome = self._claim(record, put)
+        outcome = self._claim(record, put, host)
         if not outcome.won:
             return replace(outcome, record=await self._durably(record, record))
         self._check_home(record)
+        if outcome.again:
+            self._warn_of_claims(outcome.record)
+            # Nobody else was ever sent to this node, so there is nothing to ask peers for (R5c).
+            return replace(outcome, record=await self._durably(record, outcome.record, outcome.record.version))
         pending = self._grants.hold(record.id)
         if self._others is not None and record.ever:
-            record = await self._past_barrier(pending)
-            outcome = self._claim(record, put)
+            record, outcome = await self._past_barrier(pending, lambda newest: self._claim(newest, put, host))
             if not outcome.won:
                 self._grants.end(pending)
                 return replace(outcome, record=await self._durably(record, record))
         return replace(outcome, record=await self._grants.tell(pending, record, outcome.record))
 
-    async def report(self, discovery_id: str, put: Put, index: int | None = None) -> bool:
+    async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
+        host = self.name_host(host)
         known = await self._decidable_if_any(discovery_id)
         if index is not None and not _is_at(known, index):
             await self._durably_as_it_is(known)
             return False
         version = self._versions.next()
         record = self._named(discovery_id) if known is None else known
-        after = records.report(record, put, version=version, max_nodes=self._limits.max_nodes)
+        if known is None and is_minted(discovery_id):
+            # Its cluster lives on; but whoever created the ID may have told others that they are alone (R7).
+            record = replace(record, lost=True)
+        after = transitions.report(record, put, host=host, version=version, max_nodes=self._limits.max_nodes)
+        if after is None:
+            await self._durably_as_it_is(known)
+            return False
         await self._durably(record, after, version)
         return True
 
@@ -192,7 +237,7 @@ class LocalDirectory:
             return record is None or record.leader is None
         # R9: what was put while we waited is not what the caller wants gone.
         was_there = any(_is_at(known, record.leader.modified) for known in arrived)
-        await self._durably(record, records.clear_leader(record) if was_there else record)
+        await self._durably(record, transitions.clear_leader(record) if was_there else record)
         return True
 
     async def ids(self) -> Sequence[str]:
@@ -216,18 +261,36 @@ class LocalDirectory:
         await self._durably(known, after, version)
         return after is not known
 
-    def add(self, discovery_id: str, node: Node) -> tuple[Change, ...]:
+    def add(self, discovery_id: str, node: Node, host: str | None) -> tuple[Change, ...]:
         """Put a node on the list that was answered elsewhere (R4); return what has to be written.
 
-        A node for which there is no room, or no record any more, is left out. Raises as `check_addable`.
+        A node for which there is no room, or no record any more, is left out, and one that others could not be told
+        of any more (R5d). Raises as `check_addable`.
         """
-        record = self._newest(discovery_id)
+        return self._add(self._newest(discovery_id), node, host)
+
+    def add_hinted(self, discovery_id: str, node: Node, host: str | None) -> tuple[Change, ...]:
+        """As `add`, for what this daemon answered itself before it was ready. Raises Undecided."""
+        if self._grants.is_decided_of(discovery_id):
+            raise Undecided("a decision is on its way")
+        record = self._store.newest(discovery_id)
+        return self._add(None if record is None else self._settled(self._own(record)), node, host)
+
+    def _add(self, record: Record | None, node: Node, host: str | None) -> tuple[Change, ...]:
         if record is None:
             return ()
         try:
-            after = records.add(record, node, max_nodes=self._limits.max_nodes)
+            after = transitions.add(record, node, host=host, max_nodes=self._limits.max_nodes)
         except TooManyNodes:
-            self._log.warn("no room for a node that was registered elsewhere", discovery_id=discovery_id)
+            self._log.warn("no room for a node that was registered elsewhere", discovery_id=record.id)
+            return ()
+        except AnotherMachine as refusal:
+            self._log.warn(
+                "a node that was registered elsewhere is left out: {why}",
+                why=str(refusal),
+                addr=node.addr,
+                discovery_id=record.id,
+            )
             return ()
         if after is record:
             return ()
@@ -267,6 +330,15 @@ class LocalDirectory:
         """Whether one of the ID is."""
         return self._grants.is_any_of(discovery_id)
 
+    def taken_over(self, record: Record, *, lost: bool) -> Record:
+        """The record as this daemon's own, after its home handed it over or was lost (R7)."""
+        after = records.succeed(record, self._home, version=self._versions.next(), lost=lost)
+        if after.unreported is None or after.grant is None:
+            return after
+        # When its owner was told of its claim is not known here, so that others wait from now on (R5c).
+        now = self._now()
+        return replace(after, grant=replace(after.grant, boot=now.boot, at=now.ms))
+
     def next_version(self) -> int:
         """A version for a change of an own record."""
         return self._versions.next()
@@ -288,14 +360,37 @@ class LocalDirectory:
             self._others.check_unknown()
         return self._fresh(discovery_id, version=0)
 
-    def _register(self, record: Record, node: Node) -> Registration:
+    def _register(self, record: Record, node: Node, host: str | None) -> Registration:
         limits = self._limits
-        return records.register(record, node, now=self._now(), window_ms=limits.window_ms, max_nodes=limits.max_nodes)
+        return transitions.register(
+            record, node, host=host, now=self._now(), window_ms=limits.window_ms, max_nodes=limits.max_nodes
+        )
 
-    def _claim(self, record: Record, put: Put) -> Claim:
+    def _claim(self, record: Record, put: Put, host: str | None) -> Claim:
         version = self._versions.next()
-        outcome = records.claim(record, put, version=version, now=self._now(), max_nodes=self._limits.max_nodes)
+        outcome = transitions.claim(
+            record,
+            put,
+            host=host,
+            version=version,
+            now=self._now(),
+            max_nodes=self._limits.max_nodes,
+            is_hidden=self._hides_claims(),
+        )
         return replace(outcome, record=replace(outcome.record, version=version)) if outcome.won else outcome
+
+    def _warn_of_claims(self, record: Record) -> None:
+        """Name a node that claims time and again: its rqlited drops the answer inside its join loop."""
+        if record.unreported is not None and record.unreported.times >= _MANY_CLAIMS and record.leader is not None:
+            self._log.warn(
+                "{addr} won the claim {times} times and never reported itself: restart it",
+                addr=record.leader.addr,
+                times=record.unreported.times,
+                discovery_id=record.id,
+            )
+
+    def _hides_claims(self) -> bool:
+        return not self._limits.visible_claims and (self._others is None or self._others.hide_claims())
 
     def _check_room(self) -> None:
         if self._limits.max_ids is not None and self._store.count_all() >= self._limits.max_ids:
@@ -334,8 +429,11 @@ class LocalDirectory:
     def _newest(self, discovery_id: str) -> Record | None:
         """The newest record, as this daemon may change it. Raises Undecided."""
         record = self._kept(discovery_id)
-        # Nothing is on its way any more: what was pending was said, or nobody will ever know.
-        return record if record is None or record.lost else records.said(record)
+        return None if record is None else self._settled(record)
+
+    def _settled(self, record: Record) -> Record:
+        """The record once nothing is on its way any more: what was pending was said, or nobody will ever know."""
+        return record if record.lost else records.said(record)
 
     def _kept(self, discovery_id: str) -> Record | None:
         """The same as it is kept under its version, here and at peers."""
@@ -344,6 +442,8 @@ class LocalDirectory:
             return None
         if self._others is not None:
             self._others.check(record)
+            # It may have added what was answered before this daemon was ready.
+            record = self._store.newest(discovery_id) or record
         return self._own(record)
 
     async def _write(self, record: Record) -> None:
@@ -366,8 +466,8 @@ class LocalDirectory:
         if record is not None:
             await self._durably(record, record)
 
-    async def _past_barrier(self, pending: PendingGrant) -> Record:
-        """The newest record once all members have had their say. Raises Undecided."""
+    async def _past_barrier(self, pending: PendingGrant, decide: Callable[[Record], T]) -> tuple[Record, T]:
+        """The newest record once all members have had their say, and what is decided of it. Raises as `decide`."""
         assert self._others is not None
         try:
             if self._store.is_pending(pending.id):
@@ -376,19 +476,18 @@ class LocalDirectory:
             assert kept is not None
             await self._others.barrier(kept)
             newest = self._newest(pending.id)
+            assert newest is not None
+            return newest, decide(newest)
         except Exception:
             self._grants.end(pending)
             raise
-        assert newest is not None
-        return newest
 
 
-def _only_heard(outcome: Registration, node: Node) -> Registration:
+def _only_heard(outcome: Registration, shown: View, node: Node) -> Registration:
     """Send nobody to a node that may never have heard that it was to bootstrap, and never will. Raises Undecided."""
-    listed = records.heard(outcome.record)
-    if all(same_node(each.addr, node.addr) for each in listed):
+    if all(same_node(each.addr, node.addr) for each in shown.nodes):
         raise Undecided("its home was lost before it told the first node that it is alone, mint a new ID")
-    return replace(outcome, listed=listed)
+    return replace(outcome, listed=shown.nodes)
 
 
 def _is_at(record: Record | None, index: int) -> bool:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from rqdisco.records import Record
+from rqdisco.records import Node, Record
 
 
 class Others(Protocol):
     """What a home asks of its peers before it speaks."""
 
     def check(self, record: Record) -> None:
-        """Raise Undecided where this daemon must not change the record of an ID now (R8)."""
+        """Raise Undecided where this daemon must not change the record of an ID now, NotReady where R8 says so.
+
+        What this daemon answered under the ID while it was not ready is on the record's list when this returns.
+        """
+
+    def hinted(self, discovery_id: str) -> Sequence[Node]:
+        """The nodes that this daemon answered on the owner's behalf, and that may not be on its list yet (R4)."""
+
+    def hide_claims(self) -> bool:
+        """Whether all members know of claims that only their owners may see (R5c)."""
 
     def check_unknown(self) -> None:
         """Raise Undecided where there may have been an ID here that is not known any more (R8)."""

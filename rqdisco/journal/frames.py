@@ -20,8 +20,8 @@ import msgspec
 
 FORMAT = "rqdisco journal"
 # 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes about peers. 4: a grant
-# of theirs may have come to nothing; unused ones expire.
-VERSION = 4
+# of theirs may have come to nothing; unused ones expire. 5: a claim may await its report; they and grants have hosts.
+VERSION = 5
 _HEAD = re.compile(rb"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 _HEAD_SIZE = 28
 

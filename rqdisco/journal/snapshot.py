@@ -1,6 +1,6 @@
 """The snapshot: one valid JSON document with one record a line, sorted by ID, ended by a count and a CRC.
 
-    {"format":"rqdisco snapshot","version":4,"segment":7,...,"records":[
+    {"format":"rqdisco snapshot","version":5,"segment":7,...,"records":[
     {"id":...},
     {"id":...}
     ],"count":2,"crc":"0a1b2c3d"}
@@ -25,8 +25,8 @@ NAME = "snapshot.json"
 PREVIOUS_NAME = "snapshot.previous.json"
 FORMAT = "rqdisco snapshot"
 # 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes about peers. 4: a grant
-# of theirs may have come to nothing; unused ones expire.
-VERSION = 4
+# of theirs may have come to nothing; unused ones expire. 5: a claim may await its report; they and grants have hosts.
+VERSION = 5
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 
 from prometheus_client.metrics_core import Metric
 
@@ -17,7 +17,8 @@ from rqdisco.journal.writer import Journal
 from rqdisco.metrics.families import counter, counters, gauge, gauge_if_known, gauges, histogram, histograms
 from rqdisco.observability.audit import AuditLog
 from rqdisco.observability.counts import DNSCounts, Histogram, LookUpCounts, RequestCounts
-from rqdisco.observability.events import OutcomeCounts
+from rqdisco.observability.events import ON_BEHALF, OutcomeCounts
+from rqdisco.observability.waiting import MOST, WaitingClaims
 from rqdisco.peers.report import MOST_LAG, PeersSeen
 from rqdisco.probing.rounds import OUTCOMES, STATES, Rounds
 from rqdisco.store import Store
@@ -28,7 +29,12 @@ from twisted import __version__ as twisted_version
 Source = Callable[[], Iterable[Metric]]
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
-_GRANTS = {"granted": ("registration", "granted"), "again": ("registration", "again"), "claim": ("claim", "granted")}
+_GRANTS = {
+    "granted": ("registration", "granted"),
+    "again": ("registration", "again"),
+    "claim": ("claim", "granted"),
+    "claim_again": ("claim", "again"),
+}
 # Shown from the start, so that the first one is a rise and not a series that was not there.
 _EXPECTED = (
     ("mint", "minted"),
@@ -36,6 +42,7 @@ _EXPECTED = (
     ("removal", "removed"),
     ("expiry", "expired"),
     ("claim", "granted"),
+    ("claim", "again"),
     ("claim", "lost"),
 )
 _EXPECTED_REFUSALS = [
@@ -43,7 +50,7 @@ _EXPECTED_REFUSALS = [
     for door in ("discovery", "consul", "operator")
     for reason in ("disk", "undecided", "too_late", "orphaned", "fault")
 ]
-_LABELS = {"listed in its home's stead": "in_stead"}
+_LABELS = {ON_BEHALF: "on_behalf"}
 
 
 def build() -> Iterable[Metric]:
@@ -107,7 +114,8 @@ def outcomes(counts: OutcomeCounts) -> Source:
         )
         yield counters(
             "rqdisco_grants",
-            "Answers that told a node that it is alone: granted, again within the window, or a claim that was won.",
+            "Answers that told a node that it is alone: granted, again within the window, or a claim that was won, or"
+            " won again.",
             ("kind",),
             (((kind,), counts.by_kind[of]) for kind, of in _GRANTS.items()),
         )
@@ -167,6 +175,19 @@ def holdings(store: Store, tally: Tally, is_orphaned: Callable[[str], bool]) -> 
             "rqdisco_orphaned_ids",
             "IDs that lost their home and seed no cluster any more.",
             orphans if tally.is_whole else None,
+        )
+
+    return source
+
+
+def claims(waiting: WaitingClaims) -> Source:
+    """Who won a claim to lead and does not report itself."""
+
+    def source() -> Iterable[Metric]:
+        yield gauge(
+            "rqdisco_claims_waiting",
+            f"Claims that have waited for a leader's first report for more than a minute; {MOST} are counted at most.",
+            waiting.count,
         )
 
     return source
@@ -287,6 +308,17 @@ def probes(rounds: Rounds) -> Source:
             "rqdisco_probe_round_seconds",
             "Seconds that the last look at all nodes took; more than --probe means that nodes are probed less often.",
             rounds.lasted,
+        )
+
+    return source
+
+
+def leaders(watch: Sized) -> Source:
+    """Where two clusters share an ID."""
+
+    def source() -> Iterable[Metric]:
+        yield gauge(
+            "rqdisco_two_leaders", "IDs under which two leaders report themselves: each is of two clusters.", len(watch)
         )
 
     return source

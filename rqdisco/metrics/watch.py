@@ -14,6 +14,7 @@ from rqdisco.metrics.sources import Source
 from rqdisco.metrics.stalls import LoopWatch
 from rqdisco.observability.counts import DNSCounts, Histogram, LookUpCounts, RequestCounts
 from rqdisco.observability.events import OutcomeCounts
+from rqdisco.observability.waiting import WaitingClaims
 from rqdisco.store import Store
 from rqdisco.tally import Tally
 
@@ -41,8 +42,10 @@ class Watch(MultiService):
         """Have one more source on the page."""
         self.page.sources.append(source)
 
-    def count_all(self, store: Store, is_orphaned: Callable[[str], bool]) -> None:
-        """Keep count of what a store holds; to be called before anything changes."""
-        store.tally = tally = Tally(list(store.values()))
+    def count_all(self, store: Store, is_orphaned: Callable[[str], bool], claims: WaitingClaims) -> None:
+        """Keep count of what a store holds, and of `claims` in it; to be called before anything changes."""
+        store.tally = tally = Tally(list(store.values()), store.ids(), claims.found)
         Census(self._clock, tally).setServiceParent(self)
+        self.keep(claims)
         self.show(sources.holdings(store, tally, is_orphaned))
+        self.show(sources.claims(claims))

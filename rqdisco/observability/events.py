@@ -11,17 +11,21 @@ from twisted.logger import Logger, LogLevel
 
 _log = Logger()
 _WARNINGS = ("forget", "drain")
+# The outcome of what was refused with 503, for which the disk or peers are to blame.
+UNAVAILABLE = "unavailable"
+# What came of a registration that another daemon answered than the owner of the ID (R4).
+ON_BEHALF = "listed on the owner's behalf"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to change something, and what came of it.
 
     `kind` is one of mint, registration, removal, claim, leader report, leader removal, import, expiry, forget, drain,
-    fence, token, or `request` for one that was not let in and would have changed nothing. `outcome` is one of few
-    words, `why` says more where there is more; `more` are fields that this kind alone has. `client` is the address it
-    came from, `asker` the name of the token it was asked with, `request` what the request is called. What nobody needs
-    to read line by line is not `logged`, what changed nothing is not `audited`, and who was not let in is not `counted`
-    among those who tried.
+    fence, two leaders, token, or `request` for one that was not let in and would have changed nothing. `outcome` is one
+    of few words, `why` says more where there is more; `more` are fields that this kind alone has. `client` is the
+    address it came from, `asker` the name of the token it was asked with, `request` what the request is called. What
+    nobody needs to read line by line is not `logged`, what changed nothing is not `audited`, and who was not let in is
+    not `counted` among those who tried.
     """
 
     kind: str
@@ -69,8 +73,9 @@ def log_event(event: Event) -> None:
     }
     if event.more:
         fields.update(event.more)
-    # What was forgotten or drained is not undone.
-    level = LogLevel.warn if event.kind in _WARNINGS and why is None else LogLevel.info
+    # What was forgotten or drained is not undone; what cannot be decided or written needs somebody's attention.
+    is_warning = event.outcome == UNAVAILABLE or (event.kind in _WARNINGS and why is None)
+    level = LogLevel.warn if is_warning else LogLevel.info
     _log.emit(level, event.kind, **fields)
 
 

@@ -29,11 +29,19 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """The judgement of one daemon. `disk_refuses` gives the reason if the disk took nothing the last time."""
+    """The judgement of one daemon. `disk_refuses` gives the reason if the disk took nothing the last time, `more` what
+    an operator should know of besides, in words.
+    """
 
-    def __init__(self, disk_refuses: Callable[[], str | None], peers: PeersHealth | None = None) -> None:
+    def __init__(
+        self,
+        disk_refuses: Callable[[], str | None],
+        peers: PeersHealth | None = None,
+        more: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._disk_refuses = disk_refuses
         self._peers = peers
+        self._more = more
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -60,5 +68,5 @@ class Health:
         disk = [] if reason is None else [f"nothing can be written: {reason}"]
         return disk if self._peers is None else [*disk, *self._peers.against_grants()]
 
-    def _news(self) -> Sequence[str]:
-        return () if self._peers is None else self._peers.news()
+    def _news(self) -> list[str]:
+        return [*(() if self._peers is None else self._peers.news()), *self._more()]

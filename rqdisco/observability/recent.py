@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from rqdisco.observability.events import Event
+from rqdisco.observability.events import ON_BEHALF, Event
 
 MINUTES = 60
 MOST_CHANGES = 40
@@ -17,7 +17,7 @@ _COUNTED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("registration", "granted"): (REGISTERED, GRANTED),
     ("registration", "again"): (REGISTERED,),
     ("registration", "listed"): (REGISTERED,),
-    ("registration", "listed in its home's stead"): (REGISTERED,),
+    ("registration", ON_BEHALF): (REGISTERED,),
     ("claim", "granted"): (GRANTED,),
 }
 

@@ -63,7 +63,7 @@ class PeerAnswers:
     ) -> None:
         self._clock = clock
         self._peers = peers
-        self._caller = Caller(local, peers.members.home_now, peers.check)
+        self._caller = Caller(local, peers.members.home_now, peers.check, peers.hinted)
         self._local = local
         self._journal = journal
         self._book = book

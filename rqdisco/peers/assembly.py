@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from rqdisco.address import is_local
+from rqdisco.binding import LOCALHOST
 from rqdisco.codec import Note, decode_note, join_record
 from rqdisco.expiry import Marks
 from rqdisco.home.local import Limits, LocalDirectory
@@ -95,7 +97,16 @@ class Peered:
             ack_required=peering.ack_required,
         )
         self.local = LocalDirectory(
-            store, journal, incarnation, now=now, wall_us=wall_us, random=random, limits=limits, others=self.peers
+            store,
+            journal,
+            incarnation,
+            now=now,
+            wall_us=wall_us,
+            random=random,
+            limits=limits,
+            others=self.peers,
+            # Who reaches it by a loopback address is on its machine.
+            machine=LOCALHOST if is_local(peering.url) else None,
         )
         self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
         taker = HintTaker(self.local, journal, lambda: standing.is_established, kept)
@@ -107,7 +118,6 @@ class Peered:
             journal,
             self.local,
             self.book,
-            taker,
             taking_back,
             self.marks,
             lambda: wall_us() // 1000,
@@ -135,7 +145,7 @@ class Peered:
         self.successions = Successions(
             clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )
-        self.peers.use(exchange, taker, self.successions.go_on)
+        self.peers.use(exchange, self.book, taker, self.successions.go_on)
         self.answers = PeerAnswers(
             clock,
             self.peers,

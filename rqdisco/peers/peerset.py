@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -18,11 +19,11 @@ from rqdisco.peers.membership.peer import Peer
 from rqdisco.peers.membership.standing import Standing
 from rqdisco.peers.replication.cursors import Replication
 from rqdisco.peers.replication.exchange import Exchange
-from rqdisco.peers.replication.hints import HintTaker
+from rqdisco.peers.replication.hints import HintBook, HintTaker
 from rqdisco.peers.replication.witnesses import Witnesses
 from rqdisco.peers.wire.links import Link, PeerError, Rejected
-from rqdisco.peers.wire.messages import FEATURES, Hello, Member
-from rqdisco.records import Record
+from rqdisco.peers.wire.messages import FEATURES, HIDDEN_CLAIMS, Hello, Member
+from rqdisco.records import Node, Record
 
 INTERVAL = 1.0
 _LASTING = 3
@@ -74,10 +75,16 @@ class PeerSet(Service):
         self.go_on: Callable[[], Coroutine[Any, Any, None]]
         self.exchange: Exchange
         self.barriers: Barriers
+        self._book: HintBook
+        self._taker: HintTaker
+        self._features: dict[str, frozenset[str]] = {}
 
-    def use(self, exchange: Exchange, taker: HintTaker, go_on: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def use(
+        self, exchange: Exchange, book: HintBook, taker: HintTaker, go_on: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         """What works with the directory, which in turn needs this; `go_on` is called now and then once established."""
         self.go_on = go_on
+        self._book, self._taker = book, taker
         self.exchange = exchange
         exchange.on_heard = self.agreement.look
         self.barriers = Barriers(self.members, self.peers, taker)
@@ -99,7 +106,30 @@ class PeerSet(Service):
     # What the directory asks.
 
     def check(self, record: Record) -> None:
+        """The one answer to whether this daemon may decide about an ID of its own now.
+
+        Not with a twin or a successor; not before all members were heard since the start (R8); and not before what it
+        answered itself meanwhile is on the list. What others answered is asked for by the barrier (R5).
+        """
         self.standing.check(record)
+        self._merge(record.id)
+
+    def hinted(self, discovery_id: str) -> Sequence[Node]:
+        return self._book.of(discovery_id)
+
+    def hide_claims(self) -> bool:
+        return all(HIDDEN_CLAIMS in self._features.get(each.incarnation, ()) for each in self.members.others)
+
+    def merge_hints(self) -> None:
+        """Add all that this daemon answered before it was ready. Raises StoreUnavailable."""
+        for discovery_id in self._book.ids(self._own):
+            self._merge(discovery_id)
+
+    def _merge(self, discovery_id: str) -> None:
+        merging = self._taker.merge_own(self._book, self._own, discovery_id)
+        if merging is not None:
+            # What the disk refuses undoes all that was built upon it, and is tried again.
+            merging.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
     def check_unknown(self) -> None:
         self.standing.check_established()
@@ -180,6 +210,7 @@ class PeerSet(Service):
             raise Rejected(f"two daemons run as incarnation {self._own}")
         self.exchange.keep(self.members.learn(hello.members))
         self.exchange.keep(self.members.learn([member], by_itself=hello.incarnation))
+        self._features[hello.incarnation] = frozenset(hello.features)
         self.learned()
 
     def fence(self, why: str) -> None:
@@ -253,7 +284,6 @@ class PeerSet(Service):
                     self._say_whether_same(peer)
                     if self.standing.is_established:
                         await self.go_on()
-                        await self.exchange.hand_over_hints(None)
             except CancelledError:
                 return
             except Rejected as rejection:
@@ -262,8 +292,15 @@ class PeerSet(Service):
                 pass
             except Exception:
                 self._log.failure("exchange failed", url=peer.url)
+            self._settle_own_hints()
             self._say_whether_agreed()
             await peer.pace.rest(INTERVAL * self._jitter())
+
+    def _settle_own_hints(self) -> None:
+        """Whether or not the exchange came to its end: all that was to be heard may have been heard."""
+        if self.standing.is_established:
+            with suppress(StoreUnavailable):
+                self.merge_hints()
 
     def _is_known(self, peer: Peer) -> bool:
         """Whether this is still how the daemon at its URL is talked to."""

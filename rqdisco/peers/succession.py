@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -104,7 +105,8 @@ class Successions:
 
     async def _hand_over_hints(self) -> None:
         """Nobody takes any from a daemon that is drained. Raises CannotSucceed, PeerError's kinds, StoreUnavailable."""
-        await self._exchange.hand_over_hints(None)
+        self._peers.merge_hints()
+        await self._journal.barrier()
         for peer in self._peers.taking_part():
             if peer.is_up:
                 await self._exchange.hand_over_hints(peer)
@@ -163,7 +165,13 @@ class Successions:
             raise CannotSucceed(f"there is no peer called {name}")
         if not unfinished:
             raise CannotSucceed(f"{name} answers, or is gone already; one that answers can be drained")
-        return unfinished[0]
+        # Who came back under that name without its disk may just be cut off; what it was before is silent for longer.
+        return max(unfinished, key=self._silence)
+
+    def _silence(self, member: Member) -> float:
+        """For how many seconds a member was not heard, as far as this boot knows."""
+        contact = self._peers.contact(member.incarnation)
+        return math.inf if contact is None else contact
 
     async def _have_all_agree(self, lost: Member) -> None:
         members = [each for each in self._peers.members.others if not self._is_given_up(each)]
@@ -198,9 +206,8 @@ class Successions:
             for key in keys:
                 record = self._store.newest(key.decode())
                 if record is not None and record.home == incarnation:
-                    version = self._local.next_version()
                     record = record if is_lost else records.said(record)
-                    changes.append(self._store.put(records.succeed(record, self._own, version=version, lost=is_lost)))
+                    changes.append(self._store.put(self._local.taken_over(record, lost=is_lost)))
             if changes:
                 await self._journal.append(*changes)
             count += len(changes)

@@ -7,7 +7,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from rqdisco.probing.judgement import Seen
-from rqdisco.records import Node, Record
+from rqdisco.records import Node
+from rqdisco.views import View
 
 
 class Outlook(Protocol):
@@ -30,7 +31,7 @@ def down_last(nodes: tuple[Node, ...], outlook: Outlook | None) -> tuple[Node, .
     return (*(n for n in nodes if n.addr not in down), *(n for n in nodes if n.addr in down))
 
 
-def without_down(record: Record, outlook: Outlook | None) -> Record:
+def without_down(record: View, outlook: Outlook | None) -> View:
     """The record without the nodes that are down, which may be all."""
     if outlook is None:
         return record

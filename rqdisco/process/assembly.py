@@ -16,6 +16,7 @@ from rqdisco.metrics.watch import Watch
 from rqdisco.observability.events import Event, Events
 from rqdisco.observability.health import Health
 from rqdisco.observability.recent import Recent
+from rqdisco.observability.waiting import WaitingClaims
 from rqdisco.peers.assembly import Peered
 from rqdisco.peers.office import Office
 from rqdisco.process.certificates import Certificates
@@ -23,7 +24,17 @@ from rqdisco.process.config import Config
 from rqdisco.process.daemon import Daemon
 from rqdisco.process.machine import Machine
 from rqdisco.process.opening import Opening
-from rqdisco.process.parts import State, alone, books_of, folder_of, opened, peered_of, rounds_of, sweep_of
+from rqdisco.process.parts import (
+    State,
+    alone,
+    books_of,
+    folder_of,
+    leaders_of,
+    opened,
+    peered_of,
+    rounds_of,
+    sweep_of,
+)
 from rqdisco.process.renewals import Renewals
 from rqdisco.process.systemd import Notifier
 from rqdisco.process.tokens import Tokens
@@ -62,10 +73,12 @@ def assemble(config: Config, machine: Machine) -> Daemon:
         known = {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
         return known if config.unused_days is None else {**known, "unused_days": config.unused_days}
 
-    health = Health(lambda: state.journal.refused, None if peered is None else peered.report)
+    claims = WaitingClaims(reactor, state.store)
+    health = Health(lambda: state.journal.refused, None if peered is None else peered.report, claims.notes)
     show_peers = None if peered is None else peered.report.as_object
     overview = Overview(describe, lambda: _nodes(state.store), health, recent, show_peers)
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
+    leaders = leaders_of(machine, state, books.events, watch)
     doors = Doors(
         directory,
         deadlines,
@@ -83,6 +96,7 @@ def assemble(config: Config, machine: Machine) -> Daemon:
         zone=None if config.dns is None else config.dns.zone.name,
         overview=overview,
         mint_rate=config.bounds.mint_rate,
+        leaders=leaders,
     )
     opening.public(doors, books, is_guarded=config.is_open or access is not None)
     opening.operator(doors)
@@ -102,7 +116,7 @@ def assemble(config: Config, machine: Machine) -> Daemon:
         opening.peers(config.peers, peered)
         peered.peers.standing.on_fenced = partial(_tell_fenced, books.events)
     folder = folder_of(config, machine, state)
-    _show(watch, books, state, folder, opening.sites, peered)
+    _show(watch, books, state, folder, opening.sites, peered, claims)
     overview.show_disk(state.journal, folder)
     watch.show(sources.certificates(lambda: {where: end.timestamp() for where, end in certificates.expiries()}))
     watch.keep(Renewals(reactor, certificates, machine.wall))
@@ -134,13 +148,14 @@ def _show(
     folder: Folder,
     sites: Mapping[str, BoundedSite],
     peered: Peered | None,
+    claims: WaitingClaims,
 ) -> None:
     """Have all parts on the page of metrics."""
 
     def is_orphaned(home: str) -> bool:
         return home != state.home and (peered is None or peered.report.is_orphaned(home))
 
-    watch.count_all(state.store, is_orphaned)
+    watch.count_all(state.store, is_orphaned, claims)
     watch.show(sources.requests(watch.requests, books.refusals))
     watch.show(sources.connections(sites))
     watch.show(sources.names(watch.dns))

@@ -87,6 +87,7 @@ class Options(usage.Options):
     optFlags: ClassVar[list[list[str | None]]] = [
         ["open", None, "Serve everybody who reaches this daemon, from other machines too."],
         ["dns-open", None, "Answer DNS questions of everybody who knows an ID, though HTTP needs a token or is local."],
+        ["kv-visible-claims", None, "Show a consul-kv claim before its leader reports itself, as Consul does."],
         ["strict-addresses", None, "Refuse addresses that other machines can hardly reach, instead of logging them."],
     ]
 
@@ -169,6 +170,7 @@ class Options(usage.Options):
                 max_ids=None if self["max-ids"] is None else int(self._number("max-ids", 0)),
                 max_nodes=int(self._number("max-nodes", 1)),
                 make_named=self._flag("kv-create"),
+                visible_claims=self._flag("kv-visible-claims"),
             ),
             unused_days=None if self["expire-unused"] is None else self._number("expire-unused", _FEWEST_DAYS),
             strict_addresses=self._flag("strict-addresses"),

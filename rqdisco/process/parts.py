@@ -31,6 +31,7 @@ from rqdisco.metrics.watch import Watch
 from rqdisco.observability.audit import AuditLog
 from rqdisco.observability.audit_file import AuditFile
 from rqdisco.observability.events import Events, log_event
+from rqdisco.observability.leader_watch import LeaderWatch
 from rqdisco.observability.recent import Recent
 from rqdisco.peers.assembly import Peered, Peering, kept_notes, known_members
 from rqdisco.peers.wire.http_link import Keys
@@ -192,6 +193,15 @@ def rounds_of(config: ProbeConfig, machine: Machine, directory: Directory, watch
     watch.keep(rounds)
     watch.show(sources.probes(rounds))
     return rounds
+
+
+def leaders_of(machine: Machine, state: State, events: Events, watch: Watch) -> LeaderWatch:
+    """What notices two clusters under one ID."""
+    leaders = LeaderWatch(machine.reactor, events)
+    state.store.on_settled.append(leaders.settled)
+    watch.keep(leaders)
+    watch.show(sources.leaders(leaders))
+    return leaders
 
 
 def _thread(reactor: Any, name: str, finish: list[Callable[[], None]]) -> Callable[[Callable[[], Any]], Deferred[Any]]:

@@ -13,6 +13,8 @@ from rqdisco.access.tokens import Access
 from rqdisco.directory import Directory
 from rqdisco.observability.events import Events, log_event
 from rqdisco.observability.health import Health
+from rqdisco.observability.leader_watch import LeaderWatch
+from rqdisco.observability.leaders import Leaders
 from rqdisco.observability.told import ToldLog
 from rqdisco.probing.outlook import Outlook
 from rqdisco.web.connections.pacing import MintLimit
@@ -62,7 +64,7 @@ class Doors:
     `max_body`, `strict` and `mint_rate` (IDs a second for each client) are the operator's, `describe` gives the members
     of the answer to `GET /`, `health` judges the daemon. With `access` the public doors ask for tokens; the operator's
     never do. `metrics` is the page at `/metrics` for the operator, `outlook` what is seen of
-    nodes.
+    nodes, `leaders` notices IDs that have two.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Doors:
         zone: str | None = None,
         overview: Overview | None = None,
         mint_rate: float = 0.0,
+        leaders: LeaderWatch | None = None,
     ) -> None:
         books = Books(Events(log_event)) if books is None else books
         discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
@@ -102,10 +105,13 @@ class Doors:
         measured = {} if metrics is None else {b"metrics": metrics}
         told = ToldLog(wall_us)
         mints = MintLimit(mint_rate, clock.seconds)
-        self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook)
+        two: Callable[[str], Leaders | None] = _one_leader if leaders is None else leaders.of
+        self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook, two)
+        if leaders is not None:
+            leaders.subscribe(self.streams.look_again)
         assets = read_assets()
         status = None if overview is None else lambda: overview.look(len(self.streams))
-        about = PageAbout(service=describe, peers=_states_of(peers), zone=zone, status=status)
+        about = PageAbout(service=describe, peers=_states_of(peers), wall_us=wall_us, zone=zone, status=status)
         people = Handling("pages", books, deadlines, Refusal.as_json, max_body=0)
 
         def pages_of(gate: Gate | None, *, is_operators: bool = False) -> Pages:
@@ -118,7 +124,9 @@ class Doors:
                 b"v1": ConsulAPI(directory, consul, told, mints).resource(),
             },
             {**HealthPages(health, discovery).resources(), **measured, NAME: OpenAPIPage("operator", discovery)},
-            DiscoveryAPI(directory, discovery, describe, told, mints, explains=True, outlook=outlook).resource(),
+            DiscoveryAPI(
+                directory, discovery, describe, told, mints, explains=True, outlook=outlook, two_leaders=two
+            ).resource(),
         )
         self._gate = None if access is None else Gate(access, clock.seconds, books)
         doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, mints, self._gate).resource()}
@@ -128,7 +136,9 @@ class Doors:
         public = Root(
             doors,
             {**HealthPages(health, discovery, self._gate).resources(), NAME: page},
-            DiscoveryAPI(directory, discovery, describe, told, mints, gate=self._gate, outlook=outlook).resource(),
+            DiscoveryAPI(
+                directory, discovery, describe, told, mints, gate=self._gate, outlook=outlook, two_leaders=two
+            ).resource(),
         )
         self._operators = Front(operators, self.streams, pages_of(None, is_operators=True))
         self._public = Front(
@@ -146,6 +156,10 @@ class Doors:
     def may_send_more(self, headers: Headers) -> bool:
         """Whether who sends these headers to a public door may have a body of up to IMPORT_BYTES."""
         return self._gate is not None and self._gate.lets_administer(headers)
+
+
+def _one_leader(_: str) -> None:
+    """Where nobody watches leaders no ID has two."""
 
 
 def _states_of(peers: PeersOffice | None) -> Callable[[], Sequence[tuple[str, str]]]:

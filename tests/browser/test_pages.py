@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.integration.conftest import Start
@@ -20,6 +21,7 @@ from tests.support.process import ANY_PORT, Daemon, Environment
 pytestmark = pytest.mark.process
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
+RAFT = ("10.0.0.1:4002", "10.0.0.2:4002")
 GRAVE = ("serious", "critical")
 HOSTILE = '"><img/src=x/onerror=document.title="owned">\u202e:1'
 
@@ -85,6 +87,60 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
     for page in tabs:
         expect(rows(page).first).to_contain_text("leader")
         expect(page.locator(".picture svg")).to_have_attribute("aria-label", f"2 nodes, led by {A}")
+
+
+def test_a_claim_is_told_of_without_its_node_and_warned_of_after_a_minute(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.mint(), visitor(daemon)
+    claim = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
+    page = visit.open(f"/{discovery_id}")
+    is_live(page)
+    page.clock.install()
+    assert daemon.request("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", claim).body == b"true"
+    expect(page.locator("#count")).to_have_text("0 nodes, a node has claimed to lead and not reported yet")
+    expect(page.get_by_text("A node claims to lead, and is shown once it does")).to_be_visible()
+    expect(page.locator("#claim")).to_be_hidden()
+    page.clock.run_for(61_000)
+    expect(page.locator("#claim")).to_contain_text(f"rqdisco leader clear {discovery_id} --yes")
+    lead(daemon, discovery_id, "n1")
+    page.reload()
+    expect(page.locator("#claim")).to_be_hidden()
+    expect(rows(page)).to_have_count(1)
+
+
+def alarm(page: Page) -> Any:
+    return page.get_by_role("alert").filter(has_text="Two clusters under this ID")
+
+
+def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp_path: Path, visitor: Visitor) -> None:
+    daemon = start(tmp_path / "state")
+    discovery_id, visit = daemon.mint(), visitor(daemon)
+    page = visit.open(f"/{discovery_id}")
+    is_live(page)
+    expect(alarm(page)).to_be_hidden()
+    for raft_addr in RAFT * 2:
+        reported = daemon.request("PUT", f"/v1/kv/{discovery_id}/leader", {"id": raft_addr, "addr": raft_addr})
+        assert reported.body == b"true"
+    for each in (page, visit.open(f"/{discovery_id}")):
+        expect(alarm(each).locator("bdi")).to_have_text(list(RAFT))
+        check(each)
+
+
+def test_the_alarm_goes_with_the_event_that_says_so(daemon: Daemon, visitor: Visitor) -> None:
+    discovery_id = daemon.mint()
+    shown = {"disco_id": discovery_id, "created_at": "", "nodes": [A], "registrations": [{"addr": A}]}
+    events = [{**shown, "two_leaders": RAFT}]
+    page = visitor(daemon).open()
+
+    def stream(route: Route) -> None:
+        data = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+        route.fulfill(content_type="text/event-stream", body=f"retry: 20\n\n{data}")
+
+    page.route("**/events", stream)
+    page.goto(f"{page.url}{discovery_id}")
+    expect(alarm(page)).to_be_visible()
+    expect(alarm(page).locator("bdi")).to_have_text(list(RAFT))
+    events[:] = [shown]
+    expect(alarm(page)).to_be_hidden()
 
 
 def test_flags_are_copied_as_they_are_shown(daemon: Daemon, visitor: Visitor) -> None:

@@ -74,13 +74,18 @@ def test_a_grant_that_the_disk_refuses_is_told_with_the_reason(audited: Audited)
 
 
 def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
-    for query in ("?cas=0", "?cas=0", "", ""):
-        audited.ask("PUT", f"/v1/kv/orders/leader{query}", VALUE)
+    for _ in range(2):
+        audited.ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
+    audited.ask("PUT", "/v1/kv/orders/leader?cas=0", {"id": "3", "addr": "h:3"})
+    for _ in range(2):
+        audited.ask("PUT", "/v1/kv/orders/leader", VALUE)
     audited.ask("PUT", "/v1/kv/orders/leader", {**VALUE, "addr": "h:9"})
     audited.ask("DELETE", "/v1/kv/orders/leader")
     assert audited.told() == [
         ("claim", "granted", "h:1", None),
-        ("claim", "lost", "h:1", None),
+        ("claim", "again", "h:1", None),
+        ("claim", "lost", "h:3", None),
+        ("leader report", "reported", "h:1", None),
         ("leader report", "reported", "h:1", None),
         ("leader removal", "removed", None, None),
     ]

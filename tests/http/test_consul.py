@@ -49,11 +49,15 @@ async def test_a_claim_is_won_once_and_read_back_as_consul_gives_it(door: Door) 
     won, lost = await door("PUT", f"{KEY}?cas=0", VALUE), await door("PUT", f"{KEY}?cas=0", OTHER)
     assert [(won.status, won.body), (lost.status, lost.body)] == [(200, b"true"), (200, b"false")]
     answer = await door("GET", KEY)
+    assert (answer.status, answer.body) == (404, b""), "its leader has not reported itself"
+    assert_consul(answer)
+    assert (await door("PUT", KEY, VALUE)).body == b"true"
+    answer = await door("GET", KEY)
     (entry,) = answer.json
     assert list(entry) == ["LockIndex", "Key", "Flags", "Value", "CreateIndex", "ModifyIndex"]
     assert (entry["LockIndex"], entry["Key"], entry["Flags"]) == (0, "rqlite/leader", 0)
     assert b64decode(entry["Value"]) == VALUE
-    assert entry["ModifyIndex"] == entry["CreateIndex"] > 0
+    assert entry["ModifyIndex"] > entry["CreateIndex"] > 0
     assert answer.headers["content-type"] == "application/json"
     assert int(answer.headers["x-consul-index"]) >= entry["ModifyIndex"]
     assert_consul(answer)
@@ -61,8 +65,71 @@ async def test_a_claim_is_won_once_and_read_back_as_consul_gives_it(door: Door) 
 
 @ensureDeferred
 async def test_of_claims_at_once_one_is_won(door: Door) -> None:
-    answers = await gatherResults([door("PUT", f"{KEY}?cas=0", VALUE) for _ in range(20)])
+    values = [{"id": f"{number}", "addr": f"h{number}:2"} for number in range(20)]
+    answers = await gatherResults([door("PUT", f"{KEY}?cas=0", value) for value in values])
     assert sorted(answer.body for answer in answers) == [b"false"] * 19 + [b"true"]
+
+
+@ensureDeferred
+async def test_a_node_that_claims_again_is_told_again_that_it_won_until_it_reports_itself(door: Door) -> None:
+    answers = await gatherResults([door("PUT", f"{KEY}?cas=0", VALUE) for _ in range(5)])
+    assert [answer.body for answer in answers] == [b"true"] * 5
+    assert (await door("GET", "/rqlite")).json["claim"]["answered"] == 5
+    assert (await door("PUT", KEY, VALUE)).body == b"true"
+    assert (await door("PUT", f"{KEY}?cas=0", VALUE)).body == b"false"
+    assert "claim" not in (await door("GET", "/rqlite")).json
+
+
+@ensureDeferred
+async def test_a_claim_through_a_proxy_that_hides_its_machine_is_told_again_after_30_seconds(door: Door) -> None:
+    for header in ("Via", "Forwarded", "X_Forwarded_For", "X_Real_IP"):
+        key = f"/v1/kv/{header}/leader?cas=0"
+        assert (await door("PUT", key, VALUE)).body == b"true"
+        door.daemon.clock.advance(29.5)
+        assert (await door("PUT", key, VALUE, **{header: "10.0.0.9"})).body == b"false"
+        door.daemon.clock.advance(0.5)
+        assert (await door("PUT", key, VALUE, **{header: "10.0.0.9"})).body == b"true"
+        assert (await door("PUT", key, VALUE)).body == b"false", "the window runs from the last answer"
+
+
+@ensureDeferred
+async def test_old_nodes_are_told_to_ask_again_while_a_claim_awaits_its_leader(door: Door) -> None:
+    await door("PUT", f"{KEY}?cas=0", VALUE)
+    answer = await door("POST", "/rqlite", {"addr": "j:1"})
+    assert (answer.status, answer.reason) == (503, "a claim awaits its owner's first report")
+    assert answer.json == {"error": "a claim awaits its owner's first report"}
+    assert answer.headers["retry-after"] == "5"
+    await door("PUT", KEY, VALUE)
+    assert (await door("POST", "/rqlite", {"addr": "j:1"})).json["nodes"] == ["h:1", "j:1"]
+
+
+@ensureDeferred
+async def test_a_document_tells_of_a_claim_and_not_whose_it_is(door: Door) -> None:
+    await door("PUT", f"{KEY}?cas=0", VALUE)
+    document = (await door("GET", "/rqlite")).json
+    assert (document["nodes"], document["registrations"]) == ([], [])
+    assert document["claim"] == {"since": "2026-11-18T11:06:40Z", "answered": 1}
+    assert "leader" not in document
+
+
+@ensureDeferred
+async def test_deleting_the_key_ends_a_claim_and_the_next_one_wins(door: Door, log: Any) -> None:
+    await door("PUT", f"{KEY}?cas=0", VALUE)
+    assert (await door("DELETE", f"{KEY}?cas=1")).body == b"false"
+    assert (await door("DELETE", KEY)).body == b"true"
+    (warning,) = [event["log_format"] for event in log if event["log_level"].name == "warn"]
+    assert warning == "claim ended: the next to claim or to register is told that it is alone"
+    assert (await door("PUT", f"{KEY}?cas=0", OTHER)).body == b"true"
+    assert (await door("PUT", f"{KEY}?cas=0", VALUE)).body == b"false"
+
+
+@ensureDeferred
+async def test_a_key_that_was_created_by_a_daemon_that_lost_it_is_claimed_by_nobody(door: Door) -> None:
+    created = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
+    why = f"discovery ID {created} was created by a daemon that no longer knows it, create a new one"
+    assert_refused(await door("PUT", f"/v1/kv/{created}/leader?cas=0", VALUE), 404, why)
+    assert (await door("PUT", f"/v1/kv/{created}/leader", VALUE)).body == b"true", "a leader's cluster exists"
+    assert (await door("GET", f"/{created}")).json["orphaned"]
 
 
 @ensureDeferred
@@ -87,13 +154,14 @@ async def test_a_leader_that_reports_itself_is_registered_and_marked(door: Door)
 
 @ensureDeferred
 async def test_a_swap_needs_the_index_and_every_put_raises_it(door: Door) -> None:
-    await door("PUT", f"{KEY}?cas=0&flags=42", VALUE)
+    await door("PUT", f"{KEY}?cas=0&flags=41", VALUE)
+    await door("PUT", f"{KEY}?flags=42", VALUE)
     (first,) = (await door("GET", KEY)).json
     assert first["Flags"] == 42
     assert (await door("PUT", f"{KEY}?cas={first['ModifyIndex'] + 1}", OTHER)).body == b"false"
     assert (await door("PUT", f"{KEY}?cas={first['ModifyIndex']}", OTHER)).body == b"true"
     (second,) = (await door("GET", KEY)).json
-    assert second["ModifyIndex"] > first["ModifyIndex"] == second["CreateIndex"]
+    assert second["ModifyIndex"] > first["ModifyIndex"] > second["CreateIndex"] == first["CreateIndex"]
     assert (await door("PUT", KEY, OTHER)).body == b"true"
     (third,) = (await door("GET", KEY)).json
     assert third["ModifyIndex"] > second["ModifyIndex"]
@@ -116,6 +184,7 @@ async def test_nodes_of_both_protocols_are_in_one_cluster(door: Door) -> None:
     discovery_id = await door.mint()
     key = f"/v1/kv/{discovery_id}/leader"
     assert (await door("PUT", f"{key}?cas=0", VALUE)).body == b"true"
+    assert (await door("PUT", key, VALUE)).body == b"true"
     assert (await door("POST", f"/{discovery_id}", {"addr": "j:1"})).json["nodes"] == ["h:1", "j:1"]
 
 
@@ -141,6 +210,7 @@ async def test_what_only_a_larger_consul_has_is_ignored_and_noted_once(door: Doo
     for _ in range(2):
         query = "cas=0&dc=a&ns=b&partition=c&stale&consistent&index=9&wait=10s"
         assert (await door("PUT", f"{KEY}?{query}", VALUE)).status == 200
+        assert (await door("PUT", f"{KEY}?dc=a", VALUE)).status == 200
         assert (await door("GET", f"{KEY}?index=99&wait=5m&dc=a")).status == 200
     noted = [event["parameter"] for event in log if "a parameter is ignored" in event["log_format"]]
     assert sorted(noted) == ["dc", "ns", "partition"]
@@ -149,6 +219,8 @@ async def test_what_only_a_larger_consul_has_is_ignored_and_noted_once(door: Doo
 @ensureDeferred
 async def test_escapes_in_a_key_are_decoded(door: Door) -> None:
     assert (await door("PUT", "/v1/kv/rql%69te/leader?cas=0", VALUE)).body == b"true"
+    assert (await door("PUT", "/v1/kv/%72qlite/leader?cas=0", OTHER)).body == b"false"
+    assert (await door("PUT", "/v1/kv/rqlite%2fleader", VALUE)).body == b"true"
     assert (await door("GET", "/v1/kv/rqlite%2Fleader")).status == 200
     assert (await door("GET", "/v1/kv/RQLITE/leader")).status == 404, "case counts"
 
@@ -209,6 +281,51 @@ async def test_a_store_that_cannot_be_written_refuses_puts_and_answers_gets(door
     assert_refused(answer, 503, "store unavailable")
     assert answer.headers["retry-after"] == "5"
     assert (await door("GET", f"{KEY}?raw")).body == VALUE
+
+
+class TestVisibleClaims:
+    """Where `--kv-visible-claims` was said: Consul to the letter."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        return {"limits": Limits(visible_claims=True)}
+
+    @ensureDeferred
+    async def test_a_claim_is_won_once_and_read_back_at_once(self, door: Door) -> None:
+        for value, answer in ((VALUE, b"true"), (OTHER, b"false"), (VALUE, b"false")):
+            assert (await door("PUT", f"{KEY}?cas=0&flags=42", value)).body == answer
+            (entry,) = (await door("GET", KEY)).json
+            assert b64decode(entry["Value"]) == VALUE
+            assert entry["Flags"] == 42
+            assert entry["ModifyIndex"] == entry["CreateIndex"] > 0
+
+    @ensureDeferred
+    async def test_a_swap_at_the_index_of_the_claim_takes_place(self, door: Door) -> None:
+        await door("PUT", f"{KEY}?cas=0", VALUE)
+        (first,) = (await door("GET", KEY)).json
+        assert (await door("PUT", f"{KEY}?cas={first['ModifyIndex']}", OTHER)).body == b"true"
+        (second,) = (await door("GET", KEY)).json
+        assert second["ModifyIndex"] > first["ModifyIndex"] == second["CreateIndex"]
+
+    @ensureDeferred
+    async def test_of_claims_at_once_one_is_won(self, door: Door) -> None:
+        answers = await gatherResults([door("PUT", f"{KEY}?cas=0", VALUE) for _ in range(20)])
+        assert sorted(answer.body for answer in answers) == [b"false"] * 19 + [b"true"]
+
+    @ensureDeferred
+    async def test_others_join_the_winner_before_it_reports_itself(self, door: Door) -> None:
+        await door("PUT", f"{KEY}?cas=0", VALUE)
+        assert (await door("POST", "/rqlite", {"addr": "j:1"})).json["nodes"] == ["h:1", "j:1"]
+        document = (await door("GET", "/rqlite")).json
+        assert document["leader"]["reported"] is False
+        assert "claim" not in document
+
+    @ensureDeferred
+    async def test_deleting_the_key_leaves_the_node_that_won_it(self, door: Door) -> None:
+        await door("PUT", f"{KEY}?cas=0", VALUE)
+        assert (await door("DELETE", KEY)).body == b"true"
+        assert (await door("GET", "/rqlite")).json["nodes"] == ["h:1"]
+        assert (await door("PUT", f"{KEY}?cas=0", VALUE)).body == b"false"
 
 
 class TestWithoutNamedIDs:

@@ -48,11 +48,13 @@ def test_of_many_answers_the_last_twenty_are_kept() -> None:
 def test_claims_are_answers_too() -> None:
     daemon = Daemon()
     value = b'{"id":"1","api_addr":"http://n1:1","addr":"n1:2"}'
-    for _ in range(2):
-        ask(daemon, "PUT", "/v1/kv/my/leader?cas=0", value)
+    for each in (value, value, b'{"id":"2","api_addr":"http://n2:1","addr":"n2:2"}'):
+        ask(daemon, "PUT", "/v1/kv/my/leader?cas=0", each)
     shown = ask(daemon, "GET", "/my?explain=1")
-    assert [each["what"] for each in shown["told"]] == ["claim granted", "claim lost"]
+    assert [each["what"] for each in shown["told"]] == ["claim granted", "claim again", "claim lost"]
     assert shown["leader"] == "n1:1"
+    assert shown["claim"] == {"times": 2}, "an operator sees whose claim it is that nobody else is shown"
+    assert shown["grant"]["host"] is not None
 
 
 def test_nobody_but_an_operator_is_told() -> None:

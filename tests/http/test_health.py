@@ -95,7 +95,7 @@ async def test_no_id_can_have_the_name_of_something_of_the_service(door: Door, n
 @ensureDeferred
 async def test_an_id_that_had_such_a_name_before_can_still_be_read_by_consul_kv(door: Door) -> None:
     put = Put(value="{}", flags=0, node=Node(addr="n1:4001"))
-    await Deferred.fromCoroutine(door.daemon.directory.report("healthz", put))
+    await Deferred.fromCoroutine(door.daemon.directory.report("healthz", put, None))
     assert (await door("GET", "/v1/kv/healthz/leader?raw")).body == b"{}"
     assert (await door("DELETE", "/v1/kv/healthz/leader")).status == 400
     assert (await door("GET", "/healthz")).json == {"alive": True, "wrong": []}

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rqdisco.home.local import Limits
+from rqdisco.observability.events import ON_BEHALF, Event
 from rqdisco.web.connections.site import BoundedSite
 from tests.support.connections import Connection, request
 from tests.support.daemon import STATE, Daemon, Probe, mint, register
@@ -57,6 +58,7 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
         ("GET", "/", None),
         ("PATCH", f"/{discovery_id}", None),
         ("PUT", "/v1/kv/orders/leader?cas=0", VALUE),
+        ("PUT", "/v1/kv/orders/leader", VALUE),
         ("GET", "/v1/kv/orders/leader", None),
         ("GET", "/v1/agent/self", None),
         ("GET", "/a/b/%E4", None),
@@ -72,7 +74,7 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
         "rqdisco_requests_total{door=discovery,method=GET,route=/ID,status=404}": 2,
         "rqdisco_requests_total{door=discovery,method=GET,route=/,status=200}": 1,
         "rqdisco_requests_total{door=discovery,method=other,route=/ID,status=405}": 1,
-        "rqdisco_requests_total{door=consul,method=PUT,route=/v1/kv/KEY,status=200}": 1,
+        "rqdisco_requests_total{door=consul,method=PUT,route=/v1/kv/KEY,status=200}": 2,
         "rqdisco_requests_total{door=consul,method=GET,route=/v1/kv/KEY,status=200}": 1,
         "rqdisco_requests_total{door=consul,method=GET,route=other,status=404}": 1,
         "rqdisco_requests_total{door=operator,method=GET,route=/operator/peers,status=404}": 1,
@@ -151,8 +153,8 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         client.ask("POST", f"/{discovery_id}", {"addr": addr})
     for _ in range(2):
         client.ask("DELETE", f"/{discovery_id}", {"addr": A})
-    for _ in range(2):
-        client.ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
+    for value in (VALUE, VALUE, VALUE, {"id": "2", "addr": "i:2"}):
+        client.ask("PUT", "/v1/kv/orders/leader?cas=0", value)
     for _ in range(2):
         client.ask("PUT", "/v1/kv/orders/leader", VALUE)
     got = samples(daemon)
@@ -160,6 +162,7 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         "rqdisco_grants_total{kind=granted}": 1,
         "rqdisco_grants_total{kind=again}": 1,
         "rqdisco_grants_total{kind=claim}": 1,
+        "rqdisco_grants_total{kind=claim_again}": 2,
     }
     expected = {
         ("mint", "minted"): 1,
@@ -171,6 +174,7 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         ("removal", "removed"): 1,
         ("removal", "absent"): 1,
         ("claim", "granted"): 1,
+        ("claim", "again"): 2,
         ("claim", "lost"): 1,
         ("leader_report", "reported"): 2,
         ("expiry", "expired"): 0,
@@ -180,6 +184,21 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         for (change, outcome), count in expected.items()
     }
     assert (got["rqdisco_ids"], got["rqdisco_nodes"], got["rqdisco_orphaned_ids"]) == (2, 2, 0)
+
+
+def test_a_registration_on_the_owners_behalf_has_a_label_of_its_own(daemon: Daemon) -> None:
+    daemon.books.events.tell(Event(kind="registration", outcome=ON_BEHALF))
+    assert samples(daemon)["rqdisco_changes_total{change=registration,outcome=on_behalf}"] == 1
+
+
+def test_a_claim_that_waits_is_shown_on_the_page(daemon: Daemon) -> None:
+    daemon.watch.startService()
+    Client(daemon).ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
+    daemon.clock.advance(59)
+    assert samples(daemon)["rqdisco_claims_waiting"] == 0
+    daemon.clock.advance(1)
+    assert samples(daemon)["rqdisco_claims_waiting"] == 1
+    daemon.watch.stopService()
 
 
 def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:

@@ -159,7 +159,9 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
         (documents._FullDocument, full),
         (documents._Registration, full["registrations"]["items"]["properties"]),
         (documents._LeaderShown, full["leader"]["properties"]),
+        (documents._Claim, full["claim"]["properties"]),
         (consul._Entry, schemas["Entries"]["items"]["properties"]),
+        (transfer.Key, schemas["Record"]["properties"]["leader"]["properties"]),
         (transfer.Transferred, schemas["Record"]["properties"]),
     ):
         assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(said)

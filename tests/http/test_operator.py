@@ -99,7 +99,32 @@ def test_a_leader_is_imported_at_the_address_it_has_now_and_a_claim_stays_a_clai
     assert Operator(other).bring(*records)["imported"] == 2
     moved, claimed = (json.loads(Operator(other).ask("GET", f"/{name}")[1]) for name in ("moved", "claimed"))
     assert moved["registrations"] == [{"addr": "new:1", "raft_addr": "new:2", "node_id": "1", "leader": True}]
-    assert (moved["leader"]["reported"], claimed["leader"]["reported"]) == (True, False)
+    assert moved["leader"]["reported"]
+    assert (claimed["nodes"], claimed["claim"]["answered"], "leader" in claimed) == ([], 1, False)
+
+
+def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopted_and_to_nobody_else() -> None:
+    asked, adopter, server = Operator(Daemon()), Operator(Daemon(seed=1)), Operator(Daemon(seed=2))
+    asked.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
+    records = json.loads(asked.export())["records"]
+    assert records[0]["leader"]["claims"] == 1
+    assert adopter.bring(*records, adopt=True)["imported"] == server.bring(*records)["imported"] == 1
+    other = json.loads(VALUE) | {"id": "2", "addr": "other:2"}
+    for each in (adopter, server):
+        assert each.ask("PUT", "/v1/kv/claimed/leader?cas=0", other) == (200, b"false")
+    assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"true")
+    assert server.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))[0] == 410
+    again = json.loads(adopter.export())["records"]
+    assert again[0]["leader"] == records[0]["leader"] | {"claims": 2}
+
+
+def test_a_claim_that_is_visible_stays_one_when_it_is_imported() -> None:
+    daemon = Daemon(limits=Limits(visible_claims=True))
+    Operator(daemon).ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
+    other = Operator(Daemon(seed=1))
+    other.bring(*json.loads(Operator(daemon).export())["records"])
+    claimed = json.loads(other.ask("GET", "/claimed")[1])
+    assert (claimed["leader"]["reported"], "claim" in claimed) == (False, False)
 
 
 def test_more_than_500_records_at_once_are_refused_since_others_would_wait() -> None:

@@ -63,6 +63,23 @@ async def page(door: Door, path: str, **headers: str) -> Page:
     return Page(answer)
 
 
+@ensureDeferred
+async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_what_to_do_and_names_no_node(door: Door) -> None:
+    value = {"id": "the-node", "api_addr": "http://the-node:1", "addr": "the-node:2"}
+    await door("PUT", "/v1/kv/orders/leader?cas=0", value)
+    for seconds, is_hidden in ((0, True), (60, True), (1, False)):
+        door.daemon.clock.advance(seconds)
+        answer = await door("GET", "/orders", Accept=BROWSER)
+        (note,) = [each for each in Page(answer).all("p") if each.get("id") == "claim"]
+        assert ("hidden" in note) is is_hidden
+        assert b"rqdisco leader clear orders --yes" in answer.body
+        assert b"the-node" not in answer.body
+    assert (await door("PUT", "/v1/kv/orders/leader", value)).body == b"true"
+    got = await page(door, "/orders")
+    assert "hidden" in next(each for each in got.all("p") if each.get("id") == "claim")
+    assert "the-node:1" in got.text
+
+
 @pytest.mark.parametrize("accept", EVERYBODY_ELSE)
 @ensureDeferred
 async def test_everybody_but_browsers_gets_json_as_ever(door: Door, accept: str | None) -> None:

@@ -135,6 +135,9 @@ async def test_the_leader_key_of_consul_is_what_it_was(door: Door, probe: Probe)
     value = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"true"
     go_on(door, 40)
+    assert (await door("GET", f"/{discovery_id}")).json["registrations"] == []
+    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader", value)).body == b"true"
+    go_on(door, 40)
     assert (await door("GET", f"/{discovery_id}")).json["registrations"][0]["up"] is False
     assert (await door("GET", f"/v1/kv/{discovery_id}/leader")).status == 200
     assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"false"

@@ -16,7 +16,7 @@ from rqdisco.limits.crowd import Crowd
 from rqdisco.process.certificates import Certificates
 from rqdisco.process.listening import endpoint
 from rqdisco.web.connections.proxied import BadHeader, Header, read_header
-from tests.support.connections import Connection, Server
+from tests.support.connections import OWN, Connection, Server
 from tests.support.daemon import mint, result
 
 PROXY = "192.168.1.1"
@@ -92,9 +92,9 @@ class ProxiedServer(Server):
         result(endpoint(reactor, "listen", "haproxy:tcp:0", Certificates(Clock().seconds))[1].listen(self.site))
         return reactor.tcpServers[0][1]
 
-    def connect(self, host: str = PROXY) -> Connection:
+    def connect(self, host: str | None = PROXY, own: str = OWN) -> Connection:
         """What comes from the proxy."""
-        return super().connect(host)
+        return super().connect(host, own)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.access.tokens import Access, TokenRing, describe
+from rqdisco.codec import decode_put
 from rqdisco.records import Node
 from rqdisco.web.doors import streams
 from tests.support.connections import Connection, Server, unchunked
@@ -111,6 +112,23 @@ def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_kn
         },
         {"addr": B},
     ]
+
+
+def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(server: WatchedServer) -> None:
+    directory = server.daemon.directory
+    discovery_id = mint(server.daemon)
+    watcher = server.watch(discovery_id)
+    put = decode_put(b'{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}')
+    for times in (1, 2):
+        assert result(Deferred.fromCoroutine(directory.claim(discovery_id, put, "10.0.0.1"))).won
+        server.clock.advance(1)
+        assert watcher.events[-1]["claim"] == {"since": "2026-11-18T11:06:40Z", "answered": times}
+    assert watcher.lists == [[], [], []]
+    assert b"10.0.0.1" not in watcher.body
+    assert result(Deferred.fromCoroutine(directory.report(discovery_id, put, None)))
+    server.clock.advance(1)
+    assert watcher.lists[-1] == [A]
+    assert "claim" not in watcher.events[-1]
 
 
 def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> None:
@@ -280,12 +298,12 @@ def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None
     settle(clock, 2)
     heard: list[int] = []
     stop = b.directory.watch(discovery_id, lambda: heard.append(len(heard)))
-    result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=A))))
+    result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=A), None)))
     settle(clock, 2)
     assert heard
     stop()
     before = len(heard)
-    result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=B))))
+    result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=B), None)))
     settle(clock, 2)
     assert len(heard) == before
 

@@ -87,11 +87,26 @@ def test_what_was_put_is_got_back(client: Any, key: str) -> None:
     assert int(index) >= entry["ModifyIndex"] > 0
 
 
-def test_a_put_that_expects_nothing_there_succeeds_once(client: Any, key: str) -> None:
+def test_a_put_that_expects_nothing_there_succeeds_for_one_and_shows_once_that_one_puts_without_condition(
+    client: Any, key: str
+) -> None:
     assert client.kv.put(key, VALUE, cas=0) is True
     assert client.kv.put(key, OTHER, cas=0) is False
-    assert client.kv.put(key, VALUE, cas=0) is False
+    assert client.kv.get(key)[1] is None
+    assert client.kv.put(key, VALUE, cas=0) is True
+    assert client.kv.put(key, VALUE) is True
     assert client.kv.get(key)[1]["Value"] == VALUE.encode()
+    assert client.kv.put(key, VALUE, cas=0) is False
+
+
+def test_where_claims_are_visible_a_put_that_expects_nothing_there_succeeds_once(start: Start, tmp_path: Path) -> None:
+    client = consul.Consul("127.0.0.1", start(tmp_path / "state", "--kv-visible-claims").port)
+    assert client.kv.put("rqlite/leader", VALUE, cas=0) is True
+    assert client.kv.put("rqlite/leader", OTHER, cas=0) is False
+    assert client.kv.put("rqlite/leader", VALUE, cas=0) is False
+    entry = client.kv.get("rqlite/leader")[1]
+    assert entry["Value"] == VALUE.encode()
+    assert entry["ModifyIndex"] == entry["CreateIndex"]
 
 
 def test_a_put_that_expects_a_state_succeeds_in_that_state_only(client: Any, key: str) -> None:
@@ -126,6 +141,7 @@ def test_a_delete_that_expects_a_state_succeeds_in_that_state_only(client: Any, 
 
 def test_tokens_and_datacenters_make_no_difference(client: Any, key: str) -> None:
     assert client.kv.put(key, VALUE, cas=0, token="secret", dc="dc1") is True
+    assert client.kv.put(key, VALUE, token="secret", dc="dc1") is True
     assert client.kv.get(key, token="other", dc="dc2", consistency="stale")[1]["Value"] == VALUE.encode()
     assert client.kv.delete(key, token="secret", dc="dc1") is True
 
@@ -205,7 +221,9 @@ def test_a_claim_stays_won_though_the_daemon_is_killed_straight_after_saying_so(
         for connection in connections[winner + 1 :]:
             assert not connection.recv(65536).endswith(b"true")
     after = start(tmp_path / "state")
-    assert after.request("GET", "/v1/kv/rqlite/leader?raw").body == claims[winner].partition(b"\r\n\r\n")[2]
+    assert [number for number, body in enumerate(claim_at_once(after, claims)) if body == b"true"] == [winner]
+    value = json.loads(claims[winner].partition(b"\r\n\r\n")[2])
+    assert after.request("PUT", "/v1/kv/rqlite/leader", value).body == b"true"
     assert claim_at_once(after, claims) == [b"false"] * 50
 
 
@@ -237,9 +255,10 @@ def test_a_claim_whose_client_is_gone_is_left_to_others(daemon: Daemon, how: str
                     connection.sendall(claim)
             answers = [answer(connection).body for connection in connections]
         assert sorted(answers) == [b"false", b"false", b"true"]
-        leader = json.loads(daemon.request("GET", f"/v1/kv/{key}/leader?raw").body)
-        assert leader["id"] == f"n{answers.index(b'true') + 1}"
-        assert daemon.nodes(key) == [leader["api_addr"].removeprefix("http://")]
+        assert claim_at_once(daemon, [gone, *others]) == [b"false", *answers]
+        winner = json.loads(others[answers.index(b"true")].partition(b"\r\n\r\n")[2])
+        assert daemon.request("PUT", f"/v1/kv/{key}/leader", winner).body == b"true"
+        assert daemon.nodes(key) == [winner["api_addr"].removeprefix("http://")]
 
 
 def test_a_second_listener_is_a_door_to_the_same(start: Start, tmp_path: Path) -> None:
@@ -249,6 +268,9 @@ def test_a_second_listener_is_a_door_to_the_same(start: Start, tmp_path: Path) -
     first, second = (consul.Consul("127.0.0.1", port) for port in ports)
     assert second.kv.put("rqlite/leader", VALUE, cas=0) is True
     assert first.kv.put("rqlite/leader", OTHER, cas=0) is False
-    assert first.kv.get("rqlite/leader")[1] == second.kv.get("rqlite/leader")[1]
+    assert second.kv.put("rqlite/leader", VALUE) is True
+    entry = first.kv.get("rqlite/leader")[1]
+    assert entry["Value"] == VALUE.encode()
+    assert second.kv.get("rqlite/leader")[1] == entry
     assert first.kv.delete("rqlite/leader") is True
     assert second.kv.get("rqlite/leader")[1] is None

@@ -148,9 +148,11 @@ def test_forty_nodes_come_whole_over_tcp_and_never_shortened_over_udp(daemon: Da
     assert both.count("ANSWER: 40,") == 2
 
 
-def test_a_node_that_registers_through_consul_is_in_dns_at_once(daemon: Daemon) -> None:
+def test_a_node_that_leads_by_consul_is_in_dns_at_once_and_not_before(daemon: Daemon) -> None:
     value = {"id": "1", "api_addr": "http://10.0.0.9:4001", "addr": "10.0.0.9:4002"}
-    assert daemon.request("PUT", "/v1/kv/Prod/leader?cas=0", value).status == 200
+    assert daemon.request("PUT", "/v1/kv/Prod/leader?cas=0", value).body == b"true"
+    assert short(daemon, "A", f"prod.{ZONE}") == []
+    assert daemon.request("PUT", "/v1/kv/Prod/leader", value).body == b"true"
     assert short(daemon, "A", f"prod.{ZONE}") == ["10.0.0.9"]
     assert [line.split()[2] for line in short(daemon, "SRV", f"_raft._tcp.PROD.{ZONE}")] == ["4002"]
 

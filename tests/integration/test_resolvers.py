@@ -241,7 +241,7 @@ def test_an_absence_is_soon_forgotten(setting: Setting) -> None:
     assert setting.resolver.ask(name).rcode() == dns.rcode.NXDOMAIN
 
     leader = {"id": "n1", "api_addr": "http://10.0.0.1:4001", "addr": "10.0.0.1:4002"}
-    assert setting.daemon.request("PUT", "/v1/kv/later/leader?cas=0", leader).body == b"true"
+    assert setting.daemon.request("PUT", "/v1/kv/later/leader", leader).body == b"true"
 
     soon(lambda: setting.resolver.ask(name).rcode(), dns.rcode.NOERROR)
     assert setting.resolver.found(name) == {"10.0.0.1"}

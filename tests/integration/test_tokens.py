@@ -74,6 +74,7 @@ def test_consuls_own_client_gives_its_token_and_hears_of_a_wrong_one_in_consuls_
     value = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
     client = consul.Consul("127.0.0.1", daemon.port, token=token)
     assert client.kv.put("orders/leader", value, cas=0) is True
+    assert client.kv.put("orders/leader", value) is True
     assert client.kv.get("orders/leader")[1]["Value"].decode() == value
     with pytest.raises(ACLPermissionDenied, match="Permission denied"):
         client.kv.get("invoices/leader")

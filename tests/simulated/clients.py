@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.records import Node, Put, Record
+from rqdisco.views import View
 from tests.simulated.hosts import Boot, Host
 from tests.support.history import History
 
@@ -62,13 +63,15 @@ class Clients:
         """The list that a node is told; None for a refusal or no answer."""
         token = self._begin(key, addr, "register")
         what = f"register {addr}"
-        reply = await self.call(what, key, lambda boot: boot.directory.register(key, Node(addr=addr)), at, asking)
+        reply = await self.call(
+            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, asking
+        )
         registration = self._told(key, token, reply)
         if registration is None or reply is None:
             return None
         listed = [each.addr for each in registration.listed]
         self._history(key).end(token, tuple(listed), self._world.now, local=registration.in_stead)
-        how = "in its home's stead" if registration.in_stead else registration.alone or ""
+        how = "on the owner's behalf" if registration.in_stead else registration.alone or ""
         self._world.trace.say(f"register {addr} at {reply.at}: {how} {listed}")
         self._world.judge.told(key, addr, registration)
         return listed
@@ -88,6 +91,8 @@ class Clients:
             return boot.directory.remove(key, addr)
 
         reply = await self.call(f"remove {addr}", key, arrive, at)
+        if reply is not None and reply.refusal is None:
+            self._world.judge.took_off(key, len(reply.value.record.nodes))
         removal = self._told(key, token, reply)
         if removal is None or reply is None:
             return None
@@ -109,15 +114,26 @@ class Clients:
 
     async def leader(self, key: str) -> str | None:
         """Who is under the leader key, as the daemon that is asked knows it."""
-        reply = await self.call("leader", key, lambda boot: boot.directory.look_up(key))
-        record = None if reply is None or reply.refusal else reply.value
-        return None if record is None or record.leader is None else str(record.leader.value)
+        view = await self._look(key, "leader", lambda boot: boot.directory.look_up(key))
+        return None if view is None or view.leader is None else str(view.leader.value)
+
+    async def resolve(self, key: str) -> None:
+        """Ask for the ID as a name, as a resolver does, and for its list."""
+        await self._look(key, "name", lambda boot: boot.directory.look_up_name(key.lower()))
+        await self._look(key, "list", lambda boot: boot.directory.look_up(key))
+
+    async def _look(self, key: str, what: str, make: Callable[[Boot], Any]) -> View | None:
+        reply = await self.call(what, key, make)
+        if reply is None or reply.refusal:
+            return None
+        view: View = reply.value
+        return view
 
     async def claim(self, key: str, addr: str, at: Host | None, asking: Asking) -> bool | None:
         """Whether the leader key was won."""
         token = self._begin(key, addr, "claim")
         what = f"claim {addr}"
-        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr)), at, asking)
+        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, asking)
         claim = self._told(key, token, reply)
         if claim is None or reply is None:
             return None
@@ -129,7 +145,7 @@ class Clients:
 
     async def report(self, key: str, addr: str) -> None:
         token = self._begin(key, addr, "report")
-        reply = await self.call(f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr)))
+        reply = await self.call(f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr), _host(addr)))
         if self._told(key, token, reply) is not None:
             self._history(key).end(token, True, self._world.now)
             self._world.judge.acknowledge(key, addr)
@@ -189,6 +205,7 @@ class Clients:
             asked, slept = world.now, boot.clock.slept
             doing = Deferred.fromCoroutine(make(boot))
             calling.append(doing)
+            boot.refused.discard((key, what.partition(" ")[2]))
             if not doing.called:
                 boot.clock.callLater(DEADLINE, lambda: None if doing.called else doing.cancel())
             world.faults.while_asking(what, key, reply.was_home)
@@ -264,5 +281,11 @@ async def _come_to_nothing() -> None:
     raise StoreUnavailable("not asked after all")
 
 
+def _host(addr: str) -> str:
+    """The machine of a node, which asks for itself."""
+    return addr.partition(":")[0]
+
+
 def _put(addr: str) -> Put:
-    return Put(node=Node(addr=addr), value=addr)
+    host = addr.partition(":")[0]
+    return Put(node=Node(addr=addr, raft_addr=f"{host}:2", node_id=host), value=addr)

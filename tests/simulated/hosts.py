@@ -67,6 +67,9 @@ class Boot:
             limits=host.limits,
         )
         self.directory = self.peered.directory
+        # Who was refused by an owner that this daemon asked, by ID and address.
+        self.refused: set[tuple[str, str]] = set()
+        self._note_refusals()
         self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds, found)
         self._counters: dict[str, Counters] = {}
         # Of one daemon of a rule's proof, which does what it is told twice.
@@ -87,6 +90,24 @@ class Boot:
             is_deciding=self.peered.local.is_deciding_of,
             every=3.0,
         )
+
+    def _note_refusals(self) -> None:
+        directory: Any = self.directory
+        call = directory._call
+
+        async def noting(home: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
+            outcome = await call(home, seconds, op, discovery_id, **more)
+            if op == "register" and outcome.refusal == "Undecided":
+                self.refused.add((discovery_id, more["node"].addr))
+            return outcome
+
+        directory._call = noting
+
+    def hints_of_its_own(self, key: str) -> list[str]:
+        """The addresses that it answered for an ID of its own and did not add yet, if it may decide about the ID."""
+        if not self.peered.peers.standing.is_established:
+            return []
+        return [hint.node.addr for _, hint in self.peered.book.of_own(key, self.home)]
 
     def accepts(self, session: str, counter: int) -> bool:
         """Whether the seals let a message pass: each only once."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rqdisco import codec
-from rqdisco.records import Record, Registration, is_unused
+from rqdisco.directory import Removal
+from rqdisco.records import Record, Registration, is_unused, said
+from rqdisco.views import View
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
 from tests.support.linearizable import Undecided, check
@@ -25,14 +27,18 @@ _LOST_HOME = "disk"
 class Judge:
     """Sees what is told and done. `residue` are the IDs of which only one disk knew something, and what became of it.
 
-    `acknowledged` are the addresses that must be listed in the end, `emptied` the IDs of which nodes were removed.
+    Of the IDs `in_doubt` the owner was lost while it told a node to bootstrap: that node is not shown any more (P3).
+    `acknowledged` are the addresses that must be listed in the end. Of the IDs `left` an operator removed some nodes
+    and left others, that may wait for those; of the IDs `on_behalf` nodes were listed away from the owner.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.clusters: list[Cluster] = []
         self.acknowledged: dict[str, set[str]] = {}
-        self.emptied: set[str] = set()
+        self.in_doubt: set[str] = set()
+        self.left: set[str] = set()
+        self.on_behalf: set[str] = set()
         self.residue: dict[str, str] = {}
         # Not once a machine was booted anew, or IDs got another home.
         self.ages_are_known = True
@@ -68,9 +74,41 @@ class Judge:
         world = self._world
         if getattr(outcome, "in_stead", False):
             world.count("elsewhere")
+            self.on_behalf.add(key)
+            if (key, what.partition(" ")[2]) in boot.refused:
+                self.violate(f"R4 {what}: listed at {boot.host.name} though the owner refused")
+        if isinstance(outcome, View):
+            self._check_view(boot, key, what, outcome)
+        self._check_hints(boot, key, what, outcome)
+        if _is_in_doubt_for_good(boot.store.settled(key)):
+            self.in_doubt.add(key)
         if getattr(outcome, "alone", None) == "granted" or getattr(outcome, "won", False):
             self._check_fence(boot, outcome.record, what)
             world.faults.after_a_grant(outcome.record.home)
+
+    def _check_view(self, boot: Boot, key: str, what: str, view: View) -> None:
+        """R5c, R6: nobody is sent to a node whose claim was not reported, or whose grant was not answered."""
+        record = boot.store.settled(key)
+        if record is None or record.version != view.version or what == "read":
+            return
+        shown = {node.addr for node in view.nodes} | ({view.leader.addr} if view.leader else set())
+        if record.unreported is not None and record.leader is not None and record.leader.addr in shown:
+            self.violate(f"R5c {what}: {boot.host.name} shows {record.leader.addr}, which did not report itself")
+        grant = record.grant
+        if grant is not None and grant.pending and record.home != boot.home and grant.addr in shown:
+            self.violate(f"R6 {what}: {boot.host.name} shows {grant.addr}, whose grant was not answered")
+
+    def _check_hints(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
+        """R8: an owner that may decide leaves out nobody whom it answered itself before it was ready."""
+        listed = getattr(outcome, "listed", None)
+        if listed is None:
+            view = outcome if isinstance(outcome, View) else getattr(outcome, "record", None)
+            listed = getattr(view, "nodes", None)
+        if listed is None or getattr(outcome, "alone", None) == "again" or not self.is_home(boot, key):
+            return
+        missing = set(boot.hints_of_its_own(key)) - {node.addr for node in listed}
+        if missing and isinstance(outcome, (View, Registration, Removal)):
+            self.violate(f"R8 {what}: {boot.host.name} leaves out {sorted(missing)}")
 
     def told(self, key: str, addr: str, registration: Registration) -> None:
         """A node got an answer."""
@@ -79,6 +117,10 @@ class Judge:
         self.acknowledge(key, addr)
         if registration.alone is not None:
             self._world.count("alone")
+
+    def took_off(self, key: str, left: int) -> None:
+        """An operator took a node off the list, on which so many are left."""
+        self.left.add(key) if left else self.left.discard(key)
 
     def acknowledge(self, key: str, addr: str) -> None:
         node = self._world.nodes[key, addr]
@@ -264,7 +306,7 @@ class Judge:
             return "orphan"
         seed = record.leader or record.grant
         if seed is None:
-            return "promised" if key in self.emptied else None
+            return "promised" if key in self.left or key in self.on_behalf else None
         node = next((each for each in nodes if each.addr == seed.addr), None)
         return None if node is None else self._why_it_made_none(node, record)
 
@@ -275,12 +317,15 @@ class Judge:
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
         if node.won_in_vain:
             return "thrown"
+        if record.unreported is not None:
+            # Its owner is told again whenever it asks; that it never will, only an operator knows (R5c).
+            return "claim" if node.is_replaced or not node.is_up else None
         return "answer" if node.may_be_told and not node.is_removed else None
 
     def _judge_history(self, key: str) -> None:
         """P1, R9: one order of decisions explains all answers."""
         past = self._world.clients.histories.get(key)
-        if past is None or key in self.residue:
+        if past is None or key in self.residue or key in self.in_doubt:
             return
         rules = Rules(window=self._world.window, ages_known=self.ages_are_known)
         try:
@@ -291,6 +336,11 @@ class Judge:
         self._world.count("explained")
         if not verdict:
             self.violate(f"I9 {key}: {verdict.text}")
+
+
+def _is_in_doubt_for_good(record: Record | None) -> bool:
+    """Whether nobody will ever know if a node was told to bootstrap, since the owner was lost; it is not shown (P3)."""
+    return record is not None and record.lost and record.grant is not None and record.grant.pending
 
 
 def _is_named(key: str) -> bool:
@@ -307,5 +357,7 @@ def _knows(known: Record | None, record: Record) -> bool:
     return known.nodes == record.nodes and known.ever == record.ever and _who(known) == _who(record)
 
 
-def _who(record: Record) -> tuple[str | None, str | None]:
-    return record.grant and record.grant.addr, record.leader and record.leader.value
+def _who(record: Record) -> tuple[object, str | None]:
+    """Which grant of which address, and who leads: an older grant of the same address, taken back, says nothing."""
+    grant = said(record).grant
+    return grant and (grant.addr, grant.boot, grant.at), record.leader and record.leader.value

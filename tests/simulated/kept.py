@@ -172,4 +172,30 @@ KEPT = (
         (*FAULTS, EXPIRY),
         "P7: a home on an older disk said that there was no such ID, before other daemons were heard",
     ),
+    Kept(
+        911001566,
+        2,
+        FAULTS,
+        "R8: an owner decided while what it had listed itself before it was ready was not on its list",
+    ),
+    Kept(
+        910000432,
+        3,
+        FAULTS,
+        "I1: the judge took an older grant to the same address, which was taken back, for what another disk knew",
+    ),
+    Kept(
+        330,
+        3,
+        FAULTS,
+        "I3: a node that was refused after its hint was written came to the list all the same, beside another one, and "
+        "neither was told to bootstrap",
+    ),
+    Kept(
+        50020,
+        3,
+        FAULTS,
+        "I1: an owner told a node that it is alone beside one that it had listed itself before it was ready",
+    ),
+    Kept(50126, 3, FAULTS, "I3: a peer showed a claim whose answer had not left its owner"),
 )

@@ -115,6 +115,8 @@ class Operator:
         for _ in range(3):
             await world.sleep(random.uniform(5, 40))
             await world.clients.read(discovery_id)
+            for _ in range(3):
+                await world.clients.resolve(discovery_id)
 
     async def _mint_idle(self, seconds: float) -> None:
         """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps not for long."""
@@ -176,7 +178,6 @@ class Operator:
     async def _remove(self, discovery_id: str, addr: str) -> None:
         while await self._world.clients.remove(discovery_id, addr) is None:
             await self._world.sleep(1)
-        self._world.judge.emptied.add(discovery_id)
 
     def _add(self, discovery_id: str, kind: type[SimNode], near: Host | None = None) -> SimNode:
         self._next += 1

@@ -7,14 +7,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco import records
+from rqdisco import records, transitions
 from rqdisco.directory import Removal
 from rqdisco.errors import StoreUnavailable, Undecided
 from rqdisco.expiry import Marks
 from rqdisco.peers.assembly import Peered
 from rqdisco.peers.wire.links import Misdirected
 from rqdisco.peers.wire.messages import Call
-from rqdisco.records import Node, Record, Registration
+from rqdisco.records import Claim, Node, Put, Record, Registration
+from rqdisco.views import view_of
 
 
 def without(rule: str) -> Callable[..., Peered]:
@@ -86,23 +87,38 @@ def _believe_twice(peered: Any) -> None:
 
 
 def _others_grant(peered: Any) -> None:
-    in_its_stead = peered.directory._in_its_stead
+    on_behalf = peered.directory._on_behalf
 
-    async def answer(discovery_id: str, node: Node, why: str) -> Registration:
+    async def answer(discovery_id: str, node: Node, host: str | None, why: str, *told: Any) -> Registration:
         copy = peered.store.settled(discovery_id)
-        if copy is not None and all(each.addr == node.addr for each in records.heard(copy)):
+        if copy is not None and all(each.addr == node.addr for each in records.answered(copy).nodes):
             return Registration(record=copy, listed=(node,), alone="granted")
-        answered: Registration = await in_its_stead(discovery_id, node, why)
+        answered: Registration = await on_behalf(discovery_id, node, host, why, *told)
         return answered
 
-    peered.directory._in_its_stead = answer
+    peered.directory._on_behalf = answer
+
+
+def _take_a_refusal_for_silence(peered: Any) -> None:
+    directory = peered.directory
+    register = directory.register
+
+    async def hear_no_refusal(discovery_id: str, node: Node, host: str | None) -> Registration:
+        try:
+            answered: Registration = await register(discovery_id, node, host)
+        except Undecided as refusal:
+            answered = await directory._on_behalf(discovery_id, node, host, refusal.reason)
+        return answered
+
+    directory.register = hear_no_refusal
 
 
 def _nobody_keeps_hints(peered: Any) -> None:
-    async def keep(home: str, discovery_id: str, node: Node) -> None:
-        pass
+    async def keep(home: str, discovery_id: str, node: Node, host: str | None) -> int:
+        return 0
 
     peered.book.keep = keep
+    peered.book.promise = peered.book.withdraw = lambda number: None
 
 
 def _no_barrier(peered: Any) -> None:
@@ -145,6 +161,37 @@ def _trust_the_disk(peered: Any) -> None:
     standing.check = check
 
 
+def _leave_out_own_hints(peered: Any) -> None:
+    """What was answered before a daemon was ready is added once an exchange with a peer came to its end, or later."""
+    peers = peered.peers
+    peers.check = peers.standing.check
+    peered.local.view = lambda record, is_owner=False: view_of(record, is_owner=is_owner or record.home == peers._own)
+
+
+def _show_claims(peered: Any) -> None:
+    """A claim is answered again to its owner, and shown to all others meanwhile."""
+    peered.local.view = lambda record, is_owner=False: view_of(replace(record, unreported=None), is_owner=True)
+
+
+def _claim_once(peered: Any) -> None:
+    """A claim is shown to nobody, and its owner is not told again."""
+    local = peered.local
+    claim = local._claim
+
+    def claim_once(record: Record, put: Put, host: str | None) -> Claim:
+        if record.unreported is not None:
+            return Claim(record=record, won=False)
+        outcome: Claim = claim(record, put, host)
+        return outcome
+
+    local._claim = claim_once
+
+
+def _show_the_pending(peered: Any) -> None:
+    """Copies show whose grant may not have been answered."""
+    peered.local.view = lambda record, is_owner=False: view_of(record, is_owner=True)
+
+
 def _no_fence(peered: Any) -> None:
     peered.answers._sessions.note = lambda session: None
     peered.peers.fence = lambda why: None
@@ -153,12 +200,12 @@ def _no_fence(peered: Any) -> None:
 def _remove_what_is_there(peered: Any) -> None:
     local = peered.local
 
-    async def remove(discovery_id: str, addr: str) -> Removal:
+    async def remove(discovery_id: str, addr: str) -> tuple[Record, bool]:
         record = await local._decidable(discovery_id)
-        after = records.remove(record, addr)
-        return Removal(record=await local._durably(record, after), removed=after is not record)
+        after = transitions.remove(record, addr)
+        return await local._durably(record, after), after is not record
 
-    local.remove = remove
+    local.remove_from = remove
 
 
 def _remove_anywhere(peered: Any) -> None:
@@ -171,8 +218,8 @@ def _remove_anywhere(peered: Any) -> None:
             copy = peered.store.settled(discovery_id)
             if copy is None:
                 raise
-            after = records.remove(copy, addr)
-            return Removal(record=after, removed=after is not copy)
+            after = transitions.remove(copy, addr)
+            return Removal(record=view_of(after, is_owner=False), removed=after is not copy)
         return removal
 
     peered.directory.remove = remove
@@ -209,11 +256,16 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R2 once": _believe_twice,
     "R3": _others_grant,
     "R4": _nobody_keeps_hints,
+    "R4 refusal": _take_a_refusal_for_silence,
     "R5b": _no_barrier,
+    "R5c hidden": _show_claims,
+    "R5c again": _claim_once,
+    "R6 shown": _show_the_pending,
     "R6 acknowledgement": _no_acknowledgement,
     "R6 revoking": _no_revoking,
     "R7": _orphans_grant,
     "R8 restart": _trust_the_disk,
+    "R8 own hints": _leave_out_own_hints,
     "R8 fence": _no_fence,
     "R9 arrival": _remove_what_is_there,
     "R9 home": _remove_anywhere,

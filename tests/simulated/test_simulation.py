@@ -48,7 +48,7 @@ def test_without_faults_every_cluster_forms_and_nobody_is_refused(seed: int) -> 
 
 
 def test_a_daemon_that_finds_no_room_at_its_start_starts_once_there_is_some() -> None:
-    trace = World(56, 2, ("disks", "full", "crashes")).run().trace
+    trace = World(34, 2, ("disks", "full", "crashes")).run().trace
     assert any("cannot start" in line for line in trace)
     assert not any("another rqdisco runs on this directory" in line for line in trace)
 
@@ -86,16 +86,21 @@ class Noticed:
 NOTICED = (
     Noticed("R1", "I1", ("answers", "partitions"), 14),
     Noticed("R2 incarnation", "I3", ("disks",), 10),
-    Noticed("R2 late", "I4", ("answers", "removals"), 25),
-    Noticed("R2 once", "I4", ("repeats", "removals"), 100),
+    Noticed("R2 late", "I4", ("answers", "removals"), 124),
+    Noticed("R2 once", "I4", ("repeats", "removals"), 140),
     Noticed("R3", "I1", ("partitions", "crashes"), 10),
     Noticed("R4", "I4", ("partitions", "answers"), 2),
+    Noticed("R4 refusal", "R4", ("answers", "partitions", "removals", "crashes"), 24),
     Noticed("R5a", "answer", ("answers",), 1),
-    Noticed("R5b", "I1", ("partitions", "removals"), 297),
+    Noticed("R5b", "I1", ("partitions", "removals"), 247),
+    Noticed("R5c hidden", "R5c", ("answers",), 5),
+    Noticed("R5c again", "I3", ("answers",), 5),
+    Noticed("R6 shown", "R6", ("answers", "crashes"), 0),
     Noticed("R6 acknowledgement", "rollback", ("rollbacks",), 11),
     Noticed("R6 revoking", "I3", ("answers", "replacements"), 1),
     Noticed("R7", "I1", ("partitions", "disks"), 13, daemons=2),
     Noticed("R8 restart", "I1", ("rollbacks", "partitions"), 98, daemons=2),
+    Noticed("R8 own hints", "R8", ("answers", "partitions", "crashes", "stalls"), 695, daemons=2),
     Noticed("R8 fence", "R8", ("copies", "removals"), 27),
     Noticed("R9 arrival", "R9", ("removals",), 11),
     Noticed("R9 home", "I9", ("removals", "partitions"), 9),

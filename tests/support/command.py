@@ -131,7 +131,10 @@ class Shell:
         def react(command: Command, url: str) -> int:
             screen = Screen(self.out, self.err, self._ask if self._terminal else None)
             client = self.service.client(url, token=self.token)
-            app = App(client, url, self.service.clock, lambda: 0.5, self.service.daemon.random.randbytes, screen)
+            daemon, clock = self.service.daemon, self.service.clock
+            app = App(
+                client, url, clock, lambda: 0.5, daemon.random.randbytes, screen, lambda: daemon.wall_us() / 1_000_000
+            )
             running.deferred = Deferred.fromCoroutine(run(app, command))
             running.deferred.addCallback(running.end)
             self.service.settle()

@@ -16,6 +16,7 @@ from rqdisco.web.connections.site import BoundedSite
 from tests.support.daemon import Daemon
 
 CLIENT = "198.51.100.7"
+OWN = "192.168.1.1"
 MAX_BODY = 1000
 MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
@@ -39,12 +40,15 @@ def unchunked(data: bytes) -> bytes:
 
 
 class Connection:
-    """A client's end of a connection to what a factory answers; without a host, to a socket of the file system."""
+    """A client's end of a connection to what a factory answers at the address `own`; without a host, to a socket of the
+    file system.
+    """
 
-    def __init__(self, factory: Any, host: str | None = CLIENT) -> None:
+    def __init__(self, factory: Any, host: str | None = CLIENT, own: str = OWN) -> None:
         address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 40000)
         self.protocol = factory.buildProtocol(address)
-        self.transport = StringTransport(peerAddress=address)
+        here = UNIXAddress(b"/run/x.sock") if host is None else IPv4Address("TCP", own, 4000)
+        self.transport = StringTransport(hostAddress=here, peerAddress=address)
         self.protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> bytes:
@@ -81,8 +85,8 @@ class Server:
         """What makes the connections of the site."""
         return self.site
 
-    def connect(self, host: str = CLIENT) -> Connection:
-        return Connection(self.factory, host)
+    def connect(self, host: str | None = CLIENT, own: str = OWN) -> Connection:
+        return Connection(self.factory, host, own)
 
     def wait(self, seconds: int) -> None:
         self.clock.pump([1] * seconds)

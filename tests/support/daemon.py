@@ -24,7 +24,9 @@ from rqdisco.metrics import sources
 from rqdisco.metrics.watch import Watch
 from rqdisco.observability.events import Events, log_event
 from rqdisco.observability.health import Health
+from rqdisco.observability.leader_watch import LeaderWatch
 from rqdisco.observability.recent import Recent
+from rqdisco.observability.waiting import WaitingClaims
 from rqdisco.peers.assembly import kept_notes
 from rqdisco.probing.knock import Knocker
 from rqdisco.probing.rounds import Rounds
@@ -139,13 +141,17 @@ class Daemon:
             limits=self.limits,
         )
         self.unused_days = unused_days
-        self.health = Health(lambda: self.journal.refused)
+        self.claims = WaitingClaims(self.clock, self.store)
+        self.health = Health(lambda: self.journal.refused, more=self.claims.notes)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.watch = Watch(self.clock)
         self.recent = Recent(self.clock.seconds, self.wall_us)
         self.books = Books(Events(log_event, self.watch.outcomes, self.recent))
+        self.leaders = LeaderWatch(self.clock, self.books.events)
+        self.store.on_settled.append(self.leaders.settled)
+        self.watch.show(sources.leaders(self.leaders))
         self.sweep = sweep(self, kept_notes(self.found.notes.items()), self.books.events)
-        self.watch.count_all(self.store, lambda home: home != self.home)
+        self.watch.count_all(self.store, lambda home: home != self.home, self.claims)
         self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
         self.watch.show(sources.disk(self.journal, self.watch.syncs))
         self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
@@ -168,6 +174,7 @@ class Daemon:
             overview=self.overview,
             outlook=self.rounds,
             mint_rate=mint_rate,
+            leaders=self.leaders,
             **doors,
         )
 
@@ -220,9 +227,9 @@ def mint(daemon: Daemon) -> str:
     return record.id
 
 
-def register(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[Registration]:
-    """Fires with what the node at `addr` is told."""
-    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[Registration]:
+    """Fires with what the node at `addr` is told, which asks on the machine `host`."""
+    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), host))
 
 
 def give_up(asking: Deferred[Any]) -> None:

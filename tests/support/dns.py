@@ -80,7 +80,7 @@ class Names:
 
     def join(self, discovery_id: str, addr: str) -> None:
         """Register one more node, which listens for Raft one port higher."""
-        result(Deferred.fromCoroutine(self.daemon.directory.register(discovery_id, both(addr))))
+        result(Deferred.fromCoroutine(self.daemon.directory.register(discovery_id, both(addr), None)))
 
     def exchange(self, query: bytes, source: tuple[str, int] = CLIENT) -> list[bytes]:
         """What is sent back when a datagram arrives, without time going by."""

@@ -15,12 +15,14 @@ _JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
 
 
 class Hostile:
-    """Answers every request with `status`. `name` is what it calls itself, `up` whether it has nodes that are up."""
+    """Answers every request with `status`. `name` is what it calls itself, `up` whether it has nodes that are up, `led`
+    whether they have a leader, or a claim to lead.
+    """
 
     app = Klein()
 
-    def __init__(self, status: int = 200, *, name: str = "rqdisco", up: bool | None = True) -> None:
-        self.status, self.name, self.up = status, name, up
+    def __init__(self, status: int = 200, *, name: str = "rqdisco", up: bool | None = True, led: bool = True) -> None:
+        self.status, self.name, self.up, self.led = status, name, up, led
         self.export = export(record("one"), record("two"))
 
     def resource(self) -> IResource:
@@ -56,6 +58,7 @@ class Hostile:
     def _document(self) -> dict[str, Any]:
         registration = {"raft_addr": NASTY, "node_id": NASTY, "why": NASTY, "since": 1.0, "checked": 1.0}
         addrs = [f"{NASTY}1", f"{NASTY}2"]
+        leader = {"addr": NASTY, "index": 7, "reported": False, "id": NASTY, "api_addr": NASTY}
         return {
             "created_at": NASTY,
             "disco_id": NASTY,
@@ -64,7 +67,7 @@ class Hostile:
                 {"addr": addr, "leader": True, "up": self.up and number == 1, "ready": False, **registration}
                 for number, addr in enumerate(addrs)
             ],
-            "leader": {"addr": NASTY, "index": 7, "reported": False, "id": NASTY, "api_addr": NASTY},
+            **({"leader": leader} if self.led else {"claim": {"since": NASTY, "answered": 2}}),
             "orphaned": False,
         }
 

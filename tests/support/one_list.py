@@ -27,11 +27,14 @@ class Rules:
 
     `ages_known=False` says that the home's machine was booted anew, or the home is another one by now: then a grant may
     count as older than the window at any time.
+
+    `hidden` says that claims are known to their owners alone until they report themselves (R5c).
     """
 
     window: float = WINDOW
     late: bool = True
     ages_known: bool = True
+    hidden: bool = True
 
 
 class Grant(NamedTuple):
@@ -45,6 +48,8 @@ class Grant(NamedTuple):
 class State(NamedTuple):
     """The list, in the order of the alphabet, and what goes with it.
 
+    `is_hidden` says that the leader claimed and did not report itself yet, so that nobody else knows of it (R5c).
+
     `spared` are the removals, one bit each, that may have arrived before what they would remove was registered (R9).
     """
 
@@ -52,6 +57,7 @@ class State(NamedTuple):
     grant: Grant | None = None
     leader: str | None = None
     confirmed: bool = False
+    is_hidden: bool = False
     spared: int = 0
 
     def __str__(self) -> str:
@@ -76,7 +82,10 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
     addr = operation.addr
     match operation.kind:
         case "read":
-            yield state.nodes, state
+            yield _shown(state), state
+        case "register" if state.is_hidden:
+            # It is told to ask again.
+            return
         case "register":
             yield from _register(state, addr, point)
         case "hint":
@@ -84,16 +93,30 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
             yield after.nodes, after
         case "remove":
             after = _without(state, addr, point)
-            yield after.nodes, after
+            yield _shown(after), after
             if state.spared & point.bit:
-                yield state.nodes, state._replace(spared=state.spared & ~point.bit)
+                yield _shown(state), state._replace(spared=state.spared & ~point.bit)
+        case "claim" if state.is_hidden and state.leader == addr:
+            yield True, state._replace(grant=Grant(addr, point.earliest, point.latest))
+            # Not all members were heard to know of hidden claims.
+            yield False, state
         case "claim" if state.leader is not None or state.nodes:
             yield False, state
         case "claim":
             granted = _with_node(state, addr, point)
-            yield True, granted._replace(leader=addr, grant=Grant(addr, point.earliest, point.latest))
+            grant = Grant(addr, point.earliest, point.latest)
+            yield True, granted._replace(leader=addr, grant=grant)
+            if point.rules.hidden:
+                yield True, granted._replace(leader=addr, grant=grant, is_hidden=True)
         case "report":
-            yield True, _with_node(state, addr, point)._replace(leader=addr, confirmed=True)
+            if state.is_hidden and state.leader != addr and state.leader is not None:
+                state = _without(state, state.leader, point)
+            yield True, _with_node(state, addr, point)._replace(leader=addr, confirmed=True, is_hidden=False)
+
+
+def _shown(state: State) -> tuple[str, ...]:
+    """The nodes that everybody may know of."""
+    return tuple(node for node in state.nodes if not (state.is_hidden and node == state.leader))
 
 
 def _register(state: State, addr: str, point: Point) -> Iterator[tuple[Answer, State]]:
@@ -131,7 +154,7 @@ def _with_node(state: State, addr: str, point: Point) -> State:
     if leader is not None and same_node(leader, addr):
         leader = addr
     spared = state.spared | (point.removals if is_new else 0)
-    return State(tuple(sorted((*others, addr))), grant, leader, state.confirmed, spared)
+    return State(tuple(sorted((*others, addr))), grant, leader, state.confirmed, state.is_hidden, spared)
 
 
 def _without(state: State, addr: str, point: Point) -> State:
@@ -145,4 +168,4 @@ def _without(state: State, addr: str, point: Point) -> State:
         return State(spared=spared)
     grant = None if state.grant is not None and state.grant.addr == addr else state.grant
     leader = None if state.leader == addr else state.leader
-    return State(nodes, grant, leader, state.confirmed, spared)
+    return State(nodes, grant, leader, state.confirmed, state.is_hidden and leader is not None, spared)

@@ -15,6 +15,7 @@ from rqdisco.journal.segments import SegmentWriter
 from rqdisco.journal.state import open_state
 from rqdisco.journal.writer import Journal
 from rqdisco.observability.events import Event, Events
+from rqdisco.observability.leader_watch import LeaderWatch
 from rqdisco.peers.assembly import Peered, Peering, kept_notes
 from rqdisco.peers.wire.links import NotGreeted, Unreachable
 from rqdisco.records import Moment, Node
@@ -24,13 +25,18 @@ from tests.support.disk import ModelDisk
 
 
 class DirectNetwork:
-    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears nothing."""
+    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears nothing.
+
+    What a daemon asks is lost where it and the verb are among the `dropped`, its answer where they are `swallowed`.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.daemons: dict[str, PeeredDaemon] = {}
         self.cut: set[tuple[str, str]] = set()
         self.silent: set[tuple[str, str]] = set()
+        self.dropped: set[tuple[str, str]] = set()
+        self.swallowed: set[tuple[str, str]] = set()
         # How far all wall clocks were set, in seconds.
         self.set_by = 0.0
         self.messages: list[tuple[str, str, str, bytes]] = []
@@ -72,7 +78,8 @@ class DirectLink:
     def _deliver(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
         pair = self._sender, self._receiver
         daemon = self._network.daemons.get(self._receiver)
-        if pair in self._network.cut or daemon is None or not daemon.is_up:
+        is_dropped = (self._sender, verb) in self._network.dropped
+        if is_dropped or pair in self._network.cut or daemon is None or not daemon.is_up:
             return fail(Unreachable("refused"))
         self._network.messages.append((*pair, verb, body))
         if verb == "hello":
@@ -85,7 +92,8 @@ class DirectLink:
         else:
             assert self._session is not None
             answered = Deferred.fromCoroutine(daemon.peered.answers.serve(self._session, verb, body))
-        if (self._receiver, self._sender) in self._network.cut or pair in self._network.silent:
+        is_swallowed = (self._sender, verb) in self._network.swallowed
+        if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.silent:
             answered.addErrback(lambda failure: None)
             answered = Deferred()
         return answered.addTimeout(seconds, self._network.clock, lambda *_: fail(Unreachable("no answer in time")))
@@ -142,6 +150,8 @@ class PeeredDaemon:
         self.directory = self.peered.directory
         self.unused_days = unused_days
         self.events: list[Event] = []
+        self.leaders = LeaderWatch(clock, Events(self.events.append))
+        self.store.on_settled.append(self.leaders.settled)
         self.sweep = sweep(
             self,
             kept_notes(found.notes.items()),
@@ -160,6 +170,7 @@ class PeeredDaemon:
         self.is_up = False
         self.peered.peers.stopService()
         self.sweep.stopService()
+        self.leaders.stopService()
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> PeeredDaemon:
         """The daemon after this one died, on the same disk unless another is given."""
@@ -203,9 +214,9 @@ def mint(daemon: PeeredDaemon) -> str:
     return discovery_id
 
 
-def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> list[str]:
-    """Whom a node that registers is told of."""
-    return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr))).listed]
+def register(daemon: PeeredDaemon, discovery_id: str, addr: str, host: str | None = None) -> list[str]:
+    """Whom a node that registers on the machine `host` is told of."""
+    return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr), host)).listed]
 
 
 def listed(daemon: PeeredDaemon, discovery_id: str) -> list[str]:

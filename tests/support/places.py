@@ -218,6 +218,34 @@ def unnamed(audience: Audience) -> Place:
     return place
 
 
+def named(audience: Audience) -> Place:
+    """A daemon, asked for an ID that nobody has named yet."""
+    place = alone(audience)
+    place.id = "orders"
+    return place
+
+
+def claimed(audience: Audience) -> Place:
+    """A daemon with an ID that a node claimed to lead, which has not reported itself."""
+    place = named(audience)
+    assert place.ask("PUT", "/v1/kv/{id}/leader?cas=0", LEADER).body == b"true"
+    return place
+
+
+def on_behalf(audience: Audience) -> Place:
+    """The second of two daemons, with an ID of the first, which is away; so one of its nodes is not confirmed."""
+    network, (first, second) = trio(Clock(), "ab")
+    place = _over(second.directory, audience, network.clock, second, None)
+    minting = Deferred.fromCoroutine(first.directory.create())
+    settle(network.clock, 1)
+    place.id = result(minting).id
+    for node in (NODE, OTHER):
+        assert place.ask("POST", "/{id}", node).status == 200
+        network.split("a")
+        settle(network.clock, 3)
+    return place
+
+
 def hurried(audience: Audience) -> Place:
     """A daemon where clients may mint one ID a minute, and this one has just minted it."""
     daemon = Daemon(access=_access(audience), max_body=MAX_BODY, mint_rate=1 / 60)

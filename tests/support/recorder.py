@@ -20,7 +20,7 @@ from tests.support.rqlited import Network, Node, Version, nodes_in
 
 # P4
 ANSWER_SECONDS = 8.0
-OFF_HOME = "listed in its home's stead"
+OFF_HOME = "listed on the owner's behalf"
 
 Results: TypeAlias = dict[tuple[str, str], str]
 """The result of each registration, by its discovery ID and where it came from."""

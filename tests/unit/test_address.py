@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import ipaddress
 
-from rqdisco.address import check_reachable, check_text, host_and_port, same_node
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqdisco.address import check_reachable, check_text, host_and_port, host_of, is_local, same_node
 from rqdisco.errors import InvalidValue, MisleadingAddress
 
 
@@ -92,3 +96,55 @@ def test_addresses_are_compared_as_rqlited_filters_itself() -> None:
     assert same_node("a:1", "http://a:1")
     assert not same_node("https://a:1", "a:1")
     assert not same_node("A:1", "a:1")
+
+
+def in_any_case(text: str) -> st.SearchStrategy[str]:
+    """The text in upper and lower case."""
+    return st.tuples(*(st.sampled_from([each.lower(), each.upper()]) for each in text)).map("".join)
+
+
+NAMES = st.sampled_from(
+    ["localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "localhost6.localdomain6", "db.localhost"]
+).flatmap(in_any_case)
+LOCAL_HOSTS = st.one_of(
+    st.builds("{}{}".format, NAMES, st.sampled_from(["", "."])),
+    st.integers(0, 2**24 - 1).map(lambda low: str(ipaddress.IPv4Address((127 << 24) + low))),
+    st.sampled_from(
+        ["127.1", "0.0.0.0", "[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"]
+    ),
+    st.sampled_from(["[::1%lo]", "[::ffff:0.0.0.0]", ""]),
+)
+SCHEMES = st.sampled_from(["", "http://", "https://", "HTTP://", "http://user:secret@"])
+ENDS = st.sampled_from([":4001", ":4001/", ":4001/x?y#z", "", "/", "?x=1", ":http"])
+
+
+@given(SCHEMES, LOCAL_HOSTS, ENDS)
+def test_an_address_that_leads_everybody_to_himself_is_local_in_any_spelling(scheme: str, host: str, end: str) -> None:
+    assert is_local(f"{scheme}{host}{end}")
+
+
+OTHER_NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z]{2,8}){0,2}", fullmatch=True).filter(
+    lambda name: not name.endswith(("localhost", "localdomain", "loopback"))
+)
+OTHER_IPS = st.ip_addresses().filter(
+    lambda ip: not (ip.is_loopback or ip.is_unspecified or getattr(ip, "ipv4_mapped", None))
+)
+OTHER_HOSTS = OTHER_NAMES | OTHER_IPS.map(lambda ip: f"[{ip}]" if ip.version == 6 else str(ip))
+
+
+@given(SCHEMES, OTHER_HOSTS, ENDS)
+def test_an_address_of_some_machine_is_not_and_its_host_is_found(scheme: str, host: str, end: str) -> None:
+    assert not is_local(f"{scheme}{host}{end}")
+    assert host_of(f"{scheme}{host}{end}") == host.strip("[]")
+
+
+@pytest.mark.parametrize(
+    "addr", ["127.example.com:1", "localhost.example.com:4001", "mylocalhost:4001", "10.127.0.1:1", "0.0.0.0.example:1"]
+)
+def test_a_name_that_only_looks_like_loopback_is_not_local(addr: str) -> None:
+    assert not is_local(addr)
+
+
+@given(st.text(max_size=60))
+def test_of_any_text_it_can_be_said_whether_it_is_local(text: str) -> None:
+    assert is_local(text) in (True, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.home.local import Limits
 from rqdisco.records import Claim, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
@@ -14,15 +14,15 @@ A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
 
 def put(addr: str) -> Put:
-    return Put(node=Node(addr=addr), value=f'{{"addr":"{addr}"}}')
+    return Put(node=Node(addr=addr, raft_addr=addr), value=f'{{"addr":"{addr}"}}')
 
 
-def claim(daemon: Daemon, discovery_id: str, addr: str) -> Deferred[Claim]:
-    return Deferred.fromCoroutine(daemon.directory.claim(discovery_id, put(addr)))
+def claim(daemon: Daemon, discovery_id: str, addr: str, host: str | None = "10.0.0.1") -> Deferred[Claim]:
+    return Deferred.fromCoroutine(daemon.directory.claim(discovery_id, put(addr), host))
 
 
 def report(daemon: Daemon, discovery_id: str, addr: str, index: int | None = None) -> Deferred[bool]:
-    return Deferred.fromCoroutine(daemon.directory.report(discovery_id, put(addr), index))
+    return Deferred.fromCoroutine(daemon.directory.report(discovery_id, put(addr), None, index))
 
 
 def clear(daemon: Daemon, discovery_id: str, index: int | None = None) -> Deferred[bool]:
@@ -40,17 +40,22 @@ def test_of_any_number_of_claims_at_once_one_wins() -> None:
     claims = [claim(daemon, "rqlite", f"n{number}:1") for number in range(50)]
     daemon.threads.release_all()
     assert [result(each).won for each in claims] == [True] + [False] * 49
+    daemon.threads.hold = False
+    assert shown(daemon, "rqlite") == []
+    assert result(report(daemon, "rqlite", "n0:1"))
     assert shown(daemon, "rqlite") == ["n0:1"]
 
 
 def test_a_claim_survives_a_crash_straight_after_it_was_said() -> None:
     daemon = Daemon()
-    assert result(claim(daemon, "rqlite", A)).won
+    claimed = result(claim(daemon, "rqlite", A))
+    assert claimed.won
     after = daemon.restart()
     assert not result(claim(after, "rqlite", B)).won
+    assert result(report(after, "rqlite", A))
     found = leader(after, "rqlite")
     assert found is not None
-    assert found.addr == A
+    assert (found.addr, found.created) == (A, claimed.record.version)
 
 
 def test_an_unknown_id_is_not_there_until_its_first_claim_is_said() -> None:
@@ -72,11 +77,27 @@ def test_a_claim_that_nobody_heard_is_undone_and_the_next_one_wins() -> None:
     assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never heard of it"
     daemon.threads.release_all()
     assert result(waiting).won
+    daemon.threads.hold = False
+    assert result(report(daemon, "rqlite", B))
     assert shown(daemon, "rqlite") == [B]
 
 
-def test_a_registration_waits_for_a_claim_and_joins_its_winner() -> None:
+def test_a_registration_waits_for_a_claim_and_is_not_sent_to_its_winner_before_that_leads() -> None:
     daemon = Daemon()
+    discovery_id = mint(daemon)
+    daemon.threads.hold = True
+    claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
+    daemon.threads.release_all()
+    assert result(claiming).won
+    with pytest.raises(Undecided, match="a claim awaits its owner's first report"):
+        result(registering)
+    daemon.threads.hold = False
+    assert result(report(daemon, discovery_id, A))
+    assert told(register(daemon, discovery_id, B)) == [A, B]
+
+
+def test_where_claims_are_visible_a_registration_joins_the_winner_at_once() -> None:
+    daemon = Daemon(limits=Limits(visible_claims=True))
     discovery_id = mint(daemon)
     daemon.threads.hold = True
     claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
@@ -120,6 +141,7 @@ def test_a_swap_takes_place_only_at_its_index_and_each_put_moves_the_index_on() 
     with pytest.raises(NoSuchID):
         shown(daemon, "rqlite")
     result(claim(daemon, "rqlite", A))
+    result(report(daemon, "rqlite", A))
     first = leader(daemon, "rqlite")
     assert first is not None
     assert not result(report(daemon, "rqlite", B, first.modified + 1))
@@ -174,7 +196,9 @@ def test_clearing_does_not_take_a_claim_away_that_was_not_said_when_it_arrived()
     daemon.threads.release_all()
     assert result(claiming).won
     assert result(clearing)
-    assert leader(daemon, "rqlite") is not None
+    daemon.threads.hold = False
+    assert result(claim(daemon, "rqlite", A)).again
+    assert not result(claim(daemon, "rqlite", B)).won
 
 
 def test_clearing_takes_away_what_was_shown_though_a_newer_key_was_about_to_be_put() -> None:

@@ -14,6 +14,8 @@ from rqdisco.client import Registration
 from tests.support.command import RAFT_A, RAFT_B, A, B, C, Service, Shell, lead
 from tests.support.daemon import mint, register, shown
 
+OTHER = ("--id", "n2", "--api-addr", f"http://{B}", "--addr", RAFT_B)
+
 
 def test_create_prints_an_id_and_nothing_else(service: Service, shell: Shell) -> None:
     assert shell("create") == 0
@@ -198,6 +200,8 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert f"{some_id} has no leader record" in shell.said
     assert lead(shell, some_id, "--cas", "1") == 1
     assert "there is no leader record, its index is 0, not 1" in shell.said
+    assert lead(shell, some_id, "--cas", "0") == 1
+    assert "not set: nodes are registered, and one of them may lead" in shell.said
     assert lead(shell, some_id) == 0
     assert shell("leader", "show", some_id) == 0
     ((*known, index, state),) = [line.split("\t") for line in shell.lines]
@@ -210,6 +214,39 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert "while any is listed nobody is told that it is alone" in shell.said
     assert shell("leader", "clear", some_id, "--yes") == 0
     assert "has no leader record" in shell.said
+
+
+def test_a_claim_is_ended_by_clearing_after_a_word_on_its_node_and_the_next_one_wins(shell: Shell) -> None:
+    assert lead(shell, "kv", "--cas", "0") == 0
+    assert shell("leader", "show", "kv") == 1
+    assert "kv has no leader record yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.said
+    assert shell("show", "kv") == 0
+    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.said
+    assert shell("leader", "clear", "kv") == 2
+    assert "Stop the node that claimed to lead under kv, or wipe it, before its claim is ended" in shell.said
+    assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 1
+    assert shell.said.startswith("rqdisco: not set: a node claimed to lead at ")
+    assert shell("leader", "clear", "kv", "--yes", "--cas", "1") == 1
+    assert "not cleared: there is no leader record" in shell.said
+    assert shell("leader", "clear", "kv", "--yes") == 0
+    assert "stop the node that claimed to lead under kv, or wipe it" in shell.said
+    assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
+
+
+def test_reset_ends_a_claim_and_says_so(shell: Shell) -> None:
+    assert lead(shell, "kv", "--cas", "0") == 0
+    assert shell("reset", "kv") == 2
+    assert "a claim that waits for its leader's first report" in shell.said
+    assert shell("reset", "kv", "--yes") == 0
+    assert "kv: the claim that waited has ended" in shell.said
+    assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
+
+
+def test_removing_the_node_that_claimed_ends_its_claim(shell: Shell) -> None:
+    assert lead(shell, "kv", "--cas", "0") == 0
+    assert shell("remove", "kv", A) == 0
+    assert f"{A} is not listed; if it is the node that claimed to lead, its claim ends" in shell.said
+    assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly(service: Service, shell: Shell) -> None:

@@ -31,7 +31,7 @@ LINES: dict[str, list[str]] = {
     "prune": ["prune x --down-for 0s --yes", "prune x --down-for 0s --dry-run", "prune x --down-for 0s"],
     "reset": ["reset x", "reset x --yes"],
     "leader show": ["leader show x"],
-    "leader set": [f"leader set x {' '.join(LEADER)}", f"leader set x {' '.join(LEADER)} --cas 3"],
+    "leader set": [f"leader set x {' '.join(LEADER)}{cas}" for cas in ("", " --cas 0", " --cas 3")],
     "leader clear": ["leader clear x --yes", "leader clear x --yes --cas 3"],
     "watch": ["watch x"],
     "status": ["status", "status x", "status x --service"],
@@ -83,10 +83,14 @@ def test_every_command_is_typed_here() -> None:
     [
         Hostile(),
         Hostile(up=None),
+        Hostile(led=False),
         Hostile(name=NASTY),
         *(Hostile(status) for status in (302, 401, 404, 409, 429, 500, 502, 503)),
     ],
-    ids=lambda each: f"{each.status}{'' if each.up else ' unseen'}{'' if len(each.name) == 7 else ' named'}",
+    ids=lambda each: (
+        f"{each.status}{'' if each.up else ' unseen'}{'' if each.led else ' claimed'}"
+        f"{'' if len(each.name) == 7 else ' named'}"
+    ),
 )
 def test_no_answer_moves_the_cursor_or_begins_a_line(
     hostile: Hostile, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,7 +151,7 @@ def test_a_fault_of_our_own_that_repeats_an_answer_moves_no_cursor_either() -> N
         raise RuntimeError(NASTY)
 
     out, err = io.StringIO(), io.StringIO()
-    app: Any = App(None, "", None, None, None, Screen(out, err))  # type: ignore[arg-type]
+    app: Any = App(None, "", None, None, None, Screen(out, err), None)  # type: ignore[arg-type]
     ended: list[int] = []
     Deferred.fromCoroutine(run_to_its_end(app, fails)).addCallback(ended.append)
     assert ended == [1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rqdisco.home.local import Limits
 from tests.support.command import RAFT_A, URL, A, B, Service, Shell, lead
-from tests.support.daemon import mint, register
+from tests.support.daemon import mint, register, result
 
 
 def test_status_tells_that_the_service_is_there(service: Service, shell: Shell) -> None:
@@ -51,10 +52,25 @@ def test_an_id_without_nodes_is_not_healthy(service: Service, shell: Shell) -> N
     assert "no nodes are registered" in shell.said
 
 
-def test_a_leader_that_claimed_and_never_reported_is_not_healthy(shell: Shell) -> None:
+def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
+    shell = Shell(Service(limits=Limits(visible_claims=True)))
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("status", "kv") == 1
     assert f"{RAFT_A} claimed to lead and never reported that it does" in shell.said
+    assert lead(shell, "kv") == 0
+    assert shell("status", "kv") == 0
+
+
+def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Service, shell: Shell) -> None:
+    assert lead(shell, "kv", "--cas", "0") == 0
+    service.advance(60)
+    assert shell("status", "kv") == 1
+    claim = "a node claimed to lead at 2026-11-18T11:06:40Z, was told once that it won, and has not reported itself"
+    assert shell.lines == [f"claim {claim}", "unhealthy"]
+    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.said
+    service.advance(1)
+    assert shell("status", "kv") == 1
+    assert shell.said == f"rqdisco: kv: {claim}: stop that node or wipe it, then `rqdisco leader clear kv --yes`\n"
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0
 
@@ -74,6 +90,6 @@ def test_an_address_that_others_cannot_reach_is_not_healthy(
 ) -> None:
     discovery_id = mint(service.daemon)
     for addr in addrs:
-        register(service.daemon, discovery_id, addr)
+        result(register(service.daemon, discovery_id, addr, "10.0.0.2"))
     assert shell("status", discovery_id) == status
     assert ("-http-adv-addr" in shell.said) == bool(status)

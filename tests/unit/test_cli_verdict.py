@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from rqdisco.cli.verdict import remarks
-from rqdisco.client import Document, Leader, Registration
+from rqdisco.client import Claim, Document, Leader, Registration
 
+# 2026-11-18T11:06:40Z.
+NOW = 1_795_000_000.0
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 
@@ -31,12 +34,12 @@ def led(*nodes: Registration, reported: bool = True) -> Document:
 
 def hands(document: Document) -> list[str]:
     """What needs a hand."""
-    return [remark.text for remark in remarks(document) if remark.needs_a_hand]
+    return [remark.text for remark in remarks(document, NOW) if remark.needs_a_hand]
 
 
 def notes(document: Document) -> list[str]:
     """What is only good to know."""
-    return [remark.text for remark in remarks(document) if not remark.needs_a_hand]
+    return [remark.text for remark in remarks(document, NOW) if not remark.needs_a_hand]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,22 @@ def notes(document: Document) -> list[str]:
     ],
 )
 def test_of_a_healthy_cluster_there_is_nothing_to_say(healthy: Document) -> None:
-    assert remarks(healthy) == []
+    assert remarks(healthy, NOW) == []
+
+
+def claimed(since: str, *nodes: Registration, answered: int = 1) -> Document:
+    return msgspec.structs.replace(known(*nodes), claim=Claim(since=since, answered=answered))
+
+
+def test_a_claim_that_awaits_its_report_is_waited_for_and_after_a_minute_is_to_be_ended() -> None:
+    waiting = "no nodes are registered, and a node that claimed to lead is waited for until it reports itself"
+    for since in ("2026-11-18T11:06:40Z", "2026-11-18T11:05:40Z", "2030-01-01T00:00:00Z", "whenever", "9" * 99):
+        assert hands(claimed(since)) == [waiting]
+    assert hands(claimed("2026-11-18T11:05:39Z", answered=3)) == [
+        "a node claimed to lead at 2026-11-18T11:05:39Z, was told 3 times that it won, and has not reported itself:"
+        " stop that node or wipe it, then `rqdisco leader clear x --yes`"
+    ]
+    assert remarks(claimed("2026-11-18T11:06:40Z", node(A)), NOW) == [], "it may be of an import"
 
 
 def test_an_id_without_nodes_needs_one() -> None:
@@ -167,3 +185,9 @@ def test_who_is_left_out_of_dns_is_said_where_nodes_are_known_by_raft_addresses_
         "dns 10.0.0.4:4001 is not in every answer: its Raft address has no usable host and port",
     ]
     assert hands(document) == []
+
+
+def test_two_leaders_that_both_report_themselves_need_a_hand() -> None:
+    document = msgspec.structs.replace(led(node(A, RAFT_A), node(B, RAFT_B)), two_leaders=(RAFT_A, RAFT_B))
+    (found,) = hands(document)
+    assert found.startswith(f"{RAFT_A} and {RAFT_B} both report that they lead: there are two clusters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rqdisco.home.local import Limits
 from tests.support.command import URL, A, B, C, Service, Shell, lead
 from tests.support.daemon import mint, register, shown
 
@@ -78,6 +79,17 @@ def test_watch_ends_where_there_is_nothing_to_watch(shell: Shell) -> None:
 
 
 def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
+    lead(shell, "kv", "--cas", "0")
+    watching = shell.start("watch", "kv")
+    assert shell.lines == ["claimed -"]
+    lead(Shell(service), "kv")
+    service.advance(0.2)
+    assert shell.lines[1:] == [f"+ {A}", f"leader {A}"]
+    watching.interrupt()
+
+
+def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
+    shell = Shell(Service(limits=Limits(visible_claims=True)))
     lead(shell, "kv", "--cas", "0")
     watching = shell.start("watch", "kv")
     assert shell.lines == [f"+ {A}", f"claimed {A}"]

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
-from rqdisco.client import Leader, LeaderRecord, LeaderValue, Registration, Unavailable, Unreachable
+from rqdisco.client import Claim, Leader, LeaderRecord, LeaderValue, Registration, Unavailable, Unreachable
 from rqdisco.home.local import Limits
 from tests.support.command import Service
 from tests.support.daemon import mint
@@ -20,6 +20,7 @@ from tests.support.strangers import Dribbles, Says, refused, start, unreachable
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
+OTHER = LeaderValue(id="n2", api_addr=f"http://{B}", addr="10.0.0.2:4002")
 
 
 def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> None:
@@ -50,17 +51,21 @@ def test_the_leader_record_can_be_claimed_reported_compared_and_cleared() -> Non
     client = service.client()
     assert service.get(client.leader("x")) is None
     assert service.get(client.set_leader("x", LEADER, cas=0)) is True
-    assert service.get(client.set_leader("x", LEADER, cas=0)) is False
+    assert service.get(client.set_leader("x", OTHER, cas=0)) is False
+    assert service.get(client.leader("x")) is None
+    claimed = service.get(client.get("x"))
+    assert (claimed.leader, claimed.nodes) == (None, ())
+    assert claimed.claim == Claim(since="2026-11-18T11:06:40Z", answered=1)
+    assert service.get(client.set_leader("x", LEADER)) is True
     record = service.get(client.leader("x"))
     assert record == LeaderRecord(value=LEADER, index=record.index)
-    claimed = service.get(client.get("x"))
-    assert claimed.leader == Leader(
-        id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002", index=record.index, reported=False
+    led = service.get(client.get("x"))
+    assert led.leader == Leader(
+        id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002", index=record.index, reported=True
     )
-    assert claimed.registrations[0].leader
-    assert service.get(client.set_leader("x", LEADER)) is True
-    assert service.get(client.get("x")).leader.reported
-    assert service.get(client.clear_leader("x", cas=record.index)) is False
+    assert led.registrations[0].leader
+    assert led.claim is None
+    assert service.get(client.clear_leader("x", cas=record.index + 1)) is False
     assert service.get(client.clear_leader("x")) is True
     assert service.get(client.get("x")).leader is None
 

@@ -231,7 +231,7 @@ def test_an_id_that_nobody_minted_does_not_exist() -> None:
     daemon = Daemon()
     for coroutine in (
         daemon.directory.look_up("x"),
-        daemon.directory.register("x", Node(addr=A)),
+        daemon.directory.register("x", Node(addr=A), None),
         daemon.directory.remove("x", A),
     ):
         with pytest.raises(NoSuchID, match="x does not exist"):

@@ -180,7 +180,10 @@ def test_who_asks_for_any_gets_one_record_set(names: Names) -> None:
 
 def test_a_leader_that_consul_clients_put_is_a_node_as_every_other(names: Names) -> None:
     put = decode_put(b'{"id":"1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}', 0)
-    assert result(Deferred.fromCoroutine(names.daemon.directory.claim("id", put))).won
+    assert result(Deferred.fromCoroutine(names.daemon.directory.claim("id", put, None))).won
+    assert is_absent(names.ask(f"id.{ZONE}")), "it may never have heard that it won"
+    assert is_absent(names.ask(RAFT, "SRV"))
+    assert result(Deferred.fromCoroutine(names.daemon.directory.report("id", put, None)))
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
     assert targets(names.ask(RAFT, "SRV")) == [(4002, f"n-0a000001.id.{ZONE}.")]
     assert targets(names.ask(HTTP, "SRV")) == [(4001, f"n-0a000001.id.{ZONE}.")]
@@ -191,7 +194,7 @@ def test_nothing_is_shown_before_the_disk_has_it_and_its_node_heard_it() -> None
     daemon, discovery_id = names.daemon, mint(names.daemon)
     daemon.threads.hold = True
     granting = register(daemon, discovery_id, "10.0.0.1:4001")
-    minting = Deferred.fromCoroutine(daemon.directory.report("new", decode_put(b'{"addr":"10.0.0.9:2"}', 0)))
+    minting = Deferred.fromCoroutine(daemon.directory.report("new", decode_put(b'{"addr":"10.0.0.9:2"}', 0), None))
     assert is_absent(names.ask(f"{discovery_id}.{ZONE}"))
     assert rcode(names.ask(f"new.{ZONE}")) == "NXDOMAIN"
     granting.addErrback(lambda failure: None)

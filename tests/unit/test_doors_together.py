@@ -13,14 +13,16 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from rqdisco.directory import Removal
-from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
+from rqdisco.errors import RequestRefused, StoreUnavailable
 from rqdisco.records import Claim, Grant, Node, Put, Record, Registration
 from rqdisco.store import Change
 from rqdisco.transfer import Key, Transferred
+from rqdisco.views import View
 from tests.support.daemon import Daemon, mint, result
 
 NAMED = "rqlite"
@@ -29,17 +31,20 @@ A, B = Node(addr="10.0.0.1:4001"), Node(addr="10.0.0.2:4001")
 C, D = Node(addr="10.0.0.3:4001", node_id="c"), Node(addr="10.0.0.4:4001", node_id="c")
 CLASS = {A.addr: "a", f"http://{A.addr}": "a", B.addr: "b", C.addr: "c", D.addr: "c"}
 NODES = st.sampled_from([A, Node(addr=f"http://{A.addr}"), B, C, D])
+HOSTS = st.sampled_from([None, "10.0.0.1", "10.0.0.2"])
+OWNER_WINDOW_MS = 30_000
 # Most of what happens happens to the ID that nobody minted.
 IDS = st.sampled_from([0, 0, 0, 1])
 
 
 class Call(msgspec.Struct, eq=False):
-    """A call under way; `showed` is what a look-up showed when it arrived."""
+    """A call under way, by a client at `host`; `showed` is what look-ups were made of when it arrived."""
 
     discovery_id: str
     node: Node | None
     showed: Record | None
     running: Deferred[Any]
+    host: str | None = None
 
 
 class DoorsTogether(RuleBasedStateMachine):
@@ -67,12 +72,12 @@ class DoorsTogether(RuleBasedStateMachine):
 
     @rule(which=IDS, node=NODES)
     def register(self, which: int, node: Node) -> None:
-        self._call(which, node, lambda each: self.daemon.directory.register(each, node), self._registered)
+        self._call(which, node, lambda each: self.daemon.directory.register(each, node, None), self._registered)
 
-    @rule(which=IDS, node=NODES)
-    def claim(self, which: int, node: Node) -> None:
+    @rule(which=IDS, node=NODES, host=HOSTS)
+    def claim(self, which: int, node: Node, host: str | None) -> None:
         put = self._put(node)
-        self._call(which, node, lambda each: self.daemon.directory.claim(each, put), self._claimed)
+        self._call(which, node, lambda each: self.daemon.directory.claim(each, put, host), self._claimed, host)
 
     @rule(which=IDS, node=NODES, swap=st.booleans())
     def report(self, which: int, node: Node, swap: bool) -> None:
@@ -80,7 +85,7 @@ class DoorsTogether(RuleBasedStateMachine):
         self._call(
             which,
             node,
-            lambda each: self.daemon.directory.report(each, put, index),
+            lambda each: self.daemon.directory.report(each, put, None, index),
             lambda call, done: self._put_or_not(call, done, index),
         )
 
@@ -157,6 +162,7 @@ class DoorsTogether(RuleBasedStateMachine):
                 self.unsaid[each].append(found.grant)
                 # Its node may have heard it or not: nobody can tell any more.
                 self.seed[each], self.is_seeded[each] = CLASS[found.grant.addr], True
+            self._note_if_dropped(settled, found, each)
             self._note_if_empty(found, each)
         self._watch()
 
@@ -181,14 +187,26 @@ class DoorsTogether(RuleBasedStateMachine):
     @invariant()
     def shown_is_what_was_said_and_is_durable(self) -> None:
         for each in self.ids:
-            shown = self._shown(each)
-            if shown is None:
+            record = self._shown(each)
+            if record is None:
                 continue
+            shown: View = result(Deferred.fromCoroutine(self.daemon.directory.look_up(each)))
             settled = self.daemon.store.settled(each)
             assert settled is not None
-            assert shown.version <= settled.version
-            if shown.grant is not None:
-                assert self._is_known(each, shown.grant), "nobody heard of it"
+            assert shown.version == record.version <= settled.version
+            if record.grant is not None:
+                # What is told again stays so, though the one who asked hung up: nobody else is told because of it.
+                is_again = record.unreported is not None and record.unreported.times > 1
+                is_of_seed = is_again and CLASS[record.grant.addr] == self.seed[each]
+                assert is_of_seed or self._is_known(each, record.grant), "nobody heard of it"
+            if record.unreported is not None:
+                assert record.leader is not None
+                assert shown.leader is None
+                assert shown.granted is None
+                assert record.leader.addr not in [node.addr for node in shown.nodes], "R5c"
+                assert shown.claimed == record.unreported.times
+            else:
+                assert (shown.nodes, shown.leader) == (record.nodes, record.leader)
             if shown.leader is not None:
                 about = (each, shown.leader.value)
                 assert self.values.setdefault(shown.leader.modified, about) == about, "one index, two values"
@@ -214,10 +232,22 @@ class DoorsTogether(RuleBasedStateMachine):
     def _claimed(self, call: Call, outcome: Claim) -> None:
         settled = self._settled(call)
         assert outcome.record.version <= settled.version, "R6"
-        if outcome.won:
+        if outcome.again:
+            self._claimed_again(call, outcome.record)
+        elif outcome.won:
             assert settled == outcome.record, "R3"
             assert not self.is_seeded[call.discovery_id] or self.removals[call.discovery_id], "P1: two"
             self._granted(call, outcome.record)
+
+    def _claimed_again(self, call: Call, record: Record) -> None:
+        each, told = call.discovery_id, record.grant
+        assert self.seed[each] == self._class(call), "P1: two"
+        assert told is not None
+        assert told.host == call.host
+        last = max(self.said[each] + self.unsaid[each], key=lambda grant: grant.at)
+        if call.host is None or call.host != last.host:
+            assert told.at - last.at >= OWNER_WINDOW_MS, "R5c: two machines of one name"
+        self.said[each].append(told)
 
     def _granted(self, call: Call, record: Record) -> None:
         each, kind = call.discovery_id, self._class(call)
@@ -263,14 +293,19 @@ class DoorsTogether(RuleBasedStateMachine):
     # Helpers.
 
     def _call(
-        self, which: int, node: Node | None, make: Callable[[str], Any], check: Callable[[Call, Any], None]
+        self,
+        which: int,
+        node: Node | None,
+        make: Callable[[str], Any],
+        check: Callable[[Call, Any], None],
+        host: str | None = None,
     ) -> None:
         if self.daemon.failures:
             self.crash(power_cut=True, seed=0)
         # Grants are told apart by their moment.
         self.daemon.clock.advance(0.001)
         each = self.ids[which]
-        call = Call(each, node, self._shown(each), Deferred())
+        call = Call(each, node, self._shown(each), Deferred(), host)
         call.running = Deferred.fromCoroutine(make(each))
         self.calls.append(call)
         call.running.addCallback(lambda outcome: check(call, outcome))
@@ -297,14 +332,12 @@ class DoorsTogether(RuleBasedStateMachine):
 
     def _put(self, node: Node) -> Put:
         self.number += 1
-        return Put(node=node, value=f'{{"addr":"{node.addr}","n":{self.number}}}')
+        value = f'{{"addr":"{node.addr}","n":{self.number}}}'
+        return Put(node=replace(node, raft_addr=node.addr), value=value)
 
     def _shown(self, each: str) -> Record | None:
-        try:
-            record: Record = result(Deferred.fromCoroutine(self.daemon.directory.look_up(each)))
-        except NoSuchID:
-            return None
-        return record
+        """What a look-up is made of."""
+        return self.daemon.directory.shown(each)
 
     def _settled(self, call: Call) -> Record:
         settled = self.daemon.store.settled(call.discovery_id)
@@ -328,12 +361,21 @@ class DoorsTogether(RuleBasedStateMachine):
         settle = self.daemon.store.settle
 
         def watched(changes: list[Change]) -> None:
+            before = {each: self.daemon.store.settled(each) for each in self.ids}
             settle(changes)
             for each in self.ids:
                 if any(change.key == each.encode() for change in changes):
+                    self._note_if_dropped(before[each], self.daemon.store.settled(each), each)
                     self._note_if_empty(self.daemon.store.settled(each), each)
 
         self.daemon.store.settle = watched  # type: ignore[method-assign]
+
+    def _note_if_dropped(self, before: Record | None, after: Record | None, each: str) -> None:
+        """A claim that was hidden went with its node, so that another may be granted once the list is empty."""
+        if before is None or before.unreported is None or before.leader is None or after is None:
+            return
+        if before.leader.addr not in [node.addr for node in after.nodes]:
+            self.removals[each].add(CLASS[before.leader.addr])
 
     def _note_if_empty(self, record: Record | None, each: str) -> None:
         if record is None or not record.nodes:

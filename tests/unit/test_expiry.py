@@ -83,7 +83,7 @@ def test_an_id_whose_last_node_was_removed_is_kept_for_ever(daemon: Daemon) -> N
 
 def test_a_key_that_a_leader_was_reported_under_is_kept_for_ever(daemon: Daemon) -> None:
     put = Put(node=Node(addr="10.0.0.1:4001"), value="{}")
-    assert result(Deferred.fromCoroutine(daemon.directory.report("rqlite/leader", put)))
+    assert result(Deferred.fromCoroutine(daemon.directory.report("rqlite/leader", put, None)))
     live(daemon.clock, 40)
     assert is_there(daemon, "rqlite/leader")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rqdisco import codec
 from rqdisco.journal.recovery import recover
 from rqdisco.journal.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
-from rqdisco.records import Grant, Leader, Node, Record
+from rqdisco.records import Grant, Leader, Node, Record, Unreported
 from rqdisco.store import Store
 from tests.support.daemon import STATE, Daemon
 from tests.support.disk import ModelDisk
@@ -29,11 +29,20 @@ RECORDS = st.builds(
     created_at=st.integers(0, 2**53),
     nodes=st.lists(NODES, max_size=4).map(tuple),
     grant=st.none()
-    | st.builds(Grant, addr=TEXT, boot=st.integers(0, 9), at=st.integers(0, 2**40), pending=st.booleans()),
+    | st.builds(
+        Grant,
+        addr=TEXT,
+        boot=st.integers(0, 9),
+        at=st.integers(0, 2**40),
+        pending=st.booleans(),
+        host=st.none() | TEXT,
+    ),
     ever=st.booleans(),
     leader=st.none() | st.builds(Leader, addr=TEXT, value=TEXT, created=st.integers(1), modified=st.integers(1)),
     confirmed=st.booleans(),
     tried=st.booleans(),
+    unreported=st.none() | st.builds(Unreported, times=st.integers(1, 2**53), since=st.integers(0, 2**53)),
+    host=st.none() | TEXT,
     was=st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), max_size=2).map(tuple),
     lost=st.booleans(),
 )
@@ -98,7 +107,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_state_of_every_version_so_far_is_read(version: int) -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
@@ -119,6 +128,9 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         named[seventh] = []
         assert shown[seventh] is not None
         assert shown[seventh].tried
+    if version > 4:
+        named |= {"Waits_9": ["10.0.0.9:4001"], "Waits_10": ["10.0.0.10:4001"]}
+        named["1a2b3c4d-0000-8000-8000-000000000011"] = ["localhost:4001", "localhost:4003"]
     assert {key: [node.addr for node in record.nodes] for key, record in shown.items() if record} == EXPECTED | named
     second, third = (shown[f"1a2b3c4d-0000-8000-8000-00000000000{n}"] for n in (2, 3))
     assert second is not None
@@ -147,6 +159,24 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
             ("!hint/0001795000000000", 1_795_000_000_000),
             ("!member/ffeeddccbbaa9988", 0),
         ]
+    if version > 4:
+        ninth, tenth = shown["Waits_9"], shown["Waits_10"]
+        eleventh = shown["1a2b3c4d-0000-8000-8000-000000000011"]
+        assert ninth is not None
+        assert (ninth.unreported, ninth.confirmed) == (None, True)
+        assert ninth.grant == Grant(addr="10.0.0.9:4001", boot=1, at=30, host="@ffeeddccbbaa9988")
+        assert tenth is not None
+        assert (tenth.unreported, tenth.confirmed) == (Unreported(times=3, since=1_795_000_000_022), False)
+        assert eleventh is not None
+        assert eleventh.host == "10.0.0.11"
+
+
+def test_a_snapshot_says_which_claim_awaits_its_report() -> None:
+    disk = ModelDisk()
+    disk.replace(STATE / "s", (GOLDEN / "v5" / "snapshot.json").read_bytes())
+    lines = dict(SnapshotReader(disk, STATE / "s").records())
+    waits = codec.decode_record(codec.join_record(b"Waits_9", lines[b"Waits_9"]))
+    assert waits.unreported == Unreported(times=1, since=1_795_000_000_000)
 
 
 def test_what_peers_of_a_newer_release_say_is_kept_as_it_came() -> None:
@@ -163,8 +193,8 @@ def test_the_golden_files_are_what_this_release_writes() -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
     disk.make_directory(STATE / "journal")
-    for file in sorted((GOLDEN / "v4").rglob("*.j*")):
-        disk.replace(STATE / file.relative_to(GOLDEN / "v4"), file.read_bytes())
+    for file in sorted((GOLDEN / "v5").rglob("*.j*")):
+        disk.replace(STATE / file.relative_to(GOLDEN / "v5"), file.read_bytes())
     found = recover(disk, STATE)
     for line in (codec.join_record(key, rest) for key, rest in found.records.items()):
         assert codec.encode_record(codec.decode_record(line)) == line

@@ -55,10 +55,10 @@ def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone
 def test_registrations_that_wait_for_their_home_are_shown(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = wait(clock, a.directory.create()).id
-    wait(clock, a.directory.register(discovery_id, Node(addr="n1:1")))
+    wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None))
     a.stop()
     settle(clock, 40)
-    wait(clock, b.directory.register(discovery_id, Node(addr="n2:1")))
+    wait(clock, b.directory.register(discovery_id, Node(addr="n2:1"), None))
     assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their homes"))
 
 

@@ -33,6 +33,9 @@ CORE = {
     "recipes",
 }
 CORE |= {
+    "binding",
+    "transitions",
+    "views",
     "visible",
     "access.tokens",
     "dns.zone",
@@ -41,6 +44,7 @@ CORE |= {
     "limits.rates",
     "limits.sparing",
     "observability.counts",
+    "observability.leaders",
 }
 CORE |= {"probing.judgement", "probing.outlook", "probing.targets"}
 CORE |= {f"resolving.{name}" for name in ("fair_map", "fair_queue", "memory", "places")}
@@ -87,6 +91,9 @@ ROOMS = [
     "replacing",
     "names",
     "ids",
+    "views",
+    "transitions",
+    "binding",
     "records",
     "address",
     "visible",

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from rqdisco.codec import Malformed, decode_put
 from rqdisco.errors import InvalidValue, TooManyNodes
-from rqdisco.records import Claim, Moment, Node, Put, Record, claim, clear_leader, register, remove, report
+from rqdisco.records import Claim, Moment, Node, Put, Record
+from rqdisco.transitions import claim, clear_leader, register, remove, report
+from rqdisco.views import view_of
 from rqdisco.web.requests.documents import encode_full_document
 
 WINDOW = 30_000
@@ -24,15 +26,17 @@ def put(addr: str, **known: str) -> Put:
 
 
 def claimed(record: Record, addr: str, at: int = 0, version: int = 7) -> Claim:
-    return claim(record, put(addr), version=version, now=Moment(1, at), max_nodes=5)
+    return claim(record, put(addr), host=None, version=version, now=Moment(1, at), max_nodes=5, is_hidden=False)
 
 
 def reported(record: Record, addr: str, version: int = 8, **known: str) -> Record:
-    return report(record, put(addr, **known), version=version, max_nodes=5)
+    reported = report(record, put(addr, **known), host=None, version=version, max_nodes=5)
+    assert reported is not None
+    return reported
 
 
 def post(record: Record, addr: str, at: int = 0, **known: str) -> tuple[str | None, list[str], Record]:
-    outcome = register(record, Node(addr=addr, **known), now=Moment(1, at), window_ms=WINDOW, max_nodes=5)
+    outcome = register(record, Node(addr=addr, **known), host=None, now=Moment(1, at), window_ms=WINDOW, max_nodes=5)
     return outcome.alone, [node.addr for node in outcome.listed], outcome.record
 
 
@@ -173,8 +177,8 @@ def test_a_value_whose_parts_cannot_be_registered_is_refused(value: bytes) -> No
 
 def test_the_document_marks_the_leader_and_says_whether_it_reported_itself() -> None:
     value = decode_put(b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}')
-    record = claim(fresh(), value, version=7, now=Moment(1, 0), max_nodes=5).record
-    record = register(record, Node(addr=B), now=Moment(1, 0), window_ms=0, max_nodes=5).record
-    document = encode_full_document(record, orphaned=False).decode()
+    record = claim(fresh(), value, host=None, version=7, now=Moment(1, 0), max_nodes=5, is_hidden=False).record
+    record = register(record, Node(addr=B), host=None, now=Moment(1, 0), window_ms=0, max_nodes=5).record
+    document = encode_full_document(view_of(record, is_owner=True), orphaned=False).decode()
     assert '"registrations": [{"addr": "h:1", "raft_addr": "h:2", "node_id": "1", "leader": true}, ' in document
     assert '"leader": {"id": "1", "api_addr": "http://h:1", "addr": "h:2", "index": 7, "reported": false}}' in document

@@ -21,7 +21,7 @@ def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
 
 
 def registering(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
-    return begin(daemon.directory.register(discovery_id, Node(addr=addr)))
+    return begin(daemon.directory.register(discovery_id, Node(addr=addr), None))
 
 
 def refused(deferred: Deferred[Any]) -> bool:
@@ -36,7 +36,7 @@ def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: 
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.threads.hold = True
-    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1")))
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
     assert listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1", "n2:1"]
     assert not registering.called
     assert listed(a, discovery_id) == ["n1:1"], "the home shows what its own disk has"
@@ -71,7 +71,7 @@ def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_
     register(a, ids[0], "n1:1")
     settle(clock, 1)
     a.threads.hold = True
-    Deferred.fromCoroutine(a.directory.register(ids[0], Node(addr="n2:1")))
+    Deferred.fromCoroutine(a.directory.register(ids[0], Node(addr="n2:1"), None))
     network.messages.clear()
     a = a.restart()
     settle(clock, 3)
@@ -87,13 +87,13 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
     network, (a, _, _) = three
     discovery_id, other = mint(a), mint(a)
     network.cut |= {("a", "b"), ("a", "c")}
-    Deferred.fromCoroutine(a.directory.register(other, Node(addr="n0:1"))).addErrback(lambda _: None)
+    Deferred.fromCoroutine(a.directory.register(other, Node(addr="n0:1"), None)).addErrback(lambda _: None)
     a.stop()
     network.heal()
     a = a.restart()
     while not a.peered.peers.standing.is_established:
         clock.advance(0.01)
-    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1")))
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     settle(clock, 0.5)
     assert [node.addr for node in result(asked).listed] == ["n1:1"]
 
@@ -104,7 +104,7 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three:
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.threads.hold = True
-    Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1")))
+    Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
     known = b.store.settled(discovery_id)
     assert known is not None
     assert [node.addr for node in known.nodes] == ["n1:1", "n2:1"]
@@ -269,7 +269,7 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
     a.disk.room = None
     settle(clock, 5)
     assert b.peered.peers.agreement.is_whole()
-    claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}')))
+    claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}'), None))
     settle(clock, 2)
     assert result(claiming).won
 

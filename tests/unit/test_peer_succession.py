@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.errors import CannotSucceed, Orphaned, Undecided
 from tests.support.disk import ModelDisk
-from tests.support.peered import Three, go, mint, older, register, settle, trio, wait
+from tests.support.peered import PeeredDaemon, Three, go, mint, older, register, settle, trio, wait
 
 
 def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
@@ -87,6 +87,26 @@ def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Th
     assert wait(clock, b.peered.successions.forget("a")) == 1
     with pytest.raises(Orphaned):
         register(a, discovery_id, "n1:1")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_two_daemons_of_one_name_the_one_that_is_silent_for_longer_is_forgotten_first(
+    three: Three, clock: Clock, seed: int
+) -> None:
+    network, (a, _, c) = three
+    lost = c.home
+    c.stop()
+    c = PeeredDaemon(network, "c", ["a"], seed=seed + 1)
+    settle(clock, 5)
+    network.split("c")
+    settle(clock, 3)
+    wait(clock, a.peered.successions.forget("c"))
+    network.heal()
+    settle(clock, 5)
+    states = {each.incarnation: each.state for each in a.peered.peers.members.all}
+    assert (states[lost], states[c.home]) == ("forgotten", "member")
+    assert register(c, mint(a), "n1:1") == ["n1:1"]
+    assert register(a, mint(c), "n1:1") == ["n1:1"]
 
 
 def test_daemons_that_are_lost_need_not_agree_that_others_are(

@@ -24,7 +24,7 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
     with pytest.raises(Undecided):
         mint(a)
     with pytest.raises(Undecided):
-        go(a.peered.local.claim("named", decode_put(b'{"addr": "n1:2"}')))
+        go(a.peered.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
     assert b.peered.peers.standing.fenced is None
     settle(clock, 20)
     complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]

@@ -153,7 +153,7 @@ def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silen
     settle(clock, 3)
     for daemon in daemons:
         with pytest.raises(Undecided):
-            wait(clock, daemon.directory.report("prod", _put("n1")), 1.5)
+            wait(clock, daemon.directory.report("prod", _put("n1"), None), 1.5)
 
 
 def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock) -> None:
@@ -161,7 +161,7 @@ def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock)
     a.threads.hold = True
     minting = Deferred.fromCoroutine(a.directory.create())
     settle(clock, 1.5)
-    claiming = Deferred.fromCoroutine(b.directory.claim("name", _put("n1")))
+    claiming = Deferred.fromCoroutine(b.directory.claim("name", _put("n1"), None))
     assert not claiming.called, "b knows that a gives something out, which is not here"
     a.threads.hold = False
     a.threads.release_all()
@@ -174,7 +174,7 @@ def test_an_id_that_a_member_minted_and_lost_is_not_made_anew_by_a_claim(three: 
     _network, (a, b, _) = three
     lost = ids.mint(a.home, a.random.randbytes)
     with pytest.raises(NoSuchID):
-        go(b.directory.claim(lost, _put("n1:1")))
+        go(b.directory.claim(lost, _put("n1:1"), None))
 
 
 def _put(addr: str) -> Put:

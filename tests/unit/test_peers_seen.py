@@ -32,7 +32,7 @@ def watched(daemon: PeeredDaemon) -> dict[str, Any]:
 
 
 def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
-    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr)))
+    return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), None))
 
 
 def test_peers_that_get_on_are_up_agree_and_lack_nothing(three: Three, clock: Clock) -> None:

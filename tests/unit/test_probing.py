@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from rqdisco.binding import THIS_MACHINE
 from rqdisco.probing.judgement import FAILURES
 from rqdisco.probing.rounds import AT_ONCE
 from rqdisco.records import Node
@@ -33,7 +34,7 @@ class World:
         """An ID with nodes at these addresses; begin to probe."""
         discovery_id = mint(self.daemon)
         for addr in addrs:
-            register(self.daemon, discovery_id, addr)
+            result(register(self.daemon, discovery_id, addr, THIS_MACHINE))
         if not self.rounds.running:
             self.rounds.startService()
         return discovery_id
@@ -129,7 +130,7 @@ def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None
     world.probe.resolver.known["both.example.org"] = ["10.0.0.8", "127.0.0.1"]
     world.probe.resolver.known["mapped.example.org"] = ["::ffff:127.0.0.1"]
     hosts = ("here", "there", "both", "mapped")
-    world.start("192.0.2.1:4001", "127.0.0.1:22", "[::1]:22", *(f"{host}.example.org:4001" for host in hosts))
+    world.start("127.0.0.1:22", "[::1]:22", "192.0.2.1:4001", *(f"{host}.example.org:4001" for host in hosts))
     world.go_on(5 * INTERVAL)
     assert set(world.network.tried) == {("10.0.0.7", 4001)}
     assert world.rounds.states["not_allowed"] == 6

@@ -13,7 +13,7 @@ def test_events_are_counted_by_the_minute_and_forgotten_after_an_hour() -> None:
     recent = Recent(clock.seconds, lambda: 0)
     recent(Event(kind="registration", outcome="granted"))
     clock.advance(120)
-    for outcome in ("listed", "again", "refused", "listed in its home's stead"):
+    for outcome in ("listed", "again", "refused", "listed on the owner's behalf"):
         recent(Event(kind="registration", outcome=outcome))
     recent(Event(kind="claim", outcome="granted"))
     recent(Event(kind="mint", outcome="minted"))

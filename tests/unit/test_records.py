@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from rqdisco.errors import TooManyNodes
-from rqdisco.records import Moment, Node, Record, Registration, is_newer, register, remove, said
+from rqdisco.errors import TooManyNodes, Undecided
+from rqdisco.records import Moment, Node, Record, Registration, said
+from rqdisco.transitions import is_newer, register, remove
 
 WINDOW = 30_000
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -20,7 +21,7 @@ def fresh() -> Record:
 
 
 def post(record: Record, addr: str, at: int = 0, boot: int = 1, **known: str) -> Registration:
-    return register(record, Node(addr=addr, **known), now=Moment(boot, at), window_ms=WINDOW, max_nodes=5)
+    return register(record, Node(addr=addr, **known), host=None, now=Moment(boot, at), window_ms=WINDOW, max_nodes=5)
 
 
 def listed(registration: Registration) -> list[str]:
@@ -62,7 +63,7 @@ def test_the_window_runs_from_the_grant_and_a_repeat_does_not_lengthen_it() -> N
 
 def test_no_window_means_that_nobody_is_told_twice() -> None:
     record = post(post(fresh(), A).record, B).record
-    outcome = register(record, Node(addr=A), now=Moment(1, 0), window_ms=0, max_nodes=5)
+    outcome = register(record, Node(addr=A), host=None, now=Moment(1, 0), window_ms=0, max_nodes=5)
     assert (outcome.alone, listed(outcome)) == (None, [A, B])
 
 
@@ -116,9 +117,17 @@ def test_an_address_with_and_without_http_is_one_node_as_rqlited_compares_it(fir
 
 def test_a_known_node_id_with_a_new_address_replaces_its_entry_in_place_grant_included() -> None:
     record = post(post(fresh(), A, node_id="n1").record, B, node_id="n2").record
-    moved = post(record, C, at=5, node_id="n1")
-    assert (moved.alone, listed(moved)) == ("again", [C])
-    assert [node.addr for node in moved.record.nodes] == [C, B]
+    moved = post(record, C, at=WINDOW, node_id="n1")
+    assert (moved.alone, listed(moved)) == (None, [C, B])
+    assert record.grant is not None
+    assert moved.record.grant == replace(record.grant, addr=C)
+
+
+def test_within_the_window_a_second_address_of_the_node_that_was_told_it_is_alone_is_told_nothing() -> None:
+    record = post(post(fresh(), A, node_id="n1").record, B, node_id="n2").record
+    with pytest.raises(Undecided, match="told to bootstrap under another address"):
+        post(record, C, at=WINDOW - 1, node_id="n1")
+    assert post(record, f"http://{A}", at=5, node_id="n1").alone == "again", "to rqlite that is one address"
 
 
 def test_a_node_that_moves_onto_another_entry_takes_the_place_of_both() -> None:
@@ -141,7 +150,7 @@ def test_what_is_known_of_a_node_is_kept_unless_it_is_given_anew() -> None:
 
 def test_the_raft_address_of_an_old_address_is_not_kept_for_a_new_one() -> None:
     record = post(fresh(), A, raft_addr="10.0.0.1:4002", node_id="n1").record
-    assert post(record, B, node_id="n1").record.nodes == (Node(addr=B, node_id="n1"),)
+    assert post(record, B, at=WINDOW, node_id="n1").record.nodes == (Node(addr=B, node_id="n1"),)
 
 
 def test_one_node_too_many_is_refused_and_those_listed_may_still_ask() -> None:
@@ -174,10 +183,14 @@ class NaiveModel(RuleBasedStateMachine):
 
     @rule(addr=ADDRESSES, node_id=NODE_IDS)
     def a_node_registers(self, addr: str, node_id: str | None) -> None:
-        outcome = register(
-            self.record, Node(addr=addr, node_id=node_id), now=Moment(1, self.now), window_ms=WINDOW, max_nodes=99
-        )
+        node, now = Node(addr=addr, node_id=node_id), Moment(1, self.now)
         own = [a for a in self.addrs if self._bare(a) == self._bare(addr) or (node_id and self.ids.get(a) == node_id)]
+        told = self.granted[0] if self.granted and self.now - self.granted[1] < WINDOW else None
+        if told in own and self._bare(told) != self._bare(addr):
+            with pytest.raises(Undecided):
+                register(self.record, node, host=None, now=now, window_ms=WINDOW, max_nodes=99)
+            return
+        outcome = register(self.record, node, host=None, now=now, window_ms=WINDOW, max_nodes=99)
         if own:
             place = self.addrs.index(own[0])
             kept_id = next((self.ids[a] for a in own if self._bare(a) == self._bare(addr) and a in self.ids), None)

@@ -174,8 +174,8 @@ def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        (NAME, b'"version":4', b'"version":5'),
-        (f"{DIRECTORY}/0000000003.journal", b'"version":4', b'"version":5'),
+        (NAME, b'"version":5', b'"version":6'),
+        (f"{DIRECTORY}/0000000003.journal", b'"version":5', b'"version":6'),
         (IDENTITY, b'"version":2', b'"version":3'),
     ],
 )

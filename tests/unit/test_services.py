@@ -25,7 +25,7 @@ from tests.support.daemon import STATE, Daemon, result
 
 def register(daemon: Daemon, addr: str) -> str:
     record = result(Deferred.fromCoroutine(daemon.directory.create()))
-    result(Deferred.fromCoroutine(daemon.directory.register(record.id, Node(addr=addr))))
+    result(Deferred.fromCoroutine(daemon.directory.register(record.id, Node(addr=addr), None)))
     return str(record.id)
 
 

@@ -67,9 +67,9 @@ def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkey
 def test_the_last_answers_of_an_id_are_told_as_they_were_given() -> None:
     log = ToldLog(itertools.count(1).__next__)
     for number in range(MOST_ANSWERS + 7):
-        log.note("id", "http://knoten-ä.example:4001", "listed in its home's stead", number)
+        log.note("id", "http://knoten-ä.example:4001", "listed on the owner's behalf", number)
     assert log.of("other") == ()
     assert log.of("id") == tuple(
-        Told(at=number + 1, addr="http://knoten-ä.example:4001", what="listed in its home's stead", listed=number)
+        Told(at=number + 1, addr="http://knoten-ä.example:4001", what="listed on the owner's behalf", listed=number)
         for number in range(7, MOST_ANSWERS + 7)
     )

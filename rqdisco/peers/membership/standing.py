@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rqdisco.errors import Undecided
+from rqdisco.errors import NotReady, Undecided
 from rqdisco.peers.wire.messages import Member
 from rqdisco.records import Record
 
@@ -84,14 +84,14 @@ class Standing:
         self._is_established = False
 
     def check(self, record: Record) -> None:
-        """Raise Undecided where this daemon must not change an ID of its own now."""
+        """Raise Undecided where this daemon must not change an ID of its own, NotReady where it must not yet."""
         if (objection := self.objection) is not None:
             raise Undecided(objection)
         if record.id not in self._minted:
             self.check_established()
 
     def check_established(self) -> None:
-        """Raise Undecided where there may have been more than this daemon knows of."""
+        """Raise NotReady where there may have been more than this daemon knows of."""
         if not self.is_established:
             names = ", ".join(each.name for each in self.missing)
-            raise Undecided(f"not heard yet since the start: {names}" if names else "no peer was met yet")
+            raise NotReady(f"not heard yet since the start: {names}" if names else "no peer was met yet")

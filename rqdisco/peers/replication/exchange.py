@@ -19,7 +19,7 @@ from rqdisco.peers.membership.members import Members
 from rqdisco.peers.membership.peer import Peer
 from rqdisco.peers.membership.standing import Standing
 from rqdisco.peers.replication.cursors import Replication, Taken
-from rqdisco.peers.replication.hints import HintBook, HintTaker
+from rqdisco.peers.replication.hints import HintBook
 from rqdisco.peers.replication.pulling import pull
 from rqdisco.peers.replication.taking_back import TakingBack
 from rqdisco.peers.wire.messages import Added, Delta, Digest, Hints
@@ -43,7 +43,6 @@ class Exchange:
         journal: Journal,
         local: LocalDirectory,
         book: HintBook,
-        taker: HintTaker,
         taking_back: TakingBack,
         marks: Marks,
         wall_ms: Callable[[], int],
@@ -54,7 +53,6 @@ class Exchange:
         self._journal = journal
         self._local = local
         self._book = book
-        self._taker = taker
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
         self._pulling: set[str] = set()
@@ -140,19 +138,17 @@ class Exchange:
         """Pull all that a peer has more of a home, beyond a gap too. Raises as `with_peer`."""
         await pull(peer, home, self._replication.cursor(home), None, self.take)
 
-    async def hand_over_hints(self, peer: Peer | None) -> None:
-        """Give a home the hints that are kept for it; None stands for this daemon. Raises as `with_peer`."""
-        incarnation = self._own if peer is None else peer.incarnation
+    async def hand_over_hints(self, peer: Peer) -> None:
+        """Give a home the hints that are kept for it. Raises as `with_peer`."""
+        incarnation = peer.incarnation
+        assert incarnation is not None
         for home in self._book.homes:
             if self._members.home_now(home) != incarnation:
                 continue
             while (oldest := self._book.oldest(home))[1]:
                 of, hints = oldest
-                if peer is None:
-                    upto = await self._taker.add(self._own, of, hints)
-                else:
-                    message = Hints(home=incarnation, of=of, hints=tuple(hints))
-                    upto = (await peer.ask("hints", message, Added, ASK_SECONDS)).upto
+                message = Hints(home=incarnation, of=of, hints=tuple(hints))
+                upto = (await peer.ask("hints", message, Added, ASK_SECONDS)).upto
                 if upto < hints[0].number:
                     break
                 await self._book.forget(of, upto)

@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 # The releases of the protocol that this one speaks; two peers use the highest that both know.
 PROTOCOL = (1, 1)
-FEATURES: tuple[str, ...] = ("hints", "barrier", "succession")
+# It knows of claims that only their owners may see, and of hosts (R5c, R5d).
+HIDDEN_CLAIMS = "hidden claims"
+FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS)
 
 # Whoever is "leaving" is still counted on: not all have agreed yet that it is gone.
 State = Literal["member", "leaving", "forgotten", "drained"]
@@ -106,11 +108,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A registration that was answered away from its home (R4). Numbers rise, for each daemon that keeps hints."""
+    """A registration that was answered away from its home (R4). Numbers rise, for each daemon that keeps hints.
+
+    `host` is the client host (R5d).
+    """
 
     number: int
     id: str
     node: Node
+    host: str | None = None
 
 
 class Hints(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +147,8 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A request of a client, forwarded to the home (R2). `ms` is how long anybody waits for the answer, `until` up to
-    when, by the receiver's time; that a message was on its way for long shows by nothing else.
+    when, by the receiver's time; that a message was on its way for long shows by nothing else. `host` is the client
+    host (R5d).
     """
 
     home: str
@@ -154,15 +161,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     put: Put | None = None
     index: int | None = None
     until: Moment | None = None
+    host: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of a call: a record with what was told, or the refusal's kind and reason."""
+    """What came of a call: a record with what was told, or the refusal's kind and reason.
+
+    `again` is as in `Claim`. For a look-up, and where the owner is not ready (R8), `record` is what it holds and
+    `listed` are the nodes that it answered and did not add yet.
+    """
 
     record: Record | None = None
     listed: tuple[Node, ...] = ()
     alone: Literal["granted", "again"] | None = None
     yes: bool = False
+    again: bool = False
     refusal: str | None = None
     reason: str = ""
 

@@ -111,6 +111,16 @@ class ProxiedChannel(BoundedChannel):
     _peer: IAddress | None = None
     behind: BehindProxy
 
+    @property
+    def proxy(self) -> tuple[IAddress, IAddress]:
+        """The address of the proxy itself, and which of this daemon's it connected to."""
+        return self.transport.getPeer(), self.transport.getHost()
+
+    @property
+    def names_client(self) -> bool:
+        """Whether the proxy said who connected to it."""
+        return self._peer is not None
+
     def getPeer(self) -> IAddress:
         return self.transport.getPeer() if self._peer is None else self._peer
 

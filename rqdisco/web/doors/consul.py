@@ -20,16 +20,20 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
+from rqdisco import binding
 from rqdisco.access.tokens import Right, Token
+from rqdisco.address import is_local
 from rqdisco.codec import Malformed, decode_put
 from rqdisco.directory import Directory
-from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated
+from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated, UnknownCreatedID
 from rqdisco.ids import is_id, may_be_named
 from rqdisco.observability.counts import Route
 from rqdisco.observability.told import ToldLog
-from rqdisco.records import Leader, Put
+from rqdisco.records import Leader, Put, Record
+from rqdisco.views import View
 from rqdisco.web.connections.pacing import MintLimit
 from rqdisco.web.requests.answers import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
+from rqdisco.web.requests.client_host import client_host
 from rqdisco.web.requests.gate import Gate
 from rqdisco.web.requests.handling import Answering, DoorResource, Handling, Note, decoded_path, method_of
 
@@ -43,6 +47,13 @@ _OTHER: Route = ("consul", "other")
 _ALLOW = "GET, PUT, DELETE"
 _MOST = 2**64
 _ELSEWHERE = ("dc", "ns", "partition")
+# What there is of an ID that is not known.
+_NOTHING = View(id="", home="", version=0, created_at=0)
+# What comes of a key that was removed.
+_REMOVED = {
+    "leader": "leader removed: its nodes stay listed, and nobody is told that it is alone until they are removed too",
+    "claim": "claim ended: the next to claim or to register is told that it is alone",
+}
 
 
 class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -138,7 +149,7 @@ class ConsulAPI:
         discovery_id = match[1] if match is not None and is_id(match[1]) else None
         if method in ("GET", "HEAD"):
             # Also under a name that the service kept for itself only after somebody had taken it.
-            return await self._read(discovery_id, key, ask)
+            return await self._read(request, discovery_id, key, ask)
         if discovery_id is None or not may_be_named(discovery_id):
             raise BadRequest("unsupported key, only <ID>/leader")
         if method == "DELETE":
@@ -147,8 +158,8 @@ class ConsulAPI:
             return await self._claim(request, discovery_id, ask, token)
         return await self._report(request, discovery_id, ask, token)
 
-    async def _read(self, discovery_id: str | None, key: str, ask: _Ask) -> Answer:
-        leader = None if discovery_id is None else await self._leader(discovery_id)
+    async def _read(self, request: IRequest, discovery_id: str | None, key: str, ask: _Ask) -> Answer:
+        leader = None if discovery_id is None else await self._leader(discovery_id, client_host(request))
         if leader is None:
             raise NotFound
         if ask.raw:
@@ -158,9 +169,25 @@ class ConsulAPI:
         entry = _Entry(0, key, leader.flags, value, leader.created, leader.modified)
         return Answer(200, msgspec.json.encode([entry]))
 
-    async def _leader(self, discovery_id: str) -> Leader | None:
+    async def _leader(self, discovery_id: str, host: str | None) -> Leader | None:
+        """The leader key, where a client at `host` may be sent to its node (R5d)."""
+        view = await self._known(discovery_id)
+        leader, host = None if view is None else view.leader, self._directory.name_host(host)
+        if view is None or leader is None:
+            return None
+        nodes = [node for node in view.nodes if node.addr == leader.addr]
+        return leader if all(binding.may_join(view, node, binding.by_raft, host) for node in nodes) else None
+
+    async def _removable(self, discovery_id: str) -> str | None:
+        """What a removal of the key would take away: "leader", or "claim", which is not shown; None if nothing."""
+        view = await self._known(discovery_id)
+        if view is None:
+            return None
+        return "leader" if view.leader is not None else "claim" if view.claimed else None
+
+    async def _known(self, discovery_id: str) -> View | None:
         try:
-            return (await self._directory.look_up(discovery_id)).leader
+            return await self._directory.look_up(discovery_id)
         except NoSuchID:
             return None
 
@@ -174,56 +201,88 @@ class ConsulAPI:
     async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
         with self._handling.note("claim", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
+            self._check_http(put, note)
             await self._check_new(request, discovery_id)
+            host = client_host(request)
             try:
-                outcome = await self._directory.claim(discovery_id, put)
+                outcome = await self._directory.claim(discovery_id, put, host)
+            except UnknownCreatedID:
+                raise
             except NoSuchID:
                 raise _not_made(discovery_id) from None
-            note.result = "granted" if outcome.won else "lost"
+            note.result = ("again" if outcome.again else "granted") if outcome.won else "lost"
             self._told.note(discovery_id, put.node.addr, f"claim {note.result}", len(outcome.record.nodes))
-        if not outcome.won and outcome.record.leader is None:
+        if outcome.won or self._is_refused(discovery_id, outcome.record, put, host):
+            return _yes_or_no(outcome.won)
+        if outcome.record.leader is None:
             self._log.warn(
                 "nodes are registered but no leader is known: who claims leadership waits until one reports itself",
                 discovery_id=discovery_id,
             )
-        return _yes_or_no(outcome.won)
+        return _yes_or_no(False)
 
     async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
         with self._handling.note("leader report", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
-            before = await self._leader(discovery_id)
+            host = client_host(request)
+            before = await self._leader(discovery_id, host)
+            self._check_http(put, note, is_known=before is not None and before.value == put.value)
             if before is None:
                 await self._check_new(request, discovery_id)
             try:
-                done = await self._directory.report(discovery_id, put, ask.cas)
+                done = await self._directory.report(discovery_id, put, host, ask.cas)
             except NoSuchID:
                 raise _not_made(discovery_id) from None
             note.result = "reported" if done else "lost"
             # A leader repeats itself every ten seconds.
             note.quiet = done and before is not None and before.value == put.value
+        if not done and ask.cas is None:
+            self._is_refused(discovery_id, await self._known(discovery_id) or _NOTHING, put, host)
         return _yes_or_no(done)
+
+    def _is_refused(self, discovery_id: str, record: Record | View, put: Put, host: str | None) -> bool:
+        """Whether a client at `host` may not lead from where it is (R5d).
+
+        rqlited does not say that it was answered `false`, so this is counted, and logged once a minute.
+        """
+        why = binding.objection(record, put.node, binding.by_raft, self._directory.name_host(host))
+        if why is None:
+            return False
+        self._handling.books.refusals[self._handling.door, "another_machine"] += 1
+        if self._handling.is_due(f"{discovery_id} {host}"):
+            self._log.warn(
+                "the leader key is refused: {why}",
+                why=why,
+                addr=put.node.raft_addr,
+                peer=host,
+                discovery_id=discovery_id,
+            )
+        return True
 
     async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
         with self._handling.note("leader removal", request, discovery_id, token) as note:
-            before = await self._leader(discovery_id)
+            removed = await self._removable(discovery_id)
             done = await self._directory.clear_leader(discovery_id, ask.cas)
-            note.result = "lost" if not done else "absent" if before is None else "removed"
-        if note.result == "removed":
-            self._log.warn(
-                "leader removed: its nodes stay listed, and nobody is told that it is alone until they are removed too",
-                discovery_id=discovery_id,
-            )
+            note.result = "lost" if not done else "absent" if removed is None else "removed"
+        if done and removed is not None:
+            self._log.warn(_REMOVED[removed], discovery_id=discovery_id)
         return _yes_or_no(done)
 
     def _put(self, request: IRequest, ask: _Ask, note: Note) -> Put:
-        """What the body says. Raises BadRequest, InvalidValue, MisleadingAddress, BodyTooLarge."""
+        """What the body says. Raises BadRequest, InvalidValue, BodyTooLarge."""
         try:
             put = decode_put(self._handling.body(request), ask.flags)
         except Malformed as error:
             raise BadRequest(str(error)) from None
         note.addr = put.node.addr
-        self._handling.check_reachable(put.node.addr, note)
         return put
+
+    def _check_http(self, put: Put, note: Note, *, is_known: bool = False) -> None:
+        """Log an HTTP address that others can hardly reach, or refuse it: rqlite 7 joins by it, and the Raft address is
+        what a claim is judged by (R5d). Raises InvalidValue, MisleadingAddress.
+        """
+        is_judged = is_local(binding.by_raft(put.node))
+        self._handling.check_reachable(put.node.addr, note, is_known=is_known or is_judged)
 
     def _ask(self, request: IRequest) -> _Ask:
         given = _given(request)

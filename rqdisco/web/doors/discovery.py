@@ -22,12 +22,16 @@ from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID
 from rqdisco.ids import RESERVED, is_id
 from rqdisco.observability.counts import Route
+from rqdisco.observability.events import ON_BEHALF
+from rqdisco.observability.leaders import Leaders
 from rqdisco.observability.told import ToldLog
 from rqdisco.probing.outlook import Outlook, down_last
-from rqdisco.records import Node, Record
+from rqdisco.records import Node
+from rqdisco.views import View
 from rqdisco.web.connections.pacing import MintLimit
 from rqdisco.web.doors.explain import explanation
 from rqdisco.web.requests.answers import Answer, BadRequest, MethodNotAllowed
+from rqdisco.web.requests.client_host import client_host
 from rqdisco.web.requests.documents import encode_document, encode_full_document, encode_object
 from rqdisco.web.requests.gate import Gate, secrets_in
 from rqdisco.web.requests.handling import (
@@ -62,7 +66,7 @@ class DiscoveryAPI:
     `describe` gives the members of the answer to `GET /`, `told` keeps what was answered, `mints` counts those who
     make IDs; `explains` says that whoever asks here is an operator. `gate` lets in who has a token; without it
     everybody may everything. `outlook` tells which nodes are down: they are listed last, for who joins tries one after
-    the other, and never left out.
+    the other, and never left out. `two_leaders` gives those of an ID that both report themselves.
     """
 
     app = Klein()
@@ -78,6 +82,7 @@ class DiscoveryAPI:
         explains: bool = False,
         gate: Gate | None = None,
         outlook: Outlook | None = None,
+        two_leaders: Callable[[str], Leaders | None] = lambda _: None,
     ) -> None:
         self._directory = directory
         self._handling = handling
@@ -87,6 +92,7 @@ class DiscoveryAPI:
         self._explains = explains
         self._gate = None if gate is None else gate.at(handling.door, _tried)
         self._outlook = outlook
+        self._two_leaders = two_leaders
         self._log = Logger()
 
     def resource(self) -> KleinResource:
@@ -152,15 +158,22 @@ class DiscoveryAPI:
             age = self._directory.age(record)
         explains = self._explains if token is None else token.is_admin
         if explains and has_flag(request, b"explain"):
-            may_grant, told = self._directory.is_home_of(record), self._told.of(record.id)
-            return Answer(200, explanation(record, may_grant=may_grant, age=age, told=told))
+            return await self._explain(discovery_id, age)
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no age.
         headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
         orphaned = not self._directory.is_home_of(record)
         nodes = down_last(record.nodes, self._outlook)
         ordered = record if nodes is record.nodes else replace(record, nodes=nodes)
         seen = _not_seen if self._outlook is None else self._outlook.seen
-        return Answer(200, encode_full_document(ordered, orphaned=orphaned, seen=seen), headers=headers)
+        two = self._two_leaders(record.id)
+        return Answer(
+            200, encode_full_document(ordered, orphaned=orphaned, seen=seen, two_leaders=two), headers=headers
+        )
+
+    async def _explain(self, discovery_id: str, age: float | None) -> Answer:
+        record = await self._directory.inspect(discovery_id)
+        may_grant, told = self._directory.is_home_of(record), self._told.of(record.id)
+        return Answer(200, explanation(record, may_grant=may_grant, age=age, told=told))
 
     async def _service(self, request: IRequest) -> Answer:
         if request.method == b"POST":
@@ -195,8 +208,8 @@ class DiscoveryAPI:
                 node_id=_optional("node_id", body.node_id),
             )
             self._handling.check_reachable(node.addr, note)
-            outcome = await self._directory.register(discovery_id, node)
-            note.result = outcome.alone or ("listed in its home's stead" if outcome.in_stead else "listed")
+            outcome = await self._directory.register(discovery_id, node, client_host(request))
+            note.result = outcome.alone or (ON_BEHALF if outcome.in_stead else "listed")
             self._told.note(discovery_id, node.addr, note.result, len(outcome.listed))
             if self._outlook is not None:
                 self._outlook.heard(node)
@@ -215,7 +228,7 @@ class DiscoveryAPI:
             self._warn_of_the_end(record)
         return Answer(200, encode_document(record, down_last(record.nodes, self._outlook)))
 
-    def _warn_of_the_end(self, record: Record) -> None:
+    def _warn_of_the_end(self, record: View) -> None:
         if self._directory.is_home_of(record):
             self._log.warn("no nodes left, the next to register is told it is alone", discovery_id=record.id)
         else:

@@ -29,6 +29,8 @@ def explanation(record: Record, *, may_grant: bool, age: float | None, told: Seq
             "grant": None if record.grant is None else _grant(record.grant),
             "emptied_before": record.ever,
             "confirmed": record.confirmed,
+            "claim": None if record.unreported is None else {"times": record.unreported.times},
+            "host": record.host,
             "leader": None if record.leader is None else record.leader.addr,
             "told": [
                 {"at": legacy_time(each.at), "addr": each.addr, "what": each.what, "listed": each.listed}
@@ -40,4 +42,4 @@ def explanation(record: Record, *, may_grant: bool, age: float | None, told: Seq
 
 def _grant(grant: Grant) -> dict[str, Any]:
     """`at` is in milliseconds of the home's boot number `boot`; pending until its answer was sent."""
-    return {"addr": grant.addr, "boot": grant.boot, "at": grant.at, "pending": grant.pending}
+    return {"addr": grant.addr, "boot": grant.boot, "at": grant.at, "pending": grant.pending, "host": grant.host}

@@ -70,7 +70,7 @@ class Exporting:
         for discovery_id in ids:
             # What expired meanwhile is left out; nothing is held of it, be its home there to say so or not.
             with suppress(NoSuchID, StoreUnavailable):
-                lines.append(self._export.line(await self._directory.look_up(discovery_id)))
+                lines.append(self._export.line(await self._directory.inspect(discovery_id)))
         return b"".join(lines) if ids else None
 
     def _write(self, part: bytes | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,9 +17,10 @@ from twisted.internet.task import LoopingCall
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID, TooManyWatchers
 from rqdisco.ids import RESERVED, is_id
+from rqdisco.observability.leaders import Leaders
 from rqdisco.observability.told import ToldLog
 from rqdisco.probing.outlook import Outlook
-from rqdisco.records import Record
+from rqdisco.views import View
 from rqdisco.web.doors.watchers import Check, Topic, Watcher
 from rqdisco.web.requests.answers import Answer, MethodNotAllowed
 from rqdisco.web.requests.documents import encode_watched
@@ -57,6 +59,7 @@ class EventStreams:
         clock: IReactorTime,
         most: int = MOST_WATCHERS,
         outlook: Outlook | None = None,
+        two_leaders: Callable[[str], Leaders | None] = lambda _: None,
     ) -> None:
         self.directory = directory
         self.clock = clock
@@ -64,6 +67,7 @@ class EventStreams:
         self._told = told
         self._most = most
         self._outlook = outlook
+        self._two_leaders = two_leaders
         self._topics: dict[str, Topic] = {}
         self._numbers = itertools.count()
         # Those of one slot hear a heartbeat in the same second.
@@ -89,7 +93,7 @@ class EventStreams:
             if gate is not None:
                 gate.admit(request, "read", discovery_id)
 
-        found: list[Record] = []
+        found: list[View] = []
 
         def begin(answer: Answer, _: Any) -> None:
             if found:
@@ -99,13 +103,20 @@ class EventStreams:
 
         send(request, self._handling.answer(self._look(request, discovery_id, check, found)), begin)
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: View) -> bytes:
         """The data of an event."""
         heard = self._told.first(record.id, [node.addr for node in record.nodes])
         orphaned = not self.directory.is_home_of(record)
+        two = self._two_leaders(record.id)
         if self._outlook is None:
-            return encode_watched(record, orphaned=orphaned, heard=heard)
-        return encode_watched(record, orphaned=orphaned, heard=heard, seen=self._outlook.seen)
+            return encode_watched(record, orphaned=orphaned, heard=heard, two_leaders=two)
+        return encode_watched(record, orphaned=orphaned, heard=heard, seen=self._outlook.seen, two_leaders=two)
+
+    def look_again(self, discovery_id: str) -> None:
+        """What is shown of an ID may be another now, though its record is not."""
+        topic = self._topics.get(discovery_id)
+        if topic is not None:
+            topic.look_again()
 
     def left(self, watcher: Watcher, slot: int) -> None:
         """A watcher is gone."""
@@ -117,7 +128,7 @@ class EventStreams:
         """The last watcher of an ID is gone."""
         del self._topics[discovery_id]
 
-    async def _look(self, request: Any, discovery_id: str, check: Check, found: list[Record]) -> Answer:
+    async def _look(self, request: Any, discovery_id: str, check: Check, found: list[View]) -> Answer:
         """Have what is to be watched in `found`, or refuse."""
         check()
         if not is_id(discovery_id):
@@ -131,7 +142,7 @@ class EventStreams:
         found.append(record)
         return Answer(200, b"")
 
-    def _begin(self, request: Any, record: Record, check: Check) -> None:
+    def _begin(self, request: Any, record: View, check: Check) -> None:
         topic = self._topics.get(record.id)
         if topic is None:
             topic = self._topics[record.id] = Topic(self, record)

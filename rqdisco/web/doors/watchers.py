@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
-from rqdisco.records import Record
+from rqdisco.views import View
 
 # What changes within this time after an event goes along in the next one.
 PAUSE_SECONDS = 0.1
@@ -31,7 +31,7 @@ class Streams(Protocol):
     directory: Directory
     clock: IReactorTime
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: View) -> bytes:
         """The data of an event."""
 
     def left(self, watcher: Watcher, slot: int) -> None:
@@ -114,7 +114,7 @@ class Topic:
 
     _log = Logger()
 
-    def __init__(self, streams: Streams, record: Record) -> None:
+    def __init__(self, streams: Streams, record: View) -> None:
         self._streams = streams
         self._clock = streams.clock
         self._id = record.id
@@ -175,7 +175,7 @@ class Topic:
             # Its own daemon shows what it has without asking anybody, so this is a fault of ours.
             self._log.failure("cannot show an ID to its watchers", failure, discovery_id=self._id)
 
-    def _encode(self, record: Record) -> None:
+    def _encode(self, record: View) -> None:
         data = self._streams.encode(record)
         name = hashlib.blake2b(data, digest_size=9).hexdigest().encode()
         if name != self.name:

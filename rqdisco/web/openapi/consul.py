@@ -37,7 +37,10 @@ _TOO_LARGE = line("The body is larger than `--max-body`.", _HEADERS)
 # What else is answered to whatever is asked.
 _ALWAYS = {
     500: line("A fault of the daemon's; it is in its log.", _HEADERS),
-    503: line("Nothing was changed: the disk takes nothing, or it could not be decided.", {**_HEADERS, **RETRY_AFTER}),
+    503: line(
+        "Nothing was changed: the disk takes nothing (`store unavailable`), or it could not be decided, and why.",
+        {**_HEADERS, **RETRY_AFTER},
+    ),
 }
 
 
@@ -60,7 +63,11 @@ OPERATIONS: tuple[Operation, ...] = (
                 _HEADERS,
             ),
             400: line(_BAD_QUERY, _HEADERS),
-            404: Reply("Nobody leads.", {TEXT: {"type": "string", "maxLength": 0}}, _HEADERS),
+            404: Reply(
+                "Nobody leads, or who claimed to has not reported itself.",
+                {TEXT: {"type": "string", "maxLength": 0}},
+                _HEADERS,
+            ),
             **_ALWAYS,
         },
     ),
@@ -70,7 +77,9 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Say who leads, or claim to with `cas=0`.",
         description=(
             "With `cas=0` the key is won by one node of an ID that has neither leader nor nodes, which is then told"
-            " that it is alone; without `cas` it is a leader's report. Who is put is also registered. An ID that is"
+            " that it is alone; without `cas` it is a leader's report. Who is put is also registered. Until a leader"
+            " reports itself nobody is shown who won, and the same `id` and `addr` win again, from another client"
+            " after 30 seconds; with `--kv-visible-claims` a claim is shown at once, and won once. An ID that is"
             " not known comes to be, unless `--kv-create no`."
         ),
         right="write",
@@ -80,6 +89,9 @@ OPERATIONS: tuple[Operation, ...] = (
             200: _done("Whether it was put."),
             400: line(f"The body is no such value; or the name is one of the service's own; or {_BAD_QUERY}", _HEADERS),
             403: line("There is no such ID, and `--kv-create no`.", _HEADERS),
+            404: line(
+                "A daemon created this ID and no longer knows it, so no claim makes it: take a new one.", _HEADERS
+            ),
             409: line("The ID has as many nodes as `--max-nodes` allows.", _HEADERS),
             410: line("The ID lost its home, and would have to seed a cluster: take a new one.", _HEADERS),
             413: _TOO_LARGE,
@@ -90,6 +102,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="delete",
         name="deleteLeader",
         summary="Take the key away; the nodes stay.",
+        description="A claim whose leader has not reported itself ends; stop its node first, or wipe it.",
         right="write",
         parameters=(ID, _CAS, *_IGNORED),
         replies={

@@ -38,7 +38,8 @@ _OF_A_NODE = {
     **_OF_AN_ID,
     413: error("The body is larger than `--max-body`."),
     503: unavailable(
-        "The disk takes nothing, or it could not be decided in time, or not without a peer that is silent."
+        "The disk takes nothing, or it could not be decided in time, or not without a peer that is silent, or not"
+        " before a node that claimed to lead reports itself."
     ),
 }
 
@@ -136,7 +137,10 @@ OPERATIONS = (
             200: Reply("The node is registered. All nodes of the ID, or it alone.", json("Document")),
             400: error("The body is no object with an address, or one of its values is none that can be registered."),
             **_OF_A_NODE,
-            409: error("The ID has as many nodes as `--max-nodes` allows."),
+            409: error(
+                "The ID has as many nodes as `--max-nodes` allows, or a loopback address is listed or would be, and the"
+                " nodes are not all of one machine."
+            ),
             410: error("The ID lost its home, and would have to seed a cluster: mint a new one."),
         },
     ),

@@ -18,6 +18,10 @@ COUNT: Object = {"type": "integer", "minimum": 0}
 NUMBER: Object = {"type": "integer", "minimum": 0, "maximum": MOST}
 _STRING: Object = {"type": "string"}
 _FLAG: Object = {"type": "boolean"}
+_HOST: Object = {
+    "type": ["string", "null"],
+    "description": "The address of a machine, or `@` and the incarnation of the daemon that is on it.",
+}
 _MOMENT: Object = {
     "type": "string",
     "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}$",
@@ -57,6 +61,10 @@ _SHOWN_OF_A_NODE = {
     "since": {"type": "number", "minimum": 0, "description": "Seconds for which it has been up, down or unresolved."},
     "checked": {"type": "number", "minimum": 0, "description": "Seconds since it was last probed."},
     "why": {"enum": ["refused", "no_answer", "closed", "unreachable"]},
+    "unconfirmed": {
+        "const": True,
+        "description": "This daemon answered it on the owner's behalf, and the owner has not confirmed it yet.",
+    },
 }
 _TRANSFERRED = {"id": schema("ID"), "created_at": {"type": "integer", "minimum": 0, "maximum": 253402300799999999}}
 _MORE_TRANSFERRED = {
@@ -65,8 +73,17 @@ _MORE_TRANSFERRED = {
     "leader": _object(
         "The leader key, with the address its node is listed by.",
         {"value": _STRING},
-        {"flags": NUMBER, "addr": _STRING, "reported": _FLAG},
+        {
+            "flags": NUMBER,
+            "addr": _STRING,
+            "reported": _FLAG,
+            "claims": {**COUNT, "description": "How often its node was told that it won a claim that is hidden."},
+        },
     ),
+    "host": {
+        "type": "string",
+        "description": "The only machine that may register beside loopback addresses.",
+    },
 }
 
 SCHEMAS: dict[str, Object] = {
@@ -90,7 +107,24 @@ SCHEMAS: dict[str, Object] = {
                 {"addr": _STRING, "index": COUNT, "reported": _FLAG},
                 {"id": _STRING, "api_addr": _STRING},
             ),
+            "claim": _object(
+                "A node claimed to lead, and is shown once it reports itself.",
+                {
+                    "since": {
+                        "type": "string",
+                        "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+                        "description": "When it won first, in UTC.",
+                    },
+                    "answered": {"type": "integer", "minimum": 1, "description": "How often it was told that it won."},
+                },
+            ),
             "orphaned": {"const": True, "description": "The ID lost its home, and seeds no cluster any more."},
+            "two_leaders": {
+                **_list(schema("Text")),
+                "minItems": 2,
+                "maxItems": 2,
+                "description": "The Raft addresses of two leaders that both report themselves, so of two clusters.",
+            },
         },
     ),
     "Explanation": _object(
@@ -107,12 +141,17 @@ SCHEMAS: dict[str, Object] = {
             "nodes": _list(_STRING),
             "grant": _or_null(
                 _object(
-                    "Who was told last that it is alone; `at` is in milliseconds of the home's boot `boot`.",
-                    {"addr": _STRING, "boot": COUNT, "at": COUNT, "pending": _FLAG},
+                    "Who was told last that it is alone, and on which machine; `at` is in milliseconds of the home's"
+                    " boot `boot`.",
+                    {"addr": _STRING, "boot": COUNT, "at": COUNT, "pending": _FLAG, "host": _HOST},
                 )
             ),
             "emptied_before": _FLAG,
             "confirmed": _FLAG,
+            "claim": _or_null(
+                _object("A claim whose node is shown only here; `times` is how often it was told.", {"times": COUNT})
+            ),
+            "host": _HOST,
             "leader": {"type": ["string", "null"]},
             "told": _list(
                 _object("An answer of this daemon.", {"at": _MOMENT, "addr": _STRING, "what": _STRING, "listed": COUNT})
@@ -132,7 +171,9 @@ SCHEMAS: dict[str, Object] = {
     "Removal": _object("The address of a node.", _NODE),
     "Error": _object("What went wrong.", {"error": _STRING}),
     "Unavailable": _object(
-        "Nothing was changed, or can be said; `reason` says why.", {"error": _STRING}, {"reason": _STRING}
+        "Nothing was changed, or can be said. `error` says why, or `reason` does where that is `store unavailable`.",
+        {"error": _STRING},
+        {"reason": _STRING},
     ),
     "LeaderValue": _object(
         "Who leads, as rqlite 7 to 10 write it: `addr` is the Raft address, `api_addr` the URL. Null and the empty text"
@@ -210,6 +251,7 @@ SCHEMAS: dict[str, Object] = {
                                     "flags": {"type": "integer"},
                                     "addr": {"type": ["string", "null"]},
                                     "reported": _FLAG,
+                                    "claims": {"type": "integer"},
                                 },
                             )
                         ),

@@ -15,7 +15,8 @@ from rqdisco.directory import Directory
 from rqdisco.errors import NotAuthenticated
 from rqdisco.ids import RESERVED, is_id
 from rqdisco.observability.counts import Route
-from rqdisco.records import Record
+from rqdisco.observability.waiting import LONG_SECONDS
+from rqdisco.views import View
 from rqdisco.web.pages.assets import Assets
 from rqdisco.web.pages.elements import ClusterPage, ClusterView, Frame, HomePage, ProblemPage, TokenPage
 from rqdisco.web.pages.overview import StatusView
@@ -63,11 +64,13 @@ class PageAbout(msgspec.Struct, frozen=True, kw_only=True):
     """What pages show beside records.
 
     `service` gives the members of `GET /`, `peers` the names and states of all daemons, this one first, if there are
-    several; `zone` is that of DNS, if there is one; `status` gives what operators see.
+    several; `wall_us` the wall clock in microseconds; `zone` is that of DNS, if there is one; `status` gives what
+    operators see.
     """
 
     service: Callable[[], Mapping[str, Any]]
     peers: Callable[[], Sequence[tuple[str, str]]]
+    wall_us: Callable[[], int]
     zone: str | None = None
     status: Callable[[], StatusView] | None = None
 
@@ -83,7 +86,7 @@ class Pages:
         directory: Directory,
         handling: Handling,
         about: PageAbout,
-        encode: Callable[[Record], bytes],
+        encode: Callable[[View], bytes],
         gate: Gate | None = None,
         *,
         is_operators: bool = False,
@@ -172,13 +175,16 @@ class Pages:
             raise NotFound("no discovery ID has such a name")
         record = await self._directory.look_up(discovery_id)
         data = self._encode(record)
+        shown = msgspec.json.decode(data)
         asked = request.args.get(b"url")
         url = _own_url(request) if not asked else asked[-1].decode("utf-8", "replace").strip()
         view = ClusterView(
             id=record.id,
             data=data,
-            nodes=msgspec.json.decode(data)["registrations"],
+            nodes=shown["registrations"],
+            two_leaders=shown.get("two_leaders", ()),
             notes=self._notes(record),
+            is_claim_overdue=record.claimed > 0 and self._seconds_since(record.claimed_since) > LONG_SECONDS,
             url=url,
             is_guess=not asked,
             generations=generations(self._about.zone),
@@ -187,7 +193,10 @@ class Pages:
         )
         return await self._rendered(record.id, ClusterPage(self._assets, view))
 
-    def _notes(self, record: Record) -> list[str]:
+    def _seconds_since(self, milliseconds: int) -> float:
+        return self._about.wall_us() / 1_000_000 - milliseconds / 1000
+
+    def _notes(self, record: View) -> list[str]:
         notes = []
         if not self._directory.is_home_of(record):
             notes.append(

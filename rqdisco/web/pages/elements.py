@@ -101,15 +101,19 @@ class HomePage(Element):
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the page of an ID shows. `data` is the record as its watchers get it, `url` is the service's.
+    """All that the page of an ID shows. `data` is the record as its watchers get it, `url` is the service's; with
+    `is_claim_overdue` a claim has waited for its leader's first report for long.
 
+    `two_leaders` are the addresses of two that both report themselves, if there are.
     `is_guess` says that the URL is taken from the request, which may have come through a proxy.
     """
 
     id: str
     data: bytes
     nodes: Sequence[Mapping[str, Any]]
+    two_leaders: Sequence[str]
     notes: Sequence[str]
+    is_claim_overdue: bool
     url: str
     is_guess: bool
     generations: Sequence[str]
@@ -140,8 +144,26 @@ class ClusterPage(Element):
         return count(len(self._view.nodes), "node")
 
     @renderer
+    def two_leaders(self, _: IRequest, tag: Tag) -> Tag:
+        return tag if self._view.two_leaders else tag(hidden="hidden")
+
+    @renderer
+    def one_leader(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(*map(visible, self._view.two_leaders[:1]))
+
+    @renderer
+    def other_leader(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(*map(visible, self._view.two_leaders[1:]))
+
+    @renderer
     def notes(self, _: IRequest, tag: Tag) -> Shown:
         return [tag.clone().fillSlots(note=note) for note in self._view.notes]
+
+    @renderer
+    def claim(self, _: IRequest, tag: Tag) -> Tag:
+        # The script shows it when the time comes, and hides it again.
+        shown = tag if self._view.is_claim_overdue else tag(hidden="hidden")
+        return shown.fillSlots(id=self._view.id)
 
     @renderer
     def table(self, _: IRequest, tag: Tag) -> Tag:

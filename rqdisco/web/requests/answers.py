@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from rqdisco.errors import (
     AlreadyKnown,
     AmbiguousName,
+    AnotherMachine,
     CannotSucceed,
     ForeignHost,
     InvalidValue,
@@ -34,6 +35,7 @@ from rqdisco.errors import (
     TooManyRequests,
     TooManyWatchers,
     Undecided,
+    UnknownCreatedID,
 )
 from rqdisco.web.requests.documents import encode_object
 
@@ -125,6 +127,10 @@ def _method_not_allowed(error: Any) -> Refusal:
     return Refusal(405, str(error), "Method Not Allowed", ((b"allow", error.allow.encode()),))
 
 
+def _undecided(error: Any) -> Refusal:
+    return Refusal(503, error.reason, error.reason, _RETRY)
+
+
 def _unavailable(error: Any) -> Refusal:
     return Refusal(503, "store unavailable", f"store unavailable: {error.reason}", _RETRY, detail=error.reason)
 
@@ -138,6 +144,7 @@ def _again_in(status: int) -> Callable[[Any], Refusal]:
 _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     NotAuthenticated: lambda error: Refusal(401, str(error), str(error), _CHALLENGE),
     NotAllowed: _under(403, "token may not do this"),
+    UnknownCreatedID: lambda error: Refusal(404, error.why, "no such discovery ID"),
     NoSuchID: _under(404, "no such discovery ID"),
     MethodNotAllowed: _method_not_allowed,
     BadRequest: _same_text(400),
@@ -150,9 +157,11 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     CannotSucceed: _under(409, "no successor now"),
     TooManyNodes: _under(409, "too many nodes"),
     AlreadyKnown: _under(409, "exists already"),
+    AnotherMachine: _same_text(409),
     AmbiguousName: _under(409, "ambiguous name"),
     Orphaned: _under(410, "lost its home, mint a new ID"),
     BodyTooLarge: _under(413, "request body too large"),
+    Undecided: _undecided,
     StoreUnavailable: _unavailable,
     TooManyIDs: lambda error: Refusal(503, str(error), str(error), _RETRY),
     TooManyWatchers: lambda error: Refusal(503, str(error), "too many watchers", _RETRY),
@@ -178,6 +187,7 @@ _REASONS: dict[type[BaseException], str] = {
     CannotSucceed: "no_successor",
     TooManyNodes: "too_many_nodes",
     AlreadyKnown: "exists_already",
+    AnotherMachine: "another_machine",
     AmbiguousName: "ambiguous_name",
     Orphaned: "orphaned",
     BodyTooLarge: "body_too_large",

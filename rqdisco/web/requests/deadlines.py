@@ -21,6 +21,10 @@ class Deadlines:
         self._watched: deque[tuple[float, Deferred[Any]]] = deque()
         self._timer: IDelayedCall | None = None
 
+    def now(self) -> float:
+        """The seconds of the clock that it goes by."""
+        return self._clock.seconds()
+
     def watch(self, deferred: Deferred[Any]) -> None:
         """Cancel `deferred` in time, unless it fires before."""
         # Answers that were given would otherwise stay in memory until their deadline.

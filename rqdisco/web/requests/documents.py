@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from rqdisco.observability.leaders import Leaders
 from rqdisco.probing.judgement import Seen
 from rqdisco.records import Leader, Node, Record
+from rqdisco.views import View
 
 _encoder = msgspec.json.Encoder()
 # Of no zone, so that none is written.
@@ -34,6 +36,7 @@ class _Registration(msgspec.Struct, omit_defaults=True):
     since: float | None = None
     checked: float | None = None
     why: str | None = None
+    unconfirmed: bool = False
     alone: bool = False
     heard: str | None = None
 
@@ -46,53 +49,82 @@ class _LeaderShown(msgspec.Struct):
     reported: bool
 
 
+class _Claim(msgspec.Struct):
+    """A claim whose leader has not reported itself: when it was won first, and how often that was answered."""
+
+    since: str
+    answered: int
+
+
 class _FullDocument(_Document):
     registrations: list[_Registration]
     leader: _LeaderShown | msgspec.UnsetType
     orphaned: bool | msgspec.UnsetType
+    claim: _Claim | msgspec.UnsetType
+    two_leaders: tuple[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
-def encode_document(record: Record, listed: tuple[Node, ...]) -> bytes:
+def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
     """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote it."""
     document = _Document(legacy_time(record.created_at), record.id, [node.addr for node in listed])
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
 def encode_full_document(
-    record: Record, *, orphaned: bool, seen: Callable[[Node], Seen | None] = lambda _: None
+    record: View,
+    *,
+    orphaned: bool,
+    seen: Callable[[Node], Seen | None] = lambda _: None,
+    two_leaders: Leaders | None = None,
 ) -> bytes:
     """The same with every node, all that is known of each under "registrations", and who leads under "leader".
 
-    An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met.
+    An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met, `two_leaders` those
+    that both report themselves.
     """
-    return msgspec.json.format(_encoder.encode(_full_document(record, orphaned, seen)), indent=0)
+    document = _full_document(record, orphaned, seen)
+    document.two_leaders = two_leaders or msgspec.UNSET
+    return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
 def encode_watched(
-    record: Record, *, orphaned: bool, heard: Mapping[str, int], seen: Callable[[Node], Seen | None] = lambda _: None
+    record: View,
+    *,
+    orphaned: bool,
+    heard: Mapping[str, int],
+    seen: Callable[[Node], Seen | None] = lambda _: None,
+    two_leaders: Leaders | None = None,
 ) -> bytes:
     """The same in one line for who watches an ID, with "alone" at the node that was last told that it is alone, and
     "heard" where it is known when an address was first answered, in microseconds since 1970. How long ago a probe was
     is left out, or there would be something new all the time.
     """
     document = _full_document(record, orphaned, seen)
+    document.two_leaders = two_leaders or msgspec.UNSET
     for shown in document.registrations:
         shown.since = shown.checked = None
-        shown.alone = record.grant is not None and record.grant.addr == shown.addr
+        shown.alone = record.granted == shown.addr
         if (at := heard.get(shown.addr)) is not None:
             shown.heard = utc_second(at)
     return _encoder.encode(document)
 
 
-def _full_document(record: Record, orphaned: bool, seen: Callable[[Node], Seen | None]) -> _FullDocument:
+def _full_document(record: View, orphaned: bool, seen: Callable[[Node], Seen | None]) -> _FullDocument:
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
     registrations = [
         _registration(node, seen(node), leads=leader is not None and node.addr == leader.addr) for node in record.nodes
     ]
-    shown = msgspec.UNSET if leader is None else _shown(leader, record.confirmed)
+    for addr in record.unconfirmed:
+        registrations[addresses.index(addr)].unconfirmed = True
     return _FullDocument(
-        legacy_time(record.created_at), record.id, addresses, registrations, shown, orphaned or msgspec.UNSET
+        legacy_time(record.created_at),
+        record.id,
+        addresses,
+        registrations,
+        msgspec.UNSET if leader is None else _shown(leader, record.confirmed),
+        orphaned or msgspec.UNSET,
+        _Claim(utc_second(record.claimed_since * 1000), record.claimed) if record.claimed else msgspec.UNSET,
     )
 
 

@@ -19,8 +19,9 @@ from twisted.web.server import NOT_DONE_YET
 from rqdisco.access.tokens import Token
 from rqdisco.address import check_reachable
 from rqdisco.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
+from rqdisco.limits.seldom import Seldom
 from rqdisco.observability.counts import NOWHERE, Route
-from rqdisco.observability.events import Event, Events
+from rqdisco.observability.events import UNAVAILABLE, Event, Events
 from rqdisco.web.requests.answers import (
     Answer,
     BadBatch,
@@ -86,6 +87,7 @@ class Handling:
         self._too_large = too_large
         self._strict = strict
         self._finish = finish
+        self._seldom = Seldom(deadlines.now)
         # One for the instance: as a class attribute it makes another Logger each time it is looked at.
         self._log = Logger()
 
@@ -130,13 +132,19 @@ class Handling:
             raise BodyTooLarge(self._too_large)
         return content
 
-    def check_reachable(self, addr: str, note: Note) -> None:
-        """Log an address that other machines can hardly reach, or refuse it."""
+    def is_due(self, source: str) -> bool:
+        """Whether nothing was said of `source` for a minute; it counts as said now."""
+        return self._seldom.is_due(source)
+
+    def check_reachable(self, addr: str, note: Note, *, is_known: bool = False) -> None:
+        """Log an address that other machines can hardly reach, unless that is known, or refuse it."""
         try:
             check_reachable(addr, note.peer)
         except (InvalidValue, MisleadingAddress) as doubt:
             if self._strict:
                 raise
+            if is_known:
+                return
             self._log.warn(
                 "doubtful address", discovery_id=note.discovery_id, addr=addr, peer=note.peer, why=str(doubt)
             )
@@ -303,7 +311,7 @@ def _in_words(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, CancelledError):
         return "given up", "client gone, or no time left"
     if isinstance(error, StoreUnavailable):
-        return "unavailable", error.reason
+        return UNAVAILABLE, error.reason
     if isinstance(error, (RequestRefused, BadRequest, BadBatch, BodyTooLarge, Forbidden, NotFound)):
         return "refused", str(error)
     return "failed", None

@@ -5,6 +5,9 @@ import { draw } from "./picture.js";
 import { follow } from "./stream.js";
 
 const MOST_SHOWN = 200;
+// As long as a leader may take to report itself after it claimed to lead.
+const LONG = 60_000;
+const CLAIMED = "A node claims to lead, and is shown once it does";
 const STATES = { live: "Live", waiting: "Reconnecting…", gone: "Not followed: the service lets nobody watch this ID" };
 
 function el(name, attributes, ...children) {
@@ -62,6 +65,7 @@ export function start(main) {
   let shown = JSON.parse(main.dataset.record);
   let known = new Set(shown.nodes);
   let all = false;
+  let overdue = null;
 
   function wanted() {
     const text = find.value.trim().toLowerCase();
@@ -95,13 +99,29 @@ export function start(main) {
     find.closest(".find").hidden = shown.nodes.length < 20;
   }
 
+  function alarm() {
+    const two = shown.two_leaders;
+    const banner = document.getElementById("two-leaders");
+    banner.hidden = !two;
+    if (two) banner.querySelectorAll("bdi").forEach((each, number) => each.replaceChildren(visible(two[number])));
+  }
+
   function tell() {
     const count = shown.nodes.length;
     const leader = shown.registrations.find((node) => node.leader);
     const words = [count === 1 ? "1 node" : `${count.toLocaleString()} nodes`];
     if (leader) words.push(shown.leader.reported ? "a leader has reported itself" : "a node has claimed to lead and not reported yet");
+    if (shown.claim) words.push("a node has claimed to lead and not reported yet");
     document.getElementById("count").textContent = words.join(", ");
     document.title = `${count === 1 ? "1 node" : `${count} nodes`} · ${id} · rqdisco`;
+  }
+
+  // Says what to do about a claim, once it has waited for long.
+  function judge() {
+    clearTimeout(overdue);
+    const left = shown.claim ? Date.parse(shown.claim.since) + LONG - Date.now() : Infinity;
+    document.getElementById("claim").hidden = left > 0;
+    if (shown.claim && left > 0) overdue = setTimeout(judge, Math.min(left, LONG));
   }
 
   function changes(before, after) {
@@ -118,8 +138,10 @@ export function start(main) {
     shown = record;
     known = new Set(record.nodes);
     list((addr) => !before.has(addr));
-    draw(frame, record.registrations, before);
+    draw(frame, record.registrations, before, record.claim && CLAIMED);
     tell();
+    judge();
+    alarm();
     if (text) announce(text);
   }
 
@@ -159,13 +181,15 @@ export function start(main) {
   });
   body.replaceChildren();
   list(() => false);
-  draw(frame, shown.registrations, known);
+  draw(frame, shown.registrations, known, shown.claim && CLAIMED);
   tell();
+  judge();
+  alarm();
   let width = frame.clientWidth;
   new ResizeObserver(() => {
     if (frame.clientWidth !== width) {
       width = frame.clientWidth;
-      draw(frame, shown.registrations, known);
+      draw(frame, shown.registrations, known, shown.claim && CLAIMED);
     }
   }).observe(frame);
   follow(`/${encodeURIComponent(id)}/events`, update, (state) => {

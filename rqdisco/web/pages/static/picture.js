@@ -63,8 +63,8 @@ function many(nodes, width) {
   return [dots, 40 + Math.ceil(nodes.length / across) * step];
 }
 
-// Draws `nodes` into `frame`; those in `known` were there before.
-export function draw(frame, nodes, known) {
+// Draws `nodes` into `frame`; those in `known` were there before. Where there are none it says so, by `empty`.
+export function draw(frame, nodes, known, empty) {
   const width = Math.max(260, frame.clientWidth);
   let height = width < 520 ? 330 : 320;
   let parts = [];
@@ -82,7 +82,7 @@ export function draw(frame, nodes, known) {
   } else {
     height = 190;
     parts = [0, 1, 2].map((at) => make("circle", { class: "empty", r: 23, cx: width / 2 + (at - 1) * 84, cy: 78 }));
-    parts.push(make("text", { class: "name", x: width / 2, y: 146 }, "No node has registered yet"));
+    parts.push(make("text", { class: "name", x: width / 2, y: 146 }, empty || "No node has registered yet"));
   }
   const leader = nodes.find((node) => node.leader);
   const label = `${nodes.length} node${nodes.length === 1 ? "" : "s"}${leader ? `, led by ${visible(leader.addr)}` : ""}`;

@@ -1,0 +1,117 @@
+"""Two clusters under one ID, as they are shown: in the document, to who watches, on the page, in the metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rqdisco.client.documents import Document, LeaderValue
+from rqdisco.web.openapi.schemas import SCHEMAS
+from tests.http.conftest import Answer
+from tests.http.test_machines import reply
+from tests.http.test_pages import BROWSER, Page
+from tests.http.test_streams import WatchedServer
+from tests.support.command import Service
+from tests.support.daemon import mint
+from tests.support.process import Reply
+
+RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
+TWO = [RAFT_A, RAFT_B]
+HOSTILE = '"><b>\u202e.example:4002'
+
+
+@pytest.fixture
+def server() -> WatchedServer:
+    return WatchedServer()
+
+
+def asked(server: WatchedServer, path: str, **headers: str) -> Reply:
+    return reply(server.connect(), "GET", path, **headers)
+
+
+def report(server: WatchedServer, discovery_id: str, *leaders: str, every: float = 5.0) -> None:
+    """Leaders report themselves, one after the other."""
+    for raft_addr in leaders:
+        server.clock.advance(every)
+        value = {"id": raft_addr, "api_addr": f"http://{raft_addr.replace('4002', '4001')}", "addr": raft_addr}
+        assert reply(server.connect(), "PUT", f"/v1/kv/{discovery_id}/leader", value).body == b"true"
+
+
+def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
+    """Whether the page shows the banner, and the addresses in it."""
+    answered = asked(server, f"/{discovery_id}", Accept=BROWSER)
+    page = Page(Answer(answered.status, answered.reason, dict(answered.headers), answered.body))
+    (banner,) = [each for each in page.all("div") if each.get("id") == "two-leaders"]
+    assert banner["role"] == "alert"
+    text = answered.body.decode().partition('id="two-leaders"')[2].partition("</div>")[0]
+    return "hidden" not in banner, [each.partition("</bdi>")[0].partition(">")[2] for each in text.split("<bdi")[1:]]
+
+
+def metric(server: WatchedServer) -> str:
+    """How many IDs have two leaders, as Prometheus reads it."""
+    server.site.resource, public = server.daemon.doors.operators(), server.site.resource
+    answered = asked(server, "/metrics")
+    server.site.resource = public
+    (line,) = [line for line in answered.body.decode().splitlines() if line.startswith("rqdisco_two_leaders ")]
+    return line.rpartition(" ")[2]
+
+
+def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged_errors: list[Any]) -> None:
+    discovery_id = mint(server.daemon)
+    report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A)
+    watcher = server.watch(discovery_id)
+    assert "two_leaders" not in asked(server, f"/{discovery_id}").document
+    assert (alarm(server, discovery_id), metric(server)) == ((False, ["", ""]), "0.0")
+    report(server, discovery_id, RAFT_B)
+    assert asked(server, f"/{discovery_id}").document["two_leaders"] == TWO
+    assert (alarm(server, discovery_id), metric(server)) == ((True, TWO), "1.0")
+    server.clock.advance(1)
+    assert [event.get("two_leaders") for event in watcher.events][-1] == TWO
+    events = len(watcher.events)
+    server.clock.advance(59)
+    server.clock.advance(1)
+    assert "two_leaders" not in asked(server, f"/{discovery_id}").document
+    assert (alarm(server, discovery_id), metric(server)) == ((False, ["", ""]), "0.0")
+    assert [event.get("two_leaders") for event in watcher.events[events:]] == [None], "without a change of the record"
+    logged_errors.clear()
+
+
+def test_a_leader_that_goes_on_alone_ends_the_alarm_after_a_minute(
+    server: WatchedServer, logged_errors: list[Any]
+) -> None:
+    discovery_id = mint(server.daemon)
+    report(server, discovery_id, *[RAFT_A, RAFT_B] * 3)
+    watcher = server.watch(discovery_id)
+    report(server, discovery_id, *[RAFT_B] * 11)
+    assert watcher.events[-1]["two_leaders"] == TWO
+    report(server, discovery_id, RAFT_B, RAFT_B)
+    server.clock.advance(1)
+    assert "two_leaders" not in watcher.events[-1]
+    logged_errors.clear()
+
+
+def test_addresses_in_the_banner_are_text(server: WatchedServer, logged_errors: list[Any]) -> None:
+    discovery_id = mint(server.daemon)
+    report(server, discovery_id, *[RAFT_A, HOSTILE] * 2)
+    shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("\u202e", "\\u{202e}")
+    assert alarm(server, discovery_id) == (True, [RAFT_A, shown])
+    logged_errors.clear()
+
+
+def test_the_client_tells_of_them(logged_errors: list[Any]) -> None:
+    service = Service()
+    client, discovery_id = service.client(), mint(service.daemon)
+    assert service.get(client.get(discovery_id)).two_leaders == ()
+    for raft_addr in TWO * 2:
+        service.get(client.set_leader(discovery_id, LeaderValue(addr=raft_addr)))
+    document = service.get(client.get(discovery_id))
+    assert isinstance(document, Document)
+    assert document.two_leaders == tuple(TWO)
+    service.daemon.leaders.stopService()
+    logged_errors.clear()
+
+
+def test_the_document_of_the_api_has_them() -> None:
+    said = SCHEMAS["FullDocument"]["properties"]["two_leaders"]
+    assert (said["type"], said["minItems"], said["maxItems"]) == ("array", 2, 2)

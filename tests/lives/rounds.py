@@ -1,0 +1,137 @@
+"""Lives that are there at the same time, beside three daemons of their own, and what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tests.lives.daemons import Three
+from tests.lives.faults import FAULTS, Faults
+from tests.lives.life import Life
+from tests.lives.nodes import Pace
+from tests.lives.story import told
+from tests.lives.verdicts import ENDS_WELL, cause, verdict
+
+_LINGER_SECONDS = 2.0
+# Not all faults at all times: what a mild round shows is easier to explain.
+_ROUNDS = (("links",), ("links", "kills"), ("links", "kills", "stops"), FAULTS[:4], (*FAULTS[:3], "disks"), FAULTS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rounds are run.
+
+    There are faults for so many `seconds`, and lives begin meanwhile; nodes, so many times as `fast` as rqlite's,
+    go on for `calm` seconds before they are judged, and as long again where one is not well. `window` is the daemons'
+    option. Stories are kept in the directory `out`, or printed.
+    """
+
+    seed: int = 1
+    at_once: int = 150
+    seconds: float = 30.0
+    calm: float = 25.0
+    fast: float = 5.0
+    window: float = 6.0
+    faults: tuple[str, ...] = FAULTS
+    out: str = ""
+
+
+class Round:
+    """So many lives of a plan; `number` says which faults there are, of those that there may be.
+
+    `slow` are those that were well only when nodes had gone on for longer, `late` the answers that took too long.
+    """
+
+    def __init__(self, given: Plan, number: int, count: int) -> None:
+        self.given = given
+        self.number = number
+        self.random = Random(f"{given.seed} {number}")
+        kinds = _ROUNDS[number % len(_ROUNDS)]
+        self.faults = tuple(each for each in kinds if each in given.faults) or ("links",)
+        self.first = number * given.at_once
+        self.count = count
+        self.lives: list[Life] = []
+        self.verdicts: Counter[str] = Counter()
+        self.causes: Counter[tuple[str, str]] = Counter()
+        self.slow = 0
+        self.complaints: list[str] = []
+        self.late: list[str] = []
+
+    async def run(self) -> None:
+        given = self.given
+        with tempfile.TemporaryDirectory(prefix="rqdisco-lives-") as directory:
+            async with Three(Path(directory), given.window) as three:
+                begun = time.time()
+                pace = Pace(given.fast)
+                seeds = Random(self.random.random())
+                self.lives = [
+                    Life(self.first + number, three, Random(seeds.random()), pace, given.seconds)
+                    for number in range(self.count)
+                ]
+                living = [asyncio.create_task(self._live(life)) for life in self.lives]
+                faults = Faults(three, Random(self.random.random()), self.faults)
+                await faults.run(given.seconds)
+                await three.heal()
+                await asyncio.wait(living, timeout=60)
+                await self._wait(given.calm)
+                before = {life.number for life in self.lives if verdict(life) not in ENDS_WELL}
+                if before:
+                    # Would it have been well if they had been asked longer?
+                    await self._wait(given.calm)
+                await self._judge(three, begun, before)
+                for life in self.lives:
+                    await life.end()
+                for task in living:
+                    task.cancel()
+                self.complaints = three.complaints
+
+    async def _live(self, life: Life) -> None:
+        await asyncio.sleep(self.random.uniform(0, max(0.0, self.given.seconds - 5)))
+        await life.run()
+        life.is_over = True
+
+    async def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(_LINGER_SECONDS / 4)
+            if all(life.is_over and life.is_formed for life in self.lives):
+                return
+
+    async def _judge(self, three: Three, begun: float, before: set[int]) -> None:
+        for life in self.lives:
+            said = verdict(life)
+            self.verdicts[said] += 1
+            self.late += life.asking.late
+            if said in ENDS_WELL and life.is_over:
+                self.slow += life.number in before
+                continue
+            records = await life.records()
+            home = next((each for each in records.values() if each and each["home_heard"] == 0.0), None)
+            why = cause(life, three, home)
+            if not life.is_over:
+                said = f"{said}, with an operator who still waits"
+            self.causes[said, why] += 1
+            facts = f"{said}: {why}; {life.kind}; {', '.join([*life.operations, *self.faults])}"
+            print(f"life {life.number}: {facts}", flush=True)
+            lines = [
+                f"===== life {life.number} of seed {self.given.seed}: {facts}",
+                life.told(),
+                told([life.story, three.story, three.log_of(life.id)], begun),
+                *(f"record at {name}: {record}" for name, record in records.items()),
+                *three.journal_of(life.id),
+                "",
+            ]
+            self._keep(f"{said}-{self.given.seed}-{life.number}.txt".replace(" ", "-"), "\n".join(lines))
+
+    def _keep(self, name: str, text: str) -> None:
+        if not self.given.out:
+            print(text)
+            return
+        path = Path(self.given.out)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)

@@ -1,0 +1,57 @@
+"""What came of a life, in a word, and by what cause, as far as a program can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lives.daemons import Three
+from tests.lives.life import Life
+
+UNEXPLAINED = "unexplained"
+# Nodes that wait are told so, or are in a cluster.
+ENDS_WELL = ("formed", "gone")
+
+
+def verdict(life: Life) -> str:
+    """`formed`, `two clusters`, `gone` where all are told so, `left out` of a cluster that there is, or `starved`."""
+    if life.second_clusters:
+        return "two clusters"
+    if life.is_formed or not life.nodes:
+        return "formed"
+    waiting = [node for node in life.nodes if node.cluster is None]
+    if len(waiting) < len(life.nodes):
+        return "left out"
+    if all(node.last.startswith("410") for node in waiting):
+        return "gone"
+    return "starved"
+
+
+def cause(life: Life, three: Three, record: Any) -> str:
+    """Why a life did not end well, `record` being what its home says of it, None if there is no home."""
+    if life.second_clusters and all(life.seeds_lost):
+        return "the seed lost its data within the window"
+    why = UNEXPLAINED if life.second_clusters or record is None else _cause_of_starving(life, three, record)
+    homes = () if record is None else (record["home"], *record["was"])
+    if record is None or record["lost"] or any(home in three.lost for home in homes):
+        return f"{why}, and its home was lost"
+    if any(home in three.rolled_back for home in homes):
+        return f"{why}, and its home's disk was put back"
+    return why
+
+
+def _cause_of_starving(life: Life, three: Three, record: Any) -> str:
+    nodes = {node.addr: node for node in life.all_nodes}
+    told = record["leader"] or (record["grant"] and record["grant"]["addr"])
+    if told in nodes:
+        if nodes[told].has_seeded:
+            return "the seed lost its data" if nodes[told].has_lost else UNEXPLAINED
+        if record["leader"]:
+            return "a claim's answer was lost"
+        was_sent = {"granted", "again"} & set(three.answers_to(life.id, told, life.began))
+        return f"a grant's answer was lost {'on its way to the node' if was_sent else 'between daemons'}"
+    if told is None and life.seed_was_removed:
+        return "the seed was removed while others were listed"
+    if told is None and record["emptied_before"] and record["nodes"]:
+        refused = three.listed_though_refused(life.id, record["home"], life.began)
+        return f"listed from elsewhere after the list was emptied{' (though its home refused)' if refused else ''}"
+    return UNEXPLAINED

@@ -1,0 +1,235 @@
+"""Two clusters under one ID: which reports show them, for how long, and who notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.home.local import Limits
+from rqdisco.observability.events import Event, Events
+from rqdisco.observability.leader_watch import LeaderWatch, reported_leader
+from rqdisco.observability.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
+from rqdisco.records import Leader, Node, Put, Record
+from tests.support.daemon import Daemon, mint, register, result
+from tests.support.peered import Three, go, settle, wait
+
+A, B, C = "10.0.0.1:4002", "10.0.0.2:4002", "10.0.0.3:4002"
+ALARM = "two clusters under one ID"
+
+
+def put(raft_addr: str, node_id: str | None = None) -> Put:
+    addr = f"{raft_addr.partition(':')[0]}:4001"
+    return Put(
+        node=Node(addr=addr, raft_addr=raft_addr, node_id=node_id or raft_addr), value=f'{{"addr":"{raft_addr}"}}'
+    )
+
+
+def seen(order: str, every: float = 10.0) -> list[bool]:
+    """Whether an ID has two leaders after each report, by the letters of those who report."""
+    reports = LeaderReports()
+    found = []
+    for number, letter in enumerate(order):
+        now = number * every
+        reports.ended(now)
+        reports.report("x", letter, now)
+        found.append(reports.of("x") is not None)
+    return found
+
+
+@pytest.mark.parametrize("order", ["A", "AAAA", "AB", "AABB", "ABBB", "ABA", "AABAA", "ABC", "ABCCC", "AABBCC", "ABAC"])
+def test_what_a_cluster_and_its_elections_show_is_no_alarm(order: str) -> None:
+    assert not any(seen(order))
+
+
+@pytest.mark.parametrize("order", ["ABAB", "ABBA", "AABBA", "ABAAB", "ABCAB", "CABAB", "CCCABBA", "AABAAB"])
+def test_two_that_take_turns_and_report_twice_each_are_two_leaders_from_that_report_on(order: str) -> None:
+    *before, last = seen(order, every=5.0)
+    assert last
+    assert not any(before)
+
+
+@pytest.mark.parametrize(("gap", "is_seen"), [(60.0, True), (60.1, False)])
+def test_all_of_it_is_within_a_minute(gap: float, is_seen: bool) -> None:
+    reports = LeaderReports()
+    for leader, at in (("A", 100.0), ("B", 101.0), ("B", 102.0), ("A", 100.0 + gap)):
+        reports.report("x", leader, at)
+    assert (reports.of("x") is not None) is is_seen
+
+
+def test_who_was_seen_first_is_the_first_of_the_two_and_stays_so() -> None:
+    reports = LeaderReports()
+    for number, letter in enumerate("CABABABAB"):
+        reports.report("x", letter, number)
+        assert reports.of("x") in (None, ("A", "B"))
+    assert reports.of("x") == ("A", "B")
+
+
+def test_it_is_news_once_and_over_when_one_alone_has_reported_for_a_minute() -> None:
+    reports = LeaderReports()
+    news = [at for at in range(0, 120, 5) if reports.report("x", "AB"[at // 5 % 2], at)]
+    assert news == [15]
+    last_change = 115
+    for at in range(120, last_change + 60, 10):
+        reports.report("x", "B", at)
+        assert reports.ended(at) == []
+    assert reports.next_end == last_change + WINDOW_SECONDS
+    assert reports.ended(last_change + 60) == ["x"]
+    assert (reports.of("x"), len(reports), reports.next_end) == (None, 0, None)
+    assert not reports.report("x", "B", 180)
+    again = [at for at in range(181, 300, 5) if reports.report("x", "AB"[at % 2], at)]
+    assert len(again) == 1
+
+
+def test_ids_have_nothing_to_do_with_each_other() -> None:
+    reports = LeaderReports()
+    for number, letter in enumerate("ABAB"):
+        for name, leader in (("x", letter), ("y", "A"), ("z", "B")):
+            reports.report(name, leader, number)
+    assert [reports.of(name) for name in "xyz"] == [("A", "B"), None, None]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from("ABC"), st.floats(0, 30)), max_size=80))
+def test_what_is_kept_is_bounded_and_shows_what_all_reports_would(steps: list[tuple[int, str, float]]) -> None:
+    reports, all_of, now = LeaderReports(most=8), dict[str, list[Report]](), 0.0
+    for number, leader, pause in steps:
+        now += pause
+        name = f"id{number % 3}"
+        reports.ended(now)
+        known = all_of.setdefault(name, [])
+        known.append(Report(now, leader))
+        was = reports.of(name)
+        reports.report(name, leader, now)
+        if was is None:
+            within = [each for each in known if each.at >= now - WINDOW_SECONDS]
+            assert (reports.of(name) is not None) == (alternating(within) is not None)
+    for number in range(50):
+        reports.report(f"more{number}", "A", now)
+    assert len(reports._reports) <= 8
+    assert all(len(kept) <= 16 for kept in reports._reports.values())
+
+
+def test_ids_whose_leader_is_silent_are_forgotten() -> None:
+    reports = LeaderReports()
+    for number in range(100):
+        reports.report(f"id{number}", "A", number)
+    assert len(reports._reports) == 61
+
+
+def record(version: int = 5, modified: int = 5, **known: Any) -> Record:
+    leader = Leader(addr="10.0.0.1:4001", value=f'{{"addr":"{A}"}}', created=1, modified=modified)
+    nodes = (Node(addr="10.0.0.1:4001", raft_addr=A),)
+    return Record(id="x", home="h", version=version, created_at=1, leader=leader, nodes=nodes, **known)
+
+
+def test_a_report_is_told_from_a_claim_and_from_other_changes() -> None:
+    assert reported_leader(record(confirmed=True)) == A
+    assert reported_leader(record(confirmed=False)) is None, "a claim"
+    assert reported_leader(record(version=6, confirmed=True)) is None, "a node registered"
+    assert reported_leader(Record(id="x", home="h", version=5, created_at=1, confirmed=True)) is None
+
+
+def report(daemon: Daemon, discovery_id: str, *leaders: str, every: float = 5.0) -> None:
+    for leader in leaders:
+        daemon.clock.advance(every)
+        assert result(Deferred.fromCoroutine(daemon.directory.report(discovery_id, put(leader), None)))
+
+
+def test_a_daemon_says_it_once_counts_it_and_says_when_it_is_over(log: list[Any], logged_errors: list[Any]) -> None:
+    daemon, told = Daemon(), list[Event]()
+    daemon.books.events.observers.append(told.append)
+    asked_for: list[str] = []
+    daemon.leaders.subscribe(asked_for.append)
+    report(daemon, "kv", A, B, A)
+    assert not told
+    report(daemon, "kv", B, A, B, A, B)
+    assert daemon.leaders.of("kv") == (A, B)
+    (error,) = logged_errors
+    assert (error["leaders"], error["discovery_id"]) == (f"{A} and {B}", "kv")
+    report(daemon, "kv", *[A] * 12)
+    assert [(event.kind, event.outcome, event.id, event.why) for event in told] == [
+        ("two leaders", "noticed", "kv", f"{A} and {B}")
+    ]
+    daemon.clock.advance(5)
+    assert (daemon.leaders.of("kv"), len(daemon.leaders)) == (None, 0)
+    assert [event.outcome for event in told] == ["noticed", "over"]
+    assert asked_for == ["kv", "kv"]
+    assert [event for event in log if "for a minute" in str(event.get("log_format"))]
+    logged_errors.clear()
+    daemon.leaders.stopService()
+
+
+def test_two_that_have_one_node_id_are_told_apart_by_their_addresses(logged_errors: list[Any]) -> None:
+    daemon = Daemon()
+    for leader in (A, B, A, B):
+        assert go(daemon.directory.report("kv", put(leader, "n1"), None))
+    assert daemon.leaders.of("kv") == (A, B)
+    logged_errors.clear()
+    daemon.leaders.stopService()
+
+
+def test_claims_and_registrations_between_reports_are_no_reports() -> None:
+    daemon = Daemon(limits=Limits(visible_claims=True))
+    assert go(daemon.directory.claim("kv", put(A), None)).won
+    report(daemon, "kv", B)
+    result(register(daemon, "kv", "10.0.0.7:4001"))
+    report(daemon, "kv", A)
+    result(register(daemon, "kv", "10.0.0.8:4001"))
+    report(daemon, "kv", B)
+    assert daemon.leaders.of("kv") is None
+
+
+def test_nothing_is_decided_by_it(logged_errors: list[Any]) -> None:
+    daemon = Daemon()
+    discovery_id = mint(daemon)
+    report(daemon, discovery_id, A, B, A, B)
+    logged_errors.clear()
+    listed = [node.addr for node in result(register(daemon, discovery_id, "10.0.0.9:4001")).listed]
+    assert listed == ["10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.9:4001"]
+    report(daemon, discovery_id, C)
+    daemon.leaders.stopService()
+
+
+def test_a_watch_that_is_stopped_leaves_no_timer(logged_errors: list[Any]) -> None:
+    clock = Clock()
+    watch = LeaderWatch(clock, Events())
+    daemon = Daemon(clock=clock)
+    daemon.store.on_settled[:] = [watch.settled]
+    report(daemon, "kv", A, B, A, B)
+    assert watch.of("kv")
+    watch.stopService()
+    assert not clock.getDelayedCalls()
+    watch.stopService()
+    logged_errors.clear()
+
+
+# Peers.
+
+
+def test_all_peers_notice_whichever_of_them_the_leaders_report_to(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _, (a, b, c) = three
+    for daemon, leader in ((b, A), (c, B), (b, A), (c, B)):
+        assert wait(clock, daemon.directory.report("kv", put(leader), None), 5)
+    settle(clock, 1)
+    assert [daemon.leaders.of("kv") for daemon in (a, b, c)] == [(A, B)] * 3
+    assert [error["leaders"] for error in logged_errors if ALARM in error["log_format"]] == [f"{A} and {B}"] * 3
+    for _ in range(6):
+        wait(clock, b.directory.report("kv", put(A), None), 10)
+    settle(clock, 5)
+    assert [daemon.leaders.of("kv") for daemon in (a, b, c)] == [None] * 3
+    noticed = [[event.outcome for event in daemon.events if event.kind == "two leaders"] for daemon in (a, b, c)]
+    assert noticed == [["noticed", "over"]] * 3
+    logged_errors.clear()
+
+
+def test_an_election_among_peers_is_no_alarm(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    for daemon, leader in ((a, A), (b, A), (c, A), (a, B), (b, B), (c, B), (a, C), (b, C)):
+        assert wait(clock, daemon.directory.report("kv", put(leader), None), 10)
+    assert not any(len(daemon.leaders) for daemon in (a, b, c))

@@ -1,0 +1,197 @@
+"""Whether the owner of an ID may decide now, what it answered itself meanwhile, and what it refuses (R4, R8)."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.codec import decode_put
+from rqdisco.errors import NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
+from rqdisco.home.local import Limits
+from rqdisco.records import Node, Put
+from tests.support.daemon import result
+from tests.support.disk import ModelDisk
+from tests.support.peered import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+
+CREATED_ELSEWHERE = "ffff0000-0000-8000-8000-000000000001"
+
+
+def put(name: str) -> Put:
+    return decode_put(f'{{"id":"{name}","api_addr":"http://{name}:4001","addr":"{name}:4002"}}'.encode())
+
+
+def answered_alone(clock: Clock) -> tuple[PeeredDaemon, PeeredDaemon, str]:
+    """Two daemons, of which the owner was restarted while the other is down and then listed two nodes itself."""
+    network, (a, b) = trio(clock, "ab")
+    discovery_id = mint(a)
+    register(a, discovery_id, "n3:1")
+    settle(clock, 40)
+    network.split("a")
+    settle(clock, 3)
+    mint(b)
+    b.stop()
+    a = a.restart()
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n7:1") == ["n3:1", "n7:1"]
+    assert register(a, discovery_id, "n8:1") == ["n3:1", "n7:1", "n8:1"]
+    return a, b, discovery_id
+
+
+def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was_ready(clock: Clock) -> None:
+    a, b, discovery_id = answered_alone(clock)
+    a.network.swallowed.add(("a", "pull"))
+    b.restart()
+    settle(clock, 10)
+    assert a.peered.peers.standing.is_established
+    shown = wait(clock, a.directory.look_up_at_home(discovery_id), 1)
+    assert [node.addr for node in shown.nodes] == ["n3:1", "n7:1", "n8:1"]
+    removal = wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
+    assert [node.addr for node in removal.record.nodes] == ["n7:1", "n8:1"]
+    assert register(a, discovery_id, "n9:1") == ["n7:1", "n8:1", "n9:1"]
+
+
+def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_moment_that_it_is(clock: Clock) -> None:
+    a, b, discovery_id = answered_alone(clock)
+    b.restart()
+    # The moment at which it hears the last member, no exchange having come to its end.
+    a.peered.peers.standing.heard(b.home)
+    assert a.peered.peers.standing.is_established
+    assert [node.addr for node in go(a.directory.look_up_at_home(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
+
+
+def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(clock: Clock) -> None:
+    a, b, discovery_id = answered_alone(clock)
+    b.restart()
+    a.disk.room = 0
+    settle(clock, 5)
+    with pytest.raises(StoreUnavailable):
+        wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
+    assert listed(a, discovery_id) == ["n3:1", "n7:1", "n8:1"]
+    a.disk.room = None
+    removal = wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
+    assert [node.addr for node in removal.record.nodes] == ["n7:1", "n8:1"]
+    settle(clock, 2)
+    assert a.peered.book.count == 0
+
+
+def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(clock: Clock) -> None:
+    a, b, discovery_id = answered_alone(clock)
+    b.restart()
+    settle(clock, 5)
+    wait(clock, a.directory.remove(discovery_id, "n7:1"), 2)
+    a = a.restart()
+    settle(clock, 5)
+    assert listed(a, discovery_id) == ["n3:1", "n8:1"]
+
+
+def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock) -> None:
+    _, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    register(a, discovery_id, "n2:1")
+    settle(clock, 40)
+    # Its disk is slow, so that b shows an older copy.
+    b.threads.hold = True
+    for addr in ("n1:1", "n2:1"):
+        wait(clock, a.directory.remove(discovery_id, addr), 2)
+    c.stop()
+    settle(clock, 3)
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    asked = Deferred.fromCoroutine(b.directory.register(discovery_id, Node(addr="n3:1"), None))
+    b.threads.hold = False
+    settle(clock, 8)
+    with pytest.raises(Undecided, match="cannot tell who is alone without c"):
+        result(asked)
+    assert b.peered.book.count == 0
+
+
+def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_older_copy(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    register(a, discovery_id, "n2:1")
+    settle(clock, 40)
+    network.dropped |= {("a", "push"), ("b", "pull")}
+    wait(clock, a.directory.remove(discovery_id, "n1:1"), 2)
+    c.stop()
+    a.restart()
+    settle(clock, 3)
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    answer = wait(clock, b.directory.register(discovery_id, Node(addr="n3:1"), None), 4)
+    assert answer.in_stead
+    assert [node.addr for node in answer.listed] == ["n2:1", "n3:1"]
+
+
+def test_a_look_up_shows_who_was_answered_here_and_marks_that_the_owner_did_not_confirm_it(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 40)
+    network.split("a")
+    settle(clock, 3)
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    view = go(c.directory.look_up(discovery_id))
+    assert [node.addr for node in view.nodes] == ["n1:1", "n2:1"]
+    assert view.unconfirmed == ("n2:1",)
+    assert listed(b, discovery_id) == ["n1:1"]
+    network.heal()
+    settle(clock, 3)
+    assert [go(each.directory.look_up(discovery_id)).unconfirmed for each in (a, b, c)] == [(), (), ()]
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+
+
+@pytest.mark.parametrize("where", ["a list", "a name", "a leader key"])
+def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, clock: Clock) -> None:
+    """The owner dies between the moment at which a peer has a grant and the one at which its answer leaves."""
+    _, (a, b, _) = trio(clock, limits=Limits(visible_claims=True))
+    discovery_id = mint(a)
+    a.threads.hold = True
+    if where == "a leader key":
+        Deferred.fromCoroutine(a.directory.claim(discovery_id, put("n1"), "n1"))
+    else:
+        Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), "n1"))
+    settle(clock, 0.2)
+    a.stop()
+    assert b.store.settled(discovery_id).grant.pending
+    look_up = b.directory.look_up_name if where == "a name" else b.directory.look_up
+    view = go(look_up(discovery_id))
+    assert (view.nodes, view.leader, view.granted) == ((), None, None)
+
+
+def test_an_id_that_no_daemon_knows_any_more_is_not_claimed_anew(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    lost = mint(a)[:4] + CREATED_ELSEWHERE[4:]
+    for daemon in (a, b):
+        for discovery_id in (lost, CREATED_ELSEWHERE):
+            with pytest.raises(UnknownCreatedID):
+                wait(clock, daemon.directory.claim(discovery_id, put("n1"), "n1"), 2)
+
+
+def test_a_daemon_that_lost_its_disk_does_not_let_its_ids_be_claimed_anew(clock: Clock) -> None:
+    _, (a,) = trio(clock, "a")
+    discovery_id = mint(a)
+    assert go(a.directory.claim(discovery_id, put("n1"), "n1")).won
+    a = a.restart(ModelDisk())
+    with pytest.raises(UnknownCreatedID) as refusal:
+        go(a.directory.claim(discovery_id, put("n2"), "n2"))
+    assert "no longer knows it" in refusal.value.why
+    with pytest.raises(NoSuchID):
+        go(a.directory.look_up(discovery_id))
+
+
+def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstrap_under_it(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, b, _) = three
+    assert wait(clock, b.directory.report(CREATED_ELSEWHERE, put("n1"), "n1"), 2)
+    settle(clock, 2)
+    view = go(a.directory.look_up(CREATED_ELSEWHERE))
+    assert view.leader is not None
+    assert not a.directory.is_home_of(view)
+    assert not wait(clock, a.directory.claim(CREATED_ELSEWHERE, put("n2"), "n2"), 2).won
