@@ -91,8 +91,8 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
     InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback address that was
     registered from another machine.
     """
-    host, _ = host_and_port(addr)
-    if _is_unspecified(host) or (_is_loopback(host) and not _is_loopback(client_ip or "localhost")):
+    host = host_and_port(addr)[0].rstrip(".")
+    if _is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
         raise MisleadingAddress("loopback address, set -http-adv-addr")
 
 
@@ -111,14 +111,15 @@ def host_of(addr: str) -> str:
 def is_local(addr: str) -> bool:
     """Whether an address leads every machine to itself: loopback, unspecified, or without a host (rule R5d)."""
     host = host_of(addr)
-    return not host or _is_loopback(host) or _is_unspecified(host)
+    return not host or is_loopback(host) or _is_unspecified(host)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name, without a last dot, or an IP address is one of the loopback interface."""
     if ":" in host:
         ip = _ipv6(host)
         return ip is not None and (ip.ipv4_mapped or ip).is_loopback
-    name = host.lower().rstrip(".")
+    name = host.lower()
     return _LOOPBACK_IPV4.match(name) is not None or name in _LOCAL_NAMES or name.endswith(".localhost")
 
 

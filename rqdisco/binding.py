@@ -56,6 +56,17 @@ def named(host: str | None, machine: str) -> str | None:
     return f"{THIS_MACHINE}{machine}" if host == THIS_MACHINE else host
 
 
+def renamed(record: Record, machine: str) -> Record:
+    """The record of a daemon's own, where `machine` is what others call its machine by now.
+
+    It had another name before there were peers, or before it was reached at another address.
+    """
+    if record.host not in (f"{THIS_MACHINE}{record.home}", f"{THIS_MACHINE}{LOCALHOST}"):
+        return record
+    host = named(THIS_MACHINE, machine)
+    return record if record.host == host else replace(record, host=host)
+
+
 def exported(host: str | None) -> str | None:
     """The client host as an export has it: which machine a daemon is on means nothing elsewhere."""
     return None if host is None or host.startswith(THIS_MACHINE) else host

@@ -7,7 +7,7 @@ Cancelling a call says that nobody will hear its answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -89,8 +89,8 @@ class Directory(Protocol):
         TooManyIDs, TooManyNodes, StoreUnavailable.
         """
 
-    async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
-        """Take the leader key away, or only if `index` is its `modified`; true if it is not there then.
+    async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
+        """Take the leader key away, or only if `index` is its `modified`.
 
         Raises StoreUnavailable.
         """
@@ -104,6 +104,13 @@ class Directory(Protocol):
         An ID that was another's stays its own, and then never grants (R7), unless it is taken `as_own`. Raises
         AlreadyKnown, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
+
+
+class Clearing(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of taking a leader key away: whether it is gone, and what went: a claim was not reported yet."""
+
+    done: bool
+    removed: Literal["leader", "claim"] | None = None
 
 
 class Removal(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,7 +60,7 @@ class ForeignHost(RequestRefused):
             super().__init__("the Host header names no machine")
         else:
             name = host[:64]
-            super().__init__(f"{name} is no name of this machine: start rqdisco with --host {name} if it should be")
+            super().__init__(f"{name} is not a name of this machine; to allow it, start rqdisco with --host {name}")
 
 
 class AlreadyKnown(RequestRefused):
@@ -147,7 +147,10 @@ class Undecided(StoreUnavailable):
 
 
 class NotReady(Undecided):
-    """The owner of an ID started and has not heard every member yet: it lists, but does not decide (rule R8)."""
+    """The owner of an ID does not decide now: it has not heard every member since it started, is fenced, or hands over.
+
+    Lists may be answered on its behalf (rules R4 and R8).
+    """
 
 
 class OwnerUnreachable(Undecided):

@@ -40,6 +40,15 @@ def mint(incarnation: str, random: RandomBytes) -> str:
     return str(uuid.UUID(int=value))
 
 
+def is_uuid(text: str) -> bool:
+    """Whether an ID may have been minted, here or by another discovery service, and not named by whoever uses it."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_minted(discovery_id: str) -> bool:
     """Whether an ID has the form of those that daemons mint."""
     try:

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from rqdisco.address import split_zone
+from rqdisco.address import is_local, split_zone
 from rqdisco.dns.zone import is_zone_name
 from rqdisco.ids import may_be_named
 from rqdisco.names import dns_labels
@@ -29,7 +29,6 @@ DEFAULT_EXPECT = 3
 _ANY = 1 << 30
 _VERSION = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = re.compile(r"(?i)localhost|127\..*|0\.0\.0\.0|::1?")
 
 
 class Impossible(ValueError):
@@ -311,8 +310,8 @@ def _only_for_dns(wanted: Wanted) -> None:
 
 
 def _loopback_note(url: str) -> tuple[str, ...]:
-    host = urlsplit(url).hostname or ""
-    return (f"other machines cannot reach the service at {host}",) if _LOOPBACK.fullmatch(host) else ()
+    host = urlsplit(url).hostname
+    return (f"other machines cannot reach the service at {host}",) if host and is_local(url) else ()
 
 
 def _compact(config: dict[str, object]) -> str:

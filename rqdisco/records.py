@@ -82,6 +82,11 @@ class Unreported(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     since: int
 
 
+# Where no answer is lost a leader reports itself some seconds after it won its claim. One that did not for so long is
+# told of: an operator has to end it.
+LONG_CLAIM_SECONDS = 60.0
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """All that is known of one discovery ID.
 
@@ -169,6 +174,12 @@ def without_node(record: Record, addr: str) -> Record:
         grant=None if record.grant is not None and record.grant.addr == addr else record.grant,
         leader=None if record.leader is not None and record.leader.addr == addr else record.leader,
     )
+
+
+def same_grant(one: Grant, other: Grant) -> bool:
+    """Whether both are one grant, though it was answered by now, or a successor closed its window."""
+    is_same_boot = one.boot == other.boot or _NO_BOOT in (one.boot, other.boot)
+    return is_same_boot and (one.addr, one.at) == (other.addr, other.at)
 
 
 def is_own(entry: Node, node: Node) -> bool:

@@ -18,10 +18,11 @@ _HOME = slice(10, 26)
 
 
 class Tally:
-    """Begins with the records that `settled` holds, which `steps` looks through, a part at a time; until that is done
-    the numbers are not those of all. Changes are told from the start.
+    """Counts the records in `settled`, which `steps` looks through part by part, and every change from the start. Until
+    `is_whole` the numbers leave out what was not looked at yet.
 
-    `ids` are those of the records, in their order; `claimed` is told of each whose claim was not reported.
+    `ids` are the IDs of `settled`, in the same order. `claimed` is called with the ID of each record there whose claim
+    has not been reported.
     """
 
     def __init__(

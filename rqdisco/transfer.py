@@ -86,7 +86,7 @@ class Export:
         """A record, with what separates it from the one before."""
         separator = b"\n" if self._written == 0 else b",\n"
         self._written += 1
-        return self._summed(separator + _encoder.encode(_transferred(record)))
+        return self._summed(separator + _encoder.encode(transferred(record)))
 
     def end(self) -> bytes:
         """The last line."""
@@ -155,7 +155,10 @@ def says_the_same(one: Record, other: Record) -> bool:
     return one.nodes == other.nodes and values[0] == values[1]
 
 
-def _transferred(record: Record) -> Transferred:
+def transferred(record: Record) -> Transferred:
+    """What is exported of a record: no node whose grant may never have been answered, and the daemon that created it
+    also where that was lost.
+    """
     record = answered(record)
     leader, unreported = record.leader, record.unreported
     key = (
@@ -170,7 +173,6 @@ def _transferred(record: Record) -> Transferred:
         )
     )
     nodes = tuple(BroughtNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes)
-    # Whoever lost it is still who minted it.
     home = record.was[-1] if record.lost and record.was else record.home
     return Transferred(
         id=record.id, created_at=record.created_at, home=home, nodes=nodes, leader=key, host=exported(record.host)

@@ -23,7 +23,7 @@ from rqdisco.records import (
     Registration,
     Unreported,
     is_own,
-    said,
+    same_grant,
 )
 
 Held = TypeVar("Held", "Grant | None", "Leader | None")
@@ -72,17 +72,29 @@ def add(record: Record, node: Node, *, host: str | None, max_nodes: int) -> Reco
 
 
 def claim(
-    record: Record, put: Put, *, host: str | None, version: int, now: Moment, max_nodes: int, is_hidden: bool
+    record: Record,
+    put: Put,
+    *,
+    host: str | None,
+    version: int,
+    now: Moment,
+    max_nodes: int,
+    is_hidden: bool,
+    may_repeat: bool = True,
+    began_ms: int = 0,
 ) -> Claim:
     """Put the leader key where neither a leader nor a node is known; the claimant is registered and granted (P1, R3).
 
     With `is_hidden` the claim is known to its owner alone until a leader reports itself, and the owner is told again
-    that it won (R5c): nobody else was ever sent to it, so that a second `true` cannot make a second cluster.
+    that it won (R5c): nobody else was ever sent to it, so that a second `true` cannot make a second cluster. Unless
+    `may_repeat` somebody may have been. `began_ms` is when in this boot the daemon began.
     Without, nothing is told again: rqlited joins whom it finds under the key, itself included, and never repeats a
     claim that it won (rqlite v7.0 to v10.2.7 cluster/disco/service.go).
     """
     if record.unreported is not None:
-        return _claim_again(record, record.unreported, put, host, now) if is_hidden else Claim(record=record, won=False)
+        if is_hidden and may_repeat:
+            return _claim_again(record, record.unreported, put, host, now, began_ms)
+        return Claim(record=record, won=False)
     if record.leader is not None or record.nodes or not _may_join(record, put, host):
         return Claim(record=record, won=False)
     grant = Grant(addr=put.node.addr, boot=now.boot, at=now.ms, host=host)
@@ -134,9 +146,10 @@ def remove(record: Record, addr: str) -> Record:
 
 def is_newer(record: Record, than: Record, addr: str) -> bool:
     """Whether the registration of `addr` in `record` is one that was granted after `than` (R9)."""
-    # That it is said by now, or must be taken for said, makes no other grant of it.
-    grant = said(record).grant
-    return grant is not None and grant != said(than).grant and same_node(grant.addr, addr)
+    grant, before = record.grant, than.grant
+    if grant is None or not same_node(grant.addr, addr):
+        return False
+    return before is None or not same_grant(grant, before)
 
 
 def _is_open(record: Record, now: Moment, window_ms: int) -> bool:
@@ -153,12 +166,14 @@ def _check_granted(grant: Grant, record: Record, node: Node, host: str | None) -
         raise Undecided("a node of this ID was told to bootstrap under another address a moment ago")
 
 
-def _claim_again(record: Record, unreported: Unreported, put: Put, host: str | None, now: Moment) -> Claim:
+def _claim_again(
+    record: Record, unreported: Unreported, put: Put, host: str | None, now: Moment, began_ms: int
+) -> Claim:
     grant, leader = record.grant, record.leader
     if leader is None or not _owns(record, put) or not _may_join(record, put, host):
         return Claim(record=record, won=False)
     is_same_host = grant is not None and host is not None and host == grant.host
-    if grant is not None and not is_same_host and not _is_long_ago(grant, now):
+    if grant is not None and not is_same_host and not _is_long_ago(grant, now, began_ms):
         # Two machines that advertise one name claim alike.
         return Claim(record=record, won=False)
     told = Grant(addr=leader.addr, boot=now.boot, at=now.ms, host=host)
@@ -166,10 +181,17 @@ def _claim_again(record: Record, unreported: Unreported, put: Put, host: str | N
     return Claim(record=replace(record, grant=told, unreported=again), won=True, again=True)
 
 
-def _is_long_ago(grant: Grant, now: Moment) -> bool:
-    """Whether the owner's window has passed; of a grant of an earlier boot, since this one began."""
-    since = grant.at if grant.boot == now.boot else 0
+def _is_long_ago(grant: Grant, now: Moment, began_ms: int) -> bool:
+    """Whether the owner's window has passed; of a grant of another boot, since the daemon began in this one: the state
+    may have come from another machine.
+    """
+    since = grant.at if grant.boot == now.boot else began_ms
     return now.ms - since >= OWNER_WINDOW_MS
+
+
+def may_see_leader(record: Record | None, put: Put) -> bool:
+    """Whether the node of `put` may know what is under the leader key: of a hidden claim its owner alone (R5c)."""
+    return record is not None and (record.unreported is None or _owns(record, put))
 
 
 def _owns(record: Record, put: Put) -> bool:
@@ -180,7 +202,7 @@ def _owns(record: Record, put: Put) -> bool:
 
 
 def _identity(node: Node) -> tuple[str | None, str]:
-    return node.node_id, node.raft_addr or node.addr
+    return node.node_id, node.raft_addr or node.addr.removeprefix("http://")
 
 
 def _may_join(record: Record, put: Put, host: str | None) -> bool:

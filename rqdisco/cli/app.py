@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from rqdisco.cli.screen import Screen
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
-from rqdisco.ids import RandomBytes
+from rqdisco.ids import RandomBytes, is_uuid
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
@@ -22,6 +22,7 @@ _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 
 # In the words of the discovery API, and of Consul's.
+_NOT_YET = " yet: the first node in consul-kv mode makes it; `rqdisco create` mints another"
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ async def run_to_its_end(app: App, command: Command) -> int:
 def _hint(error: Exception) -> str:
     """What to do about it, where that is known."""
     if isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error):
-        return "; `rqdisco create` mints an ID"
+        return "; `rqdisco create` mints an ID" if is_uuid(str(error).split()[0]) else _NOT_YET
     if isinstance(error, Refused) and str(error) in _NO_TOKEN:
         return ": set RQDISCO_TOKEN to one that the service knows"
     return ""

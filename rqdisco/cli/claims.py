@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 
 from rqdisco.client import Claim
-
-# Where nothing is lost a node reports itself seconds after it won.
-LONG_SECONDS = 60.0
+from rqdisco.records import LONG_CLAIM_SECONDS
 
 
 def in_words(claim: Claim) -> str:
     """How it stands."""
-    times = "once" if claim.answered == 1 else f"{claim.answered} times"
-    return f"a node claimed to lead at {claim.since}, was told {times} that it won, and has not reported itself"
+    return f"a node claimed to lead at {claim.since}, was told {_times(claim)} that it won, and has not reported itself"
+
+
+def in_short(claim: Claim) -> str:
+    """The same beside other lines."""
+    return f"since {claim.since}, answered {_times(claim)}, no report yet"
 
 
 def waits_for_long(claim: Claim, now: float) -> bool:
@@ -23,9 +25,16 @@ def waits_for_long(claim: Claim, now: float) -> bool:
     except (ValueError, OverflowError):
         # What a service says need not be a time.
         return False
-    return now - since > LONG_SECONDS
+    return now - since > LONG_CLAIM_SECONDS
 
 
 def advice(discovery_id: str) -> str:
     """What ends one that waits for long."""
-    return f"stop that node or wipe it, then `rqdisco leader clear {discovery_id} --yes`"
+    return (
+        "the daemon's log names it: stop that node for good, or wipe its data directory, then"
+        f" `rqdisco leader clear {discovery_id} --yes`"
+    )
+
+
+def _times(claim: Claim) -> str:
+    return "once" if claim.answered == 1 else f"{claim.answered} times"

@@ -170,8 +170,8 @@ def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Comm
 def reset(discovery_id: str, sure: bool) -> Command:
     """Let ID seed a new cluster.
 
-    Removes its leader record, a claim that waits for its leader's first report, and all its nodes. Stop or wipe all
-    nodes of the old cluster first.
+    Removes its leader record, a claim that waits for its leader's first report, and all its nodes. Stop all nodes of
+    the old cluster first, for good, or wipe their data directories.
     """
     from rqdisco.cli import nodes
 
@@ -197,7 +197,7 @@ def show_leader(discovery_id: str) -> Command:
 @click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="The node's ID.")
 @click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="http:// or https:// and its HTTP address.")
 @click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Its Raft address.")
-@cas
+@cas("if there is none")
 def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: int | None) -> Command:
     """Set the leader record of ID; who joins is sent there."""
     if not api_addr.startswith(("http://", "https://")):
@@ -213,12 +213,13 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
 
 @leader.command(name="clear")
 @the_id
-@cas
-@sure("All nodes of the cluster are stopped, or the one that claimed is wiped.")
+@cas("only if there is neither a record nor a claim that waits")
+@sure("All nodes of the cluster are stopped, or the one that claimed is stopped for good or wiped.")
 def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
     """Delete the leader record of ID, or end a claim that waits for its leader's first report.
 
-    Stop all nodes of ID first; for a claim it is enough to stop or wipe the node that claimed.
+    Stop all nodes of ID first. For a claim it is enough to stop that node for good, or wipe its data directory: the
+    daemon's log names it.
     """
     from rqdisco.cli import leader
 
@@ -233,8 +234,8 @@ def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
 def watch(discovery_id: str, interval: float) -> Command:
     """Print what changes about ID, until interrupted.
 
-    + ADDR is new, - ADDR is gone, leader ADDR leads, claimed ADDR is about to; leader - is none, claimed - one that
-    is shown once it reports itself.
+    `+ ADDR` and `- ADDR`: a node was added or removed. `leader ADDR`: it leads; `leader -`: none does. `claimed ADDR`:
+    it claimed to lead and has not reported itself; `claimed -`: the same, of a node that is not shown yet.
     """
     from rqdisco.cli import watch
 

@@ -12,8 +12,9 @@ CLEAR_MEANS = (
     " nobody is told that it is alone"
 )
 CLAIM_MEANS = (
-    "stop the node that claimed to lead under {id}, or wipe it, before its claim is ended: it may have bootstrapped a"
-    " cluster that it could not report, and the next node that claims bootstraps another one"
+    "a node claimed to lead under {id}, and the daemon's log names it: stop that node for good, or wipe its data"
+    " directory, before its claim is ended. It may have bootstrapped a cluster that it could not report, and the next"
+    " node that claims bootstraps another one"
 )
 
 
@@ -40,14 +41,14 @@ async def put(app: App, discovery_id: str, value: LeaderValue, cas: int | None) 
 
 async def clear(app: App, discovery_id: str, cas: int | None, *, sure: bool) -> int:
     """Delete the leader record, or end a claim whose node has not reported itself."""
-    if not sure:
-        means = f"{CLEAR_MEANS}. {CLAIM_MEANS[0].upper()}{CLAIM_MEANS[1:]}".format(id=discovery_id)
-        raise Misused(f"{means}; say --yes if you did")
     document = await app.client.get(discovery_id)
     if document.leader is None and document.claim is None:
         app.screen.say(f"{discovery_id} has no leader record")
         return DONE
-    app.screen.say((CLEAR_MEANS if document.claim is None else CLAIM_MEANS).format(id=discovery_id))
+    means = (CLEAR_MEANS if document.claim is None else CLAIM_MEANS).format(id=discovery_id)
+    if not sure:
+        raise Misused(f"{means}; say --yes if you did")
+    app.screen.say(means)
     if not await app.client.clear_leader(discovery_id, cas):
         raise Failed(f"not cleared: {await _obstacle(app, discovery_id, cas)}")
     return DONE

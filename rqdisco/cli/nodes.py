@@ -11,7 +11,7 @@ from rqdisco.client import Document, Registration
 RESET_MEANS = (
     "reset {id} removes its leader record, a claim that waits for its leader's first report, and all its nodes: the"
     " next node that asks is told that it is alone and bootstraps a new cluster. Stop all nodes of the old cluster"
-    " first, or wipe them, they would split from the new one"
+    " first, for good, or wipe their data directories: they would split from the new one"
 )
 
 
@@ -74,10 +74,8 @@ async def show(app: App, discovery_id: str) -> int:
 async def remove(app: App, discovery_id: str, addr: str, *, sure: bool) -> int:
     """Remove a node and print who is left; that the list gets empty is asked about first, or said."""
     before = await app.client.get(discovery_id)
-    if not {addr, addr.removeprefix("http://")} & set(before.nodes):
-        hidden = "" if before.claim is None else "; if it is the node that claimed to lead, its claim ends"
-        app.screen.say(f"{addr} is not listed{hidden}")
-    elif len(before.nodes) == 1:
+    is_listed = not {addr, addr.removeprefix("http://")}.isdisjoint(before.nodes)
+    if is_listed and len(before.nodes) == 1:
         warning = f"{addr} is the last node of {discovery_id}, {what_comes_next(before)}"
         if not sure and app.screen.ask is not None:
             if not app.screen.ask(f"{warning}. Remove it?"):
@@ -85,6 +83,9 @@ async def remove(app: App, discovery_id: str, addr: str, *, sure: bool) -> int:
         else:
             app.screen.say(warning)
     document = await app.client.remove(discovery_id, addr)
+    if not is_listed:
+        ended = "" if before.claim is None else "; a claim of that node, if there was one, has ended"
+        app.screen.say(f"{addr} was not listed{ended}")
     app.screen.lines(document.nodes)
     return DONE
 

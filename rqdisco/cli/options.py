@@ -108,8 +108,10 @@ def url_of(ctx: click.Context) -> str:
 
 
 def setting(name: str, what: str) -> str | None:
-    """What RQDISCO_`name` is in the environment, where it is set. Raises click.UsageError where it is empty: `what` is
-    what it has to be then, since a script that has no value for it does not mean the default.
+    """Return RQDISCO_`name` from the environment, None if it is unset.
+
+    Raises click.UsageError if it is empty, since a script that has no value for it does not mean the default; `what`
+    says what to set it to.
     """
     text = os.environ.get(f"RQDISCO_{name}")
     if text == "":
@@ -128,11 +130,6 @@ wait = click.option(
     metavar="S",
     help="Try again for S seconds while the service is away or says 503.",
 )
-cas = click.option(
-    "--cas", type=click.IntRange(0), metavar="N", help="Only if the record's index is N; 0: if there is none."
-)
-
-
 token_file = click.option(
     "--file",
     type=File(dir_okay=False),
@@ -142,6 +139,13 @@ token_file = click.option(
     metavar="FILE",
     help="The file of tokens.",
 )
+
+
+def cas(zero: str) -> Callable[[F], F]:
+    """`--cas`; `zero` says what 0 stands for."""
+    return click.option(
+        "--cas", type=click.IntRange(0), metavar="N", help=f"Only if the record's index is N; 0: {zero}."
+    )
 
 
 def sure(what: str) -> Callable[[F], F]:

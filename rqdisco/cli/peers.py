@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused
+from rqdisco.cli.screen import ids_in_words
 from rqdisco.client import PeersState, PeerState, Refused
 
 _THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operator-socket is"
@@ -38,7 +39,7 @@ async def forget(app: App, name: str, *, sure: bool) -> int:
         forgotten = await app.client.forget_peer(name)
     except Refused as error:
         raise _failed(error) from None
-    app.screen.say(f"forgot {forgotten.forgotten}, took over {forgotten.ids} IDs")
+    app.screen.say(f"forgot {forgotten.forgotten}, took over {ids_in_words(forgotten.ids)}")
     return DONE
 
 

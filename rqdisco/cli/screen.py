@@ -16,6 +16,11 @@ from rqdisco.visible import ascii_json, visible
 NAME = "rqdisco"
 
 
+def ids_in_words(count: int) -> str:
+    """So many discovery IDs."""
+    return "1 ID" if count == 1 else f"{count} IDs"
+
+
 class Screen:
     """Standard output and standard error. `ask` puts a yes-or-no question to who sits at the terminal, if anybody."""
 

@@ -14,14 +14,13 @@ from typing import TypeVar
 import msgspec
 
 from rqdisco import codec
-from rqdisco.binding import exported
 from rqdisco.cli.app import Failed
-from rqdisco.client import DamagedExport, ExportedLeader, ExportedNode, ExportedRecord, ExportReader
+from rqdisco.client import DamagedExport, ExportedNode, ExportedRecord, ExportReader
 from rqdisco.codec import Malformed
 from rqdisco.errors import CannotStart
 from rqdisco.journal.files import Disk
 from rqdisco.journal.snapshot import SnapshotReader
-from rqdisco.records import Leader, Record
+from rqdisco.transfer import transferred
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = 100
@@ -88,25 +87,12 @@ def _from_snapshot(path: Path) -> Iterator[ExportedRecord]:
     try:
         for key, rest in SnapshotReader(Disk(), path).records():
             if not codec.is_note(key):
-                yield _of_record(codec.decode_record(codec.join_record(key, rest)))
+                record = codec.decode_record(codec.join_record(key, rest))
+                yield msgspec.convert(transferred(record), ExportedRecord, from_attributes=True)
     except CannotStart as error:
         raise BadSource(str(error)) from None
     except Malformed as error:
         raise BadSource(f"{path}: {error}") from None
-
-
-def _of_record(record: Record) -> ExportedRecord:
-    leader = record.leader
-    return ExportedRecord(
-        id=record.id,
-        home=record.home,
-        created_at=record.created_at,
-        nodes=tuple(
-            ExportedNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes
-        ),
-        leader=None if leader is None else _exported_leader(leader, record),
-        host=exported(record.host),
-    )
 
 
 def _documents(path: Path) -> list[ExportedRecord]:
@@ -174,13 +160,3 @@ def _decoded(content: bytes, kind: type[T], where: str) -> T:
 
 def _numbered(things: Iterable[T]) -> Iterator[tuple[int, T]]:
     return enumerate(things, 1)
-
-
-def _exported_leader(leader: Leader, record: Record) -> ExportedLeader:
-    return ExportedLeader(
-        value=leader.value,
-        flags=leader.flags,
-        addr=leader.addr,
-        reported=record.confirmed,
-        claims=0 if record.unreported is None else record.unreported.times,
-    )

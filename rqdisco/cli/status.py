@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, patiently
-from rqdisco.cli.claims import in_words
+from rqdisco.cli.claims import in_short
 from rqdisco.cli.nodes import state
+from rqdisco.cli.screen import ids_in_words
 from rqdisco.cli.verdict import remarks
 from rqdisco.client import Registration
 
@@ -16,7 +17,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     """
     if service or discovery_id is None:
         info = await patiently(app, app.client.service, patience)
-        ids = "" if info.ids is None else f", {info.ids} IDs"
+        ids = "" if info.ids is None else f", {ids_in_words(info.ids)}"
         app.screen.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}{ids}")
     if discovery_id is None:
         return DONE
@@ -26,7 +27,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
         state = "reported itself" if document.leader.reported else "claimed, never reported itself"
         app.screen.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
     elif document.claim is not None:
-        app.screen.line(f"claim {in_words(document.claim)}")
+        app.screen.line(f"claim {in_short(document.claim)}")
     found = remarks(document, app.wall())
     app.screen.lines([remark.text for remark in found if not remark.needs_a_hand])
     problems = [remark.text for remark in found if remark.needs_a_hand]

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from rqdisco.cli.app import DONE, REFUSED, App, Failed
+from rqdisco.cli.screen import ids_in_words
 from rqdisco.cli.sources import BadSource, Source, open_source
 from rqdisco.client import (
     MAX_IMPORT,
@@ -40,7 +41,7 @@ async def export(app: App, output: Path | None) -> int:
     else:
         with _written(output) as file:
             count = await _export_to(app, file.write)
-    app.screen.say(f"exported {count} IDs")
+    app.screen.say(f"exported {ids_in_words(count)}")
     return DONE
 
 
@@ -52,7 +53,7 @@ async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run
         except BadSource as error:
             raise Failed(f"nothing was imported: {str(error).replace(str(readable), str(path))}") from None
         if dry_run:
-            app.screen.say(f"{path}: {source.what}, {source.count} IDs; nothing was sent")
+            app.screen.say(f"{path}: {source.what}, {ids_in_words(source.count)}; nothing was sent")
             return DONE
         result = await _import_all(app, source, adopt=adopt)
     for refused in result.refused:

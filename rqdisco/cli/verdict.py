@@ -15,6 +15,7 @@ from rqdisco.cli.claims import advice, in_words, waits_for_long
 from rqdisco.client import Document, Registration
 from rqdisco.dns.zone import left_out
 from rqdisco.errors import InvalidValue, MisleadingAddress
+from rqdisco.ids import is_uuid
 from rqdisco.records import Node
 from rqdisco.resolving.places import place
 
@@ -30,7 +31,7 @@ class Remark(NamedTuple):
 
 def remarks(document: Document, now: float) -> list[Remark]:
     """All there is to remark; `now` is in seconds since 1970."""
-    return [*_waiting(document, now), *(remark for judge in _JUDGES for remark in judge(document))]
+    return [remark for judge in _JUDGES for remark in judge(document, now)]
 
 
 def what_comes_next(document: Document) -> str:
@@ -43,24 +44,23 @@ def what_comes_next(document: Document) -> str:
 
 
 def _waiting(document: Document, now: float) -> Iterator[Remark]:
-    """A claim whose node is not shown because it has not reported itself: for a moment so begins every cluster."""
+    """A claim whose node should have reported itself by now."""
     if document.claim is not None and waits_for_long(document.claim, now):
-        yield Remark(f"{in_words(document.claim)}: {advice(document.disco_id)}", needs_a_hand=True)
-    elif document.claim is not None and not document.nodes:
+        yield Remark(f"{in_words(document.claim)}; {advice(document.disco_id)}", needs_a_hand=True)
+
+
+def _empty(document: Document, now: float) -> Iterator[Remark]:
+    """For a moment every cluster so begins: whoever claimed to lead is not shown before it reports itself."""
+    if not document.nodes and not list(_waiting(document, now)):
         yield Remark(f"no nodes are registered, {what_comes_next(document)}", needs_a_hand=True)
 
 
-def _empty(document: Document) -> Iterator[Remark]:
-    if not document.nodes and document.claim is None:
-        yield Remark(f"no nodes are registered, {what_comes_next(document)}", needs_a_hand=True)
-
-
-def _orphaned(document: Document) -> Iterator[Remark]:
+def _orphaned(document: Document, _: float) -> Iterator[Remark]:
     if document.orphaned and document.nodes:
         yield Remark("orphaned: its home is lost, nodes are listed but nobody is told to bootstrap")
 
 
-def _claimed(document: Document) -> Iterator[Remark]:
+def _claimed(document: Document, _: float) -> Iterator[Remark]:
     """By consul-kv, where claims are visible: one that was won and not reported. So begins every cluster there."""
     leader = document.leader
     if leader is None or leader.reported:
@@ -74,7 +74,14 @@ def _claimed(document: Document) -> Iterator[Remark]:
     )
 
 
-def _two_leaders(document: Document) -> Iterator[Remark]:
+def _leaderless(document: Document, _: float) -> Iterator[Remark]:
+    """A name is an ID of consul-kv, since nothing else makes one. How a minted ID is used is not known."""
+    is_led = document.leader is not None or document.claim is not None
+    if document.nodes and not is_led and not is_uuid(document.disco_id):
+        yield Remark("note no leader record: nodes in consul-kv mode wait")
+
+
+def _two_leaders(document: Document, _: float) -> Iterator[Remark]:
     if document.two_leaders:
         yield Remark(
             f"{' and '.join(document.two_leaders)} both report that they lead: there are two clusters under this ID;"
@@ -83,7 +90,7 @@ def _two_leaders(document: Document) -> Iterator[Remark]:
         )
 
 
-def _down(document: Document) -> Iterator[Remark]:
+def _down(document: Document, _: float) -> Iterator[Remark]:
     """Some nodes may be down, but who joins needs one that is up, and by consul-kv the leader."""
     nodes = document.registrations
     down = [node for node in nodes if node.up is False]
@@ -101,7 +108,7 @@ def _down(document: Document) -> Iterator[Remark]:
         yield Remark("note no node that was looked at is up, and some cannot be looked at")
 
 
-def _unreachable(document: Document) -> Iterator[Remark]:
+def _unreachable(document: Document, _: float) -> Iterator[Remark]:
     """Addresses that others join by. Those of one machine are fine where all are on it."""
     nodes = document.registrations
     on_one_machine = all(_is_misleading(_joined_by(node), _ANOTHER_MACHINE) for node in nodes)
@@ -118,7 +125,7 @@ def _unreachable(document: Document) -> Iterator[Remark]:
         yield Remark("note only nodes on the same machine can join: all addresses are loopback addresses")
 
 
-def _dns(document: Document) -> Iterator[Remark]:
+def _dns(document: Document, _: float) -> Iterator[Remark]:
     """Who is left out of DNS answers, where they may be asked for: an ID with a leader record is used by consul-kv."""
     if document.leader is not None:
         return
@@ -146,10 +153,12 @@ def _is_misleading(addr: str, client_ip: str) -> bool:
     return False
 
 
-# A further verdict is a function like these: what is known goes in, remarks come out.
-_JUDGES: tuple[Callable[[Document], Iterator[Remark]], ...] = (
+# A further verdict is a function like these: what is known goes in, and the time; remarks come out.
+_JUDGES: tuple[Callable[[Document, float], Iterator[Remark]], ...] = (
+    _waiting,
     _empty,
     _claimed,
+    _leaderless,
     _two_leaders,
     _down,
     _unreachable,

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from rqdisco import binding, records, transitions
 from rqdisco.address import same_node
-from rqdisco.directory import Removal
+from rqdisco.directory import Clearing, Removal
 from rqdisco.errors import (
     AlreadyKnown,
     AmbiguousName,
@@ -30,7 +30,7 @@ from rqdisco.home.versions import Versions
 from rqdisco.home.watching import Watching
 from rqdisco.ids import RandomBytes, is_minted, mint, tag
 from rqdisco.journal.writer import Journal
-from rqdisco.records import Claim, Moment, Node, Put, Record, Registration
+from rqdisco.records import Claim, Grant, Moment, Node, Put, Record, Registration
 from rqdisco.store import Change, Store
 from rqdisco.transfer import Transferred, says_the_same, to_record
 from rqdisco.views import View, view_of
@@ -79,6 +79,9 @@ class LocalDirectory:
         self._home = home
         self._machine = home if machine is None else machine
         self._now = now
+        self._began_ms = now().ms
+        # Of IDs, when by a clock that was set back since their grants were made.
+        self._not_made_here: dict[str, int] = {}
         self._wall_us = wall_us
         self._random = random
         self._limits = limits
@@ -124,10 +127,13 @@ class LocalDirectory:
             raise self.unknown(discovery_id)
         return self._settled(record) if record.home == self._home else record
 
-    def view(self, record: Record, *, is_owner: bool = False) -> View:
-        """What may be shown of a record that is held here, or that its owner sent."""
+    def view(self, record: Record) -> View:
+        """What may be shown of a record that is held here."""
         hinted = () if self._others is None else self._others.hinted(record.id)
-        return view_of(record, is_owner=is_owner or record.home == self._home, hinted=hinted)
+        is_owner = record.home == self._home
+        if is_owner:
+            record = binding.renamed(record, self._machine)
+        return view_of(record, is_owner=is_owner, hinted=hinted)
 
     def age(self, record: View | Record) -> float | None:
         return 0.0
@@ -199,9 +205,10 @@ class LocalDirectory:
             return replace(outcome, record=await self._durably(record, record))
         self._check_home(record)
         if outcome.again:
-            self._warn_of_claims(outcome.record)
             # Nobody else was ever sent to this node, so there is nothing to ask peers for (R5c).
-            return replace(outcome, record=await self._durably(record, outcome.record, outcome.record.version))
+            told = await self._durably(record, outcome.record, outcome.record.version)
+            self._warn_of_claims(told)
+            return replace(outcome, record=told)
         pending = self._grants.hold(record.id)
         if self._others is not None and record.ever:
             record, outcome = await self._past_barrier(pending, lambda newest: self._claim(newest, put, host))
@@ -213,7 +220,7 @@ class LocalDirectory:
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
         host = self.name_host(host)
         known = await self._decidable_if_any(discovery_id)
-        if index is not None and not _is_at(known, index):
+        if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
             await self._durably_as_it_is(known)
             return False
         version = self._versions.next()
@@ -228,17 +235,19 @@ class LocalDirectory:
         await self._durably(record, after, version)
         return True
 
-    async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
+    async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         # What was decided may still be refused by the disk, and what is shown is then there again.
         arrived = (self._grants.decided(discovery_id), self._grants.shown(discovery_id))
         record = await self._decidable_if_any(discovery_id)
         if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
             await self._durably_as_it_is(record)
-            return record is None or record.leader is None
+            return Clearing(done=record is None or record.leader is None)
         # R9: what was put while we waited is not what the caller wants gone.
-        was_there = any(_is_at(known, record.leader.modified) for known in arrived)
-        await self._durably(record, transitions.clear_leader(record) if was_there else record)
-        return True
+        if not any(_is_at(known, record.leader.modified) for known in arrived):
+            await self._durably_as_it_is(record)
+            return Clearing(done=True)
+        await self._durably(record, transitions.clear_leader(record))
+        return Clearing(done=True, removed="leader" if record.unreported is None else "claim")
 
     async def ids(self) -> Sequence[str]:
         return self._store.ids()
@@ -248,6 +257,7 @@ class LocalDirectory:
         version = self._versions.next()
         home = self._home if as_own or brought.home is None else brought.home
         record = self._own(to_record(brought, home, version=version, max_nodes=self._limits.max_nodes))
+        record = self._awaited(record)
         if known is None:
             self._check_room()
             await self._write(record)
@@ -257,7 +267,7 @@ class LocalDirectory:
         after = known
         if as_own and not self.is_home_of(known):
             # As for what is brought: whoever was alone was told elsewhere.
-            after = replace(known, lost=False, grant=None, ever=True)
+            after = self._awaited(replace(known, lost=False, grant=None, ever=True))
         await self._durably(known, after, version)
         return after is not known
 
@@ -271,8 +281,7 @@ class LocalDirectory:
 
     def add_hinted(self, discovery_id: str, node: Node, host: str | None) -> tuple[Change, ...]:
         """As `add`, for what this daemon answered itself before it was ready. Raises Undecided."""
-        if self._grants.is_decided_of(discovery_id):
-            raise Undecided("a decision is on its way")
+        self._check_not_deciding(discovery_id)
         record = self._store.newest(discovery_id)
         return self._add(None if record is None else self._settled(self._own(record)), node, host)
 
@@ -294,6 +303,13 @@ class LocalDirectory:
             return ()
         if after is record:
             return ()
+        if record.ever and not record.nodes:
+            self._log.warn(
+                "a node was sent elsewhere to the list that was emptied: if more follow, and no cluster forms,"
+                " stop all nodes of the ID and reset it",
+                addr=node.addr,
+                discovery_id=record.id,
+            )
         return (self._store.put(replace(after, version=self._versions.next())),)
 
     def known(self, discovery_id: str) -> Record | None:
@@ -317,9 +333,12 @@ class LocalDirectory:
 
     def check_addable(self, discovery_id: str) -> None:
         """Raise Undecided where a node cannot be added now: a grant of the ID may be on its way."""
+        self._check_not_deciding(discovery_id)
+        self._newest(discovery_id)
+
+    def _check_not_deciding(self, discovery_id: str) -> None:
         if self._grants.is_decided_of(discovery_id):
             raise Undecided("a decision is on its way")
-        self._newest(discovery_id)
 
     @property
     def is_deciding(self) -> bool:
@@ -332,12 +351,27 @@ class LocalDirectory:
 
     def taken_over(self, record: Record, *, lost: bool) -> Record:
         """The record as this daemon's own, after its home handed it over or was lost (R7)."""
-        after = records.succeed(record, self._home, version=self._versions.next(), lost=lost)
-        if after.unreported is None or after.grant is None:
-            return after
-        # When its owner was told of its claim is not known here, so that others wait from now on (R5c).
+        return self._awaited(records.succeed(record, self._home, version=self._versions.next(), lost=lost))
+
+    def _awaited(self, record: Record) -> Record:
+        """A record that was another daemon's until now. When the owner of its claim, if any, was told is not known
+        here, nor where it was if it is an import: other machines wait from now on (R5c).
+        """
+        if record.lost or record.unreported is None or record.leader is None:
+            return record
         now = self._now()
-        return replace(after, grant=replace(after.grant, boot=now.boot, at=now.ms))
+        told = record.grant or Grant(addr=record.leader.addr, boot=now.boot, at=now.ms)
+        return replace(record, grant=replace(told, boot=now.boot, at=now.ms))
+
+    def took_back(self, record: Record) -> None:
+        """A record of this daemon's own came from a peer (R8).
+
+        A grant that seems to have been made since this daemon began, and was not made by it, stems from before the
+        whole machine was set back: its age is not known, and it counts as closed.
+        """
+        grant = record.grant
+        if grant is not None and grant.boot == self._now().boot and grant.at >= self._began_ms:
+            self._not_made_here[record.id] = grant.at
 
     def next_version(self) -> int:
         """A version for a change of an own record."""
@@ -361,9 +395,11 @@ class LocalDirectory:
         return self._fresh(discovery_id, version=0)
 
     def _register(self, record: Record, node: Node, host: str | None) -> Registration:
-        limits = self._limits
+        limits, window_ms = self._limits, self._limits.window_ms
+        if record.grant is not None and self._not_made_here.get(record.id) == record.grant.at:
+            window_ms = 0
         return transitions.register(
-            record, node, host=host, now=self._now(), window_ms=limits.window_ms, max_nodes=limits.max_nodes
+            record, node, host=host, now=self._now(), window_ms=window_ms, max_nodes=limits.max_nodes
         )
 
     def _claim(self, record: Record, put: Put, host: str | None) -> Claim:
@@ -376,12 +412,14 @@ class LocalDirectory:
             now=self._now(),
             max_nodes=self._limits.max_nodes,
             is_hidden=self._hides_claims(),
+            may_repeat=self._others is None or self._others.repeat_claims(),
+            began_ms=self._began_ms,
         )
         return replace(outcome, record=replace(outcome.record, version=version)) if outcome.won else outcome
 
     def _warn_of_claims(self, record: Record) -> None:
-        """Name a node that claims time and again: its rqlited drops the answer inside its join loop."""
-        if record.unreported is not None and record.unreported.times >= _MANY_CLAIMS and record.leader is not None:
+        """Name a node that claims time and again, once: its rqlited drops the answer inside its join loop."""
+        if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
             self._log.warn(
                 "{addr} won the claim {times} times and never reported itself: restart it",
                 addr=record.leader.addr,
@@ -433,6 +471,7 @@ class LocalDirectory:
 
     def _settled(self, record: Record) -> Record:
         """The record once nothing is on its way any more: what was pending was said, or nobody will ever know."""
+        record = binding.renamed(record, self._machine)
         return record if record.lost else records.said(record)
 
     def _kept(self, discovery_id: str) -> Record | None:

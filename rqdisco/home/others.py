@@ -21,7 +21,10 @@ class Others(Protocol):
         """The nodes that this daemon answered on the owner's behalf, and that may not be on its list yet (R4)."""
 
     def hide_claims(self) -> bool:
-        """Whether all members know of claims that only their owners may see (R5c)."""
+        """Whether no member is known to show claims that only their owners may see (R5c)."""
+
+    def repeat_claims(self) -> bool:
+        """Whether all members are known to show none, so that their owners may be told of them again (R5c)."""
 
     def check_unknown(self) -> None:
         """Raise Undecided where there may have been an ID here that is not known any more (R8)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from rqdisco.journal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_
 from rqdisco.journal.segments import Position, segment_numbers, segment_path
 from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME, SnapshotReader
 
+_BOOT_BYTES = 6
 _BACKUP = "restore a backup (see docs/operations.md)"
 
 
@@ -43,8 +45,15 @@ class Recovered(msgspec.Struct, kw_only=True):
     folded: int = 0
 
     def boot_number(self, boot_id: str) -> int:
-        """The number of the boot that the kernel calls `boot_id`: the newest one's, or the next."""
-        return self.boot if self.boot_id == boot_id else self.boot + 1
+        """The number of the boot that the kernel calls `boot_id`: the one that it has on this disk, or one made of its
+        name.
+
+        Counted on from the disk, an older one would give it the number of a boot that it does not know of, and grants
+        that peers give back would seem to be as young as the machine (R8).
+        """
+        if self.boot_id == boot_id:
+            return self.boot
+        return int.from_bytes(sha256(boot_id.encode()).digest()[:_BOOT_BYTES], "big")
 
     @property
     def changed(self) -> bool:

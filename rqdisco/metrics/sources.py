@@ -317,9 +317,7 @@ def leaders(watch: Sized) -> Source:
     """Where two clusters share an ID."""
 
     def source() -> Iterable[Metric]:
-        yield gauge(
-            "rqdisco_two_leaders", "IDs under which two leaders report themselves: each is of two clusters.", len(watch)
-        )
+        yield gauge("rqdisco_two_leaders", "IDs with two leaders reporting, which means two clusters.", len(watch))
 
     return source
 

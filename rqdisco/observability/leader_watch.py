@@ -59,6 +59,10 @@ class LeaderWatch(Service):
                 if leader is not None:
                     self._report(record.id, leader)
 
+    def startService(self) -> None:
+        super().startService()
+        self._set_timer()
+
     def stopService(self) -> Deferred[None] | None:
         stopping: Deferred[None] | None = super().stopService()
         if self._timer is not None:
@@ -85,13 +89,15 @@ class LeaderWatch(Service):
 
     def _set_timer(self) -> None:
         end = self._reports.next_end
-        if self._timer is None and end is not None:
+        if self.running and self._timer is None and end is not None:
             self._timer = self._clock.callLater(max(0.0, end - self._clock.seconds()), self._look)
 
     def _look(self) -> None:
         self._timer = None
         for discovery_id in self._reports.ended(self._clock.seconds()):
-            self._log.info("one leader reports itself, or none, for a minute now", discovery_id=discovery_id)
+            self._log.info(
+                "two leaders no longer seen: for one minute at most one leader has reported", discovery_id=discovery_id
+            )
             self._tell(discovery_id, "over")
         self._set_timer()
 

@@ -12,11 +12,10 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from rqdisco.records import LONG_CLAIM_SECONDS
 from rqdisco.store import Change, Store
 from rqdisco.tally import is_claimed
 
-# Where no answer is lost a leader reports itself some seconds after it won its claim.
-LONG_SECONDS = 60.0
 MOST = 10_000
 
 
@@ -60,8 +59,8 @@ class WaitingClaims(Service):
             return []
         many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"
         return [
-            f"{many} for a leader's first report for more than a minute, see the log: stop the node that claimed or"
-            " wipe it, then `rqdisco leader clear`"
+            f"{many} for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
+            " node for good, or wipe its data directory, then `rqdisco leader clear`"
         ]
 
     def found(self, discovery_id: str) -> None:
@@ -85,7 +84,7 @@ class WaitingClaims(Service):
     def _begin(self, key: bytes) -> None:
         if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MOST:
             return
-        self._due[key] = self._clock.seconds() + LONG_SECONDS
+        self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
         self._wait()
 
     def _end(self, key: bytes) -> None:
@@ -112,7 +111,8 @@ class WaitingClaims(Service):
         if record is None or record.leader is None or record.unreported is None:
             return
         self._log.warn(
-            "a claim waits for its leader's first report: stop its node or wipe it, then `rqdisco leader clear`",
+            "a claim waits for its leader's first report: stop that node for good, or wipe its data directory, then"
+            " `rqdisco leader clear`",
             addr=record.leader.addr,
             times=record.unreported.times,
             discovery_id=discovery_id,

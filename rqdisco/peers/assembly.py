@@ -28,7 +28,7 @@ from rqdisco.peers.succession import Successions
 from rqdisco.peers.wire.http_link import Keys
 from rqdisco.peers.wire.keyring import KeyRing
 from rqdisco.peers.wire.links import Link
-from rqdisco.peers.wire.messages import Member
+from rqdisco.peers.wire.messages import FEATURES, Member
 from rqdisco.records import Moment
 from rqdisco.store import Change, Store
 
@@ -78,7 +78,7 @@ class Peered:
     ) -> None:
         self.keys = keys or Keys(KeyRing(()))
         kept = kept_notes(notes)
-        own = Member(incarnation=incarnation, name=peering.name, url=peering.url)
+        own = Member(incarnation=incarnation, name=peering.name, url=peering.url, features=FEATURES)
         members = Members(own, kept)
         boot = random(8).hex()
         self.marks = Marks(kept)

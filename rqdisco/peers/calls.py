@@ -51,8 +51,10 @@ class Caller:
         if call.op == "report" and call.put is not None:
             return Outcome(yes=await self._local.report(call.id, call.put, call.host, call.index))
         if call.op == "clear_leader":
-            return Outcome(yes=await self._local.clear_leader(call.id, call.index))
+            clearing = await self._local.clear_leader(call.id, call.index)
+            return Outcome(yes=clearing.done, removed=clearing.removed)
         if call.op == "look_up":
+            # The check may add what was answered before this home was ready, so the record is read after it.
             self._check(await self._local.inspect(call.id))
             return Outcome(record=await self._local.inspect(call.id), listed=tuple(self._hinted(call.id)))
         raise BadMessage("a call without what it is about")

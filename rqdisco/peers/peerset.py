@@ -9,6 +9,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco.errors import StoreUnavailable, Undecided
@@ -19,7 +20,7 @@ from rqdisco.peers.membership.peer import Peer
 from rqdisco.peers.membership.standing import Standing
 from rqdisco.peers.replication.cursors import Replication
 from rqdisco.peers.replication.exchange import Exchange
-from rqdisco.peers.replication.hints import HintBook, HintTaker
+from rqdisco.peers.replication.hints import AT_ONCE, HintBook, HintTaker
 from rqdisco.peers.replication.witnesses import Witnesses
 from rqdisco.peers.wire.links import Link, PeerError, Rejected
 from rqdisco.peers.wire.messages import FEATURES, HIDDEN_CLAIMS, Hello, Member
@@ -77,7 +78,6 @@ class PeerSet(Service):
         self.barriers: Barriers
         self._book: HintBook
         self._taker: HintTaker
-        self._features: dict[str, frozenset[str]] = {}
 
     def use(
         self, exchange: Exchange, book: HintBook, taker: HintTaker, go_on: Callable[[], Coroutine[Any, Any, None]]
@@ -118,12 +118,20 @@ class PeerSet(Service):
         return self._book.of(discovery_id)
 
     def hide_claims(self) -> bool:
-        return all(HIDDEN_CLAIMS in self._features.get(each.incarnation, ()) for each in self.members.others)
+        # One that was never met is taken for one that hides them: what is shown once is never repeated.
+        return all(not each.features or HIDDEN_CLAIMS in each.features for each in self.members.others)
 
-    def merge_hints(self) -> None:
-        """Add all that this daemon answered before it was ready. Raises StoreUnavailable."""
-        for discovery_id in self._book.ids(self._own):
-            self._merge(discovery_id)
+    def repeat_claims(self) -> bool:
+        return all(HIDDEN_CLAIMS in each.features for each in self.members.others)
+
+    async def merge_hints(self) -> None:
+        """Add all that this daemon answered before it was ready, some in each turn. Raises StoreUnavailable."""
+        ids = self._book.ids(self._own)
+        for start in range(0, len(ids), AT_ONCE):
+            if start:
+                await deferLater(self._clock, 0)
+            for discovery_id in ids[start : start + AT_ONCE]:
+                self._merge(discovery_id)
 
     def _merge(self, discovery_id: str) -> None:
         merging = self._taker.merge_own(self._book, self._own, discovery_id)
@@ -210,7 +218,6 @@ class PeerSet(Service):
             raise Rejected(f"two daemons run as incarnation {self._own}")
         self.exchange.keep(self.members.learn(hello.members))
         self.exchange.keep(self.members.learn([member], by_itself=hello.incarnation))
-        self._features[hello.incarnation] = frozenset(hello.features)
         self.learned()
 
     def fence(self, why: str) -> None:
@@ -292,15 +299,16 @@ class PeerSet(Service):
                 pass
             except Exception:
                 self._log.failure("exchange failed", url=peer.url)
-            self._settle_own_hints()
+            await self._settle_own_hints()
             self._say_whether_agreed()
             await peer.pace.rest(INTERVAL * self._jitter())
 
-    def _settle_own_hints(self) -> None:
+    async def _settle_own_hints(self) -> None:
         """Whether or not the exchange came to its end: all that was to be heard may have been heard."""
+        self._book.tidy()
         if self.standing.is_established:
             with suppress(StoreUnavailable):
-                self.merge_hints()
+                await self.merge_hints()
 
     def _is_known(self, peer: Peer) -> bool:
         """Whether this is still how the daemon at its URL is talked to."""
@@ -334,7 +342,7 @@ class PeerSet(Service):
 
 
 def _member(hello: Hello) -> Member:
-    return Member(incarnation=hello.incarnation, name=hello.name, url=hello.url)
+    return Member(incarnation=hello.incarnation, name=hello.name, url=hello.url, features=hello.features)
 
 
 def session_of(hello: Hello) -> Session:

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from rqdisco import records
 from rqdisco.address import is_local, same_node
 from rqdisco.binding import check_list
-from rqdisco.directory import Removal
+from rqdisco.directory import Clearing, Removal
 from rqdisco.errors import (
     NoSuchID,
     NotReady,
@@ -33,7 +33,7 @@ from rqdisco.store import Store
 from rqdisco.transfer import Transferred
 from rqdisco.views import View, view_of
 
-# Of the 8 s in which a client must be answered (P4), so that there is time left for an answer in the home's stead.
+# Of the 8 s in which a client must be answered (P4), so that there is time left for an answer on the owner's behalf.
 FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
@@ -170,12 +170,12 @@ class PeeredDirectory:
         outcome = await self._call(home, FORWARD_SECONDS, "report", discovery_id, put=put, host=host, index=index)
         return _yes(outcome, discovery_id)
 
-    async def clear_leader(self, discovery_id: str, index: int | None = None) -> bool:
+    async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         home = await self._home_of_key(discovery_id)
         if home == self._own:
             return await self._local.clear_leader(discovery_id, index)
         outcome = await self._call(home, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
-        return _yes(outcome, discovery_id)
+        return Clearing(done=_yes(outcome, discovery_id), removed=outcome.removed)
 
     async def ids(self) -> Sequence[str]:
         return await self._local.ids()

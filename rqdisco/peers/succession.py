@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -14,6 +13,7 @@ from rqdisco import records
 from rqdisco.errors import CannotSucceed
 from rqdisco.home.local import LocalDirectory
 from rqdisco.journal.writer import Journal
+from rqdisco.peers.membership.members import note_of
 from rqdisco.peers.peerset import PeerSet
 from rqdisco.peers.replication.exchange import Exchange
 from rqdisco.peers.wire.links import BadMessage, PeerError
@@ -51,16 +51,15 @@ class Successions:
         # Of whom an operator said, here and since the start, that they are lost.
 
     async def forget(self, name: str) -> int:
-        """Make this daemon the home of the IDs of one that is lost; return how many they are.
+        """Make this daemon the home of the IDs of one that is lost, by its name or its incarnation; return how many.
 
         Every other member must answer and agree, but for those that were called lost as well, here or elsewhere: where
         two are lost, asking for both in turn, and for the first again, forgets both. Asked again, it goes on where it
         was interrupted. Raises CannotSucceed, StoreUnavailable.
         """
         lost = self._lost(name)
-        # A disk may have been lost more than once.
-        for each in self._peers.members.named(name):
-            if not each.given_up and not self._peers.is_up(each.incarnation) and each.incarnation != self._own:
+        for each in self._lost_with(lost):
+            if not each.given_up:
                 await self._note(replace(each, given_up=True))
         lost = self._now(lost)
         if lost.state != "forgotten":
@@ -105,7 +104,7 @@ class Successions:
 
     async def _hand_over_hints(self) -> None:
         """Nobody takes any from a daemon that is drained. Raises CannotSucceed, PeerError's kinds, StoreUnavailable."""
-        self._peers.merge_hints()
+        await self._peers.merge_hints()
         await self._journal.barrier()
         for peer in self._peers.taking_part():
             if peer.is_up:
@@ -132,12 +131,14 @@ class Successions:
         """Become the home of IDs that their home hands over. Raises StoreUnavailable, BadMessage."""
         member = self._peers.members.get(asked.incarnation)
         peer = self._peers.peers.get(asked.incarnation)
-        if peer is not None and self._peers.replication.cursor(asked.incarnation) < asked.upto:
-            await self._exchange.with_peer(peer)
+        if peer is not None:
+            # It may be the last that has what another member, which is down, decided.
+            await self._exchange.catch_up_with(peer)
+        is_behind = peer is not None and bool(self._peers.replication.behind(peer.held))
         held = self._peers.replication.cursor(asked.incarnation)
         if member is None or asked.successor != self._own:
             raise BadMessage("not to be succeeded by this daemon")
-        if held < asked.upto:
+        if is_behind or held < asked.upto:
             raise BadMessage("not all of it is here yet")
         if not self._peers.standing.is_established:
             raise BadMessage("not established yet")
@@ -154,7 +155,11 @@ class Successions:
                 await self._take_over(member.incarnation, is_lost=member.state == "forgotten")
 
     def _lost(self, name: str) -> Member:
-        known = [each for each in self._peers.members.all if each.name == name and each.incarnation != self._own]
+        known = [
+            each
+            for each in self._peers.members.all
+            if name in (each.name, each.incarnation) and each.incarnation != self._own
+        ]
         silent = [each for each in known if not self._peers.is_up(each.incarnation)]
         unfinished = [each for each in silent if each.state in ("member", "leaving")] or [
             each
@@ -165,13 +170,25 @@ class Successions:
             raise CannotSucceed(f"there is no peer called {name}")
         if not unfinished:
             raise CannotSucceed(f"{name} answers, or is gone already; one that answers can be drained")
-        # Who came back under that name without its disk may just be cut off; what it was before is silent for longer.
-        return max(unfinished, key=self._silence)
+        # One that was begun is brought to its end.
+        lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
+        is_named_so = lost.name == self._peers.members.own.name
+        # One that was drained is not waited for.
+        may_come_back = [each for each in known if each.state != "drained"]
+        is_any_up = any(each not in silent for each in may_come_back)
+        if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or is_named_so):
+            which = ", ".join(each.incarnation for each in unfinished)
+            raise CannotSucceed(
+                f"no daemon called {name} answers, and the one that came back without its disk may only be cut off:"
+                f" ask again when it answers, or say who is lost, of {which}"
+            )
+        return lost
 
-    def _silence(self, member: Member) -> float:
-        """For how many seconds a member was not heard, as far as this boot knows."""
-        contact = self._peers.contact(member.incarnation)
-        return math.inf if contact is None else contact
+    def _lost_with(self, lost: Member) -> list[Member]:
+        """All that are lost if one is: where a daemon of its name answers, that one lost its disk more than once."""
+        named = self._peers.members.named(lost.name)
+        silent = [each for each in named if not self._peers.is_up(each.incarnation) and each.incarnation != self._own]
+        return silent if len(silent) < len(named) else [each for each in silent if each.incarnation == lost.incarnation]
 
     async def _have_all_agree(self, lost: Member) -> None:
         members = [each for each in self._peers.members.others if not self._is_given_up(each)]
@@ -240,7 +257,9 @@ class Successions:
         await self._journal.barrier()
 
     async def _note(self, member: Member) -> None:
-        await self._journal.append(noted(self._peers.members.put(member)))
+        # Nobody is told of what the disk may refuse.
+        await self._journal.append(noted(note_of(member)))
+        self._peers.members.put(member)
 
     def _now(self, member: Member) -> Member:
         return self._peers.members.get(member.incarnation) or member

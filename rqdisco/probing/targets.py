@@ -82,7 +82,7 @@ def target_of(node: Node) -> Target | None:
 
 
 def network(text: str) -> Network:
-    """The addresses `text` stands for, as `10.0.0.0/8`. Raises ValueError, which says why."""
+    """The addresses `text` stands for, as `10.0.0.0/16`. Raises ValueError, which says why."""
     found = ipaddress.ip_network(text)
     if isinstance(found, ipaddress.IPv6Network) and found.network_address.ipv4_mapped is not None:
         raise ValueError(f"{text} is an IPv4 address in IPv6's clothes, write it as one")

@@ -44,7 +44,13 @@ class Options(usage.Options):
 
     optParameters: ClassVar[list[list[str | None]]] = [
         ["operator-socket", None, None, "A socket for the operator; off = none. [default: one in $RUNTIME_DIRECTORY]"],
-        ["tokens", None, None, "A file of tokens, without one of which nobody is served. [default: everybody is]"],
+        [
+            "tokens",
+            None,
+            None,
+            "A file of tokens; if given, only who has one of them is served."
+            " [default: none; then only this machine is served, unless --open]",
+        ],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
         ["regrant-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
@@ -119,7 +125,7 @@ class Options(usage.Options):
         self._listen.append(endpoint)
 
     def opt_host(self, name: str) -> None:
-        """A name or IP that requests on loopback may be for, repeatable. [default: localhost, loopback addresses]"""
+        """A further name or IP that loopback requests may be for, repeatable; localhost and loopback IPs always are."""
         self._hosts.append(name)
 
     def opt_dns(self, address: str) -> None:
@@ -131,7 +137,7 @@ class Options(usage.Options):
         self._metrics_listen.append(endpoint)
 
     def opt_probe_allow(self, cidr: str) -> None:
-        """Addresses that may be probed: 10.0.0.0/8, repeatable. [default: none, nothing is probed]"""
+        """Addresses that may be probed: 10.0.0.0/16, repeatable. [default: none, nothing is probed]"""
         self._probe_allow.append(cidr)
 
     def opt_peer(self, url: str) -> None:
@@ -231,7 +237,7 @@ class Options(usage.Options):
             return None
         if not allowed:
             raise usage.UsageError(
-                "probe: needs --probe-allow, the addresses where nodes are (10.0.0.0/8): whoever registers a node says"
+                "probe: needs --probe-allow, the addresses where nodes are (10.0.0.0/16): whoever registers a node says"
                 " where this daemon connects to"
             )
         return ProbeConfig(

@@ -40,8 +40,8 @@ Resolve = Callable[[str], "Deferred[Sequence[str]]"]
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """The addresses of a name, which a look-up last gave `at` so many seconds of the clock. They are fresh for a few
-    seconds from then on, and kept for a day while later look-ups fail.
+    """The addresses of a name; `at` is the clock time of the last successful look-up. They are fresh for a few seconds
+    from then on, and kept for a day while later look-ups fail.
 
     `is_settled` is False for the first seconds of a look-up: there may be more a moment later.
     """

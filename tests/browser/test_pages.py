@@ -100,6 +100,7 @@ def test_a_claim_is_told_of_without_its_node_and_warned_of_after_a_minute(daemon
     expect(page.get_by_text("A node claims to lead, and is shown once it does")).to_be_visible()
     expect(page.locator("#claim")).to_be_hidden()
     page.clock.run_for(61_000)
+    expect(page.locator("#claim")).to_be_visible()
     expect(page.locator("#claim")).to_contain_text(f"rqdisco leader clear {discovery_id} --yes")
     lead(daemon, discovery_id, "n1")
     page.reload()

@@ -42,6 +42,8 @@ OWN = [
     "localhost6",
     "ip6-localhost:4000",
     "ip6-loopback",
+    "ipv6-localhost:4000",
+    "ipv6-loopback",
     "app.localhost:4000",
     "A.B.LOCALHOST.",
     "disco.example.com",
@@ -149,7 +151,7 @@ def test_a_refusal_names_the_host_and_the_option_that_admits_it() -> None:
     local = Local()
     error = msgspec.json.decode(local.ask("Proxied.Example:8080")[2])["error"]
     assert (
-        error == "proxied.example is no name of this machine: start rqdisco with --host proxied.example if it should be"
+        error == "proxied.example is not a name of this machine; to allow it, start rqdisco with --host proxied.example"
     )
     assert local.ask("b\xe4d")[2] == b'{"error": "the Host header names no machine"}'
     assert len(local.ask("x" * 5000)[2]) < 300
@@ -159,7 +161,7 @@ def test_a_refusal_names_the_host_and_the_option_that_admits_it() -> None:
 def test_a_client_of_consul_kv_is_refused_in_one_line_which_rqlited_logs(path: str) -> None:
     status, reason, body = Local().ask("evil.example", path=path)
     assert (status, reason) == (403, "Host is not this machine, see --host")
-    assert body == b"evil.example is no name of this machine: start rqdisco with --host evil.example if it should be"
+    assert body == b"evil.example is not a name of this machine; to allow it, start rqdisco with --host evil.example"
 
 
 def test_a_refusal_of_head_has_no_body_and_the_connection_goes_on() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rqdisco.client.documents import Document, LeaderValue
-from rqdisco.web.openapi.schemas import SCHEMAS
 from tests.http.conftest import Answer
 from tests.http.test_machines import reply
+from tests.http.test_openapi import check
 from tests.http.test_pages import BROWSER, Page
 from tests.http.test_streams import WatchedServer
 from tests.support.command import Service
@@ -112,6 +112,10 @@ def test_the_client_tells_of_them(logged_errors: list[Any]) -> None:
     logged_errors.clear()
 
 
-def test_the_document_of_the_api_has_them() -> None:
-    said = SCHEMAS["FullDocument"]["properties"]["two_leaders"]
-    assert (said["type"], said["minItems"], said["maxItems"]) == ("array", 2, 2)
+def test_a_document_with_them_is_as_the_openapi_document_says(server: WatchedServer, logged_errors: list[Any]) -> None:
+    discovery_id = mint(server.daemon)
+    report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A, RAFT_B)
+    document = asked(server, f"/{discovery_id}").document
+    assert document["two_leaders"] == TWO
+    check("open", {"$ref": "#/components/schemas/FullDocument"}, document)
+    logged_errors.clear()

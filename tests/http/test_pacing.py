@@ -201,6 +201,22 @@ def test_keys_that_make_ids_are_counted_too_and_known_ones_are_not(query: bytes)
     server.daemon.deadlines.stop()
 
 
+def test_a_claim_under_a_created_id_that_nobody_knows_makes_no_id_and_is_not_counted_as_one() -> None:
+    server = Server(rate=1000, mint_rate=1)
+    connection = server.connect()
+    body = b'{"addr": "n1:4002"}'
+
+    def claim(key: bytes) -> bytes:
+        return connection.send(
+            b"PUT /v1/kv/%b/leader?cas=0 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (key, len(body)) + body
+        )
+
+    for _ in range(20):
+        assert claim(b"ffff306d-5842-851c-a00f-72fe57b0eb16").startswith(b"HTTP/1.1 404 no such discovery ID\r\n")
+    assert claim(b"orders").startswith(b"HTTP/1.1 200 OK")
+    server.daemon.deadlines.stop()
+
+
 def test_ids_that_are_on_their_way_to_the_disk_count_too_whatever_becomes_of_them() -> None:
     server = Server()
     server.daemon.threads.hold = True

@@ -71,13 +71,15 @@ async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_what_to_do_and_
         door.daemon.clock.advance(seconds)
         answer = await door("GET", "/orders", Accept=BROWSER)
         (note,) = [each for each in Page(answer).all("p") if each.get("id") == "claim"]
-        assert ("hidden" in note) is is_hidden
+        assert (note["data-long"], "hidden" in note) == ("60", is_hidden)
         assert b"rqdisco leader clear orders --yes" in answer.body
         assert b"the-node" not in answer.body
+        assert "hidden" in next(each for each in Page(answer).all("span") if each.get("id") == "first")
     assert (await door("PUT", "/v1/kv/orders/leader", value)).body == b"true"
     got = await page(door, "/orders")
     assert "hidden" in next(each for each in got.all("p") if each.get("id") == "claim")
     assert "the-node:1" in got.text
+    assert "hidden" not in next(each for each in got.all("span") if each.get("id") == "first")
 
 
 @pytest.mark.parametrize("accept", EVERYBODY_ELSE)

@@ -98,7 +98,8 @@ def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
-        "rqdisco: unknown does not exist; `rqdisco create` mints an ID\n",
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it; `rqdisco create` mints"
+        " another\n",
     )
 
 

@@ -40,7 +40,7 @@ class Asking:
     ) -> Reply | None:
         """A request of an operator, whose answers are not lost."""
         body = b"" if document is None else json.dumps(document).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: rqdisco\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         return await self.ask(who, f"{method} {path.partition('?')[2]}", head + body, near, Losses())
 
     async def ask(

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rqdisco.observability.events import ON_BEHALF
 from tests.lives.links import Links
 from tests.lives.story import Story
 from tests.support.process import ANY_PORT, Daemon
@@ -27,7 +28,6 @@ _ASK_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 # What is logged of one request.
 _SAME_SECONDS = 0.05
-IN_STEAD = "listed in its home's stead"
 # What else is logged of them says nothing of an ID.
 _TOLD = ("warn", "error", "critical")
 
@@ -224,7 +224,7 @@ class Three:
                     silent_at = at
                 elif kind == "registration" and event["discovery_id"] == discovery_id and at >= since:
                     is_up = any(up[url] for url, incarnation in homes.items() if incarnation == home)
-                    if event["result"] == IN_STEAD and is_up and at - silent_at > _SAME_SECONDS:
+                    if event["result"] == ON_BEHALF and is_up and at - silent_at > _SAME_SECONDS:
                         found.append(str(event.get("addr")))
         return found
 

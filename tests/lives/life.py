@@ -204,8 +204,8 @@ class Life:
         near = self._random.choice(NAMES)
         shown = await self.asking.plain("operator", "GET", f"/{self.id}", near=near)
         if shown is None or shown.status != 200:
-            # A key that nobody has claimed yet is unknown.
-            return shown is not None and shown.status == 404 and self.kind == "named key"
+            # A key that nobody has claimed yet is unknown, and so is an ID that went with the only disk that had it.
+            return shown is not None and shown.status == 404
         cleared = await self.asking.plain("operator", "DELETE", f"/v1/kv/{self.id}/leader", near=near)
         if cleared is None or cleared.status != 200:
             return False
@@ -220,12 +220,13 @@ class Life:
     async def _is_empty(self) -> bool:
         reply = await self.asking.plain("operator", "GET", f"/{self.id}?consistent=1")
         if reply is not None and reply.status == 404:
+            # As above.
             return True
         return reply is not None and reply.status == 200 and not reply.document["nodes"]
 
     async def _removed(self, addr: str, near: str | None) -> bool:
         reply = await self.asking.plain("operator", "DELETE", f"/{self.id}", {"addr": addr}, near)
-        return reply is not None and (reply.status == 200 or (reply.status in (404, 410) and self.kind == "named key"))
+        return reply is not None and reply.status in (200, 404)
 
     async def records(self) -> dict[str, Any]:
         """What each daemon says of the ID."""
@@ -237,6 +238,6 @@ class Life:
             {
                 node.addr: ("gone" if node.is_gone else "waits" if node.cluster is None else f"of {node.cluster.seed}")
                 + f", {node.last}"
-                for node in self._setting.nodes.values()
+                for node in self.all_nodes
             }
         )

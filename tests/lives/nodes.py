@@ -116,7 +116,7 @@ class Node:
         await asyncio.Event().wait()
 
     async def _run(self) -> None:
-        request = self.version.request(self.addr, self.setting.discovery_id, "rqdisco")
+        request = self.version.request(self.addr, self.setting.discovery_id, "localhost")
         reply = await self.setting.asking.ask(self.addr, "POST", request, self.near)
         self._hear(reply)
         if reply is None or reply.status != 200:

@@ -8,28 +8,31 @@ from tests.lives.daemons import Three
 from tests.lives.life import Life
 
 UNEXPLAINED = "unexplained"
+# The one way to a second cluster that no discovery service can close.
+EXCUSED = "the seed lost its data within the window"
 # Nodes that wait are told so, or are in a cluster.
 ENDS_WELL = ("formed", "gone")
 
 
 def verdict(life: Life) -> str:
     """`formed`, `two clusters`, `gone` where all are told so, `left out` of a cluster that there is, or `starved`."""
+    if not life.id:
+        return "never created"
     if life.second_clusters:
         return "two clusters"
     if life.is_formed or not life.nodes:
         return "formed"
     waiting = [node for node in life.nodes if node.cluster is None]
-    if len(waiting) < len(life.nodes):
-        return "left out"
-    if all(node.last.startswith("410") for node in waiting):
+    # Nobody knows the ID any more, or whom its home had told.
+    if all(node.last.startswith(("404 no such discovery ID", "410")) for node in waiting):
         return "gone"
-    return "starved"
+    return "starved" if len(waiting) == len(life.nodes) else "left out"
 
 
 def cause(life: Life, three: Three, record: Any) -> str:
     """Why a life did not end well, `record` being what its home says of it, None if there is no home."""
     if life.second_clusters and all(life.seeds_lost):
-        return "the seed lost its data within the window"
+        return EXCUSED
     why = UNEXPLAINED if life.second_clusters or record is None else _cause_of_starving(life, three, record)
     homes = () if record is None else (record["home"], *record["was"])
     if record is None or record["lost"] or any(home in three.lost for home in homes):

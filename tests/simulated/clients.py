@@ -140,7 +140,7 @@ class Clients:
         self._history(key).end(token, claim.won, self._world.now)
         self._world.trace.say(f"claim {addr} at {reply.at}: {'won' if claim.won else 'not won'}")
         if claim.won:
-            self._world.judge.acknowledge(key, addr)
+            self._world.judge.claimed(key)
         return bool(claim.won)
 
     async def report(self, key: str, addr: str) -> None:
@@ -182,6 +182,9 @@ class Clients:
         world.faults.before_a_call()
         await world.sleep(net.delay())
         up = [host for host in world.hosts if host.boot is not None]
+        if world.faults.are_over:
+            # A daemon that was drained is taken away, or out of the load balancer: it is not ready for lists.
+            up = [host for host in up if host.takes_part] or up
         if not up or asking.is_dead or self.are_silent:
             return None
         host = at if at in up and at is not None and at.takes_part else random.choice(up)

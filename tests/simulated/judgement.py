@@ -128,6 +128,10 @@ class Judge:
         if not node.is_removed:
             self.acknowledged.setdefault(key, set()).add(addr)
 
+    def claimed(self, key: str) -> None:
+        """A node won a claim: until it reports itself, a report by another drops it (R5c)."""
+        self._used.add(key)
+
     def minted(self, record: Record, asked: float) -> None:
         """Somebody has an ID, which came to be after it was asked for, and of which it is not sure that it is used."""
         self._minted[record.id] = record.home, asked
@@ -357,7 +361,8 @@ def _knows(known: Record | None, record: Record) -> bool:
     return known.nodes == record.nodes and known.ever == record.ever and _who(known) == _who(record)
 
 
-def _who(record: Record) -> tuple[object, str | None]:
-    """Which grant of which address, and who leads: an older grant of the same address, taken back, says nothing."""
+def _who(record: Record) -> tuple[object, str | None, bool]:
+    """Which grant of which address, who leads, and whether that is hidden: an older grant, taken back, says nothing."""
     grant = said(record).grant
-    return grant and (grant.addr, grant.boot, grant.at), record.leader and record.leader.value
+    is_hidden = record.unreported is not None
+    return grant and (grant.addr, grant.at), record.leader and record.leader.value, is_hidden

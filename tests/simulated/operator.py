@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from rqdisco.errors import CannotSucceed, StoreUnavailable
+from rqdisco.peers.wire.messages import Member
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode
 
@@ -44,7 +45,7 @@ class Operator:
         members = host.boot.peered.peers.members
         lost = [
             # Whoever is to have its IDs already is asked, as the refusals of others say.
-            (alive.get(members.home_now(each.successor), host.boot) if each.successor else host.boot, each.name)
+            (alive.get(members.home_now(each.successor), host.boot) if each.successor else host.boot, each)
             for each in members.others
             if each.incarnation not in alive
         ]
@@ -52,11 +53,20 @@ class Operator:
             self._do(self._forget(lost))
             world.timeline.callLater(15, self.forget_the_lost)
 
-    async def _forget(self, lost: list[tuple[Boot, str]]) -> None:
-        for boot, name in lost:
-            self._world.trace.say(f"operator forgets {name} at {boot.host.name}")
-            self._ask(boot, boot.peered.successions.forget(name))
+    async def _forget(self, lost: list[tuple[Boot, Member]]) -> None:
+        for boot, member in lost:
+            self._world.trace.say(f"operator forgets {member.name} at {boot.host.name}")
+            self._ask(boot, self._forget_one(boot, member))
             await self._world.sleep(5)
+
+    async def _forget_one(self, boot: Boot, member: Member) -> int:
+        try:
+            return await boot.peered.successions.forget(member.name)
+        except CannotSucceed as doubt:
+            if member.incarnation not in str(doubt):
+                raise
+            # It wants to know which, and whoever looks knows.
+            return await boot.peered.successions.forget(member.incarnation)
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:

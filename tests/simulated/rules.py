@@ -165,12 +165,12 @@ def _leave_out_own_hints(peered: Any) -> None:
     """What was answered before a daemon was ready is added once an exchange with a peer came to its end, or later."""
     peers = peered.peers
     peers.check = peers.standing.check
-    peered.local.view = lambda record, is_owner=False: view_of(record, is_owner=is_owner or record.home == peers._own)
+    peered.local.view = lambda record: view_of(record, is_owner=record.home == peers._own)
 
 
 def _show_claims(peered: Any) -> None:
     """A claim is answered again to its owner, and shown to all others meanwhile."""
-    peered.local.view = lambda record, is_owner=False: view_of(replace(record, unreported=None), is_owner=True)
+    peered.local.view = lambda record: view_of(replace(record, unreported=None), is_owner=True)
 
 
 def _claim_once(peered: Any) -> None:
@@ -189,7 +189,7 @@ def _claim_once(peered: Any) -> None:
 
 def _show_the_pending(peered: Any) -> None:
     """Copies show whose grant may not have been answered."""
-    peered.local.view = lambda record, is_owner=False: view_of(record, is_owner=True)
+    peered.local.view = lambda record: view_of(record, is_owner=True)
 
 
 def _no_fence(peered: Any) -> None:

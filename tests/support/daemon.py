@@ -148,6 +148,7 @@ class Daemon:
         self.recent = Recent(self.clock.seconds, self.wall_us)
         self.books = Books(Events(log_event, self.watch.outcomes, self.recent))
         self.leaders = LeaderWatch(self.clock, self.books.events)
+        self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
         self.watch.show(sources.leaders(self.leaders))
         self.sweep = sweep(self, kept_notes(self.found.notes.items()), self.books.events)

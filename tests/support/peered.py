@@ -114,6 +114,8 @@ class PeeredDaemon:
         ack_required: bool = False,
         called: str | None = None,
         unused_days: float | None = None,
+        boot_id: str = "boot-a",
+        booted: float = 0.0,
     ) -> None:
         self.network, self.name, self.seeds = network, name, seeds
         self.disk = disk or ModelDisk()
@@ -122,12 +124,13 @@ class PeeredDaemon:
         self.failures: list[str] = []
         self.limits = limits or Limits()
         self.home, found = open_state(self.disk, STATE, self.random.randbytes)
-        boot = found.boot_number("boot-a")
+        boot = found.boot_number(boot_id)
         self.store = Store(found.records, found.last_version)
-        segments = SegmentWriter(self.disk, STATE, found.position, boot, "boot-a")
+        segments = SegmentWriter(self.disk, STATE, found.position, boot, boot_id)
         self.journal = Journal(self.store, segments, self.threads, lambda call: call(), self.failures.append)
         self.clock = clock = network.clock
-        self.now = lambda: Moment(boot, int(clock.seconds() * 1000))
+        # Its machine booted at that second of the clock.
+        self.now = lambda: Moment(boot, int((clock.seconds() - booted) * 1000))
         self.peered = Peered(
             Peering(
                 name=called or name,
@@ -151,6 +154,7 @@ class PeeredDaemon:
         self.unused_days = unused_days
         self.events: list[Event] = []
         self.leaders = LeaderWatch(clock, Events(self.events.append))
+        self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
         self.sweep = sweep(
             self,

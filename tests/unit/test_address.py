@@ -104,7 +104,15 @@ def in_any_case(text: str) -> st.SearchStrategy[str]:
 
 
 NAMES = st.sampled_from(
-    ["localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "localhost6.localdomain6", "db.localhost"]
+    [
+        "localhost",
+        "localhost.localdomain",
+        "ip6-localhost",
+        "ip6-loopback",
+        "ipv6-localhost",
+        "localhost6.localdomain6",
+        "db.localhost",
+    ]
 ).flatmap(in_any_case)
 LOCAL_HOSTS = st.one_of(
     st.builds("{}{}".format, NAMES, st.sampled_from(["", "."])),

@@ -26,7 +26,8 @@ def report(daemon: Daemon, discovery_id: str, addr: str, index: int | None = Non
 
 
 def clear(daemon: Daemon, discovery_id: str, index: int | None = None) -> Deferred[bool]:
-    return Deferred.fromCoroutine(daemon.directory.clear_leader(discovery_id, index))
+    clearing = Deferred.fromCoroutine(daemon.directory.clear_leader(discovery_id, index))
+    return clearing.addCallback(lambda cleared: cleared.done)
 
 
 def leader(daemon: Daemon, discovery_id: str) -> Leader | None:

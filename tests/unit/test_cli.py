@@ -141,7 +141,7 @@ def test_remove_prints_who_is_left(shell: Shell, some_id: str) -> None:
 def test_removing_what_is_not_listed_is_done_already(shell: Shell, some_id: str) -> None:
     assert shell("remove", some_id, C) == 0
     assert shell.lines == [A, B]
-    assert f"{C} is not listed" in shell.said
+    assert shell.said == f"rqdisco: {C} was not listed\n"
 
 
 def test_removing_the_last_node_is_asked_about_on_a_terminal(service: Service, some_id: str) -> None:
@@ -223,13 +223,14 @@ def test_a_claim_is_ended_by_clearing_after_a_word_on_its_node_and_the_next_one_
     assert shell("show", "kv") == 0
     assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.said
     assert shell("leader", "clear", "kv") == 2
-    assert "Stop the node that claimed to lead under kv, or wipe it, before its claim is ended" in shell.said
+    assert shell.said.startswith("rqdisco: a node claimed to lead under kv, and the daemon's log names it: stop")
+    assert "all nodes of kv" not in shell.said
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 1
     assert shell.said.startswith("rqdisco: not set: a node claimed to lead at ")
     assert shell("leader", "clear", "kv", "--yes", "--cas", "1") == 1
     assert "not cleared: there is no leader record" in shell.said
     assert shell("leader", "clear", "kv", "--yes") == 0
-    assert "stop the node that claimed to lead under kv, or wipe it" in shell.said
+    assert "stop that node for good, or wipe its data directory, before its claim is ended" in shell.said
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
@@ -245,7 +246,7 @@ def test_reset_ends_a_claim_and_says_so(shell: Shell) -> None:
 def test_removing_the_node_that_claimed_ends_its_claim(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("remove", "kv", A) == 0
-    assert f"{A} is not listed; if it is the node that claimed to lead, its claim ends" in shell.said
+    assert f"{A} was not listed; a claim of that node, if there was one, has ended" in shell.said
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 

@@ -61,16 +61,25 @@ def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     assert shell("status", "kv") == 0
 
 
+def test_one_id_is_one_id(service: Service, shell: Shell) -> None:
+    mint(service.daemon)
+    assert shell("status") == 0
+    assert shell.lines == [f"service {URL} is up for 0 s, version 0, 1 ID"]
+
+
 def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Service, shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     service.advance(60)
     assert shell("status", "kv") == 1
     claim = "a node claimed to lead at 2026-11-18T11:06:40Z, was told once that it won, and has not reported itself"
-    assert shell.lines == [f"claim {claim}", "unhealthy"]
+    assert shell.lines == ["claim since 2026-11-18T11:06:40Z, answered once, no report yet", "unhealthy"]
     assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.said
     service.advance(1)
     assert shell("status", "kv") == 1
-    assert shell.said == f"rqdisco: kv: {claim}: stop that node or wipe it, then `rqdisco leader clear kv --yes`\n"
+    assert shell.said == (
+        f"rqdisco: kv: {claim}; the daemon's log names it: stop that node for good, or wipe its data directory, then"
+        " `rqdisco leader clear kv --yes`\n"
+    )
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0
 

@@ -14,9 +14,13 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
+from rqdisco import codec
 from rqdisco.cli.sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedNode, ExportedRecord
+from rqdisco.journal.snapshot import SnapshotHeader, encode_snapshot
+from rqdisco.records import Grant, Node, Record
+from rqdisco.transfer import Export
 from rqdisco.web.requests.leaf import Leaf
 from tests.support.command import Service, Shell, lead
 from tests.support.daemon import mint, register, shown
@@ -152,7 +156,7 @@ def test_a_dry_run_reads_and_sends_nothing(shell: Shell, tmp_path: Path) -> None
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     assert other("import", "--dry-run", path) == 0
-    assert other.said == f"rqdisco: {path}: export of rqdisco, 1 IDs; nothing was sent\n"
+    assert other.said == f"rqdisco: {path}: export of rqdisco, 1 ID; nothing was sent\n"
     assert other.service.asked == 0
 
 
@@ -253,6 +257,34 @@ def test_a_claim_that_awaits_its_report_comes_along_as_that_from_exports_and_sna
         client = other.service.client()
         imported = other.service.get(client.get(name))
         assert (imported.nodes, imported.leader, imported.claim.answered) == ((), None, answered)
+
+
+def snapshot_file(path: Path, *records: Record) -> Path:
+    header = SnapshotHeader(segment=1, crc=0, boot=1, boot_id="boot-a", last_version=1)
+    lines = [codec.encode_record(record) for record in records]
+    path.write_bytes(b"".join(encode_snapshot(header, lines)))
+    return path
+
+
+def test_a_snapshot_lists_no_node_whose_grant_was_never_answered(tmp_path: Path) -> None:
+    grant = Grant(addr=A, at=1, boot=1, pending=True)
+    pending = Record(
+        id="x", home="1" * 16, version=1, created_at=MADE_US, nodes=(Node(addr=B), Node(addr=A)), grant=grant
+    )
+    (read,) = records(snapshot_file(tmp_path / "snapshot.json", pending))
+    assert [node.addr for node in read.nodes] == [B]
+
+
+def test_an_id_whose_home_was_lost_is_read_as_that_homes_from_exports_and_snapshots(tmp_path: Path) -> None:
+    lost = Record(
+        id="x", home="2" * 16, version=1, created_at=MADE_US, nodes=(Node(addr=A),), was=("1" * 16,), lost=True
+    )
+    export = Export(1)
+    path = tmp_path / "export.json"
+    path.write_bytes(b"".join((export.begin(), export.line(lost), export.end())))
+    (exported,) = records(path)
+    assert records(snapshot_file(tmp_path / "snapshot.json", lost)) == [exported]
+    assert exported.home == "1" * 16
 
 
 def records(path: Path) -> list[ExportedRecord]:

@@ -12,6 +12,7 @@ from rqdisco.client import Claim, Document, Leader, Registration
 
 # 2026-11-18T11:06:40Z.
 NOW = 1_795_000_000.0
+ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 
@@ -22,7 +23,7 @@ def node(addr: str = A, raft_addr: str | None = None, **seen: Any) -> Registrati
 
 def known(*nodes: Registration, leader: Leader | None = None, orphaned: bool = False) -> Document:
     addrs = tuple(each.addr for each in nodes)
-    return Document(created_at="", disco_id="x", nodes=addrs, registrations=nodes, leader=leader, orphaned=orphaned)
+    return Document(created_at="", disco_id=ID, nodes=addrs, registrations=nodes, leader=leader, orphaned=orphaned)
 
 
 def led(*nodes: Registration, reported: bool = True) -> Document:
@@ -77,8 +78,9 @@ def test_a_claim_that_awaits_its_report_is_waited_for_and_after_a_minute_is_to_b
     for since in ("2026-11-18T11:06:40Z", "2026-11-18T11:05:40Z", "2030-01-01T00:00:00Z", "whenever", "9" * 99):
         assert hands(claimed(since)) == [waiting]
     assert hands(claimed("2026-11-18T11:05:39Z", answered=3)) == [
-        "a node claimed to lead at 2026-11-18T11:05:39Z, was told 3 times that it won, and has not reported itself:"
-        " stop that node or wipe it, then `rqdisco leader clear x --yes`"
+        "a node claimed to lead at 2026-11-18T11:05:39Z, was told 3 times that it won, and has not reported itself;"
+        " the daemon's log names it: stop that node for good, or wipe its data directory, then"
+        f" `rqdisco leader clear {ID} --yes`"
     ]
     assert remarks(claimed("2026-11-18T11:06:40Z", node(A)), NOW) == [], "it may be of an import"
 
@@ -88,6 +90,15 @@ def test_an_id_without_nodes_needs_one() -> None:
     (lost,) = hands(known(orphaned=True))
     assert "mint a new ID" in lost
     assert notes(known()) == notes(known(orphaned=True)) == []
+
+
+def test_a_name_whose_nodes_have_no_leader_record_keeps_nodes_waiting_and_of_a_minted_id_nothing_is_known() -> None:
+    named = msgspec.structs.replace(known(node(A)), disco_id="orders")
+    assert notes(named) == ["note no leader record: nodes in consul-kv mode wait"]
+    assert hands(named) == notes(known(node(A))) == []
+    for led_or_claimed in (led(node(A)), claimed("2026-11-18T11:06:40Z", node(A))):
+        assert notes(msgspec.structs.replace(led_or_claimed, disco_id="orders")) == []
+    assert notes(msgspec.structs.replace(known(), disco_id="orders")) == []
 
 
 def test_an_id_that_lost_its_home_is_said_to_be_and_may_be_well() -> None:
@@ -104,7 +115,7 @@ def test_a_claim_without_a_report_says_what_to_do_about_a_node_that_is_as_it_is(
     claim = hands(led(node(A, RAFT_A, leader=True, up=up), reported=False))[0]
     assert claim == (
         f"{RAFT_A} claimed to lead and never reported that it does{seen}; others wait for it."
-        " Where that lasts for more than a minute, stop all nodes and `rqdisco reset x`"
+        f" Where that lasts for more than a minute, stop all nodes and `rqdisco reset {ID}`"
     )
 
 

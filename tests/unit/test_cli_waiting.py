@@ -136,7 +136,18 @@ def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service,
 
 def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
-    assert shell.said == "rqdisco: unknown does not exist; `rqdisco create` mints an ID\n"
+    assert shell.said == (
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it;"
+        " `rqdisco create` mints another\n"
+    )
+
+
+def test_a_minted_id_that_is_not_there_is_told_from_a_name_that_a_node_will_make(shell: Shell) -> None:
+    unknown = "9af5306d-5842-851c-a00f-72fe57b0eb16"
+    assert shell("status", unknown) == 1
+    assert shell.said == f"rqdisco: {unknown} does not exist; `rqdisco create` mints an ID\n"
+    assert shell("status", "orders") == 1
+    assert shell.said.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode makes it; ")
 
 
 def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:

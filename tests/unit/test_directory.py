@@ -282,7 +282,7 @@ def test_versions_rise_across_restarts_and_folds_whatever_the_clock_says() -> No
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_each_boot_of_the_machine_has_a_number_of_its_own(folded: bool) -> None:
+def test_each_boot_of_the_machine_has_a_number_of_its_own_whatever_the_disk_knows(folded: bool) -> None:
     daemon = Daemon()
     discovery_id = mint(daemon)
     boots = []
@@ -296,7 +296,14 @@ def test_each_boot_of_the_machine_has_a_number_of_its_own(folded: bool) -> None:
         boots.append(record.grant.boot)
         if folded:
             fold(daemon.disk, STATE, result(daemon.journal.seal()))
-    assert boots == [1, 2, 2, 3, 4]
+    first, second, third = dict.fromkeys(boots)
+    assert boots == [first, second, second, third, first]
+    anew = Daemon(boot_id="boot-c")
+    register(anew, discovery_id := mint(anew), A)
+    record = anew.store.newest(discovery_id)
+    assert record is not None
+    assert record.grant is not None
+    assert record.grant.boot == third
 
 
 def test_a_restored_id_tells_nobody_again_not_even_within_the_window() -> None:

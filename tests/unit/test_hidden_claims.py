@@ -1,26 +1,21 @@
-"""A claim that its leader has not reported yet is known to its owner alone (R5c), at one daemon and among peers."""
+"""A claim that its leader has not reported yet is known to its owner alone (R5c), at one daemon."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.binding import THIS_MACHINE
 from rqdisco.codec import decode_put
-from rqdisco.errors import NotReady, Orphaned, Undecided, UnknownCreatedID
+from rqdisco.errors import Undecided
 from rqdisco.home.local import Limits
-from rqdisco.peers.assembly import Peered
-from rqdisco.peers.peerset import PeerSet
-from rqdisco.peers.wire.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.records import Claim, Node, Put
 from rqdisco.views import View
 from tests.support.daemon import Daemon, result
-from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, mint, older, settle, wait
+from tests.support.peered import PeeredDaemon, go
 
 KEY = "orders"
 HOST_A, HOST_B = "10.0.0.1", "10.0.0.2"
@@ -155,6 +150,16 @@ def test_after_a_reboot_of_the_machine_others_wait_for_30_seconds_of_its_new_boo
     assert claim(daemon, KEY, A, HOST_B).again
 
 
+def test_where_a_state_directory_comes_to_another_machine_others_wait_for_30_seconds_too(daemon: Daemon) -> None:
+    daemon.clock.advance(86_400)
+    claim(daemon, KEY, A)
+    daemon = daemon.restart(boot_id="of a machine that has been up for a day")
+    daemon.clock.advance(29)
+    assert not claim(daemon, KEY, A, HOST_B).won
+    daemon.clock.advance(1)
+    assert claim(daemon, KEY, A, HOST_B).again
+
+
 def test_a_node_that_claims_a_third_time_is_named_in_the_log(daemon: Daemon, log: list[dict[str, Any]]) -> None:
     for _ in range(2):
         claim(daemon, KEY, A)
@@ -194,13 +199,15 @@ def test_a_report_by_another_node_drops_the_one_that_claimed(daemon: Daemon) -> 
     assert not claim(daemon, KEY, A).won
 
 
-def test_a_swap_at_the_index_of_a_claim_is_a_report(daemon: Daemon) -> None:
+def test_only_its_owner_swaps_a_claim_whoever_guesses_its_index(daemon: Daemon) -> None:
     claimed = claim(daemon, KEY, A)
     assert claimed.record.leader is not None
-    assert not go(daemon.directory.report(KEY, B, HOST_B, claimed.record.leader.modified + 1))
+    index = claimed.record.leader.modified
+    assert not go(daemon.directory.report(KEY, A, HOST_A, index + 1))
+    assert not go(daemon.directory.report(KEY, B, HOST_B, index))
     assert_hidden(look_up(daemon, KEY))
-    assert go(daemon.directory.report(KEY, B, HOST_B, claimed.record.leader.modified))
-    assert_led(look_up(daemon, KEY), "b:4001")
+    assert go(daemon.directory.report(KEY, A, HOST_A, index))
+    assert_led(look_up(daemon, KEY), "a:4001")
 
 
 @pytest.mark.parametrize("addr", [None, "a:4001", "http://a:4001"], ids=["clear", "remove", "remove with http"])
@@ -209,7 +216,7 @@ def test_clearing_the_key_and_removing_the_node_end_a_claim_and_the_next_one_win
 ) -> None:
     claim(daemon, KEY, A)
     if addr is None:
-        assert go(daemon.directory.clear_leader(KEY))
+        assert go(daemon.directory.clear_leader(KEY)).removed == "claim"
     else:
         removal = go(daemon.directory.remove(KEY, addr))
         assert (removal.removed, removal.record.nodes) == (True, ())
@@ -256,227 +263,9 @@ def test_what_was_claimed_before_claims_were_made_visible_stays_hidden_and_is_to
     assert_led(look_up(daemon, KEY), "a:4001")
 
 
-def test_what_was_claimed_visibly_stays_so(daemon: Daemon) -> None:
+def test_what_was_claimed_visibly_stays_so() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
     claim(daemon, KEY, A)
     daemon = daemon.restart(limits=Limits())
     assert not claim(daemon, KEY, A).won
     assert look_up(daemon, KEY).leader is not None
-
-
-# Among peers.
-
-
-def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(three: Three, clock: Clock) -> None:
-    _, daemons = three
-    a, b, c = daemons
-    discovery_id = mint(a)
-    assert claim(b, discovery_id, A).won
-    settle(clock, 2)
-    for daemon in daemons:
-        assert_hidden(look_up(daemon, discovery_id))
-        assert_hidden(wait(clock, daemon.directory.look_up_at_home(discovery_id)))
-    for daemon in daemons:
-        assert not claim(daemon, discovery_id, B, HOST_B).won
-        assert claim(daemon, discovery_id, A).again
-        with pytest.raises(Undecided, match="a claim awaits its owner's first report"):
-            go(daemon.directory.register(discovery_id, Node(addr="n:1"), None))
-    assert report(c, discovery_id, A)
-    settle(clock, 2)
-    for daemon in daemons:
-        assert_led(look_up(daemon, discovery_id), "a:4001")
-
-
-def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon_beside_it(
-    three: Three, clock: Clock
-) -> None:
-    _, (a, b, c) = three
-    discovery_id = mint(a)
-    assert claim(b, discovery_id, A, THIS_MACHINE).won
-    assert claim(b, discovery_id, A, THIS_MACHINE).again
-    for daemon in (a, c):
-        assert not claim(daemon, discovery_id, A, THIS_MACHINE).won
-    settle(clock, 30)
-    assert claim(c, discovery_id, A, THIS_MACHINE).again
-    assert not claim(b, discovery_id, A, THIS_MACHINE).won
-
-
-def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Three, clock: Clock) -> None:
-    network, (a, b, _) = three
-    discovery_id = mint(a)
-    claim(a, discovery_id, A)
-    settle(clock, 2)
-    network.split("a")
-    settle(clock, 3)
-    with pytest.raises(Undecided, match="does not answer"):
-        wait(clock, b.directory.claim(discovery_id, A, HOST_A))
-    with pytest.raises(Undecided):
-        wait(clock, b.directory.register(discovery_id, Node(addr="n:1"), None))
-    assert_hidden(look_up(b, discovery_id))
-    assert claim(a, discovery_id, A).again
-
-
-def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(three: Three, clock: Clock) -> None:
-    network, (a, _, _) = three
-    discovery_id = mint(a)
-    claim(a, discovery_id, A)
-    network.split("a")
-    a = a.restart()
-    with pytest.raises(NotReady):
-        claim(a, discovery_id, A)
-    network.heal()
-    settle(clock, 12)
-    assert claim(a, discovery_id, A).again
-
-
-def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Three, clock: Clock) -> None:
-    _, (a, _, _) = three
-    discovery_id = mint(a)
-    before = older(a.disk)
-    claim(a, discovery_id, A)
-    settle(clock, 2)
-    a = a.restart(before)
-    settle(clock, 12)
-    assert_hidden(look_up(a, discovery_id))
-    assert not claim(a, discovery_id, B, HOST_B).won
-    assert claim(a, discovery_id, A).again
-
-
-def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
-    _, (a, b, _) = three
-    discovery_id = mint(a)
-    claim(a, discovery_id, A)
-    twin = PeeredDaemon(a.network, "d", ["b"], seed=9, called="a")
-    settle(clock, 6)
-    for at in (a, b):
-        with pytest.raises(Undecided, match="two daemons are called a"):
-            claim(at, discovery_id, A)
-    twin.stop()
-    logged_errors.clear()
-
-
-def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_may_report(
-    three: Three, clock: Clock
-) -> None:
-    _, (a, b, c) = three
-    discovery_id = mint(a)
-    claim(a, discovery_id, A)
-    settle(clock, 2)
-    a.stop()
-    settle(clock, 3)
-    assert wait(clock, b.peered.successions.forget("a")) == 1
-    settle(clock, 3)
-    for at in (b, c):
-        assert_hidden(look_up(at, discovery_id))
-        with pytest.raises(Orphaned):
-            claim(at, discovery_id, A)
-        assert not claim(at, discovery_id, B, HOST_B).won
-    assert report(c, discovery_id, A)
-    settle(clock, 2)
-    for at in (b, c):
-        assert_led(look_up(at, discovery_id), "a:4001")
-
-
-def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_after_30_seconds(
-    three: Three, clock: Clock
-) -> None:
-    _, (a, b, c) = three
-    discovery_id = mint(a)
-    settle(clock, 60)
-    claim(a, discovery_id, A)
-    settle(clock, 2)
-    assert wait(clock, a.peered.successions.drain("b")) == "b"
-    settle(clock, 3)
-    assert_hidden(look_up(c, discovery_id))
-    assert not claim(b, discovery_id, A, HOST_B).won
-    settle(clock, 30)
-    assert claim(c, discovery_id, A, HOST_B).again
-    assert not claim(b, discovery_id, B, HOST_B).won
-
-
-def test_a_claim_that_no_daemon_knows_of_any_more_makes_no_created_id_anew(three: Three, clock: Clock) -> None:
-    _, (a, b, _) = three
-    discovery_id = "ffff306d-5842-851c-a00f-72fe57b0eb16"
-    for at in (a, b):
-        with pytest.raises(UnknownCreatedID):
-            wait(clock, at.directory.claim(discovery_id, A, HOST_A))
-
-
-def test_the_next_claim_after_a_clearing_asks_all_peers_and_wins(three: Three, clock: Clock) -> None:
-    network, (a, b, _) = three
-    discovery_id = mint(a)
-    claim(a, discovery_id, A)
-    settle(clock, 2)
-    assert wait(clock, b.directory.clear_leader(discovery_id))
-    network.split("c")
-    with pytest.raises(Undecided):
-        wait(clock, b.directory.claim(discovery_id, B, HOST_B))
-    network.heal()
-    settle(clock, 5)
-    assert wait(clock, b.directory.claim(discovery_id, B, HOST_B)).won
-
-
-class BeforeHiddenClaims(PeerSet):
-    """The peers of a daemon of an older release, which shows whatever stands in a record."""
-
-    def hello(self) -> Hello:
-        hello = super().hello()
-        return replace(hello, features=tuple(each for each in hello.features if each != HIDDEN_CLAIMS))
-
-
-@pytest.fixture
-def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
-    """A daemon of this release and an older one that know each other."""
-    network = DirectNetwork(clock)
-    daemons = [PeeredDaemon(network, "a")]
-    with monkeypatch.context() as patch:
-        patch.setattr(Peered, "_peer_set", BeforeHiddenClaims)
-        daemons.append(PeeredDaemon(network, "b", ["a"]))
-    settle(clock, 5)
-    yield network, daemons
-    for daemon in network.daemons.values():
-        daemon.stop()
-    settle(clock, 1)
-
-
-def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_nobody(
-    mixed: Three, clock: Clock
-) -> None:
-    _, (a, b) = mixed
-    discovery_id = mint(a)
-    assert claim(a, discovery_id, A).won
-    settle(clock, 2)
-    for at in (a, b):
-        assert look_up(at, discovery_id).leader is not None
-        assert not claim(at, discovery_id, A).won
-
-
-def test_once_the_last_older_peer_runs_this_release_claims_are_hidden(mixed: Three, clock: Clock) -> None:
-    _, (a, b) = mixed
-    before, after = mint(a), mint(a)
-    claim(a, before, A)
-    b = b.restart()
-    settle(clock, 12)
-    assert claim(a, after, A).won
-    settle(clock, 2)
-    for at in (a, b):
-        assert_hidden(look_up(at, after))
-        assert look_up(at, before).leader is not None
-        assert not claim(at, before, A).won
-
-
-def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_release(
-    three: Three, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, (a, b, _) = three
-    discovery_id = mint(a)
-    claim(a, discovery_id, A)
-    with monkeypatch.context() as patch:
-        patch.setattr(Peered, "_peer_set", BeforeHiddenClaims)
-        b = b.restart()
-    settle(clock, 12)
-    assert not claim(a, discovery_id, A).won
-    assert_hidden(look_up(a, discovery_id))
-    b.restart()
-    settle(clock, 12)
-    assert claim(a, discovery_id, A).again

@@ -158,7 +158,7 @@ def test_a_daemon_says_it_once_counts_it_and_says_when_it_is_over(log: list[Any]
     assert (daemon.leaders.of("kv"), len(daemon.leaders)) == (None, 0)
     assert [event.outcome for event in told] == ["noticed", "over"]
     assert asked_for == ["kv", "kv"]
-    assert [event for event in log if "for a minute" in str(event.get("log_format"))]
+    assert [event for event in log if "two leaders no longer seen" in str(event.get("log_format"))]
     logged_errors.clear()
     daemon.leaders.stopService()
 
@@ -197,12 +197,32 @@ def test_nothing_is_decided_by_it(logged_errors: list[Any]) -> None:
 def test_a_watch_that_is_stopped_leaves_no_timer(logged_errors: list[Any]) -> None:
     clock = Clock()
     watch = LeaderWatch(clock, Events())
+    watch.startService()
     daemon = Daemon(clock=clock)
     daemon.store.on_settled[:] = [watch.settled]
     report(daemon, "kv", A, B, A, B)
     assert watch.of("kv")
     watch.stopService()
     assert not clock.getDelayedCalls()
+    watch.stopService()
+    logged_errors.clear()
+
+
+def test_what_settles_after_a_watch_was_stopped_or_before_it_starts_begins_no_timer(logged_errors: list[Any]) -> None:
+    clock = Clock()
+    events: list[Event] = []
+    watch = LeaderWatch(clock, Events(events.append))
+    daemon = Daemon(clock=clock)
+    daemon.store.on_settled[:] = [watch.settled]
+    report(daemon, "kv", A, B, A, B)
+    assert not clock.getDelayedCalls()
+    watch.startService()
+    watch.stopService()
+    report(daemon, "other", A, B, A, B)
+    assert not clock.getDelayedCalls()
+    watch.startService()
+    clock.advance(60)
+    assert [event.outcome for event in events] == ["noticed", "noticed", "over", "over"]
     watch.stopService()
     logged_errors.clear()
 

@@ -143,6 +143,40 @@ def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, cl
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
 
 
+def test_a_home_on_an_older_disk_does_not_take_a_grant_of_another_boot_of_its_machine_for_a_new_one(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, _, _) = three
+    discovery_id = mint(a)
+    settle(clock, 2)
+    before = older(a.disk)
+    a = a.restart(boot_id="boot-b", booted=clock.seconds())
+    settle(clock, 15)
+    for number in range(1, 4):
+        register(a, discovery_id, f"n{number}:1")
+    settle(clock, 600)
+    # The machine boots once more, and as long after that as then the first node asks again.
+    a = a.restart(before, boot_id="boot-c", booted=clock.seconds())
+    settle(clock, 20)
+    assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
+
+
+def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_grant_for_a_new_one(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, _, _) = three
+    discovery_id = mint(a)
+    settle(clock, 2)
+    before, uptime = older(a.disk), clock.seconds()
+    settle(clock, 15)
+    for number in range(1, 4):
+        register(a, discovery_id, f"n{number}:1")
+    settle(clock, 600)
+    a = a.restart(before, booted=clock.seconds() - uptime)
+    settle(clock, 20)
+    assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
+
+
 def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = mint(a)

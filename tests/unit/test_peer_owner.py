@@ -6,13 +6,14 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.binding import THIS_MACHINE
 from rqdisco.codec import decode_put
-from rqdisco.errors import NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
+from rqdisco.errors import AnotherMachine, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
 from rqdisco.home.local import Limits
 from rqdisco.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.peered import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
 
 CREATED_ELSEWHERE = "ffff0000-0000-8000-8000-000000000001"
 
@@ -83,6 +84,26 @@ def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(cloc
     wait(clock, a.directory.remove(discovery_id, "n7:1"), 2)
     a = a.restart()
     settle(clock, 5)
+    assert listed(a, discovery_id) == ["n3:1", "n8:1"]
+
+
+def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
+    a, b, discovery_id = answered_alone(clock)
+    a = a.restart()
+    settle(clock, 1)
+    a.threads.hold = True
+    asking = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n7:1"), None))
+    a.threads.release()
+    # What was kept anew takes the place of what was kept before; there is no room to say so.
+    a.disk.room = 0
+    assert result(asking).in_stead
+    a.threads.release_all()
+    a.threads.hold, a.disk.room = False, None
+    b.restart()
+    settle(clock, 8)
+    wait(clock, a.directory.remove(discovery_id, "n7:1"), 2)
+    a = a.restart()
+    settle(clock, 8)
     assert listed(a, discovery_id) == ["n3:1", "n8:1"]
 
 
@@ -195,3 +216,22 @@ def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstra
     assert view.leader is not None
     assert not a.directory.is_home_of(view)
     assert not wait(clock, a.directory.claim(CREATED_ELSEWHERE, put("n2"), "n2"), 2).won
+
+
+@pytest.mark.parametrize("names", [("a", "127.0.0.1:4000"), ("127.0.0.1:4000", "a")], ids=["loopback", "others"])
+def test_the_machine_of_an_owner_stays_its_own_whatever_the_address_that_peers_reach_it_by(
+    names: tuple[str, str], clock: Clock
+) -> None:
+    before, after = names
+    network = DirectNetwork(clock)
+    a = PeeredDaemon(network, before)
+    discovery_id = mint(a)
+    assert register(a, discovery_id, "localhost:4001", THIS_MACHINE) == ["localhost:4001"]
+    a.stop()
+    a = PeeredDaemon(network, after, disk=a.disk.kill(), called=before)
+    assert go(a.directory.look_up(discovery_id)).host == a.directory.name_host(THIS_MACHINE)
+    assert register(a, discovery_id, "localhost:4003", THIS_MACHINE) == ["localhost:4001", "localhost:4003"]
+    with pytest.raises(AnotherMachine):
+        register(a, discovery_id, "localhost:4005", "10.0.0.1")
+    a.stop()
+    settle(clock, 1)

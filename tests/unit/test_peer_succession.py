@@ -90,23 +90,63 @@ def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Th
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_of_two_daemons_of_one_name_the_one_that_is_silent_for_longer_is_forgotten_first(
+def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_one_it_was(
     three: Three, clock: Clock, seed: int
 ) -> None:
-    network, (a, _, c) = three
+    network, (a, b, c) = three
     lost = c.home
     c.stop()
     c = PeeredDaemon(network, "c", ["a"], seed=seed + 1)
     settle(clock, 5)
     network.split("c")
     settle(clock, 3)
-    wait(clock, a.peered.successions.forget("c"))
+    with pytest.raises(CannotSucceed, match=f"no daemon called c answers.*{lost}"):
+        wait(clock, a.peered.successions.forget("c"))
+    with pytest.raises(CannotSucceed, match="c must agree"):
+        wait(clock, b.peered.successions.forget(lost))
+    network.heal()
+    settle(clock, 5)
+    wait(clock, b.peered.successions.forget("c"))
+    network.split("c")
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="no daemon called c answers"):
+        wait(clock, b.peered.successions.forget("c"))
     network.heal()
     settle(clock, 5)
     states = {each.incarnation: each.state for each in a.peered.peers.members.all}
     assert (states[lost], states[c.home]) == ("forgotten", "member")
     assert register(c, mint(a), "n1:1") == ["n1:1"]
     assert register(a, mint(c), "n1:1") == ["n1:1"]
+
+
+def test_a_daemon_that_was_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clock: Clock) -> None:
+    _network, (_a, _b, c) = three
+    mint(c)
+    for _ in range(2):
+        c = c.restart(ModelDisk())
+        settle(clock, 5)
+    assert sorted(wait(clock, c.peered.successions.forget("c")) for _ in range(2)) == [0, 1]
+
+
+def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its_incarnations(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, _, c) = three
+    once = c.home
+    c.stop()
+    c = PeeredDaemon(network, "c", ["a"], seed=1)
+    settle(clock, 5)
+    discovery_id, twice = mint(c), c.home
+    settle(clock, 1)
+    c.stop()
+    settle(clock, 3)
+    with pytest.raises(CannotSucceed, match="c must agree"):
+        wait(clock, a.peered.successions.forget(once))
+    assert wait(clock, a.peered.successions.forget(twice)) == 1
+    assert wait(clock, a.peered.successions.forget(once)) == 0
+    settle(clock, 3)
+    with pytest.raises(Orphaned):
+        register(a, discovery_id, "n1:1")
 
 
 def test_daemons_that_are_lost_need_not_agree_that_others_are(

@@ -92,6 +92,23 @@ def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three
     assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint brings nobody back"
 
 
+def test_a_node_that_was_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_home(
+    three: Three, clock: Clock, log: list[dict[str, Any]]
+) -> None:
+    network, (a, _, c) = three
+    discovery_id = mint(a)
+    register(a, discovery_id, "n1:1")
+    network.split("c")
+    settle(clock, 3)
+    go(a.directory.remove(discovery_id, "n1:1"))
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    network.heal()
+    settle(clock, 3)
+    (warning,) = [event for event in log if "was emptied" in event["log_format"]]
+    assert (warning["discovery_id"], warning["addr"]) == (discovery_id, "n2:1")
+    assert register(a, discovery_id, "n2:1") == ["n2:1"], "it is the only one, so that it can be told yet"
+
+
 def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_that_was_told_before(
     three: Three, clock: Clock
 ) -> None:
@@ -234,3 +251,17 @@ def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
     assert register(b, discovery_id, "n1:1") == ["n1:1", "n2:1"]
     for daemon in (a, b):
         daemon.stop()
+
+
+def test_a_claim_is_hidden_though_a_member_was_not_heard_since_the_start(three: Three, clock: Clock) -> None:
+    _network, (a, b, c) = three
+    c.stop()
+    settle(clock, 3)
+    a = a.restart()
+    settle(clock, 3)
+    discovery_id = mint(a)
+    assert go(a.directory.claim(discovery_id, _put("n1:1"), None)).won
+    settle(clock, 1)
+    assert [go(each.directory.look_up(discovery_id)).leader for each in (a, b)] == [None, None]
+    settle(clock, 40)
+    assert go(a.directory.claim(discovery_id, _put("n1:1"), None)).again, "its answer may be lost"

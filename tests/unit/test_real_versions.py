@@ -10,9 +10,7 @@ from rqdisco.recipes import MODES, Impossible, Wanted, recipe
 from tests.real.nodes import View, view_in
 from tests.real.versions import Rqlited, cases, paths, version_in
 
-FIRST_AND_LAST = [
-    *("3.11.0", "3.12.0", "3", "4.6.0", "6.10.2", "6", "7.0.0", "7.1.0", "7.2.0", "7", "8.43.4", "10"),
-]
+FIRST_AND_LAST = ("3.11.0", "3.12.0", "3", "4.6.0", "6.10.2", "6", "7.0.0", "7.1.0", "7.2.0", "7", "8.43.4", "10")
 
 
 @pytest.mark.parametrize("between", [" ", os.pathsep, "\n", f" {os.pathsep} "])

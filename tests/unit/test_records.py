@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from rqdisco.errors import TooManyNodes, Undecided
-from rqdisco.records import Moment, Node, Record, Registration, said
+from rqdisco.records import Moment, Node, Record, Registration, said, succeed
 from rqdisco.transitions import is_newer, register, remove
 
 WINDOW = 30_000
@@ -41,6 +41,13 @@ def test_a_grant_is_the_same_when_it_is_said_so_that_its_node_can_be_removed() -
     unsaid = replace(record, grant=replace(record.grant, pending=True))
     assert not is_newer(said(unsaid), unsaid, A)
     assert is_newer(post(unsaid, A, at=WINDOW).record, unsaid, A)
+
+
+def test_a_node_can_be_removed_at_whoever_takes_its_id_over_before_that_is_on_the_disk() -> None:
+    record = post(fresh(), A).record
+    taken_over = succeed(record, "successor", version=2, lost=False)
+    assert not is_newer(taken_over, record, A)
+    assert is_newer(post(taken_over, A, at=0, boot=2).record, record, A)
 
 
 def test_a_seed_that_asks_again_within_the_window_is_told_again_whoever_registered_since() -> None:

@@ -17,8 +17,8 @@ from tests.support.daemon import Daemon, give_up, mint, register
 from tests.support.peered import go
 
 NOTE = (
-    "1 claim waits for a leader's first report for more than a minute, see the log: stop the node that claimed or wipe"
-    " it, then `rqdisco leader clear`"
+    "1 claim waits for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
+    " node for good, or wipe its data directory, then `rqdisco leader clear`"
 )
 
 
@@ -114,16 +114,20 @@ def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_mean
     after.watch.stopService()
 
 
-def test_no_more_than_a_bounded_number_are_kept(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_a_bounded_number_are_kept(
+    daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting, "MOST", 3)
     for number in range(5):
         claim(daemon, f"k{number}")
     daemon.clock.advance(61)
     assert daemon.claims.count == 3
     go(daemon.directory.report("k0", put("a"), None))
+    assert daemon.claims.count == 2
     claim(daemon, "k5")
     daemon.clock.advance(61)
     assert daemon.claims.count == 3, "there was room again"
+    assert [discovery_id for discovery_id, *_ in warnings(log)] == ["k0", "k1", "k2", "k5"]
 
 
 def test_nothing_that_a_node_can_send_looks_like_a_claim() -> None:

@@ -114,8 +114,7 @@ class Members:
         if member.incarnation == self.own.incarnation:
             self.own = member
         self._changed()
-        content = encode(member).decode()
-        return Note(id=_MEMBER + member.incarnation, home=member.incarnation, content=content)
+        return note_of(member)
 
     def _changed(self) -> None:
         """What is asked for at every message is worked out at a change only."""
@@ -124,6 +123,11 @@ class Members:
         self.others = tuple(each for each in self.taking_part if each.incarnation != self.own.incarnation)
         told = [f"{each.incarnation} {each.state} {each.successor} {each.given_up}" for each in self.all]
         self.agreed = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+
+
+def note_of(member: Member) -> Note:
+    """What a disk keeps of a member."""
+    return Note(id=_MEMBER + member.incarnation, home=member.incarnation, content=encode(member).decode())
 
 
 class Sessions:
@@ -200,7 +204,8 @@ class Sessions:
 
 def check_member(member: Member) -> None:
     """Raises Malformed for what no daemon says of itself."""
-    if not member.name or len(member.name) > 64 or len(member.incarnation) != 16 or len(member.url) > 300:
+    is_short = len(member.name) <= 64 and len(member.url) <= 300 and sum(map(len, member.features)) <= 1000
+    if not member.name or len(member.incarnation) != 16 or not is_short:
         raise Malformed("not a member")
 
 

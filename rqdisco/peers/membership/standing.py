@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rqdisco.errors import NotReady, Undecided
+from rqdisco.errors import NotReady
 from rqdisco.peers.wire.messages import Member
 from rqdisco.records import Record
 
@@ -84,9 +84,9 @@ class Standing:
         self._is_established = False
 
     def check(self, record: Record) -> None:
-        """Raise Undecided where this daemon must not change an ID of its own, NotReady where it must not yet."""
+        """Raise NotReady where this daemon must not change an ID of its own now: others may list on its behalf."""
         if (objection := self.objection) is not None:
-            raise Undecided(objection)
+            raise NotReady(objection)
         if record.id not in self._minted:
             self.check_established()
 

@@ -80,6 +80,15 @@ class Exchange:
 
     async def with_peer(self, peer: Peer) -> None:
         """One exchange. Raises PeerError's kinds, StoreUnavailable."""
+        await self._ask(peer)
+        await self.go_on(peer)
+
+    async def catch_up_with(self, peer: Peer) -> None:
+        """Take over all that a peer has now. Raises as `with_peer`."""
+        await self._ask(peer)
+        await self.catch_up(peer)
+
+    async def _ask(self, peer: Peer) -> None:
         for _ in range(_MOST_ASKED_AGAIN):
             heard = peer.digests_heard
             theirs = await peer.ask("digest", self.digest(peer.agreed), Digest, ASK_SECONDS)
@@ -87,7 +96,6 @@ class Exchange:
                 break
             # It told one by itself meanwhile; nobody can say which of both is the older one.
         self.hear(peer, theirs)
-        await self.go_on(peer)
 
     async def go_on(self, peer: Peer) -> None:
         """What follows from the digest that was heard last. Raises as `with_peer`."""

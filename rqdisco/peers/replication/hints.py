@@ -59,6 +59,8 @@ class HintBook:
         self._wall_ms = wall_ms
         self._kept: dict[int, _Kept] = {}
         self._numbers: dict[str, list[int]] = {}
+        # Kept no more, but by the disk, which refused to forget them.
+        self._left_over: dict[int, _Kept] = {}
         self._last = 0
         for note in sorted(notes, key=lambda each: each.number):
             if note.id.startswith(_HINT) and not note.is_empty:
@@ -149,12 +151,22 @@ class HintBook:
         if kept is not None and not kept.is_promised:
             self._let_go([kept])
 
+    def tidy(self) -> None:
+        """Have the disk forget what it refused to."""
+        self._let_go(self._left_over.values())
+
     def _let_go(self, done: Iterable[_Kept]) -> None:
-        """Forget hints; nobody waits for the disk, from which they would come back as ones that were told."""
+        """Forget hints; nobody waits for the disk, from which they would come back as ones that were told.
+
+        What it refuses is tried again, or a node would be listed again at a start long after it was removed.
+        """
         for each in list(done):
             self._drop(each.hint.number)
+            self._left_over[each.hint.number] = each
             with suppress(StoreUnavailable):
-                self._journal.append(_none(each)).addErrback(lambda failure: failure.trap(StoreUnavailable))
+                writing = self._journal.append(_none(each))
+                writing.addCallback(lambda _, number: self._left_over.pop(number, None), each.hint.number)
+                writing.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
     async def forget(self, of: str, upto: int) -> None:
         """Those kept for a home up to a number are where they belong. Raises StoreUnavailable."""
@@ -250,8 +262,10 @@ class HintTaker:
         new = [hint for of, hint in hints if hint.number > self._added.get(f"{_ADDED}{own}/{of}", 0)]
         changes = [change for hint in new for change in self._local.add_hinted(hint.id, hint.node, hint.host)]
         merging = book.merge([hint.number for _, hint in hints], changes)
-        self._log.info("registrations answered before this daemon was ready added", count=len(new))
-        return merging
+        return merging.addCallback(self._note_merged, discovery_id, len(new))
+
+    def _note_merged(self, result: None, discovery_id: str, count: int) -> None:
+        self._log.info("added what was listed here on the owner's behalf", discovery_id=discovery_id, count=count)
 
     async def add(self, keeper: str, of: str, hints: Sequence[Hint]) -> int:
         """Add the hints that one daemon kept for a home; return up to which number all of those are durably added.

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from rqdisco.codec import Note
+from rqdisco.codec import Note, decode_record
 from rqdisco.expiry import Marks, mark
 from rqdisco.home.local import LocalDirectory
 from rqdisco.journal.writer import Journal
@@ -128,6 +128,8 @@ class TakingBack:
         changes = self._replication.take_back(delta)
         if changes:
             self._log.warn("taken back from a peer, which had newer versions", count=len(changes))
+            for change in changes:
+                self._local.took_back(decode_record(change.line))
             await self._journal.append(*changes)
 
     async def _note_behind(self) -> None:

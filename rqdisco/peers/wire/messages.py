@@ -28,7 +28,7 @@ Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A daemon that takes part or took part. `successor` is the new home of its IDs once it is gone for good;
-    `given_up` says that an operator called it lost.
+    `given_up` says that an operator called it lost; `features` are what it last said that it knows of.
     """
 
     incarnation: str
@@ -37,6 +37,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State = "member"
     successor: str | None = None
     given_up: bool = False
+    features: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -167,14 +168,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a call: a record with what was told, or the refusal's kind and reason.
 
-    `again` is as in `Claim`. For a look-up, and where the owner is not ready (R8), `record` is what it holds and
-    `listed` are the nodes that it answered and did not add yet.
+    `again` is as in `Claim`, `removed` as in `Clearing`. For a look-up, and where the owner is not ready (R8), `record`
+    is what it holds and `listed` are the nodes that it answered and did not add yet.
     """
 
     record: Record | None = None
     listed: tuple[Node, ...] = ()
     alone: Literal["granted", "again"] | None = None
     yes: bool = False
+    removed: Literal["leader", "claim"] | None = None
     again: bool = False
     refusal: str | None = None
     reason: str = ""

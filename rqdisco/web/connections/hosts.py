@@ -19,26 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rqdisco.address import is_loopback
 from rqdisco.errors import ForeignHost
 from rqdisco.limits.seldom import Seldom
 from rqdisco.web.connections.site import BoundedSite
 from rqdisco.web.requests.answers import refusal_of
 from rqdisco.web.requests.handling import write
 
-# What machines call themselves in /etc/hosts; of *.localhost RFC 6761 (section 6.3) says so.
-_LOCAL = frozenset(
-    {
-        "localhost",
-        "localhost.localdomain",
-        "localhost4",
-        "localhost4.localdomain4",
-        "localhost6",
-        "localhost6.localdomain6",
-        "ip6-localhost",
-        "ip6-loopback",
-    }
-)
-_BELOW_LOCALHOST = ".localhost"
 _HOST = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]*))(?::[0-9]{0,5})?\Z")
 
 
@@ -51,7 +38,7 @@ class HostAllowlist:
     _log = Logger()
 
     def __init__(self, given: Iterable[str], now: Callable[[], float], count: Callable[[], None]) -> None:
-        self._names = _LOCAL | frozenset(given)
+        self._names = frozenset(given)
         self._seldom = Seldom(now)
         self._count = count
         # Clients say the same ones again and again.
@@ -77,11 +64,11 @@ class HostAllowlist:
         name = name_in(host)
         if name is None:
             return False
-        return not name or name in self._names or name.endswith(_BELOW_LOCALHOST) or _is_loopback(name)
+        return not name or name in self._names or is_loopback(name)
 
 
 def name_in(host: bytes) -> str | None:
-    """The name or address in a Host header, in its usual form; empty if that is, None if that says no such thing."""
+    """Return the normalized host, "" if the header is empty, None if it is malformed."""
     match = _HOST.match(host.strip().decode("latin-1"))
     if match is None:
         return None
@@ -91,14 +78,6 @@ def name_in(host: bytes) -> str | None:
         return str(ipaddress.IPv6Address(match["ip"]))
     except ValueError:
         return None
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 @implementer(IProtocolNegotiationFactory)

@@ -26,7 +26,7 @@ from rqdisco.address import is_local
 from rqdisco.codec import Malformed, decode_put
 from rqdisco.directory import Directory
 from rqdisco.errors import NoSuchID, NotAllowed, NotAuthenticated, UnknownCreatedID
-from rqdisco.ids import is_id, may_be_named
+from rqdisco.ids import is_id, is_minted, may_be_named
 from rqdisco.observability.counts import Route
 from rqdisco.observability.told import ToldLog
 from rqdisco.records import Leader, Put, Record
@@ -178,13 +178,6 @@ class ConsulAPI:
         nodes = [node for node in view.nodes if node.addr == leader.addr]
         return leader if all(binding.may_join(view, node, binding.by_raft, host) for node in nodes) else None
 
-    async def _removable(self, discovery_id: str) -> str | None:
-        """What a removal of the key would take away: "leader", or "claim", which is not shown; None if nothing."""
-        view = await self._known(discovery_id)
-        if view is None:
-            return None
-        return "leader" if view.leader is not None else "claim" if view.claimed else None
-
     async def _known(self, discovery_id: str) -> View | None:
         try:
             return await self._directory.look_up(discovery_id)
@@ -202,7 +195,9 @@ class ConsulAPI:
         with self._handling.note("claim", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             self._check_http(put, note)
-            await self._check_new(request, discovery_id)
+            if not is_minted(discovery_id):
+                # A claim makes none of those that daemons mint.
+                await self._check_new(request, discovery_id)
             host = client_host(request)
             try:
                 outcome = await self._directory.claim(discovery_id, put, host)
@@ -261,12 +256,11 @@ class ConsulAPI:
 
     async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
         with self._handling.note("leader removal", request, discovery_id, token) as note:
-            removed = await self._removable(discovery_id)
-            done = await self._directory.clear_leader(discovery_id, ask.cas)
-            note.result = "lost" if not done else "absent" if removed is None else "removed"
-        if done and removed is not None:
-            self._log.warn(_REMOVED[removed], discovery_id=discovery_id)
-        return _yes_or_no(done)
+            clearing = await self._directory.clear_leader(discovery_id, ask.cas)
+            note.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
+        if clearing.removed is not None:
+            self._log.warn(_REMOVED[clearing.removed], discovery_id=discovery_id)
+        return _yes_or_no(clearing.done)
 
     def _put(self, request: IRequest, ask: _Ask, note: Note) -> Put:
         """What the body says. Raises BadRequest, InvalidValue, BodyTooLarge."""

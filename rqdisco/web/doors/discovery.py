@@ -32,7 +32,7 @@ from rqdisco.web.connections.pacing import MintLimit
 from rqdisco.web.doors.explain import explanation
 from rqdisco.web.requests.answers import Answer, BadRequest, MethodNotAllowed
 from rqdisco.web.requests.client_host import client_host
-from rqdisco.web.requests.documents import encode_document, encode_full_document, encode_object
+from rqdisco.web.requests.documents import encode_document, encode_full_document, encode_object, not_seen
 from rqdisco.web.requests.gate import Gate, secrets_in
 from rqdisco.web.requests.handling import (
     Answering,
@@ -164,7 +164,7 @@ class DiscoveryAPI:
         orphaned = not self._directory.is_home_of(record)
         nodes = down_last(record.nodes, self._outlook)
         ordered = record if nodes is record.nodes else replace(record, nodes=nodes)
-        seen = _not_seen if self._outlook is None else self._outlook.seen
+        seen = not_seen if self._outlook is None else self._outlook.seen
         two = self._two_leaders(record.id)
         return Answer(
             200, encode_full_document(ordered, orphaned=orphaned, seen=seen, two_leaders=two), headers=headers
@@ -266,10 +266,6 @@ def _decoded(content: bytes) -> _Body:
     if not isinstance(members, dict):
         raise BadRequest("bad request body")
     return _Body(**{name: members[name] for name in _Body.__struct_fields__ if name in members})
-
-
-def _not_seen(_: Node) -> None:
-    """Without probes nothing is known."""
 
 
 def _no_constant(name: str) -> None:

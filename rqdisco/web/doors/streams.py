@@ -23,7 +23,7 @@ from rqdisco.probing.outlook import Outlook
 from rqdisco.views import View
 from rqdisco.web.doors.watchers import Check, Topic, Watcher
 from rqdisco.web.requests.answers import Answer, MethodNotAllowed
-from rqdisco.web.requests.documents import encode_watched
+from rqdisco.web.requests.documents import encode_watched, not_seen
 from rqdisco.web.requests.gate import Gate
 from rqdisco.web.requests.handling import Handling, method_of, send, write
 
@@ -107,10 +107,9 @@ class EventStreams:
         """The data of an event."""
         heard = self._told.first(record.id, [node.addr for node in record.nodes])
         orphaned = not self.directory.is_home_of(record)
+        seen = not_seen if self._outlook is None else self._outlook.seen
         two = self._two_leaders(record.id)
-        if self._outlook is None:
-            return encode_watched(record, orphaned=orphaned, heard=heard, two_leaders=two)
-        return encode_watched(record, orphaned=orphaned, heard=heard, seen=self._outlook.seen, two_leaders=two)
+        return encode_watched(record, orphaned=orphaned, heard=heard, seen=seen, two_leaders=two)
 
     def look_again(self, discovery_id: str) -> None:
         """What is shown of an ID may be another now, though its record is not."""

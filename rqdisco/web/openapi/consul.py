@@ -102,7 +102,8 @@ OPERATIONS: tuple[Operation, ...] = (
         method="delete",
         name="deleteLeader",
         summary="Take the key away; the nodes stay.",
-        description="A claim whose leader has not reported itself ends; stop its node first, or wipe it.",
+        description="A claim whose leader has not reported itself ends: before that, stop that node for good, or wipe"
+        " its data directory.",
         right="write",
         parameters=(ID, _CAS, *_IGNORED),
         replies={

@@ -15,7 +15,7 @@ from rqdisco.directory import Directory
 from rqdisco.errors import NotAuthenticated
 from rqdisco.ids import RESERVED, is_id
 from rqdisco.observability.counts import Route
-from rqdisco.observability.waiting import LONG_SECONDS
+from rqdisco.records import LONG_CLAIM_SECONDS
 from rqdisco.views import View
 from rqdisco.web.pages.assets import Assets
 from rqdisco.web.pages.elements import ClusterPage, ClusterView, Frame, HomePage, ProblemPage, TokenPage
@@ -181,10 +181,11 @@ class Pages:
         view = ClusterView(
             id=record.id,
             data=data,
+            has_claim=record.claimed > 0,
             nodes=shown["registrations"],
             two_leaders=shown.get("two_leaders", ()),
             notes=self._notes(record),
-            is_claim_overdue=record.claimed > 0 and self._seconds_since(record.claimed_since) > LONG_SECONDS,
+            is_claim_overdue=record.claimed > 0 and self._seconds_since(record.claimed_since) > LONG_CLAIM_SECONDS,
             url=url,
             is_guess=not asked,
             generations=generations(self._about.zone),

@@ -10,6 +10,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco import __version__
+from rqdisco.records import LONG_CLAIM_SECONDS
 from rqdisco.web.pages.assets import Assets
 from rqdisco.web.pages.snippets import Snippet
 from rqdisco.web.pages.words import DAY, count, duration, visible
@@ -104,12 +105,14 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """All that the page of an ID shows. `data` is the record as its watchers get it, `url` is the service's; with
     `is_claim_overdue` a claim has waited for its leader's first report for long.
 
+    `has_claim` says that a claim waits at all.
     `two_leaders` are the addresses of two that both report themselves, if there are.
     `is_guess` says that the URL is taken from the request, which may have come through a proxy.
     """
 
     id: str
     data: bytes
+    has_claim: bool
     nodes: Sequence[Mapping[str, Any]]
     two_leaders: Sequence[str]
     notes: Sequence[str]
@@ -163,7 +166,11 @@ class ClusterPage(Element):
     def claim(self, _: IRequest, tag: Tag) -> Tag:
         # The script shows it when the time comes, and hides it again.
         shown = tag if self._view.is_claim_overdue else tag(hidden="hidden")
-        return shown.fillSlots(id=self._view.id)
+        return shown(**{"data-long": f"{LONG_CLAIM_SECONDS:g}"}).fillSlots(id=self._view.id)
+
+    @renderer
+    def first(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(hidden="hidden") if self._view.has_claim else tag
 
     @renderer
     def table(self, _: IRequest, tag: Tag) -> Tag:

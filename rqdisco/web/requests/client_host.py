@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from rqdisco.address import is_loopback
 from rqdisco.binding import THIS_MACHINE
 
 # Whoever puts one of these on a request stands between the client and this daemon.
@@ -17,9 +18,9 @@ def client_host(request: Any) -> str | None:
     """The address of the machine that asks, THIS_MACHINE for this daemon's own, None where a proxy hides it.
 
     A client that reaches the daemon through a UNIX socket, through the loopback interface or from the address that it
-    connects to is on this machine. A proxy that speaks the PROXY protocol is trusted, and names the client: one that
-    reaches the proxy in one of these ways is on the proxy's machine, which is this one or hidden. For what other
-    proxies say nobody vouches.
+    connects to is on this machine. A proxy that speaks the PROXY protocol is trusted, and names the client. If the
+    client is on the proxy's own machine, the result is THIS_MACHINE when the proxy runs here, and None otherwise.
+    Headers of other proxies are not trusted.
     """
     channel = request.channel
     client, reached = _ip_of(request.getClientAddress()), _ip_of(request.getHost())
@@ -32,7 +33,7 @@ def client_host(request: Any) -> str | None:
         return None
     if _is_same_machine(client, reached) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE
-    return None if _is_loopback(client) else client
+    return None if is_loopback(client) else client
 
 
 def _is_forwarded(request: Any, named: str | None = None) -> bool:
@@ -64,8 +65,4 @@ def _ip_of(address: object) -> str | None:
 
 def _is_same_machine(client: str | None, reached: str | None) -> bool:
     """Whether a client is on the machine that it reached at that address; without one it is a UNIX socket's."""
-    return client is None or client == reached or _is_loopback(client)
-
-
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host).is_loopback
+    return client is None or client == reached or is_loopback(client)

@@ -61,7 +61,11 @@ class _FullDocument(_Document):
     leader: _LeaderShown | msgspec.UnsetType
     orphaned: bool | msgspec.UnsetType
     claim: _Claim | msgspec.UnsetType
-    two_leaders: tuple[str, str] | msgspec.UnsetType = msgspec.UNSET
+    two_leaders: tuple[str, str] | msgspec.UnsetType
+
+
+def not_seen(_: Node) -> None:
+    """What probes met where there are none."""
 
 
 def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
@@ -74,7 +78,7 @@ def encode_full_document(
     record: View,
     *,
     orphaned: bool,
-    seen: Callable[[Node], Seen | None] = lambda _: None,
+    seen: Callable[[Node], Seen | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
     """The same with every node, all that is known of each under "registrations", and who leads under "leader".
@@ -82,8 +86,7 @@ def encode_full_document(
     An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met, `two_leaders` those
     that both report themselves.
     """
-    document = _full_document(record, orphaned, seen)
-    document.two_leaders = two_leaders or msgspec.UNSET
+    document = _full_document(record, orphaned, seen, two_leaders)
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
@@ -92,15 +95,14 @@ def encode_watched(
     *,
     orphaned: bool,
     heard: Mapping[str, int],
-    seen: Callable[[Node], Seen | None] = lambda _: None,
+    seen: Callable[[Node], Seen | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
     """The same in one line for who watches an ID, with "alone" at the node that was last told that it is alone, and
     "heard" where it is known when an address was first answered, in microseconds since 1970. How long ago a probe was
     is left out, or there would be something new all the time.
     """
-    document = _full_document(record, orphaned, seen)
-    document.two_leaders = two_leaders or msgspec.UNSET
+    document = _full_document(record, orphaned, seen, two_leaders)
     for shown in document.registrations:
         shown.since = shown.checked = None
         shown.alone = record.granted == shown.addr
@@ -109,7 +111,9 @@ def encode_watched(
     return _encoder.encode(document)
 
 
-def _full_document(record: View, orphaned: bool, seen: Callable[[Node], Seen | None]) -> _FullDocument:
+def _full_document(
+    record: View, orphaned: bool, seen: Callable[[Node], Seen | None], two_leaders: Leaders | None
+) -> _FullDocument:
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
     registrations = [
@@ -125,6 +129,7 @@ def _full_document(record: View, orphaned: bool, seen: Callable[[Node], Seen | N
         msgspec.UNSET if leader is None else _shown(leader, record.confirmed),
         orphaned or msgspec.UNSET,
         _Claim(utc_second(record.claimed_since * 1000), record.claimed) if record.claimed else msgspec.UNSET,
+        two_leaders or msgspec.UNSET,
     )
 
 

@@ -5,8 +5,6 @@ import { draw } from "./picture.js";
 import { follow } from "./stream.js";
 
 const MOST_SHOWN = 200;
-// As long as a leader may take to report itself after it claimed to lead.
-const LONG = 60_000;
 const CLAIMED = "A node claims to lead, and is shown once it does";
 const STATES = { live: "Live", waiting: "Reconnecting…", gone: "Not followed: the service lets nobody watch this ID" };
 
@@ -62,6 +60,9 @@ export function start(main) {
   const live = document.getElementById("live");
   const find = document.getElementById("find");
   const more = document.getElementById("more");
+  const claim = document.getElementById("claim");
+  // As long as a leader may take to report itself after it claimed to lead.
+  const long = claim.dataset.long * 1000;
   let shown = JSON.parse(main.dataset.record);
   let known = new Set(shown.nodes);
   let all = false;
@@ -112,6 +113,7 @@ export function start(main) {
     const words = [count === 1 ? "1 node" : `${count.toLocaleString()} nodes`];
     if (leader) words.push(shown.leader.reported ? "a leader has reported itself" : "a node has claimed to lead and not reported yet");
     if (shown.claim) words.push("a node has claimed to lead and not reported yet");
+    document.getElementById("first").hidden = Boolean(shown.claim);
     document.getElementById("count").textContent = words.join(", ");
     document.title = `${count === 1 ? "1 node" : `${count} nodes`} · ${id} · rqdisco`;
   }
@@ -119,9 +121,9 @@ export function start(main) {
   // Says what to do about a claim, once it has waited for long.
   function judge() {
     clearTimeout(overdue);
-    const left = shown.claim ? Date.parse(shown.claim.since) + LONG - Date.now() : Infinity;
-    document.getElementById("claim").hidden = left > 0;
-    if (shown.claim && left > 0) overdue = setTimeout(judge, Math.min(left, LONG));
+    const left = shown.claim ? Date.parse(shown.claim.since) + long - Date.now() : Infinity;
+    claim.hidden = left > 0;
+    if (shown.claim && left > 0) overdue = setTimeout(judge, Math.min(left, long));
   }
 
   function changes(before, after) {
