@@ -198,4 +198,15 @@ KEPT = (
         "I1: an owner told a node that it is alone beside one that it had listed itself before it was ready",
     ),
     Kept(50126, 3, FAULTS, "I3: a peer showed a claim whose answer had not left its owner"),
+    Kept(
+        70311,
+        3,
+        FAULTS,
+        "I4, I5: of a lost daemon, whose disk had been an older one, its successor did not ask for what its own cursor "
+        "had passed",
+    ),
+    Kept(4101526, 3, FAULTS, "I9: a node was not removed by a successor that had not written its record anew yet"),
+    Kept(
+        4102124, 3, FAULTS, "I9: a full disk refused that a daemon was drained, which was told to others all the same"
+    ),
 )

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.errors import CannotSucceed, Orphaned, Undecided
 from tests.support.disk import ModelDisk
-from tests.support.peered import PeeredDaemon, Three, go, mint, older, register, settle, trio, wait
+from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle, trio, wait
 
 
 def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
@@ -253,3 +253,28 @@ def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_fr
         register(c, discovery_id, "n2:1")
     assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     logged_errors.clear()
+
+
+def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_disk(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    before = [older(each.disk) for each in (a, b)]
+    led = mint(a)
+    register(a, led, "n1:1")
+    settle(clock, 2)
+    network.split("c")
+    apart = {("a", "b"), ("b", "a")}
+    network.cut |= apart
+    a, b = (each.restart(disk) for each, disk in zip((a, b), before, strict=True))
+    network.cut -= apart
+    settle(clock, 5)
+    # What it makes now is newer than what it lacks, so that b takes it to have all.
+    mint(a)
+    settle(clock, 2)
+    a.stop()
+    network.heal()
+    PeeredDaemon(network, "a", ["b"], seed=7)
+    settle(clock, 5)
+    assert listed(c, led) == ["n1:1"]
+    wait(clock, b.peered.successions.forget("a"))
+    settle(clock, 3)
+    assert listed(b, led) == listed(c, led) == ["n1:1"]

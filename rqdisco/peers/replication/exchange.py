@@ -143,8 +143,11 @@ class Exchange:
         peer.is_caught_up = peer.is_caught_up or not self._replication.behind(held)
 
     async def pull_all(self, peer: Peer, home: str) -> None:
-        """Pull all that a peer has more of a home, beyond a gap too. Raises as `with_peer`."""
-        await pull(peer, home, self._replication.cursor(home), None, self.take)
+        """Pull all that a peer has of a home, beyond a gap too. Raises as `with_peer`.
+
+        Also what the cursor has passed: a home on an older disk may have told others of versions beyond what it lacked.
+        """
+        await pull(peer, home, 0, None, self.take)
 
     async def hand_over_hints(self, peer: Peer) -> None:
         """Give a home the hints that are kept for it. Raises as `with_peer`."""
