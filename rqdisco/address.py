@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from functools import lru_cache
 
 from rqdisco.errors import InvalidValue, MisleadingAddress
 
@@ -16,6 +17,7 @@ _LOCAL_NAMES = frozenset(
 )
 # In full, or with parts left out, as the C library takes it (inet_aton(3)).
 _LOOPBACK_IPV4 = re.compile(r"127(?:\.[0-9]{1,3}){1,3}\Z")
+_OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:[0-9]{1,5}\Z")
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
 _AUTHORITY_END = re.compile("[/?#]")
 _PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
@@ -110,6 +112,12 @@ def host_of(addr: str) -> str:
 
 def is_local(addr: str) -> bool:
     """Whether an address leads every machine to itself: loopback, unspecified, or without a host (rule R5d)."""
+    # Each node of a list is looked at for each that registers, and nearly all are such addresses.
+    return _OTHER_IPV4.match(addr) is None and _is_local(addr)
+
+
+@lru_cache(maxsize=8192)
+def _is_local(addr: str) -> bool:
     host = host_of(addr)
     return not host or is_loopback(host) or _is_unspecified(host)
 

@@ -82,9 +82,12 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     check_host(record, node, by_http, host)
     if record.host is not None or is_local(node.addr):
         return
+    local = [entry for entry in record.nodes if is_local(entry.addr)]
+    if not local:
+        return
     own = [entry for entry in record.nodes if is_own(entry, node)]
-    was_listed = any(not is_local(entry.addr) for entry in own)
-    if not was_listed and any(is_local(entry.addr) and entry not in own for entry in record.nodes):
+    was_listed = any(entry not in local for entry in own)
+    if not was_listed and any(entry not in own for entry in local):
         raise AnotherMachine(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
 
 
