@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
+from rqdisco.peers.routing import FORWARD_SECONDS
 from rqdisco.records import Node, Put, Record
 from rqdisco.views import View
 from tests.simulated.hosts import Boot, Host
@@ -83,14 +84,19 @@ class Clients:
         """
         token = self._begin(key, addr, "remove")
         was_listed: list[bool] = []
+        arrived = 0.0
 
         def arrive(boot: Boot) -> Any:
+            nonlocal arrived
+            arrived = self._world.now
             was_listed.append(self._world.judge.lists(boot, key, addr))
             if at is not None and was_listed[0]:
                 return _come_to_nothing()
             return boot.directory.remove(key, addr)
 
         reply = await self.call(f"remove {addr}", key, arrive, at)
+        if reply is None:
+            self._world.judge.removal_unanswered(key, addr, arrived + FORWARD_SECONDS)
         if reply is not None and reply.refusal is None:
             self._world.judge.took_off(key, len(reply.value.record.nodes))
         removal = self._told(key, token, reply)

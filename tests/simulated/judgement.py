@@ -36,6 +36,9 @@ class Judge:
         self._world = world
         self.clusters: list[Cluster] = []
         self.acknowledged: dict[str, set[str]] = {}
+        # Until when a removal that was not answered may still be done, and who registered before that was over.
+        self._may_be_removed: dict[tuple[str, str], float] = {}
+        self._unsure: dict[str, set[str]] = {}
         self.in_doubt: set[str] = set()
         self.left: set[str] = set()
         self.on_behalf: set[str] = set()
@@ -127,6 +130,13 @@ class Judge:
         self._used.add(key)
         if not node.is_removed:
             self.acknowledged.setdefault(key, set()).add(addr)
+            is_sure = self._world.now > self._may_be_removed.get((key, addr), 0.0)
+            unsure = self._unsure.setdefault(key, set())
+            unsure.discard(addr) if is_sure else unsure.add(addr)
+
+    def removal_unanswered(self, key: str, addr: str, until: float) -> None:
+        """Whoever asked for a removal heard nothing; the request may be on its way to the home until then (R2)."""
+        self._may_be_removed[key, addr] = max(until, self._may_be_removed.get((key, addr), 0.0))
 
     def claimed(self, key: str) -> None:
         """A node won a claim: until it reports itself, a report by another drops it (R5c)."""
@@ -272,7 +282,10 @@ class Judge:
         lost = addresses - (set() if record is None else {node.addr for node in record.nodes})
         if lost or (record is None and not _is_named(key)):
             text = f"I4 {key} lost {sorted(lost)}"
-            self.excuse(self.residue[key], text) if key in self.residue else self.violate(text)
+            why = self.residue.get(key)
+            if why is None and record is not None and lost <= self._unsure.get(key, set()):
+                why = "removal"
+            self.violate(text) if why is None else self.excuse(why, text)
 
     def _is_expired(self, key: str, record: Record | None) -> bool:
         """Whether an ID is gone as one that nobody used may be."""

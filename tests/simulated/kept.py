@@ -209,4 +209,10 @@ KEPT = (
     Kept(
         4102124, 3, FAULTS, "I9: a full disk refused that a daemon was drained, which was told to others all the same"
     ),
+    Kept(
+        6200291,
+        5,
+        FAULTS,
+        "I4, wrongly: whoever removed a node hung up and asked again, and it came back while the first was on its way",
+    ),
 )
