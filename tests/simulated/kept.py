@@ -215,4 +215,10 @@ KEPT = (
         FAULTS,
         "I4, wrongly: whoever removed a node hung up and asked again, and it came back while the first was on its way",
     ),
+    Kept(
+        6014373,
+        2,
+        FAULTS,
+        "I3: what a killed daemon had sent came after the next boot of it was heard, which was taken for its twin",
+    ),
 )

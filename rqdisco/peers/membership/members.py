@@ -190,8 +190,7 @@ class Sessions:
         if current is not None and current not in past:
             past.append(current)
         self._current[identity] = one
-        if current is not None:
-            self._forget_others(identity, session)
+        self._forget_others(identity, session)
         return is_back
 
     def _forget_others(self, identity: str, session: Session) -> None:
