@@ -1,7 +1,7 @@
 """Loopback addresses tie an ID to one client host (rule R5d). Pure functions on records.
 
 Nodes left at rqlited's default all register `localhost:4001`. From one machine that is a cluster on it; from several
-it would be several nodes told that they are alone, and others sent to their own loopback.
+it would be several nodes told to bootstrap, and others sent to their own loopback.
 
 A *client host* is the address a request came from, or `@` and an incarnation for the machine of that daemon; None where
 a proxy hides it. Daemons that reach each other by loopback addresses are on one machine, `@localhost`.

@@ -104,7 +104,7 @@ class TooManyMints(TooManyRequests):
 
 
 class Orphaned(RequestRefused):
-    """The ID's home is lost, so nobody can be told that it is alone under it (rule R7)."""
+    """The ID's home is lost, so nobody can be told to bootstrap under it (rule R7)."""
 
     def __init__(self, discovery_id: str) -> None:
         super().__init__(f"{discovery_id} lost its home and cannot seed a cluster, mint a new ID")

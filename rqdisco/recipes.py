@@ -118,7 +118,7 @@ def _legacy_notes(wanted: Wanted) -> list[str]:
         notes.append("rqlited trusts the system's authorities only, or those in the file that SSL_CERT_FILE names")
     if wanted.replica:
         notes.append(
-            "start replicas when the cluster has formed: a replica that is told that it is alone bootstraps, as a voter"
+            "start replicas when the cluster has formed: a replica that is told to bootstrap does so, as a voter"
         )
     return notes
 

@@ -123,7 +123,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a registration: the record after it, the nodes to answer with, and what was told.
 
-    `alone` is "granted" where the caller is told that it is alone by a new grant, "again" where it is told so by one
+    `alone` is "granted" where the caller is told to bootstrap by a new grant, "again" where it is told so by one
     whose answer may have been lost, None where others are listed. `in_stead` says that the list was answered on the
     owner's behalf, so that it may be an older one (R4).
     """
@@ -209,7 +209,7 @@ def succeed(record: Record, home: str, *, version: int, lost: bool) -> Record:
         # Moments of another machine say nothing here: the window is closed.
         grant = replace(grant, boot=_NO_BOOT)
     # Nobody is on the machine of a daemon that is no more: the next one that registers a loopback address is (R5d).
-    # Not where somebody might be told that it is alone.
+    # Not where somebody might be told to bootstrap.
     host = None if lost and record.host == f"@{record.home}" else record.host
     was, lost = (*record.was, record.home), record.lost or lost
     return replace(record, home=home, version=version, grant=grant, was=was, lost=lost, host=host)

@@ -1,6 +1,6 @@
 """How the record of one ID changes: pure functions, record and request in, new record and answer out.
 
-Who is told that it is alone is decided here and nowhere else (P1).
+Who is told to bootstrap is decided here and nowhere else (P1).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def report(record: Record, put: Put, *, host: str | None, version: int, max_node
 def clear_leader(record: Record) -> Record:
     """Take the leader key away.
 
-    The nodes stay listed, so nobody is told that it is alone because of it; but a claim that was not reported goes
+    The nodes stay listed, so nobody is told to bootstrap because of it; but a claim that was not reported goes
     with its node, which nobody else knows of (R5c).
     """
     if record.unreported is not None:

@@ -9,7 +9,7 @@ from rqdisco.client import LeaderValue
 CLEAR_MEANS = (
     "stop all nodes of {id} before its leader record is cleared: a running leader puts it back, and nodes that wait to"
     " join it would wait for ever. Then also remove its nodes (`rqdisco reset {id}` does both): while any is listed"
-    " nobody is told that it is alone"
+    " nobody is told to bootstrap"
 )
 CLAIM_MEANS = (
     "a node claimed to lead under {id}, and the daemon's log names it: stop that node for good, or wipe its data"

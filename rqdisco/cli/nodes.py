@@ -10,7 +10,7 @@ from rqdisco.client import Document, Registration
 
 RESET_MEANS = (
     "reset {id} removes its leader record, a claim that waits for its leader's first report, and all its nodes: the"
-    " next node that asks is told that it is alone and bootstraps a new cluster. Stop all nodes of the old cluster"
+    " next node that asks is told to bootstrap a new cluster. Stop all nodes of the old cluster"
     " first, for good, or wipe their data directories: they would split from the new one"
 )
 
@@ -98,7 +98,7 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
     if document.orphaned:
         raise Failed(f"{discovery_id} lost its home and seeds no cluster any more: mint a new ID, or use another key")
     app.screen.say(RESET_MEANS.format(id=discovery_id))
-    # The nodes go last: as long as one is listed nobody is told that it is alone.
+    # The nodes go last: as long as one is listed nobody is told to bootstrap.
     await app.client.clear_leader(discovery_id)
     if document.claim is not None:
         app.screen.say(f"{discovery_id}: the claim that waited has ended")

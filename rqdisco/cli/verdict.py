@@ -40,7 +40,7 @@ def what_comes_next(document: Document) -> str:
         return "and the ID lost its home: nobody is told to bootstrap any more, mint a new ID"
     if document.claim is not None:
         return "and a node that claimed to lead is waited for until it reports itself"
-    return "the next to ask is told that it is alone"
+    return "the next to ask is told to bootstrap"
 
 
 def _waiting(document: Document, now: float) -> Iterator[Remark]:

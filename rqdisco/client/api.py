@@ -100,7 +100,7 @@ class DiscoveryClient:
         return await self._json("POST", _path(discovery_id), Document, body)
 
     async def remove(self, discovery_id: str, addr: str) -> Document:
-        """Remove a node. With the last one gone, the next to register is told that it is alone."""
+        """Remove a node. With the last one gone, the next to register is told to bootstrap."""
         return await self._json("DELETE", _path(discovery_id), Document, {"addr": addr})
 
     async def leader(self, discovery_id: str) -> LeaderRecord | None:

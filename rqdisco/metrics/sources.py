@@ -160,7 +160,7 @@ def look_ups(counts: Mapping[str, LookUpCounts]) -> Source:
 
 
 def holdings(store: Store, tally: Tally, is_orphaned: Callable[[str], bool]) -> Source:
-    """What is held. `is_orphaned` says whether nobody can be told that it is alone under the IDs of a home."""
+    """What is held. `is_orphaned` says whether nobody can be told to bootstrap under the IDs of a home."""
 
     def source() -> Iterable[Metric]:
         orphans = sum(count for home, lost, count in tally.homes() if lost or is_orphaned(home))

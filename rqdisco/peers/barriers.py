@@ -1,4 +1,4 @@
-"""What a home asks of all members before a node is told that it is alone again (R5)."""
+"""What a home asks of all members before a node is told to bootstrap again (R5)."""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ class PeeredDirectory:
             raise Undecided(why)
         grant = copy.grant
         if grant is not None and same_node(grant.addr, node.addr) and self._sightings.is_young(copy):
-            raise Undecided(f"{why}, and this node may just have been told that it is alone")
+            raise Undecided(f"{why}, and this node may just have been told to bootstrap")
         home = self._home(copy)
         contact = self._peers.contact(home) if home != self._own else 0.0
         since = self._clock.seconds() - self._started if contact is None else contact

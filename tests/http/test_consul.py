@@ -118,7 +118,7 @@ async def test_deleting_the_key_ends_a_claim_and_the_next_one_wins(door: Door, l
     assert (await door("DELETE", f"{KEY}?cas=1")).body == b"false"
     assert (await door("DELETE", KEY)).body == b"true"
     (warning,) = [event["log_format"] for event in log if event["log_level"].name == "warn"]
-    assert warning == "claim ended: the next to claim or to register is told that it is alone"
+    assert warning == "claim ended: the next to claim or to register is told to bootstrap"
     assert (await door("PUT", f"{KEY}?cas=0", OTHER)).body == b"true"
     assert (await door("PUT", f"{KEY}?cas=0", VALUE)).body == b"false"
 

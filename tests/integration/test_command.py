@@ -253,7 +253,7 @@ def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
     keyboard, terminal = pty.openpty()
     try:
         removing = begin("remove", discovery_id, A, "--url", url, stdin=terminal)
-        assert "is told that it is alone" in until(removing, "stderr", "[y/N]: ")
+        assert "is told to bootstrap" in until(removing, "stderr", "[y/N]: ")
         os.write(keyboard, answer.encode())
         assert removing.wait(PATIENCE) == status
     finally:

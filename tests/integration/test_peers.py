@@ -45,8 +45,8 @@ def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(t
     trio.daemons["a"].kill()
     trio.daemons["b"].wait_for("peer does not answer", url=trio.url("a"))
     assert trio.register("b", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
-    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been told that it is alone"
-    assert trio.register("b", empty, "n1:4001")[0] == 503, "nobody is told that it is alone but by the home"
+    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been told to bootstrap"
+    assert trio.register("b", empty, "n1:4001")[0] == 503, "nobody is told to bootstrap but by the home"
     other = trio.daemons["b"].mint()
     assert trio.register("c", other, "n9:4001") == (200, ["n9:4001"])
     restarted = trio.start("a")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Two daemons of one identity are found out by the next exchanges with a peer.
 _FENCED_SECONDS = 8.0
 _MOST_STATES = 20_000
-# Of what a home alone knew acknowledged nodes may be gone; but nobody is told that it is alone, so that no second
+# Of what a home alone knew acknowledged nodes may be gone; but nobody is told to bootstrap, so that no second
 # cluster is excused (R7).
 _LOST_HOME = "disk"
 

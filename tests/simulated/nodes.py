@@ -94,7 +94,7 @@ class SimNode:
 
     @property
     def may_be_told(self) -> bool:
-        """Whether it may have been told that it is alone without hearing it."""
+        """Whether it may have been told to bootstrap without hearing it."""
         # What its home did not say it takes back, if it lives long enough.
         return any(
             each.may_be_told or (each.boot is not None and each.boot.died is not None and each.boot.died < at)

@@ -61,7 +61,7 @@ class State(NamedTuple):
     spared: int = 0
 
     def __str__(self) -> str:
-        granted = "" if self.grant is None else f", {self.grant.addr} was told that it is alone"
+        granted = "" if self.grant is None else f", {self.grant.addr} was told to bootstrap"
         leader = "" if self.leader is None else f", {self.leader} leads"
         return f"[{', '.join(self.nodes)}]{granted}{leader}"
 

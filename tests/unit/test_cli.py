@@ -130,7 +130,7 @@ def test_no_color_is_honoured(service: Service, some_id: str, monkeypatch: pytes
 
 def test_show_says_what_an_empty_list_means(service: Service, shell: Shell) -> None:
     assert shell("show", mint(service.daemon)) == 0
-    assert "the next to ask is told that it is alone" in shell.said
+    assert "the next to ask is told to bootstrap" in shell.said
 
 
 def test_remove_prints_who_is_left(shell: Shell, some_id: str) -> None:
@@ -152,7 +152,7 @@ def test_removing_the_last_node_is_asked_about_on_a_terminal(service: Service, s
     assert shown(service.daemon, some_id) == [B]
     assert terminal("remove", some_id, B) == 0
     assert shown(service.daemon, some_id) == []
-    assert all("is told that it is alone" in question for question in terminal.questions)
+    assert all("is told to bootstrap" in question for question in terminal.questions)
 
 
 def test_removing_the_last_node_is_said_where_nobody_can_be_asked_or_needs_to_be(
@@ -160,11 +160,11 @@ def test_removing_the_last_node_is_said_where_nobody_can_be_asked_or_needs_to_be
 ) -> None:
     shell("remove", some_id, A)
     assert shell("remove", some_id, B) == 0
-    assert "is told that it is alone" in shell.said
+    assert "is told to bootstrap" in shell.said
     shell("register", some_id, A)
     terminal = Shell(service, terminal=True)
     assert terminal("remove", some_id, A, "--yes") == 0
-    assert "is told that it is alone" in terminal.said
+    assert "is told to bootstrap" in terminal.said
 
 
 def test_reset_takes_an_id_back_to_where_it_was_minted(service: Service, shell: Shell, some_id: str) -> None:
@@ -211,7 +211,7 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert shell("leader", "clear", some_id, "--yes", "--cas", "1") == 1
     assert f"the index is {index}, not 1" in shell.said
     assert shell("leader", "clear", some_id, "--yes", "--cas", index) == 0
-    assert "while any is listed nobody is told that it is alone" in shell.said
+    assert "while any is listed nobody is told to bootstrap" in shell.said
     assert shell("leader", "clear", some_id, "--yes") == 0
     assert "has no leader record" in shell.said
 

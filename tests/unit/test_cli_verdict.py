@@ -86,7 +86,7 @@ def test_a_claim_that_awaits_its_report_is_waited_for_and_after_a_minute_is_to_b
 
 
 def test_an_id_without_nodes_needs_one() -> None:
-    assert hands(known()) == ["no nodes are registered, the next to ask is told that it is alone"]
+    assert hands(known()) == ["no nodes are registered, the next to ask is told to bootstrap"]
     (lost,) = hands(known(orphaned=True))
     assert "mint a new ID" in lost
     assert notes(known()) == notes(known(orphaned=True)) == []

@@ -227,7 +227,7 @@ def test_a_grant_of_unknown_age_may_count_as_an_old_one() -> None:
 def test_a_verdict_tells_the_shortest_beginning_that_fails() -> None:
     verdict = judged(*BASE, read(4, "n1", "n2"), read(5, "n1"), read(6, "n1", "n2"))
     assert [str(each) for each in verdict.misfits] == ["5.000-5.100 : read -> [n1]"]
-    assert "which leaves [n1, n2], n1 was told that it is alone, where none of these fits" in verdict.text
+    assert "which leaves [n1, n2], n1 was told to bootstrap, where none of these fits" in verdict.text
     assert "not [n1, n2]" in verdict.text
 
 

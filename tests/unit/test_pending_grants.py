@@ -34,7 +34,7 @@ def test_a_removal_takes_away_what_was_listed_when_it_arrived_and_nothing_newer(
     assert told(granting) == [A]
     assert not result(removing).removed
     daemon.threads.hold = False
-    assert told(register(daemon, discovery_id, B)) == [A, B], "nobody else is told that it is alone"
+    assert told(register(daemon, discovery_id, B)) == [A, B], "nobody else is told to bootstrap"
 
 
 def test_a_removal_does_not_take_away_a_node_that_is_just_being_granted_anew() -> None:

@@ -216,7 +216,7 @@ def test_notes_say_what_the_scheme_is_called_where_the_version_is_not_known_in_f
 
 
 def test_notes_say_when_a_read_replica_may_start() -> None:
-    assert "a replica that is told that it is alone bootstraps" in notes("legacy", "6", replica=True)
+    assert "a replica that is told to bootstrap does so" in notes("legacy", "6", replica=True)
     assert "a replica that wins the claim bootstraps" in notes("consul-kv", "8.13", replica=True)
     assert "waits for a leader" in notes("consul-kv", "8.14", replica=True)
     by_dns = notes("dns-srv", "8", zone="z", replica=True)

@@ -1,4 +1,4 @@
-"""The transitions: who is told that it is alone, who is listed, and what a repeat changes."""
+"""The transitions: who is told to bootstrap, who is listed, and what a repeat changes."""
 
 from __future__ import annotations
 

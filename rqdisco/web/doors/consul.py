@@ -51,8 +51,8 @@ _ELSEWHERE = ("dc", "ns", "partition")
 _NOTHING = View(id="", home="", version=0, created_at=0)
 # What comes of a key that was removed.
 _REMOVED = {
-    "leader": "leader removed: its nodes stay listed, and nobody is told that it is alone until they are removed too",
-    "claim": "claim ended: the next to claim or to register is told that it is alone",
+    "leader": "leader removed: its nodes stay listed, and nobody is told to bootstrap until they are removed too",
+    "claim": "claim ended: the next to claim or to register is told to bootstrap",
 }
 
 

@@ -13,7 +13,7 @@ from rqdisco.web.requests.documents import encode_object, legacy_time
 def explanation(record: Record, *, may_grant: bool, age: float | None, told: Sequence[Told]) -> bytes:
     """A JSON object: the home and those before it, the grant, and who was told what by this daemon, the oldest first.
 
-    `may_grant` says whether anybody can be told that it is alone, `age` is in seconds since the home was heard.
+    `may_grant` says whether anybody can be told to bootstrap, `age` is in seconds since the home was heard.
     """
     return encode_object(
         {

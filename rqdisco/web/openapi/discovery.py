@@ -128,7 +128,7 @@ OPERATIONS = (
         summary="Register a node, and hear whom it joins.",
         description=(
             "A node whose answer lists nobody but itself bootstraps the cluster, all others join one of those that are"
-            " listed. Of any number of concurrent registrations one is told that it is alone."
+            " listed. Of any number of concurrent registrations one is told to bootstrap."
         ),
         right="write",
         parameters=(ID,),

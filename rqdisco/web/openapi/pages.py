@@ -27,7 +27,7 @@ OPERATIONS = (
         name="isReady",
         summary="Lists can be served.",
         description="What is wrong is told to operators: where there are tokens, to who has the scope `admin`.",
-        parameters=(flag("grant", "Can things also be changed here, and a node be told that it is alone?"),),
+        parameters=(flag("grant", "Can things also be changed here, and a node be told to bootstrap?"),),
         replies={200: Reply("They can.", json("Ready")), 503: Reply("They cannot.", json("NotReady"))},
     ),
     _page(

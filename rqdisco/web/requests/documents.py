@@ -98,7 +98,7 @@ def encode_watched(
     seen: Callable[[Node], Seen | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """The same in one line for who watches an ID, with "alone" at the node that was last told that it is alone, and
+    """The same in one line for who watches an ID, with "alone" at the node that was last told to bootstrap, and
     "heard" where it is known when an address was first answered, in microseconds since 1970. How long ago a probe was
     is left out, or there would be something new all the time.
     """

@@ -1,4 +1,4 @@
-// A cluster as a picture: who leads, who was told that it is alone, who came.
+// A cluster as a picture: who leads, who was told to bootstrap, who came.
 
 import { visible } from "./api.js";
 
