@@ -275,7 +275,7 @@ class Judge:
         for key in sorted({key for key, _ in self._world.nodes}):
             if not self._is_expired(key, first.get(key)):
                 self._judge_cluster(key, first.get(key))
-            self._judge_history(key)
+            self._judge_history(key, first.get(key))
 
     def _judge_list(self, key: str, addresses: set[str], record: Record | None) -> None:
         """I4: what was acknowledged is there."""
@@ -339,10 +339,11 @@ class Judge:
             return "claim" if node.is_replaced or not node.is_up else None
         return "answer" if node.may_be_told and not node.is_removed else None
 
-    def _judge_history(self, key: str) -> None:
+    def _judge_history(self, key: str, record: Record | None) -> None:
         """P1, R9: one order of decisions explains all answers."""
         past = self._world.clients.histories.get(key)
-        if past is None or key in self.residue or key in self.in_doubt:
+        # An answer may have come before the record that says that it is in doubt, and none after it.
+        if past is None or key in self.residue or key in self.in_doubt or _is_in_doubt_for_good(record):
             return
         rules = Rules(window=self._world.window, ages_known=self.ages_are_known)
         try:

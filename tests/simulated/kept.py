@@ -221,4 +221,10 @@ KEPT = (
         FAULTS,
         "I3: what a killed daemon had sent came after the next boot of it was heard, which was taken for its twin",
     ),
+    Kept(
+        6008740,
+        2,
+        FAULTS,
+        "I9, wrongly: a read came before the record that says that the owner was lost while it told a node",
+    ),
 )
