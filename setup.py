@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.10",
     # find_packages passes over a folder without __init__.py, which twisted/plugins must not have.
     packages=[*find_packages(include=["rqdisco", "rqdisco.*"]), "twisted.plugins"],
-    package_data={"rqdisco": ["py.typed", "web/pages/static/*", "web/pages/templates/*"]},
+    package_data={"rqdisco": ["py.typed", "http/ui/static/*", "http/ui/templates/*"]},
     install_requires=[
         # parsePOSTFormSubmission, without which every POST pays for parsing a form that is none.
         "twisted[tls]>=25.5,<27",

@@ -14,7 +14,7 @@ from benchmarks.load import Bench, Load, enough, puts, registrations
 from benchmarks.processes import HOST, BenchmarkFailed, Client, EtcdSet, Rqdisco, free_ports
 from benchmarks.relay import Relay
 from benchmarks.state import make_state
-from rqdisco.journal.snapshot import NAME
+from rqdisco.storage.snapshot import NAME
 
 NAMES = "abc"
 _IDS = 24_000

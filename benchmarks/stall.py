@@ -17,7 +17,7 @@ from benchmarks.prober import INTERVAL, Sample
 from benchmarks.processes import BenchmarkFailed, Client, Rqdisco
 from benchmarks.report import percentile
 from benchmarks.state import State
-from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME
+from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME
 
 _PROBED_IDS = 2_000
 _WRITTEN_FIRST = 2_000

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rqdisco.codec import encode_record
-from rqdisco.ids import mint
-from rqdisco.journal.files import Disk
-from rqdisco.journal.identity import establish
-from rqdisco.journal.segments import DIRECTORY
-from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
-from rqdisco.records import Grant, Node, Record
+from rqdisco.core.codec import encode_record
+from rqdisco.core.ids import mint
+from rqdisco.core.records import Grant, Node, Record
+from rqdisco.storage.files import Disk
+from rqdisco.storage.identity import establish
+from rqdisco.storage.snapshot import NAME, SnapshotHeader, encode_snapshot
+from rqdisco.storage.wal.segments import DIRECTORY
 
 _CREATED_AT = 1_795_000_000_123_456
 

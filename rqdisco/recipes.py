@@ -15,10 +15,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from rqdisco.address import is_local, split_zone
-from rqdisco.dns.zone import is_zone_name
-from rqdisco.ids import may_be_named
-from rqdisco.names import dns_labels
+from rqdisco.core.addresses import is_local, split_zone
+from rqdisco.core.dns_labels import dns_labels, is_zone_name
+from rqdisco.core.ids import may_be_named
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
 Target = Literal["shell", "systemd", "compose", "k8s"]

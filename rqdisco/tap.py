@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from rqdisco.errors import (
+from rqdisco.core.errors import (
     BadEndpoint,
     CannotListen,
     CannotStart,
@@ -37,12 +37,12 @@ from rqdisco.errors import (
     UnknownFormat,
 )
 from rqdisco.limits import descriptors
-from rqdisco.process import options
-from rqdisco.process.assembly import assemble
-from rqdisco.process.config import Config
-from rqdisco.process.daemon import Daemon
-from rqdisco.process.logs import Descriptor, LineObserver, Nowhere
-from rqdisco.process.machine import Machine
+from rqdisco.service import options
+from rqdisco.service.config import Config
+from rqdisco.service.lifecycle import Daemon
+from rqdisco.service.logging import Descriptor, LineObserver, Nowhere
+from rqdisco.service.system import Machine
+from rqdisco.service.wiring.assembly import assemble
 
 _IO_STATUS = 74
 _STATUS: dict[type[CannotStart], int] = {

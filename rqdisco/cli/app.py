@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from rqdisco.cli.screen import Screen
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
-from rqdisco.ids import RandomBytes, is_uuid
+from rqdisco.core.ids import RandomBytes, is_uuid
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from rqdisco.client import Claim
-from rqdisco.records import LONG_CLAIM_SECONDS
+from rqdisco.core.records import LONG_CLAIM_SECONDS
 
 
 def in_words(claim: Claim) -> str:

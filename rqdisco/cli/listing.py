@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from rqdisco.address import same_node
+from rqdisco.core.addresses import same_node
 
 if TYPE_CHECKING:
     from rqdisco.client import Registration

@@ -20,7 +20,7 @@ from rqdisco.cli.screen import Screen
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
-    from rqdisco.process.certificates import Files
+    from rqdisco.security.certificates import Files
 
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 
@@ -100,6 +100,8 @@ def _react(command: Command, url: str) -> int:
 
     from rqdisco.cli.app import App, run_to_its_end
     from rqdisco.client import connect
+    from rqdisco.security.certificates import Certificates
+    from rqdisco.security.tls import Policy
 
     name, token, files = _name(url), _token(), _files()
     status = _FAILED
@@ -108,9 +110,12 @@ def _react(command: Command, url: str) -> int:
         nonlocal status
         # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once, or never.
         reactor.seconds = time.monotonic
+        policy = Policy(Certificates(reactor.seconds).for_clients("client", files))
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
         screen = Screen(sys.stdout, sys.stderr, ask)
-        app = App(connect(reactor, url, token=token, tls=files), name, reactor, random, os.urandom, screen, time.time)
+        app = App(
+            connect(reactor, url, token=token, policy=policy), name, reactor, random, os.urandom, screen, time.time
+        )
         running = Deferred.fromCoroutine(run_to_its_end(app, command))
         # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
@@ -145,8 +150,8 @@ def _token() -> str | None:
 
 def _files() -> Files:
     """What the environment says of TLS. Raises click.UsageError."""
-    from rqdisco.errors import TLSUnusable
-    from rqdisco.process.certificates import Files, check_files
+    from rqdisco.core.errors import TLSUnusable
+    from rqdisco.security.certificates import Files, check_files
 
     named = [setting(name, "the path of a file") for name in ("CA", "CERT", "KEY")]
     authorities, certificate, key = (None if text is None else Path(text) for text in named)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.access.tokens import SCOPES
 from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, File, Leaf, sure, token_file
+from rqdisco.security.tokens import SCOPES
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from rqdisco.cli.durations import parse
-from rqdisco.ids import is_id
+from rqdisco.core.ids import is_id
 
 DEFAULT_URL = "http://127.0.0.1:4000"
 _URL = "rqdisco.url"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from rqdisco.visible import ascii_json, visible
+from rqdisco.core.escaping import ascii_json, visible
 
 NAME = "rqdisco"
 

@@ -13,14 +13,14 @@ from typing import TypeVar
 
 import msgspec
 
-from rqdisco import codec
 from rqdisco.cli.app import Failed
 from rqdisco.client import DamagedExport, ExportedNode, ExportedRecord, ExportReader
-from rqdisco.codec import Malformed
-from rqdisco.errors import CannotStart
-from rqdisco.journal.files import Disk
-from rqdisco.journal.snapshot import SnapshotReader
-from rqdisco.transfer import transferred
+from rqdisco.core import codec
+from rqdisco.core.codec import Malformed
+from rqdisco.core.errors import CannotStart
+from rqdisco.core.exports import transferred
+from rqdisco.storage.files import Disk
+from rqdisco.storage.snapshot import SnapshotReader
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = 100

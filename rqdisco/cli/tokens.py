@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rqdisco.access.token_file import edit_tokens, read_tokens
-from rqdisco.access.tokens import SCOPES, BadTokens, describe, make_token, with_token, without_token
 from rqdisco.cli.app import DONE, App, Failed
-from rqdisco.errors import TokensUnusable
+from rqdisco.core.errors import TokensUnusable
+from rqdisco.security.token_file import edit_tokens, read_tokens
+from rqdisco.security.tokens import SCOPES, BadTokens, describe, make_token, with_token, without_token
 
 _READ_AGAIN = "a daemon that runs reads the file again at SIGHUP"
 

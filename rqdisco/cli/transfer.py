@@ -25,8 +25,8 @@ from rqdisco.client import (
     RefusedRecord,
     Unreachable,
 )
-from rqdisco.replacing import replacing
-from rqdisco.visible import ascii_json
+from rqdisco.core.escaping import ascii_json
+from rqdisco.security.atomic_file import replacing
 
 _BATCH_BYTES = 1 << 20
 _LAST = b"],"

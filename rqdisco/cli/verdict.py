@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from rqdisco.address import check_reachable
 from rqdisco.cli.claims import advice, in_words, waits_for_long
 from rqdisco.client import Document, Registration
+from rqdisco.core.addresses import check_reachable
+from rqdisco.core.errors import InvalidValue, MisleadingAddress
+from rqdisco.core.host_ports import place
+from rqdisco.core.ids import is_uuid
+from rqdisco.core.records import Node
 from rqdisco.dns.zone import left_out
-from rqdisco.errors import InvalidValue, MisleadingAddress
-from rqdisco.ids import is_uuid
-from rqdisco.records import Node
-from rqdisco.resolving.places import place
 
 _THIS_MACHINE, _ANOTHER_MACHINE = "127.0.0.1", "198.51.100.1"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -26,11 +27,11 @@ from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
 from rqdisco.client.peers import Drained, Forgotten, PeersState
 from rqdisco.client.transport import Answer, Transport
 from rqdisco.client.urls import check_token, parse_url
-from rqdisco.ids import is_id
 
 T = TypeVar("T")
 
 MAX_IMPORT = 500
+_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 _EXPORT = "/operator/export"
 _IMPORT = "/operator/import"
 # A service that is well sends something every 15 seconds.
@@ -202,7 +203,7 @@ class _Error(msgspec.Struct):
 
 def _path(discovery_id: str) -> str:
     # Nothing but a name may end up in a path: POST to an empty one would mint an ID.
-    if not is_id(discovery_id):
+    if not _ID.match(discovery_id):
         raise ValueError("not a discovery ID: it has up to 64 letters, digits, dots, '-' and '_'")
     return f"/{discovery_id}"
 

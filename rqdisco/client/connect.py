@@ -7,27 +7,33 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.internet.endpoints import TCP6ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.web.client import URI, Agent
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
 from rqdisco.client.api import DiscoveryClient
 from rqdisco.client.urls import parse_url
-from rqdisco.process.certificates import Certificates, Files
-from rqdisco.process.tls import Policy
 
 
 def connect(
-    reactor: Any, url: str, *, timeout: float = 10.0, token: str | None = None, tls: Files | None = None
+    reactor: Any,
+    url: str,
+    *,
+    timeout: float = 10.0,
+    token: str | None = None,
+    policy: IPolicyForHTTPS | None = None,
 ) -> DiscoveryClient:
-    """A client of the service at `url`, with a connection of its own for each request: there is nothing to close.
+    """Return a client of the service at `url`.
 
-    Certificates are checked against the system's, or the `authorities` of `tls`, whose own certificate the service is
-    shown. Raises ValueError for what is no URL of a service, or no token, and TLSUnusable.
+    The client opens a connection per request, so there is nothing to close. `timeout` is in seconds.
+    `policy` verifies https services and, by default, trusts the system's authorities; pass
+    `BrowserLikePolicyForHTTPS(trustRootFromCertificates(...))` for a private authority.
+
+    Raises ValueError if `url` is not a service URL or `token` cannot be a token.
     """
     target = parse_url(url)
     if target.socket is None:
-        policy = Policy(Certificates(reactor.seconds).for_clients("client", tls or Files()))
+        policy = policy or BrowserLikePolicyForHTTPS()
         if target.zone is None:
             agent = Agent(reactor, policy, connectTimeout=timeout)
         else:

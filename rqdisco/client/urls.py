@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 from hyperlink import EncodedURL
 
-from rqdisco.address import split_zone
+# An IPv6 address with a zone: [fe80::1%25eth0] (RFC 6874); people write [fe80::1%eth0] too.
+_ZONE = re.compile(r"([A-Za-z]+://(?:[^/?#@]*@)?\[[0-9A-Fa-f:.]+)%(?:25)?([^\]/?#]*)\]")
+_ZONE_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
 
 
 class _Sendable(EncodedURL):
@@ -48,7 +51,7 @@ def parse_url(url: str) -> Target:
     """Take the URL of a service apart. Raises ValueError; its text never repeats a password."""
     if url.startswith("unix:"):
         return _unix(url.removeprefix("unix:"))
-    url, zone = split_zone(url)
+    url, zone = _split_zone(url)
     try:
         split = urlsplit(url)
     except ValueError:
@@ -76,6 +79,15 @@ def check_token(token: str) -> str:
     if not token or not all("!" <= character <= "~" for character in token):
         raise ValueError("the token is empty, or has characters that no token has")
     return token
+
+
+def _split_zone(url: str) -> tuple[str, str | None]:
+    match = _ZONE.match(url)
+    if match is None:
+        return url, None
+    if not _ZONE_NAME.match(match[2]):
+        raise ValueError("the zone of an IPv6 address is the name of a network interface, as in [fe80::1%25eth0]")
+    return f"{match[1]}]{url[match.end() :]}", match[2]
 
 
 def _unix(path: str) -> Target:

@@ -1,1 +1,1 @@
-"""The records as a DNS zone, for rqlite's modes dns and dns-srv."""
+"""The DNS zone of registered nodes, for rqlite's modes dns and dns-srv."""

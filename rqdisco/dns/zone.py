@@ -13,17 +13,15 @@ from typing import Literal
 
 import msgspec
 
-from rqdisco.names import NODE_LABEL
-from rqdisco.records import Node
-from rqdisco.resolving.places import Place, is_host_name, place
-from rqdisco.views import View
+from rqdisco.core.dns_labels import NODE_LABEL
+from rqdisco.core.host_ports import Place, place
+from rqdisco.core.records import Node
+from rqdisco.core.views import View
 
 Kind = Literal["raft", "http"]
 
 SERVICES: dict[str, Kind] = {"rqlite-raft": "raft", "rqlite-http": "http"}
 NAMESERVER = "ns"
-# 255 octets, less what may stand before it: `n-` and an IPv6 address, and the escaped form of the longest ID.
-_LONGEST_ZONE = 110
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -109,8 +107,3 @@ def has_ip(record: View, ip: str) -> bool:
 def of_family(ips: Iterable[str], *, v6: bool) -> list[str]:
     """Those of `ips` that are IPv6 addresses, or those that are not, each once."""
     return [ip for ip in dict.fromkeys(ips) if (":" in ip) == v6]
-
-
-def is_zone_name(text: str) -> bool:
-    """Whether a zone can have that name, and the names below it theirs."""
-    return len(text) <= _LONGEST_ZONE and is_host_name(text)

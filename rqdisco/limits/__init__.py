@@ -1,1 +1,1 @@
-"""How much each client may ask for, and how much all of them may hold."""
+"""Rate limits and connection limits."""

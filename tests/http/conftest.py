@@ -12,7 +12,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 

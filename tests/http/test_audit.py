@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from rqdisco.home.local import Limits
-from rqdisco.observability.events import Event
-from rqdisco.web.connections.site import BoundedSite
-from rqdisco.web.requests.request_ids import RequestIDs
+from rqdisco.backends.single.directory import Limits
+from rqdisco.http.requests.request_ids import RequestIDs
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.telemetry.events import Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, mint
 

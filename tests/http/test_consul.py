@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
-from rqdisco.home.local import Limits
+from rqdisco.backends.single.directory import Limits
 from tests.http.conftest import MAX_BODY, Answer, Door
 from tests.support.daemon import Daemon
 

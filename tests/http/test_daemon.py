@@ -16,9 +16,9 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 
-from rqdisco.journal.child import run_fold
-from rqdisco.journal.files import Disk
-from rqdisco.journal.segments import segment_path
+from rqdisco.storage.compaction_process import run_fold
+from rqdisco.storage.files import Disk
+from rqdisco.storage.wal.segments import segment_path
 from rqdisco.tap import Options, makeService
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from rqdisco.home.local import Limits
+from rqdisco.backends.single.directory import Limits
 from tests.http.conftest import MAX_BODY, Door
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"

@@ -7,8 +7,8 @@ from pytest_twisted import ensureDeferred
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 
-from rqdisco.ids import RESERVED
-from rqdisco.records import Node, Put
+from rqdisco.core.ids import RESERVED
+from rqdisco.core.records import Node, Put
 from tests.http.conftest import Door
 from tests.support.daemon import Daemon, mint, register, result
 

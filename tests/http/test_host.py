@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from rqdisco.process.certificates import Certificates
-from rqdisco.process.listening import HTTPDoor, endpoint
-from rqdisco.process.values import own_host
-from rqdisco.web.connections.hosts import HostAllowlist
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.http.server.host_allowlist import HostAllowlist
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.security.certificates import Certificates
+from rqdisco.service.listeners import HTTPDoor, endpoint
+from rqdisco.service.option_values import own_host
 from tests.support.certificates import Authority
 from tests.support.connections import Connection
 from tests.support.daemon import Daemon, mint, result

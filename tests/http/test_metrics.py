@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rqdisco.home.local import Limits
-from rqdisco.observability.events import ON_BEHALF, Event
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.backends.single.directory import Limits
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import STATE, Daemon, Probe, mint, register
 

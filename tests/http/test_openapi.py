@@ -10,19 +10,19 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from rqdisco import transfer
-from rqdisco.ids import RESERVED
-from rqdisco.probing.judgement import ALIVE, Outcome
-from rqdisco.web.doors import consul
-from rqdisco.web.doors.consul import ConsulAPI
-from rqdisco.web.doors.discovery import DiscoveryAPI
-from rqdisco.web.doors.operator import OperatorAPI
-from rqdisco.web.front import Front
-from rqdisco.web.openapi.document import build, encode
-from rqdisco.web.openapi.examples import EXAMPLES
-from rqdisco.web.openapi.parts import Audience, Object
-from rqdisco.web.requests import documents
-from rqdisco.web.root import Root
+from rqdisco.core import exports
+from rqdisco.core.ids import RESERVED
+from rqdisco.http.api import consul
+from rqdisco.http.api.admin import OperatorAPI
+from rqdisco.http.api.consul import ConsulAPI
+from rqdisco.http.api.discovery import DiscoveryAPI
+from rqdisco.http.middleware import Front
+from rqdisco.http.openapi.document import build, encode
+from rqdisco.http.openapi.examples import EXAMPLES
+from rqdisco.http.openapi.parts import Audience, Object
+from rqdisco.http.requests import documents
+from rqdisco.http.router import Root
+from rqdisco.probes.probe_state import ALIVE, Outcome
 from tests.support.openapi import AUDIENCES, Scene, examples, scenes
 from tests.support.places import Reply, alone, broken, hurried
 
@@ -161,8 +161,8 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
         (documents._LeaderShown, full["leader"]["properties"]),
         (documents._Claim, full["claim"]["properties"]),
         (consul._Entry, schemas["Entries"]["items"]["properties"]),
-        (transfer.Key, schemas["Record"]["properties"]["leader"]["properties"]),
-        (transfer.Transferred, schemas["Record"]["properties"]),
+        (exports.Key, schemas["Record"]["properties"]["leader"]["properties"]),
+        (exports.Transferred, schemas["Record"]["properties"]),
     ):
         assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(said)
     seen = full["registrations"]["items"]["properties"]["why"]["enum"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.home.local import Limits
-from rqdisco.web.connections.site import BoundedSite
-from rqdisco.web.root import IMPORT_BYTES
+from rqdisco.backends.single.directory import Limits
+from rqdisco.http.router import IMPORT_BYTES
+from rqdisco.http.server.site import BoundedSite
 from tests.support.connections import Connection, request, unchunked
 from tests.support.daemon import DAY, Daemon, mint, register, shown, told
 

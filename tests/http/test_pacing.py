@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from rqdisco.process.options import Options
-from rqdisco.records import Node
-from rqdisco.web.connections.pacing import HOLD_SECONDS, Paced
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.core.records import Node
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.throttling import HOLD_SECONDS, Paced
+from rqdisco.service.options import Options
 from tests.support.connections import CLIENT, MAX_BODY, MINT, Connection
 from tests.support.daemon import Daemon, mint, register, result, shown
 from tests.support.dns_sockets import Reactor

@@ -12,10 +12,10 @@ import pytest
 from msgspec.structs import replace
 from pytest_twisted import ensureDeferred
 
-from rqdisco.access.tokens import Access, TokenRing, describe
-from rqdisco.observability.events import Event
-from rqdisco.records import Node
-from rqdisco.web.pages.door import prefers_html
+from rqdisco.core.records import Node
+from rqdisco.http.ui.pages import prefers_html
+from rqdisco.security.tokens import Access, TokenRing, describe
+from rqdisco.telemetry.events import Event
 from tests.http.conftest import Answer, Door
 from tests.http.test_site import Server
 from tests.support.daemon import mint

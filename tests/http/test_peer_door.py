@@ -13,10 +13,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from rqdisco.peers.wire.http_link import PATH, Keys
-from rqdisco.peers.wire.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
-from rqdisco.peers.wire.seals import KEY_HEADER, SESSION_HEADER, hello_parts
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.backends.gossip.transport.http_link import PATH, Keys
+from rqdisco.backends.gossip.transport.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER, hello_parts
+from rqdisco.http.server.site import BoundedSite
 from tests.support.peer_links import Answering, ring
 
 

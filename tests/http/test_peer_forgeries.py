@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
 
-from rqdisco.peers.wire.http_link import HTTPLink
-from rqdisco.peers.wire.links import NotGreeted, Unreachable
-from rqdisco.peers.wire.resource import PeerResource
+from rqdisco.backends.gossip.transport.http_link import HTTPLink
+from rqdisco.backends.gossip.transport.links import NotGreeted, Unreachable
+from rqdisco.backends.gossip.transport.resource import PeerResource
 from tests.support.daemon import result
 from tests.support.peer_links import Answering, Pair, Wire
 

@@ -11,8 +11,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from rqdisco.process.certificates import Certificates, Files
-from rqdisco.process.tls import Policy
+from rqdisco.security.certificates import Certificates, Files
+from rqdisco.security.tls import Policy
 from tests.support.certificates import Authority, replace
 from tests.support.tls import ASK, HOST, Listener, Transport, described
 

@@ -12,8 +12,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
-from rqdisco.peers.wire.http_link import PATH, HTTPLink, Keys
-from rqdisco.peers.wire.links import BadMessage, Misdirected, NotGreeted, Rejected, Unreachable
+from rqdisco.backends.gossip.transport.http_link import PATH, HTTPLink, Keys
+from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, Rejected, Unreachable
 from tests.support.daemon import result
 from tests.support.peer_links import Pair, ring
 

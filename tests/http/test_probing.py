@@ -9,12 +9,12 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import Factory, Protocol
 
-from rqdisco.probing.knock import Knocker, tcp_endpoints
-from rqdisco.probing.targets import target_of
-from rqdisco.process.certificates import Certificates
-from rqdisco.process.listening import endpoint
-from rqdisco.records import Node
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.core.records import Node
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.probes.prober import Knocker, tcp_endpoints
+from rqdisco.probes.targets import target_of
+from rqdisco.security.certificates import Certificates
+from rqdisco.service.listeners import endpoint
 from tests.http.conftest import Door
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon, Probe

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from rqdisco.limits.crowd import Crowd
-from rqdisco.process.certificates import Certificates
-from rqdisco.process.listening import endpoint
-from rqdisco.web.connections.proxied import BadHeader, Header, read_header
+from rqdisco.http.server.proxy_protocol import BadHeader, Header, read_header
+from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.security.certificates import Certificates
+from rqdisco.service.listeners import endpoint
 from tests.support.connections import OWN, Connection, Server
 from tests.support.daemon import mint, result
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rqdisco.observability.events import Event
-from rqdisco.web.requests.request_ids import RequestIDs
+from rqdisco.http.requests.request_ids import RequestIDs
+from rqdisco.telemetry.events import Event
 from tests.support.guarded import HOST, A, Guarded
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.limits.crowd import Crowd
+from rqdisco.limits.connection_limiter import Crowd
 from tests.support.connections import MAX_BODY, MINT, Connection, Server
 from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor

@@ -9,10 +9,10 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.access.tokens import Access, TokenRing, describe
-from rqdisco.codec import decode_put
-from rqdisco.records import Node
-from rqdisco.web.doors import streams
+from rqdisco.core.codec import decode_put
+from rqdisco.core.records import Node
+from rqdisco.http.api import event_streams
+from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
 from tests.support.peered import Three, settle, trio
@@ -165,8 +165,8 @@ def test_a_change_is_encoded_once_for_all_who_watch(
 ) -> None:
     watchers = [server.watch(some_id) for _ in range(250)]
     encoded = []
-    encode = streams.encode_watched
-    monkeypatch.setattr(streams, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    encode = event_streams.encode_watched
+    monkeypatch.setattr(event_streams, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
     register(server.daemon, some_id, B)
     server.clock.pump([0] * 4)
     assert all(watcher.lists == [[A], [A, B]] for watcher in watchers)
@@ -216,7 +216,7 @@ def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
 def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "MOST_PER_ID", 2)
+    monkeypatch.setattr(event_streams, "MOST_PER_ID", 2)
     server = WatchedServer(most_watchers=most)
     discovery_id = mint(server.daemon)
     watchers = [server.watch(discovery_id) for _ in range(2)]

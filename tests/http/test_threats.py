@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogPublisher, globalLogPublisher
 
-from rqdisco.process.logs import LineObserver
-from rqdisco.web.openapi.document import build
-from rqdisco.web.openapi.parts import Audience
+from rqdisco.http.openapi.document import build
+from rqdisco.http.openapi.parts import Audience
+from rqdisco.service.logging import LineObserver
 from tests.support.daemon import STATE, mint
 from tests.support.places import Place, alone
 from tests.unit.test_services import Paper

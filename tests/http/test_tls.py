@@ -12,10 +12,10 @@ from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 
-from rqdisco.errors import BadEndpoint, TLSUnusable
-from rqdisco.process.certificates import Certificates, Files
-from rqdisco.process.listening import endpoint
-from rqdisco.process.tls import parse_description
+from rqdisco.core.errors import BadEndpoint, TLSUnusable
+from rqdisco.security.certificates import Certificates, Files
+from rqdisco.security.tls import parse_description
+from rqdisco.service.listeners import endpoint
 from tests.support.certificates import Authority, replace
 from tests.support.tls import Client, Listener, Transport, anybody, described
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rqdisco.access.tokens import TokenRing, describe
+from rqdisco.security.tokens import TokenRing, describe
 from tests.support.guarded import MAX_BODY, OTHER, A, Guarded, secret
 
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rqdisco import codec
-from rqdisco.home.calendar import Calendar
-from rqdisco.journal.files import Disk
-from rqdisco.journal.recovery import recover
-from rqdisco.journal.segments import SegmentWriter
-from rqdisco.records import Moment
+from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.core import codec
+from rqdisco.core.records import Moment
+from rqdisco.storage.files import Disk
+from rqdisco.storage.wal.recovery import recover
+from rqdisco.storage.wal.segments import SegmentWriter
 from tests.integration.conftest import Start
 
 pytestmark = pytest.mark.process

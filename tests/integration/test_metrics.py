@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rqdisco.metrics import sources
+from rqdisco.service.metrics import certificate_metrics
 from tests.integration.test_operator_socket import ask
 from tests.integration.test_systemd import needs
 from tests.support.process import ANY_PORT, Daemon, Environment
@@ -70,7 +70,7 @@ def page(watched: Daemon) -> str:
 def families(page: str) -> dict[str, str]:
     """The types of all that is on the page, by name, and of what there is only with a certificate."""
     found = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
-    return found | {family.name: family.type for family in sources.certificates(lambda: {"public": 1.0})()}
+    return found | {family.name: family.type for family in certificate_metrics(lambda: {"public": 1.0})()}
 
 
 def unknown(queries: list[str], page: str) -> set[str]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rqdisco.cli.commands import Answer, Invocation, parse
-from rqdisco.names import dns_labels
+from rqdisco.core.dns_labels import dns_labels
 from rqdisco.recipes import Wanted, recipe
 from tests.integration.test_systemd import needs
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rqdisco.observability.events import ON_BEHALF
+from rqdisco.telemetry.events import ON_BEHALF
 from tests.lives.links import Links
 from tests.lives.story import Story
 from tests.support.process import ANY_PORT, Daemon

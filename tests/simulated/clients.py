@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from rqdisco.errors import NoSuchID, RequestRefused, StoreUnavailable
-from rqdisco.peers.routing import FORWARD_SECONDS
-from rqdisco.records import Node, Put, Record
-from rqdisco.views import View
+from rqdisco.backends.gossip.directory import FORWARD_SECONDS
+from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
+from rqdisco.core.records import Node, Put, Record
+from rqdisco.core.views import View
 from tests.simulated.hosts import Boot, Host
 from tests.support.history import History
 

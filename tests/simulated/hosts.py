@@ -9,19 +9,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from rqdisco.errors import CannotStart
-from rqdisco.home.calendar import Calendar
-from rqdisco.home.local import Limits
-from rqdisco.home.sweep import Sweep
-from rqdisco.journal.recovery import Recovered
-from rqdisco.journal.segments import SegmentWriter
-from rqdisco.journal.state import open_state
-from rqdisco.journal.writer import Journal
-from rqdisco.observability.events import Events
-from rqdisco.peers.assembly import Peered, Peering, kept_notes
-from rqdisco.peers.wire.seals import Counters
-from rqdisco.records import Moment, Record
-from rqdisco.store import Store
+from rqdisco.backends.gossip.assembly import Peered, Peering, kept_notes
+from rqdisco.backends.gossip.transport.seals import Counters
+from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.expiry_sweep import Sweep
+from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.core.errors import CannotStart
+from rqdisco.core.records import Moment, Record
+from rqdisco.storage.memory import Store
+from rqdisco.storage.state_directory import open_state
+from rqdisco.storage.wal.recovery import Recovered
+from rqdisco.storage.wal.segments import SegmentWriter
+from rqdisco.storage.wal.writer import Journal
+from rqdisco.telemetry.events import Events
 from tests.simulated.network import Net
 from tests.simulated.timeline import Trace, ViewOfTime
 from tests.support.daemon import STATE, WALL_US

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rqdisco import codec
-from rqdisco.directory import Removal
-from rqdisco.records import Record, Registration, is_unused, said
-from rqdisco.views import View
+from rqdisco.core import codec
+from rqdisco.core.directory import Removal
+from rqdisco.core.records import Record, Registration, is_unused, said
+from rqdisco.core.views import View
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
 from tests.support.linearizable import Undecided, check

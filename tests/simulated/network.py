@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
-from rqdisco.peers.wire.links import NotGreeted, Unreachable
+from rqdisco.backends.gossip.transport.links import NotGreeted, Unreachable
 from tests.simulated.timeline import Timeline
 
 if TYPE_CHECKING:

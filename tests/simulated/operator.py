@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from rqdisco.errors import CannotSucceed, StoreUnavailable
-from rqdisco.peers.wire.messages import Member
+from rqdisco.backends.gossip.transport.messages import Member
+from rqdisco.core.errors import CannotSucceed, StoreUnavailable
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco import records, transitions
-from rqdisco.directory import Removal
-from rqdisco.errors import StoreUnavailable, Undecided
-from rqdisco.expiry import Marks
-from rqdisco.peers.assembly import Peered
-from rqdisco.peers.wire.links import Misdirected
-from rqdisco.peers.wire.messages import Call
-from rqdisco.records import Claim, Node, Put, Record, Registration
-from rqdisco.views import view_of
+from rqdisco.backends.gossip.assembly import Peered
+from rqdisco.backends.gossip.transport.links import Misdirected
+from rqdisco.backends.gossip.transport.messages import Call
+from rqdisco.core import records, transitions
+from rqdisco.core.directory import Removal
+from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.expiry import Marks
+from rqdisco.core.records import Claim, Node, Put, Record, Registration
+from rqdisco.core.views import view_of
 
 
 def without(rule: str) -> Callable[..., Peered]:

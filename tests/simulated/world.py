@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, globalLogPublisher
 
-from rqdisco.peers.assembly import Peered
+from rqdisco.backends.gossip.assembly import Peered
 from tests.simulated.clients import Clients
 from tests.simulated.faults import EXPIRY, FAULTS, Faults
 from tests.simulated.hosts import Host

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.limits.crowd import Crowd
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.limits.connection_limiter import Crowd
 from tests.support.daemon import Daemon
 
 CLIENT = "198.51.100.7"

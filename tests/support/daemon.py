@@ -10,34 +10,37 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from rqdisco.access.tokens import Access
-from rqdisco.codec import Note
-from rqdisco.expiry import Marks
-from rqdisco.home.calendar import Calendar
-from rqdisco.home.local import Limits, LocalDirectory
-from rqdisco.home.sweep import Sweep
-from rqdisco.journal.reserve import Reserve
-from rqdisco.journal.segments import SegmentWriter
-from rqdisco.journal.state import open_state
-from rqdisco.journal.writer import Journal
-from rqdisco.metrics import sources
-from rqdisco.metrics.watch import Watch
-from rqdisco.observability.events import Events, log_event
-from rqdisco.observability.health import Health
-from rqdisco.observability.leader_watch import LeaderWatch
-from rqdisco.observability.recent import Recent
-from rqdisco.observability.waiting import WaitingClaims
-from rqdisco.peers.assembly import kept_notes
-from rqdisco.probing.knock import Knocker
-from rqdisco.probing.rounds import Rounds
-from rqdisco.probing.targets import Allowed, network
-from rqdisco.records import Moment, Node, Record, Registration
-from rqdisco.resolving.hosts import HostNames
-from rqdisco.store import Store
-from rqdisco.web.pages.overview import Overview
-from rqdisco.web.requests.deadlines import Deadlines
-from rqdisco.web.requests.handling import ANSWER_SECONDS, Books
-from rqdisco.web.root import Doors
+from rqdisco.backends.claim_monitor import WaitingClaims
+from rqdisco.backends.gossip.assembly import kept_notes
+from rqdisco.backends.leader_monitor import LeaderWatch
+from rqdisco.backends.metrics import leader_metrics
+from rqdisco.backends.single.directory import Limits, LocalDirectory
+from rqdisco.backends.single.expiry_sweep import Sweep
+from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.core.codec import Note
+from rqdisco.core.expiry import Marks
+from rqdisco.core.records import Moment, Node, Record, Registration
+from rqdisco.http.metrics import request_metrics
+from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.runner import ANSWER_SECONDS, Books
+from rqdisco.http.router import Doors
+from rqdisco.http.ui.overview import Overview
+from rqdisco.probes.metrics import probe_metrics, resolution_metrics
+from rqdisco.probes.prober import Knocker
+from rqdisco.probes.resolution.host_names import HostNames
+from rqdisco.probes.scheduler import Rounds
+from rqdisco.probes.targets import Allowed, network
+from rqdisco.security.tokens import Access
+from rqdisco.service.wiring.registry import Watch
+from rqdisco.storage.disk_reserve import Reserve
+from rqdisco.storage.memory import Store
+from rqdisco.storage.metrics import wal_metrics
+from rqdisco.storage.state_directory import open_state
+from rqdisco.storage.wal.segments import SegmentWriter
+from rqdisco.storage.wal.writer import Journal
+from rqdisco.telemetry.events import Events, log_event
+from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.recent import Recent
 from tests.support.disk import ModelDisk
 from tests.support.network import Network
 from tests.support.resolver import Resolver
@@ -150,16 +153,16 @@ class Daemon:
         self.leaders = LeaderWatch(self.clock, self.books.events)
         self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
-        self.watch.show(sources.leaders(self.leaders))
+        self.watch.show(leader_metrics(self.leaders))
         self.sweep = sweep(self, kept_notes(self.found.notes.items()), self.books.events)
         self.watch.count_all(self.store, lambda home: home != self.home, self.claims)
-        self.watch.show(sources.requests(self.watch.requests, self.books.refusals))
-        self.watch.show(sources.disk(self.journal, self.watch.syncs))
+        self.watch.show(request_metrics(self.watch.requests, self.books.refusals))
+        self.watch.show(wal_metrics(self.journal, self.watch.syncs))
         self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
         self.rounds = None if probe is None else probe.rounds(self.directory, self.clock, self.watch)
         if self.rounds is not None:
-            self.watch.show(sources.probes(self.rounds))
-        self.watch.show(sources.look_ups(self.watch.look_ups))
+            self.watch.show(probe_metrics(self.rounds))
+        self.watch.show(resolution_metrics(self.watch.look_ups))
         self.doors = Doors(
             self.directory,
             self.deadlines,

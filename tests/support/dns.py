@@ -20,13 +20,13 @@ from dns.message import Message
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from rqdisco.dns.answers import NameServer
-from rqdisco.dns.door import Connections, DNSDoor
-from rqdisco.dns.limits import SourceLimit
-from rqdisco.process.options import Options
-from rqdisco.records import Node
-from rqdisco.resolving.hosts import HostNames
-from rqdisco.transfer import Transferred
+from rqdisco.core.exports import Transferred
+from rqdisco.core.records import Node
+from rqdisco.dns.responses import NameServer
+from rqdisco.dns.server import Connections, DNSDoor
+from rqdisco.dns.source_limit import SourceLimit
+from rqdisco.probes.resolution.host_names import HostNames
+from rqdisco.service.options import Options
 from tests.support.daemon import Daemon, result
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
 from tests.support.resolver import Resolver

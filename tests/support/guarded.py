@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
-from rqdisco.web.connections.site import BoundedSite
-from rqdisco.web.root import IMPORT_BYTES
+from rqdisco.http.router import IMPORT_BYTES
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, mint, register
 

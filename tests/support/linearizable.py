@@ -13,7 +13,7 @@ from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from rqdisco.address import same_node
+from rqdisco.core.addresses import same_node
 from tests.support.history import NEVER, Answer, Operation, Stamp, told
 from tests.support.one_list import Point, Rules, State, decisions
 

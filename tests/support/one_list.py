@@ -1,7 +1,8 @@
 """What a single list may answer, asked one operation at a time.
 
-It is written down anew from the rules, not taken from `rqdisco.records`, which it is to judge. Nodes are told apart by
-their addresses alone: node IDs, bounds on the length of a list and lost homes (R7) are not known to it.
+It is written from the rules, independently of `rqdisco.core.records`, which it judges. Addresses
+alone tell nodes apart: it knows no node IDs, no limit on the length of a list, and no ownerless
+IDs (R7).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rqdisco.address import same_node
+from rqdisco.core.addresses import same_node
 from tests.support.history import Answer, Operation
 
 WINDOW = 30.0

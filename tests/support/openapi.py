@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from rqdisco import __version__
-from rqdisco.web.openapi.document import operations
-from rqdisco.web.openapi.parts import Audience
+from rqdisco.http.openapi.document import operations
+from rqdisco.http.openapi.parts import Audience
 from tests.support.places import (
     IMPORT_BYTES,
     LEADER,

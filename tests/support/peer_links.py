@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
-from rqdisco.peers.wire.http_link import HTTPLink, Keys
-from rqdisco.peers.wire.keyring import KeyRing, parse_keys
-from rqdisco.peers.wire.resource import PeerResource
+from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
+from rqdisco.backends.gossip.transport.keyring import KeyRing, parse_keys
+from rqdisco.backends.gossip.transport.resource import PeerResource
 from tests.support.daemon import result
 
 

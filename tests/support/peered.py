@@ -10,16 +10,16 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from rqdisco.home.local import Limits
-from rqdisco.journal.segments import SegmentWriter
-from rqdisco.journal.state import open_state
-from rqdisco.journal.writer import Journal
-from rqdisco.observability.events import Event, Events
-from rqdisco.observability.leader_watch import LeaderWatch
-from rqdisco.peers.assembly import Peered, Peering, kept_notes
-from rqdisco.peers.wire.links import NotGreeted, Unreachable
-from rqdisco.records import Moment, Node
-from rqdisco.store import Store
+from rqdisco.backends.gossip.assembly import Peered, Peering, kept_notes
+from rqdisco.backends.gossip.transport.links import NotGreeted, Unreachable
+from rqdisco.backends.leader_monitor import LeaderWatch
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.records import Moment, Node
+from rqdisco.storage.memory import Store
+from rqdisco.storage.state_directory import open_state
+from rqdisco.storage.wal.segments import SegmentWriter
+from rqdisco.storage.wal.writer import Journal
+from rqdisco.telemetry.events import Event, Events
 from tests.support.daemon import STATE, WALL_US, Threads, result, sweep
 from tests.support.disk import ModelDisk
 

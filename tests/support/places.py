@@ -8,16 +8,16 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.access.tokens import SCOPES, Access, TokenRing, describe
-from rqdisco.home.local import Limits
-from rqdisco.observability.health import Health
-from rqdisco.peers.office import Office
-from rqdisco.transfer import Transferred
-from rqdisco.web.connections.site import BoundedSite
-from rqdisco.web.openapi.parts import Audience
-from rqdisco.web.requests.deadlines import Deadlines
-from rqdisco.web.requests.handling import ANSWER_SECONDS
-from rqdisco.web.root import Doors
+from rqdisco.backends.gossip.cluster_admin import Office
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.exports import Transferred
+from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.runner import ANSWER_SECONDS
+from rqdisco.http.router import Doors
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
+from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
 from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.client import Refused, Unreachable
-from rqdisco.web.requests.leaf import Leaf
+from rqdisco.http.requests.leaf import Leaf
 from tests.support.command import Service
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from OpenSSL import SSL, crypto
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from rqdisco.limits.crowd import Crowd
-from rqdisco.process.certificates import Certificates
-from rqdisco.process.listening import endpoint
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.security.certificates import Certificates
+from rqdisco.service.listeners import endpoint
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 

@@ -10,8 +10,9 @@ from random import Random
 
 import pytest
 
-from rqdisco.access.token_file import edit_tokens, read_tokens
-from rqdisco.access.tokens import (
+from rqdisco.core.errors import NotAllowed, NotAuthenticated, TokensUnusable
+from rqdisco.security.token_file import edit_tokens, read_tokens
+from rqdisco.security.tokens import (
     HEADER,
     SCOPES,
     TOKEN_BYTES,
@@ -25,7 +26,6 @@ from rqdisco.access.tokens import (
     with_token,
     without_token,
 )
-from rqdisco.errors import NotAllowed, NotAuthenticated, TokensUnusable
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 DIGEST = "sha256:" + hashlib.sha256(b"secret").hexdigest()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.access.tokens import describe, with_token, without_token
-from rqdisco.errors import TokensUnusable
-from rqdisco.observability.audit import AuditLog
-from rqdisco.observability.audit_file import AuditFile
-from rqdisco.observability.events import Event, Events
-from rqdisco.process.tokens import Tokens
+from rqdisco.core.errors import TokensUnusable
+from rqdisco.security.tokens import describe, with_token, without_token
+from rqdisco.service.token_reload import Tokens
+from rqdisco.telemetry.audit import AuditLog
+from rqdisco.telemetry.audit_file import AuditFile
+from rqdisco.telemetry.events import Event, Events
 from tests.support.daemon import Threads
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"

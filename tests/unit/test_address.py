@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.address import check_reachable, check_text, host_and_port, host_of, is_local, same_node
-from rqdisco.errors import InvalidValue, MisleadingAddress
+from rqdisco.core.addresses import check_reachable, check_text, host_and_port, host_of, is_local, same_node
+from rqdisco.core.errors import InvalidValue, MisleadingAddress
 
 
 @pytest.mark.parametrize(

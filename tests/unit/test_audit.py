@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.observability.audit import MOST_BYTES, AuditLog
-from rqdisco.observability.audit_file import AuditFile
-from rqdisco.observability.events import Event, Events
+from rqdisco.telemetry.audit import MOST_BYTES, AuditLog
+from rqdisco.telemetry.audit_file import AuditFile
+from rqdisco.telemetry.events import Event, Events
 from tests.support.daemon import WALL_US, Threads, result
 
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from rqdisco import binding
-from rqdisco.address import is_local, same_node
-from rqdisco.errors import AnotherMachine, Undecided
-from rqdisco.records import Claim, Moment, Node, Put, Record, Registration, succeed
-from rqdisco.transitions import add, claim, clear_leader, register, remove, report
+from rqdisco.core import host_binding
+from rqdisco.core.addresses import is_local, same_node
+from rqdisco.core.errors import AnotherMachine, Undecided
+from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, succeed
+from rqdisco.core.transitions import add, claim, clear_leader, register, remove, report
 
 WINDOW = 30_000
 M1, M2, M3, M4 = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
@@ -187,7 +187,7 @@ def test_a_claim_is_judged_by_its_raft_address_and_a_registration_by_its_http_ad
     raft_is_proper = put("localhost:4001", f"{M1}:4002")
     record = led(raft_is_proper, M1)
     assert record.host is None
-    assert binding.may_join(record, record.nodes[0], binding.by_raft, M2)
+    assert host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
     assert reported(record, put(f"{M2}:4001", f"{M2}:4002"), M2) is not None
     with pytest.raises(AnotherMachine, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
         post(record, f"{M2}:4001", M2)
@@ -196,8 +196,8 @@ def test_a_claim_is_judged_by_its_raft_address_and_a_registration_by_its_http_ad
     http_is_proper = put(f"{M1}:4001", "localhost:4002")
     record = led(http_is_proper, M1)
     assert record.host == M1
-    assert not binding.may_join(record, record.nodes[0], binding.by_raft, M2)
-    assert binding.may_join(record, record.nodes[0], binding.by_raft, M1)
+    assert not host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
+    assert host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M1)
 
 
 def test_a_node_known_by_name_ties_the_id_by_its_own_loopback_address_and_reports_again() -> None:
@@ -239,7 +239,7 @@ class TestFromBefore:
         with pytest.raises(AnotherMachine, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
             post(fresh(Node(addr=DEFAULT)), f"{M2}:4001", M2)
         record = fresh(LEFT_ALONE.node)
-        assert not binding.may_join(record, record.nodes[0], binding.by_raft, M2)
+        assert not host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
 
     def test_who_was_listed_beside_one_starts_again_and_nothing_changes(self) -> None:
         record = fresh(Node(addr=DEFAULT), Node(addr=f"{M2}:4001"))
@@ -317,13 +317,13 @@ def test_whatever_is_asked_nobody_is_sent_to_anothers_loopback_and_one_machine_a
 
 def test_a_refusal_names_the_address_that_others_would_join_by() -> None:
     record = led(LEFT_ALONE, M1)
-    assert binding.objection(record, LEFT_ALONE.node, binding.by_raft, M2) == (
+    assert host_binding.objection(record, LEFT_ALONE.node, host_binding.by_raft, M2) == (
         "localhost:4002 is another machine's, set -raft-adv-addr"
     )
-    assert binding.objection(record, LEFT_ALONE.node, binding.by_http, M2) == ANOTHER
+    assert host_binding.objection(record, LEFT_ALONE.node, host_binding.by_http, M2) == ANOTHER
 
 
 def test_a_record_that_is_tied_says_so_to_whoever_shows_it() -> None:
     record = replace(fresh(Node(addr=DEFAULT)), host=M1)
-    assert binding.objection(record, Node(addr=DEFAULT), binding.by_http, M2) == ANOTHER
-    assert binding.objection(record, Node(addr=DEFAULT), binding.by_http, M1) is None
+    assert host_binding.objection(record, Node(addr=DEFAULT), host_binding.by_http, M2) == ANOTHER
+    assert host_binding.objection(record, Node(addr=DEFAULT), host_binding.by_http, M1) is None

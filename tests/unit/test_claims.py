@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs, Undecided
-from rqdisco.home.local import Limits
-from rqdisco.records import Claim, Leader, Node, Put, Record
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs, Undecided
+from rqdisco.core.records import Claim, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

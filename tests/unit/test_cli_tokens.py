@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from rqdisco.access.token_file import read_tokens
-from rqdisco.access.tokens import Access, TokenRing, describe
 from rqdisco.cli.main import _token
 from rqdisco.client import DiscoveryClient
 from rqdisco.client.urls import parse_url
+from rqdisco.security.token_file import read_tokens
+from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.command import Service, Shell
 from tests.support.daemon import mint
 

@@ -14,14 +14,14 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from rqdisco import codec
 from rqdisco.cli.sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedNode, ExportedRecord
-from rqdisco.journal.snapshot import SnapshotHeader, encode_snapshot
-from rqdisco.records import Grant, Node, Record
-from rqdisco.transfer import Export
-from rqdisco.web.requests.leaf import Leaf
+from rqdisco.core import codec
+from rqdisco.core.exports import Export
+from rqdisco.core.records import Grant, Node, Record
+from rqdisco.http.requests.leaf import Leaf
+from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
 from tests.support.command import Service, Shell, lead
 from tests.support.daemon import mint, register, shown
 

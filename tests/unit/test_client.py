@@ -12,8 +12,8 @@ from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
+from rqdisco.backends.single.directory import Limits
 from rqdisco.client import Claim, Leader, LeaderRecord, LeaderValue, Registration, Unavailable, Unreachable
-from rqdisco.home.local import Limits
 from tests.support.command import Service
 from tests.support.daemon import mint
 from tests.support.strangers import Dribbles, Says, refused, start, unreachable

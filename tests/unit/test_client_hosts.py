@@ -9,11 +9,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.binding import THIS_MACHINE
-from rqdisco.errors import AnotherMachine, InvalidValue, Undecided
-from rqdisco.peers.wire.messages import Call, decode
-from rqdisco.records import Leader, Node, Put, Record
-from rqdisco.transfer import BroughtNode, Export, Transferred
+from rqdisco.backends.gossip.transport.messages import Call, decode
+from rqdisco.core.errors import AnotherMachine, InvalidValue, Undecided
+from rqdisco.core.exports import BroughtNode, Export, Transferred
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Leader, Node, Put, Record
 from tests.support import peered
 from tests.support.daemon import Daemon, give_up, mint, register, result, shown, told
 from tests.support.peered import Three, go, listed, settle, wait

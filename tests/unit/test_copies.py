@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from rqdisco.errors import CopiedState, DamagedState, StateInUse
-from rqdisco.journal.files import Disk
-from rqdisco.journal.fold import fold
-from rqdisco.journal.identity import NAME
-from rqdisco.journal.recovery import Recovered, recover
-from rqdisco.journal.segments import SegmentWriter, segment_path
-from rqdisco.journal.state import LOCK, open_state
+from rqdisco.core.errors import CopiedState, DamagedState, StateInUse
+from rqdisco.storage.compaction import fold
+from rqdisco.storage.files import Disk
+from rqdisco.storage.identity import NAME
+from rqdisco.storage.state_directory import LOCK, open_state
+from rqdisco.storage.wal.recovery import Recovered, recover
+from rqdisco.storage.wal.segments import SegmentWriter, segment_path
 
 ORPHANS = "its IDs are then orphaned"
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.codec import encode_record, split_record
-from rqdisco.journal.timed import TimedDisk
-from rqdisco.metrics.census import RECORDS_AT_ONCE, Census
-from rqdisco.metrics.stalls import LoopWatch
-from rqdisco.observability.counts import Histogram, RequestCounts
-from rqdisco.records import Grant, Leader, Node, Record
-from rqdisco.store import Store
-from rqdisco.tally import Tally, nodes_in
+from rqdisco.core.codec import encode_record, split_record
+from rqdisco.core.records import Grant, Leader, Node, Record
+from rqdisco.storage.initial_count import RECORDS_AT_ONCE, Census
+from rqdisco.storage.memory import Store
+from rqdisco.storage.node_counter import Tally, nodes_in
+from rqdisco.storage.timed_disk import TimedDisk
+from rqdisco.telemetry.counters import Histogram, RequestCounts
+from rqdisco.telemetry.reactor_delay import LoopWatch
 
 HOME, OTHER = "0123456789abcdef", "fedcba9876543210"
 NASTY = st.text(st.sampled_from('a"\\}{[],:é \n')) | st.just('"},{"addr":"x"}],"nodes":[{"addr":"y"}],"lost":true}')

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.limits.crowd import Crowd
+from rqdisco.limits.connection_limiter import Crowd
 
 CLOCK = Clock()
 

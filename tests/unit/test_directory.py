@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
-from rqdisco.home.local import Limits
-from rqdisco.journal.fold import fold
-from rqdisco.journal.identity import NAME
-from rqdisco.records import Node
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.core.records import Node
+from rqdisco.storage.compaction import fold
+from rqdisco.storage.identity import NAME
 from tests.support.daemon import STATE, WALL_US, Daemon, give_up, mint, register, result, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -9,8 +9,8 @@ import dns.name
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.codec import decode_put
-from rqdisco.records import Node
+from rqdisco.core.codec import decode_put
+from rqdisco.core.records import Node
 from tests.support.daemon import mint, register, result
 from tests.support.dns import (
     ZONE,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.dns.door import IDLE_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE
-from rqdisco.records import Node
+from rqdisco.core.records import Node
+from rqdisco.dns.server import IDLE_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE
 from tests.support.dns import RCODES, ZONE, Names, answers, checked, messages, question
 
 

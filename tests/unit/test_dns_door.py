@@ -13,7 +13,7 @@ from hypothesis import given
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import CannotListenError, MessageLengthError
 
-from rqdisco.dns.door import BYTES_AT_ONCE
+from rqdisco.dns.server import BYTES_AT_ONCE
 from tests.support.dns import EDNS_SIZE, RCODES, ZONE, Names, additional, answers, messages, question, rcode
 
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
@@ -191,8 +191,8 @@ async def test_a_flood_of_datagrams_is_read_a_little_at_a_time() -> None:
 
     from twisted.internet import reactor
 
-    from rqdisco.dns.door import DNSDoor
-    from rqdisco.dns.limits import SourceLimit
+    from rqdisco.dns.server import DNSDoor
+    from rqdisco.dns.source_limit import SourceLimit
 
     names = Names()
     tcp, udp = DNSDoor(reactor, names.server, SourceLimit(0, names.reactor.seconds), [("127.0.0.1", 0)]).listen()
@@ -221,8 +221,8 @@ async def test_a_flood_of_datagrams_is_read_a_little_at_a_time() -> None:
 async def test_a_port_that_is_taken_cannot_be_listened_on() -> None:
     from twisted.internet import reactor
 
-    from rqdisco.dns.door import DNSDoor
-    from rqdisco.dns.limits import SourceLimit
+    from rqdisco.dns.server import DNSDoor
+    from rqdisco.dns.source_limit import SourceLimit
 
     names = Names()
     limit = SourceLimit(0, names.reactor.seconds)

@@ -11,10 +11,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
-from rqdisco.records import Node
-from rqdisco.resolving import hosts
-from rqdisco.resolving.hosts import PATIENCE_SECONDS, HostNames, Resolve
-from rqdisco.resolving.system import SystemResolver
+from rqdisco.core.records import Node
+from rqdisco.probes.resolution import host_names
+from rqdisco.probes.resolution.host_names import PATIENCE_SECONDS, HostNames, Resolve
+from rqdisco.probes.resolution.system_resolver import SystemResolver
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
 from tests.support.resolver import Resolver
@@ -212,7 +212,7 @@ def test_of_all_ids_thirty_two_names_are_looked_up_at_once_and_ids_take_turns(as
 def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobody_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hosts, "MOST", 20)
+    monkeypatch.setattr(host_names, "MOST", 20)
     ask = Asker()
     ask.resolver.hold = True
     for number in range(100):
@@ -244,7 +244,7 @@ def test_when_too_many_questions_about_an_id_wait_the_next_is_answered_with_what
 def test_when_too_many_questions_wait_at_all_the_next_is_answered_with_what_is_known(
     ask: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "MOST_WAITING", 10)
+    monkeypatch.setattr(host_names, "MOST_WAITING", 10)
     ask.resolver.hold = True
     asking = [ask("slow", of=f"id{number}") for number in range(10)]
     assert ask.now("slow", of="other") == {"slow": []}
@@ -335,7 +335,7 @@ def test_a_look_up_that_fails_late_takes_nothing_from_one_that_has_found_the_nam
 
 
 def test_an_id_with_many_names_loses_its_own_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "MOST", 20)
+    monkeypatch.setattr(host_names, "MOST", 20)
     ask = Asker()
     ask.resolver.known = {f"n{number}": ["10.0.0.1"] for number in range(100)}
     ask.now("n0", "n1", of="quiet")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from rqdisco.ids import may_be_named
-from rqdisco.names import dns_labels
+from rqdisco.core.dns_labels import dns_labels
+from rqdisco.core.ids import may_be_named
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, answers, is_absent, rcode, targets
 

@@ -7,7 +7,7 @@ import dns.message
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.dns.limits import SourceLimit
+from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.limits.rates import MOST_SOURCES
 from tests.support.dns import ZONE, Names, answers, question
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.records import Node
+from rqdisco.core.records import Node
 from tests.support.daemon import Daemon, Probe
 from tests.support.dns import ZONE, Names, answers, is_absent
 from tests.support.dns_sockets import Reactor

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rqdisco.core.dns_labels import dns_labels, is_zone_name
+from rqdisco.core.host_ports import Place, place
+from rqdisco.core.records import Node, Record
 from rqdisco.dns.zone import (
     SERVICES,
     Asked,
@@ -15,15 +18,11 @@ from rqdisco.dns.zone import (
     has_ip,
     hosts,
     ip_of_label,
-    is_zone_name,
     left_out,
     node_label,
     of_family,
     places,
 )
-from rqdisco.names import dns_labels
-from rqdisco.records import Node, Record
-from rqdisco.resolving.places import Place, place
 
 ZONE = Zone("disco.example.com", {**SERVICES, "web": "http"})
 

@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from rqdisco.directory import Clearing, Removal
-from rqdisco.errors import RequestRefused, StoreUnavailable
-from rqdisco.records import Claim, Grant, Node, Put, Record, Registration
-from rqdisco.store import Change
-from rqdisco.transfer import Key, Transferred
-from rqdisco.views import View
+from rqdisco.core.directory import Clearing, Removal
+from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.exports import Key, Transferred
+from rqdisco.core.records import Claim, Grant, Node, Put, Record, Registration
+from rqdisco.core.views import View
+from rqdisco.storage.memory import Change
 from tests.support.daemon import Daemon, mint, result
 
 NAMED = "rqlite"

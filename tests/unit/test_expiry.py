@@ -8,12 +8,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.errors import NoSuchID, StoreUnavailable
-from rqdisco.home.calendar import Calendar
-from rqdisco.journal.fold import fold
-from rqdisco.records import Moment, Node, Put
-from rqdisco.store import Change
-from rqdisco.transfer import Transferred
+from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.core.errors import NoSuchID, StoreUnavailable
+from rqdisco.core.exports import Transferred
+from rqdisco.core.records import Moment, Node, Put
+from rqdisco.storage.compaction import fold
+from rqdisco.storage.memory import Change
 from tests.support.daemon import DAY, STATE, Daemon, mint, register, result, shown, told
 
 

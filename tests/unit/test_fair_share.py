@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.resolving.fair_map import FairMap
-from rqdisco.resolving.fair_queue import FairQueue
-from rqdisco.resolving.memory import Memory
+from rqdisco.probes.resolution.cache import Memory
+from rqdisco.probes.resolution.fair_map import FairMap
+from rqdisco.probes.resolution.fair_queue import FairQueue
 
 MOST = 6
 IDS = st.sampled_from("abc")

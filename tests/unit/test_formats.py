@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco import codec
-from rqdisco.journal.recovery import recover
-from rqdisco.journal.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
-from rqdisco.records import Grant, Leader, Node, Record, Unreported
-from rqdisco.store import Store
+from rqdisco.core import codec
+from rqdisco.core.records import Grant, Leader, Node, Record, Unreported
+from rqdisco.storage.memory import Store
+from rqdisco.storage.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
+from rqdisco.storage.wal.recovery import recover
 from tests.support.daemon import STATE, Daemon
 from tests.support.disk import ModelDisk
 

@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from rqdisco.errors import DamagedState, StoreUnavailable
-from rqdisco.journal.fold import fold
-from rqdisco.journal.frames import encode_frame
-from rqdisco.journal.segments import segment_path
-from rqdisco.journal.snapshot import NAME, SnapshotHeader, encode_snapshot
+from rqdisco.core.errors import DamagedState, StoreUnavailable
+from rqdisco.storage.compaction import fold
+from rqdisco.storage.snapshot import NAME, SnapshotHeader, encode_snapshot
+from rqdisco.storage.wal.frames import encode_frame
+from rqdisco.storage.wal.segments import segment_path
 from tests.support.daemon import STATE, Daemon, mint, register, result, shown
 
 
@@ -111,7 +111,7 @@ def test_a_snapshot_out_of_order_or_without_ids_is_refused_although_its_crc_is_r
 
 
 def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rqdisco.journal.fold._SYNC_EVERY", 100)
+    monkeypatch.setattr("rqdisco.storage.compaction._SYNC_EVERY", 100)
     daemon = Daemon()
     padding = "x" * 250
     for number in range(4):

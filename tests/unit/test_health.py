@@ -7,10 +7,10 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from rqdisco.codec import Note
-from rqdisco.observability.health import Condition, Health
-from rqdisco.peers.wire.messages import Member
-from rqdisco.records import Node
+from rqdisco.backends.gossip.transport.messages import Member
+from rqdisco.core.codec import Note
+from rqdisco.core.records import Node
+from rqdisco.telemetry.health import Condition, Health
 from tests.support.peered import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
 
 WELL = Condition((), ())

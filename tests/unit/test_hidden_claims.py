@@ -8,12 +8,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.binding import THIS_MACHINE
-from rqdisco.codec import decode_put
-from rqdisco.errors import Undecided
-from rqdisco.home.local import Limits
-from rqdisco.records import Claim, Node, Put
-from rqdisco.views import View
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.codec import decode_put
+from rqdisco.core.errors import Undecided
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Claim, Node, Put
+from rqdisco.core.views import View
 from tests.support.daemon import Daemon, result
 from tests.support.peered import PeeredDaemon, go
 

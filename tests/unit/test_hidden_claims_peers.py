@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.binding import THIS_MACHINE
-from rqdisco.errors import NotReady, Orphaned, Undecided, UnknownCreatedID
-from rqdisco.peers.assembly import Peered
-from rqdisco.peers.peerset import PeerSet
-from rqdisco.peers.wire.messages import HIDDEN_CLAIMS, Hello
-from rqdisco.records import Node
+from rqdisco.backends.gossip.assembly import Peered
+from rqdisco.backends.gossip.peer_set import PeerSet
+from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
+from rqdisco.core.errors import NotReady, Orphaned, Undecided, UnknownCreatedID
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Node
 from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, mint, older, settle, wait
 from tests.unit.test_hidden_claims import HOST_A, HOST_B, A, B, assert_hidden, assert_led, claim, look_up, report
 

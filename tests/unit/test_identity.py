@@ -10,8 +10,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.ids import mint, tag
-from rqdisco.journal.identity import NAME, establish
+from rqdisco.core.ids import mint, tag
+from rqdisco.storage.identity import NAME, establish
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.codec import Malformed, decode_put
-from rqdisco.errors import InvalidValue, TooManyNodes
-from rqdisco.records import Claim, Moment, Node, Put, Record
-from rqdisco.transitions import claim, clear_leader, register, remove, report
-from rqdisco.views import view_of
-from rqdisco.web.requests.documents import encode_full_document
+from rqdisco.core.codec import Malformed, decode_put
+from rqdisco.core.errors import InvalidValue, TooManyNodes
+from rqdisco.core.records import Claim, Moment, Node, Put, Record
+from rqdisco.core.transitions import claim, clear_leader, register, remove, report
+from rqdisco.core.views import view_of
+from rqdisco.http.requests.documents import encode_full_document
 
 WINDOW = 30_000
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.home.local import Limits
-from rqdisco.observability.events import Event, Events
-from rqdisco.observability.leader_watch import LeaderWatch, reported_leader
-from rqdisco.observability.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
-from rqdisco.records import Leader, Node, Put, Record
+from rqdisco.backends.leader_monitor import LeaderWatch, reported_leader
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
+from rqdisco.core.records import Leader, Node, Put, Record
+from rqdisco.telemetry.events import Event, Events
 from tests.support.daemon import Daemon, mint, register, result
 from tests.support.peered import Three, go, settle, wait
 

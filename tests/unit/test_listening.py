@@ -13,10 +13,10 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from rqdisco.errors import CannotListen, OpenToOthers
-from rqdisco.process.certificates import Certificates
-from rqdisco.process.listening import HTTPDoor, endpoint, is_local
-from rqdisco.web.connections.site import BoundedSite
+from rqdisco.core.errors import CannotListen, OpenToOthers
+from rqdisco.http.server.site import BoundedSite
+from rqdisco.security.certificates import Certificates
+from rqdisco.service.listeners import HTTPDoor, endpoint, is_local
 from tests.support.daemon import Daemon
 
 

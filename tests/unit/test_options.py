@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rqdisco.dns.zone import Zone
-from rqdisco.process.certificates import Files
-from rqdisco.process.config import Bounds, Config
-from rqdisco.process.options import Options
+from rqdisco.security.certificates import Files
+from rqdisco.service.config import Bounds, Config
+from rqdisco.service.options import Options
 
 
 def parse(*arguments: str, **environment: str) -> Config:

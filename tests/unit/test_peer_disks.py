@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.codec import decode_put
-from rqdisco.errors import NoSuchID, StoreUnavailable, Undecided
-from rqdisco.records import Node
+from rqdisco.core.codec import decode_put
+from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
+from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle
 

@@ -7,8 +7,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.errors import NoSuchID
-from rqdisco.peers.wire.messages import Delta
+from rqdisco.backends.gossip.transport.messages import Delta
+from rqdisco.core.errors import NoSuchID
 from tests.support.daemon import DAY, result
 from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, listed, mint, older, register, settle, trio
 

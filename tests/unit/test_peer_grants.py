@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.errors import Undecided
-from rqdisco.records import Node
+from rqdisco.core.errors import Undecided
+from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.peered import Three, go, mint, register, settle, trio, wait
 

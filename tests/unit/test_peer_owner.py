@@ -6,11 +6,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.binding import THIS_MACHINE
-from rqdisco.codec import decode_put
-from rqdisco.errors import AnotherMachine, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
-from rqdisco.home.local import Limits
-from rqdisco.records import Node, Put
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core.codec import decode_put
+from rqdisco.core.errors import AnotherMachine, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
 from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait

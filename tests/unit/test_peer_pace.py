@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.peers.membership.pace import LEAST_SECONDS, Pace
+from rqdisco.backends.gossip.membership.pace import LEAST_SECONDS, Pace
 from tests.support.daemon import give_up
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.peers.wire.keyring import BadKeys, Key, parse_keys
-from rqdisco.peers.wire.seals import Begun, BegunSessions, Counters, answer_parts, ask_parts, hello_parts
+from rqdisco.backends.gossip.transport.keyring import BadKeys, Key, parse_keys
+from rqdisco.backends.gossip.transport.seals import Begun, BegunSessions, Counters, answer_parts, ask_parts, hello_parts
 
 SECRET = bytes(range(32))
 

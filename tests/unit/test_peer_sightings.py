@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.peers.membership.sightings import Sightings
-from rqdisco.records import Grant, Record
+from rqdisco.backends.gossip.membership.sightings import Sightings
+from rqdisco.core.records import Grant, Record
 
 WINDOW = 30.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.errors import CannotSucceed, Orphaned, Undecided
+from rqdisco.core.errors import CannotSucceed, Orphaned, Undecided
 from tests.support.disk import ModelDisk
 from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle, trio, wait
 

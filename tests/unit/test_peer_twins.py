@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.codec import decode_put
-from rqdisco.errors import Undecided
-from rqdisco.peers.wire.messages import Pull, encode
-from rqdisco.records import Node, Put
+from rqdisco.backends.gossip.transport.messages import Pull, encode
+from rqdisco.core.codec import decode_put
+from rqdisco.core.errors import Undecided
+from rqdisco.core.records import Node, Put
 from tests.support.peered import PeeredDaemon, Three, go, mint, register, settle
 
 

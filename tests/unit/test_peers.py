@@ -8,11 +8,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco import ids
-from rqdisco.errors import NoSuchID, StoreUnavailable, Undecided
-from rqdisco.home.local import Limits
-from rqdisco.peers.wire.messages import Outcome, decode
-from rqdisco.records import Node, Put
+from rqdisco.backends.gossip.transport.messages import Outcome, decode
+from rqdisco.backends.single.directory import Limits
+from rqdisco.core import ids
+from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
+from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
 from tests.support.peered import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait

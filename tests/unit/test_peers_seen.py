@@ -10,11 +10,11 @@ from prometheus_client.metrics_core import Metric
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.errors import Orphaned, Undecided
-from rqdisco.metrics import sources
-from rqdisco.peers.replication.changes import ChangeLog
-from rqdisco.peers.report import MOST_LAG
-from rqdisco.records import Node, Record
+from rqdisco.backends.gossip.metrics import peer_metrics
+from rqdisco.backends.gossip.replication.change_log import ChangeLog
+from rqdisco.backends.gossip.report import MOST_LAG
+from rqdisco.core.errors import Orphaned, Undecided
+from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
 from tests.support.peered import PeeredDaemon, Three, go, mint, settle
 
@@ -22,7 +22,7 @@ from tests.support.peered import PeeredDaemon, Three, go, mint, settle
 def watched(daemon: PeeredDaemon) -> dict[str, Any]:
     """The samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
-    families: list[Metric] = list(sources.peers(daemon.peered.report.seen)())
+    families: list[Metric] = list(peer_metrics(daemon.peered.report.seen)())
     for sample in (sample for family in families for sample in family.samples):
         if "peer" in sample.labels:
             found.setdefault(sample.name, {})[sample.labels["peer"]] = sample.value

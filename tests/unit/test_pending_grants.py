@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.errors import StoreUnavailable
+from rqdisco.core.errors import StoreUnavailable
 from tests.support.daemon import Daemon, give_up, mint, register, result, shown, told
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

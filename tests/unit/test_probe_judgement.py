@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.probing.judgement import FAILURES, Outcome, Standing, judged, pauses, told
+from rqdisco.probes.probe_state import FAILURES, Outcome, Standing, judged, pauses, told
 
 
 def after(*outcomes: Outcome) -> Standing:

@@ -6,10 +6,10 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.probing.judgement import Outcome
-from rqdisco.probing.knock import MOST_BYTES, SECONDS, Knocker
-from rqdisco.probing.targets import target_of
-from rqdisco.records import Node
+from rqdisco.core.records import Node
+from rqdisco.probes.probe_state import Outcome
+from rqdisco.probes.prober import MOST_BYTES, SECONDS, Knocker
+from rqdisco.probes.targets import target_of
 from tests.support.daemon import result
 from tests.support.network import NOT_READY, READY, Network
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.probing.targets import Allowed, Target, network, target_of
-from rqdisco.records import Node
+from rqdisco.core.records import Node
+from rqdisco.probes.targets import Allowed, Target, network, target_of
 
 A = "10.0.0.1:4001"
 

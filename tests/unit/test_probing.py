@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.binding import THIS_MACHINE
-from rqdisco.probing.judgement import FAILURES
-from rqdisco.probing.rounds import AT_ONCE
-from rqdisco.records import Node
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Node
+from rqdisco.probes.probe_state import FAILURES
+from rqdisco.probes.scheduler import AT_ONCE
 from tests.support.daemon import Daemon, Probe, mint, register, result
 from tests.support.network import NOT_READY
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from rqdisco.observability.events import Event
-from rqdisco.observability.recent import GRANTED, MINTED, MOST_CHANGES, REGISTERED, Recent
+from rqdisco.telemetry.events import Event
+from rqdisco.telemetry.recent import GRANTED, MINTED, MOST_CHANGES, REGISTERED, Recent
 
 
 def test_events_are_counted_by_the_minute_and_forgotten_after_an_hour() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.ids import is_id
-from rqdisco.names import dns_labels, from_dns_labels
+from rqdisco.core.dns_labels import dns_labels, from_dns_labels
+from rqdisco.core.ids import is_id
 from rqdisco.recipes import MODES, Impossible, Mode, Wanted, quoted, recipe
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"

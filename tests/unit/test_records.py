@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from rqdisco.errors import TooManyNodes, Undecided
-from rqdisco.records import Moment, Node, Record, Registration, said, succeed
-from rqdisco.transitions import is_newer, register, remove
+from rqdisco.core.errors import TooManyNodes, Undecided
+from rqdisco.core.records import Moment, Node, Record, Registration, said, succeed
+from rqdisco.core.transitions import is_newer, register, remove
 
 WINDOW = 30_000
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.errors import CopiedState, DamagedState, StateInUse, StateUnusable, StoreUnavailable, UnknownFormat
-from rqdisco.journal.fold import fold
-from rqdisco.journal.frames import encode_frame
-from rqdisco.journal.identity import NAME as IDENTITY
-from rqdisco.journal.segments import DIRECTORY, segment_path
-from rqdisco.journal.snapshot import NAME, PREVIOUS_NAME
-from rqdisco.journal.state import open_state
+from rqdisco.core.errors import CopiedState, DamagedState, StateInUse, StateUnusable, StoreUnavailable, UnknownFormat
+from rqdisco.storage.compaction import fold
+from rqdisco.storage.identity import NAME as IDENTITY
+from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME
+from rqdisco.storage.state_directory import open_state
+from rqdisco.storage.wal.frames import encode_frame
+from rqdisco.storage.wal.segments import DIRECTORY, segment_path
 from tests.support.daemon import STATE, Daemon, mint, register, result, shown
 from tests.support.disk import ModelDisk
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.process.certificates import Certificates, Files
-from rqdisco.process.renewals import Renewals
+from rqdisco.security.certificate_expiry import Renewals
+from rqdisco.security.certificates import Certificates, Files
 from tests.support.certificates import Authority
 
 DAY = 86400.0

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from rqdisco import codec
-from rqdisco.peers.replication.cursors import RECORDS_AT_ONCE, Replication
-from rqdisco.peers.wire.messages import Delta, Pull
-from rqdisco.records import Node, Record
-from rqdisco.store import Store
+from rqdisco.backends.gossip.replication.cursors import RECORDS_AT_ONCE, Replication
+from rqdisco.backends.gossip.transport.messages import Delta, Pull
+from rqdisco.core import codec
+from rqdisco.core.records import Node, Record
+from rqdisco.storage.memory import Store
 
 HOME, HERE = "a" * 16, "b" * 16
 

@@ -14,12 +14,12 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 
-from rqdisco.journal.fold import fold
-from rqdisco.journal.folder import Folder
-from rqdisco.journal.snapshot import NAME
-from rqdisco.process.logs import Descriptor, LineObserver
-from rqdisco.process.systemd import Notifier
-from rqdisco.records import Node
+from rqdisco.core.records import Node
+from rqdisco.service.logging import Descriptor, LineObserver
+from rqdisco.service.systemd import Notifier
+from rqdisco.storage.compaction import fold
+from rqdisco.storage.compactor import Folder
+from rqdisco.storage.snapshot import NAME
 from tests.support.daemon import STATE, Daemon, result
 
 

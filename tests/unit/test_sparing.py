@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from rqdisco.limits.sparing import Sparing
+from rqdisco.limits.event_sampler import Sparing
 
 
 def test_one_source_gets_ten_through_at_once_and_then_one_a_second() -> None:

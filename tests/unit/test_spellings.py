@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rqdisco.names import dns_labels
-from rqdisco.spellings import Spellings
-from rqdisco.store import Store
+from rqdisco.core.dns_labels import dns_labels
+from rqdisco.core.name_index import Spellings
+from rqdisco.storage.memory import Store
 from tests.support.daemon import Daemon, mint
 
 IDS = st.lists(st.from_regex(r"[A-Ca-c.-]{1,6}", fullmatch=True).map(str.encode), max_size=20)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.access.modes import warn_of_others
-from rqdisco.access.token_file import read_tokens
+from rqdisco.backends.gossip.transport.setup import read_keys
 from rqdisco.cli.screen import Screen
-from rqdisco.errors import TokensUnusable
-from rqdisco.observability.events import Event
-from rqdisco.peers.wire.process import read_keys
-from rqdisco.visible import visible
+from rqdisco.core.errors import TokensUnusable
+from rqdisco.core.escaping import visible
+from rqdisco.security.file_modes import warn_of_others
+from rqdisco.security.token_file import read_tokens
+from rqdisco.telemetry.events import Event
 from tests.support.trio import KEY
 from tests.unit.test_audit import Audited
 from tests.unit.test_services import Log
@@ -140,7 +140,7 @@ def test_a_file_that_is_not_there_has_no_readers(tmp_path: Path, log: list[dict[
 
 def test_secrets_are_compared_in_a_time_that_tells_nothing_of_them() -> None:
     """By hmac.compare_digest, and by nothing else."""
-    for name, function in (("access/tokens", "find"), ("peers/wire/keyring", "is_sealed")):
+    for name, function in (("security/tokens", "find"), ("backends/gossip/transport/keyring", "is_sealed")):
         tree = ast.parse((ROOT / "rqdisco" / f"{name}.py").read_text())
         (found,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function
                     and "Key" not in ast.unparse(node.returns or ast.Constant(""))]  # fmt: skip

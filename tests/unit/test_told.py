@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from rqdisco.observability import told
-from rqdisco.observability.told import MOST_ANSWERS, Told, ToldLog
+from rqdisco.telemetry import answer_history
+from rqdisco.telemetry.answer_history import MOST_ANSWERS, Told, ToldLog
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 
@@ -32,7 +32,7 @@ def test_an_address_that_is_not_listed_any_more_is_another_node_when_it_comes_ba
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "_MOST_BYTES", 600)
+    monkeypatch.setattr(answer_history, "_MOST_BYTES", 600)
     log = ToldLog(itertools.count(1).__next__)
     for discovery_id in range(5):
         for number in range(5):
@@ -41,7 +41,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "_MOST_BYTES", 3000)
+    monkeypatch.setattr(answer_history, "_MOST_BYTES", 3000)
     log = ToldLog(itertools.count(1).__next__)
     addrs = [f"10.0.0.{number}:1" for number in range(5)]
     for _ in range(100):
@@ -56,7 +56,7 @@ def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.Mon
 
 
 def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "_MOST_ADDRESSES_OF_ONE", 10)
+    monkeypatch.setattr(answer_history, "_MOST_ADDRESSES_OF_ONE", 10)
     log = ToldLog(itertools.count(1).__next__)
     addrs = [f"10.0.0.{number}:1" for number in range(30)]
     for addr in addrs:

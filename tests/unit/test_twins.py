@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.peers.membership.members import Session, Sessions
+from rqdisco.backends.gossip.membership.members import Session, Sessions
 
 BEFORE = Session(incarnation="7606d09ec940d27c", boot="1", name="a")
 AFTER = Session(incarnation="7606d09ec940d27c", boot="2", name="a")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.probing.outlook import down_last, without_down
-from rqdisco.records import Node
-from rqdisco.transfer import Transferred
+from rqdisco.core.exports import Transferred
+from rqdisco.core.records import Node
+from rqdisco.probes.node_health import down_last, without_down
 from tests.support.daemon import Daemon, Probe, result
 from tests.support.dns import ZONE, Names, answers, checked, question
 from tests.support.dns_sockets import CLIENT, Reactor

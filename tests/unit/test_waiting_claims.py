@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco import tally
-from rqdisco.codec import decode_put, encode_record, split_record
-from rqdisco.observability import waiting
-from rqdisco.observability.health import Condition
-from rqdisco.records import Leader, Node, Put, Record, Unreported
+from rqdisco.backends import claim_monitor
+from rqdisco.core.codec import decode_put, encode_record, split_record
+from rqdisco.core.records import Leader, Node, Put, Record, Unreported
+from rqdisco.storage import node_counter
+from rqdisco.telemetry.health import Condition
 from tests.support.daemon import Daemon, give_up, mint, register
 from tests.support.peered import go
 
@@ -102,7 +102,7 @@ def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_mean
     register(daemon, ids[0], "n:1")
     for key in (ids[1], ids[4]):
         claim(daemon, key)
-    monkeypatch.setattr("rqdisco.metrics.census.RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr("rqdisco.storage.initial_count.RECORDS_AT_ONCE", 2)
     daemon.watch.stopService()
     after = daemon.restart()
     go(after.directory.report(ids[4], put("a"), None))
@@ -117,7 +117,7 @@ def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_mean
 def test_no_more_than_a_bounded_number_are_kept(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "MOST", 3)
+    monkeypatch.setattr(claim_monitor, "MOST", 3)
     for number in range(5):
         claim(daemon, f"k{number}")
     daemon.clock.advance(61)
@@ -135,6 +135,6 @@ def test_nothing_that_a_node_can_send_looks_like_a_claim() -> None:
     nodes = (Node(addr='"unreported":{', node_id='"unreported":'),)
     leader = Leader(addr='"unreported":{', value=value, created=1, modified=1)
     record = Record(id="x", home="0" * 16, version=1, created_at=1, nodes=nodes, leader=leader)
-    assert not tally.is_claimed(split_record(encode_record(record))[1])
+    assert not node_counter.is_claimed(split_record(encode_record(record))[1])
     claimed = msgspec.structs.replace(record, unreported=Unreported(times=1, since=1))
-    assert tally.is_claimed(split_record(encode_record(claimed))[1])
+    assert node_counter.is_claimed(split_record(encode_record(claimed))[1])

@@ -1,0 +1,119 @@
+"""Claims that wait for their leaders' first reports (R5c), and those that have waited for long: an operator has to end
+them.
+
+Nobody can look through a million records when asked, so they are kept up with every change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from rqdisco.core.records import LONG_CLAIM_SECONDS
+from rqdisco.storage.memory import Change, Store
+from rqdisco.storage.node_counter import is_claimed
+
+MOST = 10_000
+
+
+class WaitingClaims(Service):
+    """The IDs of a store with such claims, copies of other daemons' included; of more than 10,000 the others are left
+    out.
+
+    How long a claim has waited counts from when this daemon came to know of it, by the monotonic clock.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, store: Store) -> None:
+        self._clock = clock
+        self._store = store
+        # When each will have waited for long, the first to do so first.
+        self._due: dict[bytes, float] = {}
+        self._overdue: set[bytes] = set()
+        self._timer: IDelayedCall | None = None
+        store.on_settled.append(self._settled)
+        store.on_dropped.append(self._dropped)
+
+    def startService(self) -> None:
+        super().startService()
+        self._wait()
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def count(self) -> int:
+        """How many have waited for long."""
+        return len(self._overdue)
+
+    def notes(self) -> list[str]:
+        """What an operator should know of, in words. IDs are secrets, so the log alone names them."""
+        if not self._overdue:
+            return []
+        many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"
+        return [
+            f"{many} for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
+            " node for good, or wipe its data directory, then `rqdisco leader clear`"
+        ]
+
+    def found(self, discovery_id: str) -> None:
+        """A claim was there at the start; by now it may have ended."""
+        key = discovery_id.encode()
+        rest = self._store.rest(key)
+        if rest is not None and is_claimed(rest):
+            self._begin(key)
+
+    def _settled(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if is_claimed(change.rest):
+                self._begin(change.key)
+            else:
+                self._end(change.key)
+
+    def _dropped(self, keys: Sequence[bytes]) -> None:
+        for key in keys:
+            self._end(key)
+
+    def _begin(self, key: bytes) -> None:
+        if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MOST:
+            return
+        self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
+        self._wait()
+
+    def _end(self, key: bytes) -> None:
+        self._due.pop(key, None)
+        self._overdue.discard(key)
+
+    def _wait(self) -> None:
+        if self.running and self._timer is None and self._due:
+            soonest = next(iter(self._due.values()))
+            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._due and next(iter(self._due.values())) <= now:
+            key = next(iter(self._due))
+            del self._due[key]
+            self._overdue.add(key)
+            self._tell(key.decode())
+        self._wait()
+
+    def _tell(self, discovery_id: str) -> None:
+        record = self._store.settled(discovery_id)
+        if record is None or record.leader is None or record.unreported is None:
+            return
+        self._log.warn(
+            "a claim waits for its leader's first report: stop that node for good, or wipe its data directory, then"
+            " `rqdisco leader clear`",
+            addr=record.leader.addr,
+            times=record.unreported.times,
+            discovery_id=discovery_id,
+        )

@@ -1,0 +1,1 @@
+"""Several daemons that replicate to each other: membership, replication, forwarding."""

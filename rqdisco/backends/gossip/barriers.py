@@ -1,0 +1,64 @@
+"""What a home asks of all members before a node is told to bootstrap again (R5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+
+from rqdisco.backends.gossip.membership.members import Members
+from rqdisco.backends.gossip.membership.peer import Peer
+from rqdisco.backends.gossip.replication.hints import HintTaker
+from rqdisco.backends.gossip.transport.messages import Barrier, Hints
+from rqdisco.core import codec
+from rqdisco.core.errors import Undecided
+from rqdisco.core.records import Record
+
+BARRIER_SECONDS = 3.0
+_MOST_ROUNDS = 20
+
+
+class Barriers:
+    """Brings records to all `members`, who are asked as `peers`, and what those promised under them to `taker`."""
+
+    def __init__(self, members: Members, peers: Mapping[str, Peer], taker: HintTaker) -> None:
+        self._members = members
+        self._peers = peers
+        self._taker = taker
+
+    async def bring(self, record: Record) -> None:
+        """Ask all members at once, each until it has no more hints. Raises Undecided where one does not answer."""
+        others = self._members.others
+        silent = [each.name for each in others if not self._is_up(each.incarnation)]
+        if silent:
+            raise Undecided(f"cannot tell who is alone without {', '.join(silent)}")
+        line = msgspec.Raw(codec.encode_record(record))
+        asking = [
+            Deferred.fromCoroutine(self._ask(self._peers[each.incarnation], record.home, line)) for each in others
+        ]
+        try:
+            await gatherResults(asking, consumeErrors=True)
+        except Exception as error:
+            for each in asking:
+                each.cancel()
+            if isinstance(error, CancelledError):
+                raise
+            raise Undecided("cannot tell who is alone: a peer does not answer") from None
+        # Who joined meanwhile was not asked.
+        if {each.incarnation for each in self._members.others} != {each.incarnation for each in others}:
+            raise Undecided("the members changed meanwhile")
+
+    def _is_up(self, incarnation: str) -> bool:
+        return incarnation in self._peers and self._peers[incarnation].is_up
+
+    async def _ask(self, peer: Peer, home: str, line: msgspec.Raw) -> None:
+        of, added = "", 0
+        for _ in range(_MOST_ROUNDS):
+            asked = Barrier(home=home, record=line, of=of, added=added)
+            answer = await peer.ask("barrier", asked, Hints, BARRIER_SECONDS)
+            if not answer.hints:
+                return
+            assert peer.incarnation is not None
+            of, added = answer.of, await self._taker.add(peer.incarnation, answer.of, answer.hints)
+        raise Undecided("a peer has too many hints")

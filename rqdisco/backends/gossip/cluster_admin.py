@@ -1,0 +1,28 @@
+"""What an operator may ask of peers, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqdisco.backends.gossip.report import PeerReport
+from rqdisco.backends.gossip.succession import Successions
+
+
+class Office:
+    """Shows peers, forgets them, and hands over to them."""
+
+    def __init__(self, report: PeerReport, successions: Successions) -> None:
+        self._report = report
+        self._successions = successions
+
+    def show(self) -> dict[str, Any]:
+        """All peers and their state."""
+        return self._report.as_object()
+
+    async def forget(self, name: str) -> int:
+        """As `Successions.forget`."""
+        return await self._successions.forget(name)
+
+    async def drain(self, to: str | None) -> str:
+        """As `Successions.drain`."""
+        return await self._successions.drain(to)

@@ -1,0 +1,1 @@
+"""Members of the cluster, their liveness, and whether this daemon may decide."""

@@ -1,0 +1,1 @@
+"""Replication of each owner's records to the other members."""

@@ -1,0 +1,34 @@
+"""Asking a peer for all that it has of a home above a version, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from rqdisco.backends.gossip.membership.peer import Peer
+from rqdisco.backends.gossip.transport.messages import Delta, Page, Pull
+from rqdisco.core import codec
+
+PAGE_SECONDS = 5.0
+
+
+async def pull(peer: Peer, home: str, after: int, upto: int | None, take: Callable[[Delta], Awaitable[None]]) -> None:
+    """Have `take` take what follows `after`, up to the cursor `upto`; without one, also what lies beyond a gap there.
+
+    Raises PeerError's kinds, and what `take` does.
+    """
+    page = target = 0
+    while True:
+        answer = await peer.ask("pull", Pull(home=home, after=after, page=page, upto=target), Page, PAGE_SECONDS)
+        delta = answer.delta
+        await take(delta)
+        page, target = answer.page, delta.upto if answer.page else 0
+        if page:
+            continue
+        last = max([delta.upto, *map(_version, delta.records)])
+        if last <= after or (upto is not None and delta.upto >= upto):
+            return
+        after = last
+
+
+def _version(line: bytes) -> int:
+    return codec.quick_version_of(codec.split_record(bytes(line))[1])

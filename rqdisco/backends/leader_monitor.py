@@ -1,0 +1,110 @@
+"""Notices two clusters under one ID, by what settles in the store: what is reported here, and what peers replicate.
+
+Every report is a new version of the record, so each daemon sees those of all IDs that it holds, whichever daemon was
+asked. Reports that are written together count as one, which hides two leaders only while they report within the same
+milliseconds. Nothing is decided by what is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from rqdisco.core import codec
+from rqdisco.core.leaders import LeaderReports, Leaders
+from rqdisco.core.records import Record
+from rqdisco.storage.memory import Change
+from rqdisco.telemetry.events import Event, Events
+
+_KIND = "two leaders"
+_HAS_LEADER = b'"leader":{'
+
+
+class LeaderWatch(Service):
+    """The IDs that have two leaders now. Tells events, the log and whoever subscribed when one does, and when it does
+    no more.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, events: Events) -> None:
+        self._clock = clock
+        self._events = events
+        self._reports = LeaderReports()
+        self._subscribers: list[Callable[[str], None]] = []
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._reports)
+
+    def of(self, discovery_id: str) -> Leaders | None:
+        """The addresses of the two leaders that report themselves under an ID; None unless there are two."""
+        return self._reports.of(discovery_id)
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        """Call `changed` with each ID that has two leaders now, or has no more."""
+        self._subscribers.append(changed)
+
+    def settled(self, changes: Sequence[Change]) -> None:
+        """The disk has these; a store calls it."""
+        for change in changes:
+            if _HAS_LEADER in change.rest:
+                record = codec.decode_record(change.line)
+                leader = reported_leader(record)
+                if leader is not None:
+                    self._report(record.id, leader)
+
+    def startService(self) -> None:
+        super().startService()
+        self._set_timer()
+
+    def stopService(self) -> Deferred[None] | None:
+        stopping: Deferred[None] | None = super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return stopping
+
+    def _report(self, discovery_id: str, leader: str) -> None:
+        if not self._reports.report(discovery_id, leader, self._clock.seconds()):
+            return
+        leaders = " and ".join(self._reports.of(discovery_id) or ())
+        self._log.error(
+            "two clusters under one ID, whose leaders both report themselves: {leaders} (see docs/rqlite.md)",
+            leaders=leaders,
+            discovery_id=discovery_id,
+        )
+        self._tell(discovery_id, "noticed", leaders)
+        self._set_timer()
+
+    def _tell(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
+        self._events.tell(Event(kind=_KIND, outcome=outcome, id=discovery_id, why=leaders, logged=False))
+        for changed in self._subscribers:
+            changed(discovery_id)
+
+    def _set_timer(self) -> None:
+        end = self._reports.next_end
+        if self.running and self._timer is None and end is not None:
+            self._timer = self._clock.callLater(max(0.0, end - self._clock.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        for discovery_id in self._reports.ended(self._clock.seconds()):
+            self._log.info(
+                "two leaders no longer seen: for one minute at most one leader has reported", discovery_id=discovery_id
+            )
+            self._tell(discovery_id, "over")
+        self._set_timer()
+
+
+def reported_leader(record: Record) -> str | None:
+    """The Raft address of a leader that this very version of its record reports; None if it is no report."""
+    leader = record.leader
+    if leader is None or not record.confirmed or leader.modified != record.version:
+        return None
+    return next((node.raft_addr or node.addr for node in record.nodes if node.addr == leader.addr), leader.addr)

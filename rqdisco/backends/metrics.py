@@ -1,0 +1,33 @@
+"""Metrics of claims and leaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+
+from prometheus_client.metrics_core import Metric
+
+from rqdisco.backends.claim_monitor import MOST, WaitingClaims
+from rqdisco.telemetry.metric_families import gauge
+from rqdisco.telemetry.metrics import Source
+
+
+def claim_metrics(waiting: WaitingClaims) -> Source:
+    """Who won a claim to lead and does not report itself."""
+
+    def source() -> Iterable[Metric]:
+        yield gauge(
+            "rqdisco_claims_waiting",
+            f"Claims that have waited for a leader's first report for more than a minute; {MOST} are counted at most.",
+            waiting.count,
+        )
+
+    return source
+
+
+def leader_metrics(watch: Sized) -> Source:
+    """Where two clusters share an ID."""
+
+    def source() -> Iterable[Metric]:
+        yield gauge("rqdisco_two_leaders", "IDs with two leaders reporting, which means two clusters.", len(watch))
+
+    return source

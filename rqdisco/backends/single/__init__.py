@@ -1,0 +1,1 @@
+"""A single daemon that owns all its IDs: decides, makes durable, answers."""

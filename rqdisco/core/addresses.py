@@ -1,0 +1,145 @@
+"""Addresses as nodes advertise them: opaque text, compared as rqlited compares it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from functools import lru_cache
+
+from rqdisco.core.errors import InvalidValue, MisleadingAddress
+
+MAX_BYTES = 260
+# The names of the loopback interface in the hosts files of Debian, Red Hat and SUSE, and RFC 6761 section 6.3.
+_LOCAL_NAMES = frozenset(
+    {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "ipv6-localhost", "ipv6-loopback"}
+    | {"localhost4", "localhost4.localdomain4", "localhost6", "localhost6.localdomain6"}
+)
+# In full, or with parts left out, as the C library takes it (inet_aton(3)).
+_LOOPBACK_IPV4 = re.compile(r"127(?:\.[0-9]{1,3}){1,3}\Z")
+_OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:[0-9]{1,5}\Z")
+_SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
+_AUTHORITY_END = re.compile("[/?#]")
+_PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
+_ZONE = re.compile(r"([A-Za-z]+://(?:[^/?#@]*@)?\[[0-9A-Fa-f:.]+)%(?:25)?([^\]/?#]*)\]")
+_ZONE_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
+_HOST_PORT = re.compile(r"(?:https?://)?(\[[^\[\]/?#@]+\]|[^\[\]:/?#@]+):([0-9]{1,5})/?\Z")
+
+
+def check_text(what: str, value: object) -> str:
+    """Return `value` if it can be kept and given back byte-identical.
+
+    Raises InvalidValue for what is no text, empty, over 260 bytes, or holds white space, a control character or
+    a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidValue(what, "not a string")
+    if _PLAIN.match(value):
+        return value
+    if not value:
+        raise InvalidValue(what, "empty")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidValue(what, "not valid Unicode") from None
+    if size > MAX_BYTES:
+        raise InvalidValue(what, f"longer than {MAX_BYTES} bytes")
+    for character in value:
+        if character.isspace():
+            raise InvalidValue(what, "contains white space")
+        if unicodedata.category(character) == "Cc":
+            raise InvalidValue(what, "contains a control character")
+    return value
+
+
+def same_node(one: str, other: str) -> bool:
+    """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other way round (R3).
+
+    Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite cmd/rqlited).
+    """
+    return one in (other, f"http://{other}") or other == f"http://{one}"
+
+
+def host_and_port(addr: str) -> tuple[str, int]:
+    """Split HOST:PORT, with or without http:// or https:// before it.
+
+    Raises InvalidValue where there is no usable host and port.
+    """
+    match = _HOST_PORT.match(addr)
+    if match is None:
+        raise InvalidValue("address", "not host:port")
+    port = int(match[2])
+    if not 0 < port < 65536:
+        raise InvalidValue("address", "port out of range")
+    return match[1].strip("[]"), port
+
+
+def split_zone(url: str) -> tuple[str, str | None]:
+    """A URL without the zone of its IPv6 address, and that zone, the network interface by which the address is reached.
+
+    It is written [fe80::1%25eth0] (RFC 6874); people write [fe80::1%eth0], too. Raises ValueError.
+    """
+    match = _ZONE.match(url)
+    if match is None:
+        return url, None
+    if not _ZONE_NAME.match(match[2]):
+        raise ValueError("the zone of an IPv6 address is the name of a network interface, as in [fe80::1%25eth0]")
+    return f"{match[1]}]{url[match.end() :]}", match[2]
+
+
+def check_reachable(addr: str, client_ip: str | None) -> None:
+    """Raise if other machines can hardly reach a node at `addr`, as registered by a client at `client_ip`.
+
+    InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback address that was
+    registered from another machine.
+    """
+    host = host_and_port(addr)[0].rstrip(".")
+    if _is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
+        raise MisleadingAddress("loopback address, set -http-adv-addr")
+
+
+def host_of(addr: str) -> str:
+    """The host of an address, in lower case, without scheme, user, port, brackets and last dot; "" if there is none.
+
+    Unlike `host_and_port` it makes something of every text, as Go's dialer does.
+    """
+    rest = _AUTHORITY_END.split(_SCHEME.sub("", addr.lower(), count=1), maxsplit=1)[0].rpartition("@")[2]
+    if rest.startswith("["):
+        return rest[1:].partition("]")[0]
+    host = rest if rest.count(":") > 1 else rest.partition(":")[0]
+    return host.rstrip(".")
+
+
+def is_local(addr: str) -> bool:
+    """Whether an address leads every machine to itself: loopback, unspecified, or without a host (rule R5d)."""
+    # Each node of a list is looked at for each that registers, and nearly all are such addresses.
+    return _OTHER_IPV4.match(addr) is None and _is_local(addr)
+
+
+@lru_cache(maxsize=8192)
+def _is_local(addr: str) -> bool:
+    host = host_of(addr)
+    return not host or is_loopback(host) or _is_unspecified(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name, without a last dot, or an IP address is one of the loopback interface."""
+    if ":" in host:
+        ip = _ipv6(host)
+        return ip is not None and (ip.ipv4_mapped or ip).is_loopback
+    name = host.lower()
+    return _LOOPBACK_IPV4.match(name) is not None or name in _LOCAL_NAMES or name.endswith(".localhost")
+
+
+def _is_unspecified(host: str) -> bool:
+    if ":" in host:
+        ip = _ipv6(host)
+        return ip is not None and (ip.ipv4_mapped or ip).is_unspecified
+    return host == "0.0.0.0"  # noqa: S104, it is looked for, not listened on
+
+
+def _ipv6(text: str) -> ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return None

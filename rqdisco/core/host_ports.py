@@ -1,0 +1,55 @@
+"""Addresses taken apart: host and port, as far as a node could be reached there. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+
+import msgspec
+
+from rqdisco.core.addresses import host_and_port
+from rqdisco.core.errors import InvalidValue
+
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
+# Some resolvers take these for addresses, others for names.
+_NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a node is to be reached: an IP address in its usual form, or a host name that somebody else resolves."""
+
+    host: str
+    port: int
+    is_ip: bool
+
+
+@lru_cache(maxsize=8192)
+def place(addr: str) -> Place | None:
+    """Where `addr` leads; None if that is no host and port that could stand in DNS."""
+    try:
+        host, port = host_and_port(addr)
+    except InvalidValue:
+        return None
+    try:
+        ip = usable_ip(host)
+    except ValueError:
+        is_name = _HOST_NAME.match(host) is not None and _NUMBERS.match(host) is None
+        return Place(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
+    return None if ip is None else Place(ip, port, is_ip=True)
+
+
+def usable_ip(text: str) -> str | None:
+    """The address `text` in its usual form; None if no node can be reached there. Raises ValueError."""
+    ip = ipaddress.ip_address(text)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.scope_id is not None:
+            return None
+        ip = ip.ipv4_mapped or ip
+    return None if ip.is_unspecified or ip.is_multicast else str(ip)
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a machine can have that name."""
+    return _HOST_NAME.match(text) is not None

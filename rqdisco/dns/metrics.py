@@ -1,0 +1,29 @@
+"""Metrics of the DNS server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.metrics_core import Metric
+
+from rqdisco.telemetry.counters import DNSCounts
+from rqdisco.telemetry.metric_families import counter, counters, histogram
+from rqdisco.telemetry.metrics import Source
+
+_RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
+
+
+def dns_metrics(counts: DNSCounts) -> Source:
+    """What was asked over DNS."""
+
+    def source() -> Iterable[Metric]:
+        yield counters(
+            "rqdisco_dns_answers",
+            "Answers over DNS.",
+            ("transport", "rcode"),
+            (((way, _RCODES.get(code, str(code))), count) for (way, code), count in counts.answers.items()),
+        )
+        yield histogram("rqdisco_dns_answer_duration_seconds", "Seconds from a question to its answer.", counts.seconds)
+        yield counter("rqdisco_dns_limited", "Questions of sources that asked too much over UDP.", counts.limited)
+
+    return source

@@ -1,1 +1,0 @@
-"""The daemon that decides about its own IDs: their home (R1, R3)."""

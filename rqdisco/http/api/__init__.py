@@ -1,0 +1,1 @@
+"""The HTTP APIs: discovery, Consul KV, admin, health, metrics, event streams."""

@@ -1,0 +1,95 @@
+"""An export on its way to who asked for it: as fast as that is read, and a few records at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rqdisco.core.directory import Directory
+from rqdisco.core.errors import NoSuchID, StoreUnavailable
+from rqdisco.core.exports import Export
+
+_RECORDS_AT_ONCE = 100
+
+_log = Logger()
+
+
+@implementer(IPushProducer)
+class Exporting:
+    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with its end."""
+
+    def __init__(self, request: Any, directory: Directory, clock: IReactorTime) -> None:
+        self._request = request
+        self._directory = directory
+        self._clock = clock
+        self._ids: Iterator[str] | None = None
+        self._export = Export(0)
+        self._next: IDelayedCall | None = None
+        self._is_busy = self._is_paused = False
+        self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
+
+    def begin(self) -> None:
+        """Write from now on."""
+        self._request.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self._is_paused = False
+        if self._next is None and not self._is_busy and not self.done.called:
+            self._next = self._clock.callLater(0, self._go_on)
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
+
+    def _go_on(self) -> None:
+        self._next, self._is_busy = None, True
+        Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
+
+    async def _part(self) -> bytes | None:
+        """Some more of the document; None when only its end is missing."""
+        if self._ids is None:
+            ids = await self._directory.ids()
+            self._export, self._ids = Export(len(ids)), iter(ids)
+            return self._export.begin()
+        ids = list(islice(self._ids, _RECORDS_AT_ONCE))
+        lines = []
+        for discovery_id in ids:
+            # What expired meanwhile is left out; nothing is held of it, be its home there to say so or not.
+            with suppress(NoSuchID, StoreUnavailable):
+                lines.append(self._export.line(await self._directory.inspect(discovery_id)))
+        return b"".join(lines) if ids else None
+
+    def _write(self, part: bytes | None) -> None:
+        self._is_busy = False
+        if self.done.called:
+            return
+        if part is not None:
+            # The reader may have enough of it.
+            self._request.write(part)
+            if not self._is_paused:
+                self.resumeProducing()
+            return
+        self.stopProducing()
+        self._request.unregisterProducer()
+        self.done.callback(self._export.end())
+
+    def _fail(self, failure: Failure) -> None:
+        """A document without its end: the reader sees that it is not whole."""
+        _log.failure("export failed", failure)
+        self.stopProducing()
+        self._request.unregisterProducer()
+        self._request.transport.abortConnection()

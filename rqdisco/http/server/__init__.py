@@ -1,0 +1,1 @@
+"""Connections: limits per connection, PROXY protocol, host allowlist, throttling."""

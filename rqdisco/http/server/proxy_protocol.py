@@ -1,0 +1,185 @@
+"""Clients behind a proxy that says who they are: the PROXY protocol, versions 1 and 2 (haproxy's proxy-protocol.txt).
+
+Twisted has an endpoint for it, whose parser fails with a traceback on an address that is none, takes a header in two
+parts or the short `PROXY UNKNOWN` for a wrong one, and would have a layer of its own around every connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import struct
+from typing import Any
+
+import msgspec
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from rqdisco.http.server.site import RECEIVE_SECONDS, BoundedChannel, BoundedSite
+
+_TEXT = b"PROXY "
+_TEXT_BYTES = 107
+_LINE = re.compile(rb"PROXY (?:UNKNOWN(?: .*)?|TCP([46]) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5}))", re.DOTALL)
+_BINARY = b"\r\n\r\n\0\r\nQUIT\n"
+_BEGINNING = 16
+# The addresses, and what else a proxy may have to say, such as of TLS.
+_MOST_BYTES = 4096
+_LOCAL, _PROXY = 0x20, 0x21
+_LAYOUTS = {0x11: "!4s4sHH", 0x21: "!16s16sHH"}
+_COMPLAIN_SECONDS = 60.0
+
+
+class BadHeader(Exception):
+    """What a connection began with is no header of the PROXY protocol."""
+
+
+class Header(msgspec.Struct, frozen=True):
+    """Its length in bytes; who connected to the proxy, and where.
+
+    A proxy that speaks for itself, as in a health check, or does not know, names nobody.
+    """
+
+    size: int
+    source: IAddress | None = None
+    destination: IAddress | None = None
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header that a connection began with; None as long as it is not whole. Raises BadHeader."""
+    if data[:12] == _BINARY[: len(data)]:
+        return _binary_header(data)
+    if data[:6] == _TEXT[: len(data)]:
+        return _text_header(data)
+    raise BadHeader
+
+
+def _text_header(data: bytes) -> Header | None:
+    line, end, _ = data[:_TEXT_BYTES].partition(b"\r\n")
+    if not end:
+        if len(data) >= _TEXT_BYTES:
+            raise BadHeader
+        return None
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BadHeader
+    size = len(line) + len(end)
+    if match[1] is None:
+        return Header(size)
+    kind: Any = ipaddress.IPv4Address if match[1] == b"4" else ipaddress.IPv6Address
+    try:
+        hosts = [kind(text.decode("ascii")) for text in match.group(2, 3)]
+    except ValueError:
+        raise BadHeader from None
+    ports = [int(text) for text in match.group(4, 5)]
+    if max(ports) > 0xFFFF:
+        raise BadHeader
+    return Header(size, _address(hosts[0], ports[0]), _address(hosts[1], ports[1]))
+
+
+def _binary_header(data: bytes) -> Header | None:
+    if len(data) < _BEGINNING:
+        return None
+    command, family, length = struct.unpack_from("!BBH", data, len(_BINARY))
+    if command not in (_LOCAL, _PROXY) or length > _MOST_BYTES:
+        raise BadHeader
+    size = _BEGINNING + length
+    if len(data) < size:
+        return None
+    layout = _LAYOUTS.get(family)
+    if command == _LOCAL or layout is None:
+        return Header(size)
+    if length < struct.calcsize(layout):
+        raise BadHeader
+    source, destination, source_port, destination_port = struct.unpack_from(layout, data, _BEGINNING)
+    return Header(
+        size,
+        _address(ipaddress.ip_address(source), source_port),
+        _address(ipaddress.ip_address(destination), destination_port),
+    )
+
+
+def _address(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> IAddress:
+    return IPv4Address("TCP", str(host), port) if host.version == 4 else IPv6Address("TCP", str(host), port)
+
+
+class ProxiedChannel(BoundedChannel):
+    """A connection that begins with a header; without one, or with a bad one, it is cut off."""
+
+    _begun: bytes | None = b""
+    _peer: IAddress | None = None
+    behind: BehindProxy
+
+    @property
+    def proxy(self) -> tuple[IAddress, IAddress]:
+        """The address of the proxy itself, and which of this daemon's it connected to."""
+        return self.transport.getPeer(), self.transport.getHost()
+
+    @property
+    def names_client(self) -> bool:
+        """Whether the proxy said who connected to it."""
+        return self._peer is not None
+
+    def getPeer(self) -> IAddress:
+        return self.transport.getPeer() if self._peer is None else self._peer
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._begun is None:
+            super().dataReceived(data)
+            return
+        if not self._begun:
+            self._expect(RECEIVE_SECONDS)
+        self._begun += data
+        try:
+            header = read_header(self._begun)
+        except BadHeader:
+            self.behind.complain(self.transport.getPeer())
+            self.transport.abortConnection()
+            return
+        if header is not None:
+            rest, self._begun = self._begun[header.size :], None
+            self._introduce(header)
+            # Its place was nobody's until now.
+            self.site.crowd.leave(self)
+            self._enter()
+            if rest:
+                super().dataReceived(rest)
+
+    def _client_host(self) -> str | None:
+        return getattr(self._peer, "host", None)
+
+    def _introduce(self, header: Header) -> None:
+        self._peer = header.source
+        if header.destination is not None:
+            self._host = header.destination
+        self._be_idle()
+
+
+class BehindProxy(Factory):
+    """Connections to a site that all come through proxies."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, site: BoundedSite) -> None:
+        self._site = site
+        self._complained: float | None = None
+
+    def startFactory(self) -> None:
+        self._site.doStart()
+
+    def stopFactory(self) -> None:
+        self._site.doStop()
+
+    def buildProtocol(self, addr: object) -> Any:
+        channel: Any = self._site.prepared(ProxiedChannel())
+        channel.behind = self
+        return channel
+
+    def complain(self, peer: IAddress) -> None:
+        """Say, once a minute, that somebody does not speak as agreed: if it is the proxy, nobody gets through."""
+        now = self._site.now()
+        if self._complained is None or now - self._complained >= _COMPLAIN_SECONDS:
+            self._complained = now
+            self._log.warn("cut off: no PROXY header, or a bad one", peer=getattr(peer, "host", None))

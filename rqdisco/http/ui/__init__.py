@@ -1,0 +1,1 @@
+"""The pages that a browser gets where other clients get JSON."""

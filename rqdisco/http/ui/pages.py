@@ -1,0 +1,259 @@
+"""The pages themselves: which of them a request is for, and what they are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+from twisted.web.template import Element, flattenString
+
+from rqdisco.core.directory import Directory
+from rqdisco.core.errors import NotAuthenticated
+from rqdisco.core.ids import RESERVED, is_id
+from rqdisco.core.records import LONG_CLAIM_SECONDS
+from rqdisco.core.views import View
+from rqdisco.http.requests.authorization import Gate, secrets_in
+from rqdisco.http.requests.documents import encode_object
+from rqdisco.http.requests.responses import Answer, Headers, NotFound, refusal_of
+from rqdisco.http.requests.runner import Answering, Handling
+from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.elements import ClusterPage, ClusterView, Frame, HomePage, ProblemPage, TokenPage
+from rqdisco.http.ui.formatting import duration
+from rqdisco.http.ui.overview import StatusView
+from rqdisco.http.ui.snippets import TARGETS, generations, snippets
+from rqdisco.http.ui.status import StatusPage
+from rqdisco.telemetry.counters import Route
+
+_STATIC = b"/static/"
+_STATUS = "status"
+_STATUS_PATH = _STATUS.encode()
+_ONE_SEGMENT = re.compile(rb"/([^/%]+)/?\Z")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
+_STALE_SECONDS = 10.0
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+# Discovery IDs are secrets and stand in the address of a page.
+_GUARDS: Headers = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+# What is at the same address for other clients may be taken for this by no cache, were it to keep anything.
+_PAGE: Headers = (*_GUARDS, (b"vary", b"Accept, Authorization"))
+# Not Basic, for which browsers would ask in a window of their own, and remember the answer.
+_CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="rqdisco"'),)
+_FOR_GOOD: Headers = (*_GUARDS, (b"cache-control", b"public, max-age=31536000, immutable"))
+
+_HEADINGS = {
+    403: "This token may not do that",
+    404: "There is no such page",
+    503: "Not now",
+}
+
+
+class PageAbout(msgspec.Struct, frozen=True, kw_only=True):
+    """What pages show beside records.
+
+    `service` gives the members of `GET /`, `peers` the names and states of all daemons, this one first, if there are
+    several; `wall_us` the wall clock in microseconds; `zone` is that of DNS, if there is one; `status` gives what
+    operators see.
+    """
+
+    service: Callable[[], Mapping[str, Any]]
+    peers: Callable[[], Sequence[tuple[str, str]]]
+    wall_us: Callable[[], int]
+    zone: str | None = None
+    status: Callable[[], StatusView] | None = None
+
+
+class Pages:
+    """The pages of one site. `encode` gives a record as its watchers get it; `gate` asks for tokens, if given; where it
+    is not, `is_operators` says that only operators come here.
+    """
+
+    def __init__(
+        self,
+        assets: Assets,
+        directory: Directory,
+        handling: Handling,
+        about: PageAbout,
+        encode: Callable[[View], bytes],
+        gate: Gate | None = None,
+        *,
+        is_operators: bool = False,
+    ) -> None:
+        self._assets = assets
+        self._directory = directory
+        self._handling = handling
+        self._about = about
+        self._encode = encode
+        self._gate = None if gate is None else gate.at(handling.door)
+        self._is_operators = is_operators
+
+    def answer(self, request: Any) -> Answering | None:
+        """Begin an answer to a GET or HEAD, or leave it to the doors."""
+        path: bytes = request.path
+        if path.startswith(_STATIC):
+            request.route = _route("/static")
+            return self._handling.answer(self._file(path))
+        accept = request.getHeader(b"accept")
+        if accept is None or b"text/html" not in accept or not prefers_html(accept.decode("latin-1")):
+            return None
+        making = self._making(request, path)
+        return None if making is None else self._handling.answer(self._made(request, making))
+
+    def is_only_here(self, path: bytes) -> bool:
+        """Whether there is a page at a path, and nothing that other clients could ask for."""
+        return path.strip(b"/") == _STATUS_PATH and self._about.status is not None
+
+    def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Answer] | None:
+        """What makes the page at a path, if there is one."""
+        if path == b"/":
+            request.route = _route("/")
+            return self._home(request)
+        match = _ONE_SEGMENT.match(path)
+        name = "" if match is None else match[1].decode("utf-8", "replace")
+        if name == _STATUS and self._about.status is not None:
+            request.route = _route("/status")
+            return self._status(request, self._about.status)
+        if not name or name in RESERVED:
+            return None
+        request.route = _route("/ID")
+        return self._cluster(request, name)
+
+    async def _made(self, request: Any, making: Coroutine[Any, Any, Answer]) -> Answer:
+        """The page, or one that says why there is none."""
+        if self._gate is not None and not secrets_in(request.requestHeaders):
+            making.close()
+            return await self._asking()
+        try:
+            return await making
+        except NotAuthenticated:
+            return await self._asking()
+        except CancelledError:
+            raise
+        except Exception:
+            refusal = refusal_of(Failure())
+            text = refusal.text if refusal.detail is None else f"{refusal.text}: {refusal.detail}"
+            page = ProblemPage(self._assets, _HEADINGS.get(refusal.status, refusal.reason), text)
+            return await self._rendered("", page, refusal.status, refusal.reason.encode())
+
+    async def _asking(self) -> Answer:
+        page = await self._rendered("", TokenPage(self._assets), 401, b"authentication required")
+        return msgspec.structs.replace(page, headers=(*page.headers, *_CHALLENGE))
+
+    async def _home(self, request: Any) -> Answer:
+        # Who the peers are is for operators where there are tokens, as at /readyz.
+        is_told = self._gate is None or self._gate.admit(request, "known").is_admin
+        wanted = request.args.get(b"id")
+        if wanted and is_id(name := wanted[-1].decode("utf-8", "replace").strip()):
+            # Who has no script filled in the field.
+            return Answer(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
+        return await self._rendered(
+            "", HomePage(self._assets, self._about.service(), self._about.peers() if is_told else ())
+        )
+
+    async def _status(self, request: Any, look: Callable[[], StatusView]) -> Answer:
+        is_operator = self._is_operators
+        if self._gate is not None:
+            is_operator = self._gate.admit(request, "admin").is_admin
+        return await self._rendered("Status", StatusPage(self._assets, look(), is_operator=is_operator))
+
+    async def _cluster(self, request: Any, discovery_id: str) -> Answer:
+        if self._gate is not None:
+            self._gate.admit(request, "read", discovery_id)
+        if not is_id(discovery_id):
+            raise NotFound("no discovery ID has such a name")
+        record = await self._directory.look_up(discovery_id)
+        data = self._encode(record)
+        shown = msgspec.json.decode(data)
+        asked = request.args.get(b"url")
+        url = _own_url(request) if not asked else asked[-1].decode("utf-8", "replace").strip()
+        view = ClusterView(
+            id=record.id,
+            data=data,
+            has_claim=record.claimed > 0,
+            nodes=shown["registrations"],
+            two_leaders=shown.get("two_leaders", ()),
+            notes=self._notes(record),
+            is_claim_overdue=record.claimed > 0 and self._seconds_since(record.claimed_since) > LONG_CLAIM_SECONDS,
+            url=url,
+            is_guess=not asked,
+            generations=generations(self._about.zone),
+            targets=TARGETS,
+            snippets=snippets(record.id, url, self._about.zone, asks_for_tokens=self._gate is not None),
+        )
+        return await self._rendered(record.id, ClusterPage(self._assets, view))
+
+    def _seconds_since(self, milliseconds: int) -> float:
+        return self._about.wall_us() / 1_000_000 - milliseconds / 1000
+
+    def _notes(self, record: View) -> list[str]:
+        notes = []
+        if not self._directory.is_home_of(record):
+            notes.append(
+                "This ID lost its home: nodes are listed, added and removed, but none is ever told to start a cluster."
+                " Mint a new ID for a new cluster."
+            )
+        age = self._directory.age(record)
+        if age is None:
+            notes.append("The daemon that is this ID's home was not heard since this one started: the list may be old.")
+        elif age > _STALE_SECONDS:
+            notes.append(
+                f"The daemon that is this ID's home was last heard {duration(age)} ago: the list may be as old as that."
+            )
+        return notes
+
+    async def _file(self, path: bytes) -> Answer:
+        name = path.decode("latin-1")
+        found = self._assets.files.get(name.removeprefix(self._assets.path))
+        if found is None or not name.startswith(self._assets.path):
+            return Answer(404, encode_object({"error": "no such file"}), b"Not Found")
+        content, kind = found
+        return Answer(200, content, headers=_FOR_GOOD, content_type=kind)
+
+    async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Answer:
+        page = await flattenString(None, Frame(self._assets, title, inner))
+        return Answer(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
+
+
+def _route(path: str) -> Route:
+    return "pages", path
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110 section 12.5.1) asks for HTML by its name, and rather than for JSON."""
+    weights = {"text/html": 0.0, "application/json": 0.0}
+    for each in accept.split(","):
+        kind, _, parameters = each.strip().lower().partition(";")
+        if (kind := kind.strip()) in weights:
+            weights[kind] = max(weights[kind], _weight(parameters))
+    return weights["text/html"] > weights["application/json"]
+
+
+def _weight(parameters: str) -> float:
+    for each in parameters.split(";"):
+        name, _, value = each.strip().partition("=")
+        if name == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _own_url(request: Any) -> str:
+    """The service's URL as far as the request tells."""
+    host = (request.getHeader(b"host") or b"").decode("latin-1")
+    if not _HOST.match(host):
+        host = "localhost:4000"
+    return f"{'https' if request.isSecure() else 'http'}://{host}"

@@ -1,0 +1,201 @@
+"""The operator's page: how a daemon is, drawn on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.web.iweb import IRequest
+from twisted.web.template import Element, Tag, renderer, tags
+
+from rqdisco.http.requests.documents import utc_second
+from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.formatting import count, duration, size, visible
+from rqdisco.http.ui.overview import DiskView, StatusView
+from rqdisco.telemetry.recent import Happened
+
+_PLOT_HEIGHT = 40
+_PLOTS = (("minted", "IDs minted"), ("registered", "Registrations"), ("granted", "Told that it is alone"))
+_FOR_OPERATORS = (
+    "What was changed, by whom and under which ID is shown to operators only: on the operator's socket (ssh -L"
+    " 4001:/run/rqdisco/operator.sock HOST, then http://localhost:4001/status), or to who has an admin token."
+)
+
+
+class StatusPage(Element):
+    """One daemon at one moment. What names IDs, addresses and clients is for an operator only."""
+
+    def __init__(self, assets: Assets, view: StatusView, *, is_operator: bool) -> None:
+        super().__init__(loader=assets.templates["status"])
+        self._view = view
+        self._is_operator = is_operator
+
+    @renderer
+    def name(self, _: IRequest, tag: Tag) -> Tag:
+        peers = self._view.peers
+        return tag("This daemon" if peers is None else visible(str(peers["name"])))
+
+    @renderer
+    def verdict(self, _: IRequest, tag: Tag) -> Tag:
+        if self._view.wrong:
+            return tag("Something is wrong.", class_="trouble")
+        return tag("All is well.", class_="quiet")
+
+    @renderer
+    def wrong(self, _: IRequest, tag: Tag) -> list[Tag]:
+        said = [*self._view.wrong, *self._view.notes] if self._is_operator else self._view.wrong
+        return [tag.clone().fillSlots(note=visible(_sentence(each))) for each in said]
+
+    @renderer
+    def facts(self, _: IRequest, tag: Tag) -> list[Tag]:
+        view = self._view
+        return _facts(
+            tag,
+            {
+                "Version": str(view.service.get("version")),
+                "Up for": duration(view.service.get("uptime", 0)),
+                "Discovery IDs": f"{view.service.get('ids', 0):,}",
+                "Nodes": "being counted" if view.nodes is None else f"{view.nodes:,}",
+                "Watching": f"{view.watchers:,}",
+            },
+        )
+
+    @renderer
+    def plots(self, _: IRequest, tag: Tag) -> list[Tag]:
+        return [_plot(title, getattr(self._view, name)) for name, title in _PLOTS]
+
+    @renderer
+    def peers(self, _: IRequest, tag: Tag) -> Tag | str:
+        return "" if self._view.peers is None else tag
+
+    @renderer
+    def graph(self, _: IRequest, tag: Tag) -> Tag:
+        assert self._view.peers is not None
+        return _graph(str(self._view.peers["name"]), [each for each in self._view.peers["peers"] if "name" in each])
+
+    @renderer
+    def peer_rows(self, _: IRequest, tag: Tag) -> Tag:
+        assert self._view.peers is not None
+        return tag([self._peer_row(each) for each in self._view.peers["peers"]])
+
+    @renderer
+    def disk(self, _: IRequest, tag: Tag) -> Tag | str:
+        return "" if self._view.disk is None else tag
+
+    @renderer
+    def disk_facts(self, _: IRequest, tag: Tag) -> list[Tag]:
+        assert self._view.disk is not None
+        return _facts(tag, _disk(self._view.disk))
+
+    @renderer
+    def changes(self, _: IRequest, tag: Tag) -> Tag:
+        if not self._is_operator:
+            return tags.p(_FOR_OPERATORS, class_="quiet small")
+        if not self._view.changes:
+            return tags.p("Nothing was changed since this daemon started.", class_="quiet")
+        heads = [tags.th(each, scope="col") for each in ("When", "What", "Outcome", "ID", "Address", "From", "Token")]
+        rows = [_change(each) for each in self._view.changes]
+        table = tags.table(tags.thead(tags.tr(*heads)), tags.tbody(*rows), class_="list")
+        return tags.div(table, class_="scroll", tabindex="0", role="region", **{"aria-labelledby": "changes-title"})
+
+    def _peer_row(self, peer: Mapping[str, Any]) -> Tag:
+        stranger = peer.get("url", "a peer") if self._is_operator else "a peer"
+        heard, lag, offset = peer.get("last_contact"), peer.get("lag"), peer.get("clock_offset_ms")
+        words = (
+            visible(str(peer.get("name", stranger))),
+            str(peer["state"]),
+            "" if heard is None else f"{heard:.1f} s ago",
+            "" if lag is None else f"{lag:,}",
+            "" if offset is None else f"{offset:,} ms",
+        )
+        return tags.tr(*(tags.td(word) for word in words))
+
+
+def _facts(tag: Tag, known: Mapping[str, str]) -> list[Tag]:
+    return [tag.clone().fillSlots(name=name, value=value) for name, value in known.items()]
+
+
+def _disk(disk: DiskView) -> dict[str, str]:
+    lasted = disk.snapshot_lasted
+    return {
+        "Writing": "possible" if disk.refused is None else f"not possible: {disk.refused}",
+        "Journal since the start": size(disk.bytes_written),
+        "Changes made durable": f"{disk.changes_written:,} in {count(disk.batches_written, 'batch', 'batches')}",
+        "Snapshot holds all of": f"{duration(disk.snapshot_age)} ago",
+        "A snapshot every": duration(disk.snapshot_every),
+        "The last one took": "none yet" if lasted is None else f"{lasted:.2f} s",
+    }
+
+
+def _change(happened: Happened) -> Tag:
+    event = happened.event
+    outcome = event.outcome if event.why is None else f"{event.outcome}: {event.why}"
+    at = utc_second(happened.at)
+    # Tokens and peers go by a name.
+    what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
+    words = (what, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
+    when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
+    return tags.tr(when, *(tags.td(tags.bdi(visible(each))) for each in words))
+
+
+def _plot(title: str, counts: Sequence[int]) -> Tag:
+    total, top = sum(counts), max(*counts, 1)
+    bars = "".join(
+        f"M{at} {_PLOT_HEIGHT}v{-_PLOT_HEIGHT * each / top:.2f}h.76V{_PLOT_HEIGHT}z"
+        for at, each in enumerate(counts)
+        if each
+    )
+    most = max(counts)
+    label = f"{title}: {count(total, 'time')} in the last hour, {most:,} a minute at most"
+    base = Tag("line")(class_="base", x1="0", x2=str(len(counts)), y1=str(_PLOT_HEIGHT), y2=str(_PLOT_HEIGHT))
+    picture = Tag("svg")(Tag("path")(class_="bars", d=bars) if bars else "", base)
+    picture(
+        viewBox=f"0 0 {len(counts)} {_PLOT_HEIGHT + 1}", preserveAspectRatio="none", role="img", **{"aria-label": label}
+    )
+    said = tags.p(f"in the last hour, {most:,} a minute at most", class_="quiet small")
+    return tags.div(tags.h2(title), tags.strong(f"{total:,}"), picture, said, class_="card plot")
+
+
+def _graph(own: str, peers: Sequence[Mapping[str, Any]]) -> Tag:
+    """This daemon in the middle, and how much each of the others lacks of what it has."""
+    width, height = max(340, 130 * len(peers)), 110 if not peers else 250
+    middle = width / 2, 50.0
+    places = [(width * (at + 1) / (len(peers) + 1), 185.0) for at in range(len(peers))]
+    parts = []
+    for peer, (x, y) in zip(peers, places, strict=True):
+        wire = "wire" if peer["state"] == "up" else "wire silent"
+        parts.append(Tag("line")(class_=wire, x1=f"{middle[0]}", y1=f"{middle[1]}", x2=f"{x:.0f}", y2=f"{y:.0f}"))
+    parts += _disc(own, "this daemon", *middle, "disc own")
+    for peer, (x, y) in zip(peers, places, strict=True):
+        lag = peer.get("lag")
+        under = (
+            str(peer["state"]) if lag is None or peer["state"] != "up" else "has all" if not lag else f"lacks {lag:,}"
+        )
+        parts += _disc(str(peer["name"]), under, x, y, "disc" if peer["state"] == "up" else "disc silent")
+    label = f"{own} and {count(len(peers), 'peer')}; what each of them lacks is in the table"
+    return Tag("svg")(
+        *parts,
+        viewBox=f"0 0 {width} {height}",
+        width=str(width),
+        height=str(height),
+        role="img",
+        **{"aria-label": label},
+    )
+
+
+def _under(peer: Mapping[str, Any]) -> str:
+    lag = peer.get("lag")
+    if peer["state"] != "up" or lag is None:
+        return str(peer["state"])
+    return f"lacks {lag:,}" if lag else "has all"
+
+
+def _disc(name: str, under: str, x: float, y: float, kind: str) -> Iterator[Tag]:
+    yield Tag("circle")(class_=kind, cx=f"{x:.0f}", cy=f"{y:.0f}", r="20")
+    shown = visible(name)
+    yield Tag("text")(shown if len(shown) < 22 else f"{shown[:20]}…", x=f"{x:.0f}", y=f"{y + 38:.0f}")
+    yield Tag("text")(under, class_="under", x=f"{x:.0f}", y=f"{y + 54:.0f}")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,1 +1,0 @@
-"""What can be watched of a running daemon: its counts and states as metrics for Prometheus."""

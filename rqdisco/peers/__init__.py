@@ -1,1 +1,0 @@
-"""Several daemons that replicate to each other: membership, replication, forwarding, and how they talk."""

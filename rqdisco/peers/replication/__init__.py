@@ -1,1 +1,0 @@
-"""What each daemon holds of every home, and how that comes to the others."""

@@ -1,1 +1,0 @@
-"""What passes between peers, how it is sealed, and what carries it."""

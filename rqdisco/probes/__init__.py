@@ -1,0 +1,1 @@
+"""Health checks of registered nodes. Results stay in memory and are not part of any record."""

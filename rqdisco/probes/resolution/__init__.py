@@ -1,0 +1,1 @@
+"""Host name resolution of registered addresses, bounded and fair between IDs."""

@@ -1,1 +1,0 @@
-"""Whether registered nodes can be reached, as this daemon alone sees it: in memory only, and no part of any record."""

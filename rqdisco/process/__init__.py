@@ -1,1 +1,0 @@
-"""The process: its options, where it listens, and how it starts and ends."""

@@ -1,1 +1,0 @@
-"""Where registered addresses lead: taking them apart, and looking up host names."""

@@ -1,0 +1,1 @@
+"""Tokens, TLS, certificates and file permissions."""

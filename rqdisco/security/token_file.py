@@ -1,0 +1,53 @@
+"""The file that digests of tokens are kept in: read, and edited so that nobody ever sees half of an edit."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rqdisco.core.errors import TokensUnusable
+from rqdisco.security.atomic_file import replacing
+from rqdisco.security.tokens import BadTokens, TokenRing, parse_tokens
+
+
+def read_tokens(path: Path) -> TokenRing:
+    """The tokens of a file. Raises TokensUnusable."""
+    try:
+        return parse_tokens(path.read_bytes())
+    except OSError as error:
+        raise TokensUnusable(f"{path}: {error.strerror}; `rqdisco token new` makes one") from None
+    except BadTokens as error:
+        raise TokensUnusable(f"{path}: {error}") from None
+
+
+def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
+    """Replace the content of a file by what `edit` makes of it, durably and in one step; edits wait for each other.
+
+    A new file can be read by its owner alone; an old one keeps owner and mode, so that the daemon can go on reading
+    it. Raises OSError, and what `edit` raises.
+    """
+    path = path.resolve()
+    with _alone(path.parent):
+        before = path.stat() if path.exists() else None
+        after = edit(path.read_bytes() if before is not None else b"")
+        parse_tokens(after)
+        with replacing(path) as file:
+            if before is not None:
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), before.st_mode & 0o7777)
+            file.write(after)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """The directory, locked: a file that is replaced cannot be locked itself. Synced at the end."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

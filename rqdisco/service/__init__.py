@@ -1,0 +1,1 @@
+"""The daemon as a Twisted service: options, configuration, listeners, lifecycle."""

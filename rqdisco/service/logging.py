@@ -1,0 +1,148 @@
+"""How events are written: text for people on a terminal, one JSON object a line for everything else."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+from twisted.logger import ILogObserver, formatEvent
+from zope.interface import implementer
+
+from rqdisco.core.escaping import visible, visible_json
+
+BACKLOG_BYTES = 1 << 20
+_RETRY_SECONDS = 0.1
+_OWN = ("rqdisco.",)
+_LOUD = ("warn", "error", "critical")
+_encoder = msgspec.json.Encoder(enc_hook=repr)
+
+Schedule = Callable[[float, Callable[[], None]], Any]
+
+
+class Output(Protocol):
+    """Where the lines go."""
+
+    def write(self, data: bytes) -> int:
+        """Take as much of `data` as can be taken without waiting, and say how much that was. Raises OSError."""
+
+
+class Descriptor:
+    """An open file, pipe or terminal. A reader that stops reading must never stop us (P4)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        # Of a pipe that is ready no more is known than that it takes this much.
+        self._most = None if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
+
+    def write(self, data: bytes) -> int:
+        return os.write(self._fd, data[: self._most]) if self._poll.poll(0) else 0
+
+
+class Nowhere:
+    """Where there is nobody to read."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes each event as one line.
+
+    Lines are collected until `schedule` runs what it is given, after so many seconds, since a write for each of many
+    registrations costs more than the rest of logging them; what is a warning or worse goes out at once. While nobody
+    takes the lines they are kept, up to a limit, and counted from then on.
+    """
+
+    def __init__(self, output: Output, schedule: Schedule, *, as_json: bool) -> None:
+        self._output = output
+        self._schedule = schedule
+        self._encode = _as_json if as_json else _as_text
+        self._lines: list[bytes] = []
+        self._backlog = b""
+        self._size = 0
+        self._dropped = 0
+        self._scheduled = False
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self._size > BACKLOG_BYTES:
+            self._dropped += 1
+            return
+        line = self._encode(event)
+        self._lines.append(line)
+        self._size += len(line)
+        if event["log_level"].name in _LOUD:
+            self.flush()
+        elif not self._scheduled:
+            self._flush_in(0)
+
+    def flush(self) -> None:
+        """Write what was collected. A log that cannot be written is no reason to stop serving."""
+        data = self._backlog + b"".join(self._lines)
+        self._lines.clear()
+        self._backlog, self._size = b"", 0
+        with suppress(OSError):
+            while data and (taken := self._output.write(data)):
+                data = data[taken:]
+            if self._dropped and not data:
+                data, self._dropped = b"%d lines of the log were dropped\n" % self._dropped, 0
+            self._backlog, self._size = data, len(data)
+            if data and not self._scheduled:
+                self._flush_in(_RETRY_SECONDS)
+
+    def _flush_in(self, seconds: float) -> None:
+        self._scheduled = True
+        self._schedule(seconds, self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+
+def _fields(event: dict[str, Any]) -> dict[str, Any]:
+    if not event.get("log_namespace", "").startswith(_OWN):
+        return {}
+    return {name: value for name, value in event.items() if value is not None and not name.startswith("log_")}
+
+
+def _message(event: dict[str, Any]) -> str:
+    text: str = event.get("log_format") or ""
+    if "{" in text or not text:
+        text = formatEvent(event)
+    failure = event.get("log_failure")
+    return visible(text) if failure is None else f"{visible(text)}\n{failure.getTraceback()}"
+
+
+def _time(event: dict[str, Any]) -> str:
+    seconds, rest = divmod(int(event["log_time"] * 1000), 1000)
+    return f"{_second(seconds)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _as_json(event: dict[str, Any]) -> bytes:
+    line = {
+        "time": _time(event),
+        "level": event["log_level"].name,
+        "source": event.get("log_namespace", ""),
+        "event": _message(event),
+        **_fields(event),
+    }
+    return visible_json(_encoder.encode(line)) + b"\n"
+
+
+def _as_text(event: dict[str, Any]) -> bytes:
+    fields = "".join(f" {name}={visible(str(value))}" for name, value in _fields(event).items())
+    return f"{_time(event)} {event['log_level'].name:5} {_message(event)}{fields}\n".encode(errors="backslashreplace")

@@ -1,0 +1,1 @@
+"""One daemon's state directory: records in memory, write-ahead log, snapshots, compaction, identity."""

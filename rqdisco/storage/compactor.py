@@ -1,0 +1,87 @@
+"""Keeps the snapshot fresh: every so often seals the journal and has a child process fold it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rqdisco.storage.wal.writer import Journal
+
+RunFold = Callable[[int], "Deferred[tuple[int, bytes]]"]
+
+
+class Folder(Service):
+    """A service that folds what changed every `interval` seconds, and never two at a time.
+
+    `run_fold` folds up to a segment, in another process, and fires with its exit status and what it printed;
+    cancelled, it ends that process. `changed` says that there are segments the snapshot does not have yet.
+
+    `lasted` is how many seconds the last fold took, `outcomes` counts how they ended.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, journal: Journal, run_fold: RunFold, interval: float, *, changed: bool
+    ) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._run_fold = run_fold
+        self._changed = changed
+        self._folded_bytes = 0
+        self.interval = interval
+        self._whole_at = clock.seconds()
+        self.lasted: float | None = None
+        self.outcomes: Counter[str] = Counter()
+        self._loop: Deferred[None] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the snapshot was last known to hold all there was."""
+        return self._clock.seconds() - self._whole_at
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop = Deferred.fromCoroutine(self._run())
+
+    def stopService(self) -> Deferred[Any] | None:
+        super().stopService()
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return None
+        loop.cancel()
+        return loop.addErrback(lambda failure: failure.trap(CancelledError))
+
+    async def _run(self) -> None:
+        while True:
+            await deferLater(self._clock, self.interval)
+            try:
+                await self._fold_changes()
+            except CancelledError:
+                raise
+            except Exception:
+                self.outcomes["failed"] += 1
+                self._log.failure("snapshot: not folded")
+
+    async def _fold_changes(self) -> None:
+        written, since = self._journal.bytes_written, self._clock.seconds()
+        if not self._changed and written == self._folded_bytes:
+            self._whole_at = since
+            return
+        through = await self._journal.seal()
+        status, output = await self._run_fold(through)
+        if status != 0:
+            self.outcomes["failed"] += 1
+            self._log.warn("snapshot: not folded: {why}", why=output.decode(errors="replace").strip()[-500:])
+            return
+        self._changed, self._folded_bytes = False, written
+        self._whole_at, self.lasted = since, self._clock.seconds() - since
+        self.outcomes["folded"] += 1
+        self._log.info("snapshot: folded", records=int(output), segment=through)

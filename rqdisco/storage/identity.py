@@ -1,0 +1,131 @@
+"""Who this daemon is: its incarnation (R1)."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from rqdisco.core.codec import Malformed, decode_versioned
+from rqdisco.core.errors import CopiedState, DamagedState
+from rqdisco.core.ids import RandomBytes
+from rqdisco.storage.files import FileSystem
+
+NAME = "identity.json"
+FORMAT = "rqdisco identity"
+# 2: says in which directory it was made.
+VERSION = 2
+_INCARNATION = re.compile(r"[0-9a-f]{16}\Z")
+_MANUAL = "see docs/operations.md"
+_ORPHANS = "its IDs are then orphaned: they list and join nodes, and none seeds a cluster"
+_REMEDY = f"restore the file, or remove it to go on as a new incarnation; {_ORPHANS} ({_MANUAL})"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file that makes a state directory one daemon's own.
+
+    `incarnation` is 64 random bits in hex, made with a fresh state directory; `inode` is that of this very file, so
+    that a copy, which has another, is noticed. `directory` is the inode of the directory it was made in, which tells
+    the original from a hard-linked copy, since a directory has no second name; the first version does not have it.
+    `crc` is the CRC-32 of these.
+    """
+
+    format: str
+    version: int
+    incarnation: str
+    inode: str
+    directory: str = ""
+    crc: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it says what was written."""
+        return (
+            bool(_INCARNATION.match(self.incarnation))
+            and bool(self.directory) == (self.version > 1)
+            and self.crc == _crc(self.incarnation, self.inode, self.directory)
+        )
+
+
+def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
+    """The identity of `directory`, and whether it was made just now. A directory without one is a new incarnation.
+
+    Raises DamagedState, UnknownFormat, CopiedState; OSError if a new identity cannot be written.
+    """
+    path = directory / NAME
+    if fs.exists(path):
+        return _read(fs, path), False
+    temporary = path.with_name(NAME + ".new")
+    if fs.exists(temporary):
+        fs.remove(temporary)
+    handle = fs.create(temporary)
+    try:
+        incarnation, inode, place = random(8).hex(), fs.inode(temporary), fs.inode(directory)
+        identity = Identity(
+            format=FORMAT,
+            version=VERSION,
+            incarnation=incarnation,
+            inode=inode,
+            directory=place,
+            crc=_crc(incarnation, inode, place),
+        )
+        handle.write(msgspec.json.encode(identity) + b"\n")
+        handle.sync()
+    finally:
+        handle.close()
+    fs.rename(temporary, path)
+    fs.sync_directory(directory)
+    return identity, True
+
+
+def _read(fs: FileSystem, path: Path) -> Identity:
+    content = fs.read(path)
+    try:
+        identity = decode_versioned(content, Identity, FORMAT, VERSION, path)
+    except Malformed as error:
+        raise DamagedState(f"{path}: {error}; {_REMEDY}") from None
+    if not identity.is_whole:
+        raise DamagedState(f"{path}: the CRC does not match; {_REMEDY}")
+    why = _why_copied(fs, path, identity)
+    if why is not None:
+        raise CopiedState(f"{path}: {why} ({_MANUAL})")
+    return identity
+
+
+def _why_copied(fs: FileSystem, path: Path, identity: Identity) -> str | None:
+    """Why this is not, or may not be, the directory that the identity was made in, and what to do; None if it is.
+
+    A name more or less makes no copy of the original, which has its own directory: only a file without one cannot tell.
+    """
+    names, place = fs.names_of(path), fs.inode(path.parent)
+    if identity.inode != fs.inode(path):
+        what = "this file was put back from a copy" if identity.directory == place else "this state directory is a copy"
+        return (
+            f"{what}: run the original; if that will never run again, remove this file to go on as a new incarnation;"
+            f" {_ORPHANS}"
+        )
+    if not identity.directory and names > 1:
+        return (
+            f"the file has {names} names, as after a hard-linked backup, and was written by a release that did not note"
+            " whose it is: remove it from the backup, never from the original, whose IDs would be orphaned"
+        )
+    if identity.directory in ("", place):
+        return None
+    number = identity.directory.partition(".")[0]
+    if names > 1:
+        return (
+            f"this state directory is a hard-linked copy: the file has {names} names and was made in another directory"
+            f" (inode {number}): run the daemon on that one; to restore the copy, remove the file from it;"
+            f" {_ORPHANS}"
+        )
+    return (
+        f"the file was made in another directory (inode {number}), and was moved from there or is left of a"
+        " hard-linked copy: move all files back to where they were, if they were moved; otherwise remove this one to go"
+        f" on as a new incarnation; {_ORPHANS}"
+    )
+
+
+def _crc(*said: str) -> str:
+    return f"{zlib.crc32(' '.join(filter(None, said)).encode()):08x}"

@@ -1,0 +1,159 @@
+"""Writing journal segments: blocking calls, one at a time, made from a thread of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.storage.disk_reserve import Reserve
+from rqdisco.storage.files import FileSystem, Handle, may_pass
+from rqdisco.storage.wal.frames import FORMAT, VERSION, SegmentHeader, encode_frame
+
+DIRECTORY = "journal"
+_NAME = re.compile(r"([0-9]{10})\.journal\Z")
+
+
+class JournalFailed(Exception):
+    """A write or a sync failed and it is not known what the disk has: nothing may be acknowledged any more."""
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the journal goes on: the number of the next segment and the CRC its first frame continues."""
+
+    segment: int
+    crc: int
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    """The file of segment `number` in the state directory."""
+    return directory / DIRECTORY / f"{number:010d}.journal"
+
+
+def segment_numbers(fs: FileSystem, directory: Path) -> list[int]:
+    """The segments there are, in order."""
+    names = fs.names(directory / DIRECTORY) if fs.exists(directory / DIRECTORY) else []
+    return sorted(int(match[1]) for match in map(_NAME.match, names) if match)
+
+
+class SegmentWriter:
+    """Appends batches to the newest segment, as long as the disk has more than its `reserve`. A segment is made when
+    there is something to write, so that a daemon starts on a full disk too.
+    """
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        directory: Path,
+        position: Position,
+        boot: int,
+        boot_id: str,
+        reserve: Reserve | None = None,
+    ) -> None:
+        self._fs = fs
+        self._reserve = reserve
+        self._directory = directory
+        self._boot, self._boot_id = boot, boot_id
+        self._number, self._crc = position.segment, position.crc
+        self._handle: Handle | None = None
+        self._size = 0
+
+    @property
+    def sealed(self) -> int:
+        """The newest segment that will not change any more, 0 if there is none."""
+        return self._number - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes in the segment that is being written."""
+        return self._size
+
+    def commit(self, lines: Sequence[bytes]) -> None:
+        """Return when `lines` are on the disk.
+
+        Raises StoreUnavailable if there was no room and the journal is as it was before, JournalFailed otherwise.
+        """
+        if self._reserve is not None:
+            self._reserve.check(sum(map(len, lines)))
+        if self._handle is None:
+            self._begin()
+        self._append(lines)
+
+    def seal(self) -> int:
+        """End the segment, so that the next batch begins a new one; return the newest sealed one."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle, self._size, self._number = None, 0, self._number + 1
+        return self.sealed
+
+    @property
+    def _path(self) -> Path:
+        return segment_path(self._directory, self._number)
+
+    def _begin(self) -> None:
+        """Make the segment and its header durable before any record follows: what lies behind a frame proves that
+        the frame was on the disk.
+        """
+        header = SegmentHeader(
+            format=FORMAT, version=VERSION, segment=self._number, boot=self._boot, boot_id=self._boot_id
+        )
+        try:
+            self._handle = self._fs.create(self._path)
+        except OSError as error:
+            raise self._refusal(error) from error
+        previous = self._crc
+        try:
+            self._append([msgspec.json.encode(header)])
+            self._sync_name()
+        except StoreUnavailable:
+            self._crc, self._size = previous, 0
+            self._discard_segment()
+            raise
+
+    def _sync_name(self) -> None:
+        try:
+            self._fs.sync_directory(self._path.parent)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        assert self._handle is not None
+        frame, crc = encode_frame(lines, self._crc)
+        try:
+            self._handle.write(frame)
+        except OSError as error:
+            self._withdraw()
+            raise self._refusal(error) from error
+        try:
+            self._handle.sync()
+        except OSError as error:
+            raise self._failure(error) from error
+        self._crc, self._size = crc, self._size + len(frame)
+
+    def _withdraw(self) -> None:
+        """Undo a write that did not fit, so that the next frame continues the last whole one."""
+        assert self._handle is not None
+        try:
+            self._handle.truncate(self._size)
+            # The segment may be sealed next, and a sealed one must have no torn end.
+            self._handle.sync()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _discard_segment(self) -> None:
+        assert self._handle is not None
+        self._handle.close()
+        self._handle = None
+        try:
+            self._fs.remove(self._path)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _refusal(self, error: OSError) -> Exception:
+        return StoreUnavailable((error.strerror or "no room").lower()) if may_pass(error) else self._failure(error)
+
+    def _failure(self, error: OSError) -> JournalFailed:
+        return JournalFailed(f"{self._path}: {error.strerror}")

@@ -1,0 +1,1 @@
+"""Events, audit log, counters and health of the daemon."""

@@ -1,0 +1,195 @@
+"""The audit log: each event as a line of JSON in a file of its own, in the order in which they were told.
+
+It is written by a thread, a moment later and many lines at once, so that no request waits for it; and it is no reason
+to refuse one. What could not be written is kept up to a limit and tried again, and what is lost is counted and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rqdisco.core.escaping import visible_json
+from rqdisco.telemetry.audit_file import AuditFile
+from rqdisco.telemetry.events import Event
+
+MOST_BYTES = 4 << 20
+_SOON = 0.05
+_RETRY_SECONDS = 1.0
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+class AuditLog(Service):
+    """An observer of events. `in_thread` runs a blocking call and fires with its result, `wall_us` is the wall clock in
+    microseconds, `about` is said of this daemon when it starts.
+
+    `written` and `lost` count lines; `is_failing` says that the last attempt to write failed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        file: AuditFile,
+        in_thread: Callable[[Callable[[], None]], Deferred[None]],
+        wall_us: Callable[[], int],
+        about: dict[str, Any],
+    ) -> None:
+        self._clock = clock
+        self._file = file
+        self._in_thread = in_thread
+        self._wall_us = wall_us
+        self._about = about
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._batch: list[bytes] = []
+        self._dropped = 0
+        self._is_busy = self._is_to_reopen = False
+        self._timer: IDelayedCall | None = None
+        self._stopped: Deferred[None] | None = None
+        self.written = self.lost = 0
+        self.is_failing = False
+
+    def __call__(self, event: Event) -> None:
+        if event.audited:
+            self._add(
+                event.kind,
+                event.outcome,
+                door=event.door or None,
+                discovery_id=event.id or None,
+                addr=event.addr,
+                client=event.client,
+                token=event.asker,
+                request=event.request,
+                why=event.why,
+                **event.more,
+            )
+
+    def reopen(self) -> None:
+        """Write to what has the file's name from now on."""
+        self._is_to_reopen = True
+        self._go_on()
+
+    def startService(self) -> None:
+        super().startService()
+        self._add("start", "started", **self._about)
+
+    def stopService(self) -> Deferred[None]:
+        """Fire when all is written, or cannot be."""
+        stopped: Deferred[None] = Deferred()
+        if not self.running:
+            stopped.callback(None)
+            return stopped
+        super().stopService()
+        self._add("stop", "stopped")
+        self._stopped = stopped
+        self._go_on()
+        return stopped
+
+    def _add(self, kind: str, outcome: str, **fields: object) -> None:
+        if self._size > MOST_BYTES:
+            self._dropped += 1
+            self.lost += 1
+            return
+        line = self._line(kind, outcome, fields)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._timer is None and not self._is_busy:
+            self._timer = self._clock.callLater(_SOON, self._go_on)
+
+    def _line(self, kind: str, outcome: str, fields: dict[str, object]) -> bytes:
+        seconds, rest = divmod(self._wall_us(), 1_000_000)
+        known = {name: value for name, value in fields.items() if value is not None}
+        line = {"time": f"{_second(seconds)}.{rest:06}Z", "event": kind, "outcome": outcome, **known}
+        return visible_json(_encode(line)) + b"\n"
+
+    def _go_on(self) -> None:
+        """Have the thread do what is to be done next, if it has nothing to do."""
+        if self._is_busy:
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        has_lines = bool(self._batch or self._lines)
+        if self._is_to_reopen and (self.is_failing or not has_lines):
+            self._is_to_reopen = False
+            self._run(self._file.reopen, self._reopened)
+        elif has_lines:
+            # A batch that failed is tried again as it was: some of it may be written.
+            if not self._batch:
+                self._batch, self._lines = self._lines, []
+            lines = b"".join(self._batch)
+            self._run(lambda: self._file.write(lines), lambda: self._wrote(len(lines)))
+        elif self._stopped is not None:
+            self._end()
+
+    def _run(self, call: Callable[[], None], done: Callable[[], None]) -> None:
+        self._is_busy = True
+        self._in_thread(call).addCallbacks(lambda _: done(), self._failed).addErrback(self._broke)
+
+    def _reopened(self) -> None:
+        self._well()
+        self._log.info("audit log opened again")
+        self._go_on()
+
+    def _wrote(self, size: int) -> None:
+        self.written += len(self._batch)
+        self._batch, self._size = [], self._size - size
+        self._well()
+        if self._dropped:
+            self._add("audit", "lost", lines=self._dropped)
+            self._dropped = 0
+        if self._stopped is not None or self._is_to_reopen:
+            self._go_on()
+        elif self._lines and self._timer is None:
+            # Not at once: to wake the thread for a few lines costs more than to write many.
+            self._timer = self._clock.callLater(_SOON, self._go_on)
+
+    def _well(self) -> None:
+        self._is_busy = False
+        if self.is_failing:
+            self._log.warn("audit log written again", lost=self.lost)
+        self.is_failing = False
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(OSError)
+        self._is_busy = False
+        if not self.is_failing:
+            error: Any = failure.value
+            self._log.error("audit log cannot be written: {why}", why=error.strerror or str(error))
+        self.is_failing = True
+        if self._stopped is not None:
+            self._end()
+        else:
+            self._timer = self._clock.callLater(_RETRY_SECONDS, self._go_on)
+
+    def _broke(self, failure: Failure) -> None:
+        """A fault of ours must not end the audit log either."""
+        self._log.failure("audit log failed", failure)
+        self._failed(Failure(OSError("a fault")))
+
+    def _end(self) -> None:
+        assert self._stopped is not None
+        left = len(self._batch) + len(self._lines)
+        if left:
+            self.lost += left
+            self._log.error("the end of the audit log is lost", lines=left)
+        self._batch, self._lines = [], []
+        stopped, self._stopped = self._stopped, None
+        self._in_thread(self._file.close).addBoth(lambda _: stopped.callback(None))
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")

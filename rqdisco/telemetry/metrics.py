@@ -1,0 +1,89 @@
+"""Metrics of the daemon as a whole: build, outcomes, reactor and audit log."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable
+
+from prometheus_client.metrics_core import Metric
+
+from rqdisco import __version__
+from rqdisco.telemetry.audit import AuditLog
+from rqdisco.telemetry.counters import Histogram
+from rqdisco.telemetry.events import ON_BEHALF, OutcomeCounts
+from rqdisco.telemetry.metric_families import counter, counters, gauge, gauges, histogram
+from twisted import __version__ as twisted_version
+
+Source = Callable[[], Iterable[Metric]]
+_GRANTS = {
+    "granted": ("registration", "granted"),
+    "again": ("registration", "again"),
+    "claim": ("claim", "granted"),
+    "claim_again": ("claim", "again"),
+}
+# Shown from the start, so that the first one is a rise and not a series that was not there.
+_EXPECTED = (
+    ("mint", "minted"),
+    *(("registration", outcome) for outcome in ("granted", "again", "listed", "refused", "unavailable")),
+    ("removal", "removed"),
+    ("expiry", "expired"),
+    ("claim", "granted"),
+    ("claim", "again"),
+    ("claim", "lost"),
+)
+_LABELS = {ON_BEHALF: "on_behalf"}
+
+
+def build_metrics() -> Iterable[Metric]:
+    """What is running."""
+    labels = ("version", "python", "twisted")
+    running = (__version__, platform.python_version(), twisted_version)
+    yield gauges("rqdisco_build_info", "What is running; always 1.", labels, [(running, 1)])
+
+
+def outcome_metrics(counts: OutcomeCounts) -> Source:
+    """What was changed, or was meant to be."""
+
+    def source() -> Iterable[Metric]:
+        seen = {**dict.fromkeys(_EXPECTED, 0), **counts.by_kind}
+        yield counters(
+            "rqdisco_changes",
+            "Attempts to change something, and what came of them.",
+            ("change", "outcome"),
+            (((_label(change), _label(outcome)), count) for (change, outcome), count in seen.items()),
+        )
+        yield counters(
+            "rqdisco_grants",
+            "Answers that told a node that it is alone: granted, again within the window, or a claim that was won, or"
+            " won again.",
+            ("kind",),
+            (((kind,), counts.by_kind[of]) for kind, of in _GRANTS.items()),
+        )
+
+    return source
+
+
+def reactor_metrics(late: Histogram) -> Source:
+    """How long the reactor makes others wait."""
+
+    def source() -> Iterable[Metric]:
+        yield histogram(
+            "rqdisco_reactor_delay_seconds", "Seconds by which a timer that rings each 100 ms is late.", late
+        )
+
+    return source
+
+
+def audit_metrics(log: AuditLog) -> Source:
+    """Whether the audit log is whole."""
+
+    def source() -> Iterable[Metric]:
+        yield counter("rqdisco_audit_lines", "Lines that were written to the audit log.", log.written)
+        yield counter("rqdisco_audit_lost_lines", "Lines of the audit log that are lost.", log.lost)
+        yield gauge("rqdisco_audit_failing", "1 if the audit log could not be written the last time.", log.is_failing)
+
+    return source
+
+
+def _label(text: str) -> str:
+    return _LABELS.get(text, text).replace(" ", "_")

@@ -1,0 +1,69 @@
+"""The last hour in numbers, and the last changes in words: in memory, for the operator's page."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from rqdisco.telemetry.events import ON_BEHALF, Event
+
+MINUTES = 60
+MOST_CHANGES = 40
+MINTED, REGISTERED, GRANTED = "minted", "registered", "granted"
+_COUNTED: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("mint", "minted"): (MINTED,),
+    ("registration", "granted"): (REGISTERED, GRANTED),
+    ("registration", "again"): (REGISTERED,),
+    ("registration", "listed"): (REGISTERED,),
+    ("registration", ON_BEHALF): (REGISTERED,),
+    ("claim", "granted"): (GRANTED,),
+}
+
+
+class Happened(msgspec.Struct, frozen=True, gc=False):
+    """An event, and when it was told, in microseconds since 1970."""
+
+    at: int
+    event: Event
+
+
+class Recent:
+    """An observer of events. `now` gives the seconds of a monotonic clock, `wall_us` the wall clock in microseconds."""
+
+    def __init__(self, now: Callable[[], float], wall_us: Callable[[], int]) -> None:
+        self._now = now
+        self._wall_us = wall_us
+        self._minute = int(now() // 60)
+        self._counts = {name: deque([0] * MINUTES, MINUTES) for name in (MINTED, REGISTERED, GRANTED)}
+        self._changes: deque[Happened] = deque(maxlen=MOST_CHANGES)
+
+    def __call__(self, event: Event) -> None:
+        names = _COUNTED.get((event.kind, event.outcome), ())
+        if names:
+            self._go_on()
+            for name in names:
+                self._counts[name][-1] += 1
+        # Expiries come in thousands, and would be all there is to see.
+        if event.audited and event.counted and event.kind != "expiry":
+            self._changes.append(Happened(self._wall_us(), event))
+
+    def minutes(self, name: str) -> Sequence[int]:
+        """How many there were in each of the last 60 minutes, the running one being the last."""
+        self._go_on()
+        return tuple(self._counts[name])
+
+    @property
+    def changes(self) -> Sequence[Happened]:
+        """The last attempts to change something, the newest first."""
+        return tuple(reversed(self._changes))
+
+    def _go_on(self) -> None:
+        minute = int(self._now() // 60)
+        if minute == self._minute:
+            return
+        passed, self._minute = minute - self._minute, minute
+        for _ in range(min(passed, MINUTES)):
+            for counts in self._counts.values():
+                counts.append(0)

@@ -1,1 +1,0 @@
-"""The doors: one for each way of asking."""
