@@ -20,7 +20,8 @@ setup(
     install_requires=[
         # parsePOSTFormSubmission, without which every POST pays for parsing a form that is none.
         "twisted[tls]>=25.5,<27",
-        # The last Klein so far; what it leaves uncapped has broken it before (Werkzeug 2.1.2 and 2.3, attrs 24.2).
+        # The last Klein so far; what it leaves uncapped has broken it before (Werkzeug 2.1.2 and
+        # 2.3, attrs 24.2).
         "klein>=24.8,<26",
         "Werkzeug>=3.0,<4",
         "attrs>=24.2,<27",

@@ -1,1 +1,3 @@
-"""What rqdisco costs: `python -m benchmarks`, from the root of the project, where the project is installed."""
+"""What rqdisco costs: `python -m benchmarks`, from the root of the project, where the project is
+installed.
+"""

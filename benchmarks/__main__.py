@@ -27,7 +27,8 @@ _PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch")
 HERE = Path(__file__).parent
 
 
-# What must be reached, and what is aimed at. Memory, start-up and stall are wanted of the largest state only.
+# What must be reached, and what is aimed at. Memory, start-up and stall are wanted of the largest
+# state only.
 _SPEED = (0.55, 1.0)
 _COST = (1.2, 0.8)
 _NAMES = (0.15, 0.3)

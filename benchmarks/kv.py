@@ -1,4 +1,6 @@
-"""Reads and reports of consul-kv's leader key per second, what each costs, and reads of the same from etcd."""
+"""Reads and reports of consul-kv's leader key per second, what each costs, and reads of the same
+from etcd.
+"""
 
 from __future__ import annotations
 

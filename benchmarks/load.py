@@ -1,4 +1,6 @@
-"""Requests per second at 32 keep-alive connections, what each costs, and the same kind of writes into etcd."""
+"""Requests per second at 32 keep-alive connections, what each costs, and the same kind of writes
+into etcd.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Round(NamedTuple):
 
 
 def rqdisco_round(directory: Path, seconds: float) -> Round:
-    """Registrations, each of an address that is new to its ID, then lookups of the IDs that were registered under."""
+    """Registrations, each of an address that is new to its ID, then lookups of the IDs that were
+    registered under.
+    """
     state = make_state(directory / "state", _IDS, nodes=0)
     with Rqdisco(state.directory, directory) as daemon:
         host, port = daemon.address()
@@ -73,7 +77,8 @@ class Bench:
         self._file = directory / "requests"
 
     def run(self, requests: Iterable[bytes], seconds: float, *, once: bool) -> Load:
-        """Send `requests`, in order, for so long; `once` for requests of which none may be repeated.
+        """Send `requests`, in order, for so long; `once` for requests of which none may be
+        repeated.
 
         Raises BenchmarkFailed if there are too few of those, or if any answer is not 200.
         """

@@ -1,4 +1,6 @@
-"""DNS answers per second, what each costs, and dnsmasq's to the same questions from the same records."""
+"""DNS answers per second, what each costs, and dnsmasq's to the same questions from the same
+records.
+"""
 
 from __future__ import annotations
 
@@ -76,8 +78,8 @@ def rqdisco_round(state: State, directory: Path, seconds: float) -> Round:
 
 
 def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
-    """The same, the addresses from a server without services, which is faster: dnsmasq walks through all SRV records it
-    has at each question, whatever it is for.
+    """The same, the addresses from a server without services, which is faster: dnsmasq walks
+    through all SRV records it has at each question, whatever it is for.
     """
     hosts, services = directory / "hosts", directory / "services"
     hosts.write_text("".join(_host_lines(state)))
@@ -90,7 +92,9 @@ def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
 
 
 def _measure(daemon: Process, port: int, asked: Sequence[_Asked], directory: Path, seconds: float) -> Answers:
-    """Raises BenchmarkFailed unless all answers are those expected, and all questions of the run are answered."""
+    """Raises BenchmarkFailed unless all answers are those expected, and all questions of the run
+    are answered.
+    """
     _wait_for_answer(daemon, port, asked[0])
     for each in asked:
         _check(_ask(port, each), each)

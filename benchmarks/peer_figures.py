@@ -1,4 +1,6 @@
-"""The figures of three daemons that are peers, against one daemon and against three members of etcd."""
+"""The figures of three daemons that are peers, against one daemon and against three members of
+etcd.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ Run = Callable[[str, int, Callable[[Path], Any]], Any]
 
 
 def peer_figures(run: Run, rounds: int, seconds: float, changed: int) -> tuple[list[Row], list[str]]:
-    """Rows and notes; `run` makes one round of something, `changed` IDs is what a daemon misses in its absence."""
+    """Rows and notes; `run` makes one round of something, `changed` IDs is what a daemon misses in
+    its absence.
+    """
     has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
-    alone, together, theirs = [], [], []
+    bootstrap, together, theirs = [], [], []
     for number in range(rounds if has_wrk else 0):
-        alone.append(run("load, one daemon", number, lambda work: rqdisco_round(work, seconds)).registrations)
+        bootstrap.append(run("load, one daemon", number, lambda work: rqdisco_round(work, seconds)).registrations)
         together.append(run("load, three daemons", number, lambda work: peers.rqdisco_round(work, seconds)))
         if has_etcd:
             theirs.append(run("load, three of etcd", number, lambda work: peers.etcd_round(work, seconds)))
@@ -39,7 +43,7 @@ def peer_figures(run: Run, rounds: int, seconds: float, changed: int) -> tuple[l
         Row(
             "registrations/s with acknowledgement against one daemon's",
             "ratio",
-            ratios(together, alone, "rate"),
+            ratios(together, bootstrap, "rate"),
             *_AGAINST_ONE,
             more_is_better=True,
         ),

@@ -1,4 +1,6 @@
-"""Three daemons that are peers: what an acknowledgement costs, how soon everybody knows, what passes between them."""
+"""Three daemons that are peers: what an acknowledgement costs, how soon everybody knows, what
+passes between them.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ class Visible(NamedTuple):
 
 
 class Peers:
-    """Three daemons, each in a directory of its own; what they say to each other passes through relays that count.
+    """Three daemons, each in a directory of its own; what they say to each other passes through
+    relays that count.
 
     `more` gives the options that one is started with besides.
     """
@@ -128,22 +131,24 @@ def etcd_round(directory: Path, seconds: float) -> Load:
 
 
 def visible_round(directory: Path) -> Visible:
-    """Registrations one by one at one daemon, while both others are asked again and again who is there."""
+    """Registrations one by one at one daemon, while both others are asked again and again who is
+    there.
+    """
     states = fresh(directory)
     state = make_state(states["a"], _PROBES, nodes=1)
     with Peers(directory, states) as peers:
         addresses = peers.start_all(relayed=False)
         _wait_until_held(peers, _PROBES)
-        home = Client(*addresses["a"])
+        owner = Client(*addresses["a"])
         others = [Client(*addresses[name]) for name in NAMES[1:]]
-        taken = sorted(_seen(home, others, discovery_id) for discovery_id in state.ids)
+        taken = sorted(_seen(owner, others, discovery_id) for discovery_id in state.ids)
     return Visible(1e3 * taken[len(taken) // 2], 1e3 * taken[int(0.99 * len(taken))])
 
 
-def _seen(home: Client, others: list[Client], discovery_id: str) -> float:
+def _seen(owner: Client, others: list[Client], discovery_id: str) -> float:
     """Seconds from when a registration is answered until both others have listed it."""
     addr = "10.255.255.255:4001"
-    home.ask("POST", f"/{discovery_id}", {"addr": addr})
+    owner.ask("POST", f"/{discovery_id}", {"addr": addr})
     begun = time.monotonic()
     for other in others:
         while addr not in other.ask("GET", f"/{discovery_id}")["nodes"]:
@@ -155,14 +160,18 @@ def _seen(home: Client, others: list[Client], discovery_id: str) -> float:
 
 
 class Traffic(NamedTuple):
-    """Bytes between a pair of idle daemons each second; and for each change, to both peers, one change at a time."""
+    """Bytes between a pair of idle daemons each second; and for each change, to both peers, one
+    change at a time.
+    """
 
     idle: float
     change: float
 
 
 def traffic_round(directory: Path, seconds: float) -> Traffic:
-    """Three daemons that hold 100,000 IDs and have nothing to do, then one registration after the other."""
+    """Three daemons that hold 100,000 IDs and have nothing to do, then one registration after the
+    other.
+    """
     states = fresh(directory)
     state = make_state(states["a"], _HELD)
     with Peers(directory, states) as peers:
@@ -172,10 +181,10 @@ def traffic_round(directory: Path, seconds: float) -> Traffic:
         begun, before = time.monotonic(), peers.bytes()
         time.sleep(seconds)
         idle = (peers.bytes() - before) / (time.monotonic() - begun)
-        home = Client(*addresses["a"])
+        owner = Client(*addresses["a"])
         begun, before = time.monotonic(), peers.bytes()
         for number, discovery_id in enumerate(islice(cycle(state.ids), _CHANGES)):
-            home.ask("POST", f"/{discovery_id}", {"addr": f"10.255.{number >> 8 & 255}.{number & 255}:4001"})
+            owner.ask("POST", f"/{discovery_id}", {"addr": f"10.255.{number >> 8 & 255}.{number & 255}:4001"})
         spent = peers.bytes() - before - idle * (time.monotonic() - begun)
     return Traffic(idle=idle / 3, change=spent / _CHANGES)
 
@@ -194,7 +203,9 @@ def catch_up_round(directory: Path) -> float:
 
 
 def absence_round(directory: Path, count: int) -> float:
-    """Seconds from the start of a daemon that was away until it holds what came to be meanwhile: so many IDs."""
+    """Seconds from the start of a daemon that was away until it holds what came to be meanwhile: so
+    many IDs.
+    """
     states = fresh(directory)
     make_state(states["a"], _PROBES)
     with Peers(directory / "before", states) as peers:
@@ -207,7 +218,8 @@ def absence_round(directory: Path, count: int) -> float:
             peers.start(name, relayed=False)
         _wait_until_held(peers, count)
         late = peers.start("c", relayed=False)
-        # It has those that were before; and all of the others, some of which it may have while others are missing.
+        # It has those that were before; and all of the others, some of which it may have while
+        # others are missing.
         _wait_until_held(peers, count + _PROBES, "c")
         return time.monotonic() - late.started
 

@@ -1,8 +1,9 @@
-"""Sends a request every 10 ms whatever the daemon does: `python -m benchmarks.prober HOST PORT FILE-OF-IDS`.
+"""Sends a request every 10 ms whatever the daemon does: `python -m benchmarks.prober HOST PORT
+FILE-OF-IDS`.
 
-Lookups and registrations take turns, over keep-alive connections. How long an answer takes is counted from the moment
-at which its request should have been sent, so that a stall counts for every request that falls into it. When stdin
-ends, one line of JSON is printed with all samples.
+Lookups and registrations take turns, over keep-alive connections. How long an answer takes is
+counted from the moment at which its request should have been sent, so that a stall counts for every
+request that falls into it. When stdin ends, one line of JSON is printed with all samples.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _FINISH_SECONDS = 10.0
 
 
 class Sample(NamedTuple):
-    """One request: the moment it was due on the monotonic clock, what it took from then on, and how much of that
-    passed before it was sent.
+    """One request: the moment it was due on the monotonic clock, what it took from then on, and how
+    much of that passed before it was sent.
     """
 
     kind: str
@@ -66,7 +67,9 @@ class _Connection:
 
 
 class Prober:
-    """Keeps to its schedule on connections that take turns; where all of them are busy, requests wait."""
+    """Keeps to its schedule on connections that take turns; where all of them are busy, requests
+    wait.
+    """
 
     def __init__(self, host: str, port: int, ids: list[str]) -> None:
         self._ids = ids

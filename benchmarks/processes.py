@@ -92,7 +92,9 @@ class Process:
             return [json.loads(line) for line in log if line.startswith(b"{") and line.endswith(b"}\n")]
 
     def cpu_seconds(self) -> float:
-        """What all its threads have used so far, in user and kernel mode; not what its children have."""
+        """What all its threads have used so far, in user and kernel mode; not what its children
+        have.
+        """
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -104,7 +106,9 @@ class Process:
         raise BenchmarkFailed("a process without VmRSS")
 
     def check_running(self, since: float, seconds: float) -> None:
-        """Raise BenchmarkFailed if the process is gone, or `seconds` have passed since the moment `since`."""
+        """Raise BenchmarkFailed if the process is gone, or `seconds` have passed since the moment
+        `since`.
+        """
         status = self._process.poll()
         if status is not None or time.monotonic() - since > seconds:
             why = "takes too long" if status is None else f"ended with {status}"
@@ -128,7 +132,9 @@ class Process:
 
 
 class Rqdisco(Process):
-    """The daemon on the state in `data_dir`; it listens where `address` says, when that is known."""
+    """The daemon on the state in `data_dir`; it listens where `address` says, when that is
+    known.
+    """
 
     def __init__(self, data_dir: Path, directory: Path, *options: str) -> None:
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
@@ -149,7 +155,9 @@ class Rqdisco(Process):
 
 
 class Etcd(Process):
-    """An etcd with an empty data directory under `directory`; of one member, unless `cluster` names all of them."""
+    """An etcd with an empty data directory under `directory`; of one member, unless `cluster` names
+    all of them.
+    """
 
     def __init__(
         self, directory: Path, name: str = "default", ports: tuple[int, int] | None = None, cluster: str = ""
@@ -235,7 +243,9 @@ class Dnsmasq(Process):
 
 
 def program(name: str) -> str:
-    """Where the program is, its name if it is not found; Debian's users have no /usr/sbin in their PATH."""
+    """Where the program is, its name if it is not found; Debian's users have no /usr/sbin in their
+    PATH.
+    """
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or name
 
 

@@ -12,7 +12,8 @@ HOST = "127.0.0.1"
 class Relay:
     """Listens on `port`, a free one, and passes everything on to the port `to`; a context manager.
 
-    `bytes` is what went either way: what TCP carried, not its headers. `connections` is how many there were.
+    `bytes` is what went either way: what TCP carried, not its headers. `connections` is how many
+    there were.
     """
 
     def __init__(self, to: int) -> None:

@@ -24,7 +24,9 @@ _PROGRAMS = {"etcd": "--version", "wrk": "--version", "dnsmasq": "--version", "d
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: its value in each round, none if it could not be measured, and what is wanted of it."""
+    """One figure: its value in each round, none if it could not be measured, and what is wanted of
+    it.
+    """
 
     figure: str
     unit: str

@@ -38,7 +38,8 @@ class Stall(NamedTuple):
 
 
 def keep_previous(state: State) -> None:
-    """Put an older snapshot beside the one in `state`, so that a fold removes one as every fold but the first does.
+    """Put an older snapshot beside the one in `state`, so that a fold removes one as every fold but
+    the first does.
 
     To remove a large file is what holds up other files' syncs most.
     """
@@ -52,13 +53,13 @@ def stall_round(state: State, directory: Path, snapshot_every: float) -> Stall:
     with Rqdisco(state.directory, directory, "--snapshot-every", str(snapshot_every)) as daemon:
         host, port = daemon.address()
         # The folder counts its interval from the moment at which the daemon listens.
-        fold = time.monotonic() + snapshot_every - _MARGIN
+        compact = time.monotonic() + snapshot_every - _MARGIN
         _write_some(host, port, ids)
         with _Probing(host, port, ids, directory) as probing:
             daemon.wait_for_event("snapshot: folded", snapshot_every + 300)
             end = time.monotonic()
             samples = probing.finish()
-    return _judge(samples, fold, end)
+    return _judge(samples, compact, end)
 
 
 class _Probing:
@@ -95,13 +96,15 @@ def _write_some(host: str, port: int, ids: list[str]) -> None:
     client.close()
 
 
-def _judge(samples: list[Sample], fold: float, end: float) -> Stall:
-    """Compare what was due from `fold` to `end` with as much time before, as far as there was probing then."""
-    during = [sample for sample in samples if fold <= sample.due < end]
+def _judge(samples: list[Sample], compact: float, end: float) -> Stall:
+    """Compare what was due from `compact` to `end` with as much time before, as far as there was
+    probing then.
+    """
+    during = [sample for sample in samples if compact <= sample.due < end]
     first = min(sample.due for sample in samples) + 0.5
-    before = max(first, fold - (end - fold))
-    quiet = [sample for sample in samples if before <= sample.due < fold]
-    if len(quiet) < 20 or len(during) < 0.99 * (end - fold) / INTERVAL - 2:
+    before = max(first, compact - (end - compact))
+    quiet = [sample for sample in samples if before <= sample.due < compact]
+    if len(quiet) < 20 or len(during) < 0.99 * (end - compact) / INTERVAL - 2:
         raise BenchmarkFailed(f"{len(quiet)} samples before the fold and {len(during)} during it are too few")
     lookups = [sample.took for sample in during if sample.kind == "lookup"]
     return Stall(
@@ -110,7 +113,7 @@ def _judge(samples: list[Sample], fold: float, end: float) -> Stall:
         p99_ms=1e3 * percentile([sample.took for sample in during], 0.99),
         quiet_worst_ms=1e3 * max(sample.took for sample in quiet),
         quiet_p99_ms=1e3 * percentile([sample.took for sample in quiet], 0.99),
-        fold_s=end - fold - _MARGIN,
-        quiet_s=fold - before,
+        fold_s=end - compact - _MARGIN,
+        quiet_s=compact - before,
         unsent_ms=1e3 * max(sample.unsent for sample in during),
     )

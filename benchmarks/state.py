@@ -1,4 +1,6 @@
-"""State directories as large as one likes, made by the project's own code without running the daemon."""
+"""State directories as large as one likes, made by the project's own code without running the
+daemon.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rqdisco.core.codec import encode_record
-from rqdisco.core.ids import mint
+from rqdisco.core.ids import new_id
 from rqdisco.core.records import Grant, Node, Record
 from rqdisco.storage.files import Disk
 from rqdisco.storage.identity import establish
@@ -40,14 +42,14 @@ def make_state(directory: Path, count: int, nodes: int = 3) -> State:
     """A snapshot of `count` IDs with `nodes` nodes each, the first of which was granted."""
     fs = Disk()
     fs.make_directory(directory / DIRECTORY)
-    home = establish(fs, directory, os.urandom)[0].incarnation
+    owner = establish(fs, directory, os.urandom)[0].incarnation
     # No two records of a home have one version, and all are newer than what there was before.
     version = time.time_ns() // 1_000_000
-    ids = sorted({mint(home, os.urandom) for _ in range(count)})
+    ids = sorted({new_id(owner, os.urandom) for _ in range(count)})
     header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="an earlier boot", last_version=version + count)
     handle = fs.create(directory / NAME)
     try:
-        for part in encode_snapshot(header, _lines(ids, home, version, nodes)):
+        for part in encode_snapshot(header, _lines(ids, owner, version, nodes)):
             handle.write(part)
         handle.sync()
     finally:
@@ -56,13 +58,13 @@ def make_state(directory: Path, count: int, nodes: int = 3) -> State:
     return State(directory, ids)
 
 
-def _lines(ids: list[str], home: str, version: int, nodes: int) -> Iterator[bytes]:
+def _lines(ids: list[str], owner: str, version: int, nodes: int) -> Iterator[bytes]:
     for index, discovery_id in enumerate(ids):
         registered = tuple(Node(addr=addr) for addr in addresses_of(index, nodes))
         yield encode_record(
             Record(
                 id=discovery_id,
-                home=home,
+                owner=owner,
                 version=version + index,
                 created_at=_CREATED_AT,
                 nodes=registered,

@@ -1,4 +1,6 @@
-"""A thousand who watch one ID: how soon the last of them hears of a registration, and what that costs the daemon."""
+"""A thousand who watch one ID: how soon the last of them hears of a registration, and what that
+costs the daemon.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _BYTES = 1 << 16
 
 
 class Heard(NamedTuple):
-    """From when a registration is sent until the last watcher has its event; CPU of the daemon for each event."""
+    """From when a registration is sent until the last watcher has its event; CPU of the daemon for
+    each event.
+    """
 
     p50_ms: float
     p99_ms: float

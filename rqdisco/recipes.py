@@ -1,7 +1,8 @@
-"""What to give rqlited so that it finds its cluster here: its flags, quoted for where they are pasted.
+"""What to give rqlited so that it finds its cluster here: its flags, quoted for where they are
+pasted.
 
-Pure: a recipe is asked for, its arguments and what else there is to know come out. What a version of rqlited cannot do
-is refused in words.
+Pure: a recipe is asked for, its arguments and what else there is to know come out. What a version
+of rqlited cannot do is refused in words.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Impossible(ValueError):
-    """A recipe that this version of rqlited cannot be given; the text says why and what would work."""
+    """A recipe that this version of rqlited cannot be given; the text says why and what would
+    work.
+    """
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for.
 
-    `version` is that of rqlited, "8.36.3" or as little of it as is known: "8" is its newest. `url` is the service's.
-    `zone` is the DNS zone, `expect` how many nodes form the cluster, `port` the nodes' own where it is not the default;
-    all three are for the DNS modes only. A `replica` is a read replica, a node without a vote.
+    `version` is that of rqlited, "8.36.3" or as little of it as is known: "8" is its newest. `url`
+    is the service's. `zone` is the DNS zone, `expect` how many nodes form the cluster, `port` the
+    nodes' own where it is not the default; all three are for the DNS modes only. A `replica` is a
+    read replica, a node without a vote.
     """
 
     discovery_id: str
@@ -53,7 +57,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """Arguments of rqlited, one flag each, not yet quoted; and notes for whoever pastes them, one sentence each."""
+    """Arguments of rqlited, one flag each, not yet quoted; and notes for whoever pastes them, one
+    sentence each.
+    """
 
     arguments: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -77,13 +83,16 @@ def recipe(wanted: Wanted) -> Recipe:
 
 
 def quoted(target: Target, arguments: Sequence[str]) -> str:
-    """The arguments as they are pasted: words of a line for shell and systemd, a member of YAML for the others."""
+    """The arguments as they are pasted: words of a line for shell and systemd, a member of YAML for
+    the others.
+    """
     if target == "shell":
         return shlex.join(arguments)
     if target == "systemd":
         return " ".join(map(_systemd_word, arguments))
     member = "command" if target == "compose" else "args"
-    # Both write $$ for $. Kubernetes would leave a $ alone that no parenthesis follows, but takes $$ for $ anywhere.
+    # Both write $$ for $. Kubernetes would leave a $ alone that no parenthesis follows, but takes
+    # $$ for $ anywhere.
     return "\n".join([f"{member}:", *(f"  - {_yaml_string(text.replace('$', '$$'))}" for text in arguments)])
 
 
@@ -181,7 +190,8 @@ def _dns(wanted: Wanted, version: _Version) -> Recipe:
     if version < (7, 2, 0):
         raise Impossible(f"rqlite {wanted.version} knows no {wanted.mode} mode, it needs 7.2 or later")
     if wanted.replica and version < (8, 14, 1):
-        # Before 8.14.0 rqlited does not start, with -bootstrap-expect or without; with 8.14.0 it joins as a voter.
+        # Before 8.14.0 rqlited does not start, with -bootstrap-expect or without; with 8.14.0 it
+        # joins as a voter.
         raise Impossible(
             f"rqlite {wanted.version} has no read replicas in {wanted.mode} mode, 8.14.1 and later have, and consul-kv"
         )
@@ -286,7 +296,8 @@ def _with_zone(url: str) -> str:
 
 def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:
     auth = {"username": unquote(url.username or ""), "password": unquote(url.password or "")}
-    # rqlited expands environment variables in the whole configuration, and there is no way to quote a $.
+    # rqlited expands environment variables in the whole configuration, and there is no way to quote
+    # a $.
     if version >= (7, 16, 0) and any("$" in text for text in auth.values()):
         raise Impossible("rqlite 7.16 and later drop what follows a $ in user and password, use others")
     return auth

@@ -1,4 +1,5 @@
-"""`twistd rqdisco`: what the process has of its system, how it starts, and the exit status it ends with.
+"""`twistd rqdisco`: what the process has of its system, how it starts, and the exit status it ends
+with.
 
 The only module that names the reactor.
 """
@@ -41,7 +42,7 @@ from rqdisco.service import options
 from rqdisco.service.config import Config
 from rqdisco.service.lifecycle import Daemon
 from rqdisco.service.logging import Descriptor, LineObserver, Nowhere
-from rqdisco.service.system import Machine
+from rqdisco.service.system import System
 from rqdisco.service.wiring.assembly import assemble
 
 _IO_STATUS = 74
@@ -64,8 +65,10 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _log = Logger()
 
 
-class Options(options.Options):
-    """The options as twistd reads them; logs as we want them, unless twistd's own options ask for another way."""
+class Options(options.DaemonOptions):
+    """The options as twistd reads them; logs as we want them, unless twistd's own options ask for
+    another way.
+    """
 
     def postOptions(self) -> None:
         super().postOptions()
@@ -102,11 +105,12 @@ def makeService(options: Options) -> Daemon:
 
 
 def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
-    # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at once (P6).
+    # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at
+    # once (P6).
     reactor.seconds = time.monotonic
     jitter = Random(os.urandom(8))  # noqa: S311, nobody gains by guessing it
     hangup: list[Callable[[], None]] = []
-    machine = Machine(
+    machine = System(
         reactor=reactor,
         environment=os.environ,
         pid=os.getpid(),
@@ -121,9 +125,11 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
         fail=_fail,
     )
     daemon = assemble(config, machine)
-    # What is here now stays: looking through it would stop the daemon for tens of milliseconds every now and then.
+    # What is here now stays: looking through it would stop the daemon for tens of milliseconds
+    # every now and then.
     gc.freeze()
-    # The journal's thread, back from the disk, waits this long for its turn while requests are being worked on.
+    # The journal's thread, back from the disk, waits this long for its turn while requests are
+    # being worked on.
     sys.setswitchinterval(0.0005)
     signal.signal(signal.SIGHUP, lambda *_: [reactor.callFromThread(call) for call in hangup])
     return daemon
@@ -162,7 +168,9 @@ def _refuse(refusal: CannotListen) -> None:
 
 
 def _refuse_to_parent(refusal: CannotListen) -> None:
-    """Once forked, only an exception reaches the twistd that the user waits for; it prints it and exits with 1."""
+    """Once forked, only an exception reaches the twistd that the user waits for; it prints it and
+    exits with 1.
+    """
     raise refusal
 
 

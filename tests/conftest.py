@@ -22,14 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap() -> None:
-    """What was imported is no garbage; looking at it after every test would take most of the time."""
+    """What was imported is no garbage; looking at it after every test would take most of the
+    time.
+    """
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def logged_errors() -> Iterator[list[dict[str, Any]]]:
-    """Fail a test that leaves error events, lost failures or delayed calls; a test removes the events it expects."""
+    """Fail a test that leaves error events, lost failures or delayed calls; a test removes the
+    events it expects.
+    """
     from twisted.internet import reactor
 
     events: list[dict[str, Any]] = []

@@ -1,1 +1,3 @@
-"""Three daemons under load and faults for minutes: is all there that was acknowledged, is memory flat, is it quick?"""
+"""Three daemons under load and faults for minutes: is all there that was acknowledged, is memory
+flat, is it quick?
+"""

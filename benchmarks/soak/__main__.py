@@ -103,7 +103,9 @@ def soak(cluster: Cluster, seconds: float) -> tuple[list[Worker], Faults, Memory
 
 
 def settled(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """What each daemon holds once all hold the same: its records by their IDs. Raises BenchmarkFailed."""
+    """What each daemon holds once all hold the same: its records by their IDs. Raises
+    BenchmarkFailed.
+    """
     begun = time.monotonic()
     while True:
         held = {name: _records(cluster.export(name)) for name in NAMES}
@@ -129,7 +131,7 @@ def lost(held: dict[str, Any], preloaded: dict[str, list[str]], kept: Iterable[K
     for each in kept:
         found += [f"{key}: {addr} is not there" for key, addr in each.there if addr not in nodes.get(key, ())]
         found += [f"{key}: {addr} is there again" for key, addr in each.gone if addr in nodes.get(key, ())]
-        found += [f"{key}: was minted" for key in each.minted if key not in held]
+        found += [f"{key}: was minted" for key in each.created if key not in held]
         found += [
             f"{key}: is led by another"
             for key, value in each.led.items()

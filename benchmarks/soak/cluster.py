@@ -1,4 +1,6 @@
-"""The three daemons of a soak: where each listens now, what it uses, and how it is broken and mended."""
+"""The three daemons of a soak: where each listens now, what it uses, and how it is broken and
+mended.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Where(NamedTuple):
 
 
 class Cluster:
-    """A context manager. The daemon `small`, if any, has its state on a small disk of its own, which takes root."""
+    """A context manager. The daemon `small`, if any, has its state on a small disk of its own,
+    which takes root.
+    """
 
     def __init__(self, directory: Path, ids: int) -> None:
         self._directory = directory

@@ -1,4 +1,6 @@
-"""Clients that ask all daemons for everything, at a steady rate, and remember what was acknowledged."""
+"""Clients that ask all daemons for everything, at a steady rate, and remember what was
+acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ _FAULT = -1
 
 
 class Asked(NamedTuple):
-    """One request: when it was due, what it was, whom it went to, seconds until its answer, its status; what was said
-    if that is not 200.
+    """One request: when it was due, what it was, whom it went to, seconds until its answer, its
+    status; what was said if that is not 200.
     """
 
     due: float
@@ -49,7 +51,7 @@ class Kept:
     def __init__(self) -> None:
         self.there: set[tuple[str, str]] = set()
         self.gone: set[tuple[str, str]] = set()
-        self.minted: list[str] = []
+        self.created: list[str] = []
         self.led: dict[str, str] = {}
 
 
@@ -126,7 +128,8 @@ class Worker(threading.Thread):
         if status == 200:
             self.kept.there.add((discovery_id, address))
             if calm and self._is_calm():
-                # What was kept in its home's stead cannot be removed before the home has heard of it.
+                # What was kept in its home's stead cannot be removed before the home has heard of
+                # it.
                 self._mine.append((discovery_id, address))
         return status
 
@@ -141,7 +144,7 @@ class Worker(threading.Thread):
     def _mint(self) -> int:
         status, answer = self._ask("POST", "/")
         if status == 200:
-            self.kept.minted.append(json.loads(answer)["disco_id"])
+            self.kept.created.append(json.loads(answer)["disco_id"])
         return status
 
     def _claim(self) -> int:

@@ -1,5 +1,5 @@
-"""Claims that wait for their leaders' first reports (R5c), and those that have waited for long: an operator has to end
-them.
+"""Claims that wait for their leaders' first reports (R5c), and those that have waited for long: an
+operator has to end them.
 
 Nobody can look through a million records when asked, so they are kept up with every change.
 """
@@ -19,11 +19,12 @@ from rqdisco.storage.node_counter import is_claimed
 MOST = 10_000
 
 
-class WaitingClaims(Service):
-    """The IDs of a store with such claims, copies of other daemons' included; of more than 10,000 the others are left
-    out.
+class ClaimMonitor(Service):
+    """The IDs of a store with such claims, copies of other daemons' included; of more than 10,000
+    the others are left out.
 
-    How long a claim has waited counts from when this daemon came to know of it, by the monotonic clock.
+    How long a claim has waited counts from when this daemon came to know of it, by the monotonic
+    clock.
     """
 
     _log = Logger()
@@ -54,7 +55,9 @@ class WaitingClaims(Service):
         return len(self._overdue)
 
     def notes(self) -> list[str]:
-        """What an operator should know of, in words. IDs are secrets, so the log alone names them."""
+        """What an operator should know of, in words. IDs are secrets, so the log alone names
+        them.
+        """
         if not self._overdue:
             return []
         many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"

@@ -1,8 +1,9 @@
-"""Notices two clusters under one ID, by what settles in the store: what is reported here, and what peers replicate.
+"""Notices two clusters under one ID, by what settles in the store: what is reported here, and what
+peers replicate.
 
-Every report is a new version of the record, so each daemon sees those of all IDs that it holds, whichever daemon was
-asked. Reports that are written together count as one, which hides two leaders only while they report within the same
-milliseconds. Nothing is decided by what is found.
+Every report is a new version of the record, so each daemon sees those of all IDs that it holds,
+whichever daemon was asked. Reports that are written together count as one, which hides two leaders
+only while they report within the same milliseconds. Nothing is decided by what is found.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _KIND = "two leaders"
 _HAS_LEADER = b'"leader":{'
 
 
-class LeaderWatch(Service):
-    """The IDs that have two leaders now. Tells events, the log and whoever subscribed when one does, and when it does
-    no more.
+class LeaderMonitor(Service):
+    """The IDs that have two leaders now. Tells events, the log and whoever subscribed when one
+    does, and when it does no more.
     """
 
     _log = Logger()
@@ -43,7 +44,9 @@ class LeaderWatch(Service):
         return len(self._reports)
 
     def of(self, discovery_id: str) -> Leaders | None:
-        """The addresses of the two leaders that report themselves under an ID; None unless there are two."""
+        """The addresses of the two leaders that report themselves under an ID; None unless there
+        are two.
+        """
         return self._reports.of(discovery_id)
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
@@ -103,7 +106,9 @@ class LeaderWatch(Service):
 
 
 def reported_leader(record: Record) -> str | None:
-    """The Raft address of a leader that this very version of its record reports; None if it is no report."""
+    """The Raft address of a leader that this very version of its record reports; None if it is no
+    report.
+    """
     leader = record.leader
     if leader is None or not record.confirmed or leader.modified != record.version:
         return None

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sized
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.backends.claim_monitor import MOST, WaitingClaims
+from rqdisco.backends.claim_monitor import MOST, ClaimMonitor
 from rqdisco.telemetry.metric_families import gauge
 from rqdisco.telemetry.metrics import Source
 
 
-def claim_metrics(waiting: WaitingClaims) -> Source:
+def claim_metrics(waiting: ClaimMonitor) -> Source:
     """Who won a claim to lead and does not report itself."""
 
     def source() -> Iterable[Metric]:

@@ -1,4 +1,6 @@
-"""What a command is and what it is given, how it ends, and how it waits for a service that is not there yet."""
+"""What a command is and what it is given, how it ends, and how it waits for a service that is not
+there yet.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,11 @@ class Misused(Exception):
 
 @dataclass(frozen=True)
 class App:
-    """What a command has of the world: the service at `url` (without credentials), time, chance and a screen.
+    """What a command has of the world: the service at `url` (without credentials), time, chance and
+    a screen.
 
-    `jitter` gives numbers of at least 0 and less than 1, `secret` so many bytes that nobody can guess, `wall` the
-    seconds since 1970.
+    `jitter` gives numbers of at least 0 and less than 1, `secret` so many bytes that nobody can
+    guess, `wall` the seconds since 1970.
     """
 
     client: DiscoveryClient
@@ -100,10 +103,11 @@ async def pause(app: App, seconds: float) -> None:
 
 
 async def patiently(app: App, ask: Callable[[], Awaitable[T]], patience: float) -> T:
-    """What `ask` returns, asked again for `patience` seconds while the service is unreachable or unavailable.
+    """What `ask` returns, asked again for `patience` seconds while the service is unreachable or
+    unavailable.
 
-    Pauses are random, up to a bound that doubles from 0.25 to 8 seconds, so that nodes which start together do not
-    ask together; what the service asks for in Retry-After comes on top.
+    Pauses are random, up to a bound that doubles from 0.25 to 8 seconds, so that nodes which start
+    together do not ask together; what the service asks for in Retry-After comes on top.
     """
     deadline = app.clock.seconds() + patience
     longest = _FIRST_PAUSE

@@ -1,25 +1,29 @@
-"""What there is to be said of a claim whose node has not reported that it leads, and is shown to nobody until then."""
+"""What there is to be said of a claim whose node has not reported that it leads, and is shown to
+nobody until then.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from rqdisco.client import Claim
+from rqdisco.client import ClaimInfo
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 
 
-def in_words(claim: Claim) -> str:
+def describe_claim(claim: ClaimInfo) -> str:
     """How it stands."""
     return f"a node claimed to lead at {claim.since}, was told {_times(claim)} that it won, and has not reported itself"
 
 
-def in_short(claim: Claim) -> str:
+def summarize_claim(claim: ClaimInfo) -> str:
     """The same beside other lines."""
     return f"since {claim.since}, answered {_times(claim)}, no report yet"
 
 
-def waits_for_long(claim: Claim, now: float) -> bool:
-    """Whether its node should have reported itself by now; `now` is in seconds since 1970, by this machine's clock."""
+def waits_for_long(claim: ClaimInfo, now: float) -> bool:
+    """Whether its node should have reported itself by now; `now` is in seconds since 1970, by this
+    machine's clock.
+    """
     try:
         since = datetime.fromisoformat(claim.since.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError):
@@ -36,5 +40,5 @@ def advice(discovery_id: str) -> str:
     )
 
 
-def _times(claim: Claim) -> str:
+def _times(claim: ClaimInfo) -> str:
     return "once" if claim.answered == 1 else f"{claim.answered} times"

@@ -1,4 +1,5 @@
-"""The command line: what there is to be said, checked. What it does is elsewhere, loaded when it is needed.
+"""The command line: what there is to be said, checked. What it does is elsewhere, loaded when it is
+needed.
 
 Each callback returns what is to be run with an `App`, or what to print where no service is needed.
 """
@@ -14,7 +15,7 @@ from click.shell_completion import get_completion_class
 from rqdisco import __version__
 from rqdisco.cli.listing import FORMS, Form
 from rqdisco.cli.operating import drain, export, import_records, peers, token
-from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, Branch, Root, cas, sure, the_id, url_of, wait
+from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, CommandGroup, RootCommand, cas, sure, the_id, url_of, wait
 from rqdisco.cli.screen import NAME
 from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
 
@@ -25,7 +26,7 @@ _COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Answer(NamedTuple):
+class ParsedCommand(NamedTuple):
     """What a command prints that needs no service: text for stdout, and notes for stderr."""
 
     text: str
@@ -33,13 +34,15 @@ class Answer(NamedTuple):
 
 
 class Invocation(NamedTuple):
-    """A command line that was understood: what to run or to print, None if all is done, and where the service is."""
+    """A command line that was understood: what to run or to print, None if all is done, and where
+    the service is.
+    """
 
-    command: Command | Answer | None
+    command: Command | ParsedCommand | None
     url: str
 
 
-def parse(arguments: list[str]) -> Invocation | int:
+def parse_arguments(arguments: list[str]) -> Invocation | int:
     """What the command line asks for, or an exit status where click has answered it.
 
     Raises click.ClickException, and click.Abort where the user gave up.
@@ -48,19 +51,19 @@ def parse(arguments: list[str]) -> Invocation | int:
     return answer
 
 
-@click.group(cls=Root, context_settings=_SETTINGS)
+@click.group(cls=RootCommand, context_settings=_SETTINGS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Ask and operate rqdisco, the discovery service for rqlite.
 
-    Results are on stdout, messages on stderr. Exit status: 0 done, 1 refused or not healthy, 2 not understood, 3 the
-    service cannot be reached.
+    Results are on stdout, messages on stderr. Exit status: 0 done, 1 refused or not healthy, 2 not
+    understood, 3 the service cannot be reached.
     """
 
 
 @cli.result_callback()
 @click.pass_context
-def _understood(ctx: click.Context, command: Command | Answer | None) -> Invocation:
+def _understood(ctx: click.Context, command: Command | ParsedCommand | None) -> Invocation:
     return Invocation(command, url_of(ctx))
 
 
@@ -86,8 +89,8 @@ def create(wait: float) -> Command:
 def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, wait: float) -> Command:
     """Register a node and print the list that it gets.
 
-    For rqlite in DNS modes. rqlite 3.12 to 6.10 registers itself and acts on the list: one node gets a list of nobody
-    else, and bootstraps.
+    For rqlite in DNS modes. rqlite 3.12 to 6.10 registers itself and acts on the list: one node
+    gets a list of nobody else, and bootstraps.
     """
     from rqdisco.cli import nodes
 
@@ -114,8 +117,8 @@ def list_nodes(
 ) -> Command:
     """Print the addresses of the nodes of ID.
 
-    In the order of their first registration. join: h1:4002,h2:4002, sorted; flags: the same behind -join; peers.json:
-    what rqlite recovers a cluster from.
+    In the order of their first registration. join: h1:4002,h2:4002, sorted; flags: the same behind
+    -join; peers.json: what rqlite recovers a cluster from.
     """
     if non_voters and form != "peers.json":
         raise click.UsageError("--non-voter is for --format peers.json")
@@ -156,8 +159,8 @@ def remove(discovery_id: str, addr: str, sure: bool) -> Command:
 def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Command:
     """Remove the nodes of ID that have been down for long, and print them.
 
-    As the asked daemon has seen it since its own start, if it probes nodes (--probe). Nothing is removed while no node
-    is up, and no node whose host name does not resolve.
+    As the asked daemon has seen it since its own start, if it probes nodes (--probe). Nothing is
+    removed while no node is up, and no node whose host name does not resolve.
     """
     from rqdisco.cli import prune
 
@@ -170,15 +173,15 @@ def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Comm
 def reset(discovery_id: str, sure: bool) -> Command:
     """Let ID seed a new cluster.
 
-    Removes its leader record, a claim that waits for its leader's first report, and all its nodes. Stop all nodes of
-    the old cluster first, for good, or wipe their data directories.
+    Removes its leader record, a claim that waits for its leader's first report, and all its nodes.
+    Stop all nodes of the old cluster first, for good, or wipe their data directories.
     """
     from rqdisco.cli import nodes
 
     return partial(nodes.reset, discovery_id=discovery_id, sure=sure)
 
 
-@cli.group(cls=Branch)
+@cli.group(cls=CommandGroup)
 def leader() -> None:
     """Show, set and clear the leader record of rqlite 7 and later."""
 
@@ -218,8 +221,8 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
 def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
     """Delete the leader record of ID, or end a claim that waits for its leader's first report.
 
-    Stop all nodes of ID first. For a claim it is enough to stop that node for good, or wipe its data directory: the
-    daemon's log names it.
+    Stop all nodes of ID first. For a claim it is enough to stop that node for good, or wipe its
+    data directory: the daemon's log names it.
     """
     from rqdisco.cli import leader
 
@@ -234,8 +237,9 @@ def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
 def watch(discovery_id: str, interval: float) -> Command:
     """Print what changes about ID, until interrupted.
 
-    `+ ADDR` and `- ADDR`: a node was added or removed. `leader ADDR`: it leads; `leader -`: none does. `claimed ADDR`:
-    it claimed to lead and has not reported itself; `claimed -`: the same, of a node that is not shown yet.
+    `+ ADDR` and `- ADDR`: a node was added or removed. `leader ADDR`: it leads; `leader -`: none
+    does. `claimed ADDR`: it claimed to lead and has not reported itself; `claimed -`: the same, of
+    a node that is not shown yet.
     """
     from rqdisco.cli import watch
 
@@ -276,7 +280,7 @@ def flags(
     expect: int | None,
     port: int | None,
     replica: bool,
-) -> Answer:
+) -> ParsedCommand:
     """Print the flags for rqlited, quoted for where they are pasted."""
     wanted = Wanted(
         discovery_id=discovery_id,
@@ -292,13 +296,13 @@ def flags(
         made = recipe(wanted)
     except Impossible as error:
         raise click.UsageError(str(error)) from None
-    return Answer(quoted(target, made.arguments), made.notes)
+    return ParsedCommand(quoted(target, made.arguments), made.notes)
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> Answer:
+def completion(shell: str) -> ParsedCommand:
     """Print what makes the shell complete commands and options."""
     kind = get_completion_class(shell)
     assert kind is not None
-    return Answer(kind(cli, {}, NAME, _COMPLETE).source())
+    return ParsedCommand(kind(cli, {}, NAME, _COMPLETE).source())

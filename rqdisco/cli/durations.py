@@ -8,7 +8,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)\Z")
 
 
-def parse(text: str) -> float:
+def parse_duration(text: str) -> float:
     """The seconds in `90`, `90s`, `15m`, `24h` or `7d`. Raises ValueError."""
     match = _DURATION.match(text)
     if match is None:
@@ -16,7 +16,7 @@ def parse(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """So many seconds, in the largest unit of which there are two."""
     name, size = next(((name, size) for name, size in reversed(_SECONDS.items()) if seconds >= 2 * size), ("s", 1))
     return f"{seconds / size:.0f} {name or 's'}"

@@ -1,9 +1,11 @@
-"""Commands about the leader record, which rqlite 7 and later keep by consul-kv: leader show, set, clear."""
+"""Commands about the leader record, which rqlite 7 and later keep by consul-kv: leader show, set,
+clear.
+"""
 
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, App, Failed, Misused
-from rqdisco.cli.claims import in_words
+from rqdisco.cli.claims import describe_claim
 from rqdisco.client import LeaderValue
 
 CLEAR_MEANS = (
@@ -19,11 +21,13 @@ CLAIM_MEANS = (
 
 
 async def show(app: App, discovery_id: str) -> int:
-    """Print the leader record: Raft address, HTTP address, node ID, index, and whether the node reported itself."""
+    """Print the leader record: Raft address, HTTP address, node ID, index, and whether the node
+    reported itself.
+    """
     document = await app.client.get(discovery_id)
     leader = document.leader
     if leader is None:
-        claim = "" if document.claim is None else f" yet: {in_words(document.claim)}"
+        claim = "" if document.claim is None else f" yet: {describe_claim(document.claim)}"
         raise Failed(f"{discovery_id} has no leader record{claim}")
     state = "reported" if leader.reported else "claimed"
     columns = ("RAFT ADDRESS", "HTTP ADDRESS", "NODE ID", "INDEX", "STATE")
@@ -62,4 +66,4 @@ async def _obstacle(app: App, discovery_id: str, cas: int | None) -> str:
     if cas:
         return f"there is no leader record, its index is 0, not {cas}"
     claim = (await app.client.get(discovery_id)).claim
-    return "nodes are registered, and one of them may lead" if claim is None else in_words(claim)
+    return "nodes are registered, and one of them may lead" if claim is None else describe_claim(claim)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from rqdisco.core.addresses import same_node
 
 if TYPE_CHECKING:
-    from rqdisco.client import Registration
+    from rqdisco.client import NodeRegistration
 
 Form = Literal["lines", "join", "json", "peers.json", "flags"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -20,13 +20,18 @@ class Incomplete(Exception):
     """A node lacks what the form needs; the text names the first and says what is missing."""
 
 
-def others(nodes: Sequence[Registration], own: str | None) -> list[Registration]:
-    """The nodes without the one at `own`, by its HTTP or its Raft address, compared as rqlited does it itself."""
+def others(nodes: Sequence[NodeRegistration], own: str | None) -> list[NodeRegistration]:
+    """The nodes without the one at `own`, by its HTTP or its Raft address, compared as rqlited does
+    it itself.
+    """
     return [node for node in nodes if own is None or not any(same_node(own, addr) for addr in _addresses(node))]
 
 
-def formatted(nodes: Sequence[Registration], form: Form, *, raft: bool, non_voters: Sequence[str] = ()) -> list[str]:
-    """The lines of a form, by Raft or by HTTP addresses; nodes without a Raft address are left out of the former.
+def formatted(
+    nodes: Sequence[NodeRegistration], form: Form, *, raft: bool, non_voters: Sequence[str] = ()
+) -> list[str]:
+    """The lines of a form, by Raft or by HTTP addresses; nodes without a Raft address are left out
+    of the former.
 
     `non_voters` are the node IDs of read replicas, for peers.json. Raises Incomplete.
     """
@@ -46,12 +51,14 @@ def formatted(nodes: Sequence[Registration], form: Form, *, raft: bool, non_vote
     return [joined] if form == "join" else [shlex.join(["-join", joined])]
 
 
-def _addresses(node: Registration) -> list[str]:
+def _addresses(node: NodeRegistration) -> list[str]:
     return [node.addr] if node.raft_addr is None else [node.addr, node.raft_addr]
 
 
-def _peer(node: Registration, non_voters: Sequence[str]) -> dict[str, object]:
-    """An entry of the file from which rqlited recovers a cluster whose nodes all have new addresses."""
+def _peer(node: NodeRegistration, non_voters: Sequence[str]) -> dict[str, object]:
+    """An entry of the file from which rqlited recovers a cluster whose nodes all have new
+    addresses.
+    """
     if node.raft_addr is None or node.node_id is None:
         missing = " and ".join(
             name for name, value in (("Raft address", node.raft_addr), ("node ID", node.node_id)) if value is None

@@ -1,4 +1,6 @@
-"""The console script `rqdisco`: where its parts are joined; it alone names the reactor, chance and the terminal."""
+"""The console script `rqdisco`: where its parts are joined; it alone names the reactor, chance and
+the terminal.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
-from rqdisco.cli.commands import Answer, Invocation, parse
+from rqdisco.cli.commands import Invocation, ParsedCommand, parse_arguments
 from rqdisco.cli.options import setting
 from rqdisco.cli.screen import Screen
 
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _discard_rest(stream: TextIO) -> None:
-    """What cannot be written by now never can be; Python would try again on its way out, and complain."""
+    """What cannot be written by now never can be; Python would try again on its way out, and
+    complain.
+    """
     try:
         stream.flush()
     except OSError:
@@ -54,7 +58,8 @@ def _discard_rest(stream: TextIO) -> None:
 
 
 def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> int:
-    """Do what the command line says and return its exit status; `react` runs a command on the service at a URL.
+    """Do what the command line says and return its exit status; `react` runs a command on the
+    service at a URL.
 
     Raises click.Abort, OSError.
     """
@@ -63,7 +68,7 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
         parsed = _parsed(list(arguments), screen)
         if not isinstance(parsed, Invocation):
             return parsed
-        if not isinstance(parsed.command, Answer):
+        if not isinstance(parsed.command, ParsedCommand):
             return 0 if parsed.command is None else react(parsed.command, parsed.url)
         screen.text(parsed.command.text)
         for note in parsed.command.notes:
@@ -77,12 +82,14 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
 
 
 def _parsed(arguments: list[str], screen: Screen) -> Invocation | int:
-    """What is asked for; what click itself has to say about it, help above all, is on the screen."""
+    """What is asked for; what click itself has to say about it, help above all, is on the
+    screen.
+    """
     # It says some in bytes.
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     try:
         with redirect_stdout(said):
-            return parse(arguments)
+            return parse_arguments(arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
     finally:
@@ -108,7 +115,8 @@ def _react(command: Command, url: str) -> int:
 
     async def go(reactor: Any) -> None:
         nonlocal status
-        # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once, or never.
+        # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once,
+        # or never.
         reactor.seconds = time.monotonic
         policy = Policy(Certificates(reactor.seconds).for_clients("client", files))
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
@@ -138,7 +146,9 @@ def _name(url: str) -> str:
 
 
 def _token() -> str | None:
-    """The token in the environment: everybody on the machine sees an option. Raises click.UsageError."""
+    """The token in the environment: everybody on the machine sees an option. Raises
+    click.UsageError.
+    """
     from rqdisco.client.urls import check_token
 
     given = setting("TOKEN", "a token of the service")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused, patiently
-from rqdisco.cli.durations import in_words
+from rqdisco.cli.durations import format_duration
 from rqdisco.cli.listing import Form, Incomplete, formatted, others
 from rqdisco.cli.verdict import what_comes_next
-from rqdisco.client import Document, Registration
+from rqdisco.client import Document, NodeRegistration
 
 RESET_MEANS = (
     "reset {id} removes its leader record, a claim that waits for its leader's first report, and all its nodes: the"
@@ -72,7 +72,9 @@ async def show(app: App, discovery_id: str) -> int:
 
 
 async def remove(app: App, discovery_id: str, addr: str, *, sure: bool) -> int:
-    """Remove a node and print who is left; that the list gets empty is asked about first, or said."""
+    """Remove a node and print who is left; that the list gets empty is asked about first, or
+    said.
+    """
     before = await app.client.get(discovery_id)
     is_listed = not {addr, addr.removeprefix("http://")}.isdisjoint(before.nodes)
     if is_listed and len(before.nodes) == 1:
@@ -112,8 +114,10 @@ async def reset(app: App, discovery_id: str, *, sure: bool) -> int:
     return DONE
 
 
-def state(node: Registration) -> str | None:
-    """Whether a node is up, and for how long, as the daemon has seen it; None where it has seen nothing."""
+def state(node: NodeRegistration) -> str | None:
+    """Whether a node is up, and for how long, as the daemon has seen it; None where it has seen
+    nothing.
+    """
     if node.unresolved:
         return f"unresolved{_since(node)}"
     if node.up is None:
@@ -123,12 +127,12 @@ def state(node: Registration) -> str | None:
     return f"up{_since(node)}" + ("" if node.ready is not False else ", not ready")
 
 
-def _since(node: Registration) -> str:
+def _since(node: NodeRegistration) -> str:
     why = "" if node.why is None else f" ({node.why})"
-    return ("" if node.since is None else f" for {in_words(node.since)}") + why
+    return ("" if node.since is None else f" for {format_duration(node.since)}") + why
 
 
-def _row(node: Registration, document: Document) -> tuple[str, ...]:
+def _row(node: NodeRegistration, document: Document) -> tuple[str, ...]:
     leader = "-"
     if node.leader:
         leader = "leader" if document.leader is None or document.leader.reported else "claimed"

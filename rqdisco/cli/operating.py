@@ -1,5 +1,5 @@
-"""The command line of who operates a daemon: all its records, its peers, its tokens. As `commands`, it only says what
-there is to be said; what that does is elsewhere, and is loaded when it is needed.
+"""The command line of who operates a daemon: all its records, its peers, its tokens. As `commands`,
+it only says what there is to be said; what that does is elsewhere, and is loaded when it is needed.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.cli.options import DISCOVERY_ID, TEXT, Branch, File, Leaf, sure, token_file
+from rqdisco.cli.options import DISCOVERY_ID, TEXT, CommandGroup, File, LeafCommand, sure, token_file
 from rqdisco.security.tokens import SCOPES
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
 
-@click.command(cls=Leaf)
+@click.command(cls=LeafCommand)
 @click.option("-o", "--output", type=File(dir_okay=False), metavar="FILE", help="Else stdout.")
 def export(output: Path | None) -> Command:
     """Write all IDs of the daemon to a file.
 
-    Through its operator socket: --url unix:/run/rqdisco/operator.sock. IDs are secrets: whoever knows one can
-    register under it.
+    Through its operator socket: --url unix:/run/rqdisco/operator.sock. IDs are secrets: whoever
+    knows one can register under it.
     """
     from rqdisco.cli import transfer
 
     return partial(transfer.export, output=None if str(output) == "-" else output)
 
 
-@click.command(cls=Leaf, name="import")
+@click.command(cls=LeafCommand, name="import")
 @click.argument("path", type=File(exists=True, allow_dash=True), metavar="FILE|DIR|-")
 @click.option("--adopt", is_flag=True, help="Become the home of IDs that another daemon minted; that one must be gone.")
 @click.option("--dry-run", is_flag=True, help="Read and check, send nothing.")
 def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
     """Take in IDs from elsewhere.
 
-    Through the operator socket: --url unix:/run/rqdisco/operator.sock. From an export or snapshot of rqdisco,
-    documents of the original service ("created_at", "disco_id", "nodes"), or a directory of rqlite-disco-express.
-    Without --adopt, IDs of another daemon stay its own: they are served, but never tell a node to bootstrap.
+    Through the operator socket: --url unix:/run/rqdisco/operator.sock. From an export or snapshot
+    of rqdisco, documents of the original service ("created_at", "disco_id", "nodes"), or a
+    directory of rqlite-disco-express. Without --adopt, IDs of another daemon stay its own: they are
+    served, but never tell a node to bootstrap.
     """
     from rqdisco.cli import transfer
 
@@ -49,12 +50,14 @@ def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
     return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
 
 
-@click.group(cls=Branch, invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.pass_context
 def peers(ctx: click.Context) -> Command | None:
-    """Show the peers of the daemon: state, last contact, changes they lack, and how far their clocks are off.
+    """Show the peers of the daemon: state, last contact, changes they lack, and how far their
+    clocks are off.
 
-    Through its operator socket: --url unix:/run/rqdisco/operator.sock. Exit status 1 where something is amiss.
+    Through its operator socket: --url unix:/run/rqdisco/operator.sock. Exit status 1 where
+    something is amiss.
     """
     if ctx.invoked_subcommand is not None:
         return None
@@ -73,7 +76,7 @@ def forget(name: str, sure: bool) -> Command:
     return partial(peers.forget, name=name, sure=sure)
 
 
-@click.command(cls=Leaf)
+@click.command(cls=LeafCommand)
 @click.option("--to", type=TEXT, metavar="NAME", help="The peer that becomes their home. Else any that answers.")
 @sure("It is to decide nothing any more.")
 def drain(to: str | None, sure: bool) -> Command:
@@ -83,7 +86,7 @@ def drain(to: str | None, sure: bool) -> Command:
     return partial(peers.drain, to=to, sure=sure)
 
 
-@click.group(cls=Branch)
+@click.group(cls=CommandGroup)
 def token() -> None:
     """Make, list and revoke tokens, in the file that the daemon is given as --tokens.
 

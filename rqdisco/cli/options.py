@@ -1,4 +1,6 @@
-"""Options and arguments that several commands have in common, and how `--url` is taken before and after a command."""
+"""Options and arguments that several commands have in common, and how `--url` is taken before and
+after a command.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from rqdisco.cli.durations import parse
+from rqdisco.cli.durations import parse_duration
 from rqdisco.core.ids import is_id
 
 DEFAULT_URL = "http://127.0.0.1:4000"
@@ -21,7 +23,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Name(click.ParamType[str]):
-    """A discovery ID. Checked here, since an empty variable of a script would otherwise ask for something else."""
+    """A discovery ID. Checked here, since an empty variable of a script would otherwise ask for
+    something else.
+    """
 
     name = "id"
 
@@ -34,7 +38,8 @@ class _Name(click.ParamType[str]):
 class _Text(click.ParamType[str]):
     """Text that can be sent: what a terminal gives that is no UTF-8 cannot.
 
-    Nor is it empty, as it is where a script has no value for its variable: it would say something else than is meant.
+    Nor is it empty, as it is where a script has no value for its variable: it would say something
+    else than is meant.
     """
 
     name = "text"
@@ -68,12 +73,12 @@ class _Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            return parse(str(value))
+            return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
-class Leaf(click.Command):
+class LeafCommand(click.Command):
     """A command that takes the global options after its name too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -81,20 +86,20 @@ class Leaf(click.Command):
         self.params.append(_url_option())
 
 
-class Branch(click.Group):
+class CommandGroup(click.Group):
     """A group of such commands."""
 
-    command_class = Leaf
+    command_class = LeafCommand
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(_url_option())
 
 
-class Root(click.Group):
+class RootCommand(click.Group):
     """The command itself, with what the global options are if they are nowhere given."""
 
-    command_class = Leaf
+    command_class = LeafCommand
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -102,7 +107,9 @@ class Root(click.Group):
 
 
 def url_of(ctx: click.Context) -> str:
-    """The URL that was given last on the command line, else in the environment. Raises click.UsageError."""
+    """The URL that was given last on the command line, else in the environment. Raises
+    click.UsageError.
+    """
     url: str = ctx.meta[_URL]
     return url or setting("URL", "that of the service") or DEFAULT_URL
 
@@ -110,8 +117,8 @@ def url_of(ctx: click.Context) -> str:
 def setting(name: str, what: str) -> str | None:
     """Return RQDISCO_`name` from the environment, None if it is unset.
 
-    Raises click.UsageError if it is empty, since a script that has no value for it does not mean the default; `what`
-    says what to set it to.
+    Raises click.UsageError if it is empty, since a script that has no value for it does not mean
+    the default; `what` says what to set it to.
     """
     text = os.environ.get(f"RQDISCO_{name}")
     if text == "":

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused
-from rqdisco.cli.durations import in_words
+from rqdisco.cli.durations import format_duration
 from rqdisco.cli.nodes import state
-from rqdisco.client import Document, Registration
+from rqdisco.client import Document, NodeRegistration
 
 _MEANS = "a node that is removed and runs after all stays in its cluster, but others are not sent to it any more"
 
 
 async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, sure: bool) -> int:
-    """Print the nodes that the daemon has seen down for `down_for` seconds, and remove them unless it is a `dry_run`.
+    """Print the nodes that the daemon has seen down for `down_for` seconds, and remove them unless
+    it is a `dry_run`.
 
-    Never all nodes, and none as long as no other is up: then it may be the daemon that is cut off. Never one whose name
-    does not resolve: whether it is down is not known.
+    Never all nodes, and none as long as no other is up: then it may be the daemon that is cut off.
+    Never one whose name does not resolve: whether it is down is not known.
     """
     document = await app.client.get(discovery_id)
     found = _pruned(document, down_for)
@@ -39,7 +40,7 @@ async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, 
     return status
 
 
-def _pruned(document: Document, down_for: float) -> list[Registration]:
+def _pruned(document: Document, down_for: float) -> list[NodeRegistration]:
     """The nodes to remove. Raises Failed where it cannot be known."""
     nodes = document.registrations
     if nodes and all(state(node) is None for node in nodes):
@@ -50,11 +51,11 @@ def _pruned(document: Document, down_for: float) -> list[Registration]:
     return down
 
 
-def _ask(app: App, found: list[Registration]) -> None:
+def _ask(app: App, found: list[NodeRegistration]) -> None:
     """Have somebody say that it is meant. Raises Misused, Failed."""
     if app.screen.ask is None:
         raise Misused(f"{_MEANS}; say --yes if that is meant")
     for node in found:
-        app.screen.say(f"{node.addr} is down for {in_words(node.since or 0.0)}")
+        app.screen.say(f"{node.addr} is down for {format_duration(node.since or 0.0)}")
     if not app.screen.ask(f"Remove {'it' if len(found) == 1 else f'these {len(found)}'}? {_MEANS}"):
         raise Failed("not removed")

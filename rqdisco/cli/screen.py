@@ -1,7 +1,8 @@
-"""What a command says: results on stdout, one a line; messages on stderr; tables and progress on terminals only.
+"""What a command says: results on stdout, one a line; messages on stderr; tables and progress on
+terminals only.
 
-Nothing else writes to either stream. Every text goes through `_Stream.seen`, whoever it comes from: it moves no cursor,
-begins no line, adds no cell, and can be written in the encoding of the stream.
+Nothing else writes to either stream. Every text goes through `_Stream.seen`, whoever it comes from:
+it moves no cursor, begins no line, adds no cell, and can be written in the encoding of the stream.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from rqdisco.core.escaping import ascii_json, visible
+from rqdisco.core.escaping import ascii_json, escape_untrusted
 
 NAME = "rqdisco"
 
@@ -22,12 +23,14 @@ def ids_in_words(count: int) -> str:
 
 
 class Screen:
-    """Standard output and standard error. `ask` puts a yes-or-no question to who sits at the terminal, if anybody."""
+    """Standard output and standard error. `ask` puts a yes-or-no question to who sits at the
+    terminal, if anybody.
+    """
 
     def __init__(self, out: TextIO, err: TextIO, ask: Callable[[str], bool] | None = None) -> None:
         self._out = _Stream(out)
         self._err = _Stream(err)
-        self._has_told_of_escapes = False
+        self._has_warned_about_escapes = False
         self.ask = None if ask is None else lambda question: ask(self._err.seen(question))
 
     def line(self, text: str) -> None:
@@ -43,7 +46,9 @@ class Screen:
         self._rows(line.split("\t") for line in text.split("\n"))
 
     def json(self, lines: bytes) -> None:
-        """Lines of JSON, with their ends. They are not flushed. Raises ValueError for what is no JSON."""
+        """Lines of JSON, with their ends. They are not flushed. Raises ValueError for what is no
+        JSON.
+        """
         self._out.write(ascii_json(lines).decode())
 
     def check_reader(self) -> None:
@@ -61,7 +66,9 @@ class Screen:
         self.complain(f"{NAME}: {self._err.seen(text)}")
 
     def complain(self, text: str) -> None:
-        """A message of several lines. One that cannot be written is lost, and what it was about goes on."""
+        """A message of several lines. One that cannot be written is lost, and what it was about
+        goes on.
+        """
         with suppress(OSError):
             for line in text.split("\n"):
                 self._err.write(f"{self._err.seen(line)}\n")
@@ -85,11 +92,13 @@ class Screen:
         console = Console(file=self._out.stream, highlight=False)
         console.print(Text(self._out.seen(title)), soft_wrap=True)
         console.print(table)
-        self._tell_of_escapes()
+        self._warn_about_escapes()
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar on a terminal while the context lasts; yields what is called with the number of further things done."""
+        """A bar on a terminal while the context lasts; yields what is called with the number of
+        further things done.
+        """
         if not self._err.is_terminal():
             yield lambda _: None
             return
@@ -105,17 +114,21 @@ class Screen:
         for row in rows:
             self._out.write("\t".join(map(self._out.seen, row)) + "\n")
         self._out.flush()
-        self._tell_of_escapes()
+        self._warn_about_escapes()
 
-    def _tell_of_escapes(self) -> None:
-        """A list that is read by a program is not the list any more, so that has to be known. Once will do."""
-        if self._out.lacks and not self._has_told_of_escapes:
-            self._has_told_of_escapes = True
+    def _warn_about_escapes(self) -> None:
+        """A list that is read by a program is not the list any more, so that has to be known. Once
+        will do.
+        """
+        if self._out.lacks and not self._has_warned_about_escapes:
+            self._has_warned_about_escapes = True
             self.say(f"{self._out.lacks} cannot be written to stdout in {self._out.encoding}, so it is an escape there")
 
 
 class _Stream:
-    """An output. `lacks` is the first character that it could not be given as it is, because of its encoding."""
+    """An output. `lacks` is the first character that it could not be given as it is, because of its
+    encoding.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -124,7 +137,7 @@ class _Stream:
 
     def seen(self, text: str) -> str:
         """A text as it may be written: the one way to either stream."""
-        shown = visible(text)
+        shown = escape_untrusted(text)
         try:
             shown.encode(self.encoding)
         except UnicodeEncodeError as error:

@@ -18,7 +18,7 @@ from rqdisco.client import DamagedExport, ExportedNode, ExportedRecord, ExportRe
 from rqdisco.core import codec
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import CannotStart
-from rqdisco.core.exports import transferred
+from rqdisco.core.exports import to_transferred
 from rqdisco.storage.files import Disk
 from rqdisco.storage.snapshot import SnapshotReader
 
@@ -34,14 +34,16 @@ class BadSource(Failed):
 
 @dataclass(frozen=True)
 class Source:
-    """Records to import: what they are, how many, and a way to go through them, as often as need be."""
+    """Records to import: what they are, how many, and a way to go through them, as often as need
+    be.
+    """
 
     what: str
     count: int
     records: Callable[[], Iterator[ExportedRecord]]
 
 
-class _Document(msgspec.Struct):
+class _ForeignDocument(msgspec.Struct):
     """What the original service answers and keeps; `registrations` is what rqdisco adds to it."""
 
     created_at: str
@@ -86,9 +88,9 @@ def _exported(path: Path) -> Iterator[ExportedRecord]:
 def _from_snapshot(path: Path) -> Iterator[ExportedRecord]:
     try:
         for key, rest in SnapshotReader(Disk(), path).records():
-            if not codec.is_note(key):
+            if not codec.is_metadata(key):
                 record = codec.decode_record(codec.join_record(key, rest))
-                yield msgspec.convert(transferred(record), ExportedRecord, from_attributes=True)
+                yield msgspec.convert(to_transferred(record), ExportedRecord, from_attributes=True)
     except CannotStart as error:
         raise BadSource(str(error)) from None
     except Malformed as error:
@@ -99,16 +101,16 @@ def _documents(path: Path) -> list[ExportedRecord]:
     """One document, an array of them, or one a line."""
     content = path.read_bytes().strip()
     if content.startswith(b"["):
-        documents = _decoded(content, list[_Document], str(path))
+        documents = _decoded(content, list[_ForeignDocument], str(path))
         return [_of_document(document, f"{path}: entry {number}") for number, document in _numbered(documents)]
     try:
-        return [_of_document(msgspec.json.decode(content, type=_Document), str(path))]
+        return [_of_document(msgspec.json.decode(content, type=_ForeignDocument), str(path))]
     except _UNREADABLE:
         lines = content.splitlines()
     if len(lines) < 2 or lines[0].strip() == b"{":
-        return [_of_document(_decoded(content, _Document, str(path)), str(path))]
+        return [_of_document(_decoded(content, _ForeignDocument, str(path)), str(path))]
     return [
-        _of_document(_decoded(line, _Document, f"{path}: line {number}"), f"{path}: line {number}")
+        _of_document(_decoded(line, _ForeignDocument, f"{path}: line {number}"), f"{path}: line {number}")
         for number, line in _numbered(lines)
         if line.strip()
     ]
@@ -125,12 +127,13 @@ def _directory(path: Path) -> Source:
     if not files:
         raise BadSource(f"{path}: there are no .json files")
     records = [
-        _of_document(_decoded(file.read_bytes(), _Document, str(file)), str(file), disco_id=file.stem) for file in files
+        _of_document(_decoded(file.read_bytes(), _ForeignDocument, str(file)), str(file), disco_id=file.stem)
+        for file in files
     ]
     return _listed("documents of a discovery service", records)
 
 
-def _of_document(document: _Document, where: str, *, disco_id: str = "") -> ExportedRecord:
+def _of_document(document: _ForeignDocument, where: str, *, disco_id: str = "") -> ExportedRecord:
     discovery_id = document.disco_id or disco_id
     if not discovery_id:
         raise BadSource(f"{where}: there is no disco_id")

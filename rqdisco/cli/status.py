@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, REFUSED, App, patiently
-from rqdisco.cli.claims import in_short
+from rqdisco.cli.claims import summarize_claim
 from rqdisco.cli.nodes import state
 from rqdisco.cli.screen import ids_in_words
 from rqdisco.cli.verdict import remarks
-from rqdisco.client import Registration
+from rqdisco.client import NodeRegistration
 
 
 async def status(app: App, discovery_id: str | None, patience: float, *, service: bool) -> int:
@@ -27,7 +27,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
         state = "reported itself" if document.leader.reported else "claimed, never reported itself"
         app.screen.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
     elif document.claim is not None:
-        app.screen.line(f"claim {in_short(document.claim)}")
+        app.screen.line(f"claim {summarize_claim(document.claim)}")
     found = remarks(document, app.wall())
     app.screen.lines([remark.text for remark in found if not remark.needs_a_hand])
     problems = [remark.text for remark in found if remark.needs_a_hand]
@@ -37,7 +37,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     return REFUSED if problems else DONE
 
 
-def _node_line(node: Registration) -> str:
+def _node_line(node: NodeRegistration) -> str:
     known = [("raft", node.raft_addr), ("id", node.node_id)]
     words = ["node", node.addr, *(f"{name} {value}" for name, value in known if value is not None)]
     seen = state(node)

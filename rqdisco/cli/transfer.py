@@ -34,7 +34,9 @@ _THROUGH = "say --url unix:/run/rqdisco/operator.sock, or wherever its --operato
 
 
 async def export(app: App, output: Path | None) -> int:
-    """Write the export to a file that only its owner can read, which is there only if it is whole, or to stdout."""
+    """Write the export to a file that only its owner can read, which is there only if it is whole,
+    or to stdout.
+    """
     if output is None:
         count = await _export_to(app, app.screen.json)
         app.screen.lines([])
@@ -46,7 +48,9 @@ async def export(app: App, output: Path | None) -> int:
 
 
 async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run: bool) -> int:
-    """Import a file or directory, `-` for stdin, and print how many records were imported, unchanged and refused."""
+    """Import a file or directory, `-` for stdin, and print how many records were imported,
+    unchanged and refused.
+    """
     with _readable(path, stdin) as readable:
         try:
             source = open_source(readable)
@@ -64,7 +68,9 @@ async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run
 
 
 def batches(records: Iterator[ExportedRecord]) -> Iterator[list[ExportedRecord]]:
-    """The records in as many as the service takes at once, of a megabyte at most unless one alone is larger."""
+    """The records in as many as the service takes at once, of a megabyte at most unless one alone
+    is larger.
+    """
     batch: list[ExportedRecord] = []
     size = 0
     for record in records:
@@ -102,7 +108,8 @@ async def _export_to(app: App, write: Callable[[bytes], object]) -> int:
 class _InASCII:
     """An export that says the same in ASCII, with a CRC of what it is now.
 
-    It may end up on a terminal, which characters that JSON allows would drive, and it may have come from anybody.
+    It may end up on a terminal, which characters that JSON allows would drive, and it may have come
+    from anybody.
     """
 
     def __init__(self) -> None:
@@ -149,7 +156,9 @@ def _refused(error: Refused) -> Failed:
 
 @contextmanager
 def _written(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when all is in it. IDs are secrets, so only its owner can read it."""
+    """A file that takes its name when all is in it. IDs are secrets, so only its owner can read
+    it.
+    """
     if path.exists() and not path.is_file():
         with path.open("wb") as special:
             yield special

@@ -1,8 +1,9 @@
 """What there is to remark about an ID, by what the service knows of it. Pure.
 
-The service does not know which way an ID is used, so it is told from what is there: consul-kv leaves a leader record,
-nodes that are registered for the DNS modes of rqlite 8 and later have Raft addresses, those of rqlite 3 to 6, and of
-the DNS modes of 7, do not. Nothing is remarked about a way that is not used.
+The service does not know which way an ID is used, so it is told from what is there: consul-kv
+leaves a leader record, nodes that are registered for the DNS modes of rqlite 8 and later have Raft
+addresses, those of rqlite 3 to 6, and of the DNS modes of 7, do not. Nothing is remarked about a
+way that is not used.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from rqdisco.cli.claims import advice, in_words, waits_for_long
-from rqdisco.client import Document, Registration
+from rqdisco.cli.claims import advice, describe_claim, waits_for_long
+from rqdisco.client import Document, NodeRegistration
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress
-from rqdisco.core.host_ports import place
+from rqdisco.core.host_ports import parse_host_port
 from rqdisco.core.ids import is_uuid
 from rqdisco.core.records import Node
 from rqdisco.dns.zone import left_out
@@ -23,7 +24,9 @@ _THIS_MACHINE, _ANOTHER_MACHINE = "127.0.0.1", "198.51.100.1"
 
 
 class Remark(NamedTuple):
-    """One line. What `needs_a_hand` makes the ID unhealthy: without it no cluster forms, or nobody can join."""
+    """One line. What `needs_a_hand` makes the ID unhealthy: without it no cluster forms, or nobody
+    can join.
+    """
 
     text: str
     needs_a_hand: bool = False
@@ -46,22 +49,26 @@ def what_comes_next(document: Document) -> str:
 def _waiting(document: Document, now: float) -> Iterator[Remark]:
     """A claim whose node should have reported itself by now."""
     if document.claim is not None and waits_for_long(document.claim, now):
-        yield Remark(f"{in_words(document.claim)}; {advice(document.disco_id)}", needs_a_hand=True)
+        yield Remark(f"{describe_claim(document.claim)}; {advice(document.disco_id)}", needs_a_hand=True)
 
 
 def _empty(document: Document, now: float) -> Iterator[Remark]:
-    """For a moment every cluster so begins: whoever claimed to lead is not shown before it reports itself."""
+    """For a moment every cluster so begins: whoever claimed to lead is not shown before it reports
+    itself.
+    """
     if not document.nodes and not list(_waiting(document, now)):
         yield Remark(f"no nodes are registered, {what_comes_next(document)}", needs_a_hand=True)
 
 
-def _orphaned(document: Document, _: float) -> Iterator[Remark]:
+def _ownerless(document: Document, _: float) -> Iterator[Remark]:
     if document.orphaned and document.nodes:
         yield Remark("orphaned: its home is lost, nodes are listed but nobody is told to bootstrap")
 
 
 def _claimed(document: Document, _: float) -> Iterator[Remark]:
-    """By consul-kv, where claims are visible: one that was won and not reported. So begins every cluster there."""
+    """By consul-kv, where claims are visible: one that was won and not reported. So begins every
+    cluster there.
+    """
     leader = document.leader
     if leader is None or leader.reported:
         return
@@ -75,7 +82,9 @@ def _claimed(document: Document, _: float) -> Iterator[Remark]:
 
 
 def _leaderless(document: Document, _: float) -> Iterator[Remark]:
-    """A name is an ID of consul-kv, since nothing else makes one. How a minted ID is used is not known."""
+    """A name is an ID of consul-kv, since nothing else makes one. How a minted ID is used is not
+    known.
+    """
     is_led = document.leader is not None or document.claim is not None
     if document.nodes and not is_led and not is_uuid(document.disco_id):
         yield Remark("note no leader record: nodes in consul-kv mode wait")
@@ -126,7 +135,9 @@ def _unreachable(document: Document, _: float) -> Iterator[Remark]:
 
 
 def _dns(document: Document, _: float) -> Iterator[Remark]:
-    """Who is left out of DNS answers, where they may be asked for: an ID with a leader record is used by consul-kv."""
+    """Who is left out of DNS answers, where they may be asked for: an ID with a leader record is
+    used by consul-kv.
+    """
     if document.leader is not None:
         return
     by_raft = any(node.raft_addr is not None for node in document.registrations)
@@ -134,12 +145,14 @@ def _dns(document: Document, _: float) -> Iterator[Remark]:
         why = left_out(Node(addr=node.addr, raft_addr=node.raft_addr))
         if by_raft and why is not None:
             yield Remark(f"dns {node.addr} is not in every answer: {why}")
-        elif place(node.addr) is None and not _is_misleading(node.addr, _THIS_MACHINE):
+        elif parse_host_port(node.addr) is None and not _is_misleading(node.addr, _THIS_MACHINE):
             yield Remark(f"note {node.addr} is no HOST:PORT: it is in no DNS answer")
 
 
-def _joined_by(node: Registration) -> str:
-    """The address by which others join a node, as far as is known: rqlite 8 and later register their Raft address."""
+def _joined_by(node: NodeRegistration) -> str:
+    """The address by which others join a node, as far as is known: rqlite 8 and later register
+    their Raft address.
+    """
     return node.addr if node.raft_addr is None else node.raft_addr
 
 
@@ -162,6 +175,6 @@ _JUDGES: tuple[Callable[[Document, float], Iterator[Remark]], ...] = (
     _two_leaders,
     _down,
     _unreachable,
-    _orphaned,
+    _ownerless,
     _dns,
 )

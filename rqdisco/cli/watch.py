@@ -15,8 +15,8 @@ _CLAIMED = "claimed -"
 async def watch(app: App, discovery_id: str, interval: float) -> int:
     """Print each change, until interrupted or the ID is unknown.
 
-    The service says when something changes; one that cannot, or has too many watchers, is asked every `interval`
-    seconds. A service that is away is waited for.
+    The service says when something changes; one that cannot, or has too many watchers, is asked
+    every `interval` seconds. A service that is away is waited for.
     """
     shown = _Shown(app)
     is_followed = True

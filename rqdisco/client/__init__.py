@@ -7,17 +7,17 @@ document = await client.register(discovery_id, "10.0.0.1:4001")
 from rqdisco.client.api import MAX_IMPORT, DiscoveryClient
 from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
-    Claim,
+    ClaimInfo,
     Document,
     ExportedLeader,
     ExportedNode,
     ExportedRecord,
     ImportResult,
-    Leader,
+    LeaderInfo,
     LeaderRecord,
     LeaderValue,
+    NodeRegistration,
     RefusedRecord,
-    Registration,
     ServiceInfo,
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
@@ -26,7 +26,7 @@ from rqdisco.client.peers import Drained, Forgotten, PeersState, PeerState
 
 __all__ = [
     "MAX_IMPORT",
-    "Claim",
+    "ClaimInfo",
     "ClientError",
     "DamagedExport",
     "DiscoveryClient",
@@ -38,15 +38,15 @@ __all__ = [
     "ExportedRecord",
     "Forgotten",
     "ImportResult",
-    "Leader",
+    "LeaderInfo",
     "LeaderRecord",
     "LeaderValue",
+    "NodeRegistration",
     "NotWatchable",
     "PeerState",
     "PeersState",
     "Refused",
     "RefusedRecord",
-    "Registration",
     "ServiceInfo",
     "Unavailable",
     "Unreachable",

@@ -18,14 +18,14 @@ from rqdisco.client.documents import (
     ImportResult,
     LeaderRecord,
     LeaderValue,
-    Registration,
+    NodeRegistration,
     ServiceInfo,
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.events import EventReader
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
 from rqdisco.client.peers import Drained, Forgotten, PeersState
-from rqdisco.client.transport import Answer, Transport
+from rqdisco.client.transport import RawResponse, Transport
 from rqdisco.client.urls import check_token, parse_url
 
 T = TypeVar("T")
@@ -41,12 +41,14 @@ _SILENCE_SECONDS = 45.0
 class DiscoveryClient:
     """Asks one rqdisco. Safe to share; it keeps no state between calls.
 
-    `url` is `http://HOST:PORT`, `https://HOST:PORT` (both with `USER:PASSWORD@` if need be) or `unix:/PATH`, for which
-    `http` must have an agent that goes there: `connect` makes both. `timeout` is in seconds, for a whole answer.
-    `token` is one of the service's, if it asks for them; the password of the URL may be it, too.
+    `url` is `http://HOST:PORT`, `https://HOST:PORT` (both with `USER:PASSWORD@` if need be) or
+    `unix:/PATH`, for which `http` must have an agent that goes there: `connect` makes both.
+    `timeout` is in seconds, for a whole answer. `token` is one of the service's, if it asks for
+    them; the password of the URL may be it, too.
 
-    Every method raises Unreachable and Refused, of which Unavailable is a kind, and ValueError for what is no discovery
-    ID. Nothing is sent twice; what is safe to repeat is everything but `create` and a `cas`.
+    Every method raises Unreachable and Refused, of which Unavailable is a kind, and ValueError for
+    what is no discovery ID. Nothing is sent twice; what is safe to repeat is everything but
+    `create` and a `cas`.
     """
 
     def __init__(
@@ -73,12 +75,13 @@ class DiscoveryClient:
             return document
         # The original service lists addresses only.
         return msgspec.structs.replace(
-            document, registrations=tuple(Registration(addr=addr) for addr in document.nodes)
+            document, registrations=tuple(NodeRegistration(addr=addr) for addr in document.nodes)
         )
 
     async def watch(self, discovery_id: str) -> AsyncGenerator[Document, None]:
-        """The same now and at each change, and now and then again where nothing changes. Ends when the service lets its
-        watchers go. Raises NotWatchable too; Unavailable where too many are watching.
+        """The same now and at each change, and now and then again where nothing changes. Ends when
+        the service lets its watchers go. Raises NotWatchable too; Unavailable where too many are
+        watching.
         """
         reader, document = EventReader(), None
         path = f"{_path(discovery_id)}/events"
@@ -95,7 +98,9 @@ class DiscoveryClient:
     async def register(
         self, discovery_id: str, addr: str, raft_addr: str | None = None, node_id: str | None = None
     ) -> Document:
-        """Register a node as rqlited itself would: its answer may tell the node to bootstrap a cluster."""
+        """Register a node as rqlited itself would: its answer may tell the node to bootstrap a
+        cluster.
+        """
         node = {"addr": addr, "raft_addr": raft_addr, "node_id": node_id}
         body = {name: value for name, value in node.items() if value is not None}
         return await self._json("POST", _path(discovery_id), Document, body)
@@ -109,7 +114,7 @@ class DiscoveryClient:
         answer = await self._transport.exchange("GET", _leader_path(discovery_id))
         if answer.status == 404:
             return None
-        entries = _decoded(_kv_body(answer), tuple[_Entry, ...])
+        entries = _decoded(_kv_body(answer), tuple[_KVValue, ...])
         if not entries:
             return None
         try:
@@ -119,7 +124,8 @@ class DiscoveryClient:
         return LeaderRecord(value=_decoded(value, LeaderValue), index=entries[0].index)
 
     async def set_leader(self, discovery_id: str, value: LeaderValue, cas: int | None = None) -> bool:
-        """Put the leader record; with `cas` only if its index is that (0: if there is none), False if it is not.
+        """Put the leader record; with `cas` only if its index is that (0: if there is none), False
+        if it is not.
 
         Without `cas` the ID is created if there is none.
         """
@@ -130,7 +136,9 @@ class DiscoveryClient:
         return await self._kv("DELETE", discovery_id, cas)
 
     async def export(self) -> AsyncGenerator[ExportedRecord, None]:
-        """Every record of the daemon, through its operator socket; complete only if it ends without an error."""
+        """Every record of the daemon, through its operator socket; complete only if it ends without
+        an error.
+        """
         reader = ExportReader()
         try:
             async with aclosing(self.export_lines()) as lines:
@@ -157,8 +165,9 @@ class DiscoveryClient:
     async def import_records(self, records: Sequence[ExportedRecord], *, adopt: bool) -> ImportResult:
         """Import at most 500 records through the operator socket.
 
-        Unless `adopt` is set, records keep their home: this daemon then lists them, and takes and removes nodes, but
-        never tells a node that it is alone. With it this daemon becomes their home, and their old one must be gone.
+        Unless `adopt` is set, records keep their home: this daemon then lists them, and takes and
+        removes nodes, but never tells a node that it is alone. With it this daemon becomes their
+        home, and their old one must be gone.
         """
         body = msgspec.json.encode({"adopt": adopt, "records": records})
         answer = await self._transport.exchange("POST", _IMPORT, body)
@@ -175,7 +184,9 @@ class DiscoveryClient:
         return await self._json("POST", "/operator/peers/forget", Forgotten, {"name": name})
 
     async def drain(self, to: str | None = None) -> Drained:
-        """Have the daemon hand its IDs to a peer, to one of that name if one is given. It may be repeated."""
+        """Have the daemon hand its IDs to a peer, to one of that name if one is given. It may be
+        repeated.
+        """
         return await self._json("POST", "/operator/drain", Drained, {} if to is None else {"to": to})
 
     async def _json(self, method: str, path: str, kind: type[T], body: Any = None) -> T:
@@ -191,7 +202,7 @@ class DiscoveryClient:
         return _decoded(_kv_body(answer), bool)
 
 
-class _Entry(msgspec.Struct, rename={"value": "Value", "index": "ModifyIndex"}):
+class _KVValue(msgspec.Struct, rename={"value": "Value", "index": "ModifyIndex"}):
     value: str
     index: int
 
@@ -219,13 +230,13 @@ def _decoded(content: bytes, kind: type[T]) -> T:
         raise Unreachable("not an answer of rqdisco") from None
 
 
-def _kv_body(answer: Answer) -> bytes:
+def _kv_body(answer: RawResponse) -> bytes:
     if answer.status != 200:
         raise _refusal(answer, answer.body.decode("utf-8", "replace").strip().partition("\n")[0])
     return answer.body
 
 
-def _json_error(answer: Answer) -> str | None:
+def _json_error(answer: RawResponse) -> str | None:
     try:
         said = msgspec.json.decode(answer.body, type=_Error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -233,7 +244,7 @@ def _json_error(answer: Answer) -> str | None:
     return f"{said.error}: {said.reason}" if said.reason else said.error
 
 
-def _check_events(answer: Answer) -> None:
+def _check_events(answer: RawResponse) -> None:
     if answer.status == 200 and answer.content_type.startswith("text/event-stream"):
         return
     if answer.status in (200, 404, 405):
@@ -241,13 +252,13 @@ def _check_events(answer: Answer) -> None:
     raise _refusal(answer, _json_error(answer))
 
 
-def _operator_refusal(answer: Answer) -> ClientError:
+def _operator_refusal(answer: RawResponse) -> ClientError:
     if answer.status == 404:
         return Refused(404, answer.reason, "export and import go through the daemon's operator socket only")
     return _refusal(answer, _json_error(answer))
 
 
-def _refusal(answer: Answer, error: str | None) -> ClientError:
+def _refusal(answer: RawResponse, error: str | None) -> ClientError:
     if answer.status in (429, 503):
         return Unavailable(answer.status, answer.reason, error or "", _seconds(answer.retry_after))
     # A proxy answers so when there is no rqdisco behind it.

@@ -25,8 +25,8 @@ def connect(
 ) -> DiscoveryClient:
     """Return a client of the service at `url`.
 
-    The client opens a connection per request, so there is nothing to close. `timeout` is in seconds.
-    `policy` verifies https services and, by default, trusts the system's authorities; pass
+    The client opens a connection per request, so there is nothing to close. `timeout` is in
+    seconds. `policy` verifies https services and, by default, trusts the system's authorities; pass
     `BrowserLikePolicyForHTTPS(trustRootFromCertificates(...))` for a private authority.
 
     Raises ValueError if `url` is not a service URL or `token` cannot be a token.
@@ -45,7 +45,9 @@ def connect(
 
 @implementer(IAgentEndpointFactory)
 class _Interface:
-    """Takes every request through one network interface, to an IPv6 address that is known there only."""
+    """Takes every request through one network interface, to an IPv6 address that is known there
+    only.
+    """
 
     def __init__(self, reactor: Any, zone: str, policy: IPolicyForHTTPS, timeout: float) -> None:
         self._reactor = reactor

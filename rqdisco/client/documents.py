@@ -6,7 +6,9 @@ import msgspec
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The service itself: its seconds since start, and how many IDs it holds, which is told to who has a token."""
+    """The service itself: its seconds since start, and how many IDs it holds, which is told to who
+    has a token.
+    """
 
     name: str
     version: str
@@ -14,12 +16,14 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
     ids: int | None = None
 
 
-class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader record names it.
+class NodeRegistration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader
+    record names it.
 
-    The rest is what the asked daemon itself has seen, if it probes nodes: `up`, for `since` seconds, last looked at
-    `checked` seconds ago, `ready` as the node says of itself, and `why` it is down. None is what is not known. Of a
-    node that is `unresolved`, since its host name has no addresses there, it is not known whether it is up.
+    The rest is what the asked daemon itself has seen, if it probes nodes: `up`, for `since`
+    seconds, last looked at `checked` seconds ago, `ready` as the node says of itself, and `why` it
+    is down. None is what is not known. Of a node that is `unresolved`, since its host name has no
+    addresses there, it is not known whether it is up.
     """
 
     addr: str
@@ -34,11 +38,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     why: str | None = None
 
 
-class Leader(msgspec.Struct, frozen=True, kw_only=True):
+class LeaderInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The leader record of an ID: node ID, `http://` and HTTP address, Raft address.
 
-    `index` is what `cas` is compared with. `reported` is False while a node has claimed to become the leader and never
-    said that it is.
+    `index` is what `cas` is compared with. `reported` is False while a node has claimed to become
+    the leader and never said that it is.
     """
 
     addr: str
@@ -48,11 +52,11 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
     api_addr: str | None = None
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A claim to lead whose node is not shown, because it has not reported yet that it leads.
 
-    `since` is the time of the first claim in UTC, as 2026-11-23T01:12:57Z; `answered` is how often the node was told
-    that it won.
+    `since` is the time of the first claim in UTC, as 2026-11-23T01:12:57Z; `answered` is how often
+    the node was told that it won.
     """
 
     since: str
@@ -60,26 +64,29 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """A discovery ID with its nodes' addresses, in the order of their first registration, those known down last.
+    """A discovery ID with its nodes' addresses, in the order of their first registration, those
+    known down last.
 
-    The answer to a registration is what the node has to act on: a list of nobody but itself tells it to bootstrap.
-    `registrations` and what follows only come with a look-up. An orphaned ID lost its home: nodes are listed, added and
-    removed, and none is ever told to bootstrap. `two_leaders` are the Raft addresses of two that both report
-    themselves: there are two clusters under this ID.
+    The answer to a registration is what the node has to act on: a list of nobody but itself tells
+    it to bootstrap. `registrations` and what follows only come with a look-up. An orphaned ID lost
+    its home: nodes are listed, added and removed, and none is ever told to bootstrap. `two_leaders`
+    are the Raft addresses of two that both report themselves: there are two clusters under this ID.
     """
 
     created_at: str
     disco_id: str
     nodes: tuple[str, ...]
-    registrations: tuple[Registration, ...] = ()
-    leader: Leader | None = None
-    claim: Claim | None = None
+    registrations: tuple[NodeRegistration, ...] = ()
+    leader: LeaderInfo | None = None
+    claim: ClaimInfo | None = None
     orphaned: bool = False
     two_leaders: tuple[str, ...] = ()
 
 
 class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What rqlited 7 and later keep as the leader: node ID, `http://` and HTTP address, Raft address."""
+    """What rqlited 7 and later keep as the leader: node ID, `http://` and HTTP address, Raft
+    address.
+    """
 
     addr: str
     id: str | None = None
@@ -104,8 +111,9 @@ class ExportedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
     """The leader record of an exported record: the JSON text that was put, and its Consul flags.
 
-    `addr` is the listed address of its node, None for the one that the text names; `reported` is as in `Leader`.
-    `claims` is how often the node was told that it won its claim, 0 if the claim is not hidden.
+    `addr` is the listed address of its node, None for the one that the text names; `reported` is as
+    in `Leader`. `claims` is how often the node was told that it won its claim, 0 if the claim is
+    not hidden.
     """
 
     value: str
@@ -115,17 +123,17 @@ class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
     claims: int = 0
 
 
-class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
     """All that is moved of a discovery ID.
 
-    `home` is the incarnation that minted it, None for that of the daemon it is imported into; `created_at` is in
-    microseconds since 1970. `host` is the address of the only machine that may register while loopback addresses are
-    listed.
+    `owner` is the incarnation that created it, None for that of the daemon it is imported into;
+    `created_at` is in microseconds since 1970. `host` is the address of the only machine that may
+    register while loopback addresses are listed.
     """
 
     id: str
     created_at: int
-    home: str | None = None
+    owner: str | None = None
     nodes: tuple[ExportedNode, ...] = ()
     leader: ExportedLeader | None = None
     host: str | None = None

@@ -15,7 +15,9 @@ class Unreachable(ClientError):
 
 
 class NotWatchable(ClientError):
-    """The service does not say by itself what changes: it is an older one. It can be asked now and then."""
+    """The service does not say by itself what changes: it is an older one. It can be asked now and
+    then.
+    """
 
 
 class Refused(ClientError):
@@ -28,7 +30,9 @@ class Refused(ClientError):
 
 
 class Unavailable(Refused):
-    """The service cannot do it now (503, 429); `retry_after` is in how many seconds it wants to be asked again."""
+    """The service cannot do it now (503, 429); `retry_after` is in how many seconds it wants to be
+    asked again.
+    """
 
     def __init__(self, status: int, reason: str, error: str, retry_after: float | None) -> None:
         super().__init__(status, reason, error)

@@ -10,7 +10,9 @@ _MOST_BYTES = 64 << 20
 
 
 class EventReader:
-    """Takes pieces in, and gives the data of each event that is whole. Names and other fields are passed over."""
+    """Takes pieces in, and gives the data of each event that is whole. Names and other fields are
+    passed over.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
@@ -18,7 +20,9 @@ class EventReader:
         self._size = 0
 
     def feed(self, part: bytes) -> Iterator[bytes]:
-        """The events that end in this piece. Raises Unreachable where one is longer than any of rqdisco."""
+        """The events that end in this piece. Raises Unreachable where one is longer than any of
+        rqdisco.
+        """
         *lines, self._rest = (self._rest + part).split(b"\n")
         for ended in lines:
             line = ended.removesuffix(b"\r")

@@ -20,7 +20,9 @@ _TRAILER_START = b"],"
 
 
 class DamagedExport(ValueError):
-    """An export that does not say what was written to it, or was cut off; the text names the line."""
+    """An export that does not say what was written to it, or was cut off; the text names the
+    line.
+    """
 
 
 class _Header(msgspec.Struct):
@@ -29,13 +31,15 @@ class _Header(msgspec.Struct):
     count: int
 
 
-class _Trailer(msgspec.Struct):
+class _ExportTrailer(msgspec.Struct):
     count: int
     crc: str
 
 
 class ExportReader:
-    """Takes an export line by line and checks it; nothing read may be trusted before `finish` returned."""
+    """Takes an export line by line and checks it; nothing read may be trusted before `finish`
+    returned.
+    """
 
     def __init__(self) -> None:
         self.announced = 0
@@ -45,7 +49,9 @@ class ExportReader:
         self._ended = False
 
     def feed(self, line: bytes) -> bytes | None:
-        """The record in the next line, given with its end; None for the first and the last. Raises DamagedExport."""
+        """The record in the next line, given with its end; None for the first and the last. Raises
+        DamagedExport.
+        """
         self._lines += 1
         if self._lines == 1:
             self._check_header(line)
@@ -78,7 +84,7 @@ class ExportReader:
 
     def _check_trailer(self, line: bytes) -> None:
         try:
-            trailer = msgspec.json.decode(b"{" + line.removeprefix(_TRAILER_START), type=_Trailer)
+            trailer = msgspec.json.decode(b"{" + line.removeprefix(_TRAILER_START), type=_ExportTrailer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._damaged("not the end of an export") from None
         if trailer.count != self.count:
@@ -98,7 +104,9 @@ class LineSplitter:
         self.rest = b""
 
     def feed(self, part: bytes) -> list[bytes]:
-        """The lines that are complete now, with their ends. Raises DamagedExport for one over 16 MiB."""
+        """The lines that are complete now, with their ends. Raises DamagedExport for one over 16
+        MiB.
+        """
         *lines, self.rest = (self.rest + part).split(b"\n")
         if len(self.rest) > MAX_LINE:
             raise DamagedExport("a line is too long")

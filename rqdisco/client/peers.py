@@ -8,9 +8,9 @@ import msgspec
 class PeerState(msgspec.Struct, frozen=True, kw_only=True):
     """One peer: `state` is up, fenced, silent, leaving, forgotten, drained or "never met".
 
-    `last_contact` is in seconds, `lag` in changes of the asked daemon that it does not have yet (None: too many to
-    know), `clock_offset_ms` how far its wall clock is ahead, `why` what the last message to it failed with, or
-    why it decides nothing (fenced).
+    `last_contact` is in seconds, `lag` in changes of the asked daemon that it does not have yet
+    (None: too many to know), `clock_offset_ms` how far its wall clock is ahead, `why` what the last
+    message to it failed with, or why it decides nothing (fenced).
     """
 
     url: str
@@ -26,8 +26,8 @@ class PeerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeersState(msgspec.Struct, frozen=True, kw_only=True):
-    """The asked daemon and its peers. `hints` are registrations it keeps for homes that did not answer, `notes` what
-    an operator should know of.
+    """The asked daemon and its peers. `hints` are registrations it keeps for homes that did not
+    answer, `notes` what an operator should know of.
     """
 
     name: str

@@ -1,4 +1,6 @@
-"""One request and its answer over treq: bounded in time and size, and whatever goes wrong is said in one line."""
+"""One request and its answer over treq: bounded in time and size, and whatever goes wrong is said
+in one line.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from twisted.web.client import (
 from twisted.web.http import PotentialDataLoss
 
 from rqdisco.client.errors import Unreachable
-from rqdisco.client.urls import Target
+from rqdisco.client.urls import ServiceURL
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ _NETWORK = (
 )
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class RawResponse(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP answer as it came."""
 
     status: int
@@ -54,7 +56,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transport:
-    """Sends requests to one service. `timeout` is in seconds: for an answer, and for each silence of a stream.
+    """Sends requests to one service. `timeout` is in seconds: for an answer, and for each silence
+    of a stream.
 
     A `token` goes along with every request; where the URL has credentials too, in Consul's header.
 
@@ -62,7 +65,7 @@ class Transport:
     """
 
     def __init__(
-        self, http: HTTPClient, target: Target, clock: IReactorTime, timeout: float, token: str | None = None
+        self, http: HTTPClient, target: ServiceURL, clock: IReactorTime, timeout: float, token: str | None = None
     ) -> None:
         self._http: Any = http
         self._target = target
@@ -75,14 +78,15 @@ class Transport:
             header, value = ("X-Consul-Token", token) if self._credentials else ("Authorization", f"Bearer {token}")
             self._credentials[header] = value
 
-    async def exchange(self, method: str, path: str, body: bytes | None = None) -> Answer:
+    async def exchange(self, method: str, path: str, body: bytes | None = None) -> RawResponse:
         """Send a request and read the whole answer."""
         return await self._in_time(self._exchange(method, path, body))
 
     async def stream(
         self, path: str, accept: str = "application/json", silence: float | None = None
-    ) -> AsyncGenerator[Answer | bytes, None]:
-        """The answer to a GET: head first, then its body in pieces if the status is 200, else the head has it all.
+    ) -> AsyncGenerator[RawResponse | bytes, None]:
+        """The answer to a GET: head first, then its body in pieces if the status is 200, else the
+        head has it all.
 
         `silence` is in seconds, how long nothing may come if not `timeout`.
         """
@@ -97,13 +101,13 @@ class Transport:
         finally:
             reader.close()
 
-    async def _exchange(self, method: str, path: str, body: bytes | None) -> Answer:
+    async def _exchange(self, method: str, path: str, body: bytes | None) -> RawResponse:
         head, reader = await self._send(method, path, body)
         return await _completed(head, reader)
 
     async def _send(
         self, method: str, path: str, body: bytes | None, accept: str = "application/json"
-    ) -> tuple[Answer, _BodyReader]:
+    ) -> tuple[RawResponse, _BodyReader]:
         headers: dict[str | bytes, str | bytes] = {"Accept": accept, **self._credentials}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -120,7 +124,7 @@ class Transport:
         response.deliverBody(reader)
         retry_after = response.headers.getRawHeaders("retry-after")
         content_type = response.headers.getRawHeaders("content-type")
-        head = Answer(
+        head = RawResponse(
             status=response.code,
             reason=response.phrase.decode("utf-8", "replace"),
             retry_after=retry_after[0] if retry_after else None,
@@ -187,8 +191,10 @@ class _BodyReader(Protocol):
             waiting.callback(None)
 
 
-async def _completed(head: Answer, reader: _BodyReader) -> Answer:
-    """The answer with its whole body. Raises Unreachable where that is longer than any of rqdisco."""
+async def _completed(head: RawResponse, reader: _BodyReader) -> RawResponse:
+    """The answer with its whole body. Raises Unreachable where that is longer than any of
+    rqdisco.
+    """
     parts = []
     size = 0
     try:

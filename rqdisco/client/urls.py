@@ -1,4 +1,6 @@
-"""Where a service is: `http://HOST:PORT`, `https://USER:PASSWORD@HOST:PORT`, `unix:/PATH/OF/SOCKET`."""
+"""Where a service is: `http://HOST:PORT`, `https://USER:PASSWORD@HOST:PORT`,
+`unix:/PATH/OF/SOCKET`.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,17 @@ _ZONE_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
 
 
 class _Sendable(EncodedURL):
-    """A URL of ASCII only. treq has hyperlink make one of every URL, which fails on the colons of an IPv6 address."""
+    """A URL of ASCII only. treq has hyperlink make one of every URL, which fails on the colons of
+    an IPv6 address.
+    """
 
     def to_uri(self) -> EncodedURL:
         return self
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL taken apart: what to put before paths, the Authorization header, the socket's path, and the interface by
-    which its IPv6 address is reached, if there are.
+class ServiceURL(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL taken apart: what to put before paths, the Authorization header, the socket's path, and
+    the interface by which its IPv6 address is reached, if there are.
     """
 
     base: str
@@ -47,7 +51,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return self.base if self.zone is None else self.base.replace("]", f"%25{self.zone}]", 1)
 
 
-def parse_url(url: str) -> Target:
+def parse_url(url: str) -> ServiceURL:
     """Take the URL of a service apart. Raises ValueError; its text never repeats a password."""
     if url.startswith("unix:"):
         return _unix(url.removeprefix("unix:"))
@@ -70,7 +74,7 @@ def parse_url(url: str) -> Target:
     base = (parsed if ":" in parsed.host else parsed.to_uri()).to_text()
     if not base.isascii():
         raise ValueError("it must be ASCII")
-    return Target(base=base, authorization=_basic(split), zone=zone)
+    return ServiceURL(base=base, authorization=_basic(split), zone=zone)
 
 
 def check_token(token: str) -> str:
@@ -90,13 +94,13 @@ def _split_zone(url: str) -> tuple[str, str | None]:
     return f"{match[1]}]{url[match.end() :]}", match[2]
 
 
-def _unix(path: str) -> Target:
+def _unix(path: str) -> ServiceURL:
     if path.startswith("//") and not path.startswith("///"):
         raise ValueError("a UNIX socket is unix:/PATH")
     path = path.removeprefix("//")
     if not path or "\0" in path:
         raise ValueError("a UNIX socket is unix:/PATH")
-    return Target(base="http://localhost", socket=path)
+    return ServiceURL(base="http://localhost", socket=path)
 
 
 def _basic(split: SplitResult) -> str | None:

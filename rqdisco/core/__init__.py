@@ -1,1 +1,3 @@
-"""The domain: records and their transitions, addresses, IDs, errors, encodings. Pure: no Twisted, clock, disk."""
+"""The domain: records and their transitions, addresses, IDs, errors, encodings. Pure: no Twisted,
+clock, disk.
+"""

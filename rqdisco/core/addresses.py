@@ -10,7 +10,8 @@ from functools import lru_cache
 from rqdisco.core.errors import InvalidValue, MisleadingAddress
 
 MAX_BYTES = 260
-# The names of the loopback interface in the hosts files of Debian, Red Hat and SUSE, and RFC 6761 section 6.3.
+# The names of the loopback interface in the hosts files of Debian, Red Hat and SUSE, and RFC 6761
+# section 6.3.
 _LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "ipv6-localhost", "ipv6-loopback"}
     | {"localhost4", "localhost4.localdomain4", "localhost6", "localhost6.localdomain6"}
@@ -29,8 +30,8 @@ _HOST_PORT = re.compile(r"(?:https?://)?(\[[^\[\]/?#@]+\]|[^\[\]:/?#@]+):([0-9]{
 def check_text(what: str, value: object) -> str:
     """Return `value` if it can be kept and given back byte-identical.
 
-    Raises InvalidValue for what is no text, empty, over 260 bytes, or holds white space, a control character or
-    a lone surrogate.
+    Raises InvalidValue for what is no text, empty, over 260 bytes, or holds white space, a control
+    character or a lone surrogate.
     """
     if not isinstance(value, str):
         raise InvalidValue(what, "not a string")
@@ -53,9 +54,11 @@ def check_text(what: str, value: object) -> str:
 
 
 def same_node(one: str, other: str) -> bool:
-    """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other way round (R3).
+    """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other
+    way round (R3).
 
-    Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite cmd/rqlited).
+    Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite
+    cmd/rqlited).
     """
     return one in (other, f"http://{other}") or other == f"http://{one}"
 
@@ -75,7 +78,8 @@ def host_and_port(addr: str) -> tuple[str, int]:
 
 
 def split_zone(url: str) -> tuple[str, str | None]:
-    """A URL without the zone of its IPv6 address, and that zone, the network interface by which the address is reached.
+    """A URL without the zone of its IPv6 address, and that zone, the network interface by which the
+    address is reached.
 
     It is written [fe80::1%25eth0] (RFC 6874); people write [fe80::1%eth0], too. Raises ValueError.
     """
@@ -88,10 +92,11 @@ def split_zone(url: str) -> tuple[str, str | None]:
 
 
 def check_reachable(addr: str, client_ip: str | None) -> None:
-    """Raise if other machines can hardly reach a node at `addr`, as registered by a client at `client_ip`.
+    """Raise if other machines can hardly reach a node at `addr`, as registered by a client at
+    `client_ip`.
 
-    InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback address that was
-    registered from another machine.
+    InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback
+    address that was registered from another machine.
     """
     host = host_and_port(addr)[0].rstrip(".")
     if _is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
@@ -99,7 +104,8 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
 
 
 def host_of(addr: str) -> str:
-    """The host of an address, in lower case, without scheme, user, port, brackets and last dot; "" if there is none.
+    """The host of an address, in lower case, without scheme, user, port, brackets and last dot; ""
+    if there is none.
 
     Unlike `host_and_port` it makes something of every text, as Go's dialer does.
     """
@@ -111,7 +117,9 @@ def host_of(addr: str) -> str:
 
 
 def is_local(addr: str) -> bool:
-    """Whether an address leads every machine to itself: loopback, unspecified, or without a host (rule R5d)."""
+    """Whether an address leads every machine to itself: loopback, unspecified, or without a host
+    (rule R5d).
+    """
     # Each node of a list is looked at for each that registers, and nearly all are such addresses.
     return _OTHER_IPV4.match(addr) is None and _is_local(addr)
 

@@ -1,10 +1,11 @@
 """Records to JSON bytes and back: strict, one format for journal and snapshot alike.
 
-A record is one line of compact JSON that begins with its ID. The formats that hold such lines carry a version; a
-field can only be added together with a new version, since an older release must refuse what it does not know. What
-peers of a newer release say more is kept as it came.
+A record is one line of compact JSON that begins with its ID. The formats that hold such lines carry
+a version; a field can only be added together with a new version, since an older release must refuse
+what it does not know. What peers of a newer release say more is kept as it came.
 
-Beside records there are *notes*, what a daemon keeps of its peers: lines of the same shape whose key no ID can be.
+Beside records there are *notes*, what a daemon keeps of its peers: lines of the same shape whose
+key no ID can be.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = b'{"id":"'
 _ID_START = len(_LINE_START)
 _ID_END = b'","home":'
-_HOME_START = len(_ID_END) + 1
+_OWNER_START = len(_ID_END) + 1
 _VERSION = b'","version":'
 _DIGITS = b"0123456789"
-_NOTE = b"!"
+_METADATA = b"!"
 _BRACE = ord("}")
 _MOST_NESTED = 64
 _SCHEME = re.compile(r"\Ahttps?://")
@@ -39,15 +40,16 @@ class Malformed(ValueError):
     """Bytes that are not what they should be; the text says why."""
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"owner": "home"}):
     """Something that a daemon keeps about its peers, on its own disk only.
 
-    `id` is a key that no discovery ID can be, `home` the incarnation it is about; `number` and `content` mean what the
-    kind of note says. A note without either says that there is none any more.
+    `id` is a key that no discovery ID can be, `owner` the incarnation it is about; `number` and
+    `content` mean what the kind of note says. A note without either says that there is none any
+    more.
     """
 
     id: str
-    home: str
+    owner: str
     version: int = 0
     number: int = 0
     content: str = ""
@@ -58,7 +60,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
         return not self.number and not self.content
 
 
-_note_decoder = msgspec.json.Decoder(Note)
+_metadata_decoder = msgspec.json.Decoder(Metadata)
 
 
 def encode_record(record: Record) -> bytes:
@@ -74,37 +76,39 @@ def decode_record(line: bytes) -> Record:
         raise Malformed(str(error)) from None
 
 
-def encode_note(note: Note) -> bytes:
+def encode_metadata(note: Metadata) -> bytes:
     """One line, without its end."""
     return _encoder.encode(note)
 
 
-def decode_note(line: bytes) -> Note:
+def decode_metadata_line(line: bytes) -> Metadata:
     """The note of `line`. Raises Malformed."""
     try:
-        return _note_decoder.decode(line)
+        return _metadata_decoder.decode(line)
     except _UNREADABLE as error:
         raise Malformed(str(error)) from None
 
 
-def is_note(key: bytes) -> bool:
+def is_metadata(key: bytes) -> bool:
     """Whether what has this key is a note, not a record."""
-    return key.startswith(_NOTE)
+    return key.startswith(_METADATA)
 
 
 def version_of(line: bytes) -> int:
     """The version of a line, be it a record or a note, which is checked. Raises Malformed."""
-    return decode_note(line).version if line.startswith(_LINE_START + _NOTE) else decode_record(line).version
+    return (
+        decode_metadata_line(line).version if line.startswith(_LINE_START + _METADATA) else decode_record(line).version
+    )
 
 
-def home_of(rest: bytes) -> str:
+def owner_of(rest: bytes) -> str:
     """The home in a record without its ID, as `split_record` gives it, without decoding it."""
-    return rest[_HOME_START : rest.index(b'"', _HOME_START)].decode()
+    return rest[_OWNER_START : rest.index(b'"', _OWNER_START)].decode()
 
 
 def quick_version_of(rest: bytes) -> int:
     """The version in a record without its ID, without decoding it."""
-    start = rest.index(_VERSION, _HOME_START) + len(_VERSION)
+    start = rest.index(_VERSION, _OWNER_START) + len(_VERSION)
     end = start
     while end < len(rest) and rest[end] in _DIGITS:
         end += 1
@@ -133,8 +137,8 @@ def decode_versioned(content: bytes, kind: type[T], name: str, newest: int, sour
 
 
 def split_record(line: bytes, trailing: int = 0) -> tuple[bytes, bytes]:
-    """The ID of an encoded record and what follows it, without decoding the rest; `trailing` bytes are not the
-    record's. Raises Malformed.
+    """The ID of an encoded record and what follows it, without decoding the rest; `trailing` bytes
+    are not the record's. Raises Malformed.
     """
     end, stop = line.find(_ID_END, _ID_START), len(line) - trailing
     if end <= _ID_START or not line.startswith(_LINE_START) or line[stop - 1] != _BRACE:
@@ -148,10 +152,11 @@ def join_record(key: bytes, rest: bytes) -> bytes:
 
 
 def decode_put(content: bytes, flags: int = 0) -> Put:
-    """A value of the leader key, as rqlite 7-10 write it: `{"id", "api_addr", "addr"}`, of which `addr` must be there.
+    """A value of the leader key, as rqlite 7-10 write it: `{"id", "api_addr", "addr"}`, of which
+    `addr` must be there.
 
-    `addr` is the Raft address, `api_addr` the HTTP address behind a scheme, which is no part of it for us. Raises
-    Malformed for what rqlite could not read back, InvalidValue.
+    `addr` is the Raft address, `api_addr` the HTTP address behind a scheme, which is no part of it
+    for us. Raises Malformed for what rqlite could not read back, InvalidValue.
     """
     try:
         text = content.decode()

@@ -1,7 +1,8 @@
 """Discovery IDs as DNS labels.
 
-Most IDs can be looked up as they are. DNS does not tell capitals from small letters, bounds a label to 63 octets, and
-Go's resolver refuses labels with '-' at either end; an ID that this concerns has an *escaped* form besides.
+Most IDs can be looked up as they are. DNS does not tell capitals from small letters, bounds a label
+to 63 octets, and Go's resolver refuses labels with '-' at either end; an ID that this concerns has
+an *escaped* form besides.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _PLAIN_LABEL = re.compile(r"(?!x--)[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
 # What stands for an address, below the ID whose node is there.
 NODE_LABEL = re.compile(r"n-([0-9a-f]{8}|[0-9a-f]{32})\Z")
 
-# 255 octets less the longest prefix: `n-` with an IPv6 address and the escaped form of the longest ID.
+# 255 octets less the longest prefix: `n-` with an IPv6 address and the escaped form of the longest
+# ID.
 _LONGEST_ZONE = 110
 
 
@@ -27,7 +29,8 @@ def is_zone_name(text: str) -> bool:
 
 
 def dns_labels(discovery_id: str) -> str:
-    """The labels to put before the zone: the ID itself where every resolver takes it, its escaped form elsewhere.
+    """The labels to put before the zone: the ID itself where every resolver takes it, its escaped
+    form elsewhere.
 
     No two IDs have the same labels.
     """
@@ -38,7 +41,9 @@ def dns_labels(discovery_id: str) -> str:
 
 
 def from_dns_labels(labels: str) -> str | None:
-    """The ID of which `labels` are the escaped form, in capitals or small letters; None if they are no such form."""
+    """The ID of which `labels` are the escaped form, in capitals or small letters; None if they are
+    no such form.
+    """
     lower = labels.lower()
     if not lower.startswith(_ESCAPED):
         return None

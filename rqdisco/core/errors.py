@@ -1,4 +1,6 @@
-"""What can go wrong, in the words of the domain. Status codes and exit codes are given elsewhere."""
+"""What can go wrong, in the words of the domain. Status codes and exit codes are given
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ class NoSuchID(RequestRefused):
 
 
 class UnknownCreatedID(NoSuchID):
-    """The ID has the form of those that daemons create, and no daemon knows it: whoever created it lost its state.
+    """The ID has the form of those that daemons create, and no daemon knows it: whoever created it
+    lost its state.
 
     A claim must not create it anew, since a cluster may exist under it (rule R7).
     """
@@ -26,7 +29,9 @@ class UnknownCreatedID(NoSuchID):
 
 
 class AmbiguousName(RequestRefused):
-    """Several discovery IDs differ by case only, and were asked for by a name in which case does not count."""
+    """Several discovery IDs differ by case only, and were asked for by a name in which case does
+    not count.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"several discovery IDs are {name} but for case")
@@ -35,7 +40,8 @@ class AmbiguousName(RequestRefused):
 class InvalidValue(RequestRefused):
     """A value of the request is not one that can be registered.
 
-    `what` is what the value was meant to be ("address", "raft_addr", "node_id"), `why` what is wrong with it.
+    `what` is what the value was meant to be ("address", "raft_addr", "node_id"), `why` what is
+    wrong with it.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -45,15 +51,21 @@ class InvalidValue(RequestRefused):
 
 
 class MisleadingAddress(RequestRefused):
-    """An address that other machines cannot reach this node by; refused only where addresses are checked strictly."""
+    """An address that other machines cannot reach this node by; refused only where addresses are
+    checked strictly.
+    """
 
 
-class AnotherMachine(RequestRefused):
-    """A loopback address is registered, or would be, and nodes of several machines cannot share it (rule R5d)."""
+class WrongHost(RequestRefused):
+    """A loopback address is registered, or would be, and nodes of several machines cannot share it
+    (rule R5d).
+    """
 
 
 class ForeignHost(RequestRefused):
-    """The request is for a host that is not this machine, though only this machine is served; None if it names none."""
+    """The request is for a host that is not this machine, though only this machine is served; None
+    if it names none.
+    """
 
     def __init__(self, host: str | None) -> None:
         if host is None:
@@ -99,11 +111,11 @@ class TooManyRequests(RequestRefused):
         self.seconds = seconds
 
 
-class TooManyMints(TooManyRequests):
+class TooManyCreations(TooManyRequests):
     """More IDs than one client may mint now."""
 
 
-class Orphaned(RequestRefused):
+class Ownerless(RequestRefused):
     """The ID's home is lost, so nobody can be told to bootstrap under it (rule R7)."""
 
     def __init__(self, discovery_id: str) -> None:
@@ -123,7 +135,9 @@ class NotAuthenticated(RequestRefused):
 
 
 class NotAllowed(RequestRefused):
-    """The caller's token, `token` by name, has no right to this; whether there is such an ID is not said."""
+    """The caller's token, `token` by name, has no right to this; whether there is such an ID is not
+    said.
+    """
 
     def __init__(self, token: str, right: str, discovery_id: str | None) -> None:
         of = "" if discovery_id is None else f" {discovery_id[:64]}"
@@ -140,14 +154,17 @@ class StoreUnavailable(Exception):
 
 
 class Undecided(StoreUnavailable):
-    """Nothing can be decided about an ID here and now, though the disk is well; `reason` says why."""
+    """Nothing can be decided about an ID here and now, though the disk is well; `reason` says
+    why.
+    """
 
     def __str__(self) -> str:
         return self.reason
 
 
 class NotReady(Undecided):
-    """The owner of an ID does not decide now: it has not heard every member since it started, is fenced, or hands over.
+    """The owner of an ID does not decide now: it has not heard every member since it started, is
+    fenced, or hands over.
 
     Lists may be answered on its behalf (rules R4 and R8).
     """
@@ -198,7 +215,9 @@ class TLSUnusable(CannotStart):
 
 
 class PeersMissing(CannotStart):
-    """The state directory belongs to one of several peers, and the options say nothing of them (rule R8)."""
+    """The state directory belongs to one of several peers, and the options say nothing of them
+    (rule R8).
+    """
 
 
 class CannotListen(CannotStart):
@@ -206,4 +225,6 @@ class CannotListen(CannotStart):
 
 
 class OpenToOthers(CannotListen):
-    """What is listened on can be reached from other machines, and nothing says who may ask there."""
+    """What is listened on can be reached from other machines, and nothing says who may ask
+    there.
+    """

@@ -10,14 +10,16 @@ _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 _NOT_ASCII = re.compile(r"[^\n -~]")
 
 
-def visible(text: str) -> str:
-    """The text with escapes for what cannot be seen: control characters, line ends, marks that turn the writing."""
+def escape_untrusted(text: str) -> str:
+    """The text with escapes for what cannot be seen: control characters, line ends, marks that turn
+    the writing.
+    """
     return text if text.isprintable() else "".join(map(_character, text))
 
 
-def visible_json(line: bytes) -> bytes:
-    """JSON in which the control characters that JSON allows are escapes, too: DEL, and those that follow it in Latin-1,
-    which some terminals take for the beginning of a command.
+def escape_untrusted_json(line: bytes) -> bytes:
+    """JSON in which the control characters that JSON allows are escapes, too: DEL, and those that
+    follow it in Latin-1, which some terminals take for the beginning of a command.
     """
     if b"\xc2" not in line and b"\x7f" not in line:
         return line
@@ -25,7 +27,9 @@ def visible_json(line: bytes) -> bytes:
 
 
 def ascii_json(lines: bytes) -> bytes:
-    """Lines of JSON that say the same in ASCII that can be seen. Raises ValueError for what is in no line of JSON."""
+    """Lines of JSON that say the same in ASCII that can be seen. Raises ValueError for what is in
+    no line of JSON.
+    """
     if _CONTROL.search(lines):
         raise ValueError("it has a control character")
     if lines.isascii() and b"\x7f" not in lines:

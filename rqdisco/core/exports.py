@@ -1,4 +1,6 @@
-"""Records as they travel from one daemon to another by hand: what an export holds, and an import brings."""
+"""Records as they travel from one daemon to another by hand: what an export holds, and an import
+brings.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,11 @@ from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import InvalidValue, TooManyNodes
 from rqdisco.core.host_binding import exported, released
 from rqdisco.core.ids import may_be_named
-from rqdisco.core.records import Leader, Node, Record, Unreported, answered
+from rqdisco.core.records import Leader, Node, Record, UnreportedClaim, without_pending_grant
 
 FORMAT = "rqdisco export"
 VERSION = 1
-_HOME = re.compile(r"[0-9a-f]{16}\Z")
+_OWNER = re.compile(r"[0-9a-f]{16}\Z")
 # The last moment of the year 9999, in microseconds since 1970.
 _LATEST = 253_402_300_799_999_999
 
@@ -29,10 +31,12 @@ MOST_AT_ONCE = 500
 _encoder = msgspec.json.Encoder()
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The leader key: its value and Consul's flags, the address its node is listed by, whether that reported itself.
+class ExportedKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The leader key: its value and Consul's flags, the address its node is listed by, whether that
+    reported itself.
 
-    `claims` is how often its owner was told that it won a claim that is hidden until it reports itself (R5c).
+    `claims` is how often its owner was told that it won a claim that is hidden until it reports
+    itself (R5c).
     """
 
     value: str
@@ -42,34 +46,39 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claims: int = 0
 
 
-class BroughtNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class ImportedNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A node as an import says it, which may not say more than this release knows."""
 
 
-class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What there is to say of an ID to another daemon. Without a `home` it is nobody's, so the importing daemon's.
+class TransferredRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
+    """What there is to say of an ID to another daemon. Without a `owner` it is nobody's, so the
+    importing daemon's.
 
-    `host` is the address of the only machine that may register as long as loopback addresses are listed (R5d); which
-    machine a daemon itself is on is not said.
+    `host` is the address of the only machine that may register as long as loopback addresses are
+    listed (R5d); which machine a daemon itself is on is not said.
     """
 
     id: str
     created_at: int
-    home: str | None = None
-    nodes: tuple[BroughtNode, ...] = ()
-    leader: Key | None = None
+    owner: str | None = None
+    nodes: tuple[ImportedNode, ...] = ()
+    leader: ExportedKey | None = None
     host: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of an import. `adopt` makes the importing daemon the home of IDs that were another's."""
+    """A part of an import. `adopt` makes the importing daemon the home of IDs that were
+    another's.
+    """
 
-    records: tuple[Transferred, ...]
+    records: tuple[TransferredRecord, ...]
     adopt: bool = False
 
 
 class Export:
-    """The parts of an export, one record a line; the document is valid JSON, and ends with a count and a CRC."""
+    """The parts of an export, one record a line; the document is valid JSON, and ends with a count
+    and a CRC.
+    """
 
     def __init__(self, count: int) -> None:
         self._crc = 0
@@ -86,7 +95,7 @@ class Export:
         """A record, with what separates it from the one before."""
         separator = b"\n" if self._written == 0 else b",\n"
         self._written += 1
-        return self._summed(separator + _encoder.encode(transferred(record)))
+        return self._summed(separator + _encoder.encode(to_transferred(record)))
 
     def end(self) -> bytes:
         """The last line."""
@@ -109,16 +118,17 @@ def decode_batch(content: bytes) -> Batch:
     return batch
 
 
-def to_record(brought: Transferred, home: str, *, version: int, max_nodes: int) -> Record:
+def to_record(brought: TransferredRecord, owner: str, *, version: int, max_nodes: int) -> Record:
     """The record that `brought` makes here. Raises InvalidValue, TooManyNodes."""
     if not may_be_named(brought.id):
         raise InvalidValue("id", "not a text that an ID can have")
-    if not _HOME.match(home):
+    if not _OWNER.match(owner):
         raise InvalidValue("home", "not 16 hex digits")
     if not 0 <= brought.created_at <= _LATEST:
         raise InvalidValue("created_at", "not in microseconds since 1970")
-    # The list may have been empty in between, and whoever was alone was told elsewhere: no window is open.
-    record = Record(id=brought.id, home=home, version=version, created_at=brought.created_at, ever=True)
+    # The list may have been empty in between, and whoever was alone was told elsewhere: no window
+    # is open.
+    record = Record(id=brought.id, owner=owner, version=version, created_at=brought.created_at, was_emptied=True)
     if len(brought.nodes) > max_nodes:
         raise TooManyNodes(brought.id)
     record = replace(record, nodes=tuple(map(_checked, brought.nodes)))
@@ -128,7 +138,7 @@ def to_record(brought: Transferred, home: str, *, version: int, max_nodes: int) 
     return record if brought.host is None else released(replace(record, host=_host(brought.host)))
 
 
-def _with_leader(record: Record, key: Key, version: int, max_nodes: int) -> Record:
+def _with_leader(record: Record, key: ExportedKey, version: int, max_nodes: int) -> Record:
     if not 0 <= key.flags < _FLAGS_END:
         raise InvalidValue("flags", "not an unsigned number of 64 bits")
     if not 0 <= key.claims < _FLAGS_END:
@@ -145,26 +155,26 @@ def _with_leader(record: Record, key: Key, version: int, max_nodes: int) -> Reco
         led = replace(record, leader=leader)
     else:
         raise InvalidValue("leader", "its node is not listed")
-    unreported = Unreported(times=key.claims, since=version) if key.claims else None
+    unreported = UnreportedClaim(times=key.claims, since=version) if key.claims else None
     return replace(led, confirmed=key.reported and unreported is None, unreported=unreported)
 
 
-def says_the_same(one: Record, other: Record) -> bool:
+def is_equivalent(one: Record, other: Record) -> bool:
     """Whether both records have the same nodes and the same leader."""
     values = [None if record.leader is None else record.leader.value for record in (one, other)]
     return one.nodes == other.nodes and values[0] == values[1]
 
 
-def transferred(record: Record) -> Transferred:
-    """What is exported of a record: no node whose grant may never have been answered, and the daemon that created it
-    also where that was lost.
+def to_transferred(record: Record) -> TransferredRecord:
+    """What is exported of a record: no node whose grant may never have been answered, and the
+    daemon that created it also where that was lost.
     """
-    record = answered(record)
+    record = without_pending_grant(record)
     leader, unreported = record.leader, record.unreported
     key = (
         None
         if leader is None
-        else Key(
+        else ExportedKey(
             value=leader.value,
             flags=leader.flags,
             addr=leader.addr,
@@ -172,10 +182,10 @@ def transferred(record: Record) -> Transferred:
             claims=0 if unreported is None else unreported.times,
         )
     )
-    nodes = tuple(BroughtNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes)
-    home = record.was[-1] if record.lost and record.was else record.home
-    return Transferred(
-        id=record.id, created_at=record.created_at, home=home, nodes=nodes, leader=key, host=exported(record.host)
+    nodes = tuple(ImportedNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes)
+    owner = record.previous_owners[-1] if record.ownerless and record.previous_owners else record.owner
+    return TransferredRecord(
+        id=record.id, created_at=record.created_at, owner=owner, nodes=nodes, leader=key, host=exported(record.host)
     )
 
 
@@ -197,7 +207,8 @@ def _checked(node: Node) -> Node:
 def _check_distinct(nodes: tuple[Node, ...]) -> None:
     seen: set[str] = set()
     for node in nodes:
-        # As a registration would find them to be one node: by the address, with http:// or without, or by the node ID.
+        # As a registration would find them to be one node: by the address, with http:// or without,
+        # or by the node ID.
         own = {f"addr {node.addr.removeprefix('http://')}"} | ({f"id {node.node_id}"} if node.node_id else set())
         if own & seen:
             raise InvalidValue("nodes", "one of them is listed twice")

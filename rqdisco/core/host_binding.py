@@ -1,10 +1,11 @@
 """Loopback addresses tie an ID to one client host (rule R5d). Pure functions on records.
 
-Nodes left at rqlited's default all register `localhost:4001`. From one machine that is a cluster on it; from several
-it would be several nodes told to bootstrap, and others sent to their own loopback.
+Nodes left at rqlited's default all register `localhost:4001`. From one machine that is a cluster on
+it; from several it would be several nodes told to bootstrap, and others sent to their own loopback.
 
-A *client host* is the address a request came from, or `@` and an incarnation for the machine of that daemon; None where
-a proxy hides it. Daemons that reach each other by loopback addresses are on one machine, `@localhost`.
+A *client host* is the address a request came from, or `@` and an incarnation for the machine of
+that daemon; None where a proxy hides it. Daemons that reach each other by loopback addresses are on
+one machine, `@localhost`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from rqdisco.core.addresses import host_of, is_local
-from rqdisco.core.errors import AnotherMachine
-from rqdisco.core.records import Node, Record, is_own
+from rqdisco.core.errors import WrongHost
+from rqdisco.core.records import Node, Record, is_same_node
 
 # What the layer above says of a client on the machine of the daemon that it asks.
 THIS_MACHINE = "@"
@@ -44,7 +45,9 @@ def by_http(node: Node) -> str:
 
 
 def by_raft(node: Node) -> str:
-    """Where rqlite 8 and later join the leader of consul-kv. 7 joins by HTTP, and nothing tells its claims apart."""
+    """Where rqlite 8 and later join the leader of consul-kv. 7 joins by HTTP, and nothing tells its
+    claims apart.
+    """
     return node.raft_addr or node.addr
 
 
@@ -52,7 +55,9 @@ _FLAGS: dict[JoinedBy, str] = {by_http: "-http-adv-addr", by_raft: "-raft-adv-ad
 
 
 def named(host: str | None, machine: str) -> str | None:
-    """The client host as records keep it, where `machine` is what others call the machine of this daemon."""
+    """The client host as records keep it, where `machine` is what others call the machine of this
+    daemon.
+    """
     return f"{THIS_MACHINE}{machine}" if host == THIS_MACHINE else host
 
 
@@ -61,7 +66,7 @@ def renamed(record: Record, machine: str) -> Record:
 
     It had another name before there were peers, or before it was reached at another address.
     """
-    if record.host not in (f"{THIS_MACHINE}{record.home}", f"{THIS_MACHINE}{LOCALHOST}"):
+    if record.host not in (f"{THIS_MACHINE}{record.owner}", f"{THIS_MACHINE}{LOCALHOST}"):
         return record
     host = named(THIS_MACHINE, machine)
     return record if record.host == host else replace(record, host=host)
@@ -73,11 +78,11 @@ def exported(host: str | None) -> str | None:
 
 
 def check_list(record: Nodes, node: Node, host: str | None) -> None:
-    """Raise AnotherMachine where a client at `host` must not register `node` and be told of the others.
+    """Raise WrongHost where a client at `host` must not register `node` and be told of the others.
 
-    A record may list loopback addresses and be tied to no host: one of an earlier release, or an import. It is tied to
-    the next host that registers one; nobody else may come meanwhile, for it would be sent to its own loopback. Who was
-    listed before may start again.
+    A record may list loopback addresses and be tied to no host: one of an earlier release, or an
+    import. It is tied to the next host that registers one; nobody else may come meanwhile, for it
+    would be sent to its own loopback. Who was listed before may start again.
     """
     check_host(record, node, by_http, host)
     if record.host is not None or is_local(node.addr):
@@ -85,43 +90,47 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     local = [entry for entry in record.nodes if is_local(entry.addr)]
     if not local:
         return
-    own = [entry for entry in record.nodes if is_own(entry, node)]
+    own = [entry for entry in record.nodes if is_same_node(entry, node)]
     was_listed = any(entry not in local for entry in own)
     if not was_listed and any(entry not in own for entry in local):
-        raise AnotherMachine(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
+        raise WrongHost(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
 
 
 def check_host(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) -> None:
-    """Raise AnotherMachine where a client at `host` must not put `node` on the list."""
+    """Raise WrongHost where a client at `host` must not put `node` on the list."""
     addr = joined_by(node)
     if record.host is not None:
         if host != record.host:
-            raise AnotherMachine(f"{_local_of(record.nodes, joined_by)} is another machine's, set {_FLAGS[joined_by]}")
+            raise WrongHost(f"{_local_of(record.nodes, joined_by)} is another machine's, set {_FLAGS[joined_by]}")
         return
     if not is_local(addr) or _is_listed_beside_others(record.nodes, addr, joined_by):
         return
     if host is None:
-        raise AnotherMachine(f"{_shown(addr)} came through a proxy that hides its machine, set {_FLAGS[joined_by]}")
+        raise WrongHost(f"{_shown(addr)} came through a proxy that hides its machine, set {_FLAGS[joined_by]}")
     if not all(entry == node or _is_at(entry, host) for entry in record.nodes):
-        raise AnotherMachine(f"{_shown(addr)} is a loopback address beside others, set {_FLAGS[joined_by]}")
+        raise WrongHost(f"{_shown(addr)} is a loopback address beside others, set {_FLAGS[joined_by]}")
 
 
 def objection(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) -> str | None:
     """Why a client at `host` must not put `node` on the list, None if it may."""
     try:
         check_host(record, node, joined_by, host)
-    except AnotherMachine as refusal:
+    except WrongHost as refusal:
         return str(refusal)
     return None
 
 
 def may_join(record: Nodes, entry: Node, joined_by: JoinedBy, host: str | None) -> bool:
-    """Whether a client at `host` may be sent to a listed node: to no loopback address but its own machine's."""
+    """Whether a client at `host` may be sent to a listed node: to no loopback address but its own
+    machine's.
+    """
     return not is_local(joined_by(entry)) if record.host is None else host == record.host
 
 
 def bound(record: Record, node: Node, joined_by: JoinedBy, host: str | None) -> Record:
-    """The record, on which `node` was put, tied to `host` if others join it at a loopback address."""
+    """The record, on which `node` was put, tied to `host` if others join it at a loopback
+    address.
+    """
     if record.host is not None or host is None or not is_local(joined_by(node)):
         return record
     if not all(entry.addr == node.addr or _is_at(entry, host) for entry in record.nodes):
@@ -159,7 +168,9 @@ def _has_local(entry: Node) -> bool:
 
 
 def _local_of(nodes: Sequence[Node], joined_by: JoinedBy) -> str:
-    """The first loopback address that is listed, if there is one of those that a node is joined by."""
+    """The first loopback address that is listed, if there is one of those that a node is joined
+    by.
+    """
     joined = [joined_by(node) for node in nodes]
     others = [addr for node in nodes for addr in (node.addr, node.raft_addr) if addr is not None]
     return next((_shown(addr) for addr in (*joined, *others) if is_local(addr)), "the list")

@@ -17,8 +17,10 @@ _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
 _NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a node is to be reached: an IP address in its usual form, or a host name that somebody else resolves."""
+class HostPort(msgspec.Struct, frozen=True):
+    """Where a node is to be reached: an IP address in its usual form, or a host name that somebody
+    else resolves.
+    """
 
     host: str
     port: int
@@ -26,7 +28,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=8192)
-def place(addr: str) -> Place | None:
+def parse_host_port(addr: str) -> HostPort | None:
     """Where `addr` leads; None if that is no host and port that could stand in DNS."""
     try:
         host, port = host_and_port(addr)
@@ -36,12 +38,14 @@ def place(addr: str) -> Place | None:
         ip = usable_ip(host)
     except ValueError:
         is_name = _HOST_NAME.match(host) is not None and _NUMBERS.match(host) is None
-        return Place(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
-    return None if ip is None else Place(ip, port, is_ip=True)
+        return HostPort(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
+    return None if ip is None else HostPort(ip, port, is_ip=True)
 
 
 def usable_ip(text: str) -> str | None:
-    """The address `text` in its usual form; None if no node can be reached there. Raises ValueError."""
+    """The address `text` in its usual form; None if no node can be reached there. Raises
+    ValueError.
+    """
     ip = ipaddress.ip_address(text)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.scope_id is not None:

@@ -23,7 +23,9 @@ def is_id(text: str) -> bool:
 
 
 def may_be_named(text: str) -> bool:
-    """Whether an ID of that text may come to be without being minted: through consul-kv, or by an import."""
+    """Whether an ID of that text may come to be without being minted: through consul-kv, or by an
+    import.
+    """
     return is_id(text) and text.lower() not in RESERVED
 
 
@@ -32,8 +34,10 @@ def tag(incarnation: str) -> str:
     return incarnation[:4]
 
 
-def mint(incarnation: str, random: RandomBytes) -> str:
-    """A new discovery ID: a UUID of version 8 (RFC 9562 section 5.8), the tag of its home and 106 random bits."""
+def new_id(incarnation: str, random: RandomBytes) -> str:
+    """A new discovery ID: a UUID of version 8 (RFC 9562 section 5.8), the tag of its home and 106
+    random bits.
+    """
     value = int.from_bytes(bytes.fromhex(tag(incarnation)) + random(_RANDOM_BYTES), "big")
     value = value & ~(0xF << 76) | 8 << 76
     value = value & ~(0x3 << 62) | 2 << 62
@@ -41,7 +45,9 @@ def mint(incarnation: str, random: RandomBytes) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether an ID may have been minted, here or by another discovery service, and not named by whoever uses it."""
+    """Whether an ID may have been minted, here or by another discovery service, and not named by
+    whoever uses it.
+    """
     try:
         uuid.UUID(text)
     except ValueError:
@@ -49,7 +55,7 @@ def is_uuid(text: str) -> bool:
     return True
 
 
-def is_minted(discovery_id: str) -> bool:
+def is_created_id(discovery_id: str) -> bool:
     """Whether an ID has the form of those that daemons mint."""
     try:
         parsed = uuid.UUID(discovery_id)

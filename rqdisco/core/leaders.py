@@ -1,7 +1,8 @@
-"""Two clusters under one ID: their leaders take turns in reporting themselves, as those of one cluster do not. Pure.
+"""Two clusters under one ID: their leaders take turns in reporting themselves, as those of one
+cluster do not. Pure.
 
-From rqlite 7.16 on a leader reports itself every 10 seconds (rqlite cluster/disco/service.go). An election changes the
-reporter once; two leaders change it again and again.
+From rqlite 7.16 on a leader reports itself every 10 seconds (rqlite cluster/disco/service.go). An
+election changes the reporter once; two leaders change it again and again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Leaders = tuple[str, str]
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """A leader reported itself: when, by a clock that never steps, and which address others join it by."""
+    """A leader reported itself: when, by a clock that never steps, and which address others join it
+    by.
+    """
 
     at: float
     leader: str
@@ -32,9 +35,11 @@ class _Found(msgspec.Struct, frozen=True, gc=False):
 
 
 def alternating(reports: Sequence[Report]) -> Leaders | None:
-    """Two leaders of whom one reported itself, then the other, then the first again, and each at least twice.
+    """Two leaders of whom one reported itself, then the other, then the first again, and each at
+    least twice.
 
-    The last report is one of theirs, or they were seen before. The first of the two is the one that was seen first.
+    The last report is one of theirs, or they were seen before. The first of the two is the one that
+    was seen first.
     """
     last = reports[-1].leader
     leaders = [report.leader for report in reports]

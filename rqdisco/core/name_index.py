@@ -1,4 +1,6 @@
-"""Discovery IDs as names of a system in which case does not count and a dot separates levels, as in DNS."""
+"""Discovery IDs as names of a system in which case does not count and a dot separates levels, as in
+DNS.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,10 @@ _ONE_LABEL = 37
 _ENOUGH = 2
 
 
-class Spellings:
-    """Knows those IDs that are not simply their own lower-case name; none of these is ever forgotten."""
+class NameIndex:
+    """Knows those IDs that are not simply their own lower-case name; none of these is ever
+    forgotten.
+    """
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._by_name: dict[bytes, list[bytes]] = {}
@@ -24,10 +28,10 @@ class Spellings:
         """Learn of an ID; knowing it already is fine."""
         name = key.lower()
         if name != key:
-            spellings = self._by_name.setdefault(name, [])
+            name_index = self._by_name.setdefault(name, [])
             # Two leave the name open already; a thousand more would only have to be looked through.
-            if len(spellings) < _ENOUGH and key not in spellings:
-                spellings.append(key)
+            if len(name_index) < _ENOUGH and key not in name_index:
+                name_index.append(key)
         self._add_above(name)
         if len(key) > _ONE_LABEL:
             self._add_above(dns_labels(key.decode()).encode())

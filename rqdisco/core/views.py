@@ -1,8 +1,8 @@
 """What any API may show of a record. There is no other way from a record to an answer.
 
-A record also holds what nobody may be sent to: a node whose grant may never have been answered (rule R6), and one that
-claimed the leader key and has not reported itself (rule R5c). Every list, leader key, name, page and event is made of a
-view, at the owner of an ID and at its peers alike.
+A record also holds what nobody may be sent to: a node whose grant may never have been answered
+(rule R6), and one that claimed the leader key and has not reported itself (rule R5c). Every list,
+leader key, name, page and event is made of a view, at the owner of an ID and at its peers alike.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ from collections.abc import Sequence
 import msgspec
 
 from rqdisco.core.addresses import same_node
-from rqdisco.core.records import Leader, Node, Record, answered, said, without_node
+from rqdisco.core.records import Leader, Node, Record, with_grant_answered, without_node, without_pending_grant
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The public part of a record.
 
-    `granted` is the address that was last told to bootstrap, `confirmed` says that a leader reported itself, `lost`
-    that nobody is told to bootstrap any more (R7). `unconfirmed` are addresses among `nodes` that were answered by the
-    daemon asked, on the owner's behalf, and are not on the owner's list yet (R4). `claimed` is how often a claim was
-    answered that is not shown because its leader has not reported itself, 0 if there is none, and `claimed_since` when
-    it was first, in milliseconds since 1970. `host` is the only client host that may be sent to the nodes (R5d).
+    `granted` is the address that was last told to bootstrap, `confirmed` says that a leader
+    reported itself, `ownerless` that nobody is told to bootstrap any more (R7). `unconfirmed` are
+    addresses among `nodes` that were answered by the daemon asked, on the owner's behalf, and are
+    not on the owner's list yet (R4). `claimed` is how often a claim was answered that is not shown
+    because its leader has not reported itself, 0 if there is none, and `claimed_since` when it was
+    first, in milliseconds since 1970. `host` is the only client host that may be sent to the nodes
+    (R5d).
     """
 
     id: str
-    home: str
+    owner: str
     version: int
     created_at: int
     nodes: tuple[Node, ...] = ()
     leader: Leader | None = None
     granted: str | None = None
     confirmed: bool = False
-    lost: bool = False
+    ownerless: bool = False
     unconfirmed: tuple[str, ...] = ()
     claimed: int = 0
     claimed_since: int = 0
@@ -41,26 +43,27 @@ class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def view_of(record: Record, *, is_owner: bool, hinted: Sequence[Node] = ()) -> View:
-    """The public view of a record, and of the nodes `hinted` that this daemon answered on the owner's behalf.
+    """The public view of a record, and of the nodes `hinted` that this daemon answered on the
+    owner's behalf.
 
-    At its owner a record holds no undecided grant, as the owner itself leaves those out: one that is still marked as
-    pending was answered, or nobody will ever know.
+    At its owner a record holds no undecided grant, as the owner itself leaves those out: one that
+    is still marked as pending was answered, or nobody will ever know.
     """
-    record = said(record) if is_owner and not record.lost else answered(record)
+    record = with_grant_answered(record) if is_owner and not record.ownerless else without_pending_grant(record)
     if record.unreported is not None and record.leader is not None:
         record = without_node(record, record.leader.addr)
     nodes, grant, unreported = record.nodes, record.grant, record.unreported
     more = _missing(nodes, hinted) if hinted else []
     return View(
         id=record.id,
-        home=record.home,
+        owner=record.owner,
         version=record.version,
         created_at=record.created_at,
         nodes=(*nodes, *more) if more else nodes,
         leader=record.leader,
         granted=None if grant is None else grant.addr,
         confirmed=record.confirmed,
-        lost=record.lost,
+        ownerless=record.ownerless,
         unconfirmed=tuple(node.addr for node in more),
         claimed=0 if unreported is None else unreported.times,
         claimed_since=0 if unreported is None else unreported.since,

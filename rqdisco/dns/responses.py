@@ -1,4 +1,6 @@
-"""From a question to a reply: the zone's names, the directory's records, and the rules of an authoritative server."""
+"""From a question to a reply: the zone's names, the directory's records, and the rules of an
+authoritative server.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from twisted.names import dns
 from rqdisco.core.directory import Directory
 from rqdisco.core.dns_labels import from_dns_labels
 from rqdisco.core.errors import AmbiguousName, NoSuchID
-from rqdisco.core.host_ports import Place
+from rqdisco.core.host_ports import HostPort
 from rqdisco.core.views import View
 from rqdisco.dns import wire
 from rqdisco.dns.wire import Data, Question, Reply
 from rqdisco.dns.zone import NAMESERVER, Kind, Zone, has_ip, hosts, ip_of_label, node_label, of_family, places
-from rqdisco.probes.node_health import Outlook, without_down
+from rqdisco.probes.node_health import NodeHealth, without_down
 from rqdisco.probes.resolution.host_names import HostNames
 
 TTL = 1
@@ -25,8 +27,9 @@ _TRANSFERS = (251, 252)
 
 
 class NameServer:
-    """Answers for one zone. `nameserver` is the name in its NS record, `ips` are the addresses of that name, if it is
-    the zone's own. Nodes that are down, by `outlook`, are left out of answers that hold others.
+    """Answers for one zone. `nameserver` is the name in its NS record, `ips` are the addresses of
+    that name, if it is the zone's own. Nodes that are down, by `node_health`, are left out of
+    answers that hold others.
     """
 
     def __init__(
@@ -37,12 +40,12 @@ class NameServer:
         clock: IReactorTime,
         nameserver: str | None = None,
         ips: Sequence[str] = (),
-        outlook: Outlook | None = None,
+        node_health: NodeHealth | None = None,
     ) -> None:
         self._directory = directory
         self._zone = zone
         self._hosts = host_names
-        self._outlook = outlook
+        self._node_health = node_health
         self._clock = clock
         self._nameserver = (nameserver or f"{NAMESERVER}.{zone.name}").encode()
         # A name of our own zone is ours to answer for.
@@ -79,12 +82,15 @@ class NameServer:
         if asked is not None:
             record = await self._find(asked.labels)
             return self._nothing(question) if asked.kind is None else await self._services(question, record, asked.kind)
-        # Before the IDs: services point there, and an ID of that form must not catch those who follow.
+        # Before the IDs: services point there, and an ID of that form must not catch those who
+        # follow.
         ip = await self._ip_of_node(below)
         return await self._machines(question, await self._find(below)) if ip is None else self._with_ips(question, [ip])
 
     async def _find(self, labels: str) -> View:
-        """The record of the ID that `labels` are, escaped or as they are. Raises NoSuchID, AmbiguousName."""
+        """The record of the ID that `labels` are, escaped or as they are. Raises NoSuchID,
+        AmbiguousName.
+        """
         escaped = from_dns_labels(labels)
         if escaped is not None:
             try:
@@ -94,7 +100,9 @@ class NameServer:
         return await self._directory.look_up_name(labels)
 
     async def _ip_of_node(self, below: str) -> str | None:
-        """The address that `n-0a000001.ID` stands for, if a node of the ID is there. Raises AmbiguousName."""
+        """The address that `n-0a000001.ID` stands for, if a node of the ID is there. Raises
+        AmbiguousName.
+        """
         label, _, labels = below.partition(".")
         ip = ip_of_label(label)
         if ip is None:
@@ -125,8 +133,10 @@ class NameServer:
         return reply
 
     def _preferred(self, record: View) -> list[View]:
-        """The record without the nodes that are down, if there are any; and all of it, for want of others."""
-        left = without_down(record, self._outlook)
+        """The record without the nodes that are down, if there are any; and all of it, for want of
+        others.
+        """
+        left = without_down(record, self._node_health)
         return [record] if left is record else [left, record]
 
     async def _services_of(self, question: Question, record: View, kind: Kind) -> Reply:
@@ -134,7 +144,8 @@ class NameServer:
         ips = await self._resolved(record.id, found)
         answers: list[Data] = []
         additional: dict[bytes, Data] = {}
-        # What comes before the ID in the question, `_service._tcp`, is no part of the names of its nodes.
+        # What comes before the ID in the question, `_service._tcp`, is no part of the names of its
+        # nodes.
         above = question.name.split(b".", 2)[2]
         for each in found:
             if not ips[each.host]:
@@ -147,8 +158,10 @@ class NameServer:
             return self._nothing(question)
         return Reply(answers=answers, additional=list(additional.values()))
 
-    async def _resolved(self, discovery_id: str, found: Sequence[Place]) -> dict[str, Sequence[str]]:
-        """The addresses of each host; names of our own zone would have us ask ourselves, and are left out."""
+    async def _resolved(self, discovery_id: str, found: Sequence[HostPort]) -> dict[str, Sequence[str]]:
+        """The addresses of each host; names of our own zone would have us ask ourselves, and are
+        left out.
+        """
         ips: dict[str, Sequence[str]] = {each.host: [each.host] if each.is_ip else () for each in found}
         names = [each.host for each in found if not each.is_ip and self._zone.below(each.host) is None]
         resolved = await self._hosts.addresses(discovery_id, names)

@@ -20,13 +20,14 @@ from rqdisco.dns import wire
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.dns.wire import Question, Reply
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.telemetry.counters import DNSCounts
 
 IDLE_SECONDS = 10.0
 MOST_CONNECTIONS = 200
 MOST_OF_ONE = 20
-# Of datagrams that wait, this much is read before it is somebody else's turn: some 200 questions, a few milliseconds.
+# Of datagrams that wait, this much is read before it is somebody else's turn: some 200 questions, a
+# few milliseconds.
 BYTES_AT_ONCE = 8192
 _TRIES = 10
 
@@ -34,8 +35,8 @@ _log = Logger()
 
 
 class Datagrams(DatagramProtocol):
-    """Questions over UDP. A source that asks too much is sent to TCP, where nobody can pose as somebody else, by an
-    answer that is no larger than its question.
+    """Questions over UDP. A source that asks too much is sent to TCP, where nobody can pose as
+    somebody else, by an answer that is no larger than its question.
     """
 
     noisy = False
@@ -47,7 +48,7 @@ class Datagrams(DatagramProtocol):
         self._limit = limit
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        question = wire.parse(datagram)
+        question = wire.parse_query(datagram)
         if question is None or not addr[1]:
             # No query, or from port 0, where nobody can be answered.
             return
@@ -60,7 +61,8 @@ class Datagrams(DatagramProtocol):
         answering.addCallback(self._send, addr)
 
     def _send(self, answer: bytes, addr: Any) -> None:
-        # Where there is no way to the sender, real or not, or no room, it asks again or is not there.
+        # Where there is no way to the sender, real or not, or no room, it asks again or is not
+        # there.
         with suppress(OSError, MessageLengthError):
             if self.transport is not None:
                 self.transport.write(answer, addr)
@@ -68,7 +70,8 @@ class Datagrams(DatagramProtocol):
 
 @implementer(IHalfCloseableProtocol)
 class Connection(Int16StringReceiver, TimeoutMixin):
-    """Questions over TCP, one after the other (RFC 7766), of each connection one in a turn of the reactor.
+    """Questions over TCP, one after the other (RFC 7766), of each connection one in a turn of the
+    reactor.
 
     Nothing is read while an answer is on its way, nor from those who do not take the answers.
     """
@@ -90,13 +93,15 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         self.setTimeout(IDLE_SECONDS)
         self._expect_more()
         self.factory.open.add(self)
-        if not self.factory.crowd.enter(self, self.host):
+        if not self.factory.limiter.enter(self, self.host):
             self.cut()
             return
         self.transport.registerProducer(self, True)
 
     def readConnectionLost(self) -> None:
-        """Whoever has no more questions gets the answers that are still to be sent; all were given before."""
+        """Whoever has no more questions gets the answers that are still to be sent; all were given
+        before.
+        """
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -107,12 +112,12 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         self.setTimeout(None)
         self._is_over = True
         self.factory.open.discard(self)
-        self.factory.crowd.leave(self)
+        self.factory.limiter.leave(self)
 
     def stringReceived(self, string: bytes) -> None:
         self.resetTimeout()
         self._expect_more()
-        question = wire.parse(string)
+        question = wire.parse_query(string)
         self._is_answering = True
         super().pauseProducing()
         if question is None:
@@ -168,10 +173,10 @@ class Connections(Factory):
         self.answers = _Answers(server, clock, "tcp", counts)
         self.clock = clock
         self.open: set[Connection] = set()
-        self.crowd = Crowd(MOST_CONNECTIONS, MOST_OF_ONE, clock.seconds)
+        self.limiter = ConnectionLimiter(MOST_CONNECTIONS, MOST_OF_ONE, clock.seconds)
 
     def buildProtocol(self, addr: Any) -> Any:
-        if self.crowd.is_closed_to(addr.host):
+        if self.limiter.is_closed_to(addr.host):
             return None
         connection: Any = Connection()
         connection.host = addr.host
@@ -185,7 +190,7 @@ class Connections(Factory):
             connection.transport.abortConnection()
 
 
-class DNSDoor:
+class DNSServer:
     """Listens for one name server at each of `addresses`, host and port, over UDP and TCP."""
 
     def __init__(
@@ -202,11 +207,15 @@ class DNSDoor:
         self._connections = Connections(server, reactor, counts)
 
     def listen(self) -> list[IListeningPort]:
-        """The ports, of each address one for TCP and one for UDP. Raises Twisted's CannotListenError."""
+        """The ports, of each address one for TCP and one for UDP. Raises Twisted's
+        CannotListenError.
+        """
         return [port for host, number in self._addresses for port in self._pair(host, number)]
 
     def _pair(self, host: str, port: int) -> tuple[IListeningPort, IListeningPort]:
-        """TCP and UDP on one port. One that is free for TCP may be taken for UDP, and then another one is tried."""
+        """TCP and UDP on one port. One that is free for TCP may be taken for UDP, and then another
+        one is tried.
+        """
         tries = 1 if port else _TRIES
         while True:
             tcp = self._reactor.listenTCP(port, self._connections, interface=host)
@@ -240,11 +249,11 @@ class _Answers:
         since = self._seconds()
         try:
             reply = await self._server.reply(question)
-            answer = wire.encode(question, reply, most)
+            answer = wire.encode_reply(question, reply, most)
         except Exception:
             _log.failure("DNS question failed: {name}", name=question.name)
             reply = Reply(rcode=wire.SERVFAIL, is_authoritative=False)
-            answer = wire.encode(question, reply, most)
+            answer = wire.encode_reply(question, reply, most)
         self._counts.answered(self._transport, reply.rcode, self._seconds() - since)
         return answer
 

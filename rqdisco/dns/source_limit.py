@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rqdisco.limits.rates import Buckets, is_own, source_of
+from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 
 class SourceLimit:
@@ -19,6 +19,6 @@ class SourceLimit:
 
     def allows(self, host: str) -> bool:
         """Whether `host` may have an answer now; counts it if so."""
-        if not self._rate or is_own(host):
+        if not self._rate or is_local_source(host):
             return True
         return self._buckets.take(source_of(host)) == 0

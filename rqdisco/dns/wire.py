@@ -1,7 +1,8 @@
-"""Questions and answers as they are on the wire (RFC 1035 section 4, RFC 6891): bounded, strict, without surprises.
+"""Questions and answers as they are on the wire (RFC 1035 section 4, RFC 6891): bounded, strict,
+without surprises.
 
-Nothing here follows a pointer or reads a name that it has no use for, so no message costs more than its length. The
-question is echoed as it came, byte for byte.
+Nothing here follows a pointer or reads a name that it has no use for, so no message costs more than
+its length. The question is echoed as it came, byte for byte.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ _MOST_RECORDS = 4
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A query. `echo` is its question section as it came, `size` the client's EDNS size, None without EDNS.
+    """A query. `echo` is its question section as it came, `size` the client's EDNS size, None
+    without EDNS.
 
-    `problem` is the RCODE for a query that cannot be answered, and why it cannot is of no use to anybody.
+    `problem` is the RCODE for a query that cannot be answered, and why it cannot is of no use to
+    anybody.
     """
 
     id: int
@@ -53,7 +56,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Data(msgspec.Struct, frozen=True, gc=False):
-    """A resource record: whose it is, of which type, and what it says: `names`, which may be compressed, and a rest."""
+    """A resource record: whose it is, of which type, and what it says: `names`, which may be
+    compressed, and a rest.
+    """
 
     name: bytes
     type: int
@@ -72,7 +77,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     is_authoritative: bool = True
 
 
-def parse(data: bytes) -> Question | None:
+def parse_query(data: bytes) -> Question | None:
     """The query in `data`; None if it is none, and nothing must be answered."""
     if len(data) < HEADER.size or data[2] & 0x80:
         return None
@@ -92,8 +97,9 @@ def parse(data: bytes) -> Question | None:
         return unreadable
 
 
-def encode(question: Question, reply: Reply, most: int) -> bytes:
-    """The answer in `most` bytes: without the additional records if need be, or else saying that it was cut (TC).
+def encode_reply(question: Question, reply: Reply, most: int) -> bytes:
+    """The answer in `most` bytes: without the additional records if need be, or else saying that it
+    was cut (TC).
 
     What is too long for TCP too comes as far as there is room, since nobody can ask for the rest.
     """
@@ -123,7 +129,9 @@ def address(name: bytes, ip: str, ttl: int) -> Data:
 
 
 def service(name: bytes, port: int, target: bytes, ttl: int) -> Data:
-    """An SRV record; all are of one priority and weight. Its target must not be compressed (RFC 2782)."""
+    """An SRV record; all are of one priority and weight. Its target must not be compressed (RFC
+    2782).
+    """
     return Data(name, dns.SRV, ttl, _PREFERENCES.pack(1, 1, port) + _written(target, {}))
 
 
@@ -133,13 +141,17 @@ def nameserver(name: bytes, target: bytes, ttl: int) -> Data:
 
 
 def start_of_authority(name: bytes, server: bytes, serial: int, ttl: int) -> Data:
-    """The SOA record, whose last field is how long an absence may be remembered (RFC 2308 section 4)."""
+    """The SOA record, whose last field is how long an absence may be remembered (RFC 2308 section
+    4).
+    """
     times = _TIMES.pack(serial & 0xFFFFFFFF, 60, 30, 3600, ttl)
     return Data(name, dns.SOA, ttl, times, (server, b"hostmaster." + name))
 
 
 def _with_options(question: Question, data: bytes, offset: int, count: int) -> Question:
-    """The question with what the OPT record says, if there is one. Raises IndexError, ValueError, struct.error."""
+    """The question with what the OPT record says, if there is one. Raises IndexError, ValueError,
+    struct.error.
+    """
     found = question
     for _ in range(count):
         start, offset = offset, _after_name(data, offset)
@@ -156,7 +168,8 @@ def _with_options(question: Question, data: bytes, offset: int, count: int) -> Q
 
 
 def _name(data: bytes, offset: int) -> tuple[bytes, int]:
-    """The name of a question, which is not compressed, with dots between its labels, and where it ends.
+    """The name of a question, which is not compressed, with dots between its labels, and where it
+    ends.
 
     Raises IndexError, ValueError.
     """
@@ -197,7 +210,9 @@ def _fitting(records: Iterable[Data], offsets: Mapping[bytes, bytes], room: int)
 
 
 def _written(name: bytes, offsets: Mapping[bytes, bytes]) -> bytes:
-    """The name, or the labels before what is in the question already and a pointer there (RFC 1035 section 4.1.4)."""
+    """The name, or the labels before what is in the question already and a pointer there (RFC 1035
+    section 4.1.4).
+    """
     labels: list[bytes] = []
     while name:
         if name in offsets:

@@ -13,9 +13,9 @@ from rqdisco.telemetry.metric_families import counters, gauges, histograms
 from rqdisco.telemetry.metrics import Source
 
 _EXPECTED_REFUSALS = [
-    (door, reason)
-    for door in ("discovery", "consul", "operator")
-    for reason in ("disk", "undecided", "too_late", "orphaned", "fault")
+    (api, reason)
+    for api in ("discovery", "consul", "operator")
+    for reason in ("disk", "undecided", "too_late", "ownerless", "fault")
 ]
 
 
@@ -27,25 +27,23 @@ def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -
         yield counters(
             "rqdisco_requests",
             "Requests over HTTP that were answered.",
-            ("door", "route", "method", "status"),
+            ("api", "route", "method", "status"),
             (((*of, str(status)), count) for of, each in asked for status, count in each.statuses.items()),
         )
         yield histograms(
             "rqdisco_request_duration_seconds",
             "Seconds from a request that has arrived whole to its answer.",
-            ("door", "route", "method"),
+            ("api", "route", "method"),
             ((of, each.seconds) for of, each in asked),
         )
         yield counters(
             "rqdisco_requests_abandoned",
             "Requests whose client was gone before they were answered.",
-            ("door",),
-            (((door,), count) for door, count in counts.abandoned.items()),
+            ("api",),
+            (((api,), count) for api, count in counts.abandoned.items()),
         )
         seen = {**dict.fromkeys(_EXPECTED_REFUSALS, 0), **refusals}
-        yield counters(
-            "rqdisco_refusals", "Requests that were refused, and for what.", ("door", "reason"), seen.items()
-        )
+        yield counters("rqdisco_refusals", "Requests that were refused, and for what.", ("api", "reason"), seen.items())
 
     return source
 

@@ -9,62 +9,63 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 
-from rqdisco.backends.leader_monitor import LeaderWatch
+from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.core.directory import Directory
 from rqdisco.core.leaders import Leaders
-from rqdisco.http.api.admin import OperatorAPI, PeersOffice
+from rqdisco.http.api.admin import ClusterAdmin, OperatorAPI
 from rqdisco.http.api.consul import ConsulAPI, with_consul_headers
 from rqdisco.http.api.discovery import DiscoveryAPI
 from rqdisco.http.api.event_streams import MOST_WATCHERS, EventStreams
 from rqdisco.http.api.health import HealthPages
-from rqdisco.http.middleware import Front
+from rqdisco.http.middleware import Middleware
 from rqdisco.http.openapi.page import NAME, OpenAPIPage
-from rqdisco.http.requests.authorization import Gate
+from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.responses import Refusal
-from rqdisco.http.requests.runner import Books, Handling
-from rqdisco.http.server.throttling import MintLimit
+from rqdisco.http.requests.runner import ApiRunner, RequestTelemetry
+from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.http.ui.assets import read_assets
 from rqdisco.http.ui.overview import Overview
 from rqdisco.http.ui.pages import PageAbout, Pages
-from rqdisco.probes.node_health import Outlook
+from rqdisco.probes.node_health import NodeHealth
 from rqdisco.security.tokens import Access
-from rqdisco.telemetry.answer_history import ToldLog
+from rqdisco.telemetry.answer_history import AnswerHistory
 from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.health import Health
 
 IMPORT_BYTES = 16 << 20
 
 
-class Root(Resource):
-    """Hands a request to the door that the first segment of its path names, if a slash follows; to the page that it
-    names, if nothing else does; else to `rest`.
+class Router(Resource):
+    """Hands a request to the door that the first segment of its path names, if a slash follows; to
+    the page that it names, if nothing else does; else to `rest`.
     """
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
-    def __init__(self, doors: Mapping[bytes, IResource], pages: Mapping[bytes, IResource], rest: IResource) -> None:
+    def __init__(self, apis: Mapping[bytes, IResource], pages: Mapping[bytes, IResource], rest: IResource) -> None:
         super().__init__()
-        self._doors = doors
+        self._apis = apis
         self._pages = pages
         self._rest = rest
 
     def render(self, request: Any) -> Any:
         name, slash, behind = request.path.lstrip(b"/").partition(b"/")
-        if slash and name in self._doors:
-            door = self._doors[name]
+        if slash and name in self._apis:
+            api = self._apis[name]
         else:
-            door = self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
-        return door.render(request)
+            api = self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
+        return api.render(request)
 
 
-class Doors:
-    """Makes the resources of one daemon's sites, which share a directory and the deadlines of their requests.
+class Apis:
+    """Makes the resources of one daemon's sites, which share a directory and the deadlines of their
+    requests.
 
-    `max_body`, `strict` and `mint_rate` (IDs a second for each client) are the operator's, `describe` gives the members
-    of the answer to `GET /`, `health` judges the daemon. With `access` the public doors ask for tokens; the operator's
-    never do. `metrics` is the page at `/metrics` for the operator, `outlook` what is seen of
-    nodes, `leaders` notices IDs that have two.
+    `max_body`, `strict` and `create_rate` (IDs a second for each client) are the operator's,
+    `describe` gives the members of the answer to `GET /`, `health` judges the daemon. With `access`
+    the public doors ask for tokens; the operator's never do. `metrics` is the page at `/metrics`
+    for the operator, `node_health` what is seen of nodes, `leaders` notices IDs that have two.
     """
 
     def __init__(
@@ -78,22 +79,22 @@ class Doors:
         *,
         max_body: int,
         strict: bool,
-        peers: PeersOffice | None = None,
+        peers: ClusterAdmin | None = None,
         access: Access | None = None,
-        books: Books | None = None,
+        telemetry: RequestTelemetry | None = None,
         metrics: IResource | None = None,
-        outlook: Outlook | None = None,
+        node_health: NodeHealth | None = None,
         most_watchers: int = MOST_WATCHERS,
         zone: str | None = None,
         overview: Overview | None = None,
-        mint_rate: float = 0.0,
-        leaders: LeaderWatch | None = None,
+        create_rate: float = 0.0,
+        leaders: LeaderMonitor | None = None,
     ) -> None:
-        books = Books(Events(log_event)) if books is None else books
-        discovery = Handling("discovery", books, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
-        consul = Handling(
+        telemetry = RequestTelemetry(Events(log_event)) if telemetry is None else telemetry
+        discovery = ApiRunner("discovery", telemetry, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
+        consul = ApiRunner(
             "consul",
-            books,
+            telemetry,
             deadlines,
             Refusal.as_text,
             max_body=max_body,
@@ -101,48 +102,67 @@ class Doors:
             strict=strict,
             finish=with_consul_headers(directory),
         )
-        operator = Handling("operator", books, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
+        operator = ApiRunner("operator", telemetry, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
         measured = {} if metrics is None else {b"metrics": metrics}
-        told = ToldLog(wall_us)
-        mints = MintLimit(mint_rate, clock.seconds)
+        history = AnswerHistory(wall_us)
+        creation_limit = CreationLimit(create_rate, clock.seconds)
         two: Callable[[str], Leaders | None] = _one_leader if leaders is None else leaders.of
-        self.streams = EventStreams(directory, discovery, told, clock, most_watchers, outlook, two)
+        self.streams = EventStreams(directory, discovery, history, clock, most_watchers, node_health, two)
         if leaders is not None:
             leaders.subscribe(self.streams.look_again)
         assets = read_assets()
         status = None if overview is None else lambda: overview.look(len(self.streams))
         about = PageAbout(service=describe, peers=_states_of(peers), wall_us=wall_us, zone=zone, status=status)
-        people = Handling("pages", books, deadlines, Refusal.as_json, max_body=0)
+        people = ApiRunner("pages", telemetry, deadlines, Refusal.as_json, max_body=0)
 
-        def pages_of(gate: Gate | None, *, is_operators: bool = False) -> Pages:
+        def pages_of(authorizer: Authorizer | None, *, is_operators: bool = False) -> Pages:
             encode = self.streams.encode
-            return Pages(assets, directory, people, about, encode, gate, is_operators=is_operators)
+            return Pages(assets, directory, people, about, encode, authorizer, is_operators=is_operators)
 
-        operators = Root(
+        operators = Router(
             {
                 b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
-                b"v1": ConsulAPI(directory, consul, told, mints).resource(),
+                b"v1": ConsulAPI(directory, consul, history, creation_limit).resource(),
             },
             {**HealthPages(health, discovery).resources(), **measured, NAME: OpenAPIPage("operator", discovery)},
             DiscoveryAPI(
-                directory, discovery, describe, told, mints, explains=True, outlook=outlook, two_leaders=two
+                directory,
+                discovery,
+                describe,
+                history,
+                creation_limit,
+                explains=True,
+                node_health=node_health,
+                two_leaders=two,
             ).resource(),
         )
-        self._gate = None if access is None else Gate(access, clock.seconds, books)
-        doors: dict[bytes, IResource] = {b"v1": ConsulAPI(directory, consul, told, mints, self._gate).resource()}
-        if self._gate is not None:
-            doors[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._gate).resource()
-        page = OpenAPIPage("open" if self._gate is None else "guarded", discovery)
-        public = Root(
-            doors,
-            {**HealthPages(health, discovery, self._gate).resources(), NAME: page},
+        self._authorizer = None if access is None else Authorizer(access, clock.seconds, telemetry)
+        apis: dict[bytes, IResource] = {
+            b"v1": ConsulAPI(directory, consul, history, creation_limit, self._authorizer).resource()
+        }
+        if self._authorizer is not None:
+            apis[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._authorizer).resource()
+        page = OpenAPIPage("open" if self._authorizer is None else "guarded", discovery)
+        public = Router(
+            apis,
+            {**HealthPages(health, discovery, self._authorizer).resources(), NAME: page},
             DiscoveryAPI(
-                directory, discovery, describe, told, mints, gate=self._gate, outlook=outlook, two_leaders=two
+                directory,
+                discovery,
+                describe,
+                history,
+                creation_limit,
+                authorizer=self._authorizer,
+                node_health=node_health,
+                two_leaders=two,
             ).resource(),
         )
-        self._operators = Front(operators, self.streams, pages_of(None, is_operators=True))
-        self._public = Front(
-            public, self.streams, pages_of(self._gate), None if self._gate is None else self._gate.at(discovery.door)
+        self._operators = Middleware(operators, self.streams, pages_of(None, is_operators=True))
+        self._public = Middleware(
+            public,
+            self.streams,
+            pages_of(self._authorizer),
+            None if self._authorizer is None else self._authorizer.at(discovery.api),
         )
 
     def public(self) -> IResource:
@@ -154,15 +174,17 @@ class Doors:
         return self._operators
 
     def may_send_more(self, headers: Headers) -> bool:
-        """Whether who sends these headers to a public door may have a body of up to IMPORT_BYTES."""
-        return self._gate is not None and self._gate.lets_administer(headers)
+        """Whether who sends these headers to a public door may have a body of up to
+        IMPORT_BYTES.
+        """
+        return self._authorizer is not None and self._authorizer.lets_administer(headers)
 
 
 def _one_leader(_: str) -> None:
     """Where nobody watches leaders no ID has two."""
 
 
-def _states_of(peers: PeersOffice | None) -> Callable[[], Sequence[tuple[str, str]]]:
+def _states_of(peers: ClusterAdmin | None) -> Callable[[], Sequence[tuple[str, str]]]:
     """What gives name and state of each daemon, this one first."""
 
     def states() -> Sequence[tuple[str, str]]:

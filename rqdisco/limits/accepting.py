@@ -1,5 +1,5 @@
-"""How many connections are accepted at once. Twisted accepts ever more, as long as more come, and nobody else has a
-turn meanwhile; and after a quiet time it accepts one.
+"""How many connections are accepted at once. Twisted accepts ever more, as long as more come, and
+nobody else has a turn meanwhile; and after a quiet time it accepts one.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ _SECONDS = 60.0
 _MOST_SOURCES = 1000
 
 
-class Seldom:
+class LogThrottle:
     """Remembers whom something was said of; `now` gives the seconds of a clock that never steps."""
 
     def __init__(self, now: Callable[[], float]) -> None:

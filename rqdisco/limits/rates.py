@@ -11,8 +11,8 @@ _LOOPBACK = ("127.", "::ffff:127.")
 
 
 def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, however it is written, or an IPv6 /64, which any one user may have
-    all of.
+    """What counts as one source: an IPv4 address, however it is written, or an IPv6 /64, which any
+    one user may have all of.
     """
     if ":" not in host:
         return host
@@ -20,7 +20,7 @@ def source_of(host: str) -> str:
     return str(ip.ipv4_mapped) if ip.ipv4_mapped is not None else ip.packed[:8].hex()
 
 
-def is_own(host: str) -> bool:
+def is_local_source(host: str) -> bool:
     """Whether this is the machine itself, whose resolver or proxy asks for everybody."""
     return host.startswith(_LOOPBACK) or host == "::1"
 
@@ -28,8 +28,8 @@ def is_own(host: str) -> bool:
 class Buckets:
     """A token bucket for each source: `rate` tokens come a second, `most` may be there at once.
 
-    `now` gives the seconds of a monotonic clock. The sources that asked last are remembered; one that is forgotten has
-    a full bucket again.
+    `now` gives the seconds of a monotonic clock. The sources that asked last are remembered; one
+    that is forgotten has a full bucket again.
     """
 
     def __init__(self, rate: float, most: float, now: Callable[[], float]) -> None:
@@ -43,9 +43,11 @@ class Buckets:
         return len(self._buckets)
 
     def take(self, source: str, patience: float = 0.0) -> float:
-        """Take a token; return the seconds until it is there, 0 if it is now. None is taken beyond `patience`.
+        """Take a token; return the seconds until it is there, 0 if it is now. None is taken beyond
+        `patience`.
 
-        Whoever waits has a token of its own to come, so those of one source go on in the order in which they asked.
+        Whoever waits has a token of its own to come, so those of one source go on in the order in
+        which they asked.
         """
         now = self._now()
         tokens, since = self._buckets.get(source, (self._most, now))

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.probes.scheduler import OUTCOMES, STATES, Rounds
+from rqdisco.probes.scheduler import OUTCOMES, STATES, ProbeScheduler
 from rqdisco.telemetry.counters import LookUpCounts
 from rqdisco.telemetry.metric_families import counters, gauge_if_known, gauges
 from rqdisco.telemetry.metrics import Source
 
 
-def probe_metrics(rounds: Rounds) -> Source:
+def probe_metrics(scheduler: ProbeScheduler) -> Source:
     """How the nodes are, as far as this daemon sees."""
 
     def source() -> Iterable[Metric]:
@@ -20,18 +20,18 @@ def probe_metrics(rounds: Rounds) -> Source:
             "rqdisco_probed_nodes",
             "Nodes by what their probes met; one that is registered several times counts once.",
             ("state",),
-            (((state,), rounds.states[state]) for state in STATES),
+            (((state,), scheduler.states[state]) for state in STATES),
         )
         yield counters(
             "rqdisco_probes",
             "Probes of nodes, by what they met.",
             ("outcome",),
-            (((outcome,), rounds.outcomes[outcome]) for outcome in OUTCOMES),
+            (((outcome,), scheduler.outcomes[outcome]) for outcome in OUTCOMES),
         )
         yield gauge_if_known(
             "rqdisco_probe_round_seconds",
             "Seconds that the last look at all nodes took; more than --probe means that nodes are probed less often.",
-            rounds.lasted,
+            scheduler.lasted,
         )
 
     return source
@@ -42,7 +42,7 @@ def resolution_metrics(counts: Mapping[str, LookUpCounts]) -> Source:
 
     def source() -> Iterable[Metric]:
         yield counters(
-            "rqdisco_look_ups",
+            "rqdisco_lookups",
             "Look-ups of registered host names, by what came of them.",
             ("use", "outcome"),
             (((use, outcome), count) for use, each in counts.items() for outcome, count in each.outcomes.items()),

@@ -1,7 +1,8 @@
-"""One probe of one address: connect, ask for /readyz, and look at the first line of what comes, within bounds.
+"""One probe of one address: connect, ask for /readyz, and look at the first line of what comes,
+within bounds.
 
-Not an HTTP client: those have no bound for headers, and do not tell an answer that is none from no answer at all. Here
-nothing behind the first line is read, and no redirect is followed.
+Not an HTTP client: those have no bound for headers, and do not tell an answer that is none from no
+answer at all. Here nothing behind the first line is read, and no redirect is followed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.probes.probe_state import Outcome
-from rqdisco.probes.targets import Target
+from rqdisco.probes.targets import ProbeTarget
 
 SECONDS = 2.0
 MOST_BYTES = 4096
@@ -41,15 +42,17 @@ def tcp_endpoints(reactor: Any) -> Endpoints:
     return endpoint
 
 
-class Knocker:
+class Prober:
     """Probes addresses over `endpoints`."""
 
     def __init__(self, endpoints: Endpoints, clock: IReactorTime) -> None:
         self._endpoints = endpoints
         self._clock = clock
 
-    async def __call__(self, target: Target, ip: str) -> Outcome:
-        """What a node meets that turns to `target`, of which `ip` is an address; within 2 seconds."""
+    async def __call__(self, target: ProbeTarget, ip: str) -> Outcome:
+        """What a node meets that turns to `target`, of which `ip` is an address; within 2
+        seconds.
+        """
         endpoint = self._endpoints(ip, target.port)
         if target.way == "https":
             endpoint = wrapClientTLS(_Unverified(target), endpoint)
@@ -78,9 +81,11 @@ def _too_late(_: object, seconds: float) -> NoReturn:
 
 
 class _Asking(Protocol):
-    """Asks, and fires `outcome` at the first line; anything at all is an answer, and none is a closed connection."""
+    """Asks, and fires `outcome` at the first line; anything at all is an answer, and none is a
+    closed connection.
+    """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ProbeTarget) -> None:
         self._target = target
         self._got = b""
         self.outcome: Deferred[Outcome] = Deferred()
@@ -97,7 +102,8 @@ class _Asking(Protocol):
             self._end(_said(self._got))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # A server of TLS that will not have us has answered, too: perhaps it asks for a certificate.
+        # A server of TLS that will not have us has answered, too: perhaps it asks for a
+        # certificate.
         has_answered = self._got or reason.check(SSL.Error) is not None
         self._end(_said(self._got) if has_answered else "closed")
 
@@ -116,7 +122,7 @@ class _Asking(Protocol):
             self.outcome.callback(outcome)
 
 
-def _request(target: Target) -> bytes:
+def _request(target: ProbeTarget) -> bytes:
     host = f"[{target.host}]" if ":" in target.host else target.host
     head = f"GET /readyz HTTP/1.1\r\nHost: {host}:{target.port}\r\nUser-Agent: rqdisco\r\nConnection: close\r\n\r\n"
     return head.encode()
@@ -129,9 +135,11 @@ def _said(got: bytes) -> Outcome:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Unverified:
-    """TLS with whoever is there. It is asked whether it lives, and nothing that it says is believed beyond that."""
+    """TLS with whoever is there. It is asked whether it lives, and nothing that it says is believed
+    beyond that.
+    """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ProbeTarget) -> None:
         self._name = None if target.is_ip else target.host.encode()
 
     def clientConnectionForTLS(self, tls_protocol: Any) -> SSL.Connection:

@@ -1,4 +1,6 @@
-"""Goes round all nodes that are registered, and probes each whose time has come: evenly, and never many at once."""
+"""Goes round all nodes that are registered, and probes each whose time has come: evenly, and never
+many at once.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from twisted.logger import Logger
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.records import Node
-from rqdisco.probes.probe_state import ALIVE, Outcome, Seen, Standing, judged, pauses, told
+from rqdisco.probes.probe_state import ALIVE, NodeStatus, Outcome, ProbeState, next_state, node_status, pauses
 from rqdisco.probes.resolution.host_names import HostNames
-from rqdisco.probes.targets import Allowed, Target, target_of
+from rqdisco.probes.targets import Allowed, ProbeTarget, target_of
 
 State = Literal["unknown", "up", "not_ready", "down", "unresolved", "not_allowed"]
 Met = Outcome | Literal["not_allowed"]
@@ -36,10 +38,10 @@ _SHORTEST_ROUND = 0.2
 _LATENESS = 0.1
 
 
-class Knock(Protocol):
+class Probe(Protocol):
     """Probes one address."""
 
-    def __call__(self, target: Target, ip: str) -> Awaitable[Outcome]:
+    def __call__(self, target: ProbeTarget, ip: str) -> Awaitable[Outcome]:
         """What was met there; it takes seconds at most."""
 
 
@@ -48,17 +50,19 @@ class _Watched(msgspec.Struct):
 
     due: float
     state: State = "unknown"
-    standing: Standing | None = None
+    standing: ProbeState | None = None
     is_busy: bool = False
 
 
-class Rounds(Service):
-    """Probes the nodes of all IDs that `directory` lists, every `interval` seconds each, at most `rate` of them in a
-    second; one that stays down up to ten times less often. What is registered more than once is probed once.
+class ProbeScheduler(Service):
+    """Probes the nodes of all IDs that `directory` lists, every `interval` seconds each, at most
+    `rate` of them in a second; one that stays down up to ten times less often. What is registered
+    more than once is probed once.
 
-    `allowed` says which addresses may be probed at all. Of a name it is asked about what the look-up gave, and that is
-    connected to, so that a name cannot say one thing and then another. `jitter` gives numbers around 1. `states` counts
-    targets, `outcomes` what probes met, `lasted` is in seconds that the last round took.
+    `allowed` says which addresses may be probed at all. Of a name it is asked about what the
+    look-up gave, and that is connected to, so that a name cannot say one thing and then another.
+    `jitter` gives numbers around 1. `states` counts targets, `outcomes` what probes met, `lasted`
+    is in seconds that the last round took.
     """
 
     _log = Logger()
@@ -66,7 +70,7 @@ class Rounds(Service):
     def __init__(
         self,
         directory: Directory,
-        knock: Knock,
+        knock: Probe,
         names: HostNames,
         allowed: Allowed,
         clock: IReactorTime,
@@ -87,9 +91,10 @@ class Rounds(Service):
         self._next = 0.0
         self._looks = 0
         self._turn = DeferredSemaphore(AT_ONCE)
-        # Those of the round before move over as they are met again; what is left then is registered no more.
-        self._watched: dict[Target, _Watched] = {}
-        self._before: dict[Target, _Watched] = {}
+        # Those of the round before move over as they are met again; what is left then is registered
+        # no more.
+        self._watched: dict[ProbeTarget, _Watched] = {}
+        self._before: dict[ProbeTarget, _Watched] = {}
         self._probes: set[Deferred[None]] = set()
         self._going: Deferred[None] | None = None
         self.states: Counter[State] = Counter()
@@ -107,9 +112,13 @@ class Rounds(Service):
             each.cancel()
         return DeferredList(ending, consumeErrors=True)
 
-    def seen(self, node: Node) -> Seen | None:
+    def seen(self, node: Node) -> NodeStatus | None:
         watched = self._find(target_of(node))
-        return None if watched is None or watched.standing is None else told(watched.standing, self._clock.seconds())
+        return (
+            None
+            if watched is None or watched.standing is None
+            else node_status(watched.standing, self._clock.seconds())
+        )
 
     def heard(self, node: Node) -> None:
         watched = self._find(target_of(node))
@@ -157,7 +166,7 @@ class Rounds(Service):
         if self._looks % _LOOKS_AT_ONCE == 0:
             await self._wait(self._breath)
 
-    async def _visit(self, target: Target | None, discovery_id: str) -> None:
+    async def _visit(self, target: ProbeTarget | None, discovery_id: str) -> None:
         """See to a target that is registered, if there is one: probe it if its time has come."""
         if target is None:
             return
@@ -197,7 +206,7 @@ class Rounds(Service):
         watched.is_busy = False
         self._probes.discard(probe)
 
-    async def _probe(self, target: Target, watched: _Watched, discovery_id: str) -> None:
+    async def _probe(self, target: ProbeTarget, watched: _Watched, discovery_id: str) -> None:
         try:
             outcome = await self._outcome(target, watched.standing, discovery_id)
         except CancelledError:
@@ -214,12 +223,12 @@ class Rounds(Service):
             self._hold(watched, "not_allowed", None)
             watched.due = now + self._interval * self._jitter()
             return
-        standing = judged(watched.standing, outcome, now)
+        standing = next_state(watched.standing, outcome, now)
         self._say(target, watched.standing, standing)
         self._hold(watched, _state(standing), standing)
         watched.due = now + self._interval * pauses(standing) * self._jitter()
 
-    async def _outcome(self, target: Target, before: Standing | None, discovery_id: str) -> Met | None:
+    async def _outcome(self, target: ProbeTarget, before: ProbeState | None, discovery_id: str) -> Met | None:
         """What is met; None if its name has to be asked for once more, in the next round."""
         if target.is_ip:
             return await self._knocked(target, [target.host])
@@ -231,12 +240,12 @@ class Rounds(Service):
         # Not before its name is known: a thousand that nobody answers for would take all turns.
         await self._wait_for_turn()
         met = await self._knocked(target, found.ips)
-        # The resolver may be slow. But nobody at an address that no look-up has given since the probe before says
-        # nothing of the node, which may be elsewhere by now.
+        # The resolver may be slow. But nobody at an address that no look-up has given since the
+        # probe before says nothing of the node, which may be elsewhere by now.
         is_sure = found.is_fresh or (before is not None and found.at >= before.checked)
         return met if is_sure or met in ALIVE else "unresolved"
 
-    async def _knocked(self, target: Target, ips: Sequence[str]) -> Outcome:
+    async def _knocked(self, target: ProbeTarget, ips: Sequence[str]) -> Outcome:
         """What is met at these addresses; ends the turn."""
         outcome: Outcome = "no_answer"
         try:
@@ -248,17 +257,17 @@ class Rounds(Service):
             self._turn.release()
         return outcome
 
-    def _find(self, target: Target | None) -> _Watched | None:
+    def _find(self, target: ProbeTarget | None) -> _Watched | None:
         if target is None:
             return None
         return self._watched.get(target) or self._before.get(target)
 
-    def _hold(self, watched: _Watched, state: State, standing: Standing | None) -> None:
+    def _hold(self, watched: _Watched, state: State, standing: ProbeState | None) -> None:
         self.states[watched.state] -= 1
         self.states[state] += 1
         watched.state, watched.standing = state, standing
 
-    def _say(self, target: Target, before: Standing | None, now: Standing) -> None:
+    def _say(self, target: ProbeTarget, before: ProbeState | None, now: ProbeState) -> None:
         was_down = before is not None and before.is_up is False
         if was_down == (now.is_up is False):
             return
@@ -272,7 +281,7 @@ class Rounds(Service):
         await deferLater(clock, seconds)
 
 
-def _state(standing: Standing) -> State:
+def _state(standing: ProbeState) -> State:
     if standing.is_up is None:
         return "unresolved" if standing.is_unresolved else "unknown"
     if not standing.is_up:

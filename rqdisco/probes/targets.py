@@ -1,7 +1,7 @@
 """Where a node is probed, and where nothing is ever probed. Pure.
 
-Whoever may register a node says with it where the daemon connects to: without bounds that would be a port scanner
-inside of the operator's network, for everybody who has an ID.
+Whoever may register a node says with it where the daemon connects to: without bounds that would be
+a port scanner inside of the operator's network, for everybody who has an ID.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from rqdisco.core.host_ports import place
+from rqdisco.core.host_ports import parse_host_port
 from rqdisco.core.records import Node
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -56,8 +56,10 @@ _METADATA: frozenset[_Address] = frozenset(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-class Target(msgspec.Struct, frozen=True, gc=False):
-    """A node's own host, an IP address or a name, and port; `way` is how it is asked: "tcp" only connects."""
+class ProbeTarget(msgspec.Struct, frozen=True, gc=False):
+    """A node's own host, an IP address or a name, and port; `way` is how it is asked: "tcp" only
+    connects.
+    """
 
     way: Literal["http", "https", "tcp"]
     host: str
@@ -69,16 +71,18 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         return f"{self.way}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-def target_of(node: Node) -> Target | None:
-    """Where to probe a node: its HTTP address, or its Raft address if that is all it has; None for neither.
+def target_of(node: Node) -> ProbeTarget | None:
+    """Where to probe a node: its HTTP address, or its Raft address if that is all it has; None for
+    neither.
 
-    Who claims the leader key of consul-kv without an HTTP address is registered by its Raft address.
+    Who claims the leader key of consul-kv without an HTTP address is registered by its Raft
+    address.
     """
-    found = None if node.addr == node.raft_addr else place(node.addr)
+    found = None if node.addr == node.raft_addr else parse_host_port(node.addr)
     if found is not None:
-        return Target("https" if node.addr.startswith("https://") else "http", found.host, found.port, found.is_ip)
-    raft = place(node.raft_addr or "")
-    return None if raft is None else Target("tcp", raft.host, raft.port, raft.is_ip)
+        return ProbeTarget("https" if node.addr.startswith("https://") else "http", found.host, found.port, found.is_ip)
+    raft = parse_host_port(node.raft_addr or "")
+    return None if raft is None else ProbeTarget("tcp", raft.host, raft.port, raft.is_ip)
 
 
 def network(text: str) -> Network:
@@ -92,9 +96,10 @@ def network(text: str) -> Network:
 class Allowed:
     """The addresses that may be probed: those in one of `networks`.
 
-    Addresses of this machine, of its link, or of no machine at all are not meant by a network that merely holds them
-    too, such as 0.0.0.0/0, but only by one of nothing else, such as 127.0.0.0/8. Where a cloud keeps metadata is meant
-    only by that very address, also where a gateway translates an IPv6 address to it.
+    Addresses of this machine, of its link, or of no machine at all are not meant by a network that
+    merely holds them too, such as 0.0.0.0/0, but only by one of nothing else, such as 127.0.0.0/8.
+    Where a cloud keeps metadata is meant only by that very address, also where a gateway translates
+    an IPv6 address to it.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
@@ -108,7 +113,9 @@ class Allowed:
         return any(_is_meant(address, each) for each in self._networks)
 
     def all(self, ips: Sequence[str]) -> bool:
-        """Whether each of `ips` may be: a name with one address elsewhere is not to be trusted with the others."""
+        """Whether each of `ips` may be: a name with one address elsewhere is not to be trusted with
+        the others.
+        """
         return all(map(self, ips))
 
 

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, which only its owner can read. It takes the name when all is in it and on the disk; it never does
-    where that fails. Raises OSError.
+    """A new file, which only its owner can read. It takes the name when all is in it and on the
+    disk; it never does where that fails. Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -15,8 +15,9 @@ _DAY = 86400.0
 _SOON_DAYS = 14
 
 
-class Renewals(Service):
-    """Looks at all certificates at its start, once a day, when one was read again, and when one ends.
+class CertificateExpiryMonitor(Service):
+    """Looks at all certificates at its start, once a day, when one was read again, and when one
+    ends.
 
     `wall` gives the seconds since 1970; nothing depends on it but what is said.
     """

@@ -1,6 +1,7 @@
 """Keys and certificates, read from files.
 
-What was read is made anew when a file changes, for the next connection; those that are open stay as they are.
+What was read is made anew when a file changes, for the next connection; those that are open stay as
+they are.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ T = TypeVar("T", bound="_Made")
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a key and its certificate are. What is behind the certificate in its file goes along, as `chain` does.
+    """Where a key and its certificate are. What is behind the certificate in its file goes along,
+    as `chain` does.
 
-    `authorities` are who signs the certificates of the others: for a listener, of those who ask, who need none without;
-    else of those who are asked, and without it the system's are.
+    `authorities` are who signs the certificates of the others: for a listener, of those who ask,
+    who need none without; else of those who are asked, and without it the system's are.
     """
 
     key: Path | None = None
@@ -73,11 +75,12 @@ class ForClients(_Made, frozen=True):
     chain: Sequence[crypto.X509]
 
 
-class Kept(Generic[T]):
-    """What `make` makes of files, made anew when they change; `now` gives the seconds of a monotonic clock, `on_read`
-    hears that they were read again.
+class ReloadingFiles(Generic[T]):
+    """What `make` makes of files, made anew when they change; `now` gives the seconds of a
+    monotonic clock, `on_read` hears that they were read again.
 
-    Raises TLSUnusable, but only while it is made for the first time: later what there was stays, and the log says so.
+    Raises TLSUnusable, but only while it is made for the first time: later what there was stays,
+    and the log says so.
     """
 
     _log = Logger()
@@ -132,15 +135,15 @@ class Certificates:
     def __init__(self, now: Callable[[], float]) -> None:
         self.on_read: Callable[[], None] = lambda: None
         self._now = now
-        self._kept: list[Kept[Any]] = []
+        self._kept: list[ReloadingFiles[Any]] = []
 
-    def for_listener(self, where: str, files: Files) -> Kept[ForListener]:
+    def for_listener(self, where: str, files: Files) -> ReloadingFiles[ForListener]:
         """Those of a listener. Raises TLSUnusable."""
-        return self._keep(Kept(where, files, _server, self._now, self._was_read))
+        return self._keep(ReloadingFiles(where, files, _server, self._now, self._was_read))
 
-    def for_clients(self, where: str, files: Files) -> Kept[ForClients]:
+    def for_clients(self, where: str, files: Files) -> ReloadingFiles[ForClients]:
         """Those for connections that we make. Raises TLSUnusable."""
-        return self._keep(Kept(where, files, _client, self._now, self._was_read))
+        return self._keep(ReloadingFiles(where, files, _client, self._now, self._was_read))
 
     def reread(self) -> None:
         """Read all files again."""
@@ -155,7 +158,7 @@ class Certificates:
     def _was_read(self) -> None:
         self.on_read()
 
-    def _keep(self, kept: Kept[T]) -> Kept[T]:
+    def _keep(self, kept: ReloadingFiles[T]) -> ReloadingFiles[T]:
         self._kept.append(kept)
         return kept
 
@@ -200,7 +203,9 @@ def _client(files: Files) -> ForClients:
 
 @contextmanager
 def _executable_memory() -> Iterator[None]:
-    """What OpenSSL calls back is machine code that is made when it is needed. Raises TLSUnusable where it cannot be."""
+    """What OpenSSL calls back is machine code that is made when it is needed. Raises TLSUnusable
+    where it cannot be.
+    """
     try:
         yield
     except MemoryError:

@@ -12,8 +12,8 @@ _log = Logger()
 
 
 def warn_of_others(path: Path, what: str) -> None:
-    """Log a file that everybody may read, or that others than its owner may write. A group may read it: that may be
-    how the daemon gets it.
+    """Log a file that everybody may read, or that others than its owner may write. A group may read
+    it: that may be how the daemon gets it.
     """
     try:
         mode = path.stat().st_mode

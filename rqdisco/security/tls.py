@@ -25,11 +25,12 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from rqdisco.security.certificates import HTTP, Files, ForClients, ForListener, Kept
+from rqdisco.security.certificates import HTTP, Files, ForClients, ForListener, ReloadingFiles
 
 _PREFIX = re.compile(r"(?:ssl|tls):")
 _HIDDEN = re.compile(r"haproxy:(?:ssl|tls):")
-# Arguments are separated by colons; a backslash takes its meaning from whatever follows (twisted.internet.endpoints).
+# Arguments are separated by colons; a backslash takes its meaning from whatever follows
+# (twisted.internet.endpoints).
 _ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^\\:])*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -42,9 +43,11 @@ class TLSDescription(msgspec.Struct, frozen=True):
 
 
 def parse_description(description: str) -> TLSDescription | None:
-    """`ssl:4000:privateKey=FILE:certKey=FILE`, or `tls:` and any other description with these arguments; else None.
+    """`ssl:4000:privateKey=FILE:certKey=FILE`, or `tls:` and any other description with these
+    arguments; else None.
 
-    The arguments are those of Twisted's own `ssl:`, which reads its files once, and `clientCA`. Raises ValueError.
+    The arguments are those of Twisted's own `ssl:`, which reads its files once, and `clientCA`.
+    Raises ValueError.
     """
     if _HIDDEN.match(description):
         raise ValueError("TLS is inside of HAProxy's protocol, so it is written tls:haproxy:...")
@@ -76,9 +79,13 @@ def parse_description(description: str) -> TLSDescription | None:
 
 @implementer(IStreamServerEndpoint)
 class TLSEndpoint:
-    """Speaks TLS on what `inner` listens on; `is_mutual` says that clients need a certificate, too."""
+    """Speaks TLS on what `inner` listens on; `is_mutual` says that clients need a certificate,
+    too.
+    """
 
-    def __init__(self, inner: IStreamServerEndpoint, kept: Kept[ForListener], clock: IReactorTime, *, is_mutual: bool):
+    def __init__(
+        self, inner: IStreamServerEndpoint, kept: ReloadingFiles[ForListener], clock: IReactorTime, *, is_mutual: bool
+    ):
         self.is_mutual = is_mutual
         self._inner = inner
         self._kept = kept
@@ -102,7 +109,7 @@ class _Below(TLSMemoryBIOFactory):
 class _Accepting:
     """Begins each connection with what is kept then."""
 
-    def __init__(self, kept: Kept[ForListener]) -> None:
+    def __init__(self, kept: ReloadingFiles[ForListener]) -> None:
         self._kept = kept
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
@@ -111,9 +118,11 @@ class _Accepting:
 
 @implementer(IPolicyForHTTPS)
 class Policy:
-    """How connections are made: to who proves to be whom we ask for, with our own certificate if there is one."""
+    """How connections are made: to who proves to be whom we ask for, with our own certificate if
+    there is one.
+    """
 
-    def __init__(self, kept: Kept[ForClients]) -> None:
+    def __init__(self, kept: ReloadingFiles[ForClients]) -> None:
         self._kept = kept
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:

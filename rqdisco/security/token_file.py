@@ -1,4 +1,6 @@
-"""The file that digests of tokens are kept in: read, and edited so that nobody ever sees half of an edit."""
+"""The file that digests of tokens are kept in: read, and edited so that nobody ever sees half of an
+edit.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,11 @@ def read_tokens(path: Path) -> TokenRing:
 
 
 def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
-    """Replace the content of a file by what `edit` makes of it, durably and in one step; edits wait for each other.
+    """Replace the content of a file by what `edit` makes of it, durably and in one step; edits wait
+    for each other.
 
-    A new file can be read by its owner alone; an old one keeps owner and mode, so that the daemon can go on reading
-    it. Raises OSError, and what `edit` raises.
+    A new file can be read by its owner alone; an old one keeps owner and mode, so that the daemon
+    can go on reading it. Raises OSError, and what `edit` raises.
     """
     path = path.resolve()
     with _alone(path.parent):

@@ -1,6 +1,8 @@
-"""Who may do what: tokens, of which only digests are kept, the scopes they have, and the file they are kept in.
+"""Who may do what: tokens, of which only digests are kept, the scopes they have, and the file they
+are kept in.
 
-A token is 160 random bits, so one round of SHA-256 is enough: nobody can try all of them, whatever a try costs.
+A token is 160 random bits, so one round of SHA-256 is enough: nobody can try all of them, whatever
+a try costs.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class BadTokens(ValueError):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a token: what it is called, the SHA-256 of it, its scopes, and the one ID it is bound to."""
+    """What is known of a token: what it is called, the SHA-256 of it, its scopes, and the one ID it
+    is bound to.
+    """
 
     name: str
     digest: bytes
@@ -71,7 +75,8 @@ class TokenRing:
     def find(self, secret: bytes) -> Token | None:
         """The token that `secret` is, None if it is none.
 
-        The time this takes tells of digests only, and nobody can choose what his guesses' digests begin with.
+        The time this takes tells of digests only, and nobody can choose what his guesses' digests
+        begin with.
         """
         digest = hashlib.sha256(secret).digest()
         found = None
@@ -81,24 +86,26 @@ class TokenRing:
         return found
 
 
-class Change(msgspec.Struct, frozen=True):
-    """What became of a token, as it is now, or was if it is gone; `of` says what is different of one that changed."""
+class TokenChange(msgspec.Struct, frozen=True):
+    """What became of a token, as it is now, or was if it is gone; `of` says what is different of
+    one that changed.
+    """
 
     what: Literal["added", "revoked", "changed"]
     token: Token
     of: tuple[str, ...] = ()
 
 
-def changes(before: TokenRing, after: TokenRing) -> list[Change]:
+def changes(before: TokenRing, after: TokenRing) -> list[TokenChange]:
     """What became of tokens, which are known by their names."""
     old = {token.name: token for token in before.tokens}
     new = {token.name: token for token in after.tokens}
-    found = [Change("revoked", token) for name, token in old.items() if name not in new]
+    found = [TokenChange("revoked", token) for name, token in old.items() if name not in new]
     for name, token in new.items():
         if name not in old:
-            found.append(Change("added", token))
+            found.append(TokenChange("added", token))
         elif token != old[name]:
-            found.append(Change("changed", token, _different(old[name], token)))
+            found.append(TokenChange("changed", token, _different(old[name], token)))
     return found
 
 
@@ -116,8 +123,8 @@ class Access:
     def admit(self, secrets: Sequence[bytes], right: Right, discovery_id: str | None = None) -> Token:
         """The first token there is among what a caller gave, which must have the right to this.
 
-        It is not looked whether there is such an ID: who may not know is told the same of all IDs, in the same time.
-        Raises NotAuthenticated, NotAllowed.
+        It is not looked whether there is such an ID: who may not know is told the same of all IDs,
+        in the same time. Raises NotAuthenticated, NotAllowed.
         """
         for secret in secrets:
             token = self.ring.find(secret)
@@ -129,7 +136,9 @@ class Access:
 
 
 def make_token(random: Callable[[int], bytes]) -> str:
-    """A new token. It can stand in a URL, a shell and rqlited's configuration as it is, and scanners can know it."""
+    """A new token. It can stand in a URL, a shell and rqlited's configuration as it is, and
+    scanners can know it.
+    """
     return _PREFIX + base64.b32encode(random(TOKEN_BYTES)).decode().lower()
 
 
@@ -146,7 +155,9 @@ def describe(name: str, scopes: Sequence[str], secret: str, discovery_id: str | 
 
 
 def parse_tokens(content: bytes) -> TokenRing:
-    """The tokens of a file: one a line, `NAME SCOPES sha256:HEX [id=ID]`; `#` begins a comment. Raises BadTokens."""
+    """The tokens of a file: one a line, `NAME SCOPES sha256:HEX [id=ID]`; `#` begins a comment.
+    Raises BadTokens.
+    """
     tokens = [token for _, token in _numbered(content)]
     for what, seen in (("name", [token.name for token in tokens]), ("digest", [token.digest for token in tokens])):
         if len(set(seen)) < len(seen):

@@ -13,7 +13,9 @@ from rqdisco.security.certificates import Files
 
 
 class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and what to answer by DNS; `rate` is in answers a second for each source, 0 for any number."""
+    """Where and what to answer by DNS; `rate` is in answers a second for each source, 0 for any
+    number.
+    """
 
     addresses: tuple[tuple[str, int], ...]
     zone: Zone
@@ -22,19 +24,23 @@ class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What clients may take: IDs and requests a second for each of them, connections in all and for each.
+    """What clients may take: IDs and requests a second for each of them, connections in all and for
+    each.
 
-    0 is no limit of a rate; None of connections is as many as there can be descriptors, within reason.
+    0 is no limit of a rate; None of connections is as many as there can be descriptors, within
+    reason.
     """
 
-    mint_rate: float
+    create_rate: float
     client_rate: float
     connections: int | None
     client_connections: int
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """This daemon among its peers: its name and URL there, where it listens, whom to ask for the others, the keys."""
+    """This daemon among its peers: its name and URL there, where it listens, whom to ask for the
+    others, the keys.
+    """
 
     name: str
     advertise: str
@@ -46,7 +52,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds between probes of a node, where nodes may be probed, and how many probes a second there are at most."""
+    """Seconds between probes of a node, where nodes may be probed, and how many probes a second
+    there are at most.
+    """
 
     interval: float
     allowed: tuple[Network, ...]
@@ -54,9 +62,9 @@ class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it `is_open`; `hosts` are
-    what this machine is called besides its own names. IDs that never had a node are forgotten after `unused_days`, if
-    that is given.
+    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it
+    `is_open`; `hosts` are what this machine is called besides its own names. IDs that never had a
+    node are forgotten after `unused_days`, if that is given.
     """
 
     tokens: Path | None
@@ -71,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     strict_addresses: bool
     max_body: int
     snapshot_every: float
-    linger: float
+    drain_timeout: float
     audit: Path | None
     bounds: Bounds
     disk_reserve: int | None

@@ -1,4 +1,6 @@
-"""The running daemon: what starts in which order, and how it ends without losing what it was told."""
+"""The running daemon: what starts in which order, and how it ends without losing what it was
+told.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +14,23 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.single.directory import LocalDirectory
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.errors import CannotListen
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.service.listeners import Door
+from rqdisco.service.listeners import Listener
 from rqdisco.service.systemd import Notifier
-from rqdisco.storage.compactor import Folder
+from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.health import Health
 
 
 class Daemon(Service):
-    """Opens every door once all else is up; stops by letting what is in flight finish, then flushes.
+    """Opens every door once all else is up; stops by letting what is in flight finish, then
+    flushes.
 
-    `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a service;
-    `peers` keeps up with those, if there are any, `aside` is whatever else runs as long as all this does; `linger` is
-    for how many seconds it serves on when it is to stop.
+    `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a
+    service; `peers` keeps up with those, if there are any, `aside` is whatever else runs as long as
+    all this does; `drain_timeout` is for how many seconds it serves on when it is to stop.
     """
 
     _log = Logger()
@@ -35,32 +38,32 @@ class Daemon(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        doors: Sequence[Door],
+        listeners: Sequence[Listener],
         deadlines: Deadlines,
-        directory: LocalDirectory,
+        directory: SingleDirectory,
         journal: Journal,
         health: Health,
-        folder: Folder,
+        compactor: Compactor,
         notifier: Notifier,
         refuse: Callable[[CannotListen], None],
         finish: Callable[[], None],
         peers: Service | None = None,
         aside: Service | None = None,
         *,
-        linger: float = 0.0,
+        drain_timeout: float = 0.0,
     ) -> None:
         self._clock = clock
-        self._doors = doors
+        self._listeners = listeners
         self._deadlines = deadlines
         self._directory = directory
         self._journal = journal
         self._health = health
-        self._folder = folder
+        self._compactor = compactor
         self._notifier = notifier
         self._refuse = refuse
         self._finish = finish
         self._peers = peers
-        self._linger = linger
+        self._drain_timeout = drain_timeout
         self._aside = Service() if aside is None else aside
         self._is_open = False
         self._listening: Deferred[Any] | None = None
@@ -79,11 +82,12 @@ class Daemon(Service):
         if self._listening is None:
             self.privilegedStartService()
         assert self._listening is not None
-        self._folder.startService()
+        self._compactor.startService()
         self._aside.startService()
         if self._peers is not None:
             self._peers.startService()
-        # Signals are taken once the reactor runs; whoever is told READY before that could end us without a flush.
+        # Signals are taken once the reactor runs; whoever is told READY before that could end us
+        # without a flush.
         self._listening.addCallback(lambda _: self._clock.callLater(0, self._ready))
 
     def stopService(self) -> Deferred[None]:
@@ -91,7 +95,7 @@ class Daemon(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _listen(self) -> None:
-        where = {door.name: await door.open() for door in self._doors}
+        where = {listener.name: await listener.open() for listener in self._listeners}
         self._is_open = True
         self._log.info("listening", **where)
 
@@ -102,16 +106,16 @@ class Daemon(Service):
     async def _stop(self) -> None:
         self._health.stop()
         self._notifier.stopService()
-        if self._linger and self._is_open:
+        if self._drain_timeout and self._is_open:
             # Balancers find out that it is not ready, and send nobody any more.
-            self._log.info("stopping, but first serving on", seconds=self._linger)
-            await deferLater(self._clock, self._linger)
-        await gatherResults([Deferred.fromCoroutine(door.close()) for door in self._doors])
+            self._log.info("stopping, but first serving on", seconds=self._drain_timeout)
+            await deferLater(self._clock, self._drain_timeout)
+        await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in self._listeners])
         self._deadlines.stop()
         await self._directory.settle()
         if self._peers is not None:
             await maybeDeferred(self._peers.stopService)
-        await maybeDeferred(self._folder.stopService)
+        await maybeDeferred(self._compactor.stopService)
         await self._journal.close()
         await maybeDeferred(self._aside.stopService)
         self._finish()

@@ -20,8 +20,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rqdisco.core.errors import BadEndpoint, CannotListen, OpenToOthers
-from rqdisco.dns.server import DNSDoor
-from rqdisco.http.server.host_allowlist import HostAllowlist, Listener
+from rqdisco.dns.server import DNSServer
+from rqdisco.http.server.host_allowlist import ConnectionFactory, HostAllowlist
 from rqdisco.http.server.proxy_protocol import BehindProxy
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.limits.accepting import accept_few, accept_waiting
@@ -36,7 +36,7 @@ _SOCKET = re.compile(r"(?:haproxy:)?unix:")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
 
 
-class Door(Protocol):
+class Listener(Protocol):
     """Something that listens; `name` is what it is called in the log."""
 
     name: str
@@ -48,9 +48,10 @@ class Door(Protocol):
         """Listen no more; return when what had arrived is answered or cut off."""
 
 
-class HTTPDoor:
-    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other machines, `hosts` which
-    hosts requests may be for that come by an address that only this machine reaches.
+class HTTPListener:
+    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other
+    machines, `hosts` which hosts requests may be for that come by an address that only this machine
+    reaches.
     """
 
     _log = Logger()
@@ -80,7 +81,8 @@ class HTTPDoor:
 
     async def close(self) -> None:
         for port in self._ports:
-            # Whoever the kernel has taken the connection of, and nobody accepted yet, would be reset.
+            # Whoever the kernel has taken the connection of, and nobody accepted yet, would be
+            # reset.
             accept_waiting(port)
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         try:
@@ -91,7 +93,7 @@ class HTTPDoor:
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         is_mutual = isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual
-        listener = Listener(self._site)
+        listener = ConnectionFactory(self._site)
         factory: Any = self._site if isinstance(endpoint, _ProxiedEndpoint) else listener
         try:
             port = await endpoint.listen(factory)
@@ -103,8 +105,9 @@ class HTTPDoor:
         except Exception as error:
             # Endpoints raise what they like: over a port out of range, a file that is missing, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
-        # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of systemd's stands for.
-        local = is_local(description, address)
+        # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of
+        # systemd's stands for.
+        local = listens_locally(description, address)
         # No name leads to a socket of the file system.
         if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
             listener.restrict(self._hosts)
@@ -131,11 +134,11 @@ class _ProxiedEndpoint:
 
 
 class _Sockets:
-    """Twisted's reactor as far as its endpoints for sockets of the file system ask for it (IReactorUNIX). A socket that
-    was left there by who was killed is replaced.
+    """Twisted's reactor as far as its endpoints for sockets of the file system ask for it
+    (IReactorUNIX). A socket that was left there by who was killed is replaced.
 
-    Twisted's own way, a lock that names a process, fails for ever where that number is another process's by now: in a
-    container every process is the first one.
+    Twisted's own way, a lock that names a process, fails for ever where that number is another
+    process's by now: in a container every process is the first one.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -144,7 +147,9 @@ class _Sockets:
     def listenUNIX(  # noqa: N802, it is Twisted's
         self, address: str | bytes, factory: IProtocolFactory, **how: Any
     ) -> IListeningPort:
-        """Listen. Raises _Occupied if there is anything else than a socket that nobody listens on."""
+        """Listen. Raises _Occupied if there is anything else than a socket that nobody listens
+        on.
+        """
         _make_way(Path(os.fsdecode(address)))
         port: IListeningPort = self._reactor.listenUNIX(address, factory, **{**how, "wantPID": False})
         return port
@@ -153,9 +158,11 @@ class _Sockets:
 def endpoint(
     reactor: Any, option: str, description: str, certificates: Certificates
 ) -> tuple[str, IStreamServerEndpoint]:
-    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen, TLSUnusable.
+    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen,
+    TLSUnusable.
 
-    `haproxy:` before another endpoint is Twisted's word for connections that begin with a PROXY header.
+    `haproxy:` before another endpoint is Twisted's word for connections that begin with a PROXY
+    header.
     """
     try:
         if description.startswith(_PROXIED):
@@ -181,10 +188,11 @@ def _plain_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     return found
 
 
-def is_local(description: str, address: Any) -> bool:
+def listens_locally(description: str, address: Any) -> bool:
     """Whether only this machine reaches what listens at `address`.
 
-    What is behind HAProxy is reached by others, and of a kind that a plugin of Twisted adds nobody can know.
+    What is behind HAProxy is reached by others, and of a kind that a plugin of Twisted adds nobody
+    can know.
     """
     if _PLAIN.match(description) is None:
         return False
@@ -205,8 +213,8 @@ def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]
 def _make_way(path: Path) -> None:
     """Take away a socket that nobody listens on any more, and nothing else. Raises _Occupied.
 
-    Two daemons that start on one path in the same instant could each take the other's for such a one; those of one
-    state directory cannot, since it is locked by now.
+    Two daemons that start on one path in the same instant could each take the other's for such a
+    one; those of one state directory cannot, since it is locked by now.
     """
     try:
         if path.is_symlink() or (path.exists() and not path.is_socket()):
@@ -233,19 +241,19 @@ def _is_left(path: Path) -> bool:
     return False
 
 
-class NameDoor:
+class DNSListener:
     """A name server."""
 
     _log = Logger()
     name = "dns"
 
-    def __init__(self, door: DNSDoor) -> None:
-        self._door = door
+    def __init__(self, listener: DNSServer) -> None:
+        self._listener = listener
         self._ports: list[IListeningPort] = []
 
     async def open(self) -> list[str]:
         try:
-            self._ports += self._door.listen()
+            self._ports += self._listener.listen()
             for port in self._ports:
                 accept_few(port)
         except CannotListenError as error:
@@ -253,13 +261,14 @@ class NameDoor:
             raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
         addresses: list[Any] = [port.getHost() for port in self._ports[::2]]
         if any(address.host in _WILDCARDS for address in addresses):
-            # The kernel chooses from where an answer leaves; who asked another address of ours takes it for forged.
+            # The kernel chooses from where an answer leaves; who asked another address of ours
+            # takes it for forged.
             self._log.warn("DNS on a wildcard address: a machine with several addresses needs each of them named")
         return [_in_words(address) for address in addresses]
 
     async def close(self) -> None:
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
-        self._door.cut()
+        self._listener.cut()
 
 
 def _in_words(address: Any) -> str:

@@ -1,4 +1,6 @@
-"""How events are written: text for people on a terminal, one JSON object a line for everything else."""
+"""How events are written: text for people on a terminal, one JSON object a line for everything
+else.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import msgspec
 from twisted.logger import ILogObserver, formatEvent
 from zope.interface import implementer
 
-from rqdisco.core.escaping import visible, visible_json
+from rqdisco.core.escaping import escape_untrusted, escape_untrusted_json
 
 BACKLOG_BYTES = 1 << 20
 _RETRY_SECONDS = 0.1
@@ -30,7 +32,9 @@ class Output(Protocol):
     """Where the lines go."""
 
     def write(self, data: bytes) -> int:
-        """Take as much of `data` as can be taken without waiting, and say how much that was. Raises OSError."""
+        """Take as much of `data` as can be taken without waiting, and say how much that was. Raises
+        OSError.
+        """
 
 
 class Descriptor:
@@ -58,9 +62,10 @@ class Nowhere:
 class LineObserver:
     """Writes each event as one line.
 
-    Lines are collected until `schedule` runs what it is given, after so many seconds, since a write for each of many
-    registrations costs more than the rest of logging them; what is a warning or worse goes out at once. While nobody
-    takes the lines they are kept, up to a limit, and counted from then on.
+    Lines are collected until `schedule` runs what it is given, after so many seconds, since a write
+    for each of many registrations costs more than the rest of logging them; what is a warning or
+    worse goes out at once. While nobody takes the lines they are kept, up to a limit, and counted
+    from then on.
     """
 
     def __init__(self, output: Output, schedule: Schedule, *, as_json: bool) -> None:
@@ -119,7 +124,7 @@ def _message(event: dict[str, Any]) -> str:
     if "{" in text or not text:
         text = formatEvent(event)
     failure = event.get("log_failure")
-    return visible(text) if failure is None else f"{visible(text)}\n{failure.getTraceback()}"
+    return escape_untrusted(text) if failure is None else f"{escape_untrusted(text)}\n{failure.getTraceback()}"
 
 
 def _time(event: dict[str, Any]) -> str:
@@ -140,9 +145,9 @@ def _as_json(event: dict[str, Any]) -> bytes:
         "event": _message(event),
         **_fields(event),
     }
-    return visible_json(_encoder.encode(line)) + b"\n"
+    return escape_untrusted_json(_encoder.encode(line)) + b"\n"
 
 
 def _as_text(event: dict[str, Any]) -> bytes:
-    fields = "".join(f" {name}={visible(str(value))}" for name, value in _fields(event).items())
+    fields = "".join(f" {name}={escape_untrusted(str(value))}" for name, value in _fields(event).items())
     return f"{_time(event)} {event['log_level'].name:5} {_message(event)}{fields}\n".encode(errors="backslashreplace")

@@ -53,7 +53,9 @@ def probed_network(text: str) -> Network:
 
 
 def aliases(text: str) -> dict[str, Kind]:
-    """Names of services in DNS, and which addresses they are of: `a,b:http`, separated by commas or spaces."""
+    """Names of services in DNS, and which addresses they are of: `a,b:http`, separated by commas or
+    spaces.
+    """
     found: dict[str, Kind] = {}
     for alias in text.replace(",", " ").lower().split():
         name, _, kind = alias.partition(":")
@@ -102,7 +104,7 @@ def bytes_of(option: str, text: str) -> int:
     return found
 
 
-def flag(option: str, text: str) -> bool:
+def parse_flag(option: str, text: str) -> bool:
     """Yes or no, in one of the usual words."""
     word = text.lower()
     if word in ("1", "yes", "true", "on"):

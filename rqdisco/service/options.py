@@ -22,11 +22,11 @@ from rqdisco.service.config import Bounds, Config, DNSConfig, PeerConfig, ProbeC
 from rqdisco.service.option_values import (
     aliases,
     bytes_of,
-    flag,
     host_name,
     ip_and_port,
     number,
     own_host,
+    parse_flag,
     peer_url,
     probed_network,
 )
@@ -37,8 +37,10 @@ _FEWEST_DAYS = 1 / 24
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
-class Options(usage.Options):
-    """The options. Each may also be set in the environment, as RQDISCO_ and its name; the command line wins."""
+class DaemonOptions(usage.Options):
+    """The options. Each may also be set in the environment, as RQDISCO_ and its name; the command
+    line wins.
+    """
 
     synopsis = "[options]"
     longdesc = "Runs the rqlite discovery service. Each option may also be set as RQDISCO_<OPTION> in the environment."
@@ -53,12 +55,12 @@ class Options(usage.Options):
             " [default: none; then only this machine is served, unless --open]",
         ],
         ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
-        ["regrant-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
+        ["retry-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
         ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
         ["expire-unused", None, None, "Days after which an ID that never had a node is forgotten. [default: never]"],
         ["max-nodes", None, "1000", "How many nodes an ID may hold."],
         ["max-body", None, "16384", "How many bytes the body of a request may have."],
-        ["mint-rate", None, "10", "IDs a second that a client may mint; 0 = no limit."],
+        ["create-rate", None, "10", "IDs a second that a client may mint; 0 = no limit."],
         ["client-rate", None, "500", "Requests a second of a client, beyond which they wait; 0 = no limit."],
         ["max-connections", None, None, "How many connections there may be. [default: 10000, or what can be had]"],
         ["max-client-connections", None, "2000", "How many connections a client may have."],
@@ -69,7 +71,12 @@ class Options(usage.Options):
             "What stays free on the disk, as 64M or 1G. [default: 1 %, or 64M if that is less]",
         ],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
-        ["linger", None, "0", "Seconds for which one that is to stop still serves, and /readyz says that it will not."],
+        [
+            "drain-timeout",
+            None,
+            "0",
+            "Seconds for which one that is to stop still serves, and /readyz says that it will not.",
+        ],
         ["audit", None, None, "A file for the audit log, a line of JSON for each change. [default: none]"],
         ["dns-zone", None, None, "The zone that DNS questions are answered for, such as disco.example.com."],
         [
@@ -122,23 +129,33 @@ class Options(usage.Options):
                 self[name] = text
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to listen: Twisted endpoint string, repeatable. [default: tcp:4000:interface=127.0.0.1:backlog=1000]"""
+        """Where to listen: Twisted endpoint string, repeatable. [default:
+        tcp:4000:interface=127.0.0.1:backlog=1000]
+        """
         self._listen.append(endpoint)
 
     def opt_host(self, name: str) -> None:
-        """A further name or IP that loopback requests may be for, repeatable; localhost and loopback IPs always are."""
+        """A further name or IP that loopback requests may be for, repeatable; localhost and
+        loopback IPs always are.
+        """
         self._hosts.append(name)
 
     def opt_dns(self, address: str) -> None:
-        """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default: nowhere]"""
+        """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default:
+        nowhere]
+        """
         self._dns.append(address)
 
     def opt_metrics_listen(self, endpoint: str) -> None:
-        """Where to serve /metrics for Prometheus: Twisted endpoint string, repeatable. [default: nowhere]"""
+        """Where to serve /metrics for Prometheus: Twisted endpoint string, repeatable. [default:
+        nowhere]
+        """
         self._metrics_listen.append(endpoint)
 
     def opt_probe_allow(self, cidr: str) -> None:
-        """Addresses that may be probed: 10.0.0.0/16, repeatable. [default: none, nothing is probed]"""
+        """Addresses that may be probed: 10.0.0.0/16, repeatable. [default: none, nothing is
+        probed]
+        """
         self._probe_allow.append(cidr)
 
     def opt_peer(self, url: str) -> None:
@@ -173,7 +190,7 @@ class Options(usage.Options):
             operator_socket=self._operator_socket(),
             data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
             limits=Limits(
-                window_ms=int(1000 * self._number("regrant-window", 0.0)),
+                retry_window_ms=int(1000 * self._number("retry-window", 0.0)),
                 max_ids=None if self["max-ids"] is None else int(self._number("max-ids", 0)),
                 max_nodes=int(self._number("max-nodes", 1)),
                 make_named=self._flag("kv-create"),
@@ -183,10 +200,10 @@ class Options(usage.Options):
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
             snapshot_every=self._number("snapshot-every", 1.0),
-            linger=self._number("linger", 0.0),
+            drain_timeout=self._number("drain-timeout", 0.0),
             audit=Path(self["audit"]).absolute() if self["audit"] else None,
             bounds=Bounds(
-                mint_rate=self._number("mint-rate", 0.0),
+                create_rate=self._number("create-rate", 0.0),
                 client_rate=self._number("client-rate", 0.0),
                 connections=None if self["max-connections"] is None else int(self._number("max-connections", 1)),
                 client_connections=int(self._number("max-client-connections", 1)),
@@ -279,4 +296,4 @@ class Options(usage.Options):
         return number(name, self[name], least)
 
     def _flag(self, name: str) -> bool:
-        return flag(name, str(self[name]))
+        return parse_flag(name, str(self[name]))

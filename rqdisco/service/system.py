@@ -11,13 +11,13 @@ from rqdisco.core.errors import CannotListen
 from rqdisco.core.ids import RandomBytes
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class System(msgspec.Struct, frozen=True, kw_only=True):
     """What a process has of its system.
 
-    `uptime` gives the seconds since the boot that `boot_id` names, `wall_us` the wall clock in microseconds, `jitter`
-    numbers around 1; `descriptors` has the system allow so many connections, and says how many it does;
-    `on_hangup` adds what is done at SIGHUP; `refuse` ends the process where it cannot listen, `fail`
-    where it can acknowledge nothing any more.
+    `uptime` gives the seconds since the boot that `boot_id` names, `wall_us` the wall clock in
+    microseconds, `jitter` numbers around 1; `descriptors` has the system allow so many connections,
+    and says how many it does; `on_hangup` adds what is done at SIGHUP; `refuse` ends the process
+    where it cannot listen, `fail` where it can acknowledge nothing any more.
     """
 
     reactor: Any

@@ -1,4 +1,6 @@
-"""Telling systemd how the daemon is: READY, STOPPING and the watchdog (sd_notify(3), sd_watchdog_enabled(3))."""
+"""Telling systemd how the daemon is: READY, STOPPING and the watchdog (sd_notify(3),
+sd_watchdog_enabled(3)).
+"""
 
 from __future__ import annotations
 

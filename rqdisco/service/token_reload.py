@@ -1,4 +1,6 @@
-"""The tokens of a running daemon: read at its start and again when it is told to, and what changed by that."""
+"""The tokens of a running daemon: read at its start and again when it is told to, and what changed
+by that.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ from twisted.logger import Logger
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.file_modes import warn_of_others
 from rqdisco.security.token_file import read_tokens
-from rqdisco.security.tokens import Access, Change, changes
+from rqdisco.security.tokens import Access, TokenChange, changes
 from rqdisco.telemetry.events import Event, Events
 
 _log = Logger()
 
 
-class Tokens:
-    """The tokens of a file. Raises TokensUnusable, but only while they are read for the first time."""
+class ReloadingTokens:
+    """The tokens of a file. Raises TokensUnusable, but only while they are read for the first
+    time.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,7 +29,9 @@ class Tokens:
         self._warn()
 
     def reread(self, events: Events) -> None:
-        """Read the file again; if it cannot be used, what was read before stays. Either is told to `events`."""
+        """Read the file again; if it cannot be used, what was read before stays. Either is told to
+        `events`.
+        """
         before = self.access.ring
         try:
             self.access.ring = read_tokens(self._path)
@@ -52,7 +58,7 @@ class Tokens:
             _log.warn("there are no tokens, so nobody is served: `rqdisco token new` makes one", file=str(self._path))
 
 
-def _event(change: Change) -> Event:
+def _event(change: TokenChange) -> Event:
     token = change.token
     more = {"name": token.name, "scopes": token.listed_scopes}
     if change.of:

@@ -1,1 +1,3 @@
-"""One daemon's state directory: records in memory, write-ahead log, snapshots, compaction, identity."""
+"""One daemon's state directory: records in memory, write-ahead log, snapshots, compaction,
+identity.
+"""

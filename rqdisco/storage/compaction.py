@@ -1,7 +1,8 @@
-"""Folding sealed journal segments into a new snapshot, in a process of its own: `python -m rqdisco.storage.compaction`.
+"""Folding sealed journal segments into a new snapshot, in a process of its own: `python -m
+rqdisco.storage.compaction`.
 
-The daemon does not stall for it: the previous snapshot is on disk already, so nothing has to be taken out of the
-daemon's memory.
+The daemon does not stall for it: the previous snapshot is on disk already, so nothing has to be
+taken out of the daemon's memory.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME, SnapshotHeader, Snapsh
 from rqdisco.storage.wal.recovery import Recovered, replay, wanted
 from rqdisco.storage.wal.segments import Position, segment_numbers, segment_path
 
-# Held while folding: a child whose daemon was killed may still be writing the file that the next one would.
+# Held while folding: a child whose daemon was killed may still be writing the file that the next
+# one would.
 LOCK = "fold.lock"
 _SYNC_EVERY = 4 << 20
 
 
-def fold(fs: FileSystem, directory: Path, through: int) -> int:
-    """Make a snapshot of all that the journal says up to the sealed segment `through`; return how many records.
+def compact(fs: FileSystem, directory: Path, through: int) -> int:
+    """Make a snapshot of all that the journal says up to the sealed segment `through`; return how
+    many records.
 
     Does nothing, and returns 0, where the snapshot there is has that segment already.
 
-    The snapshot before it is kept beside it, with the segments that lead from the one to the other, so that a
-    damaged snapshot can be replaced and a directory can be copied in any order. Raises CannotStart's kinds, OSError.
+    The snapshot before it is kept beside it, with the segments that lead from the one to the other,
+    so that a damaged snapshot can be replaced and a directory can be copied in any order. Raises
+    CannotStart's kinds, OSError.
     """
     path, new = directory / NAME, directory / f"{NAME}.new"
     base = SnapshotReader(fs, path) if fs.exists(path) else None
@@ -105,9 +109,11 @@ def _put_in_place(fs: FileSystem, directory: Path, new: Path) -> None:
 
 
 def _remove_in_steps(fs: FileSystem, path: Path) -> None:
-    """Remove a large file without holding up the journal's syncs, as freeing all of its blocks at once does.
+    """Remove a large file without holding up the journal's syncs, as freeing all of its blocks at
+    once does.
 
-    One that has another name, in a hard-linked backup, only loses this one: to cut it would cut the backup.
+    One that has another name, in a hard-linked backup, only loses this one: to cut it would cut the
+    backup.
     """
     if fs.names_of(path) > 1:
         fs.remove(path)
@@ -138,7 +144,7 @@ def main(arguments: list[str]) -> int:
         if not disk.lock(directory / LOCK):
             print(f"{directory / LOCK}: another fold is under way", file=sys.stderr)
             return 1
-        count = fold(disk, directory, through)
+        count = compact(disk, directory, through)
     except (CannotStart, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -36,10 +36,11 @@ class _Child(ProcessProtocol):
             transport.signalProcess("KILL")
 
 
-def run_fold(reactor: IReactorProcess, directory: Path, through: int) -> Deferred[tuple[int, bytes]]:
+def run_compaction(reactor: IReactorProcess, directory: Path, through: int) -> Deferred[tuple[int, bytes]]:
     """Fold `directory` up to segment `through`; fire with the exit status and what was printed.
 
-    Cancelled, the child is killed: it must not put a snapshot in place once this daemon has let go of the directory.
+    Cancelled, the child is killed: it must not put a snapshot in place once this daemon has let go
+    of the directory.
     """
     child = _Child()
     command = [sys.executable, "-m", "rqdisco.storage.compaction", str(directory), str(through)]

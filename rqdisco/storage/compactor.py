@@ -14,14 +14,15 @@ from twisted.logger import Logger
 
 from rqdisco.storage.wal.writer import Journal
 
-RunFold = Callable[[int], "Deferred[tuple[int, bytes]]"]
+RunCompaction = Callable[[int], "Deferred[tuple[int, bytes]]"]
 
 
-class Folder(Service):
+class Compactor(Service):
     """A service that folds what changed every `interval` seconds, and never two at a time.
 
-    `run_fold` folds up to a segment, in another process, and fires with its exit status and what it printed;
-    cancelled, it ends that process. `changed` says that there are segments the snapshot does not have yet.
+    `run_compaction` folds up to a segment, in another process, and fires with its exit status and
+    what it printed; cancelled, it ends that process. `changed` says that there are segments the
+    snapshot does not have yet.
 
     `lasted` is how many seconds the last fold took, `outcomes` counts how they ended.
     """
@@ -29,13 +30,13 @@ class Folder(Service):
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, journal: Journal, run_fold: RunFold, interval: float, *, changed: bool
+        self, clock: IReactorTime, journal: Journal, run_compaction: RunCompaction, interval: float, *, changed: bool
     ) -> None:
         self._clock = clock
         self._journal = journal
-        self._run_fold = run_fold
+        self._run_compaction = run_compaction
         self._changed = changed
-        self._folded_bytes = 0
+        self._compacted_bytes = 0
         self.interval = interval
         self._whole_at = clock.seconds()
         self.lasted: float | None = None
@@ -63,25 +64,25 @@ class Folder(Service):
         while True:
             await deferLater(self._clock, self.interval)
             try:
-                await self._fold_changes()
+                await self._compact_changes()
             except CancelledError:
                 raise
             except Exception:
                 self.outcomes["failed"] += 1
                 self._log.failure("snapshot: not folded")
 
-    async def _fold_changes(self) -> None:
+    async def _compact_changes(self) -> None:
         written, since = self._journal.bytes_written, self._clock.seconds()
-        if not self._changed and written == self._folded_bytes:
+        if not self._changed and written == self._compacted_bytes:
             self._whole_at = since
             return
         through = await self._journal.seal()
-        status, output = await self._run_fold(through)
+        status, output = await self._run_compaction(through)
         if status != 0:
             self.outcomes["failed"] += 1
             self._log.warn("snapshot: not folded: {why}", why=output.decode(errors="replace").strip()[-500:])
             return
-        self._changed, self._folded_bytes = False, written
+        self._changed, self._compacted_bytes = False, written
         self._whole_at, self.lasted = since, self._clock.seconds() - since
         self.outcomes["folded"] += 1
         self._log.info("snapshot: folded", records=int(output), segment=through)

@@ -1,4 +1,6 @@
-"""What stays free on the disk: writes are refused before it is full, so that a snapshot can still be folded."""
+"""What stays free on the disk: writes are refused before it is full, so that a snapshot can still
+be folded.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ _CHECK_SECONDS = 1.0
 
 
 class Reserve:
-    """Looks whether the file system of `directory` has `least` bytes free: once a second, and more often where that is
-    not much less than there is.
+    """Looks whether the file system of `directory` has `least` bytes free: once a second, and more
+    often where that is not much less than there is.
 
-    By default that is 64 MiB, but a hundredth of a file system that is small; 0 is no reserve. `now` gives the seconds
-    of a monotonic clock.
+    By default that is 64 MiB, but a hundredth of a file system that is small; 0 is no reserve.
+    `now` gives the seconds of a monotonic clock.
     """
 
     def __init__(self, fs: FileSystem, directory: Path, least: int | None, now: Callable[[], float]) -> None:
@@ -32,7 +34,9 @@ class Reserve:
         self._enough = 0
 
     def check(self, size: int) -> None:
-        """Called by the journal's thread before it writes so many bytes. Raises StoreUnavailable if less is free."""
+        """Called by the journal's thread before it writes so many bytes. Raises StoreUnavailable if
+        less is free.
+        """
         if self._least == 0:
             return
         now = self._now()

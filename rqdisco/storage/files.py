@@ -1,4 +1,6 @@
-"""The file operations that durability rests on; tests put a disk in their place that fills up, fails and crashes."""
+"""The file operations that durability rests on; tests put a disk in their place that fills up,
+fails and crashes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _GET_VERSION = 0x80087601  # FS_IOC_GETVERSION of linux/fs.h, on 64 bits
 
 
 def may_pass(error: OSError) -> bool:
-    """Whether `error` says that there is no room, on the disk or for another file, rather than that the disk fails."""
+    """Whether `error` says that there is no room, on the disk or for another file, rather than that
+    the disk fails.
+    """
     return error.errno in _MAY_PASS
 
 
@@ -26,7 +30,9 @@ class Handle(Protocol):
         """Append all of `data`, or raise with some of it written."""
 
     def sync(self) -> None:
-        """Return when data and size are on the disk. After it raised, nothing is known of what was written."""
+        """Return when data and size are on the disk. After it raised, nothing is known of what was
+        written.
+        """
 
     def truncate(self, size: int) -> None:
         """Cut the file; the next write goes there."""
@@ -39,7 +45,9 @@ class FileSystem(Protocol):
     """What the journal asks of a disk. All methods raise OSError; paths are Path throughout."""
 
     def make_directory(self, path: Path) -> None:
-        """Make the directory and those above it, durably and readable by their owner alone, unless they are there."""
+        """Make the directory and those above it, durably and readable by their owner alone, unless
+        they are there.
+        """
 
     def names(self, path: Path) -> list[str]:
         """What the directory holds."""
@@ -84,10 +92,14 @@ class FileSystem(Protocol):
         """Remove a file; FileNotFoundError if there is none."""
 
     def lock(self, path: Path) -> bool:
-        """Take the lock that one process at a time holds; False if another has it. It lasts as long as the process."""
+        """Take the lock that one process at a time holds; False if another has it. It lasts as long
+        as the process.
+        """
 
     def space(self, path: Path) -> tuple[int, int]:
-        """How many bytes the file system of `path` has free for this process, and how many it has."""
+        """How many bytes the file system of `path` has free for this process, and how many it
+        has.
+        """
 
     def sync_directory(self, path: Path) -> None:
         """Return when names made, changed and removed in the directory are on the disk."""
@@ -156,7 +168,9 @@ class Disk:
         return path.stat().st_size
 
     def inode(self, path: Path) -> str:
-        """Number and generation: a number alone is given to a new file as soon as the old one is removed."""
+        """Number and generation: a number alone is given to a new file as soon as the old one is
+        removed.
+        """
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             generation = fcntl.ioctl(fd, _GET_VERSION, bytes(8))

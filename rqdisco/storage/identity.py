@@ -19,17 +19,17 @@ FORMAT = "rqdisco identity"
 VERSION = 2
 _INCARNATION = re.compile(r"[0-9a-f]{16}\Z")
 _MANUAL = "see docs/operations.md"
-_ORPHANS = "its IDs are then orphaned: they list and join nodes, and none seeds a cluster"
-_REMEDY = f"restore the file, or remove it to go on as a new incarnation; {_ORPHANS} ({_MANUAL})"
+_OWNERLESS = "its IDs are then orphaned: they list and join nodes, and none seeds a cluster"
+_REMEDY = f"restore the file, or remove it to go on as a new incarnation; {_OWNERLESS} ({_MANUAL})"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file that makes a state directory one daemon's own.
 
-    `incarnation` is 64 random bits in hex, made with a fresh state directory; `inode` is that of this very file, so
-    that a copy, which has another, is noticed. `directory` is the inode of the directory it was made in, which tells
-    the original from a hard-linked copy, since a directory has no second name; the first version does not have it.
-    `crc` is the CRC-32 of these.
+    `incarnation` is 64 random bits in hex, made with a fresh state directory; `inode` is that of
+    this very file, so that a copy, which has another, is noticed. `directory` is the inode of the
+    directory it was made in, which tells the original from a hard-linked copy, since a directory
+    has no second name; the first version does not have it. `crc` is the CRC-32 of these.
     """
 
     format: str
@@ -50,7 +50,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
-    """The identity of `directory`, and whether it was made just now. A directory without one is a new incarnation.
+    """The identity of `directory`, and whether it was made just now. A directory without one is a
+    new incarnation.
 
     Raises DamagedState, UnknownFormat, CopiedState; OSError if a new identity cannot be written.
     """
@@ -95,16 +96,18 @@ def _read(fs: FileSystem, path: Path) -> Identity:
 
 
 def _why_copied(fs: FileSystem, path: Path, identity: Identity) -> str | None:
-    """Why this is not, or may not be, the directory that the identity was made in, and what to do; None if it is.
+    """Why this is not, or may not be, the directory that the identity was made in, and what to do;
+    None if it is.
 
-    A name more or less makes no copy of the original, which has its own directory: only a file without one cannot tell.
+    A name more or less makes no copy of the original, which has its own directory: only a file
+    without one cannot tell.
     """
     names, place = fs.names_of(path), fs.inode(path.parent)
     if identity.inode != fs.inode(path):
         what = "this file was put back from a copy" if identity.directory == place else "this state directory is a copy"
         return (
             f"{what}: run the original; if that will never run again, remove this file to go on as a new incarnation;"
-            f" {_ORPHANS}"
+            f" {_OWNERLESS}"
         )
     if not identity.directory and names > 1:
         return (
@@ -118,12 +121,12 @@ def _why_copied(fs: FileSystem, path: Path, identity: Identity) -> str | None:
         return (
             f"this state directory is a hard-linked copy: the file has {names} names and was made in another directory"
             f" (inode {number}): run the daemon on that one; to restore the copy, remove the file from it;"
-            f" {_ORPHANS}"
+            f" {_OWNERLESS}"
         )
     return (
         f"the file was made in another directory (inode {number}), and was moved from there or is left of a"
         " hard-linked copy: move all files back to where they were, if they were moved; otherwise remove this one to go"
-        f" on as a new incarnation; {_ORPHANS}"
+        f" on as a new incarnation; {_OWNERLESS}"
     )
 
 

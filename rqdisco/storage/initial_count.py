@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from rqdisco.storage.node_counter import Tally
+from rqdisco.storage.node_counter import NodeCounter
 
-# Half a millisecond of work, and then somebody else's turn: a million records take some ten seconds.
+# Half a millisecond of work, and then somebody else's turn: a million records take some ten
+# seconds.
 RECORDS_AT_ONCE = 1000
 _PAUSE = 0.01
 
 
-class Census(Service):
+class InitialCount(Service):
     """Takes the steps of a tally one by one."""
 
-    def __init__(self, clock: IReactorTime, tally: Tally) -> None:
+    def __init__(self, clock: IReactorTime, node_counter: NodeCounter) -> None:
         self._clock = clock
-        self._steps: Iterator[None] = tally.steps(RECORDS_AT_ONCE)
+        self._steps: Iterator[None] = node_counter.steps(RECORDS_AT_ONCE)
         self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:

@@ -1,7 +1,9 @@
-"""All records in memory, as the bytes that stand in the journal but for the ID, which is the key already.
+"""All records in memory, as the bytes that stand in the journal but for the ID, which is the key
+already.
 
-A change is *pending* from the moment it is put until it is settled, which is when the disk has it. Pending changes
-lie over the settled ones, so that a batch the disk refuses is undone by dropping them.
+A change is *pending* from the moment it is put until it is settled, which is when the disk has it.
+Pending changes lie over the settled ones, so that a batch the disk refuses is undone by dropping
+them.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from typing import overload
 import msgspec
 
 from rqdisco.core import codec
-from rqdisco.core.name_index import Spellings
+from rqdisco.core.name_index import NameIndex
 from rqdisco.core.records import Record
-from rqdisco.storage.node_counter import Tally
+from rqdisco.storage.node_counter import NodeCounter
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -31,9 +33,9 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
         return codec.join_record(self.key, self.rest)
 
 
-def noted(note: codec.Note) -> Change:
+def metadata_change(note: codec.Metadata) -> Change:
     """A note on its way to the disk."""
-    return Change(*codec.split_record(codec.encode_note(note)), 0)
+    return Change(*codec.split_record(codec.encode_metadata(note)), 0)
 
 
 class IDs(Sequence[str]):
@@ -56,11 +58,12 @@ class IDs(Sequence[str]):
 
 
 class Store:
-    """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is pending.
+    """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is
+    pending.
 
-    `last_version` is the highest that was given out, `settled_version` the highest that the disk has. All `on_settled`
-    are told of changes that the disk has now, `on_discarded` of those that it refused, all `on_dropped` of IDs that are
-    gone; `tally` is kept up with them.
+    `last_version` is the highest that was given out, `settled_version` the highest that the disk
+    has. All `on_settled` are told of changes that the disk has now, `on_discarded` of those that it
+    refused, all `on_dropped` of IDs that are gone; `node_counter` is kept up with them.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
@@ -70,13 +73,13 @@ class Store:
         self._fresh = 0
         # How many the disk ever had since the start.
         self._came = len(self._settled)
-        self._spellings: Spellings | None = None
+        self._name_index: NameIndex | None = None
         self.last_version = last_version
         self.settled_version = last_version
         self.on_settled: list[Callable[[Sequence[Change]], None]] = []
         self.on_discarded: Callable[[Sequence[Change]], None] | None = None
         self.on_dropped: list[Callable[[Sequence[bytes]], None]] = []
-        self.tally: Tally | None = None
+        self.node_counter: NodeCounter | None = None
 
     def __len__(self) -> int:
         """The number of IDs that the disk has."""
@@ -91,7 +94,9 @@ class Store:
         return IDs(list(self._settled))
 
     def newest(self, discovery_id: str) -> Record | None:
-        """The record with every change that was put, settled or not; the base for the next change."""
+        """The record with every change that was put, settled or not; the base for the next
+        change.
+        """
         key = discovery_id.encode()
         change = self._pending.get(key)
         return _decoded(key, self._settled.get(key) if change is None else change.rest)
@@ -116,7 +121,9 @@ class Store:
         return list(self._pending.values())
 
     def keys_after(self, count: int) -> list[bytes]:
-        """The IDs that came after the first `count` that the disk ever had, in the order in which they came."""
+        """The IDs that came after the first `count` that the disk ever had, in the order in which
+        they came.
+        """
         came = self._came - count
         if came >= len(self._settled):
             return list(self._settled)
@@ -131,15 +138,17 @@ class Store:
         return discovery_id.encode() in self._pending
 
     @property
-    def spellings(self) -> Spellings:
-        """The IDs as names in which case does not count; looks through all of them the first time."""
-        if self._spellings is None:
-            self._spellings = Spellings(self._settled)
-        return self._spellings
+    def name_index(self) -> NameIndex:
+        """The IDs as names in which case does not count; looks through all of them the first
+        time.
+        """
+        if self._name_index is None:
+            self._name_index = NameIndex(self._settled)
+        return self._name_index
 
-    def learn_spellings(self) -> None:
+    def build_name_index(self) -> None:
         """Look through all IDs as names now, and not while somebody waits for one of them."""
-        self._spellings = Spellings(self._settled)
+        self._name_index = NameIndex(self._settled)
 
     def put(self, record: Record) -> Change:
         """Make `record` the newest of its ID; the one way in for every change."""
@@ -156,12 +165,12 @@ class Store:
 
     def settle(self, changes: list[Change]) -> None:
         """The disk has `changes`; notes among them are not kept here."""
-        changes = [change for change in changes if not codec.is_note(change.key)]
+        changes = [change for change in changes if not codec.is_metadata(change.key)]
         for change in changes:
-            if self._spellings is not None:
-                self._spellings.add(change.key)
-            if self.tally is not None:
-                self.tally.changed(self._settled.get(change.key), change.rest)
+            if self._name_index is not None:
+                self._name_index.add(change.key)
+            if self.node_counter is not None:
+                self.node_counter.changed(self._settled.get(change.key), change.rest)
             if change.key not in self._settled:
                 self._came += 1
                 self._fresh -= change.key in self._pending
@@ -174,18 +183,22 @@ class Store:
                 tell(changes)
 
     def drop(self, keys: Sequence[bytes]) -> None:
-        """Forget IDs: the disk has a note that they are gone. One that is on its way to the disk is as if new."""
+        """Forget IDs: the disk has a note that they are gone. One that is on its way to the disk is
+        as if new.
+        """
         for key in keys:
             rest = self._settled.pop(key)
             self._fresh += key in self._pending
             # What is forgotten was minted, and so is its own lower-case name.
-            if self.tally is not None:
-                self.tally.dropped(rest)
+            if self.node_counter is not None:
+                self.node_counter.dropped(rest)
         for tell in self.on_dropped:
             tell(keys)
 
     def discard(self) -> None:
-        """The disk refused: every ID is again what the disk has. Versions that were used up stay used up."""
+        """The disk refused: every ID is again what the disk has. Versions that were used up stay
+        used up.
+        """
         if self.on_discarded is not None and self._pending:
             self.on_discarded(list(self._pending.values()))
         self._pending.clear()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.storage.compactor import Folder
+from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.memory import Store
-from rqdisco.storage.node_counter import Tally
+from rqdisco.storage.node_counter import NodeCounter
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.counters import Histogram
 from rqdisco.telemetry.metric_families import counter, counters, gauge, gauge_if_known, histogram
@@ -34,39 +34,43 @@ def wal_metrics(journal: Journal, syncs: Histogram) -> Source:
     return source
 
 
-def snapshot_metrics(folder: Folder) -> Source:
+def snapshot_metrics(compactor: Compactor) -> Source:
     """How fresh the snapshot is."""
 
     def source() -> Iterable[Metric]:
         yield gauge(
             "rqdisco_snapshot_age_seconds",
             "Seconds since the snapshot was last known to hold all there was.",
-            folder.age,
+            compactor.age,
         )
-        yield gauge("rqdisco_snapshot_interval_seconds", "Seconds between snapshots, as set.", folder.interval)
-        yield gauge_if_known("rqdisco_snapshot_duration_seconds", "Seconds that the last snapshot took.", folder.lasted)
-        ended = [((outcome,), folder.outcomes[outcome]) for outcome in ("folded", "failed")]
+        yield gauge("rqdisco_snapshot_interval_seconds", "Seconds between snapshots, as set.", compactor.interval)
+        yield gauge_if_known(
+            "rqdisco_snapshot_duration_seconds", "Seconds that the last snapshot took.", compactor.lasted
+        )
+        ended = [((outcome,), compactor.outcomes[outcome]) for outcome in ("folded", "failed")]
         yield counters("rqdisco_snapshots", "Snapshots that were begun, by how they ended.", ("outcome",), ended)
 
     return source
 
 
-def record_metrics(store: Store, tally: Tally, is_orphaned: Callable[[str], bool]) -> Source:
-    """What is held. `is_orphaned` says whether nobody can be told to bootstrap under the IDs of a home."""
+def record_metrics(store: Store, node_counter: NodeCounter, is_ownerless: Callable[[str], bool]) -> Source:
+    """What is held. `is_ownerless` says whether nobody can be told to bootstrap under the IDs of a
+    home.
+    """
 
     def source() -> Iterable[Metric]:
-        orphans = sum(count for home, lost, count in tally.homes() if lost or is_orphaned(home))
+        ownerless_count = sum(count for owner, lost, count in node_counter.owners() if lost or is_ownerless(owner))
         yield gauge("rqdisco_ids", "Discovery IDs that are held, copies of other daemons' included.", len(store))
         # Not before all were looked at.
         yield gauge_if_known(
             "rqdisco_nodes",
             "Nodes that are registered under all IDs that are held.",
-            tally.nodes if tally.is_whole else None,
+            node_counter.nodes if node_counter.is_whole else None,
         )
         yield gauge_if_known(
-            "rqdisco_orphaned_ids",
+            "rqdisco_ownerless_ids",
             "IDs that lost their home and seed no cluster any more.",
-            orphans if tally.is_whole else None,
+            ownerless_count if node_counter.is_whole else None,
         )
 
     return source

@@ -1,12 +1,13 @@
-"""The snapshot: one valid JSON document with one record a line, sorted by ID, ended by a count and a CRC.
+"""The snapshot: one valid JSON document with one record a line, sorted by ID, ended by a count and
+a CRC.
 
     {"format":"rqdisco snapshot","version":5,"segment":7,...,"records":[
     {"id":...},
     {"id":...}
     ],"count":2,"crc":"0a1b2c3d"}
 
-It holds what the journal up to and including `segment` says, notes about peers, whose keys no ID can be, among it.
-The CRC runs over all lines before the last.
+It holds what the journal up to and including `segment` says, notes about peers, whose keys no ID
+can be, among it. The CRC runs over all lines before the last.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ from rqdisco.storage.files import FileSystem
 NAME = "snapshot.json"
 PREVIOUS_NAME = "snapshot.previous.json"
 FORMAT = "rqdisco snapshot"
-# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes about peers. 4: a grant
-# of theirs may have come to nothing; unused ones expire. 5: a claim may await its report; they and grants have hosts.
+# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes
+# about peers. 4: a grant of theirs may have come to nothing; unused ones expire. 5: a claim may
+# await its report; they and grants have hosts.
 VERSION = 5
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the first line says: the part of the journal that is in the records, and the highest version among them.
+    """What the first line says: the part of the journal that is in the records, and the highest
+    version among them.
 
-    `crc` is that of the last frame of `segment`, `boot` and `boot_id` the newest that the journal named.
+    `crc` is that of the last frame of `segment`, `boot` and `boot_id` the newest that the journal
+    named.
     """
 
     format: str = FORMAT
@@ -46,7 +50,7 @@ class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     last_version: int
 
 
-class _Trailer(msgspec.Struct, forbid_unknown_fields=True):
+class _SnapshotTrailer(msgspec.Struct, forbid_unknown_fields=True):
     count: int
     crc: str
 
@@ -65,7 +69,9 @@ class SnapshotReader:
         self._crc = zlib.crc32(first)
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """ID of each record and what follows it, as `split_record` gives them, in the order of IDs."""
+        """ID of each record and what follows it, as `split_record` gives them, in the order of
+        IDs.
+        """
         crc, count, previous_key = self._crc, 0, b""
         crc32 = zlib.crc32
         for line in self._lines:
@@ -95,7 +101,7 @@ class SnapshotReader:
 
     def _check_trailer(self, line: bytes, count: int, crc: int) -> None:
         try:
-            trailer = msgspec.json.decode(b"{" + line.removeprefix(b"],"), type=_Trailer)
+            trailer = msgspec.json.decode(b"{" + line.removeprefix(b"],"), type=_SnapshotTrailer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._damaged(f"line {count + 2}: {error}") from None
         if trailer.count != count or trailer.crc != f"{crc:08x}" or next(self._lines, None) is not None:

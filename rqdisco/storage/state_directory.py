@@ -38,7 +38,7 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
         fs.make_directory(directory / DIRECTORY)
         identity, is_new = establish(fs, directory, random)
         if fs.names_of(directory / IDENTITY) > 1:
-            _tell_of_links(fs, directory)
+            _warn_about_links(fs, directory)
         found = recover(fs, directory, is_backup=is_new)
     except OSError as error:
         remedy = "make room" if may_pass(error) else "name a directory that can be read and written"
@@ -70,7 +70,7 @@ def _user(fs: FileSystem, lock: Path) -> str:
     )
 
 
-def _tell_of_links(fs: FileSystem, directory: Path) -> None:
+def _warn_about_links(fs: FileSystem, directory: Path) -> None:
     """Say which files have how many names."""
     paths = [directory / name for name in (IDENTITY, LOCK, SNAPSHOT, PREVIOUS_NAME)]
     paths += [segment_path(directory, number) for number in segment_numbers(fs, directory)]

@@ -10,7 +10,9 @@ from rqdisco.telemetry.counters import Histogram
 
 
 class TimedDisk(Disk):
-    """The real file system; `seconds` is a monotonic clock, `syncs` gets the seconds that each sync of a file took."""
+    """The real file system; `seconds` is a monotonic clock, `syncs` gets the seconds that each sync
+    of a file took.
+    """
 
     def __init__(self, seconds: Callable[[], float], syncs: Histogram) -> None:
         self._seconds = seconds

@@ -1,4 +1,6 @@
-"""Who was told what under an ID: the last answers of this daemon, and since when it knows each address; in memory."""
+"""Who was told what under an ID: the last answers of this daemon, and since when it knows each
+address; in memory.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ _ROW = struct.Struct("<qQ")
 _DIGEST = struct.Struct("<q")
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One answer: `at` is in microseconds since 1970 by the wall clock, `listed` how many nodes it named."""
+class PastAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One answer: `at` is in microseconds since 1970 by the wall clock, `listed` how many nodes it
+    named.
+    """
 
     at: int
     addr: str
@@ -28,8 +32,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class _OfID:
-    """Bytes, which take a third of the memory that objects would: `answers` are lines `AT LISTED ADDRESS WHAT`, and no
-    address has white space, `first` are rows, one for each address.
+    """Bytes, which take a third of the memory that objects would: `answers` are lines `AT LISTED
+    ADDRESS WHAT`, and no address has white space, `first` are rows, one for each address.
     """
 
     __slots__ = ("answers", "count", "first")
@@ -55,9 +59,9 @@ class _OfID:
         return place if place % _ROW.size == 0 else -1
 
 
-class ToldLog:
-    """The last answers for each of the IDs that were asked for last, and since when the last addresses of each are
-    known.
+class AnswerHistory:
+    """The last answers for each of the IDs that were asked for last, and since when the last
+    addresses of each are known.
     """
 
     def __init__(self, wall_us: Callable[[], int]) -> None:
@@ -79,13 +83,15 @@ class ToldLog:
             _, dropped = self._ids.popitem(last=False)
             self._size -= len(dropped.answers) + len(dropped.first)
 
-    def of(self, discovery_id: str) -> Sequence[Told]:
+    def of(self, discovery_id: str) -> Sequence[PastAnswer]:
         """The answers for an ID, the oldest first."""
         known = self._ids.get(discovery_id)
         return () if known is None else tuple(map(_told, known.answers.decode().splitlines()))
 
     def first(self, discovery_id: str, listed: Iterable[str]) -> Mapping[str, int]:
-        """When addresses were first answered, in microseconds since 1970; those that are not listed are forgotten."""
+        """When addresses were first answered, in microseconds since 1970; those that are not listed
+        are forgotten.
+        """
         entry = self._ids.get(discovery_id)
         if entry is None:
             return {}
@@ -106,6 +112,6 @@ class ToldLog:
         entry.first = first
 
 
-def _told(line: str) -> Told:
+def _told(line: str) -> PastAnswer:
     at, listed, addr, what = line.split(" ", 3)
-    return Told(at=int(at), addr=addr, what=what, listed=int(listed))
+    return PastAnswer(at=int(at), addr=addr, what=what, listed=int(listed))

@@ -1,7 +1,9 @@
-"""The audit log: each event as a line of JSON in a file of its own, in the order in which they were told.
+"""The audit log: each event as a line of JSON in a file of its own, in the order in which they were
+told.
 
-It is written by a thread, a moment later and many lines at once, so that no request waits for it; and it is no reason
-to refuse one. What could not be written is kept up to a limit and tried again, and what is lost is counted and said.
+It is written by a thread, a moment later and many lines at once, so that no request waits for it;
+and it is no reason to refuse one. What could not be written is kept up to a limit and tried again,
+and what is lost is counted and said.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.core.escaping import visible_json
+from rqdisco.core.escaping import escape_untrusted_json
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.events import Event
 
@@ -30,8 +32,8 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class AuditLog(Service):
-    """An observer of events. `in_thread` runs a blocking call and fires with its result, `wall_us` is the wall clock in
-    microseconds, `about` is said of this daemon when it starts.
+    """An observer of events. `in_thread` runs a blocking call and fires with its result, `wall_us`
+    is the wall clock in microseconds, `about` is said of this daemon when it starts.
 
     `written` and `lost` count lines; `is_failing` says that the last attempt to write failed.
     """
@@ -66,7 +68,7 @@ class AuditLog(Service):
             self._add(
                 event.kind,
                 event.outcome,
-                door=event.door or None,
+                api=event.api or None,
                 discovery_id=event.id or None,
                 addr=event.addr,
                 client=event.client,
@@ -112,7 +114,7 @@ class AuditLog(Service):
         seconds, rest = divmod(self._wall_us(), 1_000_000)
         known = {name: value for name, value in fields.items() if value is not None}
         line = {"time": f"{_second(seconds)}.{rest:06}Z", "event": kind, "outcome": outcome, **known}
-        return visible_json(_encode(line)) + b"\n"
+        return escape_untrusted_json(_encode(line)) + b"\n"
 
     def _go_on(self) -> None:
         """Have the thread do what is to be done next, if it has nothing to do."""

@@ -1,4 +1,6 @@
-"""A file that lines are appended to, whoever moves it away meanwhile: blocking calls, made from a thread."""
+"""A file that lines are appended to, whoever moves it away meanwhile: blocking calls, made from a
+thread.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ _MODE = 0o640
 
 
 class AuditFile:
-    """The file at `path`, opened when it is needed. All methods may raise OSError, and may be called again then.
+    """The file at `path`, opened when it is needed. All methods may raise OSError, and may be
+    called again then.
 
     `append` is the system's write, or what a test has in its place.
     """
@@ -24,7 +27,9 @@ class AuditFile:
         self._done = 0
 
     def write(self, lines: bytes) -> None:
-        """Append whole lines. After an error it has to be called with the same ones, and goes on where it was."""
+        """Append whole lines. After an error it has to be called with the same ones, and goes on
+        where it was.
+        """
         if self._fd is None or self._is_elsewhere():
             self.reopen()
         if self._is_another:

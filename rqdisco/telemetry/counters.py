@@ -1,4 +1,5 @@
-"""What is counted while requests are served: plain numbers, which become metrics only when somebody asks for those.
+"""What is counted while requests are served: plain numbers, which become metrics only when somebody
+asks for those.
 
 A labelled counter of a metrics library takes some microseconds; a request of ours takes a hundred.
 """
@@ -18,7 +19,9 @@ _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELE
 
 
 class Histogram:
-    """How many of what was observed lie below each of some bounds, and their sum. One thread observes."""
+    """How many of what was observed lie below each of some bounds, and their sum. One thread
+    observes.
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -33,8 +36,10 @@ class Histogram:
         self.total += value
 
 
-class Asked:
-    """The requests of one method for one route: how often each status was answered, and in how many seconds."""
+class RouteCounts:
+    """The requests of one method for one route: how often each status was answered, and in how many
+    seconds.
+    """
 
     __slots__ = ("seconds", "statuses")
 
@@ -44,12 +49,14 @@ class Asked:
 
 
 class RequestCounts:
-    """All requests over HTTP; `abandoned` are those whose client left before its answer, by door."""
+    """All requests over HTTP; `abandoned` are those whose client left before its answer, by
+    door.
+    """
 
     def __init__(self) -> None:
-        self.asked: dict[tuple[Route, str], Asked] = {}
+        self.asked: dict[tuple[Route, str], RouteCounts] = {}
         self.abandoned: Counter[str] = Counter()
-        self._known: dict[tuple[Route, bytes], Asked] = {}
+        self._known: dict[tuple[Route, bytes], RouteCounts] = {}
 
     def answered(self, route: Route, method: bytes, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -57,18 +64,18 @@ class RequestCounts:
         asked.statuses[status] += 1
         asked.seconds.observe(seconds)
 
-    def _find(self, route: Route, method: bytes) -> Asked:
+    def _find(self, route: Route, method: bytes) -> RouteCounts:
         # Clients invent methods; what is kept of them must not grow with that.
         name = _METHODS.get(method, "other")
-        asked = self.asked.setdefault((route, name), Asked())
+        asked = self.asked.setdefault((route, name), RouteCounts())
         if method in _METHODS:
             self._known[route, method] = asked
         return asked
 
 
 class DNSCounts:
-    """All questions over DNS: what was answered, by transport and RCODE, in how many seconds, and who was sent to TCP
-    for asking too much.
+    """All questions over DNS: what was answered, by transport and RCODE, in how many seconds, and
+    who was sent to TCP for asking too much.
     """
 
     def __init__(self) -> None:
@@ -83,8 +90,8 @@ class DNSCounts:
 
 
 class LookUpCounts:
-    """Look-ups of registered host names, by what came of them; `kept` is how often the addresses of an older one were
-    used because no newer one had ended well.
+    """Look-ups of registered host names, by what came of them; `kept` is how often the addresses of
+    an older one were used because no newer one had ended well.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""What happened: told once, by whoever made it happen, to the log, the counters and the audit log alike."""
+"""What happened: told once, by whoever made it happen, to the log, the counters and the audit log
+alike.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,18 @@ ON_BEHALF = "listed on the owner's behalf"
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to change something, and what came of it.
 
-    `kind` is one of mint, registration, removal, claim, leader report, leader removal, import, expiry, forget, drain,
-    fence, two leaders, token, or `request` for one that was not let in and would have changed nothing. `outcome` is one
-    of few words, `why` says more where there is more; `more` are fields that this kind alone has. `client` is the
-    address it came from, `asker` the name of the token it was asked with, `request` what the request is called. What
-    nobody needs to read line by line is not `logged`, what changed nothing is not `audited`, and who was not let in is
-    not `counted` among those who tried.
+    `kind` is one of mint, registration, removal, claim, leader report, leader removal, import,
+    expiry, forget, drain, fence, two leaders, token, or `request` for one that was not let in and
+    would have changed nothing. `outcome` is one of few words, `why` says more where there is more;
+    `more` are fields that this kind alone has. `client` is the address it came from, `asker` the
+    name of the token it was asked with, `request` what the request is called. What nobody needs to
+    read line by line is not `logged`, what changed nothing is not `audited`, and who was not let in
+    is not `counted` among those who tried.
     """
 
     kind: str
     outcome: str
-    door: str = ""
+    api: str = ""
     id: str = ""
     addr: str | None = None
     client: str | None = None
@@ -73,7 +76,8 @@ def log_event(event: Event) -> None:
     }
     if event.more:
         fields.update(event.more)
-    # What was forgotten or drained is not undone; what cannot be decided or written needs somebody's attention.
+    # What was forgotten or drained is not undone; what cannot be decided or written needs
+    # somebody's attention.
     is_warning = event.outcome == UNAVAILABLE or (event.kind in _WARNINGS and why is None)
     level = LogLevel.warn if is_warning else LogLevel.info
     _log.emit(level, event.kind, **fields)

@@ -29,8 +29,8 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """The judgement of one daemon. `disk_refuses` gives the reason if the disk took nothing the last time, `more` what
-    an operator should know of besides, in words.
+    """The judgement of one daemon. `disk_refuses` gives the reason if the disk took nothing the
+    last time, `more` what an operator should know of besides, in words.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class Health:
         self._is_stopping = True
 
     def for_lists(self) -> Condition:
-        """Whether it can be asked at all. What is known already is told without peers and on a full disk (P5)."""
+        """Whether it can be asked at all. What is known already is told without peers and on a full
+        disk (P5).
+        """
         return self._condition(self._against_lists(), [*self._against_grants(), *self._news()])
 
     def for_grants(self) -> Condition:

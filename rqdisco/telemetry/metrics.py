@@ -23,7 +23,7 @@ _GRANTS = {
 }
 # Shown from the start, so that the first one is a rise and not a series that was not there.
 _EXPECTED = (
-    ("mint", "minted"),
+    ("create", "created"),
     *(("registration", outcome) for outcome in ("granted", "again", "listed", "refused", "unavailable")),
     ("removal", "removed"),
     ("expiry", "expired"),

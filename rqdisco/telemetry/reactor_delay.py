@@ -11,10 +11,11 @@ INTERVAL = 0.1
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class LoopWatch(Service):
+class ReactorDelayMonitor(Service):
     """Sets itself a timer ten times a second, and measures by how many seconds it is late.
 
-    Not a LoopingCall, which leaves out the times that it missed: a stall of a second would look like one of 100 ms.
+    Not a LoopingCall, which leaves out the times that it missed: a stall of a second would look
+    like one of 100 ms.
     """
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -11,9 +11,9 @@ from rqdisco.telemetry.events import ON_BEHALF, Event
 
 MINUTES = 60
 MOST_CHANGES = 40
-MINTED, REGISTERED, GRANTED = "minted", "registered", "granted"
+CREATED, REGISTERED, GRANTED = "created", "registered", "granted"
 _COUNTED: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("mint", "minted"): (MINTED,),
+    ("create", "created"): (CREATED,),
     ("registration", "granted"): (REGISTERED, GRANTED),
     ("registration", "again"): (REGISTERED,),
     ("registration", "listed"): (REGISTERED,),
@@ -22,22 +22,24 @@ _COUNTED: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-class Happened(msgspec.Struct, frozen=True, gc=False):
+class RecentChange(msgspec.Struct, frozen=True, gc=False):
     """An event, and when it was told, in microseconds since 1970."""
 
     at: int
     event: Event
 
 
-class Recent:
-    """An observer of events. `now` gives the seconds of a monotonic clock, `wall_us` the wall clock in microseconds."""
+class RecentActivity:
+    """An observer of events. `now` gives the seconds of a monotonic clock, `wall_us` the wall clock
+    in microseconds.
+    """
 
     def __init__(self, now: Callable[[], float], wall_us: Callable[[], int]) -> None:
         self._now = now
         self._wall_us = wall_us
         self._minute = int(now() // 60)
-        self._counts = {name: deque([0] * MINUTES, MINUTES) for name in (MINTED, REGISTERED, GRANTED)}
-        self._changes: deque[Happened] = deque(maxlen=MOST_CHANGES)
+        self._counts = {name: deque([0] * MINUTES, MINUTES) for name in (CREATED, REGISTERED, GRANTED)}
+        self._changes: deque[RecentChange] = deque(maxlen=MOST_CHANGES)
 
     def __call__(self, event: Event) -> None:
         names = _COUNTED.get((event.kind, event.outcome), ())
@@ -47,7 +49,7 @@ class Recent:
                 self._counts[name][-1] += 1
         # Expiries come in thousands, and would be all there is to see.
         if event.audited and event.counted and event.kind != "expiry":
-            self._changes.append(Happened(self._wall_us(), event))
+            self._changes.append(RecentChange(self._wall_us(), event))
 
     def minutes(self, name: str) -> Sequence[int]:
         """How many there were in each of the last 60 minutes, the running one being the last."""
@@ -55,7 +57,7 @@ class Recent:
         return tuple(self._counts[name])
 
     @property
-    def changes(self) -> Sequence[Happened]:
+    def changes(self) -> Sequence[RecentChange]:
         """The last attempts to change something, the newest first."""
         return tuple(reversed(self._changes))
 

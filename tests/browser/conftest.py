@@ -30,7 +30,8 @@ Scheme = Literal["light", "dark"]
 def browser() -> Iterator[Browser]:
     """Debian's chromium, without what it would ask of the network by itself.
 
-    It is gone before other tests begin: while it runs, playwright has an event loop of asyncio run in this thread.
+    It is gone before other tests begin: while it runs, playwright has an event loop of asyncio run
+    in this thread.
     """
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
@@ -65,7 +66,9 @@ Visitor = Callable[..., Visit]
 
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Visitor]:
-    """Makes visitors of a daemon. None may have asked another host for anything, nor have broken the page's policy."""
+    """Makes visitors of a daemon. None may have asked another host for anything, nor have broken
+    the page's policy.
+    """
     visits = []
     with ExitStack() as stack:
 

@@ -282,7 +282,7 @@ class TestTokens:
         expect(page.locator(".recipe:visible pre")).to_contain_text("TOKEN")
         assert token not in page.content()
         page.get_by_role("link", name="Status").click()
-        expect(page.get_by_role("cell", name="minted")).to_be_visible()
+        expect(page.get_by_role("cell", name="created")).to_be_visible()
         other = visit.open()
         expect(other.get_by_label("Token")).to_be_visible()
         page.get_by_role("button", name="Forget the token").click()
@@ -322,7 +322,7 @@ def test_a_foreign_page_can_do_nothing_through_a_visitors_browser(
     base = f"http://127.0.0.1:{daemon.port}"
     page = browser.new_page()
     page.goto(foreign)
-    tried = page.evaluate(
+    attempted = page.evaluate(
         """async ([base, id]) => {
             const ask = (path, options) => fetch(base + path, {mode: "no-cors", ...options}).then(() => 1, () => 0);
             const body = JSON.stringify({addr: "10.6.6.6:1"});
@@ -343,7 +343,7 @@ def test_a_foreign_page_can_do_nothing_through_a_visitors_browser(
         }""",
         [base, discovery_id],
     )
-    assert tried[1] == "kept from it"
+    assert attempted[1] == "kept from it"
     with page.expect_navigation():
         page.evaluate("document.querySelector('form').submit()")
     expect(page.locator("body")).to_contain_text("another site's page may not do this")
@@ -382,7 +382,9 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 def check(page: Page) -> None:
-    """Nothing that keeps people out, as axe-core judges, and nothing that has to be scrolled sideways."""
+    """Nothing that keeps people out, as axe-core judges, and nothing that has to be scrolled
+    sideways.
+    """
     found = Axe().run(page).response["violations"]
     serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
     assert serious == []

@@ -1,4 +1,6 @@
-"""What is told of each attempt to change something, whoever listens: the log, the counters, the audit log."""
+"""What is told of each attempt to change something, whoever listens: the log, the counters, the
+audit log.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class Audited:
     def __init__(self) -> None:
         self.daemon = Daemon(limits=Limits(max_nodes=2))
         self.events: list[Event] = []
-        self.daemon.books.events.observers.append(self.events.append)
-        self.daemon.books.name = RequestIDs(self.daemon.random.randbytes)
+        self.daemon.telemetry.events.observers.append(self.events.append)
+        self.daemon.telemetry.name = RequestIDs(self.daemon.random.randbytes)
         site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, 20_000, lambda: 0.0)
         self.connection = Connection(site)
 
@@ -53,9 +55,9 @@ def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: 
     audited.ask("POST", f"/{discovery_id}", {})
     audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
     audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
-    assert {(event.id, event.door) for event in audited.events} == {(discovery_id, "discovery")}
+    assert {(event.id, event.api) for event in audited.events} == {(discovery_id, "discovery")}
     assert audited.told() == [
-        ("mint", "minted", None, None),
+        ("create", "created", None, None),
         ("registration", "granted", A, None),
         ("registration", "again", A, None),
         ("registration", "listed", B, None),
@@ -144,7 +146,7 @@ def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited
 
 
 def test_where_nothing_is_audited_requests_have_no_names(audited: Audited) -> None:
-    audited.daemon.books.name = lambda _: None
+    audited.daemon.telemetry.name = lambda _: None
     fields, _ = audited.ask("POST", "/", X_Request_ID="a")
     assert "x-request-id" not in fields
     assert audited.events[0].request is None

@@ -212,8 +212,8 @@ async def test_what_only_a_larger_consul_has_is_ignored_and_noted_once(door: Doo
         assert (await door("PUT", f"{KEY}?{query}", VALUE)).status == 200
         assert (await door("PUT", f"{KEY}?dc=a", VALUE)).status == 200
         assert (await door("GET", f"{KEY}?index=99&wait=5m&dc=a")).status == 200
-    noted = [event["parameter"] for event in log if "a parameter is ignored" in event["log_format"]]
-    assert sorted(noted) == ["dc", "ns", "partition"]
+    metadata_change = [event["parameter"] for event in log if "a parameter is ignored" in event["log_format"]]
+    assert sorted(metadata_change) == ["dc", "ns", "partition"]
 
 
 @ensureDeferred

@@ -1,4 +1,6 @@
-"""The whole daemon as twistd runs it, on a real disk and a real port, inside the test's own process."""
+"""The whole daemon as twistd runs it, on a real disk and a real port, inside the test's own
+process.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 
-from rqdisco.storage.compaction_process import run_fold
+from rqdisco.storage.compaction_process import run_compaction
 from rqdisco.storage.files import Disk
 from rqdisco.storage.wal.segments import segment_path
 from rqdisco.tap import Options, makeService
@@ -102,7 +104,7 @@ async def test_each_change_is_one_line_in_the_log_with_who_and_what_came_of_it(
         if event.get("discovery_id") == discovery_id and event.get("peer") == "127.0.0.1" and "result" in event
     ]
     assert lines == [
-        ("mint", None, "minted"),
+        ("create", None, "created"),
         ("registration", "a:1", "granted"),
         ("registration", "b:1", "listed"),
         ("registration", "a:1", "again"),
@@ -133,12 +135,12 @@ async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path,
     daemon = Running(tmp_path, events)
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     await daemon.stop()
-    status, output = await run_fold(daemon.reactor, tmp_path, 1)
+    status, output = await run_compaction(daemon.reactor, tmp_path, 1)
     assert (status, output) == (0, b"1\n")
     assert [record["id"] for record in json.loads((tmp_path / "snapshot.json").read_bytes())["records"]] == [
         discovery_id
     ]
-    status, output = await run_fold(daemon.reactor, tmp_path, 9)
+    status, output = await run_compaction(daemon.reactor, tmp_path, 9)
     assert status == 1
     assert b"0000000002.journal: missing" in output
 
@@ -150,7 +152,7 @@ async def test_a_fold_that_nobody_waits_for_any_more_is_killed_and_changes_nothi
     daemon = Running(tmp_path, events)
     await daemon.ask("POST", "/")
     await daemon.stop()
-    folding = run_fold(daemon.reactor, tmp_path, 1)
+    folding = run_compaction(daemon.reactor, tmp_path, 1)
     folding.cancel()
     with pytest.raises(CancelledError):
         await folding
@@ -163,7 +165,7 @@ async def test_two_folds_never_write_at_once(tmp_path: Path, events: list[dict[s
     await daemon.ask("POST", "/")
     await daemon.stop()
     assert Disk().lock(tmp_path / "fold.lock")
-    status, output = await run_fold(daemon.reactor, tmp_path, 1)
+    status, output = await run_compaction(daemon.reactor, tmp_path, 1)
     assert (status, output) == (1, f"{tmp_path}/fold.lock: another fold is under way\n".encode())
 
 
@@ -243,7 +245,7 @@ async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_tha
 async def test_a_daemon_that_lingers_serves_on_and_says_that_it_stops(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
-    daemon = Running(tmp_path, events, "--linger=0.5")
+    daemon = Running(tmp_path, events, "--drain-timeout=0.5")
     stopping = daemon.service.stopService()
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     said = await daemon.ask("GET", "/readyz")

@@ -32,7 +32,7 @@ async def test_a_minted_id_is_a_uuid_of_version_8_that_begins_with_its_homes_tag
     assert len(set(ids)) == 8
     for discovery_id in ids:
         assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", discovery_id)
-        assert discovery_id[:4] == door.daemon.home[:4]
+        assert discovery_id[:4] == door.daemon.owner[:4]
 
 
 @ensureDeferred
@@ -307,7 +307,7 @@ async def test_a_path_below_an_id_is_not_the_id(door: Door) -> None:
 @ensureDeferred
 async def test_an_id_whose_home_is_lost_tells_nobody_that_it_is_alone(door: Door) -> None:
     discovery_id = await door.mint()
-    door.daemon.directory._home = "another"
+    door.daemon.directory._owner = "another"
     answer = await door("POST", f"/{discovery_id}", {"addr": A})
     assert (answer.status, answer.reason) == (410, "lost its home, mint a new ID")
 

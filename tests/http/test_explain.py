@@ -32,7 +32,7 @@ def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there()
     ]
     assert shown["told"][0]["at"] < shown["told"][1]["at"]
     assert shown["grant"]["addr"] == "n1:1"
-    assert shown["home"] == daemon.home
+    assert shown["home"] == daemon.owner
     assert shown["may_grant"]
 
 

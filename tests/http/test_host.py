@@ -1,4 +1,6 @@
-"""Which names requests at a listener for one machine may be for, so that no page has its own made to point there."""
+"""Which names requests at a listener for one machine may be for, so that no page has its own made
+to point there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from twisted.internet.testing import MemoryReactorClock
 from rqdisco.http.server.host_allowlist import HostAllowlist
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.security.certificates import Certificates
-from rqdisco.service.listeners import HTTPDoor, endpoint
+from rqdisco.service.listeners import HTTPListener, endpoint
 from rqdisco.service.option_values import own_host
 from tests.support.certificates import Authority
 from tests.support.connections import Connection
@@ -95,13 +97,15 @@ class Local:
         self.clock: Any = MemoryReactorClock()
         resource = self.daemon.watch.page if is_metrics else self.daemon.doors.public()
         site = BoundedSite(resource, self.clock, 1000, lambda: 0.0, self.daemon.watch.requests)
-        hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.books.host_refused)
+        hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.host_refused)
         at = endpoint(self.clock, "listen", description, Certificates(Clock().seconds))
-        result(Deferred.fromCoroutine(HTTPDoor("endpoints", self.clock, [at], site, hosts=hosts).open()))
+        result(Deferred.fromCoroutine(HTTPListener("endpoints", self.clock, [at], site, hosts=hosts).open()))
         self.factory = self.clock.tcpServers[0][1]
 
     def ask(self, *hosts: str, method: str = "GET", path: str = "/", begun: bytes = b"") -> tuple[int, str, bytes]:
-        """Status, reason and body of the answer to a request with these Host headers, on a connection of its own."""
+        """Status, reason and body of the answer to a request with these Host headers, on a
+        connection of its own.
+        """
         connection = Connection(self.factory, "::1")
         lines = [f"{method} {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), "Content-Length: 0", "", ""]
         head, _, body = connection.send(begun + "\r\n".join(lines).encode("latin-1")).partition(b"\r\n\r\n")
@@ -111,7 +115,7 @@ class Local:
 
     def refused(self) -> int:
         """How many were."""
-        return self.daemon.books.refusals["any", "foreign_host"]
+        return self.daemon.telemetry.refusals["any", "foreign_host"]
 
 
 @pytest.mark.parametrize("host", OWN)

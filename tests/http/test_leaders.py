@@ -1,4 +1,6 @@
-"""Two clusters under one ID, as they are shown: in the document, to who watches, on the page, in the metrics."""
+"""Two clusters under one ID, as they are shown: in the document, to who watches, on the page, in
+the metrics.
+"""
 
 from __future__ import annotations
 

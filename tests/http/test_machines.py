@@ -221,7 +221,7 @@ def test_what_a_leader_is_refused_for_is_in_the_log_and_counted_since_rqlited_do
     server.daemon.clock.advance(60)
     kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_ALONE)
     assert why() == [another]
-    assert server.daemon.books.refusals["consul", "another_machine"] == 7
+    assert server.daemon.telemetry.refusals["consul", "another_machine"] == 7
     kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_ALONE)
     assert why() == [], "who lost to a node of its own machine waits for it"
 
@@ -255,7 +255,7 @@ def test_a_refusal_is_an_event_and_is_counted(server: Server, log: list[dict[str
     discovery_id = mint(server.daemon)
     posted(server.connect("10.0.0.1"), discovery_id, DEFAULT)
     posted(server.connect("10.0.0.2"), discovery_id, DEFAULT)
-    assert server.daemon.books.refusals["discovery", "another_machine"] == 1
+    assert server.daemon.telemetry.refusals["discovery", "another_machine"] == 1
     events = [event["result"] for event in log if event.get("log_format") == "registration"]
     assert events == ["granted", f"refused: {ANOTHER}"]
 
@@ -267,7 +267,7 @@ async def test_a_client_of_this_machine_is_taken_for_one(door: Door) -> None:
         assert len((await door("POST", f"/{discovery_id}", {"addr": addr})).json["nodes"]) == number
     record = door.daemon.store.settled(discovery_id)
     assert record is not None
-    assert record.host == f"@{door.daemon.home}"
+    assert record.host == f"@{door.daemon.owner}"
     answer = await door("POST", f"/{discovery_id}", {"addr": DEFAULT}, Via="1.1 squid")
     assert (answer.status, answer.reason, answer.json) == (409, ANOTHER, {"error": ANOTHER})
     for method, path, status, body in (
@@ -305,4 +305,4 @@ async def test_a_unix_socket_leads_to_this_machine(tmp_path: Any) -> None:
     assert answered.document["nodes"] == [DEFAULT]
     record = server.daemon.store.settled(discovery_id)
     assert record is not None
-    assert record.host == f"@{server.daemon.home}"
+    assert record.host == f"@{server.daemon.owner}"

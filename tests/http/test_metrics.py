@@ -68,17 +68,17 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
     Client(daemon, operator=True).ask("GET", "/operator/nothing")
     got = {name: value for name, value in samples(daemon).items() if name.startswith("rqdisco_requests_total")}
     assert got == {
-        "rqdisco_requests_total{door=discovery,method=POST,route=/ID,status=200}": 2,
-        "rqdisco_requests_total{door=discovery,method=POST,route=/ID,status=409}": 1,
-        "rqdisco_requests_total{door=discovery,method=GET,route=/ID,status=200}": 1,
-        "rqdisco_requests_total{door=discovery,method=GET,route=/ID,status=404}": 2,
-        "rqdisco_requests_total{door=discovery,method=GET,route=/,status=200}": 1,
-        "rqdisco_requests_total{door=discovery,method=other,route=/ID,status=405}": 1,
-        "rqdisco_requests_total{door=consul,method=PUT,route=/v1/kv/KEY,status=200}": 2,
-        "rqdisco_requests_total{door=consul,method=GET,route=/v1/kv/KEY,status=200}": 1,
-        "rqdisco_requests_total{door=consul,method=GET,route=other,status=404}": 1,
-        "rqdisco_requests_total{door=operator,method=GET,route=/operator/peers,status=404}": 1,
-        "rqdisco_requests_total{door=operator,method=GET,route=other,status=404}": 1,
+        "rqdisco_requests_total{api=discovery,method=POST,route=/ID,status=200}": 2,
+        "rqdisco_requests_total{api=discovery,method=POST,route=/ID,status=409}": 1,
+        "rqdisco_requests_total{api=discovery,method=GET,route=/ID,status=200}": 1,
+        "rqdisco_requests_total{api=discovery,method=GET,route=/ID,status=404}": 2,
+        "rqdisco_requests_total{api=discovery,method=GET,route=/,status=200}": 1,
+        "rqdisco_requests_total{api=discovery,method=other,route=/ID,status=405}": 1,
+        "rqdisco_requests_total{api=consul,method=PUT,route=/v1/kv/KEY,status=200}": 2,
+        "rqdisco_requests_total{api=consul,method=GET,route=/v1/kv/KEY,status=200}": 1,
+        "rqdisco_requests_total{api=consul,method=GET,route=other,status=404}": 1,
+        "rqdisco_requests_total{api=operator,method=GET,route=/operator/peers,status=404}": 1,
+        "rqdisco_requests_total{api=operator,method=GET,route=other,status=404}": 1,
     }
 
 
@@ -105,7 +105,7 @@ def test_however_a_path_is_written_it_is_counted_where_it_is_served(
     document = {"addr": A} if method == "POST" else VALUE
     client = Client(daemon, operator=True)
     assert client.ask(method, path.replace("{id}", mint(daemon)), document)[0] == status
-    counted = f"rqdisco_requests_total{{door={door},method={method},route={route},status={status}}}"
+    counted = f"rqdisco_requests_total{{api={door},method={method},route={route},status={status}}}"
     assert [name for name in samples(daemon) if name.startswith("rqdisco_requests_total")] == [counted]
 
 
@@ -122,11 +122,11 @@ def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: 
     client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     daemon.clock.advance(0.2)
     daemon.threads.release_all()
-    of = "door=discovery,method=POST,route=/ID"
+    of = "api=discovery,method=POST,route=/ID"
     got = samples(daemon)
     assert got[f"rqdisco_request_duration_seconds_sum{{{of}}}"] == pytest.approx(0.2)
-    assert got["rqdisco_request_duration_seconds_bucket{door=discovery,le=0.1,method=POST,route=/ID}"] == 0
-    assert got["rqdisco_request_duration_seconds_bucket{door=discovery,le=0.25,method=POST,route=/ID}"] == 1
+    assert got["rqdisco_request_duration_seconds_bucket{api=discovery,le=0.1,method=POST,route=/ID}"] == 0
+    assert got["rqdisco_request_duration_seconds_bucket{api=discovery,le=0.25,method=POST,route=/ID}"] == 1
     daemon.deadlines.stop()
 
 
@@ -140,8 +140,8 @@ def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -
         each.hang_up()
     daemon.threads.release_all()
     got = samples(daemon)
-    assert got["rqdisco_requests_abandoned_total{door=discovery}"] == 1
-    assert not [name for name in got if name.startswith("rqdisco_requests_total{door=discovery")]
+    assert got["rqdisco_requests_abandoned_total{api=discovery}"] == 1
+    assert not [name for name in got if name.startswith("rqdisco_requests_total{api=discovery")]
     assert got["rqdisco_changes_total{change=registration,outcome=given_up}"] == 1
     daemon.deadlines.stop()
 
@@ -165,7 +165,7 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         "rqdisco_grants_total{kind=claim_again}": 2,
     }
     expected = {
-        ("mint", "minted"): 1,
+        ("create", "created"): 1,
         ("registration", "granted"): 1,
         ("registration", "again"): 1,
         ("registration", "listed"): 1,
@@ -183,11 +183,11 @@ def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daem
         f"rqdisco_changes_total{{change={change},outcome={outcome}}}": count
         for (change, outcome), count in expected.items()
     }
-    assert (got["rqdisco_ids"], got["rqdisco_nodes"], got["rqdisco_orphaned_ids"]) == (2, 2, 0)
+    assert (got["rqdisco_ids"], got["rqdisco_nodes"], got["rqdisco_ownerless_ids"]) == (2, 2, 0)
 
 
 def test_a_registration_on_the_owners_behalf_has_a_label_of_its_own(daemon: Daemon) -> None:
-    daemon.books.events.tell(Event(kind="registration", outcome=ON_BEHALF))
+    daemon.telemetry.events.tell(Event(kind="registration", outcome=ON_BEHALF))
     assert samples(daemon)["rqdisco_changes_total{change=registration,outcome=on_behalf}"] == 1
 
 
@@ -218,7 +218,7 @@ def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
     daemon.threads.release_all()
     got = samples(daemon)
     assert {name: value for name, value in got.items() if name.startswith("rqdisco_refusals_total") and value} == {
-        f"rqdisco_refusals_total{{door=discovery,reason={reason}}}": 1
+        f"rqdisco_refusals_total{{api=discovery,reason={reason}}}": 1
         for reason in ("no_such_id", "invalid_value", "bad_request", "body_too_large", "disk", "too_late")
     }
     assert got["rqdisco_journal_refusing"] == 1
@@ -247,7 +247,7 @@ def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
     assert "rqdisco_nodes" not in samples(daemon), "not before all were looked at"
     daemon.watch.startService()
     daemon.clock.advance(1)
-    assert samples(daemon)["rqdisco_orphaned_ids"] == 3
+    assert samples(daemon)["rqdisco_ownerless_ids"] == 3
     daemon.watch.stopService()
 
 
@@ -311,6 +311,6 @@ def test_look_ups_are_counted_by_what_came_of_them_and_how_often_older_addresses
     daemon.rounds.stopService()
     got = samples(daemon)
     outcomes = ("found", "absent", "failed", "dropped")
-    assert [got[f"rqdisco_look_ups_total{{outcome={outcome},use=probes}}"] for outcome in outcomes] == [1, 1, 4, 0]
+    assert [got[f"rqdisco_lookups_total{{outcome={outcome},use=probes}}"] for outcome in outcomes] == [1, 1, 4, 0]
     assert got["rqdisco_kept_addresses_total{use=probes}"] == 3
     assert got["rqdisco_kept_addresses_total{use=dns}"] == 0

@@ -1,4 +1,6 @@
-"""The OpenAPI document says what is answered, all of it and nothing else: each answer it speaks of is brought about."""
+"""The OpenAPI document says what is answered, all of it and nothing else: each answer it speaks of
+is brought about.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ from rqdisco.http.api import consul
 from rqdisco.http.api.admin import OperatorAPI
 from rqdisco.http.api.consul import ConsulAPI
 from rqdisco.http.api.discovery import DiscoveryAPI
-from rqdisco.http.middleware import Front
-from rqdisco.http.openapi.document import build, encode
+from rqdisco.http.middleware import Middleware
+from rqdisco.http.openapi.document import build, encode_openapi
 from rqdisco.http.openapi.examples import EXAMPLES
 from rqdisco.http.openapi.parts import Audience, Object
 from rqdisco.http.requests import documents
-from rqdisco.http.router import Root
+from rqdisco.http.router import Router
 from rqdisco.probes.probe_state import ALIVE, Outcome
 from tests.support.openapi import AUDIENCES, Scene, examples, scenes
-from tests.support.places import Reply, alone, broken, hurried
+from tests.support.places import Reply, broken, daemon_for, hurried
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 PLAYED = [
@@ -115,7 +117,7 @@ def test_an_operator_mints_as_much_as_he_likes_and_reads_nothing_of_a_limit() ->
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_of_each_path_the_methods_that_are_answered_are_in_the_document(audience: Audience) -> None:
-    place = alone(audience)
+    place = daemon_for(audience)
     for path, methods in build(audience)["paths"].items():
         accept = "text/html" if path == "/status" else "*/*"
         answered = {method for method in METHODS if place.ask(method, path, {}, Accept=accept).status != 405}
@@ -136,10 +138,10 @@ def test_each_route_of_each_door_is_in_the_document() -> None:
             routes.add(path)
     # Which is there to say that no key was named.
     routes.remove("/v1/kv/")
-    root = alone("operator")._resource
-    assert isinstance(root, Front)
-    behind = root._doors
-    assert isinstance(behind, Root)
+    root = daemon_for("operator")._resource
+    assert isinstance(root, Middleware)
+    behind = root._apis
+    assert isinstance(behind, Router)
     pages = {f"/{name.decode()}" for name in behind._pages}
     # Which are answered before any door.
     pages |= {"/{id}/events", "/status"}
@@ -155,14 +157,14 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
     schemas = build("operator")["components"]["schemas"]
     full = schemas["FullDocument"]["properties"]
     for answered, said in (
-        (documents._Document, schemas["Document"]["properties"]),
+        (documents._LegacyDocument, schemas["Document"]["properties"]),
         (documents._FullDocument, full),
         (documents._Registration, full["registrations"]["items"]["properties"]),
         (documents._LeaderShown, full["leader"]["properties"]),
         (documents._Claim, full["claim"]["properties"]),
-        (consul._Entry, schemas["Entries"]["items"]["properties"]),
-        (exports.Key, schemas["Record"]["properties"]["leader"]["properties"]),
-        (exports.Transferred, schemas["Record"]["properties"]),
+        (consul._KVEntry, schemas["Entries"]["items"]["properties"]),
+        (exports.ExportedKey, schemas["Record"]["properties"]["leader"]["properties"]),
+        (exports.TransferredRecord, schemas["Record"]["properties"]),
     ):
         assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(said)
     seen = full["registrations"]["items"]["properties"]["why"]["enum"]
@@ -171,7 +173,7 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_what_only_others_are_answered_is_not_in_the_document(audience: Audience) -> None:
-    place = alone(audience)
+    place = daemon_for(audience)
     elsewhere = set(build("operator")["paths"]) - set(build(audience)["paths"])
     assert (
         elsewhere
@@ -187,21 +189,21 @@ def test_what_only_others_are_answered_is_not_in_the_document(audience: Audience
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_the_document_is_valid_and_served_as_it_is(audience: Audience) -> None:
     validate(build(audience))
-    reply = alone(audience).ask("GET", "/openapi.json", token=None)
-    assert (reply.status, reply.body) == (200, encode(audience))
+    reply = daemon_for(audience).ask("GET", "/openapi.json", token=None)
+    assert (reply.status, reply.body) == (200, encode_openapi(audience))
     assert reply.headers["cache-control"] == "no-cache"
 
 
 def test_tokens_are_asked_for_as_the_document_says() -> None:
     for method, path, entry in documented("guarded"):
-        asked = alone("guarded").ask(method, path, {}, token=None)
+        asked = daemon_for("guarded").ask(method, path, {}, token=None)
         is_needed = "security" in entry and {} not in entry["security"]
         assert (asked.status in (401, 403)) == is_needed, (method, path)
     assert not any("security" in entry for audience in ("open", "operator") for *_, entry in documented(audience))
 
 
 def test_who_has_the_document_is_told_that_it_is_the_same() -> None:
-    place = alone("open")
+    place = daemon_for("open")
     first = place.ask("GET", "/openapi.json")
     tag = first.headers["etag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -210,23 +212,23 @@ def test_who_has_the_document_is_told_that_it_is_the_same() -> None:
         assert reply.headers["content-length"] == first.headers["content-length"]
     for other in ('"other"', "", tag.strip('"')):
         assert place.ask("GET", "/openapi.json", If_None_Match=other).status == 200
-    assert len({alone(audience).ask("GET", "/openapi.json").headers["etag"] for audience in AUDIENCES}) == 3
+    assert len({daemon_for(audience).ask("GET", "/openapi.json").headers["etag"] for audience in AUDIENCES}) == 3
 
 
 @pytest.mark.parametrize("path", ["//openapi.json", "/openapi.json/", "/openapi.json?x=1"])
 def test_slashes_and_queries_do_not_matter(path: str) -> None:
-    assert alone("open").ask("GET", path).status == 200
+    assert daemon_for("open").ask("GET", path).status == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_the_document_can_only_be_read(method: str) -> None:
-    reply = alone("open").ask(method, "/openapi.json")
+    reply = daemon_for("open").ask(method, "/openapi.json")
     assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
 
 
 def test_an_id_may_have_dots_and_look_like_a_document() -> None:
     assert "openapi.json" in RESERVED
-    place = alone("open")
+    place = daemon_for("open")
     for name in ("openapi.json1", "api.json", "openapi"):
         assert place.ask("PUT", f"/v1/kv/{name}/leader", {"addr": "h:1"}).body == b"true"
         assert place.ask("GET", f"/{name}").status == 200

@@ -113,7 +113,8 @@ def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopt
     other = json.loads(VALUE) | {"id": "2", "addr": "other:2"}
     for each in (adopter, server):
         assert each.ask("PUT", "/v1/kv/claimed/leader?cas=0", other) == (200, b"false")
-    # Which machine was told of it last, and when, is not known there: another one may advertise the same name.
+    # Which machine was told of it last, and when, is not known there: another one may advertise the
+    # same name.
     assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"false")
     adopter.clock.advance(30)
     assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"true")

@@ -34,7 +34,9 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """A page taken apart as a browser takes it: its elements with their attributes, and its text."""
+    """A page taken apart as a browser takes it: its elements with their attributes, and its
+    text.
+    """
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -309,8 +311,8 @@ class TestWithTokens:
 
     @ensureDeferred
     async def test_a_token_opens_the_pages_that_it_has_a_right_to(self, door: Door) -> None:
-        minted = await door("POST", "/", Authorization="Bearer secret-mint")
-        path = f"/{minted.json['disco_id']}"
+        created = await door("POST", "/", Authorization="Bearer secret-mint")
+        path = f"/{created.json['disco_id']}"
         expected = {"read": (200, 200, 403), "mint": (200, 403, 403), "admin": (200, 200, 200)}
         for scope, statuses in expected.items():
             basic = base64.b64encode(f"x:secret-{scope}".encode()).decode()
@@ -323,21 +325,21 @@ class TestWithTokens:
 
     @ensureDeferred
     async def test_flags_have_a_place_for_the_token(self, door: Door) -> None:
-        minted = await door("POST", "/", Authorization="Bearer secret-mint")
-        got = await page(door, f"/{minted.json['disco_id']}", Authorization="Bearer secret-read", Host="h:4000")
+        created = await door("POST", "/", Authorization="Bearer secret-mint")
+        got = await page(door, f"/{created.json['disco_id']}", Authorization="Bearer secret-read", Host="h:4000")
         assert "-disco-url=http://x:TOKEN@h:4000" in got.text
         assert "rqdisco token new" in got.text
         assert "secret-read" not in str(got.elements) + got.text
 
     @ensureDeferred
     async def test_the_status_page_names_what_was_changed_to_who_has_an_admin_token(self, door: Door) -> None:
-        minted = await door("POST", "/", Authorization="Bearer secret-mint")
-        path, admin = f"/{minted.json['disco_id']}", "Bearer secret-admin"
+        created = await door("POST", "/", Authorization="Bearer secret-mint")
+        path, admin = f"/{created.json['disco_id']}", "Bearer secret-admin"
         for hostile in HOSTILE:
             await door("POST", path, {"addr": hostile}, Authorization=admin)
         got = await page(door, "/status", Authorization=admin)
-        assert minted.json["disco_id"] in got.text
-        assert "minted" in got.text
+        assert created.json["disco_id"] in got.text
+        assert "created" in got.text
         assert HOSTILE[0] in got.text
         assert len(got.all("script")) == len(got.all("img")) == 1
         assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
@@ -345,7 +347,7 @@ class TestWithTokens:
     @ensureDeferred
     async def test_the_status_page_says_which_token_was_revoked(self, door: Door) -> None:
         event = Event(kind="token", outcome="revoked", more={"name": "orders", "scopes": "read"})
-        door.daemon.books.events.tell(event)
+        door.daemon.telemetry.events.tell(event)
         got = await page(door, "/status", Authorization="Bearer secret-admin")
         assert "token orders" in got.text
 

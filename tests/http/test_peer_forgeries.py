@@ -1,4 +1,6 @@
-"""What somebody on the way between peers changes, repeats, cuts short or sends back is not heard."""
+"""What somebody on the way between peers changes, repeats, cuts short or sends back is not
+heard.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.transport.http_link import HTTPLink
-from rqdisco.backends.gossip.transport.links import NotGreeted, Unreachable
+from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from tests.support.daemon import result
 from tests.support.peer_links import Answering, Pair, Wire
@@ -114,7 +116,7 @@ def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any)
     pair = Pair()
     pair.greet()
     _on_the_way(pair, change)
-    with pytest.raises(Unreachable, match="its answer is not sealed"):
+    with pytest.raises(PeerUnreachable, match="its answer is not sealed"):
         pair.ask()
 
 
@@ -122,7 +124,7 @@ def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any)
 def test_a_greeting_that_was_changed_or_cut_short_on_its_way_begins_no_session(change: Any) -> None:
     pair = Pair()
     _on_the_way(pair, change)
-    with pytest.raises(Unreachable, match="not sealed with our key"):
+    with pytest.raises(PeerUnreachable, match="not sealed with our key"):
         pair.greet()
     with pytest.raises(NotGreeted):
         pair.ask()
@@ -140,7 +142,7 @@ def test_an_answer_to_another_question_is_none() -> None:
 
     _on_the_way(pair, keep)
     assert pair.ask() == b"answer"
-    with pytest.raises(Unreachable, match="its answer is not sealed"):
+    with pytest.raises(PeerUnreachable, match="its answer is not sealed"):
         pair.ask()
 
 

@@ -13,7 +13,7 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.transport.http_link import PATH, HTTPLink, Keys
-from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, Rejected, Unreachable
+from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, PeerUnreachable, Rejected
 from tests.support.daemon import result
 from tests.support.peer_links import Pair, ring
 
@@ -36,11 +36,11 @@ def test_nothing_is_sent_without_a_session() -> None:
 def test_a_peer_with_another_key_is_not_heard_and_logged_once_a_minute(logged_errors: list[Any]) -> None:
     pair = Pair(one=ring(2))
     for _ in range(5):
-        with pytest.raises(Unreachable, match="does not accept our key"):
+        with pytest.raises(PeerUnreachable, match="does not accept our key"):
             pair.greet()
     assert len(logged_errors) == 1
     pair.clock.advance(61)
-    with pytest.raises(Unreachable):
+    with pytest.raises(PeerUnreachable):
         pair.greet()
     assert len(logged_errors) == 2
     assert {event["peer"] for event in logged_errors} == {"127.0.0.1"}
@@ -69,7 +69,7 @@ def test_a_session_of_a_key_that_was_taken_away_is_no_session(logged_errors: lis
     pair.resource.keys_changed()
     with pytest.raises(NotGreeted):
         pair.ask()
-    with pytest.raises(Unreachable):
+    with pytest.raises(PeerUnreachable):
         pair.greet()
     logged_errors.clear()
 
@@ -102,7 +102,7 @@ def test_a_fault_of_the_peer_is_logged_there_and_no_answer_here(logged_errors: l
     pair = Pair()
     pair.greet()
     pair.handler.answer = ZeroDivisionError()
-    with pytest.raises(Unreachable):
+    with pytest.raises(PeerUnreachable):
         pair.ask()
     assert logged_errors.pop()["log_failure"].check(ZeroDivisionError)
 
@@ -114,7 +114,7 @@ def test_an_answer_that_does_not_come_in_time_is_given_up_and_the_peer_notices()
     asking = pair.link.ask("verb", b"", 2)
     pair.wire.agent.flush()
     pair.clock.advance(2.1)
-    with pytest.raises(Unreachable, match="no answer in 2 s"):
+    with pytest.raises(PeerUnreachable, match="no answer in 2 s"):
         pair.flush(asking)
     pair.wire.agent.flush()
     assert pair.handler.cancelled == 1
@@ -157,7 +157,7 @@ def test_a_message_that_is_not_answered_in_time_is_one(stage: str) -> None:
     if stage == "answering":
         unanswered.protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
     unanswered.reactor.advance(2)
-    with pytest.raises(Unreachable, match="no answer in 2 s"):
+    with pytest.raises(PeerUnreachable, match="no answer in 2 s"):
         result(unanswered.greeting)
 
 
@@ -182,5 +182,5 @@ def test_a_body_that_never_ends_is_given_up() -> None:
 
     agent: Any = Endless()
     link = HTTPLink("http://b:1", agent, Clock(), Keys(ring(1)), Random(2).randbytes)
-    with pytest.raises(Unreachable, match="too large"):
+    with pytest.raises(PeerUnreachable, match="too large"):
         result(link.greet(b"", 2))

@@ -1,4 +1,6 @@
-"""What probes change for who asks over HTTP: the order, what is told of a node, and never who is told to bootstrap."""
+"""What probes change for who asks over HTTP: the order, what is told of a node, and never who is
+told to bootstrap.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from rqdisco.core.records import Node
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.probes.prober import Knocker, tcp_endpoints
+from rqdisco.probes.prober import Prober, tcp_endpoints
 from rqdisco.probes.targets import target_of
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
@@ -150,7 +152,7 @@ async def outcome_at(port: int, scheme: str, host: str = "127.0.0.1") -> str:
     target = target_of(Node(addr=f"{scheme}://{host}:{port}"))
     assert target is not None
     clock: Any = reactor
-    return await Knocker(tcp_endpoints(reactor), clock)(target, "127.0.0.1")
+    return await Prober(tcp_endpoints(reactor), clock)(target, "127.0.0.1")
 
 
 class _HangsUp(Protocol):

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from rqdisco.http.server.proxy_protocol import BadHeader, Header, read_header
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
 from tests.support.connections import OWN, Connection, Server
@@ -84,8 +84,8 @@ BAD = [
 class ProxiedServer(Server):
     """A daemon that listens on `haproxy:tcp:0`, in memory."""
 
-    def __init__(self, crowd: Crowd | None = None) -> None:
-        super().__init__(crowd=crowd, clock=MemoryReactorClock())
+    def __init__(self, limiter: ConnectionLimiter | None = None) -> None:
+        super().__init__(limiter=limiter, clock=MemoryReactorClock())
 
     def listening(self) -> Any:
         reactor: Any = self.clock
@@ -187,7 +187,7 @@ def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: Proxi
 
 
 def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
-    silent, half, resting, busy = (server.connect() for _ in range(4))
+    unreachable, half, resting, busy = (server.connect() for _ in range(4))
     half.send(b"PROX")
     resting.send(text("10.1.2.3") + GET)
     server.daemon.threads.hold = True
@@ -195,15 +195,15 @@ def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
     server.factory.doStop()
     drained = server.site.drain()
     assert resting.closed
-    assert not any(each.closed for each in (silent, half, busy))
+    assert not any(each.closed for each in (unreachable, half, busy))
     server.clock.advance(1.1)
-    assert silent.closed
+    assert unreachable.closed
     assert half.closed
     assert not busy.closed
     server.daemon.threads.release_all()
     assert busy.transport.value().startswith(b"HTTP/1.1 200 OK")
     assert busy.closed
-    for connection in (silent, half, resting, busy):
+    for connection in (unreachable, half, resting, busy):
         connection.hang_up()
     result(drained)
     assert not server.clock.getDelayedCalls()
@@ -260,7 +260,7 @@ def test_a_header_is_read_whole_or_not_at_all(data: bytes, beginning: bytes) -> 
 
 
 def test_connections_count_for_the_client_that_the_proxy_names() -> None:
-    server = ProxiedServer(Crowd(100, 2, Clock().seconds))
+    server = ProxiedServer(ConnectionLimiter(100, 2, Clock().seconds))
     head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     waiting = [server.connect() for _ in range(5)]
     first, second, third = (server.connect() for _ in range(3))

@@ -31,12 +31,12 @@ class Refusals:
 
     def __init__(self, guarded: Guarded) -> None:
         self.events: list[Event] = []
-        guarded.daemon.books.events.observers.append(self.events.append)
+        guarded.daemon.telemetry.events.observers.append(self.events.append)
 
     def told(self) -> list[tuple[str, str, str | None]]:
         """Those since the last time: what was tried, at which door, with which token."""
         assert {event.outcome for event in self.events} <= {"refused"}
-        told = [(event.kind, event.door, event.asker) for event in self.events]
+        told = [(event.kind, event.api, event.asker) for event in self.events]
         self.events.clear()
         return told
 
@@ -44,7 +44,7 @@ class Refusals:
 @pytest.mark.parametrize(
     ("method", "path", "kind", "door"),
     [
-        ("POST", "/", "mint", "discovery"),
+        ("POST", "/", "create", "discovery"),
         ("PUT", "/", "request", "discovery"),
         ("GET", "/{id}", "request", "discovery"),
         ("POST", "/{id}", "registration", "discovery"),
@@ -91,7 +91,7 @@ def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
 
 def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
     guarded = Guarded()
-    guarded.daemon.books.name = RequestIDs(guarded.daemon.random.randbytes)
+    guarded.daemon.telemetry.name = RequestIDs(guarded.daemon.random.randbytes)
     refusals = Refusals(guarded)
     _, _, headers, _ = guarded.ask("DELETE", f"/{guarded.id}", {"addr": A}, "read", X_Request_ID="r-1")
     assert headers["x-request-id"] == "r-1"
@@ -146,5 +146,5 @@ def test_refusals_crowd_no_change_out_of_the_operators_page_and_are_no_changes()
     for _ in range(100):
         guarded.ask("POST", f"/{guarded.id}", {"addr": A}, "wrong")
         guarded.daemon.clock.advance(1)
-    assert [each.event.kind for each in guarded.daemon.recent.changes] == ["mint"]
+    assert [each.event.kind for each in guarded.daemon.recent.changes] == ["create"]
     assert guarded.daemon.watch.outcomes.by_kind == outcomes

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 from tests.support.connections import MAX_BODY, MINT, Connection, Server
 from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor
@@ -172,7 +172,7 @@ def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
 
 
 def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests() -> None:
-    server = Server(crowd=Crowd(10, 2, Clock().seconds))
+    server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     first, second, other = server.connect(), server.connect(), server.connect("198.51.100.8")
     server.wait(2)
     first.send(MINT)
@@ -183,7 +183,7 @@ def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests(
 
 
 def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_and_closed() -> None:
-    server = Server(crowd=Crowd(10, 2, Clock().seconds))
+    server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     server.daemon.threads.hold = True
     for _ in range(2):
         server.connect().send(MINT)

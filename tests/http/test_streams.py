@@ -15,7 +15,7 @@ from rqdisco.http.api import event_streams
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
-from tests.support.peered import Three, settle, trio
+from tests.support.gossip import Three, settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n4.example.org:4001"

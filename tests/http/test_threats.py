@@ -1,4 +1,6 @@
-"""What clients cannot do, whatever they send: find out IDs, reach files, write into headers and logs."""
+"""What clients cannot do, whatever they send: find out IDs, reach files, write into headers and
+logs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from rqdisco.http.openapi.document import build
 from rqdisco.http.openapi.parts import Audience
 from rqdisco.service.logging import LineObserver
 from tests.support.daemon import STATE, mint
-from tests.support.places import Place, alone
+from tests.support.places import Place, daemon_for
 from tests.unit.test_services import Paper
 
 TRAVERSALS = [
@@ -38,7 +40,7 @@ INJECTED = "injected"
     ("audience", "token"), [("open", None), ("guarded", None), ("guarded", "mint"), ("guarded", "read")]
 )
 def test_whoever_knows_no_id_is_told_none(audience: Audience, token: str | None) -> None:
-    place = alone(audience)
+    place = daemon_for(audience)
     # The first ones are in the examples of the document.
     ids = [*[mint(place.daemon) for _ in range(5)][2:], "our-orders"]
     assert place.ask("PUT", "/v1/kv/our-orders/leader", {"addr": "h:1"}).status == 200
@@ -56,7 +58,7 @@ def test_whoever_knows_no_id_is_told_none(audience: Audience, token: str | None)
 @pytest.mark.parametrize("path", TRAVERSALS)
 @pytest.mark.parametrize("audience", ["open", "operator"])
 def test_no_path_leads_to_a_file(path: str, audience: Audience) -> None:
-    place = alone(audience)
+    place = daemon_for(audience)
     disk = place.daemon.disk
     identity, names = disk.read(STATE / "identity.json"), disk.names(STATE)
     for method in METHODS:
@@ -69,7 +71,7 @@ def test_no_path_leads_to_a_file(path: str, audience: Audience) -> None:
 
 @pytest.mark.parametrize("audience", ["open", "guarded", "operator"])
 def test_nothing_that_was_sent_is_in_the_head_of_an_answer(audience: Audience) -> None:
-    place = alone(audience)
+    place = daemon_for(audience)
     text = f"x\r\n{INJECTED}: 1\r\n\r\n{INJECTED}"
     quoted = "%0d%0a".join(("x", f"{INJECTED}:%201"))
     requests: list[tuple[str, str, object]] = [
@@ -101,7 +103,7 @@ def test_a_path_begins_no_line_of_the_log() -> None:
     publisher: LogPublisher = globalLogPublisher
     publisher.addObserver(observer)
     try:
-        place = alone("guarded")
+        place = daemon_for("guarded")
         for path in ("/%0aINJECTED", "/%0d%0aINJECTED%1b[2J", "/v1/kv/%0aINJECTED/leader", "/%C2%9b2J"):
             place.clock.advance(100)
             assert place.ask("GET", path, token="mint").status in (403, 404)
@@ -114,7 +116,7 @@ def test_a_path_begins_no_line_of_the_log() -> None:
 
 
 def test_who_asks_is_who_the_connection_is_from_whatever_he_says(log: list[dict[str, Any]]) -> None:
-    place = alone("open")
+    place = daemon_for("open")
     forwarded = {"X_Forwarded_For": "192.0.2.99", "Forwarded": "for=192.0.2.99", "X_Real_IP": "192.0.2.99"}
     assert place.ask("POST", "/{id}", {"addr": "h:1"}, **forwarded).status == 200
     assert "registration" in {event["log_format"] for event in log}
@@ -122,7 +124,7 @@ def test_who_asks_is_who_the_connection_is_from_whatever_he_says(log: list[dict[
 
 
 def test_a_token_in_the_query_or_in_the_body_is_none() -> None:
-    place = alone("guarded")
+    place = daemon_for("guarded")
     for path in ("/{id}?token=admin", "/{id}?access_token=admin", "/v1/kv/{id}/leader?token=admin"):
         assert place.ask("GET", path, token=None).status in (401, 403)
     assert place.ask("POST", "/{id}", {"addr": "h:1", "token": "admin"}, token=None).status == 401
@@ -130,8 +132,10 @@ def test_a_token_in_the_query_or_in_the_body_is_none() -> None:
 
 @pytest.mark.parametrize("audience", ["open", "guarded"])
 def test_a_page_of_another_site_may_read_nothing(audience: Audience) -> None:
-    """No answer lets a browser show it to others, and no preflight is granted (Fetch, section 3.2)."""
-    place = alone(audience)
+    """No answer lets a browser show it to others, and no preflight is granted (Fetch, section
+    3.2).
+    """
+    place = daemon_for(audience)
     asked = {"Origin": "http://evil.example", "Access_Control_Request_Method": "PUT"}
     for path in build(audience)["paths"]:
         for method in ("GET", "OPTIONS"):
@@ -141,7 +145,7 @@ def test_a_page_of_another_site_may_read_nothing(audience: Audience) -> None:
 
 
 def test_what_an_import_holds_reaches_no_other_record_and_no_file() -> None:
-    place: Place = alone("operator")
+    place: Place = daemon_for("operator")
     names = ["../x", "a/b", "v1", "healthz", "!member/x", "", ".", "x" * 65, "a\nb", "\x00"]
     records = [{"id": name, "created_at": 1} for name in names]
     reply = place.ask("POST", "/operator/import", {"records": records})

@@ -1,4 +1,6 @@
-"""TLS, end to end in memory: a listener as it is described, and clients with and without certificates."""
+"""TLS, end to end in memory: a listener as it is described, and clients with and without
+certificates.
+"""
 
 from __future__ import annotations
 

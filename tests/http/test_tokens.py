@@ -1,4 +1,6 @@
-"""Doors that ask for tokens: what each scope allows, what is said to all others, and how a token can be given."""
+"""Doors that ask for tokens: what each scope allows, what is said to all others, and how a token
+can be given.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +194,7 @@ def test_the_name_of_the_token_is_in_the_line_of_each_change(log: list[dict[str,
     guarded.ask("POST", "/operator/import", {"records": []}, "admin")
     changes = [(event["log_format"], event["token"]) for event in log if "token" in event]
     assert changes == [
-        ("mint", "mint"),
+        ("create", "mint"),
         ("registration", "write-here"),
         ("removal", "write"),
         ("claim", "write"),

@@ -38,7 +38,7 @@ def test_a_hangup_begins_a_new_file_and_no_line_is_lost(start: Start, tmp_path: 
     assert path.read_bytes() == b""
     daemon.request("DELETE", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
     daemon.terminate()
-    assert [line["event"] for line in lines(old)] == ["start", "mint", "registration"]
+    assert [line["event"] for line in lines(old)] == ["start", "create", "registration"]
     assert [line["event"] for line in lines(path)] == ["removal", "stop"]
     assert lines(old)[2].items() >= {"outcome": "granted", "client": "127.0.0.1", "discovery_id": discovery_id}.items()
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
@@ -59,7 +59,7 @@ def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
     told = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]
     assert told == [
         ("start", "started", None, None),
-        ("mint", "refused", None, "authentication required"),
+        ("create", "refused", None, "authentication required"),
         ("token", "revoked", "ops", None),
         ("token", "added", "minter", None),
         ("stop", "stopped", None, None),

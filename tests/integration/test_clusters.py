@@ -105,11 +105,11 @@ def test_of_many_first_registrations_one_is_told_it_is_alone(daemon: Daemon) -> 
         for connection, request in zip(connections, requests, strict=True):
             connection.sendall(request[-1:])
         answers = [nodes_answered(connection) for connection in connections]
-    alone = [answer for answer in answers if len(answer) == 1]
-    assert len(alone) == 1
+    bootstrap = [answer for answer in answers if len(answer) == 1]
+    assert len(bootstrap) == 1
     for addr, answer in zip(addresses, answers, strict=True):
         assert addr in answer
-        assert answer[0] == alone[0][0]
+        assert answer[0] == bootstrap[0][0]
         assert len(set(answer)) == len(answer)
     assert sorted(daemon.nodes(discovery_id)) == sorted(addresses)
 

@@ -168,34 +168,34 @@ def test_the_public_address_exports_nothing_and_says_where_to_go(ask: Ask, url: 
 
 def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.mint()
-    watching = begin("watch", discovery_id, "--interval", "3600", "--url", url)
+    subscriptions = begin("watch", discovery_id, "--interval", "3600", "--url", url)
     for addr in (A, "10.0.0.2:4001"):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
-        assert until(watching, "stdout", "\n") == f"+ {addr}\n"
-    watching.send_signal(signal.SIGINT)
-    assert watching.communicate(timeout=PATIENCE) == ("", "")
+        assert until(subscriptions, "stdout", "\n") == f"+ {addr}\n"
+    subscriptions.send_signal(signal.SIGINT)
+    assert subscriptions.communicate(timeout=PATIENCE) == ("", "")
 
 
 def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.mint()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
-    watching = begin("watch", discovery_id, "--url", url)
-    assert until(watching, "stdout", "\n") == f"+ {A}\n"
-    watching.send_signal(signal.SIGINT)
-    assert watching.communicate(timeout=PATIENCE) == ("", "")
-    assert watching.returncode == 130
+    subscriptions = begin("watch", discovery_id, "--url", url)
+    assert until(subscriptions, "stdout", "\n") == f"+ {A}\n"
+    subscriptions.send_signal(signal.SIGINT)
+    assert subscriptions.communicate(timeout=PATIENCE) == ("", "")
+    assert subscriptions.returncode == 130
 
 
 def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.mint()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
-    watching = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
-    assert until(watching, "stdout", "\n") == f"+ {A}\n"
-    assert watching.stdout is not None
-    assert watching.stderr is not None
-    watching.stdout.close()
-    assert watching.wait(PATIENCE) == 141
-    assert watching.stderr.read() == ""
+    subscriptions = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
+    assert until(subscriptions, "stdout", "\n") == f"+ {A}\n"
+    assert subscriptions.stdout is not None
+    assert subscriptions.stderr is not None
+    subscriptions.stdout.close()
+    assert subscriptions.wait(PATIENCE) == 141
+    assert subscriptions.stderr.read() == ""
 
 
 def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) -> None:

@@ -1,4 +1,6 @@
-"""Consul's own clients against the real daemon, and claims by clients that are many, or rude, or gone."""
+"""Consul's own clients against the real daemon, and claims by clients that are many, or rude, or
+gone.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ OTHER = '{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
 
 
 class Waiting:
-    """The asyncio client, whose calls are waited for, so that the same tests are for both flavours."""
+    """The asyncio client, whose calls are waited for, so that the same tests are for both
+    flavours.
+    """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -229,7 +233,9 @@ def test_a_claim_stays_won_though_the_daemon_is_killed_straight_after_saying_so(
 
 @contextmanager
 def held_up(daemon: Daemon) -> Iterator[None]:
-    """Stop the daemon meanwhile, so that all that is sent, and what follows it, lies before it at once."""
+    """Stop the daemon meanwhile, so that all that is sent, and what follows it, lies before it at
+    once.
+    """
     os.kill(daemon.process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED)
     yield

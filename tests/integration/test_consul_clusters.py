@@ -1,7 +1,8 @@
-"""Clusters of rqlite 7-10 that form through the real daemon's consul-kv: always one leader, never two.
+"""Clusters of rqlite 7-10 that form through the real daemon's consul-kv: always one leader, never
+two.
 
-Where a bug of rqlite's leaves nodes waiting for ever, that is what is asserted: nobody splits, and there is a cure.
-Where claims are visible, as in Consul, it does so after one lost answer.
+Where a bug of rqlite's leaves nodes waiting for ever, that is what is asserted: nobody splits, and
+there is a cure. Where claims are visible, as in Consul, it does so after one lost answer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tests.support.virtual import Network, Peer, Service, World
 pytestmark = pytest.mark.process
 
 ROUNDS = 60
-# Those of a line can be one cluster; rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or 9's.
+# Those of a line can be one cluster; rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or
+# 9's.
 MIXES = (RELEASES[:2], RELEASES[2:4], RELEASES[4:])
 LONG = 120.0
 FOR_EVER = 900.0
@@ -83,7 +85,9 @@ class Scene:
         assert all(node.peer.cluster is None for node in self.nodes)
 
     def cure(self) -> None:
-        """What helps against nodes that wait for ever: stop all, clear the leader key and the nodes, start all."""
+        """What helps against nodes that wait for ever: stop all, clear the leader key and the
+        nodes, start all.
+        """
         for node in self.nodes:
             node.kill()
         self.clear()
@@ -128,7 +132,9 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> 
 
 
 def test_newer_nodes_join_what_the_last_rqlite_7_began(daemon: Daemon) -> None:
-    """As they do in fact, and vote in it, before there is a snapshot: after that they are members without data."""
+    """As they do in fact, and vote in it, before there is a snapshot: after that they are members
+    without data.
+    """
     scene = Scene(daemon, 1, RELEASES[1:])
     first, *newer = scene.nodes
     first.start()
@@ -150,7 +156,9 @@ def test_nodes_form_one_cluster_though_one_never_starts(daemon: Daemon) -> None:
 
 
 def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
-    """Where it had won but no configuration on its disk yet, it is told again that it won when it is back."""
+    """Where it had won but no configuration on its disk yet, it is told again that it won when it
+    is back.
+    """
     ends = dict.fromkeys(("others formed", "waited for it", "won again"), 0)
     for seed in range(2 * ROUNDS):
         scene = Scene(daemon, seed)
@@ -205,7 +213,9 @@ def test_where_claims_are_visible_a_node_whose_winning_answer_was_lost_follows_i
 
 
 def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Scene:
-    """Three nodes; the operator took the dead first one off the record, and did not stop the others that follow it."""
+    """Three nodes; the operator took the dead first one off the record, and did not stop the others
+    that follow it.
+    """
     scene = Scene(daemon, 1, [release] * 3)
     dead, *others = scene.nodes
     value = json.loads(leader_value(dead.peer))
@@ -315,7 +325,8 @@ class Mirror(Network):
 
 @pytest.mark.parametrize("first", ["old", "new", "neither"])
 def test_of_old_and_new_nodes_under_one_id_one_leads(daemon: Daemon, first: str) -> None:
-    """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and the log says so.
+    """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and
+    the log says so.
 
     While a claim awaits its leader's report they are refused, exit, and are started again.
     """

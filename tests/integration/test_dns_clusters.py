@@ -1,4 +1,6 @@
-"""Clusters of rqlite 7-10 that form by what the real daemon answers to DNS questions: always one, with all nodes."""
+"""Clusters of rqlite 7-10 that form by what the real daemon answers to DNS questions: always one,
+with all nodes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ Mode = Literal["dns", "dns-srv"]
 ZONE = "disco.example.com"
 OPTIONS = ("--dns=127.0.0.1:0", f"--dns-zone={ZONE}")
 ROUNDS = 25
-# Those of a line can be one cluster: rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or 9's.
+# Those of a line can be one cluster: rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or
+# 9's.
 MIXES = (RELEASES[:3], RELEASES[3:5], RELEASES[5:])
 LONG = 300.0
 # Longer than any node waits for others, so that each has been started again.
@@ -52,7 +55,9 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 class Scene:
-    """Nodes of mixed releases that are about to form a cluster of three, and the daemon that knows where they are."""
+    """Nodes of mixed releases that are about to form a cluster of three, and the daemon that knows
+    where they are.
+    """
 
     def __init__(
         self, daemon: Daemon, mode: Mode, seed: int, releases: Sequence[Release] = (), hosts: str = ""
@@ -104,7 +109,9 @@ class Scene:
         assert found == sorted(node.peer.node_id for node in members or self.nodes), self.logs
 
     def assert_nobody_leads(self) -> None:
-        """However long one waits, and however often nodes are started again, there is no cluster."""
+        """However long one waits, and however often nodes are started again, there is no
+        cluster.
+        """
         assert not self.world.run(FOR_EVER, lambda: bool(self.network.bootstrapped)), self.logs
 
     @contextmanager
@@ -207,7 +214,9 @@ def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: Daemon, mode: Mode, re
 
 
 def test_a_node_whose_host_name_nobody_knows_is_in_nobodys_way(daemon: Daemon, mode: Mode) -> None:
-    """rqlited cannot use any node while there is one whose name does not resolve, so it must not be told of it."""
+    """rqlited cannot use any node while there is one whose name does not resolve, so it must not be
+    told of it.
+    """
     scene = Scene(daemon, mode, 1, [*MIXES[1], MIXES[1][0]])
     scene.register(Peer("lost", "lost.invalid:4001", "lost.invalid:4002", frozenset()))
     scene.start_all()
@@ -216,7 +225,9 @@ def test_a_node_whose_host_name_nobody_knows_is_in_nobodys_way(daemon: Daemon, m
 
 @pytest.mark.parametrize("edns", [True, False], ids=["edns", "plain"])
 def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) -> None:
-    """An answer that is larger than a datagram may be is a short list to rqlited, or none; so it is to ask by TCP."""
+    """An answer that is larger than a datagram may be is a short list to rqlited, or none; so it is
+    to ask by TCP.
+    """
     scene = Scene(daemon, "dns", 1)
     resolver = GoResolver(scene.world, scene.service, edns=edns)
     name = f"{scene.id}.{ZONE}."

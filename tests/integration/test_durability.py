@@ -26,7 +26,9 @@ ROUNDS = 20
 
 
 class Ledger:
-    """What was acknowledged under each ID. Nothing is removed, so each list is the beginning of every longer one."""
+    """What was acknowledged under each ID. Nothing is removed, so each list is the beginning of
+    every longer one.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.random = Random(seed)
@@ -49,7 +51,7 @@ class Ledger:
             self._addresses += 1
             return self.random.choice(self._fresh[-4:]), f"10.0.0.1:{self._addresses}"
 
-    def minted(self, discovery_id: str) -> int:
+    def created(self, discovery_id: str) -> int:
         """Take note, and count."""
         with self._lock:
             assert discovery_id not in self.lists
@@ -101,7 +103,9 @@ class Ledger:
 
 
 def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[[], object]) -> None:
-    """Write with many threads at once; in the midst of it, after so many acknowledgements, call `then`, and end."""
+    """Write with many threads at once; in the midst of it, after so many acknowledgements, call
+    `then`, and end.
+    """
     goal = ledger.acknowledged + acknowledgements
     ending, ended = threading.Event(), threading.Event()
 
@@ -137,7 +141,7 @@ def write_one(connection: HTTPConnection, ledger: Ledger, registration: tuple[st
     reply = ask(connection, "POST", path, document)
     assert reply.status == 200, reply
     if registration is None:
-        return ledger.minted(reply.document["disco_id"])
+        return ledger.created(reply.document["disco_id"])
     return ledger.registered(*registration, reply.document["nodes"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core import codec
 from rqdisco.core.records import Moment
 from rqdisco.storage.files import Disk
@@ -23,17 +23,19 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def make_old(state: Path) -> None:
-    """Let the calendar of a daemon that does not run say that all there is has been there for long."""
-    home = json.loads((state / "identity.json").read_text())["incarnation"]
+    """Let the calendar of a daemon that does not run say that all there is has been there for
+    long.
+    """
+    owner = json.loads((state / "identity.json").read_text())["incarnation"]
     disk = Disk()
     found = recover(disk, state)
-    calendar = Calendar(home, DAYS * DAY_MS)
+    version_ages = VersionAges(owner, DAYS * DAY_MS)
     segments = SegmentWriter(disk, state, found.position, found.boot, found.boot_id)
     for day in range(DAYS + 1):
-        note = calendar.turn(Moment(found.boot, day * DAY_MS), found.last_version)
+        note = version_ages.turn(Moment(found.boot, day * DAY_MS), found.last_version)
         assert note is not None
-        calendar.learn(note)
-    segments.commit([codec.encode_note(note)])
+        version_ages.learn(note)
+    segments.commit([codec.encode_metadata(note)])
     segments.seal()
 
 

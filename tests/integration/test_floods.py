@@ -1,6 +1,7 @@
 """While somebody floods the daemon, everybody else is served as before, and afterwards so is it.
 
-The machine that runs this may be busy with other things, so each figure is held against the same one without a flood.
+The machine that runs this may be busy with other things, so each figure is held against the same
+one without a flood.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ IDLE = 10_000
 FLOODER = "198.51.100.7"
 SAMPLES = 150
 MOST_MS = 100.0
-# What `--mint-rate` is by default, and how many may be minted at once.
+# What `--create-rate` is by default, and how many may be minted at once.
 MINTS_A_SECOND, MINTS_AT_ONCE = 10, 100
 MOST_GROWTH_KB = 150_000
 
@@ -85,7 +86,9 @@ def proxied_port(daemon: Daemon) -> int:
 
 
 def register(daemon: Daemon, discovery_id: str, number: int) -> float:
-    """The milliseconds that a node waits: it connects, registers and is answered, from an address of its own."""
+    """The milliseconds that a node waits: it connects, registers and is answered, from an address
+    of its own.
+    """
     began = time.perf_counter()
     connection = HTTPConnection("127.0.0.1", daemon.port, PATIENCE, source_address=("127.0.0.2", 0))
     reply = ask(connection, "POST", f"/{discovery_id}", {"addr": f"10.0.0.{number}:4001"})
@@ -96,7 +99,9 @@ def register(daemon: Daemon, discovery_id: str, number: int) -> float:
 
 
 class Figures(NamedTuple):
-    """Median and 99th percentile of the milliseconds for a registration; what the daemon has in memory."""
+    """Median and 99th percentile of the milliseconds for a registration; what the daemon has in
+    memory.
+    """
 
     p50: float
     p99: float

@@ -1,4 +1,6 @@
-"""A full disk: writes are refused with a reason, reads go on, and no restart is needed once there is room."""
+"""A full disk: writes are refused with a reason, reads go on, and no restart is needed once there
+is room.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,11 @@ def fill(disk: Path) -> Path:
 
 def mint_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
     """The IDs that still went onto the page that was begun, and the first refusal."""
-    minted: list[str] = []
+    created: list[str] = []
     while (reply := daemon.request("POST", "/")).status == 200:
-        minted.append(reply.document["disco_id"])
-        assert len(minted) < most
-    return minted, reply
+        created.append(reply.document["disco_id"])
+        assert len(created) < most
+    return created, reply
 
 
 def assert_refused(reply: Reply) -> None:
@@ -60,7 +62,7 @@ def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: 
     first, used = daemon.mint(), daemon.mint()
     daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"})
     ballast = fill(small_disk)
-    minted, refusal = mint_until_refused(daemon)
+    created, refusal = mint_until_refused(daemon)
     assert_refused(refusal)
     for _ in range(3):
         assert_refused(daemon.request("POST", f"/{first}", {"addr": "10.0.0.1:4001"}))
@@ -70,7 +72,7 @@ def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: 
 
     daemon.kill()
     daemon = start(small_disk / "state")
-    assert daemon.request("GET", "/").document["ids"] == len(minted) + 2
+    assert daemon.request("GET", "/").document["ids"] == len(created) + 2
     assert (daemon.nodes(first), daemon.nodes(used)) == ([], ["10.0.0.1:4001"])
     assert_refused(daemon.request("POST", f"/{first}", {"addr": "10.0.0.1:4001"}))
     reply = daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"})
@@ -84,7 +86,7 @@ def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: 
 
     daemon = start(small_disk / "state")
     assert daemon.nodes(first) == ["10.0.0.2:4001"]
-    assert [daemon.nodes(discovery_id) for discovery_id in minted] == [[]] * len(minted)
+    assert [daemon.nodes(discovery_id) for discovery_id in created] == [[]] * len(created)
 
 
 def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
@@ -92,10 +94,10 @@ def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
     daemon.mint()
     for _ in range(3):
         ballast = fill(small_disk)
-        minted, refusal = mint_until_refused(daemon)
+        created, refusal = mint_until_refused(daemon)
         assert_refused(refusal)
         ballast.unlink()
-        assert [daemon.nodes(discovery_id) for discovery_id in (*minted, daemon.mint())] == [[]] * (len(minted) + 1)
+        assert [daemon.nodes(discovery_id) for discovery_id in (*created, daemon.mint())] == [[]] * (len(created) + 1)
     daemon.kill()
     start(small_disk / "state")
 
@@ -105,7 +107,7 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
     os.truncate(ballast, ballast.stat().st_size - (300 << 10))
     daemon = start(small_disk / "state", "--snapshot-every=1", "--disk-reserve=200K")
     discovery_id = daemon.mint()
-    minted, refusal = mint_until_refused(daemon, 5000)
+    created, refusal = mint_until_refused(daemon, 5000)
     assert (refusal.status, refusal.reason) == (
         503,
         "store unavailable: what is left on the device is its reserve (--disk-reserve)",
@@ -113,7 +115,7 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
     daemon.wait_for("snapshot: folded")
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
-    for each in (discovery_id, *minted[-3:]):
+    for each in (discovery_id, *created[-3:]):
         reply = daemon.request("POST", f"/{each}", {"addr": "10.0.0.1:4001"})
         assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
@@ -146,7 +148,9 @@ def test_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: 
 
 
 def test_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> None:
-    """A write that fails for another reason than want of room: 503 to who waits for it, and an end."""
+    """A write that fails for another reason than want of room: 503 to who waits for it, and an
+    end.
+    """
     daemon = start(tmp_path / "state")
     discovery_id = daemon.mint()
     (segment,) = (tmp_path / "state" / "journal").iterdir()

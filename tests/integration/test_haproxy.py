@@ -140,7 +140,7 @@ def test_a_daemon_that_says_it_is_not_ready_is_taken_out(trio: Trio, haproxy: HA
 def test_a_daemon_that_lingers_when_it_is_stopped_leaves_no_request_unanswered(
     start: Start, tmp_path: Path, behind: Behind
 ) -> None:
-    trio = Trio(start, tmp_path, "--open", f"--listen=haproxy:{ANY_PORT}", "--linger=10")
+    trio = Trio(start, tmp_path, "--open", f"--listen=haproxy:{ANY_PORT}", "--drain-timeout=10")
     haproxy = behind([proxied_port(daemon) for daemon in trio.daemons.values()])
     discovery_id = mint(haproxy)
     stop = threading.Event()
@@ -177,7 +177,8 @@ def test_where_no_daemon_is_up_a_node_reads_that_in_its_log(trio: Trio, haproxy:
 
 
 class FakeDaemon:
-    """Says that it is ready; of other requests it reports the method, and then their end, to `news`, unanswered.
+    """Says that it is ready; of other requests it reports the method, and then their end, to
+    `news`, unanswered.
 
     It hangs up on them itself, unless it is `patient`.
     """

@@ -29,7 +29,7 @@ def test_wheel_is_found_from_anywhere(installed: Environment, command: str) -> N
 def test_twistd_explains_the_options(installed: Environment) -> None:
     result = installed.run("twistd", "rqdisco", "--help")
     assert result.returncode == 0
-    for option in ("--listen=", "--data-dir=", "--regrant-window=", "--snapshot-every=", "--strict-addresses"):
+    for option in ("--listen=", "--data-dir=", "--retry-window=", "--snapshot-every=", "--strict-addresses"):
         assert option in result.stdout
 
 

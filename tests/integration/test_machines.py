@@ -1,4 +1,6 @@
-"""Machines left at rqlited's default, each on a network of its own: one cluster, and never three."""
+"""Machines left at rqlited's default, each on a network of its own: one cluster, and never
+three.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is watched: the metrics of a running daemon, their documentation, the dashboard and the alerts."""
+"""What is watched: the metrics of a running daemon, their documentation, the dashboard and the
+alerts.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def page(watched: Daemon) -> str:
 
 
 def families(page: str) -> dict[str, str]:
-    """The types of all that is on the page, by name, and of what there is only with a certificate."""
+    """The types of all that is on the page, by name, and of what there is only with a
+    certificate.
+    """
     found = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     return found | {family.name: family.type for family in certificate_metrics(lambda: {"public": 1.0})()}
 
@@ -101,8 +105,8 @@ def test_the_page_says_what_happened(page: str) -> None:
         'rqdisco_grants_total{kind="granted"} 1.0',
         'rqdisco_grants_total{kind="again"} 1.0',
         'rqdisco_changes_total{change="registration",outcome="listed"} 1.0',
-        'rqdisco_refusals_total{door="discovery",reason="invalid_value"} 1.0',
-        'rqdisco_requests_total{door="discovery",method="POST",route="/ID",status="400"} 1.0',
+        'rqdisco_refusals_total{api="discovery",reason="invalid_value"} 1.0',
+        'rqdisco_requests_total{api="discovery",method="POST",route="/ID",status="400"} 1.0',
         "rqdisco_ids 1.0",
         "rqdisco_nodes 2.0",
         "rqdisco_peers_never_met 1.0",
@@ -154,5 +158,5 @@ def test_every_alert_is_silent_when_all_is_well_and_fires_when_it_is_not() -> No
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
     alerts = re.findall(r"^ *- alert: (\w+)$", RULES.read_text(), re.MULTILINE)
-    tried = re.findall(r"^ *alertname: (\w+)$", (RULES.parent / "rqdisco.test.yml").read_text(), re.MULTILINE)
-    assert sorted(alerts) == sorted(tried)
+    attempted = re.findall(r"^ *alertname: (\w+)$", (RULES.parent / "rqdisco.test.yml").read_text(), re.MULTILINE)
+    assert sorted(alerts) == sorted(attempted)

@@ -1,5 +1,5 @@
-"""The document of a real daemon, in the hands of schemathesis: whatever it allows or forbids is tried, and each answer
-judged by it.
+"""The document of a real daemon, in the hands of schemathesis: whatever it allows or forbids is
+tried, and each answer judged by it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_MEANT = "use_after_free"
 _ENDLESS = "/{id}/events"
 
 
-def tried(daemon: Daemon, directory: Path, *options: str) -> str:
+def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
     """What schemathesis says of a daemon."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
@@ -59,7 +59,7 @@ def operations(said: str) -> int:
 
 def test_an_open_daemon_does_what_its_document_says(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
-    assert operations(tried(daemon, tmp_path)) == 18
+    assert operations(attempted(daemon, tmp_path)) == 18
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
@@ -69,6 +69,6 @@ def test_a_daemon_with_tokens_does_what_its_document_says_and_nothing_without(
 ) -> None:
     token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")
     daemon = start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}")
-    assert operations(tried(daemon, tmp_path, f"--header=Authorization: Bearer {token}")) == 23
+    assert operations(attempted(daemon, tmp_path, f"--header=Authorization: Bearer {token}")) == 23
     assert daemon.complaints == []
     assert daemon.stderr == ""

@@ -1,4 +1,6 @@
-"""The operator's socket of the running daemon, and others in the file system: there again after any end."""
+"""The operator's socket of the running daemon, and others in the file system: there again after any
+end.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def test_any_socket_left_by_a_daemon_that_was_killed_is_replaced_whatever_proces
     path, lock = tmp_path / "http.sock", tmp_path / "http.sock.lock"
     start(tmp_path / "state", f"--{option}=unix:{path}").kill()
     assert path.is_socket()
-    # What Twisted keeps beside a socket, unless told otherwise: the number of a process, here of one that lives.
+    # What Twisted keeps beside a socket, unless told otherwise: the number of a process, here of
+    # one that lives.
     lock.unlink(missing_ok=True)
     lock.symlink_to(str(os.getpid()))
     daemon = start(tmp_path / "state", f"--{option}=unix:{path}")

@@ -25,7 +25,9 @@ Mount = Callable[..., Path]
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts as `mount(name, *arguments)`, which takes root; what is mounted is gone after the test."""
+    """Mounts as `mount(name, *arguments)`, which takes root; what is mounted is gone after the
+    test.
+    """
     with ExitStack() as stack:
 
         def mount_at(name: str, *arguments: str) -> Path:
@@ -78,9 +80,9 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
     subprocess.run(["sync", "--file-system", str(disk)], check=True)
     shutil.copyfile(image, clone)
     cloned = mount("cloned", "-o", "loop", str(clone))
-    twin = trio.start_twin("c", cloned / "state")
+    duplicate = trio.start_twin("c", cloned / "state")
     why = f"two daemons run as incarnation {incarnation_of(disk / 'state')}"
-    for daemon in (original, twin):
+    for daemon in (original, duplicate):
         assert daemon.wait_for("nothing is decided here any more")["why"] == why
         assert daemon.request("POST", "/").status == 503
         assert daemon.request("POST", f"/{empty}", {"addr": "n3:4001"}).status == 503
@@ -99,7 +101,7 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
         ("peers cannot be told apart", why)
     ]
 
-    twin.kill()
+    duplicate.kill()
     original.terminate()
     restarted = trio.start("c")
     restarted.wait_for("peers agree", count=3)
@@ -163,26 +165,26 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
 
 def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start: Start, tmp_path: Path) -> None:
     trio = Trio(start, tmp_path)
-    home, state = trio.daemons["c"], trio.state("c")
-    grown, first = home.mint(), home.mint()
+    owner, state = trio.daemons["c"], trio.state("c")
+    grown, first = owner.mint(), owner.mint()
     assert trio.register("c", grown, "n1:4001") == (200, ["n1:4001"])
     before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
     assert trio.register("c", first, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", grown, "n2:4001") == (200, ["n1:4001", "n2:4001"])
-    later = home.mint()
+    later = owner.mint()
     assert trio.register("b", later, "n1:4001") == (200, ["n1:4001"])
     versions = {each: trio.explain("c", each)["version"] for each in (grown, first, later)}
-    home.kill()
+    owner.kill()
     # In place, which keeps the inodes: moved away and back, or a disk's snapshot.
     for path in [path for path in state.rglob("*") if path.is_file() and path not in before]:
         path.unlink()
     for path, content in before.items():
         path.write_bytes(content)
 
-    home = trio.start("c")
-    home.wait_for("taken back from a peer, which had newer versions")
-    home.wait_for("peers agree", count=3)
-    assert [home.nodes(each) for each in (grown, first, later)] == [["n1:4001", "n2:4001"], ["n1:4001"], ["n1:4001"]]
+    owner = trio.start("c")
+    owner.wait_for("taken back from a peer, which had newer versions")
+    owner.wait_for("peers agree", count=3)
+    assert [owner.nodes(each) for each in (grown, first, later)] == [["n1:4001", "n2:4001"], ["n1:4001"], ["n1:4001"]]
     for each in (first, later):
         assert trio.register("c", each, "n9:4001") == (200, ["n1:4001", "n9:4001"]), "nobody is alone a second time"
         assert trio.explain("c", each)["version"] > versions[each]
@@ -198,13 +200,13 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
 ) -> None:
     disk = small_disk(mount)
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
-    home = trio.daemons["c"]
-    used, empty = home.mint(), home.mint()
+    owner = trio.daemons["c"]
+    used, empty = owner.mint(), owner.mint()
     elsewhere = trio.daemons["a"].mint()
     assert trio.register("c", used, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", used, "n2:4001")[0] == 200
     ballast = fill(disk)
-    minted, refusal = mint_until_refused(home)
+    created, refusal = mint_until_refused(owner)
     assert (refusal.status, refusal.document["reason"]) == (503, NO_ROOM)
     for name in "abc":
         refused = trio.daemons[name].request("POST", f"/{empty}", {"addr": "n3:4001"})
@@ -213,7 +215,7 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
         assert (refused.status, refused.document["reason"]) == (503, NO_ROOM)
         status, listed = trio.register(name, used, "n3:4001")
         assert status == 503 or listed == ["n1:4001", "n2:4001", "n3:4001"]
-    assert home.nodes(used) == ["n1:4001", "n2:4001"]
+    assert owner.nodes(used) == ["n1:4001", "n2:4001"]
     assert trio.register("c", elsewhere, "n1:4001") == (200, ["n1:4001"]), "IDs of the others go on"
     assert trio.register("a", trio.daemons["b"].mint(), "n1:4001") == (200, ["n1:4001"])
 
@@ -223,7 +225,7 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
     trio.restart_all()
     assert trio.lists(empty) == [["n4:4001"]] * 3
     assert trio.lists(elsewhere) == [["n1:4001"]] * 3
-    assert all(listed == [] for each in minted for listed in trio.lists(each))
+    assert all(listed == [] for each in created for listed in trio.lists(each))
     (listed,) = {tuple(listed) for listed in trio.lists(used)}
     assert {"n1:4001", "n2:4001", "n5:4001"} <= set(listed)
     assert trio.complaints == []
@@ -258,7 +260,7 @@ def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_on
 ) -> None:
     trio = Trio(start, tmp_path)
     acknowledged: list[tuple[str, str]] = []
-    alone: list[str] = []
+    bootstrap: list[str] = []
     enough = threading.Semaphore(0)
     ids = [daemon.mint() for daemon in trio.daemons.values() for _ in range(4)]
 
@@ -274,7 +276,7 @@ def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_on
             if reply.status == 200:
                 acknowledged.append((discovery_id, addr))
                 if reply.document["nodes"] == [addr]:
-                    alone.append(discovery_id)
+                    bootstrap.append(discovery_id)
             number += 1
             enough.release()
 
@@ -290,7 +292,7 @@ def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_on
     for daemon in trio.daemons.values():
         daemon.kill()
     assert len(acknowledged) > 500
-    assert sorted(alone) == sorted(ids), "each ID had one seed"
+    assert sorted(bootstrap) == sorted(ids), "each ID had one seed"
 
     trio.start_all()
     for daemon in trio.daemons.values():

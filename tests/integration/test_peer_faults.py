@@ -1,4 +1,6 @@
-"""Three daemons, as processes of their own, between which the network fails: what a node is told, and what is kept."""
+"""Three daemons, as processes of their own, between which the network fails: what a node is told,
+and what is kept.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
 
 @pytest.fixture
 def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
-    """What clients were told, which must be in time, and what one list could have told them (P1, P2, P4)."""
+    """What clients were told, which must be in time, and what one list could have told them (P1,
+    P2, P4).
+    """
     recorder = Recorder()
     yield recorder
     print(recorder.summary(peers.all))
@@ -63,10 +67,12 @@ def told_at_last(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_i
     return at_last(told)
 
 
-def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, home: str = "a") -> None:
-    """Whoever was told that it is registered is on everybody's list, once what was kept elsewhere has come home."""
+def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
+    """Whoever was told that it is registered is on everybody's list, once what was kept elsewhere
+    has come home.
+    """
     acknowledged = recorder.acknowledged(discovery_id)
-    daemon, seen = peers.daemons[home], 0
+    daemon, seen = peers.daemons[owner], 0
     while not acknowledged <= set(daemon.nodes(discovery_id)):
         event = daemon.wait_for("registrations from elsewhere added", since=seen)
         seen = daemon.events.index(event, seen) + 1
@@ -84,7 +90,9 @@ def list_at_home(recorder: Recorder, door: Daemon, discovery_id: str) -> tuple[s
 
 
 class Hit(NamedTuple):
-    """Something that happens just before the home hears of a first node, or just before its grant is heard of."""
+    """Something that happens just before the home hears of a first node, or just before its grant
+    is heard of.
+    """
 
     action: Fault | Callable[[], None]
     at: Way = "requests"
@@ -95,7 +103,9 @@ class Hit(NamedTuple):
 
 
 class Struck:
-    """An ID of a, and its first node, which asks b and is hit by something while it is forwarded."""
+    """An ID of a, and its first node, which asks b and is hit by something while it is
+    forwarded.
+    """
 
     def __init__(self, peers: SpoiledPeers, recorder: Recorder, hit: Hit) -> None:
         self.discovery_id = peers.daemons["a"].mint()
@@ -104,7 +114,9 @@ class Struck:
         self._recorder = recorder
 
     def first(self) -> Any:
-        """What the first node is told when it is hit; where the machine is slow it may be refused before."""
+        """What the first node is told when it is hit; where the machine is slow it may be refused
+        before.
+        """
         answers = []
 
         def is_struck() -> bool:
@@ -121,7 +133,9 @@ class Struck:
 
 
 def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, discovery_id: str) -> None:
-    """All three nodes get a list, and stay on it; the recorder judges whether one of them was alone."""
+    """All three nodes get a list, and stay on it; the recorder judges whether one of them was
+    alone.
+    """
     for name, addr in zip("bca", NODES, strict=True):
         told_at_last(peers, recorder, name, discovery_id, addr)
     assert_all_are_kept(peers, recorder, discovery_id)
@@ -245,7 +259,9 @@ def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
 
 
 def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
-    """A client that asks six things of each of some IDs; nothing is ever removed from the first of them."""
+    """A client that asks six things of each of some IDs; nothing is ever removed from the first of
+    them.
+    """
     addr = NODES[random.randrange(3)]
     for number, discovery_id in enumerate(ids):
         for _ in range(6):
@@ -275,8 +291,8 @@ def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_hav
         for each in (*asking, spoiling):
             each.result()
     peers.restore()
-    for home, ids in zip(NAMES, groups, strict=True):
-        assert_all_are_kept(peers, recorder, ids[0], home)
+    for owner, ids in zip(NAMES, groups, strict=True):
+        assert_all_are_kept(peers, recorder, ids[0], owner)
 
 
 def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:

@@ -1,4 +1,6 @@
-"""Three daemons that are peers, each on a host of its own, and what is answered while these are cut off."""
+"""Three daemons that are peers, each on a host of its own, and what is answered while these are cut
+off.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Answer:
 
 
 def ask_everywhere(trio: Trio, ids: Sequence[str], times: int = 1) -> list[Answer]:
-    """New nodes on all hosts ask for all IDs; on the hosts at once, on each host one after the other."""
+    """New nodes on all hosts ask for all IDs; on the hosts at once, on each host one after the
+    other.
+    """
 
     def on_host(name: str) -> list[Answer]:
         answers = []
@@ -121,15 +125,17 @@ def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same
     heal(hosts, "c")
     for name, daemon in trio.daemons.items():
         daemon.wait_for("peers agree", before[name], count=3)
-    for home, keeper in ("ac", "ca", "cb"):
-        trio.daemons[home].wait_for(ADDED, before[home], keeper=incarnation_of(trio.state(keeper)))
+    for owner, keeper in ("ac", "ca", "cb"):
+        trio.daemons[owner].wait_for(ADDED, before[owner], keeper=incarnation_of(trio.state(keeper)))
     answers += while_cut + ask_everywhere(trio, ids)
     assert [len(seeds(answers, each)) for each in ids] == [1] * 4
     assert_all_hold(trio, ids, answers)
 
 
 def assert_all_hold(trio: Trio, ids: Sequence[str], answers: Sequence[Answer]) -> None:
-    """Whoever was answered is listed by all, at once by the homes, whoever asks them, and then by every copy."""
+    """Whoever was answered is listed by all, at once by the homes, whoever asks them, and then by
+    every copy.
+    """
     for discovery_id in ids:
         expected = {answer.addr for answer in answers if answer.status == 200 and answer.discovery_id == discovery_id}
         for daemon in trio.daemons.values():

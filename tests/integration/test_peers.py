@@ -107,9 +107,9 @@ def test_without_its_peers_options_a_daemon_of_a_set_does_not_start(
     trio: Trio, installed: Environment, tmp_path: Path
 ) -> None:
     trio.daemons["c"].terminate()
-    alone = installed.run(*installed.twistd(tmp_path / "c"))
-    assert alone.returncode == 78
-    assert "may not decide without them" in alone.stderr
+    bootstrap = installed.run(*installed.twistd(tmp_path / "c"))
+    assert bootstrap.returncode == 78
+    assert "may not decide without them" in bootstrap.stderr
 
 
 @pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("", "no key"), ("c2hvcnQ=", "too short")])

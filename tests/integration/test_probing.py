@@ -1,4 +1,6 @@
-"""A daemon that probes, among doubles of rqlited that listen, refuse, hang or speak TLS, on loopback addresses."""
+"""A daemon that probes, among doubles of rqlited that listen, refuse, hang or speak TLS, on
+loopback addresses.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Rqlited(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Takes over a port that is bound already, on connections of which somebody may hang up early."""
+    """Takes over a port that is bound already, on connections of which somebody may hang up
+    early.
+    """
 
     def __init__(self, bound: socket.socket) -> None:
         super().__init__(bound.getsockname()[:2], Rqlited, bind_and_activate=False)

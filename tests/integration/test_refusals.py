@@ -1,4 +1,6 @@
-"""What keeps the daemon from starting is said in one line, with an exit code that tells supervisors what it is."""
+"""What keeps the daemon from starting is said in one line, with an exit code that tells supervisors
+what it is.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,7 @@ def written(state: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "option",
-    ["--max-nodes=0", "--max-nodes=many", "--snapshot-every=0.5", "--regrant-window=nan", "--no-such-option", "extra"],
+    ["--max-nodes=0", "--max-nodes=many", "--snapshot-every=0.5", "--retry-window=nan", "--no-such-option", "extra"],
 )
 def test_bad_option_is_64(installed: Environment, tmp_path: Path, option: str) -> None:
     code, line = refusal(installed, tmp_path / "state", option)

@@ -1,4 +1,6 @@
-"""The recipes of docs/dns.md: Debian's resolvers, set up as they say, between who asks and the real daemon."""
+"""The recipes of docs/dns.md: Debian's resolvers, set up as they say, between who asks and the real
+daemon.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,15 @@ ZONE = "disco.example.com"
 LOOPBACK = "127.0.0.1"
 # A TTL of one second, in a resolver whose clock may have no fractions.
 SOON = 2.0
-# Where a resolver is not told otherwise it would find neither the root nor, that way, the zone's absence from it.
+# Where a resolver is not told otherwise it would find neither the root nor, that way, the zone's
+# absence from it.
 ROOT_KEY = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
 
 
 def recipe(resolver: str, port: int) -> str:
-    """What the documentation would have an administrator write, with our address in place of the example's."""
+    """What the documentation would have an administrator write, with our address in place of the
+    example's.
+    """
     section = (PROJECT / "docs" / "dns.md").read_text().partition(f"\n### {resolver}\n")[2]
     block = re.search(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert block is not None
@@ -111,7 +116,9 @@ class Resolver:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
 
     def answers(self) -> bool:
-        """Wait until it answers; false if it has ended instead, as where somebody else took its port."""
+        """Wait until it answers; false if it has ended instead, as where somebody else took its
+        port.
+        """
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             try:
@@ -121,7 +128,9 @@ class Resolver:
         return False
 
     def once(self, name: str, kind: str, patience: float) -> dns.message.Message:
-        """The answer to one question, by TCP if it is too long for UDP. Raises dns.exception.Timeout."""
+        """The answer to one question, by TCP if it is too long for UDP. Raises
+        dns.exception.Timeout.
+        """
         query = dns.message.make_query(name, kind, use_edns=0)
         answer, _ = dns.query.udp_with_fallback(query, LOOPBACK, patience, self._port)
         return answer
@@ -186,7 +195,9 @@ def setting(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Ite
 
 
 def soon(look: Callable[[], Any], wanted: Any) -> None:
-    """Look until what is wanted is seen; what was asked for after two seconds must not be old any more."""
+    """Look until what is wanted is seen; what was asked for after two seconds must not be old any
+    more.
+    """
     begun = time.monotonic()
     while True:
         asked = time.monotonic() - begun

@@ -19,7 +19,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 
 @contextmanager
 def service(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """A service that gives one canned answer to each connection, in turn; yields its port and what it was sent."""
+    """A service that gives one canned answer to each connection, in turn; yields its port and what
+    it was sent.
+    """
     requests: list[bytes] = []
 
     def serve() -> None:
@@ -105,8 +107,8 @@ def test_joins_the_first_that_has_a_leader() -> None:
 
 def test_waits_for_the_one_that_will_lead() -> None:
     network = Network()
-    alone, both = b'{"nodes": ["a:4001"]}', b'{"nodes": ["a:4001", "b:4001"]}'
-    with service(OK % (len(alone), alone)) as (first, _), service(OK % (len(both), both)) as (second, _):
+    bootstrap, both = b'{"nodes": ["a:4001"]}', b'{"nodes": ["a:4001", "b:4001"]}'
+    with service(OK % (len(bootstrap), bootstrap)) as (first, _), service(OK % (len(both), both)) as (second, _):
         nodes = [Node(OLD, "b:4001", "id", lambda: second, network), Node(NEW, "a:4001", "id", lambda: first, network)]
         assert [outcome.kind for outcome in run_all(nodes)] == ["joined", "leader"]
 

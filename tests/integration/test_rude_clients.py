@@ -1,4 +1,6 @@
-"""Whatever is sent to the port, it is answered or closed, nobody else notices, and the log stays clean."""
+"""Whatever is sent to the port, it is answered or closed, nobody else notices, and the log stays
+clean.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def get(path: bytes, *headers: bytes) -> bytes:
 
 
 def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
-    """Ten seconds for a request, whatever part of it is missing, and whatever was answered before."""
+    """Ten seconds for a request, whatever part of it is missing, and whatever was answered
+    before.
+    """
     path = f"/{daemon.mint()}"
     whole = post(path, addr("10.0.0.1:4001"))
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.process
 
 @contextmanager
 def stuck_snapshot(daemon: Daemon, state: Path) -> Iterator[int]:
-    """Wait for the next snapshot to begin and hold it; yields what tells when the process that makes it is gone.
+    """Wait for the next snapshot to begin and hold it; yields what tells when the process that
+    makes it is gone.
 
     It starts from the snapshot before, for which a pipe is put that nothing comes out of.
     """
@@ -52,7 +53,9 @@ def test_daemon_serves_while_a_snapshot_is_stuck(start: Start, tmp_path: Path) -
 
 
 def test_sigterm_ends_a_snapshot_that_is_being_made(start: Start, tmp_path: Path) -> None:
-    """The next daemon would start on a directory in which another process still renames and removes files."""
+    """The next daemon would start on a directory in which another process still renames and removes
+    files.
+    """
     daemon = start(tmp_path / "state", "--snapshot-every=1")
     with stuck_snapshot(daemon, tmp_path / "state") as descriptor:
         assert daemon.terminate() == -15

@@ -31,7 +31,8 @@ UNITS = ROOT / "deploy" / "systemd"
 PATIENCE = 30.0
 FROM_SYSTEMD = ("LISTEN_", "NOTIFY_SOCKET", "RQDISCO_", "STATE_DIRECTORY", "WATCHDOG_")
 TWISTD = "from twisted.scripts.twistd import run; run()"
-# What systemd does before it starts the program: the socket is descriptor 3, and meant for this process.
+# What systemd does before it starts the program: the socket is descriptor 3, and meant for this
+# process.
 INHERIT = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
 
 
@@ -47,7 +48,9 @@ def setting(unit: str, section: str, name: str) -> str:
 
 
 def command_line(program: str = TWISTD, *arguments: str) -> list[str]:
-    """The service's own, with this interpreter in place of the one that an administrator installs."""
+    """The service's own, with this interpreter in place of the one that an administrator
+    installs.
+    """
     return [
         sys.executable,
         "-c",
@@ -181,8 +184,8 @@ def test_a_connection_starts_it(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.readline().startswith(b"Listening on ")
         assert ask(connect_unix(path), "GET", "/")["ids"] == 0
-        minted = ask(connect_unix(path), "POST", "/")["disco_id"]
-        assert ask(connect_unix(path), "GET", f"/{minted}")["disco_id"] == minted
+        created = ask(connect_unix(path), "POST", "/")["disco_id"]
+        assert ask(connect_unix(path), "GET", f"/{created}")["disco_id"] == created
         stop(process)
 
 
@@ -195,11 +198,11 @@ def test_connections_wait_while_it_restarts(tmp_path: Path) -> None:
         address = listening.getsockname()
 
         with running(command, tmp_path, variables, pass_fds=[listening.fileno()]) as process:
-            minted = ask(socket.create_connection(address, PATIENCE), "POST", "/")["disco_id"]
+            created = ask(socket.create_connection(address, PATIENCE), "POST", "/")["disco_id"]
             stop(process)
         waiting = socket.create_connection(address, PATIENCE)
         with running(command, tmp_path, variables, pass_fds=[listening.fileno()]) as process:
-            assert ask(waiting, "GET", f"/{minted}")["disco_id"] == minted
+            assert ask(waiting, "GET", f"/{created}")["disco_id"] == created
             stop(process)
 
 

@@ -1,4 +1,6 @@
-"""TLS in the running daemon: a certificate that is replaced under an open connection, and peers that show theirs."""
+"""TLS in the running daemon: a certificate that is replaced under an open connection, and peers
+that show theirs.
+"""
 
 from __future__ import annotations
 

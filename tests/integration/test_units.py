@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rqdisco.cli.commands import Answer, Invocation, parse
+from rqdisco.cli.commands import Invocation, ParsedCommand, parse_arguments
 from rqdisco.core.dns_labels import dns_labels
 from rqdisco.recipes import Wanted, recipe
 from tests.integration.test_systemd import needs
@@ -148,7 +148,7 @@ def test_nothing_is_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None
 def test_commands_in_rqlites_units_are_understood(unit: Path) -> None:
     for words in command_lines(unit):
         if words[0].endswith("/rqdisco"):
-            assert isinstance(parse(words[1:]), Invocation)
+            assert isinstance(parse_arguments(words[1:]), Invocation)
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
@@ -203,9 +203,9 @@ def test_flags_are_found() -> None:
 def test_the_command_prints_what_is_shown(path: Path) -> None:
     shown = discovery_flags(path)
     for command in commands_in(path):
-        understood = parse(command)
+        understood = parse_arguments(command)
         assert isinstance(understood, Invocation)
-        assert isinstance(understood.command, Answer)
+        assert isinstance(understood.command, ParsedCommand)
         printed = understood.command.text
         if printed.startswith(("command:", "args:")):
             ((_, flags),) = yaml.safe_load(printed).items()

@@ -1,1 +1,3 @@
-"""Many discovery IDs live through faults at three real daemons; whoever starves tells its whole story."""
+"""Many discovery IDs live through faults at three real daemons; whoever starves tells its whole
+story.
+"""

@@ -1,4 +1,6 @@
-"""`python -m tests.lives --lives 300 --seed 1`: runs lives, says what came of them, tells the starved ones' stories."""
+"""`python -m tests.lives --lives 300 --seed 1`: runs lives, says what came of them, tells the
+starved ones' stories.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long there are faults in a round")
     parser.add_argument("--calm", type=float, default=25.0, help="how long nodes then go on before they are judged")
     parser.add_argument("--fast", type=float, default=5.0, help="how many times as fast as rqlite nodes are")
-    parser.add_argument("--regrant-window", type=float, default=6.0, help="the daemons' option, in seconds")
+    parser.add_argument("--retry-window", type=float, default=6.0, help="the daemons' option, in seconds")
     parser.add_argument("--faults", default=",".join(FAULTS), help="those that there may be [default: all]")
     parser.add_argument("--out", default="", help="a directory for the stories [default: they are printed]")
     given = parser.parse_args()
@@ -32,7 +34,7 @@ def main() -> int:
         seconds=given.seconds,
         calm=given.calm,
         fast=given.fast,
-        window=given.regrant_window,
+        window=given.retry_window,
         faults=tuple(given.faults.split(",")),
         out=given.out,
     )

@@ -19,14 +19,18 @@ _ANSWER_SECONDS = 8.0
 
 @dataclass
 class Losses:
-    """How often an answer does not reach its client, and how often a client is gone before there is one."""
+    """How often an answer does not reach its client, and how often a client is gone before there is
+    one.
+    """
 
     answers: float = 0.0
     hang_ups: float = 0.0
 
 
 class Asking:
-    """How those of one ID ask: each time any daemon, or always `near`. `late` are answers after 8 s."""
+    """How those of one ID ask: each time any daemon, or always `near`. `late` are answers after 8
+    s.
+    """
 
     def __init__(self, three: Three, story: Story, random: Random, losses: Losses) -> None:
         self._three = three

@@ -37,7 +37,9 @@ class NeverAgree(Exception):
 
 
 class Three:
-    """Daemons with their states below `directory`; `window` are seconds. An async context manager."""
+    """Daemons with their states below `directory`; `window` are seconds. An async context
+    manager.
+    """
 
     def __init__(self, directory: Path, window: float) -> None:
         self._directory = directory
@@ -50,7 +52,8 @@ class Three:
         self._copies: dict[str, list[tuple[str, Path]]] = {name: [] for name in NAMES}
         self._forgetting: list[asyncio.Task[None]] = []
         self.stopped: set[str] = set()
-        # The homes that were lost with their disks, and those whose disk was an older one for a while.
+        # The homes that were lost with their disks, and those whose disk was an older one for a
+        # while.
         self.lost: dict[str, float] = {}
         self.rolled_back: dict[str, list[float]] = {}
         (directory / "keys").write_text(f"{_KEY}\n")
@@ -196,7 +199,9 @@ class Three:
         return Story(lines)
 
     def answers_to(self, discovery_id: str, addr: str, since: float) -> list[str]:
-        """What the daemons logged that they answered to registrations of an address; who was killed may not have."""
+        """What the daemons logged that they answered to registrations of an address; who was killed
+        may not have.
+        """
         return [
             str(event["result"])
             for _, daemon in [*self._ended, *self._running.items()]
@@ -207,23 +212,25 @@ class Three:
             and _time_of(event) >= since
         ]
 
-    def listed_though_refused(self, discovery_id: str, home: str, since: float) -> list[str]:
-        """The nodes that a daemon listed others to in the stead of a home that it heard, and that had refused."""
+    def listed_though_refused(self, discovery_id: str, owner: str, since: float) -> list[str]:
+        """The nodes that a daemon listed others to in the stead of a home that it heard, and that
+        had refused.
+        """
         found = []
         for _, daemon in [*self._ended, *self._running.items()]:
             up: dict[str, bool] = {}
-            homes: dict[str, str] = {}
+            owners: dict[str, str] = {}
             silent_at = 0.0
             for event in list(daemon.events):
                 kind, at = event.get("event"), _time_of(event)
                 if kind in ("peer answers", "peer does not answer"):
                     url = event["url"]
                     up[url] = kind == "peer answers"
-                    homes[url] = event.get("incarnation") or homes.get(url, "")
-                elif str(kind).startswith("not forwarded") and event["home"] == home:
+                    owners[url] = event.get("incarnation") or owners.get(url, "")
+                elif str(kind).startswith("not forwarded") and event["home"] == owner:
                     silent_at = at
                 elif kind == "registration" and event["discovery_id"] == discovery_id and at >= since:
-                    is_up = any(up[url] for url, incarnation in homes.items() if incarnation == home)
+                    is_up = any(up[url] for url, incarnation in owners.items() if incarnation == owner)
                     if event["result"] == ON_BEHALF and is_up and at - silent_at > _SAME_SECONDS:
                         found.append(str(event.get("addr")))
         return found
@@ -259,8 +266,8 @@ class Three:
             *(str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "rqdisco"),
             *(f"--data-dir={self._state(name)}", f"--listen={port}", f"--operator-socket={self._socket(name)}"),
             *(f"--name={name}", f"--peer-listen={port}", f"--advertise={self.links.url(name)}"),
-            *(f"--peer-keys={self._directory / 'keys'}", f"--regrant-window={self._window:g}"),
-            *("--mint-rate=0", "--client-rate=0"),
+            *(f"--peer-keys={self._directory / 'keys'}", f"--retry-window={self._window:g}"),
+            *("--create-rate=0", "--client-rate=0"),
             *(f"--peer={self.links.url(other)}" for other in NAMES if other != name),
         ]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RQDISCO_")}

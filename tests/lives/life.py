@@ -31,7 +31,8 @@ class Life:
         self.story = Story()
         self.id = ""
         self.second_clusters: list[str] = []
-        # Of each of those, whether its seed had lost its data, and may be taken for one whose answer was lost.
+        # Of each of those, whether its seed had lost its data, and may be taken for one whose
+        # answer was lost.
         self.seeds_lost: list[bool] = []
         self.operations: list[str] = []
         self._three = three
@@ -64,7 +65,7 @@ class Life:
 
     async def run(self) -> None:
         """Begin, and return when nothing more is going to befall its nodes."""
-        self.id = await self._minted()
+        self.id = await self._created()
         self._setting = Setting(self.id, self.asking, self.story, self._random, self._pace, self._bootstrapped)
         for number in range(1, self._random.choice((2, 3, 3, 3, 4)) + 1):
             await self._rest(self._random.choice((0.0, 0.0, 0.3, 1.5)))
@@ -83,7 +84,7 @@ class Life:
         near = self._random.choice((None, None, *NAMES))
         return kind(self._setting, f"n{number}.{self.number}:4001", near)
 
-    async def _minted(self) -> str:
+    async def _created(self) -> str:
         if self.kind == "named key":
             return f"key-{self.number}-{self._random.randrange(1 << 30)}"
         while True:
@@ -110,7 +111,8 @@ class Life:
             (0.05, self._one_loses_its_data),
             (0.05, self._one_is_replaced),
             (0.2, self._one_more_comes),
-            # A member of consul-kv is listed once it has led: who removes the only one listed makes a second cluster.
+            # A member of consul-kv is listed once it has led: who removes the only one listed makes
+            # a second cluster.
             (0.12 if self.kind == "legacy" else 0.0, self._one_is_removed),
             (0.12, self._is_reset),
         ]
@@ -158,7 +160,9 @@ class Life:
         self._node(len(self._setting.nodes) + 1).start()
 
     async def _one_is_removed(self) -> None:
-        """Its operator stops a node, takes it off the list, wipes it, and starts it anew, or not."""
+        """Its operator stops a node, takes it off the list, wipes it, and starts it anew, or
+        not.
+        """
         await self._rest(8)
         node = self._any()
         if len(self.nodes) < 2:
@@ -181,7 +185,9 @@ class Life:
             node.start()
 
     async def _is_reset(self) -> None:
-        """Its operator stops all nodes, runs `rqdisco reset` until that is done, and starts all anew."""
+        """Its operator stops all nodes, runs `rqdisco reset` until that is done, and starts all
+        anew.
+        """
         await self._rest(8)
         self.operations.append("reset")
         self.seed_was_removed = False
@@ -204,7 +210,8 @@ class Life:
         near = self._random.choice(NAMES)
         shown = await self.asking.plain("operator", "GET", f"/{self.id}", near=near)
         if shown is None or shown.status != 200:
-            # A key that nobody has claimed yet is unknown, and so is an ID that went with the only disk that had it.
+            # A key that nobody has claimed yet is unknown, and so is an ID that went with the only
+            # disk that had it.
             return shown is not None and shown.status == 404
         cleared = await self.asking.plain("operator", "DELETE", f"/v1/kv/{self.id}/leader", near=near)
         if cleared is None or cleared.status != 200:

@@ -17,7 +17,9 @@ _HOST = "127.0.0.1"
 
 @dataclass(eq=False)
 class _Link:
-    """A connection from one daemon to another; `has_lost` says that something that went through it disappeared."""
+    """A connection from one daemon to another; `has_lost` says that something that went through it
+    disappeared.
+    """
 
     pair: tuple[str, str]
     ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
@@ -29,7 +31,8 @@ class _Link:
 
 
 class Links:
-    """A port for each daemon, that the others have to go through; `pid_of` says which process a daemon is now.
+    """A port for each daemon, that the others have to go through; `pid_of` says which process a
+    daemon is now.
 
     All connections come from one address, so the sender is told by the process that has the socket.
     """
@@ -65,7 +68,9 @@ class Links:
         return f"http://{_HOST}:{self.ports[name]}"
 
     def spoil(self, sender: str, receiver: str, fault: Fault) -> None:
-        """What `sender` asks `receiver`, and is answered, goes so from now on; what was swallowed stays lost."""
+        """What `sender` asks `receiver`, and is answered, goes so from now on; what was swallowed
+        stays lost.
+        """
         pair = sender, receiver
         self.faults[pair] = fault
         for link in [link for link in self._links if link.pair == pair]:

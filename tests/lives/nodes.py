@@ -1,4 +1,6 @@
-"""Models of rqlited, each process with its supervisor: what they ask, and what they do with the answers."""
+"""Models of rqlited, each process with its supervisor: what they ask, and what they do with the
+answers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _JOIN_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Pace:
-    """How long things take: rqlite's own times (3 s between joins, and so on), so many times as fast."""
+    """How long things take: rqlite's own times (3 s between joins, and so on), so many times as
+    fast.
+    """
 
     fast: float
 
@@ -42,7 +46,9 @@ class Pace:
 
 @dataclass(eq=False)
 class Cluster:
-    """What a node bootstrapped; `members` are those that have its data, by address, in the order in which they came."""
+    """What a node bootstrapped; `members` are those that have its data, by address, in the order in
+    which they came.
+    """
 
     seed: str
     members: dict[str, Node] = field(default_factory=dict)
@@ -50,7 +56,9 @@ class Cluster:
 
 @dataclass(eq=False)
 class Setting:
-    """What the nodes of one ID share. `bootstrapped` is told of each cluster that comes to be, before it is one."""
+    """What the nodes of one ID share. `bootstrapped` is told of each cluster that comes to be,
+    before it is one.
+    """
 
     discovery_id: str
     asking: Asking
@@ -62,10 +70,12 @@ class Setting:
 
 
 class Node:
-    """rqlited 6.10: asks once at a start without data, bootstraps if it is alone, else tries to join, else exits.
+    """rqlited 6.10: asks once at a start without data, bootstraps if it is alone, else tries to
+    join, else exits.
 
-    `cluster` is what it has data of, `last` what it was told last. `has_seeded` says that it bootstrapped since its
-    operator last made it anew, `has_lost` that it lost its data since; `is_gone` that it is not to run any more.
+    `cluster` is what it has data of, `last` what it was told last. `has_seeded` says that it
+    bootstrapped since its operator last made it anew, `has_lost` that it lost its data since;
+    `is_gone` that it is not to run any more.
     """
 
     version = VERSIONS[-1]
@@ -154,7 +164,8 @@ class Node:
 
 
 class KeyNode(Node):
-    """rqlited 10 with consul-kv: reads the leader key, joins whom it finds, else claims it; never gives up.
+    """rqlited 10 with consul-kv: reads the leader key, joins whom it finds, else claims it; never
+    gives up.
 
     The leader reports itself now and then.
     """

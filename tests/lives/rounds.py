@@ -1,4 +1,6 @@
-"""Lives that are there at the same time, beside three daemons of their own, and what came of each."""
+"""Lives that are there at the same time, beside three daemons of their own, and what came of
+each.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,10 @@ _ROUNDS = (("links",), ("links", "kills"), ("links", "kills", "stops"), FAULTS[:
 class Plan:
     """How rounds are run.
 
-    There are faults for so many `seconds`, and lives begin meanwhile; nodes, so many times as `fast` as rqlite's,
-    go on for `calm` seconds before they are judged, and as long again where one is not well. `window` is the daemons'
-    option. Stories are kept in the directory `out`, or printed.
+    There are faults for so many `seconds`, and lives begin meanwhile; nodes, so many times as
+    `fast` as rqlite's, go on for `calm` seconds before they are judged, and as long again where one
+    is not well. `window` is the daemons' option. Stories are kept in the directory `out`, or
+    printed.
     """
 
     seed: int = 1
@@ -44,7 +47,8 @@ class Plan:
 class Round:
     """So many lives of a plan; `number` says which faults there are, of those that there may be.
 
-    `slow` are those that were well only when nodes had gone on for longer, `late` the answers that took too long.
+    `slow` are those that were well only when nodes had gone on for longer, `late` the answers that
+    took too long.
     """
 
     def __init__(self, given: Plan, number: int, count: int) -> None:
@@ -111,8 +115,8 @@ class Round:
                 self.slow += life.number in before
                 continue
             records = await life.records()
-            home = next((each for each in records.values() if each and each["home_heard"] == 0.0), None)
-            why = cause(life, three, home)
+            owner = next((each for each in records.values() if each and each["home_heard"] == 0.0), None)
+            why = cause(life, three, owner)
             if not life.is_over:
                 said = f"{said}, with an operator who still waits"
             self.causes[said, why] += 1

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Story:
-    """Lines and when they were said, in seconds of the wall clock, which the daemons' logs have too."""
+    """Lines and when they were said, in seconds of the wall clock, which the daemons' logs have
+    too.
+    """
 
     lines: list[tuple[float, str]] = field(default_factory=list)
 

@@ -1,4 +1,6 @@
-"""The lives of a few IDs, as `python -m tests.lives` runs many: whatever fails, no two clusters come to be."""
+"""The lives of a few IDs, as `python -m tests.lives` runs many: whatever fails, no two clusters
+come to be.
+"""
 
 from __future__ import annotations
 

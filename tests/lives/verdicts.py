@@ -15,7 +15,9 @@ ENDS_WELL = ("formed", "gone")
 
 
 def verdict(life: Life) -> str:
-    """`formed`, `two clusters`, `gone` where all are told so, `left out` of a cluster that there is, or `starved`."""
+    """`formed`, `two clusters`, `gone` where all are told so, `left out` of a cluster that there
+    is, or `starved`.
+    """
     if not life.id:
         return "never created"
     if life.second_clusters:
@@ -30,14 +32,16 @@ def verdict(life: Life) -> str:
 
 
 def cause(life: Life, three: Three, record: Any) -> str:
-    """Why a life did not end well, `record` being what its home says of it, None if there is no home."""
+    """Why a life did not end well, `record` being what its home says of it, None if there is no
+    home.
+    """
     if life.second_clusters and all(life.seeds_lost):
         return EXCUSED
     why = UNEXPLAINED if life.second_clusters or record is None else _cause_of_starving(life, three, record)
-    homes = () if record is None else (record["home"], *record["was"])
-    if record is None or record["lost"] or any(home in three.lost for home in homes):
+    owners = () if record is None else (record["home"], *record["was"])
+    if record is None or record["lost"] or any(owner in three.lost for owner in owners):
         return f"{why}, and its home was lost"
-    if any(home in three.rolled_back for home in homes):
+    if any(owner in three.rolled_back for owner in owners):
         return f"{why}, and its home's disk was put back"
     return why
 
@@ -56,5 +60,5 @@ def _cause_of_starving(life: Life, three: Three, record: Any) -> str:
         return "the seed was removed while others were listed"
     if told is None and record["emptied_before"] and record["nodes"]:
         refused = three.listed_though_refused(life.id, record["home"], life.began)
-        return f"listed from elsewhere after the list was emptied{' (though its home refused)' if refused else ''}"
+        return f"listed from elsewhere after the list was emptied{' (though its owner refused)' if refused else ''}"
     return UNEXPLAINED

@@ -1,6 +1,8 @@
-"""Generate the tests with real rqlited: one per binary that the variable RQLITED names and per mode that it has.
+"""Generate the tests with real rqlited: one per binary that the variable RQLITED names and per mode
+that it has.
 
-Without the variable nothing is collected here, so that a run skips nothing. Nor is what takes root, without it.
+Without the variable nothing is collected here, so that a run skips nothing. Nor is what takes root,
+without it.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ def scene(
     start: Start,  # noqa: F811, the fixture
     tmp_path: Path,
 ) -> Iterator[Scene]:
-    """A scene on the machine of the test; in the DNS modes, which need a resolver of their own, on many machines."""
+    """A scene on the machine of the test; in the DNS modes, which need a resolver of their own, on
+    many machines.
+    """
     if case.mode.startswith("dns"):
         yield request.getfixturevalue("machines")
         return

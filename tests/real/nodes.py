@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from tests.support.process import PATIENCE, ask
 
-# More than the five passes of a legacy node take, or six seconds of waiting and a join in consul-kv mode.
+# More than the five passes of a legacy node take, or six seconds of waiting and a join in consul-kv
+# mode.
 FORMS_SECONDS = 40.0
 EXITS_SECONDS = 10.0
 _LOOKS_SECONDS = 0.1
@@ -32,7 +33,9 @@ class View:
 
 
 class Node:
-    """One rqlited with its data directory. Every start has the same arguments and appends to the same log."""
+    """One rqlited with its data directory. Every start has the same arguments and appends to the
+    same log.
+    """
 
     def __init__(
         self,
@@ -54,9 +57,12 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, without the environment of the test, from which Consul's client and Go's would take much."""
+        """Start it, without the environment of the test, from which Consul's client and Go's would
+        take much.
+        """
         self.starts += 1
-        # Go's own resolver reads resolv.conf alone; the C library's may ask a service of another network namespace.
+        # Go's own resolver reads resolv.conf alone; the C library's may ask a service of another
+        # network namespace.
         environment = {"PATH": os.environ.get("PATH", ""), "GODEBUG": "netdns=go"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -84,7 +90,9 @@ class Node:
         return self._log.read_text(errors="replace")
 
     def view(self) -> View | None:
-        """The cluster as it sees it; None while it is in none, has no leader, or does not answer."""
+        """The cluster as it sees it; None while it is in none, has no leader, or does not
+        answer.
+        """
         host, _, port = self.http_addr.rpartition(":")
         try:
             with closing(self._connect(host, int(port))) as connection:
@@ -95,7 +103,9 @@ class Node:
 
 
 def view_in(store: dict[str, Any]) -> View | None:
-    """The cluster in a node's status: rqlite 3 and 4 name addresses, later ones have more to say of each node."""
+    """The cluster in a node's status: rqlite 3 and 4 name addresses, later ones have more to say of
+    each node.
+    """
     leader = store.get("leader")
     addr = leader["addr"] if isinstance(leader, dict) else leader
     if not addr:
@@ -103,14 +113,17 @@ def view_in(store: dict[str, Any]) -> View | None:
     if "peers" in store:
         voters = store["peers"]
     else:
-        # A node that is just being joined may know its leader, but nobody who votes. rqlite 5 does not say who does.
+        # A node that is just being joined may know its leader, but nobody who votes. rqlite 5 does
+        # not say who does.
         nodes = store["nodes"] or ()
         voters = [node["addr"] for node in nodes if node.get("suffrage", "voter").lower() == "voter"]
     return View(_resolved(addr), frozenset(map(_resolved, voters)))
 
 
 def eventually(look: Callable[[], T | None], seconds: float) -> T | None:
-    """Return what `look` finds within that time. It has to poll: rqlited tells of its cluster only when asked."""
+    """Return what `look` finds within that time. It has to poll: rqlited tells of its cluster only
+    when asked.
+    """
     deadline = time.monotonic() + seconds
     while (found := look()) is None and time.monotonic() < deadline:
         time.sleep(_LOOKS_SECONDS)
@@ -118,7 +131,9 @@ def eventually(look: Callable[[], T | None], seconds: float) -> T | None:
 
 
 def assert_one_cluster(nodes: Sequence[Node], *, running: Sequence[Node] = (), seconds: float = FORMS_SECONDS) -> Node:
-    """Wait until all nodes, or those that run, name one leader and all nodes as its voters; return who leads."""
+    """Wait until all nodes, or those that run, name one leader and all nodes as its voters; return
+    who leads.
+    """
     running = running or nodes
     voters = frozenset(node.raft_addr for node in nodes)
 

@@ -1,4 +1,6 @@
-"""Nodes of a real rqlited that find each other through the real daemon, by the flags that `rqdisco flags` prints."""
+"""Nodes of a real rqlited that find each other through the real daemon, by the flags that `rqdisco
+flags` prints.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from tests.support.process import PATIENCE, Daemon, Environment
 
 EXPECTED = 3
 ZONE = "disco.example"
-# `sh -c` takes what follows as $0 and $@. `ip netns exec` has made a mount namespace, so nobody else sees the mount.
+# `sh -c` takes what follows as $0 and $@. `ip netns exec` has made a mount namespace, so nobody
+# else sees the mount.
 _WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
@@ -60,7 +63,9 @@ class OneMachine:
 
 
 class ManyMachines:
-    """Network namespaces: one for the daemon and one per node, where rqlite has its own ports and a resolver."""
+    """Network namespaces: one for the daemon and one per node, where rqlite has its own ports and a
+    resolver.
+    """
 
     def __init__(self, hosts: Hosts, start: Start, directory: Path) -> None:
         self._hosts = hosts
@@ -102,7 +107,9 @@ class Scene:
         self._stack.close()
 
     def node(self, url: str = "", addresses: tuple[str, str] | None = None, on: int | None = None) -> Node:
-        """Make one more node, which does not run yet. `url` is where it asks, `on` the number of its machine."""
+        """Make one more node, which does not run yet. `url` is where it asks, `on` the number of
+        its machine.
+        """
         name = f"n{len(self.nodes) + 1}"
         number = on or len(self.nodes) + 1
         http_addr, raft_addr = addresses or self.place.addresses(number)

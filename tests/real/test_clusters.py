@@ -1,4 +1,6 @@
-"""Clusters of real rqlited form through the daemon, outlive their leader and take in those that come later."""
+"""Clusters of real rqlited form through the daemon, outlive their leader and take in those that
+come later.
+"""
 
 from __future__ import annotations
 

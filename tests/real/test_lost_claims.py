@@ -1,4 +1,6 @@
-"""The answer to the claim that won is lost: a cluster of real rqlited forms all the same, and there is only one."""
+"""The answer to the claim that won is lost: a cluster of real rqlited forms all the same, and there
+is only one.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ WON = b"\r\n\r\ntrue"
 
 
 class Claims:
-    """Nodes that ask through proxies of their own, so that it is known who has won before that node is told."""
+    """Nodes that ask through proxies of their own, so that it is known who has won before that node
+    is told.
+    """
 
     def __init__(self, scene: Scene, proxies: list[Proxy]) -> None:
         self.nodes = {scene.node(proxy.url): proxy for proxy in proxies}
@@ -32,7 +36,9 @@ class Claims:
         self._lock = Lock()
 
     def spoil(self, spoil: Callable[[Node, Proxy], None]) -> Node:
-        """Start all nodes, and spoil the first answer that says of a claim that it won; return whose it was."""
+        """Start all nodes, and spoil the first answer that says of a claim that it won; return
+        whose it was.
+        """
         for node, proxy in self.nodes.items():
             proxy.strike(partial(self._won, node, spoil), WON, "replies")
             node.start()
@@ -59,7 +65,9 @@ def claims(scene: Scene) -> Iterator[Claims]:
 
 
 def lose(node: Node, proxy: Proxy) -> None:
-    """Have the connection break in place of the answer that is on its way; those after it come through."""
+    """Have the connection break in place of the answer that is on its way; those after it come
+    through.
+    """
     proxy.spoil(MUTE)
     proxy.loop.call_soon(proxy.heal)
 

@@ -1,4 +1,6 @@
-"""Several real rqlited on one machine, each left at localhost, as in the example of the original service."""
+"""Several real rqlited on one machine, each left at localhost, as in the example of the original
+service.
+"""
 
 from __future__ import annotations
 

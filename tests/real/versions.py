@@ -1,4 +1,6 @@
-"""Which rqlited there are to be tested with, as the environment names them, and what each can do. Pure."""
+"""Which rqlited there are to be tested with, as the environment names them, and what each can do.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,18 @@ _ANY = 1 << 30
 
 @dataclass(frozen=True)
 class Rqlited:
-    """A binary, and the version that it says it is: `8.43.4`, or as little as `8` where nobody told its compiler."""
+    """A binary, and the version that it says it is: `8.43.4`, or as little as `8` where nobody told
+    its compiler.
+    """
 
     path: str
     version: str
 
     @property
     def number(self) -> tuple[int, ...]:
-        """The version in a form that can be compared. What is not known is taken for the newest, as recipes take it."""
+        """The version in a form that can be compared. What is not known is taken for the newest, as
+        recipes take it.
+        """
         parts = [int(part) for part in re.findall(r"[0-9]+", self.version)[:3]]
         return (*parts, *[_ANY] * (3 - len(parts)))
 
@@ -71,6 +77,8 @@ def version_in(output: str) -> str:
 
 
 def cases(binaries: Sequence[Rqlited], modes: Sequence[Mode], *, root: bool) -> list[Case]:
-    """Each binary in each of those modes that it has. The DNS modes need a resolver, and that takes root."""
+    """Each binary in each of those modes that it has. The DNS modes need a resolver, and that takes
+    root.
+    """
     possible = [mode for mode in modes if root or mode not in ("dns", "dns-srv")]
     return [Case(rqlited, mode) for rqlited in binaries for mode in rqlited.modes if mode in possible]

@@ -1,4 +1,6 @@
-"""`python -m tests.simulated --seeds 200 --daemons 3`: runs seeds, prints what went wrong and how fast it was."""
+"""`python -m tests.simulated --seeds 200 --daemons 3`: runs seeds, prints what went wrong and how
+fast it was.
+"""
 
 from __future__ import annotations
 

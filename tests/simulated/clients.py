@@ -1,4 +1,6 @@
-"""What clients ask of daemons, what reaches them of the answers, and the history that this makes for each ID."""
+"""What clients ask of daemons, what reaches them of the answers, and the history that this makes
+for each ID.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ DEADLINE = 7.0
 
 
 class Reply:
-    """What a client was told: `value`, or `refusal`. `at` is the host, `was_home` whether it decides about the ID."""
+    """What a client was told: `value`, or `refusal`. `at` is the host, `was_home` whether it
+    decides about the ID.
+    """
 
     def __init__(self, boot: Boot, was_home: bool) -> None:
         self.boot, self.was_home = boot, was_home
@@ -48,7 +52,9 @@ class Asking:
 
 
 class Clients:
-    """`lost_answers` is how often an answer is lost; once they `are_silent` nobody asks; `histories` are by ID."""
+    """`lost_answers` is how often an answer is lost; once they `are_silent` nobody asks;
+    `histories` are by ID.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -71,8 +77,8 @@ class Clients:
         if registration is None or reply is None:
             return None
         listed = [each.addr for each in registration.listed]
-        self._history(key).end(token, tuple(listed), self._world.now, local=registration.in_stead)
-        how = "on the owner's behalf" if registration.in_stead else registration.alone or ""
+        self._history(key).end(token, tuple(listed), self._world.now, local=registration.on_behalf)
+        how = "on the owner's behalf" if registration.on_behalf else registration.bootstrap or ""
         self._world.trace.say(f"register {addr} at {reply.at}: {how} {listed}")
         self._world.judge.told(key, addr, registration)
         return listed
@@ -80,7 +86,8 @@ class Clients:
     async def remove(self, key: str, addr: str, at: Host | None = None) -> bool | None:
         """Whether there was something to remove; None for a refusal or no answer.
 
-        Asked at a host, it is not done if the address is listed there already: whoever asks did not mean that.
+        Asked at a host, it is not done if the address is listed there already: whoever asks did not
+        mean that.
         """
         token = self._begin(key, addr, "remove")
         was_listed: list[bool] = []
@@ -110,7 +117,7 @@ class Clients:
     async def read(self, key: str) -> list[str] | None:
         """The list as its home has it."""
         token = self._begin(key, "", "read")
-        reply = await self.call("read", key, lambda boot: boot.directory.look_up_at_home(key))
+        reply = await self.call("read", key, lambda boot: boot.directory.look_up_at_owner(key))
         record = self._told(key, token, reply)
         if record is None:
             return None
@@ -189,7 +196,8 @@ class Clients:
         await world.sleep(net.delay())
         up = [host for host in world.hosts if host.boot is not None]
         if world.faults.are_over:
-            # A daemon that was drained is taken away, or out of the load balancer: it is not ready for lists.
+            # A daemon that was drained is taken away, or out of the load balancer: it is not ready
+            # for lists.
             up = [host for host in up if host.takes_part] or up
         if not up or asking.is_dead or self.are_silent:
             return None
@@ -237,11 +245,12 @@ class Clients:
                 world.judge.violate(f"I6 {what} took {world.now - asked:.1f} s")
             if isinstance(outcome, Failure):
                 reply.refusal = self._refusal(what, key, reply, outcome)
-                # What was not said at home is revoked there, unless it dies before; elsewhere nobody knows.
+                # What was not said at home is revoked there, unless it dies before; elsewhere
+                # nobody knows.
                 asking.may_be_told = not reply.was_home
             else:
                 reply.value = outcome
-                world.judge.said(boot, key, what, outcome)
+                world.judge.answered(boot, key, what, outcome)
             if answer.called:
                 return
             if hangs_up or random.random() < self.lost_answers:

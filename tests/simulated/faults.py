@@ -89,7 +89,7 @@ class Faults:
             host.disk.room = None
             if host.boot is None:
                 world.timeline.callLater(1, host.start)
-            elif host.boot.peered.peers.standing.fenced is not None:
+            elif host.boot.backend.peers.guard.fenced is not None:
                 host.crash("kill")
                 world.timeline.callLater(1, host.start)
 
@@ -110,15 +110,15 @@ class Faults:
         if "removals" in self.kinds and is_at_home and self._random.random() < self.spite / 4:
             self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._world.operator.clean_up_before(node))
 
-    def after_minting(self, home: str | None) -> None:
+    def after_minting(self, owner: str | None) -> None:
         """The home of an ID is alone when the first of its nodes ask."""
-        host = self._at(home)
+        host = self._at(owner)
         if host is not None and {"partitions", "disks"} <= set(self.kinds) and self._strikes():
             self._cut_off(host)
 
-    def after_a_grant(self, home: str) -> None:
+    def after_a_grant(self, owner: str) -> None:
         """Something happens to a home that has just told a node that it is alone."""
-        host = self._at(home)
+        host = self._at(owner)
         if host is None or not self._strikes():
             return
         strikes: list[tuple[str, Callable[[Host], None]]] = [
@@ -137,8 +137,8 @@ class Faults:
     def _strikes(self) -> bool:
         return not self.are_over and self._random.random() < self.spite
 
-    def _at(self, home: str | None) -> Host | None:
-        alive = [host for host in self._world.hosts if host.boot is not None and host.boot.home == home]
+    def _at(self, owner: str | None) -> Host | None:
+        alive = [host for host in self._world.hosts if host.boot is not None and host.boot.owner == owner]
         return alive[0] if alive else None
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -213,15 +213,15 @@ class Faults:
         if any(each.name.endswith("'") for each in world.hosts):
             return
         world.judge.is_copied(host)
-        twin = host.copy()
-        world.hosts.append(twin)
-        twin.start()
+        duplicate = host.copy()
+        world.hosts.append(duplicate)
+        duplicate.start()
 
         def stop() -> None:
-            twin.crash("kill")
-            twin.is_gone = True
+            duplicate.crash("kill")
+            duplicate.is_gone = True
             world.judge.copy_is_gone()
-            world.hosts.remove(twin)
+            world.hosts.remove(duplicate)
             # Whoever was fenced is started again by its operator.
             self._later(1, lambda: host.crash("kill"))
             self._later(2, host.start)

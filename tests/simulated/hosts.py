@@ -9,11 +9,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from rqdisco.backends.gossip.assembly import Peered, Peering, kept_notes
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
 from rqdisco.backends.gossip.transport.seals import Counters
 from rqdisco.backends.single.directory import Limits
-from rqdisco.backends.single.expiry_sweep import Sweep
-from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.records import Moment, Record
 from rqdisco.storage.memory import Store
@@ -31,7 +31,7 @@ from tests.support.disk import ModelDisk
 class Boot:
     """One life of a daemon, from its start to its end."""
 
-    def __init__(self, host: Host, make: Callable[..., Peered] = Peered) -> None:
+    def __init__(self, host: Host, make: Callable[..., GossipBackend] = GossipBackend) -> None:
         self.host = host
         self.is_alive = True
         self.began = host.net.timeline.now
@@ -39,7 +39,7 @@ class Boot:
         self.clock = ViewOfTime(host.net.timeline)
         random, net, timeline = host.random, host.net, host.net.timeline
         self.pending: list[Callable[[], Any]] = []
-        self.home, found = open_state(host.disk, STATE, random.randbytes)
+        self.owner, found = open_state(host.disk, STATE, random.randbytes)
         boot = found.boot_number(host.boot_id)
         self._now = lambda: Moment(boot, int(timeline.now * 1000))
         self.store = Store(found.records, found.last_version)
@@ -52,9 +52,9 @@ class Boot:
             lambda why: host.crash("kill"),
             1 << 14,
         )
-        self.peered = make(
-            Peering(name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required),
-            self.home,
+        self.backend = make(
+            GossipConfig(name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required),
+            self.owner,
             self.store,
             self.journal,
             found.notes.items(),
@@ -66,28 +66,28 @@ class Boot:
             jitter=lambda: random.uniform(0.9, 1.1),
             limits=host.limits,
         )
-        self.directory = self.peered.directory
+        self.directory = self.backend.directory
         # Who was refused by an owner that this daemon asked, by ID and address.
         self.refused: set[tuple[str, str]] = set()
         self._note_refusals()
         self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds, found)
         self._counters: dict[str, Counters] = {}
         # Of one daemon of a rule's proof, which does what it is told twice.
-        self.is_credulous = getattr(self.peered, "is_credulous", False)
+        self.is_credulous = getattr(self.backend, "is_credulous", False)
 
-    def _sweep(self, seconds: float, found: Recovered) -> Sweep:
+    def _sweep(self, seconds: float, found: Recovered) -> ExpirySweeper:
         """What forgets IDs that never had a node."""
-        return Sweep(
+        return ExpirySweeper(
             self.clock,
             self.store,
             self.journal,
-            self.peered.marks,
-            self.home,
+            self.backend.watermarks,
+            self.owner,
             Events(),
             self._now,
-            calendar=Calendar(self.home, int(seconds * 1000), kept_notes(found.notes.items())),
-            may_expire=self.peered.may_expire,
-            is_deciding=self.peered.local.is_deciding_of,
+            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.notes.items())),
+            may_expire=self.backend.may_expire,
+            is_deciding=self.backend.local.is_deciding_of,
             every=3.0,
         )
 
@@ -95,8 +95,8 @@ class Boot:
         directory: Any = self.directory
         call = directory._call
 
-        async def noting(home: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
-            outcome = await call(home, seconds, op, discovery_id, **more)
+        async def noting(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
+            outcome = await call(owner, seconds, op, discovery_id, **more)
             if op == "register" and outcome.refusal == "Undecided":
                 self.refused.add((discovery_id, more["node"].addr))
             return outcome
@@ -104,10 +104,12 @@ class Boot:
         directory._call = noting
 
     def hints_of_its_own(self, key: str) -> list[str]:
-        """The addresses that it answered for an ID of its own and did not add yet, if it may decide about the ID."""
-        if not self.peered.peers.standing.is_established:
+        """The addresses that it answered for an ID of its own and did not add yet, if it may decide
+        about the ID.
+        """
+        if not self.backend.peers.guard.is_ready:
             return []
-        return [hint.node.addr for _, hint in self.peered.book.of_own(key, self.home)]
+        return [hint.node.addr for _, hint in self.backend.hint_store.of_own(key, self.owner)]
 
     def accepts(self, session: str, counter: int) -> bool:
         """Whether the seals let a message pass: each only once."""
@@ -139,7 +141,13 @@ class Host:
     """A machine that a daemon runs on."""
 
     def __init__(
-        self, net: Net, trace: Trace, name: str, seeds: tuple[str, ...], random: Random, make: Callable[..., Peered]
+        self,
+        net: Net,
+        trace: Trace,
+        name: str,
+        seeds: tuple[str, ...],
+        random: Random,
+        make: Callable[..., GossipBackend],
     ) -> None:
         self.net, self.trace, self.name, self.seeds, self.random, self._make = net, trace, name, seeds, random, make
         self.disk = ModelDisk()
@@ -164,13 +172,19 @@ class Host:
     @property
     def hinted(self) -> list[str]:
         """The IDs for which its disk has hints."""
-        return self._hinted if self.boot is None else [each.hint.id for each in self.boot.peered.book._kept.values()]
+        return (
+            self._hinted
+            if self.boot is None
+            else [each.hint.id for each in self.boot.backend.hint_store._kept.values()]
+        )
 
     def has_heard_of(self, incarnation: str) -> bool:
-        """Whether it knows that there was such a daemon; of one that does not run, whether it may."""
+        """Whether it knows that there was such a daemon; of one that does not run, whether it
+        may.
+        """
         if self.boot is None:
             return bool(self._kept)
-        return self.boot.peered.peers.members.get(incarnation) is not None
+        return self.boot.backend.peers.members.get(incarnation) is not None
 
     @property
     def is_drained(self) -> bool:
@@ -178,13 +192,13 @@ class Host:
         if self.boot is None:
             return self._was_drained
         # Whoever hands over may have, though it was not told so yet.
-        return self.boot.peered.peers.members.own.state != "member"
+        return self.boot.backend.peers.members.own.state != "member"
 
     @property
     def takes_part(self) -> bool:
         """Whether what runs here is a member still, as far as it knows."""
-        peers = None if self.boot is None else self.boot.peered.peers
-        return peers is not None and peers.members.own.state == "member" and peers.standing.fenced is None
+        peers = None if self.boot is None else self.boot.backend.peers
+        return peers is not None and peers.members.own.state == "member" and peers.guard.fenced is None
 
     def start(self) -> None:
         if self.boot is not None or self.is_gone:
@@ -197,13 +211,15 @@ class Host:
             self.disk = self.disk.kill()
             self.net.timeline.callLater(5, self.start)
             return
-        self.trace.say(f"{self.name} starts as {self.boot.home}")
-        self.boot.peered.peers.startService()
+        self.trace.say(f"{self.name} starts as {self.boot.owner}")
+        self.boot.backend.peers.startService()
         if self.boot.sweep is not None:
             self.boot.sweep.startService()
 
     def crash(self, kind: str) -> None:
-        """End without a word: `kill` keeps what was written, `power` what was synced and perhaps more."""
+        """End without a word: `kill` keeps what was written, `power` what was synced and perhaps
+        more.
+        """
         if self.boot is None:
             return
         self._kept, self._hinted, self._was_drained = self.known, self.hinted, self.is_drained
@@ -226,12 +242,12 @@ class Host:
 
     def copy(self) -> Host:
         """An image of the machine, under another name in the network."""
-        twin = Host(self.net, self.trace, f"{self.name}'", self.seeds, self.random, self._make)
+        duplicate = Host(self.net, self.trace, f"{self.name}'", self.seeds, self.random, self._make)
         self.back_up()
-        twin.disk = self.backups.pop()
-        twin.unused_seconds = self.unused_seconds
+        duplicate.disk = self.backups.pop()
+        duplicate.unused_seconds = self.unused_seconds
         self.trace.say(f"{self.name} is copied")
-        return twin
+        return duplicate
 
     def roll_back(self) -> None:
         if self.backups:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqdisco.core import codec
 from rqdisco.core.directory import Removal
-from rqdisco.core.records import Record, Registration, is_unused, said
+from rqdisco.core.records import Record, Registration, is_unused, with_grant_answered
 from rqdisco.core.views import View
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
@@ -19,24 +19,27 @@ if TYPE_CHECKING:
 # Two daemons of one identity are found out by the next exchanges with a peer.
 _FENCED_SECONDS = 8.0
 _MOST_STATES = 20_000
-# Of what a home alone knew acknowledged nodes may be gone; but nobody is told to bootstrap, so that no second
-# cluster is excused (R7).
+# Of what a home alone knew acknowledged nodes may be gone; but nobody is told to bootstrap, so that
+# no second cluster is excused (R7).
 _LOST_HOME = "disk"
 
 
 class Judge:
-    """Sees what is told and done. `residue` are the IDs of which only one disk knew something, and what became of it.
+    """Sees what is told and done. `residue` are the IDs of which only one disk knew something, and
+    what became of it.
 
-    Of the IDs `in_doubt` the owner was lost while it told a node to bootstrap: that node is not shown any more (P3).
-    `acknowledged` are the addresses that must be listed in the end. Of the IDs `left` an operator removed some nodes
-    and left others, that may wait for those; of the IDs `on_behalf` nodes were listed away from the owner.
+    Of the IDs `in_doubt` the owner was lost while it told a node to bootstrap: that node is not
+    shown any more (P3). `acknowledged` are the addresses that must be listed in the end. Of the IDs
+    `left` an operator removed some nodes and left others, that may wait for those; of the IDs
+    `on_behalf` nodes were listed away from the owner.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.clusters: list[Cluster] = []
         self.acknowledged: dict[str, set[str]] = {}
-        # Until when a removal that was not answered may still be done, and who registered before that was over.
+        # Until when a removal that was not answered may still be done, and who registered before
+        # that was over.
         self._may_be_removed: dict[tuple[str, str], float] = {}
         self._unsure: dict[str, set[str]] = {}
         self.in_doubt: set[str] = set()
@@ -45,7 +48,7 @@ class Judge:
         self.residue: dict[str, str] = {}
         # Not once a machine was booted anew, or IDs got another home.
         self.ages_are_known = True
-        self._minted: dict[str, tuple[str, float]] = {}
+        self._created: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
         self._seen: dict[tuple[str, str, int], bytes] = {}
         self._copied: Host | None = None
@@ -65,17 +68,17 @@ class Judge:
     def is_home(self, boot: Boot, key: str) -> bool:
         """Whether a daemon decides about an ID."""
         record = boot.store.newest(key) if key else None
-        return record is not None and boot.directory._home(record) == boot.home
+        return record is not None and boot.directory._owner(record) == boot.owner
 
     def lists(self, boot: Boot, key: str, addr: str) -> bool:
         """Whether a daemon lists an address, as it decided or as it shows it."""
-        known = (boot.peered.local.known(key), boot.peered.local.shown(key))
+        known = (boot.backend.local.known(key), boot.backend.local.shown(key))
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
-    def said(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
+    def answered(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
         """A daemon sends an answer."""
         world = self._world
-        if getattr(outcome, "in_stead", False):
+        if getattr(outcome, "on_behalf", False):
             world.count("elsewhere")
             self.on_behalf.add(key)
             if (key, what.partition(" ")[2]) in boot.refused:
@@ -85,12 +88,14 @@ class Judge:
         self._check_hints(boot, key, what, outcome)
         if _is_in_doubt_for_good(boot.store.settled(key)):
             self.in_doubt.add(key)
-        if getattr(outcome, "alone", None) == "granted" or getattr(outcome, "won", False):
+        if getattr(outcome, "bootstrap", None) == "granted" or getattr(outcome, "won", False):
             self._check_fence(boot, outcome.record, what)
-            world.faults.after_a_grant(outcome.record.home)
+            world.faults.after_a_grant(outcome.record.owner)
 
     def _check_view(self, boot: Boot, key: str, what: str, view: View) -> None:
-        """R5c, R6: nobody is sent to a node whose claim was not reported, or whose grant was not answered."""
+        """R5c, R6: nobody is sent to a node whose claim was not reported, or whose grant was not
+        answered.
+        """
         record = boot.store.settled(key)
         if record is None or record.version != view.version or what == "read":
             return
@@ -98,16 +103,18 @@ class Judge:
         if record.unreported is not None and record.leader is not None and record.leader.addr in shown:
             self.violate(f"R5c {what}: {boot.host.name} shows {record.leader.addr}, which did not report itself")
         grant = record.grant
-        if grant is not None and grant.pending and record.home != boot.home and grant.addr in shown:
+        if grant is not None and grant.pending and record.owner != boot.owner and grant.addr in shown:
             self.violate(f"R6 {what}: {boot.host.name} shows {grant.addr}, whose grant was not answered")
 
     def _check_hints(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
-        """R8: an owner that may decide leaves out nobody whom it answered itself before it was ready."""
+        """R8: an owner that may decide leaves out nobody whom it answered itself before it was
+        ready.
+        """
         listed = getattr(outcome, "listed", None)
         if listed is None:
             view = outcome if isinstance(outcome, View) else getattr(outcome, "record", None)
             listed = getattr(view, "nodes", None)
-        if listed is None or getattr(outcome, "alone", None) == "again" or not self.is_home(boot, key):
+        if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_home(boot, key):
             return
         missing = set(boot.hints_of_its_own(key)) - {node.addr for node in listed}
         if missing and isinstance(outcome, (View, Registration, Removal)):
@@ -116,9 +123,9 @@ class Judge:
     def told(self, key: str, addr: str, registration: Registration) -> None:
         """A node got an answer."""
         node = self._world.nodes[key, addr]
-        node.told_how = registration.alone
+        node.told_how = registration.bootstrap
         self.acknowledge(key, addr)
-        if registration.alone is not None:
+        if registration.bootstrap is not None:
             self._world.count("alone")
 
     def took_off(self, key: str, left: int) -> None:
@@ -135,22 +142,26 @@ class Judge:
             unsure.discard(addr) if is_sure else unsure.add(addr)
 
     def removal_unanswered(self, key: str, addr: str, until: float) -> None:
-        """Whoever asked for a removal heard nothing; the request may be on its way to the home until then (R2)."""
+        """Whoever asked for a removal heard nothing; the request may be on its way to the home
+        until then (R2).
+        """
         self._may_be_removed[key, addr] = max(until, self._may_be_removed.get((key, addr), 0.0))
 
     def claimed(self, key: str) -> None:
         """A node won a claim: until it reports itself, a report by another drops it (R5c)."""
         self._used.add(key)
 
-    def minted(self, record: Record, asked: float) -> None:
-        """Somebody has an ID, which came to be after it was asked for, and of which it is not sure that it is used."""
-        self._minted[record.id] = record.home, asked
+    def created(self, record: Record, asked: float) -> None:
+        """Somebody has an ID, which came to be after it was asked for, and of which it is not sure
+        that it is used.
+        """
+        self._created[record.id] = record.owner, asked
 
     def unknown(self, boot: Boot, key: str) -> None:
         """A daemon says that there is no such ID: not of its own before its time is over (P7)."""
-        home, at = self._minted.get(key, ("", 0.0))
+        owner, at = self._created.get(key, ("", 0.0))
         # A copy of its home does not know what came to be since, and is not found out at once.
-        if home == boot.home and key not in self.residue and self._copied is None:
+        if owner == boot.owner and key not in self.residue and self._copied is None:
             age = self._world.now - at
             if self._world.unused_seconds is None or age < self._world.unused_seconds:
                 self.violate(f"P7 {key} is unknown at its home after {age:.1f} s")
@@ -175,16 +186,18 @@ class Judge:
         self.clusters.append(cluster)
 
     def loses(self, host: Host, why: str) -> None:
-        """A disk is about to be lost, or to be what it was earlier: what no other disk has is gone by nature."""
+        """A disk is about to be lost, or to be what it was earlier: what no other disk has is gone
+        by nature.
+        """
         self._was_rolled_back |= why == "rollback"
         others = [each.known for each in self._world.hosts if each is not host and not each.is_drained]
-        own = None if host.boot is None else host.boot.home
+        own = None if host.boot is None else host.boot.owner
         is_known = own is not None and any(each is not host and each.has_heard_of(own) for each in self._world.hosts)
         for key, record in host.known.items():
             # One that another disk has a newer state of than that is what it was before.
             held = [other[key] for other in others if key in other]
-            if not _knows(max(held, key=lambda each: (len(each.was), each.version), default=None), record):
-                is_home = record.home == own
+            if not _knows(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
+                is_home = record.owner == own
                 # Where nobody has heard of the home, its IDs may be anybody's.
                 self._is_gone(
                     key, why if why != "disk" else "witness" if not is_home else "disk" if is_known else "name"
@@ -225,13 +238,13 @@ class Judge:
     def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
         """Nobody decides for long beside a copy of itself (R8), where both are heard by a third."""
         world = self._world
-        if self._copied is None or self._copied.boot is None or record.home != self._copied.boot.home:
+        if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
             return
         since = world.now - _FENCED_SECONDS
         awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.clock.was_awake_since(since)]
         up = [host for host, boot in awake if boot.began < since]
-        twins = [host for host in up if host.boot is not None and host.boot.home == record.home]
-        are_heard = world.net.was_calm_since(since) and len(twins) == 2 and len(up) > 2
+        duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]
+        are_heard = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
         # One that was started just now cannot be known for one of two yet.
         if are_heard and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")
@@ -249,7 +262,7 @@ class Judge:
         """I7: no version is issued twice with different content."""
         for host in self._world.hosts:
             for record in host.boot.records().values() if host.boot is not None else ():
-                key = record.home, record.id, record.version
+                key = record.owner, record.id, record.version
                 line = codec.encode_record(record)
                 if self._seen.setdefault(key, line) != line:
                     self._seen[key] = line
@@ -298,10 +311,10 @@ class Judge:
     def _judge_unused(self) -> None:
         """P7: what nobody used for so long is forgotten by a home that may decide."""
         for host in self._world.hosts if self._world.unused_seconds is not None else ():
-            if host.boot is None or not host.boot.peered.may_expire():
+            if host.boot is None or not host.boot.backend.may_expire():
                 continue
             for record in host.boot.records().values():
-                if record.home == host.boot.home and is_unused(record):
+                if record.owner == host.boot.owner and is_unused(record):
                     self.violate(f"P7 {record.id} is not forgotten at {host.name}")
 
     def _judge_cluster(self, key: str, record: Record | None) -> None:
@@ -319,7 +332,7 @@ class Judge:
         """The reason that no daemon can do anything about."""
         if key in self.residue:
             return self.residue[key]
-        if record is None or record.lost:
+        if record is None or record.ownerless:
             return "orphan"
         seed = record.leader or record.grant
         if seed is None:
@@ -330,19 +343,22 @@ class Judge:
     def _why_it_made_none(self, node: SimNode, record: Record) -> str | None:
         """Why the node that was told to bootstrap has no cluster."""
         if node.was_member:
-            # It was in a cluster, and lost it with its disk, or for good; of a leader key only its leader tells.
+            # It was in a cluster, and lost it with its disk, or for good; of a leader key only its
+            # leader tells.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
         if node.won_in_vain:
             return "thrown"
         if record.unreported is not None:
-            # Its owner is told again whenever it asks; that it never will, only an operator knows (R5c).
+            # Its owner is told again whenever it asks; that it never will, only an operator knows
+            # (R5c).
             return "claim" if node.is_replaced or not node.is_up else None
         return "answer" if node.may_be_told and not node.is_removed else None
 
     def _judge_history(self, key: str, record: Record | None) -> None:
         """P1, R9: one order of decisions explains all answers."""
         past = self._world.clients.histories.get(key)
-        # An answer may have come before the record that says that it is in doubt, and none after it.
+        # An answer may have come before the record that says that it is in doubt, and none after
+        # it.
         if past is None or key in self.residue or key in self.in_doubt or _is_in_doubt_for_good(record):
             return
         rules = Rules(window=self._world.window, ages_known=self.ages_are_known)
@@ -357,8 +373,10 @@ class Judge:
 
 
 def _is_in_doubt_for_good(record: Record | None) -> bool:
-    """Whether nobody will ever know if a node was told to bootstrap, since the owner was lost; it is not shown (P3)."""
-    return record is not None and record.lost and record.grant is not None and record.grant.pending
+    """Whether nobody will ever know if a node was told to bootstrap, since the owner was lost; it
+    is not shown (P3).
+    """
+    return record is not None and record.ownerless and record.grant is not None and record.grant.pending
 
 
 def _is_named(key: str) -> bool:
@@ -370,13 +388,15 @@ def _knows(known: Record | None, record: Record) -> bool:
     """Whether another disk has what this one says, or what came after."""
     if known is None:
         return False
-    if record.home in known.was or (known.home == record.home and known.version >= record.version):
+    if record.owner in known.previous_owners or (known.owner == record.owner and known.version >= record.version):
         return True
-    return known.nodes == record.nodes and known.ever == record.ever and _who(known) == _who(record)
+    return known.nodes == record.nodes and known.was_emptied == record.was_emptied and _who(known) == _who(record)
 
 
 def _who(record: Record) -> tuple[object, str | None, bool]:
-    """Which grant of which address, who leads, and whether that is hidden: an older grant, taken back, says nothing."""
-    grant = said(record).grant
+    """Which grant of which address, who leads, and whether that is hidden: an older grant, taken
+    back, says nothing.
+    """
+    grant = with_grant_answered(record).grant
     is_hidden = record.unreported is not None
     return grant and (grant.addr, grant.at), record.leader and record.leader.value, is_hidden

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
-from rqdisco.backends.gossip.transport.links import NotGreeted, Unreachable
+from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from tests.simulated.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class Net:
         return self.random.uniform(0.0005, 0.01)
 
     def way(self) -> float:
-        """How long a message between daemons takes, which may be longer than anybody waits for its answer."""
+        """How long a message between daemons takes, which may be longer than anybody waits for its
+        answer.
+        """
         if self.random.random() < self.late:
             return self.random.uniform(4, 20)
         return self.delay()
@@ -74,7 +76,7 @@ class SimLink:
 
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         def deliver(receiver: Boot) -> Deferred[Any]:
-            return maybeDeferred(receiver.peered.answers.greet, hello)
+            return maybeDeferred(receiver.backend.answers.greet, hello)
 
         def keep(answer: tuple[str, bytes]) -> bytes:
             self._session, self._counter = answer[0], 0
@@ -91,8 +93,8 @@ class SimLink:
 
         def deliver(receiver: Boot) -> Deferred[Any]:
             if not receiver.accepts(session, counter):
-                return fail(Unreachable("said before"))
-            return Deferred.fromCoroutine(receiver.peered.answers.serve(session, verb, body))
+                return fail(PeerUnreachable("said before"))
+            return Deferred.fromCoroutine(receiver.backend.answers.serve(session, verb, body))
 
         return self._exchange(deliver, seconds)
 
@@ -109,7 +111,8 @@ class SimLink:
                 each.cancel()
 
         def hang_up(_: Deferred[Any]) -> None:
-            # The connection is closed, which the other side sees a little later, and not before the message.
+            # The connection is closed, which the other side sees a little later, and not before the
+            # message.
             if not net.is_lost(one, other):
                 timeline.callLater(net.delay(), close)
 
@@ -119,7 +122,7 @@ class SimLink:
             boot = net.hosts[other].boot
             if boot is None:
                 if not is_repeated and (other, one) not in net.cut:
-                    timeline.callLater(net.delay(), reply, Failure(Unreachable("refused")))
+                    timeline.callLater(net.delay(), reply, Failure(PeerUnreachable("refused")))
             elif boot.clock.sleeps_for > 0:
                 # It waits in the socket; of several nobody knows which is read first.
                 timeline.callLater(boot.clock.sleeps_for + net.delay(), arrive, is_repeated)
@@ -150,4 +153,4 @@ class SimLink:
 
 
 def _in_no_time(result: Any, seconds: float) -> Any:
-    return Failure(Unreachable("no answer in time")) if isinstance(result, Failure) else result
+    return Failure(PeerUnreachable("no answer in time")) if isinstance(result, Failure) else result

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tests.simulated.world import World
 
 _SETTLES_SECONDS = 10.0
-# Who bootstrapped leads after a timeout without a leader; when a leader is gone, that has to be noticed first.
+# Who bootstrapped leads after a timeout without a leader; when a leader is gone, that has to be
+# noticed first.
 _FIRST_ELECTION_SECONDS = 1.0, 2.0
 _ELECTION_SECONDS = 1.8, 2.8
 _JOIN_ATTEMPTS = 5
@@ -26,7 +27,9 @@ _RESTART_SECONDS = 5.0
 
 @dataclass(eq=False)
 class Cluster:
-    """A Raft cluster that a node bootstrapped. It `has_led` once it had a leader: before that nobody can join it."""
+    """A Raft cluster that a node bootstrapped. It `has_led` once it had a leader: before that
+    nobody can join it.
+    """
 
     discovery_id: str
     seed: str
@@ -36,7 +39,9 @@ class Cluster:
     is_electing: bool = False
 
     def settle(self, world: World) -> None:
-        """Let a leader step down that is gone or without a majority, and a majority without a leader elect one."""
+        """Let a leader step down that is gone or without a majority, and a majority without a
+        leader elect one.
+        """
         candidates = self._candidates(world)
         if self.leader in candidates:
             return
@@ -63,14 +68,17 @@ class Cluster:
 
 @dataclass(eq=False)
 class SimNode:
-    """rqlited 6: asks once at a start without data, bootstraps if it is alone, else joins, else exits.
+    """rqlited 6: asks once at a start without data, bootstraps if it is alone, else joins, else
+    exits.
 
-    Who bootstraps leads a second or two later. Until then joins are refused, and tried again five seconds later.
+    Who bootstraps leads a second or two later. Until then joins are refused, and tried again five
+    seconds later.
 
-    `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped` are when that last
-    happened, `was_member` whether it ever was in a cluster, `has_led` whether it led one, `won_in_vain` whether it
-    threw away a claim that it won, since it had been sent to somebody who led before; `is_removed` says that its
-    operator stopped it and took it off the list, `is_replaced` that it died for good and is listed still.
+    `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped`
+    are when that last happened, `was_member` whether it ever was in a cluster, `has_led` whether it
+    led one, `won_in_vain` whether it threw away a claim that it won, since it had been sent to
+    somebody who led before; `is_removed` says that its operator stopped it and took it off the
+    list, `is_replaced` that it died for good and is listed still.
     """
 
     world: World
@@ -176,7 +184,9 @@ class SimNode:
         self._settle()
 
     def _join_one_of(self, listed: list[str]) -> bool:
-        """Join through the first that has, or had, a leader: what Raft does without a majority is not looked at."""
+        """Join through the first that has, or had, a leader: what Raft does without a majority is
+        not looked at.
+        """
         for addr in listed:
             other = self.world.nodes.get((self.discovery_id, addr))
             if addr != self.addr and other is not None and other.is_up and other.cluster and other.cluster.has_led:
@@ -196,11 +206,13 @@ class SimNode:
 
 
 class ConsulNode(SimNode):
-    """rqlited 7 to 10 with consul-kv: reads the leader key, joins whom it finds, else claims it; never gives up.
+    """rqlited 7 to 10 with consul-kv: reads the leader key, joins whom it finds, else claims it;
+    never gives up.
 
-    Who leads reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s (before). A node that
-    once looked for somebody to join does so for ever: a claim that it wins then is won in vain, and its own entry leads
-    it to itself (rqlite cmd/rqlited/main.go createCluster).
+    Who leads reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s
+    (before). A node that once looked for somebody to join does so for ever: a claim that it wins
+    then is won in vain, and its own entry leads it to itself (rqlite cmd/rqlited/main.go
+    createCluster).
     """
 
     def leads(self) -> None:

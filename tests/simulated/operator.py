@@ -1,4 +1,6 @@
-"""What people do to clusters and daemons: mint, take nodes away, replace them, forget daemons, drain them."""
+"""What people do to clusters and daemons: mint, take nodes away, replace them, forget daemons,
+drain them.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +38,16 @@ class Operator:
         """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
         world = self._world
         for host in world.hosts:
-            if host.boot is not None and host.boot.peered.peers.members.own.state == "leaving":
-                self._ask(host.boot, host.boot.peered.successions.drain())
-        alive = {host.boot.home: host.boot for host in world.hosts if host.boot is not None}
+            if host.boot is not None and host.boot.backend.peers.members.own.state == "leaving":
+                self._ask(host.boot, host.boot.backend.successions.drain())
+        alive = {host.boot.owner: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:
             return
-        members = host.boot.peered.peers.members
+        members = host.boot.backend.peers.members
         lost = [
             # Whoever is to have its IDs already is asked, as the refusals of others say.
-            (alive.get(members.home_now(each.successor), host.boot) if each.successor else host.boot, each)
+            (alive.get(members.current_owner(each.successor), host.boot) if each.successor else host.boot, each)
             for each in members.others
             if each.incarnation not in alive
         ]
@@ -61,21 +63,23 @@ class Operator:
 
     async def _forget_one(self, boot: Boot, member: Member) -> int:
         try:
-            return await boot.peered.successions.forget(member.name)
+            return await boot.backend.successions.forget(member.name)
         except CannotSucceed as doubt:
             if member.incarnation not in str(doubt):
                 raise
             # It wants to know which, and whoever looks knows.
-            return await boot.peered.successions.forget(member.incarnation)
+            return await boot.backend.successions.forget(member.incarnation)
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:
             self._world.trace.say(f"{host.name} is drained")
             self._world.judge.ages_are_known = False
-            self._ask(host.boot, host.boot.peered.successions.drain())
+            self._ask(host.boot, host.boot.backend.successions.drain())
 
     def replace_node(self, node: SimNode) -> None:
-        """A node dies for good; where machines come and go, another one takes its place, at another address."""
+        """A node dies for good; where machines come and go, another one takes its place, at another
+        address.
+        """
         world = self._world
         node.stop()
         node.is_replaced = True
@@ -95,7 +99,9 @@ class Operator:
             fresh.start()
 
     def clean_up_before(self, node: SimNode) -> None:
-        """A script removes the address of a node as it starts, and comes late: the node asks already (R9)."""
+        """A script removes the address of a node as it starts, and comes late: the node asks
+        already (R9).
+        """
         at = None if node.asking is None or node.asking.boot is None else node.asking.boot
         if at is not None and at.is_alive and not self._world.judge.lists(at, node.discovery_id, node.addr):
             self._do(self._world.clients.remove(node.discovery_id, node.addr, at.host))
@@ -105,15 +111,15 @@ class Operator:
         await world.sleep(random.uniform(0, 10))
         kind = ConsulNode if random.random() < 0.25 else SimNode
         if kind is ConsulNode and random.random() < 0.5:
-            discovery_id, home = f"rqlite{number}", None
+            discovery_id, owner = f"rqlite{number}", None
         else:
             record = None
             while record is None:
                 record = await world.clients.create()
-            discovery_id, home = record.id, record.home
-        world.trace.say(f"{discovery_id} is at {home}, for {kind.__name__}")
+            discovery_id, owner = record.id, record.owner
+        world.trace.say(f"{discovery_id} is at {owner}, for {kind.__name__}")
         world.judge.acknowledged.setdefault(discovery_id, set())
-        world.faults.after_minting(home)
+        world.faults.after_minting(owner)
         spread = random.choice((0.01, 1.0, 20.0))
         for _ in range(random.randrange(2, 5)):
             node = self._add(discovery_id, kind, world.some_host())
@@ -129,15 +135,17 @@ class Operator:
                 await world.clients.resolve(discovery_id)
 
     async def _mint_idle(self, seconds: float) -> None:
-        """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps not for long."""
+        """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
+        not for long.
+        """
         world, random = self._world, self._world.idle_random
         await world.sleep(random.uniform(0, 80))
         asked = world.now
         record = await world.clients.create()
         if record is None:
             return
-        world.judge.minted(record, asked)
-        world.trace.say(f"{record.id} is at {record.home}, for nobody yet")
+        world.judge.created(record, asked)
+        world.trace.say(f"{record.id} is at {record.owner}, for nobody yet")
         if random.random() < 0.6:
             await world.sleep(random.uniform(0.6, 1.4) * seconds)
             node = self._add(record.id, SimNode, world.some_host())
@@ -154,7 +162,8 @@ class Operator:
         await self._take_away(nodes)
         for node in nodes:
             await self._remove(discovery_id, node.addr)
-        # A hint for a node that was promised before may still come: the list is looked at, as the manual says.
+        # A hint for a node that was promised before may still come: the list is looked at, as the
+        # manual says.
         world.trace.say(f"operator starts {discovery_id} anew")
         for node in nodes:
             node.start_anew()

@@ -7,57 +7,57 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.assembly import Peered
+from rqdisco.backends.gossip.assembly import GossipBackend
 from rqdisco.backends.gossip.transport.links import Misdirected
 from rqdisco.backends.gossip.transport.messages import Call
 from rqdisco.core import records, transitions
 from rqdisco.core.directory import Removal
 from rqdisco.core.errors import StoreUnavailable, Undecided
-from rqdisco.core.expiry import Marks
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Claim, Node, Put, Record, Registration
 from rqdisco.core.views import view_of
 
 
-def without(rule: str) -> Callable[..., Peered]:
+def without(rule: str) -> Callable[..., GossipBackend]:
     """What makes daemons that do not keep a rule."""
 
-    def make(*arguments: Any, **options: Any) -> Peered:
+    def make(*arguments: Any, **options: Any) -> GossipBackend:
         if rule == "R5a":
-            options["limits"] = replace(options["limits"], window_ms=0)
-        peered = Peered(*arguments, **options)
+            options["limits"] = replace(options["limits"], retry_window_ms=0)
+        backend = GossipBackend(*arguments, **options)
         if rule != "R5a":
-            _SWITCHES[rule](peered)
-        return peered
+            _SWITCHES[rule](backend)
+        return backend
 
     return make
 
 
-def _everybody_decides(peered: Any) -> None:
-    own = peered.peers.members.own.incarnation
-    peered.directory._home = lambda record: own
-    peered.peers.is_lost = lambda home: False
+def _everybody_decides(backend: Any) -> None:
+    own = backend.peers.members.own.incarnation
+    backend.directory._owner = lambda record: own
+    backend.peers.is_lost = lambda owner: False
 
 
-def _answer_for_others(peered: Any) -> None:
+def _answer_for_others(backend: Any) -> None:
     """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
-    answers, own = peered.answers, peered.peers.members.own.incarnation
-    answers._caller._home_now = lambda home: own
+    answers, own = backend.answers, backend.peers.members.own.incarnation
+    answers._caller._current_owner = lambda owner: own
     for verb in ("call", "hints"):
         answers._verbs[verb] = _meant_for_anyone(own, *answers._verbs[verb])
-    add = peered.peers._add
+    add = backend.peers._add
 
     def add_anyone(url: str, incarnation: str | None = None) -> None:
         add(url, incarnation)
-        peer = peered.peers.peers.get(incarnation)
+        peer = backend.peers.peers.get(incarnation)
         if peer is not None:
             peer._greet = _greeting_anyone(peer, peer._greet)
 
-    peered.peers._add = add_anyone
+    backend.peers._add = add_anyone
 
 
 def _meant_for_anyone(own: str, kind: Any, answer: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
     async def answer_anyone(speaker: Any, message: Any) -> Any:
-        return await answer(speaker, replace(message, home=own))
+        return await answer(speaker, replace(message, owner=own))
 
     return kind, answer_anyone
 
@@ -73,34 +73,34 @@ def _greeting_anyone(peer: Any, greet: Callable[[], Any]) -> Callable[[], Any]:
     return greet_anyone
 
 
-def _never_too_late(peered: Any) -> None:
-    _, answer = peered.answers._verbs["call"]
+def _never_too_late(backend: Any) -> None:
+    _, answer = backend.answers._verbs["call"]
 
     async def answer_late(speaker: Any, call: Call) -> Any:
         return await answer(speaker, replace(call, ms=1_000_000, until=None))
 
-    peered.answers._verbs["call"] = Call, answer_late
+    backend.answers._verbs["call"] = Call, answer_late
 
 
-def _believe_twice(peered: Any) -> None:
-    peered.is_credulous = True
+def _believe_twice(backend: Any) -> None:
+    backend.is_credulous = True
 
 
-def _others_grant(peered: Any) -> None:
-    on_behalf = peered.directory._on_behalf
+def _others_grant(backend: Any) -> None:
+    on_behalf = backend.directory._on_behalf
 
     async def answer(discovery_id: str, node: Node, host: str | None, why: str, *told: Any) -> Registration:
-        copy = peered.store.settled(discovery_id)
-        if copy is not None and all(each.addr == node.addr for each in records.answered(copy).nodes):
-            return Registration(record=copy, listed=(node,), alone="granted")
+        copy = backend.store.settled(discovery_id)
+        if copy is not None and all(each.addr == node.addr for each in records.without_pending_grant(copy).nodes):
+            return Registration(record=copy, listed=(node,), bootstrap="granted")
         answered: Registration = await on_behalf(discovery_id, node, host, why, *told)
         return answered
 
-    peered.directory._on_behalf = answer
+    backend.directory._on_behalf = answer
 
 
-def _take_a_refusal_for_silence(peered: Any) -> None:
-    directory = peered.directory
+def _take_a_refusal_for_silence(backend: Any) -> None:
+    directory = backend.directory
     register = directory.register
 
     async def hear_no_refusal(discovery_id: str, node: Node, host: str | None) -> Registration:
@@ -113,31 +113,31 @@ def _take_a_refusal_for_silence(peered: Any) -> None:
     directory.register = hear_no_refusal
 
 
-def _nobody_keeps_hints(peered: Any) -> None:
-    async def keep(home: str, discovery_id: str, node: Node, host: str | None) -> int:
+def _nobody_keeps_hints(backend: Any) -> None:
+    async def keep(owner: str, discovery_id: str, node: Node, host: str | None) -> int:
         return 0
 
-    peered.book.keep = keep
-    peered.book.promise = peered.book.withdraw = lambda number: None
+    backend.hint_store.keep = keep
+    backend.hint_store.promise = backend.hint_store.withdraw = lambda number: None
 
 
-def _no_barrier(peered: Any) -> None:
+def _no_barrier(backend: Any) -> None:
     async def barrier(record: Record) -> None:
         pass
 
-    peered.peers.barrier = barrier
+    backend.peers.barrier = barrier
 
 
-def _no_acknowledgement(peered: Any) -> None:
-    async def witnessed(version: int, *, is_grant: bool) -> bool:
+def _no_acknowledgement(backend: Any) -> None:
+    async def replicated(version: int, *, is_grant: bool) -> bool:
         return True
 
-    peered.peers.witnessed = witnessed
-    peered.peers.witnesses.push = peered.peers.replication.on_own = lambda: None
+    backend.peers.replicated = replicated
+    backend.peers.change_pusher.push = backend.peers.replication.on_own = lambda: None
 
 
-def _no_revoking(peered: Any) -> None:
-    grants = peered.local._grants
+def _no_revoking(backend: Any) -> None:
+    grants = backend.local._grants
 
     async def leave(pending: Any) -> None:
         grants.end(pending)
@@ -145,37 +145,39 @@ def _no_revoking(peered: Any) -> None:
     grants._revoke = leave
 
 
-def _orphans_grant(peered: Any) -> None:
-    take_over = peered.successions._take_over
-    peered.successions._take_over = lambda incarnation, is_lost: take_over(incarnation, is_lost=False)
-    peered.peers.is_lost = lambda home: False
+def _orphans_grant(backend: Any) -> None:
+    take_over = backend.successions._take_over
+    backend.successions._take_over = lambda incarnation, is_lost: take_over(incarnation, is_lost=False)
+    backend.peers.is_lost = lambda owner: False
 
 
-def _trust_the_disk(peered: Any) -> None:
-    standing = peered.peers.standing
+def _trust_the_disk(backend: Any) -> None:
+    guard = backend.peers.guard
 
     def check(record: Record) -> None:
-        if (objection := standing.objection) is not None:
+        if (objection := guard.objection) is not None:
             raise Undecided(objection)
 
-    standing.check = check
+    guard.check = check
 
 
-def _leave_out_own_hints(peered: Any) -> None:
-    """What was answered before a daemon was ready is added once an exchange with a peer came to its end, or later."""
-    peers = peered.peers
-    peers.check = peers.standing.check
-    peered.local.view = lambda record: view_of(record, is_owner=record.home == peers._own)
+def _leave_out_own_hints(backend: Any) -> None:
+    """What was answered before a daemon was ready is added once an exchange with a peer came to its
+    end, or later.
+    """
+    peers = backend.peers
+    peers.check = peers.guard.check
+    backend.local.view = lambda record: view_of(record, is_owner=record.owner == peers._own)
 
 
-def _show_claims(peered: Any) -> None:
+def _show_claims(backend: Any) -> None:
     """A claim is answered again to its owner, and shown to all others meanwhile."""
-    peered.local.view = lambda record: view_of(replace(record, unreported=None), is_owner=True)
+    backend.local.view = lambda record: view_of(replace(record, unreported=None), is_owner=True)
 
 
-def _claim_once(peered: Any) -> None:
+def _claim_once(backend: Any) -> None:
     """A claim is shown to nobody, and its owner is not told again."""
-    local = peered.local
+    local = backend.local
     claim = local._claim
 
     def claim_once(record: Record, put: Put, host: str | None) -> Claim:
@@ -187,18 +189,18 @@ def _claim_once(peered: Any) -> None:
     local._claim = claim_once
 
 
-def _show_the_pending(peered: Any) -> None:
+def _show_the_pending(backend: Any) -> None:
     """Copies show whose grant may not have been answered."""
-    peered.local.view = lambda record: view_of(record, is_owner=True)
+    backend.local.view = lambda record: view_of(record, is_owner=True)
 
 
-def _no_fence(peered: Any) -> None:
-    peered.answers._sessions.note = lambda session: None
-    peered.peers.fence = lambda why: None
+def _no_fence(backend: Any) -> None:
+    backend.answers._sessions.note = lambda session: None
+    backend.peers.fence = lambda why: None
 
 
-def _remove_what_is_there(peered: Any) -> None:
-    local = peered.local
+def _remove_what_is_there(backend: Any) -> None:
+    local = backend.local
 
     async def remove(discovery_id: str, addr: str) -> tuple[Record, bool]:
         record = await local._decidable(discovery_id)
@@ -208,45 +210,45 @@ def _remove_what_is_there(peered: Any) -> None:
     local.remove_from = remove
 
 
-def _remove_anywhere(peered: Any) -> None:
-    at_home = peered.directory.remove
+def _remove_anywhere(backend: Any) -> None:
+    at_home = backend.directory.remove
 
     async def remove(discovery_id: str, addr: str) -> Removal:
         try:
             removal: Removal = await at_home(discovery_id, addr)
         except StoreUnavailable:
-            copy = peered.store.settled(discovery_id)
+            copy = backend.store.settled(discovery_id)
             if copy is None:
                 raise
             after = transitions.remove(copy, addr)
             return Removal(record=view_of(after, is_owner=False), removed=after is not copy)
         return removal
 
-    peered.directory.remove = remove
+    backend.directory.remove = remove
 
 
-def _forget_the_emptied(peered: Any) -> None:
-    _cover(peered, lambda record: not record.nodes)
+def _forget_the_emptied(backend: Any) -> None:
+    _cover(backend, lambda record: not record.nodes)
 
 
-def _forget_the_tried(peered: Any) -> None:
-    _cover(peered, lambda record: records.is_unused(replace(record, tried=False)))
+def _forget_the_tried(backend: Any) -> None:
+    _cover(backend, lambda record: records.is_unused(replace(record, attempted=False)))
 
 
-def _learn_no_marks(peered: Any) -> None:
+def _learn_no_marks(backend: Any) -> None:
     async def take_marks(peer: Any) -> None:
         pass
 
-    peered.peers.exchange._take_marks = take_marks
+    backend.peers.exchange._take_watermarks = take_marks
 
 
-def _take_what_is_gone(peered: Any) -> None:
-    peered.peers.replication._marks = Marks()
+def _take_what_is_gone(backend: Any) -> None:
+    backend.peers.replication._watermarks = ExpiryWatermarks()
 
 
-def _cover(peered: Any, is_unused: Callable[[Record], bool]) -> None:
-    marks = peered.marks
-    marks.cover = lambda record: record.version <= marks.of(record.home) and is_unused(record)
+def _cover(backend: Any, is_unused: Callable[[Record], bool]) -> None:
+    marks = backend.watermarks
+    marks.cover = lambda record: record.version <= marks.of(record.owner) and is_unused(record)
 
 
 _SWITCHES: dict[str, Callable[[Any], None]] = {

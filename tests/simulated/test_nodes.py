@@ -1,4 +1,6 @@
-"""The simulator's nodes of rqlite take their time, and make the mistakes, that real ones were seen to."""
+"""The simulator's nodes of rqlite take their time, and make the mistakes, that real ones were seen
+to.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,10 @@ class Stage:
 
     def mint(self) -> None:
         """Have nodes use an ID of a daemon's own, as those of the old protocol must."""
-        minted = self.get(self.world.clients.create()).id
+        created = self.get(self.world.clients.create()).id
         for node in self.nodes:
-            node.discovery_id = minted
-            self.world.nodes[minted, node.addr] = node
+            node.discovery_id = created
+            self.world.nodes[created, node.addr] = node
 
     def moments(self, pattern: str) -> list[float]:
         """When something was traced."""

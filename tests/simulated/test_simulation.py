@@ -1,4 +1,6 @@
-"""What the simulator proves of the real code in the time a test may take; `make simulate` runs many more seeds."""
+"""What the simulator proves of the real code in the time a test may take; `make simulate` runs many
+more seeds.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def test_what_a_run_once_showed_has_not_come_back(kept: Kept) -> None:
 
 @dataclass(frozen=True)
 class Noticed:
-    """A rule, what must fail for it to matter, how it shows, and the seed that was found to show it."""
+    """A rule, what must fail for it to matter, how it shows, and the seed that was found to show
+    it.
+    """
 
     rule: str
     shows: str

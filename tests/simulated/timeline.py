@@ -1,4 +1,6 @@
-"""Virtual time: one heap of what is to happen, and each daemon's own view of it, which ends when that is killed."""
+"""Virtual time: one heap of what is to happen, and each daemon's own view of it, which ends when
+that is killed.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class Later:
 
 @implementer(IReactorTime)
 class Timeline:
-    """The clock of the world; what is due at one moment happens in the order in which it was asked for."""
+    """The clock of the world; what is due at one moment happens in the order in which it was asked
+    for.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -119,7 +123,9 @@ class ViewOfTime:
 
 
 class Trace:
-    """What happened, in words, for who wants to read it, and as a number, for who wants to compare."""
+    """What happened, in words, for who wants to read it, and as a number, for who wants to
+    compare.
+    """
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline

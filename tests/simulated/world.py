@@ -1,4 +1,6 @@
-"""One run: daemons, the nodes of a few clusters that ask them, an operator, faults; and what must never happen."""
+"""One run: daemons, the nodes of a few clusters that ask them, an operator, faults; and what must
+never happen.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, globalLogPublisher
 
-from rqdisco.backends.gossip.assembly import Peered
+from rqdisco.backends.gossip.assembly import GossipBackend
 from tests.simulated.clients import Clients
 from tests.simulated.faults import EXPIRY, FAULTS, Faults
 from tests.simulated.hosts import Host
@@ -57,7 +59,7 @@ class World:
         seed: int,
         daemons: int = 3,
         faults: tuple[str, ...] = FAULTS,
-        make: Callable[..., Peered] = Peered,
+        make: Callable[..., GossipBackend] = GossipBackend,
         window: float = WINDOW,
     ) -> None:
         self.random = Random(f"world {seed}")
@@ -145,7 +147,7 @@ class World:
         self.judge.judge()
         for host in self.hosts:
             if host.boot is not None:
-                host.boot.peered.peers.stopService()
+                host.boot.backend.peers.stopService()
                 host.crash("kill")
         self.result.trace = self.trace.lines
         return self.result

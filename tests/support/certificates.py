@@ -27,7 +27,9 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str, hosts: Sequence[str] = (), days: int = 30) -> tuple[bytes, bytes]:
-        """A key and its certificate for these host names and IP addresses, good for so many days from now."""
+        """A key and its certificate for these host names and IP addresses, good for so many days
+        from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key, self, hosts, days=days, is_authority=False)

@@ -110,7 +110,9 @@ class Stream(io.TextIOWrapper):
 
 
 class Shell:
-    """Where commands are typed. `answers` are what is said to questions, if it has a terminal; `asked` are those."""
+    """Where commands are typed. `answers` are what is said to questions, if it has a terminal;
+    `asked` are those.
+    """
 
     def __init__(
         self, service: Service, *, terminal: bool = False, answers: tuple[bool, ...] = (), encoding: str = "utf-8"

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 from tests.support.daemon import Daemon
 
 CLIENT = "198.51.100.7"
@@ -22,7 +22,9 @@ MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
 
 def request(method: str, path: str, document: object = None, **headers: str) -> bytes:
-    """A request with a body, which is JSON unless it is bytes; in the names of headers `_` stands for a hyphen."""
+    """A request with a body, which is JSON unless it is bytes; in the names of headers `_` stands
+    for a hyphen.
+    """
     body = b"" if document is None else document if isinstance(document, bytes) else msgspec.json.encode(document)
     lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -40,8 +42,8 @@ def unchunked(data: bytes) -> bytes:
 
 
 class Connection:
-    """A client's end of a connection to what a factory answers at the address `own`; without a host, to a socket of the
-    file system.
+    """A client's end of a connection to what a factory answers at the address `own`; without a
+    host, to a socket of the file system.
     """
 
     def __init__(self, factory: Any, host: str | None = CLIENT, own: str = OWN) -> None:
@@ -73,11 +75,13 @@ class Connection:
 class Server:
     """A site in memory whose clock the test moves."""
 
-    def __init__(self, *, trusting: bool = False, crowd: Crowd | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, trusting: bool = False, limiter: ConnectionLimiter | None = None, clock: Clock | None = None
+    ) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = clock or Clock()
         public = self.daemon.doors.public()
-        self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, crowd=crowd)
+        self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, limiter=limiter)
         self.factory = self.listening()
         self.factory.doStart()
 

@@ -1,7 +1,9 @@
-"""A double of rqlited 7.0-10.2 with `-disco-mode consul-kv`: asks byte for byte as it does, does what it does after.
+"""A double of rqlited 7.0-10.2 with `-disco-mode consul-kv`: asks byte for byte as it does, does
+what it does after.
 
-What it sends is what Consul's Go client sends in the release that each rqlite was built with; what follows is rqlite
-cmd/rqlited/main.go createCluster and cluster/disco/service.go (disco/service.go before v8.40). All in virtual time.
+What it sends is what Consul's Go client sends in the release that each rqlite was built with; what
+follows is rqlite cmd/rqlited/main.go createCluster and cluster/disco/service.go (disco/service.go
+before v8.40). All in virtual time.
 """
 
 from __future__ import annotations
@@ -89,7 +91,9 @@ RELEASES = (
 
 
 def leader_value(peer: Peer) -> bytes:
-    """What is put under the leader key, as Go writes it: without spaces and empty members, fit for HTML."""
+    """What is put under the leader key, as Go writes it: without spaces and empty members, fit for
+    HTML.
+    """
     members = {"id": peer.node_id, "api_addr": f"http://{peer.http_addr}", "addr": peer.raft_addr}
     text = json.dumps({name: text for name, text in members.items() if text}, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
@@ -98,7 +102,9 @@ def leader_value(peer: Peer) -> bytes:
 
 
 def leader_in(content: bytes) -> dict[Door, str] | None:
-    """Where the leader is to be joined, by the answer to a GET; None if it names none. Raises Failed."""
+    """Where the leader is to be joined, by the answer to a GET; None if it names none. Raises
+    Failed.
+    """
     try:
         entries = json.loads(content)
         if not entries or entries[0] is None:
@@ -112,7 +118,9 @@ def leader_in(content: bytes) -> dict[Door, str] | None:
 
 
 class Connections:
-    """Go's http.Transport towards one service: a connection is used again, unless the service closed it meanwhile."""
+    """Go's http.Transport towards one service: a connection is used again, unless the service
+    closed it meanwhile.
+    """
 
     def __init__(self, service: Service) -> None:
         self.sent: list[bytes] = []
@@ -130,13 +138,16 @@ class Connections:
             try:
                 return await self._exchange(connection, request)
             except (OSError, HTTPException):
-                # Go asks once more where the service may have closed the connection while it rested, but never a PUT.
+                # Go asks once more where the service may have closed the connection while it
+                # rested, but never a PUT.
                 if not request.startswith(b"GET"):
                     raise
         return await self._exchange(self._dial(), request)
 
     def lose_answers(self) -> None:
-        """Wait until all that was asked is answered, and break the connections before anything is read."""
+        """Wait until all that was asked is answered, and break the connections before anything is
+        read.
+        """
         for connection in set(self._open) - set(self._idle):
             assert select.select([connection], [], [], PATIENCE)[0]
             connection.shutdown(socket.SHUT_RDWR)
@@ -188,7 +199,9 @@ def _receive(connection: socket.socket) -> tuple[Reply, bool]:
 
 
 class ConsulNode(Process):
-    """One rqlited with its data directory. It has won when it was told that it may bootstrap, whatever came of it."""
+    """One rqlited with its data directory. It has won when it was told that it may bootstrap,
+    whatever came of it.
+    """
 
     def __init__(self, release: Release, number: int, key: str, service: Service, world: World, network: Network):
         peer = Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", release.doors)
@@ -204,7 +217,9 @@ class ConsulNode(Process):
         self.connections.close()
 
     async def main(self) -> None:
-        """A node whose data directory has a configuration asks nobody, and reports when it leads."""
+        """A node whose data directory has a configuration asks nobody, and reports when it
+        leads.
+        """
         self._run(self._report_regularly)
         if self.peer.cluster is None:
             await self._find_cluster()
@@ -217,11 +232,14 @@ class ConsulNode(Process):
             return
         while not await self._join(leader):
             await self._world.sleep(1)
-            # What this says of winning is thrown away, in all releases: such a node joins itself for ever.
+            # What this says of winning is thrown away, in all releases: such a node joins itself
+            # for ever.
             _, leader = await self._register()
 
     async def _register(self) -> tuple[bool, dict[Door, str]]:
-        """Whether this node won the claim, and whom to join if not; asks until there is an answer to that."""
+        """Whether this node won the claim, and whom to join if not; asks until there is an answer
+        to that.
+        """
         while True:
             leader = await self._attempt("get leader", self._read())
             if leader is not None:

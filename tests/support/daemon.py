@@ -10,28 +10,28 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.claim_monitor import WaitingClaims
-from rqdisco.backends.gossip.assembly import kept_notes
-from rqdisco.backends.leader_monitor import LeaderWatch
+from rqdisco.backends.claim_monitor import ClaimMonitor
+from rqdisco.backends.gossip.assembly import decode_metadata
+from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.metrics import leader_metrics
-from rqdisco.backends.single.directory import Limits, LocalDirectory
-from rqdisco.backends.single.expiry_sweep import Sweep
-from rqdisco.backends.single.version_ages import Calendar
-from rqdisco.core.codec import Note
-from rqdisco.core.expiry import Marks
+from rqdisco.backends.single.directory import Limits, SingleDirectory
+from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.version_ages import VersionAges
+from rqdisco.core.codec import Metadata
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Moment, Node, Record, Registration
 from rqdisco.http.metrics import request_metrics
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.runner import ANSWER_SECONDS, Books
-from rqdisco.http.router import Doors
+from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
+from rqdisco.http.router import Apis
 from rqdisco.http.ui.overview import Overview
 from rqdisco.probes.metrics import probe_metrics, resolution_metrics
-from rqdisco.probes.prober import Knocker
+from rqdisco.probes.prober import Prober
 from rqdisco.probes.resolution.host_names import HostNames
-from rqdisco.probes.scheduler import Rounds
+from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.probes.targets import Allowed, network
 from rqdisco.security.tokens import Access
-from rqdisco.service.wiring.registry import Watch
+from rqdisco.service.wiring.registry import MetricsRegistry
 from rqdisco.storage.disk_reserve import Reserve
 from rqdisco.storage.memory import Store
 from rqdisco.storage.metrics import wal_metrics
@@ -40,7 +40,7 @@ from rqdisco.storage.wal.segments import SegmentWriter
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.health import Health
-from rqdisco.telemetry.recent import Recent
+from rqdisco.telemetry.recent import RecentActivity
 from tests.support.disk import ModelDisk
 from tests.support.network import Network
 from tests.support.resolver import Resolver
@@ -75,7 +75,9 @@ class Threads:
 
 
 class Probe:
-    """How a daemon probes: over a `network` in memory that the test sets up, with names that its resolver knows."""
+    """How a daemon probes: over a `network` in memory that the test sets up, with names that its
+    resolver knows.
+    """
 
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
         self.network = Network()
@@ -83,10 +85,10 @@ class Probe:
         self._allowed = Allowed(map(network, allowed or ("10.0.0.0/8",)))
         self._interval, self._rate = interval, rate
 
-    def rounds(self, directory: LocalDirectory, clock: Clock, watch: Watch) -> Rounds:
-        return Rounds(
+    def rounds(self, directory: SingleDirectory, clock: Clock, watch: MetricsRegistry) -> ProbeScheduler:
+        return ProbeScheduler(
             directory,
-            Knocker(self.network, clock),
+            Prober(self.network, clock),
             HostNames(clock, self.resolver, counts=watch.look_ups["probes"]),
             self._allowed,
             clock,
@@ -97,7 +99,9 @@ class Probe:
 
 
 class Daemon:
-    """Everything of the daemon but its sockets; `restart` gives the one that starts on what the disk then holds."""
+    """Everything of the daemon but its sockets; `restart` gives the one that starts on what the
+    disk then holds.
+    """
 
     def __init__(
         self,
@@ -112,7 +116,7 @@ class Daemon:
         segment_bytes: int = 16 << 20,
         access: Access | None = None,
         probe: Probe | None = None,
-        mint_rate: float = 0.0,
+        create_rate: float = 0.0,
         reserve: int | None = 0,
         unused_days: float | None = None,
         **doors: Any,
@@ -125,7 +129,7 @@ class Daemon:
         self.threads = Threads()
         self.random = Random(seed)
         self.failures: list[str] = []
-        self.home, self.found = open_state(self.disk, STATE, self.random.randbytes)
+        self.owner, self.found = open_state(self.disk, STATE, self.random.randbytes)
         boot = self.found.boot_number(boot_id)
         self.store = Store(self.found.records, self.found.last_version)
         kept = Reserve(self.disk, STATE, reserve, self.clock.seconds)
@@ -134,36 +138,36 @@ class Daemon:
             self.store, self.segments, self.threads, lambda call: call(), self.failures.append, segment_bytes
         )
         self.now = lambda: Moment(boot, int(self.clock.seconds() * 1000))
-        self.directory = LocalDirectory(
+        self.directory = SingleDirectory(
             self.store,
             self.journal,
-            self.home,
+            self.owner,
             now=self.now,
             wall_us=self.wall_us,
             random=self.random.randbytes,
             limits=self.limits,
         )
         self.unused_days = unused_days
-        self.claims = WaitingClaims(self.clock, self.store)
+        self.claims = ClaimMonitor(self.clock, self.store)
         self.health = Health(lambda: self.journal.refused, more=self.claims.notes)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
-        self.watch = Watch(self.clock)
-        self.recent = Recent(self.clock.seconds, self.wall_us)
-        self.books = Books(Events(log_event, self.watch.outcomes, self.recent))
-        self.leaders = LeaderWatch(self.clock, self.books.events)
+        self.watch = MetricsRegistry(self.clock)
+        self.recent = RecentActivity(self.clock.seconds, self.wall_us)
+        self.telemetry = RequestTelemetry(Events(log_event, self.watch.outcomes, self.recent))
+        self.leaders = LeaderMonitor(self.clock, self.telemetry.events)
         self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
         self.watch.show(leader_metrics(self.leaders))
-        self.sweep = sweep(self, kept_notes(self.found.notes.items()), self.books.events)
-        self.watch.count_all(self.store, lambda home: home != self.home, self.claims)
-        self.watch.show(request_metrics(self.watch.requests, self.books.refusals))
+        self.sweep = sweep(self, decode_metadata(self.found.notes.items()), self.telemetry.events)
+        self.watch.count_all(self.store, lambda owner: owner != self.owner, self.claims)
+        self.watch.show(request_metrics(self.watch.requests, self.telemetry.refusals))
         self.watch.show(wal_metrics(self.journal, self.watch.syncs))
         self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
         self.rounds = None if probe is None else probe.rounds(self.directory, self.clock, self.watch)
         if self.rounds is not None:
             self.watch.show(probe_metrics(self.rounds))
         self.watch.show(resolution_metrics(self.watch.look_ups))
-        self.doors = Doors(
+        self.doors = Apis(
             self.directory,
             self.deadlines,
             self.describe,
@@ -173,11 +177,11 @@ class Daemon:
             max_body=max_body,
             strict=strict,
             access=access,
-            books=self.books,
+            telemetry=self.telemetry,
             metrics=self.watch.page,
             overview=self.overview,
-            outlook=self.rounds,
-            mint_rate=mint_rate,
+            node_health=self.rounds,
+            create_rate=create_rate,
             leaders=self.leaders,
             **doors,
         )
@@ -192,31 +196,37 @@ class Daemon:
         return known if self.unused_days is None else {**known, "unused_days": self.unused_days}
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
-        """The daemon after this one died; on the same disk with all that was written, unless another is given."""
+        """The daemon after this one died; on the same disk with all that was written, unless
+        another is given.
+        """
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "clock": self.clock, "unused_days": self.unused_days, **options}
         self.sweep.stopService()
         return Daemon(disk or self.disk.kill(), seed=seed, **options)
 
 
-def sweep(daemon: Any, notes: Sequence[Note], events: Events, marks: Marks | None = None, **more: Any) -> Sweep:
+def sweep(
+    daemon: Any, notes: Sequence[Metadata], events: Events, marks: ExpiryWatermarks | None = None, **more: Any
+) -> ExpirySweeper:
     """What forgets the unused IDs of a daemon, and those of its peers."""
     days = daemon.unused_days
-    return Sweep(
+    return ExpirySweeper(
         daemon.clock,
         daemon.store,
         daemon.journal,
-        marks or Marks(notes),
-        daemon.home,
+        marks or ExpiryWatermarks(notes),
+        daemon.owner,
         events,
         daemon.now,
-        calendar=None if days is None else Calendar(daemon.home, int(days * DAY * 1000), notes),
+        version_ages=None if days is None else VersionAges(daemon.owner, int(days * DAY * 1000), notes),
         **more,
     )
 
 
 def result(deferred: Deferred[Any]) -> Any:
-    """What `deferred` has fired with; raises what it failed with, and AssertionError if it has not fired."""
+    """What `deferred` has fired with; raises what it failed with, and AssertionError if it has not
+    fired.
+    """
     outcome: list[Any] = []
     deferred.addBoth(outcome.append)
     assert outcome, "has not fired"

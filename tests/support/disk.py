@@ -1,4 +1,6 @@
-"""A disk in memory that fills up, fails and crashes, and shows after a crash what a real one might."""
+"""A disk in memory that fills up, fails and crashes, and shows after a crash what a real one
+might.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,10 @@ class Inode:
 class ModelDisk:
     """Implements the journal's FileSystem.
 
-    `room` is how many bytes may still be written before the disk, of `capacity` bytes, is full; `broken_syncs` are the
-    counts of syncs (from 1) that fail, after which the pages are clean in memory and not on the disk, as on Linux;
-    `before` is called with each operation's name, and may raise or crash.
+    `room` is how many bytes may still be written before the disk, of `capacity` bytes, is full;
+    `broken_syncs` are the counts of syncs (from 1) that fail, after which the pages are clean in
+    memory and not on the disk, as on Linux; `before` is called with each operation's name, and may
+    raise or crash.
     """
 
     def __init__(self) -> None:
@@ -47,8 +50,8 @@ class ModelDisk:
     def crash(self, random: Random) -> ModelDisk:
         """The disk as it may be found after a power cut.
 
-        Of the names changed since their directory was synced the first few are kept; of each file's unsynced bytes
-        each sector is kept, lost or left at zero, and the size is any that it had.
+        Of the names changed since their directory was synced the first few are kept; of each file's
+        unsynced bytes each sector is kept, lost or left at zero, and the size is any that it had.
         """
         after = ModelDisk()
         after._numbers, after._directories = self._numbers, dict(self._directories)
@@ -66,7 +69,9 @@ class ModelDisk:
         return after
 
     def kill(self) -> ModelDisk:
-        """The disk as it is found when only the process died: all that was written is seen, synced or not."""
+        """The disk as it is found when only the process died: all that was written is seen, synced
+        or not.
+        """
         self.locked.clear()
         self.before = lambda operation: None
         return self

@@ -1,6 +1,7 @@
 """Questions to a name server in memory, and what every answer of it is held to.
 
-Questions go in where a socket would bring them, through the real door. Answers are read by dnspython, which is strict.
+Questions go in where a socket would bring them, through the real door. Answers are read by
+dnspython, which is strict.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from dns.message import Message
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.exports import Transferred
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.dns.responses import NameServer
-from rqdisco.dns.server import Connections, DNSDoor
+from rqdisco.dns.server import Connections, DNSServer
 from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.probes.resolution.host_names import HostNames
-from rqdisco.service.options import Options
+from rqdisco.service.options import DaemonOptions
 from tests.support.daemon import Daemon, result
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
 from tests.support.resolver import Resolver
@@ -51,7 +52,7 @@ class Names:
         self.reactor = Reactor()
         self.daemon = daemon or Daemon(clock=self.reactor)
         self.resolver = Resolver()
-        parsed = Options({})
+        parsed = DaemonOptions({})
         parsed.parseOptions(["--dns=192.0.2.53:53", "--dns-open", f"--dns-zone={ZONE}", *options])
         config = parsed.config.dns
         assert config is not None
@@ -60,7 +61,7 @@ class Names:
             self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
         )
         limit = SourceLimit(rate, self.reactor.seconds)
-        self.door = DNSDoor(self.reactor, self.server, limit, [(ip, port) for ip in ips])
+        self.door = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
         self.ports = self.door.listen()
 
     @property
@@ -73,9 +74,11 @@ class Names:
         return factory
 
     def add(self, discovery_id: str, *nodes: Node | str) -> None:
-        """An ID with these nodes; a text is the address of one that listens for Raft one port higher."""
+        """An ID with these nodes; a text is the address of one that listens for Raft one port
+        higher.
+        """
         made = tuple(node if isinstance(node, Node) else both(node) for node in nodes)
-        brought = Transferred(id=discovery_id, created_at=1, nodes=made)
+        brought = TransferredRecord(id=discovery_id, created_at=1, nodes=made)
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
 
     def join(self, discovery_id: str, addr: str) -> None:

@@ -1,7 +1,8 @@
-"""A double of rqlited 7.2-10.2 with `-disco-mode dns` or `dns-srv`: resolves as Go does, then bootstraps as it does.
+"""A double of rqlited 7.2-10.2 with `-disco-mode dns` or `dns-srv`: resolves as Go does, then
+bootstraps as it does.
 
-The resolver is Go's own (net/dnsclient_unix.go), the look-ups are rqlite-disco-clients' dns and dnssrv, what is done
-with their results is rqlite cluster/bootstrap.go. All in virtual time.
+The resolver is Go's own (net/dnsclient_unix.go), the look-ups are rqlite-disco-clients' dns and
+dnssrv, what is done with their results is rqlite cluster/bootstrap.go. All in virtual time.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class TimedOut(LookUpFailed):
 
 @dataclass(frozen=True)
 class Records:
-    """What was asked for; `is_cut` where the answer was larger than the buffer and its last records are missing."""
+    """What was asked for; `is_cut` where the answer was larger than the buffer and its last records
+    are missing.
+    """
 
     records: Sequence[Any]
     is_cut: bool
@@ -73,7 +76,9 @@ class GoResolver:
         self._edns = edns
 
     async def addresses(self, name: str) -> list[str]:
-        """The addresses of a name, of both families, which are asked for at once. Raises LookUpFailed."""
+        """The addresses of a name, of both families, which are asked for at once. Raises
+        LookUpFailed.
+        """
         results = await self._look_up(name, "A", "AAAA")
         found = [record.address for each in results if isinstance(each, Records) for record in each.records]
         if not found:
@@ -81,7 +86,9 @@ class GoResolver:
         return found
 
     async def services(self, service: str, name: str) -> list[tuple[str, int]]:
-        """The targets and ports of a service, in any order within a priority. Raises LookUpFailed."""
+        """The targets and ports of a service, in any order within a priority. Raises
+        LookUpFailed.
+        """
         (result,) = await self._look_up(f"_{service}._tcp.{name}", "SRV")
         if isinstance(result, LookUpFailed):
             raise result
@@ -157,7 +164,9 @@ class GoResolver:
         return reply
 
     def _receive(self, query: dns.message.Message, datagrams: socket.socket) -> Reply:
-        """The next datagram that answers `query`; what does not is ignored, as somebody may have forged it."""
+        """The next datagram that answers `query`; what does not is ignored, as somebody may have
+        forged it.
+        """
         size = EDNS_SIZE if self._edns else PLAIN_SIZE
         # Of a server that is gone, only what it sent already can still be had.
         is_gone = datagrams.getpeername()[1] != self._service.dns
@@ -172,7 +181,9 @@ class GoResolver:
 
 @dataclass(frozen=True)
 class Reply:
-    """A message from the server, as far as it could be read, and how many answers its header says that it has."""
+    """A message from the server, as far as it could be read, and how many answers its header says
+    that it has.
+    """
 
     message: dns.message.Message
     count: int
@@ -212,10 +223,12 @@ def _is_tried_again(result: Result) -> bool:
 
 @dataclass(frozen=True)
 class Release:
-    """What differs between releases: which of a node's ports they speak of, how they resolve, and how often they try.
+    """What differs between releases: which of a node's ports they speak of, how they resolve, and
+    how often they try.
 
-    `expects_all` is of those up to v7.10.0: they wait until as many are listed as are expected, and notify once.
-    `members_ask` is of those from v7.18.2 on: a node that is in a cluster looks up the others at each start.
+    `expects_all` is of those up to v7.10.0: they wait until as many are listed as are expected, and
+    notify once. `members_ask` is of those from v7.18.2 on: a node that is in a cluster looks up the
+    others at each start.
     """
 
     name: str
@@ -245,8 +258,8 @@ RELEASES = (
 
 
 class DNSNode(Process):
-    """One rqlited with its data directory under a supervisor, which runs `prepare` first and starts it again when it
-    exits with 1.
+    """One rqlited with its data directory under a supervisor, which runs `prepare` first and starts
+    it again when it exits with 1.
     """
 
     def __init__(
@@ -292,8 +305,9 @@ class DNSNode(Process):
     async def main(self) -> None:
         """Bootstrapper.Boot: rounds until a leader is known, or the time is up.
 
-        The first is over before a node that was started again can hear of a leader: so it looks up the others, and if
-        nobody answers that takes as long as the resolver tries. It is a member as ever all the while.
+        The first is over before a node that was started again can hear of a leader: so it looks up
+        the others, and if nobody answers that takes as long as the resolver tries. It is a member
+        as ever all the while.
         """
         world, ends = self._world, self._world.now + self.release.timeout_seconds
         if self.peer.expect and not self.peer.votes:

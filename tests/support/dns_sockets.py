@@ -1,4 +1,6 @@
-"""Sockets in memory for the DNS door: ports that keep what is sent, and clients that read as slowly as they like."""
+"""Sockets in memory for the DNS door: ports that keep what is sent, and clients that read as slowly
+as they like.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,9 @@ class Line:
         self.is_closed = True
 
     def write(self, *messages: bytes) -> None:
-        """Send messages, each with its length, and let the daemon do all it does without time going by."""
+        """Send messages, each with its length, and let the daemon do all it does without time going
+        by.
+        """
         self.write_raw(b"".join(struct.pack("!H", len(message)) + message for message in messages))
 
     def write_raw(self, data: bytes) -> None:
@@ -174,7 +178,9 @@ class Line:
         )
 
     def messages(self) -> list[bytes]:
-        """What has arrived since the last call, but for the beginning of a message that has not arrived wholly."""
+        """What has arrived since the last call, but for the beginning of a message that has not
+        arrived wholly.
+        """
         found = []
         while len(self.arrived) >= 2:
             (size,) = struct.unpack_from("!H", self.arrived)

@@ -1,8 +1,8 @@
 """Floods: a process of its own that asks too much of a daemon, until its standard input is closed.
 
-`python -m tests.support.floods KIND PORT COUNT SOURCE PATH`: so many connections of a kind, each of which begins with a
-PROXY header that names SOURCE, unless that is `-`. It prints a line once all have begun, and at its end how many times
-it got which status, as JSON.
+`python -m tests.support.floods KIND PORT COUNT SOURCE PATH`: so many connections of a kind, each of
+which begins with a PROXY header that names SOURCE, unless that is `-`. It prints a line once all
+have begun, and at its end how many times it got which status, as JSON.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Flood:
         finally:
             writer.close()
 
-    async def mints(self) -> None:
+    async def creation_limit(self) -> None:
         """Mints, one ID after the other."""
         await self._ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 

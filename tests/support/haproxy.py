@@ -1,4 +1,6 @@
-"""haproxy as deploy/haproxy/haproxy.cfg sets it up, but for where it listens and where its daemons are."""
+"""haproxy as deploy/haproxy/haproxy.cfg sets it up, but for where it listens and where its daemons
+are.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _NAMES = "abc"
 
 
 def config(listener: int, ports: Sequence[int]) -> str:
-    """The file of deploy/, for a socket that is passed on under the number `listener` and daemons at `ports`."""
+    """The file of deploy/, for a socket that is passed on under the number `listener` and daemons
+    at `ports`.
+    """
     text = CONFIG.read_text()
     for pattern, by, count in (
         # These need root, and a place that all tests would share.

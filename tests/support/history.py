@@ -1,4 +1,6 @@
-"""What clients asked and were told of one discovery ID: recorded while they run, and judged after (`linearizable`)."""
+"""What clients asked and were told of one discovery ID: recorded while they run, and judged after
+(`linearizable`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Answer: TypeAlias = Literal["alone", 503] | tuple[str, ...] | bool
 
 
 class Stamp(NamedTuple):
-    """A moment: its time, and the turn in which it was recorded, which orders what happened at the same time."""
+    """A moment: its time, and the turn in which it was recorded, which orders what happened at the
+    same time.
+    """
 
     at: float
     turn: int
@@ -27,10 +31,12 @@ NEVER = Stamp(inf, 0)
 
 @dataclass(frozen=True)
 class Operation:
-    """One request of one client. Without an answer it may have taken effect at any time since, or never.
+    """One request of one client. Without an answer it may have taken effect at any time since, or
+    never.
 
-    `local` says that it was answered off home, from a copy (R4); `consistent` that a read was answered by the home.
-    Nobody asks for a "hint": that is what a registration answered away from home may become there, beside itself.
+    `local` says that it was answered off home, from a copy (R4); `consistent` that a read was
+    answered by the home. Nobody asks for a "hint": that is what a registration answered away from
+    home may become there, beside itself.
     """
 
     client: str
@@ -49,7 +55,9 @@ class Operation:
 
     @property
     def is_open(self) -> bool:
-        """Whether its answer leaves open if it took effect: there is none, it is 503, or a copy gave it (R4)."""
+        """Whether its answer leaves open if it took effect: there is none, it is 503, or a copy
+        gave it (R4).
+        """
         if self.answer is None or self.answer == 503:
             return True
         return self.local and self.kind == "register"
@@ -65,8 +73,8 @@ class Operation:
 class History:
     """Records the operations on one ID, from any number of threads.
 
-    `at` is in seconds of one clock that never goes back; it is read before the request is sent, and after the
-    answer has arrived.
+    `at` is in seconds of one clock that never goes back; it is read before the request is sent, and
+    after the answer has arrived.
     """
 
     def __init__(self) -> None:
@@ -76,12 +84,16 @@ class History:
 
     @property
     def operations(self) -> list[Operation]:
-        """All so far, in the order they began; those that still run look as if their answer was lost."""
+        """All so far, in the order they began; those that still run look as if their answer was
+        lost.
+        """
         with self._lock:
             return list(self._operations)
 
     def begin(self, client: str, kind: Kind, addr: str, at: float) -> int:
-        """A request is about to be sent, a read with "" for its address; return the token that ends it."""
+        """A request is about to be sent, a read with "" for its address; return the token that ends
+        it.
+        """
         with self._lock:
             self._operations.append(Operation(client, kind, addr, self._stamp(at)))
             return len(self._operations) - 1
@@ -95,7 +107,9 @@ class History:
         local: bool = False,
         consistent: bool = False,
     ) -> None:
-        """An answer has arrived. `local`: it was given off home; `consistent`: this read was the home's word."""
+        """An answer has arrived. `local`: it was given off home; `consistent`: this read was the
+        home's word.
+        """
         answer = tuple(answer) if isinstance(answer, list) else answer
         with self._lock:
             begun = self._operations[token]

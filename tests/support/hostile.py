@@ -1,4 +1,6 @@
-"""A service that means harm: whatever it is asked, every string of its answer tries to drive the asker's terminal."""
+"""A service that means harm: whatever it is asked, every string of its answer tries to drive the
+asker's terminal.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ _JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
 
 
 class Hostile:
-    """Answers every request with `status`. `name` is what it calls itself, `up` whether it has nodes that are up, `led`
-    whether they have a leader, or a claim to lead.
+    """Answers every request with `status`. `name` is what it calls itself, `up` whether it has
+    nodes that are up, `led` whether they have a leader, or a claim to lead.
     """
 
     app = Klein()

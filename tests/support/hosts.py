@@ -1,4 +1,6 @@
-"""Hosts on a network of their own, whose links can be cut: network namespaces, joined by a bridge. They take root."""
+"""Hosts on a network of their own, whose links can be cut: network namespaces, joined by a bridge.
+They take root.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ class HostedDaemon(Daemon):
 
 
 def _connect_on(namespace: str, connection: HTTPConnection) -> None:
-    """In a thread of its own, which alone moves to the host; the socket stays there. Raises OSError."""
+    """In a thread of its own, which alone moves to the host; the socket stays there. Raises
+    OSError.
+    """
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_move_and_connect, namespace, connection).result()
 

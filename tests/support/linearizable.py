@@ -1,8 +1,9 @@
 """Whether one order of decisions explains all that clients were told of one discovery ID (P1).
 
-`check` looks for an order in which a single list, asked one operation at a time, gives every answer (linearizability).
-It is the search of Wing and Gong with the memory of Lowe: operations that overlap may have been decided in any order,
-and no set of decided operations is looked at twice in one state.
+`check` looks for an order in which a single list, asked one operation at a time, gives every answer
+(linearizability). It is the search of Wing and Gong with the memory of Lowe: operations that
+overlap may have been decided in any order, and no set of decided operations is looked at twice in
+one state.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from tests.support.one_list import Point, Rules, State, decisions
 class Verdict:
     """Whether the history is linearizable, and why not.
 
-    `order` explains all answers, or the most that can be explained of the shortest beginning that fails; `misfits` are
-    the operations of which one would have to be next.
+    `order` explains all answers, or the most that can be explained of the shortest beginning that
+    fails; `misfits` are the operations of which one would have to be next.
     """
 
     order: tuple[Operation, ...]
@@ -39,7 +40,8 @@ class Undecided(Exception):
 
 
 def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit: int = 1_000_000) -> Verdict:
-    """Say whether a single list, asked one operation at a time, explains the answers; the list is empty at first.
+    """Say whether a single list, asked one operation at a time, explains the answers; the list is
+    empty at first.
 
     Raises Undecided after `limit` states.
     """
@@ -51,7 +53,8 @@ def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit:
     found = _Search(everything, rules, limit).run()
     if found:
         return found
-    # What begins a linearizable history is linearizable, so the shortest beginning that fails can be halved for.
+    # What begins a linearizable history is linearizable, so the shortest beginning that fails can
+    # be halved for.
     ends = sorted(each.returned for each in everything if each.returned is not None)
     low, high = 0, len(ends) - 1
     while low < high:
@@ -68,7 +71,9 @@ def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit:
 
 
 class _Step(NamedTuple):
-    """One operation of the order that is being tried, and all that holds after it; none for the beginning."""
+    """One operation of the order that is being tried, and all that holds after it; none for the
+    beginning.
+    """
 
     operation: Operation | None
     done: int
@@ -125,7 +130,9 @@ class _Search:
         return Verdict(order, tuple(misfits), self._explain(best, misfits))
 
     def _next(self, step: _Step) -> Iterator[_Step]:
-        """All operations that may come next, where they fit: those that were answered, then those that are open."""
+        """All operations that may come next, where they fit: those that were answered, then those
+        that are open.
+        """
         eligible = self._eligible(step.done)
         if not eligible:
             return
@@ -134,24 +141,26 @@ class _Search:
             for answer, after in self._decisions(step, operation, horizon):
                 if answer == self._told[id(operation)]:
                     yield self._stepped(step, operation, after)
-        tried = set()
+        attempted = set()
         for operation in self._open:
             if step.done & self._bits[id(operation)] or operation.invoked > horizon:
                 continue
             if not self._may_be_late(operation):
                 if step.low > _end(operation):
                     continue
-            elif (operation.kind, operation.addr) in tried:
+            elif (operation.kind, operation.addr) in attempted:
                 # The one before could have taken its place.
                 continue
             else:
-                tried.add((operation.kind, operation.addr))
+                attempted.add((operation.kind, operation.addr))
             for _, after in self._decisions(step, operation, horizon):
                 if after != step.state and self._matters(step.state, after, operation, eligible):
                     yield self._stepped(step, operation, after)
 
     def _eligible(self, done: int) -> list[Operation]:
-        """The answered operations that may be next: no other one that is left had returned before they began."""
+        """The answered operations that may be next: no other one that is left had returned before
+        they began.
+        """
         left = [each for each in self._answered if not done & self._bits[id(each)]]
         return [each for each in left if each.invoked <= _end(left[0])]
 
@@ -175,7 +184,8 @@ class _Search:
         return _Step(operation, done, after, max(step.low, operation.invoked))
 
     def _matters(self, before: State, after: State, operation: Operation, eligible: list[Operation]) -> bool:
-        """Whether what may never have happened has to be tried here, rather than after the next answer.
+        """Whether what may never have happened has to be tried here, rather than after the next
+        answer.
 
         What only adds to the list can wait until an answer shows it.
         """
@@ -216,7 +226,9 @@ def _until(operations: list[Operation], end: Stamp) -> list[Operation]:
 
 
 def _canonical(operation: Operation) -> Answer | None:
-    """The answer as the model gives it: nobody but the caller is "alone", and lists are in the alphabet's order."""
+    """The answer as the model gives it: nobody but the caller is "alone", and lists are in the
+    alphabet's order.
+    """
     answer = operation.answer
     if not isinstance(answer, tuple):
         return answer
@@ -234,7 +246,9 @@ def _may_show(answer: Answer | None, addr: str) -> bool:
 
 
 def _is_possible(operation: Operation, operations: list[Operation]) -> bool:
-    """Whether there is any list at all that explains the answer: of those off home it is the whole check (R3, R4)."""
+    """Whether there is any list at all that explains the answer: of those off home it is the whole
+    check (R3, R4).
+    """
     answer, addr = operation.answer, operation.addr
     if not operation.local or operation.answer is None:
         return True

@@ -1,4 +1,6 @@
-"""A network in memory with rqlited in it: what a probe connects to, which listens, refuses, hangs or hangs up."""
+"""A network in memory with rqlited in it: what a probe connects to, which listens, refuses, hangs
+or hangs up.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Network:
 
     def __init__(self) -> None:
         self._hosts: dict[tuple[str, int], Callable[[Any], Deferred[IProtocol]]] = {}
-        self.tried: list[tuple[str, int]] = []
+        self.attempted: list[tuple[str, int]] = []
         self.asked: list[bytes] = []
         self.open = self.most_open = 0
 
@@ -52,7 +54,7 @@ class Network:
 
     def connect(self, ip: str, port: int, factory: Any) -> Deferred[IProtocol]:
         """What an endpoint does."""
-        self.tried.append((ip, port))
+        self.attempted.append((ip, port))
         return self._hosts.get((ip, port), lambda _: fail(error.ConnectionRefusedError()))(factory)
 
     def count(self, by: int) -> None:

@@ -21,13 +21,15 @@ _ROUNDING = 0.002
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is allowed: the re-grant window in seconds (R5a), and whether what was refused with 503 may still happen.
+    """What is allowed: the re-grant window in seconds (R5a), and whether what was refused with 503
+    may still happen.
 
-    A forwarded write may reach the home after its client was told 503, and a hint was perhaps kept of it. Where nothing
-    is forwarded, `late=False` says that a 503 took effect before it was said, or not at all, and finds more.
+    A forwarded write may reach the home after its client was told 503, and a hint was perhaps kept
+    of it. Where nothing is forwarded, `late=False` says that a 503 took effect before it was said,
+    or not at all, and finds more.
 
-    `ages_known=False` says that the home's machine was booted anew, or the home is another one by now: then a grant may
-    count as older than the window at any time.
+    `ages_known=False` says that the home's machine was booted anew, or the home is another one by
+    now: then a grant may count as older than the window at any time.
 
     `hidden` says that claims are known to their owners alone until they report themselves (R5c).
     """
@@ -49,9 +51,11 @@ class Grant(NamedTuple):
 class State(NamedTuple):
     """The list, in the order of the alphabet, and what goes with it.
 
-    `is_hidden` says that the leader claimed and did not report itself yet, so that nobody else knows of it (R5c).
+    `is_hidden` says that the leader claimed and did not report itself yet, so that nobody else
+    knows of it (R5c).
 
-    `spared` are the removals, one bit each, that may have arrived before what they would remove was registered (R9).
+    `spared` are the removals, one bit each, that may have arrived before what they would remove was
+    registered (R9).
     """
 
     nodes: tuple[str, ...] = ()
@@ -69,7 +73,9 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """Where in the order an operation is tried: between which times, and which removals of its address may be older."""
+    """Where in the order an operation is tried: between which times, and which removals of its
+    address may be older.
+    """
 
     earliest: float
     latest: float
@@ -144,7 +150,9 @@ def _window(state: State, addr: str, point: Point) -> tuple[bool, bool]:
 
 
 def _with_node(state: State, addr: str, point: Point) -> State:
-    """The state with `addr` listed in place of its own entries; a grant and the leader key go along."""
+    """The state with `addr` listed in place of its own entries; a grant and the leader key go
+    along.
+    """
     if addr in state.nodes and not any(same_node(node, addr) for node in state.nodes if node != addr):
         return state
     others = tuple(node for node in state.nodes if not same_node(node, addr))

@@ -24,11 +24,12 @@ from tests.support.places import (
     OTHER,
     Place,
     Reply,
-    alone,
+    backend,
     broken,
     claimed,
     crowded,
     cut_off,
+    daemon_for,
     full,
     full_after_loss,
     full_of_three,
@@ -36,8 +37,7 @@ from tests.support.places import (
     lost,
     named,
     on_behalf,
-    orphaned,
-    peered,
+    ownerless,
     probed,
     stopping,
     unknown,
@@ -54,7 +54,7 @@ class Scene(msgspec.Struct, frozen=True):
     method: str
     path: str
     status: int
-    place: Callable[[Audience], Place] = alone
+    place: Callable[[Audience], Place] = daemon_for
     body: object = None
     query: str = ""
     token: str | None = "admin"
@@ -91,11 +91,11 @@ SCENES = [
     Scene("POST", "/", 429, hurried),
     Scene("POST", "/", 500, broken),
     Scene("POST", "/", 503, full),
-    Scene("POST", "/", 503, lambda audience: alone(audience, max_ids=1)),
+    Scene("POST", "/", 503, lambda audience: daemon_for(audience, max_ids=1)),
     Scene("GET", "/{id}", 200),
-    Scene("GET", "/{id}", 200, orphaned),
+    Scene("GET", "/{id}", 200, ownerless),
     Scene("GET", "/{id}", 200, probed),
-    Scene("GET", "/{id}", 200, peered, query="?consistent=1"),
+    Scene("GET", "/{id}", 200, backend, query="?consistent=1"),
     Scene("GET", "/{id}", 200, claimed),
     Scene("GET", "/{id}", 200, on_behalf),
     Scene("GET", "/{id}", 200, query="?explain=1"),
@@ -118,7 +118,7 @@ SCENES = [
     Scene("POST", "/{id}", 404, unknown, NODE),
     Scene("POST", "/{id}", 409, crowded, {"addr": "10.0.0.4:4001"}),
     Scene("POST", "/{id}", 409, body={"addr": "localhost:4001"}),
-    Scene("POST", "/{id}", 410, orphaned, NODE),
+    Scene("POST", "/{id}", 410, ownerless, NODE),
     Scene("POST", "/{id}", 413, body=TOO_LARGE),
     Scene("POST", "/{id}", 500, broken, NODE),
     Scene("POST", "/{id}", 503, full, {"addr": "10.0.0.3:4001"}),
@@ -145,7 +145,7 @@ SCENES = [
     Scene("PUT", KV, 403, unnamed, LEADER),
     Scene("PUT", KV, 404, unknown, LEADER, "?cas=0"),
     Scene("PUT", KV, 409, crowded, {"addr": "10.0.0.4:4002"}),
-    Scene("PUT", KV, 410, orphaned, LEADER, "?cas=0"),
+    Scene("PUT", KV, 410, ownerless, LEADER, "?cas=0"),
     Scene("PUT", KV, 413, body=TOO_LARGE),
     Scene("PUT", KV, 500, broken, LEADER),
     Scene("PUT", KV, 503, full, {**LEADER, "addr": "10.0.0.1:4003"}),
@@ -171,21 +171,21 @@ SCENES = [
     Scene("POST", "/operator/import", 500, broken, {"records": [_RECORD]}),
     Scene("POST", "/operator/import", 503, full, {"records": [_RECORD]}),
     Scene("GET", "/operator/peers", 200, lost),
-    Scene("GET", "/operator/peers", 200, peered),
+    Scene("GET", "/operator/peers", 200, backend),
     Scene("GET", "/operator/peers", 404),
     Scene("GET", "/operator/peers", 500, broken),
     Scene("POST", "/operator/peers/forget", 200, lost, {"name": "c"}),
-    Scene("POST", "/operator/peers/forget", 400, peered, {"name": 5}),
+    Scene("POST", "/operator/peers/forget", 400, backend, {"name": 5}),
     Scene("POST", "/operator/peers/forget", 404, body={"name": "c"}),
-    Scene("POST", "/operator/peers/forget", 409, peered, {"name": "c"}),
+    Scene("POST", "/operator/peers/forget", 409, backend, {"name": "c"}),
     Scene("POST", "/operator/peers/forget", 413, body=_HUGE),
     Scene("POST", "/operator/peers/forget", 500, broken, {"name": "c"}),
     Scene("POST", "/operator/peers/forget", 503, full_after_loss, {"name": "c"}),
-    Scene("POST", "/operator/drain", 200, peered, {"to": "b"}),
-    Scene("POST", "/operator/drain", 200, peered),
-    Scene("POST", "/operator/drain", 400, peered, {"to": 5}),
+    Scene("POST", "/operator/drain", 200, backend, {"to": "b"}),
+    Scene("POST", "/operator/drain", 200, backend),
+    Scene("POST", "/operator/drain", 400, backend, {"to": 5}),
     Scene("POST", "/operator/drain", 404, body={}),
-    Scene("POST", "/operator/drain", 409, peered, {"to": "d"}),
+    Scene("POST", "/operator/drain", 409, backend, {"to": "d"}),
     Scene("POST", "/operator/drain", 413, body=_HUGE),
     Scene("POST", "/operator/drain", 500, broken, {}),
     Scene("POST", "/operator/drain", 503, full_of_three, {"to": "b"}),
@@ -193,7 +193,9 @@ SCENES = [
 
 
 def scenes(audience: Audience) -> list[Scene]:
-    """All that are answered to this audience; with tokens, also those of who has none, and of who has the wrong one."""
+    """All that are answered to this audience; with tokens, also those of who has none, and of who
+    has the wrong one.
+    """
     answered = {operation.key: operation for operation in operations(audience)}
     # The operator's socket limits nobody.
     found = [

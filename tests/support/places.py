@@ -1,4 +1,6 @@
-"""Daemons in memory that are the cases in which each answer is given, asked where an audience is served."""
+"""Daemons in memory that are the cases in which each answer is given, asked where an audience is
+served.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,19 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.cluster_admin import Office
+from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.single.directory import Limits
-from rqdisco.core.exports import Transferred
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.openapi.parts import Audience
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.runner import ANSWER_SECONDS
-from rqdisco.http.router import Doors
+from rqdisco.http.router import Apis
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
-from tests.support.peered import DirectNetwork, PeeredDaemon, settle, trio
+from tests.support.gossip import DirectNetwork, PeeredDaemon, settle, trio
 
 MAX_BODY = 2000
 IMPORT_BYTES = 16 << 20
@@ -43,9 +45,11 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Place:
-    """A daemon in memory, asked where an audience is served; the audience's tokens are named after their scopes."""
+    """A daemon in memory, asked where an audience is served; the audience's tokens are named after
+    their scopes.
+    """
 
-    def __init__(self, doors: Doors, audience: Audience, clock: Clock, daemon: Any) -> None:
+    def __init__(self, doors: Apis, audience: Audience, clock: Clock, daemon: Any) -> None:
         self.daemon = daemon
         self.clock = clock
         self.audience = audience
@@ -84,7 +88,7 @@ def _access(audience: Audience) -> Access | None:
     return Access(TokenRing([describe(scope, [scope], scope) for scope in SCOPES]))
 
 
-def alone(audience: Audience, **limits: Any) -> Place:
+def daemon_for(audience: Audience, **limits: Any) -> Place:
     """A daemon without peers, with an ID that has two nodes and a leader."""
     limits = {"max_nodes": 3, **limits}
     daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
@@ -100,9 +104,9 @@ def alone(audience: Audience, **limits: Any) -> Place:
     return place
 
 
-def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, office: Any) -> Place:
+def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> Place:
     overview: Any = _Broken() if daemon is None else None
-    doors = Doors(
+    doors = Apis(
         directory,
         Deadlines(clock, ANSWER_SECONDS),
         lambda: directory.broken() if daemon is None else {},
@@ -111,19 +115,19 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, office:
         lambda: WALL_US,
         max_body=MAX_BODY,
         strict=False,
-        peers=office,
+        peers=cluster_admin,
         access=_access(audience),
         overview=overview,
     )
     return Place(doors, audience, clock, daemon)
 
 
-def peered(audience: Audience) -> Place:
+def backend(audience: Audience) -> Place:
     """The first of three daemons, with an ID of its own."""
     network, daemons = trio(Clock())
     first = daemons[0]
     place = _over(
-        first.directory, audience, network.clock, first, Office(first.peered.report, first.peered.successions)
+        first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.successions)
     )
     minting = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
@@ -133,7 +137,7 @@ def peered(audience: Audience) -> Place:
 
 def lost(audience: Audience) -> Place:
     """The same, after the third was killed for good."""
-    place = peered(audience)
+    place = backend(audience)
     place.daemon.network.daemons["c"].stop()
     settle(place.clock, 10)
     return place
@@ -165,7 +169,9 @@ def broken(audience: Audience) -> Place:
 
 
 def probed(audience: Audience) -> Place:
-    """A daemon that probes nodes: one is up, one answers 503, one is down, and the name of one does not resolve."""
+    """A daemon that probes nodes: one is up, one answers 503, one is down, and the name of one does
+    not resolve.
+    """
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
@@ -183,29 +189,29 @@ def probed(audience: Audience) -> Place:
 
 def full(audience: Audience) -> Place:
     """A daemon whose disk is full."""
-    place = alone(audience)
+    place = daemon_for(audience)
     place.daemon.disk.room = 0
     return place
 
 
 def stopping(audience: Audience) -> Place:
     """A daemon that is about to end."""
-    place = alone(audience)
+    place = daemon_for(audience)
     place.daemon.health.stop()
     return place
 
 
 def crowded(audience: Audience) -> Place:
     """A daemon whose ID has as many nodes as it may have."""
-    place = alone(audience)
+    place = daemon_for(audience)
     assert place.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
     return place
 
 
-def orphaned(audience: Audience) -> Place:
+def ownerless(audience: Audience) -> Place:
     """A daemon that has an empty ID of another."""
-    place = alone(audience)
-    foreign = Transferred(id=FOREIGN, created_at=1, home="0a5306d958428511")
+    place = daemon_for(audience)
+    foreign = TransferredRecord(id=FOREIGN, created_at=1, owner="0a5306d958428511")
     assert result(Deferred.fromCoroutine(place.daemon.directory.adopt(foreign, as_own=False)))
     place.id = FOREIGN
     return place
@@ -213,14 +219,14 @@ def orphaned(audience: Audience) -> Place:
 
 def unnamed(audience: Audience) -> Place:
     """A daemon where no ID comes to be by its leader key."""
-    place = alone(audience, make_named=False)
+    place = daemon_for(audience, make_named=False)
     place.id = "orders"
     return place
 
 
 def named(audience: Audience) -> Place:
     """A daemon, asked for an ID that nobody has named yet."""
-    place = alone(audience)
+    place = daemon_for(audience)
     place.id = "orders"
     return place
 
@@ -233,7 +239,9 @@ def claimed(audience: Audience) -> Place:
 
 
 def on_behalf(audience: Audience) -> Place:
-    """The second of two daemons, with an ID of the first, which is away; so one of its nodes is not confirmed."""
+    """The second of two daemons, with an ID of the first, which is away; so one of its nodes is not
+    confirmed.
+    """
     network, (first, second) = trio(Clock(), "ab")
     place = _over(second.directory, audience, network.clock, second, None)
     minting = Deferred.fromCoroutine(first.directory.create())
@@ -248,7 +256,7 @@ def on_behalf(audience: Audience) -> Place:
 
 def hurried(audience: Audience) -> Place:
     """A daemon where clients may mint one ID a minute, and this one has just minted it."""
-    daemon = Daemon(access=_access(audience), max_body=MAX_BODY, mint_rate=1 / 60)
+    daemon = Daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
     place = Place(daemon.doors, audience, daemon.clock, daemon)
     assert place.ask("POST", "/").status == 200
     return place
@@ -256,7 +264,7 @@ def hurried(audience: Audience) -> Place:
 
 def unknown(audience: Audience) -> Place:
     """A daemon, asked for an ID that there is not."""
-    place = alone(audience)
+    place = daemon_for(audience)
     place.id = FOREIGN
     return place
 
@@ -270,6 +278,6 @@ def full_after_loss(audience: Audience) -> Place:
 
 def full_of_three(audience: Audience) -> Place:
     """Three daemons, the first of which has a full disk."""
-    place = peered(audience)
+    place = backend(audience)
     place.daemon.disk.room = 0
     return place

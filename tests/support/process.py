@@ -1,4 +1,6 @@
-"""The daemon as its users run it: installed from a wheel, a process of its own, spoken to through sockets."""
+"""The daemon as its users run it: installed from a wheel, a process of its own, spoken to through
+sockets.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ class Daemon:
 
     @property
     def complaints(self) -> list[dict[str, Any]]:
-        """The events that say something is wrong with the daemon itself, and not with what its clients do."""
+        """The events that say something is wrong with the daemon itself, and not with what its
+        clients do.
+        """
         return [
             event
             for event in list(self.events)
@@ -105,7 +109,9 @@ class Daemon:
         ]
 
     def wait_for(self, name: str, since: int = 0, **fields: object) -> dict[str, Any]:
-        """The first event so called, with those fields, among all but the first `since`; logged already or not."""
+        """The first event so called, with those fields, among all but the first `since`; logged
+        already or not.
+        """
         wanted = {"event": name, **fields}
 
         def found() -> list[dict[str, Any]]:
@@ -198,7 +204,9 @@ class Environment:
         _succeed(sys.executable, "-m", "pip", "--python", str(self.python), *arguments)
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """What runs a console script, which exists only where it was installed, not where its package is seen."""
+        """What runs a console script, which exists only where it was installed, not where its
+        package is seen.
+        """
         return [str(self.python), "-c", _RUN_SCRIPT.format(script), *arguments]
 
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,9 +23,9 @@ _STEP = 1e-6
 class Fault:
     """What is wrong with a proxy.
 
-    `refuses`: connections are cut, and new ones refused. `swallows`: what goes that way disappears, the end of a
-    connection too, of which neither side hears. `delay`: how many seconds everything takes. `reply_bytes`: after so
-    many of the replies from now on a connection ends.
+    `refuses`: connections are cut, and new ones refused. `swallows`: what goes that way disappears,
+    the end of a connection too, of which neither side hears. `delay`: how many seconds everything
+    takes. `reply_bytes`: after so many of the replies from now on a connection ends.
     """
 
     refuses: bool = False
@@ -62,7 +62,9 @@ class _Strike:
 
 
 class Proxy:
-    """Forwards from a port of its own on 127.0.0.1, in a thread of its own, to the port `target`, once there is one."""
+    """Forwards from a port of its own on 127.0.0.1, in a thread of its own, to the port `target`,
+    once there is one.
+    """
 
     def __init__(self) -> None:
         self.target: int | None = None
@@ -95,7 +97,9 @@ class Proxy:
         self._run(self._set, fault, False)
 
     def heal(self, *, late: bool = False) -> None:
-        """Forward all again. What was swallowed is lost, and its connection cut; or it arrives now, `late`."""
+        """Forward all again. What was swallowed is lost, and its connection cut; or it arrives now,
+        `late`.
+        """
         self._run(self._set, HEALTHY, late)
 
     def strike(self, action: Fault | Callable[[], None], marker: bytes, way: Way = "requests") -> threading.Event:
@@ -192,7 +196,9 @@ class _End(asyncio.Protocol):
 
 
 class _Link:
-    """A client's connection and the one to the server that belongs to it. None stands for the end of what is sent."""
+    """A client's connection and the one to the server that belongs to it. None stands for the end
+    of what is sent.
+    """
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy

@@ -27,7 +27,9 @@ Results: TypeAlias = dict[tuple[str, str], str]
 
 
 class RecordedNode(Node):
-    """A node that is started again until it is in a cluster, and asks any of some daemons each time."""
+    """A node that is started again until it is in a cluster, and asks any of some daemons each
+    time.
+    """
 
     def __init__(
         self,
@@ -62,8 +64,8 @@ class RecordedNode(Node):
 class Recorder:
     """Keeps a history for each discovery ID.
 
-    Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs tell of each answer whether it
-    was given off home, which the answer itself does not.
+    Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs tell of each
+    answer whether it was given off home, which the answer itself does not.
     """
 
     def __init__(self) -> None:
@@ -80,7 +82,9 @@ class Recorder:
         return f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
 
     def begin(self, discovery_id: str, kind: Kind, addr: str, source: str) -> Callable[[Answer | None], None]:
-        """A request is about to be sent; return what is to be told its answer. A read is one of the home."""
+        """A request is about to be sent; return what is to be told its answer. A read is one of the
+        home.
+        """
         with self._lock:
             history = self._histories.setdefault(discovery_id, History())
         begun = monotonic()
@@ -124,7 +128,9 @@ class Recorder:
         return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(told.items()))
 
     def operations(self, discovery_id: str, daemons: Iterable[Daemon]) -> list[Operation]:
-        """All that was asked for one ID, with what the logs of all `daemons` that ever ran tell of it."""
+        """All that was asked for one ID, with what the logs of all `daemons` that ever ran tell of
+        it.
+        """
         results = _results(daemons)
         operations = self._histories[discovery_id].operations
         return [self._placed(discovery_id, token, each, results) for token, each in enumerate(operations)]

@@ -1,4 +1,6 @@
-"""A double of the machine's own resolver: it knows some names, answers now or later, fails, or never answers."""
+"""A double of the machine's own resolver: it knows some names, answers now or later, fails, or
+never answers.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from twisted.internet.defer import Deferred
 class Resolver:
     """Knows the addresses of the names in `known`, and that there are no others.
 
-    Answers at once, or when told to, if it is to `hold`. Never answers for names that `is_silent` picks, and fails for
-    those that `is_broken` picks.
+    Answers at once, or when told to, if it is to `hold`. Never answers for names that `is_silent`
+    picks, and fails for those that `is_broken` picks.
     """
 
     def __init__(self) -> None:

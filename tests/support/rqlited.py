@@ -1,6 +1,8 @@
-"""A double of rqlited 3.12-6.10: asks the discovery service byte for byte as it does, and does what it does after.
+"""A double of rqlited 3.12-6.10: asks the discovery service byte for byte as it does, and does what
+it does after.
 
-The nodes of one test live in one process. What stands for their HTTP doors and for Raft is a `Network`.
+The nodes of one test live in one process. What stands for their HTTP doors and for Raft is a
+`Network`.
 """
 
 from __future__ import annotations
@@ -82,12 +84,14 @@ class Network:
         self._admit(_bare(addr), _bare(addr))
 
     def join(self, addr: str, entries: Sequence[str]) -> bool:
-        """Join through the first of `entries` that has a leader, once one has; False if that takes too long.
+        """Join through the first of `entries` that has a leader, once one has; False if that takes
+        too long.
 
-        rqlited is refused at first, since whoever bootstrapped leads a second or two later, and walks the list again
-        every five seconds, three times up to 5.3 and five from 5.4 on: a cluster forms in five to six seconds. Of that
-        the service sees nothing, and here it takes no time: each change of the network makes nodes walk again. What is
-        made of those seconds is in tests/simulated/nodes.py.
+        rqlited is refused at first, since whoever bootstrapped leads a second or two later, and
+        walks the list again every five seconds, three times up to 5.3 and five from 5.4 on: a
+        cluster forms in five to six seconds. Of that the service sees nothing, and here it takes no
+        time: each change of the network makes nodes walk again. What is made of those seconds is in
+        tests/simulated/nodes.py.
         """
 
         def with_a_leader() -> str | None:
@@ -115,7 +119,9 @@ class Outcome:
 
 
 class Node:
-    """One rqlited with its data directory; `port` says where the service is when it starts to ask."""
+    """One rqlited with its data directory; `port` says where the service is when it starts to
+    ask.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""Servers on real sockets that answer as a test says, for the doubles of rqlite: Consul with one key, name servers."""
+"""Servers on real sockets that answer as a test says, for the doubles of rqlite: Consul with one
+key, name servers.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ AUTHORITATIVE, RECURSIVE, TRUNCATED = AA, RA, AA | TC
 
 
 def answer_to(query: Message, flags: int = AUTHORITATIVE, rcode: int = 0, count: int = 2, target: str = "") -> bytes:
-    """What a good server says, or with other flags, or less or more; only `six` has IPv6 addresses."""
+    """What a good server says, or with other flags, or less or more; only `six` has IPv6
+    addresses.
+    """
     response = dns.message.make_response(query)
     response.use_edns(False)
     response.flags = response.flags & ~AA | flags
@@ -154,7 +158,9 @@ MANNERS: dict[str, Manner] = {
 
 
 class NameServer:
-    """Answers in the manner that the first label of a name, or the first after `_service._tcp`, says."""
+    """Answers in the manner that the first label of a name, or the first after `_service._tcp`,
+    says.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes]] = []

@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 
 class SpoiledPeers:
-    """`start` starts a daemon on a directory with some options. The proxies' ports are what the daemons advertise."""
+    """`start` starts a daemon on a directory with some options. The proxies' ports are what the
+    daemons advertise.
+    """
 
     def __init__(self, start: Callable[..., Daemon], directory: Path) -> None:
         self._start = start
@@ -84,8 +86,8 @@ class SpoiledPeers:
             self.go_on(name)
             if daemon.process.poll() is not None:
                 self.start(name)
-        for home in self.daemons.values():
-            discovery_id = home.mint()
+        for owner in self.daemons.values():
+            discovery_id = owner.mint()
             for door in self.daemons.values():
                 at_last(partial(_is_forwarded, door, discovery_id))
 

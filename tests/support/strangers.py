@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.client import Refused, Unreachable
-from rqdisco.http.requests.leaf import Leaf
+from rqdisco.http.requests.leaf import LeafResource
 from tests.support.command import Service
 
 
-class Says(Leaf):
+class Says(LeafResource):
     """Answers everything alike, and keeps what it was asked; without a body it never answers."""
 
     def __init__(self, status: int = 200, body: bytes | None = b"", reason: bytes = b"", **headers: str) -> None:
@@ -51,7 +51,7 @@ def start(service: Service, coroutine: Any) -> list[Any]:
     return outcome
 
 
-class Dribbles(Leaf):
+class Dribbles(LeafResource):
     """Sends a part of its answer, and then another one whenever it is told to."""
 
     def render(self, request: Any) -> Any:

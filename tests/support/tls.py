@@ -10,7 +10,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
 from tests.support.certificates import Authority
@@ -28,8 +28,8 @@ class Listener:
         self.certificates = Certificates(self.clock.seconds)
         _, made = endpoint(self.clock, "listen", description, self.certificates)
         self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
-        crowd = Crowd(100, most_each, self.clock.seconds)
-        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0, crowd=crowd))
+        limiter = ConnectionLimiter(100, most_each, self.clock.seconds)
+        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0, limiter=limiter))
         ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
 
 
@@ -53,7 +53,9 @@ class Client:
         self._turn(connection.do_handshake)
 
     def _turn(self, act: Any) -> Any:
-        """Do something that may need what the other side says to what we say; raises SSL.Error if it says no."""
+        """Do something that may need what the other side says to what we say; raises SSL.Error if
+        it says no.
+        """
         for _ in range(10):
             try:
                 return act()

@@ -28,10 +28,11 @@ def own_address() -> str:
 
 
 class Trio:
-    """Three daemons, each told of one other and started with the options `always`, and how to start them again.
+    """Three daemons, each told of one other and started with the options `always`, and how to start
+    them again.
 
-    `states` are state directories that are to be elsewhere than in `directory`, `addresses` where peers reach each, and
-    `starts` what starts a daemon of that name where it is not `start`.
+    `states` are state directories that are to be elsewhere than in `directory`, `addresses` where
+    peers reach each, and `starts` what starts a daemon of that name where it is not `start`.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""Nodes in virtual time: a scheduler whose clock moves only when nothing else is left to do, and what nodes see of each
-other.
+"""Nodes in virtual time: a scheduler whose clock moves only when nothing else is left to do, and
+what nodes see of each other.
 
-Nodes are coroutines. They await moments of virtual time, and answers of the real daemon, which take none of it. A seed
-decides the order of all that happens at once, so what a test does can be repeated, but for what the daemon decides.
+Nodes are coroutines. They await moments of virtual time, and answers of the real daemon, which take
+none of it. A seed decides the order of all that happens at once, so what a test does can be
+repeated, but for what the daemon decides.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any, Generic, Literal, TypeVar
 Answer = TypeVar("Answer")
 Door = Literal["http", "raft"]
 
-# Nodes let others join by HTTP up to v7.21, by Raft from then on (rqlite http/service.go, cluster/service.go).
+# Nodes let others join by HTTP up to v7.21, by Raft from then on (rqlite http/service.go,
+# cluster/service.go).
 OLD_DOORS: frozenset[Door] = frozenset({"http"})
 BOTH_DOORS: frozenset[Door] = frozenset({"http", "raft"})
 NEW_DOORS: frozenset[Door] = frozenset({"raft"})
 PATIENCE = 20.0
-# Who bootstrapped leads after a timeout without a leader. That one is gone has to be noticed first: a real cluster has
-# its next leader 1.8 to 2.8 s later.
+# Who bootstrapped leads after a timeout without a leader. That one is gone has to be noticed first:
+# a real cluster has its next leader 1.8 to 2.8 s later.
 FIRST_ELECTION_SECONDS = 1.0, 2.0
 ELECTION_SECONDS = 1.8, 2.8
 
@@ -64,7 +66,9 @@ class Task:
             self._coroutine.close()
 
     def resume(self, receive: Callable[[], Any]) -> _Awaited | None:
-        """Go on with what `receive` gives or raises, to the next thing to await; None if there is none."""
+        """Go on with what `receive` gives or raises, to the next thing to await; None if there is
+        none.
+        """
         self._coroutine = self._coroutine or self._begin()
         try:
             try:
@@ -152,7 +156,8 @@ def _nothing() -> None:
 
 @dataclass(eq=False)
 class Peer:
-    """A node as the others see it: where its doors are, whether it runs, and the cluster in its data directory.
+    """A node as the others see it: where its doors are, whether it runs, and the cluster in its
+    data directory.
 
     `expect` is its `-bootstrap-expect`.
     """
@@ -219,7 +224,9 @@ class Network:
             self._settle(peer.cluster)
 
     def bootstrap(self, members: Iterable[Peer]) -> None:
-        """Make a cluster of `members`; of two that bootstrap the same configuration Raft makes one."""
+        """Make a cluster of `members`; of two that bootstrap the same configuration Raft makes
+        one.
+        """
         members = list(members)
         if any(set(cluster.members) == set(members) for cluster in self.bootstrapped):
             return
@@ -230,7 +237,9 @@ class Network:
         self._settle(cluster)
 
     def join(self, peer: Peer, addr: str, door: Door) -> bool:
-        """Join through the node at `addr`, which sends the joiner on to its leader's door of the same kind."""
+        """Join through the node at `addr`, which sends the joiner on to its leader's door of the
+        same kind.
+        """
         target = self._reach(addr, door)
         leader = None if target is None else leader_of(target)
         if leader is None or leader.cluster is None or door not in leader.doors:
@@ -241,7 +250,9 @@ class Network:
         return True
 
     def notify(self, peer: Peer, addr: str, door: Door) -> bool:
-        """Tell the node at `addr` that `peer` is there; it bootstraps once it expects no more (store.go Notify)."""
+        """Tell the node at `addr` that `peer` is there; it bootstraps once it expects no more
+        (store.go Notify).
+        """
         target = self._reach(addr, door)
         if target is None:
             return False
@@ -282,9 +293,11 @@ def leader_of(peer: Peer) -> Peer | None:
 
 @dataclass
 class Service:
-    """Where the daemon is; None while it is nowhere. Tests move it when they stop and start the daemon.
+    """Where the daemon is; None while it is nowhere. Tests move it when they stop and start the
+    daemon.
 
-    A datagram that is not answered within `patience` seconds of real time counts as lost; the daemon loses none.
+    A datagram that is not answered within `patience` seconds of real time counts as lost; the
+    daemon loses none.
     """
 
     http: int | None = None

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from tests.support.command import RAFT_A, A, B, Service, Shell
 from tests.support.daemon import mint
-from tests.support.peered import Three, settle, trio
+from tests.support.gossip import Three, settle, trio
 
 
 @pytest.fixture(autouse=True)

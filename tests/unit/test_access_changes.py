@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.tokens import describe, with_token, without_token
-from rqdisco.service.token_reload import Tokens
+from rqdisco.service.token_reload import ReloadingTokens
 from rqdisco.telemetry.audit import AuditLog
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.events import Event, Events
@@ -29,7 +29,7 @@ class Kept:
         self.add("ops", "admin")
         self.add("orders", "read", "write", bound=ID)
         self.events: list[Event] = []
-        self.tokens = Tokens(path)
+        self.tokens = ReloadingTokens(path)
 
     def add(self, name: str, *scopes: str, secret: str = "", bound: str | None = None) -> None:
         token = describe(name, scopes, secret or f"secret of {name}", bound)
@@ -143,4 +143,4 @@ def test_the_log_says_how_many_tokens_are_new_gone_and_different(kept: Kept, log
 
 def test_a_daemon_does_not_start_on_a_file_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(TokensUnusable):
-        Tokens(tmp_path / "none")
+        ReloadingTokens(tmp_path / "none")

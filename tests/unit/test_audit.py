@@ -1,4 +1,6 @@
-"""The audit log: every line whole and in order, whatever becomes of the file and the disk under it."""
+"""The audit log: every line whole and in order, whatever becomes of the file and the disk under
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from tests.support.daemon import WALL_US, Threads, result
 
 
 class FullDisk:
-    """The system's write, on a disk that has `room` for so many bytes, any number if that is None."""
+    """The system's write, on a disk that has `room` for so many bytes, any number if that is
+    None.
+    """
 
     def __init__(self) -> None:
         self.room: int | None = None
@@ -79,7 +83,7 @@ def test_a_line_says_what_happened_and_when(audited: Audited) -> None:
     event = Event(
         kind="registration",
         outcome="refused",
-        door="discovery",
+        api="discovery",
         id="x",
         addr="a:1",
         client="10.0.0.1",
@@ -96,7 +100,7 @@ def test_a_line_says_what_happened_and_when(audited: Audited) -> None:
             "time": "2026-11-18T11:06:40.000000Z",
             "event": "registration",
             "outcome": "refused",
-            "door": "discovery",
+            "api": "discovery",
             "discovery_id": "x",
             "addr": "a:1",
             "client": "10.0.0.1",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rqdisco.core import host_binding
 from rqdisco.core.addresses import is_local, same_node
-from rqdisco.core.errors import AnotherMachine, Undecided
+from rqdisco.core.errors import Undecided, WrongHost
 from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, succeed
 from rqdisco.core.transitions import add, claim, clear_leader, register, remove, report
 
@@ -22,12 +22,12 @@ ANOTHER = "localhost:4001 is another machine's, set -http-adv-addr"
 
 
 def fresh(*nodes: Node) -> Record:
-    return Record(id="x", home="aa", version=1, created_at=1, nodes=nodes)
+    return Record(id="x", owner="aa", version=1, created_at=1, nodes=nodes)
 
 
 def post(record: Record, addr: str, host: str | None, at: int = 0, **known: str) -> Registration:
     node = Node(addr=addr, **known)
-    return register(record, node, host=host, now=Moment(1, at), window_ms=WINDOW, max_nodes=9)
+    return register(record, node, host=host, now=Moment(1, at), retry_window_ms=WINDOW, max_nodes=9)
 
 
 def posted(record: Record, *asking: tuple[str, str]) -> Record:
@@ -64,51 +64,51 @@ def addrs(registration: Registration) -> list[str]:
 
 def test_of_machines_left_at_the_default_one_is_told_that_it_is_alone_and_the_others_what_to_do() -> None:
     first = post(fresh(), DEFAULT, M1)
-    assert (first.alone, addrs(first), first.record.host) == ("granted", [DEFAULT], M1)
+    assert (first.bootstrap, addrs(first), first.record.host) == ("granted", [DEFAULT], M1)
     for host in (M2, M3, None):
         for at in (0, WINDOW - 1, WINDOW, 10 * WINDOW):
-            with pytest.raises(AnotherMachine) as refused:
+            with pytest.raises(WrongHost) as refused:
                 post(first.record, DEFAULT, host, at=at)
             assert str(refused.value) == ANOTHER
 
 
 def test_a_machine_with_a_proper_address_is_not_sent_to_its_own_loopback() -> None:
-    with pytest.raises(AnotherMachine, match=ANOTHER):
+    with pytest.raises(WrongHost, match=ANOTHER):
         post(posted(fresh(), (DEFAULT, M1)), f"{M4}:4001", M4)
 
 
 def test_three_nodes_of_one_machine_are_a_cluster_as_in_the_example_of_the_original() -> None:
     record = posted(fresh(), (DEFAULT, M1), (SECOND, M1))
     third = post(record, THIRD, M1)
-    assert (third.alone, addrs(third)) == (None, [DEFAULT, SECOND, THIRD])
+    assert (third.bootstrap, addrs(third)) == (None, [DEFAULT, SECOND, THIRD])
     again = post(third.record, DEFAULT, M1, at=WINDOW)
-    assert (again.alone, addrs(again)) == (None, [DEFAULT, SECOND, THIRD])
+    assert (again.bootstrap, addrs(again)) == (None, [DEFAULT, SECOND, THIRD])
 
 
 def test_the_window_tells_the_same_machine_again_that_it_is_alone() -> None:
     first = post(fresh(), DEFAULT, M1)
-    assert post(first.record, DEFAULT, M1, at=5).alone == "again"
+    assert post(first.record, DEFAULT, M1, at=5).bootstrap == "again"
 
 
 def test_the_proper_address_of_the_same_machine_is_taken_beside_its_loopback_address() -> None:
     record = posted(fresh(), (DEFAULT, M1), (f"{M1}:4003", M1))
     assert record.host == M1
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         post(record, f"{M2}:4001", M2)
 
 
 def test_a_loopback_address_is_refused_where_other_machines_are_listed() -> None:
     record = posted(fresh(), (f"{M1}:4001", M1))
     for host in (M2, "@0123456789abcdef"):
-        with pytest.raises(AnotherMachine, match="localhost:4001 is a loopback address beside others, set -http-adv"):
+        with pytest.raises(WrongHost, match="localhost:4001 is a loopback address beside others, set -http-adv"):
             post(record, DEFAULT, host)
     assert post(record, DEFAULT, M1).record.host == M1, "of the machine that is listed it is taken"
 
 
 def test_behind_a_proxy_that_hides_machines_loopback_addresses_are_refused_and_others_are_not() -> None:
-    with pytest.raises(AnotherMachine, match="localhost:4001 came through a proxy that hides its machine, set -http"):
+    with pytest.raises(WrongHost, match="localhost:4001 came through a proxy that hides its machine, set -http"):
         post(fresh(), DEFAULT, None)
-    assert post(fresh(), f"{M1}:4001", None).alone == "granted"
+    assert post(fresh(), f"{M1}:4001", None).bootstrap == "granted"
 
 
 def test_removing_the_loopback_addresses_frees_the_id() -> None:
@@ -119,7 +119,7 @@ def test_removing_the_loopback_addresses_frees_the_id() -> None:
     assert record.host is None
     assert addrs(post(record, f"{M2}:4001", M2)) == [f"{M1}:4003", f"{M2}:4001"]
     empty = remove(posted(fresh(), (DEFAULT, M1)), DEFAULT)
-    assert (empty.host, post(empty, DEFAULT, M2).alone) == (None, "granted")
+    assert (empty.host, post(empty, DEFAULT, M2).bootstrap) == (None, "granted")
 
 
 def test_a_node_that_comes_back_with_a_proper_address_and_its_old_id_frees_the_id() -> None:
@@ -130,10 +130,10 @@ def test_a_node_that_comes_back_with_a_proper_address_and_its_old_id_frees_the_i
 
 def test_nobody_else_takes_the_place_of_a_loopback_address_by_its_node_id() -> None:
     record = post(fresh(), DEFAULT, M1, node_id="n1").record
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         post(record, f"{M2}:4001", M2, node_id="n1")
     proper = post(fresh(), f"{M1}:4001", M1, node_id="n1").record
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         post(proper, DEFAULT, M2, node_id="n1")
 
 
@@ -150,7 +150,7 @@ def test_nobody_else_takes_the_place_of_a_loopback_address_by_its_node_id() -> N
     ],
 )
 def test_a_reason_phrase_shows_no_address_that_does_more_than_be_read(addr: str, shown: str) -> None:
-    with pytest.raises(AnotherMachine) as refused:
+    with pytest.raises(WrongHost) as refused:
         post(posted(fresh(), (addr, M1)), f"{M2}:4001", M2)
     assert str(refused.value) == f"{shown} is another machine's, set -http-adv-addr"
 
@@ -189,9 +189,9 @@ def test_a_claim_is_judged_by_its_raft_address_and_a_registration_by_its_http_ad
     assert record.host is None
     assert host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
     assert reported(record, put(f"{M2}:4001", f"{M2}:4002"), M2) is not None
-    with pytest.raises(AnotherMachine, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
+    with pytest.raises(WrongHost, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
         post(record, f"{M2}:4001", M2)
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         post(record, DEFAULT, M2, at=WINDOW)
     http_is_proper = put(f"{M1}:4001", "localhost:4002")
     record = led(http_is_proper, M1)
@@ -218,7 +218,7 @@ def test_a_hint_is_added_on_the_machine_that_it_came_from_only() -> None:
     record = posted(fresh(), (DEFAULT, M1))
     assert [node.addr for node in add(record, Node(addr=SECOND), host=M1, max_nodes=9).nodes] == [DEFAULT, SECOND]
     for addr, host in ((SECOND, M2), (f"{M2}:4001", M2), (SECOND, None)):
-        with pytest.raises(AnotherMachine):
+        with pytest.raises(WrongHost):
             add(record, Node(addr=addr), host=host, max_nodes=9)
     assert add(remove(record, DEFAULT), Node(addr=SECOND), host=M2, max_nodes=9).host == M2
 
@@ -236,7 +236,7 @@ class TestFromBefore:
         assert reporting.host == M1
 
     def test_nobody_else_comes_who_would_be_sent_to_its_own_loopback(self) -> None:
-        with pytest.raises(AnotherMachine, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
+        with pytest.raises(WrongHost, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
             post(fresh(Node(addr=DEFAULT)), f"{M2}:4001", M2)
         record = fresh(LEFT_ALONE.node)
         assert not host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
@@ -245,10 +245,10 @@ class TestFromBefore:
         record = fresh(Node(addr=DEFAULT), Node(addr=f"{M2}:4001"))
         for addr, host in ((DEFAULT, M1), (f"{M2}:4001", M2), (f"http://{M2}:4001", M2)):
             outcome = post(record, addr, host)
-            assert (outcome.alone, len(outcome.listed), outcome.record.host) == (None, 2, None)
-        with pytest.raises(AnotherMachine):
+            assert (outcome.bootstrap, len(outcome.listed), outcome.record.host) == (None, 2, None)
+        with pytest.raises(WrongHost):
             post(record, SECOND, M1)
-        with pytest.raises(AnotherMachine):
+        with pytest.raises(WrongHost):
             post(record, f"{M3}:4001", M3)
         free = remove(record, DEFAULT)
         assert addrs(post(free, f"{M3}:4001", M3)) == [f"{M2}:4001", f"{M3}:4001"]
@@ -285,12 +285,13 @@ def test_whatever_is_asked_nobody_is_sent_to_anothers_loopback_and_one_machine_a
         try:
             if step == "post":
                 was_listed = any(same_node(node.addr, addr) for node in record.nodes)
-                outcome = register(record, Node(addr=addr), host=host, now=now, window_ms=WINDOW, max_nodes=9)
+                outcome = register(record, Node(addr=addr), host=host, now=now, retry_window_ms=WINDOW, max_nodes=9)
                 record = outcome.record
                 listed_local = any(is_local(node.addr) for node in outcome.listed)
-                # A leader may have put one there by its HTTP address; who was listed before may start again.
+                # A leader may have put one there by its HTTP address; who was listed before may
+                # start again.
                 assert record.host == host or not listed_local or (was_listed and record.host is None)
-                told |= {(host, is_local(addr))} if outcome.alone else set()
+                told |= {(host, is_local(addr))} if outcome.bootstrap else set()
             elif step == "claim":
                 won = claim(record, what, host=host, version=version, now=now, max_nodes=9, is_hidden=True)
                 record = won.record
@@ -305,7 +306,7 @@ def test_whatever_is_asked_nobody_is_sent_to_anothers_loopback_and_one_machine_a
                 record = add(record, Node(addr=addr), host=host, max_nodes=9)
             else:
                 record = remove(record, addr) if step == "remove" else clear_leader(record)
-        except (AnotherMachine, Undecided):
+        except (WrongHost, Undecided):
             continue
         if not record.nodes:
             assert record.host is None

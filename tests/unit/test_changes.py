@@ -1,4 +1,6 @@
-"""What is remembered of a home's changes says what followed a version, or that this is too long ago."""
+"""What is remembered of a home's changes says what followed a version, or that this is too long
+ago.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims and reports through the directory: durable before they are said, undone when nobody heard them."""
+"""Claims and reports through the directory: durable before they are said, undone when nobody heard
+them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from rqdisco.backends.single.directory import Limits
-from rqdisco.core.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs, Undecided
+from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Claim, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
 
@@ -239,7 +241,7 @@ def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -
 
 
 def test_of_two_grants_in_one_millisecond_a_removal_takes_the_one_it_was_sent_for() -> None:
-    daemon = Daemon(limits=Limits(window_ms=0))
+    daemon = Daemon(limits=Limits(retry_window_ms=0))
     discovery_id = mint(daemon)
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
@@ -295,7 +297,7 @@ def test_an_orphan_is_claimed_by_nobody_but_a_leader_may_report_itself() -> None
     disk = daemon.disk.kill()
     disk.remove(STATE / "identity.json")
     after = daemon.restart(disk)
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         result(claim(after, discovery_id, A))
     assert result(report(after, discovery_id, A))
     assert not result(claim(after, discovery_id, B)).won

@@ -1,4 +1,6 @@
-"""What is typed and what comes back: commands on IDs and their nodes, on a whole daemon in memory."""
+"""What is typed and what comes back: commands on IDs and their nodes, on a whole daemon in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.cli.listing import formatted
-from rqdisco.client import Registration
+from rqdisco.client import NodeRegistration
 from tests.support.command import RAFT_A, RAFT_B, A, B, C, Service, Shell, lead
 from tests.support.daemon import mint, register, shown
 
@@ -102,7 +104,7 @@ def test_a_read_replica_that_is_not_listed_is_no_peers_json(shell: Shell, some_i
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(lambda a: "," not in a))
 )
 def test_joined_addresses_are_sorted_and_can_be_taken_apart(addrs: list[str]) -> None:
-    lines = formatted([Registration(addr=addr) for addr in addrs], "join", raft=False)
+    lines = formatted([NodeRegistration(addr=addr) for addr in addrs], "join", raft=False)
     assert [addr for line in lines for addr in line.split(",")] == sorted(addrs)
 
 

@@ -1,4 +1,6 @@
-"""A service that is none of ours cannot drive the terminal of who asks it, begin a line, or add a cell to one."""
+"""A service that is none of ours cannot drive the terminal of who asks it, begin a line, or add a
+cell to one.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,8 @@ def test_every_command_is_typed_here() -> None:
 def test_no_answer_moves_the_cursor_or_begins_a_line(
     hostile: Hostile, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A terminal that can do nothing, so that whatever the streams are made to do is not our own doing.
+    # A terminal that can do nothing, so that whatever the streams are made to do is not our own
+    # doing.
     monkeypatch.setenv("TERM", "dumb")
     shell = Shell(Service(hostile.resource()), terminal=terminal, answers=(True,) * 99)
     for line in [line for lines in LINES.values() for line in lines]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rqdisco.cli.durations import in_words, parse
+from rqdisco.cli.durations import format_duration, parse_duration
 from tests.support.command import Service, Shell
 from tests.support.daemon import Probe, mint, register, shown
 
@@ -156,8 +156,8 @@ def test_what_is_no_duration_is_not_understood(text: str) -> None:
 
 
 def test_durations_are_read_and_written_as_people_do() -> None:
-    assert [parse(text) for text in ("90", "90s", "1.5m", "24h", "7d")] == [90, 90, 90, 86400, 604800]
-    assert [in_words(each) for each in (0.4, 119, 120, 7199, 7200, 172799, 172800)] == [
+    assert [parse_duration(text) for text in ("90", "90s", "1.5m", "24h", "7d")] == [90, 90, 90, 86400, 604800]
+    assert [format_duration(each) for each in (0.4, 119, 120, 7199, 7200, 172799, 172800)] == [
         "0 s",
         "119 s",
         "2 m",

@@ -1,4 +1,6 @@
-"""Where the output goes to: a terminal or a program of whatever encoding, and one that takes nothing more."""
+"""Where the output goes to: a terminal or a program of whatever encoding, and one that takes
+nothing more.
+"""
 
 from __future__ import annotations
 

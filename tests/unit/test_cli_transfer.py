@@ -20,7 +20,7 @@ from rqdisco.client import ExportedNode, ExportedRecord
 from rqdisco.core import codec
 from rqdisco.core.exports import Export
 from rqdisco.core.records import Grant, Node, Record
-from rqdisco.http.requests.leaf import Leaf
+from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
 from tests.support.command import Service, Shell, lead
 from tests.support.daemon import mint, register, shown
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: 
     assert "No such file or directory" in shell.said
 
 
-class CutOff(Leaf):
+class CutOff(LeafResource):
     """Begins an export and hangs up."""
 
     def render(self, request: Any) -> Any:
@@ -97,7 +97,7 @@ def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
     assert "the connection was closed before all of the answer came" in shell.said
 
 
-class Silent(Leaf):
+class Silent(LeafResource):
     """Begins an export and goes silent."""
 
     def render(self, request: Any) -> Any:
@@ -269,7 +269,7 @@ def snapshot_file(path: Path, *records: Record) -> Path:
 def test_a_snapshot_lists_no_node_whose_grant_was_never_answered(tmp_path: Path) -> None:
     grant = Grant(addr=A, at=1, boot=1, pending=True)
     pending = Record(
-        id="x", home="1" * 16, version=1, created_at=MADE_US, nodes=(Node(addr=B), Node(addr=A)), grant=grant
+        id="x", owner="1" * 16, version=1, created_at=MADE_US, nodes=(Node(addr=B), Node(addr=A)), grant=grant
     )
     (read,) = records(snapshot_file(tmp_path / "snapshot.json", pending))
     assert [node.addr for node in read.nodes] == [B]
@@ -277,14 +277,20 @@ def test_a_snapshot_lists_no_node_whose_grant_was_never_answered(tmp_path: Path)
 
 def test_an_id_whose_home_was_lost_is_read_as_that_homes_from_exports_and_snapshots(tmp_path: Path) -> None:
     lost = Record(
-        id="x", home="2" * 16, version=1, created_at=MADE_US, nodes=(Node(addr=A),), was=("1" * 16,), lost=True
+        id="x",
+        owner="2" * 16,
+        version=1,
+        created_at=MADE_US,
+        nodes=(Node(addr=A),),
+        previous_owners=("1" * 16,),
+        ownerless=True,
     )
     export = Export(1)
     path = tmp_path / "export.json"
     path.write_bytes(b"".join((export.begin(), export.line(lost), export.end())))
     (exported,) = records(path)
     assert records(snapshot_file(tmp_path / "snapshot.json", lost)) == [exported]
-    assert exported.home == "1" * 16
+    assert exported.owner == "1" * 16
 
 
 def records(path: Path) -> list[ExportedRecord]:

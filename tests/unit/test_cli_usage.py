@@ -12,7 +12,7 @@ import pytest
 
 from rqdisco import __version__
 from rqdisco.cli import main
-from rqdisco.cli.commands import Invocation, cli, parse
+from rqdisco.cli.commands import Invocation, cli, parse_arguments
 from tests.support.command import Shell
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
@@ -124,7 +124,7 @@ def test_the_url_is_taken_before_and_after_the_command_and_from_the_environment(
 ) -> None:
     if environment is not None:
         monkeypatch.setenv("RQDISCO_URL", environment)
-    invocation = parse(line.split())
+    invocation = parse_arguments(line.split())
     assert isinstance(invocation, Invocation)
     assert invocation.url == url
 

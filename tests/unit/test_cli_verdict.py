@@ -1,4 +1,6 @@
-"""What `rqdisco status` remarks about an ID: each remark where it is true and of use, and nowhere else."""
+"""What `rqdisco status` remarks about an ID: each remark where it is true and of use, and nowhere
+else.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import msgspec
 import pytest
 
 from rqdisco.cli.verdict import remarks
-from rqdisco.client import Claim, Document, Leader, Registration
+from rqdisco.client import ClaimInfo, Document, LeaderInfo, NodeRegistration
 
 # 2026-11-18T11:06:40Z.
 NOW = 1_795_000_000.0
@@ -17,19 +19,19 @@ A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 
 
-def node(addr: str = A, raft_addr: str | None = None, **seen: Any) -> Registration:
-    return Registration(addr=addr, raft_addr=raft_addr, **seen)
+def node(addr: str = A, raft_addr: str | None = None, **seen: Any) -> NodeRegistration:
+    return NodeRegistration(addr=addr, raft_addr=raft_addr, **seen)
 
 
-def known(*nodes: Registration, leader: Leader | None = None, orphaned: bool = False) -> Document:
+def known(*nodes: NodeRegistration, leader: LeaderInfo | None = None, ownerless: bool = False) -> Document:
     addrs = tuple(each.addr for each in nodes)
-    return Document(created_at="", disco_id=ID, nodes=addrs, registrations=nodes, leader=leader, orphaned=orphaned)
+    return Document(created_at="", disco_id=ID, nodes=addrs, registrations=nodes, leader=leader, orphaned=ownerless)
 
 
-def led(*nodes: Registration, reported: bool = True) -> Document:
+def led(*nodes: NodeRegistration, reported: bool = True) -> Document:
     """The first node leads, or has claimed to."""
     first = nodes[0]
-    leader = Leader(addr=str(first.raft_addr), api_addr=f"http://{first.addr}", index=1, reported=reported)
+    leader = LeaderInfo(addr=str(first.raft_addr), api_addr=f"http://{first.addr}", index=1, reported=reported)
     return known(*nodes, leader=leader)
 
 
@@ -69,8 +71,8 @@ def test_of_a_healthy_cluster_there_is_nothing_to_say(healthy: Document) -> None
     assert remarks(healthy, NOW) == []
 
 
-def claimed(since: str, *nodes: Registration, answered: int = 1) -> Document:
-    return msgspec.structs.replace(known(*nodes), claim=Claim(since=since, answered=answered))
+def claimed(since: str, *nodes: NodeRegistration, answered: int = 1) -> Document:
+    return msgspec.structs.replace(known(*nodes), claim=ClaimInfo(since=since, answered=answered))
 
 
 def test_a_claim_that_awaits_its_report_is_waited_for_and_after_a_minute_is_to_be_ended() -> None:
@@ -87,9 +89,9 @@ def test_a_claim_that_awaits_its_report_is_waited_for_and_after_a_minute_is_to_b
 
 def test_an_id_without_nodes_needs_one() -> None:
     assert hands(known()) == ["no nodes are registered, the next to ask is told to bootstrap"]
-    (lost,) = hands(known(orphaned=True))
+    (lost,) = hands(known(ownerless=True))
     assert "mint a new ID" in lost
-    assert notes(known()) == notes(known(orphaned=True)) == []
+    assert notes(known()) == notes(known(ownerless=True)) == []
 
 
 def test_a_name_whose_nodes_have_no_leader_record_keeps_nodes_waiting_and_of_a_minted_id_nothing_is_known() -> None:
@@ -102,7 +104,7 @@ def test_a_name_whose_nodes_have_no_leader_record_keeps_nodes_waiting_and_of_a_m
 
 
 def test_an_id_that_lost_its_home_is_said_to_be_and_may_be_well() -> None:
-    document = known(node(A), orphaned=True)
+    document = known(node(A), ownerless=True)
     assert notes(document) == ["orphaned: its home is lost, nodes are listed but nobody is told to bootstrap"]
     assert hands(document) == []
 
@@ -120,7 +122,7 @@ def test_a_claim_without_a_report_says_what_to_do_about_a_node_that_is_as_it_is(
 
 
 def test_a_claim_of_a_node_that_is_not_listed_is_said_too() -> None:
-    leader = Leader(addr=RAFT_B, index=1, reported=False)
+    leader = LeaderInfo(addr=RAFT_B, index=1, reported=False)
     (claim,) = hands(known(node(A, up=True), leader=leader))
     assert claim.startswith(f"{RAFT_B} claimed to lead and never reported that it does; others")
 

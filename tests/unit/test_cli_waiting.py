@@ -1,4 +1,6 @@
-"""Commands that take time: `watch`, and `--wait` where the service is not there yet. No time goes by but the test's."""
+"""Commands that take time: `watch`, and `--wait` where the service is not there yet. No time goes
+by but the test's.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from tests.support.daemon import mint, register, shown
 
 
 def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str) -> None:
-    watching = shell.start("watch", some_id, "--interval", "5")
+    subscriptions = shell.start("watch", some_id, "--interval", "5")
     assert shell.lines == [f"+ {A}", f"+ {B}"]
     service.advance(5)
     assert shell.lines[2:] == []
@@ -23,12 +25,12 @@ def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str)
     other("leader", "clear", some_id, "--yes")
     service.advance(5)
     assert shell.lines[5:] == ["leader -"]
-    watching.interrupt()
-    assert watching.status == 130
+    subscriptions.interrupt()
+    assert subscriptions.status == 130
 
 
 def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Service, shell: Shell, some_id: str) -> None:
-    watching = shell.start("watch", some_id)
+    subscriptions = shell.start("watch", some_id)
     service.away = True
     service.let_go()
     service.advance(2)
@@ -38,15 +40,15 @@ def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Servic
     service.advance(2)
     assert f"{URL} is back" in shell.said
     assert shell.lines == [f"+ {A}", f"+ {B}"]
-    watching.interrupt()
+    subscriptions.interrupt()
 
 
 def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
-    watching = shell.start("watch", some_id, "--interval", "3600")
+    subscriptions = shell.start("watch", some_id, "--interval", "3600")
     register(service.daemon, some_id, C)
     service.advance(0.2)
     assert shell.lines[2:] == [f"+ {C}"]
-    watching.interrupt()
+    subscriptions.interrupt()
 
 
 def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_watchers(
@@ -54,24 +56,24 @@ def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_wat
 ) -> None:
     for status, reason in ((404, b"{}"), (503, b'{"error": "too many watchers"}')):
         service.answers["/events"] = status, reason
-        watching = shell.start("watch", some_id, "--interval", "5")
+        subscriptions = shell.start("watch", some_id, "--interval", "5")
         assert shell.lines == [f"+ {each}" for each in shown(service.daemon, some_id)]
         register(service.daemon, some_id, f"10.0.1.{status % 250}:4001")
         service.advance(5)
         assert shell.lines[-1] == f"+ 10.0.1.{status % 250}:4001"
         assert shell.said == ""
-        watching.interrupt()
+        subscriptions.interrupt()
 
 
 def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell: Shell, some_id: str) -> None:
-    watching = shell.start("watch", some_id)
+    subscriptions = shell.start("watch", some_id)
     service.deaf = True
     service.advance(45)
     assert "no answer within 45 s; watching on" in shell.said
     service.deaf = False
     service.advance(2)
     assert f"{URL} is back" in shell.said
-    watching.interrupt()
+    subscriptions.interrupt()
 
 
 def test_watch_ends_where_there_is_nothing_to_watch(shell: Shell) -> None:
@@ -80,20 +82,20 @@ def test_watch_ends_where_there_is_nothing_to_watch(shell: Shell) -> None:
 
 def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
     lead(shell, "kv", "--cas", "0")
-    watching = shell.start("watch", "kv")
+    subscriptions = shell.start("watch", "kv")
     assert shell.lines == ["claimed -"]
     lead(Shell(service), "kv")
     service.advance(0.2)
     assert shell.lines[1:] == [f"+ {A}", f"leader {A}"]
-    watching.interrupt()
+    subscriptions.interrupt()
 
 
 def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     lead(shell, "kv", "--cas", "0")
-    watching = shell.start("watch", "kv")
+    subscriptions = shell.start("watch", "kv")
     assert shell.lines == [f"+ {A}", f"claimed {A}"]
-    watching.interrupt()
+    subscriptions.interrupt()
 
 
 @pytest.mark.parametrize("command", ["register", "create", "status"])

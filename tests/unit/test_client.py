@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
 from rqdisco.backends.single.directory import Limits
-from rqdisco.client import Claim, Leader, LeaderRecord, LeaderValue, Registration, Unavailable, Unreachable
+from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
 from tests.support.command import Service
 from tests.support.daemon import mint
 from tests.support.strangers import Dribbles, Says, refused, start, unreachable
@@ -26,17 +26,17 @@ OTHER = LeaderValue(id="n2", api_addr=f"http://{B}", addr="10.0.0.2:4002")
 def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> None:
     service = Service()
     client = service.client()
-    minted = service.get(client.create())
-    assert minted.nodes == ()
-    assert service.get(client.register(minted.disco_id, A, "10.0.0.1:4002", "n1")).nodes == (A,)
-    assert service.get(client.register(minted.disco_id, B)).nodes == (A, B)
-    seen = service.get(client.get(minted.disco_id))
+    created = service.get(client.create())
+    assert created.nodes == ()
+    assert service.get(client.register(created.disco_id, A, "10.0.0.1:4002", "n1")).nodes == (A,)
+    assert service.get(client.register(created.disco_id, B)).nodes == (A, B)
+    seen = service.get(client.get(created.disco_id))
     assert seen.registrations == (
-        Registration(addr=A, raft_addr="10.0.0.1:4002", node_id="n1"),
-        Registration(addr=B),
+        NodeRegistration(addr=A, raft_addr="10.0.0.1:4002", node_id="n1"),
+        NodeRegistration(addr=B),
     )
-    assert (seen.created_at, seen.leader) == (minted.created_at, None)
-    assert service.get(client.remove(minted.disco_id, B)).nodes == (A,)
+    assert (seen.created_at, seen.leader) == (created.created_at, None)
+    assert service.get(client.remove(created.disco_id, B)).nodes == (A,)
 
 
 def test_the_service_says_what_it_is() -> None:
@@ -55,12 +55,12 @@ def test_the_leader_record_can_be_claimed_reported_compared_and_cleared() -> Non
     assert service.get(client.leader("x")) is None
     claimed = service.get(client.get("x"))
     assert (claimed.leader, claimed.nodes) == (None, ())
-    assert claimed.claim == Claim(since="2026-11-18T11:06:40Z", answered=1)
+    assert claimed.claim == ClaimInfo(since="2026-11-18T11:06:40Z", answered=1)
     assert service.get(client.set_leader("x", LEADER)) is True
     record = service.get(client.leader("x"))
     assert record == LeaderRecord(value=LEADER, index=record.index)
     led = service.get(client.get("x"))
-    assert led.leader == Leader(
+    assert led.leader == LeaderInfo(
         id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002", index=record.index, reported=True
     )
     assert led.registrations[0].leader
@@ -147,7 +147,7 @@ def test_no_leader_record_is_none_in_both_of_consuls_ways() -> None:
 
 def test_the_original_services_documents_are_understood() -> None:
     service = Service(Says(200, b'{"created_at": "2017-02-20 01:25:45", "disco_id": "x", "nodes": ["a:1"]}'))
-    assert service.get(service.client().get("x")).registrations == (Registration(addr="a:1"),)
+    assert service.get(service.client().get("x")).registrations == (NodeRegistration(addr="a:1"),)
 
 
 def test_a_refused_connection_is_unreachable_in_words() -> None:

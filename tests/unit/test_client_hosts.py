@@ -1,4 +1,6 @@
-"""Loopback addresses and the machines they come from, in directories: across grants, restarts, imports, and peers."""
+"""Loopback addresses and the machines they come from, in directories: across grants, restarts,
+imports, and peers.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Call, decode
-from rqdisco.core.errors import AnotherMachine, InvalidValue, Undecided
-from rqdisco.core.exports import BroughtNode, Export, Transferred
+from rqdisco.backends.gossip.transport.messages import Call, decode_message
+from rqdisco.core.errors import InvalidValue, Undecided, WrongHost
+from rqdisco.core.exports import Export, ImportedNode, TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Leader, Node, Put, Record
-from tests.support import peered
+from tests.support import gossip
 from tests.support.daemon import Daemon, give_up, mint, register, result, shown, told
-from tests.support.peered import Three, go, listed, settle, wait
+from tests.support.gossip import Three, go, listed, settle, wait
 
 M1, M2, M3, M4 = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
 DEFAULT, SECOND, THIRD = "localhost:4001", "localhost:4003", "localhost:4005"
@@ -37,9 +39,9 @@ def test_three_machines_left_at_the_default_are_not_three_clusters() -> None:
     discovery_id = mint(daemon)
     assert told(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT]
     for host in (M2, M3):
-        with pytest.raises(AnotherMachine, match=ANOTHER):
+        with pytest.raises(WrongHost, match=ANOTHER):
             result(register(daemon, discovery_id, DEFAULT, host))
-    with pytest.raises(AnotherMachine, match=ANOTHER):
+    with pytest.raises(WrongHost, match=ANOTHER):
         result(register(daemon, discovery_id, f"{M4}:4001", M4))
     result(Deferred.fromCoroutine(daemon.directory.remove(discovery_id, DEFAULT)))
     assert told(register(daemon, discovery_id, f"{M4}:4001", M4)) == [f"{M4}:4001"]
@@ -57,7 +59,7 @@ def test_who_waits_for_a_grant_on_another_machine_hears_whose_the_id_is_and_gets
     daemon.threads.hold = False
     daemon.threads.release_all()
     assert told(second) == [DEFAULT]
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         result(third)
     assert seen(daemon.directory, discovery_id).host == M2
 
@@ -69,7 +71,7 @@ def test_a_restart_knows_whose_an_id_is_and_the_daemons_own_machine_is_still_its
     assert told(register(daemon, there, DEFAULT, M1)) == [DEFAULT]
     daemon = daemon.restart()
     for discovery_id, host, other in ((here, THIS_MACHINE, M1), (there, M1, THIS_MACHINE)):
-        with pytest.raises(AnotherMachine):
+        with pytest.raises(WrongHost):
             result(register(daemon, discovery_id, SECOND, other))
         assert told(register(daemon, discovery_id, SECOND, host)) == [DEFAULT, SECOND]
 
@@ -82,10 +84,10 @@ def test_a_record_of_an_earlier_release_is_tied_by_the_next_that_registers_its_l
     old = msgspec.structs.replace(record, version=record.version + 1, nodes=(Node(addr=DEFAULT), Node(addr=SECOND)))
     result(daemon.journal.append(daemon.store.put(old)))
     daemon = daemon.restart()
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         result(register(daemon, discovery_id, f"{M2}:4001", M2))
     assert told(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT, SECOND]
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         result(register(daemon, discovery_id, SECOND, M2))
     assert shown(daemon, discovery_id) == [DEFAULT, SECOND]
 
@@ -94,15 +96,17 @@ def test_the_leader_key_of_an_earlier_release_is_tied_by_the_next_report() -> No
     daemon = Daemon()
     leader = Leader(addr=DEFAULT, value=LEFT_ALONE.value, created=1, modified=1)
     nodes, made_at = (LEFT_ALONE.node,), daemon.wall_us()
-    old = Record(id="kv", home=daemon.home, version=1, created_at=made_at, nodes=nodes, leader=leader, confirmed=True)
+    old = Record(id="kv", owner=daemon.owner, version=1, created_at=made_at, nodes=nodes, leader=leader, confirmed=True)
     result(daemon.journal.append(daemon.store.put(old)))
     assert go(daemon.directory.report("kv", LEFT_ALONE, M1))
     assert not go(daemon.directory.report("kv", LEFT_ALONE, M2))
     assert seen(daemon.directory, "kv").host == M1
 
 
-def brought(*addrs: str, host: str | None = None) -> Transferred:
-    return Transferred(id="moved", created_at=1, nodes=tuple(BroughtNode(addr=addr) for addr in addrs), host=host)
+def brought(*addrs: str, host: str | None = None) -> TransferredRecord:
+    return TransferredRecord(
+        id="moved", created_at=1, nodes=tuple(ImportedNode(addr=addr) for addr in addrs), host=host
+    )
 
 
 def test_an_import_says_whose_the_loopback_addresses_are_or_the_next_to_register_does() -> None:
@@ -111,7 +115,7 @@ def test_an_import_says_whose_the_loopback_addresses_are_or_the_next_to_register
         assert go(daemon.directory.adopt(brought(DEFAULT, SECOND, host=host), as_own=True))
         assert seen(daemon.directory, "moved").host == host
         assert told(register(daemon, "moved", SECOND, M1)) == [DEFAULT, SECOND]
-        with pytest.raises(AnotherMachine):
+        with pytest.raises(WrongHost):
             result(register(daemon, "moved", SECOND, M2))
 
 
@@ -130,25 +134,25 @@ def test_an_export_names_the_machine_but_for_the_daemons_own(host: str, exported
     discovery_id = mint(daemon)
     result(register(daemon, discovery_id, DEFAULT, host))
     line = Export(1).line(go(daemon.directory.inspect(discovery_id)))
-    assert msgspec.json.decode(line, type=Transferred).host == exported
+    assert msgspec.json.decode(line, type=TransferredRecord).host == exported
 
 
 # Peers.
 
 
-def calls(network: peered.DirectNetwork) -> list[Call]:
-    return [decode(body, Call) for _, _, verb, body in network.messages if verb == "call"]
+def calls(network: gossip.DirectNetwork) -> list[Call]:
+    return [decode_message(body, Call) for _, _, verb, body in network.messages if verb == "call"]
 
 
 def test_the_machine_is_told_with_what_is_passed_on(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = peered.mint(a)
-    assert peered.register(b, discovery_id, DEFAULT, M1) == [DEFAULT]
-    assert peered.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
-    with pytest.raises(AnotherMachine, match=ANOTHER):
-        peered.register(c, discovery_id, DEFAULT, M2)
-    with pytest.raises(AnotherMachine, match=ANOTHER):
-        peered.register(a, discovery_id, f"{M4}:4001", M4)
+    discovery_id = gossip.mint(a)
+    assert gossip.register(b, discovery_id, DEFAULT, M1) == [DEFAULT]
+    assert gossip.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
+    with pytest.raises(WrongHost, match=ANOTHER):
+        gossip.register(c, discovery_id, DEFAULT, M2)
+    with pytest.raises(WrongHost, match=ANOTHER):
+        gossip.register(a, discovery_id, f"{M4}:4001", M4)
     assert [call.host for call in calls(network) if call.op == "register"] == [M1, M1, M2]
     settle(clock, 1)
     assert {seen(daemon.directory, discovery_id).host for daemon in (a, b, c)} == {M1}
@@ -156,15 +160,15 @@ def test_the_machine_is_told_with_what_is_passed_on(three: Three, clock: Clock) 
 
 def test_the_machine_of_one_daemon_is_not_that_of_another(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = peered.mint(a)
-    assert peered.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
+    discovery_id = gossip.mint(a)
+    assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
     for daemon in (a, c):
-        with pytest.raises(AnotherMachine):
-            peered.register(daemon, discovery_id, DEFAULT, THIS_MACHINE)
-    assert peered.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
+        with pytest.raises(WrongHost):
+            gossip.register(daemon, discovery_id, DEFAULT, THIS_MACHINE)
+    assert gossip.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
     settle(clock, 1)
-    assert {seen(daemon.directory, discovery_id).host for daemon in (a, b, c)} == {f"@{b.home}"}
-    assert b.directory.name_host(THIS_MACHINE) == f"@{b.home}"
+    assert {seen(daemon.directory, discovery_id).host for daemon in (a, b, c)} == {f"@{b.owner}"}
+    assert b.directory.name_host(THIS_MACHINE) == f"@{b.owner}"
 
 
 def test_of_machines_left_at_the_default_one_leads_whichever_daemon_they_ask(three: Three, clock: Clock) -> None:
@@ -180,53 +184,53 @@ def test_of_machines_left_at_the_default_one_leads_whichever_daemon_they_ask(thr
 
 def test_on_the_owners_behalf_the_same_machine_is_listed_and_no_other(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = peered.mint(a)
-    peered.register(a, discovery_id, DEFAULT, M1)
+    discovery_id = gossip.mint(a)
+    gossip.register(a, discovery_id, DEFAULT, M1)
     network.split("a")
     settle(clock, 3)
-    assert peered.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
+    assert gossip.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
     for addr in (SECOND, THIRD, f"{M2}:4001"):
-        with pytest.raises(AnotherMachine, match=ANOTHER):
-            peered.register(c, discovery_id, addr, M2)
-    assert [hint.host for hint in c.peered.book.oldest(a.home)[1]] == [M1]
+        with pytest.raises(WrongHost, match=ANOTHER):
+            gossip.register(c, discovery_id, addr, M2)
+    assert [hint.host for hint in c.backend.hint_store.oldest(a.owner)[1]] == [M1]
     c = c.restart()
     settle(clock, 3)
     network.heal()
     settle(clock, 5)
     assert listed(a, discovery_id) == [DEFAULT, SECOND]
     assert seen(a.directory, discovery_id).host == M1
-    assert c.peered.book.count == 0
+    assert c.backend.hint_store.count == 0
 
 
 def test_on_the_owners_behalf_no_loopback_address_is_the_first(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = peered.mint(a)
-    peered.register(a, discovery_id, f"{M1}:4001", M1)
+    discovery_id = gossip.mint(a)
+    gossip.register(a, discovery_id, f"{M1}:4001", M1)
     network.split("a")
     settle(clock, 3)
     with pytest.raises(Undecided):
-        peered.register(c, discovery_id, DEFAULT, M1)
-    with pytest.raises(AnotherMachine):
-        peered.register(c, discovery_id, DEFAULT, M2)
-    assert peered.register(c, discovery_id, f"{M2}:4001", M2) == [f"{M1}:4001", f"{M2}:4001"]
+        gossip.register(c, discovery_id, DEFAULT, M1)
+    with pytest.raises(WrongHost):
+        gossip.register(c, discovery_id, DEFAULT, M2)
+    assert gossip.register(c, discovery_id, f"{M2}:4001", M2) == [f"{M1}:4001", f"{M2}:4001"]
 
 
 def test_a_loopback_address_is_left_out_where_the_list_has_become_others_meanwhile(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     network, (a, _, c) = three
-    discovery_id = peered.mint(a)
+    discovery_id = gossip.mint(a)
     for addr in (DEFAULT, f"{M1}:4003"):
-        peered.register(a, discovery_id, addr, M1)
+        gossip.register(a, discovery_id, addr, M1)
     network.split("a")
     settle(clock, 3)
-    assert peered.register(c, discovery_id, SECOND, M1) == [DEFAULT, f"{M1}:4003", SECOND]
+    assert gossip.register(c, discovery_id, SECOND, M1) == [DEFAULT, f"{M1}:4003", SECOND]
     wait(clock, a.directory.remove(discovery_id, DEFAULT))
-    assert wait(clock, a.directory.register(discovery_id, Node(addr=f"{M2}:4001"), M2)).alone is None
+    assert wait(clock, a.directory.register(discovery_id, Node(addr=f"{M2}:4001"), M2)).bootstrap is None
     network.heal()
     settle(clock, 5)
     assert listed(a, discovery_id) == [f"{M1}:4003", f"{M2}:4001"]
-    assert c.peered.book.count == 0
+    assert c.backend.hint_store.count == 0
     (line,) = [event for event in log if "is left out" in str(event.get("log_format"))]
     assert line["addr"] == SECOND
     assert "localhost:4003 is a loopback address beside others" in line["why"]
@@ -237,37 +241,37 @@ def test_what_is_handed_over_stays_with_its_machine_and_of_a_daemon_that_is_lost
 ) -> None:
     _, (a, b, c) = three
     for owner, how in ((a, "drained"), (c, "lost")):
-        here, there = peered.mint(owner), peered.mint(owner)
-        peered.register(owner, here, DEFAULT, THIS_MACHINE)
-        peered.register(owner, there, DEFAULT, M1)
+        here, there = gossip.mint(owner), gossip.mint(owner)
+        gossip.register(owner, here, DEFAULT, THIS_MACHINE)
+        gossip.register(owner, there, DEFAULT, M1)
         settle(clock, 1)
         if how == "drained":
-            wait(clock, a.peered.successions.drain("b"))
+            wait(clock, a.backend.successions.drain("b"))
         else:
             c.stop()
             settle(clock, 3)
-            wait(clock, b.peered.successions.forget("c"))
+            wait(clock, b.backend.successions.forget("c"))
         settle(clock, 1)
         assert seen(b.directory, there).host == M1
-        with pytest.raises(AnotherMachine):
-            peered.register(b, there, SECOND, M2)
-        assert peered.register(b, there, SECOND, M1) == [DEFAULT, SECOND]
-        assert seen(b.directory, here).host == (f"@{a.home}" if how == "drained" else None)
-    assert peered.register(b, here, SECOND, M3) == [DEFAULT, SECOND]
+        with pytest.raises(WrongHost):
+            gossip.register(b, there, SECOND, M2)
+        assert gossip.register(b, there, SECOND, M1) == [DEFAULT, SECOND]
+        assert seen(b.directory, here).host == (f"@{a.owner}" if how == "drained" else None)
+    assert gossip.register(b, here, SECOND, M3) == [DEFAULT, SECOND]
     assert seen(b.directory, here).host == M3
 
 
 def test_daemons_that_reach_each_other_by_loopback_are_on_one_machine(clock: Clock) -> None:
-    network = peered.DirectNetwork(clock)
-    a = peered.PeeredDaemon(network, "127.0.0.1:1", ["localhost:2"])
-    b = peered.PeeredDaemon(network, "localhost:2")
+    network = gossip.DirectNetwork(clock)
+    a = gossip.PeeredDaemon(network, "127.0.0.1:1", ["localhost:2"])
+    b = gossip.PeeredDaemon(network, "localhost:2")
     settle(clock, 5)
-    discovery_id = peered.mint(a)
-    assert peered.register(a, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
-    assert peered.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT], "told so again"
-    assert peered.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
-    with pytest.raises(AnotherMachine):
-        peered.register(b, discovery_id, DEFAULT, M1)
+    discovery_id = gossip.mint(a)
+    assert gossip.register(a, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
+    assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT], "told so again"
+    assert gossip.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
+    with pytest.raises(WrongHost):
+        gossip.register(b, discovery_id, DEFAULT, M1)
     for daemon in (a, b):
         daemon.stop()
     settle(clock, 1)

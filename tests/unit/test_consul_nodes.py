@@ -1,4 +1,6 @@
-"""The double of rqlite 7-10 with consul-kv does what is known of rqlite, and of Go's HTTP client."""
+"""The double of rqlite 7-10 with consul-kv does what is known of rqlite, and of Go's HTTP
+client.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ READ_AS = {"8.39": b"Content-Type: application/json\r\n", "10.2": b"Content-Type
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
 def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.Release) -> None:
-    """As Consul's Go client sent them to a socket: api v1.12.0, v1.22.0, v1.26.1, v1.32.1 and v1.34.3."""
+    """As Consul's Go client sent them to a socket: api v1.12.0, v1.22.0, v1.26.1, v1.32.1 and
+    v1.34.3.
+    """
     assert release.read("rqlite") == (
         b"GET /v1/kv/rqlite/leader HTTP/1.1\r\nHost: 127.0.0.1:8500\r\nUser-Agent: Go-http-client/1.1\r\n"
         + READ_AS.get(release.name, b"")
@@ -180,7 +184,9 @@ def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.R
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
 def test_a_leader_reports_at_the_moment_it_becomes_leader(release: consul_nodes.Release) -> None:
-    """So its claim stands unreported for a second or two, and the record follows a leader that died within three."""
+    """So its claim stands unreported for a second or two, and the record follows a leader that died
+    within three.
+    """
     stage = Stage()
     with stage.consul.serve() as service:
         nodes = [stage.node(release.name, number, service) for number in range(3)]

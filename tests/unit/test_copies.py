@@ -1,4 +1,6 @@
-"""Copies of a state directory, file by file and by hard links: which of two is the original, and what each may do."""
+"""Copies of a state directory, file by file and by hard links: which of two is the original, and
+what each may do.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import msgspec
 import pytest
 
 from rqdisco.core.errors import CopiedState, DamagedState, StateInUse
-from rqdisco.storage.compaction import fold
+from rqdisco.storage.compaction import compact
 from rqdisco.storage.files import Disk
 from rqdisco.storage.identity import NAME
 from rqdisco.storage.state_directory import LOCK, open_state
@@ -38,7 +40,7 @@ class Life:
 
     def __init__(self, directory: Path, seed: int = 1) -> None:
         self.directory = directory
-        self.home, self.found = open_state(Unlocked(), directory, Random(seed).randbytes)
+        self.owner, self.found = open_state(Unlocked(), directory, Random(seed).randbytes)
         self.segments = SegmentWriter(Unlocked(), directory, self.found.position, 1, "boot")
         self._version = self.found.last_version
 
@@ -48,8 +50,8 @@ class Life:
             self._version += 1
             self.segments.commit([line(name, self._version, "x" * size)])
 
-    def fold(self) -> None:
-        fold(Unlocked(), self.directory, self.segments.seal())
+    def compact(self) -> None:
+        compact(Unlocked(), self.directory, self.segments.seal())
 
 
 def line(name: str, version: int, value: str = "") -> bytes:
@@ -91,24 +93,24 @@ def original(tmp_path: Path) -> Path:
     for name in ("a", "b", "c"):
         life.put(name)
         if name != "c":
-            life.fold()
+            life.compact()
     return life.directory
 
 
 def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_have_two_names(
     original: Path, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
-    home = Life(original).home
+    owner = Life(original).owner
     assert not [event for event in log if "names" in str(event.get("log_format"))]
     hard_linked(original, tmp_path / "backup")
     life = Life(original)
-    assert (life.home, names(life.found)) == (home, ["a", "b", "c"])
+    assert (life.owner, names(life.found)) == (owner, ["a", "b", "c"])
     (said,) = [event for event in log if "other names" in str(event.get("log_format"))]
     assert said["log_level"].name == "warn"
     assert "identity.json (2 names)" in said["files"]
     assert "journal/0000000003.journal (2 names)" in said["files"]
     hard_linked(original, tmp_path / "second")
-    assert Life(original).home == home
+    assert Life(original).owner == owner
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
@@ -137,20 +139,20 @@ def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(or
 
 
 def test_files_that_were_moved_start_again_where_they_came_from(original: Path, tmp_path: Path) -> None:
-    home, elsewhere = Life(original).home, tmp_path / "elsewhere"
+    owner, elsewhere = Life(original).owner, tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in original.iterdir():
         path.rename(elsewhere / path.name)
     assert "back" in refusal(elsewhere)
     for path in elsewhere.iterdir():
         path.rename(original / path.name)
-    assert Life(original).home == home
+    assert Life(original).owner == owner
 
 
 def test_a_directory_that_was_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
-    home = Life(original).home
+    owner = Life(original).owner
     original.rename(tmp_path / "renamed")
-    assert Life(tmp_path / "renamed").home == home
+    assert Life(tmp_path / "renamed").owner == owner
 
 
 def test_a_copy_file_by_file_is_refused_and_says_what_becomes_of_its_ids(original: Path, tmp_path: Path) -> None:
@@ -161,15 +163,15 @@ def test_a_copy_file_by_file_is_refused_and_says_what_becomes_of_its_ids(origina
 
 
 def test_an_identity_that_was_put_back_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
-    home, path = Life(original).home, original / NAME
+    owner, path = Life(original).owner, original / NAME
     content = path.read_bytes()
     path.write_bytes(content)
-    assert Life(original).home == home
+    assert Life(original).owner == owner
     kept = path.rename(original / "kept")
     path.write_bytes(content)
     assert "this file was put back from a copy" in refusal(original)
     kept.rename(path)
-    assert Life(original).home == home
+    assert Life(original).owner == owner
 
 
 def first_version(directory: Path) -> None:
@@ -185,7 +187,7 @@ def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backu
     original: Path, tmp_path: Path
 ) -> None:
     first_version(original)
-    home, content = Life(original).home, (original / NAME).read_bytes()
+    owner, content = Life(original).owner, (original / NAME).read_bytes()
     backup = hard_linked(original, tmp_path / "backup")
     for each in (original, backup):
         text = refusal(each)
@@ -193,9 +195,9 @@ def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backu
         assert re.search(r"from the backup\b", text)
         assert "never from the original" in text
     (backup / NAME).unlink()
-    assert Life(original).home == home
+    assert Life(original).owner == owner
     assert (original / NAME).read_bytes() == content
-    assert Life(backup, seed=2).home != home
+    assert Life(backup, seed=2).owner != owner
 
 
 @pytest.mark.parametrize("change", [{"directory": "1"}, {"directory": ""}, {"version": 1}])
@@ -210,13 +212,13 @@ def test_a_snapshot_that_is_replaced_leaves_a_hard_linked_backup_as_it_was(tmp_p
     life = Life(tmp_path / "original")
     for name in ("a", "b"):
         life.put(name, size=9 << 20)
-        life.fold()
+        life.compact()
     backup = hard_linked(life.directory, tmp_path / "backup")
     before = contents(backup)
     assert max(map(len, before.values())) > 8 << 20
     for name in ("c", "d"):
         life.put(name)
-        life.fold()
+        life.compact()
     assert contents(backup) == before
     assert names(recover(Unlocked(), backup, is_backup=True)) == ["a", "b"]
 
@@ -226,7 +228,7 @@ def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_origin
 ) -> None:
     writing = Life(tmp_path / "original")
     writing.put("a", size=9 << 20)
-    writing.fold()
+    writing.compact()
     writing.put("b")
     backup = hard_linked(writing.directory, tmp_path / "backup")
     (backup / NAME).unlink()
@@ -241,7 +243,7 @@ def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_origin
     restored.put("r")
     writing.put("c", "d")
     for name in ("s", "t"):
-        restored.fold()
+        restored.compact()
         restored.put(name)
     assert names(Life(backup, seed=2).found) == ["a", "b", "r", "s", "t"]
     assert names(Life(writing.directory).found) == ["a", "b", "c", "d"]

@@ -1,4 +1,6 @@
-"""What is counted while requests are served, and what is known of a million records without looking through them."""
+"""What is counted while requests are served, and what is known of a million records without looking
+through them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.codec import encode_record, split_record
 from rqdisco.core.records import Grant, Leader, Node, Record
-from rqdisco.storage.initial_count import RECORDS_AT_ONCE, Census
+from rqdisco.storage.initial_count import RECORDS_AT_ONCE, InitialCount
 from rqdisco.storage.memory import Store
-from rqdisco.storage.node_counter import Tally, nodes_in
+from rqdisco.storage.node_counter import NodeCounter, nodes_in
 from rqdisco.storage.timed_disk import TimedDisk
 from rqdisco.telemetry.counters import Histogram, RequestCounts
-from rqdisco.telemetry.reactor_delay import LoopWatch
+from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 
 HOME, OTHER = "0123456789abcdef", "fedcba9876543210"
 NASTY = st.text(st.sampled_from('a"\\}{[],:é \n')) | st.just('"},{"addr":"x"}],"nodes":[{"addr":"y"}],"lost":true}')
@@ -24,17 +26,17 @@ NODES = st.builds(Node, addr=NASTY, raft_addr=st.none() | NASTY, node_id=st.none
 RECORDS = st.builds(
     Record,
     id=st.just("x"),
-    home=st.sampled_from((HOME, OTHER)),
+    owner=st.sampled_from((HOME, OTHER)),
     version=st.integers(0, 2**53),
     created_at=st.integers(0, 2**53),
     nodes=st.lists(NODES, max_size=4).map(tuple),
     grant=st.none() | st.builds(Grant, addr=NASTY, boot=st.just(1), at=st.just(1), pending=st.booleans()),
-    ever=st.booleans(),
+    was_emptied=st.booleans(),
     leader=st.none()
     | st.builds(Leader, addr=NASTY, value=NASTY, created=st.just(1), modified=st.just(1), flags=st.integers(0, 9)),
     confirmed=st.booleans(),
-    was=st.lists(st.just(OTHER), max_size=2).map(tuple),
-    lost=st.booleans(),
+    previous_owners=st.lists(st.just(OTHER), max_size=2).map(tuple),
+    ownerless=st.booleans(),
 )
 
 
@@ -42,9 +44,9 @@ def kept(record: Record) -> bytes:
     return split_record(encode_record(record))[1]
 
 
-def record(number: int, *addrs: str, home: str = HOME, lost: bool = False) -> Record:
+def record(number: int, *addrs: str, owner: str = HOME, lost: bool = False) -> Record:
     nodes = tuple(Node(addr=addr) for addr in addrs)
-    return Record(id=f"id-{number}", home=home, version=number, created_at=1, nodes=nodes, lost=lost)
+    return Record(id=f"id-{number}", owner=owner, version=number, created_at=1, nodes=nodes, ownerless=lost)
 
 
 def put(store: Store, *records: Record) -> None:
@@ -54,45 +56,45 @@ def put(store: Store, *records: Record) -> None:
 @given(RECORDS)
 def test_nodes_and_home_are_seen_in_the_bytes_whatever_nodes_call_themselves(known: Record) -> None:
     assert nodes_in(kept(known)) == len(known.nodes)
-    tally = Tally()
-    tally.changed(None, kept(known))
-    assert list(tally.homes()) == [(known.home, known.lost, 1)]
+    node_counter = NodeCounter()
+    node_counter.changed(None, kept(known))
+    assert list(node_counter.owners()) == [(known.owner, known.ownerless, 1)]
 
 
 def test_every_field_of_a_record_is_among_those_that_the_bytes_were_tried_with() -> None:
     """What would follow `lost` in the line would hide it."""
-    assert Record.__struct_fields__[-1] == "lost"
+    assert Record.__struct_fields__[-1] == "ownerless"
     assert Node.__struct_fields__[0] == "addr"
 
 
 def test_nodes_are_counted_through_registrations_removals_and_changes_of_home() -> None:
     store = Store()
-    store.tally = tally = Tally()
+    store.node_counter = node_counter = NodeCounter()
     put(store, record(1, "a", "b"), record(2, "a"))
-    assert (tally.nodes, list(tally.homes())) == (3, [(HOME, False, 2)])
-    put(store, record(1, "b"), record(2, home=OTHER, lost=True))
-    assert (tally.nodes, sorted(tally.homes())) == (1, [(HOME, False, 1), (OTHER, True, 1)])
+    assert (node_counter.nodes, list(node_counter.owners())) == (3, [(HOME, False, 2)])
+    put(store, record(1, "b"), record(2, owner=OTHER, lost=True))
+    assert (node_counter.nodes, sorted(node_counter.owners())) == (1, [(HOME, False, 1), (OTHER, True, 1)])
 
 
 def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_changes() -> None:
     clock, store = Clock(), Store()
     count = 3 * RECORDS_AT_ONCE
     put(store, *(record(number, "a", "b") for number in range(count)))
-    store.tally = tally = Tally(list(store.values()))
-    census = Census(clock, tally)
+    store.node_counter = node_counter = NodeCounter(list(store.values()))
+    census = InitialCount(clock, node_counter)
     census.startService()
-    assert not tally.is_whole
+    assert not node_counter.is_whole
     put(store, record(0, "a"), record(count - 1), record(count, "a"))
     clock.pump([0.01] * 3)
-    assert tally.is_whole
-    assert (tally.nodes, list(tally.homes())) == (2 * count - 1 - 2 + 1, [(HOME, False, count + 1)])
+    assert node_counter.is_whole
+    assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(HOME, False, count + 1)])
     assert not clock.getDelayedCalls()
 
 
 def test_a_census_that_is_stopped_leaves_no_timer() -> None:
     clock, store = Clock(), Store()
     put(store, *(record(number) for number in range(RECORDS_AT_ONCE + 1)))
-    census = Census(clock, Tally(list(store.values())))
+    census = InitialCount(clock, NodeCounter(list(store.values())))
     census.startService()
     assert clock.getDelayedCalls()
     census.stopService()
@@ -118,7 +120,7 @@ def test_methods_that_clients_invent_are_one_to_us() -> None:
 @pytest.mark.parametrize("stall", [0.0, 0.3, 1.0])
 def test_a_stall_of_the_reactor_shows_as_long_as_it_was(stall: float) -> None:
     clock = Clock()
-    watch = LoopWatch(clock)
+    watch = ReactorDelayMonitor(clock)
     watch.startService()
     clock.advance(0.1)
     clock.advance(0.1 + stall)

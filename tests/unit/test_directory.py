@@ -1,4 +1,6 @@
-"""What the directory promises its doors: one decision at a time, nothing shown before it is durable."""
+"""What the directory promises its doors: one decision at a time, nothing shown before it is
+durable.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from rqdisco.backends.single.directory import Limits
-from rqdisco.core.errors import NoSuchID, Orphaned, StoreUnavailable, TooManyIDs
+from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs
 from rqdisco.core.records import Node
-from rqdisco.storage.compaction import fold
+from rqdisco.storage.compaction import compact
 from rqdisco.storage.identity import NAME
 from tests.support.daemon import STATE, WALL_US, Daemon, give_up, mint, register, result, shown, told
 
@@ -252,12 +254,12 @@ def test_a_restored_backup_lists_adds_and_removes_but_seeds_no_cluster() -> None
     register(daemon, full, A)
     daemon.disk.remove(STATE / NAME)
     restored = daemon.restart()
-    assert restored.home != daemon.home
+    assert restored.owner != daemon.owner
     assert told(register(restored, full, B)) == [A, B]
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         result(register(restored, empty, A))
     result(call(restored.directory.remove(full, A)))
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         result(register(restored, full, B))
     assert shown(restored.restart(), full) == [B]
     assert told(register(restored, mint(restored), A)) == [A]
@@ -273,7 +275,7 @@ def test_versions_rise_across_restarts_and_folds_whatever_the_clock_says() -> No
         assert record is not None
         versions.append(record.version)
         if number % 2:
-            fold(daemon.disk, STATE, result(daemon.journal.seal()))
+            compact(daemon.disk, STATE, result(daemon.journal.seal()))
         daemon.clock.rightNow -= 1000
         daemon = daemon.restart()
         assert daemon.store.last_version == versions[-1]
@@ -281,8 +283,8 @@ def test_versions_rise_across_restarts_and_folds_whatever_the_clock_says() -> No
     assert versions[0] >= WALL_US // 1000
 
 
-@pytest.mark.parametrize("folded", [False, True])
-def test_each_boot_of_the_machine_has_a_number_of_its_own_whatever_the_disk_knows(folded: bool) -> None:
+@pytest.mark.parametrize("compacted", [False, True])
+def test_each_boot_of_the_machine_has_a_number_of_its_own_whatever_the_disk_knows(compacted: bool) -> None:
     daemon = Daemon()
     discovery_id = mint(daemon)
     boots = []
@@ -294,8 +296,8 @@ def test_each_boot_of_the_machine_has_a_number_of_its_own_whatever_the_disk_know
         assert record is not None
         assert record.grant is not None
         boots.append(record.grant.boot)
-        if folded:
-            fold(daemon.disk, STATE, result(daemon.journal.seal()))
+        if compacted:
+            compact(daemon.disk, STATE, result(daemon.journal.seal()))
     first, second, third = dict.fromkeys(boots)
     assert boots == [first, second, second, third, first]
     anew = Daemon(boot_id="boot-c")
@@ -312,7 +314,7 @@ def test_a_restored_id_tells_nobody_again_not_even_within_the_window() -> None:
     register(daemon, discovery_id, A)
     register(daemon, discovery_id, B)
     daemon.disk.remove(STATE / NAME)
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         result(register(daemon.restart(), discovery_id, A))
 
 

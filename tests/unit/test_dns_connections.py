@@ -1,4 +1,6 @@
-"""Connections: questions over TCP, from those who ask one, many at once, slowly, or never take the answers."""
+"""Connections: questions over TCP, from those who ask one, many at once, slowly, or never take the
+answers.
+"""
 
 from __future__ import annotations
 

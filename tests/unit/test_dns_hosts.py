@@ -1,4 +1,6 @@
-"""Host names among the addresses: resolved for answers that need it, in time, and at a bounded cost."""
+"""Host names among the addresses: resolved for answers that need it, in time, and at a bounded
+cost.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def test_a_service_points_to_a_host_name_as_it_is(names: Names) -> None:
 
 
 def test_a_host_name_that_does_not_resolve_is_left_out(names: Names, log: Any) -> None:
-    """One target without an address fails the whole look-up of a client (Go's resolver, rqlite's client)."""
+    """One target without an address fails the whole look-up of a client (Go's resolver, rqlite's
+    client).
+    """
     names.add("id", "gone.example.org:4001", "10.0.0.2:4001")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"]
     assert answers(names.ask(RAFT, "SRV")) == [f"1 1 4002 n-0a000002.id.{ZONE}."]

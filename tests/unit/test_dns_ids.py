@@ -1,4 +1,6 @@
-"""IDs as names of the zone: in any case, escaped, with dots, and all names that lie between them and the zone."""
+"""IDs as names of the zone: in any case, escaped, with dots, and all names that lie between them
+and the zone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What probes change for who asks over DNS: dead nodes are left out, as long as there are others to answer with."""
+"""What probes change for who asks over DNS: dead nodes are left out, as long as there are others to
+answer with.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def packet(
 
 def problem(message: bytes) -> int:
     """The RCODE of the answer to a message that is answered."""
-    asked = wire.parse(message)
+    asked = wire.parse_query(message)
     assert asked is not None
     return asked.problem
 
@@ -38,9 +38,9 @@ def problem(message: bytes) -> int:
 def encoded(reply: Reply, most: int, **options: Any) -> dns.message.Message:
     """The answer to a question for an A record of id.disco.example.com."""
     query = question(f"id.{ZONE}", **options)
-    asked = wire.parse(query)
+    asked = wire.parse_query(query)
     assert asked is not None
-    answer = wire.encode(asked, reply, most)
+    answer = wire.encode_reply(asked, reply, most)
     assert len(answer) <= most
     return dns.message.from_wire(answer)
 
@@ -50,7 +50,7 @@ def addresses(count: int) -> list[wire.Data]:
 
 
 def test_a_question_is_read_as_it_was_asked() -> None:
-    asked = wire.parse(packet(b"\2Id\5disco\7example\3COM\0\0\x21\0\3"))
+    asked = wire.parse_query(packet(b"\2Id\5disco\7example\3COM\0\0\x21\0\3"))
     assert asked == Question(
         id=7, flags=0x0100, echo=b"\2Id\5disco\7example\3COM\0\0\x21\0\3", name=b"Id.disco.example.COM", type=33, cls=3
     )
@@ -58,13 +58,13 @@ def test_a_question_is_read_as_it_was_asked() -> None:
 
 @pytest.mark.parametrize("length", range(12))
 def test_less_than_a_header_is_not_answered(length: int) -> None:
-    assert wire.parse(packet()[:length]) is None
+    assert wire.parse_query(packet()[:length]) is None
 
 
 @pytest.mark.parametrize("flags", [0x8000, 0x8180, 0xFFFF])
 def test_an_answer_is_not_answered(flags: int) -> None:
     """Or two servers could be made to talk to each other for ever."""
-    assert wire.parse(packet(flags=flags)) is None
+    assert wire.parse_query(packet(flags=flags)) is None
 
 
 @pytest.mark.parametrize("opcode", range(1, 16))
@@ -85,7 +85,7 @@ def test_a_query_with_more_records_than_it_can_need_is_not_looked_at(counts: tup
 
 @pytest.mark.parametrize("length", range(12, len(packet())))
 def test_a_question_that_is_cut_off_is_a_format_error(length: int) -> None:
-    asked = wire.parse(packet()[:length])
+    asked = wire.parse_query(packet()[:length])
     assert asked == Question(id=7, flags=0x0100, problem=wire.FORMERR)
 
 
@@ -117,13 +117,13 @@ def test_a_name_with_pointers_or_longer_than_names_are_is_a_format_error(name: b
 
 @pytest.mark.parametrize("name", [b"\0", b"\x3f" + b"a" * 63 + b"\0", b"\1a" * 127 + b"\0", b"\3\0\xff \0"], ids=repr)
 def test_a_name_may_be_as_long_as_names_are_and_hold_any_octet(name: bytes) -> None:
-    asked = wire.parse(packet(name + IN_A))
+    asked = wire.parse_query(packet(name + IN_A))
     assert asked is not None
     assert (asked.problem, asked.echo) == (wire.NOERROR, name + IN_A)
 
 
 def test_a_dot_within_a_label_does_not_make_two_labels_of_it() -> None:
-    asked = wire.parse(packet(b"\3a.b\5disco\7example\3com\0" + IN_A))
+    asked = wire.parse_query(packet(b"\3a.b\5disco\7example\3com\0" + IN_A))
     assert asked is not None
     assert asked.name == b"a\xffb.disco.example.com"
     assert asked.echo.startswith(b"\3a.b")
@@ -158,7 +158,7 @@ def test_options_come_once() -> None:
 def test_records_that_mean_nothing_here_may_stand_beside_the_options() -> None:
     """A transfer's SOA, say, or a signature."""
     other = b"\xc0\x0c\0\6\0\1\0\0\0\0\0\3abc"
-    asked = wire.parse(packet(NAME + IN_A + other + OPT + other, counts=(1, 0, 1, 2)))
+    asked = wire.parse_query(packet(NAME + IN_A + other + OPT + other, counts=(1, 0, 1, 2)))
     assert asked is not None
     assert (asked.problem, asked.size) == (wire.NOERROR, 1232)
 
@@ -168,7 +168,7 @@ def test_records_that_mean_nothing_here_may_stand_beside_the_options() -> None:
     [(None, 512), (0, 512), (100, 512), (512, 512), (513, 513), (1232, 1232), (4096, 1232), (65535, 1232)],
 )
 def test_an_answer_over_udp_is_as_long_as_the_client_takes_between_512_and_1232(size: int | None, room: int) -> None:
-    asked = wire.parse(question(ZONE, size=size))
+    asked = wire.parse_query(question(ZONE, size=size))
     assert asked is not None
     assert asked.udp_size == room
 
@@ -222,7 +222,7 @@ def test_names_far_into_a_long_answer_are_not_pointed_at() -> None:
 def test_every_kind_of_record_is_read_back_as_it_was_meant(label: bytes, port: int, serial: int) -> None:
     name = label.replace(b".", b"\xff") + b".disco.example.com"
     echo = bytes([len(label)]) + label + b"\5disco\7example\3com\0" + IN_A
-    asked = wire.parse(packet(echo))
+    asked = wire.parse_query(packet(echo))
     assert asked is not None
     records = [
         wire.address(name, "10.0.0.1", 1),
@@ -231,7 +231,7 @@ def test_every_kind_of_record_is_read_back_as_it_was_meant(label: bytes, port: i
         wire.nameserver(b"disco.example.com", b"ns.disco.example.com", 1),
         wire.start_of_authority(b"disco.example.com", b"ns.org", serial, 1),
     ]
-    got = dns.message.from_wire(wire.encode(asked, Reply(answers=records[:3], authority=records[3:]), 1232))
+    got = dns.message.from_wire(wire.encode_reply(asked, Reply(answers=records[:3], authority=records[3:]), 1232))
     found = {rrset.rdtype: rrset[0] for rrset in got.answer + got.authority}
     assert found[dns.rdatatype.A].address == "10.0.0.1"
     assert found[dns.rdatatype.AAAA].address == "fd00::1"
@@ -250,11 +250,11 @@ def test_every_kind_of_record_is_read_back_as_it_was_meant(label: bytes, port: i
     st.binary(max_size=80) | st.binary(max_size=80).map(lambda rest: packet(NAME + IN_A + rest, counts=(1, 0, 0, 1)))
 )
 def test_whatever_arrives_is_read_or_refused_and_the_refusal_can_be_read(data: bytes) -> None:
-    asked = wire.parse(data)
+    asked = wire.parse_query(data)
     if asked is None:
         assert len(data) < 12 or data[2] & 0x80
         return
-    refusal = wire.encode(asked, Reply(rcode=asked.problem, is_authoritative=False), asked.udp_size)
+    refusal = wire.encode_reply(asked, Reply(rcode=asked.problem, is_authoritative=False), asked.udp_size)
     assert len(refusal) <= max(12, len(data))
     assert struct.unpack_from("!H", refusal) == struct.unpack_from("!H", data)
     dns.message.from_wire(refusal)

@@ -1,4 +1,6 @@
-"""What there is under which name of the zone: addresses as DNS can give them, and names as it has them."""
+"""What there is under which name of the zone: addresses as DNS can give them, and names as it has
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels, is_zone_name
-from rqdisco.core.host_ports import Place, place
+from rqdisco.core.host_ports import HostPort, parse_host_port
 from rqdisco.core.records import Node, Record
 from rqdisco.dns.zone import (
     SERVICES,
-    Asked,
     Zone,
+    ZoneQuery,
     has_ip,
     hosts,
     ip_of_label,
@@ -28,7 +30,7 @@ ZONE = Zone("disco.example.com", {**SERVICES, "web": "http"})
 
 
 def record(*nodes: Node) -> Record:
-    return Record(id="id", home="0" * 16, version=1, created_at=1, nodes=nodes)
+    return Record(id="id", owner="0" * 16, version=1, created_at=1, nodes=nodes)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def record(*nodes: Node) -> Record:
     ],
 )
 def test_an_ip_address_is_one_however_it_is_written(addr: str, host: str, port: int) -> None:
-    assert place(addr) == Place(host, port, is_ip=True)
+    assert parse_host_port(addr) == HostPort(host, port, is_ip=True)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_an_ip_address_is_one_however_it_is_written(addr: str, host: str, port: 
     ],
 )
 def test_a_host_name_is_one_without_its_last_dot_and_its_capitals(addr: str, host: str) -> None:
-    assert place(addr) == Place(host, int(addr.rpartition(":")[2]), is_ip=False)
+    assert parse_host_port(addr) == HostPort(host, int(addr.rpartition(":")[2]), is_ip=False)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +114,15 @@ def test_a_host_name_is_one_without_its_last_dot_and_its_capitals(addr: str, hos
     ],
 )
 def test_what_cannot_stand_in_dns_leads_nowhere(addr: str) -> None:
-    """Numbers with a dot or an 0x are left out too: some resolvers take them for addresses, others for names."""
-    assert place(addr) is None
+    """Numbers with a dot or an 0x are left out too: some resolvers take them for addresses, others
+    for names.
+    """
+    assert parse_host_port(addr) is None
 
 
 @given(st.text(max_size=80) | st.from_regex(r"\[?[0-9a-fx.:%-]{1,40}\]?:[0-9]{1,5}", fullmatch=True))
 def test_whatever_is_registered_leads_to_what_dns_can_say_or_nowhere(addr: str) -> None:
-    found = place(addr)
+    found = parse_host_port(addr)
     if found is None:
         return
     assert 0 < found.port < 65536
@@ -222,10 +226,10 @@ def test_a_name_is_the_zone_or_below_it_or_outside(name: str, below: str | None)
 @pytest.mark.parametrize(
     ("labels", "asked"),
     [
-        ("_rqlite-raft._tcp.id", Asked("id", "raft")),
-        ("_rqlite-http._tcp.a.b", Asked("a.b", "http")),
-        ("_web._tcp.id", Asked("id", "http")),
-        ("_tcp.id", Asked("id", None)),
+        ("_rqlite-raft._tcp.id", ZoneQuery("id", "raft")),
+        ("_rqlite-http._tcp.a.b", ZoneQuery("a.b", "http")),
+        ("_web._tcp.id", ZoneQuery("id", "http")),
+        ("_tcp.id", ZoneQuery("id", None)),
         ("_other._tcp.id", None),
         ("rqlite-raft._tcp.id", None),
         ("_rqlite-raft._udp.id", None),
@@ -235,7 +239,7 @@ def test_a_name_is_the_zone_or_below_it_or_outside(name: str, below: str | None)
         ("id", None),
     ],
 )
-def test_a_service_is_asked_for_by_its_name_its_protocol_and_the_id(labels: str, asked: Asked | None) -> None:
+def test_a_service_is_asked_for_by_its_name_its_protocol_and_the_id(labels: str, asked: ZoneQuery | None) -> None:
     assert ZONE.service(labels) == asked
 
 

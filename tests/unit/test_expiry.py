@@ -1,4 +1,6 @@
-"""IDs that never had a node are forgotten after as many days as somebody asked for, and nothing else ever is."""
+"""IDs that never had a node are forgotten after as many days as somebody asked for, and nothing
+else ever is.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
-from rqdisco.core.exports import Transferred
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Moment, Node, Put
-from rqdisco.storage.compaction import fold
+from rqdisco.storage.compaction import compact
 from rqdisco.storage.memory import Change
 from tests.support.daemon import DAY, STATE, Daemon, mint, register, result, shown, told
 
@@ -50,7 +52,7 @@ def is_there(daemon: Daemon, discovery_id: str) -> bool:
 
 
 def seal_and_fold(daemon: Daemon) -> bytes:
-    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+    compact(daemon.disk, STATE, result(daemon.journal.seal()))
     return daemon.disk.read(STATE / "snapshot.json")
 
 
@@ -89,7 +91,7 @@ def test_a_key_that_a_leader_was_reported_under_is_kept_for_ever(daemon: Daemon)
 
 
 def test_an_id_that_was_imported_is_kept_for_ever(daemon: Daemon) -> None:
-    brought = Transferred(id="brought", created_at=1)
+    brought = TransferredRecord(id="brought", created_at=1)
     assert result(Deferred.fromCoroutine(daemon.directory.adopt(brought, as_own=True)))
     live(daemon.clock, 40)
     assert is_there(daemon, "brought")
@@ -217,8 +219,8 @@ def test_forgotten_ids_make_room_for_others() -> None:
     mint(daemon)
     live(daemon.clock, 12)
     assert daemon.store.count_all() == 0
-    assert daemon.store.tally is not None
-    assert list(daemon.store.tally.homes()) == []
+    assert daemon.store.node_counter is not None
+    assert list(daemon.store.node_counter.owners()) == []
 
 
 def test_who_watches_an_id_is_told_when_it_is_gone(daemon: Daemon) -> None:
@@ -253,14 +255,14 @@ def test_where_nothing_is_unused_ids_are_not_looked_through_over_and_over(
 
 
 def test_a_monotonic_clock_that_is_put_back_makes_nothing_older_and_stops_no_day() -> None:
-    calendar = Calendar("home", 1000_000)
+    version_ages = VersionAges("home", 1000_000)
 
     def old_after(seconds: range) -> int:
         for second in seconds:
-            note = calendar.turn(Moment(1, second * 1000), 7)
+            note = version_ages.turn(Moment(1, second * 1000), 7)
             if note is not None:
-                calendar.learn(note)
-        return calendar.old(Moment(1, seconds[-1] * 1000))
+                version_ages.learn(note)
+        return version_ages.old(Moment(1, seconds[-1] * 1000))
 
     assert old_after(range(5000, 5900)) == 0
     assert old_after(range(90)) == 0
@@ -268,12 +270,12 @@ def test_a_monotonic_clock_that_is_put_back_makes_nothing_older_and_stops_no_day
 
 
 def test_the_calendar_stays_small() -> None:
-    calendar = Calendar("home", 1000_000)
+    version_ages = VersionAges("home", 1000_000)
     lengths = set()
     for second in range(5000):
-        note = calendar.turn(Moment(1, second * 1000), second)
+        note = version_ages.turn(Moment(1, second * 1000), second)
         if note is not None:
-            calendar.learn(note)
+            version_ages.learn(note)
             lengths.add(len(note.content))
-        assert second - 1011 <= calendar.old(Moment(1, second * 1000)) <= max(0, second - 1000)
+        assert second - 1011 <= version_ages.old(Moment(1, second * 1000)) <= max(0, second - 1000)
     assert max(lengths) < 2500

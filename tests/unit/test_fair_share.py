@@ -1,4 +1,6 @@
-"""Bounded memory and turns that IDs share: whoever has most gives way, and nobody waits behind another's thousands."""
+"""Bounded memory and turns that IDs share: whoever has most gives way, and nobody waits behind
+another's thousands.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.probes.resolution.cache import Memory
+from rqdisco.probes.resolution.cache import ResolutionCache
 from rqdisco.probes.resolution.fair_map import FairMap
 from rqdisco.probes.resolution.fair_queue import FairQueue
 
@@ -157,7 +159,7 @@ def test_there_are_never_more_jobs_than_allowed_and_none_waits_while_it_might_ru
 
 
 def test_a_name_is_remembered_as_long_as_an_id_that_has_room_needs_it() -> None:
-    memory = Memory(10)
+    memory = ResolutionCache(10)
     for name in ("one", "two"):
         memory.claim("quiet", name).ips = ("10.0.0.1",)
     for number in range(1000):

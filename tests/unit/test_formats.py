@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core import codec
-from rqdisco.core.records import Grant, Leader, Node, Record, Unreported
+from rqdisco.core.records import Grant, Leader, Node, Record, UnreportedClaim
 from rqdisco.storage.memory import Store
 from rqdisco.storage.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
 from rqdisco.storage.wal.recovery import recover
@@ -24,7 +24,7 @@ NODES = st.builds(Node, addr=TEXT, raft_addr=st.none() | TEXT, node_id=st.none()
 RECORDS = st.builds(
     Record,
     id=st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
-    home=st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    owner=st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
     version=st.integers(0, 2**53),
     created_at=st.integers(0, 2**53),
     nodes=st.lists(NODES, max_size=4).map(tuple),
@@ -37,14 +37,14 @@ RECORDS = st.builds(
         pending=st.booleans(),
         host=st.none() | TEXT,
     ),
-    ever=st.booleans(),
+    was_emptied=st.booleans(),
     leader=st.none() | st.builds(Leader, addr=TEXT, value=TEXT, created=st.integers(1), modified=st.integers(1)),
     confirmed=st.booleans(),
-    tried=st.booleans(),
-    unreported=st.none() | st.builds(Unreported, times=st.integers(1, 2**53), since=st.integers(0, 2**53)),
+    attempted=st.booleans(),
+    unreported=st.none() | st.builds(UnreportedClaim, times=st.integers(1, 2**53), since=st.integers(0, 2**53)),
     host=st.none() | TEXT,
-    was=st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), max_size=2).map(tuple),
-    lost=st.booleans(),
+    previous_owners=st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), max_size=2).map(tuple),
+    ownerless=st.booleans(),
 )
 
 
@@ -117,7 +117,7 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
     disk._numbers = 6
     disk._seen[STATE / "identity.json"].number = 7
     found = Daemon(disk)
-    assert found.home == "1a2b3c4d5e6f7081"
+    assert found.owner == "1a2b3c4d5e6f7081"
     shown = {key.decode(): found.store.settled(key.decode()) for key in found.found.records}
     named = {"Named_4": ["10.0.0.4:4001"]} if version > 1 else {}
     if version > 2:
@@ -127,7 +127,7 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         seventh = "1a2b3c4d-0000-8000-8000-000000000007"
         named[seventh] = []
         assert shown[seventh] is not None
-        assert shown[seventh].tried
+        assert shown[seventh].attempted
     if version > 4:
         named |= {"Waits_9": ["10.0.0.9:4001"], "Waits_10": ["10.0.0.10:4001"]}
         named["1a2b3c4d-0000-8000-8000-000000000011"] = ["localhost:4001", "localhost:4003"]
@@ -135,7 +135,7 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
     second, third = (shown[f"1a2b3c4d-0000-8000-8000-00000000000{n}"] for n in (2, 3))
     assert second is not None
     assert third is not None
-    assert second.ever
+    assert second.was_emptied
     assert third.grant == Grant(addr="[fdaa::1]:4001", boot=2, at=77)
     assert third.nodes[0] == Node(addr="[fdaa::1]:4001", raft_addr="[fdaa::1]:4002", node_id="n1")
     if version > 1:
@@ -148,9 +148,9 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         assert fifth is not None
         assert fifth.grant == Grant(addr="10.0.0.5:4001", boot=1, at=3, pending=True)
         assert sixth is not None
-        assert sixth.lost
-        assert sixth.was == ("cafe000000000000",)
-        notes = {codec.decode_note(codec.join_record(key, rest)) for key, rest in found.found.notes.items()}
+        assert sixth.ownerless
+        assert sixth.previous_owners == ("cafe000000000000",)
+        notes = {codec.decode_metadata_line(codec.join_record(key, rest)) for key, rest in found.found.notes.items()}
         kept = sorted((note.id, note.number) for note in notes if not note.is_empty)
         expired = [("!expired/1a2b3c4d5e6f7081", 21)] if version > 3 else []
         assert kept == [
@@ -166,7 +166,7 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         assert (ninth.unreported, ninth.confirmed) == (None, True)
         assert ninth.grant == Grant(addr="10.0.0.9:4001", boot=1, at=30, host="@ffeeddccbbaa9988")
         assert tenth is not None
-        assert (tenth.unreported, tenth.confirmed) == (Unreported(times=3, since=1_795_000_000_022), False)
+        assert (tenth.unreported, tenth.confirmed) == (UnreportedClaim(times=3, since=1_795_000_000_022), False)
         assert eleventh is not None
         assert eleventh.host == "10.0.0.11"
 
@@ -176,7 +176,7 @@ def test_a_snapshot_says_which_claim_awaits_its_report() -> None:
     disk.replace(STATE / "s", (GOLDEN / "v5" / "snapshot.json").read_bytes())
     lines = dict(SnapshotReader(disk, STATE / "s").records())
     waits = codec.decode_record(codec.join_record(b"Waits_9", lines[b"Waits_9"]))
-    assert waits.unreported == Unreported(times=1, since=1_795_000_000_000)
+    assert waits.unreported == UnreportedClaim(times=1, since=1_795_000_000_000)
 
 
 def test_what_peers_of_a_newer_release_say_is_kept_as_it_came() -> None:

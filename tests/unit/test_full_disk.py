@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from rqdisco.core.errors import DamagedState, StoreUnavailable
-from rqdisco.storage.compaction import fold
+from rqdisco.storage.compaction import compact
 from rqdisco.storage.snapshot import NAME, SnapshotHeader, encode_snapshot
 from rqdisco.storage.wal.frames import encode_frame
 from rqdisco.storage.wal.segments import segment_path
@@ -118,7 +118,7 @@ def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch:
         discovery_id = mint(daemon)
         result(register(daemon, discovery_id, f"{padding}{number}:1"))
         before = daemon.disk.read(STATE / NAME) if number else b""
-        fold(daemon.disk, STATE, result(daemon.journal.seal()))
+        compact(daemon.disk, STATE, result(daemon.journal.seal()))
         if number:
             assert daemon.disk.read(STATE / "snapshot.previous.json") == before
     assert sorted(daemon.disk.names(STATE)) == ["identity.json", "journal", NAME, "snapshot.previous.json"]
@@ -159,9 +159,9 @@ def test_a_fold_that_comes_too_late_changes_nothing() -> None:
     daemon = Daemon(segment_bytes=1)
     for _ in range(3):
         mint(daemon)
-    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+    compact(daemon.disk, STATE, result(daemon.journal.seal()))
     before = daemon.disk.read(STATE / NAME)
-    assert fold(daemon.disk, STATE, 1) == 0
+    assert compact(daemon.disk, STATE, 1) == 0
     assert daemon.disk.read(STATE / NAME) == before
     assert len(daemon.restart().found.records) == 3
 

@@ -8,16 +8,16 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport.messages import Member
-from rqdisco.core.codec import Note
+from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Node
 from rqdisco.telemetry.health import Condition, Health
-from tests.support.peered import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
+from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
 
 WELL = Condition((), ())
 
 
 def health_of(daemon: PeeredDaemon) -> Health:
-    return Health(lambda: daemon.journal.refused, daemon.peered.report)
+    return Health(lambda: daemon.journal.refused, daemon.backend.report)
 
 
 def test_where_all_is_well_nothing_is_said(three: Three) -> None:
@@ -64,7 +64,7 @@ def test_registrations_that_wait_for_their_home_are_shown(three: Three, clock: C
 
 def test_a_twin_is_fenced_and_lists_on(three: Three) -> None:
     _, (a, _, _) = three
-    a.peered.peers.standing.fenced = "two daemons run as incarnation x"
+    a.backend.peers.guard.fenced = "two daemons run as incarnation x"
     why = "nothing is decided here: two daemons run as incarnation x"
     assert health_of(a).for_lists() == Condition((), (why,))
     assert health_of(a).for_grants() == Condition((why,), ())
@@ -72,7 +72,7 @@ def test_a_twin_is_fenced_and_lists_on(three: Three) -> None:
 
 def test_who_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (_, _, c) = three
-    assert wait(clock, c.peered.successions.drain("b")) == "b"
+    assert wait(clock, c.backend.successions.drain("b")) == "b"
     for condition in (health_of(c).for_lists(), health_of(c).for_grants()):
         assert condition.wrong[0] == "this daemon was drained"
 
@@ -107,7 +107,7 @@ def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: T
 
 def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Three, clock: Clock) -> None:
     network, _ = three
-    network.silent.add(("d", "a"))
+    network.unreachable.add(("d", "a"))
     network.cut = {(name, "d") for name in "abc"}
     d = PeeredDaemon(network, "d", ["a"])
     assert health_of(d).for_lists().wrong == ("the records of http://a are not here yet",)
@@ -128,26 +128,26 @@ def test_lists_of_members_that_differ_are_shown_and_logged_once(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     _, (a, b, c) = three
-    members = b.peered.peers.members
+    members = b.backend.peers.members
     known, learn = dict(members._known), members.learn
 
-    def learn_all_but_c(told: Iterable[Member], *, by_itself: str | None = None) -> list[Note]:
-        return learn([each for each in told if each.incarnation != c.home], by_itself=by_itself)
+    def learn_all_but_c(told: Iterable[Member], *, by_itself: str | None = None) -> list[Metadata]:
+        return learn([each for each in told if each.incarnation != c.owner], by_itself=by_itself)
 
     # As if another release of `b` did not take over what it is told.
     members.learn = learn_all_but_c  # type: ignore[method-assign]
-    del members._known[c.home]
+    del members._known[c.owner]
     members._changed()
     settle(clock, 1.5)
-    note = f"b knows other members: does not know c ({c.home})"
-    assert note in a.peered.report.notes()
+    note = f"b knows other members: does not know c ({c.owner})"
+    assert note in a.backend.report.notes()
     assert note in health_of(a).for_lists().notes
     assert health_of(a).for_lists().wrong == ()
     settle(clock, 8)
     said = [event for event in log if event.get("log_format") == "lists of members differ"]
     assert sorted((event["url"], event["how"]) for event in said) == [
-        ("http://a", f"knows c ({c.home}), which is not known here"),
-        ("http://b", f"does not know c ({c.home})"),
+        ("http://a", f"knows c ({c.owner}), which is not known here"),
+        ("http://b", f"does not know c ({c.owner})"),
     ]
     members.learn = learn  # type: ignore[method-assign]
     members._known.update(known)

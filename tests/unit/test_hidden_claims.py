@@ -15,7 +15,7 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Claim, Node, Put
 from rqdisco.core.views import View
 from tests.support.daemon import Daemon, result
-from tests.support.peered import PeeredDaemon, go
+from tests.support.gossip import PeeredDaemon, go
 
 KEY = "orders"
 HOST_A, HOST_B = "10.0.0.1", "10.0.0.2"
@@ -70,7 +70,7 @@ def test_nobody_is_shown_who_claimed_and_others_lose(daemon: Daemon) -> None:
     assert_hidden(look_up(daemon, KEY))
     assert not claim(daemon, KEY, B).won
     assert_hidden(result(Deferred.fromCoroutine(daemon.directory.look_up_name(KEY))))
-    assert_hidden(result(Deferred.fromCoroutine(daemon.directory.look_up_at_home(KEY))))
+    assert_hidden(result(Deferred.fromCoroutine(daemon.directory.look_up_at_owner(KEY))))
 
 
 def test_a_document_says_since_when_a_claim_waits_and_how_often_it_was_answered(daemon: Daemon) -> None:
@@ -94,7 +94,7 @@ def test_the_owner_is_told_again_at_any_time_also_by_the_daemon_that_starts_afte
 
 
 def test_the_owner_is_told_again_where_no_window_is_wanted() -> None:
-    daemon = Daemon(limits=Limits(window_ms=0))
+    daemon = Daemon(limits=Limits(retry_window_ms=0))
     claim(daemon, KEY, A)
     assert claim(daemon, KEY, A).again
     assert not claim(daemon, KEY, A, HOST_B).won

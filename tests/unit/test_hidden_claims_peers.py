@@ -1,4 +1,6 @@
-"""Among peers, too, a claim that its leader has not reported yet is known to its owner alone (R5c)."""
+"""Among peers, too, a claim that its leader has not reported yet is known to its owner alone
+(R5c).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import Peered
+from rqdisco.backends.gossip.assembly import GossipBackend
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
-from rqdisco.core.errors import NotReady, Orphaned, Undecided, UnknownCreatedID
+from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
-from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, mint, older, settle, wait
+from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, mint, older, settle, wait
 from tests.unit.test_hidden_claims import HOST_A, HOST_B, A, B, assert_hidden, assert_led, claim, look_up, report
 
 
@@ -27,7 +29,7 @@ def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(thre
     settle(clock, 2)
     for daemon in daemons:
         assert_hidden(look_up(daemon, discovery_id))
-        assert_hidden(wait(clock, daemon.directory.look_up_at_home(discovery_id)))
+        assert_hidden(wait(clock, daemon.directory.look_up_at_owner(discovery_id)))
     for daemon in daemons:
         assert not claim(daemon, discovery_id, B, HOST_B).won
         assert claim(daemon, discovery_id, A).again
@@ -98,12 +100,12 @@ def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_e
     _, (a, b, _) = three
     discovery_id = mint(a)
     claim(a, discovery_id, A)
-    twin = PeeredDaemon(a.network, "d", ["b"], seed=9, called="a")
+    duplicate = PeeredDaemon(a.network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
     for at in (a, b):
         with pytest.raises(Undecided, match="two daemons are called a"):
             claim(at, discovery_id, A)
-    twin.stop()
+    duplicate.stop()
     logged_errors.clear()
 
 
@@ -116,11 +118,11 @@ def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_m
     settle(clock, 2)
     a.stop()
     settle(clock, 3)
-    assert wait(clock, b.peered.successions.forget("a")) == 1
+    assert wait(clock, b.backend.successions.forget("a")) == 1
     settle(clock, 3)
     for at in (b, c):
         assert_hidden(look_up(at, discovery_id))
-        with pytest.raises(Orphaned):
+        with pytest.raises(Ownerless):
             claim(at, discovery_id, A)
         assert not claim(at, discovery_id, B, HOST_B).won
     assert report(c, discovery_id, A)
@@ -137,7 +139,7 @@ def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_afte
     settle(clock, 60)
     claim(a, discovery_id, A)
     settle(clock, 2)
-    assert wait(clock, a.peered.successions.drain("b")) == "b"
+    assert wait(clock, a.backend.successions.drain("b")) == "b"
     settle(clock, 3)
     assert_hidden(look_up(c, discovery_id))
     assert not claim(b, discovery_id, A, HOST_B).won
@@ -182,7 +184,7 @@ def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     network = DirectNetwork(clock)
     daemons = [PeeredDaemon(network, "a")]
     with monkeypatch.context() as patch:
-        patch.setattr(Peered, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
         daemons.append(PeeredDaemon(network, "b", ["a"]))
     settle(clock, 5)
     yield network, daemons
@@ -224,7 +226,7 @@ def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_relea
     discovery_id = mint(a)
     claim(a, discovery_id, A)
     with monkeypatch.context() as patch:
-        patch.setattr(Peered, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
         b = b.restart()
     settle(clock, 12)
     assert not claim(a, discovery_id, A).won

@@ -10,7 +10,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.core.ids import mint, tag
+from rqdisco.core.ids import new_id, tag
 from rqdisco.storage.identity import NAME, establish
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
@@ -18,16 +18,16 @@ from tests.support.disk import ModelDisk
 
 @given(st.binary(min_size=8, max_size=8), st.integers())
 def test_an_id_is_a_version_8_uuid_with_its_homes_tag(incarnation: bytes, seed: int) -> None:
-    home = incarnation.hex()
-    minted = uuid.UUID(mint(home, Random(seed).randbytes))
-    assert (minted.version, minted.variant) == (8, uuid.RFC_4122)
-    assert str(minted)[:4] == tag(home)
+    owner = incarnation.hex()
+    created = uuid.UUID(new_id(owner, Random(seed).randbytes))
+    assert (created.version, created.variant) == (8, uuid.RFC_4122)
+    assert str(created)[:4] == tag(owner)
 
 
 def test_all_but_tag_and_version_of_an_id_is_random() -> None:
     random, ones, zeros = Random(1), 0, 0
     for _ in range(300):
-        value = uuid.UUID(mint("0" * 16, random.randbytes)).int
+        value = uuid.UUID(new_id("0" * 16, random.randbytes)).int
         ones |= value
         zeros |= ~value
     assert (ones & zeros).bit_count() == 106

@@ -53,7 +53,8 @@ STANDARD = "array base64 binascii bisect collections datetime functools hashlib 
 STANDARD += " hmac typing unicodedata urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
-# The floors of the package, from the ground up. A room may import from the floors below it and from itself.
+# The floors of the package, from the ground up. A room may import from the floors below it and from
+# itself.
 FLOORS = [
     {"", "core"},
     {"limits", "telemetry", "security", "recipes"},

@@ -1,4 +1,6 @@
-"""The leader key's transitions: who wins it, what a report changes, and that all doors grant once."""
+"""The leader key's transitions: who wins it, what a report changes, and that all doors grant
+once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
 
 def fresh() -> Record:
-    return Record(id="x", home="h", version=1, created_at=1)
+    return Record(id="x", owner="h", version=1, created_at=1)
 
 
 def put(addr: str, **known: str) -> Put:
@@ -36,8 +38,10 @@ def reported(record: Record, addr: str, version: int = 8, **known: str) -> Recor
 
 
 def post(record: Record, addr: str, at: int = 0, **known: str) -> tuple[str | None, list[str], Record]:
-    outcome = register(record, Node(addr=addr, **known), host=None, now=Moment(1, at), window_ms=WINDOW, max_nodes=5)
-    return outcome.alone, [node.addr for node in outcome.listed], outcome.record
+    outcome = register(
+        record, Node(addr=addr, **known), host=None, now=Moment(1, at), retry_window_ms=WINDOW, max_nodes=5
+    )
+    return outcome.bootstrap, [node.addr for node in outcome.listed], outcome.record
 
 
 def test_the_first_claim_wins_and_no_other_does() -> None:
@@ -103,7 +107,7 @@ def test_a_leader_that_is_removed_no_longer_leads() -> None:
 
 def test_removing_the_last_node_makes_room_for_a_new_cluster_by_either_door() -> None:
     empty = remove(reported(fresh(), A), A)
-    assert (empty.leader, empty.confirmed, empty.ever) == (None, False, True)
+    assert (empty.leader, empty.confirmed, empty.was_emptied) == (None, False, True)
     assert claimed(empty, B).won
     assert post(empty, B)[0] == "granted"
 
@@ -132,8 +136,8 @@ def test_between_two_empties_one_address_is_told_it_is_alone_whichever_doors_are
             told |= {addr} if outcome.won else set()
             assert not (outcome.won and is_reported)
         elif step == "post":
-            alone, _, record = post(record, addr, at=at)
-            told |= {addr} if alone else set()
+            bootstrap, _, record = post(record, addr, at=at)
+            told |= {addr} if bootstrap else set()
         elif step == "report":
             record, is_reported = reported(record, addr, version=version), True
         else:
@@ -178,7 +182,7 @@ def test_a_value_whose_parts_cannot_be_registered_is_refused(value: bytes) -> No
 def test_the_document_marks_the_leader_and_says_whether_it_reported_itself() -> None:
     value = decode_put(b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}')
     record = claim(fresh(), value, host=None, version=7, now=Moment(1, 0), max_nodes=5, is_hidden=False).record
-    record = register(record, Node(addr=B), host=None, now=Moment(1, 0), window_ms=0, max_nodes=5).record
+    record = register(record, Node(addr=B), host=None, now=Moment(1, 0), retry_window_ms=0, max_nodes=5).record
     document = encode_full_document(view_of(record, is_owner=True), orphaned=False).decode()
     assert '"registrations": [{"addr": "h:1", "raft_addr": "h:2", "node_id": "1", "leader": true}, ' in document
     assert '"leader": {"id": "1", "api_addr": "http://h:1", "addr": "h:2", "index": 7, "reported": false}}' in document

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.leader_monitor import LeaderWatch, reported_leader
+from rqdisco.backends.leader_monitor import LeaderMonitor, reported_leader
 from rqdisco.backends.single.directory import Limits
 from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
 from rqdisco.core.records import Leader, Node, Put, Record
 from rqdisco.telemetry.events import Event, Events
 from tests.support.daemon import Daemon, mint, register, result
-from tests.support.peered import Three, go, settle, wait
+from tests.support.gossip import Three, go, settle, wait
 
 A, B, C = "10.0.0.1:4002", "10.0.0.2:4002", "10.0.0.3:4002"
 ALARM = "two clusters under one ID"
@@ -102,9 +102,9 @@ def test_what_is_kept_is_bounded_and_shows_what_all_reports_would(steps: list[tu
         reports.ended(now)
         known = all_of.setdefault(name, [])
         known.append(Report(now, leader))
-        was = reports.of(name)
+        previous_owners = reports.of(name)
         reports.report(name, leader, now)
-        if was is None:
+        if previous_owners is None:
             within = [each for each in known if each.at >= now - WINDOW_SECONDS]
             assert (reports.of(name) is not None) == (alternating(within) is not None)
     for number in range(50):
@@ -123,14 +123,14 @@ def test_ids_whose_leader_is_silent_are_forgotten() -> None:
 def record(version: int = 5, modified: int = 5, **known: Any) -> Record:
     leader = Leader(addr="10.0.0.1:4001", value=f'{{"addr":"{A}"}}', created=1, modified=modified)
     nodes = (Node(addr="10.0.0.1:4001", raft_addr=A),)
-    return Record(id="x", home="h", version=version, created_at=1, leader=leader, nodes=nodes, **known)
+    return Record(id="x", owner="h", version=version, created_at=1, leader=leader, nodes=nodes, **known)
 
 
 def test_a_report_is_told_from_a_claim_and_from_other_changes() -> None:
     assert reported_leader(record(confirmed=True)) == A
     assert reported_leader(record(confirmed=False)) is None, "a claim"
     assert reported_leader(record(version=6, confirmed=True)) is None, "a node registered"
-    assert reported_leader(Record(id="x", home="h", version=5, created_at=1, confirmed=True)) is None
+    assert reported_leader(Record(id="x", owner="h", version=5, created_at=1, confirmed=True)) is None
 
 
 def report(daemon: Daemon, discovery_id: str, *leaders: str, every: float = 5.0) -> None:
@@ -141,7 +141,7 @@ def report(daemon: Daemon, discovery_id: str, *leaders: str, every: float = 5.0)
 
 def test_a_daemon_says_it_once_counts_it_and_says_when_it_is_over(log: list[Any], logged_errors: list[Any]) -> None:
     daemon, told = Daemon(), list[Event]()
-    daemon.books.events.observers.append(told.append)
+    daemon.telemetry.events.observers.append(told.append)
     asked_for: list[str] = []
     daemon.leaders.subscribe(asked_for.append)
     report(daemon, "kv", A, B, A)
@@ -196,7 +196,7 @@ def test_nothing_is_decided_by_it(logged_errors: list[Any]) -> None:
 
 def test_a_watch_that_is_stopped_leaves_no_timer(logged_errors: list[Any]) -> None:
     clock = Clock()
-    watch = LeaderWatch(clock, Events())
+    watch = LeaderMonitor(clock, Events())
     watch.startService()
     daemon = Daemon(clock=clock)
     daemon.store.on_settled[:] = [watch.settled]
@@ -211,7 +211,7 @@ def test_a_watch_that_is_stopped_leaves_no_timer(logged_errors: list[Any]) -> No
 def test_what_settles_after_a_watch_was_stopped_or_before_it_starts_begins_no_timer(logged_errors: list[Any]) -> None:
     clock = Clock()
     events: list[Event] = []
-    watch = LeaderWatch(clock, Events(events.append))
+    watch = LeaderMonitor(clock, Events(events.append))
     daemon = Daemon(clock=clock)
     daemon.store.on_settled[:] = [watch.settled]
     report(daemon, "kv", A, B, A, B)

@@ -16,7 +16,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from rqdisco.core.errors import CannotListen, OpenToOthers
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.security.certificates import Certificates
-from rqdisco.service.listeners import HTTPDoor, endpoint, is_local
+from rqdisco.service.listeners import HTTPListener, endpoint, listens_locally
 from tests.support.daemon import Daemon
 
 
@@ -48,10 +48,10 @@ from tests.support.daemon import Daemon
     ],
 )
 def test_what_only_this_machine_reaches_is_local(description: str, address: Any, local: bool) -> None:
-    assert is_local(description, address) == local
+    assert listens_locally(description, address) == local
 
 
-def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPDoor:
+def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPListener:
     from twisted.internet import reactor
 
     at = (
@@ -60,11 +60,13 @@ def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> H
         else (description, passed)
     )
     site = BoundedSite(Daemon().doors.public(), reactor, 1000, lambda: 0.0)
-    return HTTPDoor("endpoints", reactor, [at], site, is_guarded=is_guarded)
+    return HTTPListener("endpoints", reactor, [at], site, is_guarded=is_guarded)
 
 
 def passed_on(host: str, family: int = socket.AF_INET) -> Any:
-    """A socket that systemd opened on `host`, said to be of that family. It is its endpoint's to close."""
+    """A socket that systemd opened on `host`, said to be of that family. It is its endpoint's to
+    close.
+    """
     from twisted.internet import endpoints, reactor
 
     return endpoints.AdoptedStreamServerEndpoint(reactor, socket.create_server((host, 0)).detach(), family)
@@ -114,7 +116,9 @@ async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> Non
 
 @contextmanager
 def listening(path: Path, backlog: int = 10) -> Iterator[socket.socket]:
-    """Somebody who listens on a socket of the file system; whose socket stays there when he is gone."""
+    """Somebody who listens on a socket of the file system; whose socket stays there when he is
+    gone.
+    """
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen(backlog)

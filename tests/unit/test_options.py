@@ -9,11 +9,11 @@ import pytest
 from rqdisco.dns.zone import Zone
 from rqdisco.security.certificates import Files
 from rqdisco.service.config import Bounds, Config
-from rqdisco.service.options import Options
+from rqdisco.service.options import DaemonOptions
 
 
 def parse(*arguments: str, **environment: str) -> Config:
-    options = Options(environment)
+    options = DaemonOptions(environment)
     options.parseOptions(list(arguments))
     return options.config
 
@@ -22,7 +22,7 @@ def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> No
     config = parse()
     assert config.listen == ("tcp:4000:interface=127.0.0.1:backlog=1000",)
     assert config.data_dir == Path.cwd() / "rqdisco-data"
-    assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
+    assert (config.limits.retry_window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
     assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)
     assert config.limits.make_named
     assert config.unused_days is None
@@ -43,14 +43,14 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--host",
         "[FD00:0::1]",
         "--data-dir=/d",
-        "--regrant-window=0.5",
+        "--retry-window=0.5",
         "--strict-addresses",
         "--max-ids=1",
         "--expire-unused=30",
         "--max-nodes=2",
         "--max-body=100",
         "--snapshot-every=9",
-        "--mint-rate=0.5",
+        "--create-rate=0.5",
         "--client-rate=0",
         "--max-connections=7",
         "--max-client-connections=6",
@@ -70,12 +70,12 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     )
     assert config.listen == ("tcp:1", "unix:/x")
     assert config.hosts == ("disco.example", "fd00::1")
-    assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
+    assert (config.limits.retry_window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
     assert config.unused_days == 30
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
     assert config.strict_addresses
     assert not config.limits.make_named
-    assert config.bounds == Bounds(mint_rate=0.5, client_rate=0, connections=7, client_connections=6)
+    assert config.bounds == Bounds(create_rate=0.5, client_rate=0, connections=7, client_connections=6)
     assert config.disk_reserve == 5120
     assert config.operator_socket == Path("/o")
     assert (config.metrics_listen, config.audit) == (("tcp:2", "unix:/m"), Path("/a"))
@@ -135,7 +135,7 @@ ENVIRONMENT = {
     "RQDISCO_LISTEN": "tcp:1 tcp:2",
     "RQDISCO_HOST": "a.example 10.0.0.9",
     "RQDISCO_DATA_DIR": "/e",
-    "RQDISCO_REGRANT_WINDOW": "0",
+    "RQDISCO_RETRY_WINDOW": "0",
     "RQDISCO_STRICT_ADDRESSES": "yes",
     "RQDISCO_MAX_IDS": "3",
     "RQDISCO_MAX_NODES": "4",
@@ -156,7 +156,7 @@ ENVIRONMENT = {
 def test_every_option_can_be_given_in_the_environment() -> None:
     config = parse(**ENVIRONMENT)
     assert (config.listen, config.hosts) == (("tcp:1", "tcp:2"), ("a.example", "10.0.0.9"))
-    assert (config.limits.window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
+    assert (config.limits.retry_window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/e"), 500, 60.0)
     assert (config.strict_addresses, config.limits.make_named, config.operator_socket) == (True, False, Path("/s"))
     assert (config.metrics_listen, config.audit) == (("tcp:3", "tcp:4"), Path("/b"))
@@ -166,8 +166,8 @@ def test_every_option_can_be_given_in_the_environment() -> None:
 
 
 def test_no_option_is_left_out_of_the_environment() -> None:
-    names = [name for name, *_ in (*Options.optParameters, *Options.optFlags)]
-    options = Options({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
+    names = [name for name, *_ in (*DaemonOptions.optParameters, *DaemonOptions.optFlags)]
+    options = DaemonOptions({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
     assert {name: options[name] for name in names} == dict.fromkeys(names, "x")
 
 
@@ -195,10 +195,10 @@ def test_what_is_empty_in_the_environment_is_not_set() -> None:
         (["--expire-unused=0"], {}),
         (["--expire-unused=never"], {}),
         (["--max-body=1"], {}),
-        (["--regrant-window=-1"], {}),
-        (["--regrant-window=nan"], {}),
+        (["--retry-window=-1"], {}),
+        (["--retry-window=nan"], {}),
         (["--snapshot-every=0"], {}),
-        (["--mint-rate=-1"], {}),
+        (["--create-rate=-1"], {}),
         (["--client-rate=x"], {}),
         (["--max-connections=0"], {}),
         (["--max-client-connections=1.5"], {}),

@@ -1,4 +1,6 @@
-"""Homes whose disks refuse, stall, are slow or are older ones, and what their peers hold of that meanwhile (R8)."""
+"""Homes whose disks refuse, stall, are slow or are older ones, and what their peers hold of that
+meanwhile (R8).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle
+from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, older, register, settle
 
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
@@ -91,7 +93,7 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
     a.stop()
     network.heal()
     a = a.restart()
-    while not a.peered.peers.standing.is_established:
+    while not a.backend.peers.guard.is_ready:
         clock.advance(0.01)
     asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     settle(clock, 0.5)
@@ -110,7 +112,7 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three:
     assert [node.addr for node in known.nodes] == ["n1:1", "n2:1"]
     clock.advance(-0.5)
     a = a.restart()
-    assert a.peered.local.next_version() > known.version
+    assert a.backend.local.next_version() > known.version
 
 
 def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three: Three, clock: Clock) -> None:
@@ -124,7 +126,7 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
         register(a, discovery_id, "n1:1")
     for daemon in (a, network.daemons["b"]):
         with pytest.raises(Undecided):
-            go(daemon.directory.look_up_at_home(discovery_id))
+            go(daemon.directory.look_up_at_owner(discovery_id))
     assert register(a, mint(a), "n9:1") == ["n9:1"], "what is new it knows all about"
     network.heal()
     settle(clock, 3)
@@ -207,7 +209,7 @@ def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: 
     network.split("a")
     a = a.restart(before)
     # It is asked before it asks.
-    a.peered.peers.stopService()
+    a.backend.peers.stopService()
     network.heal()
     settle(clock, 3)
     a = a.restart()
@@ -222,7 +224,7 @@ def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_n
     discovery_id = mint(a)
     settle(clock, 1)
     before = older(a.disk)
-    assert result(registering(a, discovery_id, "n1:1")).alone == "granted"
+    assert result(registering(a, discovery_id, "n1:1")).bootstrap == "granted"
     settle(clock, 40)
     a.stop()
     network.split("a")
@@ -284,12 +286,12 @@ def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> 
     asked = registering(a, discovery_id, "n2:1")
     for _ in range(20):
         clock.advance(0.1)
-        assert a.peered.peers.standing.is_established
+        assert a.backend.peers.guard.is_ready
     a.threads.hold = False
     a.threads.release_all()
     settle(clock, 5)
     assert result(removing).removed
-    assert result(asked).alone == "granted"
+    assert result(asked).bootstrap == "granted"
     assert listed(b, discovery_id) == ["n2:1"]
 
 
@@ -302,7 +304,7 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
     settle(clock, 2)
     a.disk.room = None
     settle(clock, 5)
-    assert b.peered.peers.agreement.is_whole()
+    assert b.backend.peers.agreement.is_whole()
     claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}'), None))
     settle(clock, 2)
     assert result(claiming).won
@@ -320,7 +322,7 @@ def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Cloc
         asked = registering(b, discovery_id, "n2:1")
         settle(clock, 2)
         assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
-    assert b.peered.book.count == 1
+    assert b.backend.hint_store.count == 1
 
 
 def test_a_home_on_an_older_disk_denies_no_id_before_it_heard_all_others(three: Three, clock: Clock) -> None:
@@ -339,7 +341,7 @@ def test_a_home_on_an_older_disk_denies_no_id_before_it_heard_all_others(three: 
     network.heal()
     settle(clock, 5)
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
-    nobodys = f"{a.home[:4]}0000-0000-8000-8000-000000000000"
+    nobodys = f"{a.owner[:4]}0000-0000-8000-8000-000000000000"
     for each in (a, b, c):
         with pytest.raises(NoSuchID):
             go(each.directory.look_up(nobodys))

@@ -1,4 +1,6 @@
-"""What a home forgets because it never had a node is forgotten by all its peers, and by nobody else's decision."""
+"""What a home forgets because it never had a node is forgotten by all its peers, and by nobody
+else's decision.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.transport.messages import Delta
 from rqdisco.core.errors import NoSuchID
 from tests.support.daemon import DAY, result
-from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, listed, mint, older, register, settle, trio
+from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, listed, mint, older, register, settle, trio
 
 MINUTES = 60 / DAY
 # The home looks each minute, and so do its peers once they were told.
@@ -132,7 +134,7 @@ def test_a_home_that_forgot_its_newest_id_starts_as_what_it_was(clock: Clock, th
     network.messages.clear()
     a = a.restart()
     settle(clock, 5)
-    assert a.peered.may_expire()
+    assert a.backend.may_expire()
     assert "pull" not in {verb for sender, _, verb, _ in network.messages if sender == "a"}, "it takes itself for older"
 
 
@@ -169,9 +171,9 @@ def test_a_peer_forgets_what_came_to_its_disk_while_it_was_forgetting(clock: Clo
     while not c.threads.held:
         settle(clock, 0.1)
     # The mark is being written; what an older message tells goes with the next batch.
-    taking = Deferred.fromCoroutine(c.peered.peers.exchange.take(delta_of(a.home, line)))
+    taking = Deferred.fromCoroutine(c.backend.peers.exchange.take(delta_of(a.owner, line)))
     c.threads.release()
-    assert c.peered.marks.of(a.home)
+    assert c.backend.watermarks.of(a.owner)
     settle(clock, 65)
     c.threads.hold = False
     c.threads.release_all()
@@ -180,6 +182,6 @@ def test_a_peer_forgets_what_came_to_its_disk_while_it_was_forgetting(clock: Clo
     assert not any(knows(each, unused) for each in (a, b, c))
 
 
-def delta_of(home: str, line: bytes) -> Delta:
+def delta_of(owner: str, line: bytes) -> Delta:
     """What tells of one record."""
-    return Delta(home=home, after=0, upto=0, records=[msgspec.Raw(line)])
+    return Delta(owner=owner, after=0, upto=0, records=[msgspec.Raw(line)])

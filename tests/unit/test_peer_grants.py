@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.peered import Three, go, mint, register, settle, trio, wait
+from tests.support.gossip import Three, go, mint, register, settle, trio, wait
 
 
 def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_peers_when_it_grants_again(
@@ -29,7 +29,7 @@ def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_p
     settle(clock, 40)
     again = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     settle(clock, 1)
-    assert result(again).alone == "granted"
+    assert result(again).bootstrap == "granted"
     assert not [event for event in logged_errors if "different things" in event["log_format"]]
     assert b.store.settled(discovery_id) == a.store.settled(discovery_id)
 
@@ -89,7 +89,7 @@ def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three:
 def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
     discovery_id = mint(a)
-    network.silent |= {("a", "b"), ("a", "c")}
+    network.unreachable |= {("a", "b"), ("a", "c")}
     with pytest.raises(Undecided):
         wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None), 1.5)
     network.heal()

@@ -1,4 +1,6 @@
-"""Whether the owner of an ID may decide now, what it answered itself meanwhile, and what it refuses (R4, R8)."""
+"""Whether the owner of an ID may decide now, what it answered itself meanwhile, and what it refuses
+(R4, R8).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,12 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.single.directory import Limits
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import AnotherMachine, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
+from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID, WrongHost
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.peered import DirectNetwork, PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
 
 CREATED_ELSEWHERE = "ffff0000-0000-8000-8000-000000000001"
 
@@ -23,7 +25,9 @@ def put(name: str) -> Put:
 
 
 def answered_alone(clock: Clock) -> tuple[PeeredDaemon, PeeredDaemon, str]:
-    """Two daemons, of which the owner was restarted while the other is down and then listed two nodes itself."""
+    """Two daemons, of which the owner was restarted while the other is down and then listed two
+    nodes itself.
+    """
     network, (a, b) = trio(clock, "ab")
     discovery_id = mint(a)
     register(a, discovery_id, "n3:1")
@@ -45,8 +49,8 @@ def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was
     a.network.swallowed.add(("a", "pull"))
     b.restart()
     settle(clock, 10)
-    assert a.peered.peers.standing.is_established
-    shown = wait(clock, a.directory.look_up_at_home(discovery_id), 1)
+    assert a.backend.peers.guard.is_ready
+    shown = wait(clock, a.directory.look_up_at_owner(discovery_id), 1)
     assert [node.addr for node in shown.nodes] == ["n3:1", "n7:1", "n8:1"]
     removal = wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
     assert [node.addr for node in removal.record.nodes] == ["n7:1", "n8:1"]
@@ -57,9 +61,9 @@ def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_
     a, b, discovery_id = answered_alone(clock)
     b.restart()
     # The moment at which it hears the last member, no exchange having come to its end.
-    a.peered.peers.standing.heard(b.home)
-    assert a.peered.peers.standing.is_established
-    assert [node.addr for node in go(a.directory.look_up_at_home(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
+    a.backend.peers.guard.heard(b.owner)
+    assert a.backend.peers.guard.is_ready
+    assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 
 
 def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(clock: Clock) -> None:
@@ -74,7 +78,7 @@ def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(cloc
     removal = wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
     assert [node.addr for node in removal.record.nodes] == ["n7:1", "n8:1"]
     settle(clock, 2)
-    assert a.peered.book.count == 0
+    assert a.backend.hint_store.count == 0
 
 
 def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(clock: Clock) -> None:
@@ -96,7 +100,7 @@ def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(c
     a.threads.release()
     # What was kept anew takes the place of what was kept before; there is no room to say so.
     a.disk.room = 0
-    assert result(asking).in_stead
+    assert result(asking).on_behalf
     a.threads.release_all()
     a.threads.hold, a.disk.room = False, None
     b.restart()
@@ -125,7 +129,7 @@ def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock
     settle(clock, 8)
     with pytest.raises(Undecided, match="cannot tell who is alone without c"):
         result(asked)
-    assert b.peered.book.count == 0
+    assert b.backend.hint_store.count == 0
 
 
 def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_older_copy(
@@ -143,7 +147,7 @@ def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_
     settle(clock, 3)
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     answer = wait(clock, b.directory.register(discovery_id, Node(addr="n3:1"), None), 4)
-    assert answer.in_stead
+    assert answer.on_behalf
     assert [node.addr for node in answer.listed] == ["n2:1", "n3:1"]
 
 
@@ -169,7 +173,9 @@ def test_a_look_up_shows_who_was_answered_here_and_marks_that_the_owner_did_not_
 
 @pytest.mark.parametrize("where", ["a list", "a name", "a leader key"])
 def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, clock: Clock) -> None:
-    """The owner dies between the moment at which a peer has a grant and the one at which its answer leaves."""
+    """The owner dies between the moment at which a peer has a grant and the one at which its answer
+    leaves.
+    """
     _, (a, b, _) = trio(clock, limits=Limits(visible_claims=True))
     discovery_id = mint(a)
     a.threads.hold = True
@@ -214,7 +220,7 @@ def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstra
     settle(clock, 2)
     view = go(a.directory.look_up(CREATED_ELSEWHERE))
     assert view.leader is not None
-    assert not a.directory.is_home_of(view)
+    assert not a.directory.is_owner_of(view)
     assert not wait(clock, a.directory.claim(CREATED_ELSEWHERE, put("n2"), "n2"), 2).won
 
 
@@ -231,7 +237,7 @@ def test_the_machine_of_an_owner_stays_its_own_whatever_the_address_that_peers_r
     a = PeeredDaemon(network, after, disk=a.disk.kill(), called=before)
     assert go(a.directory.look_up(discovery_id)).host == a.directory.name_host(THIS_MACHINE)
     assert register(a, discovery_id, "localhost:4003", THIS_MACHINE) == ["localhost:4001", "localhost:4003"]
-    with pytest.raises(AnotherMachine):
+    with pytest.raises(WrongHost):
         register(a, discovery_id, "localhost:4005", "10.0.0.1")
     a.stop()
     settle(clock, 1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.backends.gossip.transport.keyring import BadKeys, Key, parse_keys
+from rqdisco.backends.gossip.transport.keyring import BadKeys, PeerKey, parse_keys
 from rqdisco.backends.gossip.transport.seals import Begun, BegunSessions, Counters, answer_parts, ask_parts, hello_parts
 
 SECRET = bytes(range(32))
@@ -50,9 +50,9 @@ def test_the_name_of_a_key_tells_nothing_of_it_but_which_one_it_is() -> None:
 def test_a_seal_is_good_for_what_was_sealed_alone_however_it_is_cut_into_parts(
     one: list[bytes], other: list[bytes]
 ) -> None:
-    key = Key("k", SECRET)
+    key = PeerKey("k", SECRET)
     assert key.is_sealed(key.seal(*one), *other) == (one == other)
-    assert not Key("k", SECRET[::-1]).is_sealed(key.seal(*one), *one)
+    assert not PeerKey("k", SECRET[::-1]).is_sealed(key.seal(*one), *one)
 
 
 def test_a_seal_is_for_one_kind_of_message_path_body_session_counter_and_status() -> None:
@@ -68,11 +68,11 @@ def test_a_seal_is_for_one_kind_of_message_path_body_session_counter_and_status(
         answer_parts("x", 403, b"b"),
         answer_parts("y", 200, b"b"),
     }
-    assert len({Key("k", SECRET).seal(*parts) for parts in seals}) == 10
+    assert len({PeerKey("k", SECRET).seal(*parts) for parts in seals}) == 10
 
 
 def test_a_seal_that_is_no_text_of_ours_is_wrong_and_no_error() -> None:
-    assert not Key("k", SECRET).is_sealed("ünï\ud800", b"x")
+    assert not PeerKey("k", SECRET).is_sealed("ünï\ud800", b"x")
 
 
 @given(st.permutations(range(1, 200)))
@@ -93,10 +93,10 @@ def test_a_message_that_is_far_behind_is_refused() -> None:
 
 def test_sessions_that_nobody_used_go_before_those_in_use() -> None:
     sessions = BegunSessions()
-    sessions.add("used", Begun(Key("k", SECRET)))
+    sessions.add("used", Begun(PeerKey("k", SECRET)))
     sessions.confirm("used")
     for number in range(1000):
-        sessions.add(str(number), Begun(Key("k", SECRET)))
+        sessions.add(str(number), Begun(PeerKey("k", SECRET)))
     assert sessions.find("used") is not None
     assert sessions.find("0") is None
     assert sessions.find("999") is not None
@@ -104,8 +104,8 @@ def test_sessions_that_nobody_used_go_before_those_in_use() -> None:
 
 def test_a_session_ends_with_the_key_it_was_begun_with() -> None:
     sessions = BegunSessions()
-    sessions.add("one", Begun(Key("k", SECRET)))
-    sessions.add("other", Begun(Key("l", SECRET)))
+    sessions.add("one", Begun(PeerKey("k", SECRET)))
+    sessions.add("other", Begun(PeerKey("l", SECRET)))
     sessions.keep_only({"l"})
     assert sessions.find("one") is None
     assert sessions.find("other") is not None

@@ -13,7 +13,7 @@ WINDOW = 30.0
 
 def granted(number: int = 0, at: int = 1) -> Record:
     grant = Grant(addr="n1:4001", boot=1, at=at)
-    return Record(id=f"id-{number}", home="0123456789abcdef", version=1, created_at=0, grant=grant)
+    return Record(id=f"id-{number}", owner="0123456789abcdef", version=1, created_at=0, grant=grant)
 
 
 def test_a_grant_is_young_from_its_first_sight_to_the_end_of_the_window() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.core.errors import CannotSucceed, Orphaned, Undecided
+from rqdisco.core.errors import CannotSucceed, Ownerless, Undecided
 from tests.support.disk import ModelDisk
-from tests.support.peered import PeeredDaemon, Three, go, listed, mint, older, register, settle, trio, wait
+from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, older, register, settle, trio, wait
 
 
 def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
@@ -21,15 +21,15 @@ def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
     a.stop()
     settle(clock, 3)
     with pytest.raises(CannotSucceed, match="no peer called x"):
-        wait(clock, b.peered.successions.forget("x"))
-    assert wait(clock, b.peered.successions.forget("a")) == 2
+        wait(clock, b.backend.successions.forget("x"))
+    assert wait(clock, b.backend.successions.forget("a")) == 2
     settle(clock, 3)
     assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         register(c, empty, "n1:1")
     back = a.restart()
     settle(clock, 3)
-    assert back.peered.peers.standing.objection is not None
+    assert back.backend.peers.guard.objection is not None
     logged_errors.clear()
 
 
@@ -42,13 +42,13 @@ def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_wa
     network.split("a")
     settle(clock, 3)
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"], "known to nobody but c, whose disk is lost then"
-    lost = c.home
+    lost = c.owner
     c = c.restart(ModelDisk())
     network.heal()
     settle(clock, 20)
-    assert c.home != lost
-    assert not a.peered.peers.is_up(lost)
-    contact = a.peered.peers.contact(lost)
+    assert c.owner != lost
+    assert not a.backend.peers.is_up(lost)
+    contact = a.backend.peers.contact(lost)
     assert contact is not None
     assert contact > 20
     go(a.directory.remove(discovery_id, "n1:1"))
@@ -56,11 +56,11 @@ def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_wa
         register(a, discovery_id, "n3:1")
     a = a.restart()
     settle(clock, 10)
-    assert [each.incarnation for each in a.peered.peers.standing.missing] == [lost]
-    assert wait(clock, b.peered.successions.forget("c")) == 1
+    assert [each.incarnation for each in a.backend.peers.guard.missing] == [lost]
+    assert wait(clock, b.backend.successions.forget("c")) == 1
     settle(clock, 3)
     assert register(a, discovery_id, "n3:1") == ["n3:1"]
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         register(c, empty, "n1:1")
 
 
@@ -70,22 +70,22 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
     network.split("c")
     settle(clock, 3)
     with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, b.peered.successions.forget("a"))
+        wait(clock, b.backend.successions.forget("a"))
     network.heal()
     settle(clock, 3)
-    assert wait(clock, b.peered.successions.forget("a")) == 0
+    assert wait(clock, b.backend.successions.forget("a")) == 0
 
 
 def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Three, clock: Clock) -> None:
     _network, (a, b, _c) = three
-    discovery_id, lost = mint(a), a.home
+    discovery_id, lost = mint(a), a.owner
     a = a.restart(ModelDisk())
     settle(clock, 10)
-    assert a.home != lost
-    assert not b.peered.peers.is_up(lost)
-    assert b.peered.peers.is_up(a.home)
-    assert wait(clock, b.peered.successions.forget("a")) == 1
-    with pytest.raises(Orphaned):
+    assert a.owner != lost
+    assert not b.backend.peers.is_up(lost)
+    assert b.backend.peers.is_up(a.owner)
+    assert wait(clock, b.backend.successions.forget("a")) == 1
+    with pytest.raises(Ownerless):
         register(a, discovery_id, "n1:1")
 
 
@@ -94,27 +94,27 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_o
     three: Three, clock: Clock, seed: int
 ) -> None:
     network, (a, b, c) = three
-    lost = c.home
+    lost = c.owner
     c.stop()
     c = PeeredDaemon(network, "c", ["a"], seed=seed + 1)
     settle(clock, 5)
     network.split("c")
     settle(clock, 3)
     with pytest.raises(CannotSucceed, match=f"no daemon called c answers.*{lost}"):
-        wait(clock, a.peered.successions.forget("c"))
+        wait(clock, a.backend.successions.forget("c"))
     with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, b.peered.successions.forget(lost))
+        wait(clock, b.backend.successions.forget(lost))
     network.heal()
     settle(clock, 5)
-    wait(clock, b.peered.successions.forget("c"))
+    wait(clock, b.backend.successions.forget("c"))
     network.split("c")
     settle(clock, 3)
     with pytest.raises(CannotSucceed, match="no daemon called c answers"):
-        wait(clock, b.peered.successions.forget("c"))
+        wait(clock, b.backend.successions.forget("c"))
     network.heal()
     settle(clock, 5)
-    states = {each.incarnation: each.state for each in a.peered.peers.members.all}
-    assert (states[lost], states[c.home]) == ("forgotten", "member")
+    states = {each.incarnation: each.state for each in a.backend.peers.members.all}
+    assert (states[lost], states[c.owner]) == ("forgotten", "member")
     assert register(c, mint(a), "n1:1") == ["n1:1"]
     assert register(a, mint(c), "n1:1") == ["n1:1"]
 
@@ -125,27 +125,27 @@ def test_a_daemon_that_was_lost_twice_is_forgotten_where_it_runs_itself(three: T
     for _ in range(2):
         c = c.restart(ModelDisk())
         settle(clock, 5)
-    assert sorted(wait(clock, c.peered.successions.forget("c")) for _ in range(2)) == [0, 1]
+    assert sorted(wait(clock, c.backend.successions.forget("c")) for _ in range(2)) == [0, 1]
 
 
 def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its_incarnations(
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, c) = three
-    once = c.home
+    once = c.owner
     c.stop()
     c = PeeredDaemon(network, "c", ["a"], seed=1)
     settle(clock, 5)
-    discovery_id, twice = mint(c), c.home
+    discovery_id, twice = mint(c), c.owner
     settle(clock, 1)
     c.stop()
     settle(clock, 3)
     with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, a.peered.successions.forget(once))
-    assert wait(clock, a.peered.successions.forget(twice)) == 1
-    assert wait(clock, a.peered.successions.forget(once)) == 0
+        wait(clock, a.backend.successions.forget(once))
+    assert wait(clock, a.backend.successions.forget(twice)) == 1
+    assert wait(clock, a.backend.successions.forget(once)) == 0
     settle(clock, 3)
-    with pytest.raises(Orphaned):
+    with pytest.raises(Ownerless):
         register(a, discovery_id, "n1:1")
 
 
@@ -161,9 +161,9 @@ def test_daemons_that_are_lost_need_not_agree_that_others_are(
     c = c.restart(ModelDisk())
     settle(clock, 5)
     with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, b.peered.successions.forget("a"))
+        wait(clock, b.backend.successions.forget("a"))
     # In any order; of the two that were lost as c only one had an ID.
-    counts = [wait(clock, b.peered.successions.forget(name)) for name in ("c", "a", "c")]
+    counts = [wait(clock, b.backend.successions.forget(name)) for name in ("c", "a", "c")]
     assert sorted(counts) == [0, 1, 1]
     settle(clock, 3)
     assert register(a, of_a, "n2:1") == ["n1:1", "n2:1"]
@@ -174,14 +174,14 @@ def test_daemons_that_are_lost_need_not_agree_that_others_are(
 def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> None:
     _, (_, b, _) = three
     with pytest.raises(CannotSucceed, match="can be drained"):
-        wait(clock, b.peered.successions.forget("a"))
+        wait(clock, b.backend.successions.forget("a"))
 
 
 def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock: Clock) -> None:
     _, (a, _b, c) = three
     led, empty = mint(a), mint(a)
     register(a, led, "n1:1")
-    assert wait(clock, a.peered.successions.drain("b")) == "b"
+    assert wait(clock, a.backend.successions.drain("b")) == "b"
     settle(clock, 2)
     a.stop()
     assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
@@ -193,11 +193,11 @@ def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clo
     discovery_id = mint(a)
     network.cut.add(("a", "b"))
     with pytest.raises(CannotSucceed, match="ask again"):
-        wait(clock, a.peered.successions.drain("b"))
+        wait(clock, a.backend.successions.drain("b"))
     network.heal()
     settle(clock, 3)
-    assert wait(clock, b.peered.successions.drain("c")) == "c"
-    assert wait(clock, a.peered.successions.drain(None)) == "c"
+    assert wait(clock, b.backend.successions.drain("c")) == "c"
+    assert wait(clock, a.backend.successions.drain(None)) == "c"
     settle(clock, 3)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
 
@@ -210,16 +210,16 @@ def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_suc
     register(a, discovery_id, "n1:1")
     network.cut.add(("a", "b"))
     with pytest.raises(CannotSucceed, match="ask again"):
-        wait(clock, a.peered.successions.drain("b"))
+        wait(clock, a.backend.successions.drain("b"))
     network.heal()
     settle(clock, 3)
     a.stop()
     b.stop()
     settle(clock, 3)
     with pytest.raises(CannotSucceed, match="by b: ask there"):
-        wait(clock, c.peered.successions.forget("a"))
-    assert wait(clock, c.peered.successions.forget("b")) == 0
-    assert wait(clock, c.peered.successions.forget("a")) == 1
+        wait(clock, c.backend.successions.forget("a"))
+    assert wait(clock, c.backend.successions.forget("b")) == 0
+    assert wait(clock, c.backend.successions.forget("a")) == 1
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
@@ -229,12 +229,12 @@ def test_two_lost_daemons_that_are_called_lost_at_two_others_are_both_forgotten(
     d.stop()
     settle(clock, 5)
     with pytest.raises(CannotSucceed, match="d must agree"):
-        wait(clock, a.peered.successions.forget("c"))
-    assert wait(clock, b.peered.successions.forget("d")) == 0, "of c it was said at a"
-    assert wait(clock, a.peered.successions.forget("c")) == 0
+        wait(clock, a.backend.successions.forget("c"))
+    assert wait(clock, b.backend.successions.forget("d")) == 0, "of c it was said at a"
+    assert wait(clock, a.backend.successions.forget("c")) == 0
     settle(clock, 3)
     for daemon in (a, b):
-        assert sorted(each.name for each in daemon.peered.peers.members.taking_part) == ["a", "b"]
+        assert sorted(each.name for each in daemon.backend.peers.members.taking_part) == ["a", "b"]
         daemon.stop()
 
 
@@ -246,7 +246,7 @@ def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_fr
     register(c, discovery_id, "n1:1")
     settle(clock, 40)
     before = older(c.disk)
-    wait(clock, c.peered.successions.drain("b"))
+    wait(clock, c.backend.successions.drain("b"))
     c = c.restart(before)
     settle(clock, 5)
     with pytest.raises(Undecided):
@@ -275,6 +275,6 @@ def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_d
     PeeredDaemon(network, "a", ["b"], seed=7)
     settle(clock, 5)
     assert listed(c, led) == ["n1:1"]
-    wait(clock, b.peered.successions.forget("a"))
+    wait(clock, b.backend.successions.forget("a"))
     settle(clock, 3)
     assert listed(b, led) == listed(c, led) == ["n1:1"]

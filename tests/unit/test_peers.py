@@ -1,4 +1,6 @@
-"""Several daemons, each rule by itself: homes, copies and hints, members; messages are brought at once unless cut."""
+"""Several daemons, each rule by itself: homes, copies and hints, members; messages are brought at
+once unless cut.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,20 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Outcome, decode
+from rqdisco.backends.gossip.transport.messages import Outcome, decode_message
 from rqdisco.backends.single.directory import Limits
 from rqdisco.core import ids
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.peered import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
 
 
 def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
     _, daemons = three
-    assert all(len(daemon.peered.peers.peers) == 2 for daemon in daemons)
-    assert all(daemon.peered.peers.agreement.is_whole() for daemon in daemons)
+    assert all(len(daemon.backend.peers.peers) == 2 for daemon in daemons)
+    assert all(daemon.backend.peers.agreement.is_whole() for daemon in daemons)
 
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
@@ -55,13 +57,13 @@ def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three:
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     wait(clock, a.directory.remove(discovery_id, "n1:1"))
     body = next(body for _, _, verb, body in reversed(network.messages) if verb == "call")
-    late = Deferred.fromCoroutine(a.peered.answers.serve(_session(b, a), "call", body))
-    assert decode(result(late), Outcome).reason == "came too late"
+    late = Deferred.fromCoroutine(a.backend.answers.serve(_session(b, a), "call", body))
+    assert decode_message(result(late), Outcome).reason == "came too late"
     assert listed(a, discovery_id) == []
 
 
 def _session(speaker: PeeredDaemon, listener: PeeredDaemon) -> str:
-    link: Any = speaker.peered.peers.peers[listener.home]._link
+    link: Any = speaker.backend.peers.peers[listener.owner]._link
     session: str = link._session
     return session
 
@@ -86,7 +88,7 @@ def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three
     network.heal()
     settle(clock, 3)
     assert listed(a, discovery_id) == ["n1:1", "n2:1", "n3:1"]
-    assert c.peered.book.count == 0
+    assert c.backend.hint_store.count == 0
     go(a.directory.remove(discovery_id, "n3:1"))
     settle(clock, 3)
     assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint brings nobody back"
@@ -164,8 +166,8 @@ def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -
 
 def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silent(three: Three, clock: Clock) -> None:
     network, daemons = three
-    homes = {daemon.peered.peers.members.home_of_name("prod") for daemon in daemons}
-    assert len(homes) == 1
+    owners = {daemon.backend.peers.members.owner_of_name("prod") for daemon in daemons}
+    assert len(owners) == 1
     network.split("c")
     settle(clock, 3)
     for daemon in daemons:
@@ -189,7 +191,7 @@ def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock)
 
 def test_an_id_that_a_member_minted_and_lost_is_not_made_anew_by_a_claim(three: Three) -> None:
     _network, (a, b, _) = three
-    lost = ids.mint(a.home, a.random.randbytes)
+    lost = ids.new_id(a.owner, a.random.randbytes)
     with pytest.raises(NoSuchID):
         go(b.directory.claim(lost, _put("n1:1"), None))
 
@@ -214,7 +216,7 @@ def test_who_is_cut_off_from_all_says_so_and_says_when_it_is_over(
     network, (_, _, c) = three
 
     def said() -> list[str]:
-        return [event["log_format"] for event in log if event.get("log_source") is c.peered.peers]
+        return [event["log_format"] for event in log if event.get("log_source") is c.backend.peers]
 
     network.split("c")
     settle(clock, 3)
@@ -242,7 +244,7 @@ def test_who_has_not_met_anybody_yet_cannot_say_that_an_id_does_not_exist(three:
 
 
 def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
-    network, (a, b) = trio(clock, "ab", limits=Limits(window_ms=0))
+    network, (a, b) = trio(clock, "ab", limits=Limits(retry_window_ms=0))
     discovery_id = mint(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")

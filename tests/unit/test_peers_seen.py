@@ -13,16 +13,16 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.backends.gossip.replication.change_log import ChangeLog
 from rqdisco.backends.gossip.report import MOST_LAG
-from rqdisco.core.errors import Orphaned, Undecided
+from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
-from tests.support.peered import PeeredDaemon, Three, go, mint, settle
+from tests.support.gossip import PeeredDaemon, Three, go, mint, settle
 
 
 def watched(daemon: PeeredDaemon) -> dict[str, Any]:
     """The samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
-    families: list[Metric] = list(peer_metrics(daemon.peered.report.seen)())
+    families: list[Metric] = list(peer_metrics(daemon.backend.report.seen)())
     for sample in (sample for family in families for sample in family.samples):
         if "peer" in sample.labels:
             found.setdefault(sample.name, {})[sample.labels["peer"]] = sample.value
@@ -43,8 +43,8 @@ def test_peers_that_get_on_are_up_agree_and_lack_nothing(three: Three, clock: Cl
     assert seen["rqdisco_peer_up"] == {"b": 1, "c": 1}
     assert seen["rqdisco_peer_lag_changes"] == {"b": 0, "c": 0}
     assert max(seen["rqdisco_peer_last_contact_seconds"].values()) < 1.5
-    assert (seen["rqdisco_peers_agree"], seen["rqdisco_established"], seen["rqdisco_fenced"]) == (1, 1, 0)
-    assert seen["rqdisco_unwitnessed_grants_total"] == seen["rqdisco_unwitnessed_changes_total"] == 0
+    assert (seen["rqdisco_peers_agree"], seen["rqdisco_ready"], seen["rqdisco_fenced"]) == (1, 1, 0)
+    assert seen["rqdisco_unreplicated_grants_total"] == seen["rqdisco_unreplicated_changes_total"] == 0
 
 
 def test_a_silent_peer_shows_with_what_it_lacks_and_since_when(three: Three, clock: Clock) -> None:
@@ -80,29 +80,29 @@ def test_a_grant_that_was_told_while_no_peer_was_up_is_counted(three: Three, clo
     network.split("a")
     settle(clock, 3)
     discovery_id = mint(a)
-    assert watched(a)["rqdisco_unwitnessed_grants_total"] == 0, "to mint is no grant"
+    assert watched(a)["rqdisco_unreplicated_grants_total"] == 0, "to mint is no grant"
     result(register(a, discovery_id, "n1:1"))
-    assert watched(a)["rqdisco_unwitnessed_grants_total"] == 1
+    assert watched(a)["rqdisco_unreplicated_grants_total"] == 1
 
 
 def test_a_grant_that_peers_were_too_slow_for_is_no_grant_but_counted(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
     discovery_id = mint(a)
-    network.silent |= {("a", "b"), ("a", "c")}
+    network.unreachable |= {("a", "b"), ("a", "c")}
     registering = register(a, discovery_id, "n1:1")
     settle(clock, 1.5)
     with pytest.raises(Undecided):
         result(registering)
     seen = watched(a)
-    assert (seen["rqdisco_unwitnessed_changes_total"], seen["rqdisco_unwitnessed_grants_total"]) == (1, 0)
+    assert (seen["rqdisco_unreplicated_changes_total"], seen["rqdisco_unreplicated_grants_total"]) == (1, 0)
 
 
 def test_a_daemon_with_a_twin_is_fenced_and_says_so_once(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _network, (a, _b, _c) = three
     told: list[str] = []
-    a.peered.peers.standing.on_fenced = told.append
-    a.peered.peers.fence("two daemons are called a")
-    a.peered.peers.fence("two daemons are called a")
+    a.backend.peers.guard.on_fenced = told.append
+    a.backend.peers.fence("two daemons are called a")
+    a.backend.peers.fence("two daemons are called a")
     assert told == ["two daemons are called a"]
     assert watched(a)["rqdisco_fenced"] == 1
     logged_errors.clear()
@@ -110,17 +110,17 @@ def test_a_daemon_with_a_twin_is_fenced_and_says_so_once(three: Three, clock: Cl
 
 def test_ids_of_a_member_are_not_orphaned_and_those_of_a_stranger_are(three: Three) -> None:
     _network, (a, b, _c) = three
-    assert not a.peered.report.is_orphaned(b.home)
-    assert a.peered.report.is_orphaned("f" * 16)
+    assert not a.backend.report.is_ownerless(b.owner)
+    assert a.backend.report.is_ownerless("f" * 16)
 
 
 def test_an_id_whose_home_nobody_knows_is_shown_as_the_orphan_that_nodes_are_told_it_is(three: Three) -> None:
     _network, (a, _b, _c) = three
     # As after a backup of another daemon was put in the place of a new one's.
-    record = Record(id="orders", home="f" * 16, version=1, created_at=1)
+    record = Record(id="orders", owner="f" * 16, version=1, created_at=1)
     a.store.settle([a.store.put(record)])
-    assert not a.directory.is_home_of(go(a.directory.look_up("orders")))
-    with pytest.raises(Orphaned):
+    assert not a.directory.is_owner_of(go(a.directory.look_up("orders")))
+    with pytest.raises(Ownerless):
         result(register(a, "orders", "n1:1"))
 
 
@@ -131,11 +131,11 @@ def test_an_id_is_not_orphaned_while_its_home_is_silent_but_once_that_is_forgott
     b.stop()
     settle(clock, 5)
     record = go(a.directory.look_up(discovery_id))
-    assert a.directory.is_home_of(record)
-    member = a.peered.peers.members.get(b.home)
+    assert a.directory.is_owner_of(record)
+    member = a.backend.peers.members.get(b.owner)
     assert member is not None
-    a.peered.peers.members.put(replace(member, state="forgotten"))
-    assert not a.directory.is_home_of(record)
+    a.backend.peers.members.put(replace(member, state="forgotten"))
+    assert not a.directory.is_owner_of(record)
 
 
 def test_what_a_peer_lacks_is_not_counted_without_end() -> None:

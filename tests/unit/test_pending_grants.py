@@ -1,4 +1,6 @@
-"""What becomes of an ID between a grant and its answer: who waits, what is shown, and what is undone."""
+"""What becomes of an ID between a grant and its answer: who waits, what is shown, and what is
+undone.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core.records import Node
-from rqdisco.probes.targets import Allowed, Target, network, target_of
+from rqdisco.probes.targets import Allowed, ProbeTarget, network, target_of
 
 A = "10.0.0.1:4001"
 
@@ -133,4 +133,4 @@ def test_an_ipv4_network_in_ipv6_is_not_taken_for_what_it_is_not() -> None:
 
 
 def test_targets_are_told_apart_by_how_they_are_asked() -> None:
-    assert Target("http", "10.0.0.1", 1, True) != Target("https", "10.0.0.1", 1, True)
+    assert ProbeTarget("http", "10.0.0.1", 1, True) != ProbeTarget("https", "10.0.0.1", 1, True)

@@ -1,4 +1,6 @@
-"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not be."""
+"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not
+be.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ class World:
 
     def tries(self, ip: str = "10.0.0.1") -> int:
         """How often it was connected to."""
-        return sum(tried == ip for tried, _ in self.network.tried)
+        return sum(attempted == ip for attempted, _ in self.network.attempted)
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None
     hosts = ("here", "there", "both", "mapped")
     world.start("127.0.0.1:22", "[::1]:22", "192.0.2.1:4001", *(f"{host}.example.org:4001" for host in hosts))
     world.go_on(5 * INTERVAL)
-    assert set(world.network.tried) == {("10.0.0.7", 4001)}
+    assert set(world.network.attempted) == {("10.0.0.7", 4001)}
     assert world.rounds.states["not_allowed"] == 6
 
 
@@ -149,7 +151,7 @@ def test_what_is_connected_to_is_the_address_that_was_allowed_whatever_the_name_
     world.go_on(1)
     assert world.up("evil.example.org:4001")
     world.go_on(20 * INTERVAL)
-    assert set(world.network.tried) == {("10.0.0.7", 4001)}
+    assert set(world.network.attempted) == {("10.0.0.7", 4001)}
     assert world.up("evil.example.org:4001") is None
     assert world.rounds.states["not_allowed"] == 1
 
@@ -169,10 +171,10 @@ def test_many_nodes_are_probed_evenly_and_no_more_than_the_rate_in_any_second(wo
     world.start(*addrs)
     counts = []
     for _ in range(5):
-        before = len(world.network.tried)
+        before = len(world.network.attempted)
         world.go_on(1)
-        counts.append(len(world.network.tried) - before)
-    assert len(world.network.tried) == 400
+        counts.append(len(world.network.attempted) - before)
+    assert len(world.network.attempted) == 400
     assert max(counts) <= 110
 
 

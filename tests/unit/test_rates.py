@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.limits.rates import Buckets, is_own, source_of
+from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 
 def test_beyond_its_tokens_a_source_waits_and_those_who_wait_go_on_one_after_the_other() -> None:
@@ -54,5 +54,5 @@ def test_one_source_has_many_spellings(one: str, other: str) -> None:
 
 
 def test_the_machine_itself_is_known_in_every_spelling() -> None:
-    assert all(map(is_own, ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")))
-    assert not any(map(is_own, ("12.7.0.1", "::2", "198.51.100.7", "::ffff:10.0.0.1")))
+    assert all(map(is_local_source, ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")))
+    assert not any(map(is_local_source, ("12.7.0.1", "::2", "198.51.100.7", "::ffff:10.0.0.1")))

@@ -1,4 +1,6 @@
-"""Tests with real rqlited are made from the variable that names them, each in the modes that its version has."""
+"""Tests with real rqlited are made from the variable that names them, each in the modes that its
+version has.
+"""
 
 from __future__ import annotations
 

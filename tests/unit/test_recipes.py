@@ -1,4 +1,6 @@
-"""Flags for rqlited: right for its version, and still the same after whatever they were pasted into has read them."""
+"""Flags for rqlited: right for its version, and still the same after whatever they were pasted into
+has read them.
+"""
 
 from __future__ import annotations
 
@@ -228,7 +230,9 @@ def test_notes_say_when_a_read_replica_may_start() -> None:
 
 
 def unquote_systemd(line: str) -> list[str]:
-    """The words of a command line in a unit: quotes and escapes, then specifiers, then variables."""
+    """The words of a command line in a unit: quotes and escapes, then specifiers, then
+    variables.
+    """
     words = []
     for quoted_word, plain in re.findall(r"'((?:\\.|[^'\\])*)'|([^\s']+)", line):
         text = re.sub(rb"\\(?:x(..)|(.))", _unescape, (quoted_word or plain).encode())

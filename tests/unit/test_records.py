@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from rqdisco.core.errors import TooManyNodes, Undecided
-from rqdisco.core.records import Moment, Node, Record, Registration, said, succeed
+from rqdisco.core.records import Moment, Node, Record, Registration, succeed, with_grant_answered
 from rqdisco.core.transitions import is_newer, register, remove
 
 WINDOW = 30_000
@@ -17,11 +17,13 @@ A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
 
 def fresh() -> Record:
-    return Record(id="x", home="h", version=1, created_at=1)
+    return Record(id="x", owner="h", version=1, created_at=1)
 
 
 def post(record: Record, addr: str, at: int = 0, boot: int = 1, **known: str) -> Registration:
-    return register(record, Node(addr=addr, **known), host=None, now=Moment(boot, at), window_ms=WINDOW, max_nodes=5)
+    return register(
+        record, Node(addr=addr, **known), host=None, now=Moment(boot, at), retry_window_ms=WINDOW, max_nodes=5
+    )
 
 
 def listed(registration: Registration) -> list[str]:
@@ -31,61 +33,61 @@ def listed(registration: Registration) -> list[str]:
 def test_the_first_node_is_told_it_is_alone_and_the_second_is_not() -> None:
     first = post(fresh(), A)
     second = post(first.record, B)
-    assert (first.alone, listed(first)) == ("granted", [A])
-    assert (second.alone, listed(second)) == (None, [A, B])
+    assert (first.bootstrap, listed(first)) == ("granted", [A])
+    assert (second.bootstrap, listed(second)) == (None, [A, B])
 
 
 def test_a_grant_is_the_same_when_it_is_said_so_that_its_node_can_be_removed() -> None:
     record = post(fresh(), A).record
     assert record.grant is not None
     unsaid = replace(record, grant=replace(record.grant, pending=True))
-    assert not is_newer(said(unsaid), unsaid, A)
+    assert not is_newer(with_grant_answered(unsaid), unsaid, A)
     assert is_newer(post(unsaid, A, at=WINDOW).record, unsaid, A)
 
 
 def test_a_node_can_be_removed_at_whoever_takes_its_id_over_before_that_is_on_the_disk() -> None:
     record = post(fresh(), A).record
-    taken_over = succeed(record, "successor", version=2, lost=False)
-    assert not is_newer(taken_over, record, A)
-    assert is_newer(post(taken_over, A, at=0, boot=2).record, record, A)
+    inherited = succeed(record, "successor", version=2, lost=False)
+    assert not is_newer(inherited, record, A)
+    assert is_newer(post(inherited, A, at=0, boot=2).record, record, A)
 
 
 def test_a_seed_that_asks_again_within_the_window_is_told_again_whoever_registered_since() -> None:
     record = post(post(fresh(), A, at=0).record, B, at=1).record
     again = post(record, A, at=WINDOW - 1)
-    assert (again.alone, listed(again), again.record) == ("again", [A], record)
+    assert (again.bootstrap, listed(again), again.record) == ("again", [A], record)
 
 
 def test_after_the_window_a_seed_gets_the_whole_list() -> None:
     record = post(post(fresh(), A).record, B).record
     late = post(record, A, at=WINDOW)
-    assert (late.alone, listed(late)) == (None, [A, B])
+    assert (late.bootstrap, listed(late)) == (None, [A, B])
 
 
 def test_the_window_runs_from_the_grant_and_a_repeat_does_not_lengthen_it() -> None:
     record = post(post(fresh(), A).record, B).record
     record = post(record, A, at=WINDOW - 1).record
-    assert post(record, A, at=WINDOW).alone is None
+    assert post(record, A, at=WINDOW).bootstrap is None
 
 
 def test_no_window_means_that_nobody_is_told_twice() -> None:
     record = post(post(fresh(), A).record, B).record
-    outcome = register(record, Node(addr=A), host=None, now=Moment(1, 0), window_ms=0, max_nodes=5)
-    assert (outcome.alone, listed(outcome)) == (None, [A, B])
+    outcome = register(record, Node(addr=A), host=None, now=Moment(1, 0), retry_window_ms=0, max_nodes=5)
+    assert (outcome.bootstrap, listed(outcome)) == (None, [A, B])
 
 
 def test_a_grant_of_an_earlier_boot_is_closed_and_so_is_one_from_the_future() -> None:
     record = post(post(fresh(), A, at=1000).record, B).record
-    assert post(record, A, at=1001, boot=2).alone is None
-    assert post(record, A, at=999).alone is None
+    assert post(record, A, at=1001, boot=2).bootstrap is None
+    assert post(record, A, at=999).bootstrap is None
 
 
 def test_a_lone_node_that_asks_after_the_window_is_granted_anew() -> None:
     record = post(fresh(), A).record
     later = post(record, A, at=WINDOW)
-    assert (later.alone, listed(later)) == ("granted", [A])
+    assert (later.bootstrap, listed(later)) == ("granted", [A])
     joined = post(later.record, B, at=WINDOW + 1).record
-    assert post(joined, A, at=WINDOW + 2).alone == "again"
+    assert post(joined, A, at=WINDOW + 2).bootstrap == "again"
 
 
 def test_a_node_asked_for_removal_takes_its_grant_along() -> None:
@@ -95,8 +97,8 @@ def test_a_node_asked_for_removal_takes_its_grant_along() -> None:
 
 def test_removing_the_last_node_makes_the_next_one_alone_and_leaves_a_trace() -> None:
     empty = remove(post(fresh(), A).record, A)
-    assert (empty.nodes, empty.grant, empty.ever) == ((), None, True)
-    assert post(empty, B).alone == "granted"
+    assert (empty.nodes, empty.grant, empty.was_emptied) == ((), None, True)
+    assert post(empty, B).bootstrap == "granted"
 
 
 def test_removing_what_is_not_listed_changes_nothing() -> None:
@@ -118,14 +120,14 @@ def test_the_plain_address_does_not_remove_the_one_with_http() -> None:
 def test_an_address_with_and_without_http_is_one_node_as_rqlited_compares_it(first: str, second: str) -> None:
     record = post(post(fresh(), first).record, B).record
     again = post(record, second, at=5)
-    assert (again.alone, listed(again)) == ("again", [second])
+    assert (again.bootstrap, listed(again)) == ("again", [second])
     assert listed(post(again.record, C)) == [second, B, C]
 
 
 def test_a_known_node_id_with_a_new_address_replaces_its_entry_in_place_grant_included() -> None:
     record = post(post(fresh(), A, node_id="n1").record, B, node_id="n2").record
     moved = post(record, C, at=WINDOW, node_id="n1")
-    assert (moved.alone, listed(moved)) == (None, [C, B])
+    assert (moved.bootstrap, listed(moved)) == (None, [C, B])
     assert record.grant is not None
     assert moved.record.grant == replace(record.grant, addr=C)
 
@@ -134,7 +136,7 @@ def test_within_the_window_a_second_address_of_the_node_that_was_told_it_is_alon
     record = post(post(fresh(), A, node_id="n1").record, B, node_id="n2").record
     with pytest.raises(Undecided, match="told to bootstrap under another address"):
         post(record, C, at=WINDOW - 1, node_id="n1")
-    assert post(record, f"http://{A}", at=5, node_id="n1").alone == "again", "to rqlite that is one address"
+    assert post(record, f"http://{A}", at=5, node_id="n1").bootstrap == "again", "to rqlite that is one address"
 
 
 def test_a_node_that_moves_onto_another_entry_takes_the_place_of_both() -> None:
@@ -145,7 +147,7 @@ def test_a_node_that_moves_onto_another_entry_takes_the_place_of_both() -> None:
 
 def test_a_node_that_replaces_the_only_other_one_is_alone() -> None:
     record = post(post(fresh(), A, node_id="n1").record, B).record
-    assert post(record, B, at=WINDOW, node_id="n1").alone == "granted"
+    assert post(record, B, at=WINDOW, node_id="n1").bootstrap == "granted"
 
 
 def test_what_is_known_of_a_node_is_kept_unless_it_is_given_anew() -> None:
@@ -195,9 +197,9 @@ class NaiveModel(RuleBasedStateMachine):
         told = self.granted[0] if self.granted and self.now - self.granted[1] < WINDOW else None
         if told in own and self._bare(told) != self._bare(addr):
             with pytest.raises(Undecided):
-                register(self.record, node, host=None, now=now, window_ms=WINDOW, max_nodes=99)
+                register(self.record, node, host=None, now=now, retry_window_ms=WINDOW, max_nodes=99)
             return
-        outcome = register(self.record, node, host=None, now=now, window_ms=WINDOW, max_nodes=99)
+        outcome = register(self.record, node, host=None, now=now, retry_window_ms=WINDOW, max_nodes=99)
         if own:
             place = self.addrs.index(own[0])
             kept_id = next((self.ids[a] for a in own if self._bare(a) == self._bare(addr) and a in self.ids), None)
@@ -213,13 +215,13 @@ class NaiveModel(RuleBasedStateMachine):
         if node_id:
             self.ids[addr] = node_id
         if self.granted and self.granted[0] == addr and self.now - self.granted[1] < WINDOW:
-            expected, alone = [addr], "again"
+            expected, bootstrap = [addr], "again"
         elif self.addrs == [addr]:
-            expected, alone = [addr], "granted"
+            expected, bootstrap = [addr], "granted"
             self.granted = (addr, self.now)
         else:
-            expected, alone = self.addrs, None
-        assert ([node.addr for node in outcome.listed], outcome.alone) == (expected, alone)
+            expected, bootstrap = self.addrs, None
+        assert ([node.addr for node in outcome.listed], outcome.bootstrap) == (expected, bootstrap)
         assert addr in expected
         self.record = outcome.record
 
@@ -254,6 +256,6 @@ def test_within_one_window_only_one_address_is_ever_told_that_it_is_alone(posts:
     for addr, at in sorted(posts, key=lambda item: item[1]):
         outcome = post(record, addr.removeprefix("http://"), at=at)
         record = outcome.record
-        if outcome.alone:
+        if outcome.bootstrap:
             told.add(outcome.listed[0].addr)
     assert len(told) == 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core.errors import CopiedState, DamagedState, StateInUse, StateUnusable, StoreUnavailable, UnknownFormat
-from rqdisco.storage.compaction import fold
+from rqdisco.storage.compaction import compact
 from rqdisco.storage.identity import NAME as IDENTITY
 from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME
 from rqdisco.storage.state_directory import open_state
@@ -37,7 +37,7 @@ def power_cut_after(number: int) -> Callable[[str], None]:
 
 
 def seal_and_fold(daemon: Daemon) -> None:
-    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+    compact(daemon.disk, STATE, result(daemon.journal.seal()))
 
 
 @given(seed=st.integers(0, 2**32), cut=st.integers(0, 60), small=st.booleans())
@@ -274,7 +274,7 @@ def test_a_fold_that_does_not_fit_leaves_everything_in_place(daemon: Daemon) -> 
     through = result(daemon.journal.seal())
     daemon.disk.room = 100
     with pytest.raises(OSError, match="No space left"):
-        fold(daemon.disk, STATE, through)
+        compact(daemon.disk, STATE, through)
     assert not daemon.disk.exists(STATE / f"{NAME}.new")
     daemon.disk.room = None
     assert daemon.restart().found.records == before
@@ -309,10 +309,10 @@ def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> N
     through = result(daemon.journal.seal())
     daemon.disk.before = power_cut_after(cut)
     try:
-        fold(daemon.disk, STATE, through)
+        compact(daemon.disk, STATE, through)
         result(register(daemon, ids[0], "between:1"))
         before[ids[0]].append("between:1")
-        fold(daemon.disk, STATE, result(daemon.journal.seal()))
+        compact(daemon.disk, STATE, result(daemon.journal.seal()))
     except (PowerCut, StoreUnavailable):
         pass
     found = daemon.restart(daemon.disk.crash(Random(seed)))
@@ -328,5 +328,5 @@ def test_segments_are_kept_until_the_snapshot_after_next(daemon: Daemon) -> None
     seal_and_fold(daemon)
     seal_and_fold_again = result(daemon.journal.seal())
     register(daemon, next(iter(daemon.restart().found.records)).decode(), "z:1")
-    fold(daemon.disk, STATE, result(daemon.journal.seal()))
+    compact(daemon.disk, STATE, result(daemon.journal.seal()))
     assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_fold_again

@@ -1,4 +1,6 @@
-"""What is taken of deltas, in whatever order they come, and how far the receiver then is without a gap."""
+"""What is taken of deltas, in whatever order they come, and how far the receiver then is without a
+gap.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,12 @@ from rqdisco.storage.memory import Store
 HOME, HERE = "a" * 16, "b" * 16
 
 
-def record(number: int, version: int, home: str = HOME) -> Record:
-    return Record(id=f"id-{number}", home=home, version=version, created_at=0, nodes=(Node(addr=f"n{version}:1"),))
+def record(number: int, version: int, owner: str = HOME) -> Record:
+    return Record(id=f"id-{number}", owner=owner, version=version, created_at=0, nodes=(Node(addr=f"n{version}:1"),))
 
 
 def delta(after: int, upto: int, *told: Record) -> Delta:
-    return Delta(home=HOME, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in told])
+    return Delta(owner=HOME, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in told])
 
 
 class Receiver:
@@ -91,7 +93,7 @@ def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
     receiver = Receiver()
     page, upto, pages = 0, 0, 0
     while True:
-        answer = sender.replication.page(Pull(home=HOME, after=0, page=page, upto=upto))
+        answer = sender.replication.page(Pull(owner=HOME, after=0, page=page, upto=upto))
         receiver.take(answer.delta)
         pages += 1
         if not answer.page:
@@ -110,7 +112,7 @@ def rest_of(receiver: Receiver, place: int) -> list[str]:
     """The IDs of all pages from one on."""
     told = []
     while True:
-        page = receiver.replication.page(Pull(home=HOME, after=1, page=place, upto=5000))
+        page = receiver.replication.page(Pull(owner=HOME, after=1, page=place, upto=5000))
         told += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
         place = page.page
         if not place:
@@ -120,7 +122,7 @@ def rest_of(receiver: Receiver, place: int) -> list[str]:
 def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_between() -> None:
     """IDs are in another order then, and a place in the one before says nothing."""
     records = [record(number, 2 + number) for number in range(1600)]
-    place = Receiver(at_start=records).replication.page(Pull(home=HOME, after=1)).page
+    place = Receiver(at_start=records).replication.page(Pull(owner=HOME, after=1)).page
     again = Receiver(at_start=list(reversed(records)), era=7)
     assert set(rest_of(again, place)) == {each.id for each in records}
 
@@ -128,6 +130,6 @@ def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_b
 def test_who_takes_page_after_page_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
     receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
     receiver.replication.pass_over(30_000)
-    page = receiver.replication.page(Pull(home=HOME, after=1))
+    page = receiver.replication.page(Pull(owner=HOME, after=1))
     receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
     assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))

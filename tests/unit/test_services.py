@@ -1,4 +1,6 @@
-"""The parts that run beside the requests: group commit, folding, deadlines, systemd's socket, the log."""
+"""The parts that run beside the requests: group commit, folding, deadlines, systemd's socket, the
+log.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from twisted.python.failure import Failure
 from rqdisco.core.records import Node
 from rqdisco.service.logging import Descriptor, LineObserver
 from rqdisco.service.systemd import Notifier
-from rqdisco.storage.compaction import fold
-from rqdisco.storage.compactor import Folder
+from rqdisco.storage.compaction import compact
+from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.snapshot import NAME
 from tests.support.daemon import STATE, Daemon, result
 
@@ -41,7 +43,7 @@ class Folds:
         self.calls.append(through)
         if self.answer is not None:
             return self.answer
-        return succeed((0, b"%d\n" % fold(self.daemon.disk, STATE, through)))
+        return succeed((0, b"%d\n" % compact(self.daemon.disk, STATE, through)))
 
 
 @pytest.fixture
@@ -49,15 +51,15 @@ def daemon() -> Daemon:
     return Daemon()
 
 
-def folder(daemon: Daemon, folds: Folds, *, changed: bool = False) -> Folder:
-    service = Folder(daemon.clock, daemon.journal, folds, 300, changed=changed)
+def compactor(daemon: Daemon, folds: Folds, *, changed: bool = False) -> Compactor:
+    service = Compactor(daemon.clock, daemon.journal, folds, 300, changed=changed)
     service.startService()
     return service
 
 
 def test_a_snapshot_is_made_every_interval_in_which_something_changed(daemon: Daemon) -> None:
     folds = Folds(daemon)
-    service = folder(daemon, folds)
+    service = compactor(daemon, folds)
     daemon.clock.advance(300)
     assert folds.calls == []
     register(daemon, "a:1")
@@ -76,7 +78,7 @@ def test_what_was_found_unfolded_at_the_start_is_folded_without_a_change(daemon:
     register(daemon, "a:1")
     restarted = daemon.restart()
     folds = Folds(restarted)
-    service = folder(restarted, folds, changed=restarted.found.changed)
+    service = compactor(restarted, folds, changed=restarted.found.changed)
     restarted.clock.advance(300)
     assert folds.calls == [1]
     result(service.stopService())
@@ -85,7 +87,7 @@ def test_what_was_found_unfolded_at_the_start_is_folded_without_a_change(daemon:
 
 def test_a_fold_that_fails_is_tried_again_and_the_daemon_goes_on(daemon: Daemon) -> None:
     folds = Folds(daemon)
-    service = folder(daemon, folds)
+    service = compactor(daemon, folds)
     register(daemon, "a:1")
     folds.answer = succeed((1, b"no space left"))
     daemon.clock.advance(300)
@@ -98,7 +100,7 @@ def test_a_fold_that_fails_is_tried_again_and_the_daemon_goes_on(daemon: Daemon)
 
 def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
     folds = Folds(daemon)
-    service = folder(daemon, folds)
+    service = compactor(daemon, folds)
     register(daemon, "a:1")
     folds.answer = Deferred()
     daemon.clock.advance(300)
@@ -115,7 +117,7 @@ def test_stopping_ends_a_fold_that_is_under_way(daemon: Daemon) -> None:
     ended: list[object] = []
     folds = Folds(daemon)
     folds.answer = Deferred(ended.append)
-    service = folder(daemon, folds)
+    service = compactor(daemon, folds)
     register(daemon, "a:1")
     daemon.clock.advance(300)
     result(service.stopService())

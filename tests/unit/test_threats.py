@@ -1,4 +1,6 @@
-"""The threat model of `docs/security.md`: that its tests exist, and those that belong nowhere else."""
+"""The threat model of `docs/security.md`: that its tests exist, and those that belong nowhere
+else.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from rqdisco.backends.gossip.transport.setup import read_keys
 from rqdisco.cli.screen import Screen
 from rqdisco.core.errors import TokensUnusable
-from rqdisco.core.escaping import visible
+from rqdisco.core.escaping import escape_untrusted
 from rqdisco.security.file_modes import warn_of_others
 from rqdisco.security.token_file import read_tokens
 from rqdisco.telemetry.events import Event
@@ -104,8 +106,8 @@ def test_what_a_strange_service_answers_moves_no_cursor() -> None:
 
 def test_what_can_be_seen_stays_as_it_is() -> None:
     for text in ("", "10.0.0.1:4001", "ünï 节点", "a b"):
-        assert visible(text) == text
-    assert visible("\n\x9b\u202e") == r"\n\x9b\u202e"
+        assert escape_untrusted(text) == text
+    assert escape_untrusted("\n\x9b\u202e") == r"\n\x9b\u202e"
 
 
 @pytest.mark.parametrize(

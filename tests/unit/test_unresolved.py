@@ -1,5 +1,5 @@
-"""Host names that nobody answers for: what one ID with a thousand of them takes from others, which is nothing, and what
-is held of nodes whose names do not resolve.
+"""Host names that nobody answers for: what one ID with a thousand of them takes from others, which
+is nothing, and what is held of nodes whose names do not resolve.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.exports import Transferred
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.probes.node_health import down_last, without_down
 from tests.support.daemon import Daemon, Probe, result
@@ -83,7 +83,7 @@ class World:
     def start(self, *addrs: str) -> str:
         """One more ID, with nodes at these addresses; begin to probe."""
         discovery_id = f"id{self.daemon.directory.size}"
-        brought = Transferred(id=discovery_id, created_at=1, nodes=tuple(Node(addr=addr) for addr in addrs))
+        brought = TransferredRecord(id=discovery_id, created_at=1, nodes=tuple(Node(addr=addr) for addr in addrs))
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
         if not self.rounds.running:
             self.rounds.startService()

@@ -1,4 +1,6 @@
-"""What the doubles of rqlite's nodes make of each other: clusters, leaders, who may join and who bootstraps."""
+"""What the doubles of rqlite's nodes make of each other: clusters, leaders, who may join and who
+bootstraps.
+"""
 
 from __future__ import annotations
 

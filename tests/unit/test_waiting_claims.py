@@ -1,4 +1,6 @@
-"""Claims that wait for their leaders' first reports for long are noticed, and an operator is told what to do."""
+"""Claims that wait for their leaders' first reports for long are noticed, and an operator is told
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.backends import claim_monitor
 from rqdisco.core.codec import decode_put, encode_record, split_record
-from rqdisco.core.records import Leader, Node, Put, Record, Unreported
+from rqdisco.core.records import Leader, Node, Put, Record, UnreportedClaim
 from rqdisco.storage import node_counter
 from rqdisco.telemetry.health import Condition
 from tests.support.daemon import Daemon, give_up, mint, register
-from tests.support.peered import go
+from tests.support.gossip import go
 
 NOTE = (
     "1 claim waits for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
@@ -134,7 +136,7 @@ def test_nothing_that_a_node_can_send_looks_like_a_claim() -> None:
     value = '{"addr":"h:2","x":"\\"unreported\\":","unreported":{"times":1}}'
     nodes = (Node(addr='"unreported":{', node_id='"unreported":'),)
     leader = Leader(addr='"unreported":{', value=value, created=1, modified=1)
-    record = Record(id="x", home="0" * 16, version=1, created_at=1, nodes=nodes, leader=leader)
+    record = Record(id="x", owner="0" * 16, version=1, created_at=1, nodes=nodes, leader=leader)
     assert not node_counter.is_claimed(split_record(encode_record(record))[1])
-    claimed = msgspec.structs.replace(record, unreported=Unreported(times=1, since=1))
+    claimed = msgspec.structs.replace(record, unreported=UnreportedClaim(times=1, since=1))
     assert node_counter.is_claimed(split_record(encode_record(claimed))[1])

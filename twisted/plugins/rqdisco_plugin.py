@@ -1,4 +1,6 @@
-"""Tells twistd and twist that there is a service called rqdisco; imports nothing of it until it is run."""
+"""Tells twistd and twist that there is a service called rqdisco; imports nothing of it until it is
+run.
+"""
 
 from twisted.application.service import ServiceMaker
 

@@ -1,4 +1,6 @@
-"""Whether the members know the same of each other, and what all of them gave out is here: only then is a name new."""
+"""Whether the members know the same of each other, and what all of them gave out is here: only then
+is a name new.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SECONDS = 1.0
 
 
 class Agreement:
-    """`peers` gives those that are members, `are_all_met` whether there is nobody that was never met."""
+    """`peers` gives those that are members, `are_all_met` whether there is nobody that was never
+    met.
+    """
 
     def __init__(
         self,

@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.gossip.directory import PeeredDirectory
-from rqdisco.backends.gossip.membership.decision_guard import Standing
+from rqdisco.backends.gossip.directory import GossipDirectory
+from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.exchange import Exchange
-from rqdisco.backends.gossip.replication.hints import HintBook, HintTaker
-from rqdisco.backends.gossip.replication.own_recovery import TakingBack
+from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
+from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
 from rqdisco.backends.gossip.report import PeerReport
-from rqdisco.backends.gossip.request_handler import PeerAnswers
+from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import Successions
 from rqdisco.backends.gossip.transport.http_link import Keys
 from rqdisco.backends.gossip.transport.keyring import KeyRing
 from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
-from rqdisco.backends.single.directory import Limits, LocalDirectory
+from rqdisco.backends.single.directory import Limits, SingleDirectory
 from rqdisco.core.addresses import is_local
-from rqdisco.core.codec import Note, decode_note, join_record
-from rqdisco.core.expiry import Marks
+from rqdisco.core.codec import Metadata, decode_metadata_line, join_record
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.host_binding import LOCALHOST
 from rqdisco.core.ids import RandomBytes
 from rqdisco.core.records import Moment
@@ -33,8 +33,10 @@ from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.wal.writer import Journal
 
 
-class Peering(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator says of peers: this daemon's name and URL, where to find others, what a grant needs."""
+class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator says of peers: this daemon's name and URL, where to find others, what a
+    grant needs.
+    """
 
     name: str
     url: str
@@ -42,26 +44,27 @@ class Peering(msgspec.Struct, frozen=True, kw_only=True):
     ack_required: bool = False
 
 
-def kept_notes(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Note]:
+def decode_metadata(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Metadata]:
     """The notes that were found on the disk."""
-    return [decode_note(join_record(key, rest)) for key, rest in notes]
+    return [decode_metadata_line(join_record(key, rest)) for key, rest in notes]
 
 
 def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
     """The other daemons that still take part, as far as was kept."""
-    kept = kept_notes(notes)
+    kept = decode_metadata(notes)
     return Members(Member(incarnation=own, name="", url=""), kept).others
 
 
-class Peered:
+class GossipBackend:
     """A daemon's directory, what keeps it in step with its peers, and what answers those.
 
-    `notes` are what was kept about peers, `link` makes the way to a URL, `jitter` gives numbers around 1.
+    `notes` are what was kept about peers, `link` makes the way to a URL, `jitter` gives numbers
+    around 1.
     """
 
     def __init__(
         self,
-        peering: Peering,
+        peering: GossipConfig,
         incarnation: str,
         store: Store,
         journal: Journal,
@@ -77,18 +80,18 @@ class Peered:
         limits: Limits,
     ) -> None:
         self.keys = keys or Keys(KeyRing(()))
-        kept = kept_notes(notes)
+        kept = decode_metadata(notes)
         own = Member(incarnation=incarnation, name=peering.name, url=peering.url, features=FEATURES)
         members = Members(own, kept)
         boot = random(8).hex()
-        self.marks = Marks(kept)
-        replication = Replication(incarnation, store, kept, marks=self.marks, era=int(boot[:7], 16) + 1)
-        standing = Standing(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
+        self.watermarks = ExpiryWatermarks(kept)
+        replication = Replication(incarnation, store, kept, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
+        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
         self.peers = self._peer_set(
             clock,
             members,
             replication,
-            standing,
+            guard,
             link,
             peering.seeds,
             boot,
@@ -96,7 +99,7 @@ class Peered:
             lambda: wall_us() // 1000,
             ack_required=peering.ack_required,
         )
-        self.local = LocalDirectory(
+        self.local = SingleDirectory(
             store,
             journal,
             incarnation,
@@ -104,61 +107,61 @@ class Peered:
             wall_us=wall_us,
             random=random,
             limits=limits,
-            others=self.peers,
+            coordinator=self.peers,
             # Who reaches it by a loopback address is on its machine.
             machine=LOCALHOST if is_local(peering.url) else None,
         )
-        self.book = HintBook(journal, lambda: wall_us() // 1000, members.home_now, kept)
-        taker = HintTaker(self.local, journal, lambda: standing.is_established, kept)
-        taking_back = TakingBack(clock, replication, standing, journal, self.local, incarnation, self.marks, kept)
+        self.hint_store = HintStore(journal, lambda: wall_us() // 1000, members.current_owner, kept)
+        taker = HintMerger(self.local, journal, lambda: guard.is_ready, kept)
+        own_recovery = OwnRecovery(clock, replication, guard, journal, self.local, incarnation, self.watermarks, kept)
         exchange = Exchange(
             replication,
             members,
-            standing,
+            guard,
             journal,
             self.local,
-            self.book,
-            taking_back,
-            self.marks,
+            self.hint_store,
+            own_recovery,
+            self.watermarks,
             lambda: wall_us() // 1000,
         )
         # Whether this daemon may say that IDs of its own are gone.
-        self.may_expire = lambda: standing.objection is None and taking_back.is_over
+        self.may_expire = lambda: guard.objection is None and own_recovery.is_over
         self.store = store
-        self.directory = PeeredDirectory(
+        self.directory = GossipDirectory(
             self.local,
             store,
             self.peers,
-            self.book,
+            self.hint_store,
             clock,
             lambda: random(8).hex(),
-            window_ms=limits.window_ms,
+            retry_window_ms=limits.retry_window_ms,
         )
         replication.on_foreign = self.directory.changed
 
-        def writing(changes: Sequence[Change], may_tell: bool) -> Sequence[Change]:
-            may_correct = standing.is_established
-            besides = replication.writing(changes, may_tell=may_tell, may_correct=may_correct)
-            return (*besides, *taking_back.writing(changes))
+        def writing(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
+            may_correct = guard.is_ready
+            besides = replication.writing(changes, may_send=may_send, may_correct=may_correct)
+            return (*besides, *own_recovery.writing(changes))
 
         journal.on_writing = writing
         self.successions = Successions(
             clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )
-        self.peers.use(exchange, self.book, taker, self.successions.go_on)
-        self.answers = PeerAnswers(
+        self.peers.use(exchange, self.hint_store, taker, self.successions.go_on)
+        self.answers = PeerRequestHandler(
             clock,
             self.peers,
             self.local,
             journal,
-            self.book,
+            self.hint_store,
             taker,
             self.successions,
             lambda: random(8).hex(),
             now,
         )
-        self.report = PeerReport(self.peers, self.book)
+        self.report = PeerReport(self.peers, self.hint_store)
         if members.own.state != "member":
-            standing.successor = members.home_now(incarnation)
+            guard.successor = members.current_owner(incarnation)
 
     _peer_set = PeerSet

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.membership.peer import Peer
-from rqdisco.backends.gossip.replication.hints import HintTaker
+from rqdisco.backends.gossip.replication.hints import HintMerger
 from rqdisco.backends.gossip.transport.messages import Barrier, Hints
 from rqdisco.core import codec
 from rqdisco.core.errors import Undecided
@@ -20,22 +20,26 @@ _MOST_ROUNDS = 20
 
 
 class Barriers:
-    """Brings records to all `members`, who are asked as `peers`, and what those promised under them to `taker`."""
+    """Brings records to all `members`, who are asked as `peers`, and what those promised under them
+    to `taker`.
+    """
 
-    def __init__(self, members: Members, peers: Mapping[str, Peer], taker: HintTaker) -> None:
+    def __init__(self, members: Members, peers: Mapping[str, Peer], taker: HintMerger) -> None:
         self._members = members
         self._peers = peers
         self._taker = taker
 
     async def bring(self, record: Record) -> None:
-        """Ask all members at once, each until it has no more hints. Raises Undecided where one does not answer."""
+        """Ask all members at once, each until it has no more hints. Raises Undecided where one does
+        not answer.
+        """
         others = self._members.others
-        silent = [each.name for each in others if not self._is_up(each.incarnation)]
-        if silent:
-            raise Undecided(f"cannot tell who is alone without {', '.join(silent)}")
+        unreachable = [each.name for each in others if not self._is_up(each.incarnation)]
+        if unreachable:
+            raise Undecided(f"cannot tell who is alone without {', '.join(unreachable)}")
         line = msgspec.Raw(codec.encode_record(record))
         asking = [
-            Deferred.fromCoroutine(self._ask(self._peers[each.incarnation], record.home, line)) for each in others
+            Deferred.fromCoroutine(self._ask(self._peers[each.incarnation], record.owner, line)) for each in others
         ]
         try:
             await gatherResults(asking, consumeErrors=True)
@@ -52,10 +56,10 @@ class Barriers:
     def _is_up(self, incarnation: str) -> bool:
         return incarnation in self._peers and self._peers[incarnation].is_up
 
-    async def _ask(self, peer: Peer, home: str, line: msgspec.Raw) -> None:
+    async def _ask(self, peer: Peer, owner: str, line: msgspec.Raw) -> None:
         of, added = "", 0
         for _ in range(_MOST_ROUNDS):
-            asked = Barrier(home=home, record=line, of=of, added=added)
+            asked = Barrier(owner=owner, record=line, of=of, added=added)
             answer = await peer.ask("barrier", asked, Hints, BARRIER_SECONDS)
             if not answer.hints:
                 return

@@ -8,7 +8,7 @@ from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.succession import Successions
 
 
-class Office:
+class GossipAdmin:
     """Shows peers, forgets them, and hands over to them."""
 
     def __init__(self, report: PeerReport, successions: Successions) -> None:

@@ -6,39 +6,41 @@ from collections.abc import Callable, Sequence
 
 from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected
 from rqdisco.backends.gossip.transport.messages import Call, Outcome
-from rqdisco.backends.single.directory import LocalDirectory
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core import errors
 from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Record
 
 _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
-    kind.__name__: kind for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.TooManyNodes, errors.Orphaned)
+    kind.__name__: kind for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.TooManyNodes, errors.Ownerless)
 }
 
 
-class Caller:
+class ForwardedCalls:
     """Carries out at the home what was asked elsewhere.
 
-    `home_now` tells the home of an incarnation's IDs; `check` raises Undecided where a record may be an older one (R8);
-    `hinted` gives the nodes that this home listed while it was not ready.
+    `current_owner` tells the home of an incarnation's IDs; `check` raises Undecided where a record
+    may be an older one (R8); `hinted` gives the nodes that this home listed while it was not ready.
     """
 
     def __init__(
         self,
-        local: LocalDirectory,
-        home_now: Callable[[str], str],
+        local: SingleDirectory,
+        current_owner: Callable[[str], str],
         check: Callable[[Record], None],
         hinted: Callable[[str], Sequence[Node]],
     ) -> None:
         self._local = local
-        self._home_now = home_now
+        self._current_owner = current_owner
         self._check = check
         self._hinted = hinted
 
     async def carry_out(self, call: Call) -> Outcome:
-        """Raises RequestRefused's kinds, StoreUnavailable; Misdirected where another daemon is the home."""
+        """Raises RequestRefused's kinds, StoreUnavailable; Misdirected where another daemon is the
+        home.
+        """
         known = self._local.known(call.id)
-        if known is not None and self._home_now(known.home) != call.home:
+        if known is not None and self._current_owner(known.owner) != call.owner:
             raise Misdirected
         if call.op == "register" and call.node is not None:
             return await self._register(call.id, call.node, call.host)
@@ -54,7 +56,8 @@ class Caller:
             clearing = await self._local.clear_leader(call.id, call.index)
             return Outcome(yes=clearing.done, removed=clearing.removed)
         if call.op == "look_up":
-            # The check may add what was answered before this home was ready, so the record is read after it.
+            # The check may add what was answered before this home was ready, so the record is read
+            # after it.
             self._check(await self._local.inspect(call.id))
             return Outcome(record=await self._local.inspect(call.id), listed=tuple(self._hinted(call.id)))
         raise BadMessage("a call without what it is about")
@@ -66,7 +69,7 @@ class Caller:
             # Whoever forwarded this may list on this home's behalf, and knows now what it holds.
             record, listed = self._local.shown(discovery_id), tuple(self._hinted(discovery_id))
             return Outcome(refusal=NotReady.__name__, reason=doubt.reason, record=record, listed=listed)
-        return Outcome(record=told.record, listed=told.listed, alone=told.alone)
+        return Outcome(record=told.record, listed=told.listed, bootstrap=told.bootstrap)
 
 
 def outcome_of_refusal(refusal: RequestRefused | StoreUnavailable) -> Outcome:
@@ -79,21 +82,23 @@ def outcome_of_refusal(refusal: RequestRefused | StoreUnavailable) -> Outcome:
 
 
 def record_of(outcome: Outcome, discovery_id: str) -> Record:
-    """The record that came back. Raises what the owner refused with; Undecided for what it may not decide."""
+    """The record that came back. Raises what the owner refused with; Undecided for what it may not
+    decide.
+    """
     if outcome.refusal is not None:
-        raise refusal_of(outcome, discovery_id)
+        raise refusal_from_outcome(outcome, discovery_id)
     if outcome.record is None:
         raise BadMessage("an outcome without a record")
     return outcome.record
 
 
-def refusal_of(outcome: Outcome, discovery_id: str) -> Exception:
+def refusal_from_outcome(outcome: Outcome, discovery_id: str) -> Exception:
     """The owner's refusal, as it is raised here."""
     if outcome.refusal in (Undecided.__name__, NotReady.__name__):
         return Undecided(outcome.reason)
     if outcome.refusal == errors.TooManyIDs.__name__:
         return errors.TooManyIDs()
-    if outcome.refusal == errors.AnotherMachine.__name__:
-        return errors.AnotherMachine(outcome.reason)
+    if outcome.refusal == errors.WrongHost.__name__:
+        return errors.WrongHost(outcome.reason)
     kind = _REFUSALS.get(outcome.refusal or "")
     return StoreUnavailable(outcome.reason or "the owner refuses") if kind is None else kind(discovery_id)

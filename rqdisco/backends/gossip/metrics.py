@@ -42,18 +42,18 @@ def peer_metrics(look: Callable[[], PeersSeen]) -> Source:
             "rqdisco_peers_agree", "1 if all are up, know the same members and have what was given out.", seen.agree
         )
         yield gauge("rqdisco_peers_never_met", "URLs of --peer at which nobody was met yet.", seen.never_met)
-        yield gauge("rqdisco_established", "1 if IDs from before the start may be decided about.", seen.established)
+        yield gauge("rqdisco_ready", "1 if IDs from before the start may be decided about.", seen.ready)
         yield gauge("rqdisco_fenced", "1 if nothing is decided here until a restart: there is a twin.", seen.fenced)
         yield gauge("rqdisco_hints", "Registrations that are kept for a home that does not answer.", seen.hints)
         yield counter(
-            "rqdisco_unwitnessed_changes",
+            "rqdisco_unreplicated_changes",
             "Changes that no peer had within a second; grants among them were revoked.",
-            seen.unwitnessed,
+            seen.unreplicated,
         )
         yield counter(
-            "rqdisco_unwitnessed_grants",
+            "rqdisco_unreplicated_grants",
             "Grants that were told while no peer was up to have them too.",
-            seen.grants_alone,
+            seen.unreplicated_grants,
         )
 
     return source

@@ -1,4 +1,6 @@
-"""All peers of this daemon: who they are, the loop that keeps up with each, and what a home asks of them."""
+"""All peers of this daemon: who they are, the loop that keeps up with each, and what a home asks of
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ from twisted.logger import Logger
 
 from rqdisco.backends.gossip.agreement import Agreement
 from rqdisco.backends.gossip.barriers import Barriers
-from rqdisco.backends.gossip.membership.decision_guard import Standing
+from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members, Session, check_member
 from rqdisco.backends.gossip.membership.peer import Peer
-from rqdisco.backends.gossip.replication.change_pusher import Witnesses
+from rqdisco.backends.gossip.replication.change_pusher import ChangePusher
 from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.exchange import Exchange
-from rqdisco.backends.gossip.replication.hints import AT_ONCE, HintBook, HintTaker
+from rqdisco.backends.gossip.replication.hints import AT_ONCE, HintMerger, HintStore
 from rqdisco.backends.gossip.transport.links import Link, PeerError, Rejected
 from rqdisco.backends.gossip.transport.messages import FEATURES, HIDDEN_CLAIMS, Hello, Member
 from rqdisco.core.errors import StoreUnavailable, Undecided
@@ -31,9 +33,10 @@ _LASTING = 3
 
 
 class PeerSet(Service):
-    """The peers at the `seeds`, and all that are learned of through them; `boot` names this start of the daemon.
+    """The peers at the `seeds`, and all that are learned of through them; `boot` names this start
+    of the daemon.
 
-    It is what the directory of this daemon takes for its `Others`.
+    It is what the directory of this daemon takes for its `Coordinator`.
     """
 
     _log = Logger()
@@ -43,7 +46,7 @@ class PeerSet(Service):
         clock: IReactorTime,
         members: Members,
         replication: Replication,
-        standing: Standing,
+        guard: DecisionGuard,
         link: Callable[[str], Link],
         seeds: Sequence[str],
         boot: str,
@@ -55,7 +58,7 @@ class PeerSet(Service):
         self._clock = clock
         self.members = members
         self.replication = replication
-        self.standing = standing
+        self.guard = guard
         self._link = link
         self.boot = boot
         self._jitter = jitter
@@ -69,24 +72,30 @@ class PeerSet(Service):
         self._agreed = ""
         self.is_out = False
         self._loops: dict[Peer, Deferred[None]] = {}
-        self.witnesses = Witnesses(clock, replication, self._own, self.taking_part, required=ack_required)
-        replication.on_own = self.witnesses.push
+        self.change_pusher = ChangePusher(clock, replication, self._own, self.taking_part, required=ack_required)
+        replication.on_own = self.change_pusher.push
         self.agreement = Agreement(clock, members, replication, self.taking_part, lambda: not self.strangers)
         replication.on_reached = self.agreement.look
         self.go_on: Callable[[], Coroutine[Any, Any, None]]
         self.exchange: Exchange
         self.barriers: Barriers
-        self._book: HintBook
-        self._taker: HintTaker
+        self._hint_store: HintStore
+        self._taker: HintMerger
 
     def use(
-        self, exchange: Exchange, book: HintBook, taker: HintTaker, go_on: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        exchange: Exchange,
+        hint_store: HintStore,
+        taker: HintMerger,
+        go_on: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """What works with the directory, which in turn needs this; `go_on` is called now and then once established."""
+        """What works with the directory, which in turn needs this; `go_on` is called now and then
+        once established.
+        """
         self.go_on = go_on
-        self._book, self._taker = book, taker
+        self._hint_store, self._taker = hint_store, taker
         self.exchange = exchange
-        exchange.on_heard = self.agreement.look
+        exchange.on_digest = self.agreement.look
         self.barriers = Barriers(self.members, self.peers, taker)
 
     def startService(self) -> None:
@@ -97,7 +106,7 @@ class PeerSet(Service):
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()
-        self.witnesses.stop()
+        self.change_pusher.stop()
         loops = list(self._loops.values())
         for loop in loops:
             loop.cancel()
@@ -108,25 +117,29 @@ class PeerSet(Service):
     def check(self, record: Record) -> None:
         """The one answer to whether this daemon may decide about an ID of its own now.
 
-        Not with a twin or a successor; not before all members were heard since the start (R8); and not before what it
-        answered itself meanwhile is on the list. What others answered is asked for by the barrier (R5).
+        Not with a twin or a successor; not before all members were heard since the start (R8); and
+        not before what it answered itself meanwhile is on the list. What others answered is asked
+        for by the barrier (R5).
         """
-        self.standing.check(record)
+        self.guard.check(record)
         self._merge(record.id)
 
     def hinted(self, discovery_id: str) -> Sequence[Node]:
-        return self._book.of(discovery_id)
+        return self._hint_store.of(discovery_id)
 
     def hide_claims(self) -> bool:
-        # One that was never met is taken for one that hides them: what is shown once is never repeated.
+        # One that was never met is taken for one that hides them: what is shown once is never
+        # repeated.
         return all(not each.features or HIDDEN_CLAIMS in each.features for each in self.members.others)
 
     def repeat_claims(self) -> bool:
         return all(HIDDEN_CLAIMS in each.features for each in self.members.others)
 
     async def merge_hints(self) -> None:
-        """Add all that this daemon answered before it was ready, some in each turn. Raises StoreUnavailable."""
-        ids = self._book.ids(self._own)
+        """Add all that this daemon answered before it was ready, some in each turn. Raises
+        StoreUnavailable.
+        """
+        ids = self._hint_store.ids(self._own)
         for start in range(0, len(ids), AT_ONCE):
             if start:
                 await deferLater(self._clock, 0)
@@ -134,25 +147,25 @@ class PeerSet(Service):
                 self._merge(discovery_id)
 
     def _merge(self, discovery_id: str) -> None:
-        merging = self._taker.merge_own(self._book, self._own, discovery_id)
+        merging = self._taker.merge_own(self._hint_store, self._own, discovery_id)
         if merging is not None:
             # What the disk refuses undoes all that was built upon it, and is tried again.
             merging.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
     def check_unknown(self) -> None:
-        self.standing.check_established()
+        self.guard.check_ready()
 
-    def is_lost(self, home: str) -> bool:
-        member = self.members.get(home)
+    def is_lost(self, owner: str) -> bool:
+        member = self.members.get(owner)
         return member is None or member.state != "drained"
 
-    def minted(self, discovery_id: str) -> None:
-        if (objection := self.standing.objection) is not None:
+    def created(self, discovery_id: str) -> None:
+        if (objection := self.guard.objection) is not None:
             raise Undecided(objection)
-        self.standing.minted(discovery_id)
+        self.guard.created(discovery_id)
 
-    async def witnessed(self, version: int, *, is_grant: bool) -> bool:
-        return await self.witnesses.witnessed(version, is_grant=is_grant)
+    async def replicated(self, version: int, *, is_grant: bool) -> bool:
+        return await self.change_pusher.replicated(version, is_grant=is_grant)
 
     async def barrier(self, record: Record) -> None:
         await self.barriers.bring(record)
@@ -174,7 +187,9 @@ class PeerSet(Service):
 
     @property
     def is_unmet(self) -> bool:
-        """Whether there are to be peers, and this daemon never knew of any: its disk may be from before it did."""
+        """Whether there are to be peers, and this daemon never knew of any: its disk may be from
+        before it did.
+        """
         return self._began_with_records and bool(self.strangers) and not self.members.others
 
     @property
@@ -182,7 +197,7 @@ class PeerSet(Service):
         """Whose records are still to come to a daemon that began without any of its peers'."""
         if self._began_with_others or any(peer.is_caught_up for peer in self.peers.values()):
             return []
-        coming = [url for url, peer in self.strangers.items() if not peer.was_tried]
+        coming = [url for url, peer in self.strangers.items() if not peer.was_attempted]
         return [*coming, *(peer.url for peer in self.peers.values() if peer.is_up)]
 
     def hello(self) -> Hello:
@@ -199,8 +214,8 @@ class PeerSet(Service):
         )
 
     def check_greeting(self, hello: Hello) -> None:
-        """Raise Rejected for who must not take part, Malformed. Nothing is changed: it may be an old hello of anybody,
-        this daemon included, that somebody repeats.
+        """Raise Rejected for who must not take part, Malformed. Nothing is changed: it may be an
+        old hello of anybody, this daemon included, that somebody repeats.
         """
         check_member(_member(hello))
         if hello.incarnation == self._own and hello.boot == self.boot:
@@ -210,7 +225,9 @@ class PeerSet(Service):
             raise Rejected(f"{known.state}: the IDs of {hello.incarnation} have another home")
 
     def greeted_by(self, hello: Hello) -> None:
-        """Take in what a living daemon says of itself. Raises Rejected where it must not take part, Malformed."""
+        """Take in what a living daemon says of itself. Raises Rejected where it must not take part,
+        Malformed.
+        """
         self.check_greeting(hello)
         member = _member(hello)
         if hello.incarnation == self._own:
@@ -222,14 +239,14 @@ class PeerSet(Service):
 
     def fence(self, why: str) -> None:
         """Decide nothing any more, for as long as this daemon runs."""
-        if self.standing.fenced is None:
+        if self.guard.fenced is None:
             self._log.error("nothing is decided here any more", why=why)
-        self.standing.fenced = why
+        self.guard.fenced = why
 
     def learned(self) -> None:
         """Have a peer for each member, and see what others made of this one."""
-        if self.members.own.state == "forgotten" and self.standing.objection is not None:
-            self.fence(self.standing.objection)
+        if self.members.own.state == "forgotten" and self.guard.objection is not None:
+            self.fence(self.guard.objection)
         for member in self.members.others:
             peer = self.peers.get(member.incarnation)
             if peer is None or peer.url != member.url:
@@ -286,10 +303,10 @@ class PeerSet(Service):
                         await self.exchange.go_on(peer)
                     else:
                         await self.exchange.with_peer(peer)
-                    self.witnesses.push()
+                    self.change_pusher.push()
                     self.learned()
                     self._say_whether_same(peer)
-                    if self.standing.is_established:
+                    if self.guard.is_ready:
                         await self.go_on()
             except CancelledError:
                 return
@@ -304,9 +321,11 @@ class PeerSet(Service):
             await peer.pace.rest(INTERVAL * self._jitter())
 
     async def _settle_own_hints(self) -> None:
-        """Whether or not the exchange came to its end: all that was to be heard may have been heard."""
-        self._book.tidy()
-        if self.standing.is_established:
+        """Whether or not the exchange came to its end: all that was to be heard may have been
+        heard.
+        """
+        self._hint_store.tidy()
+        if self.guard.is_ready:
             with suppress(StoreUnavailable):
                 await self.merge_hints()
 
@@ -315,7 +334,9 @@ class PeerSet(Service):
         return self.peers.get(peer.incarnation or "") is peer or self.strangers.get(peer.url) is peer
 
     def _say_whether_same(self, peer: Peer) -> None:
-        """Log that lists of members differ, once that is more than news on its way, and when they do no more."""
+        """Log that lists of members differ, once that is more than news on its way, and when they
+        do no more.
+        """
         before = peer.differed
         peer.differed = before + 1 if peer.agreed != self.members.agreed else 0
         if peer.differed == _LASTING:
@@ -324,7 +345,7 @@ class PeerSet(Service):
             self._log.info("lists of members are the same again", url=peer.url)
 
     def _say_whether_agreed(self) -> None:
-        agreed = self.members.agreed if self.agreement.is_on_members() and self.standing.is_established else ""
+        agreed = self.members.agreed if self.agreement.is_on_members() and self.guard.is_ready else ""
         if agreed and agreed != self._agreed:
             self._log.info("peers agree", count=len(self.members.taking_part))
         elif self._agreed and not agreed:

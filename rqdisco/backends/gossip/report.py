@@ -8,7 +8,7 @@ import msgspec
 
 from rqdisco.backends.gossip.membership.peer import Peer
 from rqdisco.backends.gossip.peer_set import PeerSet
-from rqdisco.backends.gossip.replication.hints import HintBook
+from rqdisco.backends.gossip.replication.hints import HintStore
 from rqdisco.backends.gossip.transport.messages import Member
 
 # To count more would hold up others.
@@ -16,7 +16,9 @@ MOST_LAG = 10_000
 
 
 class PeerSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer: how many own changes it lacks, seconds since it was heard, seconds by which its clock is ahead."""
+    """One peer: how many own changes it lacks, seconds since it was heard, seconds by which its
+    clock is ahead.
+    """
 
     name: str
     incarnation: str
@@ -27,24 +29,26 @@ class PeerSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeersSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """How this daemon and its peers get on, in numbers; `hints` are registrations kept for other homes."""
+    """How this daemon and its peers get on, in numbers; `hints` are registrations kept for other
+    homes.
+    """
 
     agree: bool
-    established: bool
+    ready: bool
     fenced: bool
     never_met: int
     hints: int
-    unwitnessed: int
-    grants_alone: int
+    unreplicated: int
+    unreplicated_grants: int
     peers: tuple[PeerSeen, ...]
 
 
 class PeerReport:
     """The state of all peers, and what is not as it should be."""
 
-    def __init__(self, peers: PeerSet, book: HintBook) -> None:
+    def __init__(self, peers: PeerSet, hint_store: HintStore) -> None:
         self._peers = peers
-        self._book = book
+        self._hint_store = hint_store
 
     def as_object(self) -> dict[str, Any]:
         """Everything, as `rqdisco peers` shows it."""
@@ -55,8 +59,8 @@ class PeerReport:
             "url": own.url,
             "state": self._own_state(),
             "agreed": peers.agreement.is_on_members(),
-            "hints": self._book.count,
-            "unwitnessed": peers.witnesses.unwitnessed,
+            "hints": self._hint_store.count,
+            "unwitnessed": peers.change_pusher.unreplicated,
             "peers": [self._peer(member) for member in peers.members.all if member.incarnation != own.incarnation]
             + [{"url": url, "state": "never met", "why": each.why} for url, each in sorted(peers.strangers.items())],
             "notes": self.notes(),
@@ -67,25 +71,27 @@ class PeerReport:
         peers = self._peers
         return PeersSeen(
             agree=peers.agreement.is_on_members(),
-            established=peers.standing.is_established,
-            fenced=peers.standing.fenced is not None,
+            ready=peers.guard.is_ready,
+            fenced=peers.guard.fenced is not None,
             never_met=len(peers.strangers),
-            hints=self._book.count,
-            unwitnessed=peers.witnesses.unwitnessed,
-            grants_alone=peers.witnesses.grants_alone,
+            hints=self._hint_store.count,
+            unreplicated=peers.change_pusher.unreplicated,
+            unreplicated_grants=peers.change_pusher.unreplicated_grants,
             peers=tuple(self._seen(member) for member in peers.members.others),
         )
 
-    def is_orphaned(self, home: str) -> bool:
+    def is_ownerless(self, owner: str) -> bool:
         """Whether the IDs of a home have nobody who may grant (R7)."""
-        return self._peers.members.has_lost(home)
+        return self._peers.members.has_lost(owner)
 
     def notes(self) -> list[str]:
         """What an operator should know of, in words."""
         return [*self._undecided(), *self._others()]
 
     def against_lists(self) -> list[str]:
-        """Why lists cannot be served here: who is gone for good is told nothing any more, who is new not all yet."""
+        """Why lists cannot be served here: who is gone for good is told nothing any more, who is
+        new not all yet.
+        """
         own = self._peers.members.own
         if own.state in ("forgotten", "drained"):
             return [f"this daemon was {own.state}"]
@@ -94,23 +100,23 @@ class PeerReport:
     def against_grants(self) -> list[str]:
         """Why nobody may be told here that it is alone."""
         peers = self._peers
-        if peers.witnesses.is_required and not any(peer.is_up for peer in peers.taking_part()):
+        if peers.change_pusher.is_required and not any(peer.is_up for peer in peers.taking_part()):
             return [*self._undecided(), "no peer is up to keep a grant, which is required"]
         return self._undecided()
 
     def news(self) -> list[str]:
         """The other notes, and what waits."""
-        count = self._book.count
+        count = self._hint_store.count
         hints = [f"{count} registrations wait for their homes"] if count else []
         return [*self._others(), *hints]
 
     def _undecided(self) -> list[str]:
-        standing = self._peers.standing
-        if standing.objection is not None:
-            return [f"nothing is decided here: {standing.objection}"]
-        if standing.is_established:
+        guard = self._peers.guard
+        if guard.objection is not None:
+            return [f"nothing is decided here: {guard.objection}"]
+        if guard.is_ready:
             return []
-        names = ", ".join(each.name for each in standing.missing)
+        names = ", ".join(each.name for each in guard.missing)
         return [f"IDs from before the start are not decided about yet, not heard: {names}"]
 
     def _others(self) -> list[str]:
@@ -127,12 +133,12 @@ class PeerReport:
         return [*notes, *(f"{url} was never met" for url in sorted(peers.strangers))]
 
     def _own_state(self) -> str:
-        standing = self._peers.standing
-        if standing.fenced is not None:
+        guard = self._peers.guard
+        if guard.fenced is not None:
             return "fenced"
         if self._peers.members.own.state != "member":
             return self._peers.members.own.state
-        return "established" if standing.is_established else "starting"
+        return "established" if guard.is_ready else "starting"
 
     def _seen(self, member: Member) -> PeerSeen:
         peer = self._peers.peers.get(member.incarnation)
@@ -151,7 +157,7 @@ class PeerReport:
         peer = peers.peers.get(member.incarnation)
         shown: dict[str, Any] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
         if member.state in ("forgotten", "drained") or peer is None:
-            successor = peers.members.get(peers.members.home_now(member.incarnation))
+            successor = peers.members.get(peers.members.current_owner(member.incarnation))
             return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
         contact = peers.contact(member.incarnation)
         shown["state"] = _state(peer) if member.state == "member" else member.state

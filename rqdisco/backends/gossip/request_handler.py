@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from rqdisco.backends.gossip.forwarding import Caller, outcome_of_refusal
+from rqdisco.backends.gossip.forwarding import ForwardedCalls, outcome_of_refusal
 from rqdisco.backends.gossip.membership.members import Session, Sessions
 from rqdisco.backends.gossip.membership.peer import check_protocol
 from rqdisco.backends.gossip.peer_set import PeerSet, session_of
-from rqdisco.backends.gossip.replication.hints import HintBook, HintTaker
+from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
 from rqdisco.backends.gossip.succession import Successions
 from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, Rejected
 from rqdisco.backends.gossip.transport.messages import (
@@ -32,10 +32,10 @@ from rqdisco.backends.gossip.transport.messages import (
     Page,
     Pull,
     Succession,
-    decode,
-    encode,
+    decode_message,
+    encode_message,
 )
-from rqdisco.backends.single.directory import LocalDirectory
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.records import Moment
@@ -44,8 +44,10 @@ from rqdisco.storage.wal.writer import Journal
 _MOST_UNPROVED = 256
 
 
-class PeerAnswers:
-    """The handler of what peers say. `session_name` gives names that nobody can guess, `now` monotonic moments."""
+class PeerRequestHandler:
+    """The handler of what peers say. `session_name` gives names that nobody can guess, `now`
+    monotonic moments.
+    """
 
     _log = Logger()
 
@@ -53,20 +55,20 @@ class PeerAnswers:
         self,
         clock: IReactorTime,
         peers: PeerSet,
-        local: LocalDirectory,
+        local: SingleDirectory,
         journal: Journal,
-        book: HintBook,
-        taker: HintTaker,
+        hint_store: HintStore,
+        taker: HintMerger,
         successions: Successions,
         session_name: Callable[[], str],
         now: Callable[[], Moment],
     ) -> None:
         self._clock = clock
         self._peers = peers
-        self._caller = Caller(local, peers.members.home_now, peers.check, peers.hinted)
+        self._caller = ForwardedCalls(local, peers.members.current_owner, peers.check, peers.hinted)
         self._local = local
         self._journal = journal
-        self._book = book
+        self._hint_store = hint_store
         self._taker = taker
         self._successions = successions
         self._session_name = session_name
@@ -87,7 +89,7 @@ class PeerAnswers:
 
     def greet(self, hello: bytes) -> tuple[str, bytes]:
         try:
-            told = decode(hello, Hello)
+            told = decode_message(hello, Hello)
             check_protocol(told)
             self._peers.check_greeting(told)
         except Malformed as error:
@@ -97,7 +99,7 @@ class PeerAnswers:
         self._unproved[name] = told
         while len(self._unproved) > _MOST_UNPROVED:
             self._unproved.popitem(last=False)
-        return name, encode(self._peers.hello())
+        return name, encode_message(self._peers.hello())
 
     async def serve(self, session: str, verb: str, body: bytes) -> bytes:
         speaker = self._sessions.heard(session)
@@ -105,14 +107,15 @@ class PeerAnswers:
             raise NotGreeted
         told = self._unproved.pop(session, None)
         if told is not None:
-            # The first thing that is said in a session proves that its hello was no old one, repeated by somebody.
+            # The first thing that is said in a session proves that its hello was no old one,
+            # repeated by somebody.
             self._peers.greeted_by(told)
         self._check(speaker)
         if verb not in self._verbs:
             raise BadMessage("no such verb")
         kind, answer = self._verbs[verb]
         try:
-            return encode(await answer(speaker, decode(body, kind)))
+            return encode_message(await answer(speaker, decode_message(body, kind)))
         except Malformed as error:
             raise BadMessage(str(error)) from None
 
@@ -125,9 +128,9 @@ class PeerAnswers:
             raise NotGreeted
         if member.state not in ("member", "leaving"):
             raise Rejected(f"{member.state}: the IDs of {speaker.incarnation} have another home")
-        twin = self._sessions.note(speaker)
-        if twin is not None:
-            self._log.error("peers cannot be told apart", why=twin)
+        duplicate = self._sessions.note(speaker)
+        if duplicate is not None:
+            self._log.error("peers cannot be told apart", why=duplicate)
         peer = self._peers.peers.get(speaker.incarnation)
         if peer is not None:
             peer.hear()
@@ -135,27 +138,27 @@ class PeerAnswers:
     async def _digest(self, speaker: Session, digest: Digest) -> Digest:
         peer = self._peers.peers.get(speaker.incarnation)
         if peer is not None:
-            peer.hear_digest()
+            peer.receive_digest()
             self._peers.exchange.hear(peer, digest)
             if self._peers.replication.behind(peer.held):
                 peer.pace.hurry()
             self._peers.learned()
-        return self._peers.exchange.answer(digest, self._sessions.twin(speaker), self._now())
+        return self._peers.exchange.answer(digest, self._sessions.duplicate(speaker), self._now())
 
     async def _push(self, speaker: Session, page: Page) -> Held:
-        if page.delta.home != speaker.incarnation:
+        if page.delta.owner != speaker.incarnation:
             raise BadMessage("pushes what is not its own")
         try:
             await self._peers.exchange.take(page.delta)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
-        return Held(held=self._peers.replication.cursor(page.delta.home))
+        return Held(held=self._peers.replication.cursor(page.delta.owner))
 
     async def _pull(self, speaker: Session, pull: Pull) -> Page:
         return self._peers.replication.page(pull)
 
     async def _hints(self, speaker: Session, hints: Hints) -> Added:
-        if hints.home != self._own:
+        if hints.owner != self._own:
             raise Misdirected
         try:
             return Added(upto=await self._taker.add(speaker.incarnation, hints.of, hints.hints))
@@ -164,19 +167,20 @@ class PeerAnswers:
 
     async def _barrier(self, speaker: Session, barrier: Barrier) -> Hints:
         """Whatever is answered here from now on is answered from the home's current record."""
-        if barrier.home != speaker.incarnation:
+        if barrier.owner != speaker.incarnation:
             raise BadMessage("a barrier for what is not its own")
-        delta = Delta(home=barrier.home, after=0, upto=0, records=[barrier.record])
+        delta = Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
         try:
             await self._peers.exchange.take(delta)
-            await self._book.forget(barrier.of, barrier.added)
-            # Hints that are on their way count; those that come later are judged by the record just taken.
-            while not self._book.all_durable(barrier.home):
+            await self._hint_store.forget(barrier.of, barrier.added)
+            # Hints that are on their way count; those that come later are judged by the record just
+            # taken.
+            while not self._hint_store.all_durable(barrier.owner):
                 await self._journal.barrier()
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
-        of, hints = self._book.oldest(barrier.home)
-        return Hints(home=barrier.home, of=of, hints=tuple(hints))
+        of, hints = self._hint_store.oldest(barrier.owner)
+        return Hints(owner=barrier.owner, of=of, hints=tuple(hints))
 
     async def _agree(self, speaker: Session, asked: Succession) -> Agreed:
         try:
@@ -194,7 +198,7 @@ class PeerAnswers:
 
     async def _call(self, speaker: Session, call: Call) -> Outcome:
         """A client's request that came in there (R2)."""
-        if call.home != self._own:
+        if call.owner != self._own:
             raise Misdirected
         left = self._left(call)
         if left <= 0:

@@ -1,4 +1,6 @@
-"""A new home for the IDs of a daemon that is lost, or that hands them over before it is taken away (R7)."""
+"""A new home for the IDs of a daemon that is lost, or that hands them over before it is taken away
+(R7).
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from rqdisco.backends.gossip.membership.members import note_of
+from rqdisco.backends.gossip.membership.members import member_metadata
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.exchange import Exchange
 from rqdisco.backends.gossip.transport.links import BadMessage, PeerError
 from rqdisco.backends.gossip.transport.messages import Agreed, Member, Succession
-from rqdisco.backends.single.directory import LocalDirectory
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core import records
 from rqdisco.core.errors import CannotSucceed
-from rqdisco.storage.memory import Store, noted
+from rqdisco.storage.memory import Store, metadata_change
 from rqdisco.storage.wal.writer import Journal
 
 _ASK_SECONDS = 5.0
@@ -34,7 +36,7 @@ class Successions:
         clock: IReactorTime,
         peers: PeerSet,
         exchange: Exchange,
-        local: LocalDirectory,
+        local: SingleDirectory,
         store: Store,
         journal: Journal,
         is_deciding: Callable[[], bool],
@@ -51,11 +53,13 @@ class Successions:
         # Of whom an operator said, here and since the start, that they are lost.
 
     async def forget(self, name: str) -> int:
-        """Make this daemon the home of the IDs of one that is lost, by its name or its incarnation; return how many.
+        """Make this daemon the home of the IDs of one that is lost, by its name or its incarnation;
+        return how many.
 
-        Every other member must answer and agree, but for those that were called lost as well, here or elsewhere: where
-        two are lost, asking for both in turn, and for the first again, forgets both. Asked again, it goes on where it
-        was interrupted. Raises CannotSucceed, StoreUnavailable.
+        Every other member must answer and agree, but for those that were called lost as well, here
+        or elsewhere: where two are lost, asking for both in turn, and for the first again, forgets
+        both. Asked again, it goes on where it was interrupted. Raises CannotSucceed,
+        StoreUnavailable.
         """
         lost = self._lost(name)
         for each in self._lost_with(lost):
@@ -66,7 +70,7 @@ class Successions:
             await self._note(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._now(lost)
             # Whoever was to have its IDs may have been lost as well, and have a successor.
-            heir = self._peers.members.home_now(lost.successor or "")
+            heir = self._peers.members.current_owner(lost.successor or "")
             if heir != self._own:
                 raise CannotSucceed(f"{name} is being forgotten already, by {self._name(heir)}: ask there")
             await self._have_all_agree(lost)
@@ -74,7 +78,8 @@ class Successions:
         return await self._take_over(lost.incarnation, is_lost=True)
 
     async def drain(self, to: str | None = None) -> str:
-        """Hand all IDs of this daemon to another, whose name is returned, and decide nothing any more.
+        """Hand all IDs of this daemon to another, whose name is returned, and decide nothing any
+        more.
 
         Raises CannotSucceed, StoreUnavailable.
         """
@@ -82,10 +87,10 @@ class Successions:
         if own.state == "drained":
             return self._name(own.successor)
         successor = self._heir(own, to)
-        if not self._peers.standing.is_established or self._peers.standing.fenced is not None:
+        if not self._peers.guard.is_ready or self._peers.guard.fenced is not None:
             raise CannotSucceed("this daemon may not decide about its IDs now")
         await self._note(replace(own, state="leaving", successor=successor.incarnation))
-        self._peers.standing.successor = successor.name
+        self._peers.guard.successor = successor.name
         await self._finish_decisions()
         peer = self._peers.peers[successor.incarnation]
         try:
@@ -103,14 +108,16 @@ class Successions:
         return successor.name
 
     async def _hand_over_hints(self) -> None:
-        """Nobody takes any from a daemon that is drained. Raises CannotSucceed, PeerError's kinds, StoreUnavailable."""
+        """Nobody takes any from a daemon that is drained. Raises CannotSucceed, PeerError's kinds,
+        StoreUnavailable.
+        """
         await self._peers.merge_hints()
         await self._journal.barrier()
         for peer in self._peers.taking_part():
             if peer.is_up:
                 await self._exchange.hand_over_hints(peer)
-        if homes := self._exchange.hinted_homes:
-            names = ", ".join(self._name(home) for home in homes)
+        if owners := self._exchange.hinted_owners:
+            names = ", ".join(self._name(owner) for owner in owners)
             raise CannotSucceed(f"registrations wait here for {names}: ask again when that is back, or forgotten")
 
     async def agree(self, asked: Succession) -> Agreed:
@@ -121,14 +128,16 @@ class Successions:
         told = replace(member, state="leaving", successor=asked.successor)
         notes = self._peers.members.learn([told])
         if notes:
-            await self._journal.append(*map(noted, notes))
+            await self._journal.append(*map(metadata_change, notes))
         else:
             await self._journal.barrier()
         now = self._now(member)
         return Agreed(successor=now.successor or "", held=self._peers.replication.cursor(member.incarnation))
 
     async def succeed(self, asked: Succession) -> Agreed:
-        """Become the home of IDs that their home hands over. Raises StoreUnavailable, BadMessage."""
+        """Become the home of IDs that their home hands over. Raises StoreUnavailable,
+        BadMessage.
+        """
         member = self._peers.members.get(asked.incarnation)
         peer = self._peers.peers.get(asked.incarnation)
         if peer is not None:
@@ -140,7 +149,7 @@ class Successions:
             raise BadMessage("not to be succeeded by this daemon")
         if is_behind or held < asked.upto:
             raise BadMessage("not all of it is here yet")
-        if not self._peers.standing.is_established:
+        if not self._peers.guard.is_ready:
             raise BadMessage("not established yet")
         await self._note(replace(member, state="drained", successor=self._own))
         await self._take_over(asked.incarnation, is_lost=False)
@@ -160,11 +169,11 @@ class Successions:
             for each in self._peers.members.all
             if name in (each.name, each.incarnation) and each.incarnation != self._own
         ]
-        silent = [each for each in known if not self._peers.is_up(each.incarnation)]
-        unfinished = [each for each in silent if each.state in ("member", "leaving")] or [
+        unreachable = [each for each in known if not self._peers.is_up(each.incarnation)]
+        unfinished = [each for each in unreachable if each.state in ("member", "leaving")] or [
             each
-            for each in silent
-            if each.state == "forgotten" and self._peers.members.home_now(each.incarnation) == self._own
+            for each in unreachable
+            if each.state == "forgotten" and self._peers.members.current_owner(each.incarnation) == self._own
         ]
         if not known:
             raise CannotSucceed(f"there is no peer called {name}")
@@ -175,7 +184,7 @@ class Successions:
         is_named_so = lost.name == self._peers.members.own.name
         # One that was drained is not waited for.
         may_come_back = [each for each in known if each.state != "drained"]
-        is_any_up = any(each not in silent for each in may_come_back)
+        is_any_up = any(each not in unreachable for each in may_come_back)
         if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or is_named_so):
             which = ", ".join(each.incarnation for each in unfinished)
             raise CannotSucceed(
@@ -185,10 +194,18 @@ class Successions:
         return lost
 
     def _lost_with(self, lost: Member) -> list[Member]:
-        """All that are lost if one is: where a daemon of its name answers, that one lost its disk more than once."""
+        """All that are lost if one is: where a daemon of its name answers, that one lost its disk
+        more than once.
+        """
         named = self._peers.members.named(lost.name)
-        silent = [each for each in named if not self._peers.is_up(each.incarnation) and each.incarnation != self._own]
-        return silent if len(silent) < len(named) else [each for each in silent if each.incarnation == lost.incarnation]
+        unreachable = [
+            each for each in named if not self._peers.is_up(each.incarnation) and each.incarnation != self._own
+        ]
+        return (
+            unreachable
+            if len(unreachable) < len(named)
+            else [each for each in unreachable if each.incarnation == lost.incarnation]
+        )
 
     async def _have_all_agree(self, lost: Member) -> None:
         members = [each for each in self._peers.members.others if not self._is_given_up(each)]
@@ -218,13 +235,13 @@ class Successions:
     async def _take_over(self, incarnation: str, *, is_lost: bool) -> int:
         count = place = 0
         while True:
-            keys, place = self._peers.replication.of_home(incarnation, place)
+            keys, place = self._peers.replication.of_owner(incarnation, place)
             changes = []
             for key in keys:
                 record = self._store.newest(key.decode())
-                if record is not None and record.home == incarnation:
-                    record = record if is_lost else records.said(record)
-                    changes.append(self._store.put(self._local.taken_over(record, lost=is_lost)))
+                if record is not None and record.owner == incarnation:
+                    record = record if is_lost else records.with_grant_answered(record)
+                    changes.append(self._store.put(self._local.inherited(record, lost=is_lost)))
             if changes:
                 await self._journal.append(*changes)
             count += len(changes)
@@ -238,7 +255,7 @@ class Successions:
     def _heir(self, own: Member, to: str | None) -> Member:
         if own.successor is not None:
             # Whoever was chosen may have taken over already, and handed over in turn.
-            heir = self._peers.members.home_now(own.successor)
+            heir = self._peers.members.current_owner(own.successor)
             chosen = [each for each in self._peers.members.others if each.incarnation == heir]
         else:
             chosen = [each for each in self._peers.members.others if to in (None, each.name) and each.state == "member"]
@@ -258,7 +275,7 @@ class Successions:
 
     async def _note(self, member: Member) -> None:
         # Nobody is told of what the disk may refuse.
-        await self._journal.append(noted(note_of(member)))
+        await self._journal.append(metadata_change(member_metadata(member)))
         self._peers.members.put(member)
 
     def _now(self, member: Member) -> Member:

@@ -1,4 +1,6 @@
-"""Forgets IDs that never had a node: when this home's own are old, and what other homes said of theirs."""
+"""Forgets IDs that never had a node: when this home's own are old, and what other homes said of
+theirs.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from rqdisco.backends.single.version_ages import Calendar
-from rqdisco.core.codec import Note
+from rqdisco.backends.single.version_ages import VersionAges
+from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable
-from rqdisco.core.expiry import Marks, mark
+from rqdisco.core.expiry import ExpiryWatermarks, expiry_watermark
 from rqdisco.core.records import Moment
-from rqdisco.storage.memory import Store, noted
+from rqdisco.storage.memory import Store, metadata_change
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.events import Event, Events
 
@@ -27,10 +29,11 @@ _LOOKS_AT_ONCE = 500
 _BREATH = 0.02
 
 
-class Sweep(Service):
-    """Goes through all IDs when there is something to forget. With a `calendar`, those that this daemon is the `home`
-    of are forgotten once they are old and `may_expire` says that it may decide about them; `is_deciding` tells whether
-    something is decided about an ID right now. It looks `every` so many seconds.
+class ExpirySweeper(Service):
+    """Goes through all IDs when there is something to forget. With a `version_ages`, those that
+    this daemon is the `owner` of are forgotten once they are old and `may_expire` says that it may
+    decide about them; `is_deciding` tells whether something is decided about an ID right now. It
+    looks `every` so many seconds.
     """
 
     _log = Logger()
@@ -40,12 +43,12 @@ class Sweep(Service):
         clock: IReactorTime,
         store: Store,
         journal: Journal,
-        marks: Marks,
-        home: str,
+        watermarks: ExpiryWatermarks,
+        owner: str,
         events: Events,
         now: Callable[[], Moment],
         *,
-        calendar: Calendar | None,
+        version_ages: VersionAges | None,
         may_expire: Callable[[], bool] = lambda: True,
         is_deciding: Callable[[str], bool] = lambda _: False,
         every: float = EVERY_SECONDS,
@@ -53,16 +56,16 @@ class Sweep(Service):
         self._clock = clock
         self._store = store
         self._journal = journal
-        self._marks = marks
-        self._home = home
+        self._watermarks = watermarks
+        self._owner = owner
         self._events = events
         self._now = now
-        self._calendar = calendar
+        self._version_ages = version_ages
         self._may_expire = may_expire
         self._is_deciding = is_deciding
         self._every = every
         # What was swept by already; what was there at the start is not in the store any more.
-        self._swept = marks.all
+        self._swept = watermarks.all
         # Up to where there was nothing to forget.
         self._passed_over = 0
         self._going: Deferred[None] | None = None
@@ -88,49 +91,49 @@ class Sweep(Service):
 
     async def _round(self) -> None:
         try:
-            if self._calendar is not None:
+            if self._version_ages is not None:
                 # The journal says what a disk refuses, and it is no matter of minutes.
                 with suppress(StoreUnavailable):
-                    await self._expire(self._calendar)
+                    await self._expire(self._version_ages)
             await self._sweep()
         except CancelledError:
             raise
         except Exception:
             self._log.failure("unused IDs could not be looked for")
 
-    async def _expire(self, calendar: Calendar) -> None:
+    async def _expire(self, version_ages: VersionAges) -> None:
         """Mark what is old of this home's own. Raises StoreUnavailable."""
-        turned = calendar.turn(self._now(), self._store.settled_version)
+        turned = version_ages.turn(self._now(), self._store.settled_version)
         if turned is not None:
             await self._keep(turned)
-            calendar.learn(turned)
-        old = mark(self._home, calendar.old(self._now()))
-        if old.number <= max(self._marks.of(self._home), self._passed_over) or not self._may_expire():
+            version_ages.learn(turned)
+        old = expiry_watermark(self._owner, version_ages.old(self._now()))
+        if old.number <= max(self._watermarks.of(self._owner), self._passed_over) or not self._may_expire():
             return
         if not await self._would_cover(old):
             self._passed_over = old.number
         elif self._may_expire():
             await self._keep(old)
-            self._marks.learn(old)
+            self._watermarks.learn(old)
 
-    async def _would_cover(self, note: Note) -> bool:
+    async def _would_cover(self, note: Metadata) -> bool:
         """Whether a mark would be about any ID."""
-        marks = Marks([note])
+        watermarks = ExpiryWatermarks([note])
         for keys in self._parts():
             found = ((key, self._store.rest(key)) for key in keys)
-            if any(rest is not None and marks.cover_line(key, rest) for key, rest in found):
+            if any(rest is not None and watermarks.cover_line(key, rest) for key, rest in found):
                 return True
             await self._wait(_BREATH)
         return False
 
     async def _sweep(self) -> None:
         """Forget what the marks are about, if there are new ones."""
-        marks = self._marks.all
-        if marks == self._swept:
+        watermarks = self._watermarks.all
+        if watermarks == self._swept:
             return
-        own = others = 0
+        own = coordinator = 0
         # What is on its way to the disk is not among those that are looked at.
-        is_whole = not any(self._marks.cover_line(each.key, each.rest) for each in self._store.pending)
+        is_whole = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
         for keys in self._parts():
             gone = [key for key in keys if self._is_covered(key)]
             free = [key for key in gone if not self._is_deciding(key.decode())]
@@ -138,28 +141,30 @@ class Sweep(Service):
             is_whole = is_whole and len(free) == len(gone)
             if free:
                 mine = self._tell(free)
-                own, others = own + mine, others + len(free) - mine
+                own, coordinator = own + mine, coordinator + len(free) - mine
                 self._store.drop(free)
             await self._wait(_BREATH)
         if is_whole:
-            self._swept = marks
-        if own or others:
-            self._log.info("forgot IDs that never had a node", own=own, others=others)
+            self._swept = watermarks
+        if own or coordinator:
+            self._log.info("forgot IDs that never had a node", own=own, coordinator=coordinator)
 
     def _is_covered(self, key: bytes) -> bool:
         rest = self._store.rest(key)
-        return rest is not None and self._marks.cover_line(key, rest)
+        return rest is not None and self._watermarks.cover_line(key, rest)
 
     def _tell(self, gone: list[bytes]) -> int:
         """Note each of this home's own that is forgotten, and say how many those are."""
         records = [record for key in gone if (record := self._store.settled(key.decode())) is not None]
-        own = [record.id for record in records if record.home == self._home]
+        own = [record.id for record in records if record.owner == self._owner]
         for discovery_id in own:
             self._events.tell(Event(kind="expiry", outcome="expired", id=discovery_id, logged=False))
         return len(own)
 
     def _parts(self) -> Iterator[list[bytes]]:
-        """All IDs there are now, the oldest first, some at a time: to let go of a million at once takes a while."""
+        """All IDs there are now, the oldest first, some at a time: to let go of a million at once
+        takes a while.
+        """
         keys = self._store.keys_after(0)
         keys.reverse()
         while keys:
@@ -167,8 +172,8 @@ class Sweep(Service):
             del keys[-_LOOKS_AT_ONCE:]
             yield part
 
-    async def _keep(self, note: Note) -> None:
-        await self._journal.append(noted(note))
+    async def _keep(self, note: Metadata) -> None:
+        await self._journal.append(metadata_change(note))
 
     async def _wait(self, seconds: float) -> None:
         clock: Any = self._clock

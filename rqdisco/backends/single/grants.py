@@ -6,8 +6,8 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
-from rqdisco.backends.single.coordinator import Others
-from rqdisco.backends.single.subscriptions import Watching
+from rqdisco.backends.single.coordinator import Coordinator
+from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.versions import Versions
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
@@ -19,8 +19,9 @@ from rqdisco.storage.wal.writer import Journal
 class PendingGrant:
     """A grant between its decision and its answer, and those who wait for it.
 
-    `before` is the record as it was, None as long as peers are being asked and nothing is decided yet. It is stuck when
-    its client is gone and the disk refused to revoke it; `why` says why it is revoked.
+    `before` is the record as it was, None as long as peers are being asked and nothing is decided
+    yet. It is stuck when its client is gone and the disk refused to revoke it; `why` says why it is
+    revoked.
     """
 
     def __init__(self, discovery_id: str, before: Record | None = None) -> None:
@@ -31,7 +32,9 @@ class PendingGrant:
         self._waiting: list[Deferred[None]] = []
 
     def settled(self) -> Deferred[None]:
-        """Fire when something else may be decided; fails with StoreUnavailable if that cannot be now."""
+        """Fire when something else may be decided; fails with StoreUnavailable if that cannot be
+        now.
+        """
         waiter: Deferred[None] = Deferred()
         self._waiting.append(waiter)
         return waiter
@@ -51,20 +54,25 @@ class PendingGrant:
 
 
 class Grants:
-    """Those on their way: nothing else of their IDs is decided until they are said or revoked, and until then the
-    records are shown without them. `others` are the peers, if there are any.
+    """Those on their way: nothing else of their IDs is decided until they are said or revoked, and
+    until then the records are shown without them. `coordinator` are the peers, if there are any.
     """
 
     _log = Logger()
 
     def __init__(
-        self, store: Store, journal: Journal, versions: Versions, watching: Watching, others: Others | None
+        self,
+        store: Store,
+        journal: Journal,
+        versions: Versions,
+        subscriptions: Subscriptions,
+        coordinator: Coordinator | None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._versions = versions
-        self._watching = watching
-        self._others = others
+        self._subscriptions = subscriptions
+        self._coordinator = coordinator
         self._pending: dict[str, PendingGrant] = {}
 
     @property
@@ -110,7 +118,7 @@ class Grants:
         """It was said, or will not be: others may be decided."""
         del self._pending[pending.id]
         pending.settle()
-        self._watching.said(pending.id)
+        self._subscriptions.said(pending.id)
 
     async def tell(self, pending: PendingGrant, before: Record, granted: Record) -> Record:
         """The grant, once it is durable; the caller says it before its next await."""
@@ -120,24 +128,28 @@ class Grants:
         return await told
 
     async def settle(self) -> None:
-        """Revoke what nobody heard and the disk would not let go of; the last chance before the end."""
+        """Revoke what nobody heard and the disk would not let go of; the last chance before the
+        end.
+        """
         stuck = [pending for pending in self._pending.values() if pending.is_stuck]
         await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
 
     async def _settle(self, granted: Record, pending: PendingGrant, told: Deferred[Record]) -> None:
-        """Goes on when the caller of `tell` was cancelled, which is when `told` is called before its time."""
-        is_witnessed = True
+        """Goes on when the caller of `tell` was cancelled, which is when `told` is called before
+        its time.
+        """
+        is_replicated = True
         try:
-            if self._others is None:
+            if self._coordinator is None:
                 await self._journal.append(self._store.put(granted))
             else:
-                is_witnessed = await self._write_unsaid(granted)
+                is_replicated = await self._write_unsaid(granted)
         except Exception:
             self.end(pending)
             if not told.called:
                 told.errback()
             return
-        if told.called or not is_witnessed:
+        if told.called or not is_replicated:
             pending.why = "its client was gone" if told.called else "no peer had it in time"
             await self._revoke(pending)
             if not told.called:
@@ -145,16 +157,18 @@ class Grants:
             return
         # The caller sends its answer in this very call; only then may others be decided.
         told.callback(granted)
-        if self._others is not None:
+        if self._coordinator is not None:
             self._note_said(granted)
         self.end(pending)
 
     async def _write_unsaid(self, granted: Record) -> bool:
-        """Make a grant durable as one that was not sent yet, here and at a peer; false where no peer has it in time."""
-        assert self._others is not None
+        """Make a grant durable as one that was not sent yet, here and at a peer; false where no
+        peer has it in time.
+        """
+        assert self._coordinator is not None
         assert granted.grant is not None
         await self._journal.append(self._store.put(replace(granted, grant=replace(granted.grant, pending=True))))
-        return await self._others.witnessed(granted.version, is_grant=True)
+        return await self._coordinator.replicated(granted.version, is_grant=True)
 
     def _note_said(self, granted: Record) -> None:
         """Peers may send others to the node from now on. Nobody waits for that."""
@@ -167,13 +181,14 @@ class Grants:
     async def _revoke(self, pending: PendingGrant) -> None:
         """Nobody heard the grant: restore what the record said before it (R6).
 
-        While the disk refuses that, those who wait are refused too, and the next one to come tries again.
+        While the disk refuses that, those who wait are refused too, and the next one to come tries
+        again.
         """
         pending.is_stuck = False
         before = pending.before
         assert before is not None
         try:
-            restored = replace(records.taken_back(before), version=self._versions.next())
+            restored = replace(records.revoked(before), version=self._versions.next())
             await self._journal.append(self._store.put(restored))
         except StoreUnavailable as error:
             self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)

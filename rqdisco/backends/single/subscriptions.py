@@ -1,4 +1,6 @@
-"""Who wants to know when an ID changes: told when the disk has it, be it decided here or heard from a peer."""
+"""Who wants to know when an ID changes: told when the disk has it, be it decided here or heard from
+a peer.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,16 @@ from rqdisco.storage.memory import Change
 Watcher = Callable[[], None]
 
 
-class Watching:
+class Subscriptions:
     """The watchers of each ID. Where nobody watches, a batch of changes costs one look."""
 
     def __init__(self) -> None:
         self._watchers: dict[bytes, list[Watcher]] = {}
 
     def add(self, discovery_id: str, changed: Watcher) -> Callable[[], None]:
-        """Tell `changed` from now on; returns what ends that, and does nothing when called again."""
+        """Tell `changed` from now on; returns what ends that, and does nothing when called
+        again.
+        """
         key = discovery_id.encode()
         self._watchers.setdefault(key, []).append(changed)
 

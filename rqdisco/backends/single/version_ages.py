@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rqdisco.core.codec import Note
+from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Moment
 
 _CALENDAR = "!calendar"
@@ -14,8 +14,8 @@ _STEPS = 100
 
 
 class _Days(msgspec.Struct, frozen=True):
-    """`lived` milliseconds were counted up to the moment `at` of `boot`; `days` says what the newest version was when
-    how many had been.
+    """`lived` milliseconds were counted up to the moment `at` of `boot`; `days` says what the
+    newest version was when how many had been.
     """
 
     boot: int
@@ -24,27 +24,30 @@ class _Days(msgspec.Struct, frozen=True):
     days: tuple[tuple[int, int], ...]
 
 
-class Calendar:
+class VersionAges:
     """Tells which versions are `age_ms` old and more, in steps of a hundredth of that.
 
-    No wall clock is asked (P6): what is counted is time that passed on this machine, be the daemon up or not. How long
-    the machine itself was off nobody knows, so that does not count, nor does what passed of a step before it.
+    No wall clock is asked (P6): what is counted is time that passed on this machine, be the daemon
+    up or not. How long the machine itself was off nobody knows, so that does not count, nor does
+    what passed of a step before it.
     """
 
-    def __init__(self, home: str, age_ms: int, notes: Iterable[Note] = ()) -> None:
-        self._home = home
+    def __init__(self, owner: str, age_ms: int, notes: Iterable[Metadata] = ()) -> None:
+        self._owner = owner
         self._age_ms = age_ms
         self._days: _Days | None = None
         for note in notes:
             self.learn(note)
 
-    def learn(self, note: Note) -> None:
+    def learn(self, note: Metadata) -> None:
         """The disk has a note; those of other kinds are passed over."""
-        if note.id == _CALENDAR and note.home == self._home and note.content:
+        if note.id == _CALENDAR and note.owner == self._owner and note.content:
             self._days = msgspec.json.decode(note.content, type=_Days)
 
-    def turn(self, now: Moment, newest: int) -> Note | None:
-        """The note to be kept now, if there is one, `newest` being the highest version that the disk has."""
+    def turn(self, now: Moment, newest: int) -> Metadata | None:
+        """The note to be kept now, if there is one, `newest` being the highest version that the
+        disk has.
+        """
         before = self._days
         if before is None:
             return self._note(_Days(now.boot, now.ms, 0, ((0, newest),)))
@@ -70,5 +73,5 @@ class Calendar:
         passed = now.ms - self._days.at if now.boot == self._days.boot else 0
         return self._days.lived + max(0, passed)
 
-    def _note(self, days: _Days) -> Note:
-        return Note(id=_CALENDAR, home=self._home, content=msgspec.json.encode(days).decode())
+    def _note(self, days: _Days) -> Metadata:
+        return Metadata(id=_CALENDAR, owner=self._owner, content=msgspec.json.encode(days).decode())

@@ -8,8 +8,8 @@ from rqdisco.storage.memory import Store
 
 
 class Versions:
-    """Gives out milliseconds of the wall clock, `wall_us` being in microseconds, but never one that was known before
-    (R8). `issued` is the last one.
+    """Gives out milliseconds of the wall clock, `wall_us` being in microseconds, but never one that
+    was known before (R8). `issued` is the last one.
     """
 
     def __init__(self, store: Store, wall_us: Callable[[], int]) -> None:

@@ -18,12 +18,12 @@ from werkzeug.exceptions import HTTPException
 from rqdisco.core.codec import Malformed
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import RequestRefused
-from rqdisco.core.exports import Transferred, decode_batch
-from rqdisco.http.api.export_stream import Exporting
-from rqdisco.http.requests.authorization import Gate
+from rqdisco.core.exports import TransferredRecord, decode_batch
+from rqdisco.http.api.export_stream import ExportStream
+from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.responses import Answer, BadBatch, MethodNotAllowed, NotFound
-from rqdisco.http.requests.runner import Answering, DoorResource, Handling, decoded_path, method_of, refused
+from rqdisco.http.requests.responses import BadBatch, MethodNotAllowed, NotFound, Response
+from rqdisco.http.requests.runner import Answering, ApiResource, ApiRunner, decoded_path, method_of, refused
 from rqdisco.security.tokens import Token
 from rqdisco.storage.shielding import shielded
 from rqdisco.telemetry.counters import Route
@@ -39,12 +39,12 @@ _ROUTES: dict[bytes, Route] = {
     )
 }
 _OTHER: Route = ("operator", "other")
-_TRIED = {b"/operator/import": "import", b"/operator/peers/forget": "forget", b"/operator/drain": "drain"}
+_ATTEMPTED = {b"/operator/import": "import", b"/operator/peers/forget": "forget", b"/operator/drain": "drain"}
 T = TypeVar("T")
 _log = Logger()
 
 
-class PeersOffice(Protocol):
+class ClusterAdmin(Protocol):
     """What an operator may ask of peers. The last two raise RequestRefused, StoreUnavailable."""
 
     def show(self) -> dict[str, Any]:
@@ -54,7 +54,9 @@ class PeersOffice(Protocol):
         """A peer is lost: take over its IDs; returns how many they are."""
 
     async def drain(self, to: str | None) -> str:
-        """Hand over this daemon's IDs, to the peer of that name if one is given; returns who has them now."""
+        """Hand over this daemon's IDs, to the peer of that name if one is given; returns who has
+        them now.
+        """
 
 
 class _Forget(msgspec.Struct):
@@ -66,9 +68,11 @@ class _Drain(msgspec.Struct):
 
 
 class OperatorAPI:
-    """`GET /operator/export` and `POST /operator/import`; `peers` adds what there is to be asked of those.
+    """`GET /operator/export` and `POST /operator/import`; `peers` adds what there is to be asked of
+    those.
 
-    `gate` lets in who has an admin's token; without it whoever reaches this door is the operator.
+    `authorizer` lets in who has an admin's token; without it whoever reaches this door is the
+    operator.
     """
 
     app = Klein()
@@ -76,43 +80,43 @@ class OperatorAPI:
     def __init__(
         self,
         directory: Directory,
-        handling: Handling,
+        runner: ApiRunner,
         clock: IReactorTime,
-        peers: PeersOffice | None = None,
-        gate: Gate | None = None,
+        peers: ClusterAdmin | None = None,
+        authorizer: Authorizer | None = None,
     ) -> None:
-        self._gate = None if gate is None else gate.at(handling.door, _tried)
+        self._authorizer = None if authorizer is None else authorizer.at(runner.api, _attempted)
         self._peers = peers
         self._directory = directory
         self._clock = clock
-        self._handling = handling
+        self._runner = runner
         self._log = Logger()
 
     def resource(self) -> KleinResource:
         """All paths below `/operator`."""
-        return DoorResource(self.app, lambda _: None, self._unknown, _route)
+        return ApiResource(self.app, lambda _: None, self._unknown, _route)
 
     @app.route("/operator/export")
     def export(self, request: IRequest) -> Deferred[bytes] | bytes:
         try:
             token = self._admit(request, "GET")
         except (RequestRefused, MethodNotAllowed) as error:
-            return self._handling.through_klein(request, refused(error))
+            return self._runner.through_klein(request, refused(error))
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         self._log.info("export", peer=_peer(request), token=_name(token))
-        exporting = Exporting(request, self._directory, self._clock)
+        exporting = ExportStream(request, self._directory, self._clock)
         exporting.begin()
         return exporting.done
 
     @app.route("/operator/import")
     def import_(self, request: IRequest) -> Deferred[bytes] | bytes:
-        return self._handling.through_klein(request, self._admitted(request, "POST", self._import))
+        return self._runner.through_klein(request, self._admitted(request, "POST", self._import))
 
     @app.route("/operator/peers")
     def peers(self, request: IRequest) -> Deferred[bytes] | bytes:
         """`GET`: all peers and their state."""
-        return self._handling.through_klein(request, self._admitted(request, "GET", self._show_peers))
+        return self._runner.through_klein(request, self._admitted(request, "GET", self._show_peers))
 
     @app.route("/operator/peers/forget")
     def forget(self, request: IRequest) -> Deferred[bytes] | bytes:
@@ -126,69 +130,73 @@ class OperatorAPI:
 
     def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
         error: Any = failure.value if failure.check(HTTPException) is None else _no_such_resource()
-        return self._handling.through_klein(request, self._nothing(request, error))
+        return self._runner.through_klein(request, self._nothing(request, error))
 
     # Not as a decorator, which by its types gives back no method.
     app.handle_errors(failed)
 
     def _unknown(self, request: IRequest) -> Answering:
-        return self._handling.answer(self._nothing(request, _no_such_resource()))
+        return self._runner.answer(self._nothing(request, _no_such_resource()))
 
-    async def _nothing(self, request: IRequest, error: Exception) -> Answer:
+    async def _nothing(self, request: IRequest, error: Exception) -> Response:
         self._admit(request)
         raise error
 
     def _admit(self, request: IRequest, method: str | None = None) -> Token | None:
-        """The caller's token, if tokens are asked for. Raises NotAuthenticated, NotAllowed, MethodNotAllowed."""
-        token = None if self._gate is None else self._gate.admit(request, "admin")
+        """The caller's token, if tokens are asked for. Raises NotAuthenticated, NotAllowed,
+        MethodNotAllowed.
+        """
+        token = None if self._authorizer is None else self._authorizer.admit(request, "admin")
         if method is not None and method_of(request) != method:
             raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', method)
         return token
 
     async def _admitted(
-        self, request: IRequest, method: str, handle: Callable[[IRequest, str | None], Coroutine[Any, Any, Answer]]
-    ) -> Answer:
+        self, request: IRequest, method: str, handle: Callable[[IRequest, str | None], Coroutine[Any, Any, Response]]
+    ) -> Response:
         """What `handle` answers to the request and the name of its token."""
         return await handle(request, _name(self._admit(request, method)))
 
-    def _at_leisure(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes] | bytes:
-        """Answer however long it takes: an operator waits, and what was begun is brought to its end."""
-        answering = shielded(Deferred.fromCoroutine(handling)).addErrback(self._handling.refuse)
+    def _at_leisure(self, request: IRequest, runner: Coroutine[Any, Any, Response]) -> Deferred[bytes] | bytes:
+        """Answer however long it takes: an operator waits, and what was begun is brought to its
+        end.
+        """
+        answering = shielded(Deferred.fromCoroutine(runner)).addErrback(self._runner.refuse)
         return answering.addCallback(lambda answer: answer.put_on(request))
 
-    def _office(self) -> PeersOffice:
+    def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:
             raise NotFound("this daemon has no peers")
         return self._peers
 
-    async def _show_peers(self, request: IRequest, token: str | None) -> Answer:
-        return Answer(200, encode_object(self._office().show()))
+    async def _show_peers(self, request: IRequest, token: str | None) -> Response:
+        return Response(200, encode_object(self._cluster_admin().show()))
 
-    async def _forget(self, request: IRequest, token: str | None) -> Answer:
-        with self._handling.note("forget", request, asker=token) as note:
+    async def _forget(self, request: IRequest, token: str | None) -> Response:
+        with self._runner.note("forget", request, asker=token) as note:
             asked = self._decoded(request, _Forget)
             note.more = {"name": asked.name}
-            count = await self._office().forget(asked.name)
+            count = await self._cluster_admin().forget(asked.name)
             note.result, note.more = "forgotten", {"name": asked.name, "ids": count}
-        return Answer(200, encode_object({"forgotten": asked.name, "ids": count}))
+        return Response(200, encode_object({"forgotten": asked.name, "ids": count}))
 
-    async def _drain(self, request: IRequest, token: str | None) -> Answer:
-        with self._handling.note("drain", request, asker=token) as note:
+    async def _drain(self, request: IRequest, token: str | None) -> Response:
+        with self._runner.note("drain", request, asker=token) as note:
             asked = self._decoded(request, _Drain)
             note.more = {"to": asked.to}
-            successor = await self._office().drain(asked.to)
+            successor = await self._cluster_admin().drain(asked.to)
             note.result, note.more = "drained", {"to": successor}
-        return Answer(200, encode_object({"drained": True, "to": successor}))
+        return Response(200, encode_object({"drained": True, "to": successor}))
 
     def _decoded(self, request: IRequest, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(self._handling.body(request) or b"{}", type=kind)
+            return msgspec.json.decode(self._runner.body(request) or b"{}", type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadBatch(str(error)) from None
 
-    async def _import(self, request: IRequest, token: str | None) -> Answer:
+    async def _import(self, request: IRequest, token: str | None) -> Response:
         try:
-            batch = decode_batch(self._handling.body(request))
+            batch = decode_batch(self._runner.body(request))
         except Malformed as error:
             raise BadBatch(str(error)) from None
         importing = [
@@ -211,13 +219,13 @@ class OperatorAPI:
             peer=_peer(request),
             token=token,
         )
-        return Answer(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
+        return Response(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
 
     async def _import_one(
-        self, request: IRequest, token: str | None, brought: Transferred, *, adopt: bool
+        self, request: IRequest, token: str | None, brought: TransferredRecord, *, adopt: bool
     ) -> str | dict[str, str]:
         try:
-            with self._handling.note("import", request, brought.id[:64], asker=token) as note:
+            with self._runner.note("import", request, brought.id[:64], asker=token) as note:
                 note.many, note.more = True, {"adopt": adopt}
                 note.result = "imported" if await self._directory.adopt(brought, as_own=adopt) else "unchanged"
             return note.result
@@ -225,10 +233,10 @@ class OperatorAPI:
             return {"id": brought.id[:64], "why": str(refusal)}
 
 
-def _tried(request: Any) -> str:
+def _attempted(request: Any) -> str:
     """What a request that is not let in would have been an event of."""
     path = _single_slash(decoded_path(request))
-    return _TRIED.get(path, "request") if request.method == b"POST" else "request"
+    return _ATTEMPTED.get(path, "request") if request.method == b"POST" else "request"
 
 
 def _route(path: bytes) -> Route:

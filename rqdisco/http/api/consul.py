@@ -25,16 +25,16 @@ from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Malformed, decode_put
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, NotAllowed, NotAuthenticated, UnknownCreatedID
-from rqdisco.core.ids import is_id, is_minted, may_be_named
+from rqdisco.core.ids import is_created_id, is_id, may_be_named
 from rqdisco.core.records import Leader, Put, Record
 from rqdisco.core.views import View
-from rqdisco.http.requests.authorization import Gate
+from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.client_host import client_host
-from rqdisco.http.requests.responses import Answer, BadRequest, Forbidden, MethodNotAllowed, NotFound
-from rqdisco.http.requests.runner import Answering, DoorResource, Handling, Note, decoded_path, method_of
-from rqdisco.http.server.throttling import MintLimit
+from rqdisco.http.requests.responses import BadRequest, Forbidden, MethodNotAllowed, NotFound, Response
+from rqdisco.http.requests.runner import Answering, ApiResource, ApiRunner, Attempt, decoded_path, method_of
+from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.security.tokens import Right, Token
-from rqdisco.telemetry.answer_history import ToldLog
+from rqdisco.telemetry.answer_history import AnswerHistory
 from rqdisco.telemetry.counters import Route
 
 # In a path without its escapes.
@@ -48,7 +48,7 @@ _ALLOW = "GET, PUT, DELETE"
 _MOST = 2**64
 _ELSEWHERE = ("dc", "ns", "partition")
 # What there is of an ID that is not known.
-_NOTHING = View(id="", home="", version=0, created_at=0)
+_NOTHING = View(id="", owner="", version=0, created_at=0)
 # What comes of a key that was removed.
 _REMOVED = {
     "leader": "leader removed: its nodes stay listed, and nobody is told to bootstrap until they are removed too",
@@ -56,7 +56,7 @@ _REMOVED = {
 }
 
 
-class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
+class _KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
     """An entry as Consul gives it."""
 
     lock_index: int
@@ -68,7 +68,9 @@ class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class _Ask(msgspec.Struct, frozen=True):
-    """What the query string asks for; what only other keys or other services could give is refused before."""
+    """What the query string asks for; what only other keys or other services could give is refused
+    before.
+    """
 
     cas: int | None
     flags: int
@@ -78,37 +80,42 @@ class _Ask(msgspec.Struct, frozen=True):
 class ConsulAPI:
     """The door itself: what Consul's clients say in, what the directory answers out.
 
-    `gate` lets in who has a token; without it everybody may everything.
+    `authorizer` lets in who has a token; without it everybody may everything.
     """
 
     app = Klein()
 
     def __init__(
-        self, directory: Directory, handling: Handling, told: ToldLog, mints: MintLimit, gate: Gate | None = None
+        self,
+        directory: Directory,
+        runner: ApiRunner,
+        history: AnswerHistory,
+        creation_limit: CreationLimit,
+        authorizer: Authorizer | None = None,
     ) -> None:
-        self._gate = None if gate is None else gate.at(handling.door, _tried)
-        self._told = told
-        self._mints = mints
+        self._authorizer = None if authorizer is None else authorizer.at(runner.api, _attempted)
+        self._history = history
+        self._creation_limit = creation_limit
         self._directory = directory
-        self._handling = handling
+        self._runner = runner
         self._log = Logger()
         self._ignored: set[str] = set()
 
     def resource(self) -> KleinResource:
         """All paths below `/v1`."""
-        return DoorResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
+        return ApiResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
 
     @app.route("/v1/kv/", strict_slashes=False)
     def no_key(self, request: IRequest) -> Deferred[bytes] | bytes:
-        return self._handling.through_klein(request, self._nothing(request, BadRequest("Missing key name")))
+        return self._runner.through_klein(request, self._nothing(request, BadRequest("Missing key name")))
 
     @app.route("/v1/kv/<path:key>")
     def entry(self, request: IRequest, key: str) -> Deferred[bytes] | bytes:
-        return self._handling.through_klein(request, self._answer(request, key))
+        return self._runner.through_klein(request, self._answer(request, key))
 
     def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
         error: Any = failure.value if failure.check(HTTPException) is None else _not_supported()
-        return self._handling.through_klein(request, self._nothing(request, error))
+        return self._runner.through_klein(request, self._nothing(request, error))
 
     # Not as a decorator, which by its types gives back no method.
     app.handle_errors(failed)
@@ -117,32 +124,34 @@ class ConsulAPI:
         match = _KEY.match(decoded_path(request))
         if match is None:
             return None
-        return self._handling.answer(self._answer(request, match[1].decode("utf-8", "replace")))
+        return self._runner.answer(self._answer(request, match[1].decode("utf-8", "replace")))
 
     def _unknown(self, request: IRequest) -> Answering:
-        return self._handling.answer(self._nothing(request, _not_supported()))
+        return self._runner.answer(self._nothing(request, _not_supported()))
 
     def _admit(self, request: IRequest, right: Right, discovery_id: str | None = None) -> Token | None:
         """The caller's token, if tokens are asked for. Raises Forbidden."""
-        if self._gate is None:
+        if self._authorizer is None:
             return None
         try:
-            return self._gate.admit(request, right, discovery_id)
+            return self._authorizer.admit(request, right, discovery_id)
         except NotAuthenticated as error:
             raise Forbidden((_NO_TOKEN if error.was_given else _NO_RIGHT).decode()) from None
         except NotAllowed:
             raise Forbidden(_NO_RIGHT.decode()) from None
 
-    async def _nothing(self, request: IRequest, error: Exception) -> Answer:
+    async def _nothing(self, request: IRequest, error: Exception) -> Response:
         self._admit(request, "known")
         raise error
 
-    async def _answer(self, request: IRequest, key: str) -> Answer:
-        """Answer a request for a key. The checks are made in this order: token, method, query, key, body, ID."""
+    async def _answer(self, request: IRequest, key: str) -> Response:
+        """Answer a request for a key. The checks are made in this order: token, method, query, key,
+        body, ID.
+        """
         method = method_of(request)
         match = _LEADER.match(key)
         right: Right = "write" if method in ("PUT", "DELETE") else "read"
-        token = None if self._gate is None else self._admit(request, right, key if match is None else match[1])
+        token = None if self._authorizer is None else self._admit(request, right, key if match is None else match[1])
         if method not in ("GET", "HEAD", "PUT", "DELETE"):
             raise MethodNotAllowed(f"method {method} not allowed", _ALLOW)
         ask = self._ask(request)
@@ -158,16 +167,16 @@ class ConsulAPI:
             return await self._claim(request, discovery_id, ask, token)
         return await self._report(request, discovery_id, ask, token)
 
-    async def _read(self, request: IRequest, discovery_id: str | None, key: str, ask: _Ask) -> Answer:
+    async def _read(self, request: IRequest, discovery_id: str | None, key: str, ask: _Ask) -> Response:
         leader = None if discovery_id is None else await self._leader(discovery_id, client_host(request))
         if leader is None:
             raise NotFound
         if ask.raw:
             nosniff = ((b"x-content-type-options", b"nosniff"),)
-            return Answer(200, leader.value.encode(), headers=nosniff, content_type=b"text/plain; charset=utf-8")
+            return Response(200, leader.value.encode(), headers=nosniff, content_type=b"text/plain; charset=utf-8")
         value = b64encode(leader.value.encode()).decode()
-        entry = _Entry(0, key, leader.flags, value, leader.created, leader.modified)
-        return Answer(200, msgspec.json.encode([entry]))
+        entry = _KVEntry(0, key, leader.flags, value, leader.created, leader.modified)
+        return Response(200, msgspec.json.encode([entry]))
 
     async def _leader(self, discovery_id: str, host: str | None) -> Leader | None:
         """The leader key, where a client at `host` may be sent to its node (R5d)."""
@@ -189,13 +198,13 @@ class ConsulAPI:
         try:
             await self._directory.look_up(discovery_id)
         except NoSuchID:
-            self._mints.check_named(request)
+            self._creation_limit.check_named(request)
 
-    async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
-        with self._handling.note("claim", request, discovery_id, token) as note:
+    async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Response:
+        with self._runner.note("claim", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             self._check_http(put, note)
-            if not is_minted(discovery_id):
+            if not is_created_id(discovery_id):
                 # A claim makes none of those that daemons mint.
                 await self._check_new(request, discovery_id)
             host = client_host(request)
@@ -206,7 +215,7 @@ class ConsulAPI:
             except NoSuchID:
                 raise _not_made(discovery_id) from None
             note.result = ("again" if outcome.again else "granted") if outcome.won else "lost"
-            self._told.note(discovery_id, put.node.addr, f"claim {note.result}", len(outcome.record.nodes))
+            self._history.note(discovery_id, put.node.addr, f"claim {note.result}", len(outcome.record.nodes))
         if outcome.won or self._is_refused(discovery_id, outcome.record, put, host):
             return _yes_or_no(outcome.won)
         if outcome.record.leader is None:
@@ -216,8 +225,8 @@ class ConsulAPI:
             )
         return _yes_or_no(False)
 
-    async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
-        with self._handling.note("leader report", request, discovery_id, token) as note:
+    async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Response:
+        with self._runner.note("leader report", request, discovery_id, token) as note:
             put = self._put(request, ask, note)
             host = client_host(request)
             before = await self._leader(discovery_id, host)
@@ -238,13 +247,14 @@ class ConsulAPI:
     def _is_refused(self, discovery_id: str, record: Record | View, put: Put, host: str | None) -> bool:
         """Whether a client at `host` may not lead from where it is (R5d).
 
-        rqlited does not say that it was answered `false`, so this is counted, and logged once a minute.
+        rqlited does not say that it was answered `false`, so this is counted, and logged once a
+        minute.
         """
         why = host_binding.objection(record, put.node, host_binding.by_raft, self._directory.name_host(host))
         if why is None:
             return False
-        self._handling.books.refusals[self._handling.door, "another_machine"] += 1
-        if self._handling.is_due(f"{discovery_id} {host}"):
+        self._runner.telemetry.refusals[self._runner.api, "another_machine"] += 1
+        if self._runner.is_due(f"{discovery_id} {host}"):
             self._log.warn(
                 "the leader key is refused: {why}",
                 why=why,
@@ -254,29 +264,29 @@ class ConsulAPI:
             )
         return True
 
-    async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Answer:
-        with self._handling.note("leader removal", request, discovery_id, token) as note:
+    async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Response:
+        with self._runner.note("leader removal", request, discovery_id, token) as note:
             clearing = await self._directory.clear_leader(discovery_id, ask.cas)
             note.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
         if clearing.removed is not None:
             self._log.warn(_REMOVED[clearing.removed], discovery_id=discovery_id)
         return _yes_or_no(clearing.done)
 
-    def _put(self, request: IRequest, ask: _Ask, note: Note) -> Put:
+    def _put(self, request: IRequest, ask: _Ask, note: Attempt) -> Put:
         """What the body says. Raises BadRequest, InvalidValue, BodyTooLarge."""
         try:
-            put = decode_put(self._handling.body(request), ask.flags)
+            put = decode_put(self._runner.body(request), ask.flags)
         except Malformed as error:
             raise BadRequest(str(error)) from None
         note.addr = put.node.addr
         return put
 
-    def _check_http(self, put: Put, note: Note, *, is_known: bool = False) -> None:
-        """Log an HTTP address that others can hardly reach, or refuse it: rqlite 7 joins by it, and the Raft address is
-        what a claim is judged by (R5d). Raises InvalidValue, MisleadingAddress.
+    def _check_http(self, put: Put, note: Attempt, *, is_known: bool = False) -> None:
+        """Log an HTTP address that others can hardly reach, or refuse it: rqlite 7 joins by it, and
+        the Raft address is what a claim is judged by (R5d). Raises InvalidValue, MisleadingAddress.
         """
         is_judged = is_local(host_binding.by_raft(put.node))
-        self._handling.check_reachable(put.node.addr, note, is_known=is_known or is_judged)
+        self._runner.check_reachable(put.node.addr, note, is_known=is_known or is_judged)
 
     def _ask(self, request: IRequest) -> _Ask:
         given = _given(request)
@@ -296,12 +306,13 @@ class ConsulAPI:
         )
 
 
-def with_consul_headers(directory: Directory) -> Callable[[Answer], Answer]:
+def with_consul_headers(directory: Directory) -> Callable[[Response], Response]:
     """Puts on an answer what every answer of Consul's has to who may ask."""
 
-    def finish(answer: Answer) -> Answer:
+    def finish(answer: Response) -> Response:
         if answer.body in (_NO_TOKEN, _NO_RIGHT):
-            # Nor does Consul, and who may know nothing may not know either how often something changes.
+            # Nor does Consul, and who may know nothing may not know either how often something
+            # changes.
             return answer
         index = (b"x-consul-index", b"%d" % directory.index)
         others = ((b"x-consul-knownleader", b"true"), (b"x-consul-lastcontact", b"0"))
@@ -310,7 +321,7 @@ def with_consul_headers(directory: Directory) -> Callable[[Answer], Answer]:
     return finish
 
 
-def _tried(request: Any) -> str:
+def _attempted(request: Any) -> str:
     """What a request that is not let in would have been an event of."""
     key = _KEY.match(decoded_path(request))
     leader = None if key is None else _LEADER.match(key[1].decode("utf-8", "replace"))
@@ -334,8 +345,8 @@ def _number(text: str, complaint: str) -> int:
     return int(text)
 
 
-def _yes_or_no(yes: bool) -> Answer:
-    return Answer(200, b"true" if yes else b"false")
+def _yes_or_no(yes: bool) -> Response:
+    return Response(200, b"true" if yes else b"false")
 
 
 def _not_made(discovery_id: str) -> Forbidden:

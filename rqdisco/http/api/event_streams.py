@@ -1,7 +1,9 @@
-"""`GET /ID/events`: an ID's record as server-sent events (WHATWG HTML, section 9.2), now and whenever it changes.
+"""`GET /ID/events`: an ID's record as server-sent events (WHATWG HTML, section 9.2), now and
+whenever it changes.
 
-An event is the whole record, so who missed some needs only the last. It is encoded once, whatever the number of
-watchers, and named after its content: who comes back with the name of what there is gets nothing again.
+An event is the whole record, so who missed some needs only the last. It is encoded once, whatever
+the number of watchers, and named after its content: who comes back with the name of what there is
+gets nothing again.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from rqdisco.core.ids import RESERVED, is_id
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.views import View
 from rqdisco.http.api.watchers import Check, Topic, Watcher
-from rqdisco.http.requests.authorization import Gate
+from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_watched, not_seen
-from rqdisco.http.requests.responses import Answer, MethodNotAllowed
-from rqdisco.http.requests.runner import Handling, method_of, send, write
-from rqdisco.probes.node_health import Outlook
-from rqdisco.telemetry.answer_history import ToldLog
+from rqdisco.http.requests.responses import MethodNotAllowed, Response
+from rqdisco.http.requests.runner import ApiRunner, method_of, send, write
+from rqdisco.probes.node_health import NodeHealth
+from rqdisco.telemetry.answer_history import AnswerHistory
 
 MOST_PER_ID = 1000
 MOST_WATCHERS = 2000
@@ -54,19 +56,19 @@ class EventStreams:
     def __init__(
         self,
         directory: Directory,
-        handling: Handling,
-        told: ToldLog,
+        runner: ApiRunner,
+        history: AnswerHistory,
         clock: IReactorTime,
         most: int = MOST_WATCHERS,
-        outlook: Outlook | None = None,
+        node_health: NodeHealth | None = None,
         two_leaders: Callable[[str], Leaders | None] = lambda _: None,
     ) -> None:
         self.directory = directory
         self.clock = clock
-        self._handling = handling
-        self._told = told
+        self._runner = runner
+        self._history = history
         self._most = most
-        self._outlook = outlook
+        self._node_health = node_health
         self._two_leaders = two_leaders
         self._topics: dict[str, Topic] = {}
         self._numbers = itertools.count()
@@ -84,30 +86,30 @@ class EventStreams:
     def __len__(self) -> int:
         return sum(map(len, self._slots))
 
-    def open(self, request: Any, gate: Gate | None = None) -> None:
-        """Let a client watch the ID of its path, as long as `gate` admits it."""
+    def open(self, request: Any, authorizer: Authorizer | None = None) -> None:
+        """Let a client watch the ID of its path, as long as `authorizer` admits it."""
         discovery_id = watched_id(request.path) or ""
         request.route = _ROUTE
 
         def check() -> None:
-            if gate is not None:
-                gate.admit(request, "read", discovery_id)
+            if authorizer is not None:
+                authorizer.admit(request, "read", discovery_id)
 
         found: list[View] = []
 
-        def begin(answer: Answer, _: Any) -> None:
+        def begin(answer: Response, _: Any) -> None:
             if found:
                 self._begin(request, found[0], check)
             else:
                 write(answer, request)
 
-        send(request, self._handling.answer(self._look(request, discovery_id, check, found)), begin)
+        send(request, self._runner.answer(self._look(request, discovery_id, check, found)), begin)
 
     def encode(self, record: View) -> bytes:
         """The data of an event."""
-        heard = self._told.first(record.id, [node.addr for node in record.nodes])
-        orphaned = not self.directory.is_home_of(record)
-        seen = not_seen if self._outlook is None else self._outlook.seen
+        heard = self._history.first(record.id, [node.addr for node in record.nodes])
+        orphaned = not self.directory.is_owner_of(record)
+        seen = not_seen if self._node_health is None else self._node_health.seen
         two = self._two_leaders(record.id)
         return encode_watched(record, orphaned=orphaned, heard=heard, seen=seen, two_leaders=two)
 
@@ -127,7 +129,7 @@ class EventStreams:
         """The last watcher of an ID is gone."""
         del self._topics[discovery_id]
 
-    async def _look(self, request: Any, discovery_id: str, check: Check, found: list[View]) -> Answer:
+    async def _look(self, request: Any, discovery_id: str, check: Check, found: list[View]) -> Response:
         """Have what is to be watched in `found`, or refuse."""
         check()
         if not is_id(discovery_id):
@@ -139,7 +141,7 @@ class EventStreams:
         if len(self) >= self._most or (topic is not None and len(topic.watchers) >= MOST_PER_ID):
             raise TooManyWatchers
         found.append(record)
-        return Answer(200, b"")
+        return Response(200, b"")
 
     def _begin(self, request: Any, record: View, check: Check) -> None:
         topic = self._topics.get(record.id)
@@ -163,7 +165,8 @@ class EventStreams:
         self._beats += 1
         for watcher in list(self._slots[self._beats % HEARTBEAT_SECONDS]):
             watcher.beat()
-        if self._outlook is not None:
-            # Probes tell nobody what they find, so it is looked at now and then: at each ID in its turn.
+        if self._node_health is not None:
+            # Probes tell nobody what they find, so it is looked at now and then: at each ID in its
+            # turn.
             for topic in list(self._topics.values())[self._beats % HEARTBEAT_SECONDS :: HEARTBEAT_SECONDS]:
                 topic.look_again()

@@ -1,4 +1,6 @@
-"""An export on its way to who asked for it: as fast as that is read, and a few records at a time."""
+"""An export on its way to who asked for it: as fast as that is read, and a few records at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ _log = Logger()
 
 
 @implementer(IPushProducer)
-class Exporting:
-    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with its end."""
+class ExportStream:
+    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with
+    its end.
+    """
 
     def __init__(self, request: Any, directory: Directory, clock: IReactorTime) -> None:
         self._request = request
@@ -68,7 +72,8 @@ class Exporting:
         ids = list(islice(self._ids, _RECORDS_AT_ONCE))
         lines = []
         for discovery_id in ids:
-            # What expired meanwhile is left out; nothing is held of it, be its home there to say so or not.
+            # What expired meanwhile is left out; nothing is held of it, be its home there to say so
+            # or not.
             with suppress(NoSuchID, StoreUnavailable):
                 lines.append(self._export.line(await self._directory.inspect(discovery_id)))
         return b"".join(lines) if ids else None

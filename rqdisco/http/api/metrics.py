@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from rqdisco.http.requests.leaf import Leaf
+from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.telemetry.counters import Route
 from rqdisco.telemetry.metrics import Source
 
@@ -31,7 +31,7 @@ class _Daemon(Collector):
         return []
 
 
-class MetricsPage(Leaf):
+class MetricsPage(LeafResource):
     """The page, made anew for each request from what `sources` say; those may be added to."""
 
     def __init__(self, sources: list[Source]) -> None:

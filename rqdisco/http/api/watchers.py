@@ -43,10 +43,11 @@ class Streams(Protocol):
 
 @implementer(IPushProducer)
 class Watcher:
-    """One client; `has` is the name of the last event that it was sent, `check` tells whether it may still watch.
+    """One client; `has` is the name of the last event that it was sent, `check` tells whether it
+    may still watch.
 
-    Nothing is kept for a client that does not read: once it goes on it gets what there is then. One that has not gone
-    on from one heartbeat to the next is cut off.
+    Nothing is kept for a client that does not read: once it goes on it gets what there is then. One
+    that has not gone on from one heartbeat to the next is cut off.
     """
 
     def __init__(self, request: Any, topic: Topic, check: Check) -> None:
@@ -158,7 +159,8 @@ class Topic:
         try:
             record = await self._streams.directory.look_up(self._id)
         except (NoSuchID, StoreUnavailable):
-            # It expired, and nothing is held of it. Who comes back is told so, or that its home does not answer.
+            # It expired, and nothing is held of it. Who comes back is told so, or that its home
+            # does not answer.
             for watcher in list(self.watchers):
                 watcher.end()
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from rqdisco.http.openapi.parts import FAULT, Operation, Reply, body, error, json, schema, unavailable
+from rqdisco.http.openapi.parts import FAULT, Operation, ResponseSpec, body, error, json, schema, unavailable
 
 _operation = partial(Operation, tag="operator", right="admin", audiences=("guarded", "operator"))
 _NO_PEERS = error("This daemon has no peers.")
@@ -24,7 +24,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="exportAll",
         summary="All IDs.",
         description="A document that breaks off is one that could not be written to its end.",
-        replies={200: Reply("One JSON document with one record a line.", json("Export"))},
+        replies={200: ResponseSpec("One JSON document with one record a line.", json("Export"))},
     ),
     _operation(
         path="/operator/import",
@@ -36,14 +36,14 @@ OPERATIONS: tuple[Operation, ...] = (
             " another's; otherwise such an ID is listed and joined, and seeds no cluster."
         ),
         body=body(schema("Batch")),
-        replies={200: Reply("What came of it.", json("Imported")), **_OF_A_CHANGE},
+        replies={200: ResponseSpec("What came of it.", json("Imported")), **_OF_A_CHANGE},
     ),
     _operation(
         path="/operator/peers",
         method="get",
         name="showPeers",
         summary="This daemon and its peers.",
-        replies={200: Reply("All of them, and their state.", json("Peers")), 404: _NO_PEERS, 500: FAULT},
+        replies={200: ResponseSpec("All of them, and their state.", json("Peers")), 404: _NO_PEERS, 500: FAULT},
     ),
     _operation(
         path="/operator/peers/forget",
@@ -51,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="forgetPeer",
         summary="A peer is lost for good; its IDs get a new home.",
         body=body(schema("Forget")),
-        replies={200: Reply("It is forgotten.", json("Forgotten")), **_OF_A_PEER},
+        replies={200: ResponseSpec("It is forgotten.", json("Forgotten")), **_OF_A_PEER},
     ),
     _operation(
         path="/operator/drain",
@@ -59,6 +59,6 @@ OPERATIONS: tuple[Operation, ...] = (
         name="drain",
         summary="Another peer becomes the home of this daemon's IDs.",
         body=body(schema("Drain"), is_required=False),
-        replies={200: Reply("It is.", json("Drained")), **_OF_A_PEER},
+        replies={200: ResponseSpec("It is.", json("Drained")), **_OF_A_PEER},
     ),
 )

@@ -11,7 +11,7 @@ from rqdisco.http.openapi.parts import (
     TEXT,
     TEXTUAL,
     Operation,
-    Reply,
+    ResponseSpec,
     body,
     header,
     line,
@@ -44,8 +44,8 @@ _ALWAYS = {
 }
 
 
-def _done(description: str) -> Reply:
-    return Reply(description, {JSON: {"type": "boolean"}}, _HEADERS)
+def _done(description: str) -> ResponseSpec:
+    return ResponseSpec(description, {JSON: {"type": "boolean"}}, _HEADERS)
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -57,13 +57,13 @@ OPERATIONS: tuple[Operation, ...] = (
         head=True,
         parameters=(ID, query("raw", "The value alone, whatever this says.", TEXTUAL), *_IGNORED),
         replies={
-            200: Reply(
+            200: ResponseSpec(
                 "The entry; with `raw` its value, as it was put.",
                 {JSON: schema("Entries"), TEXT: {"type": "string"}},
                 _HEADERS,
             ),
             400: line(_BAD_QUERY, _HEADERS),
-            404: Reply(
+            404: ResponseSpec(
                 "Nobody leads, or who claimed to has not reported itself.",
                 {TEXT: {"type": "string", "maxLength": 0}},
                 _HEADERS,

@@ -11,11 +11,11 @@ from rqdisco.http.openapi.parts import (
     TEXTUAL,
     Object,
     Operation,
-    Reply,
+    ResponseSpec,
     asked,
     body,
     error,
-    flag,
+    flag_parameter,
     header,
     json,
     schema,
@@ -64,8 +64,10 @@ OPERATIONS = (
         head=True,
         has_page=True,
         replies={
-            200: Reply("The service.", json("Service")),
-            303: Reply("To who prefers HTML, with `?id=` in the query: where the page of that ID is.", {}, _LOCATION),
+            200: ResponseSpec("The service.", json("Service")),
+            303: ResponseSpec(
+                "To who prefers HTML, with `?id=` in the query: where the page of that ID is.", {}, _LOCATION
+            ),
             500: FAULT,
         },
     ),
@@ -77,8 +79,10 @@ OPERATIONS = (
         description="The body, if there is one, is ignored.",
         right="mint",
         replies={
-            200: Reply("The new ID, under which nobody is registered.", json("Document")),
-            429: Reply("A client elsewhere mints faster than `--mint-rate` allows.", json("Error"), RETRY_AFTER),
+            200: ResponseSpec("The new ID, under which nobody is registered.", json("Document")),
+            429: ResponseSpec(
+                "A client elsewhere mints faster than `--create-rate` allows.", json("Error"), RETRY_AFTER
+            ),
             500: FAULT,
             503: unavailable("The disk takes nothing, or there are as many IDs as `--max-ids` allows."),
         },
@@ -97,9 +101,9 @@ OPERATIONS = (
         right="read",
         head=True,
         has_page=True,
-        parameters=(ID, flag("consistent", "Ask the home, whatever is known here.")),
+        parameters=(ID, flag_parameter("consistent", "Ask the home, whatever is known here.")),
         replies={
-            200: Reply("What is known of the ID.", json("FullDocument"), _AGE),
+            200: ResponseSpec("What is known of the ID.", json("FullDocument"), _AGE),
             **_OF_AN_ID,
             503: unavailable("The home does not answer, or this daemon cannot tell yet whether there is such an ID."),
         },
@@ -116,7 +120,7 @@ OPERATIONS = (
             asked("Last-Event-ID", "The `id` of the last event that was seen, which is not sent again."),
         ),
         replies={
-            200: Reply("Events.", {EVENTS: {"type": "string"}}),
+            200: ResponseSpec("Events.", {EVENTS: {"type": "string"}}),
             **_OF_AN_ID,
             503: unavailable("Too many watch already, or this daemon cannot tell yet whether there is such an ID."),
         },
@@ -134,7 +138,7 @@ OPERATIONS = (
         parameters=(ID,),
         body=body(schema("Registration")),
         replies={
-            200: Reply("The node is registered. All nodes of the ID, or it alone.", json("Document")),
+            200: ResponseSpec("The node is registered. All nodes of the ID, or it alone.", json("Document")),
             400: error("The body is no object with an address, or one of its values is none that can be registered."),
             **_OF_A_NODE,
             409: error(
@@ -154,7 +158,7 @@ OPERATIONS = (
         parameters=(ID,),
         body=body(schema("Removal")),
         replies={
-            200: Reply("The node is not registered, or not any more.", json("Document")),
+            200: ResponseSpec("The node is not registered, or not any more.", json("Document")),
             400: error("The body is no object with an address, or the address is none that can be registered."),
             **_OF_A_NODE,
         },

@@ -1,4 +1,6 @@
-"""The document: all operations that are answered where somebody asks, with what they have in common."""
+"""The document: all operations that are answered where somebody asks, with what they have in
+common.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from rqdisco.http.openapi.parts import (
     Audience,
     Object,
     Operation,
-    Reply,
+    ResponseSpec,
     either,
     error,
-    flag,
+    flag_parameter,
     header,
     json,
     line,
@@ -57,10 +59,10 @@ _SCHEMES: Object = {
 }
 _ANY_TOKEN: list[Object] = [{name: []} for name in _SCHEMES]
 _CHALLENGE = {"WWW-Authenticate": header("Basic will do.", TEXTUAL)}
-_UNAUTHENTICATED = Reply("No token that is known here was given.", json("Error"), _CHALLENGE)
+_UNAUTHENTICATED = ResponseSpec("No token that is known here was given.", json("Error"), _CHALLENGE)
 
 
-def encode(audience: Audience) -> bytes:
+def encode_openapi(audience: Audience) -> bytes:
     """The document for those who are served at a listener, as JSON."""
     return msgspec.json.encode(build(audience))
 
@@ -98,7 +100,7 @@ def _as_answered(operation: Operation, audience: Audience) -> Operation:
     if operation.name == "show" and audience != "open":
         # What is ignored of everybody else.
         by = "" if audience == "operator" else " Only with the scope `admin`."
-        parameters.append(flag("explain", f"Why it is so, for operators.{by}"))
+        parameters.append(flag_parameter("explain", f"Why it is so, for operators.{by}"))
         explained = {**replies[200].content, JSON: {"anyOf": [schema("FullDocument"), schema("Explanation")]}}
         replies[200] = msgspec.structs.replace(replies[200], content=explained)
     if audience == "operator":
@@ -114,7 +116,7 @@ def _as_answered(operation: Operation, audience: Audience) -> Operation:
     return msgspec.structs.replace(operation, replies=dict(sorted(replies.items())), parameters=parameters)
 
 
-def _refusals(operation: Operation) -> Mapping[int, Reply]:
+def _refusals(operation: Operation) -> Mapping[int, ResponseSpec]:
     """What who has no token, or not the right one, is told."""
     if operation.words == "text":
         # In Consul's words; but for those, its headers are always there.
@@ -124,7 +126,7 @@ def _refusals(operation: Operation) -> Mapping[int, Reply]:
     return {401: _UNAUTHENTICATED, 403: error("The token has no right to this, whether there is such an ID or not.")}
 
 
-def _with_page(reply: Reply) -> Reply:
+def _with_page(reply: ResponseSpec) -> ResponseSpec:
     return msgspec.structs.replace(reply, content={**reply.content, HTML: TEXTUAL})
 
 
@@ -150,7 +152,7 @@ def _with_example(operation: Operation, body: Object) -> Object:
     return {**body, "content": {JSON: content if example is None else {**content, "example": example}}}
 
 
-def _response(operation: Operation, status: int, reply: Reply) -> Object:
+def _response(operation: Operation, status: int, reply: ResponseSpec) -> Object:
     response: Object = {"description": reply.description}
     if reply.headers:
         response["headers"] = dict(reply.headers)

@@ -1,4 +1,6 @@
-"""Examples. Each is what was really answered, or sent, in `tests/http/test_openapi.py`, which holds them to that."""
+"""Examples. Each is what was really answered, or sent, in `tests/http/test_openapi.py`, which holds
+them to that.
+"""
 
 from __future__ import annotations
 

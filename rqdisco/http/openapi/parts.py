@@ -22,8 +22,10 @@ Audience = Literal["open", "guarded", "operator"]
 Object = dict[str, Any]
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """An answer: when it is given, its content by media type, and headers as `header` makes them."""
+class ResponseSpec(msgspec.Struct, frozen=True):
+    """An answer: when it is given, its content by media type, and headers as `header` makes
+    them.
+    """
 
     description: str
     content: Mapping[str, Object] = msgspec.field(default_factory=dict)
@@ -33,9 +35,10 @@ class Reply(msgspec.Struct, frozen=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one path.
 
-    `right` is what a caller's token must allow where tokens are needed; None if none is needed, "known" with
-    `is_optional` if one is looked at where it is given. `head` says that HEAD is answered likewise, `has_page` that who
-    prefers HTML gets a page with the same status, `audiences` where all of it is answered.
+    `right` is what a caller's token must allow where tokens are needed; None if none is needed,
+    "known" with `is_optional` if one is looked at where it is given. `head` says that HEAD is
+    answered likewise, `has_page` that who prefers HTML gets a page with the same status,
+    `audiences` where all of it is answered.
     """
 
     path: str
@@ -43,7 +46,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     name: str
     summary: str
-    replies: Mapping[int, Reply]
+    replies: Mapping[int, ResponseSpec]
     description: str = ""
     parameters: Sequence[Object] = ()
     body: Object | None = None
@@ -76,8 +79,10 @@ def body(of: Object, *, is_required: bool = True) -> Object:
     return {"required": is_required, "content": {JSON: {"schema": of}}}
 
 
-def flag(name: str, description: str) -> Object:
-    """A parameter of the query that is on if it says `1`, or nothing, and off if it says anything else."""
+def flag_parameter(name: str, description: str) -> Object:
+    """A parameter of the query that is on if it says `1`, or nothing, and off if it says anything
+    else.
+    """
     return query(name, f"{description} On if it is `1` or empty; anything else is as if it were not there.", TEXTUAL)
 
 
@@ -100,27 +105,27 @@ TEXTUAL: Object = {"type": "string"}
 RETRY_AFTER = {"Retry-After": header("Seconds after which to ask again.", {"type": "integer", "minimum": 1})}
 
 
-def error(description: str) -> Reply:
+def error(description: str) -> ResponseSpec:
     """What the discovery API and the operator's say where something went wrong."""
-    return Reply(description, json("Error"))
+    return ResponseSpec(description, json("Error"))
 
 
-def unavailable(description: str) -> Reply:
+def unavailable(description: str) -> ResponseSpec:
     """503, as those say it."""
-    return Reply(description, json("Unavailable"), RETRY_AFTER)
+    return ResponseSpec(description, json("Unavailable"), RETRY_AFTER)
 
 
-def line(description: str, headers: Mapping[str, Object] | None = None) -> Reply:
+def line(description: str, headers: Mapping[str, Object] | None = None) -> ResponseSpec:
     """One line of text, as consul-kv says what went wrong."""
-    return Reply(description, {TEXT: {"type": "string", "minLength": 1}}, headers or {})
+    return ResponseSpec(description, {TEXT: {"type": "string", "minLength": 1}}, headers or {})
 
 
-def either(one: Reply | None, other: Reply) -> Reply:
+def either(one: ResponseSpec | None, other: ResponseSpec) -> ResponseSpec:
     """What is said of a status that has two meanings."""
     if one is None:
         return other
     headers = {name: of for name, of in one.headers.items() if name in other.headers}
-    return Reply(f"{one.description} Or: {other.description}", {**other.content, **one.content}, headers)
+    return ResponseSpec(f"{one.description} Or: {other.description}", {**other.content, **one.content}, headers)
 
 
 FAULT = error("A fault of the daemon's; it is in its log.")

@@ -8,10 +8,11 @@ from rqdisco.core.addresses import MAX_BYTES
 from rqdisco.core.exports import MOST_AT_ONCE
 from rqdisco.http.openapi.parts import Object, schema
 
-# No white space and no control characters: as str.isspace and the category Cc, in any dialect of regular expressions.
+# No white space and no control characters: as str.isspace and the category Cc, in any dialect of
+# regular expressions.
 _SPACES = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _ID = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"
-_HOME = "^[0-9a-f]{16}$"
+_OWNER = "^[0-9a-f]{16}$"
 MOST = 2**64 - 1
 
 COUNT: Object = {"type": "integer", "minimum": 0}
@@ -68,7 +69,7 @@ _SHOWN_OF_A_NODE = {
 }
 _TRANSFERRED = {"id": schema("ID"), "created_at": {"type": "integer", "minimum": 0, "maximum": 253402300799999999}}
 _MORE_TRANSFERRED = {
-    "home": {"type": "string", "pattern": _HOME},
+    "home": {"type": "string", "pattern": _OWNER},
     "nodes": _list(_object("A node.", _NODE, _MORE_OF_A_NODE)),
     "leader": _object(
         "The leader key, with the address its node is listed by.",
@@ -132,7 +133,7 @@ SCHEMAS: dict[str, Object] = {
         {
             "disco_id": schema("ID"),
             "created_at": _MOMENT,
-            "home": {"type": "string", "pattern": _HOME},
+            "home": {"type": "string", "pattern": _OWNER},
             "home_heard": {"type": ["number", "null"], "minimum": 0},
             "was": _list(_STRING),
             "lost": _FLAG,
@@ -273,7 +274,7 @@ SCHEMAS: dict[str, Object] = {
         "This daemon, and its peers.",
         {
             "name": _STRING,
-            "incarnation": {"type": "string", "pattern": _HOME},
+            "incarnation": {"type": "string", "pattern": _OWNER},
             "url": _STRING,
             "state": _STRING,
             "agreed": _FLAG,
@@ -285,7 +286,7 @@ SCHEMAS: dict[str, Object] = {
                     {"url": _STRING, "state": _STRING},
                     {
                         "name": _STRING,
-                        "incarnation": {"type": "string", "pattern": _HOME},
+                        "incarnation": {"type": "string", "pattern": _OWNER},
                         "successor": {"type": ["string", "null"]},
                         "last_contact": {"type": ["number", "null"], "minimum": 0},
                         "lag": {"type": ["integer", "null"], "minimum": 0},

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from rqdisco.http.openapi.parts import HTML, TEXT, TEXTUAL, Operation, Reply, asked, error, flag, header, json
+from rqdisco.http.openapi.parts import (
+    HTML,
+    TEXT,
+    TEXTUAL,
+    Operation,
+    ResponseSpec,
+    asked,
+    error,
+    flag_parameter,
+    header,
+    json,
+)
 
 _TAG = "health"
 _page = partial(Operation, method="get", head=True)
@@ -19,7 +30,7 @@ OPERATIONS = (
         tag=_TAG,
         name="isAlive",
         summary="The process runs and answers.",
-        replies={200: Reply("It does.", json("Alive"))},
+        replies={200: ResponseSpec("It does.", json("Alive"))},
     ),
     _page(
         path="/readyz",
@@ -27,8 +38,8 @@ OPERATIONS = (
         name="isReady",
         summary="Lists can be served.",
         description="What is wrong is told to operators: where there are tokens, to who has the scope `admin`.",
-        parameters=(flag("grant", "Can things also be changed here, and a node be told to bootstrap?"),),
-        replies={200: Reply("They can.", json("Ready")), 503: Reply("They cannot.", json("NotReady"))},
+        parameters=(flag_parameter("grant", "Can things also be changed here, and a node be told to bootstrap?"),),
+        replies={200: ResponseSpec("They can.", json("Ready")), 503: ResponseSpec("They cannot.", json("NotReady"))},
     ),
     _page(
         path="/openapi.json",
@@ -36,7 +47,10 @@ OPERATIONS = (
         name="getDocument",
         summary="This document: what can be asked where it was asked for.",
         parameters=(asked("If-None-Match", "The ETag of what is known already."),),
-        replies={200: Reply("The document.", json("OpenAPI"), _ETAG), 304: Reply("It is known already.", {}, _ETAG)},
+        replies={
+            200: ResponseSpec("The document.", json("OpenAPI"), _ETAG),
+            304: ResponseSpec("It is known already.", {}, _ETAG),
+        },
     ),
     _page(
         path="/status",
@@ -45,9 +59,9 @@ OPERATIONS = (
         summary="How the daemon is, as a page for people.",
         right="admin",
         replies={
-            200: Reply("The page.", {HTML: TEXTUAL}),
+            200: ResponseSpec("The page.", {HTML: TEXTUAL}),
             404: error("Who asks does not prefer HTML."),
-            500: Reply("A fault of the daemon's; it is in its log.", {HTML: TEXTUAL}),
+            500: ResponseSpec("A fault of the daemon's; it is in its log.", {HTML: TEXTUAL}),
         },
     ),
     _page(
@@ -57,6 +71,6 @@ OPERATIONS = (
         summary="All metrics, in Prometheus' text format.",
         description="Also on `--metrics-listen`, where nothing else is answered.",
         audiences=("operator",),
-        replies={200: Reply("The metrics.", {TEXT: TEXTUAL})},
+        replies={200: ResponseSpec("The metrics.", {TEXT: TEXTUAL})},
     ),
 )

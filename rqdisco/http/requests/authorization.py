@@ -1,4 +1,6 @@
-"""What a door that asks for tokens does before anything else: whose request it is, and whether it may be made."""
+"""What a door that asks for tokens does before anything else: whose request it is, and whether it
+may be made.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from typing import Any
 from twisted.logger import Logger
 
 from rqdisco.core.errors import NotAllowed, NotAuthenticated
-from rqdisco.http.requests.runner import Books
-from rqdisco.limits.event_sampler import Sparing
-from rqdisco.limits.log_throttle import Seldom
+from rqdisco.http.requests.runner import RequestTelemetry
+from rqdisco.limits.event_sampler import EventSampler
+from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.limits.rates import source_of
 from rqdisco.security.tokens import Access, Right, Token
 from rqdisco.telemetry.events import Event
@@ -21,28 +23,32 @@ from rqdisco.telemetry.events import Event
 _MOST_OF_AN_ID = 64
 
 
-class Gate:
-    """Lets in who has a token with the right to what is asked. `now` gives the seconds of a monotonic clock.
+class Authorizer:
+    """Lets in who has a token with the right to what is asked. `now` gives the seconds of a
+    monotonic clock.
 
-    Who is turned away is in the log once a minute for each peer and token, and an event: a few each second for each
-    client, and for all clients without a token together; the next one says how many were left out.
+    Who is turned away is in the log once a minute for each peer and token, and an event: a few each
+    second for each client, and for all clients without a token together; the next one says how many
+    were left out.
     """
 
-    def __init__(self, access: Access, now: Callable[[], float], books: Books) -> None:
+    def __init__(self, access: Access, now: Callable[[], float], telemetry: RequestTelemetry) -> None:
         self._access = access
-        self._books = books
-        self._seldom = Seldom(now)
-        self._sparing = Sparing(now)
+        self._telemetry = telemetry
+        self._throttle = LogThrottle(now)
+        self._sampler = EventSampler(now)
         self._log = Logger()
-        self._door = ""
-        self._tried: Callable[[Any], str] = _a_request
+        self._api = ""
+        self._attempted: Callable[[Any], str] = _a_request
 
-    def at(self, door: str, tried: Callable[[Any], str] | None = None) -> Gate:
-        """The same, as it stands before one door; `tried` gives the kind of event that a request is an attempt at."""
-        gate = copy(self)
-        gate._door = door
-        gate._tried = tried or _a_request
-        return gate
+    def at(self, api: str, attempted: Callable[[Any], str] | None = None) -> Authorizer:
+        """The same, as it stands before one door; `attempted` gives the kind of event that a
+        request is an attempt at.
+        """
+        authorizer = copy(self)
+        authorizer._api = api
+        authorizer._attempted = attempted or _a_request
+        return authorizer
 
     def admit(self, request: Any, right: Right, discovery_id: str | None = None) -> Token:
         """The caller's token. Raises NotAuthenticated, NotAllowed."""
@@ -62,20 +68,20 @@ class Gate:
     def _tell(self, request: Any, discovery_id: str | None, refusal: NotAuthenticated | NotAllowed) -> None:
         peer: str | None = getattr(request.getClientAddress(), "host", None)
         token = refusal.token if isinstance(refusal, NotAllowed) else None
-        if self._seldom.is_due(f"{peer} {token}"):
+        if self._throttle.is_due(f"{peer} {token}"):
             self._log.warn("refused", peer=str(peer), token=token, why=str(refusal))
-        left_out = self._sparing.let_through("" if peer is None else source_of(peer), token or "")
+        left_out = self._sampler.sample("" if peer is None else source_of(peer), token or "")
         if left_out is None:
             return
-        self._books.events.tell(
+        self._telemetry.events.tell(
             Event(
-                kind=self._tried(request),
+                kind=self._attempted(request),
                 outcome="refused",
-                door=self._door,
+                api=self._api,
                 id=(discovery_id or "")[:_MOST_OF_AN_ID],
                 client=peer,
                 asker=token,
-                request=self._books.name(request),
+                request=self._telemetry.name(request),
                 why=str(refusal),
                 more={"left_out": left_out} if left_out else {},
                 logged=False,
@@ -89,10 +95,11 @@ def _a_request(_: Any) -> str:
 
 
 def secrets_in(headers: Any) -> list[bytes]:
-    """What may be a token: the value of X-Consul-Token, a Bearer token (RFC 6750), the password of Basic (RFC 7617).
+    """What may be a token: the value of X-Consul-Token, a Bearer token (RFC 6750), the password of
+    Basic (RFC 7617).
 
-    rqlite 3 to 6 can send nothing but Basic, from the URL they are given; Consul's clients send its own header, and
-    then Basic may be meant for a proxy in front.
+    rqlite 3 to 6 can send nothing but Basic, from the URL they are given; Consul's clients send its
+    own header, and then Basic may be meant for a proxy in front.
     """
     found = [value for value in headers.getRawHeaders(b"x-consul-token", ()) if value]
     for value in headers.getRawHeaders(b"authorization", ()):

@@ -20,12 +20,14 @@ _USUAL = frozenset(
 
 
 def client_host(request: Any) -> str | None:
-    """The address of the machine that asks, THIS_MACHINE for this daemon's own, None where a proxy hides it.
+    """The address of the machine that asks, THIS_MACHINE for this daemon's own, None where a proxy
+    hides it.
 
-    A client that reaches the daemon through a UNIX socket, through the loopback interface or from the address that it
-    connects to is on this machine. A proxy that speaks the PROXY protocol is trusted, and names the client. If the
-    client is on the proxy's own machine, the result is THIS_MACHINE when the proxy runs here, and None otherwise.
-    Headers of other proxies are not trusted.
+    A client that reaches the daemon through a UNIX socket, through the loopback interface or from
+    the address that it connects to is on this machine. A proxy that speaks the PROXY protocol is
+    trusted, and names the client. If the client is on the proxy's own machine, the result is
+    THIS_MACHINE when the proxy runs here, and None otherwise. Headers of other proxies are not
+    trusted.
     """
     channel = request.channel
     client, reached = _ip_of(request.getClientAddress()), _ip_of(request.getHost())
@@ -44,8 +46,8 @@ def client_host(request: Any) -> str | None:
 def _is_forwarded(request: Any, named: str | None = None) -> bool:
     """Whether somebody stands between of whom the connection says nothing.
 
-    nginx adds no header unless it is told to, but asks by HTTP/1.0, as rqlited never does. `named` is the client as a
-    trusted proxy named it, which may have written that into a header too.
+    nginx adds no header unless it is told to, but asks by HTTP/1.0, as rqlited never does. `named`
+    is the client as a trusted proxy named it, which may have written that into a header too.
     """
     if request.clientproto == b"HTTP/1.0":
         return True
@@ -60,8 +62,8 @@ def _is_forwarded(request: Any, named: str | None = None) -> bool:
 
 
 def _ip_of(address: object) -> str | None:
-    """The host of an address in one spelling: without its zone, and IPv4 without the prefix that IPv6 sockets give it
-    (RFC 4291 section 2.5.5.2). None for a UNIX socket.
+    """The host of an address in one spelling: without its zone, and IPv4 without the prefix that
+    IPv6 sockets give it (RFC 4291 section 2.5.5.2). None for a UNIX socket.
     """
     host: str | None = getattr(address, "host", None)
     if host is None or ":" not in host:
@@ -71,5 +73,7 @@ def _ip_of(address: object) -> str | None:
 
 
 def _is_same_machine(client: str | None, reached: str | None) -> bool:
-    """Whether a client is on the machine that it reached at that address; without one it is a UNIX socket's."""
+    """Whether a client is on the machine that it reached at that address; without one it is a UNIX
+    socket's.
+    """
     return client is None or client == reached or is_loopback(client)

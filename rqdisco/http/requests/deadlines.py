@@ -1,4 +1,6 @@
-"""One deadline for all requests, kept by one timer: rqlited sets none and would wait for an answer for ever (P4)."""
+"""One deadline for all requests, kept by one timer: rqlited sets none and would wait for an answer
+for ever (P4).
+"""
 
 from __future__ import annotations
 

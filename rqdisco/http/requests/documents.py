@@ -1,4 +1,6 @@
-"""Answers as JSON: a record as old rqlite reads it, with all that is known of it, or as it is watched."""
+"""Answers as JSON: a record as old rqlite reads it, with all that is known of it, or as it is
+watched.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ from msgspec.structs import replace
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Leader, Node, Record
 from rqdisco.core.views import View
-from rqdisco.probes.probe_state import Seen
+from rqdisco.probes.probe_state import NodeStatus
 
 _encoder = msgspec.json.Encoder()
 # Of no zone, so that none is written.
 _EPOCH = datetime.fromtimestamp(0, timezone.utc).replace(tzinfo=None)
 
 
-class _Document(msgspec.Struct):
+class _LegacyDocument(msgspec.Struct):
     created_at: str
     disco_id: str
     nodes: list[str]
@@ -50,13 +52,15 @@ class _LeaderShown(msgspec.Struct):
 
 
 class _Claim(msgspec.Struct):
-    """A claim whose leader has not reported itself: when it was won first, and how often that was answered."""
+    """A claim whose leader has not reported itself: when it was won first, and how often that was
+    answered.
+    """
 
     since: str
     answered: int
 
 
-class _FullDocument(_Document):
+class _FullDocument(_LegacyDocument):
     registrations: list[_Registration]
     leader: _LeaderShown | msgspec.UnsetType
     orphaned: bool | msgspec.UnsetType
@@ -69,8 +73,10 @@ def not_seen(_: Node) -> None:
 
 
 def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
-    """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote it."""
-    document = _Document(legacy_time(record.created_at), record.id, [node.addr for node in listed])
+    """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote
+    it.
+    """
+    document = _LegacyDocument(legacy_time(record.created_at), record.id, [node.addr for node in listed])
     return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
@@ -78,13 +84,14 @@ def encode_full_document(
     record: View,
     *,
     orphaned: bool,
-    seen: Callable[[Node], Seen | None] = not_seen,
+    seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """The same with every node, all that is known of each under "registrations", and who leads under "leader".
+    """The same with every node, all that is known of each under "registrations", and who leads
+    under "leader".
 
-    An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met, `two_leaders` those
-    that both report themselves.
+    An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met,
+    `two_leaders` those that both report themselves.
     """
     document = _full_document(record, orphaned, seen, two_leaders)
     return msgspec.json.format(_encoder.encode(document), indent=0)
@@ -95,12 +102,12 @@ def encode_watched(
     *,
     orphaned: bool,
     heard: Mapping[str, int],
-    seen: Callable[[Node], Seen | None] = not_seen,
+    seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """The same in one line for who watches an ID, with "alone" at the node that was last told to bootstrap, and
-    "heard" where it is known when an address was first answered, in microseconds since 1970. How long ago a probe was
-    is left out, or there would be something new all the time.
+    """The same in one line for who watches an ID, with "alone" at the node that was last told to
+    bootstrap, and "heard" where it is known when an address was first answered, in microseconds
+    since 1970. How long ago a probe was is left out, or there would be something new all the time.
     """
     document = _full_document(record, orphaned, seen, two_leaders)
     for shown in document.registrations:
@@ -112,7 +119,7 @@ def encode_watched(
 
 
 def _full_document(
-    record: View, orphaned: bool, seen: Callable[[Node], Seen | None], two_leaders: Leaders | None
+    record: View, orphaned: bool, seen: Callable[[Node], NodeStatus | None], two_leaders: Leaders | None
 ) -> _FullDocument:
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
@@ -133,7 +140,7 @@ def _full_document(
     )
 
 
-def _registration(node: Node, seen: Seen | None, *, leads: bool) -> _Registration:
+def _registration(node: Node, seen: NodeStatus | None, *, leads: bool) -> _Registration:
     known = _Registration(node.addr, node.raft_addr, node.node_id, leads)
     if seen is None:
         return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.web.resource import Resource
 
 
-class Leaf(Resource):
+class LeafResource(Resource):
     """A resource that has no others below it; `render` answers whatever is asked."""
 
     isLeaf = True  # noqa: N815, it is Twisted's

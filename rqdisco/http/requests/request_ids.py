@@ -13,7 +13,9 @@ _SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 
 
 class RequestIDs:
-    """Takes the name that a client gave its request, if it is one to write down, or makes one; and sends it back."""
+    """Takes the name that a client gave its request, if it is one to write down, or makes one; and
+    sends it back.
+    """
 
     def __init__(self, random: RandomBytes) -> None:
         self._prefix = random(6).hex()

@@ -1,6 +1,7 @@
 """Answers, and the one place where what went wrong becomes a status, a text and a reason phrase.
 
-rqlited logs the status line and never a JSON body, so the phrase says what is wrong; it never repeats what was sent.
+rqlited logs the status line and never a JSON body, so the phrase says what is wrong; it never
+repeats what was sent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from werkzeug.exceptions import HTTPException
 from rqdisco.core.errors import (
     AlreadyKnown,
     AmbiguousName,
-    AnotherMachine,
     CannotSucceed,
     ForeignHost,
     InvalidValue,
@@ -27,15 +27,16 @@ from rqdisco.core.errors import (
     NoSuchID,
     NotAllowed,
     NotAuthenticated,
-    Orphaned,
+    Ownerless,
     StoreUnavailable,
+    TooManyCreations,
     TooManyIDs,
-    TooManyMints,
     TooManyNodes,
     TooManyRequests,
     TooManyWatchers,
     Undecided,
     UnknownCreatedID,
+    WrongHost,
 )
 from rqdisco.http.requests.documents import encode_object
 
@@ -49,7 +50,9 @@ class BadRequest(Exception):
 
 
 class BadBatch(Exception):
-    """What was to be imported is no batch of records; the text says why, and may repeat what was sent."""
+    """What was to be imported is no batch of records; the text says why, and may repeat what was
+    sent.
+    """
 
 
 class NotFound(Exception):
@@ -72,7 +75,7 @@ class MethodNotAllowed(Exception):
         self.allow = allow
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """What goes back to the client: a body under a status line."""
 
     status: int
@@ -93,7 +96,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What is said of a request that failed. `detail` is more than the text tells, where there is more."""
+    """What is said of a request that failed. `detail` is more than the text tells, where there is
+    more.
+    """
 
     status: int
     text: str
@@ -101,14 +106,16 @@ class Refusal(msgspec.Struct, frozen=True):
     headers: Headers = ()
     detail: str | None = None
 
-    def as_json(self) -> Answer:
+    def as_json(self) -> Response:
         """For clients of the discovery API."""
         members = {"error": self.text} if self.detail is None else {"error": self.text, "reason": self.detail}
-        return Answer(self.status, encode_object(members), self.reason.encode(), self.headers)
+        return Response(self.status, encode_object(members), self.reason.encode(), self.headers)
 
-    def as_text(self) -> Answer:
+    def as_text(self) -> Response:
         """For clients of Consul's API: one line, which rqlited logs in parentheses."""
-        return Answer(self.status, self.text.encode(), self.reason.encode(), self.headers, b"text/plain; charset=utf-8")
+        return Response(
+            self.status, self.text.encode(), self.reason.encode(), self.headers, b"text/plain; charset=utf-8"
+        )
 
 
 _CHALLENGE: Headers = ((b"www-authenticate", b'Basic realm="rqdisco", charset="UTF-8"'),)
@@ -157,15 +164,15 @@ _REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
     CannotSucceed: _under(409, "no successor now"),
     TooManyNodes: _under(409, "too many nodes"),
     AlreadyKnown: _under(409, "exists already"),
-    AnotherMachine: _same_text(409),
+    WrongHost: _same_text(409),
     AmbiguousName: _under(409, "ambiguous name"),
-    Orphaned: _under(410, "lost its home, mint a new ID"),
+    Ownerless: _under(410, "lost its home, mint a new ID"),
     BodyTooLarge: _under(413, "request body too large"),
     Undecided: _undecided,
     StoreUnavailable: _unavailable,
     TooManyIDs: lambda error: Refusal(503, str(error), str(error), _RETRY),
     TooManyWatchers: lambda error: Refusal(503, str(error), "too many watchers", _RETRY),
-    TooManyMints: _again_in(429),
+    TooManyCreations: _again_in(429),
     TooManyRequests: _again_in(503),
     CancelledError: lambda _: _unavailable(StoreUnavailable("not decided in time")),
     HTTPException: lambda _: Refusal(400, "bad request", "bad request"),
@@ -187,9 +194,9 @@ _REASONS: dict[type[BaseException], str] = {
     CannotSucceed: "no_successor",
     TooManyNodes: "too_many_nodes",
     AlreadyKnown: "exists_already",
-    AnotherMachine: "another_machine",
+    WrongHost: "another_machine",
     AmbiguousName: "ambiguous_name",
-    Orphaned: "orphaned",
+    Ownerless: "ownerless",
     BodyTooLarge: "body_too_large",
     Undecided: "undecided",
     StoreUnavailable: "disk",

@@ -1,4 +1,6 @@
-"""What every door does with a request: read it within bounds, answer it in time, and leave a line in the log."""
+"""What every door does with a request: read it within bounds, answer it in time, and leave a line
+in the log.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,17 @@ from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.responses import (
-    Answer,
     BadBatch,
     BadRequest,
     BodyTooLarge,
     Forbidden,
     NotFound,
     Refusal,
+    Response,
     reason_of,
     refusal_of,
 )
-from rqdisco.limits.log_throttle import Seldom
+from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.security.tokens import Token
 from rqdisco.telemetry.counters import NOWHERE, Route
 from rqdisco.telemetry.events import UNAVAILABLE, Event, Events
@@ -38,12 +40,13 @@ from rqdisco.telemetry.events import UNAVAILABLE, Event, Events
 ANSWER_SECONDS = 7.0
 
 # Most handlers need not wait, and a Deferred around each costs a fifth of a request.
-Answering = Answer | Deferred[Answer]
+Answering = Response | Deferred[Response]
 
 
-class Books:
-    """What the doors of a daemon keep of what goes on: `events` are told what happened, `refusals` are counted by door
-    and reason, `name` gives a request the name that it goes by in the audit log.
+class RequestTelemetry:
+    """What the doors of a daemon keep of what goes on: `events` are told what happened, `refusals`
+    are counted by door and reason, `name` gives a request the name that it goes by in the audit
+    log.
     """
 
     def __init__(self, events: Events, name: Callable[[IRequest], str | None] = lambda _: None) -> None:
@@ -60,70 +63,76 @@ class Books:
         self.refusals["any", "foreign_host"] += 1
 
 
-class Handling:
-    """How one door answers: `say_no` puts a refusal in its words, `finish` adds what all its answers have.
+class ApiRunner:
+    """How one door answers: `render_refusal` puts a refusal in its words, `finish` adds what all
+    its answers have.
 
-    `too_large` is the text for a body beyond `max_body` bytes; `strict` refuses addresses that other machines can
-    hardly reach instead of logging them.
+    `too_large` is the text for a body beyond `max_body` bytes; `strict` refuses addresses that
+    other machines can hardly reach instead of logging them.
     """
 
     def __init__(
         self,
-        door: str,
-        books: Books,
+        api: str,
+        telemetry: RequestTelemetry,
         deadlines: Deadlines,
-        say_no: Callable[[Refusal], Answer],
+        render_refusal: Callable[[Refusal], Response],
         *,
         max_body: int,
         too_large: str = "request body too large",
         strict: bool = False,
-        finish: Callable[[Answer], Answer] | None = None,
+        finish: Callable[[Response], Response] | None = None,
     ) -> None:
-        self.door = door
-        self.books = books
+        self.api = api
+        self.telemetry = telemetry
         self._deadlines = deadlines
-        self._say_no = say_no
+        self._render_refusal = render_refusal
         self._max_body = max_body
         self._too_large = too_large
         self._strict = strict
         self._finish = finish
-        self._seldom = Seldom(deadlines.now)
-        # One for the instance: as a class attribute it makes another Logger each time it is looked at.
+        self._throttle = LogThrottle(deadlines.now)
+        # One for the instance: as a class attribute it makes another Logger each time it is looked
+        # at.
         self._log = Logger()
 
-    def answer(self, handling: Coroutine[Any, Any, Answer]) -> Answering:
-        """Run a handler; give its answer, or the answer to what went wrong, at once or in time (P4)."""
+    def answer(self, runner: Coroutine[Any, Any, Response]) -> Answering:
+        """Run a handler; give its answer, or the answer to what went wrong, at once or in time
+        (P4).
+        """
         try:
-            waited = handling.send(None)
+            waited = runner.send(None)
         except StopIteration as end:
             return self._finished(end.value)
         except Exception:
             return self._finished(self.refuse(Failure()))
-        answering = Deferred.fromCoroutine(_rest(handling, waited))
+        answering = Deferred.fromCoroutine(_rest(runner, waited))
         if not answering.called:
             self._deadlines.watch(answering)
         return answering.addErrback(self.refuse).addCallback(self._finished)
 
-    def through_klein(self, request: IRequest, handling: Coroutine[Any, Any, Answer]) -> Deferred[bytes] | bytes:
+    def through_klein(self, request: IRequest, runner: Coroutine[Any, Any, Response]) -> Deferred[bytes] | bytes:
         """`answer`, as a route of Klein gives it."""
-        answering = self.answer(handling)
+        answering = self.answer(runner)
         if isinstance(answering, Deferred):
             return answering.addCallback(lambda answer: answer.put_on(request))
         return answering.put_on(request)
 
-    def _finished(self, answer: Answer) -> Answer:
+    def _finished(self, answer: Response) -> Response:
         return answer if self._finish is None else self._finish(answer)
 
-    def refuse(self, failure: Failure) -> Answer:
+    def refuse(self, failure: Failure) -> Response:
         """The answer to what went wrong."""
-        self.books.refusals[self.door, reason_of(failure)] += 1
-        return self._say_no(refusal_of(failure))
+        self.telemetry.refusals[self.api, reason_of(failure)] += 1
+        return self._render_refusal(refusal_of(failure))
 
     def note(
         self, kind: str, request: IRequest, discovery_id: str = "", token: Token | None = None, asker: str | None = None
-    ) -> Note:
-        """For an attempt to change something; `kind` is one of `Event`, `asker` the name of the token if not that."""
-        return Note(self, kind, request, discovery_id, asker if token is None else token.name)
+    ) -> Attempt:
+        """For an attempt to change something; `kind` is one of `Event`, `asker` the name of the
+        token if not that.
+        """
+        return Attempt(self, kind, request, discovery_id, asker if token is None else token.name)
 
     def body(self, request: IRequest) -> bytes:
         """All of the body. Raises BodyTooLarge."""
@@ -134,10 +143,12 @@ class Handling:
 
     def is_due(self, source: str) -> bool:
         """Whether nothing was said of `source` for a minute; it counts as said now."""
-        return self._seldom.is_due(source)
+        return self._throttle.is_due(source)
 
-    def check_reachable(self, addr: str, note: Note, *, is_known: bool = False) -> None:
-        """Log an address that other machines can hardly reach, unless that is known, or refuse it."""
+    def check_reachable(self, addr: str, note: Attempt, *, is_known: bool = False) -> None:
+        """Log an address that other machines can hardly reach, unless that is known, or refuse
+        it.
+        """
         try:
             check_reachable(addr, note.peer)
         except (InvalidValue, MisleadingAddress) as doubt:
@@ -150,13 +161,14 @@ class Handling:
             )
 
 
-class DoorResource(KleinResource):
-    """A door's Klein app, in front of which the paths that every node asks for are matched without Klein.
+class ApiResource(KleinResource):
+    """A door's Klein app, in front of which the paths that every node asks for are matched without
+    Klein.
 
-    Klein binds and runs werkzeug's router for each request, which costs about as much as all the rest of the request;
-    and it fails with a traceback on a Host or path that is not UTF-8. `match` begins an answer or leaves the path to
-    Klein, `unreadable` answers a path that Klein cannot read, `route` says what a path, its escapes decoded, is counted
-    as.
+    Klein binds and runs werkzeug's router for each request, which costs about as much as all the
+    rest of the request; and it fails with a traceback on a Host or path that is not UTF-8. `match`
+    begins an answer or leaves the path to Klein, `unreadable` answers a path that Klein cannot
+    read, `route` says what a path, its escapes decoded, is counted as.
     """
 
     def __init__(
@@ -185,7 +197,8 @@ class DoorResource(KleinResource):
             if not _is_readable(request.postpath):
                 answering = self._unreadable(request)
         if answering is None:
-            # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a socket without one.
+            # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a
+            # socket without one.
             request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
             super().render(request)
         else:
@@ -193,19 +206,19 @@ class DoorResource(KleinResource):
         return NOT_DONE_YET
 
 
-class Note:
+class Attempt:
     """One event for one attempt to change something, whatever comes of it.
 
-    `result` is what came of it if nothing went wrong, `more` what this kind of event has of its own. One that is
-    `quiet` repeats what is known already, one of `many` is not logged for itself.
+    `result` is what came of it if nothing went wrong, `more` what this kind of event has of its
+    own. One that is `quiet` repeats what is known already, one of `many` is not logged for itself.
     """
 
-    def __init__(self, handling: Handling, kind: str, request: Any, discovery_id: str, asker: str | None) -> None:
-        self._books = handling.books
-        self._door = handling.door
+    def __init__(self, runner: ApiRunner, kind: str, request: Any, discovery_id: str, asker: str | None) -> None:
+        self._telemetry = runner.telemetry
+        self._api = runner.api
         self._kind = kind
         self._asker = asker
-        self._request = handling.books.name(request)
+        self._request = runner.telemetry.name(request)
         self.peer: str | None = getattr(request.getClientAddress(), "host", None)
         self.discovery_id = discovery_id
         self.addr: str | None = None
@@ -213,17 +226,17 @@ class Note:
         self.more: dict[str, Any] = {}
         self.quiet = self.many = False
 
-    def __enter__(self) -> Note:
+    def __enter__(self) -> Attempt:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         outcome, why = (self.result, None) if error is None else _in_words(error)
         quiet = self.quiet and error is None
-        self._books.events.tell(
+        self._telemetry.events.tell(
             Event(
                 kind=self._kind,
                 outcome=outcome,
-                door=self._door,
+                api=self._api,
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
@@ -258,20 +271,22 @@ def path_of(request: IRequest) -> str:
     return str(request.path[1:], "utf-8", "replace")
 
 
-async def refused(error: Exception) -> Answer:
+async def refused(error: Exception) -> Response:
     """A handler that refuses."""
     raise error
 
 
-def write(answer: Answer, request: IRequest) -> None:
+def write(answer: Response, request: IRequest) -> None:
     """Send all of an answer."""
     request.write(answer.put_on(request))
     request.finish()
 
 
-def send(request: Any, answering: Answering, begin: Callable[[Answer, Any], None] = write) -> None:
-    """Have `begin` send an answer once it is there; who hangs up before that is not waited for any more."""
-    if isinstance(answering, Answer):
+def send(request: Any, answering: Answering, begin: Callable[[Response, Any], None] = write) -> None:
+    """Have `begin` send an answer once it is there; who hangs up before that is not waited for any
+    more.
+    """
+    if isinstance(answering, Response):
         begin(answering, request)
         return
     if answering.called:
@@ -282,18 +297,18 @@ def send(request: Any, answering: Answering, begin: Callable[[Answer, Any], None
     answering.addCallback(lambda answer: None if finished.called else begin(answer, request))
 
 
-def _rest(handling: Coroutine[Any, Any, Answer], waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Answer]:
+def _rest(runner: Coroutine[Any, Any, Response], waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Response]:
     """What is left of a handler that was begun, and waits for `waited`."""
     try:
         while True:
             try:
                 result = yield waited
             except Exception as error:
-                waited = handling.throw(error)
+                waited = runner.throw(error)
             else:
-                waited = handling.send(result)
+                waited = runner.send(result)
     except StopIteration as end:
-        answer: Answer = end.value
+        answer: Response = end.value
         return answer
 
 

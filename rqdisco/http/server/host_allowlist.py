@@ -1,8 +1,10 @@
-"""Which names a request may be for, at a listener that only this machine reaches and that asks for no tokens.
+"""Which names a request may be for, at a listener that only this machine reaches and that asks for
+no tokens.
 
-A page of any site may have its own name point to 127.0.0.1 once it is loaded (DNS rebinding): the browser of somebody
-on this machine then takes the daemon for that site, and lets the page ask it for anything and read what it answers.
-What no page can change is the Host that the browser sends, which is the name of its site.
+A page of any site may have its own name point to 127.0.0.1 once it is loaded (DNS rebinding): the
+browser of somebody on this machine then takes the daemon for that site, and lets the page ask it
+for anything and read what it answers. What no page can change is the Host that the browser sends,
+which is the name of its site.
 """
 
 from __future__ import annotations
@@ -24,22 +26,24 @@ from rqdisco.core.errors import ForeignHost
 from rqdisco.http.requests.responses import refusal_of
 from rqdisco.http.requests.runner import write
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.limits.log_throttle import Seldom
+from rqdisco.limits.log_throttle import LogThrottle
 
 _HOST = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]*))(?::[0-9]{0,5})?\Z")
 
 
 class HostAllowlist:
-    """This machine's own names and addresses, and those `given` by the operator, which are in their usual form.
+    """This machine's own names and addresses, and those `given` by the operator, which are in their
+    usual form.
 
-    A request that is for no host at all is let in: no browser sends one. `count` is called for each that is refused.
+    A request that is for no host at all is let in: no browser sends one. `count` is called for each
+    that is refused.
     """
 
     _log = Logger()
 
     def __init__(self, given: Iterable[str], now: Callable[[], float], count: Callable[[], None]) -> None:
         self._names = frozenset(given)
-        self._seldom = Seldom(now)
+        self._throttle = LogThrottle(now)
         self._count = count
         # Clients say the same ones again and again.
         self._is_allowed = lru_cache(maxsize=1024)(self._look_up)
@@ -54,7 +58,7 @@ class HostAllowlist:
         foreign = next(each for each in request.requestHeaders.getRawHeaders(b"host") if not self._is_allowed(each))
         error = ForeignHost(name_in(foreign))
         peer = str(getattr(request.getClientAddress(), "host", None))
-        if self._seldom.is_due(peer):
+        if self._throttle.is_due(peer):
             self._log.warn("refused", peer=peer, why=str(error))
         refusal = refusal_of(Failure(error))
         speaks_consul = request.path.lstrip(b"/").startswith(b"v1/")
@@ -81,8 +85,10 @@ def name_in(host: bytes) -> str | None:
 
 
 @implementer(IProtocolNegotiationFactory)
-class Listener(Factory):
-    """The connections of one listener of a site, whose requests may be for any host until `restrict` is called."""
+class ConnectionFactory(Factory):
+    """The connections of one listener of a site, whose requests may be for any host until
+    `restrict` is called.
+    """
 
     noisy = False
 

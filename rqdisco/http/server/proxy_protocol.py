@@ -1,7 +1,9 @@
-"""Clients behind a proxy that says who they are: the PROXY protocol, versions 1 and 2 (haproxy's proxy-protocol.txt).
+"""Clients behind a proxy that says who they are: the PROXY protocol, versions 1 and 2 (haproxy's
+proxy-protocol.txt).
 
-Twisted has an endpoint for it, whose parser fails with a traceback on an address that is none, takes a header in two
-parts or the short `PROXY UNKNOWN` for a wrong one, and would have a layer of its own around every connection.
+Twisted has an endpoint for it, whose parser fails with a traceback on an address that is none,
+takes a header in two parts or the short `PROXY UNKNOWN` for a wrong one, and would have a layer of
+its own around every connection.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Header(msgspec.Struct, frozen=True):
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header that a connection began with; None as long as it is not whole. Raises BadHeader."""
+    """The header that a connection began with; None as long as it is not whole. Raises
+    BadHeader.
+    """
     if data[:12] == _BINARY[: len(data)]:
         return _binary_header(data)
     if data[:6] == _TEXT[: len(data)]:
@@ -141,7 +145,7 @@ class ProxiedChannel(BoundedChannel):
             rest, self._begun = self._begun[header.size :], None
             self._introduce(header)
             # Its place was nobody's until now.
-            self.site.crowd.leave(self)
+            self.site.limiter.leave(self)
             self._enter()
             if rest:
                 super().dataReceived(rest)
@@ -178,7 +182,9 @@ class BehindProxy(Factory):
         return channel
 
     def complain(self, peer: IAddress) -> None:
-        """Say, once a minute, that somebody does not speak as agreed: if it is the proxy, nobody gets through."""
+        """Say, once a minute, that somebody does not speak as agreed: if it is the proxy, nobody
+        gets through.
+        """
         now = self._site.now()
         if self._complained is None or now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now

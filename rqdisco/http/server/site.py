@@ -17,8 +17,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from rqdisco.limits.connection_limiter import UNLIMITED, Crowd
-from rqdisco.limits.log_throttle import Seldom
+from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
+from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.telemetry.counters import NOWHERE, RequestCounts, Route
 
 RECEIVE_SECONDS = 10.0
@@ -49,8 +49,8 @@ class Hosts(Protocol):
 
 
 class BoundedRequest(Request):
-    """Keeps no more of a body than shows that it is too large; the rest is read and dropped, so that the client, who
-    may send all of it before it listens, still gets its answer.
+    """Keeps no more of a body than shows that it is too large; the rest is read and dropped, so
+    that the client, who may send all of it before it listens, still gets its answer.
     """
 
     channel: Any
@@ -60,7 +60,8 @@ class BoundedRequest(Request):
     # What it is counted as, and since when it is being answered.
     route: Route | None = None
     since: float | None = None
-    # What goes on until it is ended, if this request has such an answer; how long that takes is not counted.
+    # What goes on until it is ended, if this request has such an answer; how long that takes is not
+    # counted.
     stream: Any = None
 
     def gotLength(self, length: int | None) -> None:
@@ -76,9 +77,11 @@ class BoundedRequest(Request):
             self.content.write(data[:room])
 
     def process(self) -> None:
-        """Hand the request to the site's one resource, with the path of an absolute target (RFC 9112 section 3.2.2).
+        """Hand the request to the site's one resource, with the path of an absolute target (RFC
+        9112 section 3.2.2).
 
-        The parent would walk a tree of resources, answer `OPTIONS *` itself and say which Twisted this is.
+        The parent would walk a tree of resources, answer `OPTIONS *` itself and say which Twisted
+        this is.
         """
         if not self.path.startswith(b"/"):
             _, is_absolute, rest = self.path.partition(b"://")
@@ -97,9 +100,11 @@ class BoundedRequest(Request):
 
 
 class BoundedChannel(HTTPChannel):
-    """A connection with one deadline: to become busy again, to be through with sending a request, or to take an answer.
+    """A connection with one deadline: to become busy again, to be through with sending a request,
+    or to take an answer.
 
-    The site sweeps all connections once a second, which costs a request less than timers of its own.
+    The site sweeps all connections once a second, which costs a request less than timers of its
+    own.
     """
 
     site: BoundedSite
@@ -161,9 +166,11 @@ class BoundedChannel(HTTPChannel):
         return bool(transport.disconnecting)
 
     def drain(self, *, at_once: bool) -> None:
-        """Answer what has arrived whole, and unless it is to be `at_once` what a new client asks first; then close.
+        """Answer what has arrived whole, and unless it is to be `at_once` what a new client asks
+        first; then close.
 
-        A new connection may have its request in the kernel's buffer; to close it then is to reset it.
+        A new connection may have its request in the kernel's buffer; to close it then is to reset
+        it.
         """
         if not (at_once or self._was_asked):
             return
@@ -199,7 +206,9 @@ class BoundedChannel(HTTPChannel):
             super()._respondToBadRequestAndDisconnect()
 
     def headerReceived(self, line: bytes) -> bool:
-        """Refuse a length that Twisted's parser would fail on with a traceback (Python parses 4300 digits at most)."""
+        """Refuse a length that Twisted's parser would fail on with a traceback (Python parses 4300
+        digits at most).
+        """
         if len(line) > _LONGEST_LENGTH and line[:14].lower() == b"content-length":
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             self.loseConnection()
@@ -211,7 +220,8 @@ class BoundedChannel(HTTPChannel):
         self.site.answered(request)
         self._answering = False
         if self._client_is_slow and not self.site.is_trusting:
-            # Who asks on without taking the answers would have us keep any number of them: this was the last one.
+            # Who asks on without taking the answers would have us keep any number of them: this was
+            # the last one.
             self.persistent = False
         super().requestDone(request)
         if not self._answering:
@@ -230,7 +240,7 @@ class BoundedChannel(HTTPChannel):
     def _enter(self) -> None:
         """Have a place among the connections of the site, or say that there is none."""
         host = self._client_host()
-        if self.site.crowd.enter(self, host):
+        if self.site.limiter.enter(self, host):
             return
         self.site.turned_away(host)
         if self.isSecure():
@@ -255,12 +265,14 @@ class BoundedChannel(HTTPChannel):
 
 
 class BoundedSite(Site):
-    """A site whose requests are bounded in size and time, and that keeps no access log: the doors log what happens.
+    """A site whose requests are bounded in size and time, and that keeps no access log: the doors
+    log what happens.
 
-    `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on with clients that take
-    large answers slowly: they are known not to ask for more than they take. A body may have `max_body` bytes, but
-    `most_body` from those whose headers `may_send_more` knows. `counts` are those that all sites share, `route` is what
-    is counted where a resource says nothing else. `crowd` says how many connections there may be.
+    `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on
+    with clients that take large answers slowly: they are known not to ask for more than they take.
+    A body may have `max_body` bytes, but `most_body` from those whose headers `may_send_more`
+    knows. `counts` are those that all sites share, `route` is what is counted where a resource says
+    nothing else. `limiter` says how many connections there may be.
     """
 
     noisy = False
@@ -278,7 +290,7 @@ class BoundedSite(Site):
         trusting: bool = False,
         most_body: int = 0,
         may_send_more: Callable[[Headers], bool] = lambda _: False,
-        crowd: Crowd | None = None,
+        limiter: ConnectionLimiter | None = None,
     ) -> None:
         super().__init__(
             resource,
@@ -293,8 +305,8 @@ class BoundedSite(Site):
         self.may_send_more = may_send_more
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
-        self.crowd = Crowd(UNLIMITED, UNLIMITED, reactor.seconds) if crowd is None else crowd
-        self._seldom = Seldom(reactor.seconds)
+        self.limiter = ConnectionLimiter(UNLIMITED, UNLIMITED, reactor.seconds) if limiter is None else limiter
+        self._throttle = LogThrottle(reactor.seconds)
         self.is_draining = False
         self._drained: Deferred[None] = Deferred()
         self._grace: IDelayedCall | None = None
@@ -308,15 +320,15 @@ class BoundedSite(Site):
 
     def buildProtocol(self, addr: object) -> Any:
         host = getattr(addr, "host", None)
-        if self.crowd.is_closed_to(host):
+        if self.limiter.is_closed_to(host):
             self.turned_away(host)
             return None
         return self.prepared(BoundedChannel())
 
     def turned_away(self, host: str | None) -> None:
         """Somebody has no place; that is said once a minute."""
-        if self._seldom.is_due(str(host)):
-            self._log.warn("too many connections", peer=host, connections=len(self.crowd))
+        if self._throttle.is_due(str(host)):
+            self._log.warn("too many connections", peer=host, connections=len(self.limiter))
 
     def prepared(self, channel: Any) -> Any:
         """A channel as this site's."""
@@ -357,7 +369,8 @@ class BoundedSite(Site):
         self._counts.abandoned[(request.route or self._route)[0]] += 1
 
     def drain(self) -> Deferred[None]:
-        """Answer the requests that have arrived whole and close all connections; fire when they are gone.
+        """Answer the requests that have arrived whole and close all connections; fire when they are
+        gone.
 
         Who has only just connected gets `GRACE_SECONDS` to ask.
         """
@@ -371,7 +384,7 @@ class BoundedSite(Site):
     def forget(self, channel: BoundedChannel) -> None:
         """A connection is gone."""
         self.channels.discard(channel)
-        self.crowd.leave(channel)
+        self.limiter.leave(channel)
         self._check_drained()
 
     def _check_drained(self) -> None:

@@ -1,7 +1,8 @@
 """How often a client may ask: who asks too much waits, and who would wait too long is refused.
 
-Clients of the discovery API exit on any refusal, and few of them wait before they are started again; so they are slowed
-down as long as that is possible, and 429 is answered only where IDs are minted, which no node does.
+Clients of the discovery API exit on any refusal, and few of them wait before they are started
+again; so they are slowed down as long as that is possible, and 429 is answered only where IDs are
+minted, which no node does.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from rqdisco.core.errors import TooManyMints, TooManyRequests
+from rqdisco.core.errors import TooManyCreations, TooManyRequests
 from rqdisco.http.requests.responses import refusal_of
-from rqdisco.limits.rates import Buckets, is_own, source_of
+from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 # With the seconds in which an answer is given, what a request may take in all (P4).
 HOLD_SECONDS = 1.0
-# As much may come in a short time as comes in so many seconds: a whole cluster starts behind one address. It is
-# answered so many times as fast as can go on for ever, and a little of it at once.
+# As much may come in a short time as comes in so many seconds: a whole cluster starts behind one
+# address. It is answered so many times as fast as can go on for ever, and a little of it at once.
 BURST_SECONDS = 10.0
 _BURST_SPEED = 5.0
 _AT_ONCE_SECONDS = 0.1
@@ -34,12 +35,13 @@ _IN_A_TURN = 20
 _PROBES = frozenset({b"healthz", b"readyz"})
 
 
-class Paced(Resource):
-    """Holds what a client asks beyond `rate` requests a second before `resource` sees it, each in its turn.
+class Throttled(Resource):
+    """Holds what a client asks beyond `rate` requests a second before `resource` sees it, each in
+    its turn.
 
-    Whoever would be held for longer than `HOLD_SECONDS` is refused when that time is over, since who is refused at once
-    asks again at once. The machine itself, and sockets that are no network's, are not limited. `count` is called for
-    each refusal.
+    Whoever would be held for longer than `HOLD_SECONDS` is refused when that time is over, since
+    who is refused at once asks again at once. The machine itself, and sockets that are no
+    network's, are not limited. `count` is called for each refusal.
     """
 
     isLeaf = True  # noqa: N815, it is Twisted's
@@ -77,7 +79,8 @@ class Paced(Resource):
 
 
 class Queue:
-    """Requests that are held until their time has come, and go on a few in each turn of the reactor.
+    """Requests that are held until their time has come, and go on a few in each turn of the
+    reactor.
 
     `go_on` is called with a request whose client is still there, and with what was given beside it.
     """
@@ -116,22 +119,22 @@ class Queue:
         self._set_timer()
 
 
-def paced(resource: IResource, clock: IReactorTime, rate: float, count: Callable[[], None]) -> IResource:
+def throttled(resource: IResource, clock: IReactorTime, rate: float, count: Callable[[], None]) -> IResource:
     """The resource, for clients with so many requests a second; 0 for any number."""
-    return Paced(resource, clock, rate, count) if rate else resource
+    return Throttled(resource, clock, rate, count) if rate else resource
 
 
-class MintLimit:
+class CreationLimit:
     """How many IDs a client may make: `rate` a second, 0 for any number."""
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
         self._rate = rate
         self._buckets = Buckets(rate, rate * BURST_SECONDS, now)
 
-    def check_mint(self, request: Any) -> None:
-        """Count an ID that is to be minted. Raises TooManyMints."""
+    def check_create(self, request: Any) -> None:
+        """Count an ID that is to be minted. Raises TooManyCreations."""
         if wait := self._take(request):
-            raise TooManyMints(wait)
+            raise TooManyCreations(wait)
 
     def check_named(self, request: Any) -> None:
         """Count one that comes to be by its leader key, which nodes put. Raises TooManyRequests."""
@@ -151,7 +154,7 @@ def _source(request: Any) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _limited(host: str) -> str | None:
-    return None if is_own(host) else source_of(host)
+    return None if is_local_source(host) else source_of(host)
 
 
 def _refused(request: Any, seconds: float) -> bytes:

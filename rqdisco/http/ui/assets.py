@@ -17,7 +17,8 @@ _TYPES = {
 
 
 class Assets(msgspec.Struct, frozen=True):
-    """Templates by name; files by name, each with its content type, and the path that all of them are below.
+    """Templates by name; files by name, each with its content type, and the path that all of them
+    are below.
 
     The path changes with any of them, so browsers may keep them for good.
     """

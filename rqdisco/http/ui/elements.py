@@ -12,11 +12,12 @@ from twisted.web.template import Element, Tag, renderer, tags
 from rqdisco import __version__
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import DAY, count, duration, visible
+from rqdisco.http.ui.formatting import DAY, count, duration, visible_spaces
 from rqdisco.http.ui.snippets import Snippet
 
 Shown = Iterator[Any] | Sequence[Any]
-# A thousand rows take the server 60 ms, in which nobody else is answered; the script makes the others.
+# A thousand rows take the server 60 ms, in which nobody else is answered; the script makes the
+# others.
 MOST_ROWS = 200
 _STATES = {
     "up": "answers",
@@ -27,7 +28,7 @@ _STATES = {
 }
 
 
-class Frame(Element):
+class PageFrame(Element):
     """What is around every page; `inner` is a page's own element, `title` what it is called."""
 
     def __init__(self, assets: Assets, title: str, inner: Element) -> None:
@@ -66,7 +67,9 @@ class Frame(Element):
 
 
 class HomePage(Element):
-    """What this is, and how the service is; `peers` are the name and state of each daemon, this one first."""
+    """What this is, and how the service is; `peers` are the name and state of each daemon, this one
+    first.
+    """
 
     def __init__(self, assets: Assets, about: Mapping[str, Any], peers: Sequence[tuple[str, str]]) -> None:
         super().__init__(loader=assets.templates["home"])
@@ -95,19 +98,21 @@ class HomePage(Element):
     def peer(self, _: IRequest, tag: Tag) -> Shown:
         return [
             tag.clone().fillSlots(
-                name=visible(name), state="up" if state == "established" else state, words=_STATES.get(state, state)
+                name=visible_spaces(name),
+                state="up" if state == "established" else state,
+                words=_STATES.get(state, state),
             )
             for name, state in self._peers
         ]
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the page of an ID shows. `data` is the record as its watchers get it, `url` is the service's; with
-    `is_claim_overdue` a claim has waited for its leader's first report for long.
+    """All that the page of an ID shows. `data` is the record as its watchers get it, `url` is the
+    service's; with `is_claim_overdue` a claim has waited for its leader's first report for long.
 
-    `has_claim` says that a claim waits at all.
-    `two_leaders` are the addresses of two that both report themselves, if there are.
-    `is_guess` says that the URL is taken from the request, which may have come through a proxy.
+    `has_claim` says that a claim waits at all. `two_leaders` are the addresses of two that both
+    report themselves, if there are. `is_guess` says that the URL is taken from the request, which
+    may have come through a proxy.
     """
 
     id: str
@@ -152,11 +157,11 @@ class ClusterPage(Element):
 
     @renderer
     def one_leader(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(*map(visible, self._view.two_leaders[:1]))
+        return tag(*map(visible_spaces, self._view.two_leaders[:1]))
 
     @renderer
     def other_leader(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(*map(visible, self._view.two_leaders[1:]))
+        return tag(*map(visible_spaces, self._view.two_leaders[1:]))
 
     @renderer
     def notes(self, _: IRequest, tag: Tag) -> Shown:
@@ -202,7 +207,7 @@ class ClusterPage(Element):
         return [self._snippet(snippet) for snippet in self._view.snippets]
 
     def _node(self, node: Mapping[str, Any]) -> Tag:
-        first = tags.td(tags.bdi(visible(node["addr"]), class_="addr"))
+        first = tags.td(tags.bdi(visible_spaces(node["addr"]), class_="addr"))
         if node.get("leader"):
             first(tags.span("leader", class_="tag leader"))
         if node.get("alone"):
@@ -211,7 +216,7 @@ class ClusterPage(Element):
             first(tags.span("does not answer", class_="tag down"))
         if node.get("unresolved"):
             first(tags.span("name does not resolve", class_="tag unresolved"))
-        cells = [tags.td(visible(node.get(name) or ""), class_="mono") for name in ("raft_addr", "node_id")]
+        cells = [tags.td(visible_spaces(node.get(name) or ""), class_="mono") for name in ("raft_addr", "node_id")]
         return tags.tr(first, *cells, tags.td(node.get("heard", ""), class_="quiet small"), tags.td())
 
     def _snippet(self, snippet: Snippet) -> Tag:

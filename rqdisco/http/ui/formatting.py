@@ -5,8 +5,10 @@ from __future__ import annotations
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def visible(text: str) -> str:
-    """Text from elsewhere, with everything shown that would not be seen, or would turn what follows around."""
+def visible_spaces(text: str) -> str:
+    """Text from elsewhere, with everything shown that would not be seen, or would turn what follows
+    around.
+    """
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 

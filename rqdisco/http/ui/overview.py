@@ -7,14 +7,16 @@ from typing import Any
 
 import msgspec
 
-from rqdisco.storage.compactor import Folder
+from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.health import Health
-from rqdisco.telemetry.recent import GRANTED, MINTED, REGISTERED, Happened, Recent
+from rqdisco.telemetry.recent import CREATED, GRANTED, REGISTERED, RecentActivity, RecentChange
 
 
 class DiskView(msgspec.Struct, frozen=True, kw_only=True):
-    """Journal and snapshot. `refused` is why nothing can be written, ages and durations are in seconds."""
+    """Journal and snapshot. `refused` is why nothing can be written, ages and durations are in
+    seconds.
+    """
 
     refused: str | None
     bytes_written: int
@@ -26,24 +28,26 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """One daemon at one moment. `minted` and the like are counts of the last 60 minutes, the running one last."""
+    """One daemon at one moment. `created` and the like are counts of the last 60 minutes, the
+    running one last.
+    """
 
     service: Mapping[str, Any]
     nodes: int | None
     watchers: int
     wrong: Sequence[str]
     notes: Sequence[str]
-    minted: Sequence[int]
+    created: Sequence[int]
     registered: Sequence[int]
     granted: Sequence[int]
     disk: DiskView | None
     peers: Mapping[str, Any] | None
-    changes: Sequence[Happened]
+    changes: Sequence[RecentChange]
 
 
 class Overview:
-    """Looks at the parts of a daemon. `nodes` counts what is registered, None as long as that is not known; `peers`
-    gives what `rqdisco peers` shows, if there are any.
+    """Looks at the parts of a daemon. `nodes` counts what is registered, None as long as that is
+    not known; `peers` gives what `rqdisco peers` shows, if there are any.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class Overview:
         service: Callable[[], Mapping[str, Any]],
         nodes: Callable[[], int | None],
         health: Health,
-        recent: Recent,
+        recent: RecentActivity,
         peers: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._service = service
@@ -60,11 +64,11 @@ class Overview:
         self._recent = recent
         self._peers = peers
         self._journal: Journal | None = None
-        self._folder: Folder | None = None
+        self._compactor: Compactor | None = None
 
-    def show_disk(self, journal: Journal, folder: Folder) -> None:
+    def show_disk(self, journal: Journal, compactor: Compactor) -> None:
         """Have these in it too."""
-        self._journal, self._folder = journal, folder
+        self._journal, self._compactor = journal, compactor
 
     def look(self, watchers: int) -> StatusView:
         """How all is now."""
@@ -75,7 +79,7 @@ class Overview:
             watchers=watchers,
             wrong=condition.wrong,
             notes=condition.notes,
-            minted=recent.minutes(MINTED),
+            created=recent.minutes(CREATED),
             registered=recent.minutes(REGISTERED),
             granted=recent.minutes(GRANTED),
             disk=self._disk(),
@@ -84,15 +88,15 @@ class Overview:
         )
 
     def _disk(self) -> DiskView | None:
-        journal, folder = self._journal, self._folder
-        if journal is None or folder is None:
+        journal, compactor = self._journal, self._compactor
+        if journal is None or compactor is None:
             return None
         return DiskView(
             refused=journal.refused,
             bytes_written=journal.bytes_written,
             changes_written=journal.changes_written,
             batches_written=journal.batches_written,
-            snapshot_age=folder.age,
-            snapshot_every=folder.interval,
-            snapshot_lasted=folder.lasted,
+            snapshot_age=compactor.age,
+            snapshot_every=compactor.interval,
+            snapshot_lasted=compactor.lasted,
         )

@@ -16,12 +16,12 @@ from rqdisco.core.errors import NotAuthenticated
 from rqdisco.core.ids import RESERVED, is_id
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.core.views import View
-from rqdisco.http.requests.authorization import Gate, secrets_in
+from rqdisco.http.requests.authorization import Authorizer, secrets_in
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.responses import Answer, Headers, NotFound, refusal_of
-from rqdisco.http.requests.runner import Answering, Handling
+from rqdisco.http.requests.responses import Headers, NotFound, Response, refusal_of
+from rqdisco.http.requests.runner import Answering, ApiRunner
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.elements import ClusterPage, ClusterView, Frame, HomePage, ProblemPage, TokenPage
+from rqdisco.http.ui.elements import ClusterPage, ClusterView, HomePage, PageFrame, ProblemPage, TokenPage
 from rqdisco.http.ui.formatting import duration
 from rqdisco.http.ui.overview import StatusView
 from rqdisco.http.ui.snippets import TARGETS, generations, snippets
@@ -47,7 +47,8 @@ _GUARDS: Headers = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-# What is at the same address for other clients may be taken for this by no cache, were it to keep anything.
+# What is at the same address for other clients may be taken for this by no cache, were it to keep
+# anything.
 _PAGE: Headers = (*_GUARDS, (b"vary", b"Accept, Authorization"))
 # Not Basic, for which browsers would ask in a window of their own, and remember the answer.
 _CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="rqdisco"'),)
@@ -63,9 +64,9 @@ _HEADINGS = {
 class PageAbout(msgspec.Struct, frozen=True, kw_only=True):
     """What pages show beside records.
 
-    `service` gives the members of `GET /`, `peers` the names and states of all daemons, this one first, if there are
-    several; `wall_us` the wall clock in microseconds; `zone` is that of DNS, if there is one; `status` gives what
-    operators see.
+    `service` gives the members of `GET /`, `peers` the names and states of all daemons, this one
+    first, if there are several; `wall_us` the wall clock in microseconds; `zone` is that of DNS, if
+    there is one; `status` gives what operators see.
     """
 
     service: Callable[[], Mapping[str, Any]]
@@ -76,27 +77,27 @@ class PageAbout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pages:
-    """The pages of one site. `encode` gives a record as its watchers get it; `gate` asks for tokens, if given; where it
-    is not, `is_operators` says that only operators come here.
+    """The pages of one site. `encode` gives a record as its watchers get it; `authorizer` asks for
+    tokens, if given; where it is not, `is_operators` says that only operators come here.
     """
 
     def __init__(
         self,
         assets: Assets,
         directory: Directory,
-        handling: Handling,
+        runner: ApiRunner,
         about: PageAbout,
         encode: Callable[[View], bytes],
-        gate: Gate | None = None,
+        authorizer: Authorizer | None = None,
         *,
         is_operators: bool = False,
     ) -> None:
         self._assets = assets
         self._directory = directory
-        self._handling = handling
+        self._runner = runner
         self._about = about
         self._encode = encode
-        self._gate = None if gate is None else gate.at(handling.door)
+        self._authorizer = None if authorizer is None else authorizer.at(runner.api)
         self._is_operators = is_operators
 
     def answer(self, request: Any) -> Answering | None:
@@ -104,18 +105,18 @@ class Pages:
         path: bytes = request.path
         if path.startswith(_STATIC):
             request.route = _route("/static")
-            return self._handling.answer(self._file(path))
+            return self._runner.answer(self._file(path))
         accept = request.getHeader(b"accept")
         if accept is None or b"text/html" not in accept or not prefers_html(accept.decode("latin-1")):
             return None
         making = self._making(request, path)
-        return None if making is None else self._handling.answer(self._made(request, making))
+        return None if making is None else self._runner.answer(self._made(request, making))
 
     def is_only_here(self, path: bytes) -> bool:
         """Whether there is a page at a path, and nothing that other clients could ask for."""
         return path.strip(b"/") == _STATUS_PATH and self._about.status is not None
 
-    def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Answer] | None:
+    def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Response] | None:
         """What makes the page at a path, if there is one."""
         if path == b"/":
             request.route = _route("/")
@@ -130,9 +131,9 @@ class Pages:
         request.route = _route("/ID")
         return self._cluster(request, name)
 
-    async def _made(self, request: Any, making: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _made(self, request: Any, making: Coroutine[Any, Any, Response]) -> Response:
         """The page, or one that says why there is none."""
-        if self._gate is not None and not secrets_in(request.requestHeaders):
+        if self._authorizer is not None and not secrets_in(request.requestHeaders):
             making.close()
             return await self._asking()
         try:
@@ -147,30 +148,30 @@ class Pages:
             page = ProblemPage(self._assets, _HEADINGS.get(refusal.status, refusal.reason), text)
             return await self._rendered("", page, refusal.status, refusal.reason.encode())
 
-    async def _asking(self) -> Answer:
+    async def _asking(self) -> Response:
         page = await self._rendered("", TokenPage(self._assets), 401, b"authentication required")
         return msgspec.structs.replace(page, headers=(*page.headers, *_CHALLENGE))
 
-    async def _home(self, request: Any) -> Answer:
+    async def _home(self, request: Any) -> Response:
         # Who the peers are is for operators where there are tokens, as at /readyz.
-        is_told = self._gate is None or self._gate.admit(request, "known").is_admin
+        is_told = self._authorizer is None or self._authorizer.admit(request, "known").is_admin
         wanted = request.args.get(b"id")
         if wanted and is_id(name := wanted[-1].decode("utf-8", "replace").strip()):
             # Who has no script filled in the field.
-            return Answer(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
+            return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
         return await self._rendered(
             "", HomePage(self._assets, self._about.service(), self._about.peers() if is_told else ())
         )
 
-    async def _status(self, request: Any, look: Callable[[], StatusView]) -> Answer:
+    async def _status(self, request: Any, look: Callable[[], StatusView]) -> Response:
         is_operator = self._is_operators
-        if self._gate is not None:
-            is_operator = self._gate.admit(request, "admin").is_admin
+        if self._authorizer is not None:
+            is_operator = self._authorizer.admit(request, "admin").is_admin
         return await self._rendered("Status", StatusPage(self._assets, look(), is_operator=is_operator))
 
-    async def _cluster(self, request: Any, discovery_id: str) -> Answer:
-        if self._gate is not None:
-            self._gate.admit(request, "read", discovery_id)
+    async def _cluster(self, request: Any, discovery_id: str) -> Response:
+        if self._authorizer is not None:
+            self._authorizer.admit(request, "read", discovery_id)
         if not is_id(discovery_id):
             raise NotFound("no discovery ID has such a name")
         record = await self._directory.look_up(discovery_id)
@@ -190,7 +191,7 @@ class Pages:
             is_guess=not asked,
             generations=generations(self._about.zone),
             targets=TARGETS,
-            snippets=snippets(record.id, url, self._about.zone, asks_for_tokens=self._gate is not None),
+            snippets=snippets(record.id, url, self._about.zone, asks_for_tokens=self._authorizer is not None),
         )
         return await self._rendered(record.id, ClusterPage(self._assets, view))
 
@@ -199,7 +200,7 @@ class Pages:
 
     def _notes(self, record: View) -> list[str]:
         notes = []
-        if not self._directory.is_home_of(record):
+        if not self._directory.is_owner_of(record):
             notes.append(
                 "This ID lost its home: nodes are listed, added and removed, but none is ever told to start a cluster."
                 " Mint a new ID for a new cluster."
@@ -213,17 +214,17 @@ class Pages:
             )
         return notes
 
-    async def _file(self, path: bytes) -> Answer:
+    async def _file(self, path: bytes) -> Response:
         name = path.decode("latin-1")
         found = self._assets.files.get(name.removeprefix(self._assets.path))
         if found is None or not name.startswith(self._assets.path):
-            return Answer(404, encode_object({"error": "no such file"}), b"Not Found")
+            return Response(404, encode_object({"error": "no such file"}), b"Not Found")
         content, kind = found
-        return Answer(200, content, headers=_FOR_GOOD, content_type=kind)
+        return Response(200, content, headers=_FOR_GOOD, content_type=kind)
 
-    async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Answer:
-        page = await flattenString(None, Frame(self._assets, title, inner))
-        return Answer(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
+    async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Response:
+        page = await flattenString(None, PageFrame(self._assets, title, inner))
+        return Response(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
 
 
 def _route(path: str) -> Route:
@@ -231,7 +232,9 @@ def _route(path: str) -> Route:
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether an Accept header (RFC 9110 section 12.5.1) asks for HTML by its name, and rather than for JSON."""
+    """Whether an Accept header (RFC 9110 section 12.5.1) asks for HTML by its name, and rather than
+    for JSON.
+    """
     weights = {"text/html": 0.0, "application/json": 0.0}
     for each in accept.split(","):
         kind, _, parameters = each.strip().lower().partition(";")

@@ -1,4 +1,6 @@
-"""The flags that the page of an ID offers: what `rqdisco flags` prints, for every rqlite and way of running it."""
+"""The flags that the page of an ID offers: what `rqdisco flags` prints, for every rqlite and way of
+running it.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ _BY_NAME: tuple[tuple[str, str, Mode], ...] = (
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """Flags for one rqlite, by its place among the generations, and one way of running it; `trouble` says why there are
-    none.
+    """Flags for one rqlite, by its place among the generations, and one way of running it;
+    `trouble` says why there are none.
     """
 
     generation: int
@@ -44,7 +46,9 @@ def generations(zone: str | None) -> Sequence[str]:
 
 
 def snippets(discovery_id: str, url: str, zone: str | None, *, asks_for_tokens: bool) -> Sequence[Snippet]:
-    """All flags for an ID of the service at `url`; a token has a place in them where the service asks for one."""
+    """All flags for an ID of the service at `url`; a token has a place in them where the service
+    asks for one.
+    """
     return list(_snippets(discovery_id, url, zone, asks_for_tokens))
 
 

@@ -10,12 +10,12 @@ from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.http.requests.documents import utc_second
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import count, duration, size, visible
+from rqdisco.http.ui.formatting import count, duration, size, visible_spaces
 from rqdisco.http.ui.overview import DiskView, StatusView
-from rqdisco.telemetry.recent import Happened
+from rqdisco.telemetry.recent import RecentChange
 
 _PLOT_HEIGHT = 40
-_PLOTS = (("minted", "IDs minted"), ("registered", "Registrations"), ("granted", "Told that it is alone"))
+_PLOTS = (("created", "IDs created"), ("registered", "Registrations"), ("granted", "Told to bootstrap"))
 _FOR_OPERATORS = (
     "What was changed, by whom and under which ID is shown to operators only: on the operator's socket (ssh -L"
     " 4001:/run/rqdisco/operator.sock HOST, then http://localhost:4001/status), or to who has an admin token."
@@ -33,7 +33,7 @@ class StatusPage(Element):
     @renderer
     def name(self, _: IRequest, tag: Tag) -> Tag:
         peers = self._view.peers
-        return tag("This daemon" if peers is None else visible(str(peers["name"])))
+        return tag("This daemon" if peers is None else visible_spaces(str(peers["name"])))
 
     @renderer
     def verdict(self, _: IRequest, tag: Tag) -> Tag:
@@ -44,7 +44,7 @@ class StatusPage(Element):
     @renderer
     def wrong(self, _: IRequest, tag: Tag) -> list[Tag]:
         said = [*self._view.wrong, *self._view.notes] if self._is_operator else self._view.wrong
-        return [tag.clone().fillSlots(note=visible(_sentence(each))) for each in said]
+        return [tag.clone().fillSlots(note=visible_spaces(_sentence(each))) for each in said]
 
     @renderer
     def facts(self, _: IRequest, tag: Tag) -> list[Tag]:
@@ -102,7 +102,7 @@ class StatusPage(Element):
         stranger = peer.get("url", "a peer") if self._is_operator else "a peer"
         heard, lag, offset = peer.get("last_contact"), peer.get("lag"), peer.get("clock_offset_ms")
         words = (
-            visible(str(peer.get("name", stranger))),
+            visible_spaces(str(peer.get("name", stranger))),
             str(peer["state"]),
             "" if heard is None else f"{heard:.1f} s ago",
             "" if lag is None else f"{lag:,}",
@@ -127,7 +127,7 @@ def _disk(disk: DiskView) -> dict[str, str]:
     }
 
 
-def _change(happened: Happened) -> Tag:
+def _change(happened: RecentChange) -> Tag:
     event = happened.event
     outcome = event.outcome if event.why is None else f"{event.outcome}: {event.why}"
     at = utc_second(happened.at)
@@ -135,7 +135,7 @@ def _change(happened: Happened) -> Tag:
     what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
     words = (what, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
     when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
-    return tags.tr(when, *(tags.td(tags.bdi(visible(each))) for each in words))
+    return tags.tr(when, *(tags.td(tags.bdi(visible_spaces(each))) for each in words))
 
 
 def _plot(title: str, counts: Sequence[int]) -> Tag:
@@ -192,7 +192,7 @@ def _under(peer: Mapping[str, Any]) -> str:
 
 def _disc(name: str, under: str, x: float, y: float, kind: str) -> Iterator[Tag]:
     yield Tag("circle")(class_=kind, cx=f"{x:.0f}", cy=f"{y:.0f}", r="20")
-    shown = visible(name)
+    shown = visible_spaces(name)
     yield Tag("text")(shown if len(shown) < 22 else f"{shown[:20]}…", x=f"{x:.0f}", y=f"{y + 38:.0f}")
     yield Tag("text")(under, class_="under", x=f"{x:.0f}", y=f"{y + 54:.0f}")
 

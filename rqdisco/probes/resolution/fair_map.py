@@ -11,7 +11,8 @@ V = TypeVar("V")
 
 
 class FairMap(Generic[K, V]):
-    """Up to `most` entries, each charged to one ID. When it is full, the ID with the most entries loses its oldest.
+    """Up to `most` entries, each charged to one ID. When it is full, the ID with the most entries
+    loses its oldest.
 
     Every operation takes constant time: anybody may cause many of them.
     """
@@ -41,7 +42,9 @@ class FairMap(Generic[K, V]):
         return next(iter(self._entries[discovery_id]))
 
     def put(self, discovery_id: str, key: K, value: V) -> V | None:
-        """Set `key`, which becomes the newest entry of this ID. Return the value that made room for it, if any did."""
+        """Set `key`, which becomes the newest entry of this ID. Return the value that made room for
+        it, if any did.
+        """
         self.pop(key)
         self._add(discovery_id, key, value)
         if len(self) <= self._most:

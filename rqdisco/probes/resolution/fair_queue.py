@@ -21,9 +21,11 @@ J = TypeVar("J", bound=Job)
 
 
 class FairQueue(Generic[J]):
-    """Runs up to `at_once` jobs, `of_one` of them for the same ID; up to `most` wait. IDs take turns, job by job.
+    """Runs up to `at_once` jobs, `of_one` of them for the same ID; up to `most` wait. IDs take
+    turns, job by job.
 
-    `start` begins a job, whose end has to be reported to `finished`; it may end before `start` returns.
+    `start` begins a job, whose end has to be reported to `finished`; it may end before `start`
+    returns.
     """
 
     def __init__(self, start: Callable[[J], None], *, at_once: int, of_one: int, most: int) -> None:
@@ -42,7 +44,9 @@ class FairQueue(Generic[J]):
         return len(self._waiting)
 
     def add(self, job: J) -> J | None:
-        """Run `job` when it is its ID's turn. Return the job that was dropped for it, if the queue was full."""
+        """Run `job` when it is its ID's turn. Return the job that was dropped for it, if the queue
+        was full.
+        """
         dropped = self._waiting.put(job.discovery_id, job, job)
         if dropped is not None:
             self._line_up(dropped.discovery_id)

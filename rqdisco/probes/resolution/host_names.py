@@ -12,16 +12,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.core.host_ports import usable_ip
-from rqdisco.limits.event_sampler import Sparing
-from rqdisco.probes.resolution.cache import Known, Memory
+from rqdisco.limits.event_sampler import EventSampler
+from rqdisco.probes.resolution.cache import CachedAddresses, ResolutionCache
 from rqdisco.probes.resolution.fair_queue import FairQueue
 from rqdisco.telemetry.counters import LookUpCounts
 
 FRESH_SECONDS = 10.0
 # A node that starts may get its name a moment later.
 FAILED_SECONDS = 5.0
-# RFC 8767 section 5 recommends both: how soon to try again once a refresh has failed, and one to three days for which
-# the old addresses may serve. One, since an address that went to another cluster's node leads a joiner there.
+# RFC 8767 section 5 recommends both: how soon to try again once a refresh has failed, and one to
+# three days for which the old addresses may serve. One, since an address that went to another
+# cluster's node leads a joiner there.
 RECHECK_SECONDS = 30.0
 KEPT_SECONDS = 86_400.0
 PATIENCE_SECONDS = 1.5
@@ -39,9 +40,9 @@ KEPT = "a registered host name cannot be looked up again, its older addresses ar
 Resolve = Callable[[str], "Deferred[Sequence[str]]"]
 
 
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """The addresses of a name; `at` is the clock time of the last successful look-up. They are fresh for a few seconds
-    from then on, and kept for a day while later look-ups fail.
+class ResolvedHost(msgspec.Struct, frozen=True, gc=False):
+    """The addresses of a name; `at` is the clock time of the last successful look-up. They are
+    fresh for a few seconds from then on, and kept for a day while later look-ups fail.
 
     `is_settled` is False for the first seconds of a look-up: there may be more a moment later.
     """
@@ -55,12 +56,13 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 class HostNames:
     """The addresses of host names, by the machine's own resolver, remembered for seconds.
 
-    `resolve` fires with the addresses of a name, none if there is no such name. It may fail or never fire: then the
-    addresses that were found before are kept for up to a day (RFC 8767). A name that has none is left out, as a cluster
-    is better served with one address less than with no answer, and `warning` is logged.
+    `resolve` fires with the addresses of a name, none if there is no such name. It may fail or
+    never fire: then the addresses that were found before are kept for up to a day (RFC 8767). A
+    name that has none is left out, as a cluster is better served with one address less than with no
+    answer, and `warning` is logged.
 
-    Look-ups, questions that wait for them, and what is remembered are charged to the ID that needs them: IDs take
-    turns, and the one that has most gives way first.
+    Look-ups, questions that wait for them, and what is remembered are charged to the ID that needs
+    them: IDs take turns, and the one that has most gives way first.
     """
 
     _log = Logger()
@@ -71,16 +73,16 @@ class HostNames:
         self._clock = clock
         self._warning = warning
         self._resolve = resolve
-        self._known = Memory(MOST)
+        self._known = ResolutionCache(MOST)
         # By name, then by ID.
         self._asked: dict[str, dict[str, _LookUp]] = {}
         self._queue: FairQueue[_LookUp] = FairQueue(self._start, at_once=AT_ONCE, of_one=AT_ONCE_OF_ONE, most=MOST)
         self._waiting: Counter[str] = Counter()
-        self._sparing = Sparing(clock.seconds)
+        self._sampler = EventSampler(clock.seconds)
         self._counts = LookUpCounts() if counts is None else counts
         self._warned = -inf
 
-    async def addresses(self, discovery_id: str, names: Sequence[str]) -> dict[str, Found]:
+    async def addresses(self, discovery_id: str, names: Sequence[str]) -> dict[str, ResolvedHost]:
         """Return the addresses of each of `names`, within 1.5 seconds."""
         now = self._clock.seconds()
         known = {name: self._known.claim(discovery_id, name) for name in names}
@@ -89,22 +91,24 @@ class HostNames:
         return {name: self._found(discovery_id, name, each, look_ups.get(name)) for name, each in known.items()}
 
     def share(self, discovery_id: str, name: str) -> None:
-        """Look `name` up for this ID too, if it is being looked up for another one, whose turn may come late."""
+        """Look `name` up for this ID too, if it is being looked up for another one, whose turn may
+        come late.
+        """
         if name in self._asked:
             self._look_up(discovery_id, name)
 
-    def _found(self, discovery_id: str, name: str, before: Known, look_up: _LookUp | None) -> Found:
+    def _found(self, discovery_id: str, name: str, before: CachedAddresses, look_up: _LookUp | None) -> ResolvedHost:
         # What was known at the question is not forgotten while others are waited for.
         known = self._known.get(name) or before
         now = self._clock.seconds()
         is_settled = look_up is None or look_up.has_ended or look_up.began + SETTLED_SECONDS <= now
         if not _is_kept(known, now):
             self._warn(discovery_id, name)
-            return Found((), -inf, False, is_settled)
+            return ResolvedHost((), -inf, False, is_settled)
         is_fresh = known.at + FRESH_SECONDS > now
         if not is_fresh:
             self._keep(name, now - known.at)
-        return Found(known.ips, known.at, is_fresh, is_settled)
+        return ResolvedHost(known.ips, known.at, is_fresh, is_settled)
 
     async def _wait(self, discovery_id: str, look_ups: Sequence[_LookUp]) -> None:
         """Wait for look-ups, unless too many questions do so already."""
@@ -121,7 +125,9 @@ class HostNames:
                 del self._waiting[discovery_id]
 
     def _look_up(self, discovery_id: str, name: str) -> _LookUp:
-        """The look-up of `name` that is under way for this ID, or a new one; it goes on for those who ask next."""
+        """The look-up of `name` that is under way for this ID, or a new one; it goes on for those
+        who ask next.
+        """
         asked = self._asked.setdefault(name, {})
         if discovery_id in asked:
             return asked[discovery_id]
@@ -179,14 +185,16 @@ class HostNames:
         known, now = self._known.claim(discovery_id, name), self._clock.seconds()
         if now - known.warned < WARN_SECONDS:
             return
-        left_out = self._sparing.let_through(discovery_id, "")
+        left_out = self._sampler.sample(discovery_id, "")
         if left_out is not None:
             known.warned = now
             self._log.warn(self._warning, host=name, left_out=left_out)
 
 
 class _LookUp:
-    """A look-up of a name for one ID. It is waited for until patience ends, from when it began, whoever comes later."""
+    """A look-up of a name for one ID. It is waited for until patience ends, from when it began,
+    whoever comes later.
+    """
 
     def __init__(self, clock: IReactorTime, discovery_id: str, name: str) -> None:
         self.discovery_id = discovery_id
@@ -216,6 +224,6 @@ class _LookUp:
             waiter.callback(None)
 
 
-def _is_kept(known: Known, now: float) -> bool:
+def _is_kept(known: CachedAddresses, now: float) -> bool:
     """Whether there are addresses, and they are not too old."""
     return bool(known.ips) and known.at + KEPT_SECONDS > now

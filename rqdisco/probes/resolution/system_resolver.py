@@ -16,7 +16,9 @@ _ABSENT = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", 
 
 
 class SystemResolver:
-    """Resolves in threads of its own, which end with the process: where it hangs it holds nobody up but them."""
+    """Resolves in threads of its own, which end with the process: where it hangs it holds nobody up
+    but them.
+    """
 
     def __init__(self, reactor: Any, threads: int) -> None:
         self._reactor = reactor
@@ -25,7 +27,9 @@ class SystemResolver:
         reactor.callWhenRunning(self._pool.start)
 
     def __call__(self, host: str) -> Deferred[Sequence[str]]:
-        """Fire with the addresses of `host`, none if there is no such name; fail if that cannot be known."""
+        """Fire with the addresses of `host`, none if there is no such name; fail if that cannot be
+        known.
+        """
         return deferToThreadPool(self._reactor, self._pool, _getaddrinfo, host)
 
 

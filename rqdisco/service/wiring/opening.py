@@ -9,28 +9,28 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
-from rqdisco.backends.gossip.assembly import Peered
+from rqdisco.backends.gossip.assembly import GossipBackend
 from rqdisco.backends.gossip.transport.resource import MOST_BYTES as PEER_BYTES
 from rqdisco.backends.gossip.transport.resource import STRANGERS_BYTES, PeerResource
 from rqdisco.backends.gossip.transport.setup import rereading
 from rqdisco.core.directory import Directory
 from rqdisco.dns.responses import NameServer
-from rqdisco.dns.server import DNSDoor
+from rqdisco.dns.server import DNSServer
 from rqdisco.dns.source_limit import SourceLimit
-from rqdisco.http.requests.runner import Books
-from rqdisco.http.router import IMPORT_BYTES, Doors
+from rqdisco.http.requests.runner import RequestTelemetry
+from rqdisco.http.router import IMPORT_BYTES, Apis
 from rqdisco.http.server.host_allowlist import HostAllowlist
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.http.server.throttling import paced
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.http.server.throttling import throttled
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
-from rqdisco.probes.scheduler import Rounds
+from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Config, DNSConfig, PeerConfig
-from rqdisco.service.listeners import Door, HTTPDoor, NameDoor, endpoint, owners_socket
-from rqdisco.service.system import Machine
-from rqdisco.service.wiring.registry import Watch
+from rqdisco.service.listeners import DNSListener, HTTPListener, Listener, endpoint, owners_socket
+from rqdisco.service.system import System
+from rqdisco.service.wiring.registry import MetricsRegistry
 
 # Unless the operator says otherwise: at some 10 KiB each that is 100 MiB.
 MOST_CONNECTIONS = 10_000
@@ -40,67 +40,72 @@ PEER_CONNECTIONS_EACH = 32
 METRICS_CONNECTIONS = 32
 
 
-class Opening:
+class ListenerFactory:
     """Makes the doors of a daemon, and the sites behind those that speak HTTP.
 
-    The endpoints of the public doors are looked at first, so that a wrong one is said before anything is done.
+    The endpoints of the public doors are looked at first, so that a wrong one is said before
+    anything is done.
     """
 
     _log = Logger()
 
-    def __init__(self, config: Config, machine: Machine, certificates: Certificates, watch: Watch) -> None:
+    def __init__(self, config: Config, machine: System, certificates: Certificates, watch: MetricsRegistry) -> None:
         self._config = config
         self._machine = machine
         self._certificates = certificates
         self._watch = watch
         self._public = self._endpoints("listen", config.listen)
-        self.doors: list[Door] = []
+        self.listeners: list[Listener] = []
         self.sites: dict[str, BoundedSite] = {}
 
-    def public(self, doors: Doors, books: Books, *, is_guarded: bool) -> None:
+    def public(self, listeners: Apis, telemetry: RequestTelemetry, *, is_guarded: bool) -> None:
         """For nodes and their operators."""
-        paths = paced(doors.public(), self._machine.reactor, self._config.bounds.client_rate, books.held_too_long)
+        paths = throttled(
+            listeners.public(), self._machine.reactor, self._config.bounds.client_rate, telemetry.held_too_long
+        )
         site = self._site(
             "endpoints",
             paths,
             max_body=self._config.max_body,
             most_body=IMPORT_BYTES,
-            may_send_more=doors.may_send_more,
-            crowd=self._crowd(),
+            may_send_more=listeners.may_send_more,
+            limiter=self._limiter(),
         )
-        hosts = self._hosts(books) if self._config.tokens is None else None
-        self.doors.append(
-            HTTPDoor("endpoints", self._machine.reactor, self._public, site, is_guarded=is_guarded, hosts=hosts)
+        hosts = self._hosts(telemetry) if self._config.tokens is None else None
+        self.listeners.append(
+            HTTPListener("endpoints", self._machine.reactor, self._public, site, is_guarded=is_guarded, hosts=hosts)
         )
 
-    def operator(self, doors: Doors) -> None:
+    def operator(self, listeners: Apis) -> None:
         """For the owner of the daemon, if that is wanted."""
         if self._config.operator_socket is not None:
-            site = self._site("operator", doors.operators(), max_body=IMPORT_BYTES)
+            site = self._site("operator", listeners.operators(), max_body=IMPORT_BYTES)
             at = owners_socket(self._machine.reactor, self._config.operator_socket)
-            self.doors.append(HTTPDoor("operator", self._machine.reactor, [at], site))
+            self.listeners.append(HTTPListener("operator", self._machine.reactor, [at], site))
 
-    def metrics(self, books: Books) -> None:
+    def metrics(self, telemetry: RequestTelemetry) -> None:
         """For Prometheus, if that is wanted."""
         if self._config.metrics_listen:
-            crowd = Crowd(METRICS_CONNECTIONS, METRICS_CONNECTIONS, self._machine.reactor.seconds)
-            site = self._site("metrics", self._watch.page, max_body=0, crowd=crowd)
+            limiter = ConnectionLimiter(METRICS_CONNECTIONS, METRICS_CONNECTIONS, self._machine.reactor.seconds)
+            site = self._site("metrics", self._watch.page, max_body=0, limiter=limiter)
             at = self._endpoints("metrics-listen", self._config.metrics_listen)
-            self.doors.append(HTTPDoor("metrics", self._machine.reactor, at, site, hosts=self._hosts(books)))
+            self.listeners.append(
+                HTTPListener("metrics", self._machine.reactor, at, site, hosts=self._hosts(telemetry))
+            )
 
-    def names(self, config: DNSConfig, directory: Directory, rounds: Rounds | None) -> None:
+    def names(self, config: DNSConfig, directory: Directory, scheduler: ProbeScheduler | None) -> None:
         """For resolvers."""
         reactor = self._machine.reactor
         host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE), counts=self._watch.look_ups["dns"])
         ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
-        server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, rounds)
+        server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, scheduler)
         limit = SourceLimit(config.rate, reactor.seconds)
-        self.doors.append(NameDoor(DNSDoor(reactor, server, limit, config.addresses, self._watch.dns)))
+        self.listeners.append(DNSListener(DNSServer(reactor, server, limit, config.addresses, self._watch.dns)))
 
-    def peers(self, said: PeerConfig, peered: Peered) -> None:
+    def peers(self, said: PeerConfig, backend: GossipBackend) -> None:
         """For peers."""
         reactor = self._machine.reactor
-        resource = PeerResource(peered.answers, peered.keys, reactor, self._machine.random)
+        resource = PeerResource(backend.answers, backend.keys, reactor, self._machine.random)
         site = self._site(
             "peers",
             resource,
@@ -109,14 +114,14 @@ class Opening:
             may_send_more=resource.may_send_more,
             route=("peers", "any"),
             trusting=True,
-            crowd=Crowd(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds),
+            limiter=ConnectionLimiter(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds),
         )
-        self._machine.on_hangup(rereading(said.keys, peered.keys, resource))
-        self.doors.append(HTTPDoor("peers", reactor, self._endpoints("peer-listen", said.listen), site))
+        self._machine.on_hangup(rereading(said.keys, backend.keys, resource))
+        self.listeners.append(HTTPListener("peers", reactor, self._endpoints("peer-listen", said.listen), site))
 
-    def _hosts(self, books: Books) -> HostAllowlist:
+    def _hosts(self, telemetry: RequestTelemetry) -> HostAllowlist:
         """What requests may be for where only this machine asks, and needs no token."""
-        return HostAllowlist(self._config.hosts, self._machine.reactor.seconds, books.host_refused)
+        return HostAllowlist(self._config.hosts, self._machine.reactor.seconds, telemetry.host_refused)
 
     def _endpoints(self, option: str, descriptions: tuple[str, ...]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [endpoint(self._machine.reactor, option, each, self._certificates) for each in descriptions]
@@ -128,7 +133,7 @@ class Opening:
         self.sites[name] = site
         return site
 
-    def _crowd(self) -> Crowd:
+    def _limiter(self) -> ConnectionLimiter:
         """As many connections as the operator allows, and there are descriptors for."""
         bounds = self._config.bounds
         wanted = MOST_CONNECTIONS if bounds.connections is None else bounds.connections
@@ -137,4 +142,4 @@ class Opening:
             self._log.warn(
                 "fewer connections than asked for: there are too few descriptors (ulimit -n)", connections=most
             )
-        return Crowd(most, bounds.client_connections, self._machine.reactor.seconds)
+        return ConnectionLimiter(most, bounds.client_connections, self._machine.reactor.seconds)

@@ -11,33 +11,33 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__
-from rqdisco.backends.gossip.assembly import Peered, Peering, kept_notes, known_members
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata, known_members
 from rqdisco.backends.gossip.transport.http_link import Keys
 from rqdisco.backends.gossip.transport.setup import links, read_keys
-from rqdisco.backends.leader_monitor import LeaderWatch
+from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.metrics import leader_metrics
-from rqdisco.backends.single.directory import LocalDirectory
-from rqdisco.backends.single.expiry_sweep import Sweep
-from rqdisco.backends.single.version_ages import Calendar
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import PeersMissing
-from rqdisco.core.expiry import Marks
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Moment
 from rqdisco.http.requests.request_ids import RequestIDs
-from rqdisco.http.requests.runner import Books
+from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.probes.metrics import probe_metrics
-from rqdisco.probes.prober import Knocker, tcp_endpoints
+from rqdisco.probes.prober import Prober, tcp_endpoints
 from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
-from rqdisco.probes.scheduler import Rounds
+from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.probes.targets import Allowed
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import Policy
 from rqdisco.service.config import Config, PeerConfig, ProbeConfig
-from rqdisco.service.system import Machine
-from rqdisco.service.wiring.registry import Watch
-from rqdisco.storage.compaction_process import run_fold
-from rqdisco.storage.compactor import Folder
+from rqdisco.service.system import System
+from rqdisco.service.wiring.registry import MetricsRegistry
+from rqdisco.storage.compaction_process import run_compaction
+from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.disk_reserve import Reserve
 from rqdisco.storage.files import Disk
 from rqdisco.storage.memory import Store
@@ -50,7 +50,7 @@ from rqdisco.telemetry.audit import AuditLog
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.metrics import audit_metrics
-from rqdisco.telemetry.recent import Recent
+from rqdisco.telemetry.recent import RecentActivity
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -58,7 +58,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 class State(msgspec.Struct, frozen=True):
     """What was found in the state directory, and what it is kept up with."""
 
-    home: str
+    owner: str
     found: Recovered
     store: Store
     journal: Journal
@@ -66,27 +66,29 @@ class State(msgspec.Struct, frozen=True):
     finish: list[Callable[[], None]]
 
 
-def books_of(config: Config, machine: Machine, watch: Watch, state: State, recent: Recent) -> Books:
+def telemetry_of(
+    config: Config, machine: System, watch: MetricsRegistry, state: State, recent: RecentActivity
+) -> RequestTelemetry:
     """What the doors write down, and where it goes."""
     if config.audit is None:
-        return Books(Events(log_event, watch.outcomes, recent))
+        return RequestTelemetry(Events(log_event, watch.outcomes, recent))
     audit = AuditLog(
         machine.reactor,
         AuditFile(config.audit),
         _thread(machine.reactor, "audit", state.finish),
         machine.wall_us,
-        {"version": __version__, "incarnation": state.home},
+        {"version": __version__, "incarnation": state.owner},
     )
     watch.keep(audit)
     machine.on_hangup(audit.reopen)
     watch.show(audit_metrics(audit))
-    return Books(Events(log_event, watch.outcomes, recent, audit), RequestIDs(machine.random))
+    return RequestTelemetry(Events(log_event, watch.outcomes, recent, audit), RequestIDs(machine.random))
 
 
-def opened(config: Config, machine: Machine, watch: Watch) -> State:
+def opened(config: Config, machine: System, watch: MetricsRegistry) -> State:
     """The state directory, read and ready to be written. Raises CannotStart's kinds."""
     reactor = machine.reactor
-    home, found = open_state(Disk(), config.data_dir, machine.random)
+    owner, found = open_state(Disk(), config.data_dir, machine.random)
     boot = found.boot_number(machine.boot_id)
     store = Store(found.records, found.last_version)
     fs = TimedDisk(reactor.seconds, watch.syncs)
@@ -100,32 +102,32 @@ def opened(config: Config, machine: Machine, watch: Watch) -> State:
         lambda call: reactor.callLater(0, call),
         machine.fail,
     )
-    return State(home, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), finish)
+    return State(owner, found, store, journal, lambda: Moment(boot, int(machine.uptime() * 1000)), finish)
 
 
-def folder_of(config: Config, machine: Machine, state: State) -> Folder:
+def compactor_of(config: Config, machine: System, state: State) -> Compactor:
     """What makes snapshots, as often as it is to."""
-    return Folder(
+    return Compactor(
         machine.reactor,
         state.journal,
-        lambda through: run_fold(machine.reactor, config.data_dir, through),
+        lambda through: run_compaction(machine.reactor, config.data_dir, through),
         config.snapshot_every,
         changed=state.found.changed,
     )
 
 
-def alone(config: Config, machine: Machine, state: State) -> LocalDirectory:
+def single_directory(config: Config, machine: System, state: State) -> SingleDirectory:
     """The directory of a daemon without peers. Raises PeersMissing."""
-    others = [member.name for member in known_members(state.found.notes.items(), state.home)]
+    others = [member.name for member in known_members(state.found.notes.items(), state.owner)]
     if others:
         raise PeersMissing(
             f"{config.data_dir}: is one of several peers ({', '.join(others)}), and may not decide without them: say"
             " --peer and what belongs to it"
         )
-    return LocalDirectory(
+    return SingleDirectory(
         state.store,
         state.journal,
-        state.home,
+        state.owner,
         now=state.now,
         wall_us=machine.wall_us,
         random=machine.random,
@@ -133,12 +135,14 @@ def alone(config: Config, machine: Machine, state: State) -> LocalDirectory:
     )
 
 
-def peered_of(config: Config, said: PeerConfig, machine: Machine, state: State, certificates: Certificates) -> Peered:
+def gossip_backend(
+    config: Config, said: PeerConfig, machine: System, state: State, certificates: Certificates
+) -> GossipBackend:
     """All of a daemon that has peers. Raises KeysUnusable, TLSUnusable."""
     keys = Keys(read_keys(said.keys))
-    return Peered(
-        Peering(name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required),
-        state.home,
+    return GossipBackend(
+        GossipConfig(name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required),
+        state.owner,
         state.store,
         state.journal,
         state.found.notes.items(),
@@ -155,36 +159,38 @@ def peered_of(config: Config, said: PeerConfig, machine: Machine, state: State, 
 
 def sweep_of(
     config: Config,
-    machine: Machine,
+    machine: System,
     state: State,
-    local: LocalDirectory,
-    peered: Peered | None,
+    local: SingleDirectory,
+    backend: GossipBackend | None,
     events: Events,
-) -> Sweep:
-    """What forgets IDs that never had a node: this daemon's own if it is to, and its peers' if they say so."""
-    notes = kept_notes(state.found.notes.items())
+) -> ExpirySweeper:
+    """What forgets IDs that never had a node: this daemon's own if it is to, and its peers' if they
+    say so.
+    """
+    notes = decode_metadata(state.found.notes.items())
     days = config.unused_days
-    return Sweep(
+    return ExpirySweeper(
         machine.reactor,
         state.store,
         state.journal,
-        Marks(notes) if peered is None else peered.marks,
-        state.home,
+        ExpiryWatermarks(notes) if backend is None else backend.watermarks,
+        state.owner,
         events,
         state.now,
-        calendar=None if days is None else Calendar(state.home, int(days * _DAY_MS), notes),
-        may_expire=(lambda: True) if peered is None else peered.may_expire,
+        version_ages=None if days is None else VersionAges(state.owner, int(days * _DAY_MS), notes),
+        may_expire=(lambda: True) if backend is None else backend.may_expire,
         is_deciding=local.is_deciding_of,
     )
 
 
-def rounds_of(config: ProbeConfig, machine: Machine, directory: Directory, watch: Watch) -> Rounds:
+def scheduler_of(config: ProbeConfig, machine: System, directory: Directory, watch: MetricsRegistry) -> ProbeScheduler:
     """What probes the nodes of all IDs that this daemon holds, as long as that runs."""
     reactor = machine.reactor
     resolver = SystemResolver(reactor, AT_ONCE)
-    rounds = Rounds(
+    scheduler = ProbeScheduler(
         directory,
-        Knocker(tcp_endpoints(reactor), reactor),
+        Prober(tcp_endpoints(reactor), reactor),
         HostNames(reactor, resolver, "a registered host name does not resolve", watch.look_ups["probes"]),
         Allowed(config.allowed),
         reactor,
@@ -192,14 +198,14 @@ def rounds_of(config: ProbeConfig, machine: Machine, directory: Directory, watch
         interval=config.interval,
         rate=config.rate,
     )
-    watch.keep(rounds)
-    watch.show(probe_metrics(rounds))
-    return rounds
+    watch.keep(scheduler)
+    watch.show(probe_metrics(scheduler))
+    return scheduler
 
 
-def leaders_of(machine: Machine, state: State, events: Events, watch: Watch) -> LeaderWatch:
+def leaders_of(machine: System, state: State, events: Events, watch: MetricsRegistry) -> LeaderMonitor:
     """What notices two clusters under one ID."""
-    leaders = LeaderWatch(machine.reactor, events)
+    leaders = LeaderMonitor(machine.reactor, events)
     state.store.on_settled.append(leaders.settled)
     watch.keep(leaders)
     watch.show(leader_metrics(leaders))

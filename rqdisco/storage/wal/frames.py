@@ -5,9 +5,10 @@ A segment is a sequence of frames, one for each batch that was committed in one 
     #LENGTH PREVIOUS CRC\n      8 hex digits each: bytes of payload, CRC of the frame before, CRC of this one
     {"id":...}\n                payload: one record a line
 
-The CRC (CRC-32, as in RFC 1952 section 8) runs over the payload and starts from the one of the frame before, across
-segments too, so that a frame that is lost, moved or altered shows. The first frame of a segment holds its header.
-A frame is only begun when the one before is on the disk: what lies behind a whole frame was acknowledged.
+The CRC (CRC-32, as in RFC 1952 section 8) runs over the payload and starts from the one of the
+frame before, across segments too, so that a frame that is lost, moved or altered shows. The first
+frame of a segment holds its header. A frame is only begun when the one before is on the disk: what
+lies behind a whole frame was acknowledged.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from collections.abc import Iterable
 import msgspec
 
 FORMAT = "rqdisco journal"
-# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes about peers. 4: a grant
-# of theirs may have come to nothing; unused ones expire. 5: a claim may await its report; they and grants have hosts.
+# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes
+# about peers. 4: a grant of theirs may have come to nothing; unused ones expire. 5: a claim may
+# await its report; they and grants have hosts.
 VERSION = 5
 _HEAD = re.compile(rb"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 _HEAD_SIZE = 28
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the first frame of a segment says: its place in the journal, and the boot that its moments belong to."""
+    """What the first frame of a segment says: its place in the journal, and the boot that its
+    moments belong to.
+    """
 
     format: str
     version: int
@@ -46,7 +50,9 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class Broken(Exception):
-    """There is no whole frame at `offset`. `torn`: nothing behind it was ever acknowledged, so it may be cut there."""
+    """There is no whole frame at `offset`. `torn`: nothing behind it was ever acknowledged, so it
+    may be cut there.
+    """
 
     def __init__(self, offset: int, torn: bool, why: str) -> None:
         super().__init__(why)
@@ -62,7 +68,8 @@ def encode_frame(lines: Iterable[bytes], previous: int) -> tuple[bytes, int]:
 
 
 def read_frames(data: bytes, previous: int | None) -> Iterable[Frame]:
-    """The frames of a segment. `previous` is the CRC that the first one continues; None where that is not known.
+    """The frames of a segment. `previous` is the CRC that the first one continues; None where that
+    is not known.
 
     Raises Broken in place of the first frame that is not whole.
     """
@@ -91,7 +98,9 @@ def _frame_at(data: bytes, offset: int) -> tuple[int, Frame] | None:
 
 
 def _any_frame_behind(data: bytes, offset: int) -> bool:
-    """Whether a whole frame follows somewhere, which proves that what lies before it was on the disk once."""
+    """Whether a whole frame follows somewhere, which proves that what lies before it was on the
+    disk once.
+    """
     at = data.find(b"#", offset + 1)
     while at != -1:
         if _frame_at(data, at) is not None:

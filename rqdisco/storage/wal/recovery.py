@@ -9,9 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.core.codec import Malformed, decode_note, decode_versioned, is_note, join_record, split_record, version_of
+from rqdisco.core.codec import (
+    Malformed,
+    decode_metadata_line,
+    decode_versioned,
+    is_metadata,
+    join_record,
+    split_record,
+    version_of,
+)
 from rqdisco.core.errors import DamagedState
-from rqdisco.core.expiry import Marks
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.storage.files import FileSystem
 from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME, SnapshotReader
 from rqdisco.storage.wal.frames import FORMAT, VERSION, Broken, SegmentHeader, read_frames
@@ -30,9 +38,11 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, kw_only=True):
-    """All that was found: the records as the store keeps them, where the journal goes on, the newest boot it names.
+    """All that was found: the records as the store keeps them, where the journal goes on, the
+    newest boot it names.
 
-    `notes` are what was kept about peers, in the same form; `folded` is the last segment that the snapshot holds.
+    `notes` are what was kept about peers, in the same form; `compacted` is the last segment that
+    the snapshot holds.
     """
 
     records: dict[bytes, bytes]
@@ -42,14 +52,14 @@ class Recovered(msgspec.Struct, kw_only=True):
     boot: int = 0
     boot_id: str = ""
     cut: Cut | None = None
-    folded: int = 0
+    compacted: int = 0
 
     def boot_number(self, boot_id: str) -> int:
-        """The number of the boot that the kernel calls `boot_id`: the one that it has on this disk, or one made of its
-        name.
+        """The number of the boot that the kernel calls `boot_id`: the one that it has on this disk,
+        or one made of its name.
 
-        Counted on from the disk, an older one would give it the number of a boot that it does not know of, and grants
-        that peers give back would seem to be as young as the machine (R8).
+        Counted on from the disk, an older one would give it the number of a boot that it does not
+        know of, and grants that peers give back would seem to be as young as the machine (R8).
         """
         if self.boot_id == boot_id:
             return self.boot
@@ -58,14 +68,15 @@ class Recovered(msgspec.Struct, kw_only=True):
     @property
     def changed(self) -> bool:
         """Whether the journal says more than the snapshot."""
-        return self.position.segment - 1 > self.folded
+        return self.position.segment - 1 > self.compacted
 
 
 def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Recovered:
     """Read the snapshot and the journal after it.
 
-    Folds keep the last segment that is in the snapshot, so that one is missed; only a backup may be without it.
-    A torn end of the last segment is cut off. Raises DamagedState for any other damage, UnknownFormat, OSError.
+    Folds keep the last segment that is in the snapshot, so that one is missed; only a backup may be
+    without it. A torn end of the last segment is cut off. Raises DamagedState for any other damage,
+    UnknownFormat, OSError.
     """
     found = Recovered(records={})
     numbers = segment_numbers(fs, directory)
@@ -73,32 +84,33 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
         _read_snapshot(fs, directory / NAME, found)
     elif fs.exists(directory / PREVIOUS_NAME):
         raise DamagedState(f"{directory / NAME}: missing; put {PREVIOUS_NAME} in its place (nothing is lost by that)")
-    if found.folded and found.folded not in numbers and not is_backup:
-        raise DamagedState(f"{segment_path(directory, found.folded)}: missing; put it back, or {_BACKUP}")
+    if found.compacted and found.compacted not in numbers and not is_backup:
+        raise DamagedState(f"{segment_path(directory, found.compacted)}: missing; put it back, or {_BACKUP}")
     numbers = [number for number in numbers if number >= found.position.segment]
     replay(fs, directory, numbers[:-1], found)
     if numbers:
         _mend(fs, segment_path(directory, numbers[-1]), found)
         replay(fs, directory, numbers[-1:], found)
-    marks = Marks(decode_note(join_record(key, rest)) for key, rest in found.notes.items())
-    if marks.are_any:
-        found.records = {key: rest for key, rest in found.records.items() if not marks.cover_line(key, rest)}
+    watermarks = ExpiryWatermarks(decode_metadata_line(join_record(key, rest)) for key, rest in found.notes.items())
+    if watermarks.are_any:
+        found.records = {key: rest for key, rest in found.records.items() if not watermarks.cover_line(key, rest)}
     return found
 
 
 def wanted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """Those of a journal's lines that are still worth keeping, which come in the order of their keys, so notes first.
+    """Those of a journal's lines that are still worth keeping, which come in the order of their
+    keys, so notes first.
 
     Notes that say there is none any more are not, nor are IDs that expired.
     """
-    marks = Marks()
+    watermarks = ExpiryWatermarks()
     for key, rest in lines:
-        if is_note(key):
-            note = decode_note(join_record(key, rest))
-            marks.learn(note)
+        if is_metadata(key):
+            note = decode_metadata_line(join_record(key, rest))
+            watermarks.learn(note)
             if note.is_empty:
                 continue
-        elif marks.are_any and marks.cover_line(key, rest):
+        elif watermarks.are_any and watermarks.cover_line(key, rest):
             continue
         yield key, rest
 
@@ -118,12 +130,12 @@ def _read_snapshot(fs: FileSystem, path: Path, found: Recovered) -> None:
     header = reader.header
     found.records.update(reader.records())
     # They come first, since no ID has a character that sorts before theirs.
-    for key in list(itertools.takewhile(is_note, found.records)):
+    for key in list(itertools.takewhile(is_metadata, found.records)):
         found.notes[key] = found.records.pop(key)
     found.last_version = header.last_version
     found.position = Position(segment=header.segment + 1, crc=header.crc)
     found.boot, found.boot_id = header.boot, header.boot_id
-    found.folded = header.segment
+    found.compacted = header.segment
 
 
 def _read_segment(fs: FileSystem, path: Path, found: Recovered) -> None:
@@ -142,10 +154,12 @@ def _read_segment(fs: FileSystem, path: Path, found: Recovered) -> None:
 
 
 def _mend(fs: FileSystem, path: Path, found: Recovered) -> None:
-    """Cut a torn end off the last segment, and let nothing be read, and shown, that a power cut could take away.
+    """Cut a torn end off the last segment, and let nothing be read, and shown, that a power cut
+    could take away.
 
-    One that has another name may be the end of another daemon's journal, whose hard-linked backup this was: that goes
-    on growing, and none of it may be cut. So what there is now becomes a file of its own first.
+    One that has another name may be the end of another daemon's journal, whose hard-linked backup
+    this was: that goes on growing, and none of it may be cut. So what there is now becomes a file
+    of its own first.
     """
     if fs.names_of(path) > 1:
         _part(fs, path)
@@ -198,7 +212,7 @@ def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered)
             key, rest = split_record(line)
         except Malformed as error:
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None
-        if is_note(key):
+        if is_metadata(key):
             found.notes[key] = rest
         else:
             found.records[key] = rest

@@ -18,11 +18,15 @@ _NAME = re.compile(r"([0-9]{10})\.journal\Z")
 
 
 class JournalFailed(Exception):
-    """A write or a sync failed and it is not known what the disk has: nothing may be acknowledged any more."""
+    """A write or a sync failed and it is not known what the disk has: nothing may be acknowledged
+    any more.
+    """
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the journal goes on: the number of the next segment and the CRC its first frame continues."""
+    """Where the journal goes on: the number of the next segment and the CRC its first frame
+    continues.
+    """
 
     segment: int
     crc: int
@@ -40,8 +44,8 @@ def segment_numbers(fs: FileSystem, directory: Path) -> list[int]:
 
 
 class SegmentWriter:
-    """Appends batches to the newest segment, as long as the disk has more than its `reserve`. A segment is made when
-    there is something to write, so that a daemon starts on a full disk too.
+    """Appends batches to the newest segment, as long as the disk has more than its `reserve`. A
+    segment is made when there is something to write, so that a daemon starts on a full disk too.
     """
 
     def __init__(
@@ -74,7 +78,8 @@ class SegmentWriter:
     def commit(self, lines: Sequence[bytes]) -> None:
         """Return when `lines` are on the disk.
 
-        Raises StoreUnavailable if there was no room and the journal is as it was before, JournalFailed otherwise.
+        Raises StoreUnavailable if there was no room and the journal is as it was before,
+        JournalFailed otherwise.
         """
         if self._reserve is not None:
             self._reserve.check(sum(map(len, lines)))
@@ -83,7 +88,9 @@ class SegmentWriter:
         self._append(lines)
 
     def seal(self) -> int:
-        """End the segment, so that the next batch begins a new one; return the newest sealed one."""
+        """End the segment, so that the next batch begins a new one; return the newest sealed
+        one.
+        """
         if self._handle is not None:
             self._handle.close()
             self._handle, self._size, self._number = None, 0, self._number + 1
@@ -94,8 +101,8 @@ class SegmentWriter:
         return segment_path(self._directory, self._number)
 
     def _begin(self) -> None:
-        """Make the segment and its header durable before any record follows: what lies behind a frame proves that
-        the frame was on the disk.
+        """Make the segment and its header durable before any record follows: what lies behind a
+        frame proves that the frame was on the disk.
         """
         header = SegmentHeader(
             format=FORMAT, version=VERSION, segment=self._number, boot=self._boot, boot_id=self._boot_id

@@ -1,4 +1,5 @@
-"""Group commit: every change that waits while a batch is being written goes into the next one, and one sync serves all.
+"""Group commit: every change that waits while a batch is being written goes into the next one, and
+one sync serves all.
 
 The batch is written by a thread; everything else here runs on the reactor.
 """
@@ -34,10 +35,11 @@ class _Batch:
 class Journal:
     """Makes the store's changes durable, in the order they were put.
 
-    `in_thread` runs a blocking call and fires with its result, `soon` runs a call once the reactor is through with
-    what it has at hand, so that what arrives together shares a batch. `failed` is told, once, why nothing can be
-    acknowledged any more; the process must then end. `on_writing` is told of changes that are being handed to the disk,
-    and whether that took the last ones; it returns what is to be written with them.
+    `in_thread` runs a blocking call and fires with its result, `soon` runs a call once the reactor
+    is through with what it has at hand, so that what arrives together shares a batch. `failed` is
+    told, once, why nothing can be acknowledged any more; the process must then end. `on_writing` is
+    told of changes that are being handed to the disk, and whether that took the last ones; it
+    returns what is to be written with them.
     """
 
     _log = Logger()
@@ -67,7 +69,8 @@ class Journal:
         self.bytes_written = self.changes_written = self.batches_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
-        """Fire when the disk has `changes`, all or none. Each caller has a Deferred of its own, and may cancel it.
+        """Fire when the disk has `changes`, all or none. Each caller has a Deferred of its own, and
+        may cancel it.
 
         Fails with StoreUnavailable if the disk refuses it; the store is then as the disk is.
         """
@@ -84,7 +87,9 @@ class Journal:
         return self._wait()
 
     def seal(self) -> Deferred[int]:
-        """End the segment that is being written; fire with the newest that will not change any more."""
+        """End the segment that is being written; fire with the newest that will not change any
+        more.
+        """
         return self._between_batches().addCallback(lambda _: self._segments.seal())
 
     async def close(self) -> None:
@@ -118,7 +123,8 @@ class Journal:
         if batch.changes:
             if self.on_writing is not None:
                 batch.changes.extend(self.on_writing(batch.changes, self.refused is None))
-            # Of one record that changed several times only the newest state needs to reach the disk.
+            # Of one record that changed several times only the newest state needs to reach the
+            # disk.
             lines = list({change.key: change.line for change in batch.changes}.values())
             self._in_thread(lambda: self._commit(lines)).addCallbacks(self._written, self._not_written)
         else:

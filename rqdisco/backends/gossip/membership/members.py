@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.transport.messages import Member, decode, encode
-from rqdisco.core.codec import Malformed, Note
+from rqdisco.backends.gossip.transport.messages import Member, decode_message, encode_message
+from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.ids import tag
 
 _MEMBER = "!member/"
@@ -28,18 +28,20 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Members:
-    """All incarnations that ever took part, this daemon's own included. What changes is handed back to be noted.
+    """All incarnations that ever took part, this daemon's own included. What changes is handed back
+    to be noted.
 
-    `all` are all of them, the lost ones too, in the order of their incarnations, `taking_part` those that are not gone
-    for good, `others` the same but for this daemon; `agreed` is the same where the same members are known.
+    `all` are all of them, the lost ones too, in the order of their incarnations, `taking_part`
+    those that are not gone for good, `others` the same but for this daemon; `agreed` is the same
+    where the same members are known.
     """
 
-    def __init__(self, own: Member, notes: Iterable[Note] = ()) -> None:
+    def __init__(self, own: Member, notes: Iterable[Metadata] = ()) -> None:
         self.own = own
         self._known: dict[str, Member] = {}
         for note in notes:
             if note.id.startswith(_MEMBER):
-                self._known[note.home] = decode(note.content.encode(), Member)
+                self._known[note.owner] = decode_message(note.content.encode(), Member)
         before = self._known.get(own.incarnation)
         if before is not None:
             # Others may have found that this daemon is gone for good.
@@ -59,7 +61,7 @@ class Members:
         """All whose IDs begin with a tag (R1)."""
         return [each for each in self.all if tag(each.incarnation) == tag_]
 
-    def home_now(self, incarnation: str) -> str:
+    def current_owner(self, incarnation: str) -> str:
         """Who is the home of an incarnation's IDs by now."""
         seen = set()
         while incarnation not in seen and (member := self._known.get(incarnation)) is not None:
@@ -69,17 +71,22 @@ class Members:
             incarnation = member.successor
         return incarnation
 
-    def has_lost(self, home: str) -> bool:
-        """Whether the IDs of a home have nobody who may grant: it was forgotten, or is nobody's member (R7)."""
-        member = self._known.get(home)
+    def has_lost(self, owner: str) -> bool:
+        """Whether the IDs of a home have nobody who may grant: it was forgotten, or is nobody's
+        member (R7).
+        """
+        member = self._known.get(owner)
         return member is None or member.state == "forgotten"
 
-    def home_of_name(self, discovery_id: str) -> str:
-        """Who is to be the home of an ID that nobody minted: rendezvous hashing over the names of the members."""
+    def owner_of_name(self, discovery_id: str) -> str:
+        """Who is to be the home of an ID that nobody minted: rendezvous hashing over the names of
+        the members.
+        """
         return max(self.taking_part, key=lambda each: (_weight(each.name, discovery_id), each.incarnation)).incarnation
 
-    def learn(self, told: Iterable[Member], *, by_itself: str | None = None) -> list[Note]:
-        """Take over what a peer knows of members; return what has to be noted. `by_itself` is who spoke.
+    def learn(self, told: Iterable[Member], *, by_itself: str | None = None) -> list[Metadata]:
+        """Take over what a peer knows of members; return what has to be noted. `by_itself` is who
+        spoke.
 
         Of itself a member knows best where it is; whoever is gone for good stays gone.
         """
@@ -108,13 +115,13 @@ class Members:
                 found.append(f"takes {who} for {other.state}, which is {ours.state} here")
         return tuple(found)
 
-    def put(self, member: Member) -> Note:
+    def put(self, member: Member) -> Metadata:
         """Change what is known of a member; return what has to be noted."""
         self._known[member.incarnation] = member
         if member.incarnation == self.own.incarnation:
             self.own = member
         self._changed()
-        return note_of(member)
+        return member_metadata(member)
 
     def _changed(self) -> None:
         """What is asked for at every message is worked out at a change only."""
@@ -125,24 +132,25 @@ class Members:
         self.agreed = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
-def note_of(member: Member) -> Note:
+def member_metadata(member: Member) -> Metadata:
     """What a disk keeps of a member."""
-    return Note(id=_MEMBER + member.incarnation, home=member.incarnation, content=encode(member).decode())
+    return Metadata(id=_MEMBER + member.incarnation, owner=member.incarnation, content=encode_message(member).decode())
 
 
 class Sessions:
     """Who may speak under which session's name, and whether two speak with one identity (R8).
 
-    A session proves that its owner is alive once something is said in it: its name is only told in an answer. When
-    another boot of an incarnation, or another incarnation of a name, is proved to be alive, what was begun before is
-    forgotten; whoever then comes back has been alive all the time.
+    A session proves that its owner is alive once something is said in it: its name is only told in
+    an answer. When another boot of an incarnation, or another incarnation of a name, is proved to
+    be alive, what was begun before is forgotten; whoever then comes back has been alive all the
+    time.
     """
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._current: dict[str, str] = {}
         self._past: dict[str, list[str]] = {}
-        self._twins: dict[str, str] = {}
+        self._duplicates: dict[str, str] = {}
 
     def begin(self, name: str, session: Session) -> None:
         """A hello was answered."""
@@ -158,27 +166,29 @@ class Sessions:
         return session
 
     def note(self, session: Session) -> str | None:
-        """Call for all that is heard; returns what newly shows of a twin, beside which this boot must not decide."""
+        """Call for all that is heard; returns what newly shows of a twin, beside which this boot
+        must not decide.
+        """
         incarnation = f"incarnation {session.incarnation}"
         before = self._current.get(incarnation)
-        twin: str | None = None
-        twins: set[str] = set()
+        duplicate: str | None = None
+        duplicates: set[str] = set()
         if self._switch(incarnation, session.boot, session):
-            twin = f"two daemons run as {incarnation}"
-            twins |= {session.boot, str(before)}
+            duplicate = f"two daemons run as {incarnation}"
+            duplicates |= {session.boot, str(before)}
         name = f"name {session.name}"
         other = self._current.get(name)
         if self._switch(name, session.incarnation, session):
-            twin = f"two daemons are called {session.name}"
-            twins |= {session.boot, self._current.get(f"incarnation {other}", "")}
-        if twin is None or twins <= self._twins.keys():
+            duplicate = f"two daemons are called {session.name}"
+            duplicates |= {session.boot, self._current.get(f"incarnation {other}", "")}
+        if duplicate is None or duplicates <= self._duplicates.keys():
             return None
-        self._twins |= dict.fromkeys(twins, twin)
-        return twin
+        self._duplicates |= dict.fromkeys(duplicates, duplicate)
+        return duplicate
 
-    def twin(self, session: Session) -> str | None:
+    def duplicate(self, session: Session) -> str | None:
         """Why the boot that speaks in a session must not decide anything, if it must not."""
-        return self._twins.get(session.boot)
+        return self._duplicates.get(session.boot)
 
     def _switch(self, identity: str, one: str, session: Session) -> bool:
         """Make `one` the current bearer of an identity; true if it bore it before another did."""
@@ -212,7 +222,8 @@ def _merged(known: Member | None, told: Member, *, is_first_hand: bool) -> Membe
     if known is None:
         return told
     where = told if is_first_hand else known
-    # Who is gone for good stays so; who is to go does not come back by hearsay, and of two successors one is meant.
+    # Who is gone for good stays so; who is to go does not come back by hearsay, and of two
+    # successors one is meant.
     further = max(known, told, key=_progress)
     given_up = known.given_up or told.given_up
     return replace(where, state=further.state, successor=further.successor, given_up=given_up)

@@ -20,7 +20,9 @@ class Pace:
         self._is_urgent = False
 
     async def rest(self, seconds: float) -> None:
-        """Return after so many seconds; sooner, but never at once, if somebody hurries or did so in this round."""
+        """Return after so many seconds; sooner, but never at once, if somebody hurries or did so in
+        this round.
+        """
         self._began = self._clock.seconds()
         resting: Deferred[None] = Deferred()
         self._resting = resting

@@ -1,4 +1,6 @@
-"""When grants of other homes were first seen here, since moments of another machine say nothing on this one (R4)."""
+"""When grants of other homes were first seen here, since moments of another machine say nothing on
+this one (R4).
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ MOST = 50_000
 
 
 class Sightings:
-    """Remembers grants for the window of so many seconds; `now` gives seconds of a clock that never goes back.
+    """Remembers grants for the window of so many seconds; `now` gives seconds of a clock that never
+    goes back.
 
-    Of more than `most` grants the oldest are forgotten, and taken to be as young as the youngest of those: what is in
-    doubt is young, and refused.
+    Of more than `most` grants the oldest are forgotten, and taken to be as young as the youngest of
+    those: what is in doubt is young, and refused.
     """
 
     def __init__(self, now: Callable[[], float], window: float, most: int = MOST) -> None:
@@ -37,7 +40,9 @@ class Sightings:
         self._forget(now)
 
     def is_young(self, record: Record) -> bool:
-        """Whether the grant of a record may be younger than the window, as far as can be known here."""
+        """Whether the grant of a record may be younger than the window, as far as can be known
+        here.
+        """
         grant, at = self._seen.get(record.id, ("", 0.0))
         return self._now() - (at if grant == _name(record) else self._otherwise) <= self._window
 

@@ -14,7 +14,9 @@ _PARTS = 256
 
 
 class _Part:
-    """Changes that came one after the other; `reached` is the highest version in this part and all before it."""
+    """Changes that came one after the other; `reached` is the highest version in this part and all
+    before it.
+    """
 
     __slots__ = ("keys", "reached", "versions")
 
@@ -27,8 +29,9 @@ class _Part:
 class ChangeLog:
     """The newest changes of one home, as pairs of version and key, and how far back they reach.
 
-    All that the store holds of the home above `floor` is in the log. A change takes 24 bytes where its key is a UUID,
-    and 10 and its length where it is not; the newest, which are asked for most, take more.
+    All that the store holds of the home above `floor` is in the log. A change takes 24 bytes where
+    its key is a UUID, and 10 and its length where it is not; the newest, which are asked for most,
+    take more.
     """
 
     def __init__(self, floor: int, most: int = MOST) -> None:
@@ -39,7 +42,8 @@ class ChangeLog:
         self._packed = 0
         self._versions: list[int] = []
         self._keys: list[bytes] = []
-        # Whether those are in the order of their versions: a home's own are, but of another's a peer may fill a gap.
+        # Whether those are in the order of their versions: a home's own are, but of another's a
+        # peer may fill a gap.
         self._is_ordered = True
         self._highest = 0
 

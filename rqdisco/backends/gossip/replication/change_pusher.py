@@ -1,4 +1,6 @@
-"""Telling members of own changes at once, and waiting until one of them has a change on its disk (R6)."""
+"""Telling members of own changes at once, and waiting until one of them has a change on its disk
+(R6).
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ AT_ONCE = 2
 ACK_SECONDS = 1.0
 
 
-class Witnesses:
+class ChangePusher:
     """Pushes this daemon's own records to the peers that `taking_part` gives.
 
-    `required` says that nobody is told it is alone unless a peer has the grant too, whether one is up or not.
+    `required` says that nobody is told it is alone unless a peer has the grant too, whether one is
+    up or not.
     """
 
     _log = Logger()
@@ -45,10 +48,10 @@ class Witnesses:
         self._pushes: dict[Peer, _Pushes] = {}
         self._waiting: list[tuple[int, Deferred[None]]] = []
         self._is_stopped = False
-        self.unwitnessed = 0
-        self.grants_alone = 0
+        self.unreplicated = 0
+        self.unreplicated_grants = 0
 
-    async def witnessed(self, version: int, *, is_grant: bool) -> bool:
+    async def replicated(self, version: int, *, is_grant: bool) -> bool:
         """Whether a member durably has the own change of that version, or none is up that could.
 
         False after a second of waiting, or at once where a grant requires a member that is up.
@@ -57,25 +60,27 @@ class Witnesses:
         if any(peer.acked >= version for peer in peers):
             return True
         if not any(peer.is_up for peer in peers):
-            self.grants_alone += is_grant and not self.is_required
+            self.unreplicated_grants += is_grant and not self.is_required
             return not (is_grant and self.is_required)
         waiter: Deferred[None] = Deferred()
         self._waiting.append((version, waiter))
         try:
             await waiter.addTimeout(ACK_SECONDS, self._clock)
         except defer.TimeoutError:
-            self.unwitnessed += 1
+            self.unreplicated += 1
             return False
         finally:
             self._waiting = [each for each in self._waiting if each[1] is not waiter]
         return True
 
     def push(self) -> None:
-        """Send what is new to all who are up, as far as not too much is on its way to them already."""
+        """Send what is new to all who are up, as far as not too much is on its way to them
+        already.
+        """
         peers = self._taking_part()
         if self._waiting and peers:
             # Digests may have told more than the answers to pushes did.
-            self._witness(0, max(peer.acked for peer in peers))
+            self._acknowledged_by(0, max(peer.acked for peer in peers))
         for peer in peers:
             if peer.is_up:
                 self._push(peer)
@@ -95,7 +100,7 @@ class Witnesses:
             delta = self._replication.delta(self._own, pushes.sent)
             if delta is None:
                 # Too long ago to know what it lacks: it pulls pages of all, once it was told.
-                peer.hurry_to_tell()
+                peer.push_soon()
                 return
             pushes.sent = delta.upto
             asking = Deferred.fromCoroutine(self._ask(peer, delta))
@@ -123,13 +128,13 @@ class Witnesses:
         if told.held < delta.after:
             # It lacks what came before; but what was sent it has.
             peer.acked = max(peer.acked, told.held)
-            self._witness(delta.after, delta.upto)
+            self._acknowledged_by(delta.after, delta.upto)
         else:
             peer.acked = max(peer.acked, told.held, delta.upto)
-            self._witness(0, peer.acked)
+            self._acknowledged_by(0, peer.acked)
         return True
 
-    def _witness(self, above: int, upto: int) -> None:
+    def _acknowledged_by(self, above: int, upto: int) -> None:
         for version, waiter in self._waiting:
             if above < version <= upto and not waiter.called:
                 waiter.callback(None)

@@ -1,4 +1,6 @@
-"""What is told each second: digests, what was missed since, and what a restarted home has to take back (R8)."""
+"""What is told each second: digests, what was missed since, and what a restarted home has to take
+back (R8).
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,20 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.gossip.membership.decision_guard import Standing
+from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.membership.peer import Peer
 from rqdisco.backends.gossip.replication.cursors import Replication, Taken
-from rqdisco.backends.gossip.replication.hints import HintBook
-from rqdisco.backends.gossip.replication.own_recovery import TakingBack
+from rqdisco.backends.gossip.replication.hints import HintStore
+from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
 from rqdisco.backends.gossip.replication.pulling import pull
 from rqdisco.backends.gossip.transport.messages import Added, Delta, Digest, Hints
-from rqdisco.backends.single.directory import LocalDirectory
-from rqdisco.core.codec import Note
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable
-from rqdisco.core.expiry import Marks, mark
+from rqdisco.core.expiry import ExpiryWatermarks, expiry_watermark
 from rqdisco.core.records import Moment
-from rqdisco.storage.memory import noted
+from rqdisco.storage.memory import metadata_change
 from rqdisco.storage.shielding import shielded
 from rqdisco.storage.wal.writer import Journal
 
@@ -39,28 +41,28 @@ class Exchange:
         self,
         replication: Replication,
         members: Members,
-        standing: Standing,
+        guard: DecisionGuard,
         journal: Journal,
-        local: LocalDirectory,
-        book: HintBook,
-        taking_back: TakingBack,
-        marks: Marks,
+        local: SingleDirectory,
+        hint_store: HintStore,
+        own_recovery: OwnRecovery,
+        watermarks: ExpiryWatermarks,
         wall_ms: Callable[[], int],
     ) -> None:
         self._replication = replication
         self._members = members
-        self._standing = standing
+        self._guard = guard
         self._journal = journal
         self._local = local
-        self._book = book
+        self._hint_store = hint_store
         self._wall_ms = wall_ms
         self._own = members.own.incarnation
         self._pulling: set[str] = set()
         self._is_correcting = False
         # Told that a digest was heard.
-        self.on_heard: Callable[[], None] | None = None
-        self._taking_back = taking_back
-        self._marks = marks
+        self.on_digest: Callable[[], None] | None = None
+        self._own_recovery = own_recovery
+        self._watermarks = watermarks
 
     def digest(self, agreed: str) -> Digest:
         """What this daemon tells somebody who said that `agreed`."""
@@ -68,10 +70,10 @@ class Exchange:
             held=self._replication.held,
             beyond=self._replication.beyond,
             issued=self._replication.issuing,
-            expired=self._marks.all,
+            expired=self._watermarks.all,
             agreed=self._members.agreed,
             members=() if agreed == self._members.agreed else self._members.all,
-            stopped=self._standing.fenced,
+            stopped=self._guard.fenced,
         )
 
     def answer(self, asked: Digest, fenced: str | None, at: Moment) -> Digest:
@@ -90,9 +92,9 @@ class Exchange:
 
     async def _ask(self, peer: Peer) -> None:
         for _ in range(_MOST_ASKED_AGAIN):
-            heard = peer.digests_heard
+            heard = peer.digests_received
             theirs = await peer.ask("digest", self.digest(peer.agreed), Digest, ASK_SECONDS)
-            if peer.digests_heard == heard:
+            if peer.digests_received == heard:
                 break
             # It told one by itself meanwhile; nobody can say which of both is the older one.
         self.hear(peer, theirs)
@@ -119,59 +121,62 @@ class Exchange:
         peer.newest_of_ours = max(peer.acked, digest.beyond.get(self._own, 0))
         if digest.wall_ms:
             peer.offset_ms = digest.wall_ms - self._wall_ms()
-        if digest.fenced is not None and self._standing.fenced is None:
-            self._standing.fenced = digest.fenced
+        if digest.fenced is not None and self._guard.fenced is None:
+            self._guard.fenced = digest.fenced
             self._log.error("nothing is decided here any more", why=digest.fenced)
-        self._taking_back.hear(peer)
-        if self.on_heard is not None:
-            self.on_heard()
+        self._own_recovery.hear(peer)
+        if self.on_digest is not None:
+            self.on_digest()
 
     async def catch_up(self, peer: Peer) -> None:
         """Pull what a peer has more of. Raises as `with_peer`."""
-        await self._taking_back.from_peer(peer)
-        await self._taking_back.finish()
-        await self._take_marks(peer)
+        await self._own_recovery.from_peer(peer)
+        await self._own_recovery.finish()
+        await self._take_watermarks(peer)
         held = peer.held
-        for home in self._replication.behind(held):
+        for owner in self._replication.behind(held):
             # What is had from another peer already need not come twice.
-            if home != self._own and home not in self._pulling:
-                self._pulling.add(home)
+            if owner != self._own and owner not in self._pulling:
+                self._pulling.add(owner)
                 try:
-                    await pull(peer, home, self._replication.cursor(home), held[home], self.take)
+                    await pull(peer, owner, self._replication.cursor(owner), held[owner], self.take)
                 finally:
-                    self._pulling.discard(home)
+                    self._pulling.discard(owner)
         peer.is_caught_up = peer.is_caught_up or not self._replication.behind(held)
 
-    async def pull_all(self, peer: Peer, home: str) -> None:
+    async def pull_all(self, peer: Peer, owner: str) -> None:
         """Pull all that a peer has of a home, beyond a gap too. Raises as `with_peer`.
 
-        Also what the cursor has passed: a home on an older disk may have told others of versions beyond what it lacked.
+        Also what the cursor has passed: a home on an older disk may have told others of versions
+        beyond what it lacked.
         """
-        await pull(peer, home, 0, None, self.take)
+        await pull(peer, owner, 0, None, self.take)
 
     async def hand_over_hints(self, peer: Peer) -> None:
         """Give a home the hints that are kept for it. Raises as `with_peer`."""
         incarnation = peer.incarnation
         assert incarnation is not None
-        for home in self._book.homes:
-            if self._members.home_now(home) != incarnation:
+        for owner in self._hint_store.owners:
+            if self._members.current_owner(owner) != incarnation:
                 continue
-            while (oldest := self._book.oldest(home))[1]:
+            while (oldest := self._hint_store.oldest(owner))[1]:
                 of, hints = oldest
-                message = Hints(home=incarnation, of=of, hints=tuple(hints))
+                message = Hints(owner=incarnation, of=of, hints=tuple(hints))
                 upto = (await peer.ask("hints", message, Added, ASK_SECONDS)).upto
                 if upto < hints[0].number:
                     break
-                await self._book.forget(of, upto)
+                await self._hint_store.forget(of, upto)
 
     @property
-    def hinted_homes(self) -> list[str]:
+    def hinted_owners(self) -> list[str]:
         """Those for whom hints are kept here."""
-        return self._book.homes
+        return self._hint_store.owners
 
     async def correct(self) -> None:
-        """Tell peers what is true where they were told what this disk then refused. Raises StoreUnavailable."""
-        if self._is_correcting or not self._standing.is_established:
+        """Tell peers what is true where they were told what this disk then refused. Raises
+        StoreUnavailable.
+        """
+        if self._is_correcting or not self._guard.is_ready:
             # What this disk has may be older than what peers were told (R8).
             return
         self._is_correcting = True
@@ -204,20 +209,20 @@ class Exchange:
         writing.addCallbacks(lambda _: self._replication.taken(delta, taken), self._not_taken)
         await shielded(writing)
 
-    async def _take_marks(self, peer: Peer) -> None:
-        """Learn which IDs of others are gone; what is said of this daemon's own is taken back like its records. Raises
-        StoreUnavailable.
+    async def _take_watermarks(self, peer: Peer) -> None:
+        """Learn which IDs of others are gone; what is said of this daemon's own is taken back like
+        its records. Raises StoreUnavailable.
         """
-        told = (mark(home, version) for home, version in peer.expired.items() if home != self._own)
-        new = [note for note in told if note.number > self._marks.of(note.home)]
+        told = (expiry_watermark(owner, version) for owner, version in peer.expired.items() if owner != self._own)
+        new = [note for note in told if note.number > self._watermarks.of(note.owner)]
         if new:
-            await self._journal.append(*map(noted, new))
+            await self._journal.append(*map(metadata_change, new))
             for note in new:
-                self._marks.learn(note)
+                self._watermarks.learn(note)
 
-    def keep(self, notes: Iterable[Note]) -> None:
+    def keep(self, notes: Iterable[Metadata]) -> None:
         """Write notes that nobody waits for."""
-        changes = [noted(note) for note in notes]
+        changes = [metadata_change(note) for note in notes]
         if not changes:
             return
         try:

@@ -11,12 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.gossip.transport.messages import Hint, decode, encode
-from rqdisco.backends.single.directory import LocalDirectory
-from rqdisco.core.codec import Note
+from rqdisco.backends.gossip.transport.messages import Hint, decode_message, encode_message
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Node
-from rqdisco.storage.memory import Change, noted
+from rqdisco.storage.memory import Change, metadata_change
 from rqdisco.storage.shielding import shielded
 from rqdisco.storage.wal.writer import Journal
 
@@ -28,11 +28,11 @@ AT_ONCE = 200
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """A hint and how far it got: `is_durable` once the disk has it, `is_promised` once its node was answered,
-    `was_told` once it was handed over, `is_merging` while it is being added here.
+    """A hint and how far it got: `is_durable` once the disk has it, `is_promised` once its node was
+    answered, `was_told` once it was handed over, `is_merging` while it is being added here.
     """
 
-    home: str
+    owner: str
     hint: Hint
     is_durable: bool = False
     is_promised: bool = False
@@ -40,21 +40,22 @@ class _Kept(msgspec.Struct, frozen=True):
     is_merging: bool = False
 
 
-class HintBook:
-    """The hints this daemon keeps for homes elsewhere, and for itself as long as it may not decide (R8).
+class HintStore:
+    """The hints this daemon keeps for homes elsewhere, and for itself as long as it may not decide
+    (R8).
 
-    `wall_ms` makes numbers that rise across restarts, be the disk an older one; `home_now` tells who is the home of an
-    incarnation's IDs by now.
+    `wall_ms` makes numbers that rise across restarts, be the disk an older one; `current_owner`
+    tells who is the home of an incarnation's IDs by now.
     """
 
     def __init__(
         self,
         journal: Journal,
         wall_ms: Callable[[], int],
-        home_now: Callable[[str], str],
-        notes: Iterable[Note] = (),
+        current_owner: Callable[[str], str],
+        notes: Iterable[Metadata] = (),
     ) -> None:
-        self._home_now = home_now
+        self._current_owner = current_owner
         self._journal = journal
         self._wall_ms = wall_ms
         self._kept: dict[int, _Kept] = {}
@@ -64,9 +65,9 @@ class HintBook:
         self._last = 0
         for note in sorted(notes, key=lambda each: each.number):
             if note.id.startswith(_HINT) and not note.is_empty:
-                hint = decode(note.content.encode(), Hint)
+                hint = decode_message(note.content.encode(), Hint)
                 # Whether it was answered nobody knows any more.
-                self._put(_Kept(note.home, hint, is_durable=True, is_promised=True, was_told=True))
+                self._put(_Kept(note.owner, hint, is_durable=True, is_promised=True, was_told=True))
             if note.id == _LAST or note.id.startswith(_HINT):
                 self._last = max(self._last, note.number)
 
@@ -76,57 +77,65 @@ class HintBook:
         return len(self._kept)
 
     @property
-    def homes(self) -> list[str]:
+    def owners(self) -> list[str]:
         """Those for whom there are hints."""
-        return sorted({self._home_now(each.home) for each in self._kept.values()})
+        return sorted({self._current_owner(each.owner) for each in self._kept.values()})
 
     def of(self, discovery_id: str) -> list[Node]:
         """The nodes that were answered here for an ID, and that its home may not know."""
         return [each.hint.node for each in self._of(discovery_id) if each.is_promised]
 
     def of_own(self, discovery_id: str, own: str) -> list[tuple[str, Hint]]:
-        """The hints for an ID of this daemon's own that are not being added yet, and the home each was kept for."""
+        """The hints for an ID of this daemon's own that are not being added yet, and the home each
+        was kept for.
+        """
         return [
-            (each.home, each.hint)
+            (each.owner, each.hint)
             for each in self._of(discovery_id)
-            if each.is_promised and not each.is_merging and self._home_now(each.home) == own
+            if each.is_promised and not each.is_merging and self._current_owner(each.owner) == own
         ]
 
-    def ids(self, home: str) -> list[str]:
+    def ids(self, owner: str) -> list[str]:
         """The IDs for which there are hints for a home."""
-        return list(dict.fromkeys(each.hint.id for each in self._for(home)))
+        return list(dict.fromkeys(each.hint.id for each in self._for(owner)))
 
-    def oldest(self, home: str) -> tuple[str, Sequence[Hint]]:
-        """What to hand over next, and for which home it was kept: what was answered, in the order of numbers."""
-        kept = [each for each in self._for(home) if each.is_promised]
+    def oldest(self, owner: str) -> tuple[str, Sequence[Hint]]:
+        """What to hand over next, and for which home it was kept: what was answered, in the order
+        of numbers.
+        """
+        kept = [each for each in self._for(owner) if each.is_promised]
         if not kept:
             return "", ()
-        of = kept[0].home
-        oldest = [each for each in kept if each.home == of][:AT_ONCE]
+        of = kept[0].owner
+        oldest = [each for each in kept if each.owner == of][:AT_ONCE]
         for each in oldest:
             self._put(replace(each, was_told=True))
         return of, [each.hint for each in oldest]
 
-    def all_durable(self, home: str) -> bool:
+    def all_durable(self, owner: str) -> bool:
         """Whether no hint is on its way to the disk."""
-        return all(each.is_durable for each in self._for(home))
+        return all(each.is_durable for each in self._for(owner))
 
-    async def keep(self, home: str, discovery_id: str, node: Node, host: str | None) -> int:
-        """Return the number of a hint that is on the disk; the caller promises or withdraws it before its next await.
+    async def keep(self, owner: str, discovery_id: str, node: Node, host: str | None) -> int:
+        """Return the number of a hint that is on the disk; the caller promises or withdraws it
+        before its next await.
 
         Cancelled, it is withdrawn. Raises StoreUnavailable.
         """
         for each in self._of(discovery_id):
-            # One that was told may be added already, and the node removed since: that needs a new one.
+            # One that was told may be added already, and the node removed since: that needs a new
+            # one.
             is_new = each.is_promised and not (each.was_told or each.is_merging)
             if is_new and (each.hint.node, each.hint.host) == (node, host):
                 return each.hint.number
         self._last = number = max(self._last + 1, self._wall_ms())
         hint = Hint(number=number, id=discovery_id, node=node, host=host)
-        note = Note(id=f"{_HINT}{number:016d}", home=home, number=number, content=encode(hint).decode())
+        note = Metadata(id=f"{_HINT}{number:016d}", owner=owner, number=number, content=encode_message(hint).decode())
         # A clock that is set back must not make numbers that were used up once, and forgotten.
-        writing = self._journal.append(noted(note), noted(Note(id=_LAST, home=home, number=number)))
-        self._put(_Kept(home, hint))
+        writing = self._journal.append(
+            metadata_change(note), metadata_change(Metadata(id=_LAST, owner=owner, number=number))
+        )
+        self._put(_Kept(owner, hint))
         writing.addCallbacks(lambda _: self._written(number), lambda failure: self._not_written(failure, number))
         try:
             await shielded(writing)
@@ -136,7 +145,9 @@ class HintBook:
         return number
 
     def promise(self, number: int) -> None:
-        """The node of a hint is being answered: its home must add it. Those that were told before are let go."""
+        """The node of a hint is being answered: its home must add it. Those that were told before
+        are let go.
+        """
         kept = self._kept[number]
         self._put(replace(kept, is_promised=True))
         self._let_go(
@@ -156,9 +167,11 @@ class HintBook:
         self._let_go(self._left_over.values())
 
     def _let_go(self, done: Iterable[_Kept]) -> None:
-        """Forget hints; nobody waits for the disk, from which they would come back as ones that were told.
+        """Forget hints; nobody waits for the disk, from which they would come back as ones that
+        were told.
 
-        What it refuses is tried again, or a node would be listed again at a start long after it was removed.
+        What it refuses is tried again, or a node would be listed again at a start long after it was
+        removed.
         """
         for each in list(done):
             self._drop(each.hint.number)
@@ -170,7 +183,7 @@ class HintBook:
 
     async def forget(self, of: str, upto: int) -> None:
         """Those kept for a home up to a number are where they belong. Raises StoreUnavailable."""
-        kept = [each for each in self._kept.values() if each.home == of]
+        kept = [each for each in self._kept.values() if each.owner == of]
         done = [each for each in kept if each.hint.number <= upto and each.is_promised]
         if not done:
             return
@@ -179,7 +192,8 @@ class HintBook:
             self._drop(each.hint.number)
 
     def merge(self, numbers: Iterable[int], changes: Sequence[Change]) -> Deferred[None]:
-        """Write `changes`, which add hints to this daemon's own records, and forget those, all or nothing.
+        """Write `changes`, which add hints to this daemon's own records, and forget those, all or
+        nothing.
 
         Raises StoreUnavailable.
         """
@@ -200,8 +214,8 @@ class HintBook:
                 self._put(replace(each, is_merging=False))
         return failure
 
-    def _for(self, home: str) -> list[_Kept]:
-        return [each for each in self._kept.values() if self._home_now(each.home) == home]
+    def _for(self, owner: str) -> list[_Kept]:
+        return [each for each in self._kept.values() if self._current_owner(each.owner) == owner]
 
     def _of(self, discovery_id: str) -> list[_Kept]:
         return [self._kept[number] for number in self._numbers.get(discovery_id, ())]
@@ -230,45 +244,47 @@ class HintBook:
 
 def _none(kept: _Kept) -> Change:
     """That a hint is kept no more."""
-    return noted(Note(id=f"{_HINT}{kept.hint.number:016d}", home=kept.home))
+    return metadata_change(Metadata(id=f"{_HINT}{kept.hint.number:016d}", owner=kept.owner))
 
 
-class HintTaker:
+class HintMerger:
     """Adds the hints that others hand over, each once, whoever repeats them.
 
-    `is_established` says whether all is known that this daemon ever decided (R8).
+    `is_ready` says whether all is known that this daemon ever decided (R8).
     """
 
     _log = Logger()
 
     def __init__(
-        self, local: LocalDirectory, journal: Journal, is_established: Callable[[], bool], notes: Iterable[Note] = ()
+        self, local: SingleDirectory, journal: Journal, is_ready: Callable[[], bool], notes: Iterable[Metadata] = ()
     ) -> None:
         self._local = local
-        self._is_established = is_established
+        self._is_ready = is_ready
         self._journal = journal
         self._added = {note.id: note.number for note in notes if note.id.startswith(_ADDED)}
 
-    def merge_own(self, book: HintBook, own: str, discovery_id: str) -> Deferred[None] | None:
-        """Add what this daemon answered for an ID of its own before it was ready; None where there is nothing.
+    def merge_own(self, hint_store: HintStore, own: str, discovery_id: str) -> Deferred[None] | None:
+        """Add what this daemon answered for an ID of its own before it was ready; None where there
+        is nothing.
 
-        The record is changed when this returns, so that whatever is decided next is built on it; the result fires once
-        the disk has it. Raises Undecided, StoreUnavailable.
+        The record is changed when this returns, so that whatever is decided next is built on it;
+        the result fires once the disk has it. Raises Undecided, StoreUnavailable.
         """
-        hints = book.of_own(discovery_id, own)
+        hints = hint_store.of_own(discovery_id, own)
         if not hints:
             return None
         # A disk of an earlier release may have one that was added already, and not forgotten yet.
         new = [hint for of, hint in hints if hint.number > self._added.get(f"{_ADDED}{own}/{of}", 0)]
         changes = [change for hint in new for change in self._local.add_hinted(hint.id, hint.node, hint.host)]
-        merging = book.merge([hint.number for _, hint in hints], changes)
+        merging = hint_store.merge([hint.number for _, hint in hints], changes)
         return merging.addCallback(self._note_merged, discovery_id, len(new))
 
     def _note_merged(self, result: None, discovery_id: str, count: int) -> None:
         self._log.info("added what was listed here on the owner's behalf", discovery_id=discovery_id, count=count)
 
     async def add(self, keeper: str, of: str, hints: Sequence[Hint]) -> int:
-        """Add the hints that one daemon kept for a home; return up to which number all of those are durably added.
+        """Add the hints that one daemon kept for a home; return up to which number all of those are
+        durably added.
 
         Raises Undecided, StoreUnavailable.
         """
@@ -280,13 +296,14 @@ class HintTaker:
             return before
         for hint in new:
             self._local.check_addable(hint.id)
-            if self._local.known(hint.id) is None and not self._is_established():
+            if self._local.known(hint.id) is None and not self._is_ready():
                 # On an older disk what it is for may have to be taken back first (R8).
                 raise Undecided("not heard all yet since the start")
         changes = [change for hint in new for change in self._local.add(hint.id, hint.node, hint.host)]
         upto = new[-1].number
-        # With the changes or not at all: a hint that is added twice could bring back who was removed.
-        note = noted(Note(id=added, home=of, number=upto))
+        # With the changes or not at all: a hint that is added twice could bring back who was
+        # removed.
+        note = metadata_change(Metadata(id=added, owner=of, number=upto))
         self._added[added] = upto
         try:
             writing = self._journal.append(*changes, note)

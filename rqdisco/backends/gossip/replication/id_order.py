@@ -1,4 +1,6 @@
-"""All IDs in the order in which they first came, so that whoever goes through them in parts can go on where it was."""
+"""All IDs in the order in which they first came, so that whoever goes through them in parts can go
+on where it was.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ _INDEX = (1 << _BITS) - 1
 _FEWEST_GONE = 10_000
 
 
-class Order:
+class IDOrder:
     """Gives out *places*: numbers that say where a part ended, 0 being the beginning.
 
-    The order is another one after a restart, and once many IDs were forgotten: a place says in which one it is, by its
-    `era`, a number that is made anew at each start; one of another order leads to the beginning, as nobody knows what
-    came before it.
+    The order is another one after a restart, and once many IDs were forgotten: a place says in
+    which one it is, by its `era`, a number that is made anew at each start; one of another order
+    leads to the beginning, as nobody knows what came before it.
     """
 
     def __init__(self, store: Store, era: int) -> None:
@@ -31,12 +33,16 @@ class Order:
         self._keys += came
 
     def part(self, place: int, most: int) -> tuple[list[bytes], int]:
-        """Up to `most` IDs from a place on, and the place of the first of them as a number to add to."""
+        """Up to `most` IDs from a place on, and the place of the first of them as a number to add
+        to.
+        """
         begin = place & _INDEX if place >> _BITS == self._era else 0
         return self._keys[begin : begin + most], begin
 
     def after(self, begin: int, count: int) -> int:
-        """The place where one goes on that has seen `count` IDs from `begin` on; 0 if those were the last."""
+        """The place where one goes on that has seen `count` IDs from `begin` on; 0 if those were
+        the last.
+        """
         end = begin + count
         return self._era << _BITS | end if end < len(self._keys) else 0
 

@@ -1,4 +1,6 @@
-"""Keys of records in a row, in the 16 bytes of a UUID each, where the text of one takes five times as much."""
+"""Keys of records in a row, in the 16 bytes of a UUID each, where the text of one takes five times
+as much.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ _DIGITS = tuple(place for place in range(_TEXT) if place not in _DASHES)
 
 
 class PackedKeys:
-    """Some keys, packed and unpacked all at once, which takes a tenth of the time that it does one by one.
+    """Some keys, packed and unpacked all at once, which takes a tenth of the time that it does one
+    by one.
 
-    A key that is no UUID takes its length; so do all of them where one is as long as a UUID, which few are.
+    A key that is no UUID takes its length; so do all of them where one is as long as a UUID, which
+    few are.
     """
 
     __slots__ = ("_lengths", "_names", "_uuids")
@@ -41,7 +45,9 @@ class PackedKeys:
 
 
 def _packed(keys: Sequence[bytes]) -> bytes:
-    """Texts of 36 bytes in 16 each, if all of them are UUIDs as they are minted; nothing otherwise."""
+    """Texts of 36 bytes in 16 each, if all of them are UUIDs as they are minted; nothing
+    otherwise.
+    """
     text = b"".join(keys)
     is_dashed = all(text[place::_TEXT] == b"-" * len(keys) for place in _DASHES)
     if not is_dashed or text != text.lower():

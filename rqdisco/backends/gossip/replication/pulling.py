@@ -11,14 +11,15 @@ from rqdisco.core import codec
 PAGE_SECONDS = 5.0
 
 
-async def pull(peer: Peer, home: str, after: int, upto: int | None, take: Callable[[Delta], Awaitable[None]]) -> None:
-    """Have `take` take what follows `after`, up to the cursor `upto`; without one, also what lies beyond a gap there.
+async def pull(peer: Peer, owner: str, after: int, upto: int | None, take: Callable[[Delta], Awaitable[None]]) -> None:
+    """Have `take` take what follows `after`, up to the cursor `upto`; without one, also what lies
+    beyond a gap there.
 
     Raises PeerError's kinds, and what `take` does.
     """
     page = target = 0
     while True:
-        answer = await peer.ask("pull", Pull(home=home, after=after, page=page, upto=target), Page, PAGE_SECONDS)
+        answer = await peer.ask("pull", Pull(owner=owner, after=after, page=page, upto=target), Page, PAGE_SECONDS)
         delta = answer.delta
         await take(delta)
         page, target = answer.page, delta.upto if answer.page else 0

@@ -23,8 +23,8 @@ from rqdisco.backends.gossip.transport.links import (
     Misdirected,
     NotGreeted,
     PeerError,
+    PeerUnreachable,
     Rejected,
-    Unreachable,
 )
 from rqdisco.backends.gossip.transport.seals import (
     KEY_HEADER,
@@ -50,7 +50,7 @@ class Keys:
 
 
 @implementer(IBodyProducer)
-class _Body:
+class _RequestBody:
     def __init__(self, content: bytes) -> None:
         self.length = len(content)
         self._content = content
@@ -83,7 +83,7 @@ class _Collector(Protocol):
         if self._size > self._most:
             self._stop()
             if not self.read.called:
-                self.read.errback(Unreachable("its answer is too large"))
+                self.read.errback(PeerUnreachable("its answer is too large"))
             return
         self._parts.append(data)
 
@@ -93,7 +93,7 @@ class _Collector(Protocol):
         if reason.check(ResponseDone, PotentialDataLoss):
             self.read.callback(b"".join(self._parts))
         else:
-            self.read.errback(Unreachable("its answer ended early"))
+            self.read.errback(PeerUnreachable("its answer ended early"))
 
     def _stop(self) -> None:
         transport: Any = self.transport
@@ -102,7 +102,9 @@ class _Collector(Protocol):
 
 
 class HTTPLink:
-    """A Link to the daemon at `url`; `agent` keeps the connections, `keys` is shared by all links of a daemon."""
+    """A Link to the daemon at `url`; `agent` keeps the connections, `keys` is shared by all links
+    of a daemon.
+    """
 
     _log = Logger()
 
@@ -129,10 +131,10 @@ class HTTPLink:
         words = _words(response, KEY_HEADER)
         if len(words) != 3 or not key.is_sealed(words[2], *greeting_parts(seal, words[0], words[1], body)):
             if response.code == 401:
-                raise Unreachable("it does not accept our key")
-            raise Unreachable("its greeting is not sealed with our key")
+                raise PeerUnreachable("it does not accept our key")
+            raise PeerUnreachable("its greeting is not sealed with our key")
         if response.code != 200:
-            raise _KINDS.get(response.code, Unreachable)(body.decode("utf-8", "replace")[:300])
+            raise _KINDS.get(response.code, PeerUnreachable)(body.decode("utf-8", "replace")[:300])
         self._session, self._counter = words[0], 0
         self._key = key.derive(*session_parts(seal, words[0], words[1]))
         return body
@@ -146,21 +148,22 @@ class HTTPLink:
         seal = key.seal(*ask_parts(path, session, self._counter, content))
         response, body = await self._send(path, SESSION_HEADER, f"{session} {self._counter} {seal}", content)
         if response.code == 401:
-            # Nobody can seal that, who does not know the session; the worst it can do is a greeting more.
+            # Nobody can seal that, who does not know the session; the worst it can do is a greeting
+            # more.
             if self._session == session:
                 self._session = None
             raise NotGreeted
         words = _words(response, SESSION_HEADER)
         if len(words) != 1 or not key.is_sealed(words[0], *answer_parts(seal, response.code, body)):
-            raise Unreachable("its answer is not sealed")
+            raise PeerUnreachable("its answer is not sealed")
         if response.code != 200:
-            raise _KINDS.get(response.code, Unreachable)(body.decode("utf-8", "replace")[:300])
+            raise _KINDS.get(response.code, PeerUnreachable)(body.decode("utf-8", "replace")[:300])
         return body
 
     async def _send(self, path: bytes, header: bytes, value: str, content: bytes) -> tuple[IResponse, bytes]:
         headers = Headers({header: [value.encode()]})
         try:
-            response = await self._agent.request(b"POST", self._url + path, headers, _Body(content))
+            response = await self._agent.request(b"POST", self._url + path, headers, _RequestBody(content))
             collector = _Collector(MOST_BYTES)
             response.deliverBody(collector)
             return response, await collector.read
@@ -171,15 +174,15 @@ class HTTPLink:
         except Exception as error:
             if _is_given_up(error):
                 raise CancelledError from None
-            raise Unreachable(_in_words(error)) from None
+            raise PeerUnreachable(_in_words(error)) from None
 
     def _in_time(self, asking: Deferred[bytes], seconds: float) -> Deferred[bytes]:
         return asking.addTimeout(seconds, self._clock, _too_late)
 
 
 def _too_late(result: Any, seconds: float) -> Any:
-    if isinstance(result, Failure) and result.check(CancelledError, defer.TimeoutError, Unreachable):
-        return Failure(Unreachable(f"no answer in {seconds:g} s"))
+    if isinstance(result, Failure) and result.check(CancelledError, defer.TimeoutError, PeerUnreachable):
+        return Failure(PeerUnreachable(f"no answer in {seconds:g} s"))
     return result
 
 
@@ -189,7 +192,9 @@ def _words(response: IResponse, header: bytes) -> list[str]:
 
 
 def _is_given_up(error: Exception) -> bool:
-    """Whether it is what becomes of a request that its sender cancels while it waits for the answer."""
+    """Whether it is what becomes of a request that its sender cancels while it waits for the
+    answer.
+    """
     return any(reason.check(CancelledError) for reason in getattr(error, "reasons", ()))
 
 

@@ -1,4 +1,6 @@
-"""The keys that peers share: the first one signs, all of them are accepted, so that they can be changed one by one."""
+"""The keys that peers share: the first one signs, all of them are accepted, so that they can be
+changed one by one.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,15 @@ class BadKeys(ValueError):
     """A key file that cannot be used; the text says why and never what is in it."""
 
 
-class Key(msgspec.Struct, frozen=True):
+class PeerKey(msgspec.Struct, frozen=True):
     """A shared secret. `name` tells keys apart without telling anything of them."""
 
     name: str
     secret: bytes
 
     def seal(self, *parts: bytes) -> str:
-        """A code that only who has the key can make: HMAC-SHA-256 over the parts, each with its length, of which half
-        is kept (RFC 2104 section 5).
+        """A code that only who has the key can make: HMAC-SHA-256 over the parts, each with its
+        length, of which half is kept (RFC 2104 section 5).
         """
         return base64.urlsafe_b64encode(self._code(*parts)[:_SEAL_BYTES]).rstrip(b"=").decode()
 
@@ -33,9 +35,9 @@ class Key(msgspec.Struct, frozen=True):
         """Whether `seal` is that code, in a time that does not depend on it."""
         return hmac.compare_digest(seal.encode("utf-8", "replace"), self.seal(*parts).encode())
 
-    def derive(self, *parts: bytes) -> Key:
+    def derive(self, *parts: bytes) -> PeerKey:
         """A key for one session."""
-        return Key(self.name, self._code(*parts))
+        return PeerKey(self.name, self._code(*parts))
 
     def _code(self, *parts: bytes) -> bytes:
         code = hmac.new(self.secret, digestmod=hashlib.sha256)
@@ -48,14 +50,14 @@ class Key(msgspec.Struct, frozen=True):
 class KeyRing(msgspec.Struct, frozen=True):
     """The keys of a file, in its order."""
 
-    keys: tuple[Key, ...]
+    keys: tuple[PeerKey, ...]
 
     @property
-    def signing(self) -> Key:
+    def signing(self) -> PeerKey:
         """The one to sign with."""
         return self.keys[0]
 
-    def find(self, name: str) -> Key | None:
+    def find(self, name: str) -> PeerKey | None:
         """The key of that name."""
         for key in self.keys:
             if key.name == name:
@@ -64,7 +66,9 @@ class KeyRing(msgspec.Struct, frozen=True):
 
 
 def parse_keys(content: bytes) -> KeyRing:
-    """The keys of a file: one a line in base64 or hex, of 16 bytes or more; `#` begins a comment. Raises BadKeys."""
+    """The keys of a file: one a line in base64 or hex, of 16 bytes or more; `#` begins a comment.
+    Raises BadKeys.
+    """
     keys = []
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         text = line.partition("#")[0].strip()
@@ -77,13 +81,13 @@ def parse_keys(content: bytes) -> KeyRing:
     return KeyRing(tuple(keys))
 
 
-def _key(text: str, number: int) -> Key:
+def _key(text: str, number: int) -> PeerKey:
     secret = _decoded(text)
     if secret is None:
         raise BadKeys(f"line {number}: neither base64 nor hex")
     if len(secret) < _LEAST_BYTES:
         raise BadKeys(f"line {number}: a key of {len(secret)} bytes is too short, {_LEAST_BYTES} are the least")
-    return Key(hashlib.sha256(b"rqdisco key name" + secret).hexdigest()[:8], secret)
+    return PeerKey(hashlib.sha256(b"rqdisco key name" + secret).hexdigest()[:8], secret)
 
 
 def _decoded(text: str) -> bytes | None:

@@ -1,4 +1,6 @@
-"""What passes between peers, whatever carries it: messages of a verb and bytes, in a session that a hello begins."""
+"""What passes between peers, whatever carries it: messages of a verb and bytes, in a session that a
+hello begins.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,28 @@ class PeerError(Exception):
     """A message to a peer has no answer that could be used."""
 
 
-class Unreachable(PeerError):
+class PeerUnreachable(PeerError):
     """No answer came in time. The peer may have got the message all the same, or get it later."""
 
 
 class NotGreeted(PeerError):
-    """There is no session with the peer, or it does not know of it any more: greet it, then ask again.
+    """There is no session with the peer, or it does not know of it any more: greet it, then ask
+    again.
 
     The message was not looked at.
     """
 
 
 class Misdirected(PeerError):
-    """The message was for another incarnation than the one that got it, and was not acted upon (R2)."""
+    """The message was for another incarnation than the one that got it, and was not acted upon
+    (R2).
+    """
 
 
 class Rejected(PeerError):
-    """The peer wants no message of ours; the text is its reason, such as that we were forgotten (R7)."""
+    """The peer wants no message of ours; the text is its reason, such as that we were forgotten
+    (R7).
+    """
 
 
 class BadMessage(PeerError):
@@ -39,7 +46,9 @@ class BadMessage(PeerError):
 
 
 class Link(Protocol):
-    """The way to the daemon at one URL. Cancelling a call gives the message up; both fail with PeerError's kinds."""
+    """The way to the daemon at one URL. Cancelling a call gives the message up; both fail with
+    PeerError's kinds.
+    """
 
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         """Begin a session, in place of the one there may be; fire with the peer's own hello."""
@@ -49,10 +58,14 @@ class Link(Protocol):
 
 
 class Handler(Protocol):
-    """What answers peers. Both raise PeerError's kinds, which travel back; Unreachable is never raised."""
+    """What answers peers. Both raise PeerError's kinds, which travel back; Unreachable is never
+    raised.
+    """
 
     def greet(self, hello: bytes) -> tuple[str, bytes]:
-        """The name of a new session, which is a short text of its own choice, and what to answer."""
+        """The name of a new session, which is a short text of its own choice, and what to
+        answer.
+        """
 
     def serve(self, session: str, verb: str, body: bytes) -> Coroutine[Any, Any, bytes]:
         """The answer to a message. Cancelled when nobody waits for it any more."""

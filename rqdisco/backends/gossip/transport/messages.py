@@ -1,6 +1,7 @@
 """What peers say to each other, as JSON; what a newer release says more is not looked at.
 
-Every message names its own kind of verb. Records travel as the lines that stand in the journal, byte for byte.
+Every message names its own kind of verb. Records travel as the lines that stand in the journal,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A daemon that takes part or took part. `successor` is the new home of its IDs once it is gone for good;
-    `given_up` says that an operator called it lost; `features` are what it last said that it knows of.
+    """A daemon that takes part or took part. `successor` is the new home of its IDs once it is gone
+    for good; `given_up` says that an operator called it lost; `features` are what it last said that
+    it knows of.
     """
 
     incarnation: str
@@ -41,7 +43,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who is there: `boot` is made anew at each start. `wall_ms` is for people to look at, nothing is decided by it."""
+    """Who is there: `boot` is made anew at each start. `wall_ms` is for people to look at, nothing
+    is decided by it.
+    """
 
     name: str
     incarnation: str
@@ -54,13 +58,14 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a daemon durably holds, by home, and `beyond` a gap the newest of each; `issued` is the highest version it
-    gave out itself, if that is not durable.
+    """What a daemon durably holds, by home, and `beyond` a gap the newest of each; `issued` is the
+    highest version it gave out itself, if that is not durable.
 
-    `members` are those it knows of, the sum of which is told in its stead where the receiver said the same before.
-    `expired` says up to which version each home's unused IDs are gone.
-    `fenced` says that the receiver must not grant, and why, `stopped` why the speaker decides nothing itself. `at` is
-    the speaker's own time, by which it is told until when a request may be carried out there (R2).
+    `members` are those it knows of, the sum of which is told in its stead where the receiver said
+    the same before. `expired` says up to which version each home's unused IDs are gone. `fenced`
+    says that the receiver must not grant, and why, `stopped` why the speaker decides nothing
+    itself. `at` is the speaker's own time, by which it is told until when a request may be carried
+    out there (R2).
     """
 
     held: dict[str, int]
@@ -75,41 +80,48 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: Moment | None = None
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True):
-    """All records of `home` with versions above `after` and up to `upto`, the newest state of each only."""
+class Delta(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"}):
+    """All records of `owner` with versions above `after` and up to `upto`, the newest state of each
+    only.
+    """
 
-    home: str
+    owner: str
     after: int
     upto: int
     records: list[msgspec.Raw]
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a delta, which is durable now: how far the receiver has the home's records without a gap."""
+    """The answer to a delta, which is durable now: how far the receiver has the home's records
+    without a gap.
+    """
 
     held: int
 
 
-class Pull(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Asks for what follows `after`. Where that is too long ago it is answered in pages of all that `home` has: `page`
-    and `upto` are then what the page before said.
+class Pull(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
+    """Asks for what follows `after`. Where that is too long ago it is answered in pages of all that
+    `owner` has: `page` and `upto` are then what the page before said.
     """
 
-    home: str
+    owner: str
     after: int
     page: int = 0
     upto: int = 0
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A delta, or a part of one: then `page` is where to go on, and only the last part fills the gap up to `upto`."""
+    """A delta, or a part of one: then `page` is where to go on, and only the last part fills the
+    gap up to `upto`.
+    """
 
     delta: Delta
     page: int = 0
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A registration that was answered away from its home (R4). Numbers rise, for each daemon that keeps hints.
+    """A registration that was answered away from its home (R4). Numbers rise, for each daemon that
+    keeps hints.
 
     `host` is the client host (R5d).
     """
@@ -120,10 +132,12 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     host: str | None = None
 
 
-class Hints(msgspec.Struct, frozen=True, kw_only=True):
-    """Hints of one daemon for the home, from its oldest on of those that were kept for `of`, who was the home then."""
+class Hints(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"}):
+    """Hints of one daemon for the home, from its oldest on of those that were kept for `of`, who
+    was the home then.
+    """
 
-    home: str
+    owner: str
     of: str
     hints: tuple[Hint, ...]
 
@@ -134,25 +148,26 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     upto: int
 
 
-class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Asks to take the home's current record durably and to say which hints there are for that home (R5).
+class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
+    """Asks to take the home's current record durably and to say which hints there are for that home
+    (R5).
 
     Those kept for `of` up to the number `added` are in the home's records already.
     """
 
-    home: str
+    owner: str
     record: msgspec.Raw
     of: str = ""
     added: int = 0
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request of a client, forwarded to the home (R2). `ms` is how long anybody waits for the answer, `until` up to
-    when, by the receiver's time; that a message was on its way for long shows by nothing else. `host` is the client
-    host (R5d).
+class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
+    """A request of a client, forwarded to the home (R2). `ms` is how long anybody waits for the
+    answer, `until` up to when, by the receiver's time; that a message was on its way for long shows
+    by nothing else. `host` is the client host (R5d).
     """
 
-    home: str
+    owner: str
     op: Op
     request: str
     ms: int
@@ -165,16 +180,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     host: str | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"bootstrap": "alone"}):
     """What came of a call: a record with what was told, or the refusal's kind and reason.
 
-    `again` is as in `Claim`, `removed` as in `Clearing`. For a look-up, and where the owner is not ready (R8), `record`
-    is what it holds and `listed` are the nodes that it answered and did not add yet.
+    `again` is as in `Claim`, `removed` as in `Clearing`. For a look-up, and where the owner is not
+    ready (R8), `record` is what it holds and `listed` are the nodes that it answered and did not
+    add yet.
     """
 
     record: Record | None = None
     listed: tuple[Node, ...] = ()
-    alone: Literal["granted", "again"] | None = None
+    bootstrap: Literal["granted", "again"] | None = None
     yes: bool = False
     removed: Literal["leader", "claim"] | None = None
     again: bool = False
@@ -183,7 +199,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Succession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Asks to agree that `incarnation` is gone for good and `successor` is the new home of its IDs (R7).
+    """Asks to agree that `incarnation` is gone for good and `successor` is the new home of its IDs
+    (R7).
 
     Where it hands them over by itself, `upto` is its last version: whoever agrees has all of them.
     """
@@ -194,7 +211,9 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: how far the member has the lost one's records; from now on it takes no more of them from that one."""
+    """The answer: how far the member has the lost one's records; from now on it takes no more of
+    them from that one.
+    """
 
     successor: str
     held: int
@@ -203,12 +222,12 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
 _encoder = msgspec.json.Encoder()
 
 
-def encode(message: msgspec.Struct) -> bytes:
+def encode_message(message: msgspec.Struct) -> bytes:
     """As it travels."""
     return _encoder.encode(message)
 
 
-def decode(content: bytes, kind: type[T]) -> T:
+def decode_message(content: bytes, kind: type[T]) -> T:
     """Raises Malformed."""
     try:
         return msgspec.json.decode(content, type=kind)

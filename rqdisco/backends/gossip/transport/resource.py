@@ -27,7 +27,7 @@ from rqdisco.backends.gossip.transport.seals import (
     session_parts,
 )
 from rqdisco.core.ids import RandomBytes
-from rqdisco.limits.log_throttle import Seldom
+from rqdisco.limits.log_throttle import LogThrottle
 
 MOST_BYTES = 4 << 20
 # Enough for a greeting, and all that is kept of what strangers send.
@@ -47,7 +47,7 @@ class PeerResource(Resource):
         self._keys = keys
         self._random = random
         self._sessions = BegunSessions()
-        self._strangers = Seldom(clock.seconds)
+        self._strangers = LogThrottle(clock.seconds)
         self._log = Logger()
 
     def keys_changed(self) -> None:
@@ -55,7 +55,9 @@ class PeerResource(Resource):
         self._sessions.keep_only({key.name for key in self._keys.ring.keys})
 
     def may_send_more(self, headers: Headers) -> bool:
-        """Whether these are the headers of a message within a session, which may have up to MOST_BYTES."""
+        """Whether these are the headers of a message within a session, which may have up to
+        MOST_BYTES.
+        """
         words = (headers.getRawHeaders(SESSION_HEADER) or [b""])[-1].decode("ascii", "replace").split()
         return len(words) == 3 and self._sessions.find(words[0]) is not None
 

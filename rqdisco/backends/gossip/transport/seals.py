@@ -1,12 +1,13 @@
-"""How messages between peers are sealed, so that nobody else can make, change or repeat one. No clock is asked.
+"""How messages between peers are sealed, so that nobody else can make, change or repeat one. No
+clock is asked.
 
     hello:   Rqdisco-Key: NAME NONCE SEAL             under a key of the ring
     answer:  Rqdisco-Key: SESSION NONCE SEAL          the same key; both nonces and the session make the session's key
     ask:     Rqdisco-Session: SESSION COUNTER SEAL    under the session's key; a counter is accepted once
     answer:  Rqdisco-Session: SEAL                    bound to what it answers and to its status
 
-Everything sealed begins with what it is, so that no seal can be used for anything else; receiver and sender are those
-who made the session's key, which takes an answer of the receiver itself.
+Everything sealed begins with what it is, so that no seal can be used for anything else; receiver
+and sender are those who made the session's key, which takes an answer of the receiver itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 
-from rqdisco.backends.gossip.transport.keyring import Key
+from rqdisco.backends.gossip.transport.keyring import PeerKey
 
 KEY_HEADER = b"rqdisco-key"
 SESSION_HEADER = b"rqdisco-session"
@@ -23,15 +24,17 @@ _MOST = 256
 
 
 class Counters:
-    """The counters that one session has seen: messages may come out of order, on several connections, but once."""
+    """The counters that one session has seen: messages may come out of order, on several
+    connections, but once.
+    """
 
     def __init__(self) -> None:
         self._highest = 0
         self._seen: set[int] = set()
 
     def accept(self, counter: int) -> bool:
-        """Whether a message is the first with its counter; one that is far behind is not told apart from a repeated
-        one.
+        """Whether a message is the first with its counter; one that is far behind is not told apart
+        from a repeated one.
         """
         if counter in self._seen or counter <= self._highest - _WINDOW or counter < 1:
             return False
@@ -46,7 +49,7 @@ class Counters:
 class Begun:
     """A session that this daemon answered a hello with."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: PeerKey) -> None:
         self.key = key
         self.counters = Counters()
         self.is_confirmed = False

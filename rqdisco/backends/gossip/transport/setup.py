@@ -22,7 +22,9 @@ _log = Logger()
 
 
 def links(reactor: Any, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS) -> Callable[[str], Link]:
-    """What makes the way to a URL; all ways share a pool of connections. `policy` is for those by https."""
+    """What makes the way to a URL; all ways share a pool of connections. `policy` is for those by
+    https.
+    """
     agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
     return lambda url: HTTPLink(url, agent, reactor, keys, random)
 

@@ -15,7 +15,7 @@ def test_what_a_killed_daemon_had_sent_and_comes_late_does_not_make_a_twin_of_th
     assert sessions.note(AFTER) is None
     assert sessions.heard("old") is None
     assert sessions.heard("new") == AFTER
-    assert sessions.twin(AFTER) is None
+    assert sessions.duplicate(AFTER) is None
 
 
 def test_a_copy_that_runs_greets_anew_and_both_are_told() -> None:
@@ -27,5 +27,5 @@ def test_a_copy_that_runs_greets_anew_and_both_are_told() -> None:
     assert sessions.note(BEFORE) is None
     sessions.begin("other again", AFTER)
     assert sessions.note(AFTER) == "two daemons run as incarnation 7606d09ec940d27c"
-    assert sessions.twin(BEFORE) is not None
-    assert sessions.twin(AFTER) is not None
+    assert sessions.duplicate(BEFORE) is not None
+    assert sessions.duplicate(AFTER) is not None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.limits.connection_limiter import Crowd
+from rqdisco.limits.connection_limiter import ConnectionLimiter
 
 CLOCK = Clock()
 
@@ -23,73 +23,73 @@ class Guest:
         self.is_cut = True
 
 
-def guests(crowd: Crowd, host: str, count: int) -> list[Guest]:
+def guests(limiter: ConnectionLimiter, host: str, count: int) -> list[Guest]:
     made = [Guest(number) for number in range(count)]
-    assert all(crowd.enter(guest, host) for guest in made)
+    assert all(limiter.enter(guest, host) for guest in made)
     return made
 
 
 def test_beyond_its_number_a_source_loses_the_one_that_has_the_least_time_left() -> None:
-    crowd = Crowd(100, 3, CLOCK.seconds)
-    first, second, third = guests(crowd, "198.51.100.7", 3)
+    limiter = ConnectionLimiter(100, 3, CLOCK.seconds)
+    first, second, third = guests(limiter, "198.51.100.7", 3)
     first.deadline = 9
-    other = guests(crowd, "198.51.100.8", 1)
-    assert crowd.enter(Guest(), "198.51.100.7")
+    other = guests(limiter, "198.51.100.8", 1)
+    assert limiter.enter(Guest(), "198.51.100.7")
     assert [guest.is_cut for guest in (first, second, third, *other)] == [False, True, False, False]
-    assert len(crowd) == 4
+    assert len(limiter) == 4
 
 
 def test_a_source_of_which_all_are_busy_has_no_place_for_another() -> None:
-    crowd = Crowd(100, 2, CLOCK.seconds)
-    for guest in guests(crowd, "198.51.100.7", 2):
+    limiter = ConnectionLimiter(100, 2, CLOCK.seconds)
+    for guest in guests(limiter, "198.51.100.7", 2):
         guest.is_busy = True
     late = Guest()
-    assert not crowd.enter(late, "198.51.100.7")
-    crowd.leave(late)
-    assert crowd.enter(late, "198.51.100.8")
+    assert not limiter.enter(late, "198.51.100.7")
+    limiter.leave(late)
+    assert limiter.enter(late, "198.51.100.8")
 
 
 def test_where_all_places_are_taken_the_source_with_most_of_them_makes_room() -> None:
-    crowd = Crowd(20, 18, CLOCK.seconds)
-    modest = guests(crowd, "198.51.100.8", 2)
-    greedy = guests(crowd, "198.51.100.7", 18)
+    limiter = ConnectionLimiter(20, 18, CLOCK.seconds)
+    modest = guests(limiter, "198.51.100.8", 2)
+    greedy = guests(limiter, "198.51.100.7", 18)
     for number in range(10):
-        assert crowd.enter(Guest(99), f"203.0.113.{number}")
+        assert limiter.enter(Guest(99), f"203.0.113.{number}")
     assert sum(guest.is_cut for guest in greedy) == 10
     assert not any(guest.is_cut for guest in modest)
-    assert len(crowd) == 20
+    assert len(limiter) == 20
 
 
 def test_the_machine_itself_may_have_all_places_but_makes_room_for_others() -> None:
-    crowd = Crowd(10, 2, CLOCK.seconds)
-    own = guests(crowd, "127.0.0.1", 5) + guests(crowd, "::ffff:127.0.0.1", 5)
-    assert crowd.enter(Guest(), "198.51.100.7")
+    limiter = ConnectionLimiter(10, 2, CLOCK.seconds)
+    own = guests(limiter, "127.0.0.1", 5) + guests(limiter, "::ffff:127.0.0.1", 5)
+    assert limiter.enter(Guest(), "198.51.100.7")
     assert sum(guest.is_cut for guest in own) == 1
 
 
 def test_who_left_leaves_a_place() -> None:
-    crowd = Crowd(2, 1, CLOCK.seconds)
-    (guest,) = guests(crowd, "2001:db8::1", 1)
-    crowd.leave(guest)
-    crowd.leave(guest)
-    guests(crowd, "2001:db8::2", 1)
+    limiter = ConnectionLimiter(2, 1, CLOCK.seconds)
+    (guest,) = guests(limiter, "2001:db8::1", 1)
+    limiter.leave(guest)
+    limiter.leave(guest)
+    guests(limiter, "2001:db8::2", 1)
     assert not guest.is_cut
-    assert len(crowd) == 1
+    assert len(limiter) == 1
 
 
 def test_a_source_that_comes_again_and_again_displaces_its_own_so_often_and_is_closed_as_it_comes_then() -> None:
     clock = Clock()
-    crowd = Crowd(1000, 10, clock.seconds)
-    guests(crowd, "198.51.100.7", 10)
-    came = [not crowd.is_closed_to("198.51.100.7") and crowd.enter(Guest(), "198.51.100.7") for _ in range(200)]
+    limiter = ConnectionLimiter(1000, 10, clock.seconds)
+    guests(limiter, "198.51.100.7", 10)
+    came = [not limiter.is_closed_to("198.51.100.7") and limiter.enter(Guest(), "198.51.100.7") for _ in range(200)]
     assert came == [True] * 100 + [False] * 100
-    assert not crowd.enter(Guest(), "198.51.100.7")
-    assert not crowd.is_closed_to("198.51.100.8")
-    assert not crowd.is_closed_to("127.0.0.1")
-    assert not crowd.is_closed_to(None)
+    assert not limiter.enter(Guest(), "198.51.100.7")
+    assert not limiter.is_closed_to("198.51.100.8")
+    assert not limiter.is_closed_to("127.0.0.1")
+    assert not limiter.is_closed_to(None)
     clock.advance(1)
-    assert sum(crowd.enter(Guest(), "198.51.100.7") for _ in range(50)) == 20
-    assert len(crowd) == 10
+    assert sum(limiter.enter(Guest(), "198.51.100.7") for _ in range(50)) == 20
+    assert len(limiter) == 10
 
 
 HOSTS = st.sampled_from(["198.51.100.7", "198.51.100.8", "2001:db8::1", "2001:db8::2", "127.0.0.1", None])
@@ -99,16 +99,16 @@ HOSTS = st.sampled_from(["198.51.100.7", "198.51.100.8", "2001:db8::1", "2001:db
 def test_whoever_comes_and_goes_there_are_never_too_many(
     steps: list[tuple[str | None, bool, int]], most: int, most_each: int
 ) -> None:
-    crowd = Crowd(most, most_each, CLOCK.seconds)
+    limiter = ConnectionLimiter(most, most_each, CLOCK.seconds)
     inside: list[tuple[Guest, str | None]] = []
     for host, is_busy, goes in steps:
         if goes < len(inside) and goes % 2:
-            crowd.leave(inside.pop(goes)[0])
+            limiter.leave(inside.pop(goes)[0])
         guest = Guest(goes, is_busy=is_busy)
-        if crowd.enter(guest, host):
+        if limiter.enter(guest, host):
             inside.append((guest, host))
         inside = [(guest, host) for guest, host in inside if not guest.is_cut]
-        assert len(crowd) == len(inside) <= most
+        assert len(limiter) == len(inside) <= most
         for one in ("198.51.100.7", "198.51.100.8"):
             assert sum(host == one for _, host in inside) <= most_each
         assert sum(host is not None and host.startswith("2001") for _, host in inside) <= most_each

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.records import Node
 from rqdisco.probes.probe_state import Outcome
-from rqdisco.probes.prober import MOST_BYTES, SECONDS, Knocker
+from rqdisco.probes.prober import MOST_BYTES, SECONDS, Prober
 from rqdisco.probes.targets import target_of
 from tests.support.daemon import result
 from tests.support.network import NOT_READY, READY, Network
@@ -22,7 +22,7 @@ class Knocking:
     def __init__(self) -> None:
         self.clock = Clock()
         self.network = Network()
-        self._knock = Knocker(self.network, self.clock)
+        self._knock = Prober(self.network, self.clock)
 
     def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:
         target = target_of(Node(addr=addr, raft_addr=raft_addr))
@@ -60,7 +60,7 @@ def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
 ) -> None:
     knock.network.listens("10.0.0.1", answer)
     assert knock.met() == outcome
-    assert knock.network.tried == [("10.0.0.1", 4001)], "no redirect is followed"
+    assert knock.network.attempted == [("10.0.0.1", 4001)], "no redirect is followed"
     assert knock.network.asked == [
         b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1:4001\r\nUser-Agent: rqdisco\r\nConnection: close\r\n\r\n"
     ]

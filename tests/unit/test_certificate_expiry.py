@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.security.certificate_expiry import Renewals
+from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates, Files
 from tests.support.certificates import Authority
 
@@ -19,16 +19,19 @@ SOON, ENDED = "certificate ends soon", "certificate has ended"
 
 
 class Watched:
-    """A daemon's certificates by where they are used, on a wall clock that goes along with the test's."""
+    """A daemon's certificates by where they are used, on a wall clock that goes along with the
+    test's.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.authority = Authority()
         self.clock = Clock()
         self.certificates = Certificates(self.clock.seconds)
-        # A minute later than it is, so that no number of days is one whose beginning takes part of a second.
+        # A minute later than it is, so that no number of days is one whose beginning takes part of
+        # a second.
         began = datetime.now(timezone.utc).timestamp() + 60
-        self.renewals = Renewals(self.clock, self.certificates, lambda: began + self.clock.seconds())
+        self.renewals = CertificateExpiryMonitor(self.clock, self.certificates, lambda: began + self.clock.seconds())
 
     def write(self, name: str, days: int) -> Files:
         key, certificate = self.authority.write(self.directory, name, ["h"], days)

@@ -1,4 +1,6 @@
-"""IDs as names in which case does not count: which are one name, and which names lie above others."""
+"""IDs as names in which case does not count: which are one name, and which names lie above
+others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels
-from rqdisco.core.name_index import Spellings
+from rqdisco.core.name_index import NameIndex
 from rqdisco.storage.memory import Store
 from tests.support.daemon import Daemon, mint
 
@@ -24,24 +26,24 @@ def other_spellings(keys: Iterable[bytes], name: bytes) -> list[bytes]:
 
 @given(IDS, st.data())
 def test_an_id_is_found_by_its_lower_case_name_and_by_no_other(keys: list[bytes], data: st.DataObject) -> None:
-    spellings = Spellings(keys)
+    name_index = NameIndex(keys)
     name = data.draw(st.sampled_from([*(key.lower() for key in keys), b"abc"]))
-    assert spellings.of(name) == other_spellings(keys, name)
+    assert name_index.of(name) == other_spellings(keys, name)
 
 
 @given(IDS)
 @example([b"a.b.c", b"A.B"])
 def test_a_name_is_above_those_that_end_with_a_dot_and_it(keys: list[bytes]) -> None:
-    spellings = Spellings(keys)
+    name_index = NameIndex(keys)
     names = {key.lower()[start:] for key in keys for start in range(len(key))}
     for name in names:
-        assert spellings.is_above(name) == any(key.lower().endswith(b"." + name) for key in keys)
-    assert not spellings.is_above(b"nobody")
+        assert name_index.is_above(name) == any(key.lower().endswith(b"." + name) for key in keys)
+    assert not name_index.is_above(b"nobody")
 
 
 @given(IDS)
 def test_it_does_not_matter_when_an_id_is_learnt_of_nor_how_often(keys: list[bytes]) -> None:
-    at_once, one_by_one = Spellings(keys), Spellings()
+    at_once, one_by_one = NameIndex(keys), NameIndex()
     for key in (*keys, *keys):
         one_by_one.add(key)
     for name in {key.lower() for key in keys}:
@@ -50,16 +52,16 @@ def test_it_does_not_matter_when_an_id_is_learnt_of_nor_how_often(keys: list[byt
 
 
 def test_lower_case_ids_which_nearly_all_are_take_no_room() -> None:
-    spellings = Spellings(b"%08x-725f-461c-b7a4-13f185bd5007" % number for number in range(1000))
-    assert not spellings._by_name
-    assert not spellings._above
+    name_index = NameIndex(b"%08x-725f-461c-b7a4-13f185bd5007" % number for number in range(1000))
+    assert not name_index._by_name
+    assert not name_index._above
 
 
 def test_many_spellings_of_one_name_cost_no_more_than_two() -> None:
     keys = [bytes(byte - 32 * (number >> bit & 1) for bit, byte in enumerate(b"a" * 16)) for number in range(4096)]
     assert len(set(keys)) == 4096
-    spellings = Spellings(keys)
-    assert len(spellings.of(b"a" * 16)) == 2
+    name_index = NameIndex(keys)
+    assert len(name_index.of(b"a" * 16)) == 2
 
 
 @pytest.mark.parametrize("key", [LONG, b"-" * 64, b"A" * 38])
@@ -67,31 +69,31 @@ def test_the_second_half_of_an_escaped_id_is_above_the_whole(key: bytes) -> None
     """Who asks for one label after the other must not be told that there is nothing below."""
     first, _, second = dns_labels(key.decode()).partition(".")
     assert len(first) == 63
-    assert Spellings([key]).is_above(second.encode())
+    assert NameIndex([key]).is_above(second.encode())
 
 
 @pytest.mark.parametrize("key", [b"A" * 37, b"-a", b"b3da7185-725f-461c-b7a4-13f185bd5007"])
 def test_an_escaped_id_of_one_label_has_nothing_above_it(key: bytes) -> None:
     assert "." not in dns_labels(key.decode())
-    assert not Spellings([key])._above
+    assert not NameIndex([key])._above
 
 
 def test_an_id_has_its_name_once_the_disk_has_it() -> None:
     store = Daemon().store
-    assert not store.spellings.of(b"abc")
+    assert not store.name_index.of(b"abc")
     daemon = Daemon()
     daemon.threads.hold = True
     record = daemon.directory._fresh("ABC", 1)
     change = daemon.store.put(record)
-    assert daemon.store.spellings.of(b"abc") == []
+    assert daemon.store.name_index.of(b"abc") == []
     daemon.store.settle([change])
-    assert daemon.store.spellings.of(b"abc") == [b"ABC"]
+    assert daemon.store.name_index.of(b"abc") == [b"ABC"]
 
 
 def test_what_was_there_at_the_start_has_its_name_too() -> None:
     daemon = Daemon()
     discovery_id = mint(daemon)
     store = Store({b"A.B": b"", discovery_id.encode(): b""})
-    assert store.spellings.of(b"a.b") == [b"A.B"]
-    assert store.spellings.is_above(b"b")
-    assert store.spellings.of(discovery_id.encode()) == []
+    assert store.name_index.of(b"a.b") == [b"A.B"]
+    assert store.name_index.is_above(b"b")
+    assert store.name_index.of(discovery_id.encode()) == []

@@ -1,4 +1,6 @@
-"""Several daemons in memory, peers of each other, on one clock; every message is delivered at once unless it is cut."""
+"""Several daemons in memory, peers of each other, on one clock; every message is delivered at once
+unless it is cut.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import Peered, Peering, kept_notes
-from rqdisco.backends.gossip.transport.links import NotGreeted, Unreachable
-from rqdisco.backends.leader_monitor import LeaderWatch
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
+from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
+from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.single.directory import Limits
 from rqdisco.core.records import Moment, Node
 from rqdisco.storage.memory import Store
@@ -25,16 +27,18 @@ from tests.support.disk import ModelDisk
 
 
 class DirectNetwork:
-    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears nothing.
+    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears
+    nothing.
 
-    What a daemon asks is lost where it and the verb are among the `dropped`, its answer where they are `swallowed`.
+    What a daemon asks is lost where it and the verb are among the `dropped`, its answer where they
+    are `swallowed`.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.daemons: dict[str, PeeredDaemon] = {}
         self.cut: set[tuple[str, str]] = set()
-        self.silent: set[tuple[str, str]] = set()
+        self.unreachable: set[tuple[str, str]] = set()
         self.dropped: set[tuple[str, str]] = set()
         self.swallowed: set[tuple[str, str]] = set()
         # How far all wall clocks were set, in seconds.
@@ -51,7 +55,7 @@ class DirectNetwork:
     def heal(self) -> None:
         """Let everything through again."""
         self.cut.clear()
-        self.silent.clear()
+        self.unreachable.clear()
 
     def link(self, sender: str) -> Callable[[str], DirectLink]:
         """What makes the links of one daemon."""
@@ -80,23 +84,23 @@ class DirectLink:
         daemon = self._network.daemons.get(self._receiver)
         is_dropped = (self._sender, verb) in self._network.dropped
         if is_dropped or pair in self._network.cut or daemon is None or not daemon.is_up:
-            return fail(Unreachable("refused"))
+            return fail(PeerUnreachable("refused"))
         self._network.messages.append((*pair, verb, body))
         if verb == "hello":
             try:
-                self._session, answer = daemon.peered.answers.greet(body)
+                self._session, answer = daemon.backend.answers.greet(body)
             except Exception as error:
                 return fail(error)
             answered: Deferred[bytes] = Deferred()
             answered.callback(answer)
         else:
             assert self._session is not None
-            answered = Deferred.fromCoroutine(daemon.peered.answers.serve(self._session, verb, body))
+            answered = Deferred.fromCoroutine(daemon.backend.answers.serve(self._session, verb, body))
         is_swallowed = (self._sender, verb) in self._network.swallowed
-        if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.silent:
+        if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
             answered = Deferred()
-        return answered.addTimeout(seconds, self._network.clock, lambda *_: fail(Unreachable("no answer in time")))
+        return answered.addTimeout(seconds, self._network.clock, lambda *_: fail(PeerUnreachable("no answer in time")))
 
 
 class PeeredDaemon:
@@ -123,7 +127,7 @@ class PeeredDaemon:
         self.random = Random(f"{name} {seed}")
         self.failures: list[str] = []
         self.limits = limits or Limits()
-        self.home, found = open_state(self.disk, STATE, self.random.randbytes)
+        self.owner, found = open_state(self.disk, STATE, self.random.randbytes)
         boot = found.boot_number(boot_id)
         self.store = Store(found.records, found.last_version)
         segments = SegmentWriter(self.disk, STATE, found.position, boot, boot_id)
@@ -131,14 +135,14 @@ class PeeredDaemon:
         self.clock = clock = network.clock
         # Its machine booted at that second of the clock.
         self.now = lambda: Moment(boot, int((clock.seconds() - booted) * 1000))
-        self.peered = Peered(
-            Peering(
+        self.backend = GossipBackend(
+            GossipConfig(
                 name=called or name,
                 url=f"http://{name}",
                 seeds=tuple(f"http://{each}" for each in seeds),
                 ack_required=ack_required,
             ),
-            self.home,
+            self.owner,
             self.store,
             self.journal,
             found.notes.items(),
@@ -150,29 +154,29 @@ class PeeredDaemon:
             jitter=lambda: self.random.uniform(0.9, 1.1),
             limits=self.limits,
         )
-        self.directory = self.peered.directory
+        self.directory = self.backend.directory
         self.unused_days = unused_days
         self.events: list[Event] = []
-        self.leaders = LeaderWatch(clock, Events(self.events.append))
+        self.leaders = LeaderMonitor(clock, Events(self.events.append))
         self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
         self.sweep = sweep(
             self,
-            kept_notes(found.notes.items()),
+            decode_metadata(found.notes.items()),
             Events(self.events.append),
-            marks=self.peered.marks,
-            may_expire=self.peered.may_expire,
-            is_deciding=self.peered.local.is_deciding_of,
+            marks=self.backend.watermarks,
+            may_expire=self.backend.may_expire,
+            is_deciding=self.backend.local.is_deciding_of,
         )
         self.sweep.startService()
         self.is_up = True
         network.daemons[name] = self
-        self.peered.peers.startService()
+        self.backend.peers.startService()
 
     def stop(self) -> None:
         """It is killed."""
         self.is_up = False
-        self.peered.peers.stopService()
+        self.backend.peers.stopService()
         self.sweep.stopService()
         self.leaders.stopService()
 

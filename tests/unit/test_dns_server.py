@@ -1,4 +1,6 @@
-"""Datagrams and connections: whatever arrives, and however slowly, it is answered, dropped or cut off."""
+"""Datagrams and connections: whatever arrives, and however slowly, it is answered, dropped or cut
+off.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ def test_a_datagram_from_port_0_is_not_answered(names: Names) -> None:
 
 @pytest.mark.parametrize("number", [EACCES, EAGAIN, EINVAL, EMSGSIZE, ENETUNREACH, EPERM])
 def test_an_answer_that_cannot_be_sent_is_nobodys_fault(names: Names, number: int) -> None:
-    """The sender of a datagram may be anybody, or a firewall in between; see also the fixture for errors in the log."""
+    """The sender of a datagram may be anybody, or a firewall in between; see also the fixture for
+    errors in the log.
+    """
 
     def failure() -> Exception:
         return MessageLengthError() if number == EMSGSIZE else OSError(number, "no way")
@@ -175,7 +179,8 @@ def test_whatever_a_datagram_holds_it_gets_a_short_and_readable_answer_or_none(d
     sent = names.exchange(data)
     assert len(sent) == (0 if len(data) < 12 or data[2] & 0x80 else 1)
     for answer in sent:
-        # dnspython reads an update by rules of its own (RFC 2136), which an echoed question does not keep.
+        # dnspython reads an update by rules of its own (RFC 2136), which an echoed question does
+        # not keep.
         got = dns.message.from_wire(answer[:2] + bytes([answer[2] & 0x87]) + answer[3:])
         assert got.rcode() in RCODES
         assert len(answer) <= EDNS_SIZE
@@ -191,11 +196,11 @@ async def test_a_flood_of_datagrams_is_read_a_little_at_a_time() -> None:
 
     from twisted.internet import reactor
 
-    from rqdisco.dns.server import DNSDoor
+    from rqdisco.dns.server import DNSServer
     from rqdisco.dns.source_limit import SourceLimit
 
     names = Names()
-    tcp, udp = DNSDoor(reactor, names.server, SourceLimit(0, names.reactor.seconds), [("127.0.0.1", 0)]).listen()
+    tcp, udp = DNSServer(reactor, names.server, SourceLimit(0, names.reactor.seconds), [("127.0.0.1", 0)]).listen()
     try:
         with socket(AF_INET, SOCK_DGRAM) as client:
             client.setblocking(False)
@@ -221,15 +226,15 @@ async def test_a_flood_of_datagrams_is_read_a_little_at_a_time() -> None:
 async def test_a_port_that_is_taken_cannot_be_listened_on() -> None:
     from twisted.internet import reactor
 
-    from rqdisco.dns.server import DNSDoor
+    from rqdisco.dns.server import DNSServer
     from rqdisco.dns.source_limit import SourceLimit
 
     names = Names()
     limit = SourceLimit(0, names.reactor.seconds)
-    ports = DNSDoor(reactor, names.server, limit, [("127.0.0.1", 0)]).listen()
+    ports = DNSServer(reactor, names.server, limit, [("127.0.0.1", 0)]).listen()
     try:
         with pytest.raises(CannotListenError):
-            DNSDoor(reactor, names.server, limit, [("127.0.0.1", ports[0].getHost().port)]).listen()
+            DNSServer(reactor, names.server, limit, [("127.0.0.1", ports[0].getHost().port)]).listen()
     finally:
         for port in ports:
             await port.stopListening()

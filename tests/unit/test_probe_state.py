@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.probes.probe_state import FAILURES, Outcome, Standing, judged, pauses, told
+from rqdisco.probes.probe_state import FAILURES, Outcome, ProbeState, next_state, node_status, pauses
 
 
-def after(*outcomes: Outcome) -> Standing:
+def after(*outcomes: Outcome) -> ProbeState:
     """What is held of a node after a probe each second met these."""
-    standing = None
+    guard = None
     for at, outcome in enumerate(outcomes, 1):
-        standing = judged(standing, outcome, float(at))
-    assert standing is not None
-    return standing
+        guard = next_state(guard, outcome, float(at))
+    assert guard is not None
+    return guard
 
 
 @pytest.mark.parametrize("outcome", ["ready", "not_ready", "answered", "connected"])
@@ -54,12 +54,12 @@ def test_it_is_up_since_it_came_back_and_not_since_the_last_probe() -> None:
 
 @given(st.lists(st.sampled_from(["ready", "refused", "closed", "unresolved"]), min_size=1))
 def test_down_is_nothing_but_the_last_three_probes_having_failed(outcomes: list[Outcome]) -> None:
-    standing = after(*outcomes)
+    guard = after(*outcomes)
     is_down = len(outcomes) >= FAILURES and not {"ready", "unresolved"} & set(outcomes[-FAILURES:])
     resolved = [each for at, each in enumerate(outcomes) if "unresolved" not in outcomes[at:]]
-    assert (standing.is_up is False) == is_down
-    assert (standing.is_up is None) == ("ready" not in resolved and not is_down)
-    assert standing.since <= standing.checked == len(outcomes)
+    assert (guard.is_up is False) == is_down
+    assert (guard.is_up is None) == ("ready" not in resolved and not is_down)
+    assert guard.since <= guard.checked == len(outcomes)
 
 
 def test_the_longer_a_node_is_down_the_less_often_it_is_probed_but_at_least_every_tenth_time() -> None:
@@ -70,14 +70,14 @@ def test_the_longer_a_node_is_down_the_less_often_it_is_probed_but_at_least_ever
 
 
 def test_what_is_told_is_in_seconds_ago_and_nothing_before_anything_is_known() -> None:
-    assert told(after("refused", "refused"), 9.0) is None
-    seen = told(after("ready", "refused", "refused", "refused"), 10.25)
+    assert node_status(after("refused", "refused"), 9.0) is None
+    seen = node_status(after("ready", "refused", "refused", "refused"), 10.25)
     assert seen is not None
     assert (seen.up, seen.since, seen.checked, seen.ready, seen.why) == (False, 8.2, 6.2, None, "refused")
     assert seen.unresolved is False
-    seen = told(after("refused", "unresolved", "unresolved"), 10.25)
+    seen = node_status(after("refused", "unresolved", "unresolved"), 10.25)
     assert seen is not None
     assert (seen.up, seen.unresolved, seen.since, seen.checked, seen.why) == (None, True, 8.2, 7.2, None)
-    seen = told(after("ready", "not_ready"), 3.0)
+    seen = node_status(after("ready", "not_ready"), 3.0)
     assert seen is not None
     assert (seen.up, seen.since, seen.checked, seen.ready, seen.why) == (True, 2.0, 1.0, False, None)

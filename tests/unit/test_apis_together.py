@@ -1,6 +1,8 @@
-"""Both doors, imports, cancellations, full and failing disks and restarts, in any order: P1, P2 and what may be shown.
+"""Both doors, imports, cancellations, full and failing disks and restarts, in any order: P1, P2 and
+what may be shown.
 
-What must hold is said here in terms of answers and of what the disk has, without a second copy of the transitions.
+What must hold is said here in terms of answers and of what the disk has, without a second copy of
+the transitions.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.exports import Key, Transferred
+from rqdisco.core.exports import ExportedKey, TransferredRecord
 from rqdisco.core.records import Claim, Grant, Node, Put, Record, Registration
 from rqdisco.core.views import View
 from rqdisco.storage.memory import Change
@@ -33,13 +35,15 @@ C, D = Node(addr="10.0.0.3:4001", node_id="c"), Node(addr="10.0.0.4:4001", node_
 CLASS = {A.addr: "a", f"http://{A.addr}": "a", B.addr: "b", C.addr: "c", D.addr: "c"}
 NODES = st.sampled_from([A, Node(addr=f"http://{A.addr}"), B, C, D])
 HOSTS = st.sampled_from([None, "10.0.0.1", "10.0.0.2"])
-OWNER_WINDOW_MS = 30_000
+OWNER_RETRY_WINDOW_MS = 30_000
 # Most of what happens happens to the ID that nobody minted.
 IDS = st.sampled_from([0, 0, 0, 1])
 
 
 class Call(msgspec.Struct, eq=False):
-    """A call under way, by a client at `host`; `showed` is what look-ups were made of when it arrived."""
+    """A call under way, by a client at `host`; `showed` is what look-ups were made of when it
+    arrived.
+    """
 
     discovery_id: str
     node: Node | None
@@ -48,8 +52,10 @@ class Call(msgspec.Struct, eq=False):
     host: str | None = None
 
 
-class DoorsTogether(RuleBasedStateMachine):
-    """Calls a daemon in any order, and looks at each answer when it is given and at each record once it is durable."""
+class ApisTogether(RuleBasedStateMachine):
+    """Calls a daemon in any order, and looks at each answer when it is given and at each record
+    once it is durable.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,8 +63,8 @@ class DoorsTogether(RuleBasedStateMachine):
         self.ids = [NAMED, mint(self.daemon)]
         self.calls: list[Call] = []
         self.number = 0
-        # Of each ID: the grants that were said, those that a crash left unsaid, the newest one's class, when nodes
-        # were removed, and whether a cluster may exist.
+        # Of each ID: the grants that were said, those that a crash left unsaid, the newest one's
+        # class, when nodes were removed, and whether a cluster may exist.
         self.said: dict[str, list[Grant]] = {each: [] for each in self.ids}
         self.unsaid: dict[str, list[Grant]] = {each: [] for each in self.ids}
         self.seed: dict[str, str | None] = dict.fromkeys(self.ids)
@@ -107,8 +113,8 @@ class DoorsTogether(RuleBasedStateMachine):
 
     @rule(which=IDS, nodes=st.sampled_from([(), (A,), (B, C)]), lead=st.booleans(), own=st.booleans())
     def adopt(self, which: int, nodes: tuple[Node, ...], lead: bool, own: bool) -> None:
-        key = Key(value=f'{{"addr":"{B.addr}"}}') if lead else None
-        brought = Transferred(id=self.ids[which], created_at=1, home="0" * 16, nodes=nodes, leader=key)
+        key = ExportedKey(value=f'{{"addr":"{B.addr}"}}') if lead else None
+        brought = TransferredRecord(id=self.ids[which], created_at=1, owner="0" * 16, nodes=nodes, leader=key)
         self._call(which, None, lambda _: self.daemon.directory.adopt(brought, as_own=own), self._adopted)
 
     @precondition(lambda self: self.calls)
@@ -170,7 +176,9 @@ class DoorsTogether(RuleBasedStateMachine):
     @precondition(lambda self: not self.daemon.failures)
     @rule()
     def all_is_well(self) -> None:
-        """Everybody is answered then, and who waits for another waits for one that leads or will (P1: never none)."""
+        """Everybody is answered then, and who waits for another waits for one that leads or will
+        (P1: never none).
+        """
         self.daemon.disk.room, self.daemon.disk.broken_syncs = None, set()
         self.daemon.threads.hold = False
         self.daemon.threads.release_all()
@@ -180,7 +188,7 @@ class DoorsTogether(RuleBasedStateMachine):
         assert not self.calls, "somebody waits for an answer"
         for each in self.ids:
             record = self.daemon.store.settled(each)
-            if record is not None and len(record.nodes) > 1 and record.home == self.daemon.home:
+            if record is not None and len(record.nodes) > 1 and record.owner == self.daemon.owner:
                 assert record.confirmed or self.is_seeded[each], "P1: none"
 
     # What must hold of whatever is shown.
@@ -196,7 +204,8 @@ class DoorsTogether(RuleBasedStateMachine):
             assert settled is not None
             assert shown.version == record.version <= settled.version
             if record.grant is not None:
-                # What is told again stays so, though the one who asked hung up: nobody else is told because of it.
+                # What is told again stays so, though the one who asked hung up: nobody else is told
+                # because of it.
                 is_again = record.unreported is not None and record.unreported.times > 1
                 is_of_seed = is_again and CLASS[record.grant.addr] == self.seed[each]
                 assert is_of_seed or self._is_known(each, record.grant), "nobody heard of it"
@@ -221,10 +230,10 @@ class DoorsTogether(RuleBasedStateMachine):
     def _registered(self, call: Call, outcome: Registration) -> None:
         settled = self._settled(call)
         assert outcome.record.version <= settled.version, "R6"
-        if outcome.alone == "granted":
+        if outcome.bootstrap == "granted":
             assert settled == outcome.record, "R3"
             self._granted(call, outcome.record)
-        elif outcome.alone == "again":
+        elif outcome.bootstrap == "again":
             assert self.seed[call.discovery_id] == self._class(call), "P1: two"
             assert not outcome.record.confirmed, "R5"
         else:
@@ -247,13 +256,13 @@ class DoorsTogether(RuleBasedStateMachine):
         assert told.host == call.host
         last = max(self.said[each] + self.unsaid[each], key=lambda grant: grant.at)
         if call.host is None or call.host != last.host:
-            assert told.at - last.at >= OWNER_WINDOW_MS, "R5c: two machines of one name"
+            assert told.at - last.at >= OWNER_RETRY_WINDOW_MS, "R5c: two machines of one name"
         self.said[each].append(told)
 
     def _granted(self, call: Call, record: Record) -> None:
         each, kind = call.discovery_id, self._class(call)
         assert [CLASS[node.addr] for node in record.nodes] == [kind]
-        assert record.home == self.daemon.home
+        assert record.owner == self.daemon.owner
         assert record.grant is not None
         seed = self.seed[each]
         assert seed in (None, kind) or seed in self.removals[each], "P1: two"
@@ -277,7 +286,9 @@ class DoorsTogether(RuleBasedStateMachine):
             assert settled.leader.modified > call.showed.leader.modified, "it was to be gone, and is still there"
 
     def _assert_moved_on(self, call: Call, index: int | None) -> None:
-        """The swap was refused: at some time in between the disk had another index than the caller's."""
+        """The swap was refused: at some time in between the disk had another index than the
+        caller's.
+        """
         settled = self.daemon.store.settled(call.discovery_id)
         if settled is not None and settled.unreported is not None:
             # Its owner alone may swap it, and know of it (R5c).
@@ -291,7 +302,7 @@ class DoorsTogether(RuleBasedStateMachine):
 
     def _adopted(self, call: Call, imported: bool) -> None:
         self._settled(call)
-        known = call.showed is not None and self.daemon.directory.is_home_of(call.showed)
+        known = call.showed is not None and self.daemon.directory.is_owner_of(call.showed)
         assert not (known and imported), "known before"
 
     # Helpers.
@@ -360,7 +371,9 @@ class DoorsTogether(RuleBasedStateMachine):
         return any(_is_same(grant, known) for known in self.said[each] + self.unsaid[each])
 
     def _watch(self) -> None:
-        """Nothing is written from now on until it is let go, and each record is looked at once it is durable."""
+        """Nothing is written from now on until it is let go, and each record is looked at once it
+        is durable.
+        """
         self.daemon.threads.hold = True
         settle = self.daemon.store.settle
 
@@ -375,7 +388,9 @@ class DoorsTogether(RuleBasedStateMachine):
         self.daemon.store.settle = watched  # type: ignore[method-assign]
 
     def _note_if_dropped(self, before: Record | None, after: Record | None, each: str) -> None:
-        """A claim that was hidden went with its node, so that another may be granted once the list is empty."""
+        """A claim that was hidden went with its node, so that another may be granted once the list
+        is empty.
+        """
         if before is None or before.unreported is None or before.leader is None or after is None:
             return
         if before.leader.addr not in [node.addr for node in after.nodes]:
@@ -384,7 +399,7 @@ class DoorsTogether(RuleBasedStateMachine):
     def _note_if_empty(self, record: Record | None, each: str) -> None:
         if record is None or not record.nodes:
             self.is_seeded[each] = False
-        elif record.ever and record.grant is None and not self.is_seeded[each]:
+        elif record.was_emptied and record.grant is None and not self.is_seeded[each]:
             # It was imported: there may be a cluster.
             self.is_seeded[each] = True
 
@@ -394,14 +409,16 @@ def _is_same(one: Grant, other: Grant) -> bool:
     return (one.boot, one.at, CLASS[one.addr]) == (other.boot, other.at, CLASS[other.addr])
 
 
-DoorsTogether.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+ApisTogether.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 @pytest.fixture(autouse=True)
 def forget_alarms(logged_errors: list[Any]) -> Iterator[None]:
-    """Reports of one node after the other look like those of two clusters, which is an error in the log."""
+    """Reports of one node after the other look like those of two clusters, which is an error in the
+    log.
+    """
     yield
     logged_errors[:] = [event for event in logged_errors if "two clusters under one ID" not in str(event["log_format"])]
 
 
-test_doors_together = DoorsTogether.TestCase
+test_apis_together = ApisTogether.TestCase

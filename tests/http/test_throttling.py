@@ -8,8 +8,8 @@ import pytest
 
 from rqdisco.core.records import Node
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.http.server.throttling import HOLD_SECONDS, Paced
-from rqdisco.service.options import Options
+from rqdisco.http.server.throttling import HOLD_SECONDS, Throttled
+from rqdisco.service.options import DaemonOptions
 from tests.support.connections import CLIENT, MAX_BODY, MINT, Connection
 from tests.support.daemon import Daemon, mint, register, result, shown
 from tests.support.dns_sockets import Reactor
@@ -21,12 +21,12 @@ SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 class Server:
     """A site in memory for clients of so many requests and IDs a second."""
 
-    def __init__(self, rate: float = 10.0, mint_rate: float = 0.0) -> None:
+    def __init__(self, rate: float = 10.0, create_rate: float = 0.0) -> None:
         self.clock = Reactor()
-        self.daemon = Daemon(clock=self.clock, mint_rate=mint_rate)
+        self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
-        self.paced = Paced(self.daemon.doors.public(), self.clock, rate, self._count)
-        self.site = BoundedSite(self.paced, self.clock, MAX_BODY, lambda: 0.0)
+        self.throttled = Throttled(self.daemon.doors.public(), self.clock, rate, self._count)
+        self.site = BoundedSite(self.throttled, self.clock, MAX_BODY, lambda: 0.0)
         self.discovery_id = mint(self.daemon).encode()
 
     def _count(self) -> None:
@@ -42,7 +42,7 @@ class Server:
 
     def spend(self) -> None:
         """The client has asked all that may come in a short time, a while ago."""
-        while not self.paced._steady.take(CLIENT):
+        while not self.throttled._steady.take(CLIENT):
             pass
 
 
@@ -94,10 +94,10 @@ def test_who_would_wait_too_long_is_refused_with_503_and_told_when_to_come_again
 
 
 def test_a_thousand_nodes_behind_one_address_start_at_once_and_all_are_served_within_half_a_second() -> None:
-    parsed = Options({})
+    parsed = DaemonOptions({})
     parsed.parseOptions([])
     bounds = parsed.config.bounds
-    server = Server(bounds.client_rate, bounds.mint_rate)
+    server = Server(bounds.client_rate, bounds.create_rate)
     connections = [server.connect() for _ in range(1000)]
     for number, connection in enumerate(connections):
         connection.protocol.dataReceived(post(server.discovery_id, f"10.0.{number >> 8}.{number & 255}:4001"))
@@ -163,7 +163,7 @@ def test_probes_are_never_held(path: bytes) -> None:
 
 
 def test_who_mints_too_much_gets_429_and_may_do_all_else() -> None:
-    server = Server(rate=1000, mint_rate=1)
+    server = Server(rate=1000, create_rate=1)
     connection = server.connect()
     for _ in range(10):
         assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
@@ -183,7 +183,7 @@ def test_who_mints_too_much_gets_429_and_may_do_all_else() -> None:
 
 @pytest.mark.parametrize("query", [b"", b"?cas=0"])
 def test_keys_that_make_ids_are_counted_too_and_known_ones_are_not(query: bytes) -> None:
-    server = Server(rate=1000, mint_rate=1)
+    server = Server(rate=1000, create_rate=1)
     connection = server.connect()
 
     def put(key: bytes) -> bytes:
@@ -202,7 +202,7 @@ def test_keys_that_make_ids_are_counted_too_and_known_ones_are_not(query: bytes)
 
 
 def test_a_claim_under_a_created_id_that_nobody_knows_makes_no_id_and_is_not_counted_as_one() -> None:
-    server = Server(rate=1000, mint_rate=1)
+    server = Server(rate=1000, create_rate=1)
     connection = server.connect()
     body = b'{"addr": "n1:4002"}'
 

@@ -9,27 +9,27 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Pull, encode
+from rqdisco.backends.gossip.transport.messages import Pull, encode_message
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node, Put
-from tests.support.peered import PeeredDaemon, Three, go, mint, register, settle
+from tests.support.gossip import PeeredDaemon, Three, go, mint, register, settle
 
 
 def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     network, (a, b, _c) = three
-    twin = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    duplicate = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
-    assert a.peered.peers.standing.fenced == twin.peered.peers.standing.fenced == "two daemons are called a"
+    assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == "two daemons are called a"
     with pytest.raises(Undecided):
         mint(a)
     with pytest.raises(Undecided):
-        go(a.peered.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
-    assert b.peered.peers.standing.fenced is None
+        go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
+    assert b.backend.peers.guard.fenced is None
     settle(clock, 20)
     complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
     assert len(complaints) == len(set(complaints)) == 2, "by both others, and not each second"
-    twin.stop()
+    duplicate.stop()
     logged_errors.clear()
 
 
@@ -37,47 +37,49 @@ def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, _b, c) = three
-    twin = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    duplicate = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 12)
     why = "two daemons are called a"
-    shown = {peer["incarnation"]: peer for peer in c.peered.report.as_object()["peers"]}
-    assert {home: (peer["state"], peer["why"]) for home, peer in shown.items() if peer["name"] == "a"} == {
-        a.home: ("fenced", why),
-        twin.home: ("fenced", why),
+    shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
+    assert {owner: (peer["state"], peer["why"]) for owner, peer in shown.items() if peer["name"] == "a"} == {
+        a.owner: ("fenced", why),
+        duplicate.owner: ("fenced", why),
     }
     assert [peer["state"] for peer in shown.values() if peer["name"] == "b"] == ["up"]
-    assert f"a decides nothing: {why}" in c.peered.report.notes()
-    assert c.peered.report.against_grants() == c.peered.report.against_lists() == []
-    twin.stop()
+    assert f"a decides nothing: {why}" in c.backend.report.notes()
+    assert c.backend.report.against_grants() == c.backend.report.against_lists() == []
+    duplicate.stop()
     settle(clock, 6)
     a.restart()
     settle(clock, 12)
-    shown = {peer["incarnation"]: peer for peer in c.peered.report.as_object()["peers"]}
-    assert (shown[a.home]["state"], shown[a.home]["why"]) == ("up", None)
-    assert shown[twin.home]["state"] == "silent"
+    shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
+    assert (shown[a.owner]["state"], shown[a.owner]["why"]) == ("up", None)
+    assert shown[duplicate.owner]["state"] == "silent"
     logged_errors.clear()
 
 
 def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: Three, clock: Clock) -> None:
-    """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender included."""
+    """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender
+    included.
+    """
     network, (a, b, c) = three
     old = [body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "hello")][-1]
     a = a.restart()
     settle(clock, 3)
     for daemon in (a, b, c):
-        daemon.peered.answers.greet(old)
+        daemon.backend.answers.greet(old)
     settle(clock, 3)
-    assert [daemon.peered.peers.standing.objection for daemon in (a, b, c)] == [None] * 3
+    assert [daemon.backend.peers.guard.objection for daemon in (a, b, c)] == [None] * 3
     assert register(a, mint(a), "n1:1") == ["n1:1"]
 
 
 def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    moved = encode(msgspec.structs.replace(a.peered.peers.hello(), url="http://elsewhere"))
-    session, _ = b.peered.answers.greet(moved)
-    assert b.peered.peers.members.get(a.home).url == "http://a"
-    go(b.peered.answers.serve(session, "pull", encode(Pull(home=b.home, after=0))))
-    assert b.peered.peers.members.get(a.home).url == "http://elsewhere"
+    moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
+    session, _ = b.backend.answers.greet(moved)
+    assert b.backend.peers.members.get(a.owner).url == "http://a"
+    go(b.backend.answers.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
+    assert b.backend.peers.members.get(a.owner).url == "http://elsewhere"
 
 
 def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(
@@ -86,11 +88,11 @@ def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(
     network, (a, *_) = three
     # It reaches nobody else, who would find out, too.
     network.cut |= {("d", name) for name in "bc"}
-    twin = PeeredDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    duplicate = PeeredDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
     settle(clock, 6)
-    why = f"two daemons run as incarnation {a.home}"
-    assert a.peered.peers.standing.fenced == twin.peered.peers.standing.fenced == why
-    twin.stop()
+    why = f"two daemons run as incarnation {a.owner}"
+    assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == why
+    duplicate.stop()
     logged_errors.clear()
 
 

@@ -7,13 +7,13 @@ import itertools
 import pytest
 
 from rqdisco.telemetry import answer_history
-from rqdisco.telemetry.answer_history import MOST_ANSWERS, Told, ToldLog
+from rqdisco.telemetry.answer_history import MOST_ANSWERS, AnswerHistory, PastAnswer
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 
 
 def test_an_address_is_known_since_it_was_first_answered_until_it_is_removed() -> None:
-    log = ToldLog(itertools.count(1).__next__)
+    log = AnswerHistory(itertools.count(1).__next__)
     for addr in (A, B, A):
         log.note("id", addr, "listed", 1)
     assert log.first("id", [A, B]) == {A: 1, B: 2}
@@ -24,7 +24,7 @@ def test_an_address_is_known_since_it_was_first_answered_until_it_is_removed() -
 
 
 def test_an_address_that_is_not_listed_any_more_is_another_node_when_it_comes_back() -> None:
-    log = ToldLog(itertools.count(1).__next__)
+    log = AnswerHistory(itertools.count(1).__next__)
     log.note("id", A, "listed", 1)
     assert log.first("id", []) == {}
     log.note("id", A, "listed", 1)
@@ -33,7 +33,7 @@ def test_an_address_that_is_not_listed_any_more_is_another_node_when_it_comes_ba
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_history, "_MOST_BYTES", 600)
-    log = ToldLog(itertools.count(1).__next__)
+    log = AnswerHistory(itertools.count(1).__next__)
     for discovery_id in range(5):
         for number in range(5):
             log.note(str(discovery_id), f"10.0.0.{number}:1", "listed", 1)
@@ -42,7 +42,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_history, "_MOST_BYTES", 3000)
-    log = ToldLog(itertools.count(1).__next__)
+    log = AnswerHistory(itertools.count(1).__next__)
     addrs = [f"10.0.0.{number}:1" for number in range(5)]
     for _ in range(100):
         for addr in addrs:
@@ -57,7 +57,7 @@ def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.Mon
 
 def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_history, "_MOST_ADDRESSES_OF_ONE", 10)
-    log = ToldLog(itertools.count(1).__next__)
+    log = AnswerHistory(itertools.count(1).__next__)
     addrs = [f"10.0.0.{number}:1" for number in range(30)]
     for addr in addrs:
         log.note("id", addr, "listed", 1)
@@ -65,11 +65,13 @@ def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkey
 
 
 def test_the_last_answers_of_an_id_are_told_as_they_were_given() -> None:
-    log = ToldLog(itertools.count(1).__next__)
+    log = AnswerHistory(itertools.count(1).__next__)
     for number in range(MOST_ANSWERS + 7):
         log.note("id", "http://knoten-ä.example:4001", "listed on the owner's behalf", number)
     assert log.of("other") == ()
     assert log.of("id") == tuple(
-        Told(at=number + 1, addr="http://knoten-ä.example:4001", what="listed on the owner's behalf", listed=number)
+        PastAnswer(
+            at=number + 1, addr="http://knoten-ä.example:4001", what="listed on the owner's behalf", listed=number
+        )
         for number in range(7, MOST_ANSWERS + 7)
     )
