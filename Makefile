@@ -14,13 +14,16 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS)
 
-# The fast tests on each supported Python that is on this machine, each in an environment of its own.
+# Types and the fast tests on each supported Python of this machine, each in an environment of its own.
 FAST = tests/unit tests/http tests/simulated
+PYTHONS ?= $(shell .ci/interpreters)
 test-all:
-	@set -e; for python in $$(.ci/interpreters); do \
+	@set -e; for python in $(PYTHONS); do \
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "Python $$version: $$python"; \
-		$(MAKE) --no-print-directory test PYTHON=$$python VENV=$(VENV)-$$version ARGS="--quiet $(FAST) $(ARGS)"; \
+		other="PYTHON=$$python VENV=$(VENV)-$$version"; \
+		$(MAKE) --no-print-directory $$other types; \
+		$(MAKE) --no-print-directory $$other test ARGS="--quiet $(FAST) $(ARGS)"; \
 	done
 
 # 65 % of the seeds run with three daemons, 25 % with two, 10 % with five; 5 % more expire unused IDs.
