@@ -24,6 +24,8 @@ suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_title = f"rqdisco {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 _OUTSIDE = re.compile(r"\[([^]]+)\]\((?:\.\./)+((?:benchmarks|deploy|rqdisco|tests)/[^)\s]+|[A-Z]+\.md)\)")
 

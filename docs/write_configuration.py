@@ -146,7 +146,7 @@ def page() -> str:
     parts = [_INTRODUCTION]
     for title, (see, names) in SECTIONS.items():
         rows = [_row(options.pop(name)) for name in names.split()]
-        head = "| option | variable | default | |\n|---|---|---|---|\n"
+        head = "| option, variable | default | |\n|---|---|---|\n"
         parts.append(f"## {title}\n\n{see}\n\n{head}{''.join(rows)}")
     if options:
         raise KeyError(f"in no section of {Path(__file__).name}: {', '.join(options)}")
@@ -158,7 +158,7 @@ def page() -> str:
 def _row(option: Option) -> str:
     mark = "" if option.mark in option.text.lower() else f" *{option.mark.capitalize()}.*"
     text = _cell(option.text) + mark
-    return f"| `--{option.name}` | `{option.variable}` | {_cell(option.default)} | {text} |\n"
+    return f"| `--{option.name}`<br>`{option.variable}` | {_cell(option.default)} | {text} |\n"
 
 
 def _cell(text: str) -> str:
