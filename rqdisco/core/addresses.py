@@ -54,13 +54,19 @@ def check_text(what: str, value: object) -> str:
 
 
 def same_node(one: str, other: str) -> bool:
-    """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other
-    way round (R3).
+    """Report whether rqlited at one of the addresses would drop the other from its list as its own
+    (R3).
 
-    Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite
+    Up to 6.8.0 it drops its own address, from 6.8.1 on also its own address behind http:// (rqlite
     cmd/rqlited).
     """
-    return one in (other, f"http://{other}") or other == f"http://{one}"
+    return one in same_addresses(other)
+
+
+def same_addresses(addr: str) -> tuple[str, ...]:
+    """Return the addresses for which `same_node` holds."""
+    bare = addr.removeprefix("http://")
+    return (addr, f"http://{addr}") if bare == addr else (addr, f"http://{addr}", bare)
 
 
 def host_and_port(addr: str) -> tuple[str, int]:
@@ -116,16 +122,14 @@ def host_of(addr: str) -> str:
     return host.rstrip(".")
 
 
-def is_local(addr: str) -> bool:
-    """Whether an address leads every machine to itself: loopback, unspecified, or without a host
-    (rule R5d).
-    """
-    # Each node of a list is looked at for each that registers, and nearly all are such addresses.
-    return _OTHER_IPV4.match(addr) is None and _is_local(addr)
-
-
 @lru_cache(maxsize=8192)
-def _is_local(addr: str) -> bool:
+def is_local(addr: str) -> bool:
+    """Report whether an address leads every machine to itself: loopback, unspecified, or without a
+    host (rule R5d).
+    """
+    # Each registration checks every listed node, and nearly all have such an address.
+    if _OTHER_IPV4.match(addr):
+        return False
     host = host_of(addr)
     return not host or is_loopback(host) or _is_unspecified(host)
 

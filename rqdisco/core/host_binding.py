@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from rqdisco.core.addresses import host_of, is_local
 from rqdisco.core.errors import WrongHost
-from rqdisco.core.records import Node, Record, is_same_node
+from rqdisco.core.records import Node, Record, own_entries
 
 # What the layer above says of a client on the machine of the daemon that it asks.
 THIS_MACHINE = "@"
@@ -90,7 +90,7 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     local = [entry for entry in record.nodes if is_local(entry.addr)]
     if not local:
         return
-    own = [entry for entry in record.nodes if is_same_node(entry, node)]
+    own = own_entries(record.nodes, node)
     was_listed = any(entry not in local for entry in own)
     if not was_listed and any(entry not in own for entry in local):
         raise WrongHost(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
@@ -127,11 +127,11 @@ def may_join(record: Nodes, entry: Node, joined_by: JoinedBy, host: str | None) 
     return not is_local(joined_by(entry)) if record.host is None else host == record.host
 
 
-def bound(record: Record, node: Node, joined_by: JoinedBy, host: str | None) -> Record:
-    """The record, on which `node` was put, tied to `host` if others join it at a loopback
+def bound(record: Record, node: Node, joined_at: str, host: str | None) -> Record:
+    """Return the record, which lists `node`, tied to `host` if others join the node at a loopback
     address.
     """
-    if record.host is not None or host is None or not is_local(joined_by(node)):
+    if record.host is not None or host is None or not is_local(joined_at):
         return record
     if not all(entry.addr == node.addr or _is_at(entry, host) for entry in record.nodes):
         # It was listed beside others before there was this rule.

@@ -7,12 +7,13 @@ so is a *grant*. Winning the claim to the leader key is one too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from rqdisco.core.addresses import same_node
+from rqdisco.core.addresses import same_addresses
 
 # Boots are numbered from 0.
 _NO_BOOT = -1
@@ -205,11 +206,12 @@ def same_grant(one: Grant, other: Grant) -> bool:
     return is_same_boot and (one.addr, one.at) == (other.addr, other.at)
 
 
-def is_same_node(entry: Node, node: Node) -> bool:
-    """Whether a listed entry is `node` itself: the same address, with http:// or without, or the
+def own_entries(nodes: Iterable[Node], node: Node) -> list[Node]:
+    """Return the entries that are `node` itself: the same address, with or without http://, or the
     same node ID.
     """
-    return same_node(entry.addr, node.addr) or (node.node_id is not None and entry.node_id == node.node_id)
+    addresses, node_id = same_addresses(node.addr), node.node_id
+    return [each for each in nodes if each.addr in addresses or (node_id is not None and each.node_id == node_id)]
 
 
 def is_unused(record: Record) -> bool:

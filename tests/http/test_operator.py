@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.http.router import IMPORT_BYTES
 from rqdisco.http.server.site import BoundedSite
 from tests.support.connections import Connection, request, unchunked

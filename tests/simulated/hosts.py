@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
 from rqdisco.backends.gossip.transport.seals import Counters
-from rqdisco.backends.single.directory import Limits
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.records import Moment, Record

@@ -14,8 +14,9 @@ from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.gossip.assembly import decode_metadata
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.metrics import leader_metrics
-from rqdisco.backends.single.directory import Limits, SingleDirectory
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks

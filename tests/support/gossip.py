@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Moment, Node
 from rqdisco.storage.memory import Store
 from rqdisco.storage.state_directory import open_state

@@ -231,7 +231,7 @@ class GossipDirectory:
             owner = self._peers.members.current_owner(member.incarnation)
             try:
                 if owner == self._own:
-                    raise self._local.unknown(discovery_id)
+                    raise self._local.absence(discovery_id)
                 outcome = await self._call(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
                 record_of(outcome, discovery_id)
                 return outcome
