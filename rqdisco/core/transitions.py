@@ -50,7 +50,7 @@ def register(
     is_open = grant is not None and not record.confirmed and grant.is_open(now, retry_window_ms)
     if grant is not None and is_open:
         _check_granted(grant, own, node, host)
-    changed = host_binding.bound(_with_node(record, node, own, max_nodes), node, node.addr, host)
+    changed = host_binding.bind(_with_node(record, node, own, max_nodes), node, node.addr, host)
     nodes, grant = changed.nodes, changed.grant
     if grant is not None and grant.addr == node.addr and is_open:
         listed = tuple(entry for entry in nodes if entry.addr == node.addr)
@@ -72,7 +72,7 @@ def add(record: Record, node: Node, *, host: str | None, max_nodes: int) -> Reco
     """
     host_binding.check_host(record, node, host_binding.by_http, host)
     own = own_entries(record.nodes, node)
-    return host_binding.bound(_with_node(record, node, own, max_nodes), node, node.addr, host)
+    return host_binding.bind(_with_node(record, node, own, max_nodes), node, node.addr, host)
 
 
 def claim(
@@ -105,7 +105,7 @@ def claim(
     grant = Grant(addr=put.node.addr, boot=now.boot, at=now.ms, host=host)
     unreported = UnreportedClaim(times=1, since=version) if is_hidden else None
     claimed = with_leader(record, put, version, max_nodes)
-    claimed = host_binding.bound(claimed, put.node, host_binding.by_raft(put.node), host)
+    claimed = host_binding.bind(claimed, put.node, host_binding.by_raft(put.node), host)
     return Claim(record=replace(claimed, grant=grant, unreported=unreported), won=True)
 
 
@@ -121,7 +121,7 @@ def report(record: Record, put: Put, *, host: str | None, version: int, max_node
     if not _may_join(record, put, host):
         return None
     led = with_leader(record, put, version, max_nodes)
-    reported = host_binding.bound(led, put.node, host_binding.by_raft(put.node), host)
+    reported = host_binding.bind(led, put.node, host_binding.by_raft(put.node), host)
     return replace(reported, confirmed=True, unreported=None)
 
 
@@ -225,7 +225,7 @@ def _without(record: Record, addr: str) -> Record:
     grant = None if record.grant is not None and record.grant.addr == addr else record.grant
     is_leader = record.leader is not None and record.leader.addr == addr
     leader, unreported = (None, None) if is_leader else (record.leader, record.unreported)
-    return host_binding.released(replace(record, nodes=nodes, grant=grant, leader=leader, unreported=unreported))
+    return host_binding.unbind(replace(record, nodes=nodes, grant=grant, leader=leader, unreported=unreported))
 
 
 def with_leader(record: Record, put: Put, version: int, max_nodes: int) -> Record:
@@ -243,13 +243,13 @@ def _with_node(record: Record, node: Node, own: list[Node], max_nodes: int) -> R
     if not own:
         if len(record.nodes) >= max_nodes:
             raise TooManyNodes(record.id)
-        return host_binding.released(replace(record, nodes=(*record.nodes, node)))
+        return host_binding.unbind(replace(record, nodes=(*record.nodes, node)))
     first, merged = own[0], _merged(own, node)
     nodes = tuple(merged if entry is first else entry for entry in record.nodes if entry is first or entry not in own)
     grant, leader = _moved(record.grant, own, node.addr), _moved(record.leader, own, node.addr)
     if nodes == record.nodes and grant is record.grant and leader is record.leader:
         return record
-    return host_binding.released(replace(record, nodes=nodes, grant=grant, leader=leader))
+    return host_binding.unbind(replace(record, nodes=nodes, grant=grant, leader=leader))
 
 
 def _merged(own: list[Node], node: Node) -> Node:

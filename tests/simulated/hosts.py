@@ -57,7 +57,7 @@ class Boot:
             self.owner,
             self.store,
             self.journal,
-            found.notes.items(),
+            found.metadata.items(),
             self.clock,
             lambda url: net.link(self, url),
             now=self._now,
@@ -85,10 +85,10 @@ class Boot:
             self.owner,
             Events(),
             self._now,
-            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.notes.items())),
+            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.metadata.items())),
             may_expire=self.backend.may_expire,
             is_deciding=self.backend.local.is_deciding_of,
-            every=3.0,
+            interval=3.0,
         )
 
     def _note_refusals(self) -> None:

@@ -159,7 +159,7 @@ class Daemon:
         self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
         self.watch.show(leader_metrics(self.leaders))
-        self.sweep = sweep(self, decode_metadata(self.found.notes.items()), self.telemetry.events)
+        self.sweep = sweep(self, decode_metadata(self.found.metadata.items()), self.telemetry.events)
         self.watch.count_all(self.store, lambda owner: owner != self.owner, self.claims)
         self.watch.show(request_metrics(self.watch.requests, self.telemetry.refusals))
         self.watch.show(wal_metrics(self.journal, self.watch.syncs))

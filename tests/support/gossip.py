@@ -145,7 +145,7 @@ class PeeredDaemon:
             self.owner,
             self.store,
             self.journal,
-            found.notes.items(),
+            found.metadata.items(),
             clock,
             network.link(name),
             now=self.now,
@@ -162,7 +162,7 @@ class PeeredDaemon:
         self.store.on_settled.append(self.leaders.settled)
         self.sweep = sweep(
             self,
-            decode_metadata(found.notes.items()),
+            decode_metadata(found.metadata.items()),
             Events(self.events.append),
             marks=self.backend.watermarks,
             may_expire=self.backend.may_expire,

@@ -89,7 +89,7 @@ class SingleDirectory:
         return await self._records.write(record)
 
     def name_host(self, host: str | None) -> str | None:
-        return host_binding.named(host, self._records.machine)
+        return host_binding.name_host(host, self._records.machine)
 
     async def look_up(self, discovery_id: str) -> View:
         record = self._grants.shown(discovery_id)
@@ -111,7 +111,7 @@ class SingleDirectory:
         hinted = () if self._coordinator is None else self._coordinator.hinted(record.id)
         is_owner = record.owner == self._records.owner
         if is_owner:
-            record = host_binding.renamed(record, self._records.machine)
+            record = host_binding.rename_host(record, self._records.machine)
         return view_of(record, is_owner=is_owner, hinted=hinted)
 
     def age(self, record: View | Record) -> float | None:
@@ -132,7 +132,7 @@ class SingleDirectory:
         return self._store.name_index.is_above(name.encode())
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
-        host = host_binding.named(host, self._records.machine)
+        host = host_binding.name_host(host, self._records.machine)
         record = await self._records.find(discovery_id)
         if record is None:
             raise self.absence(discovery_id)
@@ -174,7 +174,7 @@ class SingleDirectory:
         return await self._records.save(record, after), after is not record
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
-        host = host_binding.named(host, self._records.machine)
+        host = host_binding.name_host(host, self._records.machine)
         known = await self._records.find(discovery_id)
         if known is None and is_created_id(discovery_id):
             error = self.absence(discovery_id)
@@ -200,7 +200,7 @@ class SingleDirectory:
         return replace(outcome, record=await self._grants.commit(pending, record, outcome.record))
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
-        host = host_binding.named(host, self._records.machine)
+        host = host_binding.name_host(host, self._records.machine)
         known = await self._records.find(discovery_id)
         if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
             await self._records.flush(discovery_id)

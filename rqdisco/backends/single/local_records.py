@@ -76,7 +76,7 @@ class LocalRecords:
         is pending, or it is from an earlier start.
         """
         if record.host is not None:
-            record = host_binding.renamed(record, self.machine)
+            record = host_binding.rename_host(record, self.machine)
         is_pending = record.grant is not None and record.grant.pending
         return records.with_grant_answered(record) if is_pending and not record.ownerless else record
 

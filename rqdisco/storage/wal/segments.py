@@ -10,7 +10,7 @@ import msgspec
 
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.storage.disk_reserve import Reserve
-from rqdisco.storage.files import FileSystem, Handle, may_pass
+from rqdisco.storage.files import FileSystem, Handle, is_no_room
 from rqdisco.storage.wal.frames import FORMAT, VERSION, SegmentHeader, encode_frame
 
 DIRECTORY = "journal"
@@ -158,7 +158,7 @@ class SegmentWriter:
 
     def _classify(self, error: OSError) -> Exception:
         """Return the exception for a write that left the journal unchanged."""
-        return StoreUnavailable((error.strerror or "no room").lower()) if may_pass(error) else self._failure(error)
+        return StoreUnavailable((error.strerror or "no room").lower()) if is_no_room(error) else self._failure(error)
 
     def _failure(self, error: OSError) -> JournalFailed:
         return JournalFailed(f"{self._path}: {error.strerror}")
