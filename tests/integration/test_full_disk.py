@@ -110,7 +110,7 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
     created, refusal = mint_until_refused(daemon, 5000)
     assert (refusal.status, refusal.reason) == (
         503,
-        "store unavailable: what is left on the device is its reserve (--disk-reserve)",
+        "store unavailable: only the disk reserve is left (--disk-reserve)",
     )
     daemon.wait_for("snapshot written")
     assert daemon.nodes(discovery_id) == []
