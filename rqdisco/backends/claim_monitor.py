@@ -1,7 +1,7 @@
-"""Claims that wait for their leaders' first reports (R5c), and those that have waited for long: an
-operator has to end them.
+"""Track claims that wait for their leaders' first reports (R5c), and report those that have waited
+long: an operator has to end them.
 
-Nobody can look through a million records when asked, so they are kept up with every change.
+The set is updated with every change, since scanning a million records on request is too slow.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ MOST = 10_000
 
 
 class ClaimMonitor(Service):
-    """The IDs of a store with such claims, copies of other daemons' included; of more than 10,000
-    the others are left out.
+    """Claims awaiting a first report, in this daemon's own IDs and in copies; at most 10,000 are
+    tracked.
 
-    How long a claim has waited counts from when this daemon came to know of it, by the monotonic
-    clock.
+    A claim's waiting time counts from when this daemon received it, by the monotonic clock.
     """
 
     _log = Logger()
@@ -32,7 +31,7 @@ class ClaimMonitor(Service):
     def __init__(self, clock: IReactorTime, store: Store) -> None:
         self._clock = clock
         self._store = store
-        # When each will have waited for long, the first to do so first.
+        # When each claim becomes overdue, earliest first.
         self._due: dict[bytes, float] = {}
         self._overdue: set[bytes] = set()
         self._timer: IDelayedCall | None = None
@@ -51,13 +50,11 @@ class ClaimMonitor(Service):
 
     @property
     def count(self) -> int:
-        """How many have waited for long."""
+        """The number of overdue claims."""
         return len(self._overdue)
 
     def notes(self) -> list[str]:
-        """What an operator should know of, in words. IDs are secrets, so the log alone names
-        them.
-        """
+        """Warnings for the operator. IDs are secrets, so only the log names them."""
         if not self._overdue:
             return []
         many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"
@@ -67,7 +64,7 @@ class ClaimMonitor(Service):
         ]
 
     def found(self, discovery_id: str) -> None:
-        """A claim was there at the start; by now it may have ended."""
+        """Track a claim found at start, unless it has ended since."""
         key = discovery_id.encode()
         rest = self._store.rest(key)
         if rest is not None and is_claimed(rest):

@@ -1,9 +1,8 @@
-"""Notices two clusters under one ID, by what settles in the store: what is reported here, and what
-peers replicate.
+"""Detect two clusters under one ID from the changes that settle in the store, local or replicated.
 
-Every report is a new version of the record, so each daemon sees those of all IDs that it holds,
-whichever daemon was asked. Reports that are written together count as one, which hides two leaders
-only while they report within the same milliseconds. Nothing is decided by what is found.
+Every report is a new version of the record, so each daemon sees the reports of all IDs it holds,
+whichever daemon received them. Reports written in one batch count as one, which hides two leaders
+only while both report within the same milliseconds. Detection changes no decision.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _HAS_LEADER = b'"leader":{'
 
 
 class LeaderMonitor(Service):
-    """The IDs that have two leaders now. Tells events, the log and whoever subscribed when one
-    does, and when it does no more.
+    """The IDs that have two leaders now. Emits an event, a log line and a callback when a conflict
+    starts and when it ends.
     """
 
     _log = Logger()
@@ -40,21 +39,21 @@ class LeaderMonitor(Service):
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of IDs with two leaders."""
         return len(self._reports)
 
     def of(self, discovery_id: str) -> Leaders | None:
-        """The addresses of the two leaders that report themselves under an ID; None unless there
-        are two.
+        """Return the addresses of the two leaders that report under an ID, None unless there are
+        two.
         """
         return self._reports.of(discovery_id)
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
-        """Call `changed` with each ID that has two leaders now, or has no more."""
+        """Call `changed` with each ID whose conflict starts or ends."""
         self._subscribers.append(changed)
 
     def settled(self, changes: Sequence[Change]) -> None:
-        """The disk has these; a store calls it."""
+        """Inspect changes that are durable now; called by a store."""
         for change in changes:
             if _HAS_LEADER in change.rest:
                 record = codec.decode_record(change.line)
@@ -106,7 +105,7 @@ class LeaderMonitor(Service):
 
 
 def reported_leader(record: Record) -> str | None:
-    """The Raft address of a leader that this very version of its record reports; None if it is no
+    """Return the Raft address of the leader that this version of a record reports, None if it is no
     report.
     """
     leader = record.leader

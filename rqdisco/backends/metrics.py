@@ -12,12 +12,12 @@ from rqdisco.telemetry.metrics import Source
 
 
 def claim_metrics(waiting: ClaimMonitor) -> Source:
-    """Who won a claim to lead and does not report itself."""
+    """Claims whose leaders have not reported."""
 
     def source() -> Iterable[Metric]:
         yield gauge(
             "rqdisco_claims_waiting",
-            f"Claims that have waited for a leader's first report for more than a minute; {MOST} are counted at most.",
+            f"Claims that have waited more than a minute for a leader's first report; at most {MOST} are counted.",
             waiting.count,
         )
 
@@ -25,7 +25,7 @@ def claim_metrics(waiting: ClaimMonitor) -> Source:
 
 
 def leader_metrics(watch: Sized) -> Source:
-    """Where two clusters share an ID."""
+    """IDs shared by two clusters."""
 
     def source() -> Iterable[Metric]:
         yield gauge("rqdisco_two_leaders", "IDs with two leaders reporting, which means two clusters.", len(watch))

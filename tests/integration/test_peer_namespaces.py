@@ -22,7 +22,7 @@ from tests.support.trio import NAMES, Trio, incarnation_of
 
 pytestmark = pytest.mark.process
 PROMISED_SECONDS = 8.0
-DISAGREE = "peers do not agree, or one of them is silent"
+DISAGREE = "peers do not agree, or one is unreachable"
 ADDED = "registrations from elsewhere added"
 
 

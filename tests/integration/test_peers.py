@@ -90,7 +90,7 @@ def test_an_operator_sees_peers_and_forgets_one_that_is_lost(trio: Trio, install
     assert forgotten.returncode == 0, forgotten.stderr
     assert trio.register("a", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
     back = trio.start("c")
-    back.wait_for("nothing is decided here any more")
+    back.wait_for("daemon fenced")
     assert back.request("POST", "/").status == 503
 
 

@@ -109,7 +109,7 @@ class Boot:
         """
         if not self.backend.peers.guard.is_ready:
             return []
-        return [hint.node.addr for _, hint in self.backend.hint_store.of_own(key, self.owner)]
+        return [hint.node.addr for _, hint in self.backend.hint_store.unmerged(key, self.owner)]
 
     def accepts(self, session: str, counter: int) -> bool:
         """Whether the seals let a message pass: each only once."""
@@ -175,7 +175,7 @@ class Host:
         return (
             self._hinted
             if self.boot is None
-            else [each.hint.id for each in self.boot.backend.hint_store._kept.values()]
+            else [each.hint.id for each in self.boot.backend.hint_store._hints.values()]
         )
 
     def has_heard_of(self, incarnation: str) -> bool:

@@ -84,7 +84,7 @@ class SimLink:
 
         return self._exchange(deliver, seconds).addCallback(keep)
 
-    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
         session = self._session
         if session is None:
             return fail(NotGreeted())

@@ -41,10 +41,10 @@ def _everybody_decides(backend: Any) -> None:
 def _answer_for_others(backend: Any) -> None:
     """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
     answers, own = backend.answers, backend.peers.members.own.incarnation
-    answers._caller._current_owner = lambda owner: own
+    answers._forwarded._current_owner = lambda owner: own
     for verb in ("call", "hints"):
         answers._verbs[verb] = _meant_for_anyone(own, *answers._verbs[verb])
-    add = backend.peers._add
+    add = backend.peers._add_peer
 
     def add_anyone(url: str, incarnation: str | None = None) -> None:
         add(url, incarnation)
@@ -52,7 +52,7 @@ def _answer_for_others(backend: Any) -> None:
         if peer is not None:
             peer._greet = _greeting_anyone(peer, peer._greet)
 
-    backend.peers._add = add_anyone
+    backend.peers._add_peer = add_anyone
 
 
 def _meant_for_anyone(own: str, kind: Any, answer: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
@@ -67,8 +67,8 @@ def _greeting_anyone(peer: Any, greet: Callable[[], Any]) -> Callable[[], Any]:
         try:
             await greet()
         except Misdirected:
-            peer._is_other = False
-            peer._answers()
+            peer._must_greet = False
+            peer._mark_up()
 
     return greet_anyone
 
@@ -117,8 +117,8 @@ def _nobody_keeps_hints(backend: Any) -> None:
     async def keep(owner: str, discovery_id: str, node: Node, host: str | None) -> int:
         return 0
 
-    backend.hint_store.keep = keep
-    backend.hint_store.promise = backend.hint_store.withdraw = lambda number: None
+    backend.hint_store.store = keep
+    backend.hint_store.confirm = backend.hint_store.withdraw = lambda number: None
 
 
 def _no_barrier(backend: Any) -> None:
@@ -133,7 +133,7 @@ def _no_acknowledgement(backend: Any) -> None:
         return True
 
     backend.peers.replicated = replicated
-    backend.peers.change_pusher.push = backend.peers.replication.on_own = lambda: None
+    backend.peers.change_pusher.push = backend.peers.replication.on_own_changes = lambda: None
 
 
 def _no_revoking(backend: Any) -> None:
@@ -195,7 +195,7 @@ def _show_the_pending(backend: Any) -> None:
 
 
 def _no_fence(backend: Any) -> None:
-    backend.answers._sessions.note = lambda session: None
+    backend.answers._sessions.record_activity = lambda session: None
     backend.peers.fence = lambda why: None
 
 

@@ -74,7 +74,7 @@ class DirectLink:
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         return self._deliver("hello", hello, seconds)
 
-    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
         if self._session is None:
             return fail(NotGreeted())
         return self._deliver(verb, body, seconds)

@@ -27,7 +27,7 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
         go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
     assert b.backend.peers.guard.fenced is None
     settle(clock, 20)
-    complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
+    complaints = [event["log_source"] for event in logged_errors if "duplicate peer identity" in event["log_format"]]
     assert len(complaints) == len(set(complaints)) == 2, "by both others, and not each second"
     duplicate.stop()
     logged_errors.clear()

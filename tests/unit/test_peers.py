@@ -23,7 +23,7 @@ from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, register
 def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
     _, daemons = three
     assert all(len(daemon.backend.peers.peers) == 2 for daemon in daemons)
-    assert all(daemon.backend.peers.agreement.is_whole() for daemon in daemons)
+    assert all(daemon.backend.peers.convergence.is_converged() for daemon in daemons)
 
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
@@ -220,7 +220,7 @@ def test_who_is_cut_off_from_all_says_so_and_says_when_it_is_over(
 
     network.split("c")
     settle(clock, 3)
-    assert said() == ["peers do not agree, or one of them is silent"]
+    assert said() == ["peers do not agree, or one is unreachable"]
     network.heal()
     settle(clock, 3)
     assert said()[1:] == ["peers agree"]

@@ -1,4 +1,4 @@
-"""Joins the parts of a daemon that has peers."""
+"""Build the parts of a daemon that has peers."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from rqdisco.storage.wal.writer import Journal
 
 
 class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator says of peers: this daemon's name and URL, where to find others, what a
-    grant needs.
+    """The operator's settings: this daemon's name and URL, seeds, and whether grants need an
+    acknowledgement.
     """
 
     name: str
@@ -45,20 +45,20 @@ class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode_metadata(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Metadata]:
-    """The notes that were found on the disk."""
+    """Decode the metadata found on disk."""
     return [decode_metadata_line(join_record(key, rest)) for key, rest in notes]
 
 
 def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
-    """The other daemons that still take part, as far as was kept."""
+    """Return the other active members found on disk."""
     kept = decode_metadata(notes)
     return Members(Member(incarnation=own, name="", url=""), kept).others
 
 
 class GossipBackend:
-    """A daemon's directory, what keeps it in step with its peers, and what answers those.
+    """A daemon's directory, its replication to peers, and the handler of their requests.
 
-    `notes` are what was kept about peers, `link` makes the way to a URL, `jitter` gives numbers
+    `notes` is the metadata found on disk, `link` makes a Link to a URL, `jitter` returns factors
     around 1.
     """
 
@@ -86,7 +86,7 @@ class GossipBackend:
         boot = random(8).hex()
         self.watermarks = ExpiryWatermarks(kept)
         replication = Replication(incarnation, store, kept, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
-        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
+        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members)
         self.peers = self._peer_set(
             clock,
             members,
@@ -108,11 +108,11 @@ class GossipBackend:
             random=random,
             limits=limits,
             coordinator=self.peers,
-            # Who reaches it by a loopback address is on its machine.
+            # A client that reaches this daemon by loopback runs on the same host.
             machine=LOCALHOST if is_local(peering.url) else None,
         )
         self.hint_store = HintStore(journal, lambda: wall_us() // 1000, members.current_owner, kept)
-        taker = HintMerger(self.local, journal, lambda: guard.is_ready, kept)
+        hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, kept)
         own_recovery = OwnRecovery(clock, replication, guard, journal, self.local, incarnation, self.watermarks, kept)
         exchange = Exchange(
             replication,
@@ -125,8 +125,8 @@ class GossipBackend:
             self.watermarks,
             lambda: wall_us() // 1000,
         )
-        # Whether this daemon may say that IDs of its own are gone.
-        self.may_expire = lambda: guard.objection is None and own_recovery.is_over
+        # Report whether this daemon may declare its own IDs expired.
+        self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
         self.store = store
         self.directory = GossipDirectory(
             self.local,
@@ -137,25 +137,25 @@ class GossipBackend:
             lambda: random(8).hex(),
             retry_window_ms=limits.retry_window_ms,
         )
-        replication.on_foreign = self.directory.changed
+        replication.on_foreign_grant = self.directory.observe
 
         def writing(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
             may_correct = guard.is_ready
-            besides = replication.writing(changes, may_send=may_send, may_correct=may_correct)
-            return (*besides, *own_recovery.writing(changes))
+            extra = replication.before_write(changes, may_send=may_send, may_correct=may_correct)
+            return (*extra, *own_recovery.before_write(changes))
 
         journal.on_writing = writing
         self.successions = Successions(
             clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )
-        self.peers.use(exchange, self.hint_store, taker, self.successions.go_on)
+        self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
         self.answers = PeerRequestHandler(
             clock,
             self.peers,
             self.local,
             journal,
             self.hint_store,
-            taker,
+            hint_merger,
             self.successions,
             lambda: random(8).hex(),
             now,

@@ -13,7 +13,7 @@ from twisted.python.threadpool import ThreadPool
 from rqdisco import __version__
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata, known_members
 from rqdisco.backends.gossip.transport.http_link import Keys
-from rqdisco.backends.gossip.transport.setup import links, read_keys
+from rqdisco.backends.gossip.transport.setup import link_factory, read_keys
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.metrics import leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
@@ -147,7 +147,7 @@ def gossip_backend(
         state.journal,
         state.found.notes.items(),
         machine.reactor,
-        links(machine.reactor, keys, machine.random, Policy(certificates.for_clients("peers", said.tls))),
+        link_factory(machine.reactor, keys, machine.random, Policy(certificates.for_clients("peers", said.tls))),
         keys,
         now=state.now,
         wall_us=machine.wall_us,
