@@ -16,7 +16,7 @@ from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.node_counter import is_claimed
 
-MOST = 10_000
+MAX_TRACKED = 10_000
 
 
 class ClaimMonitor(Service):
@@ -40,7 +40,7 @@ class ClaimMonitor(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._wait()
+        self._set_timer()
 
     def stopService(self) -> None:
         super().stopService()
@@ -68,45 +68,45 @@ class ClaimMonitor(Service):
         key = discovery_id.encode()
         rest = self._store.rest(key)
         if rest is not None and is_claimed(rest):
-            self._begin(key)
+            self._track(key)
 
     def _settled(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if is_claimed(change.rest):
-                self._begin(change.key)
+                self._track(change.key)
             else:
-                self._end(change.key)
+                self._untrack(change.key)
 
     def _dropped(self, keys: Sequence[bytes]) -> None:
         for key in keys:
-            self._end(key)
+            self._untrack(key)
 
-    def _begin(self, key: bytes) -> None:
-        if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MOST:
+    def _track(self, key: bytes) -> None:
+        if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MAX_TRACKED:
             return
         self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
-        self._wait()
+        self._set_timer()
 
-    def _end(self, key: bytes) -> None:
+    def _untrack(self, key: bytes) -> None:
         self._due.pop(key, None)
         self._overdue.discard(key)
 
-    def _wait(self) -> None:
+    def _set_timer(self) -> None:
         if self.running and self._timer is None and self._due:
             soonest = next(iter(self._due.values()))
-            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._look)
+            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._report_overdue)
 
-    def _look(self) -> None:
+    def _report_overdue(self) -> None:
         self._timer = None
         now = self._clock.seconds()
         while self._due and next(iter(self._due.values())) <= now:
             key = next(iter(self._due))
             del self._due[key]
             self._overdue.add(key)
-            self._tell(key.decode())
-        self._wait()
+            self._log_overdue(key.decode())
+        self._set_timer()
 
-    def _tell(self, discovery_id: str) -> None:
+    def _log_overdue(self, discovery_id: str) -> None:
         record = self._store.settled(discovery_id)
         if record is None or record.leader is None or record.unreported is None:
             return

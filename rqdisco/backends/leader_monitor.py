@@ -81,10 +81,10 @@ class LeaderMonitor(Service):
             leaders=leaders,
             discovery_id=discovery_id,
         )
-        self._tell(discovery_id, "noticed", leaders)
+        self._notify(discovery_id, "noticed", leaders)
         self._set_timer()
 
-    def _tell(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
+    def _notify(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
         self._events.tell(Event(kind=_KIND, outcome=outcome, id=discovery_id, why=leaders, logged=False))
         for changed in self._subscribers:
             changed(discovery_id)
@@ -92,15 +92,15 @@ class LeaderMonitor(Service):
     def _set_timer(self) -> None:
         end = self._reports.next_end
         if self.running and self._timer is None and end is not None:
-            self._timer = self._clock.callLater(max(0.0, end - self._clock.seconds()), self._look)
+            self._timer = self._clock.callLater(max(0.0, end - self._clock.seconds()), self._end_reports)
 
-    def _look(self) -> None:
+    def _end_reports(self) -> None:
         self._timer = None
         for discovery_id in self._reports.ended(self._clock.seconds()):
             self._log.info(
                 "two leaders no longer seen: for one minute at most one leader has reported", discovery_id=discovery_id
             )
-            self._tell(discovery_id, "over")
+            self._notify(discovery_id, "over")
         self._set_timer()
 
 

@@ -93,7 +93,7 @@ class SimLink:
 
         def deliver(receiver: Boot) -> Deferred[Any]:
             if not receiver.accepts(session, counter):
-                return fail(PeerUnreachable("said before"))
+                return fail(PeerUnreachable("replayed message"))
             return Deferred.fromCoroutine(receiver.backend.answers.serve(session, verb, body))
 
         return self._exchange(deliver, seconds)

@@ -51,8 +51,7 @@ def decode_metadata(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Metadata]:
 
 def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
     """Return the other active members found on disk."""
-    kept = decode_metadata(notes)
-    return Members(Member(incarnation=own, name="", url=""), kept).others
+    return Members(Member(incarnation=own, name="", url=""), decode_metadata(notes)).others
 
 
 class GossipBackend:
@@ -80,12 +79,12 @@ class GossipBackend:
         limits: Limits,
     ) -> None:
         self.keys = keys or Keys(KeyRing(()))
-        kept = decode_metadata(notes)
+        metadata = decode_metadata(notes)
         own = Member(incarnation=incarnation, name=peering.name, url=peering.url, features=FEATURES)
-        members = Members(own, kept)
+        members = Members(own, metadata)
         boot = random(8).hex()
-        self.watermarks = ExpiryWatermarks(kept)
-        replication = Replication(incarnation, store, kept, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
+        self.watermarks = ExpiryWatermarks(metadata)
+        replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
         guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members)
         self.peers = self._peer_set(
             clock,
@@ -111,9 +110,11 @@ class GossipBackend:
             # A client that reaches this daemon by loopback runs on the same host.
             machine=LOCALHOST if is_local(peering.url) else None,
         )
-        self.hint_store = HintStore(journal, lambda: wall_us() // 1000, members.current_owner, kept)
-        hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, kept)
-        own_recovery = OwnRecovery(clock, replication, guard, journal, self.local, incarnation, self.watermarks, kept)
+        self.hint_store = HintStore(journal, lambda: wall_us() // 1000, members.current_owner, metadata)
+        hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
+        own_recovery = OwnRecovery(
+            clock, replication, guard, journal, self.local, incarnation, self.watermarks, metadata
+        )
         exchange = Exchange(
             replication,
             members,

@@ -16,7 +16,7 @@ from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Record
 
 BARRIER_SECONDS = 3.0
-_MOST_ROUNDS = 20
+_MAX_ROUNDS = 20
 
 
 class BarrierRunner:
@@ -38,13 +38,13 @@ class BarrierRunner:
         if unreachable:
             raise Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}")
         line = msgspec.Raw(codec.encode_record(record))
-        asking = [
-            Deferred.fromCoroutine(self._ask(self._peers[each.incarnation], record.owner, line)) for each in others
+        pending = [
+            Deferred.fromCoroutine(self._collect(self._peers[each.incarnation], record.owner, line)) for each in others
         ]
         try:
-            await gatherResults(asking, consumeErrors=True)
+            await gatherResults(pending, consumeErrors=True)
         except Exception as error:
-            for each in asking:
+            for each in pending:
                 each.cancel()
             if isinstance(error, CancelledError):
                 raise
@@ -56,11 +56,11 @@ class BarrierRunner:
     def _is_up(self, incarnation: str) -> bool:
         return incarnation in self._peers and self._peers[incarnation].is_up
 
-    async def _ask(self, peer: Peer, owner: str, line: msgspec.Raw) -> None:
+    async def _collect(self, peer: Peer, owner: str, line: msgspec.Raw) -> None:
         of, added = "", 0
-        for _ in range(_MOST_ROUNDS):
-            asked = Barrier(owner=owner, record=line, of=of, added=added)
-            answer = await peer.request("barrier", asked, Hints, BARRIER_SECONDS)
+        for _ in range(_MAX_ROUNDS):
+            request = Barrier(owner=owner, record=line, of=of, added=added)
+            answer = await peer.request("barrier", request, Hints, BARRIER_SECONDS)
             if not answer.hints:
                 return
             assert peer.incarnation is not None

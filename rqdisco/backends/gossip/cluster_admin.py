@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.succession import Successions
 
@@ -15,7 +13,7 @@ class GossipAdmin:
         self._report = report
         self._successions = successions
 
-    def show(self) -> dict[str, Any]:
+    def show(self) -> dict[str, object]:
         """Return all peers and their state."""
         return self._report.as_object()
 

@@ -4,9 +4,8 @@ that an owner needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -78,7 +77,7 @@ class PeerSet(Service):
             clock, members, replication, self.active_peers, lambda: not self.unidentified
         )
         replication.on_cursor_moved = self.convergence.update
-        self._resume_successions: Callable[[], Coroutine[Any, Any, None]]
+        self._resume_successions: Callable[[], Awaitable[None]]
         self.exchange: Exchange
         self.barriers: BarrierRunner
         self._hint_store: HintStore
@@ -89,7 +88,7 @@ class PeerSet(Service):
         exchange: Exchange,
         hint_store: HintStore,
         hint_merger: HintMerger,
-        resume_successions: Callable[[], Coroutine[Any, Any, None]],
+        resume_successions: Callable[[], Awaitable[None]],
     ) -> None:
         """Set the parts that depend on the directory, which in turn depends on this.
         `resume_successions` is called after each exchange once this daemon is ready.
@@ -106,13 +105,13 @@ class PeerSet(Service):
             self._add_peer(url)
         self.update_peers()
 
-    def stopService(self) -> Deferred[Any]:
+    def stopService(self) -> Deferred[None]:
         super().stopService()
         self.change_pusher.stop()
         loops = list(self._loops.values())
         for loop in loops:
             loop.cancel()
-        return DeferredList(loops, consumeErrors=True)
+        return DeferredList(loops, consumeErrors=True).addCallback(lambda _: None)
 
     # The Coordinator interface of the directory.
 

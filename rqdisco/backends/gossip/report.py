@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from rqdisco.backends.gossip.membership.peer import Peer
@@ -48,7 +46,7 @@ class PeerReport:
         self._peers = peers
         self._hint_store = hint_store
 
-    def as_object(self) -> dict[str, Any]:
+    def as_object(self) -> dict[str, object]:
         """Return the document that `rqdisco peers` shows."""
         peers, own = self._peers, self._peers.members.own
         return {
@@ -152,10 +150,10 @@ class PeerReport:
             offset=None if peer is None or peer.offset_ms is None else peer.offset_ms / 1000,
         )
 
-    def _peer_object(self, member: Member) -> dict[str, Any]:
+    def _peer_object(self, member: Member) -> dict[str, object]:
         peers = self._peers
         peer = peers.peers.get(member.incarnation)
-        shown: dict[str, Any] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
+        shown: dict[str, object] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
         if member.state in ("forgotten", "drained") or peer is None:
             successor = peers.members.get(peers.members.current_owner(member.incarnation))
             return {**shown, "state": member.state, "successor": None if successor is None else successor.name}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
+import msgspec
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -74,7 +74,7 @@ class PeerRequestHandler:
         self._sessions = Sessions()
         self._unproved: OrderedDict[str, Hello] = OrderedDict()
         self._own = peers.members.own.incarnation
-        self._verbs: dict[str, Any] = {
+        self._verbs: dict[str, tuple[type[msgspec.Struct], Callable[..., Awaitable[msgspec.Struct]]]] = {
             "digest": (Digest, self._digest),
             "push": (Page, self._push),
             "pull": (Pull, self._pull),

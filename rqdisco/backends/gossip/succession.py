@@ -68,9 +68,9 @@ class Successions:
             await self._persist(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._current(lost)
             # The chosen successor may have been lost as well, and have a successor.
-            heir = self._peers.members.current_owner(lost.successor or "")
-            if heir != self._own:
-                raise CannotSucceed(f"{name} is being forgotten already, by {self._name(heir)}: ask there")
+            successor_id = self._peers.members.current_owner(lost.successor or "")
+            if successor_id != self._own:
+                raise CannotSucceed(f"{name} is being forgotten already, by {self._name(successor_id)}: ask there")
             await self._obtain_agreement(lost)
             await self._persist(replace(lost, state="forgotten"))
         return await self._take_over(lost.incarnation, is_lost=True)
@@ -122,8 +122,8 @@ class Successions:
         member = self._peers.members.get(proposal.incarnation)
         if member is None:
             raise BadMessage("no such member")
-        told = replace(member, state="leaving", successor=proposal.successor)
-        notes = self._peers.members.learn([told])
+        proposed = replace(member, state="leaving", successor=proposal.successor)
+        notes = self._peers.members.learn([proposed])
         if notes:
             await self._journal.append(*map(metadata_change, notes))
         else:
@@ -231,9 +231,9 @@ class Successions:
         return member.declared_lost and not self._peers.is_up(member.incarnation)
 
     async def _take_over(self, incarnation: str, *, is_lost: bool) -> int:
-        count = place = 0
+        count = position = 0
         while True:
-            keys, place = self._peers.replication.keys_of_owner(incarnation, place)
+            keys, position = self._peers.replication.keys_of_owner(incarnation, position)
             changes = []
             for key in keys:
                 record = self._store.newest(key.decode())
@@ -243,7 +243,7 @@ class Successions:
             if changes:
                 await self._journal.append(*changes)
             count += len(changes)
-            if not place:
+            if not position:
                 break
             await deferLater(self._clock, 0)
         if count:
@@ -253,8 +253,8 @@ class Successions:
     def _choose_successor(self, own: Member, to: str | None) -> Member:
         if own.successor is not None:
             # The chosen successor may have taken over already, and handed over in turn.
-            heir = self._peers.members.current_owner(own.successor)
-            chosen = [each for each in self._peers.members.others if each.incarnation == heir]
+            successor_id = self._peers.members.current_owner(own.successor)
+            chosen = [each for each in self._peers.members.others if each.incarnation == successor_id]
         else:
             chosen = [each for each in self._peers.members.others if to in (None, each.name) and each.state == "member"]
         for each in chosen:

@@ -83,13 +83,13 @@ class Members:
         """
         return max(self.active, key=lambda each: (_weight(each.name, discovery_id), each.incarnation)).incarnation
 
-    def learn(self, told: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
+    def learn(self, listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
         """Merge a peer's member list; return metadata to store. `first_hand` is the sender.
 
         A member is the authority on its own URL; a member gone for good stays gone.
         """
         changed = []
-        for member in told:
+        for member in listed:
             known = self._known.get(member.incarnation)
             now = _merge(known, member, is_first_hand=member.incarnation == first_hand)
             if now != known:
@@ -100,20 +100,20 @@ class Members:
         """Describe how another daemon's list differs from this one; each text continues its
         name.
         """
-        told = {member.incarnation: member for member in theirs}
-        found = [
+        listed = {member.incarnation: member for member in theirs}
+        texts = [
             f"lists {each.name} ({each.incarnation}), which is unknown here"
-            for each in told.values()
+            for each in listed.values()
             if each.incarnation not in self._known
         ]
         for ours in self.all:
-            other = told.get(ours.incarnation)
+            other = listed.get(ours.incarnation)
             who = f"{ours.name} ({ours.incarnation})"
             if other is None:
-                found.append(f"does not list {who}")
+                texts.append(f"does not list {who}")
             elif (other.state, other.successor) != (ours.state, ours.successor):
-                found.append(f"lists {who} as {other.state}, which is {ours.state} here")
-        return tuple(found)
+                texts.append(f"lists {who} as {other.state}, which is {ours.state} here")
+        return tuple(texts)
 
     def put(self, member: Member) -> Metadata:
         """Replace a member; return metadata to store."""
@@ -128,8 +128,8 @@ class Members:
         self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
         self.active = tuple(each for each in self.all if each.state in _ACTIVE_STATES)
         self.others = tuple(each for each in self.active if each.incarnation != self.own.incarnation)
-        told = [f"{each.incarnation} {each.state} {each.successor} {each.declared_lost}" for each in self.all]
-        self.fingerprint = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+        entries = [f"{each.incarnation} {each.state} {each.successor} {each.declared_lost}" for each in self.all]
+        self.fingerprint = hashlib.sha256("\n".join(entries).encode()).hexdigest()[:8]
 
 
 def member_metadata(member: Member) -> Metadata:
@@ -219,14 +219,14 @@ def check_member(member: Member) -> None:
         raise Malformed("not a member")
 
 
-def _merge(known: Member | None, told: Member, *, is_first_hand: bool) -> Member:
+def _merge(known: Member | None, other: Member, *, is_first_hand: bool) -> Member:
     if known is None:
-        return told
-    where = told if is_first_hand else known
+        return other
+    where = other if is_first_hand else known
     # A member gone for good stays gone; one that is leaving does not return by hearsay; of two
     # successors all daemons choose the same.
-    further = max(known, told, key=_progress)
-    declared_lost = known.declared_lost or told.declared_lost
+    further = max(known, other, key=_progress)
+    declared_lost = known.declared_lost or other.declared_lost
     return replace(where, state=further.state, successor=further.successor, declared_lost=declared_lost)
 
 

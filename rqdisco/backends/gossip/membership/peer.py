@@ -96,8 +96,8 @@ class Peer:
         """
         if self._remote_clock is None:
             return None
-        told, heard = self._remote_clock
-        return Moment(told.boot, told.ms + int((self._clock.seconds() - heard + seconds) * 1000))
+        remote, received = self._remote_clock
+        return Moment(remote.boot, remote.ms + int((self._clock.seconds() - received + seconds) * 1000))
 
     def mark_contact(self) -> None:
         """Record contact, also by a message from the peer."""
@@ -117,8 +117,13 @@ class Peer:
         """Report whether the peer's own request exchanged digests within `seconds`. Now and then
         return False anyway, to test that the peer still answers.
         """
-        asked = self._digest_received_at
-        if asked is None or not self.is_up or self._clock.seconds() - asked > seconds or self._skipped >= _MAX_SKIPPED:
+        received = self._digest_received_at
+        if (
+            received is None
+            or not self.is_up
+            or self._clock.seconds() - received > seconds
+            or self._skipped >= _MAX_SKIPPED
+        ):
             self._skipped = 0
             return False
         self._skipped += 1

@@ -32,10 +32,10 @@ class ChangeLog:
     is a UUID, else 10 bytes and its length; the newest, which are read most, take more.
     """
 
-    def __init__(self, floor: int, most: int = MAX_CHANGES) -> None:
+    def __init__(self, floor: int, max_changes: int = MAX_CHANGES) -> None:
         self.floor = floor
-        self._max_changes = most
-        self._part_size = max(1, most // _PARTS)
+        self._max_changes = max_changes
+        self._part_size = max(1, max_changes // _PARTS)
         self._parts: deque[_Part] = deque()
         self._packed = 0
         self._versions: list[int] = []
@@ -56,15 +56,15 @@ class ChangeLog:
         if len(self._keys) >= self._part_size:
             self._pack()
 
-    def since(self, version: int, most: int | None = None) -> list[bytes] | None:
+    def since(self, version: int, limit: int | None = None) -> list[bytes] | None:
         """Return the distinct keys changed after `version`, None if that is below the floor.
 
-        With `most`, consider only that many of the newest changes.
+        With `limit`, consider only that many of the newest changes.
         """
         if version < self.floor:
             return None
         keys: dict[bytes, None] = {}
-        left = self._packed + len(self._keys) if most is None else most
+        left = self._packed + len(self._keys) if limit is None else limit
         for at, key in self._backwards(version):
             if not left:
                 break

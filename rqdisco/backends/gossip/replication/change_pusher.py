@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
@@ -105,7 +104,7 @@ class ChangePusher:
             pushes.in_flight.add(sending)
             sending.addCallback(self._push_finished, peer, sending)
 
-    def _push_finished(self, is_acknowledged: bool, peer: Peer, sending: Deferred[Any]) -> None:
+    def _push_finished(self, is_acknowledged: bool, peer: Peer, sending: Deferred[bool]) -> None:
         pushes = self._pushes.get(peer, _PeerPushes())
         pushes.in_flight.discard(sending)
         if is_acknowledged:
@@ -143,4 +142,4 @@ class _PeerPushes:
 
     def __init__(self) -> None:
         self.sent = 0
-        self.in_flight: set[Deferred[Any]] = set()
+        self.in_flight: set[Deferred[bool]] = set()

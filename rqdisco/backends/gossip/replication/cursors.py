@@ -125,19 +125,19 @@ class Replication:
             return None
         versioned = (self._versioned_line(key, owner) for key in keys)
         # A record that was sent and then refused may be back at an older version.
-        found = sorted(each for each in versioned if each is not None and each[0] > after)
+        newer = sorted(each for each in versioned if each is not None and each[0] > after)
         upto = max(self.published if owner == self._own else self.cursor(owner), after)
-        if len(found) > RECORDS_PER_MESSAGE:
-            found = found[:RECORDS_PER_MESSAGE]
-            upto = min(upto, found[-1][0])
-        return Delta(owner=owner, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in found])
+        if len(newer) > RECORDS_PER_MESSAGE:
+            newer = newer[:RECORDS_PER_MESSAGE]
+            upto = min(upto, newer[-1][0])
+        return Delta(owner=owner, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in newer])
 
-    def lag(self, cursor: int, most: int | None = None) -> int | None:
+    def lag(self, cursor: int, limit: int | None = None) -> int | None:
         """Count own records changed after `cursor`, None if that is below the log's floor.
 
-        With `most`, consider only that many changes.
+        With `limit`, consider only that many changes.
         """
-        keys = self._log(self._own).since(cursor, most)
+        keys = self._log(self._own).since(cursor, limit)
         return None if keys is None else len(keys)
 
     def page(self, pull: Pull) -> Page:
@@ -153,10 +153,10 @@ class Replication:
         for key in keys:
             if len(lines) == RECORDS_PER_MESSAGE:
                 break
-            found = self._versioned_line(key, pull.owner)
+            record = self._versioned_line(key, pull.owner)
             looked_at += 1
-            if found is not None and found[0] > pull.after:
-                lines.append(msgspec.Raw(found[1]))
+            if record is not None and record[0] > pull.after:
+                lines.append(msgspec.Raw(record[1]))
         next_ = self._order.after(begin, looked_at)
         # Only the last page proves that there is no gap.
         after = upto if next_ else pull.after
@@ -263,13 +263,13 @@ class Replication:
         for key in keys:
             self._refused.pop(key, None)
 
-    def keys_of_owner(self, owner: str, place: int, above: int = 0) -> tuple[list[bytes], int]:
+    def keys_of_owner(self, owner: str, position: int, above: int = 0) -> tuple[list[bytes], int]:
         """Return keys of an owner's records above a version, scanned from a position on, and the
         next position; 0 at the end.
         """
-        part, begin = self._order.part(place, _KEYS_PER_PART)
-        found = [(key, self._versioned_line(key, owner)) for key in part]
-        keys = [key for key, versioned in found if versioned is not None and versioned[0] > above]
+        part, begin = self._order.part(position, _KEYS_PER_PART)
+        entries = [(key, self._versioned_line(key, owner)) for key in part]
+        keys = [key for key, versioned in entries if versioned is not None and versioned[0] > above]
         return keys, self._order.after(begin, len(part))
 
     def own_changes(self, changes: Iterable[Change]) -> list[Change]:

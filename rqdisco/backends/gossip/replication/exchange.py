@@ -74,9 +74,9 @@ class Exchange:
             stopped=self._guard.fenced,
         )
 
-    def answer(self, asked: Digest, fenced: str | None, at: Moment) -> Digest:
+    def answer(self, query: Digest, fenced: str | None, at: Moment) -> Digest:
         """Build the answer to a digest, with this daemon's time."""
-        return replace(self.digest(asked.fingerprint), fenced=fenced, at=at, wall_ms=self._wall_ms())
+        return replace(self.digest(query.fingerprint), fenced=fenced, at=at, wall_ms=self._wall_ms())
 
     async def sync(self, peer: Peer) -> None:
         """Run one exchange. Raises PeerError's kinds, StoreUnavailable."""
@@ -90,9 +90,9 @@ class Exchange:
 
     async def _exchange_digests(self, peer: Peer) -> None:
         for _ in range(_MAX_ATTEMPTS):
-            heard = peer.digests_received
+            received = peer.digests_received
             theirs = await peer.request("digest", self.digest(peer.fingerprint), Digest, REQUEST_SECONDS)
-            if peer.digests_received == heard:
+            if peer.digests_received == received:
                 break
             # The peer sent a digest meanwhile, and which one is older is unknown.
         self.receive(peer, theirs)

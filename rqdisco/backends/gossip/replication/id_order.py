@@ -30,10 +30,10 @@ class IDOrder:
         self._seen += len(new)
         self._keys += new
 
-    def part(self, place: int, most: int) -> tuple[list[bytes], int]:
-        """Return up to `most` IDs from a position on, and the index of the first."""
-        begin = place & _INDEX if place >> _BITS == self._era else 0
-        return self._keys[begin : begin + most], begin
+    def part(self, position: int, limit: int) -> tuple[list[bytes], int]:
+        """Return up to `limit` IDs from a position on, and the index of the first."""
+        begin = position & _INDEX if position >> _BITS == self._era else 0
+        return self._keys[begin : begin + limit], begin
 
     def after(self, begin: int, count: int) -> int:
         """Return the position after `count` IDs from index `begin` on; 0 if those were the last."""

@@ -122,13 +122,13 @@ class OwnRecovery:
             self._may_have_marker = False
 
     async def _reissue(self) -> None:
-        place = 0
+        position = 0
         while True:
-            keys, place = self._replication.keys_of_owner(self._own, place, above=self._trusted_upto)
+            keys, position = self._replication.keys_of_owner(self._own, position, above=self._trusted_upto)
             changes = self._replication.reissue([key.decode() for key in keys], self._local.next_version())
             if changes:
                 await self._journal.append(*changes)
-            if not place:
+            if not position:
                 break
             await deferLater(self._clock, 0)
         self._must_reissue = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectingCancelledError
@@ -96,9 +94,8 @@ class _Collector(Protocol):
             self.read.errback(PeerUnreachable("the answer ended early"))
 
     def _stop(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            transport.loseConnection()
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 class HTTPLink:
@@ -180,7 +177,7 @@ class HTTPLink:
         return pending.addTimeout(seconds, self._clock, _timeout_failure)
 
 
-def _timeout_failure(result: Any, seconds: float) -> Any:
+def _timeout_failure(result: bytes | Failure, seconds: float) -> bytes | Failure:
     if isinstance(result, Failure) and result.check(CancelledError, defer.TimeoutError, PeerUnreachable):
         return Failure(PeerUnreachable(f"no answer in {seconds:g} s"))
     return result

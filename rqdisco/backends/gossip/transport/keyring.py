@@ -11,7 +11,7 @@ import hmac
 
 import msgspec
 
-_LEAST_BYTES = 16
+_MIN_BYTES = 16
 _SEAL_BYTES = 16
 
 
@@ -85,8 +85,8 @@ def _key(text: str, number: int) -> PeerKey:
     secret = _decoded(text)
     if secret is None:
         raise BadKeys(f"line {number}: neither base64 nor hex")
-    if len(secret) < _LEAST_BYTES:
-        raise BadKeys(f"line {number}: a key of {len(secret)} bytes is too short, the minimum is {_LEAST_BYTES}")
+    if len(secret) < _MIN_BYTES:
+        raise BadKeys(f"line {number}: a key of {len(secret)} bytes is too short, the minimum is {_MIN_BYTES}")
     return PeerKey(hashlib.sha256(b"rqdisco key name" + secret).hexdigest()[:8], secret)
 
 

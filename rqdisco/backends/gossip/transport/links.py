@@ -4,8 +4,7 @@ by a hello.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -64,5 +63,5 @@ class Handler(Protocol):
     def greet(self, hello: bytes) -> tuple[str, bytes]:
         """Return the name of a new session, a short text, and the answer."""
 
-    def serve(self, session: str, verb: str, body: bytes) -> Coroutine[Any, Any, bytes]:
+    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
         """Answer a message; cancelled when its sender stops waiting."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
 from rqdisco.backends.gossip.transport.links import BadMessage, Handler, Misdirected, NotGreeted, PeerError, Rejected
@@ -61,10 +60,11 @@ class PeerResource(Resource):
         fields = (headers.getRawHeaders(SESSION_HEADER) or [b""])[-1].decode("ascii", "replace").split()
         return len(fields) == 3 and self._sessions.find(fields[0]) is not None
 
-    def render(self, request: Any) -> Any:
+    def render(self, request: Request) -> bytes | int:
         verb = _VERB.match(request.path)
         if verb is None or request.method != b"POST":
-            return _set_response(request, 404, b"nothing but peers is answered here\n")
+            return _set_response(request, 404, b"this listener serves peers only\n")
+        assert request.content is not None
         content = request.content.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             return _set_response(request, 413, b"too large\n")
@@ -72,12 +72,12 @@ class PeerResource(Resource):
             return self._greet(request, content)
         return self._serve(request, verb[1].decode(), content)
 
-    def _greet(self, request: Any, content: bytes) -> bytes:
+    def _greet(self, request: Request, content: bytes) -> bytes:
         fields = _header_fields(request, KEY_HEADER)
         key = self._keys.ring.find(fields[0]) if len(fields) == 3 else None
         if key is None or not key.is_sealed(fields[2], *hello_parts(request.path, fields[1], content)):
             self._log_wrong_key(request, fields)
-            return _set_response(request, 401, b"no key that is known here\n")
+            return _set_response(request, 401, b"unknown key\n")
         try:
             session, body = self._handler.greet(content)
             status = 200
@@ -90,7 +90,7 @@ class PeerResource(Resource):
         request.setHeader(KEY_HEADER, f"{session} {nonce} {seal}".encode())
         return _set_response(request, status, body)
 
-    def _serve(self, request: Any, verb: str, content: bytes) -> Any:
+    def _serve(self, request: Request, verb: str, content: bytes) -> bytes | int:
         fields = _header_fields(request, SESSION_HEADER)
         session = self._sessions.find(fields[0]) if len(fields) == 3 and fields[1].isdecimal() else None
         if session is None:
@@ -100,7 +100,7 @@ class PeerResource(Resource):
             self._log_wrong_key(request, fields)
             return _set_response(request, 401, b"not sealed with the session's key\n")
         if not session.counters.accept(counter):
-            return _set_response(request, 409, b"said before\n")
+            return _set_response(request, 409, b"replayed message\n")
         self._sessions.confirm(name)
         serving = Deferred.fromCoroutine(self._handler.serve(name, verb, content))
         finished = request.notifyFinish()
@@ -128,7 +128,7 @@ class PeerResource(Resource):
             self._log.failure("a peer's message failed", failure)
         return 500, b"internal error"
 
-    def _log_wrong_key(self, request: Any, fields: list[str]) -> None:
+    def _log_wrong_key(self, request: Request, fields: list[str]) -> None:
         """Log a sender with a wrong key, once a minute per host."""
         host = str(getattr(request.getClientAddress(), "host", None))
         if not self._wrong_key_throttle.is_due(host):
@@ -137,7 +137,7 @@ class PeerResource(Resource):
         self._log.error("a peer has a wrong key", peer=host, key=name)
 
 
-def _set_response(request: Any, status: int, body: bytes) -> bytes:
+def _set_response(request: Request, status: int, body: bytes) -> bytes:
     request.setResponseCode(status)
     # Peers know the content type, and use no clock of another machine.
     request.defaultContentType = None
@@ -146,6 +146,6 @@ def _set_response(request: Any, status: int, body: bytes) -> bytes:
     return body
 
 
-def _header_fields(request: Any, header: bytes) -> list[str]:
+def _header_fields(request: Request, header: bytes) -> list[str]:
     value: bytes = request.getHeader(header) or b""
     return value.decode("ascii", "replace").split()

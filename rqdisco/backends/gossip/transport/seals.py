@@ -20,7 +20,7 @@ from rqdisco.backends.gossip.transport.keyring import PeerKey
 KEY_HEADER = b"rqdisco-key"
 SESSION_HEADER = b"rqdisco-session"
 _WINDOW = 1024
-_MOST = 256
+_MAX_SESSIONS = 256
 
 
 class Counters:
@@ -62,7 +62,7 @@ class SealedSessions:
     def add(self, name: str, session: SealedSession) -> None:
         """Add a session."""
         self._sessions[name] = session
-        if len(self._sessions) > _MOST:
+        if len(self._sessions) > _MAX_SESSIONS:
             unused = next((each for each, session in self._sessions.items() if not session.is_confirmed), None)
             self._sessions.pop(unused or next(iter(self._sessions)))
 
@@ -102,9 +102,9 @@ def request_parts(path: bytes, session: str, counter: int, body: bytes) -> tuple
     return b"rqdisco ask", path, session.encode(), b"%d" % counter, _digest(body)
 
 
-def answer_parts(ask_seal: str, status: int, body: bytes) -> tuple[bytes, ...]:
+def answer_parts(request_seal: str, status: int, body: bytes) -> tuple[bytes, ...]:
     """Return what the seal of an answer covers."""
-    return b"rqdisco answer", ask_seal.encode(), b"%d" % status, _digest(body)
+    return b"rqdisco answer", request_seal.encode(), b"%d" % status, _digest(body)
 
 
 def _digest(body: bytes) -> bytes:

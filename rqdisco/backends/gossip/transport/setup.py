@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
@@ -21,13 +21,15 @@ from rqdisco.security.file_modes import warn_of_others
 _log = Logger()
 
 
-def link_factory(reactor: Any, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS) -> Callable[[str], Link]:
+def link_factory(
+    reactor: IReactorTime, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS
+) -> Callable[[str], Link]:
     """Return a factory of links that share a connection pool; `policy` applies to https."""
     agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
     return lambda url: HTTPLink(url, agent, reactor, keys, random)
 
 
-def _pool(reactor: Any) -> HTTPConnectionPool:
+def _pool(reactor: IReactorTime) -> HTTPConnectionPool:
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = 8
     # Otherwise logs a line per connection.
