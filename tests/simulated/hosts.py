@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.seals import Counters
 from rqdisco.backends.single.directory import Limits
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
@@ -53,18 +54,25 @@ class Boot:
             1 << 14,
         )
         self.backend = make(
-            GossipConfig(name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required),
+            GossipConfig(
+                name=host.name,
+                url=f"http://{host.name}",
+                seeds=host.seeds,
+                ack_required=host.ack_required,
+                limits=host.limits,
+            ),
             self.owner,
             self.store,
             self.journal,
             found.notes.items(),
-            self.clock,
-            lambda url: net.link(self, url),
-            now=self._now,
-            wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
-            random=random.randbytes,
-            jitter=lambda: random.uniform(0.9, 1.1),
-            limits=host.limits,
+            Environment(
+                clock=self.clock,
+                link=lambda url: net.link(self, url),
+                now=self._now,
+                wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
+                random=random.randbytes,
+                jitter=lambda: random.uniform(0.9, 1.1),
+            ),
         )
         self.directory = self.backend.directory
         # Who was refused by an owner that this daemon asked, by ID and address.

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.single.directory import Limits
@@ -141,18 +142,20 @@ class PeeredDaemon:
                 url=f"http://{name}",
                 seeds=tuple(f"http://{each}" for each in seeds),
                 ack_required=ack_required,
+                limits=self.limits,
             ),
             self.owner,
             self.store,
             self.journal,
             found.notes.items(),
-            clock,
-            network.link(name),
-            now=self.now,
-            wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
-            random=self.random.randbytes,
-            jitter=lambda: self.random.uniform(0.9, 1.1),
-            limits=self.limits,
+            Environment(
+                clock=clock,
+                link=network.link(name),
+                now=self.now,
+                wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
+                random=self.random.randbytes,
+                jitter=lambda: self.random.uniform(0.9, 1.1),
+            ),
         )
         self.directory = self.backend.directory
         self.unused_days = unused_days

@@ -59,7 +59,7 @@ def test_a_change_of_an_id_that_was_minted_takes_little_memory() -> None:
 
 @given(
     changes=st.lists(st.tuples(st.integers(1, 60), st.sampled_from([b"a", b"b", b"c"])), max_size=60),
-    max_changes=st.integers(1, 40),
+    most=st.integers(1, 40),
     after=st.integers(0, 60),
 )
 def test_all_that_changed_after_a_version_is_told_or_that_it_is_not_known(
@@ -81,7 +81,7 @@ def test_a_log_that_is_full_remembers_the_newest() -> None:
         log.add(version, b"%d" % version)
     assert log.since(5000 - 900) == [b"%d" % version for version in range(5000, 4100, -1)]
     assert log.since(3000) is None
-    assert log.since(4100, max_changes=10) == [b"%d" % version for version in range(5000, 4990, -1)]
+    assert log.since(4100, limit=10) == [b"%d" % version for version in range(5000, 4990, -1)]
 
 
 def test_a_gap_that_is_filled_later_hides_nothing_that_came_before() -> None:

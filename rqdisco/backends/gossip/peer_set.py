@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rqdisco.backends.gossip.barriers import BarrierRunner
 from rqdisco.backends.gossip.convergence import ConvergenceMonitor
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members, Session, check_member
 from rqdisco.backends.gossip.membership.peer import Peer
@@ -22,7 +22,7 @@ from rqdisco.backends.gossip.replication.change_pusher import ChangePusher
 from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.exchange import Exchange
 from rqdisco.backends.gossip.replication.hints import BATCH_SIZE, HintMerger, HintStore
-from rqdisco.backends.gossip.transport.links import Link, PeerError, Rejected
+from rqdisco.backends.gossip.transport.links import PeerError, Rejected
 from rqdisco.backends.gossip.transport.messages import FEATURES, HIDDEN_CLAIMS, Hello, Member
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Record
@@ -42,26 +42,21 @@ class PeerSet(Service):
 
     def __init__(
         self,
-        clock: IReactorTime,
+        environment: Environment,
+        boot: str,
         members: Members,
         replication: Replication,
         guard: DecisionGuard,
-        link: Callable[[str], Link],
         seeds: Sequence[str],
-        boot: str,
-        jitter: Callable[[], float],
-        wall_ms: Callable[[], int],
         *,
         ack_required: bool = False,
     ) -> None:
-        self._clock = clock
+        self._environment = environment
+        self._clock = clock = environment.clock
         self.members = members
         self.replication = replication
         self.guard = guard
-        self._link = link
         self.boot = boot
-        self._jitter = jitter
-        self._wall_ms = wall_ms
         self._own = members.own.incarnation
         self._began_with_records = replication.own_cursor > 0
         self._began_with_others = bool(members.others)
@@ -215,7 +210,7 @@ class PeerSet(Service):
             url=own.url,
             features=FEATURES,
             members=self.members.all,
-            wall_ms=self._wall_ms(),
+            wall_ms=self._environment.wall_ms(),
         )
 
     def check_hello(self, hello: Hello) -> None:
@@ -266,7 +261,7 @@ class PeerSet(Service):
     def _add_peer(self, url: str, incarnation: str | None = None) -> None:
         if url == self.members.own.url:
             return
-        peer = Peer(url, self._link(url), self._clock, self.hello, self._hello_received, incarnation)
+        peer = Peer(url, self._environment.link(url), self._clock, self.hello, self._hello_received, incarnation)
         if incarnation is None:
             self.unidentified[url] = peer
         else:
@@ -323,7 +318,7 @@ class PeerSet(Service):
                 self._log.failure("exchange failed", url=peer.url)
             await self._merge_own_hints()
             self._log_agreement()
-            await peer.timer.wait(INTERVAL * self._jitter())
+            await peer.timer.wait(INTERVAL * self._environment.jitter())
 
     async def _merge_own_hints(self) -> None:
         """Run after every exchange, failed ones included: it may have been the last that this

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.forwarding import ForwardedRequests, outcome_of_refusal
 from rqdisco.backends.gossip.membership.members import Session, Sessions
 from rqdisco.backends.gossip.membership.peer import check_protocol
@@ -38,30 +38,27 @@ from rqdisco.backends.gossip.transport.messages import (
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.records import Moment
 from rqdisco.storage.wal.writer import Journal
 
 _MAX_UNPROVED = 256
 
 
 class PeerRequestHandler:
-    """Answers peers. `session_name` returns unguessable names, `now` the monotonic time."""
+    """Answers peers."""
 
     _log = Logger()
 
     def __init__(
         self,
-        clock: IReactorTime,
+        environment: Environment,
         peers: PeerSet,
         local: SingleDirectory,
         journal: Journal,
         hint_store: HintStore,
         hint_merger: HintMerger,
         successions: Successions,
-        session_name: Callable[[], str],
-        now: Callable[[], Moment],
     ) -> None:
-        self._clock = clock
+        self._clock = environment.clock
         self._peers = peers
         self._forwarded = ForwardedRequests(local, peers.members.current_owner, peers.check, peers.hinted)
         self._local = local
@@ -69,8 +66,8 @@ class PeerRequestHandler:
         self._hint_store = hint_store
         self._hint_merger = hint_merger
         self._successions = successions
-        self._session_name = session_name
-        self._now = now
+        self._session_name = environment.random_name
+        self._now = environment.now
         self._sessions = Sessions()
         self._unproved: OrderedDict[str, Hello] = OrderedDict()
         self._own = peers.members.own.incarnation

@@ -9,22 +9,19 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
-from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.membership.peer import Peer
-from rqdisco.backends.gossip.replication.cursors import AppliedDelta, Replication
+from rqdisco.backends.gossip.replication.cursors import AppliedDelta
 from rqdisco.backends.gossip.replication.hints import HintStore
 from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
 from rqdisco.backends.gossip.replication.pulling import pull
+from rqdisco.backends.gossip.replication.replica import Replica
 from rqdisco.backends.gossip.transport.messages import Added, Delta, Digest, Hints
-from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable
-from rqdisco.core.expiry import ExpiryWatermarks, expiry_watermark
+from rqdisco.core.expiry import expiry_watermark
 from rqdisco.core.records import Moment
 from rqdisco.storage.memory import metadata_change
 from rqdisco.storage.shielding import shielded
-from rqdisco.storage.wal.writer import Journal
 
 REQUEST_SECONDS = 2.0
 _MAX_ATTEMPTS = 3
@@ -37,30 +34,25 @@ class Exchange:
 
     def __init__(
         self,
-        replication: Replication,
-        members: Members,
-        guard: DecisionGuard,
-        journal: Journal,
-        local: SingleDirectory,
+        replica: Replica,
         hint_store: HintStore,
         own_recovery: OwnRecovery,
-        watermarks: ExpiryWatermarks,
         wall_ms: Callable[[], int],
     ) -> None:
-        self._replication = replication
-        self._members = members
-        self._guard = guard
-        self._journal = journal
-        self._local = local
+        self._replication = replica.replication
+        self._members = replica.members
+        self._guard = replica.guard
+        self._journal = replica.journal
+        self._local = replica.local
         self._hint_store = hint_store
         self._wall_ms = wall_ms
-        self._own = members.own.incarnation
+        self._own = replica.members.own.incarnation
         self._pulling: set[str] = set()
         self._is_correcting = False
         # Called after each digest.
         self.on_digest: Callable[[], None] | None = None
         self._own_recovery = own_recovery
-        self._watermarks = watermarks
+        self._watermarks = replica.watermarks
 
     def digest(self, fingerprint: str) -> Digest:
         """Build a digest for a peer that last sent `fingerprint`."""

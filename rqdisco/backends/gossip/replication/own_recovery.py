@@ -10,16 +10,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.peer import Peer
-from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.pulling import pull
+from rqdisco.backends.gossip.replication.replica import Replica
 from rqdisco.backends.gossip.transport.messages import Delta
-from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Metadata, decode_record
-from rqdisco.core.expiry import ExpiryWatermarks, expiry_watermark
+from rqdisco.core.expiry import expiry_watermark
 from rqdisco.storage.memory import Change, metadata_change
-from rqdisco.storage.wal.writer import Journal
 
 _BEHIND = "!behind/"
 
@@ -38,24 +35,19 @@ class OwnRecovery:
     def __init__(
         self,
         clock: IReactorTime,
-        replication: Replication,
-        guard: DecisionGuard,
-        journal: Journal,
-        local: SingleDirectory,
-        own: str,
-        watermarks: ExpiryWatermarks,
+        replica: Replica,
         notes: Iterable[Metadata] = (),
     ) -> None:
         self._clock = clock
-        self._replication = replication
-        self._guard = guard
-        self._journal = journal
-        self._local = local
-        self._own = own
-        self._watermarks = watermarks
-        self._expired = expiry_watermark(own, watermarks.of(own))
+        self._replication = replica.replication
+        self._guard = replica.guard
+        self._journal = replica.journal
+        self._local = replica.local
+        self._own = own = replica.members.own.incarnation
+        self._watermarks = replica.watermarks
+        self._expired = expiry_watermark(own, replica.watermarks.of(own))
         # The version on disk at start: later records prove nothing about earlier ones.
-        self._trusted_upto = replication.own_cursor
+        self._trusted_upto = replica.replication.own_cursor
         self._must_reissue = self._may_have_marker = self._was_ready = False
         for note in notes:
             if note.id == _BEHIND + own and not note.is_empty:
