@@ -151,7 +151,7 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
         if name == "a":
             daemon.wait_for("own hints added", since[name])
         else:
-            trio.daemons["a"].wait_for("registrations from elsewhere added", since["a"], keeper=keeper)
+            trio.daemons["a"].wait_for("registrations from elsewhere added", since["a"], sender=keeper)
     gone = trio.daemons["b"].request("POST", f"/{empty}", {"addr": "n9:4001"})
     assert (gone.status, gone.reason) == (410, "lost its home, mint a new ID")
     for daemon in trio.daemons.values():
