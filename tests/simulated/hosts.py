@@ -101,7 +101,7 @@ class Boot:
 
     def _note_refusals(self) -> None:
         directory: Any = self.directory
-        call = directory._call
+        call = directory._forward
 
         async def noting(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
             outcome = await call(owner, seconds, op, discovery_id, **more)
@@ -109,7 +109,7 @@ class Boot:
                 self.refused.add((discovery_id, more["node"].addr))
             return outcome
 
-        directory._call = noting
+        directory._forward = noting
 
     def hints_of_its_own(self, key: str) -> list[str]:
         """The addresses that it answered for an ID of its own and did not add yet, if it may decide

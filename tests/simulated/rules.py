@@ -40,7 +40,7 @@ def _everybody_decides(backend: Any) -> None:
 
 def _answer_for_others(backend: Any) -> None:
     """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
-    answers, own = backend.answers, backend.peers.members.own.incarnation
+    answers, own = backend.request_handler, backend.peers.members.own.incarnation
     answers._forwarded._current_owner = lambda owner: own
     for verb in ("call", "hints"):
         answers._verbs[verb] = _meant_for_anyone(own, *answers._verbs[verb])
@@ -74,12 +74,12 @@ def _greeting_anyone(peer: Any, greet: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _never_too_late(backend: Any) -> None:
-    _, answer = backend.answers._verbs["call"]
+    _, answer = backend.request_handler._verbs["call"]
 
     async def answer_late(speaker: Any, call: Call) -> Any:
         return await answer(speaker, replace(call, ms=1_000_000, until=None))
 
-    backend.answers._verbs["call"] = Call, answer_late
+    backend.request_handler._verbs["call"] = Call, answer_late
 
 
 def _believe_twice(backend: Any) -> None:
@@ -118,7 +118,7 @@ def _nobody_keeps_hints(backend: Any) -> None:
         return 0
 
     backend.hint_store.store = keep
-    backend.hint_store.confirm = backend.hint_store.withdraw = lambda number: None
+    backend.hint_store.mark_answered = backend.hint_store.withdraw = lambda number: None
 
 
 def _no_barrier(backend: Any) -> None:
@@ -195,7 +195,7 @@ def _show_the_pending(backend: Any) -> None:
 
 
 def _no_fence(backend: Any) -> None:
-    backend.answers._sessions.record_activity = lambda session: None
+    backend.request_handler._sessions.record_activity = lambda session: None
     backend.peers.fence = lambda why: None
 
 

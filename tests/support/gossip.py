@@ -89,14 +89,14 @@ class DirectLink:
         self._network.messages.append((*pair, verb, body))
         if verb == "hello":
             try:
-                self._session, answer = daemon.backend.answers.greet(body)
+                self._session, answer = daemon.backend.request_handler.greet(body)
             except Exception as error:
                 return fail(error)
             answered: Deferred[bytes] = Deferred()
             answered.callback(answer)
         else:
             assert self._session is not None
-            answered = Deferred.fromCoroutine(daemon.backend.answers.serve(self._session, verb, body))
+            answered = Deferred.fromCoroutine(daemon.backend.request_handler.serve(self._session, verb, body))
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)

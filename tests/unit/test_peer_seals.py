@@ -101,7 +101,7 @@ def test_a_message_that_is_far_behind_is_refused() -> None:
 def test_sessions_that_nobody_used_go_before_those_in_use() -> None:
     sessions = SealedSessions()
     sessions.add("used", SealedSession(PeerKey("k", SECRET)))
-    sessions.confirm("used")
+    sessions.mark_used("used")
     for number in range(1000):
         sessions.add(str(number), SealedSession(PeerKey("k", SECRET)))
     assert sessions.find("used") is not None

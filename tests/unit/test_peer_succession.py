@@ -56,7 +56,7 @@ def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_wa
         register(a, discovery_id, "n3:1")
     a = a.restart()
     settle(clock, 10)
-    assert [each.incarnation for each in a.backend.peers.guard.missing] == [lost]
+    assert [each.incarnation for each in a.backend.peers.guard.unconfirmed] == [lost]
     assert wait(clock, b.backend.successions.forget("c")) == 1
     settle(clock, 3)
     assert register(a, discovery_id, "n3:1") == ["n3:1"]

@@ -57,7 +57,7 @@ def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three:
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     wait(clock, a.directory.remove(discovery_id, "n1:1"))
     body = next(body for _, _, verb, body in reversed(network.messages) if verb == "call")
-    late = Deferred.fromCoroutine(a.backend.answers.serve(_session(b, a), "call", body))
+    late = Deferred.fromCoroutine(a.backend.request_handler.serve(_session(b, a), "call", body))
     assert decode_message(result(late), Outcome).reason == "came too late"
     assert listed(a, discovery_id) == []
 

@@ -122,7 +122,7 @@ class GossipBackend:
             environment.random_name,
             retry_window_ms=config.limits.retry_window_ms,
         )
-        replication.on_foreign_grant = self.directory.observe
+        replication.on_foreign_grant = self.directory.on_replicated
 
         def writing(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
             may_correct = guard.is_ready
@@ -134,7 +134,7 @@ class GossipBackend:
             environment.clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )
         self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
-        self.answers = PeerRequestHandler(
+        self.request_handler = PeerRequestHandler(
             environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.successions
         )
         self.report = PeerReport(self.peers, self.hint_store)

@@ -103,7 +103,7 @@ class GossipDirectory:
         record = await self._record(discovery_id)
         owner = self._owner(record)
         if owner != self._own:
-            outcome = await self._call(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
+            outcome = await self._forward(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
             return _view_of_answer(outcome, discovery_id)
         self._peers.check(record)
         return await self._local.look_up(discovery_id)
@@ -136,7 +136,7 @@ class GossipDirectory:
         if owner == self._own:
             return await self._register_here(discovery_id, node, host)
         try:
-            outcome = await self._call(owner, FORWARD_SECONDS, "register", discovery_id, node=node, host=host)
+            outcome = await self._forward(owner, FORWARD_SECONDS, "register", discovery_id, node=node, host=host)
         except OwnerUnreachable as silence:
             return await self._on_behalf(discovery_id, node, host, silence.reason)
         if outcome.refusal == NotReady.__name__:
@@ -155,7 +155,7 @@ class GossipDirectory:
         owner = self._owner(await self._record(discovery_id))
         if owner == self._own:
             return await self._local.remove(discovery_id, addr)
-        outcome = await self._call(owner, FORWARD_SECONDS, "remove", discovery_id, addr=addr)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "remove", discovery_id, addr=addr)
         return Removal(record=_view_of_answer(outcome, discovery_id), removed=outcome.yes)
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
@@ -163,7 +163,7 @@ class GossipDirectory:
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
             return await self._local.claim(discovery_id, put, host)
-        outcome = await self._call(owner, FORWARD_SECONDS, "claim", discovery_id, put=put, host=host)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "claim", discovery_id, put=put, host=host)
         return Claim(record=record_of(outcome, discovery_id), won=outcome.yes, again=outcome.again)
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
@@ -171,14 +171,14 @@ class GossipDirectory:
         owner = await self._owner_of_key(discovery_id, is_report=True)
         if owner == self._own:
             return await self._local.report(discovery_id, put, host, index)
-        outcome = await self._call(owner, FORWARD_SECONDS, "report", discovery_id, put=put, host=host, index=index)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "report", discovery_id, put=put, host=host, index=index)
         return _flag(outcome, discovery_id)
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
             return await self._local.clear_leader(discovery_id, index)
-        outcome = await self._call(owner, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
         return Clearing(done=_flag(outcome, discovery_id), removed=outcome.removed)
 
     async def ids(self) -> Sequence[str]:
@@ -192,7 +192,7 @@ class GossipDirectory:
             raise Undecided(_DISAGREE)
         return await self._local.adopt(brought, as_own=as_own)
 
-    def observe(self, record: Record) -> None:
+    def on_replicated(self, record: Record) -> None:
         """Process a record replicated from a peer."""
         self._grant_ages.observe(record)
 
@@ -234,7 +234,7 @@ class GossipDirectory:
             try:
                 if owner == self._own:
                     raise self._local.unknown(discovery_id)
-                outcome = await self._call(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
+                outcome = await self._forward(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
                 record_of(outcome, discovery_id)
                 return outcome
             except NoSuchID:
@@ -246,7 +246,7 @@ class GossipDirectory:
             unreachable = Undecided("not all peers were contacted yet")
         raise NoSuchID(discovery_id) if unreachable is None else unreachable
 
-    async def _call(
+    async def _forward(
         self,
         owner: str,
         seconds: float,
@@ -307,7 +307,7 @@ class GossipDirectory:
         except Exception:
             self._hint_store.withdraw(hint)
             raise
-        self._hint_store.confirm(hint)
+        self._hint_store.mark_answered(hint)
         hinted = [*reply.listed, *self._hint_store.nodes(discovery_id), node]
         return Registration(record=copy, listed=view_of(copy, is_owner=False, hinted=hinted).nodes, on_behalf=True)
 

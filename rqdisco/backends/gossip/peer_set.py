@@ -118,7 +118,7 @@ class PeerSet(Service):
         collects what others answered.
         """
         self.guard.check(record)
-        self._merge(record.id)
+        self._merge_hints_of(record.id)
 
     def hinted(self, discovery_id: str) -> Sequence[Node]:
         return self._hint_store.nodes(discovery_id)
@@ -140,9 +140,9 @@ class PeerSet(Service):
             if start:
                 await deferLater(self._clock, 0)
             for discovery_id in ids[start : start + BATCH_SIZE]:
-                self._merge(discovery_id)
+                self._merge_hints_of(discovery_id)
 
-    def _merge(self, discovery_id: str) -> None:
+    def _merge_hints_of(self, discovery_id: str) -> None:
         merging = self._hint_merger.merge_own(self._hint_store, self._own, discovery_id)
         if merging is not None:
             # A failed write undoes all that was built on it; the merge is retried later.

@@ -60,7 +60,10 @@ class PeerReport:
             "peers": [
                 self._peer_object(member) for member in peers.members.all if member.incarnation != own.incarnation
             ]
-            + [{"url": url, "state": "never met", "why": each.why} for url, each in sorted(peers.unidentified.items())],
+            + [
+                {"url": url, "state": "never met", "why": each.last_error}
+                for url, each in sorted(peers.unidentified.items())
+            ],
             "notes": self.notes(),
         }
 
@@ -114,7 +117,7 @@ class PeerReport:
             return [f"no decisions here: {guard.objection}"]
         if guard.is_ready:
             return []
-        names = ", ".join(each.name for each in guard.missing)
+        names = ", ".join(each.name for each in guard.unconfirmed)
         return [f"no decisions yet about IDs from before the start, no contact with: {names}"]
 
     def _others(self) -> list[str]:
@@ -163,7 +166,7 @@ class PeerReport:
         shown["lag"] = peers.replication.lag(peer.acked)
         shown["clock_offset_ms"] = peer.offset_ms
         shown["agrees"] = peer.fingerprint == peers.members.fingerprint
-        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.why
+        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.last_error
         return shown
 
 

@@ -72,14 +72,14 @@ class PeerRequestHandler:
         self._unproved: OrderedDict[str, Hello] = OrderedDict()
         self._own = peers.members.own.incarnation
         self._verbs: dict[str, tuple[type[msgspec.Struct], Callable[..., Awaitable[msgspec.Struct]]]] = {
-            "digest": (Digest, self._digest),
-            "push": (Page, self._push),
-            "pull": (Pull, self._pull),
-            "hints": (Hints, self._hints),
-            "barrier": (Barrier, self._barrier),
-            "call": (Call, self._call),
-            "agree": (Succession, self._agree),
-            "succeed": (Succession, self._succeed),
+            "digest": (Digest, self._handle_digest),
+            "push": (Page, self._handle_push),
+            "pull": (Pull, self._handle_pull),
+            "hints": (Hints, self._handle_hints),
+            "barrier": (Barrier, self._handle_barrier),
+            "call": (Call, self._handle_call),
+            "agree": (Succession, self._handle_agree),
+            "succeed": (Succession, self._handle_succeed),
         }
 
     def greet(self, body: bytes) -> tuple[str, bytes]:
@@ -129,7 +129,7 @@ class PeerRequestHandler:
         if peer is not None:
             peer.mark_contact()
 
-    async def _digest(self, sender: Session, digest: Digest) -> Digest:
+    async def _handle_digest(self, sender: Session, digest: Digest) -> Digest:
         peer = self._peers.peers.get(sender.incarnation)
         if peer is not None:
             peer.mark_digest_received()
@@ -137,9 +137,9 @@ class PeerRequestHandler:
             if self._peers.replication.behind(peer.held):
                 peer.timer.trigger()
             self._peers.update_peers()
-        return self._peers.exchange.answer(digest, self._sessions.duplicate_reason(sender), self._now())
+        return self._peers.exchange.answer_digest(digest, self._sessions.duplicate_reason(sender), self._now())
 
-    async def _push(self, sender: Session, page: Page) -> Held:
+    async def _handle_push(self, sender: Session, page: Page) -> Held:
         if page.delta.owner != sender.incarnation:
             raise BadMessage("pushed records are not the sender's own")
         try:
@@ -148,10 +148,10 @@ class PeerRequestHandler:
             raise BadMessage(error.reason) from None
         return Held(held=self._peers.replication.cursor(page.delta.owner))
 
-    async def _pull(self, sender: Session, pull: Pull) -> Page:
+    async def _handle_pull(self, sender: Session, pull: Pull) -> Page:
         return self._peers.replication.page(pull)
 
-    async def _hints(self, sender: Session, hints: Hints) -> Added:
+    async def _handle_hints(self, sender: Session, hints: Hints) -> Added:
         if hints.owner != self._own:
             raise Misdirected
         try:
@@ -159,7 +159,7 @@ class PeerRequestHandler:
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _barrier(self, sender: Session, barrier: Barrier) -> Hints:
+    async def _handle_barrier(self, sender: Session, barrier: Barrier) -> Hints:
         """Store the owner's current record, so that all later answers are based on it; return
         hints.
         """
@@ -178,13 +178,13 @@ class PeerRequestHandler:
         of, hints = self._hint_store.next_batch(barrier.owner)
         return Hints(owner=barrier.owner, of=of, hints=tuple(hints))
 
-    async def _agree(self, sender: Session, proposal: Succession) -> Agreed:
+    async def _handle_agree(self, sender: Session, proposal: Succession) -> Agreed:
         try:
             return await self._successions.agree(proposal)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _succeed(self, sender: Session, proposal: Succession) -> Agreed:
+    async def _handle_succeed(self, sender: Session, proposal: Succession) -> Agreed:
         if proposal.incarnation != sender.incarnation:
             raise BadMessage("handed-over IDs are not the sender's own")
         try:
@@ -192,7 +192,7 @@ class PeerRequestHandler:
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _call(self, sender: Session, call: Call) -> Outcome:
+    async def _handle_call(self, sender: Session, call: Call) -> Outcome:
         """Execute a client's request that the sender received (R2)."""
         if call.owner != self._own:
             raise Misdirected

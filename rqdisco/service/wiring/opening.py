@@ -105,7 +105,7 @@ class ListenerFactory:
     def peers(self, said: PeerConfig, backend: GossipBackend) -> None:
         """For peers."""
         reactor = self._machine.reactor
-        resource = PeerResource(backend.answers, backend.keys, reactor, self._machine.random)
+        resource = PeerResource(backend.request_handler, backend.keys, reactor, self._machine.random)
         site = self._site(
             "peers",
             resource,

@@ -59,13 +59,13 @@ class DecisionGuard:
         """Report whether all members confirmed that they hold no newer version of this daemon's
         records.
         """
-        if not self._is_ready and not self.missing and not self._lacks_members():
+        if not self._is_ready and not self.unconfirmed and not self._lacks_members():
             self._is_ready = True
             self._created.clear()
         return self._is_ready
 
     @property
-    def missing(self) -> list[Member]:
+    def unconfirmed(self) -> list[Member]:
         """The members that have not confirmed in this boot."""
         return [each for each in self._others() if each.incarnation not in self._confirmed]
 
@@ -101,5 +101,5 @@ class DecisionGuard:
     def check_ready(self) -> None:
         """Raise NotReady if this daemon may lack records of its own."""
         if not self.is_ready:
-            names = ", ".join(each.name for each in self.missing)
+            names = ", ".join(each.name for each in self.unconfirmed)
             raise NotReady(f"no contact since the start with: {names}" if names else "no peer contacted yet")

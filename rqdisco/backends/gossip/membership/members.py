@@ -91,7 +91,7 @@ class Members:
         changed = []
         for member in listed:
             known = self._known.get(member.incarnation)
-            now = _merge(known, member, is_first_hand=member.incarnation == first_hand)
+            now = _merge_member(known, member, is_first_hand=member.incarnation == first_hand)
             if now != known:
                 changed.append(self.put(now))
         return changed
@@ -219,7 +219,7 @@ def check_member(member: Member) -> None:
         raise Malformed("not a member")
 
 
-def _merge(known: Member | None, other: Member, *, is_first_hand: bool) -> Member:
+def _merge_member(known: Member | None, other: Member, *, is_first_hand: bool) -> Member:
     if known is None:
         return other
     where = other if is_first_hand else known

@@ -65,7 +65,7 @@ class Peer:
         self.differing_exchanges = 0
         self.is_caught_up = False
         self.offset_ms: int | None = None
-        self.why: str | None = None
+        self.last_error: str | None = None
         self.stopped: str | None = None
         self.digests_received = 0
         self.timer = IntervalTimer(clock)
@@ -184,13 +184,13 @@ class Peer:
         if self._must_greet:
             await self.greet()
         try:
-            return await self._track(self._link.request(verb, body, seconds))
+            return await self._await_answer(self._link.request(verb, body, seconds))
         except NotGreeted:
             # One of both restarted, or the session expired; the message was not processed.
             await self.greet()
-            return await self._track(self._link.request(verb, body, seconds))
+            return await self._await_answer(self._link.request(verb, body, seconds))
 
-    async def _track(self, pending: Deferred[bytes]) -> bytes:
+    async def _await_answer(self, pending: Deferred[bytes]) -> bytes:
         try:
             answer = await pending
         except (PeerUnreachable, Rejected) as error:
@@ -199,7 +199,7 @@ class Peer:
         except NotGreeted:
             raise
         except PeerError as error:
-            self.why = _describe(error)
+            self.last_error = _describe(error)
             raise
         self._mark_up()
         return answer
@@ -207,13 +207,13 @@ class Peer:
     def _mark_up(self) -> None:
         if not self.is_up:
             self._log.info("peer answers", url=self.url, incarnation=self.incarnation)
-        self.is_up, self.why, self.was_attempted = True, None, True
+        self.is_up, self.last_error, self.was_attempted = True, None, True
         self.mark_contact()
 
     def _mark_down(self, error: PeerError) -> None:
-        self.why = _describe(error)
+        self.last_error = _describe(error)
         if self.is_up or not self.was_attempted:
-            self._log.warn("peer does not answer", url=self.url, why=self.why)
+            self._log.warn("peer does not answer", url=self.url, why=self.last_error)
         self.is_up, self.was_attempted = False, True
 
 

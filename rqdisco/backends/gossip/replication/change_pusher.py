@@ -100,7 +100,7 @@ class ChangePusher:
                 peer.exchange_soon()
                 return
             pushes.sent = delta.upto
-            sending = Deferred.fromCoroutine(self._send(peer, delta))
+            sending = Deferred.fromCoroutine(self._send_delta(peer, delta))
             pushes.in_flight.add(sending)
             sending.addCallback(self._push_finished, peer, sending)
 
@@ -113,7 +113,7 @@ class ChangePusher:
             # The periodic digest exchange finds what is missing.
             self._pushes.pop(peer, None)
 
-    async def _send(self, peer: Peer, delta: Delta) -> bool:
+    async def _send_delta(self, peer: Peer, delta: Delta) -> bool:
         try:
             reply = await peer.request("push", Page(delta=delta), Held, PUSH_SECONDS)
         except (PeerError, CancelledError):

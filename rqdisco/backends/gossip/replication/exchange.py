@@ -66,7 +66,7 @@ class Exchange:
             stopped=self._guard.fenced,
         )
 
-    def answer(self, query: Digest, fenced: str | None, at: Moment) -> Digest:
+    def answer_digest(self, query: Digest, fenced: str | None, at: Moment) -> Digest:
         """Build the answer to a digest, with this daemon's time."""
         return replace(self.digest(query.fingerprint), fenced=fenced, at=at, wall_ms=self._wall_ms())
 

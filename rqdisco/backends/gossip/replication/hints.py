@@ -30,14 +30,14 @@ BATCH_SIZE = 200
 
 
 class _StoredHint(msgspec.Struct, frozen=True):
-    """A hint and its progress: `is_durable` once written, `is_confirmed` once its node was
+    """A hint and its progress: `is_durable` once written, `is_answered` once its node was
     answered, `was_handed_over` once sent to the owner, `is_merging` while it is being added here.
     """
 
     owner: str
     hint: Hint
     is_durable: bool = False
-    is_confirmed: bool = False
+    is_answered: bool = False
     was_handed_over: bool = False
     is_merging: bool = False
 
@@ -68,7 +68,7 @@ class HintStore:
             if note.id.startswith(_HINT) and not note.is_empty:
                 hint = decode_message(note.content.encode(), Hint)
                 # Whether its node was answered is unknown after a restart.
-                self._put(_StoredHint(note.owner, hint, is_durable=True, is_confirmed=True, was_handed_over=True))
+                self._put(_StoredHint(note.owner, hint, is_durable=True, is_answered=True, was_handed_over=True))
             if note.id == _LAST or note.id.startswith(_HINT):
                 self._last = max(self._last, note.number)
 
@@ -84,7 +84,7 @@ class HintStore:
 
     def nodes(self, discovery_id: str) -> list[Node]:
         """Return the nodes answered here for an ID, which its owner may lack."""
-        return [each.hint.node for each in self._of(discovery_id) if each.is_confirmed]
+        return [each.hint.node for each in self._of_id(discovery_id) if each.is_answered]
 
     def unmerged(self, discovery_id: str, own: str) -> list[tuple[str, Hint]]:
         """Return the hints for an own ID that are not being merged, each with the owner it was
@@ -92,19 +92,19 @@ class HintStore:
         """
         return [
             (each.owner, each.hint)
-            for each in self._of(discovery_id)
-            if each.is_confirmed and not each.is_merging and self._current_owner(each.owner) == own
+            for each in self._of_id(discovery_id)
+            if each.is_answered and not each.is_merging and self._current_owner(each.owner) == own
         ]
 
     def ids(self, owner: str) -> list[str]:
         """Return the IDs with hints for an owner."""
-        return list(dict.fromkeys(each.hint.id for each in self._for(owner)))
+        return list(dict.fromkeys(each.hint.id for each in self._for_owner(owner)))
 
     def next_batch(self, owner: str) -> tuple[str, Sequence[Hint]]:
-        """Return the confirmed hints to deliver next, ordered by number, and the owner they were
+        """Return the answered hints to deliver next, ordered by number, and the owner they were
         stored for.
         """
-        stored = [each for each in self._for(owner) if each.is_confirmed]
+        stored = [each for each in self._for_owner(owner) if each.is_answered]
         if not stored:
             return "", ()
         of = stored[0].owner
@@ -115,18 +115,18 @@ class HintStore:
 
     def all_durable(self, owner: str) -> bool:
         """Report whether no hint is still being written."""
-        return all(each.is_durable for each in self._for(owner))
+        return all(each.is_durable for each in self._for_owner(owner))
 
     async def store(self, owner: str, discovery_id: str, node: Node, host: str | None) -> int:
-        """Store a hint and return its number; the caller confirms or withdraws it before its next
-        await.
+        """Store a hint and return its number; the caller marks it answered or withdraws it before
+        its next await.
 
         Cancellation withdraws it. Raises StoreUnavailable.
         """
-        for each in self._of(discovery_id):
+        for each in self._of_id(discovery_id):
             # A delivered hint may have been added, and its node removed since, which needs a new
             # one.
-            is_new = each.is_confirmed and not (each.was_handed_over or each.is_merging)
+            is_new = each.is_answered and not (each.was_handed_over or each.is_merging)
             if is_new and (each.hint.node, each.hint.host) == (node, host):
                 return each.hint.number
         self._last = number = max(self._last + 1, self._wall_ms())
@@ -137,7 +137,7 @@ class HintStore:
             metadata_change(note), metadata_change(Metadata(id=_LAST, owner=owner, number=number))
         )
         self._put(_StoredHint(owner, hint))
-        writing.addCallbacks(lambda _: self._written(number), lambda failure: self._not_written(failure, number))
+        writing.addCallbacks(lambda _: self._write_done(number), lambda failure: self._write_failed(failure, number))
         try:
             await shielded(writing)
         except CancelledError:
@@ -145,15 +145,15 @@ class HintStore:
             raise
         return number
 
-    def confirm(self, number: int) -> None:
+    def mark_answered(self, number: int) -> None:
         """Mark a hint whose node is being answered, so that the owner must add it; delete delivered
         hints that it replaces.
         """
         stored = self._hints[number]
-        self._put(replace(stored, is_confirmed=True))
+        self._put(replace(stored, is_answered=True))
         self._delete(
             each
-            for each in self._of(stored.hint.id)
+            for each in self._of_id(stored.hint.id)
             if each.was_handed_over
             and not each.is_merging
             and each.hint.node == stored.hint.node
@@ -163,7 +163,7 @@ class HintStore:
     def withdraw(self, number: int) -> None:
         """Delete a hint whose node was refused after all; it must not cause a listing."""
         stored = self._hints.get(number)
-        if stored is not None and not stored.is_confirmed:
+        if stored is not None and not stored.is_answered:
             self._delete([stored])
 
     def retry_deletions(self) -> None:
@@ -176,7 +176,7 @@ class HintStore:
         Refused deletions are retried, or a start long after a node's removal would list it again.
         """
         for each in list(done):
-            self._drop(each.hint.number)
+            self._remove(each.hint.number)
             self._undeleted[each.hint.number] = each
             with suppress(StoreUnavailable):
                 writing = self._journal.append(_deletion(each))
@@ -188,12 +188,12 @@ class HintStore:
         StoreUnavailable.
         """
         stored = [each for each in self._hints.values() if each.owner == of]
-        done = [each for each in stored if each.hint.number <= upto and each.is_confirmed]
+        done = [each for each in stored if each.hint.number <= upto and each.is_answered]
         if not done:
             return
         await self._journal.append(*map(_deletion, done))
         for each in done:
-            self._drop(each.hint.number)
+            self._remove(each.hint.number)
 
     def merge(self, numbers: Iterable[int], changes: Sequence[Change]) -> Deferred[None]:
         """Write `changes`, which add hints to own records, and delete those hints, atomically.
@@ -204,23 +204,23 @@ class HintStore:
         writing = self._journal.append(*changes, *map(_deletion, merging))
         for each in merging:
             self._put(replace(each, is_merging=True))
-        writing.addCallbacks(self._merged, self._not_merged, (merging,), {}, (merging,), {})
+        writing.addCallbacks(self._merge_done, self._merge_failed, (merging,), {}, (merging,), {})
         return writing
 
-    def _merged(self, result: None, merging: Sequence[_StoredHint]) -> None:
+    def _merge_done(self, result: None, merging: Sequence[_StoredHint]) -> None:
         for each in merging:
-            self._drop(each.hint.number)
+            self._remove(each.hint.number)
 
-    def _not_merged(self, failure: Failure, merging: Sequence[_StoredHint]) -> Failure:
+    def _merge_failed(self, failure: Failure, merging: Sequence[_StoredHint]) -> Failure:
         for each in merging:
             if each.hint.number in self._hints:
                 self._put(replace(each, is_merging=False))
         return failure
 
-    def _for(self, owner: str) -> list[_StoredHint]:
+    def _for_owner(self, owner: str) -> list[_StoredHint]:
         return [each for each in self._hints.values() if self._current_owner(each.owner) == owner]
 
-    def _of(self, discovery_id: str) -> list[_StoredHint]:
+    def _of_id(self, discovery_id: str) -> list[_StoredHint]:
         return [self._hints[number] for number in self._numbers.get(discovery_id, ())]
 
     def _put(self, stored: _StoredHint) -> None:
@@ -229,7 +229,7 @@ class HintStore:
             self._numbers.setdefault(stored.hint.id, []).append(number)
         self._hints[number] = stored
 
-    def _drop(self, number: int) -> None:
+    def _remove(self, number: int) -> None:
         stored = self._hints.pop(number, None)
         if stored is not None:
             numbers = self._numbers[stored.hint.id]
@@ -237,11 +237,11 @@ class HintStore:
             if not numbers:
                 del self._numbers[stored.hint.id]
 
-    def _written(self, number: int) -> None:
+    def _write_done(self, number: int) -> None:
         self._put(replace(self._hints[number], is_durable=True))
 
-    def _not_written(self, failure: Failure, number: int) -> Failure:
-        self._drop(number)
+    def _write_failed(self, failure: Failure, number: int) -> Failure:
+        self._remove(number)
         return failure
 
 

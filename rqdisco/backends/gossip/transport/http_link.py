@@ -124,7 +124,7 @@ class HTTPLink:
     async def _greet(self, hello: bytes) -> bytes:
         key, nonce, path = self._keys.ring.signing, self._random(16).hex(), PATH + b"hello"
         seal = key.seal(*hello_parts(path, nonce, hello))
-        response, body = await self._send(path, KEY_HEADER, f"{key.name} {nonce} {seal}", hello)
+        response, body = await self._post(path, KEY_HEADER, f"{key.name} {nonce} {seal}", hello)
         fields = _header_fields(response, KEY_HEADER)
         if len(fields) != 3 or not key.is_sealed(fields[2], *greeting_parts(seal, fields[0], fields[1], body)):
             if response.code == 401:
@@ -143,7 +143,7 @@ class HTTPLink:
         self._counter += 1
         path = PATH + verb.encode()
         seal = key.seal(*request_parts(path, session, self._counter, content))
-        response, body = await self._send(path, SESSION_HEADER, f"{session} {self._counter} {seal}", content)
+        response, body = await self._post(path, SESSION_HEADER, f"{session} {self._counter} {seal}", content)
         if response.code == 401:
             # Only a holder of the session key could seal this status; a forged one causes at most
             # one more greeting.
@@ -157,7 +157,7 @@ class HTTPLink:
             raise _KINDS.get(response.code, PeerUnreachable)(body.decode("utf-8", "replace")[:300])
         return body
 
-    async def _send(self, path: bytes, header: bytes, value: str, content: bytes) -> tuple[IResponse, bytes]:
+    async def _post(self, path: bytes, header: bytes, value: str, content: bytes) -> tuple[IResponse, bytes]:
         headers = Headers({header: [value.encode()]})
         try:
             response = await self._agent.request(b"POST", self._url + path, headers, _RequestBody(content))

@@ -101,12 +101,12 @@ class PeerResource(Resource):
             return _set_response(request, 401, b"not sealed with the session's key\n")
         if not session.counters.accept(counter):
             return _set_response(request, 409, b"replayed message\n")
-        self._sessions.confirm(name)
+        self._sessions.mark_used(name)
         serving = Deferred.fromCoroutine(self._handler.serve(name, verb, content))
         finished = request.notifyFinish()
         finished.addErrback(lambda _: serving.cancel())
 
-        def answer(result: bytes | Failure) -> None:
+        def respond(result: bytes | Failure) -> None:
             if finished.called:
                 return
             status, body = (200, result) if isinstance(result, bytes) else self._failed(result)
@@ -116,7 +116,7 @@ class PeerResource(Resource):
             request.write(_set_response(request, status, body))
             request.finish()
 
-        serving.addBoth(answer)
+        serving.addBoth(respond)
         return NOT_DONE_YET
 
     def _failed(self, failure: Failure) -> tuple[int, bytes]:

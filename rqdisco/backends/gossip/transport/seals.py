@@ -50,7 +50,7 @@ class SealedSession:
     def __init__(self, key: PeerKey) -> None:
         self.key = key
         self.counters = Counters()
-        self.is_confirmed = False
+        self.is_used = False
 
 
 class SealedSessions:
@@ -63,16 +63,16 @@ class SealedSessions:
         """Add a session."""
         self._sessions[name] = session
         if len(self._sessions) > _MAX_SESSIONS:
-            unused = next((each for each, session in self._sessions.items() if not session.is_confirmed), None)
+            unused = next((each for each, session in self._sessions.items() if not session.is_used), None)
             self._sessions.pop(unused or next(iter(self._sessions)))
 
     def find(self, name: str) -> SealedSession | None:
         """Return a session by name."""
         return self._sessions.get(name)
 
-    def confirm(self, name: str) -> None:
+    def mark_used(self, name: str) -> None:
         """Mark a session as used by a holder of its key."""
-        self._sessions[name].is_confirmed = True
+        self._sessions[name].is_used = True
         self._sessions.move_to_end(name)
 
     def keep_only(self, key_names: set[str]) -> None:
@@ -84,12 +84,12 @@ class SealedSessions:
 
 def hello_parts(path: bytes, nonce: str, body: bytes) -> tuple[bytes, ...]:
     """Return what the seal of a hello covers."""
-    return b"rqdisco hello", path, nonce.encode(), _digest(body)
+    return b"rqdisco hello", path, nonce.encode(), _hash(body)
 
 
 def greeting_parts(hello_seal: str, session: str, nonce: str, body: bytes) -> tuple[bytes, ...]:
     """Return what the seal of the answer to a hello covers."""
-    return b"rqdisco greeting", hello_seal.encode(), session.encode(), nonce.encode(), _digest(body)
+    return b"rqdisco greeting", hello_seal.encode(), session.encode(), nonce.encode(), _hash(body)
 
 
 def session_parts(hello_seal: str, session: str, nonce: str) -> tuple[bytes, ...]:
@@ -99,13 +99,13 @@ def session_parts(hello_seal: str, session: str, nonce: str) -> tuple[bytes, ...
 
 def request_parts(path: bytes, session: str, counter: int, body: bytes) -> tuple[bytes, ...]:
     """Return what the seal of a request covers."""
-    return b"rqdisco ask", path, session.encode(), b"%d" % counter, _digest(body)
+    return b"rqdisco ask", path, session.encode(), b"%d" % counter, _hash(body)
 
 
 def answer_parts(request_seal: str, status: int, body: bytes) -> tuple[bytes, ...]:
     """Return what the seal of an answer covers."""
-    return b"rqdisco answer", request_seal.encode(), b"%d" % status, _digest(body)
+    return b"rqdisco answer", request_seal.encode(), b"%d" % status, _hash(body)
 
 
-def _digest(body: bytes) -> bytes:
+def _hash(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
