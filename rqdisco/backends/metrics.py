@@ -29,6 +29,6 @@ def leader_metrics(leaders: Sized) -> Source:
     """IDs shared by two clusters."""
 
     def source() -> Iterable[Metric]:
-        yield gauge("rqdisco_two_leaders", "IDs with two leaders reporting, which means two clusters.", len(leaders))
+        yield gauge("rqdisco_two_leaders", "IDs with two reporting leaders, which means two clusters.", len(leaders))
 
     return source

@@ -58,9 +58,9 @@ def key_reloader(path: Path, keys: Keys, resource: PeerResource) -> Callable[[],
         try:
             keys.ring = read_keys(path)
         except KeysUnusable as error:
-            _log.error("keys not read again, the old ones stay in use: {why}", why=str(error))
+            _log.error("peer keys not reloaded, the old ones stay in use: {why}", why=str(error))
             return
         resource.keys_changed()
-        _log.info("keys read again", count=len(keys.ring.keys))
+        _log.info("peer keys reloaded", count=len(keys.ring.keys))
 
     return reread
