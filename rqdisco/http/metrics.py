@@ -23,7 +23,7 @@ def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -
     """What was asked over HTTP, and how it was answered."""
 
     def source() -> Iterable[Metric]:
-        asked = [((*route, method), each) for (route, method), each in counts.asked.items()]
+        asked = [((*route, method), each) for (route, method), each in counts.by_route.items()]
         yield counters(
             "rqdisco_requests",
             "Requests over HTTP that were answered.",

@@ -51,8 +51,8 @@ class Descriptor:
         return os.write(self._fd, data[: self._most]) if self._poll.poll(0) else 0
 
 
-class Nowhere:
-    """Where there is nobody to read."""
+class Discard:
+    """An output that discards everything."""
 
     def write(self, data: bytes) -> int:
         return len(data)

@@ -133,7 +133,7 @@ def test_keys_are_changed_while_all_daemons_run(trio: Trio, tmp_path: Path) -> N
         for daemon in trio.daemons.values():
             daemon.process.send_signal(signal.SIGHUP)
         for name, daemon in trio.daemons.items():
-            daemon.wait_for("keys read again", since=before[name])
+            daemon.wait_for("keys reloaded", since=before[name])
     discovery_id = trio.daemons["a"].mint()
     assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert all(daemon.complaints == [] for daemon in trio.daemons.values())

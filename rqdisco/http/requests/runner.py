@@ -232,7 +232,7 @@ class Attempt:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         outcome, why = (self.result, None) if error is None else _in_words(error)
         quiet = self.quiet and error is None
-        self._telemetry.events.tell(
+        self._telemetry.events.publish(
             Event(
                 kind=self._kind,
                 outcome=outcome,
@@ -240,7 +240,7 @@ class Attempt:
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
-                asker=self._asker,
+                token=self._asker,
                 request=self._request,
                 why=why,
                 more=self.more,

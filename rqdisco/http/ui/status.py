@@ -133,7 +133,7 @@ def _change(happened: RecentChange) -> Tag:
     at = utc_second(happened.at)
     # Tokens and peers go by a name.
     what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
-    words = (what, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
+    words = (what, outcome, event.id, event.addr or "", event.client or "", event.token or "")
     when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
     return tags.tr(when, *(tags.td(tags.bdi(visible_spaces(each))) for each in words))
 

@@ -15,7 +15,7 @@ from rqdisco.core.host_ports import usable_ip
 from rqdisco.limits.event_sampler import EventSampler
 from rqdisco.probes.resolution.cache import CachedAddresses, ResolutionCache
 from rqdisco.probes.resolution.fair_queue import FairQueue
-from rqdisco.telemetry.counters import LookUpCounts
+from rqdisco.telemetry.counters import LookupCounts
 
 FRESH_SECONDS = 10.0
 # A node that starts may get its name a moment later.
@@ -68,7 +68,7 @@ class HostNames:
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, resolve: Resolve, warning: str = UNRESOLVED, counts: LookUpCounts | None = None
+        self, clock: IReactorTime, resolve: Resolve, warning: str = UNRESOLVED, counts: LookupCounts | None = None
     ) -> None:
         self._clock = clock
         self._warning = warning
@@ -79,7 +79,7 @@ class HostNames:
         self._queue: FairQueue[_LookUp] = FairQueue(self._start, at_once=AT_ONCE, of_one=AT_ONCE_OF_ONE, most=MOST)
         self._waiting: Counter[str] = Counter()
         self._sampler = EventSampler(clock.seconds)
-        self._counts = LookUpCounts() if counts is None else counts
+        self._counts = LookupCounts() if counts is None else counts
         self._warned = -inf
 
     async def addresses(self, discovery_id: str, names: Sequence[str]) -> dict[str, ResolvedHost]:
