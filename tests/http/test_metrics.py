@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rqdisco.backends.single.directory import Limits
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import STATE, Daemon, Probe, mint, register
@@ -22,7 +22,9 @@ class Client(Connection):
     def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
         public = daemon.watch.page if metrics else daemon.doors.public()
         resource = daemon.doors.operators() if operator else public
-        super().__init__(BoundedSite(resource, daemon.clock, 20_000, lambda: 0.0, daemon.watch.requests))
+        super().__init__(
+            BoundedSite(resource, daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0, daemon.watch.requests)
+        )
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
         top, _, content = self.send(request(method, path, document)).partition(b"\r\n\r\n")

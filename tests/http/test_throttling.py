@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rqdisco.core.records import Node
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.http.server.throttling import HOLD_SECONDS, Throttled
 from rqdisco.service.options import DaemonOptions
 from tests.support.connections import CLIENT, MAX_BODY, MINT, Connection
@@ -26,7 +26,7 @@ class Server:
         self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
         self.throttled = Throttled(self.daemon.doors.public(), self.clock, rate, self._count)
-        self.site = BoundedSite(self.throttled, self.clock, MAX_BODY, lambda: 0.0)
+        self.site = BoundedSite(self.throttled, self.clock, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
         self.discovery_id = mint(self.daemon).encode()
 
     def _count(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
@@ -20,11 +21,13 @@ from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Moment, Node, Record, Registration
+from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.metrics import request_metrics
 from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.documents import ServiceInfo
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
-from rqdisco.http.ui.overview import Overview
+from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.metrics import probe_metrics, resolution_metrics
 from rqdisco.probes.prober import Prober
 from rqdisco.probes.resolution.host_names import HostNames
@@ -119,7 +122,7 @@ class Daemon:
         create_rate: float = 0.0,
         reserve: int | None = 0,
         unused_days: float | None = None,
-        **doors: Any,
+        max_watchers: int = 2000,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -162,38 +165,39 @@ class Daemon:
         self.watch.count_all(self.store, lambda owner: owner != self.owner, self.claims)
         self.watch.show(request_metrics(self.watch.requests, self.telemetry.refusals))
         self.watch.show(wal_metrics(self.journal, self.watch.syncs))
-        self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
+        self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent)
         self.rounds = None if probe is None else probe.rounds(self.directory, self.clock, self.watch)
         if self.rounds is not None:
             self.watch.show(probe_metrics(self.rounds))
         self.watch.show(resolution_metrics(self.watch.look_ups))
         self.doors = Apis(
-            self.directory,
-            self.deadlines,
-            self.describe,
-            self.health,
-            self.clock,
-            self.wall_us,
-            max_body=max_body,
-            strict=strict,
-            access=access,
-            telemetry=self.telemetry,
-            metrics=self.watch.page,
-            overview=self.overview,
-            node_health=self.rounds,
-            create_rate=create_rate,
-            leaders=self.leaders,
-            **doors,
+            HTTPContext(
+                directory=self.directory,
+                clock=self.clock,
+                wall_us=self.wall_us,
+                deadlines=self.deadlines,
+                telemetry=self.telemetry,
+                health=self.health,
+                describe=self.describe,
+                limits=HTTPLimits(
+                    max_body=max_body, strict_addresses=strict, create_rate=create_rate, max_watchers=max_watchers
+                ),
+                access=access,
+                node_health=self.rounds,
+                leaders=self.leaders,
+                metrics=self.watch.page,
+                status=self.status,
+            )
         )
 
     def wall_us(self) -> int:
         """The wall clock."""
         return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ServiceInfo:
         """What it says of itself."""
-        known = {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size}
-        return known if self.unused_days is None else {**known, "unused_days": self.unused_days}
+        unused_days = msgspec.UNSET if self.unused_days is None else self.unused_days
+        return ServiceInfo(version="0", ids=self.directory.size, unused_days=unused_days)
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless

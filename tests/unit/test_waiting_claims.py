@@ -60,7 +60,7 @@ def test_a_claim_that_waits_for_a_minute_is_in_the_log_in_readyz_and_counted(
     daemon.clock.advance(0.2)
     assert (warnings(log), daemon.claims.count) == ([("orders", "a:2", 2)], 1)
     assert daemon.health.for_lists() == daemon.health.for_grants() == Condition((), (NOTE,))
-    assert daemon.overview.look(0).notes == (NOTE,)
+    assert daemon.status.collect(0).notes == (NOTE,)
     daemon.clock.advance(30)
     assert (len(warnings(log)), daemon.claims.count) == (2, 2)
     assert daemon.health.for_lists().notes[0].startswith("2 claims wait for")

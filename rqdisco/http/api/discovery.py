@@ -5,7 +5,6 @@ register, remove.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,16 +18,16 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_text
-from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID
 from rqdisco.core.ids import RESERVED, is_id
-from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Node
 from rqdisco.core.views import View
 from rqdisco.http.api.explain import explanation
+from rqdisco.http.api.record_encoder import RecordEncoder
+from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
 from rqdisco.http.requests.client_host import client_host
-from rqdisco.http.requests.documents import encode_document, encode_full_document, encode_object, not_seen
+from rqdisco.http.requests.documents import ServiceInfo, encode_document, encode_object
 from rqdisco.http.requests.responses import BadRequest, MethodNotAllowed, Response
 from rqdisco.http.requests.runner import (
     Answering,
@@ -42,7 +41,7 @@ from rqdisco.http.requests.runner import (
     refused,
 )
 from rqdisco.http.server.throttling import CreationLimit
-from rqdisco.probes.node_health import NodeHealth, down_last
+from rqdisco.probes.node_health import down_last
 from rqdisco.security.tokens import Right, Token
 from rqdisco.telemetry.answer_history import AnswerHistory
 from rqdisco.telemetry.counters import Route
@@ -63,39 +62,36 @@ class _RegistrationBody(msgspec.Struct):
 
 
 class DiscoveryAPI:
-    """The door itself: what HTTP says in, what the directory answers out.
+    """Translates between HTTP and the directory.
 
-    `describe` gives the members of the answer to `GET /`, `history` keeps what was answered,
-    `creation_limit` counts those who make IDs; `explains` says that whoever asks here is an
-    operator. `authorizer` lets in who has a token; without it everybody may everything.
-    `node_health` tells which nodes are down: they are listed last, for who joins tries one after
-    the other, and never left out. `two_leaders` gives those of an ID that both report themselves.
+    `history` stores answers, `creation_limit` limits how many IDs each client creates. `explains`
+    answers `?explain=1` to every client, not only to admins. Without `authorizer` every request is
+    allowed. Nodes that are down are listed last, because joiners try one after the other; they are
+    never left out.
     """
 
     app = Klein()
 
     def __init__(
         self,
-        directory: Directory,
+        context: HTTPContext,
         runner: ApiRunner,
-        describe: Callable[[], dict[str, Any]],
+        encoder: RecordEncoder,
         history: AnswerHistory,
         creation_limit: CreationLimit,
+        authorizer: Authorizer | None = None,
         *,
         explains: bool = False,
-        authorizer: Authorizer | None = None,
-        node_health: NodeHealth | None = None,
-        two_leaders: Callable[[str], Leaders | None] = lambda _: None,
     ) -> None:
-        self._directory = directory
+        self._directory = context.directory
+        self._describe = context.describe
+        self._node_health = context.node_health
         self._runner = runner
-        self._describe = describe
+        self._encoder = encoder
         self._history = history
         self._creation_limit = creation_limit
         self._explains = explains
         self._authorizer = None if authorizer is None else authorizer.at(runner.api, _attempted)
-        self._node_health = node_health
-        self._two_leaders = two_leaders
         self._log = Logger()
 
     def resource(self) -> KleinResource:
@@ -167,14 +163,7 @@ class DiscoveryAPI:
         # A copy says how old it may be (RFC 9111 section 5.1); what the home itself says has no
         # age.
         headers = () if age == 0.0 else ((b"age", b"%d" % min(_OLDEST if age is None else age, _OLDEST)),)
-        orphaned = not self._directory.is_owner_of(record)
-        nodes = down_last(record.nodes, self._node_health)
-        ordered = record if nodes is record.nodes else replace(record, nodes=nodes)
-        seen = not_seen if self._node_health is None else self._node_health.seen
-        two = self._two_leaders(record.id)
-        return Response(
-            200, encode_full_document(ordered, orphaned=orphaned, seen=seen, two_leaders=two), headers=headers
-        )
+        return Response(200, self._encoder.full(record), headers=headers)
 
     async def _explain(self, discovery_id: str, age: float | None) -> Response:
         record = await self._directory.inspect(discovery_id)
@@ -190,21 +179,21 @@ class DiscoveryAPI:
                 note.discovery_id, note.result = record.id, "created"
             return Response(200, encode_document(record, ()))
         if request.method in (b"GET", b"HEAD"):
-            return Response(200, encode_object(self._described(request)))
+            return Response(200, encode_object(self._service_info(request)))
         if self._authorizer is not None:
             self._authorizer.admit(request, "known")
         raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD, POST")
 
-    def _described(self, request: IRequest) -> dict[str, Any]:
-        """What is said of the service: to strangers not how much there is, so that probes need no
-        token.
+    def _service_info(self, request: IRequest) -> ServiceInfo:
+        """Describe the service; without the number of IDs to clients without a token, so that
+        probes need none.
         """
-        members = self._describe()
+        info = self._describe()
         if self._authorizer is not None:
             if not secrets_in(request.requestHeaders):
-                return {name: value for name, value in members.items() if name != "ids"}
+                return replace(info, ids=msgspec.UNSET)
             self._authorizer.admit(request, "known")
-        return members
+        return info
 
     async def _register(self, request: IRequest, discovery_id: str, token: Token | None) -> Response:
         with self._runner.note("registration", request, discovery_id, token) as note:

@@ -13,24 +13,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, TooManyWatchers
 from rqdisco.core.ids import RESERVED, is_id
-from rqdisco.core.leaders import Leaders
 from rqdisco.core.views import View
 from rqdisco.http.api.watchers import Check, Topic, Watcher
+from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer
-from rqdisco.http.requests.documents import encode_watched, not_seen
 from rqdisco.http.requests.responses import MethodNotAllowed, Response
 from rqdisco.http.requests.runner import ApiRunner, method_of, send, write
-from rqdisco.probes.node_health import NodeHealth
-from rqdisco.telemetry.answer_history import AnswerHistory
 
 MOST_PER_ID = 1000
-MOST_WATCHERS = 2000
 HEARTBEAT_SECONDS = 15
 _PATH = re.compile(rb"/+([^/%]+)/+events/*\Z")
 _HEADERS = (
@@ -51,32 +45,27 @@ def watched_id(path: bytes) -> str | None:
 
 
 class EventStreams:
-    """All watchers of a daemon, of whom there are `most` at most."""
+    """All event streams of a daemon. `encode` returns the data of an event."""
 
     def __init__(
         self,
-        directory: Directory,
+        context: HTTPContext,
         runner: ApiRunner,
-        history: AnswerHistory,
-        clock: IReactorTime,
-        most: int = MOST_WATCHERS,
-        node_health: NodeHealth | None = None,
-        two_leaders: Callable[[str], Leaders | None] = lambda _: None,
+        encode: Callable[[View], bytes],
     ) -> None:
-        self.directory = directory
-        self.clock = clock
+        self.directory = context.directory
+        self.clock = context.clock
+        self.encode = encode
         self._runner = runner
-        self._history = history
-        self._most = most
-        self._node_health = node_health
-        self._two_leaders = two_leaders
+        self._max_watchers = context.limits.max_watchers
+        self._probes_nodes = context.node_health is not None
         self._topics: dict[str, Topic] = {}
         self._numbers = itertools.count()
         # Those of one slot hear a heartbeat in the same second.
         self._slots: list[set[Watcher]] = [set() for _ in range(HEARTBEAT_SECONDS)]
         self._beats = 0
         self._heart = LoopingCall(self._beat)
-        self._heart.clock = clock
+        self._heart.clock = context.clock
 
     @property
     def watchers(self) -> list[Watcher]:
@@ -105,14 +94,6 @@ class EventStreams:
 
         send(request, self._runner.answer(self._look(request, discovery_id, check, found)), begin)
 
-    def encode(self, record: View) -> bytes:
-        """The data of an event."""
-        heard = self._history.first(record.id, [node.addr for node in record.nodes])
-        orphaned = not self.directory.is_owner_of(record)
-        seen = not_seen if self._node_health is None else self._node_health.seen
-        two = self._two_leaders(record.id)
-        return encode_watched(record, orphaned=orphaned, heard=heard, seen=seen, two_leaders=two)
-
     def look_again(self, discovery_id: str) -> None:
         """What is shown of an ID may be another now, though its record is not."""
         topic = self._topics.get(discovery_id)
@@ -138,7 +119,7 @@ class EventStreams:
             raise MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET")
         record = await self.directory.look_up(discovery_id)
         topic = self._topics.get(record.id)
-        if len(self) >= self._most or (topic is not None and len(topic.watchers) >= MOST_PER_ID):
+        if len(self) >= self._max_watchers or (topic is not None and len(topic.watchers) >= MOST_PER_ID):
             raise TooManyWatchers
         found.append(record)
         return Response(200, b"")
@@ -165,7 +146,7 @@ class EventStreams:
         self._beats += 1
         for watcher in list(self._slots[self._beats % HEARTBEAT_SECONDS]):
             watcher.beat()
-        if self._node_health is not None:
+        if self._probes_nodes:
             # Probes tell nobody what they find, so it is looked at now and then: at each ID in its
             # turn.
             for topic in list(self._topics.values())[self._beats % HEARTBEAT_SECONDS :: HEARTBEAT_SECONDS]:

@@ -31,8 +31,9 @@ class Streams(Protocol):
     directory: Directory
     clock: IReactorTime
 
-    def encode(self, record: View) -> bytes:
-        """The data of an event."""
+    @property
+    def encode(self) -> Callable[[View], bytes]:
+        """Returns the data of an event."""
 
     def left(self, watcher: Watcher, slot: int) -> None:
         """A watcher is gone."""

@@ -68,6 +68,18 @@ class _FullDocument(_LegacyDocument):
     two_leaders: tuple[str, str] | msgspec.UnsetType
 
 
+class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /`: seconds since the daemon's start, its IDs, and after how many days an
+    ID without a node is deleted.
+    """
+
+    name: str = "rqdisco"
+    version: str
+    uptime: int = 0
+    ids: int | msgspec.UnsetType = msgspec.UNSET
+    unused_days: float | msgspec.UnsetType = msgspec.UNSET
+
+
 def not_seen(_: Node) -> None:
     """What probes met where there are none."""
 
@@ -161,7 +173,7 @@ def _shown(leader: Leader, reported: bool) -> _LeaderShown:
     return _LeaderShown(id_, api_addr, members["addr"], leader.modified, reported)
 
 
-def encode_object(members: dict[str, Any]) -> bytes:
+def encode_object(members: dict[str, Any] | msgspec.Struct) -> bytes:
     """Any JSON object, spaced as the documents are."""
     return msgspec.json.format(_encoder.encode(members), indent=0)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Protocol
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
@@ -56,7 +57,7 @@ class BoundedRequest(Request):
     channel: Any
     content: BytesIO
     site: BoundedSite
-    _most = 0
+    _max_body = 0
     # What it is counted as, and since when it is being answered.
     route: Route | None = None
     since: float | None = None
@@ -66,13 +67,13 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
-        site: BoundedSite = self.channel.site
-        self._most = site.max_body
-        if length is not None and length > self._most and site.may_send_more(self.requestHeaders):
-            self._most = site.most_body
+        config: SiteConfig = self.channel.site.config
+        self._max_body = config.max_body
+        if length is not None and length > self._max_body and config.may_send_large_body(self.requestHeaders):
+            self._max_body = config.max_large_body
 
     def handleContentChunk(self, data: bytes) -> None:
-        room = self._most + 1 - self.content.tell()
+        room = self._max_body + 1 - self.content.tell()
         if room > 0:
             self.content.write(data[:room])
 
@@ -219,7 +220,7 @@ class BoundedChannel(HTTPChannel):
     def requestDone(self, request: Request) -> None:
         self.site.answered(request)
         self._answering = False
-        if self._client_is_slow and not self.site.is_trusting:
+        if self._client_is_slow and not self.site.config.trusts_clients:
             # Who asks on without taking the answers would have us keep any number of them: this was
             # the last one.
             self.persistent = False
@@ -264,15 +265,28 @@ class BoundedChannel(HTTPChannel):
         self.deadline = self.site.now() + seconds
 
 
-class BoundedSite(Site):
-    """A site whose requests are bounded in size and time, and that keeps no access log: the doors
-    log what happens.
+class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of a site's requests.
 
-    `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on
-    with clients that take large answers slowly: they are known not to ask for more than they take.
-    A body may have `max_body` bytes, but `most_body` from those whose headers `may_send_more`
-    knows. `counts` are those that all sites share, `route` is what is counted where a resource says
-    nothing else. `limiter` says how many connections there may be.
+    A body may have `max_body` bytes, or `max_large_body` if `may_send_large_body` accepts the
+    request's headers. `trusts_clients` keeps the connections of clients that read large answers
+    slowly: they are known not to request more than they read. `route` is what a request is counted
+    as if no resource sets its own.
+    """
+
+    max_body: int
+    max_large_body: int = 0
+    may_send_large_body: Callable[[Headers], bool] = lambda _: False
+    trusts_clients: bool = False
+    route: Route = NOWHERE
+
+
+class BoundedSite(Site):
+    """A site whose requests are bounded in size and time, and that keeps no access log: the APIs
+    log events.
+
+    `wall` returns the wall clock in seconds, for the Date header alone. `counts` may be shared by
+    several sites. `limiter` bounds the number of connections.
     """
 
     noisy = False
@@ -282,14 +296,9 @@ class BoundedSite(Site):
         self,
         resource: IResource,
         reactor: IReactorTime,
-        max_body: int,
+        config: SiteConfig,
         wall: Callable[[], float],
         counts: RequestCounts | None = None,
-        route: Route = NOWHERE,
-        *,
-        trusting: bool = False,
-        most_body: int = 0,
-        may_send_more: Callable[[Headers], bool] = lambda _: False,
         limiter: ConnectionLimiter | None = None,
     ) -> None:
         super().__init__(
@@ -299,10 +308,7 @@ class BoundedSite(Site):
             timeout=None,
             parsePOSTFormSubmission=False,
         )
-        self.max_body = max_body
-        self.is_trusting = trusting
-        self.most_body = most_body
-        self.may_send_more = may_send_more
+        self.config = config
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
         self.limiter = ConnectionLimiter(UNLIMITED, UNLIMITED, reactor.seconds) if limiter is None else limiter
@@ -313,7 +319,6 @@ class BoundedSite(Site):
         self.now = reactor.seconds
         self._counts = RequestCounts() if counts is None else counts
         self._answered = self._counts.answered
-        self._route = route
         self._date = -1, b""
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
@@ -362,11 +367,11 @@ class BoundedSite(Site):
         """A request has its answer."""
         since = request.since
         if since is not None and request.stream is None:
-            self._answered(request.route or self._route, request.method, request.code, self.now() - since)
+            self._answered(request.route or self.config.route, request.method, request.code, self.now() - since)
 
     def abandoned(self, request: Any) -> None:
         """A client left before it had its answer."""
-        self._counts.abandoned[(request.route or self._route)[0]] += 1
+        self._counts.abandoned[(request.route or self.config.route)[0]] += 1
 
     def drain(self) -> Deferred[None]:
         """Answer the requests that have arrived whole and close all connections; fire when they are

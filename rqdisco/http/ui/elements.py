@@ -11,6 +11,7 @@ from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco import __version__
 from rqdisco.core.records import LONG_CLAIM_SECONDS
+from rqdisco.http.requests.documents import ServiceInfo
 from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.formatting import DAY, count, duration, visible_spaces
 from rqdisco.http.ui.snippets import Snippet
@@ -71,9 +72,9 @@ class HomePage(Element):
     first.
     """
 
-    def __init__(self, assets: Assets, about: Mapping[str, Any], peers: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, assets: Assets, info: ServiceInfo, peers: Sequence[tuple[str, str]]) -> None:
         super().__init__(loader=assets.templates["home"])
-        self._about = about
+        self._info = info
         self._peers = peers
 
     @renderer
@@ -82,13 +83,13 @@ class HomePage(Element):
 
     @renderer
     def fact(self, _: IRequest, tag: Tag) -> Shown:
-        about = self._about
-        known = {"Version": str(about.get("version")), "Up for": duration(about.get("uptime", 0))}
-        if "ids" in about:
-            known["Discovery IDs"] = f"{about['ids']:,}"
-        if "unused_days" in about:
-            known["IDs without a node"] = f"forgotten after {duration(about['unused_days'] * DAY)}"
-        return [tag.clone().fillSlots(name=name, value=value) for name, value in known.items()]
+        info = self._info
+        facts = {"Version": info.version, "Up for": duration(info.uptime)}
+        if info.ids is not msgspec.UNSET:
+            facts["Discovery IDs"] = f"{info.ids:,}"
+        if info.unused_days is not msgspec.UNSET:
+            facts["IDs without a node"] = f"forgotten after {duration(info.unused_days * DAY)}"
+        return [tag.clone().fillSlots(name=name, value=value) for name, value in facts.items()]
 
     @renderer
     def peers(self, _: IRequest, tag: Tag) -> Tag | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -11,19 +11,21 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
-from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NotAuthenticated
 from rqdisco.core.ids import RESERVED, is_id
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.core.views import View
+from rqdisco.http.api.admin import ClusterAdmin
+from rqdisco.http.api.event_streams import EventStreams
+from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.responses import Headers, NotFound, Response, refusal_of
 from rqdisco.http.requests.runner import Answering, ApiRunner
 from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.http.ui.elements import ClusterPage, ClusterView, HomePage, PageFrame, ProblemPage, TokenPage
 from rqdisco.http.ui.formatting import duration
-from rqdisco.http.ui.overview import StatusView
 from rqdisco.http.ui.snippets import TARGETS, generations, snippets
 from rqdisco.http.ui.status import StatusPage
 from rqdisco.telemetry.counters import Route
@@ -61,42 +63,26 @@ _HEADINGS = {
 }
 
 
-class PageAbout(msgspec.Struct, frozen=True, kw_only=True):
-    """What pages show beside records.
-
-    `service` gives the members of `GET /`, `peers` the names and states of all daemons, this one
-    first, if there are several; `wall_us` the wall clock in microseconds; `zone` is that of DNS, if
-    there is one; `status` gives what operators see.
-    """
-
-    service: Callable[[], Mapping[str, Any]]
-    peers: Callable[[], Sequence[tuple[str, str]]]
-    wall_us: Callable[[], int]
-    zone: str | None = None
-    status: Callable[[], StatusView] | None = None
-
-
 class Pages:
-    """The pages of one site. `encode` gives a record as its watchers get it; `authorizer` asks for
-    tokens, if given; where it is not, `is_operators` says that only operators come here.
+    """The pages of one site. With `authorizer` they require a token; without it, `is_operators`
+    says that only operators reach this site.
     """
 
     def __init__(
         self,
+        context: HTTPContext,
         assets: Assets,
-        directory: Directory,
         runner: ApiRunner,
-        about: PageAbout,
-        encode: Callable[[View], bytes],
+        streams: EventStreams,
         authorizer: Authorizer | None = None,
         *,
         is_operators: bool = False,
     ) -> None:
+        self._context = context
+        self._directory = context.directory
         self._assets = assets
-        self._directory = directory
         self._runner = runner
-        self._about = about
-        self._encode = encode
+        self._streams = streams
         self._authorizer = None if authorizer is None else authorizer.at(runner.api)
         self._is_operators = is_operators
 
@@ -114,7 +100,7 @@ class Pages:
 
     def is_only_here(self, path: bytes) -> bool:
         """Whether there is a page at a path, and nothing that other clients could ask for."""
-        return path.strip(b"/") == _STATUS_PATH and self._about.status is not None
+        return path.strip(b"/") == _STATUS_PATH and self._context.status is not None
 
     def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Response] | None:
         """What makes the page at a path, if there is one."""
@@ -123,9 +109,9 @@ class Pages:
             return self._home(request)
         match = _ONE_SEGMENT.match(path)
         name = "" if match is None else match[1].decode("utf-8", "replace")
-        if name == _STATUS and self._about.status is not None:
+        if name == _STATUS and self._context.status is not None:
             request.route = _route("/status")
-            return self._status(request, self._about.status)
+            return self._status(request, self._context.status)
         if not name or name in RESERVED:
             return None
         request.route = _route("/ID")
@@ -159,15 +145,16 @@ class Pages:
         if wanted and is_id(name := wanted[-1].decode("utf-8", "replace").strip()):
             # Who has no script filled in the field.
             return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
-        return await self._rendered(
-            "", HomePage(self._assets, self._about.service(), self._about.peers() if is_told else ())
-        )
+        peers = _peer_states(self._context.cluster_admin) if is_told else ()
+        return await self._rendered("", HomePage(self._assets, self._context.describe(), peers))
 
-    async def _status(self, request: Any, look: Callable[[], StatusView]) -> Response:
+    async def _status(self, request: Any, collector: StatusCollector) -> Response:
         is_operator = self._is_operators
         if self._authorizer is not None:
             is_operator = self._authorizer.admit(request, "admin").is_admin
-        return await self._rendered("Status", StatusPage(self._assets, look(), is_operator=is_operator))
+        return await self._rendered(
+            "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
+        )
 
     async def _cluster(self, request: Any, discovery_id: str) -> Response:
         if self._authorizer is not None:
@@ -175,7 +162,7 @@ class Pages:
         if not is_id(discovery_id):
             raise NotFound("no discovery ID has such a name")
         record = await self._directory.look_up(discovery_id)
-        data = self._encode(record)
+        data = self._streams.encode(record)
         shown = msgspec.json.decode(data)
         asked = request.args.get(b"url")
         url = _own_url(request) if not asked else asked[-1].decode("utf-8", "replace").strip()
@@ -189,14 +176,14 @@ class Pages:
             is_claim_overdue=record.claimed > 0 and self._seconds_since(record.claimed_since) > LONG_CLAIM_SECONDS,
             url=url,
             is_guess=not asked,
-            generations=generations(self._about.zone),
+            generations=generations(self._context.zone),
             targets=TARGETS,
-            snippets=snippets(record.id, url, self._about.zone, asks_for_tokens=self._authorizer is not None),
+            snippets=snippets(record.id, url, self._context.zone, asks_for_tokens=self._authorizer is not None),
         )
         return await self._rendered(record.id, ClusterPage(self._assets, view))
 
     def _seconds_since(self, milliseconds: int) -> float:
-        return self._about.wall_us() / 1_000_000 - milliseconds / 1000
+        return self._context.wall_us() / 1_000_000 - milliseconds / 1000
 
     def _notes(self, record: View) -> list[str]:
         notes = []
@@ -225,6 +212,14 @@ class Pages:
     async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Response:
         page = await flattenString(None, PageFrame(self._assets, title, inner))
         return Response(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
+
+
+def _peer_states(cluster_admin: ClusterAdmin | None) -> Sequence[tuple[str, str]]:
+    """The name and state of each daemon, this one first; nothing without peers."""
+    if cluster_admin is None:
+        return ()
+    shown = cluster_admin.show()
+    return [(each.get("name", each.get("url", "")), each["state"]) for each in (shown, *shown["peers"])]
 
 
 def _route(path: str) -> Route:

@@ -10,8 +10,8 @@ from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.http.requests.documents import utc_second
 from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.daemon_status import DiskView, StatusView
 from rqdisco.http.ui.formatting import count, duration, size, visible_spaces
-from rqdisco.http.ui.overview import DiskView, StatusView
 from rqdisco.telemetry.recent import RecentChange
 
 _PLOT_HEIGHT = 40
@@ -52,9 +52,9 @@ class StatusPage(Element):
         return _facts(
             tag,
             {
-                "Version": str(view.service.get("version")),
-                "Up for": duration(view.service.get("uptime", 0)),
-                "Discovery IDs": f"{view.service.get('ids', 0):,}",
+                "Version": view.service.version,
+                "Up for": duration(view.service.uptime),
+                "Discovery IDs": f"{view.service.ids or 0:,}",
                 "Nodes": "being counted" if view.nodes is None else f"{view.nodes:,}",
                 "Watching": f"{view.watchers:,}",
             },

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
+import msgspec
 from twisted.logger import Logger
 
 from rqdisco import __version__
@@ -15,12 +15,14 @@ from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.core.directory import Directory
 from rqdisco.dns.metrics import dns_metrics
+from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.metrics import connection_metrics, request_metrics
 from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.documents import ServiceInfo
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
 from rqdisco.http.server.site import BoundedSite
-from rqdisco.http.ui.overview import Overview
+from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.metrics import resolution_metrics
 from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates
@@ -73,35 +75,45 @@ def assemble(config: Config, machine: System) -> Daemon:
     started = machine.uptime()
     scheduler = None if config.probing is None else scheduler_of(config.probing, machine, local, watch)
 
-    def describe() -> dict[str, Any]:
-        uptime = int(machine.uptime() - started)
-        known = {"name": "rqdisco", "version": __version__, "uptime": uptime, "ids": local.size}
-        return known if config.unused_days is None else {**known, "unused_days": config.unused_days}
+    def describe() -> ServiceInfo:
+        return ServiceInfo(
+            version=__version__,
+            uptime=int(machine.uptime() - started),
+            ids=local.size,
+            unused_days=msgspec.UNSET if config.unused_days is None else config.unused_days,
+        )
 
     claims = ClaimMonitor(reactor, state.store)
     health = Health(lambda: state.journal.refused, None if backend is None else backend.report, claims.notes)
     show_peers = None if backend is None else backend.report.as_object
-    overview = Overview(describe, lambda: _nodes(state.store), health, recent, show_peers)
+    compactor = compactor_of(config, machine, state)
+    status = StatusCollector(
+        describe, lambda: _nodes(state.store), health, recent, show_peers, (state.journal, compactor)
+    )
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
     leaders = leaders_of(machine, state, telemetry.events, watch)
     listeners = Apis(
-        directory,
-        deadlines,
-        describe,
-        health,
-        reactor,
-        machine.wall_us,
-        max_body=config.max_body,
-        strict=config.strict_addresses,
-        peers=None if backend is None else GossipAdmin(backend.report, backend.successions),
-        access=access,
-        telemetry=telemetry,
-        metrics=watch.page,
-        node_health=scheduler,
-        zone=None if config.dns is None else config.dns.zone.name,
-        overview=overview,
-        create_rate=config.bounds.create_rate,
-        leaders=leaders,
+        HTTPContext(
+            directory=directory,
+            clock=reactor,
+            wall_us=machine.wall_us,
+            deadlines=deadlines,
+            telemetry=telemetry,
+            health=health,
+            describe=describe,
+            limits=HTTPLimits(
+                max_body=config.max_body,
+                strict_addresses=config.strict_addresses,
+                create_rate=config.bounds.create_rate,
+            ),
+            access=access,
+            cluster_admin=None if backend is None else GossipAdmin(backend.report, backend.successions),
+            node_health=scheduler,
+            leaders=leaders,
+            metrics=watch.page,
+            status=status,
+            zone=None if config.dns is None else config.dns.zone.name,
+        )
     )
     opening.public(listeners, telemetry, is_guarded=config.is_open or access is not None)
     opening.operator(listeners)
@@ -114,15 +126,13 @@ def assemble(config: Config, machine: System) -> Daemon:
 
     def say_status() -> None:
         ends = {where: end.isoformat() for where, end in certificates.expiries()}
-        _log.info("status", refused=state.journal.refused, certificates=ends or None, **describe())
+        _log.info("status", refused=state.journal.refused, certificates=ends or None, **msgspec.to_builtins(describe()))
 
     machine.on_hangup(say_status)
     if backend is not None and config.peers is not None:
         opening.peers(config.peers, backend)
         backend.peers.guard.on_fenced = partial(_report_fenced, telemetry.events)
-    compactor = compactor_of(config, machine, state)
     _show(watch, telemetry, state, compactor, opening.sites, backend, claims)
-    overview.show_disk(state.journal, compactor)
     watch.show(certificate_metrics(lambda: {where: end.timestamp() for where, end in certificates.expiries()}))
     watch.keep(CertificateExpiryMonitor(reactor, certificates, machine.wall))
     return Daemon(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
@@ -20,7 +19,7 @@ from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.router import IMPORT_BYTES, Apis
 from rqdisco.http.server.host_allowlist import HostAllowlist
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.http.server.throttling import throttled
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
@@ -66,10 +65,12 @@ class ListenerFactory:
         site = self._site(
             "endpoints",
             paths,
-            max_body=self._config.max_body,
-            most_body=IMPORT_BYTES,
-            may_send_more=listeners.may_send_more,
-            limiter=self._limiter(),
+            SiteConfig(
+                max_body=self._config.max_body,
+                max_large_body=IMPORT_BYTES,
+                may_send_large_body=listeners.may_send_large_body,
+            ),
+            self._limiter(),
         )
         hosts = self._hosts(telemetry) if self._config.tokens is None else None
         self.listeners.append(
@@ -79,7 +80,7 @@ class ListenerFactory:
     def operator(self, listeners: Apis) -> None:
         """For the owner of the daemon, if that is wanted."""
         if self._config.operator_socket is not None:
-            site = self._site("operator", listeners.operators(), max_body=IMPORT_BYTES)
+            site = self._site("operator", listeners.operators(), SiteConfig(max_body=IMPORT_BYTES))
             at = owners_socket(self._machine.reactor, self._config.operator_socket)
             self.listeners.append(HTTPListener("operator", self._machine.reactor, [at], site))
 
@@ -87,7 +88,7 @@ class ListenerFactory:
         """For Prometheus, if that is wanted."""
         if self._config.metrics_listen:
             limiter = ConnectionLimiter(METRICS_CONNECTIONS, METRICS_CONNECTIONS, self._machine.reactor.seconds)
-            site = self._site("metrics", self._watch.page, max_body=0, limiter=limiter)
+            site = self._site("metrics", self._watch.page, SiteConfig(max_body=0), limiter)
             at = self._endpoints("metrics-listen", self._config.metrics_listen)
             self.listeners.append(
                 HTTPListener("metrics", self._machine.reactor, at, site, hosts=self._hosts(telemetry))
@@ -109,12 +110,14 @@ class ListenerFactory:
         site = self._site(
             "peers",
             resource,
-            max_body=STRANGERS_BYTES,
-            most_body=PEER_BYTES,
-            may_send_more=resource.may_send_more,
-            route=("peers", "any"),
-            trusting=True,
-            limiter=ConnectionLimiter(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds),
+            SiteConfig(
+                max_body=STRANGERS_BYTES,
+                max_large_body=PEER_BYTES,
+                may_send_large_body=resource.may_send_more,
+                trusts_clients=True,
+                route=("peers", "any"),
+            ),
+            ConnectionLimiter(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds),
         )
         self._machine.on_hangup(rereading(said.keys, backend.keys, resource))
         self.listeners.append(HTTPListener("peers", reactor, self._endpoints("peer-listen", said.listen), site))
@@ -126,10 +129,11 @@ class ListenerFactory:
     def _endpoints(self, option: str, descriptions: tuple[str, ...]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [endpoint(self._machine.reactor, option, each, self._certificates) for each in descriptions]
 
-    def _site(self, name: str, resource: IResource, **bounds: Any) -> BoundedSite:
-        site = BoundedSite(
-            resource, reactor=self._machine.reactor, wall=self._machine.wall, counts=self._watch.requests, **bounds
-        )
+    def _site(
+        self, name: str, resource: IResource, config: SiteConfig, limiter: ConnectionLimiter | None = None
+    ) -> BoundedSite:
+        machine = self._machine
+        site = BoundedSite(resource, machine.reactor, config, machine.wall, self._watch.requests, limiter)
         self.sites[name] = site
         return site
 
