@@ -77,7 +77,7 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
     for page in tabs:
         expect(rows(page)).to_have_count(2)
         expect(rows(page).first).to_contain_text(A)
-        expect(rows(page).first).to_contain_text("told it is alone")
+        expect(rows(page).first).to_contain_text("told to bootstrap")
         expect(page.locator(".picture svg")).to_have_attribute("aria-label", "2 nodes")
         expect(page.locator("#count")).to_have_text("2 nodes")
         expect(page.locator("#announce")).to_contain_text("registered")

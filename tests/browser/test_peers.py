@@ -34,7 +34,7 @@ def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visito
     expect(rows(page)).to_have_count(1)
     register(trio.daemons["c"], discovery_id, B)
     expect(rows(page)).to_have_count(2)
-    expect(rows(page).first).to_contain_text("told it is alone")
+    expect(rows(page).first).to_contain_text("told to bootstrap")
 
 
 def test_a_page_says_that_the_home_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
@@ -45,7 +45,7 @@ def test_a_page_says_that_the_home_is_away_and_still_lists(trio: Trio, visitor: 
     before = len(trio.daemons["b"].events)
     trio.daemons["a"].kill()
     trio.daemons["b"].wait_for("peers do not agree, or one of them is silent", since=before)
-    expect(visit.open().locator(".peers [data-state=silent]")).to_contain_text("a does not answer")
+    expect(visit.open().locator(".peers [data-state=silent]")).to_contain_text("a unreachable")
     expect(rows(visit.open(f"/{discovery_id}"))).to_have_count(1)
 
 

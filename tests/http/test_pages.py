@@ -175,7 +175,7 @@ async def test_the_first_page_says_what_this_is_and_how_it_is(door: Door) -> Non
 async def test_the_first_page_says_that_unused_ids_are_forgotten_where_they_are(door: Door) -> None:
     door.daemon.unused_days = 30
     got = await page(door, "/")
-    assert "IDs without a nodeforgotten after 30 d 0 h" in got.text.replace("\n", "")
+    assert "IDs without a nodedeleted after 30 d 0 h" in got.text.replace("\n", "")
 
 
 def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
@@ -193,7 +193,7 @@ async def test_the_page_of_an_id_lists_its_nodes_without_any_script(door: Door) 
     await door("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
     await door("POST", f"/{discovery_id}", {"addr": B})
     got = await page(door, f"/{discovery_id}")
-    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told it is alone"):
+    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told to bootstrap"):
         assert text in got.text
 
 

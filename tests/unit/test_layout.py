@@ -10,7 +10,7 @@ import pytest
 
 import rqdisco
 from rqdisco.core.errors import CannotStart, RequestRefused, StoreUnavailable
-from rqdisco.http.requests.responses import _REFUSALS
+from rqdisco.http.requests.responses import _ERROR_KINDS
 from rqdisco.tap import _STATUS
 
 ROOT = Path(rqdisco.__file__).parent
@@ -175,5 +175,5 @@ def kinds(base: type[Exception]) -> set[type[Exception]]:
 
 
 def test_whatever_can_go_wrong_has_an_answer_or_an_exit_code() -> None:
-    assert kinds(RequestRefused) | {StoreUnavailable} <= set(_REFUSALS)
+    assert kinds(RequestRefused) | {StoreUnavailable} <= set(_ERROR_KINDS)
     assert kinds(CannotStart) == set(_STATUS)

@@ -20,7 +20,7 @@ from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.router import IMPORT_BYTES, Apis
 from rqdisco.http.server.host_allowlist import HostAllowlist
 from rqdisco.http.server.site import BoundedSite, SiteConfig
-from rqdisco.http.server.throttling import throttled
+from rqdisco.http.server.throttling import throttle
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
@@ -59,8 +59,8 @@ class ListenerFactory:
 
     def public(self, listeners: Apis, telemetry: RequestTelemetry, *, is_guarded: bool) -> None:
         """For nodes and their operators."""
-        paths = throttled(
-            listeners.public(), self._machine.reactor, self._config.bounds.client_rate, telemetry.held_too_long
+        paths = throttle(
+            listeners.public(), self._machine.reactor, self._config.bounds.client_rate, telemetry.count_throttled
         )
         site = self._site(
             "endpoints",
@@ -124,7 +124,7 @@ class ListenerFactory:
 
     def _hosts(self, telemetry: RequestTelemetry) -> HostAllowlist:
         """What requests may be for where only this machine asks, and needs no token."""
-        return HostAllowlist(self._config.hosts, self._machine.reactor.seconds, telemetry.host_refused)
+        return HostAllowlist(self._config.hosts, self._machine.reactor.seconds, telemetry.count_foreign_host)
 
     def _endpoints(self, option: str, descriptions: tuple[str, ...]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [endpoint(self._machine.reactor, option, each, self._certificates) for each in descriptions]

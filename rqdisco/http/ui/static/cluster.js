@@ -18,7 +18,7 @@ function el(name, attributes, ...children) {
 function row(node) {
   const first = el("td", {}, el("bdi", { class: "addr" }, visible(node.addr)));
   if (node.leader) first.append(el("span", { class: "tag leader" }, "leader"));
-  if (node.alone) first.append(el("span", { class: "tag alone" }, "told it is alone"));
+  if (node.alone) first.append(el("span", { class: "tag alone" }, "told to bootstrap"));
   if (node.up === false) first.append(el("span", { class: "tag down" }, "does not answer"));
   if (node.unresolved) first.append(el("span", { class: "tag unresolved" }, "name does not resolve"));
   const text = (what, value) => {
