@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec.structs import replace
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
@@ -60,16 +59,17 @@ class Apis:
         self._history = AnswerHistory(context.wall_us)
         self._creation_limit = CreationLimit(context.limits.create_rate, context.clock.seconds)
         self._assets = read_assets()
-        self._discovery = self._runner(self._json_api("discovery"))
-        self._operator = self._runner(replace(self._json_api("operator"), max_body=IMPORT_BYTES))
-        self._pages = self._runner(replace(self._json_api("pages"), max_body=0))
+        max_body, strict = context.limits.max_body, context.limits.strict_addresses
+        self._discovery = self._runner(ApiConfig(name="discovery", max_body=max_body, strict_addresses=strict))
+        self._operator = self._runner(ApiConfig(name="operator", max_body=IMPORT_BYTES))
+        self._pages = self._runner(ApiConfig(name="pages", max_body=0))
         self._consul = self._runner(
             ApiConfig(
                 name="consul",
+                max_body=max_body,
+                strict_addresses=strict,
                 format_refusal=Refusal.as_text,
-                max_body=context.limits.max_body,
-                too_large=f"Request body too large, max size: {context.limits.max_body} bytes",
-                strict_addresses=context.limits.strict_addresses,
+                too_large=f"Request body too large, max size: {max_body} bytes",
                 finish=with_consul_headers(context.directory),
             )
         )
@@ -85,13 +85,13 @@ class Apis:
         self._public = self._public_site(self._authorizer)
 
     def public(self) -> IResource:
-        """The resource of public listeners: what nodes and, where tokens are required, admins
-        request.
+        """The resource of public listeners; the operator's API is included where tokens are
+        required.
         """
         return self._public
 
     def operators(self) -> IResource:
-        """The resource of the operator's listener: the public one's APIs and the operator's own."""
+        """The resource of the operator's listener, which needs no token."""
         return self._operators
 
     def may_send_large_body(self, headers: Headers) -> bool:
@@ -99,15 +99,6 @@ class Apis:
         IMPORT_BYTES.
         """
         return self._authorizer is not None and self._authorizer.lets_administer(headers)
-
-    def _json_api(self, name: str) -> ApiConfig:
-        limits = self._context.limits
-        return ApiConfig(
-            name=name,
-            format_refusal=Refusal.as_json,
-            max_body=limits.max_body,
-            strict_addresses=limits.strict_addresses,
-        )
 
     def _runner(self, config: ApiConfig) -> ApiRunner:
         return ApiRunner(config, self._context.telemetry, self._context.deadlines)

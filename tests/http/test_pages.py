@@ -168,7 +168,7 @@ async def test_the_first_page_says_what_this_is_and_how_it_is(door: Door) -> Non
     got = await page(door, "/")
     assert "find each other" in got.text
     assert "Discovery IDs1" in got.text.replace("\n", "")
-    assert {"id": "mint", "method": "post"}.items() <= got.all("form")[0].items()
+    assert {"id": "create", "method": "post"}.items() <= got.all("form")[0].items()
 
 
 @ensureDeferred
@@ -195,6 +195,14 @@ async def test_the_page_of_an_id_lists_its_nodes_without_any_script(door: Door) 
     got = await page(door, f"/{discovery_id}")
     for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told to bootstrap"):
         assert text in got.text
+
+
+@pytest.mark.parametrize("more", [{}, {"id": "n1"}, {"api_addr": f"http://{A}"}, {"id": "", "api_addr": None}])
+@ensureDeferred
+async def test_the_page_shows_a_leader_that_reports_only_some_members(door: Door, more: dict[str, Any]) -> None:
+    discovery_id = await door.mint()
+    await door("PUT", f"/v1/kv/{discovery_id}/leader", {"addr": "10.0.0.1:4002", **more})
+    assert {"class": "tag leader"} in (await page(door, f"/{discovery_id}")).all("span")
 
 
 @ensureDeferred

@@ -1,6 +1,4 @@
-"""An export on its way to who asked for it: as fast as that is read, and a few records at a
-time.
-"""
+"""The response to an export: written as fast as the client reads, a few records at a time."""
 
 from __future__ import annotations
 

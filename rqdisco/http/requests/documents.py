@@ -44,11 +44,11 @@ class RegisteredNode(msgspec.Struct, omit_defaults=True):
     heard: str | None = None
 
 
-class LeaderDocument(msgspec.Struct):
+class LeaderDocument(msgspec.Struct, kw_only=True):
     """The leader, as it described itself in the leader key."""
 
-    id: str | UnsetType
-    api_addr: str | UnsetType
+    id: str | UnsetType = UNSET
+    api_addr: str | UnsetType = UNSET
     addr: str
     index: int
     reported: bool
@@ -167,7 +167,7 @@ def _registered(node: Node, status: NodeStatus | None, *, leads: bool) -> Regist
 def _leader(leader: Leader, reported: bool) -> LeaderDocument:
     members = msgspec.json.decode(leader.value)
     id_, api_addr = (members.get(name) or UNSET for name in ("id", "api_addr"))
-    return LeaderDocument(id_, api_addr, members["addr"], leader.modified, reported)
+    return LeaderDocument(id=id_, api_addr=api_addr, addr=members["addr"], index=leader.modified, reported=reported)
 
 
 def encode_object(document: Mapping[str, object] | msgspec.Struct) -> bytes:

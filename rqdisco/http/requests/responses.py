@@ -48,15 +48,15 @@ TEXT_PLAIN = b"text/plain; charset=utf-8"
 
 
 class BadRequest(Exception):
-    """The request does not fit this API; the text says why."""
+    """The request is invalid for this API; the text gives the reason."""
 
 
 class BadBatch(Exception):
-    """The body of an import is not a batch of records; the text says why, and may repeat input."""
+    """The body of an import is not a batch of records; the text gives the reason, and may repeat input."""
 
 
 class NotFound(Exception):
-    """There is nothing at this path; the text, if any, says what could be there."""
+    """There is nothing at this path; the text, if any, names what could be there."""
 
 
 class Forbidden(Exception):

@@ -74,15 +74,15 @@ class RequestTelemetry:
 class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How one API answers.
 
-    `name` appears in metrics and events. `format_refusal` formats errors, `finish` adds what all
-    responses of the API have. `too_large` is the text for a body beyond `max_body` bytes.
+    `name` appears in metrics and events. `format_refusal` formats errors, `finish` completes every
+    response. `too_large` is the text for a body beyond `max_body` bytes.
     `strict_addresses` refuses addresses that other machines can hardly reach instead of logging
     them.
     """
 
     name: str
-    format_refusal: Callable[[Refusal], Response]
     max_body: int
+    format_refusal: Callable[[Refusal], Response] = Refusal.as_json
     too_large: str = "request body too large"
     strict_addresses: bool = False
     finish: Callable[[Response], Response] = lambda response: response

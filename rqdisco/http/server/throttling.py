@@ -41,7 +41,7 @@ class ThrottledResource(LeafResource):
     """Delays requests of a client beyond `rate` a second before `resource` receives them, in order.
 
     A request that would be delayed for longer than `MAX_DELAY_SECONDS` is refused after that time:
-    a client that is refused at once asks again at once. Requests from this machine and through
+    a client that is refused at once retries at once. Requests from this machine and through
     UNIX sockets are not limited. `count` is called for each refusal.
     """
 
