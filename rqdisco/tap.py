@@ -43,6 +43,7 @@ from rqdisco.service.lifecycle import Daemon
 from rqdisco.service.logging import Descriptor, Discard, LineObserver
 from rqdisco.service.system import System
 from rqdisco.service.wiring.daemon import build_daemon
+from rqdisco.twisted_compat import use_clock
 
 _IO_STATUS = 74
 _STATUS: dict[type[CannotStart], int] = {
@@ -106,7 +107,7 @@ def makeService(options: Options) -> Daemon:
 def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
     # Twisted uses the wall clock, which may step: deadlines would wait for hours, or all expire at
     # once (P6).
-    reactor.seconds = time.monotonic
+    use_clock(reactor, time.monotonic)
     jitter = Random(os.urandom(8))  # noqa: S311, not a secret
     hangup: list[Callable[[], None]] = []
     system = System(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from twisted.web.http_headers import Headers
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 
 from rqdisco.http.api.admin import OperatorAPI
 from rqdisco.http.api.consul import ConsulAPI, with_consul_headers
 from rqdisco.http.api.discovery import DiscoveryAPI
 from rqdisco.http.api.event_streams import EventStreams
-from rqdisco.http.api.health import HealthPages
+from rqdisco.http.api.health import HealthAPI
 from rqdisco.http.api.record_encoder import RecordEncoder
 from rqdisco.http.context import HTTPContext
 from rqdisco.http.middleware import Middleware
 from rqdisco.http.openapi.page import NAME, OpenAPIPage
 from rqdisco.http.requests.authorization import Authorizer
-from rqdisco.http.requests.responses import Refusal, Response
-from rqdisco.http.requests.runner import ApiRunner
+from rqdisco.http.requests.leaf import LeafResource
+from rqdisco.http.requests.request import Request
+from rqdisco.http.requests.responses import Refusal
+from rqdisco.http.requests.runner import ApiConfig, ApiRunner
 from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.http.ui.assets import read_assets
 from rqdisco.http.ui.pages import Pages
@@ -28,12 +29,10 @@ from rqdisco.telemetry.answer_history import AnswerHistory
 IMPORT_BYTES = 16 << 20
 
 
-class Router(Resource):
-    """Hands a request to the door that the first segment of its path names, if a slash follows; to
-    the page that it names, if nothing else does; else to `rest`.
+class Router(LeafResource):
+    """Passes a request to the API that the first segment of its path names, if a slash follows; to
+    the page that it names, if nothing follows; else to `rest`.
     """
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def __init__(self, apis: Mapping[bytes, IResource], pages: Mapping[bytes, IResource], rest: IResource) -> None:
         super().__init__()
@@ -41,12 +40,12 @@ class Router(Resource):
         self._pages = pages
         self._rest = rest
 
-    def render(self, request: Any) -> Any:
-        name, slash, behind = request.path.lstrip(b"/").partition(b"/")
+    def render(self, request: Request) -> object:
+        name, slash, remainder = request.path.lstrip(b"/").partition(b"/")
         if slash and name in self._apis:
             api = self._apis[name]
         else:
-            api = self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
+            api = self._rest if remainder.strip(b"/") else self._pages.get(name, self._rest)
         return api.render(request)
 
 
@@ -60,20 +59,25 @@ class Apis:
         self._history = AnswerHistory(context.wall_us)
         self._creation_limit = CreationLimit(context.limits.create_rate, context.clock.seconds)
         self._assets = read_assets()
-        self._discovery = self._runner("discovery", Refusal.as_json)
-        self._operator = self._runner("operator", Refusal.as_json, max_body=IMPORT_BYTES)
-        self._pages = self._runner("pages", Refusal.as_json, max_body=0)
+        max_body, strict = context.limits.max_body, context.limits.strict_addresses
+        self._discovery = self._runner(ApiConfig(name="discovery", max_body=max_body, strict_addresses=strict))
+        self._operator = self._runner(ApiConfig(name="operator", max_body=IMPORT_BYTES))
+        self._pages = self._runner(ApiConfig(name="pages", max_body=0))
         self._consul = self._runner(
-            "consul",
-            Refusal.as_text,
-            too_large=f"Request body too large, max size: {context.limits.max_body} bytes",
-            finish=with_consul_headers(context.directory),
+            ApiConfig(
+                name="consul",
+                max_body=max_body,
+                strict_addresses=strict,
+                format_refusal=Refusal.as_text,
+                too_large=f"Request body too large, max size: {max_body} bytes",
+                finish=with_consul_headers(context.directory),
+            )
         )
         two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
         self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders)
         self.streams = EventStreams(context, self._discovery, self._encoder.watched)
         if context.leaders is not None:
-            context.leaders.subscribe(self.streams.look_again)
+            context.leaders.subscribe(self.streams.refresh)
         self._authorizer = (
             None if context.access is None else Authorizer(context.access, context.clock.seconds, context.telemetry)
         )
@@ -81,13 +85,13 @@ class Apis:
         self._public = self._public_site(self._authorizer)
 
     def public(self) -> IResource:
-        """The resource of public listeners: what nodes and, where tokens are required, admins
-        request.
+        """The resource of public listeners; the operator's API is included where tokens are
+        required.
         """
         return self._public
 
     def operators(self) -> IResource:
-        """The resource of the operator's listener: the public one's APIs and the operator's own."""
+        """The resource of the operator's listener, which needs no token."""
         return self._operators
 
     def may_send_large_body(self, headers: Headers) -> bool:
@@ -96,17 +100,12 @@ class Apis:
         """
         return self._authorizer is not None and self._authorizer.lets_administer(headers)
 
-    def _runner(
-        self, api: str, render_refusal: Callable[[Refusal], Response], max_body: int | None = None, **options: Any
-    ) -> ApiRunner:
-        limits, telemetry, deadlines = self._context.limits, self._context.telemetry, self._context.deadlines
-        max_body = limits.max_body if max_body is None else max_body
-        strict = limits.strict_addresses
-        return ApiRunner(api, telemetry, deadlines, render_refusal, max_body=max_body, strict=strict, **options)
+    def _runner(self, config: ApiConfig) -> ApiRunner:
+        return ApiRunner(config, self._context.telemetry, self._context.deadlines)
 
     def _operators_site(self) -> IResource:
         pages: dict[bytes, IResource] = {
-            **HealthPages(self._context.health, self._discovery).resources(),
+            **HealthAPI(self._context.health, self._discovery).resources(),
             NAME: OpenAPIPage("operator", self._discovery),
         }
         if self._context.metrics is not None:
@@ -117,14 +116,14 @@ class Apis:
 
     def _public_site(self, authorizer: Authorizer | None) -> IResource:
         pages: dict[bytes, IResource] = {
-            **HealthPages(self._context.health, self._discovery, authorizer).resources(),
+            **HealthAPI(self._context.health, self._discovery, authorizer).resources(),
             NAME: OpenAPIPage("open" if authorizer is None else "guarded", self._discovery),
         }
         apis = {b"v1": self._consul_api(authorizer)}
         if authorizer is not None:
             apis[b"operator"] = self._operator_api(authorizer)
         router = Router(apis, pages, self._discovery_api(authorizer))
-        streams_authorizer = None if authorizer is None else authorizer.at(self._discovery.api)
+        streams_authorizer = None if authorizer is None else authorizer.for_api(self._discovery.api)
         return Middleware(router, self.streams, self._html_pages(authorizer), streams_authorizer)
 
     def _discovery_api(self, authorizer: Authorizer | None, *, explains: bool = False) -> IResource:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 # An API and a path pattern in it, such as ("discovery", "/ID").
 Route = tuple[str, str]
 
-NOWHERE: Route = ("none", "other")
+UNKNOWN_ROUTE: Route = ("none", "other")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5)
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
 

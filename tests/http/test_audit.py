@@ -27,7 +27,7 @@ class Audited:
         self.daemon = Daemon(limits=Limits(max_nodes=2))
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
-        self.daemon.telemetry.name = RequestIDs(self.daemon.random.randbytes)
+        self.daemon.telemetry.request_id = RequestIDs(self.daemon.random.randbytes)
         site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0)
         self.connection = Connection(site)
 
@@ -146,7 +146,7 @@ def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited
 
 
 def test_where_nothing_is_audited_requests_have_no_names(audited: Audited) -> None:
-    audited.daemon.telemetry.name = lambda _: None
+    audited.daemon.telemetry.request_id = lambda _: None
     fields, _ = audited.ask("POST", "/", X_Request_ID="a")
     assert "x-request-id" not in fields
     assert audited.events[0].request is None

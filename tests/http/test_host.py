@@ -97,7 +97,7 @@ class Local:
         self.clock: Any = MemoryReactorClock()
         resource = self.daemon.page if is_metrics else self.daemon.doors.public()
         site = BoundedSite(resource, self.clock, SiteConfig(max_body=1000), lambda: 0.0, self.daemon.counts.requests)
-        hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.host_refused)
+        hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.count_foreign_host)
         at = endpoint(self.clock, "listen", description, Certificates(Clock().seconds))
         result(Deferred.fromCoroutine(HTTPListener("endpoints", self.clock, [at], site, hosts=hosts).open()))
         self.factory = self.clock.tcpServers[0][1]

@@ -91,7 +91,7 @@ def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
 
 def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
     guarded = Guarded()
-    guarded.daemon.telemetry.name = RequestIDs(guarded.daemon.random.randbytes)
+    guarded.daemon.telemetry.request_id = RequestIDs(guarded.daemon.random.randbytes)
     refusals = Refusals(guarded)
     _, _, headers, _ = guarded.ask("DELETE", f"/{guarded.id}", {"addr": A}, "read", X_Request_ID="r-1")
     assert headers["x-request-id"] == "r-1"

@@ -216,7 +216,7 @@ def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
 def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_streams, "MOST_PER_ID", 2)
+    monkeypatch.setattr(event_streams, "MAX_WATCHERS_PER_ID", 2)
     server = WatchedServer(max_watchers=most)
     discovery_id = mint(server.daemon)
     watchers = [server.watch(discovery_id) for _ in range(2)]

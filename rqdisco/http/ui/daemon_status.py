@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -28,6 +27,32 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_lasted: float | None
 
 
+class PeerView(msgspec.Struct, frozen=True):
+    """A peer. Only `url` and `state` are known of one that was never met. `last_contact` is in
+    seconds, `lag` is the number of changes that the peer lacks.
+    """
+
+    state: str
+    name: str | None = None
+    url: str = ""
+    last_contact: float | None = None
+    lag: int | None = None
+    clock_offset_ms: float | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Report whether the peer answers."""
+        return self.state == "up"
+
+
+class PeersView(msgspec.Struct, frozen=True):
+    """This daemon and its peers."""
+
+    name: str
+    state: str
+    peers: list[PeerView]
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """One daemon at one moment. `created`, `registered` and `granted` are counts for each of the
     last 60 minutes, the current one last.
@@ -42,7 +67,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     registered: Sequence[int]
     granted: Sequence[int]
     disk: DiskView | None
-    peers: Mapping[str, Any] | None
+    peers: PeersView | None
     changes: Sequence[RecentChange]
 
 
@@ -60,7 +85,7 @@ class StatusCollector:
         count_nodes: Callable[[], int | None],
         health: Health,
         recent: RecentActivity,
-        show_peers: Callable[[], Mapping[str, Any]] | None = None,
+        show_peers: Callable[[], Mapping[str, object]] | None = None,
         disk: tuple[Journal, Compactor] | None = None,
     ) -> None:
         self._describe = describe
@@ -83,7 +108,7 @@ class StatusCollector:
             registered=recent.minutes(REGISTERED),
             granted=recent.minutes(GRANTED),
             disk=None if self._disk is None else _disk_view(*self._disk),
-            peers=None if self._show_peers is None else self._show_peers(),
+            peers=None if self._show_peers is None else msgspec.convert(self._show_peers(), PeersView),
             changes=recent.changes,
         )
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from rqdisco.core.host_ports import usable_ip
 from rqdisco.limits.event_sampler import EventSampler
+from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.probes.resolution.cache import CachedAddresses, ResolutionCache
 from rqdisco.probes.resolution.fair_queue import FairQueue
 from rqdisco.telemetry.counters import LookupCounts
@@ -80,7 +81,7 @@ class HostNames:
         self._waiting: Counter[str] = Counter()
         self._sampler = EventSampler(clock.seconds)
         self._counts = LookupCounts() if counts is None else counts
-        self._warned = -inf
+        self._throttle = LogThrottle(clock.seconds)
 
     async def addresses(self, discovery_id: str, names: Sequence[str]) -> dict[str, ResolvedHost]:
         """Return the addresses of each of `names`, within 1.5 seconds."""
@@ -175,9 +176,7 @@ class HostNames:
     def _keep(self, name: str, age: float) -> None:
         """Addresses of so many seconds ago are used: count it, and log it once a minute."""
         self._counts.kept += 1
-        now = self._clock.seconds()
-        if now - self._warned >= WARN_SECONDS:
-            self._warned = now
+        if self._throttle.is_due():
             self._log.warn(KEPT, host=name, age=round(age))
 
     def _warn(self, discovery_id: str, name: str) -> None:

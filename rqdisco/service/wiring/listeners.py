@@ -20,7 +20,7 @@ from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.router import IMPORT_BYTES, Apis
 from rqdisco.http.server.host_allowlist import HostAllowlist
 from rqdisco.http.server.site import BoundedSite, SiteConfig
-from rqdisco.http.server.throttling import throttled
+from rqdisco.http.server.throttling import throttle
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
@@ -85,7 +85,7 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
     """Build the listener for nodes and operators."""
     config, clock = context.config, context.system.reactor
     requires_token = config.tokens is not None
-    resource = throttled(apis.public(), clock, config.bounds.client_rate, context.telemetry.held_too_long)
+    resource = throttle(apis.public(), clock, config.bounds.client_rate, context.telemetry.count_throttled)
     site_config = SiteConfig(
         max_body=config.max_body, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body
     )
@@ -165,7 +165,7 @@ def _build_allowlist(context: ListenerContext) -> HostAllowlist:
     """Build the check of the Host header, which protects listeners without tokens from DNS
     rebinding.
     """
-    return HostAllowlist(context.config.hosts, context.system.reactor.seconds, context.telemetry.host_refused)
+    return HostAllowlist(context.config.hosts, context.system.reactor.seconds, context.telemetry.count_foreign_host)
 
 
 def _build_site(

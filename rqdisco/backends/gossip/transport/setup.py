@@ -17,6 +17,7 @@ from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.core.errors import KeysUnusable
 from rqdisco.core.ids import RandomBytes
 from rqdisco.security.file_modes import warn_of_loose_mode
+from rqdisco.twisted_compat import silence_client_connections
 
 _log = Logger()
 
@@ -32,8 +33,7 @@ def connect_to_peers(reactor: Any, keys: Keys, random: RandomBytes, policy: IPol
 def _pool(reactor: Any) -> HTTPConnectionPool:
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = 8
-    # Otherwise it logs a line for each connection.
-    pool._factory.noisy = False
+    silence_client_connections(pool)
     # Less than a peer keeps an idle connection open: a message on one that it just closed is lost.
     pool.cachedConnectionTimeout = 60
     return pool
