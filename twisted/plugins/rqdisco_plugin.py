@@ -1,9 +1,5 @@
-"""Tells twistd and twist that there is a service called rqdisco; imports nothing of it until it is
-run.
-"""
+"""Registers the rqdisco service with twistd and twist. Imports none of it until it runs."""
 
 from twisted.application.service import ServiceMaker
 
-rqdisco = ServiceMaker(
-    "rqdisco", "rqdisco.tap", "The discovery service for rqlite that one can run oneself.", "rqdisco"
-)
+rqdisco = ServiceMaker("rqdisco", "rqdisco.tap", "A self-hosted discovery service for rqlite clusters.", "rqdisco")
