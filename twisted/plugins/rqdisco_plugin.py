@@ -1,5 +1,5 @@
-"""Registers the rqdisco service with twistd and twist. Imports none of it until it runs."""
+"""The twistd plugin. It names the service by strings, so that listing plugins imports none of it."""
 
 from twisted.application.service import ServiceMaker
 
-rqdisco = ServiceMaker("rqdisco", "rqdisco.tap", "A self-hosted discovery service for rqlite clusters.", "rqdisco")
+rqdisco = ServiceMaker("rqdisco", "rqdisco.tap", "The rqlite discovery service that you run yourself.", "rqdisco")
