@@ -87,7 +87,7 @@ def hosts(record: View) -> list[HostPort]:
     return list(unique.values())
 
 
-def left_out(node: Node) -> str | None:
+def omission_reason(node: Node) -> str | None:
     """Why a node is not, or not everywhere, among the answers, as far as its addresses tell; None
     if it is.
     """

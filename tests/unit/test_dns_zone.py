@@ -20,9 +20,9 @@ from rqdisco.dns.zone import (
     has_ip,
     hosts,
     ip_of_label,
-    left_out,
     node_label,
     of_family,
+    omission_reason,
     places,
 )
 
@@ -178,7 +178,7 @@ def test_a_machine_is_that_of_the_raft_address_or_else_of_the_address() -> None:
     ],
 )
 def test_a_node_that_is_left_out_is_so_for_a_reason(node: Node, why: str | None) -> None:
-    assert left_out(node) == why
+    assert omission_reason(node) == why
 
 
 @given(st.ip_addresses())
