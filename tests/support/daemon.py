@@ -29,7 +29,7 @@ from rqdisco.probes.metrics import probe_metrics, resolution_metrics
 from rqdisco.probes.prober import Prober
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.probes.scheduler import ProbeScheduler
-from rqdisco.probes.targets import Allowed, network
+from rqdisco.probes.targets import AllowedAddresses, parse_network
 from rqdisco.security.tokens import Access
 from rqdisco.service.wiring.registry import MetricsRegistry
 from rqdisco.storage.disk_reserve import Reserve
@@ -82,7 +82,7 @@ class Probe:
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
         self.network = Network()
         self.resolver = Resolver()
-        self._allowed = Allowed(map(network, allowed or ("10.0.0.0/8",)))
+        self._allowed = AllowedAddresses(map(parse_network, allowed or ("10.0.0.0/8",)))
         self._interval, self._rate = interval, rate
 
     def rounds(self, directory: SingleDirectory, clock: Clock, watch: MetricsRegistry) -> ProbeScheduler:

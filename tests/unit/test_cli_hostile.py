@@ -190,7 +190,7 @@ def ways_to_write(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sorted(Path(rqdisco.cli.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
-def test_only_the_output_module_writes_to_the_terminal(path: Path) -> None:
+def test_only_the_screen_writes_to_the_terminal(path: Path) -> None:
     found = ways_to_write(path.read_text())
     assert found <= MAIN if path.stem == "main" else not found or path.stem == "output"
 
@@ -211,5 +211,5 @@ def test_only_the_output_module_writes_to_the_terminal(path: Path) -> None:
         "import logging",
     ],
 )
-def test_each_way_to_write_past_the_output_module_is_noticed(line: str) -> None:
+def test_each_way_to_write_past_the_screen_is_noticed(line: str) -> None:
     assert ways_to_write(line) - MAIN

@@ -77,8 +77,8 @@ def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Servic
     service.advance(1)
     assert shell("status", "kv") == 1
     assert shell.said == (
-        f"rqdisco: kv: {claim}; the daemon's log names it: stop that node for good, or wipe its data directory, then run"
-        " `rqdisco leader clear kv --yes`\n"
+        f"rqdisco: kv: {claim}; the daemon's log names it: stop that node for good, or wipe its data directory, then"
+        " run `rqdisco leader clear kv --yes`\n"
     )
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0

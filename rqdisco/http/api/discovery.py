@@ -170,7 +170,7 @@ class DiscoveryAPI:
         orphaned = not self._directory.is_owner_of(record)
         nodes = down_last(record.nodes, self._node_health)
         ordered = record if nodes is record.nodes else replace(record, nodes=nodes)
-        seen = not_seen if self._node_health is None else self._node_health.seen
+        seen = not_seen if self._node_health is None else self._node_health.status
         two = self._two_leaders(record.id)
         return Response(
             200, encode_full_document(ordered, orphaned=orphaned, seen=seen, two_leaders=two), headers=headers
@@ -220,7 +220,7 @@ class DiscoveryAPI:
             note.result = outcome.bootstrap or (ON_BEHALF if outcome.on_behalf else "listed")
             self._history.note(discovery_id, node.addr, note.result, len(outcome.listed))
             if self._node_health is not None:
-                self._node_health.heard(node)
+                self._node_health.on_registration(node)
         listed = down_last(outcome.listed, self._node_health)
         return Response(200, encode_document(outcome.record, listed))
 

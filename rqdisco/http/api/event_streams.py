@@ -109,7 +109,7 @@ class EventStreams:
         """The data of an event."""
         heard = self._history.first(record.id, [node.addr for node in record.nodes])
         orphaned = not self.directory.is_owner_of(record)
-        seen = not_seen if self._node_health is None else self._node_health.seen
+        seen = not_seen if self._node_health is None else self._node_health.status
         two = self._two_leaders(record.id)
         return encode_watched(record, orphaned=orphaned, heard=heard, seen=seen, two_leaders=two)
 

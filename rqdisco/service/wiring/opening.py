@@ -23,7 +23,7 @@ from rqdisco.http.server.host_allowlist import HostAllowlist
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.http.server.throttling import throttled
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
+from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.security.certificates import Certificates
@@ -96,7 +96,7 @@ class ListenerFactory:
     def names(self, config: DNSConfig, directory: Directory, scheduler: ProbeScheduler | None) -> None:
         """For resolvers."""
         reactor = self._machine.reactor
-        host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE), counts=self._watch.look_ups["dns"])
+        host_names = HostNames(reactor, SystemResolver(reactor, MAX_LOOKUPS), counts=self._watch.look_ups["dns"])
         ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
         server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, scheduler)
         limit = SourceLimit(config.rate, reactor.seconds)

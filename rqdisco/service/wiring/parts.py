@@ -27,10 +27,10 @@ from rqdisco.http.requests.request_ids import RequestIDs
 from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.prober import Prober, tcp_endpoints
-from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
+from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from rqdisco.probes.scheduler import ProbeScheduler
-from rqdisco.probes.targets import Allowed
+from rqdisco.probes.targets import AllowedAddresses
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import Policy
 from rqdisco.service.config import Config, PeerConfig, ProbeConfig
@@ -187,12 +187,12 @@ def sweep_of(
 def scheduler_of(config: ProbeConfig, machine: System, directory: Directory, watch: MetricsRegistry) -> ProbeScheduler:
     """What probes the nodes of all IDs that this daemon holds, as long as that runs."""
     reactor = machine.reactor
-    resolver = SystemResolver(reactor, AT_ONCE)
+    resolver = SystemResolver(reactor, MAX_LOOKUPS)
     scheduler = ProbeScheduler(
         directory,
         Prober(tcp_endpoints(reactor), reactor),
-        HostNames(reactor, resolver, "a registered host name does not resolve", watch.look_ups["probes"]),
-        Allowed(config.allowed),
+        HostNames(reactor, resolver, "registered host name does not resolve", watch.look_ups["probes"]),
+        AllowedAddresses(config.allowed),
         reactor,
         machine.jitter,
         interval=config.interval,
