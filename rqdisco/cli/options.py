@@ -80,9 +80,8 @@ class _Duration(click.ParamType[float]):
 class LeafCommand(click.Command):
     """A command that also accepts the global options after its name."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(_url_option())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return _with_url_option(super().get_params(ctx), _URL_OPTION)
 
 
 class CommandGroup(click.Group):
@@ -90,9 +89,8 @@ class CommandGroup(click.Group):
 
     command_class = LeafCommand
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(_url_option())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return _with_url_option(super().get_params(ctx), _URL_OPTION)
 
 
 class RootCommand(click.Group):
@@ -100,9 +98,8 @@ class RootCommand(click.Group):
 
     command_class = LeafCommand
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(_url_option(default=DEFAULT_URL, envvar="RQDISCO_URL", show_default=True, show_envvar=True))
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return _with_url_option(super().get_params(ctx), _ROOT_URL_OPTION)
 
 
 def service_url(ctx: click.Context) -> str:
@@ -159,17 +156,6 @@ def yes_option(text: str) -> Callable[[F], F]:
     return click.option("--yes", is_flag=True, help=text)
 
 
-def _url_option(**more: Any) -> click.Option:
-    return click.Option(
-        ["--url"],
-        metavar="URL",
-        expose_value=False,
-        callback=_remember_url,
-        help="The URL of the service: http://HOST:PORT, https://USER:PASSWORD@HOST:PORT or unix:/PATH.",
-        **more,
-    )
-
-
 def _remember_url(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value == "":
         raise click.BadParameter(_EMPTY, ctx, param)
@@ -177,3 +163,26 @@ def _remember_url(ctx: click.Context, param: click.Parameter, value: str | None)
     is_default = ctx.get_parameter_source("url") is ParameterSource.DEFAULT
     if value is not None:
         ctx.meta[_URL] = "" if is_default else value
+
+
+def _with_url_option(params: list[click.Parameter], url: click.Option) -> list[click.Parameter]:
+    # --help stays last.
+    return [*params[:-1], url, params[-1]]
+
+
+def _url_option(*, is_root: bool) -> click.Option:
+    return click.Option(
+        ["--url"],
+        metavar="URL",
+        expose_value=False,
+        callback=_remember_url,
+        help="The URL of the service: http://HOST:PORT, https://USER:PASSWORD@HOST:PORT or unix:/PATH.",
+        default=DEFAULT_URL if is_root else None,
+        envvar="RQDISCO_URL" if is_root else None,
+        show_default=is_root,
+        show_envvar=is_root,
+    )
+
+
+_URL_OPTION = _url_option(is_root=False)
+_ROOT_URL_OPTION = _url_option(is_root=True)

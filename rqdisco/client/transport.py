@@ -132,7 +132,7 @@ class Transport:
         )
         return head, reader
 
-    async def _within(self, work: Coroutine[Deferred[Any], Any, T], seconds: float) -> T:
+    async def _within(self, work: Coroutine[Deferred[object], object, T], seconds: float) -> T:
         try:
             return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock, _time_out)
         except _NETWORK_ERRORS as error:

@@ -105,7 +105,7 @@ class ProbeScheduler(Service):
         super().startService()
         self._loop = Deferred.fromCoroutine(self._run_rounds())
 
-    def stopService(self) -> Deferred[object]:
+    def stopService(self) -> Deferred[None]:
         super().stopService()
         ending = [each for each in (self._loop, *self._running_probes) if each is not None]
         for each in ending:
