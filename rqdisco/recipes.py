@@ -65,7 +65,7 @@ def make_flags(request: FlagsRequest) -> Flags:
     """Return the flags for a request. Raises Unsupported."""
     if not may_be_named(request.discovery_id):
         raise Unsupported("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
-    version = _version(request.version)
+    version = _parse_version(request.version)
     if version < (3, 12, 0):
         raise Unsupported(f"rqlite {request.version} has no discovery: use 3.12 or later")
     if request.mode == "legacy":
@@ -147,7 +147,7 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
         arguments=(
             "-disco-mode=consul-kv",
             f"-disco-key={request.discovery_id}",
-            f"-disco-config={_compact(config)}",
+            f"-disco-config={_compact_json(config)}",
             *_suffrage(request),
         ),
         notes=(
@@ -201,7 +201,7 @@ def _dns(request: FlagsRequest, version: _Version) -> Flags:
     return Flags(
         arguments=(
             f"-disco-mode={request.mode}",
-            f"-disco-config={_compact(config)}",
+            f"-disco-config={_compact_json(config)}",
             *_suffrage(request),
             *_expect(request),
         ),
@@ -247,7 +247,7 @@ def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[
     return notes
 
 
-def _version(text: str) -> _Version:
+def _parse_version(text: str) -> _Version:
     match = _VERSION.match(text)
     if match is None:
         raise Unsupported("not a version of rqlite: use 8 or 7.21.4")
@@ -315,7 +315,7 @@ def _loopback_note(url: str) -> tuple[str, ...]:
     return (f"other hosts cannot reach the service at {host}",) if host and is_local(url) else ()
 
 
-def _compact(config: dict[str, object]) -> str:
+def _compact_json(config: dict[str, object]) -> str:
     return json.dumps(config, separators=(",", ":"))
 
 

@@ -11,18 +11,20 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 
-from rqdisco.cli.output import Output
+from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
 from rqdisco.core.ids import RandomBytes, is_uuid
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
-SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 
 _NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it; `rqdisco create` creates another ID"
+_SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
+# The error text of a daemon without peers.
+_NO_PEERS = "this daemon has no peers"
 # The error texts of the discovery API and of Consul's.
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
@@ -51,7 +53,7 @@ class App:
     clock: IReactorTime
     jitter: Callable[[], float]
     secret: RandomBytes
-    output: Output
+    output: CommandOutput
     wall: Callable[[], float]
 
 
@@ -93,6 +95,14 @@ def _remedy(error: Exception) -> str:
     if isinstance(error, Refused) and str(error) in _NO_TOKEN:
         return ": set RQDISCO_TOKEN to a token of the service"
     return ""
+
+
+def operator_failure(error: Refused) -> CommandFailed:
+    """Return the failure of a request to the operator socket, with a hint if another socket was
+    used.
+    """
+    is_wrong_socket = error.status == 404 and _NO_PEERS not in str(error)
+    return CommandFailed(f"{error}: {_SOCKET_HINT}" if is_wrong_socket else str(error))
 
 
 async def sleep(app: App, seconds: float) -> None:

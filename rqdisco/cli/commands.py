@@ -233,7 +233,7 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
     from rqdisco.client import LeaderValue
 
     value = LeaderValue(id=node_id, api_addr=api_addr, addr=addr)
-    return partial(leader.put, discovery_id=discovery_id, value=value, cas=cas)
+    return partial(leader.set_record, discovery_id=discovery_id, value=value, cas=cas)
 
 
 @leader.command(name="clear")

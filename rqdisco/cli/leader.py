@@ -36,7 +36,7 @@ async def show(app: App, discovery_id: str) -> int:
     return DONE
 
 
-async def put(app: App, discovery_id: str, value: LeaderValue, cas: int | None) -> int:
+async def set_record(app: App, discovery_id: str, value: LeaderValue, cas: int | None) -> int:
     """Set the leader record."""
     if not await app.client.set_leader(discovery_id, value, cas):
         raise CommandFailed(f"not set: {await _cas_failure(app, discovery_id, cas)}")

@@ -16,7 +16,7 @@ import click
 
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.cli.options import environment_setting
-from rqdisco.cli.output import Output
+from rqdisco.cli.output import CommandOutput
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _PIPE_CLOSED
     except OSError as error:
-        Output(sys.stdout, sys.stderr).message(str(error))
+        CommandOutput(sys.stdout, sys.stderr).message(str(error))
         status = _FAILED
     for stream in (sys.stdout, sys.stderr):
         _discard_rest(stream)
@@ -59,9 +59,9 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
 
     Raises click.Abort, OSError.
     """
-    output = Output(sys.stdout, sys.stderr)
+    output = CommandOutput(sys.stdout, sys.stderr)
     try:
-        parsed = _parse(list(arguments), output)
+        parsed = _parse_command_line(list(arguments), output)
         if not isinstance(parsed, Invocation):
             return parsed
         if not isinstance(parsed.command, StaticOutput):
@@ -77,7 +77,7 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
         return error.exit_code
 
 
-def _parse(arguments: list[str], output: Output) -> Invocation | int:
+def _parse_command_line(arguments: list[str], output: CommandOutput) -> Invocation | int:
     """Parse a command line. What click prints itself, such as help, goes to `output`."""
     # click writes some of it as bytes.
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
@@ -113,8 +113,8 @@ def _react(command: Command, url: str) -> int:
         # too late.
         reactor.seconds = time.monotonic
         policy = Policy(Certificates(reactor.seconds).for_clients("client", files))
-        ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
-        output = Output(sys.stdout, sys.stderr, ask)
+        ask = _ask_yes_no if sys.stdin is not None and sys.stdin.isatty() else None
+        output = CommandOutput(sys.stdout, sys.stderr, ask)
         app = App(
             connect(reactor, url, token=token, policy=policy), name, reactor, random, os.urandom, output, time.time
         )
@@ -167,7 +167,7 @@ def _tls_files() -> Files:
     return files
 
 
-def _confirm(question: str) -> bool:
+def _ask_yes_no(question: str) -> bool:
     from twisted.internet.defer import CancelledError
 
     try:

@@ -60,7 +60,7 @@ async def show(app: App, discovery_id: str) -> int:
     """Print the details of an ID's nodes."""
     document = await app.client.get(discovery_id)
     columns: tuple[str, ...] = ("ADDRESS", "RAFT ADDRESS", "NODE ID", "LEADER")
-    rows = [_row(node, document) for node in document.registrations]
+    rows = [_node_row(node, document) for node in document.registrations]
     states = [describe_health(node) for node in document.registrations]
     if any(states):
         columns = (*columns, "STATE")
@@ -133,7 +133,7 @@ def _duration_and_cause(node: NodeRegistration) -> str:
     return ("" if node.since is None else f" for {format_duration(node.since)}") + cause
 
 
-def _row(node: NodeRegistration, document: Document) -> tuple[str, ...]:
+def _node_row(node: NodeRegistration, document: Document) -> tuple[str, ...]:
     leader = "-"
     if node.leader:
         leader = "leader" if document.leader is None or document.leader.reported else "claimed"

@@ -22,7 +22,7 @@ def format_ids(count: int) -> str:
     return "1 ID" if count == 1 else f"{count} IDs"
 
 
-class Output:
+class CommandOutput:
     """Standard output and standard error. `ask` asks the user a yes-or-no question; None without a
     terminal.
     """

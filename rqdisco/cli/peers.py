@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, SOCKET_HINT, App, CommandFailed, UsageError
+from rqdisco.cli.app import DONE, REFUSED, App, UsageError, operator_failure
 from rqdisco.cli.output import format_ids
 from rqdisco.client import PeerState, Refused
 
-_NO_PEERS = "this daemon has no peers"
 FORGET_WARNING = (
     "{name} must be lost for good: changes that only it stored are lost, this daemon becomes the owner of its IDs,"
     " which bootstrap no cluster any more, and the other peers ignore it if it returns"
@@ -19,11 +18,11 @@ async def show(app: App) -> int:
     try:
         state = await app.client.peers()
     except Refused as error:
-        raise _failure(error) from None
+        raise operator_failure(error) from None
     columns = ("NAME", "STATE", "LAST CONTACT", "LAG", "CLOCK", "URL")
     rows = [
         (state.name, f"{state.state} (queried)", "-", "-", "-", state.url),
-        *map(_row, sorted(state.peers, key=lambda peer: peer.name or "")),
+        *map(_peer_row, sorted(state.peers, key=lambda peer: peer.name or "")),
     ]
     app.output.table(f"peers of {state.name}", columns, rows)
     for note in state.notes:
@@ -40,7 +39,7 @@ async def forget(app: App, name: str, *, yes: bool) -> int:
     try:
         forgotten = await app.client.forget_peer(name)
     except Refused as error:
-        raise _failure(error) from None
+        raise operator_failure(error) from None
     app.output.message(f"forgot {forgotten.forgotten}, took over {format_ids(forgotten.ids)}")
     return DONE
 
@@ -52,17 +51,12 @@ async def drain(app: App, to: str | None, *, yes: bool) -> int:
     try:
         drained = await app.client.drain(to)
     except Refused as error:
-        raise _failure(error) from None
+        raise operator_failure(error) from None
     app.output.line(drained.to)
     return DONE
 
 
-def _failure(error: Refused) -> CommandFailed:
-    is_wrong_socket = error.status == 404 and _NO_PEERS not in str(error)
-    return CommandFailed(f"{error}: {SOCKET_HINT}" if is_wrong_socket else str(error))
-
-
-def _row(peer: PeerState) -> tuple[str, ...]:
+def _peer_row(peer: PeerState) -> tuple[str, ...]:
     state = peer.state if peer.successor is None else f"{peer.state}, IDs at {peer.successor}"
     contact = "-" if peer.last_contact is None else f"{peer.last_contact:.0f} s ago"
     lag = "-" if peer.lag is None else str(peer.lag)

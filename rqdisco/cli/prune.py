@@ -26,7 +26,7 @@ async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, 
         app.output.lines([node.addr for node in selected])
         return DONE
     if not yes:
-        _confirm(app, selected)
+        _confirm_removal(app, selected)
     status = DONE
     for node in selected:
         # Nodes may have come back up, or gone down, since the confirmation.
@@ -51,7 +51,7 @@ def _select(document: Document, down_for: float) -> list[NodeRegistration]:
     return down
 
 
-def _confirm(app: App, selected: list[NodeRegistration]) -> None:
+def _confirm_removal(app: App, selected: list[NodeRegistration]) -> None:
     """Ask for confirmation. Raises UsageError without a terminal, CommandFailed if the user
     declines.
     """

@@ -59,9 +59,9 @@ def open_source(path: Path) -> Source:
     with path.open("rb") as file:
         start = file.read(_LINE_START)
     if b'"rqdisco export"' in start:
-        return _counted("rqdisco export", lambda: _read_export(path))
+        return _counted("rqdisco export", lambda: _export_records(path))
     if b'"rqdisco snapshot"' in start:
-        return _counted("rqdisco snapshot", lambda: _read_snapshot(path))
+        return _counted("rqdisco snapshot", lambda: _snapshot_records(path))
     return _listed("documents of a discovery service", _read_documents(path))
 
 
@@ -73,19 +73,19 @@ def _listed(kind: str, records: list[ExportedRecord]) -> Source:
     return Source(kind, len(records), lambda: iter(records))
 
 
-def _read_export(path: Path) -> Iterator[ExportedRecord]:
+def _export_records(path: Path) -> Iterator[ExportedRecord]:
     reader = ExportReader()
     try:
         with path.open("rb") as lines:
             for line in lines:
                 if (record := reader.feed(line)) is not None:
-                    yield _decode(record, ExportedRecord, f"{path}: record {reader.count}")
+                    yield _decode_json(record, ExportedRecord, f"{path}: record {reader.count}")
         reader.finish()
     except DamagedExport as error:
         raise BadSource(f"{path}: {error} (import an export exactly as it was written)") from None
 
 
-def _read_snapshot(path: Path) -> Iterator[ExportedRecord]:
+def _snapshot_records(path: Path) -> Iterator[ExportedRecord]:
     try:
         for key, rest in SnapshotReader(Disk(), path).records():
             if not codec.is_metadata(key):
@@ -101,16 +101,16 @@ def _read_documents(path: Path) -> list[ExportedRecord]:
     """Read one document, an array of documents, or one document per line."""
     content = path.read_bytes().strip()
     if content.startswith(b"["):
-        documents = _decode(content, list[_ForeignDocument], str(path))
-        return [_to_record(document, f"{path}: entry {number}") for number, document in _numbered(documents)]
+        documents = _decode_json(content, list[_ForeignDocument], str(path))
+        return [_document_to_record(document, f"{path}: entry {number}") for number, document in _numbered(documents)]
     try:
-        return [_to_record(msgspec.json.decode(content, type=_ForeignDocument), str(path))]
+        return [_document_to_record(msgspec.json.decode(content, type=_ForeignDocument), str(path))]
     except _UNREADABLE:
         lines = content.splitlines()
     if len(lines) < 2 or lines[0].strip() == b"{":
-        return [_to_record(_decode(content, _ForeignDocument, str(path)), str(path))]
+        return [_document_to_record(_decode_json(content, _ForeignDocument, str(path)), str(path))]
     return [
-        _to_record(_decode(line, _ForeignDocument, f"{path}: line {number}"), f"{path}: line {number}")
+        _document_to_record(_decode_json(line, _ForeignDocument, f"{path}: line {number}"), f"{path}: line {number}")
         for number, line in _numbered(lines)
         if line.strip()
     ]
@@ -129,13 +129,13 @@ def _read_directory(path: Path) -> Source:
     if not files:
         raise BadSource(f"{path}: no .json files")
     records = [
-        _to_record(_decode(file.read_bytes(), _ForeignDocument, str(file)), str(file), disco_id=file.stem)
+        _document_to_record(_decode_json(file.read_bytes(), _ForeignDocument, str(file)), str(file), disco_id=file.stem)
         for file in files
     ]
     return _listed("documents of a discovery service", records)
 
 
-def _to_record(document: _ForeignDocument, where: str, *, disco_id: str = "") -> ExportedRecord:
+def _document_to_record(document: _ForeignDocument, where: str, *, disco_id: str = "") -> ExportedRecord:
     discovery_id = document.disco_id or disco_id
     if not discovery_id:
         raise BadSource(f"{where}: disco_id is missing")
@@ -157,7 +157,7 @@ def _microseconds(time: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _decode(content: bytes, kind: type[T], where: str) -> T:
+def _decode_json(content: bytes, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except _UNREADABLE as error:

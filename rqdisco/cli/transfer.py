@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from rqdisco.cli.app import DONE, REFUSED, SOCKET_HINT, App, CommandFailed
+from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, operator_failure
 from rqdisco.cli.output import format_ids
 from rqdisco.cli.sources import BadSource, Source, open_source
 from rqdisco.client import (
@@ -100,7 +100,7 @@ async def _export_to(app: App, write: Callable[[bytes], object]) -> int:
     except DamagedExport as error:
         raise Unreachable(f"the export is incomplete: {error}") from None
     except Refused as error:
-        raise _failure(error) from None
+        raise operator_failure(error) from None
     return reader.count
 
 
@@ -142,15 +142,11 @@ async def _import_all(app: App, source: Source, *, adopt: bool) -> ImportResult:
                 sent += len(batch)
                 advance(len(batch))
     except Refused as error:
-        raise _failure(error) from None
+        raise operator_failure(error) from None
     except Unreachable:
         app.output.message(f"imported {sent} of {source.count} IDs; run the command again, imported IDs stay unchanged")
         raise
     return ImportResult(imported=imported, unchanged=unchanged, refused=tuple(refused))
-
-
-def _failure(error: Refused) -> CommandFailed:
-    return CommandFailed(f"{error}: {SOCKET_HINT}" if error.status == 404 else str(error))
 
 
 @contextmanager

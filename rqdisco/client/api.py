@@ -198,7 +198,7 @@ class DiscoveryClient:
         content = None if body is None else msgspec.json.encode(body)
         response = await self._transport.request(method, path, content)
         if response.status != 200:
-            raise _error(response, _json_error(response))
+            raise _to_client_error(response, _json_error(response))
         return _decode(response.body, kind)
 
     async def _kv(self, method: str, discovery_id: str, cas: int | None, body: bytes | None = None) -> bool:
@@ -237,7 +237,7 @@ def _decode(content: bytes, kind: type[T]) -> T:
 
 def _kv_body(response: RawResponse) -> bytes:
     if response.status != 200:
-        raise _error(response, response.body.decode("utf-8", "replace").strip().partition("\n")[0])
+        raise _to_client_error(response, response.body.decode("utf-8", "replace").strip().partition("\n")[0])
     return response.body
 
 
@@ -254,16 +254,16 @@ def _check_event_stream(response: RawResponse) -> None:
         return
     if response.status in (200, 404, 405):
         raise NotWatchable("the service does not stream changes")
-    raise _error(response, _json_error(response))
+    raise _to_client_error(response, _json_error(response))
 
 
 def _operator_error(response: RawResponse) -> ClientError:
     if response.status == 404:
         return Refused(404, response.reason, "export and import work only through the daemon's operator socket")
-    return _error(response, _json_error(response))
+    return _to_client_error(response, _json_error(response))
 
 
-def _error(response: RawResponse, error: str | None) -> ClientError:
+def _to_client_error(response: RawResponse, error: str | None) -> ClientError:
     if response.status in (429, 503):
         return Unavailable(response.status, response.reason, error or "", _seconds(response.retry_after))
     # A proxy without rqdisco behind it responds so.

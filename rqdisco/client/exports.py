@@ -23,7 +23,7 @@ class DamagedExport(ValueError):
     """A corrupt or truncated export; the text names the line."""
 
 
-class _Header(msgspec.Struct):
+class _ExportHeader(msgspec.Struct):
     format: str
     version: int
     count: int
@@ -72,7 +72,7 @@ class ExportReader:
 
     def _check_header(self, line: bytes) -> None:
         try:
-            header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_Header)
+            header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_ExportHeader)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._damaged("not the header of an export") from None
         if header.format != FORMAT:

@@ -134,9 +134,9 @@ class Transport:
 
     async def _within(self, work: Coroutine[Deferred[object], object, T], seconds: float) -> T:
         try:
-            return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock, _time_out)
+            return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock, _raise_unreachable)
         except _NETWORK_ERRORS as error:
-            raise Unreachable(_describe(error)) from error
+            raise Unreachable(_describe_failure(error)) from error
 
 
 class _Body(Protocol):
@@ -204,11 +204,11 @@ async def _read_all(response: RawResponse, body: _Body) -> RawResponse:
     return msgspec.structs.replace(response, body=bytes(content))
 
 
-def _time_out(_: object, seconds: float) -> NoReturn:
+def _raise_unreachable(_: object, seconds: float) -> NoReturn:
     raise Unreachable(f"no response within {seconds:g} s")
 
 
-def _describe(error: Exception) -> str:
+def _describe_failure(error: Exception) -> str:
     """Return why there was no response. Raises CancelledError if the caller gave up."""
     causes = [reason.value for reason in getattr(error, "reasons", ()) or ()]
     if isinstance(error, ConnectingCancelledError) or any(isinstance(cause, CancelledError) for cause in causes):

@@ -104,16 +104,16 @@ def encode_reply(question: Question, reply: Reply, max_size: int) -> bytes:
     if len(needed) < len(reply.answers) + len(reply.authority):
         if max_size < TCP_SIZE:
             return truncated(question, reply)
-        return _message(question, reply, needed, (len(needed), 0, 0), _TRUNCATED)
+        return _encode_message(question, reply, needed, (len(needed), 0, 0), _TRUNCATED)
     extra = _encode_fitting(reply.additional, offsets, room - sum(map(len, needed)))
     if len(extra) < len(reply.additional):
         extra = []
-    return _message(question, reply, needed + extra, (len(reply.answers), len(reply.authority), len(extra)))
+    return _encode_message(question, reply, needed + extra, (len(reply.answers), len(reply.authority), len(extra)))
 
 
 def truncated(question: Question, reply: Reply | None = None) -> bytes:
     """Encode an empty response that tells the client to retry over TCP."""
-    return _message(question, Reply() if reply is None else reply, (), (0, 0, 0), _TRUNCATED)
+    return _encode_message(question, Reply() if reply is None else reply, (), (0, 0, 0), _TRUNCATED)
 
 
 def address_record(name: bytes, ip: str, ttl: int) -> ResourceRecord:
@@ -225,7 +225,7 @@ def _offsets(question: Question) -> dict[bytes, bytes]:
     return offsets
 
 
-def _message(
+def _encode_message(
     question: Question, reply: Reply, records: Iterable[bytes], counts: tuple[int, int, int], more_flags: int = 0
 ) -> bytes:
     flags = _RESPONSE | question.flags & (0x7800 | _RECURSION_DESIRED) | more_flags | reply.rcode & 0xF

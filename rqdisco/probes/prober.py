@@ -59,7 +59,9 @@ class Prober:
             endpoint = wrapClientTLS(_UnverifiedTLS(target), endpoint)
         probe = _ProbeProtocol(target)
         try:
-            return await Deferred.fromCoroutine(_run(endpoint, probe)).addTimeout(TIMEOUT, self._clock, _time_out)
+            return await Deferred.fromCoroutine(_connect_and_wait(endpoint, probe)).addTimeout(
+                TIMEOUT, self._clock, _raise_timeout
+            )
         except (defer.TimeoutError, error.TimeoutError):
             return "no_answer"
         except error.ConnectingCancelledError:
@@ -72,12 +74,12 @@ class Prober:
             probe.abort()
 
 
-async def _run(endpoint: IStreamClientEndpoint, probe: _ProbeProtocol) -> Outcome:
+async def _connect_and_wait(endpoint: IStreamClientEndpoint, probe: _ProbeProtocol) -> Outcome:
     await endpoint.connect(Factory.forProtocol(lambda: probe))
     return await probe.outcome
 
 
-def _time_out(_: object, seconds: float) -> NoReturn:
+def _raise_timeout(_: object, seconds: float) -> NoReturn:
     raise defer.TimeoutError(f"no response within {seconds:g} s")
 
 
@@ -102,12 +104,12 @@ class _ProbeProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._received += data[:MAX_BYTES]
         if b"\n" in self._received or len(self._received) >= MAX_BYTES:
-            self._end(_parse(self._received))
+            self._end(_parse_outcome(self._received))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # A TLS server that refuses the handshake has responded too; it may require a certificate.
         has_responded = self._received or reason.check(SSL.Error) is not None
-        self._end(_parse(self._received) if has_responded else "closed")
+        self._end(_parse_outcome(self._received) if has_responded else "closed")
 
     def abort(self) -> None:
         """Drop the connection, if there is one, without waiting."""
@@ -125,7 +127,7 @@ def _request(target: ProbeTarget) -> bytes:
     return head.encode()
 
 
-def _parse(received: bytes) -> Outcome:
+def _parse_outcome(received: bytes) -> Outcome:
     status = _STATUS.match(received)
     return "answered" if status is None else _OUTCOMES.get(status[1], "answered")
 

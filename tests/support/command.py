@@ -12,7 +12,7 @@ from twisted.web.resource import IResource
 
 from rqdisco.cli.app import App, Command, run
 from rqdisco.cli.main import execute
-from rqdisco.cli.output import Output
+from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
 from tests.support.daemon import Daemon
 
@@ -131,7 +131,7 @@ class Shell:
         running = Running()
 
         def react(command: Command, url: str) -> int:
-            output = Output(self.out, self.err, self._ask if self._terminal else None)
+            output = CommandOutput(self.out, self.err, self._ask if self._terminal else None)
             client = self.service.client(url, token=self.token)
             daemon, clock = self.service.daemon, self.service.clock
             app = App(

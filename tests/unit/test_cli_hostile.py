@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 import rqdisco.cli
 from rqdisco.cli.app import App, run_with_traceback
 from rqdisco.cli.commands import cli
-from rqdisco.cli.output import Output
+from rqdisco.cli.output import CommandOutput
 from tests.support.command import Service, Shell
 from tests.support.hostile import NASTY, Hostile, export, record
 
@@ -154,7 +154,7 @@ def test_a_fault_of_our_own_that_repeats_an_answer_moves_no_cursor_either() -> N
         raise RuntimeError(NASTY)
 
     out, err = io.StringIO(), io.StringIO()
-    app: Any = App(None, "", None, None, None, Output(out, err), None)  # type: ignore[arg-type]
+    app: Any = App(None, "", None, None, None, CommandOutput(out, err), None)  # type: ignore[arg-type]
     ended: list[int] = []
     Deferred.fromCoroutine(run_with_traceback(app, fails)).addCallback(ended.append)
     assert ended == [1]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.backends.gossip.transport.setup import read_keys
-from rqdisco.cli.output import Output
+from rqdisco.cli.output import CommandOutput
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.core.escaping import escape_untrusted
 from rqdisco.security.file_modes import warn_of_others
@@ -94,7 +94,7 @@ class Terminal:
 
 def test_what_a_strange_service_answers_moves_no_cursor() -> None:
     terminal: Any = Terminal()
-    output = Output(terminal, terminal)
+    output = CommandOutput(terminal, terminal)
     output.line(NASTY)
     output.lines([NASTY, "two\nlines\tand a tab"])
     output.message(NASTY)
