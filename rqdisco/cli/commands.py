@@ -18,6 +18,7 @@ from rqdisco.cli.listing import FORMATS, Format
 from rqdisco.cli.options import (
     DISCOVERY_ID,
     DURATION,
+    ROOT_URL_OPTION,
     TEXT,
     CommandGroup,
     RootCommand,
@@ -80,6 +81,9 @@ def cli() -> None:
     Results go to stdout, messages to stderr. Exit status: 0 success, 1 failed or unhealthy, 2 usage
     error, 3 service unreachable.
     """
+
+
+cli.params.append(ROOT_URL_OPTION)
 
 
 @cli.result_callback()

@@ -81,7 +81,7 @@ class LeafCommand(click.Command):
     """A command that also accepts the global options after its name."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return _with_url_option(super().get_params(ctx), _URL_OPTION)
+        return _with_url_option(super().get_params(ctx))
 
 
 class CommandGroup(click.Group):
@@ -90,16 +90,13 @@ class CommandGroup(click.Group):
     command_class = LeafCommand
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return _with_url_option(super().get_params(ctx), _URL_OPTION)
+        return _with_url_option(super().get_params(ctx))
 
 
 class RootCommand(click.Group):
-    """The `rqdisco` command, with the defaults of the global options."""
+    """The `rqdisco` command."""
 
     command_class = LeafCommand
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return _with_url_option(super().get_params(ctx), _ROOT_URL_OPTION)
 
 
 def service_url(ctx: click.Context) -> str:
@@ -165,9 +162,9 @@ def _remember_url(ctx: click.Context, param: click.Parameter, value: str | None)
         ctx.meta[_URL] = "" if is_default else value
 
 
-def _with_url_option(params: list[click.Parameter], url: click.Option) -> list[click.Parameter]:
+def _with_url_option(params: list[click.Parameter]) -> list[click.Parameter]:
     # --help stays last.
-    return [*params[:-1], url, params[-1]]
+    return [*params[:-1], _URL_OPTION, params[-1]]
 
 
 def _url_option(*, is_root: bool) -> click.Option:
@@ -185,4 +182,5 @@ def _url_option(*, is_root: bool) -> click.Option:
 
 
 _URL_OPTION = _url_option(is_root=False)
-_ROOT_URL_OPTION = _url_option(is_root=True)
+# With the defaults, which the options after a command do not have.
+ROOT_URL_OPTION = _url_option(is_root=True)
