@@ -41,7 +41,7 @@ async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, 
 
 
 def _select(document: Document, down_for: float) -> list[NodeRegistration]:
-    """Return the nodes to remove. Raises CommandFailed if the probes do not tell."""
+    """Return the nodes to remove. Raises CommandFailed if the probes do not suffice."""
     nodes = document.registrations
     if nodes and all(describe_health(node) is None for node in nodes):
         raise CommandFailed("the service has probed none of the nodes: it runs without --probe, or has just started")

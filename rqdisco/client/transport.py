@@ -67,8 +67,7 @@ class Transport:
     def __init__(
         self, http: HTTPClient, target: ServiceURL, clock: IReactorTime, timeout: float, token: str | None = None
     ) -> None:
-        # treq's type wants a reactor that also connects; without a time-out of its own it needs
-        # none.
+        # treq's type requires a reactor that connects, but treq only uses it for its own timeout.
         self._http: Any = http
         self._target = target
         self._clock = clock
@@ -144,7 +143,7 @@ class _Body(Protocol):
     pauses the sender while nothing is read.
     """
 
-    # Set before anything is received.
+    # Twisted has no type for the transport of a body. It is set before anything is received.
     transport: Any
 
     def __init__(self) -> None:
