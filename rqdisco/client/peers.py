@@ -36,7 +36,7 @@ class PeersState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     incarnation: str
     url: str
-    # As in `PeerState`.
+    # "starting", "established" (ready), or as in `PeerState`.
     state: str
     # Whether all peers have agreed on the list of peers.
     agreed: bool
