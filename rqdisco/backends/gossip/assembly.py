@@ -147,7 +147,7 @@ class GossipBackend:
 
         journal.on_writing = writing
         self.successions = Successions(
-            clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
+            clock, self.peers, exchange, self.local, store, journal, lambda: bool(self.local.grants.pending)
         )
         self.peers.use(exchange, self.hint_store, taker, self.successions.go_on)
         self.answers = PeerRequestHandler(

@@ -39,7 +39,7 @@ class ForwardedCalls:
         """Raises RequestRefused's kinds, StoreUnavailable; Misdirected where another daemon is the
         home.
         """
-        known = self._local.known(call.id)
+        known = self._local.grants.newest(call.id)
         if known is not None and self._current_owner(known.owner) != call.owner:
             raise Misdirected
         if call.op == "register" and call.node is not None:
@@ -67,7 +67,7 @@ class ForwardedCalls:
             told = await self._local.register(discovery_id, node, host)
         except NotReady as doubt:
             # Whoever forwarded this may list on this home's behalf, and knows now what it holds.
-            record, listed = self._local.shown(discovery_id), tuple(self._hinted(discovery_id))
+            record, listed = self._local.grants.shown(discovery_id), tuple(self._hinted(discovery_id))
             return Outcome(refusal=NotReady.__name__, reason=doubt.reason, record=record, listed=listed)
         return Outcome(record=told.record, listed=told.listed, bootstrap=told.bootstrap)
 

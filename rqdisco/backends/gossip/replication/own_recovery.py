@@ -80,7 +80,7 @@ class OwnRecovery:
         """A peer told how far it has this daemon's own records: further than any was given out is a
         doubt.
         """
-        if peer.newest_of_ours > max(self._replication.told, self._local.issued):
+        if peer.newest_of_ours > max(self._replication.told, self._local.versions.issued):
             assert peer.incarnation is not None
             self._guard.doubt(peer.incarnation)
             self._begun_at = min(self._begun_at, self._replication.own_cursor)
@@ -125,7 +125,7 @@ class OwnRecovery:
         place = 0
         while True:
             keys, place = self._replication.of_owner(self._own, place, above=self._begun_at)
-            changes = self._replication.reissue([key.decode() for key in keys], self._local.next_version())
+            changes = self._replication.reissue([key.decode() for key in keys], self._local.versions.next())
             if changes:
                 await self._journal.append(*changes)
             if not place:
