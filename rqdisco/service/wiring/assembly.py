@@ -168,7 +168,7 @@ def _show(
     watch.show(wal_metrics(state.journal, watch.syncs))
     watch.show(snapshot_metrics(compactor))
     if backend is not None:
-        watch.show(peer_metrics(backend.report.seen))
+        watch.show(peer_metrics(backend.report.status))
 
 
 def _end(finish: Sequence[Callable[[], None]]) -> None:
