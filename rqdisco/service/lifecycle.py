@@ -1,9 +1,10 @@
-"""The running daemon: starts its parts in order, and stops without losing anything it acknowledged."""
+"""The running daemon: starts its parts in order, and stops without losing anything it
+acknowledged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 from twisted.application.service import Service
@@ -66,7 +67,7 @@ class Daemon(Service):
         self._refuse = refuse
         self._drain_timeout = drain_timeout
         self._is_open = False
-        self._listening: Deferred[Any] | None = None
+        self._listening: Deferred[object] | None = None
 
     def privilegedStartService(self) -> None:
         """Bind while ports below 1024 may still be allowed."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-RunInThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
+from rqdisco.storage.wal.writer import InThread
 
 
 class WorkerThreads:
@@ -17,18 +17,18 @@ class WorkerThreads:
     forks.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
         self._pools: list[ThreadPool] = []
 
-    def add(self, name: str) -> RunInThread:
+    def add(self, name: str) -> InThread:
         """Add a thread; return what runs blocking calls in it, one after the other, and fires with
         their results.
         """
         pool = ThreadPool(1, 1, name)
         self._pools.append(pool)
 
-        def run(call: Callable[[], Any]) -> Deferred[Any]:
+        def run(call: Callable[[], object]) -> Deferred[object]:
             if not pool.started:
                 pool.start()
             return deferToThreadPool(self._reactor, pool, call)

@@ -35,8 +35,8 @@ from rqdisco.storage.wal.writer import Journal
 
 
 class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's settings for peers: this daemon's name and URL, the URLs to find others at, and
-    whether a bootstrap grant requires an acknowledgement.
+    """The operator's settings for peers: this daemon's name and URL, the URLs to find others at,
+    and whether a bootstrap grant requires an acknowledgement.
     """
 
     name: str
