@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from rqdisco.storage.wal.writer import InThread
+T = TypeVar("T")
+
+
+class RunInThread(Protocol):
+    """Runs a blocking call in a thread, after those before it; fires with its result."""
+
+    def __call__(self, call: Callable[[], T]) -> Deferred[T]: ...
 
 
 class WorkerThreads:
@@ -21,14 +28,12 @@ class WorkerThreads:
         self._reactor = reactor
         self._pools: list[ThreadPool] = []
 
-    def add(self, name: str) -> InThread:
-        """Add a thread; return what runs blocking calls in it, one after the other, and fires with
-        their results.
-        """
+    def add(self, name: str) -> RunInThread:
+        """Add a thread; return what runs calls in it."""
         pool = ThreadPool(1, 1, name)
         self._pools.append(pool)
 
-        def run(call: Callable[[], object]) -> Deferred[object]:
+        def run(call: Callable[[], T]) -> Deferred[T]:
             if not pool.started:
                 pool.start()
             return deferToThreadPool(self._reactor, pool, call)

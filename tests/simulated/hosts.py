@@ -9,10 +9,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.seals import Counters
-from rqdisco.backends.single.directory import Limits
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.records import Record
@@ -47,22 +48,25 @@ class Boot:
         self._storage = storage = open_storage(default_config(), self._system, host.disk, self._in_thread, 1 << 14)
         self.owner, self.store, self.journal = storage.incarnation, storage.store, storage.journal
         self.backend = make(
-            GossipContext(
-                config=GossipConfig(
-                    name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required
-                ),
+            GossipConfig(
+                name=host.name,
+                url=f"http://{host.name}",
+                seeds=host.seeds,
+                ack_required=host.ack_required,
                 limits=host.limits,
-                incarnation=self.owner,
-                store=self.store,
-                journal=self.journal,
-                metadata=storage.metadata,
+            ),
+            self.owner,
+            self.store,
+            self.journal,
+            storage.metadata,
+            Environment(
                 clock=self.clock,
+                link=lambda url: net.link(self, url),
                 now=storage.now,
                 wall_us=self._system.wall_us,
                 random=random.randbytes,
                 jitter=self._system.jitter,
-                connect=lambda url: net.link(self, url),
-            )
+            ),
         )
         self.directory = self.backend.directory
         # Who was refused by an owner that this daemon asked, by ID and address.
@@ -86,12 +90,12 @@ class Boot:
             version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
             may_expire=self.backend.may_expire,
             is_deciding=self.backend.local.is_deciding_of,
-            every=3.0,
+            interval=3.0,
         )
 
     def _note_refusals(self) -> None:
         directory: Any = self.directory
-        call = directory._call
+        call = directory._forward
 
         async def noting(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
             outcome = await call(owner, seconds, op, discovery_id, **more)
@@ -99,7 +103,7 @@ class Boot:
                 self.refused.add((discovery_id, more["node"].addr))
             return outcome
 
-        directory._call = noting
+        directory._forward = noting
 
     def hints_of_its_own(self, key: str) -> list[str]:
         """The addresses that it answered for an ID of its own and did not add yet, if it may decide
@@ -107,7 +111,7 @@ class Boot:
         """
         if not self.backend.peers.guard.is_ready:
             return []
-        return [hint.node.addr for _, hint in self.backend.hint_store.of_own(key, self.owner)]
+        return [hint.node.addr for _, hint in self.backend.hint_store.unmerged(key, self.owner)]
 
     def accepts(self, session: str, counter: int) -> bool:
         """Whether the seals let a message pass: each only once."""
@@ -173,7 +177,7 @@ class Host:
         return (
             self._hinted
             if self.boot is None
-            else [each.hint.id for each in self.boot.backend.hint_store._kept.values()]
+            else [each.hint.id for each in self.boot.backend.hint_store._hints.values()]
         )
 
     def has_heard_of(self, incarnation: str) -> bool:

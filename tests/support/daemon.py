@@ -14,7 +14,8 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.claim_monitor import ClaimMonitor
-from rqdisco.backends.single.directory import Limits, SingleDirectory
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Node, Record, Registration
 from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.context import HTTPContext, HTTPLimits

@@ -12,9 +12,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Node
 from rqdisco.service.wiring.backend import Backend, build_expiry_sweeper, build_leader_monitor
 from rqdisco.service.wiring.storage import open_storage
@@ -71,7 +72,7 @@ class DirectLink:
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         return self._deliver("hello", hello, seconds)
 
-    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
         if self._session is None:
             return fail(NotGreeted())
         return self._deliver(verb, body, seconds)
@@ -85,14 +86,14 @@ class DirectLink:
         self._network.messages.append((*pair, verb, body))
         if verb == "hello":
             try:
-                self._session, answer = daemon.backend.answers.greet(body)
+                self._session, answer = daemon.backend.request_handler.greet(body)
             except Exception as error:
                 return fail(error)
             answered: Deferred[bytes] = Deferred()
             answered.callback(answer)
         else:
             assert self._session is not None
-            answered = Deferred.fromCoroutine(daemon.backend.answers.serve(self._session, verb, body))
+            answered = Deferred.fromCoroutine(daemon.backend.request_handler.serve(self._session, verb, body))
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
@@ -142,25 +143,25 @@ class PeeredDaemon:
             storage.now,
         )
         self.backend = GossipBackend(
-            GossipContext(
-                config=GossipConfig(
-                    name=called or name,
-                    url=f"http://{name}",
-                    seeds=tuple(f"http://{each}" for each in seeds),
-                    ack_required=ack_required,
-                ),
+            GossipConfig(
+                name=called or name,
+                url=f"http://{name}",
+                seeds=tuple(f"http://{each}" for each in seeds),
+                ack_required=ack_required,
                 limits=self.limits,
-                incarnation=self.owner,
-                store=self.store,
-                journal=self.journal,
-                metadata=storage.metadata,
+            ),
+            self.owner,
+            self.store,
+            self.journal,
+            storage.metadata,
+            Environment(
                 clock=clock,
+                link=network.link(name),
                 now=self.now,
                 wall_us=system.wall_us,
                 random=system.random,
                 jitter=system.jitter,
-                connect=network.link(name),
-            )
+            ),
         )
         self.directory = self.backend.directory
         self.unused_days = unused_days

@@ -119,7 +119,7 @@ def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_mean
 def test_no_more_than_a_bounded_number_are_kept(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim_monitor, "MOST", 3)
+    monkeypatch.setattr(claim_monitor, "MAX_TRACKED", 3)
     for number in range(5):
         claim(daemon, f"k{number}")
     daemon.clock.advance(61)

@@ -1,6 +1,6 @@
-"""The gossip backend: joins the parts of a daemon that has peers.
+"""The gossip backend: builds and joins the parts of a daemon that has peers.
 
-`rqdisco.service.wiring.backend` builds it; all connections among its own parts are made here.
+`rqdisco.service.wiring.backend` builds it; the connections among its own parts are made here only.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.gossip.directory import GossipDirectory
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.peer_set import PeerSet
@@ -18,164 +18,125 @@ from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.exchange import Exchange
 from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
 from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
+from rqdisco.backends.gossip.replication.replica import Replica
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import Successions
-from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
-from rqdisco.backends.single.directory import Limits, SingleDirectory
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.host_binding import LOCALHOST
-from rqdisco.core.ids import RandomBytes
-from rqdisco.core.records import Moment
 from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.wal.writer import Journal
 
 
 class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's settings for peers: this daemon's name and URL, the URLs to find others at,
-    and whether a bootstrap grant requires an acknowledgement.
+    """The operator's settings: this daemon's name and URL, seeds, whether grants need an
+    acknowledgement, and limits.
     """
 
     name: str
     url: str
     seeds: tuple[str, ...] = ()
     ack_required: bool = False
-
-
-class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gossip backend is built on.
-
-    `metadata` is what is stored beside the records. `now` returns the boot number and milliseconds
-    since that boot, `wall_us` the wall clock in microseconds since 1970, `jitter` random numbers
-    around 1. `connect` returns the link to a URL. `on_fenced` is called with the reason when this
-    daemon is fenced.
-    """
-
-    config: GossipConfig
     limits: Limits
-    incarnation: str
-    store: Store
-    journal: Journal
-    metadata: Sequence[Metadata]
-    clock: IReactorTime
-    now: Callable[[], Moment]
-    wall_us: Callable[[], int]
-    random: RandomBytes
-    jitter: Callable[[], float]
-    connect: Callable[[str], Link]
-    on_fenced: Callable[[str], None] = lambda _: None
 
 
 def known_members(metadata: Sequence[Metadata], own: str) -> Sequence[Member]:
-    """Return the other daemons that are still members, as far as the metadata shows."""
+    """Return the other active members found on disk."""
     return Members(Member(incarnation=own, name="", url=""), metadata).others
 
 
 class GossipBackend:
-    """A daemon's directory, what keeps it in step with its peers, and what answers their requests.
+    """A daemon's directory, its replication to peers, and the handler of their requests.
 
-    `directory` answers the APIs, `local` decides about the IDs this daemon owns, `peers` is the
-    service to start, `answers` handles the requests of peers.
+    `metadata` is what was found on disk beside the records. `on_fenced` is called with the reason
+    when this daemon is fenced.
     """
 
-    def __init__(self, context: GossipContext) -> None:
-        clock, store, journal, incarnation = context.clock, context.store, context.journal, context.incarnation
-        metadata, random = context.metadata, context.random
-
-        def wall_ms() -> int:
-            return context.wall_us() // 1000
-
-        def new_token() -> str:
-            return random(8).hex()
-
-        boot = new_token()
-        own = Member(incarnation=incarnation, name=context.config.name, url=context.config.url, features=FEATURES)
+    def __init__(
+        self,
+        config: GossipConfig,
+        incarnation: str,
+        store: Store,
+        journal: Journal,
+        metadata: Sequence[Metadata],
+        environment: Environment,
+        on_fenced: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        own = Member(incarnation=incarnation, name=config.name, url=config.url, features=FEATURES)
         members = Members(own, metadata)
-        self.store = store
+        boot = environment.random_name()
         self.watermarks = ExpiryWatermarks(metadata)
         replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
-        # The guard and the set of peers need each other.
-        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
+        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members)
         self.peers = self._peer_set(
-            clock,
+            environment,
+            boot,
             members,
             replication,
             guard,
-            context.connect,
-            context.config.seeds,
-            boot,
-            context.jitter,
-            wall_ms,
-            ack_required=context.config.ack_required,
+            config.seeds,
+            ack_required=config.ack_required,
         )
         self.local = SingleDirectory(
             store,
             journal,
             incarnation,
-            now=context.now,
-            wall_us=context.wall_us,
-            random=random,
-            limits=context.limits,
+            now=environment.now,
+            wall_us=environment.wall_us,
+            random=environment.random,
+            limits=config.limits,
             coordinator=self.peers,
-            # Peers that reach this daemon by a loopback address run on its machine.
-            machine=LOCALHOST if is_local(context.config.url) else None,
+            # A client that reaches this daemon by loopback runs on the same host.
+            machine=LOCALHOST if is_local(config.url) else None,
         )
-        self.hint_store = HintStore(journal, wall_ms, members.current_owner, metadata)
-        merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
-        own_recovery = OwnRecovery(
-            clock, replication, guard, journal, self.local, incarnation, self.watermarks, metadata
+        self.hint_store = HintStore(journal, environment.wall_ms, members.current_owner, metadata)
+        hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
+        replica = Replica(
+            members=members,
+            replication=replication,
+            guard=guard,
+            journal=journal,
+            local=self.local,
+            watermarks=self.watermarks,
         )
-        exchange = Exchange(
-            replication,
-            members,
-            guard,
-            journal,
-            self.local,
-            self.hint_store,
-            own_recovery,
-            self.watermarks,
-            wall_ms,
-        )
-        # Whether this daemon may expire IDs of its own.
-        self.may_expire = lambda: guard.objection is None and own_recovery.is_over
+        own_recovery = OwnRecovery(environment.clock, replica, metadata)
+        exchange = Exchange(replica, self.hint_store, own_recovery, environment.wall_ms)
+        # Report whether this daemon may declare its own IDs expired.
+        self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
+        self.store = store
         self.directory = GossipDirectory(
             self.local,
             store,
             self.peers,
             self.hint_store,
-            clock,
-            new_token,
-            retry_window_ms=context.limits.retry_window_ms,
+            environment.clock,
+            environment.random_name,
+            retry_window_ms=config.limits.retry_window_ms,
         )
-        self.successions = Successions(
-            clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
-        )
-        self.answers = PeerRequestHandler(
-            clock,
-            self.peers,
-            self.local,
-            journal,
-            self.hint_store,
-            merger,
-            self.successions,
-            new_token,
-            context.now,
-        )
-        self.report = PeerReport(self.peers, self.hint_store)
 
         def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
             """Return what the journal writes together with `changes`."""
-            added = replication.writing(changes, may_send=may_send, may_correct=guard.is_ready)
-            return (*added, *own_recovery.writing(changes))
+            may_correct = guard.is_ready
+            extra = replication.before_write(changes, may_send=may_send, may_correct=may_correct)
+            return (*extra, *own_recovery.before_write(changes))
 
+        self.successions = Successions(
+            environment.clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
+        )
+        self.request_handler = PeerRequestHandler(
+            environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.successions
+        )
+        self.report = PeerReport(self.peers, self.hint_store)
         # These parts need each other, so they are joined once all exist.
-        guard.on_fenced = context.on_fenced
-        replication.on_foreign = self.directory.changed
+        guard.on_fenced = on_fenced
+        replication.on_foreign_grant = self.directory.on_replicated
         journal.on_writing = changes_to_add
-        self.peers.use(exchange, self.hint_store, merger, self.successions.go_on)
+        self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
         if members.own.state != "member":
             guard.successor = members.current_owner(incarnation)
 

@@ -11,12 +11,13 @@ from functools import partial
 import msgspec
 from twisted.application.service import Service
 
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext, known_members
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, known_members
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.transport.http_link import Keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
-from rqdisco.backends.gossip.transport.setup import connect_to_peers, read_keys, reload_keys
+from rqdisco.backends.gossip.transport.setup import link_factory, read_keys, reload_keys
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
@@ -107,26 +108,29 @@ def build_gossip_backend(
     keys = Keys(read_keys(peers.keys))
     policy = ClientPolicy(certificates.for_clients("peers", peers.tls))
     gossip = GossipBackend(
-        GossipContext(
-            config=GossipConfig(
-                name=peers.name, url=peers.advertise, seeds=peers.seeds, ack_required=peers.ack_required
-            ),
+        GossipConfig(
+            name=peers.name,
+            url=peers.advertise,
+            seeds=peers.seeds,
+            ack_required=peers.ack_required,
             limits=config.limits,
-            incarnation=storage.incarnation,
-            store=storage.store,
-            journal=storage.journal,
-            metadata=storage.metadata,
+        ),
+        storage.incarnation,
+        storage.store,
+        storage.journal,
+        storage.metadata,
+        Environment(
             clock=system.reactor,
+            link=link_factory(system.reactor, keys, system.random, policy),
             now=storage.now,
             wall_us=system.wall_us,
             random=system.random,
             jitter=system.jitter,
-            connect=connect_to_peers(system.reactor, keys, system.random, policy),
-            # The code that fences has logged the reason.
-            on_fenced=lambda why: events.publish(Event(kind="fence", outcome="fenced", why=why, logged=False)),
-        )
+        ),
+        # The code that fences has logged the reason.
+        on_fenced=lambda why: events.publish(Event(kind="fence", outcome="fenced", why=why, logged=False)),
     )
-    resource = PeerResource(gossip.answers, keys, system.reactor, system.random)
+    resource = PeerResource(gossip.request_handler, keys, system.reactor, system.random)
     return Backend(
         directory=gossip.directory,
         local=gossip.local,

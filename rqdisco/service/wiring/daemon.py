@@ -154,7 +154,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
-        *([] if peers is None else [peer_metrics(peers.report.seen)]),
+        *([] if peers is None else [peer_metrics(peers.report.status)]),
     ]
 
     # SIGHUP
@@ -221,7 +221,7 @@ def _describe(config: Config, directory: SingleDirectory, uptime: Callable[[], f
 def _count_nodes(store: Store) -> int | None:
     """Return the number of registered nodes; None until all records are counted."""
     counter = store.node_counter
-    return counter.nodes if counter is not None and counter.is_whole else None
+    return counter.nodes if counter is not None and counter.is_complete else None
 
 
 def _log_status(describe: Callable[[], ServiceInfo], journal: Journal, certificates: Certificates) -> None:

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
-from rqdisco.backends.gossip.transport.resource import MOST_BYTES as PEER_BYTES
-from rqdisco.backends.gossip.transport.resource import STRANGERS_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.resource import MAX_BYTES as PEER_BYTES
+from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
 from rqdisco.core.directory import Directory
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
@@ -121,7 +121,7 @@ def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ..
 def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: PeerResource) -> HTTPListener:
     """Build the listener for peers."""
     site_config = SiteConfig(
-        max_body=STRANGERS_BYTES,
+        max_body=UNAUTHENTICATED_BYTES,
         max_large_body=PEER_BYTES,
         may_send_large_body=resource.may_send_more,
         trusts_clients=True,

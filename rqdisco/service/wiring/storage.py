@@ -54,7 +54,7 @@ def open_storage(
     return Storage(
         incarnation=incarnation,
         recovered=recovered,
-        metadata=[decode_metadata_line(join_record(key, rest)) for key, rest in recovered.notes.items()],
+        metadata=[decode_metadata_line(join_record(key, rest)) for key, rest in recovered.metadata.items()],
         store=store,
         segments=segments,
         journal=Journal(store, segments, run_in_thread, system.call_soon, system.fail, segment_bytes),

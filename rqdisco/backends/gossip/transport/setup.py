@@ -1,11 +1,11 @@
-"""Reads the key file of peers, and builds the connections to them."""
+"""Peer transport of the process: key file and connections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
@@ -22,25 +22,25 @@ from rqdisco.twisted_compat import silence_client_connections
 _log = Logger()
 
 
-def connect_to_peers(reactor: Any, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS) -> Callable[[str], Link]:
-    """Return what builds the link to a URL. All links share a pool of connections; `policy` is for
-    https URLs.
-    """
+def link_factory(
+    reactor: IReactorTime, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS
+) -> Callable[[str], Link]:
+    """Return a factory of links that share a connection pool; `policy` applies to https."""
     agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
     return lambda url: HTTPLink(url, agent, reactor, keys, random)
 
 
-def _pool(reactor: Any) -> HTTPConnectionPool:
+def _pool(reactor: IReactorTime) -> HTTPConnectionPool:
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = 8
     silence_client_connections(pool)
-    # Less than a peer keeps an idle connection open: a message on one that it just closed is lost.
+    # Shorter than a peer's idle timeout: a connection it just closed would lose a message.
     pool.cachedConnectionTimeout = 60
     return pool
 
 
 def read_keys(path: Path) -> KeyRing:
-    """Return the keys in a file. Raises KeysUnusable."""
+    """Read a key file. Raises KeysUnusable."""
     try:
         ring = parse_keys(path.read_bytes())
     except OSError as error:
@@ -52,11 +52,11 @@ def read_keys(path: Path) -> KeyRing:
 
 
 def reload_keys(path: Path, keys: Keys, resource: PeerResource) -> None:
-    """Read the key file again. If it cannot be used, log that and change nothing."""
+    """Read the key file again; an unusable file changes nothing."""
     try:
         keys.ring = read_keys(path)
     except KeysUnusable as error:
-        _log.error("keys not reloaded, the old ones stay in use: {why}", why=str(error))
+        _log.error("peer keys not reloaded, the old ones stay in use: {why}", why=str(error))
         return
     resource.keys_changed()
-    _log.info("keys reloaded", count=len(keys.ring.keys))
+    _log.info("peer keys reloaded", count=len(keys.ring.keys))
