@@ -74,7 +74,9 @@ def host_name(option: str, text: str, is_valid: Callable[[str], bool]) -> str:
 
 
 def own_host(text: str) -> str:
-    """Parse a host name or IP address of this machine; return it as a Host header has it, without port."""
+    """Parse a host name or IP address of this machine; return it as a Host header has it, without
+    port.
+    """
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
