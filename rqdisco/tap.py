@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
+from twisted.python import usage
 
 from rqdisco.core.errors import (
     BadEndpoint,
@@ -66,13 +67,13 @@ _log = Logger()
 
 
 class Options(options.DaemonOptions):
-    """The options as twistd reads them. Unless twistd's own options choose a log, the daemon logs in
-    its own format.
+    """The options as twistd reads them. Unless twistd's own options choose a log, the daemon logs
+    in its own format.
     """
 
     def postOptions(self) -> None:
         super().postOptions()
-        twistd: Any = self.parent
+        twistd: usage.Options | None = self.parent
         if twistd is None or "logger" not in twistd or any(map(twistd.get, ("logger", "logfile", "syslog"))):
             return
         if twistd.get("nodaemon"):
@@ -96,7 +97,7 @@ def makeService(options: Options) -> Daemon:
     """Build the daemon. If it cannot start, print one line that says why and exit."""
     from twisted.internet import reactor
 
-    twistd: Any = options.parent
+    twistd: usage.Options | None = options.parent
     becomes_daemon = twistd is not None and not twistd.get("nodaemon", True)
     try:
         return _start(options.config, reactor, _refuse_to_parent if becomes_daemon else _refuse)
@@ -137,12 +138,16 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
 
 
 def _uptime() -> float:
-    """Return seconds since the machine booted, including suspended time where the system counts it."""
+    """Return seconds since the machine booted, including suspended time where the system counts
+    it.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _read_boot_id() -> str:
-    """Return the ID of this boot of the machine. Where there is none, every start counts as a boot."""
+    """Return the ID of this boot of the machine. Where there is none, every start counts as a
+    boot.
+    """
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

@@ -13,8 +13,8 @@ from rqdisco.limits.rates import Buckets, is_local_source, source_of
 # cost independent of the total.
 _CANDIDATES = 32
 UNLIMITED = 1 << 60
-# Displacing a connection costs more than refusing the new one, so each source may do so at this rate
-# per second, with this burst.
+# Displacing a connection costs more than refusing the new one, so each source may do so at this
+# rate per second, with this burst.
 _DISPLACE_RATE = 20.0
 _DISPLACE_BURST = 100.0
 
@@ -37,8 +37,8 @@ class ConnectionLimiter:
     """The connections of one listener: at most `most` in total, `most_each` per source.
 
     Beyond that, a new connection displaces an idle one: of the same source, or of the source that
-    has the most. This machine counts as one source without a limit of its own, since its proxies act
-    for many clients. `now` returns seconds of a monotonic clock.
+    has the most. This machine counts as one source without a limit of its own, since its proxies
+    act for many clients. `now` returns seconds of a monotonic clock.
     """
 
     def __init__(self, most: int, most_each: int, now: Callable[[], float]) -> None:

@@ -10,7 +10,9 @@ _RESERVED = 512
 
 
 def allow_connections(connections: int) -> int:
-    """Raise the limit as far as the system allows for `connections`; return how many there may be."""
+    """Raise the limit as far as the system allows for `connections`; return how many there may
+    be.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _RESERVED
     if soft == resource.RLIM_INFINITY or soft >= needed:

@@ -11,8 +11,8 @@ _LOOPBACK = ("127.", "::ffff:127.")
 
 
 def source_of(host: str) -> str:
-    """Return the source of an address: an IPv4 address, also if written as IPv6, or an IPv6 /64, all
-    of which one user may have.
+    """Return the source of an address: an IPv4 address, also if written as IPv6, or an IPv6 /64,
+    all of which one user may have.
     """
     if ":" not in host:
         return host
@@ -21,15 +21,17 @@ def source_of(host: str) -> str:
 
 
 def is_local_source(host: str) -> bool:
-    """Report whether an address is this machine's own, whose resolver or proxy acts for many clients."""
+    """Report whether an address is this machine's own, whose resolver or proxy acts for many
+    clients.
+    """
     return host.startswith(_LOOPBACK) or host == "::1"
 
 
 class Buckets:
     """A token bucket for each source: `rate` tokens are added per second, up to `most`.
 
-    `now` returns seconds of a monotonic clock. Only the sources seen last are remembered; one that is
-    forgotten has a full bucket again.
+    `now` returns seconds of a monotonic clock. Only the sources seen last are remembered; one that
+    is forgotten has a full bucket again.
     """
 
     def __init__(self, rate: float, most: float, now: Callable[[], float]) -> None:
@@ -43,8 +45,8 @@ class Buckets:
         return len(self._buckets)
 
     def take(self, source: str, patience: float = 0.0) -> float:
-        """Take a token; return the seconds until it is available, 0 if it is now. Take none if that is
-        more than `patience`.
+        """Take a token; return the seconds until it is available, 0 if it is now. Take none if that
+        is more than `patience`.
 
         A waiting request has reserved its token, so requests of one source proceed in their order.
         """

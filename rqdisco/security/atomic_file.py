@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file that only its owner can read. It replaces `path` once it is written and synced,
-    and is deleted if anything fails. Raises OSError.
+    """Yield a new file that only its owner can read. It replaces `path` once it is written and
+    synced, and is deleted if anything fails. Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

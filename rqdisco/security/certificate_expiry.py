@@ -16,7 +16,8 @@ _SOON_DAYS = 14
 
 
 class CertificateExpiryMonitor(Service):
-    """Checks all certificates when it starts, once a day, when one is reloaded, and when one expires.
+    """Checks all certificates when it starts, once a day, when one is reloaded, and when one
+    expires.
 
     `wall` returns seconds since 1970; only the log depends on it.
     """

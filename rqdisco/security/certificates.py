@@ -36,8 +36,8 @@ T = TypeVar("T", bound="_Loaded")
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of a key and its certificate. Certificates that follow in the certificate's file are
-    sent too, as are those in `chain`.
+    """The files of a key and its certificate. Certificates that follow in the certificate's file
+    are sent too, as are those in `chain`.
 
     `authorities` sign the certificates of the other side. A listener requires client certificates
     only if it has them; a client without them trusts the system's authorities.
@@ -67,10 +67,11 @@ class ForListener(_Loaded, frozen=True):
 
 
 class ForClients(_Loaded, frozen=True):
-    """What connections to others start with: the authorities to trust, and the certificate to send if
-    asked.
+    """What connections to others start with: the authorities to trust, and the certificate to send
+    if asked.
     """
 
+    # Twisted declares its type, IOpenSSLTrustRoot, in a private module.
     trust: Any
     certificate: PrivateCertificate | None
     chain: Sequence[crypto.X509]
@@ -214,8 +215,8 @@ def _load_for_clients(files: Files) -> ForClients:
 
 @contextmanager
 def _executable_memory() -> Iterator[None]:
-    """OpenSSL's callbacks are machine code generated at run time. Raises TLSUnusable where the system
-    forbids that.
+    """OpenSSL's callbacks are machine code generated at run time. Raises TLSUnusable where the
+    system forbids that.
     """
     try:
         yield
@@ -243,6 +244,7 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 
 def _key(path: Path) -> Any:
+    # pyOpenSSL refuses some kinds of keys that cryptography loads.
     content = _read(path)
     warn_of_loose_mode(path, "a private key")
     try:
@@ -262,7 +264,9 @@ def _read(path: Path) -> bytes:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Return a value that changes when the file is written or replaced; None if it cannot be read."""
+    """Return a value that changes when the file is written or replaced; None if it cannot be
+    read.
+    """
     try:
         status = path.stat()
     except OSError:

@@ -12,8 +12,8 @@ _log = Logger()
 
 
 def warn_of_loose_mode(path: Path, what: str) -> None:
-    """Log a warning if every user may read the file, or any but its owner may write it. The group may
-    read it: that may be how the daemon gets access.
+    """Log a warning if every user may read the file, or any but its owner may write it. The group
+    may read it: that may be how the daemon gets access.
     """
     try:
         mode = path.stat().st_mode

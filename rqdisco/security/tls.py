@@ -95,8 +95,11 @@ class TLSEndpoint:
 
 
 class _TLSFactory(TLSMemoryBIOFactory):
-    """Twisted's factory, except that the wrapped factory may refuse a connection by returning None."""
+    """Twisted's factory, except that the wrapped factory may refuse a connection by returning
+    None.
+    """
 
+    # Twisted declares that every connection gets a protocol.
     def buildProtocol(self, addr: Any) -> Any:
         above = self.wrappedFactory.buildProtocol(addr)
         return None if above is None else self.protocol(self, above)
@@ -109,13 +112,15 @@ class _ServerConnections:
     def __init__(self, files: ReloadingFiles[ForListener]) -> None:
         self._files = files
 
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         return SSL.Connection(self._files.get().context, None)
 
 
 @implementer(IPolicyForHTTPS)
 class ClientPolicy:
-    """Connections to others: verifies their host name, and sends our certificate if there is one."""
+    """Connections to others: verifies their host name, and sends our certificate if there is
+    one.
+    """
 
     def __init__(self, files: ReloadingFiles[ForClients]) -> None:
         self._files = files

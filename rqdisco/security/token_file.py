@@ -24,8 +24,8 @@ def read_tokens(path: Path) -> TokenRing:
 
 
 def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
-    """Replace the content of a file by the result of `edit`, durably and atomically. Concurrent edits
-    wait for each other.
+    """Replace the content of a file by the result of `edit`, durably and atomically. Concurrent
+    edits wait for each other.
 
     Only the owner can read a new file; an existing one keeps its owner and mode, so that the daemon
     can still read it. Raises OSError, and what `edit` raises.
@@ -44,7 +44,9 @@ def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Lock the directory, since a file that is replaced cannot be locked itself; sync it at the end."""
+    """Lock the directory, since a file that is replaced cannot be locked itself; sync it at the
+    end.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

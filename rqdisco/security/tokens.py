@@ -1,8 +1,8 @@
 """Authorization by tokens: their scopes, their digests, and the format of the file that stores
 these.
 
-A token has 160 random bits, so one round of SHA-256 is enough: no attacker can try them all, however
-cheap a guess is.
+A token has 160 random bits, so one round of SHA-256 is enough: no attacker can try them all,
+however cheap a guess is.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class BadTokens(ValueError):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a token: its name, its SHA-256 digest, its scopes, and the one ID it is bound
-    to, if any.
+    """What is stored of a token: its name, its SHA-256 digest, its scopes, and the one ID it is
+    bound to, if any.
     """
 
     name: str
@@ -75,8 +75,8 @@ class TokenRing:
     def find(self, secret: bytes) -> Token | None:
         """Return the token that `secret` belongs to, None if there is none.
 
-        Its duration depends only on digests, and an attacker cannot choose how the digest of a guess
-        begins.
+        Its duration depends only on digests, and an attacker cannot choose how the digest of a
+        guess begins.
         """
         digest = hashlib.sha256(secret).digest()
         match = None
@@ -140,8 +140,8 @@ class Access:
 
 
 def make_token(random: Callable[[int], bytes]) -> str:
-    """Return a new token. It needs no quoting in URLs, shells and rqlited's configuration, and secret
-    scanners can recognize its prefix.
+    """Return a new token. It needs no quoting in URLs, shells and rqlited's configuration, and
+    secret scanners can recognize its prefix.
     """
     return _PREFIX + base64.b32encode(random(TOKEN_BYTES)).decode().lower()
 
@@ -159,8 +159,8 @@ def describe(name: str, scopes: Sequence[str], secret: str, discovery_id: str | 
 
 
 def parse_tokens(content: bytes) -> TokenRing:
-    """Parse a token file: one token per line, `NAME SCOPES sha256:HEX [id=ID]`; `#` begins a comment.
-    Raises BadTokens.
+    """Parse a token file: one token per line, `NAME SCOPES sha256:HEX [id=ID]`; `#` begins a
+    comment. Raises BadTokens.
     """
     tokens = [token for _, token in _numbered(content)]
     for what, seen in (("name", [token.name for token in tokens]), ("digest", [token.digest for token in tokens])):

@@ -22,8 +22,8 @@ class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits on clients: the rates of new IDs and of requests, per client and second, 0 for no limit;
-    and connections, in total and per client.
+    """Limits on clients: the rates of new IDs and of requests, per client and second, 0 for no
+    limit; and connections, in total and per client.
 
     If `connections` is None, the limit is a default, or fewer if file descriptors are scarce.
     """
@@ -35,8 +35,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """This daemon among its peers. `advertise` is its URL, `seeds` the URLs to find others at, `keys`
-    the file of shared keys, `tls` the files for connections to peers.
+    """This daemon among its peers. `advertise` is its URL, `seeds` the URLs to find others at,
+    `keys` the file of shared keys, `tls` the files for connections to peers.
     """
 
     name: str

@@ -113,7 +113,7 @@ class Daemon(Service):
             await deferLater(self._clock, self._drain_timeout)
         await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in parts.listeners])
         parts.deadlines.stop()
-        await parts.directory.revoke_stuck()
+        await parts.directory.grants.revoke_stuck()
         if parts.peers is not None:
             await maybeDeferred(parts.peers.stopService)
         await maybeDeferred(parts.compactor.stopService)

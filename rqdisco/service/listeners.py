@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet import defer
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IReactorUNIX,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -94,7 +100,7 @@ class HTTPListener:
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         is_mutual = isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual
         listener = ConnectionFactory(self.site)
-        factory: Any = self.site if isinstance(endpoint, _ProxiedEndpoint) else listener
+        factory = self.site if isinstance(endpoint, _ProxiedEndpoint) else listener
         try:
             port = await endpoint.listen(factory)
             self._ports.append(port)
@@ -105,8 +111,8 @@ class HTTPListener:
         except Exception as error:
             # Endpoints raise anything: for a port out of range, a missing file, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
-        # Nothing is accepted yet. Only the socket itself shows which address a host name or a socket
-        # passed by systemd has.
+        # Nothing is accepted yet. Only the socket itself shows which address a host name or a
+        # socket passed by systemd has.
         local = listens_locally(description, address)
         # No host name leads to a UNIX socket.
         if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
@@ -141,20 +147,30 @@ class _UNIXReactor:
     number, and in a container every daemon is process 1.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, reactor: IReactorUNIX) -> None:
+        # Twisted declares narrower arguments for listenUNIX than its endpoints pass.
+        self._reactor: Any = reactor
 
     def listenUNIX(  # noqa: N802, Twisted's name
-        self, address: str | bytes, factory: IProtocolFactory, **how: Any
+        self,
+        address: str | bytes,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,  # noqa: N803
     ) -> IListeningPort:
         """Listen. Raises _Occupied if the path is anything but a socket without a listener."""
         _remove_stale_socket(Path(os.fsdecode(address)))
-        port: IListeningPort = self._reactor.listenUNIX(address, factory, **{**how, "wantPID": False})
+        port: IListeningPort = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID=False)
         return port
 
 
 def endpoint(
-    reactor: Any, option: str, description: str, certificates: Certificates
+    # Which interfaces the reactor needs depends on the kind of endpoint.
+    reactor: Any,
+    option: str,
+    description: str,
+    certificates: Certificates,
 ) -> tuple[str, IStreamServerEndpoint]:
     """Parse the endpoint description of an option; return it with its endpoint.
 
@@ -187,7 +203,7 @@ def _plain_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     return parsed
 
 
-def listens_locally(description: str, address: Any) -> bool:
+def listens_locally(description: str, address: object) -> bool:
     """Report whether only this machine can reach `address`.
 
     Not for endpoints behind a proxy, which others reach, nor for kinds that a Twisted plugin adds,
@@ -198,13 +214,13 @@ def listens_locally(description: str, address: Any) -> bool:
     if isinstance(address, UNIXAddress):
         return True
     try:
-        ip = ipaddress.ip_address(address.host.partition("%")[0])
-    except (AttributeError, ValueError):
+        ip = ipaddress.ip_address(getattr(address, "host", "").partition("%")[0])
+    except ValueError:
         return False
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
-def owner_only_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:
+def owner_only_socket(reactor: IReactorUNIX, path: Path) -> tuple[str, IStreamServerEndpoint]:
     """Return a UNIX socket that only its owner can connect to, with its description."""
     return f"unix:{path}", UNIXServerEndpoint(_UNIXReactor(reactor), str(path), mode=0o600)
 
@@ -258,8 +274,8 @@ class DNSListener:
         except CannotListenError as error:
             where = f"[{error.interface}]:{error.port}" if ":" in error.interface else f"{error.interface}:{error.port}"
             raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
-        addresses: list[Any] = [port.getHost() for port in self._ports[::2]]
-        if any(address.host in _WILDCARDS for address in addresses):
+        addresses = [port.getHost() for port in self._ports[::2]]
+        if any(getattr(address, "host", None) in _WILDCARDS for address in addresses):
             # The kernel chooses the source address of an answer; a client that sent its question to
             # another one discards it as forged.
             self._log.warn("DNS on a wildcard address: on a machine with several addresses, list each of them")
@@ -270,10 +286,11 @@ class DNSListener:
         self._listener.cut()
 
 
-def format_address(address: Any) -> str:
+def format_address(address: object) -> str:
     """Format the address of a port: `HOST:PORT`, or `unix:PATH`."""
-    if not hasattr(address, "port"):
-        return f"unix:{address.name.decode()}"
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name or b'')}"
+    assert isinstance(address, (IPv4Address, IPv6Address))
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 

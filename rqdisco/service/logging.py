@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-from twisted.logger import ILogObserver, formatEvent
+from twisted.logger import ILogObserver, LogEvent, formatEvent
 from zope.interface import implementer
 
 from rqdisco.core.escaping import escape_untrusted, escape_untrusted_json
@@ -23,7 +23,7 @@ _OWN = ("rqdisco.",)
 _LOUD = ("warn", "error", "critical")
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
-Schedule = Callable[[float, Callable[[], None]], Any]
+Schedule = Callable[[float, Callable[[], None]], object]
 
 
 class Output(Protocol):
@@ -36,7 +36,9 @@ class Output(Protocol):
 
 
 class Descriptor:
-    """An open file, pipe or terminal. A reader that stops reading must not block the daemon (P4)."""
+    """An open file, pipe or terminal. A reader that stops reading must not block the daemon
+    (P4).
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -61,9 +63,9 @@ class LineObserver:
     """Writes each event as one line.
 
     Lines are collected until `schedule`, which runs a call after a number of seconds, flushes them:
-    a write for each registration would cost more than the rest of logging it. Warnings and worse are
-    written at once. While the output accepts nothing, lines are kept up to a limit; further ones are
-    dropped and counted.
+    a write for each registration would cost more than the rest of logging it. Warnings and worse
+    are written at once. While the output accepts nothing, lines are kept up to a limit; further
+    ones are dropped and counted.
     """
 
     def __init__(self, output: Output, schedule: Schedule, *, as_json: bool) -> None:
@@ -76,7 +78,7 @@ class LineObserver:
         self._dropped = 0
         self._scheduled = False
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: LogEvent) -> None:
         if self._size > BACKLOG_BYTES:
             self._dropped += 1
             return
@@ -111,13 +113,13 @@ class LineObserver:
         self.flush()
 
 
-def _fields(event: dict[str, Any]) -> dict[str, Any]:
+def _fields(event: LogEvent) -> dict[str, object]:
     if not event.get("log_namespace", "").startswith(_OWN):
         return {}
     return {name: value for name, value in event.items() if value is not None and not name.startswith("log_")}
 
 
-def _message(event: dict[str, Any]) -> str:
+def _message(event: LogEvent) -> str:
     text: str = event.get("log_format") or ""
     if "{" in text or not text:
         text = formatEvent(event)
@@ -125,7 +127,7 @@ def _message(event: dict[str, Any]) -> str:
     return escape_untrusted(text) if failure is None else f"{escape_untrusted(text)}\n{failure.getTraceback()}"
 
 
-def _time(event: dict[str, Any]) -> str:
+def _time(event: LogEvent) -> str:
     seconds, rest = divmod(int(event["log_time"] * 1000), 1000)
     return f"{_second(seconds)}.{rest:03}Z"
 
@@ -135,7 +137,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _as_json(event: dict[str, Any]) -> bytes:
+def _as_json(event: LogEvent) -> bytes:
     line = {
         "time": _time(event),
         "level": event["log_level"].name,
@@ -146,6 +148,6 @@ def _as_json(event: dict[str, Any]) -> bytes:
     return escape_untrusted_json(_encoder.encode(line)) + b"\n"
 
 
-def _as_text(event: dict[str, Any]) -> bytes:
+def _as_text(event: LogEvent) -> bytes:
     fields = "".join(f" {name}={escape_untrusted(str(value))}" for name, value in _fields(event).items())
     return f"{_time(event)} {event['log_level'].name:5} {_message(event)}{fields}\n".encode(errors="backslashreplace")

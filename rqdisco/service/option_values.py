@@ -11,7 +11,7 @@ from twisted.python import usage
 
 from rqdisco.core.host_ports import is_host_name
 from rqdisco.dns.zone import Kind
-from rqdisco.probes.targets import Network, network
+from rqdisco.probes.targets import Network, parse_network
 
 MOST = 1e12
 _BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
@@ -47,7 +47,7 @@ def ip_and_port(address: str) -> tuple[str, int]:
 def probed_network(text: str) -> Network:
     """Parse a network whose addresses may be probed."""
     try:
-        return network(text)
+        return parse_network(text)
     except ValueError as error:
         raise usage.UsageError(f"probe-allow: {error}") from None
 
@@ -74,7 +74,9 @@ def host_name(option: str, text: str, is_valid: Callable[[str], bool]) -> str:
 
 
 def own_host(text: str) -> str:
-    """Parse a host name or IP address of this machine; return it as a Host header has it, without port."""
+    """Parse a host name or IP address of this machine; return it as a Host header has it, without
+    port.
+    """
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:

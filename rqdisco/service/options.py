@@ -154,11 +154,15 @@ class DaemonOptions(usage.Options):
         self._dns.append(address)
 
     def opt_metrics_listen(self, endpoint: str) -> None:
-        """Endpoint to serve /metrics on, as a Twisted endpoint string; repeatable. [default: none]"""
+        """Endpoint to serve /metrics on, as a Twisted endpoint string; repeatable. [default:
+        none]
+        """
         self._metrics_listen.append(endpoint)
 
     def opt_probe_allow(self, cidr: str) -> None:
-        """Network whose addresses may be probed, such as 10.0.0.0/16; repeatable. [default: none]"""
+        """Network whose addresses may be probed, such as 10.0.0.0/16; repeatable. [default:
+        none]
+        """
         self._probe_allow.append(cidr)
 
     def opt_peer(self, url: str) -> None:
@@ -166,7 +170,9 @@ class DaemonOptions(usage.Options):
         self._peers.append(url)
 
     def opt_peer_listen(self, endpoint: str) -> None:
-        """Endpoint to listen for peers on, as a Twisted endpoint string; repeatable. [default: none]"""
+        """Endpoint to listen for peers on, as a Twisted endpoint string; repeatable. [default:
+        none]
+        """
         self._peer_listen.append(endpoint)
 
     def parseOptions(self, options: list[str] | None = None) -> None:

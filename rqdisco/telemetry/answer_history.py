@@ -19,8 +19,8 @@ _DIGEST = struct.Struct("<q")
 
 
 class PastAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One answer: `at` is microseconds since 1970 by the wall clock, `listed` the number of nodes in
-    it.
+    """One answer: `at` is microseconds since 1970 by the wall clock, `listed` the number of nodes
+    in it.
     """
 
     at: int
@@ -89,8 +89,8 @@ class AnswerHistory:
         return () if entry is None else tuple(map(_parse_answer, entry.answers.decode().splitlines()))
 
     def first(self, discovery_id: str, listed: Iterable[str]) -> Mapping[str, int]:
-        """Return when each listed address was first answered, in microseconds since 1970; forget the
-        others.
+        """Return when each listed address was first answered, in microseconds since 1970; forget
+        the others.
         """
         entry = self._ids.get(discovery_id)
         if entry is None:

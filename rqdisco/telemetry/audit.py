@@ -7,10 +7,9 @@ counted and reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 from twisted.application.service import Service
@@ -46,7 +45,7 @@ class AuditLog(Service):
         file: AuditFile,
         in_thread: Callable[[Callable[[], None]], Deferred[None]],
         wall_us: Callable[[], int],
-        about: dict[str, Any],
+        about: Mapping[str, object],
     ) -> None:
         self._clock = clock
         self._file = file
@@ -168,7 +167,8 @@ class AuditLog(Service):
         failure.trap(OSError)
         self._is_busy = False
         if not self.is_failing:
-            error: Any = failure.value
+            error = failure.value
+            assert isinstance(error, OSError)
             self._log.error("audit log cannot be written: {why}", why=error.strerror or str(error))
         self.is_failing = True
         if self._stopped is not None:

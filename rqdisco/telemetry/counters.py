@@ -71,8 +71,8 @@ class RequestCounts:
 
 
 class DNSCounts:
-    """DNS answers by transport and RCODE, and their durations in seconds. `limited` counts rate-limited
-    questions, whose clients were sent to TCP.
+    """DNS answers by transport and RCODE, and their durations in seconds. `limited` counts
+    rate-limited questions, whose clients were sent to TCP.
     """
 
     def __init__(self) -> None:
@@ -87,8 +87,8 @@ class DNSCounts:
 
 
 class LookupCounts:
-    """Lookups of registered host names, by outcome. `kept` counts how often the addresses of an older
-    lookup were used because no newer one succeeded.
+    """Lookups of registered host names, by outcome. `kept` counts how often the addresses of an
+    older lookup were used because no newer one succeeded.
     """
 
     def __init__(self) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import msgspec
 from twisted.logger import Logger, LogLevel
@@ -39,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
     request: str | None = None
     why: str | None = None
-    more: dict[str, Any] = {}
+    more: Mapping[str, object] = {}
     logged: bool = True
     audited: bool = True
     counted: bool = True
@@ -65,7 +64,7 @@ def log_event(event: Event) -> None:
     if not event.logged:
         return
     why = event.why
-    fields = {
+    fields: dict[str, object] = {
         "discovery_id": event.id or None,
         "addr": event.addr,
         "peer": event.client,

@@ -30,8 +30,8 @@ class RecentChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecentActivity:
-    """An observer of events. `now` returns seconds of a monotonic clock, `wall_us` the wall clock in
-    microseconds since 1970.
+    """An observer of events. `now` returns seconds of a monotonic clock, `wall_us` the wall clock
+    in microseconds since 1970.
     """
 
     def __init__(self, now: Callable[[], float], wall_us: Callable[[], int]) -> None:

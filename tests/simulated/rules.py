@@ -137,7 +137,7 @@ def _no_acknowledgement(backend: Any) -> None:
 
 
 def _no_revoking(backend: Any) -> None:
-    grants = backend.local._grants
+    grants = backend.local.grants
 
     async def leave(pending: Any) -> None:
         grants.end(pending)

@@ -26,7 +26,7 @@ from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler
-from rqdisco.probes.targets import network
+from rqdisco.probes.targets import parse_network
 from rqdisco.security.tokens import Access
 from rqdisco.service.config import Config, ProbeConfig
 from rqdisco.service.options import DaemonOptions
@@ -80,7 +80,7 @@ class Probe:
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
         self.network = Network()
         self.resolver = Resolver()
-        networks = tuple(map(network, allowed or ("10.0.0.0/8",)))
+        networks = tuple(map(parse_network, allowed or ("10.0.0.0/8",)))
         self._config = ProbeConfig(interval=interval, allowed=networks, rate=rate)
 
     def scheduler(self, system: System, directory: SingleDirectory, counts: LookupCounts) -> ProbeScheduler:

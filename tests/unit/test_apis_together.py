@@ -353,7 +353,7 @@ class ApisTogether(RuleBasedStateMachine):
 
     def _shown(self, each: str) -> Record | None:
         """What a look-up is made of."""
-        return self.daemon.directory.shown(each)
+        return self.daemon.directory.grants.shown(each)
 
     def _settled(self, call: Call) -> Record:
         settled = self.daemon.store.settled(call.discovery_id)

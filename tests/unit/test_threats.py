@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.backends.gossip.transport.setup import read_keys
-from rqdisco.cli.screen import Screen
+from rqdisco.cli.output import CommandOutput
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.core.escaping import escape_untrusted
 from rqdisco.security.file_modes import warn_of_loose_mode
@@ -94,11 +94,11 @@ class Terminal:
 
 def test_what_a_strange_service_answers_moves_no_cursor() -> None:
     terminal: Any = Terminal()
-    screen = Screen(terminal, terminal)
-    screen.line(NASTY)
-    screen.lines([NASTY, "two\nlines\tand a tab"])
-    screen.say(NASTY)
-    screen.table(NASTY, ["addr"], [[NASTY]])
+    output = CommandOutput(terminal, terminal)
+    output.line(NASTY)
+    output.lines([NASTY, "two\nlines\tand a tab"])
+    output.message(NASTY)
+    output.table(NASTY, ["addr"], [[NASTY]])
     own = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown)
     assert {each for each in own if is_control(each)} == {"\n"}
     assert "two\\nlines\\tand a tab\n" in own

@@ -1,5 +1,5 @@
-"""What rqdisco relies on in Twisted beyond its documented API: each test names what a new Twisted has
-changed, and the helper to adapt.
+"""What rqdisco relies on in Twisted beyond its documented API: each test names what a new Twisted
+has changed, and the helper to adapt.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class GossipBackend:
             retry_window_ms=context.limits.retry_window_ms,
         )
         self.successions = Successions(
-            environment.clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
+            environment.clock, self.peers, exchange, self.local, store, journal, lambda: bool(self.local.grants.pending)
         )
         self.request_handler = PeerRequestHandler(
             environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.successions

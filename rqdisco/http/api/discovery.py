@@ -204,7 +204,7 @@ class DiscoveryAPI:
             attempt.result = outcome.bootstrap or (ON_BEHALF if outcome.on_behalf else "listed")
             self._history.note(discovery_id, node.addr, attempt.result, len(outcome.listed))
             if self._node_health is not None:
-                self._node_health.heard(node)
+                self._node_health.on_registration(node)
         listed = down_last(outcome.listed, self._node_health)
         return Response(200, encode_document(outcome.record, listed))
 

@@ -31,7 +31,7 @@ class RecordEncoder:
         self._directory = directory
         self._history = history
         self._node_health = node_health
-        self._probed = not_seen if node_health is None else node_health.seen
+        self._probed = not_seen if node_health is None else node_health.status
         self._two_leaders = two_leaders
 
     def full(self, record: View) -> bytes:

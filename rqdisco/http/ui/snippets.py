@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rqdisco.recipes import Impossible, Mode, Target, Wanted, quoted, recipe
+from rqdisco.recipes import FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
 
 TARGETS: tuple[tuple[Target, str], ...] = (
     ("shell", "Shell"),
@@ -57,7 +57,7 @@ def _snippets(discovery_id: str, url: str, zone: str | None, requires_token: boo
     token_note = f"replace TOKEN by a token: `rqdisco token new NAME --id {discovery_id}` creates one"
     for number, (_, version, mode) in enumerate(_generations(zone)):
         by_name = mode.startswith("dns")
-        wanted = Wanted(
+        request = FlagsRequest(
             discovery_id=discovery_id,
             version=version,
             mode=mode,
@@ -65,13 +65,13 @@ def _snippets(discovery_id: str, url: str, zone: str | None, requires_token: boo
             zone=zone if by_name else None,
         )
         try:
-            made = recipe(wanted)
-        except Impossible as error:
+            flags = make_flags(request)
+        except Unsupported as error:
             yield from (Snippet(number, target, "", error=str(error)) for target, _ in TARGETS)
             continue
-        notes = (token_note, *made.notes) if needs_token and not by_name else made.notes
+        notes = (token_note, *flags.notes) if needs_token and not by_name else flags.notes
         for target, _ in TARGETS:
-            yield Snippet(number, target, quoted(target, made.arguments), notes)
+            yield Snippet(number, target, quote_flags(target, flags.arguments), notes)
 
 
 def _generations(zone: str | None) -> Sequence[tuple[str, str, Mode]]:

@@ -26,10 +26,10 @@ from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints
-from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames, Resolve
+from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from rqdisco.probes.scheduler import ProbeScheduler
-from rqdisco.probes.targets import Allowed
+from rqdisco.probes.targets import AllowedAddresses
 from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Config, ProbeConfig
@@ -98,7 +98,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
     # Probes
     probes = None
     if config.probing is not None:
-        resolver = SystemResolver(reactor, AT_ONCE)
+        resolver = SystemResolver(reactor, MAX_LOOKUPS)
         probes = build_probe_scheduler(
             config.probing, system, backend.local, tcp_endpoints(reactor), resolver, counts.probe_lookups
         )
@@ -201,7 +201,7 @@ def build_probe_scheduler(
         directory,
         Prober(endpoints, system.reactor),
         HostNames(system.reactor, resolve, "a registered host name does not resolve", counts),
-        Allowed(config.allowed),
+        AllowedAddresses(config.allowed),
         system.reactor,
         system.jitter,
         interval=config.interval,

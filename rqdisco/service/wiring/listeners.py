@@ -23,7 +23,7 @@ from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.http.server.throttling import throttle
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.probes.node_health import NodeHealth
-from rqdisco.probes.resolution.host_names import AT_ONCE, HostNames
+from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Bounds, Config, DNSConfig, PeerConfig
@@ -139,7 +139,7 @@ def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: 
 def build_dns_listener(context: ListenerContext, config: DNSConfig, directory: Directory) -> DNSListener:
     """Build the listener for resolvers."""
     reactor, counts = context.system.reactor, context.counts
-    host_names = HostNames(reactor, SystemResolver(reactor, AT_ONCE), counts=counts.dns_lookups)
+    host_names = HostNames(reactor, SystemResolver(reactor, MAX_LOOKUPS), counts=counts.dns_lookups)
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
     server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, context.node_health)
     limit = SourceLimit(config.rate, reactor.seconds)

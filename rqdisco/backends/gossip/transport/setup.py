@@ -52,7 +52,7 @@ def read_keys(path: Path) -> KeyRing:
 
 
 def reload_keys(path: Path, keys: Keys, resource: PeerResource) -> None:
-    """Read the key file again. If it cannot be used, log that and change nothing."""
+    """Read the key file again; an unusable file changes nothing."""
     try:
         keys.ring = read_keys(path)
     except KeysUnusable as error:
