@@ -150,7 +150,6 @@ async def test_the_content_type_does_not_matter(door: Door, content_type: str) -
         ("/%2e%2e", ".. does not exist"),
         ("/%2e", ". does not exist"),
         ("/%00", "\x00 does not exist"),
-        ("//", "/ does not exist"),
         ("/%ff", None),
         ("/caf%c3%a9", "café does not exist"),
     ],
@@ -162,6 +161,16 @@ async def test_an_id_that_does_not_exist_is_404_whatever_is_asked_of_it(
     answer = await door(method, path, b"not json")
     assert (answer.status, answer.reason) == (404, "no such discovery ID")
     assert text is None or answer.json == {"error": text}
+
+
+# Not in memory: since Python 3.12.4 urlunparse, and so Twisted's client, makes four slashes of two.
+@ensureDeferred
+@pytest.mark.parametrize("door", ["port"], indirect=True)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
+async def test_two_slashes_are_404(door: Door, method: str) -> None:
+    answer = await door(method, "//", b"not json")
+    assert (answer.status, answer.reason) == (404, "no such discovery ID")
+    assert answer.json == {"error": "/ does not exist"}
 
 
 @ensureDeferred

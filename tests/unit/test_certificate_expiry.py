@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Watched:
         self.certificates = Certificates(self.clock.seconds)
         # A minute later than it is, so that no number of days is one whose beginning takes part of
         # a second.
-        began = datetime.now(timezone.utc).timestamp() + 60
+        began = datetime.now(UTC).timestamp() + 60
         self.renewals = CertificateExpiryMonitor(self.clock, self.certificates, lambda: began + self.clock.seconds())
 
     def write(self, name: str, days: int) -> Files:

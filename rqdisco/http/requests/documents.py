@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,7 +15,7 @@ from rqdisco.probes.probe_state import NodeStatus
 
 _encoder = msgspec.json.Encoder()
 # Without a time zone, so that none is formatted.
-_EPOCH = datetime.fromtimestamp(0, timezone.utc).replace(tzinfo=None)
+_EPOCH = datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
 
 
 class LegacyDocument(msgspec.Struct):
@@ -177,7 +177,7 @@ def encode_object(document: Mapping[str, object] | msgspec.Struct) -> bytes:
 
 def utc_second(microseconds: int) -> str:
     """Format a time to the second, in ISO 8601."""
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def legacy_time(microseconds: int) -> str:
