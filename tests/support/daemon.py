@@ -24,7 +24,7 @@ from rqdisco.core.records import Moment, Node, Record, Registration
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.metrics import request_metrics
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
@@ -194,10 +194,10 @@ class Daemon:
         """The wall clock."""
         return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
-    def describe(self) -> ServiceInfo:
+    def describe(self) -> ServiceDocument:
         """What it says of itself."""
         unused_days = msgspec.UNSET if self.unused_days is None else self.unused_days
-        return ServiceInfo(version="0", ids=self.directory.size, unused_days=unused_days)
+        return ServiceDocument(version="0", ids=self.directory.size, unused_days=unused_days)
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless

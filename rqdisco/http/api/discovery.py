@@ -23,7 +23,7 @@ from rqdisco.http.api.record_encoder import RecordEncoder
 from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
 from rqdisco.http.requests.client_host import client_host
-from rqdisco.http.requests.documents import ServiceInfo, encode_document, encode_object
+from rqdisco.http.requests.documents import ServiceDocument, encode_document, encode_object
 from rqdisco.http.requests.request import Request, decoded_path, has_flag, path_of
 from rqdisco.http.requests.responses import BadRequest, Response
 from rqdisco.http.requests.runner import (
@@ -181,7 +181,7 @@ class DiscoveryAPI:
             self._authorizer.admit(request, "known")
         raise unsupported_method(request, "GET, HEAD, POST")
 
-    def _service_info(self, request: Request) -> ServiceInfo:
+    def _service_info(self, request: Request) -> ServiceDocument:
         """Describe the service; without the number of IDs to clients without a token, so that
         probes need none.
         """

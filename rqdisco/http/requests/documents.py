@@ -73,7 +73,7 @@ class FullDocument(LegacyDocument):
     two_leaders: Leaders | UnsetType = UNSET
 
 
-class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `GET /`: seconds since the daemon's start, its number of IDs, and after how many
     days an ID without a node is deleted.
     """

@@ -18,7 +18,7 @@ from rqdisco.dns.metrics import dns_metrics
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.metrics import connection_metrics, request_metrics
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
 from rqdisco.http.server.site import BoundedSite
@@ -75,8 +75,8 @@ def assemble(config: Config, machine: System) -> Daemon:
     started = machine.uptime()
     scheduler = None if config.probing is None else scheduler_of(config.probing, machine, local, watch)
 
-    def describe() -> ServiceInfo:
-        return ServiceInfo(
+    def describe() -> ServiceDocument:
+        return ServiceDocument(
             version=__version__,
             uptime=int(machine.uptime() - started),
             ids=local.size,
