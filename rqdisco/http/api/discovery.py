@@ -1,5 +1,5 @@
-"""The discovery API that rqlite 3.12-6.10 speak: `POST /` creates an ID, `GET|POST|DELETE /ID` show,
-register, remove.
+"""The discovery API that rqlite 3.12-6.10 speak: `POST /` creates an ID, `GET|POST|DELETE /ID`
+show, register, remove.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ class BadRequest(Exception):
 
 
 class BadBatch(Exception):
-    """The body of an import is not a batch of records; the text gives the reason, and may repeat input."""
+    """The body of an import is not a batch of records; the text gives the reason, and may repeat
+    input.
+    """
 
 
 class NotFound(Exception):

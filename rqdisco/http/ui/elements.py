@@ -224,7 +224,7 @@ class ClusterPage(Element):
             return figure(tags.p(snippet.error, class_="note"))
         name = f"recipe-{snippet.generation}-{snippet.target}"
         label = f" the flags for {self._view.generations[snippet.generation]}"
-        copy = tags.button("Copy", tags.span(label, class_="unseen"), type="button", class_="slight")
+        copy = tags.button("Copy", tags.span(label, class_="visually-hidden"), type="button", class_="slight")
         notes = tags.ul([tags.li(note) for note in snippet.notes]) if snippet.notes else ""
         return figure(tags.pre(snippet.text, id=name), copy(**{"data-copy": name}), notes)
 
