@@ -97,7 +97,7 @@ class LeaderMonitor(Service):
 
     def _look(self) -> None:
         self._timer = None
-        for discovery_id in self._reports.ended(self._clock.seconds()):
+        for discovery_id in self._reports.expire(self._clock.seconds()):
             self._log.info(
                 "two leaders no longer seen: for one minute at most one leader has reported", discovery_id=discovery_id
             )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.http.requests.request_ids import RequestIDs
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import Event

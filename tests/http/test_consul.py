@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from tests.http.conftest import MAX_BODY, Answer, Door
 from tests.support.daemon import Daemon
 
@@ -333,7 +333,7 @@ class TestWithoutNamedIDs:
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
-        return {"limits": Limits(make_named=False)}
+        return {"limits": Limits(create_named=False)}
 
     @ensureDeferred
     async def test_only_minted_ids_are_claimed(self, door: Door) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from tests.http.conftest import MAX_BODY, Door
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
@@ -316,7 +316,7 @@ async def test_a_path_below_an_id_is_not_the_id(door: Door) -> None:
 @ensureDeferred
 async def test_an_id_whose_home_is_lost_tells_nobody_that_it_is_alone(door: Door) -> None:
     discovery_id = await door.mint()
-    door.daemon.directory._owner = "another"
+    door.daemon.directory._records.owner = "another"
     answer = await door("POST", f"/{discovery_id}", {"addr": A})
     assert (answer.status, answer.reason) == (410, "lost its home, mint a new ID")
 

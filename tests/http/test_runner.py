@@ -91,7 +91,7 @@ def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(daem
 def test_a_fault_of_ours_is_500_and_is_logged_itself(
     daemon: Daemon, client: StubTreq, logged_errors: list[dict[str, Any]], path: str
 ) -> None:
-    daemon.store.settled = daemon.store.put = None  # type: ignore[assignment,method-assign]
+    daemon.store.settled = daemon.store.newest = daemon.store.put = None  # type: ignore[assignment,method-assign]
     response = result(post(client, path, addr="a:1"))
     assert (response.code, result(client.content(response))) == (500, b'{"error": "internal error"}')
     (event,) = logged_errors

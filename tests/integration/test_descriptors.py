@@ -43,7 +43,7 @@ def test_who_takes_all_connections_keeps_the_journal_and_snapshots_from_nothing(
         discovery_id = daemon.mint()
         reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
         assert reply.document["nodes"] == ["10.0.0.1:4001"]
-        daemon.wait_for("snapshot: folded", since)
+        daemon.wait_for("snapshot written", since)
     assert daemon.complaints == []
     for connection in idle:
         connection.close()

@@ -110,9 +110,9 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
     created, refusal = mint_until_refused(daemon, 5000)
     assert (refusal.status, refusal.reason) == (
         503,
-        "store unavailable: what is left on the device is its reserve (--disk-reserve)",
+        "store unavailable: only the disk reserve is left (--disk-reserve)",
     )
-    daemon.wait_for("snapshot: folded")
+    daemon.wait_for("snapshot written")
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
     for each in (discovery_id, *created[-3:]):
@@ -123,15 +123,15 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
 def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state", "--snapshot-every=1")
     discovery_id = daemon.mint()
-    daemon.wait_for("snapshot: folded")
+    daemon.wait_for("snapshot written")
     daemon.mint()
     ballast = fill(small_disk)
     since = len(daemon.events)
     mint_until_refused(daemon)
-    daemon.wait_for("snapshot: not folded: [Errno 28] No space left on device", since)
+    daemon.wait_for("snapshot failed: [Errno 28] No space left on device", since)
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
-    daemon.wait_for("snapshot: folded", since)
+    daemon.wait_for("snapshot written", since)
     assert not (small_disk / "state" / "snapshot.json.new").exists()
 
 

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
 from rqdisco.backends.gossip.transport.seals import Counters
-from rqdisco.backends.single.directory import Limits
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.records import Moment, Record
@@ -57,7 +57,7 @@ class Boot:
             self.owner,
             self.store,
             self.journal,
-            found.notes.items(),
+            found.metadata.items(),
             self.clock,
             lambda url: net.link(self, url),
             now=self._now,
@@ -85,10 +85,10 @@ class Boot:
             self.owner,
             Events(),
             self._now,
-            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.notes.items())),
+            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.metadata.items())),
             may_expire=self.backend.may_expire,
             is_deciding=self.backend.local.is_deciding_of,
-            every=3.0,
+            interval=3.0,
         )
 
     def _note_refusals(self) -> None:

@@ -203,9 +203,9 @@ def _remove_what_is_there(backend: Any) -> None:
     local = backend.local
 
     async def remove(discovery_id: str, addr: str) -> tuple[Record, bool]:
-        record = await local._decidable(discovery_id)
+        record = await local._records.find(discovery_id)
         after = transitions.remove(record, addr)
-        return await local._durably(record, after), after is not record
+        return await local._records.save(record, after), after is not record
 
     local.remove_from = remove
 

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Moment, Node
 from rqdisco.storage.memory import Store
 from rqdisco.storage.state_directory import open_state
@@ -145,7 +145,7 @@ class PeeredDaemon:
             self.owner,
             self.store,
             self.journal,
-            found.notes.items(),
+            found.metadata.items(),
             clock,
             network.link(name),
             now=self.now,
@@ -162,7 +162,7 @@ class PeeredDaemon:
         self.store.on_settled.append(self.leaders.settled)
         self.sweep = sweep(
             self,
-            decode_metadata(found.notes.items()),
+            decode_metadata(found.metadata.items()),
             Events(self.events.append),
             marks=self.backend.watermarks,
             may_expire=self.backend.may_expire,

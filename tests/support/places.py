@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.openapi.parts import Audience
@@ -223,7 +223,7 @@ def ownerless(audience: Audience) -> Place:
 
 def unnamed(audience: Audience) -> Place:
     """A daemon where no ID comes to be by its leader key."""
-    place = daemon_for(audience, make_named=False)
+    place = daemon_for(audience, create_named=False)
     place.id = "orders"
     return place
 

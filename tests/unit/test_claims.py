@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Claim, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
@@ -233,7 +233,7 @@ def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -
     daemon.disk.room = 0
     daemon.threads.release_all()
     daemon.disk.room, daemon.threads.hold = None, False
-    result(Deferred.fromCoroutine(daemon.directory.settle()))
+    result(Deferred.fromCoroutine(daemon.directory.revoke_stuck()))
     result(Deferred.fromCoroutine(daemon.journal.close()))
     after = daemon.restart()
     assert shown(after, "rqlite") == []
@@ -274,7 +274,7 @@ def test_a_removal_takes_away_what_was_shown_though_its_removal_was_decided_and_
 
 
 def test_ids_are_made_by_claims_and_reports_only_where_that_is_allowed() -> None:
-    daemon = Daemon(limits=Limits(make_named=False))
+    daemon = Daemon(limits=Limits(create_named=False))
     with pytest.raises(NoSuchID):
         result(claim(daemon, "rqlite", A))
     with pytest.raises(NoSuchID):

@@ -24,7 +24,7 @@ from rqdisco.storage.state_directory import LOCK, open_state
 from rqdisco.storage.wal.recovery import Recovered, recover
 from rqdisco.storage.wal.segments import SegmentWriter, segment_path
 
-ORPHANS = "its IDs are then orphaned"
+ORPHANS = "its IDs are then ownerless"
 
 
 class Unlocked(Disk):
@@ -101,11 +101,11 @@ def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_h
     original: Path, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
     owner = Life(original).owner
-    assert not [event for event in log if "names" in str(event.get("log_format"))]
+    assert not [event for event in log if "hard links" in str(event.get("log_format"))]
     hard_linked(original, tmp_path / "backup")
     life = Life(original)
     assert (life.owner, names(life.found)) == (owner, ["a", "b", "c"])
-    (said,) = [event for event in log if "other names" in str(event.get("log_format"))]
+    (said,) = [event for event in log if "several hard links" in str(event.get("log_format"))]
     assert said["log_level"].name == "warn"
     assert "identity.json (2 names)" in said["files"]
     assert "journal/0000000003.journal (2 names)" in said["files"]

@@ -83,10 +83,10 @@ def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_chan
     store.node_counter = node_counter = NodeCounter(list(store.values()))
     census = InitialCount(clock, node_counter)
     census.startService()
-    assert not node_counter.is_whole
+    assert not node_counter.is_complete
     put(store, record(0, "a"), record(count - 1), record(count, "a"))
     clock.pump([0.01] * 3)
-    assert node_counter.is_whole
+    assert node_counter.is_complete
     assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(HOME, False, count + 1)])
     assert not clock.getDelayedCalls()
 

@@ -22,7 +22,8 @@ from rqdisco.backends.gossip.transport.http_link import Keys
 from rqdisco.backends.gossip.transport.keyring import KeyRing
 from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
-from rqdisco.backends.single.directory import Limits, SingleDirectory
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Metadata, decode_metadata_line, join_record
 from rqdisco.core.expiry import ExpiryWatermarks

@@ -184,13 +184,13 @@ class GossipDirectory:
     async def ids(self) -> Sequence[str]:
         return await self._local.ids()
 
-    async def adopt(self, brought: TransferredRecord, *, as_own: bool) -> bool:
-        known = self._store.newest(brought.id)
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+        known = self._store.newest(transferred.id)
         if known is not None and self._owner(known) != self._own:
             raise Undecided("its home is another daemon, import there")
         if known is None and not await self._peers.agreement.soon():
             raise Undecided(_DISAGREE)
-        return await self._local.adopt(brought, as_own=as_own)
+        return await self._local.adopt(transferred, as_own=as_own)
 
     def changed(self, record: Record) -> None:
         """A peer's record came in."""
@@ -231,7 +231,7 @@ class GossipDirectory:
             owner = self._peers.members.current_owner(member.incarnation)
             try:
                 if owner == self._own:
-                    raise self._local.unknown(discovery_id)
+                    raise self._local.absence(discovery_id)
                 outcome = await self._call(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
                 record_of(outcome, discovery_id)
                 return outcome

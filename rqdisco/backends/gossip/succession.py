@@ -241,7 +241,7 @@ class Successions:
                 record = self._store.newest(key.decode())
                 if record is not None and record.owner == incarnation:
                     record = record if is_lost else records.with_grant_answered(record)
-                    changes.append(self._store.put(self._local.inherited(record, lost=is_lost)))
+                    changes.append(self._store.put(self._local.takeover.inherit(record, lost=is_lost)))
             if changes:
                 await self._journal.append(*changes)
             count += len(changes)

@@ -107,7 +107,7 @@ class ConsulAPI:
 
     def resource(self) -> ApiResource:
         """The resource of all paths below `/v1`."""
-        return ApiResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
+        return ApiResource(self.app, self._match, self._unknown, lambda _: _OTHER)
 
     @app.route("/v1/kv/", strict_slashes=False)
     def no_key(self, request: Request) -> RouteResult:
@@ -128,6 +128,7 @@ class ConsulAPI:
         match = _KEY.match(decoded_path(request))
         if match is None:
             return None
+        request.route = _ROUTE
         return self._runner.run(self._answer(request, match[1].decode("utf-8", "replace")))
 
     def _unknown(self, request: Request) -> EventualResponse:
@@ -204,7 +205,7 @@ class ConsulAPI:
             self._creation_limit.check_named(request)
 
     async def _claim(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
-        with self._runner.attempt("claim", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "claim", request, discovery_id, token) as attempt:
             put = self._put(request, query, attempt)
             self._check_http(put, attempt)
             if not is_created_id(discovery_id):
@@ -229,7 +230,7 @@ class ConsulAPI:
         return _boolean(False)
 
     async def _report(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
-        with self._runner.attempt("leader report", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "leader report", request, discovery_id, token) as attempt:
             put = self._put(request, query, attempt)
             host = client_host(request)
             before = await self._leader(discovery_id, host)
@@ -268,7 +269,7 @@ class ConsulAPI:
         return True
 
     async def _clear(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
-        with self._runner.attempt("leader removal", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "leader removal", request, discovery_id, token) as attempt:
             clearing = await self._directory.clear_leader(discovery_id, query.cas)
             attempt.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
         if clearing.removed is not None:

@@ -171,7 +171,7 @@ class DiscoveryAPI:
         if request.method == b"POST":
             token = None if self._authorizer is None else self._authorizer.admit(request, "mint")
             self._creation_limit.check_create(request)
-            with self._runner.attempt("create", request, token=token) as attempt:
+            with Attempt(self._runner, "create", request, token=token) as attempt:
                 record = await self._directory.create()
                 attempt.discovery_id, attempt.result = record.id, "created"
             return Response(200, encode_document(record, ()))
@@ -193,15 +193,13 @@ class DiscoveryAPI:
         return info
 
     async def _register(self, request: Request, discovery_id: str, token: Token | None) -> Response:
-        with self._runner.attempt("registration", request, discovery_id, token) as attempt:
-            await self._directory.look_up(discovery_id)
-            body = self._body(request)
-            node = Node(
-                addr=_addr(body, attempt),
-                raft_addr=_optional("raft_addr", body.raft_addr),
-                node_id=_optional("node_id", body.node_id),
-            )
-            self._runner.check_reachable(node.addr, attempt)
+        with Attempt(self._runner, "registration", request, discovery_id, token) as attempt:
+            try:
+                node = self._node(request, attempt)
+            except Exception:
+                # A missing ID is reported before an invalid body.
+                await self._directory.look_up(discovery_id)
+                raise
             outcome = await self._directory.register(discovery_id, node, client_host(request))
             attempt.result = outcome.bootstrap or (ON_BEHALF if outcome.on_behalf else "listed")
             self._history.note(discovery_id, node.addr, attempt.result, len(outcome.listed))
@@ -211,7 +209,7 @@ class DiscoveryAPI:
         return Response(200, encode_document(outcome.record, listed))
 
     async def _remove(self, request: Request, discovery_id: str, token: Token | None) -> Response:
-        with self._runner.attempt("removal", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "removal", request, discovery_id, token) as attempt:
             await self._directory.look_up(discovery_id)
             outcome = await self._directory.remove(discovery_id, _addr(self._body(request), attempt))
             attempt.result = "removed" if outcome.removed else "absent"
@@ -227,6 +225,19 @@ class DiscoveryAPI:
             self._log.warn("no nodes left, the next to register is told to bootstrap", discovery_id=record.id)
         else:
             self._log.warn("no nodes left, and the ID is ownerless: it seeds no cluster", discovery_id=record.id)
+
+    def _node(self, request: Request, attempt: Attempt) -> Node:
+        """Decode the node of a registration. Raises BadRequest, BodyTooLarge, InvalidValue,
+        MisleadingAddress.
+        """
+        body = self._body(request)
+        node = Node(
+            addr=_addr(body, attempt),
+            raft_addr=None if body.raft_addr is None else check_text("raft_addr", body.raft_addr),
+            node_id=None if body.node_id is None else check_text("node_id", body.node_id),
+        )
+        self._runner.check_reachable(node.addr, attempt)
+        return node
 
     def _body(self, request: Request) -> _RegistrationBody:
         body = _decoded(self._runner.body(request))
@@ -270,7 +281,3 @@ def _addr(body: _RegistrationBody, attempt: Attempt) -> str:
     addr = check_text("address", body.addr)
     attempt.addr = addr
     return addr
-
-
-def _optional(what: str, value: object) -> str | None:
-    return None if value is None else check_text(what, value)

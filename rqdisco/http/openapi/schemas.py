@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.core.addresses import MAX_BYTES
-from rqdisco.core.exports import MOST_AT_ONCE
+from rqdisco.core.exports import MAX_BATCH
 from rqdisco.http.openapi.parts import Object, schema
 
 # White space and control characters, as str.isspace and the category Cc, for any dialect of regular
@@ -230,7 +230,7 @@ SCHEMAS: dict[str, Object] = {
         {
             "records": {
                 "type": "array",
-                "maxItems": MOST_AT_ONCE,
+                "maxItems": MAX_BATCH,
                 "items": _object(
                     "An ID in an export.",
                     {"id": _STRING, "created_at": {"type": "integer"}},

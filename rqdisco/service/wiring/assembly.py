@@ -153,7 +153,7 @@ def assemble(config: Config, machine: System) -> Daemon:
 
 
 def _nodes(store: Store) -> int | None:
-    return store.node_counter.nodes if store.node_counter is not None and store.node_counter.is_whole else None
+    return store.node_counter.nodes if store.node_counter is not None and store.node_counter.is_complete else None
 
 
 def _show(

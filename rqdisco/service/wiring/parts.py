@@ -118,7 +118,7 @@ def compactor_of(config: Config, machine: System, state: State) -> Compactor:
 
 def single_directory(config: Config, machine: System, state: State) -> SingleDirectory:
     """The directory of a daemon without peers. Raises PeersMissing."""
-    others = [member.name for member in known_members(state.found.notes.items(), state.owner)]
+    others = [member.name for member in known_members(state.found.metadata.items(), state.owner)]
     if others:
         raise PeersMissing(
             f"{config.data_dir}: is one of several peers ({', '.join(others)}), and may not decide without them: say"
@@ -145,7 +145,7 @@ def gossip_backend(
         state.owner,
         state.store,
         state.journal,
-        state.found.notes.items(),
+        state.found.metadata.items(),
         machine.reactor,
         links(machine.reactor, keys, machine.random, Policy(certificates.for_clients("peers", said.tls))),
         keys,
@@ -168,7 +168,7 @@ def sweep_of(
     """What forgets IDs that never had a node: this daemon's own if it is to, and its peers' if they
     say so.
     """
-    notes = decode_metadata(state.found.notes.items())
+    notes = decode_metadata(state.found.metadata.items())
     days = config.unused_days
     return ExpirySweeper(
         machine.reactor,

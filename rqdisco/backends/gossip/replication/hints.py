@@ -275,7 +275,9 @@ class HintMerger:
             return None
         # A disk of an earlier release may have one that was added already, and not forgotten yet.
         new = [hint for of, hint in hints if hint.number > self._added.get(f"{_ADDED}{own}/{of}", 0)]
-        changes = [change for hint in new for change in self._local.add_hinted(hint.id, hint.node, hint.host)]
+        changes = [
+            change for hint in new for change in self._local.takeover.add_own_node(hint.id, hint.node, hint.host)
+        ]
         merging = hint_store.merge([hint.number for _, hint in hints], changes)
         return merging.addCallback(self._note_merged, discovery_id, len(new))
 
@@ -295,11 +297,11 @@ class HintMerger:
             await self._journal.barrier()
             return before
         for hint in new:
-            self._local.check_addable(hint.id)
+            self._local.takeover.check_addable(hint.id)
             if self._local.known(hint.id) is None and not self._is_ready():
                 # On an older disk what it is for may have to be taken back first (R8).
                 raise Undecided("not heard all yet since the start")
-        changes = [change for hint in new for change in self._local.add(hint.id, hint.node, hint.host)]
+        changes = [change for hint in new for change in self._local.takeover.add_node(hint.id, hint.node, hint.host)]
         upto = new[-1].number
         # With the changes or not at all: a hint that is added twice could bring back who was
         # removed.

@@ -139,7 +139,7 @@ class OwnRecovery:
         if changes:
             self._log.warn("taken back from a peer, which had newer versions", count=len(changes))
             for change in changes:
-                self._local.reclaimed(decode_record(change.line))
+                self._local.recovered(decode_record(change.line))
             await self._journal.append(*changes)
 
     async def _note_behind(self) -> None:
