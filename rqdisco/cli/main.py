@@ -108,7 +108,8 @@ def _react(command: Command, url: str) -> int:
     from rqdisco.cli.app import App, run_to_its_end
     from rqdisco.client import connect
     from rqdisco.security.certificates import Certificates
-    from rqdisco.security.tls import Policy
+    from rqdisco.security.tls import ClientPolicy
+    from rqdisco.twisted_compat import use_clock
 
     name, token, files = _name(url), _token(), _files()
     status = _FAILED
@@ -117,8 +118,8 @@ def _react(command: Command, url: str) -> int:
         nonlocal status
         # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once,
         # or never.
-        reactor.seconds = time.monotonic
-        policy = Policy(Certificates(reactor.seconds).for_clients("client", files))
+        use_clock(reactor, time.monotonic)
+        policy = ClientPolicy(Certificates(reactor.seconds).for_clients("client", files))
         ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
         screen = Screen(sys.stdout, sys.stderr, ask)
         app = App(

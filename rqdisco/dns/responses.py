@@ -18,11 +18,11 @@ from rqdisco.core.views import View
 from rqdisco.dns import wire
 from rqdisco.dns.wire import Data, Question, Reply
 from rqdisco.dns.zone import NAMESERVER, Kind, Zone, has_ip, hosts, ip_of_label, node_label, of_family, places
+from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.probes.node_health import NodeHealth, without_down
 from rqdisco.probes.resolution.host_names import HostNames
 
 TTL = 1
-_WARN_SECONDS = 60.0
 _TRANSFERS = (251, 252)
 
 
@@ -51,7 +51,7 @@ class NameServer:
         # A name of our own zone is ours to answer for.
         self._own_name = zone.below(self._nameserver.decode())
         self._ips = () if self._own_name is None else ips
-        self._warned: float | None = None
+        self._throttle = LogThrottle(clock.seconds)
         self._log = Logger()
 
     async def reply(self, question: Question) -> Reply:
@@ -195,7 +195,5 @@ class NameServer:
         return question.name[-len(self._zone.name) :]
 
     def _warn(self, name: str) -> None:
-        now = self._clock.seconds()
-        if self._warned is None or now - self._warned >= _WARN_SECONDS:
-            self._warned = now
+        if self._throttle.is_due():
             self._log.warn("IDs that differ by case only cannot be told apart by DNS", name=name)

@@ -22,6 +22,7 @@ from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.dns.wire import Question, Reply
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.telemetry.counters import DNSCounts
+from rqdisco.twisted_compat import use_timer
 
 IDLE_SECONDS = 10.0
 MOST_CONNECTIONS = 200
@@ -181,8 +182,7 @@ class Connections(Factory):
         connection: Any = Connection()
         connection.host = addr.host
         connection.factory = self
-        connection.callLater = self.clock.callLater
-        return connection
+        return use_timer(connection, self.clock)
 
     def cut(self) -> None:
         """Cut what is open."""

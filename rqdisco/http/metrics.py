@@ -23,7 +23,7 @@ def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -
     """Metrics of requests and their responses."""
 
     def source() -> Iterable[Metric]:
-        routes = [((*route, method), each) for (route, method), each in counts.asked.items()]
+        routes = [((*route, method), each) for (route, method), each in counts.by_route.items()]
         yield counters(
             "rqdisco_requests",
             "Answered HTTP requests.",

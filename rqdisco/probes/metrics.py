@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client.metrics_core import Metric
 
 from rqdisco.probes.scheduler import OUTCOMES, STATES, ProbeScheduler
-from rqdisco.telemetry.counters import LookUpCounts
+from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.metric_families import counters, gauge_if_known, gauges
 from rqdisco.telemetry.metrics import Source
 
@@ -37,7 +37,7 @@ def probe_metrics(scheduler: ProbeScheduler) -> Source:
     return source
 
 
-def resolution_metrics(counts: Mapping[str, LookUpCounts]) -> Source:
+def resolution_metrics(counts: Mapping[str, LookupCounts]) -> Source:
     """How the host names of nodes were looked up, by what for."""
 
     def source() -> Iterable[Metric]:

@@ -95,8 +95,8 @@ class Local:
     def __init__(self, description: str = "tcp6:4000:interface=\\:\\:1", *, is_metrics: bool = False) -> None:
         self.daemon = Daemon()
         self.clock: Any = MemoryReactorClock()
-        resource = self.daemon.watch.page if is_metrics else self.daemon.doors.public()
-        site = BoundedSite(resource, self.clock, SiteConfig(max_body=1000), lambda: 0.0, self.daemon.watch.requests)
+        resource = self.daemon.page if is_metrics else self.daemon.doors.public()
+        site = BoundedSite(resource, self.clock, SiteConfig(max_body=1000), lambda: 0.0, self.daemon.counts.requests)
         hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.count_foreign_host)
         at = endpoint(self.clock, "listen", description, Certificates(Clock().seconds))
         result(Deferred.fromCoroutine(HTTPListener("endpoints", self.clock, [at], site, hosts=hosts).open()))

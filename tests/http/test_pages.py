@@ -355,7 +355,7 @@ class TestWithTokens:
     @ensureDeferred
     async def test_the_status_page_says_which_token_was_revoked(self, door: Door) -> None:
         event = Event(kind="token", outcome="revoked", more={"name": "orders", "scopes": "read"})
-        door.daemon.telemetry.events.tell(event)
+        door.daemon.telemetry.events.publish(event)
         got = await page(door, "/status", Authorization="Bearer secret-admin")
         assert "token orders" in got.text
 

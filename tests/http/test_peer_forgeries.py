@@ -116,7 +116,7 @@ def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any)
     pair = Pair()
     pair.greet()
     _on_the_way(pair, change)
-    with pytest.raises(PeerUnreachable, match="its answer is not sealed"):
+    with pytest.raises(PeerUnreachable, match="the answer is not sealed"):
         pair.ask()
 
 
@@ -142,7 +142,7 @@ def test_an_answer_to_another_question_is_none() -> None:
 
     _on_the_way(pair, keep)
     assert pair.ask() == b"answer"
-    with pytest.raises(PeerUnreachable, match="its answer is not sealed"):
+    with pytest.raises(PeerUnreachable, match="the answer is not sealed"):
         pair.ask()
 
 

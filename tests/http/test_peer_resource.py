@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
-from rqdisco.backends.gossip.transport.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.resource import MAX_BYTES, UNAUTHENTICATED_BYTES, PeerResource
 from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER, hello_parts
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from tests.support.peer_links import Answering, ring
@@ -31,8 +31,8 @@ class Door:
             resource,
             Clock(),
             SiteConfig(
-                max_body=STRANGERS_BYTES,
-                max_large_body=MOST_BYTES,
+                max_body=UNAUTHENTICATED_BYTES,
+                max_large_body=MAX_BYTES,
                 may_send_large_body=resource.may_send_more,
                 trusts_clients=True,
             ),
@@ -68,7 +68,7 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
     logged_errors.clear()
 
 
-@pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", STRANGERS_BYTES + 1)])
+@pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", UNAUTHENTICATED_BYTES + 1)])
 def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept: int) -> None:
     door = Door()
     transport = door.connect()

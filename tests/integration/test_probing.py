@@ -147,4 +147,4 @@ def test_this_machine_is_not_probed_by_a_network_that_merely_holds_it(
 
 def test_a_daemon_that_may_probe_nobody_does_not_start(installed: Environment, tmp_path: Path) -> None:
     code, line = refusal(installed, tmp_path / "state", "--probe=15")
-    assert (code, "needs --probe-allow" in line) == (64, True)
+    assert (code, "requires --probe-allow" in line) == (64, True)

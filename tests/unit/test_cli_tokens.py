@@ -52,11 +52,11 @@ def test_tokens_are_listed_and_revoked_by_name(file: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["new", "taken"], 1, "there is a token taken already"),
-        (["new", "a b"], 1, "is no name"),
+        (["new", "taken"], 1, "token taken already exists"),
+        (["new", "a b"], 1, "is not a valid name"),
         (["new", "x", "--scope", "mint", "--id", ID], 1, "cannot be bound"),
         (["new", "x", "--scope", "root"], 2, "'root' is not one of"),
-        (["revoke", "unknown"], 1, "there is no token unknown"),
+        (["revoke", "unknown"], 1, "token unknown does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(

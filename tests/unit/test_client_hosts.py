@@ -192,7 +192,7 @@ def test_on_the_owners_behalf_the_same_machine_is_listed_and_no_other(three: Thr
     for addr in (SECOND, THIRD, f"{M2}:4001"):
         with pytest.raises(WrongHost, match=ANOTHER):
             gossip.register(c, discovery_id, addr, M2)
-    assert [hint.host for hint in c.backend.hint_store.oldest(a.owner)[1]] == [M1]
+    assert [hint.host for hint in c.backend.hint_store.next_batch(a.owner)[1]] == [M1]
     c = c.restart()
     settle(clock, 3)
     network.heal()

@@ -22,7 +22,7 @@ MODULES = {
 PURE = {
     "backends.gossip.membership.decision_guard",
     "backends.gossip.membership.members",
-    "backends.gossip.membership.sightings",
+    "backends.gossip.membership.grant_ages",
     "backends.gossip.replication.change_log",
     "backends.gossip.replication.cursors",
     "backends.gossip.replication.id_order",
@@ -34,6 +34,7 @@ PURE = {
     "dns.zone",
     "limits.connection_limiter",
     "limits.event_sampler",
+    "limits.log_throttle",
     "limits.rates",
     "probes.node_health",
     "probes.probe_state",
@@ -53,10 +54,21 @@ STANDARD = "array base64 binascii bisect collections datetime functools hashlib 
 STANDARD += " hmac typing unicodedata urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
+PRIVATE_IN_TWISTED = {
+    "_factory",
+    "_receivedHeaderCount",
+    "_receivedHeaderSize",
+    "_respondToBadRequestAndDisconnect",
+    "disconnecting",
+    "doRead",
+    "numberAccepts",
+    "timeOut",
+}
+
 # The floors of the package, from the ground up. A room may import from the floors below it and from
 # itself.
 FLOORS = [
-    {"", "core"},
+    {"", "core", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes"},
     {"storage"},
     {"backends"},
@@ -162,6 +174,14 @@ def test_clocks_and_randomness_come_in_through_constructors(name: str) -> None:
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not called & {"urandom", "uuid1", "uuid4", "utcnow", "today", "monotonic", "time_ns"}
     assert "datetime.now" not in ast.unparse(tree)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"twisted_compat"}))
+def test_no_other_module_uses_private_names_of_twisted(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not (defined | used) & PRIVATE_IN_TWISTED
 
 
 @pytest.mark.parametrize("name", MODULES)

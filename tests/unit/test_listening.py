@@ -158,7 +158,7 @@ async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_no
                 client.connect(str(path))
         with pytest.raises(CannotListen) as refused:
             await door(f"unix:{path}").open()
-        assert str(refused.value) == f"cannot listen on unix:{path}: somebody listens there already"
+        assert str(refused.value) == f"cannot listen on unix:{path}: another process listens there"
         assert path.is_socket()
         assert server.getsockname() == str(path)
 
@@ -173,6 +173,6 @@ async def test_nothing_but_a_socket_is_ever_taken_away(tmp_path: Path, kind: str
     make[kind]()
     with pytest.raises(CannotListen) as refused:
         await door(f"unix:{path}").open()
-    assert str(refused.value) == f"cannot listen on unix:{path}: something else is there"
+    assert str(refused.value) == f"cannot listen on unix:{path}: it exists and is not a socket"
     assert path.exists()
     assert left.is_socket()

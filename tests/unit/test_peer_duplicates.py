@@ -27,7 +27,7 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
         go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
     assert b.backend.peers.guard.fenced is None
     settle(clock, 20)
-    complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
+    complaints = [event["log_source"] for event in logged_errors if "duplicate peer identity" in event["log_format"]]
     assert len(complaints) == len(set(complaints)) == 2, "by both others, and not each second"
     duplicate.stop()
     logged_errors.clear()
@@ -67,7 +67,7 @@ def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: T
     a = a.restart()
     settle(clock, 3)
     for daemon in (a, b, c):
-        daemon.backend.answers.greet(old)
+        daemon.backend.request_handler.greet(old)
     settle(clock, 3)
     assert [daemon.backend.peers.guard.objection for daemon in (a, b, c)] == [None] * 3
     assert register(a, mint(a), "n1:1") == ["n1:1"]
@@ -76,9 +76,9 @@ def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: T
 def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
-    session, _ = b.backend.answers.greet(moved)
+    session, _ = b.backend.request_handler.greet(moved)
     assert b.backend.peers.members.get(a.owner).url == "http://a"
-    go(b.backend.answers.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
+    go(b.backend.request_handler.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
     assert b.backend.peers.members.get(a.owner).url == "http://elsewhere"
 
 

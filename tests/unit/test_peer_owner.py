@@ -61,7 +61,7 @@ def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_
     a, b, discovery_id = answered_alone(clock)
     b.restart()
     # The moment at which it hears the last member, no exchange having come to its end.
-    a.backend.peers.guard.heard(b.owner)
+    a.backend.peers.guard.confirm(b.owner)
     assert a.backend.peers.guard.is_ready
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 
@@ -127,7 +127,7 @@ def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock
     asked = Deferred.fromCoroutine(b.directory.register(discovery_id, Node(addr="n3:1"), None))
     b.threads.hold = False
     settle(clock, 8)
-    with pytest.raises(Undecided, match="cannot tell who is alone without c"):
+    with pytest.raises(Undecided, match="cannot grant a bootstrap without c"):
         result(asked)
     assert b.backend.hint_store.count == 0
 

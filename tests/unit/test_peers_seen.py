@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.backends.gossip.replication.change_log import ChangeLog
-from rqdisco.backends.gossip.report import MOST_LAG
+from rqdisco.backends.gossip.report import MAX_LAG
 from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
@@ -22,7 +22,7 @@ from tests.support.gossip import PeeredDaemon, Three, go, mint, settle
 def watched(daemon: PeeredDaemon) -> dict[str, Any]:
     """The samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
-    families: list[Metric] = list(peer_metrics(daemon.backend.report.seen)())
+    families: list[Metric] = list(peer_metrics(daemon.backend.report.status)())
     for sample in (sample for family in families for sample in family.samples):
         if "peer" in sample.labels:
             found.setdefault(sample.name, {})[sample.labels["peer"]] = sample.value
@@ -140,7 +140,7 @@ def test_an_id_is_not_orphaned_while_its_home_is_silent_but_once_that_is_forgott
 
 def test_what_a_peer_lacks_is_not_counted_without_end() -> None:
     changes = ChangeLog(floor=0)
-    for version in range(2 * MOST_LAG):
+    for version in range(2 * MAX_LAG):
         changes.add(version + 1, b"%d" % version)
-    assert len(changes.since(0, MOST_LAG) or ()) == MOST_LAG
-    assert len(changes.since(0) or ()) == 2 * MOST_LAG
+    assert len(changes.since(0, MAX_LAG) or ()) == MAX_LAG
+    assert len(changes.since(0) or ()) == 2 * MAX_LAG

@@ -1,13 +1,17 @@
-"""Joins the parts of a daemon that has peers."""
+"""The gossip backend: joins the parts of a daemon that has peers.
+
+`rqdisco.service.wiring.backend` builds it; all connections among its own parts are made here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.gossip.directory import GossipDirectory
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.peer_set import PeerSet
@@ -15,17 +19,16 @@ from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.exchange import Exchange
 from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
 from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
+from rqdisco.backends.gossip.replication.replica import Replica
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import Successions
-from rqdisco.backends.gossip.transport.http_link import Keys
-from rqdisco.backends.gossip.transport.keyring import KeyRing
 from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.addresses import is_local
-from rqdisco.core.codec import Metadata, decode_metadata_line, join_record
+from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.host_binding import LOCALHOST
 from rqdisco.core.ids import RandomBytes
@@ -35,8 +38,8 @@ from rqdisco.storage.wal.writer import Journal
 
 
 class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator says of peers: this daemon's name and URL, where to find others, what a
-    grant needs.
+    """The operator's settings for peers: this daemon's name and URL, the URLs to find others at,
+    and whether a bootstrap grant requires an acknowledgement.
     """
 
     name: str
@@ -45,123 +48,122 @@ class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
     ack_required: bool = False
 
 
-def decode_metadata(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Metadata]:
-    """The notes that were found on the disk."""
-    return [decode_metadata_line(join_record(key, rest)) for key, rest in notes]
+class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gossip backend is built on.
+
+    `metadata` is what is stored beside the records. `now` returns the boot number and milliseconds
+    since that boot, `wall_us` the wall clock in microseconds since 1970, `jitter` random numbers
+    around 1. `connect` returns the link to a URL. `on_fenced` is called with the reason when this
+    daemon is fenced.
+    """
+
+    config: GossipConfig
+    limits: Limits
+    incarnation: str
+    store: Store
+    journal: Journal
+    metadata: Sequence[Metadata]
+    clock: IReactorTime
+    now: Callable[[], Moment]
+    wall_us: Callable[[], int]
+    random: RandomBytes
+    jitter: Callable[[], float]
+    connect: Callable[[str], Link]
+    on_fenced: Callable[[str], None] = lambda _: None
 
 
-def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
-    """The other daemons that still take part, as far as was kept."""
-    kept = decode_metadata(notes)
-    return Members(Member(incarnation=own, name="", url=""), kept).others
+def known_members(metadata: Sequence[Metadata], own: str) -> Sequence[Member]:
+    """Return the other daemons that are still members, as far as the metadata shows."""
+    return Members(Member(incarnation=own, name="", url=""), metadata).others
 
 
 class GossipBackend:
-    """A daemon's directory, what keeps it in step with its peers, and what answers those.
+    """A daemon's directory, what keeps it in step with its peers, and what answers their requests.
 
-    `notes` are what was kept about peers, `link` makes the way to a URL, `jitter` gives numbers
-    around 1.
+    `directory` answers the APIs, `local` decides about the IDs this daemon owns, `peers` is the
+    service to start, `request_handler` handles the requests of peers.
     """
 
-    def __init__(
-        self,
-        peering: GossipConfig,
-        incarnation: str,
-        store: Store,
-        journal: Journal,
-        notes: Iterable[tuple[bytes, bytes]],
-        clock: IReactorTime,
-        link: Callable[[str], Link],
-        keys: Keys | None = None,
-        *,
-        now: Callable[[], Moment],
-        wall_us: Callable[[], int],
-        random: RandomBytes,
-        jitter: Callable[[], float],
-        limits: Limits,
-    ) -> None:
-        self.keys = keys or Keys(KeyRing(()))
-        kept = decode_metadata(notes)
-        own = Member(incarnation=incarnation, name=peering.name, url=peering.url, features=FEATURES)
-        members = Members(own, kept)
-        boot = random(8).hex()
-        self.watermarks = ExpiryWatermarks(kept)
-        replication = Replication(incarnation, store, kept, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
-        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.is_unmet)
+    def __init__(self, context: GossipContext) -> None:
+        config, store, journal, incarnation = context.config, context.store, context.journal, context.incarnation
+        metadata = context.metadata
+        environment = Environment(
+            clock=context.clock,
+            link=context.connect,
+            now=context.now,
+            wall_us=context.wall_us,
+            random=context.random,
+            jitter=context.jitter,
+        )
+        own = Member(incarnation=incarnation, name=config.name, url=config.url, features=FEATURES)
+        members = Members(own, metadata)
+        boot = environment.random_name()
+        self.watermarks = ExpiryWatermarks(metadata)
+        replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
+        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members)
         self.peers = self._peer_set(
-            clock,
+            environment,
+            boot,
             members,
             replication,
             guard,
-            link,
-            peering.seeds,
-            boot,
-            jitter,
-            lambda: wall_us() // 1000,
-            ack_required=peering.ack_required,
+            config.seeds,
+            ack_required=config.ack_required,
         )
         self.local = SingleDirectory(
             store,
             journal,
             incarnation,
-            now=now,
-            wall_us=wall_us,
-            random=random,
-            limits=limits,
+            now=environment.now,
+            wall_us=environment.wall_us,
+            random=environment.random,
+            limits=context.limits,
             coordinator=self.peers,
-            # Who reaches it by a loopback address is on its machine.
-            machine=LOCALHOST if is_local(peering.url) else None,
+            # A client that reaches this daemon by loopback runs on the same host.
+            machine=LOCALHOST if is_local(config.url) else None,
         )
-        self.hint_store = HintStore(journal, lambda: wall_us() // 1000, members.current_owner, kept)
-        taker = HintMerger(self.local, journal, lambda: guard.is_ready, kept)
-        own_recovery = OwnRecovery(clock, replication, guard, journal, self.local, incarnation, self.watermarks, kept)
-        exchange = Exchange(
-            replication,
-            members,
-            guard,
-            journal,
-            self.local,
-            self.hint_store,
-            own_recovery,
-            self.watermarks,
-            lambda: wall_us() // 1000,
+        self.hint_store = HintStore(journal, environment.wall_ms, members.current_owner, metadata)
+        hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
+        replica = Replica(
+            members=members,
+            replication=replication,
+            guard=guard,
+            journal=journal,
+            local=self.local,
+            watermarks=self.watermarks,
         )
-        # Whether this daemon may say that IDs of its own are gone.
-        self.may_expire = lambda: guard.objection is None and own_recovery.is_over
+        own_recovery = OwnRecovery(environment.clock, replica, metadata)
+        exchange = Exchange(replica, self.hint_store, own_recovery, environment.wall_ms)
+        # Report whether this daemon may declare its own IDs expired.
+        self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
         self.store = store
         self.directory = GossipDirectory(
             self.local,
             store,
             self.peers,
             self.hint_store,
-            clock,
-            lambda: random(8).hex(),
-            retry_window_ms=limits.retry_window_ms,
+            environment.clock,
+            environment.random_name,
+            retry_window_ms=context.limits.retry_window_ms,
         )
-        replication.on_foreign = self.directory.changed
-
-        def writing(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
-            may_correct = guard.is_ready
-            besides = replication.writing(changes, may_send=may_send, may_correct=may_correct)
-            return (*besides, *own_recovery.writing(changes))
-
-        journal.on_writing = writing
         self.successions = Successions(
-            clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
+            environment.clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
         )
-        self.peers.use(exchange, self.hint_store, taker, self.successions.go_on)
-        self.answers = PeerRequestHandler(
-            clock,
-            self.peers,
-            self.local,
-            journal,
-            self.hint_store,
-            taker,
-            self.successions,
-            lambda: random(8).hex(),
-            now,
+        self.request_handler = PeerRequestHandler(
+            environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.successions
         )
         self.report = PeerReport(self.peers, self.hint_store)
+
+        def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
+            """Return what the journal writes together with `changes`."""
+            extra = replication.before_write(changes, may_send=may_send, may_correct=guard.is_ready)
+            return (*extra, *own_recovery.before_write(changes))
+
+        # These parts need each other, so they are joined once all exist.
+        guard.on_fenced = context.on_fenced
+        replication.on_foreign_grant = self.directory.on_replicated
+        journal.on_writing = changes_to_add
+        self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
         if members.own.state != "member":
             guard.successor = members.current_owner(incarnation)
 

@@ -71,14 +71,14 @@ class Authorizer:
         left_out = self._sampler.sample("" if peer is None else source_of(peer), token or "")
         if left_out is None:
             return
-        self._telemetry.events.tell(
+        self._telemetry.events.publish(
             Event(
                 kind=self._kind_of(request),
                 outcome="refused",
                 api=self._api,
                 id=(discovery_id or "")[:_MAX_ID_LENGTH],
                 client=peer,
-                asker=token,
+                token=token,
                 request=self._telemetry.request_id(request),
                 why=str(refusal),
                 more={"left_out": left_out} if left_out else {},

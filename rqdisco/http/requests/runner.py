@@ -236,7 +236,7 @@ class Attempt:
         self._telemetry = runner.telemetry
         self._api = runner.api
         self._kind = kind
-        self._asker = None if token is None else token.name
+        self._token_name = None if token is None else token.name
         self._request_id = runner.telemetry.request_id(request)
         self.peer = client_ip(request)
         self.discovery_id = discovery_id
@@ -251,7 +251,7 @@ class Attempt:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         outcome, why = (self.result, None) if error is None else _outcome_of(error)
         is_repeat = self.is_repeat and error is None
-        self._telemetry.events.tell(
+        self._telemetry.events.publish(
             Event(
                 kind=self._kind,
                 outcome=outcome,
@@ -259,7 +259,7 @@ class Attempt:
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
-                asker=self._asker,
+                token=self._token_name,
                 request=self._request_id,
                 why=why,
                 more=self.details,

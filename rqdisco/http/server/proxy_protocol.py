@@ -19,6 +19,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from rqdisco.http.server.site import RECEIVE_SECONDS, BoundedChannel, BoundedSite
+from rqdisco.limits.log_throttle import LogThrottle
 
 _TEXT = b"PROXY "
 _TEXT_BYTES = 107
@@ -29,7 +30,6 @@ _BEGINNING = 16
 _MAX_BYTES = 4096
 _LOCAL, _PROXY = 0x20, 0x21
 _LAYOUTS = {0x11: "!4s4sHH", 0x21: "!16s16sHH"}
-_LOG_INTERVAL_SECONDS = 60.0
 
 
 class BadHeader(Exception):
@@ -168,7 +168,7 @@ class BehindProxy(Factory):
 
     def __init__(self, site: BoundedSite) -> None:
         self._site = site
-        self._logged_at: float | None = None
+        self._throttle = LogThrottle(site.now)
 
     def startFactory(self) -> None:
         self._site.doStart()
@@ -185,7 +185,5 @@ class BehindProxy(Factory):
         """Log, once a minute, that a connection had no valid header: if it was the proxy's, no
         client gets through.
         """
-        now = self._site.now()
-        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL_SECONDS:
-            self._logged_at = now
+        if self._throttle.is_due():
             self._log.warn("connection aborted: no valid PROXY header", peer=getattr(peer, "host", None))

@@ -13,7 +13,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -22,6 +22,7 @@ from rqdisco.http.requests.request import Stream
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.telemetry.counters import UNKNOWN_ROUTE, RequestCounts, Route
+from rqdisco.twisted_compat import HeaderLimitChannel, is_disconnecting, prepare_channel
 
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
@@ -104,7 +105,7 @@ class BoundedRequest(Request):
             self.processingFailed(Failure())
 
 
-class BoundedChannel(HTTPChannel):
+class BoundedChannel(HeaderLimitChannel):
     """A connection with one deadline: to send the next request, to finish sending it, or to read a
     response.
 
@@ -166,8 +167,7 @@ class BoundedChannel(HTTPChannel):
     @property
     def is_closing(self) -> bool:
         """Report whether the connection closes as soon as everything written is sent."""
-        # ITCPTransport lacks the attribute that all of Twisted's transports have.
-        return bool(getattr(self.transport, "disconnecting"))  # noqa: B009
+        return is_disconnecting(self.transport)
 
     def drain(self, *, at_once: bool) -> None:
         """Answer requests that have arrived whole and, unless `at_once`, the first request of a new
@@ -200,14 +200,7 @@ class BoundedChannel(HTTPChannel):
         super().resumeProducing()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self._refuse_headers()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        # The parent always responds with 400; RFC 6585 section 5 has a status for this.
-        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
-            self._refuse_headers()
-        else:
-            super()._respondToBadRequestAndDisconnect()
+        self.headers_too_large()
 
     def headerReceived(self, line: bytes) -> bool:
         """Refuse a Content-Length that Twisted's parser fails on with a traceback: Python parses at
@@ -260,7 +253,8 @@ class BoundedChannel(HTTPChannel):
         """The client's address; None for a UNIX socket, or while it is not known yet."""
         return getattr(self.transport.getPeer(), "host", None)
 
-    def _refuse_headers(self) -> None:
+    def headers_too_large(self) -> None:
+        # HTTPChannel would answer 400; RFC 6585 section 5 has a status for this.
         self.transport.write(_TOO_LARGE)
         self.loseConnection()
 
@@ -343,12 +337,7 @@ class BoundedSite(Site):
 
     def prepared(self, channel: C) -> C:
         """Connect a new channel to this site."""
-        # Any: as in Twisted's factories, a method is assigned.
-        untyped: Any = channel
-        untyped.factory = untyped.site = self
-        untyped.requestFactory = BoundedRequest
-        untyped.callLater = self.reactor.callLater
-        untyped.timeOut = None
+        prepare_channel(channel, self, BoundedRequest, self.reactor)
         return channel
 
     def acceptableProtocols(self) -> list[bytes]:

@@ -131,7 +131,7 @@ def _change(change: RecentChange) -> Tag:
     at = utc_second(change.at)
     # Changes of tokens and peers have a name.
     what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
-    cells = (what, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
+    cells = (what, outcome, event.id, event.addr or "", event.client or "", event.token or "")
     when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
     return tags.tr(when, *(tags.td(tags.bdi(escape_invisible(cell))) for cell in cells))
 

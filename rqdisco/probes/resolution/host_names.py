@@ -13,9 +13,10 @@ from twisted.logger import Logger
 
 from rqdisco.core.host_ports import usable_ip
 from rqdisco.limits.event_sampler import EventSampler
+from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.probes.resolution.cache import CachedAddresses, ResolutionCache
 from rqdisco.probes.resolution.fair_queue import FairQueue
-from rqdisco.telemetry.counters import LookUpCounts
+from rqdisco.telemetry.counters import LookupCounts
 
 FRESH_SECONDS = 10.0
 # A node that starts may get its name a moment later.
@@ -68,7 +69,7 @@ class HostNames:
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, resolve: Resolve, warning: str = UNRESOLVED, counts: LookUpCounts | None = None
+        self, clock: IReactorTime, resolve: Resolve, warning: str = UNRESOLVED, counts: LookupCounts | None = None
     ) -> None:
         self._clock = clock
         self._warning = warning
@@ -79,8 +80,8 @@ class HostNames:
         self._queue: FairQueue[_LookUp] = FairQueue(self._start, at_once=AT_ONCE, of_one=AT_ONCE_OF_ONE, most=MOST)
         self._waiting: Counter[str] = Counter()
         self._sampler = EventSampler(clock.seconds)
-        self._counts = LookUpCounts() if counts is None else counts
-        self._warned = -inf
+        self._counts = LookupCounts() if counts is None else counts
+        self._throttle = LogThrottle(clock.seconds)
 
     async def addresses(self, discovery_id: str, names: Sequence[str]) -> dict[str, ResolvedHost]:
         """Return the addresses of each of `names`, within 1.5 seconds."""
@@ -175,9 +176,7 @@ class HostNames:
     def _keep(self, name: str, age: float) -> None:
         """Addresses of so many seconds ago are used: count it, and log it once a minute."""
         self._counts.kept += 1
-        now = self._clock.seconds()
-        if now - self._warned >= WARN_SECONDS:
-            self._warned = now
+        if self._throttle.is_due():
             self._log.warn(KEPT, host=name, age=round(age))
 
     def _warn(self, discovery_id: str, name: str) -> None:

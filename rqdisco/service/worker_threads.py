@@ -1,0 +1,41 @@
+"""Threads for blocking calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+RunInThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
+
+
+class WorkerThreads:
+    """The threads of a daemon. Each starts with its first call, so that none is lost when twistd
+    forks.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._pools: list[ThreadPool] = []
+
+    def add(self, name: str) -> RunInThread:
+        """Add a thread; return what runs blocking calls in it, one after the other, and fires with
+        their results.
+        """
+        pool = ThreadPool(1, 1, name)
+        self._pools.append(pool)
+
+        def run(call: Callable[[], Any]) -> Deferred[Any]:
+            if not pool.started:
+                pool.start()
+            return deferToThreadPool(self._reactor, pool, call)
+
+        return run
+
+    def stop(self) -> None:
+        """Wait for running calls and end all threads."""
+        for pool in self._pools:
+            pool.stop()
