@@ -12,7 +12,7 @@ from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.node_health import NodeHealth
@@ -50,7 +50,7 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     deadlines: Deadlines
     telemetry: RequestTelemetry
     health: Health
-    describe: Callable[[], ServiceInfo]
+    describe: Callable[[], ServiceDocument]
     limits: HTTPLimits
     access: Access | None = None
     cluster_admin: ClusterAdmin | None = None

@@ -159,6 +159,7 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
     for answered, said in (
         (documents.LegacyDocument, schemas["Document"]["properties"]),
         (documents.FullDocument, full),
+        (documents.ServiceDocument, schemas["Service"]["properties"]),
         (documents.RegisteredNode, full["registrations"]["items"]["properties"]),
         (documents.LeaderDocument, full["leader"]["properties"]),
         (documents.ClaimDocument, full["claim"]["properties"]),

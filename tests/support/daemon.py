@@ -20,7 +20,7 @@ from rqdisco.core.records import Node, Record, Registration
 from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
@@ -203,10 +203,10 @@ class Daemon:
         """The wall clock."""
         return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
-    def describe(self) -> ServiceInfo:
+    def describe(self) -> ServiceDocument:
         """What it says of itself."""
         unused_days = msgspec.UNSET if self.unused_days is None else self.unused_days
-        return ServiceInfo(version="0", ids=self.directory.size, unused_days=unused_days)
+        return ServiceDocument(version="0", ids=self.directory.size, unused_days=unused_days)
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """The daemon after this one died; on the same disk with all that was written, unless

@@ -16,7 +16,7 @@ from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.openapi.parts import Audience
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
 from rqdisco.http.server.site import BoundedSite, SiteConfig
@@ -116,7 +116,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
             deadlines=Deadlines(clock, ANSWER_SECONDS),
             telemetry=RequestTelemetry(Events(log_event)),
             health=Health(lambda: None),
-            describe=lambda: directory.broken() if daemon is None else ServiceInfo(version="0"),
+            describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),
             access=_access(audience),
             cluster_admin=cluster_admin,

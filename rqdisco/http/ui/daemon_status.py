@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.health import Health
@@ -58,7 +58,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     last 60 minutes, the current one last.
     """
 
-    service: ServiceInfo
+    service: ServiceDocument
     nodes: int | None
     watchers: int
     wrong: Sequence[str]
@@ -81,7 +81,7 @@ class StatusCollector:
 
     def __init__(
         self,
-        describe: Callable[[], ServiceInfo],
+        describe: Callable[[], ServiceDocument],
         count_nodes: Callable[[], int | None],
         health: Health,
         recent: RecentActivity,

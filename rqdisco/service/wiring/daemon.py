@@ -20,7 +20,7 @@ from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.metrics import connection_metrics
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.documents import ServiceInfo
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
@@ -209,8 +209,10 @@ def build_probe_scheduler(
     )
 
 
-def _describe(config: Config, directory: SingleDirectory, uptime: Callable[[], float], started: float) -> ServiceInfo:
-    return ServiceInfo(
+def _describe(
+    config: Config, directory: SingleDirectory, uptime: Callable[[], float], started: float
+) -> ServiceDocument:
+    return ServiceDocument(
         version=__version__,
         uptime=int(uptime() - started),
         ids=directory.size,
@@ -224,7 +226,7 @@ def _count_nodes(store: Store) -> int | None:
     return counter.nodes if counter is not None and counter.is_complete else None
 
 
-def _log_status(describe: Callable[[], ServiceInfo], journal: Journal, certificates: Certificates) -> None:
+def _log_status(describe: Callable[[], ServiceDocument], journal: Journal, certificates: Certificates) -> None:
     ends = {where: end.isoformat() for where, end in certificates.expiries()}
     _log.info("status", refused=journal.refused, certificates=ends or None, **msgspec.to_builtins(describe()))
 
