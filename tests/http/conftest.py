@@ -12,7 +12,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
@@ -97,7 +97,7 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
         yield _in_memory(daemon)
         daemon.deadlines.stop()
         return
-    site = BoundedSite(daemon.doors.public(), reactor, MAX_BODY, lambda: 0.0)
+    site = BoundedSite(daemon.doors.public(), reactor, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     yield _over_a_port(daemon, port.getHost().port)
     pytest_twisted.blockon(port.stopListening() or succeed(None))

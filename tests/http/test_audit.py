@@ -11,7 +11,7 @@ import pytest
 
 from rqdisco.backends.single.limits import Limits
 from rqdisco.http.requests.request_ids import RequestIDs
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, mint
@@ -27,8 +27,8 @@ class Audited:
         self.daemon = Daemon(limits=Limits(max_nodes=2))
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
-        self.daemon.telemetry.name = RequestIDs(self.daemon.random.randbytes)
-        site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, 20_000, lambda: 0.0)
+        self.daemon.telemetry.request_id = RequestIDs(self.daemon.random.randbytes)
+        site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0)
         self.connection = Connection(site)
 
     def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:
@@ -146,7 +146,7 @@ def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited
 
 
 def test_where_nothing_is_audited_requests_have_no_names(audited: Audited) -> None:
-    audited.daemon.telemetry.name = lambda _: None
+    audited.daemon.telemetry.request_id = lambda _: None
     fields, _ = audited.ask("POST", "/", X_Request_ID="a")
     assert "x-request-id" not in fields
     assert audited.events[0].request is None

@@ -168,14 +168,14 @@ async def test_the_first_page_says_what_this_is_and_how_it_is(door: Door) -> Non
     got = await page(door, "/")
     assert "find each other" in got.text
     assert "Discovery IDs1" in got.text.replace("\n", "")
-    assert {"id": "mint", "method": "post"}.items() <= got.all("form")[0].items()
+    assert {"id": "create", "method": "post"}.items() <= got.all("form")[0].items()
 
 
 @ensureDeferred
 async def test_the_first_page_says_that_unused_ids_are_forgotten_where_they_are(door: Door) -> None:
     door.daemon.unused_days = 30
     got = await page(door, "/")
-    assert "IDs without a nodeforgotten after 30 d 0 h" in got.text.replace("\n", "")
+    assert "IDs without a nodedeleted after 30 d 0 h" in got.text.replace("\n", "")
 
 
 def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
@@ -193,8 +193,16 @@ async def test_the_page_of_an_id_lists_its_nodes_without_any_script(door: Door) 
     await door("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
     await door("POST", f"/{discovery_id}", {"addr": B})
     got = await page(door, f"/{discovery_id}")
-    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told it is alone"):
+    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told to bootstrap"):
         assert text in got.text
+
+
+@pytest.mark.parametrize("more", [{}, {"id": "n1"}, {"api_addr": f"http://{A}"}, {"id": "", "api_addr": None}])
+@ensureDeferred
+async def test_the_page_shows_a_leader_that_reports_only_some_members(door: Door, more: dict[str, Any]) -> None:
+    discovery_id = await door.mint()
+    await door("PUT", f"/v1/kv/{discovery_id}/leader", {"addr": "10.0.0.1:4002", **more})
+    assert {"class": "tag leader"} in (await page(door, f"/{discovery_id}")).all("span")
 
 
 @ensureDeferred
@@ -347,7 +355,7 @@ class TestWithTokens:
     @ensureDeferred
     async def test_the_status_page_says_which_token_was_revoked(self, door: Door) -> None:
         event = Event(kind="token", outcome="revoked", more={"name": "orders", "scopes": "read"})
-        door.daemon.telemetry.events.tell(event)
+        door.daemon.telemetry.events.publish(event)
         got = await page(door, "/status", Authorization="Bearer secret-admin")
         assert "token orders" in got.text
 

@@ -12,7 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from rqdisco.security.certificates import Certificates, Files
-from rqdisco.security.tls import Policy
+from rqdisco.security.tls import ClientPolicy
 from tests.support.certificates import Authority, replace
 from tests.support.tls import ASK, HOST, Listener, Transport, described
 
@@ -41,7 +41,7 @@ class Peer:
     def __init__(self, listener: Listener, files: Files) -> None:
         self.certificates = Certificates(listener.clock.seconds)
         self._listener = listener
-        self._policy = Policy(self.certificates.for_clients("peers", files))
+        self._policy = ClientPolicy(self.certificates.for_clients("peers", files))
 
     def ask(self, host: str = HOST) -> bytes:
         """The first of an answer. Raises what the connection ended with, where there is none."""

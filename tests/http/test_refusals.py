@@ -36,7 +36,7 @@ class Refusals:
     def told(self) -> list[tuple[str, str, str | None]]:
         """Those since the last time: what was tried, at which door, with which token."""
         assert {event.outcome for event in self.events} <= {"refused"}
-        told = [(event.kind, event.api, event.asker) for event in self.events]
+        told = [(event.kind, event.api, event.token) for event in self.events]
         self.events.clear()
         return told
 
@@ -91,12 +91,12 @@ def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
 
 def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
     guarded = Guarded()
-    guarded.daemon.telemetry.name = RequestIDs(guarded.daemon.random.randbytes)
+    guarded.daemon.telemetry.request_id = RequestIDs(guarded.daemon.random.randbytes)
     refusals = Refusals(guarded)
     _, _, headers, _ = guarded.ask("DELETE", f"/{guarded.id}", {"addr": A}, "read", X_Request_ID="r-1")
     assert headers["x-request-id"] == "r-1"
     (event,) = refusals.events
-    assert (event.id, event.client, event.asker, event.request, event.why) == (
+    assert (event.id, event.client, event.token, event.request, event.why) == (
         guarded.id,
         HOST,
         "read",
@@ -142,9 +142,9 @@ def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there
 def test_refusals_crowd_no_change_out_of_the_operators_page_and_are_no_changes() -> None:
     guarded = Guarded()
     guarded.ask("POST", "/", None, "mint")
-    outcomes = dict(guarded.daemon.watch.outcomes.by_kind)
+    outcomes = dict(guarded.daemon.counts.outcomes.by_kind)
     for _ in range(100):
         guarded.ask("POST", f"/{guarded.id}", {"addr": A}, "wrong")
         guarded.daemon.clock.advance(1)
     assert [each.event.kind for each in guarded.daemon.recent.changes] == ["create"]
-    assert guarded.daemon.watch.outcomes.by_kind == outcomes
+    assert guarded.daemon.counts.outcomes.by_kind == outcomes

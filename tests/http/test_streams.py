@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.records import Node
-from rqdisco.http.api import event_streams
+from rqdisco.http.api import event_streams, record_encoder
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
@@ -165,8 +165,8 @@ def test_a_change_is_encoded_once_for_all_who_watch(
 ) -> None:
     watchers = [server.watch(some_id) for _ in range(250)]
     encoded = []
-    encode = event_streams.encode_watched
-    monkeypatch.setattr(event_streams, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    encode = record_encoder.encode_watched
+    monkeypatch.setattr(record_encoder, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
     register(server.daemon, some_id, B)
     server.clock.pump([0] * 4)
     assert all(watcher.lists == [[A], [A, B]] for watcher in watchers)
@@ -216,8 +216,8 @@ def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
 def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_streams, "MOST_PER_ID", 2)
-    server = WatchedServer(most_watchers=most)
+    monkeypatch.setattr(event_streams, "MAX_WATCHERS_PER_ID", 2)
+    server = WatchedServer(max_watchers=most)
     discovery_id = mint(server.daemon)
     watchers = [server.watch(discovery_id) for _ in range(2)]
     refused = server.watch(discovery_id)

@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.dns.responses import NameServer
-from rqdisco.dns.server import Connections, DNSServer
+from rqdisco.dns.server import DNSConnectionFactory, DNSServer
 from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
@@ -69,8 +69,8 @@ class Names:
         return self.reactor.udp_ports[0]
 
     @property
-    def connections(self) -> Connections:
-        factory: Connections = self.reactor.tcpServers[0][1]
+    def connections(self) -> DNSConnectionFactory:
+        factory: DNSConnectionFactory = self.reactor.tcpServers[0][1]
         return factory
 
     def add(self, discovery_id: str, *nodes: Node | str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from rqdisco.http.router import IMPORT_BYTES
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, mint, register
@@ -51,10 +51,8 @@ class Guarded:
         site = BoundedSite(
             doors.operators() if operators else doors.public(),
             Clock(),
-            MAX_BODY,
+            SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=doors.may_send_large_body),
             lambda: 0.0,
-            most_body=IMPORT_BYTES,
-            may_send_more=doors.may_send_more,
         )
         connection = Connection(site, HOST)
         if token is not None:

@@ -44,7 +44,7 @@ from tests.support.places import (
     unnamed,
 )
 
-EXAMPLES = Path(__file__).parents[2] / "rqdisco" / "web" / "openapi" / "examples.py"
+EXAMPLES = Path(__file__).parents[2] / "rqdisco" / "http" / "openapi" / "examples.py"
 AUDIENCES: tuple[Audience, ...] = ("open", "guarded", "operator")
 
 
@@ -215,7 +215,7 @@ def scenes(audience: Audience) -> list[Scene]:
         if operation.right == "known":
             found.append(Scene(method, path, 401, token="unknown"))
         elif operation.right is not None:
-            text = operation.words == "text"
+            text = operation.error_format == "text"
             wrong = "mint" if operation.right != "mint" else "read"
             found.append(Scene(method, path, 403 if text else 401, token=None))
             found.append(Scene(method, path, 403, token=wrong))

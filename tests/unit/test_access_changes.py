@@ -38,10 +38,10 @@ class Kept:
     def revoke(self, name: str) -> None:
         self.path.write_bytes(without_token(self.path.read_bytes(), name))
 
-    def reread(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def reload(self) -> list[tuple[str, str, dict[str, Any]]]:
         """What is told when it is read again: outcome, the ID it is about, and the rest."""
         self.events.clear()
-        self.tokens.reread(Events(self.events.append))
+        self.tokens.reload(Events(self.events.append))
         assert {event.kind for event in self.events} <= {"token"}
         return [(event.outcome, event.id, event.more) for event in self.events]
 
@@ -54,7 +54,7 @@ def kept(tmp_path: Path) -> Kept:
 def test_a_new_token_is_told_by_its_name_its_scopes_and_its_id(kept: Kept) -> None:
     kept.add("billing", "write", "read", bound=ID)
     kept.add("minter", "mint")
-    assert kept.reread() == [
+    assert kept.reload() == [
         ("added", ID, {"name": "billing", "scopes": "read,write"}),
         ("added", "", {"name": "minter", "scopes": "mint"}),
     ]
@@ -62,7 +62,7 @@ def test_a_new_token_is_told_by_its_name_its_scopes_and_its_id(kept: Kept) -> No
 
 def test_a_revoked_token_is_told_with_what_it_could_do(kept: Kept) -> None:
     kept.revoke("orders")
-    assert kept.reread() == [("revoked", ID, {"name": "orders", "scopes": "read,write"})]
+    assert kept.reload() == [("revoked", ID, {"name": "orders", "scopes": "read,write"})]
 
 
 def test_a_changed_token_is_told_with_what_is_different(kept: Kept) -> None:
@@ -70,7 +70,7 @@ def test_a_changed_token_is_told_with_what_is_different(kept: Kept) -> None:
     kept.add("orders", "read", "mint")
     kept.revoke("ops")
     kept.add("ops", "admin", secret="another")
-    assert kept.reread() == [
+    assert kept.reload() == [
         ("changed", "", {"name": "orders", "scopes": "mint,read", "changed": "scopes,id"}),
         ("changed", "", {"name": "ops", "scopes": "admin", "changed": "secret"}),
     ]
@@ -79,14 +79,14 @@ def test_a_changed_token_is_told_with_what_is_different(kept: Kept) -> None:
 def test_tokens_that_only_stand_elsewhere_in_the_file_are_not_told(kept: Kept) -> None:
     first, *rest = kept.path.read_bytes().splitlines(keepends=True)
     kept.path.write_bytes(b"".join([*rest, b"# a comment\n", first]))
-    assert kept.reread() == []
-    assert kept.reread() == []
+    assert kept.reload() == []
+    assert kept.reload() == []
 
 
 def test_each_change_is_told_once(kept: Kept) -> None:
     kept.add("minter", "mint")
-    assert len(kept.reread()) == 1
-    assert kept.reread() == []
+    assert len(kept.reload()) == 1
+    assert kept.reload() == []
 
 
 def test_a_file_that_cannot_be_used_is_told_and_the_old_tokens_stay(
@@ -94,11 +94,11 @@ def test_a_file_that_cannot_be_used_is_told_and_the_old_tokens_stay(
 ) -> None:
     before = kept.tokens.access.ring
     kept.path.write_text("ops admin sEcReT\n")
-    assert kept.reread() == [("unusable", "", {})]
+    assert kept.reload() == [("unusable", "", {})]
     assert kept.events[0].why == f"{kept.path}: line 1: the digest is not sha256: and 64 hexadecimal digits"
     assert kept.tokens.access.ring is before
     kept.path.unlink()
-    assert [outcome for outcome, *_ in kept.reread()] == ["unusable"]
+    assert [outcome for outcome, *_ in kept.reload()] == ["unusable"]
     assert len(logged_errors) == 2
     logged_errors.clear()
 
@@ -108,10 +108,10 @@ def test_after_a_file_that_could_not_be_used_changes_are_told_against_the_tokens
 ) -> None:
     whole = kept.path.read_bytes()
     kept.path.write_text("nonsense\n")
-    kept.reread()
+    kept.reload()
     kept.path.write_bytes(whole)
     kept.revoke("ops")
-    assert [outcome for outcome, *_ in kept.reread()] == ["revoked"]
+    assert [outcome for outcome, *_ in kept.reload()] == ["revoked"]
     logged_errors.clear()
 
 
@@ -119,7 +119,7 @@ def test_nothing_of_a_token_or_of_its_digest_is_in_the_audit_log(kept: Kept, tmp
     clock, path = Clock(), tmp_path / "audit"
     audit = AuditLog(clock, AuditFile(path), Threads(), lambda: 0, {})
     kept.add("minter", "mint")
-    kept.tokens.reread(Events(audit))
+    kept.tokens.reload(Events(audit))
     clock.advance(1)
     text = path.read_text()
     assert '"event":"token","outcome":"added","name":"minter","scopes":"mint"' in text
@@ -131,8 +131,8 @@ def test_nothing_of_a_token_or_of_its_digest_is_in_the_audit_log(kept: Kept, tmp
 def test_the_log_says_how_many_tokens_are_new_gone_and_different(kept: Kept, log: list[dict[str, Any]]) -> None:
     kept.add("minter", "mint")
     kept.revoke("orders")
-    kept.reread()
-    (line,) = [event for event in log if event["log_format"] == "tokens read again"]
+    kept.reload()
+    (line,) = [event for event in log if event["log_format"] == "tokens reloaded"]
     assert {name: line[name] for name in ("count", "added", "revoked", "changed")} == {
         "count": 2,
         "added": 1,

@@ -93,7 +93,7 @@ def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() ->
     world.go_on(3 * HOUR)
     for options in (("--dry-run",), ("--yes",), ("--yes",)):
         assert world.shell("prune", discovery_id, "--down-for=1s", *options) == 0
-        assert world.shell.said == f"rqdisco: {NAMED} is unresolved for 3 h, so it may be up and stays\n"
+        assert world.shell.said == f"rqdisco: kept {NAMED}: it is unresolved for 3 h, so it may be up\n"
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
@@ -116,7 +116,7 @@ def test_where_no_name_resolves_that_is_what_prune_says() -> None:
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
     assert world.shell.lines == []
-    assert f"{NAMED} is unresolved" in world.shell.said
+    assert f"{NAMED}: it is unresolved" in world.shell.said
 
 
 def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
@@ -144,7 +144,7 @@ def test_a_node_that_comes_back_while_somebody_thinks_stays() -> None:
 
     shell._ask = think  # type: ignore[method-assign]
     assert shell("prune", discovery_id, "--down-for=30m") == 1
-    assert f"{A} is no longer down" in shell.said
+    assert f"kept {A}: it is no longer down" in shell.said
     assert shown(world.daemon, discovery_id) == [A, B]
 
 

@@ -31,7 +31,7 @@ def test_what_the_encoding_of_stdout_lacks_is_an_escape_which_is_said(
     shell = Shell(service, encoding=encoding)
     assert shell("register", discovery_id, CHINESE) == 0
     assert shell.lines == [first]
-    is_lossy = f"U+8282 cannot be written to stdout in {encoding}, so it is an escape there"
+    is_lossy = f"stdout cannot encode U+8282 in {encoding} and shows an escape instead"
     assert shell.said == ("" if first == CHINESE else f"rqdisco: {is_lossy}\n")
     assert shell("register", discovery_id, FRENCH) == 0
     assert shell.lines == [first, second]

@@ -69,7 +69,7 @@ def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell:
     subscriptions = shell.start("watch", some_id)
     service.deaf = True
     service.advance(45)
-    assert "no answer within 45 s; watching on" in shell.said
+    assert "no response within 45 s; still watching" in shell.said
     service.deaf = False
     service.advance(2)
     assert f"{URL} is back" in shell.said
@@ -105,7 +105,7 @@ def test_a_service_that_is_not_there_yet_is_waited_for(service: Service, shell: 
     waiting = shell.start(*arguments[command], "--wait", "60")
     service.advance(20)
     assert waiting.status is None
-    assert "trying again for 60 s" in shell.said
+    assert "retrying for 60 s" in shell.said
     assert shell.said.count("\n") == 1
     service.away = False
     service.advance(8)
@@ -139,17 +139,17 @@ def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service,
 def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
     assert shell.said == (
-        "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it;"
-        " `rqdisco create` mints another\n"
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it;"
+        " `rqdisco create` creates another ID\n"
     )
 
 
 def test_a_minted_id_that_is_not_there_is_told_from_a_name_that_a_node_will_make(shell: Shell) -> None:
     unknown = "9af5306d-5842-851c-a00f-72fe57b0eb16"
     assert shell("status", unknown) == 1
-    assert shell.said == f"rqdisco: {unknown} does not exist; `rqdisco create` mints an ID\n"
+    assert shell.said == f"rqdisco: {unknown} does not exist; `rqdisco create` creates an ID\n"
     assert shell("status", "orders") == 1
-    assert shell.said.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode makes it; ")
+    assert shell.said.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode creates it; ")
 
 
 def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:

@@ -113,7 +113,7 @@ def test_methods_that_clients_invent_are_one_to_us() -> None:
     for number in range(100):
         counts.answered(("discovery", "/ID"), b"M%d" % number, 404, 0.1)
     counts.answered(("discovery", "/ID"), b"GET", 404, 0.1)
-    assert {key[1]: each.statuses[404] for key, each in counts.asked.items()} == {"other": 100, "GET": 1}
+    assert {key[1]: each.statuses[404] for key, each in counts.by_route.items()} == {"other": 100, "GET": 1}
     assert len(counts._known) == 1
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core.records import Node
-from rqdisco.dns.server import IDLE_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE
+from rqdisco.dns.server import IDLE_SECONDS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE
 from tests.support.dns import RCODES, ZONE, Names, answers, checked, messages, question
 
 
@@ -209,7 +209,7 @@ def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str
 
 def test_a_source_has_so_many_connections_and_the_one_that_rested_longest_makes_room_for_another(names: Names) -> None:
     lines = []
-    for _ in range(MOST_OF_ONE):
+    for _ in range(MAX_CONNECTIONS_PER_SOURCE):
         lines.append(names.connect())
         names.reactor.advance(0.1)
     lines[0].write(question(f"id.{ZONE}"))
@@ -226,7 +226,7 @@ def test_a_source_has_so_many_connections_and_the_one_that_rested_longest_makes_
 def test_who_waits_for_answers_does_not_make_room(names: Names) -> None:
     names.resolver.hold = True
     names.add("id", "host.example:4001")
-    lines = [names.connect() for _ in range(MOST_OF_ONE)]
+    lines = [names.connect() for _ in range(MAX_CONNECTIONS_PER_SOURCE)]
     for line in lines:
         line.write(question(f"id.{ZONE}"))
     late = names.connect()
@@ -241,13 +241,13 @@ def test_who_waits_for_answers_does_not_make_room(names: Names) -> None:
 
 def test_connections_of_all_sources_are_counted_and_those_of_the_greediest_make_room(names: Names) -> None:
     few = [names.connect(f"192.0.2.{number}") for number in range(10)]
-    for source in range(MOST_CONNECTIONS // 19):
+    for source in range(MAX_CONNECTIONS // 19):
         for _ in range(19):
             names.connect(f"198.51.100.{source}")
     for number in range(100):
         names.connect(f"203.0.113.{number}")
     names.reactor.advance(0)
-    assert len(names.connections.open) == MOST_CONNECTIONS
+    assert len(names.connections.open) == MAX_CONNECTIONS
     assert not any(line.is_closed for line in few)
     names.door.cut()
     names.reactor.advance(0)

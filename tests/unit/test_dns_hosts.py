@@ -15,14 +15,14 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.records import Node
 from rqdisco.probes.resolution import host_names
-from rqdisco.probes.resolution.host_names import PATIENCE_SECONDS, HostNames, Resolve
+from rqdisco.probes.resolution.host_names import MAX_WAIT_SECONDS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
 from tests.support.resolver import Resolver
 
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
-UNRESOLVED = "a registered host name does not resolve and is left out of DNS answers"
+UNRESOLVED = "registered host name does not resolve and is omitted from DNS answers"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ class Asker:
     def later(self, *names: str, of: str = "id") -> dict[str, list[str]]:
         """What is answered in the end."""
         asking = self(*names, of=of)
-        self.clock.advance(0 if asking.called else PATIENCE_SECONDS)
+        self.clock.advance(0 if asking.called else MAX_WAIT_SECONDS)
         answer: dict[str, list[str]] = result(asking)
         return answer
 
@@ -216,7 +216,7 @@ def test_of_all_ids_thirty_two_names_are_looked_up_at_once_and_ids_take_turns(as
 def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobody_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(host_names, "MOST", 20)
+    monkeypatch.setattr(host_names, "CAPACITY", 20)
     ask = Asker()
     ask.resolver.hold = True
     for number in range(100):
@@ -224,8 +224,8 @@ def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobod
     for _ in range(100):
         assert ask.now("slow") == {"slow": []}, "at once"
     assert len(ask.resolver.asked) == 4
-    assert len(ask.hosts._queue) == len(ask.hosts._known) == 20
-    assert len(ask.hosts._asked) == 24
+    assert len(ask.hosts._queue) == len(ask.hosts._cache) == 20
+    assert len(ask.hosts._lookups) == 24
     assert ask.clock.getDelayedCalls() == []
 
 
@@ -248,7 +248,7 @@ def test_when_too_many_questions_about_an_id_wait_the_next_is_answered_with_what
 def test_when_too_many_questions_wait_at_all_the_next_is_answered_with_what_is_known(
     ask: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_names, "MOST_WAITING", 10)
+    monkeypatch.setattr(host_names, "MAX_WAITING", 10)
     ask.resolver.hold = True
     asking = [ask("slow", of=f"id{number}") for number in range(10)]
     assert ask.now("slow", of="other") == {"slow": []}
@@ -339,7 +339,7 @@ def test_a_look_up_that_fails_late_takes_nothing_from_one_that_has_found_the_nam
 
 
 def test_an_id_with_many_names_loses_its_own_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_names, "MOST", 20)
+    monkeypatch.setattr(host_names, "CAPACITY", 20)
     ask = Asker()
     ask.resolver.known = {f"n{number}": ["10.0.0.1"] for number in range(100)}
     ask.now("n0", "n1", of="quiet")
@@ -347,7 +347,7 @@ def test_an_id_with_many_names_loses_its_own_and_nobody_elses(monkeypatch: pytes
     ask.resolver.goes_away(silently=False)
     ask.clock.advance(100)
     assert ask.now("n0", "n1", of="quiet") == {"n0": ["10.0.0.1"], "n1": ["10.0.0.1"]}
-    assert len(ask.hosts._known) == 20
+    assert len(ask.hosts._cache) == 20
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -14,7 +14,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from rqdisco.core.errors import CannotListen, OpenToOthers
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import HTTPListener, endpoint, listens_locally
 from tests.support.daemon import Daemon
@@ -59,7 +59,7 @@ def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> H
         if passed is None
         else (description, passed)
     )
-    site = BoundedSite(Daemon().doors.public(), reactor, 1000, lambda: 0.0)
+    site = BoundedSite(Daemon().doors.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
     return HTTPListener("endpoints", reactor, [at], site, is_guarded=is_guarded)
 
 
@@ -158,7 +158,7 @@ async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_no
                 client.connect(str(path))
         with pytest.raises(CannotListen) as refused:
             await door(f"unix:{path}").open()
-        assert str(refused.value) == f"cannot listen on unix:{path}: somebody listens there already"
+        assert str(refused.value) == f"cannot listen on unix:{path}: another process listens there"
         assert path.is_socket()
         assert server.getsockname() == str(path)
 
@@ -173,6 +173,6 @@ async def test_nothing_but_a_socket_is_ever_taken_away(tmp_path: Path, kind: str
     make[kind]()
     with pytest.raises(CannotListen) as refused:
         await door(f"unix:{path}").open()
-    assert str(refused.value) == f"cannot listen on unix:{path}: something else is there"
+    assert str(refused.value) == f"cannot listen on unix:{path}: it exists and is not a socket"
     assert path.exists()
     assert left.is_socket()

@@ -98,7 +98,7 @@ class World:
 
     def seen(self, addr: str) -> str:
         """What is held of a node, in a word."""
-        seen = self.rounds.seen(Node(addr=addr))
+        seen = self.rounds.status(Node(addr=addr))
         if seen is None:
             return "unknown"
         return "unresolved" if seen.unresolved else "up" if seen.up else "down"
@@ -201,7 +201,7 @@ def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_sa
     assert world.seen("n1.known.example.org:4001") == "up"
     target = "http://n1.known.example.org:4001"
     said = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
-    assert said == [("a node is down", "refused"), ("a node that was down does not resolve", "unresolved")]
+    assert said == [("node is down", "refused"), ("node that was down does not resolve", "unresolved")]
 
 
 def test_a_node_that_is_unresolved_keeps_its_place_in_lists_and_those_that_are_down_come_last(world: World) -> None:
