@@ -86,7 +86,7 @@ class SingleDirectory:
     async def create(self) -> Record:
         discovery_id, version = new_id(self._records.owner, self._random), self.versions.next()
         record = self._records.new(discovery_id, version=version, max_ids=self._limits.max_ids)
-        return await self._records.write(record)
+        return await self._records.save(None, record, version)
 
     def name_host(self, host: str | None) -> str | None:
         return host_binding.name_host(host, self._records.machine)
