@@ -33,6 +33,7 @@ lint: $(VENV)/installed-test
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy --strict rqdisco/
+	$(BIN)/mypy tests benchmarks
 
 check: lint types test
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
+
+from tests.support.logs import observed_by
 
 settings.register_profile(
     "ours", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -43,10 +45,9 @@ def logged_errors() -> Iterator[list[dict[str, Any]]]:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):
             events.append(event)
 
-    globalLogPublisher.addObserver(observer)
-    yield events
-    gc.collect()
-    globalLogPublisher.removeObserver(observer)
+    with observed_by(observer):
+        yield events
+        gc.collect()
     assert not events
     assert not set(reactor.getDelayedCalls()) - before
 
@@ -55,6 +56,5 @@ def logged_errors() -> Iterator[list[dict[str, Any]]]:
 def log() -> Iterator[list[dict[str, Any]]]:
     """All events that the test causes."""
     events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
+    with observed_by(events.append):
+        yield events

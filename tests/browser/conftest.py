@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401, fixtures
 from tests.support.process import Daemon
@@ -54,11 +54,15 @@ class Visit:
         """A new tab."""
         page = self.context.new_page()
         page.set_default_timeout(15_000)
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("console", self._log_error)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.asked.add(re.sub(r"(\w+://[^/]*).*", r"\1", request.url)))
         page.goto(self.base + path)
         return page
+
+    def _log_error(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
 
 Visitor = Callable[..., Visit]

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from treq.testing import StubTreq
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from rqdisco.http.server.site import BoundedSite
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.in_memory_http import InMemoryClient
+from tests.support.listening import close, listen_tcp, port_number
 
 MAX_BODY = 2000
 
@@ -42,7 +43,9 @@ class Door:
         self.daemon = daemon
         self._ask = ask
 
-    def __call__(self, method: str, path: str, body: bytes | dict[str, Any] = b"", **headers: str) -> Deferred[Answer]:
+    def __call__(
+        self, method: str, path: str, body: bytes | dict[str, Any] = b"", /, **headers: str
+    ) -> Deferred[Answer]:
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._ask(method, path, content, {name.replace("_", "-"): value for name, value in headers.items()})
 
@@ -52,7 +55,7 @@ class Door:
 
 
 def _in_memory(daemon: Daemon) -> Door:
-    client = StubTreq(daemon.doors.public())
+    client = InMemoryClient(daemon.doors.public())
 
     def ask(method: str, path: str, body: bytes, headers: dict[str, str]) -> Deferred[Answer]:
         async def run() -> Answer:
@@ -98,9 +101,9 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
         daemon.deadlines.stop()
         return
     site = BoundedSite(daemon.doors.public(), reactor, MAX_BODY, lambda: 0.0)
-    port = reactor.listenTCP(0, site, interface="127.0.0.1")
-    yield _over_a_port(daemon, port.getHost().port)
-    pytest_twisted.blockon(port.stopListening() or succeed(None))
+    port = listen_tcp(site)
+    yield _over_a_port(daemon, port_number(port))
+    pytest_twisted.blockon(Deferred.fromCoroutine(close(port)))
     pytest_twisted.blockon(site.drain())
     daemon.deadlines.stop()
 

@@ -11,6 +11,7 @@ import pytest_twisted
 from twisted.internet.protocol import Factory, Protocol
 
 from rqdisco.limits.accepting import accept_few, accept_waiting
+from tests.support.listening import listen_tcp
 
 
 class Accepted(Factory):
@@ -35,9 +36,7 @@ def accepted() -> Accepted:
 @pytest.fixture
 def port(accepted: Accepted) -> Iterator[Any]:
     """A port to which sixty have connected, and nobody has looked."""
-    from twisted.internet import reactor
-
-    made = reactor.listenTCP(0, accepted, backlog=100, interface="127.0.0.1")
+    made = listen_tcp(accepted, backlog=100)
     made.stopReading()
     clients = [socket.create_connection(("127.0.0.1", made.getHost().port)) for _ in range(60)]
     yield made

@@ -96,7 +96,9 @@ def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audite
 def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
     audited: Audited, log: list[dict[str, Any]]
 ) -> None:
-    records = [{"id": name, "created_at": 1, "nodes": [{"addr": A}]} for name in ("orders", "metrics")]
+    records: list[dict[str, object]] = [
+        {"id": name, "created_at": 1, "nodes": [{"addr": A}]} for name in ("orders", "metrics")
+    ]
     audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
     assert [(event.id, event.more) for event in audited.events] == [
         ("orders", {"adopt": False}),
@@ -140,7 +142,7 @@ def test_requests_without_a_name_get_different_ones(audited: Audited) -> None:
 
 
 def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited) -> None:
-    records = [{"id": name, "created_at": 1, "nodes": []} for name in ("orders", "billing")]
+    records: list[dict[str, object]] = [{"id": name, "created_at": 1, "nodes": []} for name in ("orders", "billing")]
     fields, _ = audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
     assert {event.request for event in audited.events} == {fields["x-request-id"]}
 

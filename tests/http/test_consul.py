@@ -14,6 +14,7 @@ from twisted.internet.defer import gatherResults
 from rqdisco.backends.single.directory import Limits
 from tests.http.conftest import MAX_BODY, Answer, Door
 from tests.support.daemon import Daemon
+from tests.support.in_memory_http import InMemoryClient
 
 KEY = "/v1/kv/rqlite/leader"
 VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
@@ -364,16 +365,12 @@ BODIES = st.binary(max_size=40) | st.sampled_from([VALUE, OTHER])
 
 @given(st.lists(st.tuples(st.sampled_from(["GET", "PUT", "DELETE", "HEAD"]), SEGMENTS, QUERIES, BODIES), max_size=6))
 def test_whatever_is_sent_is_answered_and_is_no_fault_of_ours(requests: list[tuple[str, str, str, bytes]]) -> None:
-    from treq.testing import StubTreq
-    from twisted.internet.defer import Deferred
-
     daemon = Daemon(max_body=30)
-    client = StubTreq(daemon.doors.public())
+    client = InMemoryClient(daemon.doors.public())
     for method, segment, query, body in requests:
         for path in (f"/v1/kv/{segment}{query}", f"/v1/kv/{segment}/leader{query}", f"/v1/{segment}{query}"):
             answers: list[Any] = []
             asking = client.request(method, f"http://rqdisco:4000{path}", data=body)
-            assert isinstance(asking, Deferred)
             asking.addBoth(answers.append)
             client.flush()
             assert answers, path

@@ -16,22 +16,21 @@ import pytest
 import treq
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import globalLogPublisher
 
 from rqdisco.storage.compaction_process import run_compaction
 from rqdisco.storage.files import Disk
 from rqdisco.storage.wal.segments import segment_path
 from rqdisco.tap import Options, makeService
+from tests.support.logs import observed_by
 
 
 @pytest.fixture
 def events() -> Iterator[list[dict[str, Any]]]:
     seen: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(seen.append)
     hangup = signal.getsignal(signal.SIGHUP)
-    yield seen
-    signal.signal(signal.SIGHUP, hangup)
-    globalLogPublisher.removeObserver(seen.append)
+    with observed_by(seen.append):
+        yield seen
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def parsed(directory: Path, *arguments: str) -> Options:
@@ -46,7 +45,7 @@ class Running:
     def __init__(self, directory: Path, events: list[dict[str, Any]], *arguments: str) -> None:
         from twisted.internet import reactor
 
-        self.reactor = reactor
+        self.reactor: Any = reactor
         self.service = makeService(parsed(directory, *arguments))
         self.service.startService()
         (listening,) = [event for event in events if event["log_format"] == "listening"][-1:]
@@ -178,10 +177,9 @@ async def test_a_hangup_signal_logs_how_the_daemon_is(tmp_path: Path, events: li
         if event["log_format"] == "status" and not seen.called:
             seen.callback(event)
 
-    globalLogPublisher.addObserver(observer)
-    signal.raise_signal(signal.SIGHUP)
-    event = await seen
-    globalLogPublisher.removeObserver(observer)
+    with observed_by(observer):
+        signal.raise_signal(signal.SIGHUP)
+        event = await seen
     assert (event["ids"], event["refused"]) == (0, None)
     await daemon.stop()
 

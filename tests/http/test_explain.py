@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from treq.testing import StubTreq
 
 from tests.support.daemon import Daemon, mint, result
+from tests.support.in_memory_http import InMemoryClient
 
 
 def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bool = False) -> Any:
-    client = StubTreq(daemon.doors.public() if public else daemon.doors.operators())
+    client = InMemoryClient(daemon.doors.public() if public else daemon.doors.operators())
     asking = client.request(method, f"http://rqdisco{path}", data=body)
     client.flush()
     reading = client.content(result(asking))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from pytest_twisted import ensureDeferred
-from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 
 from rqdisco.core.ids import RESERVED
 from rqdisco.core.records import Node, Put
 from tests.http.conftest import Door
 from tests.support.daemon import Daemon, mint, register, result
+from tests.support.in_memory_http import InMemoryClient
 
 LEADER = {"id": "1", "api_addr": "http://n1:4001", "addr": "n1:4002"}
 WELL = {"ready": True, "wrong": [], "notes": []}
@@ -76,7 +76,7 @@ async def test_a_full_disk_stops_grants_and_no_lists_until_something_can_be_writ
 
 
 def test_the_operators_socket_answers_probes_too() -> None:
-    client = StubTreq(Daemon().doors.operators())
+    client = InMemoryClient(Daemon().doors.operators())
     for path, status in (("healthz", 200), ("readyz", 200), ("readyz?grant=1", 200)):
         assert result(client.get(f"http://rqdisco/{path}")).code == status
 
@@ -115,7 +115,7 @@ def test_probes_need_nothing_that_registering_nodes_wait_for() -> None:
     discovery_id = mint(daemon)
     daemon.threads.hold = True
     waiting = register(daemon, discovery_id, "n1:4001")
-    answer = result(StubTreq(daemon.doors.public()).get("http://rqdisco/readyz?grant=1"))
+    answer = result(InMemoryClient(daemon.doors.public()).get("http://rqdisco/readyz?grant=1"))
     assert answer.code == 200
     assert not waiting.called
     daemon.threads.release_all()

@@ -14,6 +14,7 @@ from tests.http.conftest import Door
 from tests.http.test_proxied import ProxiedServer, binary, text
 from tests.support.connections import OWN, Connection, Server, request
 from tests.support.daemon import Daemon, mint
+from tests.support.listening import close
 from tests.support.process import Reply, parse_replies
 
 DEFAULT, SECOND, THIRD = "localhost:4001", "localhost:4003", "localhost:4005"
@@ -298,9 +299,10 @@ async def test_a_unix_socket_leads_to_this_machine(tmp_path: Any) -> None:
             return answered
 
     assert IReactorUNIX.providedBy(reactor)
-    port = reactor.listenUNIX(path, server.site)
+    site: Any = server.site
+    port = reactor.listenUNIX(path, site)
     answered = await deferToThread(ask)
-    await port.stopListening()
+    await close(port)
     server.daemon.deadlines.stop()
     assert answered.document["nodes"] == [DEFAULT]
     record = server.daemon.store.settled(discovery_id)

@@ -17,7 +17,7 @@ from rqdisco.http.ui.pages import prefers_html
 from rqdisco.security.tokens import Access, TokenRing, describe
 from rqdisco.telemetry.events import Event
 from tests.http.conftest import Answer, Door
-from tests.http.test_site import Server
+from tests.support.connections import Server
 from tests.support.daemon import mint
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"

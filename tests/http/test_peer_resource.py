@@ -42,19 +42,18 @@ class Door:
         answer = self.send(hello % (path, KEY_HEADER, key.name.encode(), seal.encode()))
         assert answer.startswith(b"HTTP/1.1 200 ")
 
-    def connect(self) -> StringTransport:
+    def connect(self) -> tuple[Any, StringTransport]:
         address = IPv4Address("TCP", "198.51.100.7", 4711)
-        protocol = self.site.buildProtocol(address)
+        protocol: Any = self.site.buildProtocol(address)
         transport = StringTransport(peerAddress=address)
         protocol.makeConnection(transport)
-        transport.protocol = protocol
-        return transport
+        return protocol, transport
 
     def send(self, *parts: bytes) -> bytes:
-        transport = self.connect()
+        protocol, transport = self.connect()
         for part in parts:
             if not (transport.disconnecting or transport.disconnected):
-                transport.protocol.dataReceived(part)  # type: ignore[attr-defined]
+                protocol.dataReceived(part)
         received: bytes = transport.value()
         return received
 
@@ -69,13 +68,12 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
 @pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", STRANGERS_BYTES + 1)])
 def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept: int) -> None:
     door = Door()
-    transport = door.connect()
+    protocol, transport = door.connect()
     head = b"POST %bdelta HTTP/1.1\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
         PATH,
         SESSION_HEADER,
         session,
     )
-    protocol = transport.protocol  # type: ignore[attr-defined]
     protocol.dataReceived(head)
     for _ in range(100):
         protocol.dataReceived(b"x" * 10_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from OpenSSL import SSL
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 from rqdisco.security.certificates import Certificates, Files
 from rqdisco.security.tls import Policy
 from tests.support.certificates import Authority, replace
-from tests.support.tls import ASK, HOST, Listener, Transport, described
+from tests.support.tls import ASK, CLIENT_ADDRESS, HOST, Listener, Transport, described
 
 
 class Asking(Protocol):
@@ -49,7 +50,8 @@ class Peer:
         asking = Asking()
         creator = self._policy.creatorForNetloc(host.encode(), 4005)
         connecting = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(lambda: asking), clock)
-        ends = [(factory.buildProtocol(None), Transport()) for factory in (connecting, self._listener.factory)]
+        factories: tuple[Any, ...] = (connecting, self._listener.factory)
+        ends = [(factory.buildProtocol(CLIENT_ADDRESS), Transport()) for factory in factories]
         for protocol, transport in ends:
             protocol.makeConnection(transport)
         for _ in range(10):

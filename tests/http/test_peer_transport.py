@@ -124,6 +124,7 @@ class Unanswered:
     """A link over TCP in memory, to where a message is taken and nothing is answered."""
 
     def __init__(self) -> None:
+        self.protocol: Any = None
         self.reactor = MemoryReactorClock()
         agent = Agent(self.reactor)
         self.link = HTTPLink("http://192.0.2.1:1", agent, self.reactor, Keys(ring(1)), Random(2).randbytes)
@@ -132,7 +133,7 @@ class Unanswered:
     def connect(self) -> None:
         _, _, factory, *_ = self.reactor.tcpClients[0]
         self.transport = StringTransport()
-        self.protocol = factory.buildProtocol(None)
+        self.protocol = factory.buildProtocol(self.transport.getPeer())
         self.protocol.makeConnection(self.transport)
 
 

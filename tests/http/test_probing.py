@@ -20,6 +20,7 @@ from rqdisco.service.listeners import endpoint
 from tests.http.conftest import Door
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon, Probe
+from tests.support.listening import close, listen_tcp, port_number
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n4.example.org:4001"
@@ -183,10 +184,9 @@ async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path)
     for description in (tls, f"{tls}:clientCA={tmp_path / 'ca'}", "tcp:0:interface=127.0.0.1"):
         _, made = endpoint(reactor, "listen", description, certificates)
         ports.append(await made.listen(site))
-    tcp: Any = reactor
     doubles = map(Factory.forProtocol, (_HangsUp, _WithoutTLS))
-    ports.extend(tcp.listenTCP(0, factory, interface="127.0.0.1") for factory in doubles)
-    verified, mutual, plain, closing, without = (port.getHost().port for port in ports)
+    ports.extend(map(listen_tcp, doubles))
+    verified, mutual, plain, closing, without = map(port_number, ports)
     try:
         assert await outcome_at(verified, "https") == "ready"
         assert await outcome_at(verified, "https", "localhost") == "ready"
@@ -197,6 +197,6 @@ async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path)
         assert await outcome_at(closing, "https") == "closed"
     finally:
         for port in ports:
-            await port.stopListening()
+            await close(port)
         await site.drain()
     assert await outcome_at(plain, "http") == "refused"

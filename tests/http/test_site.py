@@ -108,7 +108,9 @@ def test_a_length_of_thousands_of_digits_is_400(server: Server) -> None:
     assert received == b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
-def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(server: Server) -> None:
+def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = server.connect()
     write = connection.transport.write
 
@@ -116,7 +118,7 @@ def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(server: Ser
         write(data)
         connection.protocol.pauseProducing()
 
-    connection.transport.write = full
+    monkeypatch.setattr(connection.transport, "write", full)
     received = connection.send(b"GET / HTTP/1.1\r\n\r\n" * 1000)
     assert received.count(b"HTTP/1.1 200 OK") == 1
     assert connection.closed
@@ -131,7 +133,7 @@ def test_a_peer_that_takes_a_large_answer_slowly_asks_on_on_the_same_connection(
     assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def stuck(connection: Connection) -> None:
+def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client takes nothing of what is written from now on."""
     write = connection.transport.write
 
@@ -139,15 +141,17 @@ def stuck(connection: Connection) -> None:
         write(data)
         connection.protocol.pauseProducing()
 
-    connection.transport.write = full
+    monkeypatch.setattr(connection.transport, "write", full)
 
 
 @pytest.mark.parametrize("trusting", [False, True])
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"])
-def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(head: bytes, trusting: bool) -> None:
+def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(
+    head: bytes, trusting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = Server(trusting=trusting)
     connection = server.connect()
-    stuck(connection)
+    stuck(connection, monkeypatch)
     connection.send(head)
     server.wait(29)
     assert not connection.transport.disconnected

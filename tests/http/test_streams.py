@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from twisted.internet.task import Clock
 from rqdisco.core.codec import decode_put
 from rqdisco.core.records import Node
 from rqdisco.http.api import event_streams
+from rqdisco.http.requests.documents import encode_watched
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
@@ -164,13 +166,12 @@ def test_a_change_is_encoded_once_for_all_who_watch(
     server: WatchedServer, some_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watchers = [server.watch(some_id) for _ in range(250)]
-    encoded = []
-    encode = event_streams.encode_watched
-    monkeypatch.setattr(event_streams, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    encoded = Mock(wraps=encode_watched)
+    monkeypatch.setattr(event_streams, "encode_watched", encoded)
     register(server.daemon, some_id, B)
     server.clock.pump([0] * 4)
     assert all(watcher.lists == [[A], [A, B]] for watcher in watchers)
-    assert len(encoded) == 1
+    assert encoded.call_count == 1
 
 
 def test_many_changes_at_once_are_few_events_and_the_last_one_has_them_all(server: WatchedServer, some_id: str) -> None:

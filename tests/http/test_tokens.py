@@ -136,7 +136,7 @@ def test_a_token_is_taken_as_bearer_as_the_password_of_basic_and_in_consuls_head
         {"X_Consul_Token": right, "Authorization": f"Basic {base64.b64encode(b'for:a proxy').decode()}"},
         {"X_Consul_Token": "", "Authorization": f"Basic {basic}"},
     ):
-        assert guarded.ask("GET", where, **headers)[0] in (200, 404), headers
+        assert guarded.ask("GET", where, headers=headers)[0] in (200, 404), headers
     for headers in (
         {"Authorization": f"Bearer {wrong}"},
         {"Authorization": right},
@@ -147,7 +147,7 @@ def test_a_token_is_taken_as_bearer_as_the_password_of_basic_and_in_consuls_head
         {"X_Consul_Token": wrong},
         {"Cookie": right},
     ):
-        assert guarded.ask("GET", where, **headers)[0] in (401, 403), headers
+        assert guarded.ask("GET", where, headers=headers)[0] in (401, 403), headers
     assert guarded.ask("GET", f"{where}?token={right}")[0] in (401, 403), "a query string is in logs"
 
 
@@ -228,6 +228,6 @@ def test_what_is_wrong_with_a_daemon_is_told_to_admins_alone() -> None:
         assert _probe(guarded, path, None, operators=True) == (status, told)
 
 
-def _probe(guarded: Guarded, path: str, token: str | None, **where: bool) -> tuple[int, Any]:
-    status, _, _, body = guarded.ask("GET", path, None, token, **where)
+def _probe(guarded: Guarded, path: str, token: str | None, *, operators: bool = False) -> tuple[int, Any]:
+    status, _, _, body = guarded.ask("GET", path, None, token, operators=operators)
     return status, json.loads(body)

@@ -42,13 +42,17 @@ def begin(installed: Environment) -> Iterator[Begin]:
     """Starts the command; what still runs after the test is killed."""
     with ExitStack() as stack:
 
-        def start(*arguments: str, **streams: int) -> subprocess.Popen[str]:
+        def start(
+            *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
+        ) -> subprocess.Popen[str]:
             process = subprocess.Popen(
                 installed.command("rqdisco", *arguments),
                 cwd="/",
                 text=True,
                 bufsize=1,
-                **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
             )
             stack.enter_context(process)
             stack.callback(process.kill)

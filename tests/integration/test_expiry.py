@@ -35,6 +35,7 @@ def make_old(state: Path) -> None:
         note = version_ages.turn(Moment(found.boot, day * DAY_MS), found.last_version)
         assert note is not None
         version_ages.learn(note)
+    assert note is not None
     segments.commit([codec.encode_metadata(note)])
     segments.seal()
 

@@ -226,8 +226,8 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
     assert trio.lists(empty) == [["n4:4001"]] * 3
     assert trio.lists(elsewhere) == [["n1:4001"]] * 3
     assert all(listed == [] for each in created for listed in trio.lists(each))
-    (listed,) = {tuple(listed) for listed in trio.lists(used)}
-    assert {"n1:4001", "n2:4001", "n5:4001"} <= set(listed)
+    (agreed,) = {tuple(listed) for listed in trio.lists(used)}
+    assert {"n1:4001", "n2:4001", "n5:4001"} <= set(agreed)
     assert trio.complaints == []
 
 

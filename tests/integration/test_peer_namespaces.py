@@ -67,7 +67,7 @@ def ask_everywhere(trio: Trio, ids: Sequence[str], times: int = 1) -> list[Answe
     def on_host(name: str) -> list[Answer]:
         answers = []
         connection = trio.daemons[name].connect()
-        for discovery_id in ids * times:
+        for discovery_id in list(ids) * times:
             addr = f"{name}-{time.monotonic_ns()}:4001"
             begun = time.monotonic()
             reply = ask(connection, "POST", f"/{discovery_id}", {"addr": addr})

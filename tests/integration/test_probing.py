@@ -27,7 +27,7 @@ class Rqlited(BaseHTTPRequestHandler):
     """What a node answers: ready, but for one that is of an age without /readyz."""
 
     def do_GET(self) -> None:
-        is_old = self.server.server_address[0] == "127.0.0.9"
+        is_old = self.connection.getsockname()[0] == "127.0.0.9"
         self.send_response(404 if is_old or self.path != "/readyz" else 200)
         self.end_headers()
 

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from rqdisco.cli.commands import Invocation, ParsedCommand, parse_arguments
 from rqdisco.core.dns_labels import dns_labels
-from rqdisco.recipes import Wanted, recipe
+from rqdisco.recipes import Mode, Wanted, recipe
 from tests.integration.test_systemd import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,14 +107,14 @@ def wanted(flags: list[str]) -> Wanted:
     if "-disco-url" in given:
         return Wanted(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
     config = json.loads(given["-disco-config"])
-    mode = given["-disco-mode"]
+    mode = cast("Mode", given["-disco-mode"])
     if mode == "consul-kv":
         return Wanted(discovery_id=given["-disco-key"], version="10", mode=mode, url=f"http://{config['address']}")
     discovery_id, _, zone = config["name"].partition(".")
     return Wanted(
         discovery_id=discovery_id,
         version="7" if config.get("service") == "rqlite-http" else "10",
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         url="http://localhost",
         zone=zone,
         expect=int(given["-bootstrap-expect"]) if "-bootstrap-expect" in given else None,

@@ -399,4 +399,5 @@ def _who(record: Record) -> tuple[object, str | None, bool]:
     """
     grant = with_grant_answered(record).grant
     is_hidden = record.unreported is not None
-    return grant and (grant.addr, grant.at), record.leader and record.leader.value, is_hidden
+    granted = None if grant is None else (grant.addr, grant.at)
+    return granted, None if record.leader is None else record.leader.value, is_hidden

@@ -37,9 +37,9 @@ class Operator:
     def forget_the_lost(self) -> None:
         """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
         world = self._world
-        for host in world.hosts:
-            if host.boot is not None and host.boot.backend.peers.members.own.state == "leaving":
-                self._ask(host.boot, host.boot.backend.successions.drain())
+        for each in world.hosts:
+            if each.boot is not None and each.boot.backend.peers.members.own.state == "leaving":
+                self._ask(each.boot, each.boot.backend.successions.drain())
         alive = {host.boot.owner: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:

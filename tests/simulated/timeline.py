@@ -59,7 +59,7 @@ class Timeline:
     def seconds(self) -> float:
         return self.now
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Later:
+    def callLater(self, delay: float, call: Callable[..., Any], *args: object, **kwargs: object) -> Later:  # type: ignore[override] # mypy_zope takes self for delay
         later = Later(self.now + delay, call, args, kwargs)
         heappush(self._due, (later.at, next(self._numbers), later))
         return later
@@ -107,7 +107,7 @@ class ViewOfTime:
     def seconds(self) -> float:
         return self._timeline.seconds()
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Later:
+    def callLater(self, delay: float, call: Callable[..., Any], *args: object, **kwargs: object) -> Later:  # type: ignore[override] # mypy_zope takes self for delay
         return self._timeline.callLater(delay, self._run, call, args, kwargs)
 
     def getDelayedCalls(self) -> list[Later]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from rqdisco.backends.gossip.assembly import GossipBackend
 from tests.simulated.clients import Clients
@@ -23,6 +23,7 @@ from tests.simulated.network import Net
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
 from tests.simulated.timeline import Timeline, Trace
+from tests.support.logs import observed_by
 
 FAULTY_SECONDS = 90.0
 QUIET_SECONDS = 110.0
@@ -113,11 +114,8 @@ class World:
 
     def run(self) -> Result:
         """All of it. What the daemons log as a failure is one."""
-        globalLogPublisher.addObserver(self._watch_log)
-        try:
+        with observed_by(self._watch_log):
             return self._run()
-        finally:
-            globalLogPublisher.removeObserver(self._watch_log)
 
     def _watch_log(self, event: dict[str, Any]) -> None:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):

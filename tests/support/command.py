@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from treq.testing import StringStubbingResource, StubTreq
+from treq.testing import StringStubbingResource
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail
 from twisted.web.resource import IResource
@@ -15,6 +15,7 @@ from rqdisco.cli.main import execute
 from rqdisco.cli.screen import Screen
 from rqdisco.client import DiscoveryClient
 from tests.support.daemon import Daemon
+from tests.support.in_memory_http import InMemoryClient
 
 URL = "http://127.0.0.1:4000"
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -27,7 +28,7 @@ class Service:
     def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
         self.daemon = Daemon(**daemon)
         doors = self.daemon.doors
-        self._stub = StubTreq(resource or (doors.operators() if operator else doors.public()))
+        self._stub = InMemoryClient(resource or (doors.operators() if operator else doors.public()))
         self.clock = self.daemon.clock
         self.away = False
         self.deaf = False
@@ -43,10 +44,8 @@ class Service:
             if args[1].to_text().endswith(end):
                 canned = StringStubbingResource(lambda *_, status=status, body=body: (status, {}, body))
                 args = (args[0], args[1].to_text(), *args[2:])
-                refused: Deferred[Any] = StubTreq(canned).request(*args, **kwargs)
-                return refused
-        request: Deferred[Any] = self._stub.request(*args, **kwargs)
-        return request
+                return InMemoryClient(canned).request(*args, **kwargs)
+        return self._stub.request(*args, **kwargs)
 
     def let_go(self) -> None:
         """Have the service let those go who watch."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
@@ -19,6 +20,7 @@ from rqdisco.backends.single.expiry_sweep import ExpirySweeper
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.core.exports import ImportedNode, TransferredRecord
 from rqdisco.core.records import Moment, Node, Record, Registration
 from rqdisco.http.metrics import request_metrics
 from rqdisco.http.requests.deadlines import Deadlines
@@ -239,6 +241,12 @@ def mint(daemon: Daemon) -> str:
     """A new ID."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.create()))
     return record.id
+
+
+def transferred(discovery_id: str, *nodes: Node, **more: Any) -> TransferredRecord:
+    """Return a record as an import brings it."""
+    imported = tuple(ImportedNode(**msgspec.structs.asdict(node)) for node in nodes)
+    return TransferredRecord(id=discovery_id, created_at=1, nodes=imported, **more)
 
 
 def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[Registration]:

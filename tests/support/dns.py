@@ -21,14 +21,13 @@ from dns.message import Message
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import Connections, DNSServer
 from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
-from tests.support.daemon import Daemon, result
+from tests.support.daemon import Daemon, result, transferred
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
 from tests.support.resolver import Resolver
 
@@ -70,7 +69,8 @@ class Names:
 
     @property
     def connections(self) -> Connections:
-        factory: Connections = self.reactor.tcpServers[0][1]
+        factory = self.reactor.tcpServers[0][1]
+        assert isinstance(factory, Connections)
         return factory
 
     def add(self, discovery_id: str, *nodes: Node | str) -> None:
@@ -78,7 +78,7 @@ class Names:
         higher.
         """
         made = tuple(node if isinstance(node, Node) else both(node) for node in nodes)
-        brought = TransferredRecord(id=discovery_id, created_at=1, nodes=made)
+        brought = transferred(discovery_id, *made)
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
 
     def join(self, discovery_id: str, addr: str) -> None:

@@ -51,7 +51,7 @@ class Reactor(MemoryReactorClock):
 
     def turn(self) -> None:
         """What is due now, but not what that calls for in turn, as the real reactor does it."""
-        for call in [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]:
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
             self.calls.remove(call)
             call.called = 1
             call.func(*call.args, **call.kw)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
@@ -100,7 +100,11 @@ class DirectLink:
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
             answered = Deferred()
-        return answered.addTimeout(seconds, self._network.clock, lambda *_: fail(PeerUnreachable("no answer in time")))
+        return answered.addTimeout(seconds, self._network.clock, _time_out)
+
+
+def _time_out(_: object, seconds: float) -> NoReturn:
+    raise PeerUnreachable("no answer in time")
 
 
 class PeeredDaemon:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -44,7 +46,8 @@ class Guarded:
         token: str | None = None,
         *,
         operators: bool = False,
-        **headers: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **more: str,
     ) -> Any:
         """Status, reason, headers and body of the answer, over a connection of its own."""
         doors = self.daemon.doors
@@ -57,9 +60,10 @@ class Guarded:
             may_send_more=doors.may_send_more,
         )
         connection = Connection(site, HOST)
+        sent = {**headers, **more}
         if token is not None:
-            headers["Authorization"] = f"Bearer {secret(token)}"
-        connection.protocol.dataReceived(request(method, path, body, **headers))
+            sent["Authorization"] = f"Bearer {secret(token)}"
+        connection.protocol.dataReceived(request(method, path, body, **sent))
         while any(call.getTime() <= self.daemon.clock.seconds() for call in self.daemon.clock.getDelayedCalls()):
             self.daemon.clock.advance(0)
         head, _, answered = connection.take().partition(b"\r\n\r\n")

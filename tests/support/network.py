@@ -55,7 +55,8 @@ class Network:
     def connect(self, ip: str, port: int, factory: Any) -> Deferred[IProtocol]:
         """What an endpoint does."""
         self.attempted.append((ip, port))
-        return self._hosts.get((ip, port), lambda _: fail(error.ConnectionRefusedError()))(factory)
+        host = self._hosts.get((ip, port))
+        return fail(error.ConnectionRefusedError()) if host is None else host(factory)
 
     def count(self, by: int) -> None:
         """So many more connections are being made or are open."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL, crypto
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from rqdisco.http.server.site import BoundedSite
@@ -17,6 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
 HOST = "rqdisco.example"
+CLIENT_ADDRESS = IPv4Address("TCP", "198.51.100.7", 4711)
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -45,7 +48,7 @@ class Client:
 
     def __init__(self, listener: Listener, connection: SSL.Connection) -> None:
         self._clock = listener.clock
-        self._protocol = listener.factory.buildProtocol(None)
+        self._protocol = cast("Protocol", listener.factory.buildProtocol(CLIENT_ADDRESS))
         self._transport = Transport()
         self._protocol.makeConnection(self._transport)
         self._ssl = connection

@@ -22,11 +22,11 @@ from twisted.python.failure import Failure
 
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.exports import ExportedKey, TransferredRecord
+from rqdisco.core.exports import ExportedKey
 from rqdisco.core.records import Claim, Grant, Node, Put, Record, Registration
 from rqdisco.core.views import View
 from rqdisco.storage.memory import Change
-from tests.support.daemon import Daemon, mint, result
+from tests.support.daemon import Daemon, mint, result, transferred
 
 NAMED = "rqlite"
 # Nodes of one class are one node: by their address, or by their node ID.
@@ -114,7 +114,7 @@ class ApisTogether(RuleBasedStateMachine):
     @rule(which=IDS, nodes=st.sampled_from([(), (A,), (B, C)]), lead=st.booleans(), own=st.booleans())
     def adopt(self, which: int, nodes: tuple[Node, ...], lead: bool, own: bool) -> None:
         key = ExportedKey(value=f'{{"addr":"{B.addr}"}}') if lead else None
-        brought = TransferredRecord(id=self.ids[which], created_at=1, owner="0" * 16, nodes=nodes, leader=key)
+        brought = transferred(self.ids[which], *nodes, owner="0" * 16, leader=key)
         self._call(which, None, lambda _: self.daemon.directory.adopt(brought, as_own=own), self._adopted)
 
     @precondition(lambda self: self.calls)

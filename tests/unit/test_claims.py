@@ -4,6 +4,8 @@ them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 
@@ -211,7 +213,7 @@ def test_clearing_takes_away_what_was_shown_though_a_newer_key_was_about_to_be_p
     result(report(daemon, "rqlite", A))
     daemon.clock.advance(31)
     daemon.threads.hold = True
-    refused = [report(daemon, "rqlite", A), register(daemon, "rqlite", A)]
+    refused: list[Deferred[Any]] = [report(daemon, "rqlite", A), register(daemon, "rqlite", A)]
     clearing = clear(daemon, "rqlite")
     daemon.disk.room = 0
     daemon.threads.release()

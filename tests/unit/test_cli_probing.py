@@ -131,7 +131,7 @@ def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
     assert shown(world.daemon, discovery_id) == [B]
 
 
-def test_a_node_that_comes_back_while_somebody_thinks_stays() -> None:
+def test_a_node_that_comes_back_while_somebody_thinks_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -142,7 +142,7 @@ def test_a_node_that_comes_back_while_somebody_thinks_stays() -> None:
         world.go_on(HOUR)
         return True
 
-    shell._ask = think  # type: ignore[method-assign]
+    monkeypatch.setattr(shell, "_ask", think)
     assert shell("prune", discovery_id, "--down-for=30m") == 1
     assert f"{A} is no longer down" in shell.said
     assert shown(world.daemon, discovery_id) == [A, B]

@@ -33,7 +33,7 @@ def test_a_new_token_is_printed_once_and_only_its_digest_is_kept(file: str) -> N
     assert "SIGHUP" in shell.said
     token = read_tokens(Path(file)).find(secret.encode())
     assert token is not None
-    assert (token.name, token.scopes, token.id) == ("ops", {"admin"}, None)
+    assert (token.name, token.scopes, token.id) == ("ops", frozenset({"admin"}), None)
     assert shell.service.asked == 0
 
 

@@ -92,7 +92,7 @@ def test_an_unavailable_service_says_why_and_when_to_come_back() -> None:
 
 def test_an_overloaded_one_is_unavailable_too_with_or_without_a_time() -> None:
     for headers, expected in (({"retry_after": "7"}, 7.0), ({"retry_after": "soon"}, None), ({}, None)):
-        service = Service(Says(429, b'{"error": "too many requests"}', **headers))
+        service = Service(Says(429, b'{"error": "too many requests"}', b"", **headers))
         refusal = refused(service, service.client().create())
         assert isinstance(refusal, Unavailable)
         assert (refusal.status, refusal.retry_after) == (429, expected)

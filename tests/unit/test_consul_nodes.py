@@ -271,7 +271,11 @@ def test_a_connection_that_was_closed_while_it_rested_is_replaced() -> None:
         node = stage.node("10.2", 1, service)
         node.start()
         for count in (1, 2):
-            assert stage.world.run(20, lambda count=count: stage.consul.kinds().count("report") == count)
+
+            def has_reported(times: int = count) -> bool:
+                return stage.consul.kinds().count("report") == times
+
+            assert stage.world.run(20, has_reported)
             assert len(stage.consul.connections) == count
             stage.consul.connections[-1].shutdown(socket.SHUT_RDWR)
         assert node.log == []

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import itertools
 import struct
+from typing import cast
 
 import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.protocols.policies import TimeoutMixin
 
 from rqdisco.core.records import Node
 from rqdisco.dns.server import IDLE_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE
@@ -197,7 +199,7 @@ def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str
     if ending == "lost":
         line.lose()
     elif ending == "timeout":
-        line.transport.protocol.timeoutConnection()
+        cast("TimeoutMixin", line.transport.protocol).timeoutConnection()
     else:
         names.door.cut()
     names.resolver.release()

@@ -11,12 +11,14 @@ import dns.edns
 import dns.flags
 import dns.message
 import pytest
+from dns.edns import OptionType
 from hypothesis import given
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import CannotListenError, MessageLengthError
 
 from rqdisco.dns.server import BYTES_AT_ONCE
 from tests.support.dns import EDNS_SIZE, RCODES, ZONE, Names, additional, answers, messages, question, rcode
+from tests.support.listening import close, port_number
 
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
 UUID = "b3da7185-725f-461c-b7a4-13f185bd5007"
@@ -40,12 +42,12 @@ def test_of_the_flags_only_the_wish_for_recursion_comes_back(names: Names, flags
 @pytest.mark.parametrize(
     "options",
     [
-        [dns.edns.GenericOption(10, b"12345678")],
+        [dns.edns.GenericOption(OptionType.COOKIE, b"12345678")],
         [dns.edns.ECSOption("198.51.100.0", 24)],
         [
-            dns.edns.GenericOption(3, b""),
-            dns.edns.GenericOption(65001, bytes(200)),
-            dns.edns.GenericOption(12, bytes(300)),
+            dns.edns.GenericOption(OptionType.NSID, b""),
+            dns.edns.GenericOption(OptionType.make(65001), bytes(200)),
+            dns.edns.GenericOption(OptionType.PADDING, bytes(300)),
         ],
     ],
 )
@@ -204,10 +206,10 @@ async def test_a_flood_of_datagrams_is_read_a_little_at_a_time() -> None:
     try:
         with socket(AF_INET, SOCK_DGRAM) as client:
             client.setblocking(False)
-            padding = [dns.edns.GenericOption(12, bytes(900))]
+            padding = [dns.edns.GenericOption(OptionType.PADDING, bytes(900))]
             query = question(f"id.{ZONE}", options=padding)
             for _ in range(30):
-                client.sendto(query, ("127.0.0.1", udp.getHost().port))
+                client.sendto(query, ("127.0.0.1", port_number(udp)))
             udp.doRead()  # type: ignore[attr-defined]
             answered = 0
             while True:
@@ -219,7 +221,7 @@ async def test_a_flood_of_datagrams_is_read_a_little_at_a_time() -> None:
         assert 0 < answered <= BYTES_AT_ONCE // len(query) + 1
     finally:
         for port in (tcp, udp):
-            await port.stopListening()
+            await close(port)
 
 
 @ensureDeferred
@@ -234,7 +236,7 @@ async def test_a_port_that_is_taken_cannot_be_listened_on() -> None:
     ports = DNSServer(reactor, names.server, limit, [("127.0.0.1", 0)]).listen()
     try:
         with pytest.raises(CannotListenError):
-            DNSServer(reactor, names.server, limit, [("127.0.0.1", ports[0].getHost().port)]).listen()
+            DNSServer(reactor, names.server, limit, [("127.0.0.1", port_number(ports[0]))]).listen()
     finally:
         for port in ports:
-            await port.stopListening()
+            await close(port)

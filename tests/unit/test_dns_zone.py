@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels, is_zone_name
 from rqdisco.core.host_ports import HostPort, parse_host_port
-from rqdisco.core.records import Node, Record
+from rqdisco.core.records import Node
+from rqdisco.core.views import View
 from rqdisco.dns.zone import (
     SERVICES,
     Zone,
@@ -29,8 +30,8 @@ from rqdisco.dns.zone import (
 ZONE = Zone("disco.example.com", {**SERVICES, "web": "http"})
 
 
-def record(*nodes: Node) -> Record:
-    return Record(id="id", owner="0" * 16, version=1, created_at=1, nodes=nodes)
+def record(*nodes: Node) -> View:
+    return View(id="id", owner="0" * 16, version=1, created_at=1, nodes=nodes)
 
 
 @pytest.mark.parametrize(

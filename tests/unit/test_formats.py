@@ -115,7 +115,9 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
     for file in sorted((GOLDEN / f"v{version}").rglob("*.j*")):
         disk.replace(STATE / file.relative_to(GOLDEN / f"v{version}"), file.read_bytes())
     disk._numbers = 6
-    disk._seen[STATE / "identity.json"].number = 7
+    identity = disk._seen[STATE / "identity.json"]
+    assert identity is not None
+    identity.number = 7
     found = Daemon(disk)
     assert found.owner == "1a2b3c4d5e6f7081"
     shown = {key.decode(): found.store.settled(key.decode()) for key in found.found.records}
@@ -126,8 +128,9 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         # An eighth has expired.
         seventh = "1a2b3c4d-0000-8000-8000-000000000007"
         named[seventh] = []
-        assert shown[seventh] is not None
-        assert shown[seventh].attempted
+        record = shown[seventh]
+        assert record is not None
+        assert record.attempted
     if version > 4:
         named |= {"Waits_9": ["10.0.0.9:4001"], "Waits_10": ["10.0.0.10:4001"]}
         named["1a2b3c4d-0000-8000-8000-000000000011"] = ["localhost:4001", "localhost:4003"]

@@ -79,7 +79,8 @@ def test_it_is_news_once_and_over_when_one_alone_has_reported_for_a_minute() -> 
         assert reports.ended(at) == []
     assert reports.next_end == last_change + WINDOW_SECONDS
     assert reports.ended(last_change + 60) == ["x"]
-    assert (reports.of("x"), len(reports), reports.next_end) == (None, 0, None)
+    assert (reports.of("x"), len(reports)) == (None, 0)
+    assert reports.next_end is None
     assert not reports.report("x", "B", 180)
     again = [at for at in range(181, 300, 5) if reports.report("x", "AB"[at % 2], at)]
     assert len(again) == 1

@@ -166,7 +166,7 @@ def test_every_option_can_be_given_in_the_environment() -> None:
 
 
 def test_no_option_is_left_out_of_the_environment() -> None:
-    names = [name for name, *_ in (*DaemonOptions.optParameters, *DaemonOptions.optFlags)]
+    names = [str(name) for name, *_ in (*DaemonOptions.optParameters, *DaemonOptions.optFlags)]
     options = DaemonOptions({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
     assert {name: options[name] for name in names} == dict.fromkeys(names, "x")
 

@@ -73,13 +73,20 @@ def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: T
     assert register(a, mint(a), "n1:1") == ["n1:1"]
 
 
+def url_of(daemon: PeeredDaemon, peer: PeeredDaemon) -> str:
+    """Return the URL at which a daemon reaches a peer."""
+    member = daemon.backend.peers.members.get(peer.owner)
+    assert member is not None
+    return member.url
+
+
 def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
     session, _ = b.backend.answers.greet(moved)
-    assert b.backend.peers.members.get(a.owner).url == "http://a"
+    assert url_of(b, a) == "http://a"
     go(b.backend.answers.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
-    assert b.backend.peers.members.get(a.owner).url == "http://elsewhere"
+    assert url_of(b, a) == "http://elsewhere"
 
 
 def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(

@@ -185,7 +185,10 @@ def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, 
         Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), "n1"))
     settle(clock, 0.2)
     a.stop()
-    assert b.store.settled(discovery_id).grant.pending
+    record = b.store.settled(discovery_id)
+    assert record is not None
+    assert record.grant is not None
+    assert record.grant.pending
     look_up = b.directory.look_up_name if where == "a name" else b.directory.look_up
     view = go(look_up(discovery_id))
     assert (view.nodes, view.leader, view.granted) == ((), None, None)

@@ -18,6 +18,10 @@ def after(*outcomes: Outcome) -> ProbeState:
     return guard
 
 
+def repeated(outcome: Outcome, count: int) -> list[Outcome]:
+    return [outcome] * count
+
+
 @pytest.mark.parametrize("outcome", ["ready", "not_ready", "answered", "connected"])
 def test_one_answer_of_any_kind_is_enough_to_be_up(outcome: Outcome) -> None:
     assert after(outcome).is_up
@@ -36,7 +40,7 @@ def test_three_failures_in_a_row_are_down_since_the_first(outcome: Outcome) -> N
 @pytest.mark.parametrize("before", [(), ("ready",), ("refused",), ("refused",) * 5])
 def test_one_without_an_address_is_neither_up_nor_down_whatever_it_was(before: tuple[Outcome, ...]) -> None:
     for count in (1, 2, 50):
-        unresolved = after(*before, *["unresolved"] * count)
+        unresolved = after(*before, *repeated("unresolved", count))
         assert (unresolved.is_up, unresolved.since) == (None, len(before) + 1.0)
 
 
@@ -63,10 +67,10 @@ def test_down_is_nothing_but_the_last_three_probes_having_failed(outcomes: list[
 
 
 def test_the_longer_a_node_is_down_the_less_often_it_is_probed_but_at_least_every_tenth_time() -> None:
-    assert [pauses(after(*["refused"] * count)) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
+    assert [pauses(after(*repeated("refused", count))) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
     assert pauses(after("refused", "refused", "refused", "refused", "ready")) == 1
     assert pauses(after("refused", "refused", "refused", "refused", "unresolved")) == 1
-    assert pauses(after(*["unresolved"] * 8)) == 10
+    assert pauses(after(*repeated("unresolved", 8))) == 10
 
 
 def test_what_is_told_is_in_seconds_ago_and_nothing_before_anything_is_known() -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels, from_dns_labels
 from rqdisco.core.ids import is_id
-from rqdisco.recipes import MODES, Impossible, Mode, Wanted, quoted, recipe
+from rqdisco.recipes import MODES, Impossible, Mode, Target, Wanted, quoted, recipe
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 URL = "http://rqdisco:4000"
@@ -25,18 +26,18 @@ ids = st.text("ABCxyz019._-", min_size=1, max_size=64).filter(is_id)
 arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
 
 
-def flags(mode: Mode, version: str, url: str = URL, **more: object) -> dict[str, str]:
+def flags(mode: Mode, version: str, url: str = URL, **more: Any) -> dict[str, str]:
     """The flags and their values."""
     wanted = Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)
     parts = [argument.partition("=") for argument in recipe(wanted).arguments]
     return {flag: value for flag, _, value in parts}
 
 
-def config(*wanted: str, **more: object) -> object:
-    return json.loads(flags(*wanted, **more)["-disco-config"])
+def config(mode: Mode, version: str, *url: str, **more: Any) -> object:
+    return json.loads(flags(mode, version, *url, **more)["-disco-config"])
 
 
-def why_not(mode: Mode, version: str, **more: object) -> str:
+def why_not(mode: Mode, version: str, **more: Any) -> str:
     with pytest.raises(Impossible) as refused:
         flags(mode, version, **more)
     return str(refused.value)
@@ -183,7 +184,7 @@ def test_a_text_that_is_no_id_is_refused(mode: Mode) -> None:
         recipe(Wanted(discovery_id="", version="8", mode=mode, url=URL))
 
 
-def notes(mode: Mode, version: str, url: str = URL, **more: object) -> str:
+def notes(mode: Mode, version: str, url: str = URL, **more: Any) -> str:
     """All notes in one."""
     return " ".join(recipe(Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)).notes)
 
@@ -206,7 +207,8 @@ def test_notes_say_how_a_certificate_of_ones_own_authority_is_trusted() -> None:
     assert '"tls_config":{"ca_pem":"BASE64"}' in notes("consul-kv", "7.13.1", own)
     assert "before 7.13.2 rqlited does not heed ca_file" in notes("consul-kv", "7.13.1", own)
     assert "SSL_CERT_FILE" in notes("legacy", "6", own)
-    for mode, version in (("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")):
+    versions: list[tuple[Mode, str]] = [("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")]
+    for mode, version in versions:
         assert "authorities" in notes(mode, version, own)
         assert "authorities" not in notes(mode, version, "http://h")
 
@@ -225,7 +227,12 @@ def test_notes_say_when_a_read_replica_may_start() -> None:
     assert "need not be registered" in by_dns
     assert "-bootstrap-expect" not in by_dns
     assert "rqdisco register" not in by_dns
-    for mode, version, more in (("legacy", "6", {}), ("consul-kv", "8", {}), ("dns", "8", {"zone": "z"})):
+    modes: list[tuple[Mode, str, dict[str, str]]] = [
+        ("legacy", "6", {}),
+        ("consul-kv", "8", {}),
+        ("dns", "8", {"zone": "z"}),
+    ]
+    for mode, version, more in modes:
         assert "replica" not in notes(mode, version, **more)
 
 
@@ -269,12 +276,12 @@ READERS: dict[str, Callable[[str], list[str]]] = {
 
 
 @given(target=st.sampled_from(sorted(READERS)), arguments=arguments)
-def test_arguments_survive_what_they_are_pasted_into(target: str, arguments: list[str]) -> None:
+def test_arguments_survive_what_they_are_pasted_into(target: Target, arguments: list[str]) -> None:
     assert READERS[target](quoted(target, arguments)) == arguments
 
 
 @pytest.mark.parametrize("target", READERS)
-def test_json_survives_with_all_that_is_special_somewhere(target: str) -> None:
+def test_json_survives_with_all_that_is_special_somewhere(target: Target) -> None:
     arguments = ['-disco-config={"a":"$HOME $(x) %h \'\\" ` ; \\n \\x41 ü \U0001f600"}', "-plain=1"]
     assert READERS[target](quoted(target, arguments)) == arguments
 

@@ -51,6 +51,12 @@ def daemon() -> Daemon:
     return Daemon()
 
 
+def stop(service: Compactor) -> None:
+    stopping = service.stopService()
+    assert stopping is not None
+    result(stopping)
+
+
 def compactor(daemon: Daemon, folds: Folds, *, changed: bool = False) -> Compactor:
     service = Compactor(daemon.clock, daemon.journal, folds, 300, changed=changed)
     service.startService()
@@ -70,7 +76,7 @@ def test_a_snapshot_is_made_every_interval_in_which_something_changed(daemon: Da
     register(daemon, "b:1")
     daemon.clock.advance(300)
     assert folds.calls == [1, 2]
-    result(service.stopService())
+    stop(service)
     assert daemon.clock.getDelayedCalls() == []
 
 
@@ -81,7 +87,7 @@ def test_what_was_found_unfolded_at_the_start_is_folded_without_a_change(daemon:
     service = compactor(restarted, folds, changed=restarted.found.changed)
     restarted.clock.advance(300)
     assert folds.calls == [1]
-    result(service.stopService())
+    stop(service)
     assert not restarted.restart().found.changed
 
 
@@ -95,7 +101,7 @@ def test_a_fold_that_fails_is_tried_again_and_the_daemon_goes_on(daemon: Daemon)
     daemon.clock.advance(300)
     assert folds.calls == [1, 1]
     assert daemon.disk.exists(STATE / NAME)
-    result(service.stopService())
+    stop(service)
 
 
 def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
@@ -108,7 +114,7 @@ def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors:
     folds.answer = None
     daemon.clock.advance(300)
     assert folds.calls == [1, 1]
-    result(service.stopService())
+    stop(service)
     assert len(logged_errors) == 1
     logged_errors.clear()
 
@@ -120,7 +126,7 @@ def test_stopping_ends_a_fold_that_is_under_way(daemon: Daemon) -> None:
     service = compactor(daemon, folds)
     register(daemon, "a:1")
     daemon.clock.advance(300)
-    result(service.stopService())
+    stop(service)
     assert len(ended) == 1
 
 

@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.probes.node_health import down_last, without_down
-from tests.support.daemon import Daemon, Probe, result
+from tests.support.daemon import Daemon, Probe, result, transferred
 from tests.support.dns import ZONE, Names, answers, checked, question
 from tests.support.dns_sockets import CLIENT, Reactor
 from tests.support.resolver import Resolver
 
 SILENT = tuple(f"n{number}.silent.example.org" for number in range(1000))
-KNOWN = {f"n{number}.known.example.org": [f"10.0.0.{number}"] for number in (1, 2, 3)}
+KNOWN: dict[str, Sequence[str]] = {f"n{number}.known.example.org": [f"10.0.0.{number}"] for number in (1, 2, 3)}
 COMPLETE = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 ANOTHER = ("198.51.100.8", 5353)
 INTERVAL = 10.0
@@ -83,7 +82,7 @@ class World:
     def start(self, *addrs: str) -> str:
         """One more ID, with nodes at these addresses; begin to probe."""
         discovery_id = f"id{self.daemon.directory.size}"
-        brought = TransferredRecord(id=discovery_id, created_at=1, nodes=tuple(Node(addr=addr) for addr in addrs))
+        brought = transferred(discovery_id, *(Node(addr=addr) for addr in addrs))
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
         if not self.rounds.running:
             self.rounds.startService()
