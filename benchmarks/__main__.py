@@ -189,7 +189,7 @@ class Benchmark:
             Row("p99 while they are folded", "ms", [run.p99_ms for run in runs]),
             Row("worst stall while nothing is folded", "ms", [run.quiet_worst_ms for run in runs]),
             Row("p99 while nothing is folded", "ms", [run.quiet_p99_ms for run in runs]),
-            Row("duration of the fold", "s", [run.fold_s for run in runs]),
+            Row("duration of the fold", "s", [run.compaction_s for run in runs]),
         ]
         self.notes.append(
             "Stall: a lookup or a registration every 10 ms, counted from the moment it was due. The fold removes an"

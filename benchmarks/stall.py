@@ -32,7 +32,7 @@ class Stall(NamedTuple):
     p99_ms: float
     quiet_worst_ms: float
     quiet_p99_ms: float
-    fold_s: float
+    compaction_s: float
     quiet_s: float
     unsent_ms: float
 
@@ -113,7 +113,7 @@ def _judge(samples: list[Sample], compact: float, end: float) -> Stall:
         p99_ms=1e3 * percentile([sample.took for sample in during], 0.99),
         quiet_worst_ms=1e3 * max(sample.took for sample in quiet),
         quiet_p99_ms=1e3 * percentile([sample.took for sample in quiet], 0.99),
-        fold_s=end - compact - _MARGIN,
+        compaction_s=end - compact - _MARGIN,
         quiet_s=compact - before,
         unsent_ms=1e3 * max(sample.unsent for sample in during),
     )

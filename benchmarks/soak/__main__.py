@@ -19,7 +19,7 @@ from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import Row, machine, percentile, table
 from benchmarks.soak.cluster import Cluster
 from benchmarks.soak.faults import RECOVERY_SECONDS, Faults
-from benchmarks.soak.load import Asked, Kept, Worker, workers
+from benchmarks.soak.load import Acknowledged, SlowRequest, Worker, workers
 
 RESULTS = Path(__file__).parents[1] / "RESULTS-SOAK.md"
 FULL_SECONDS = 600
@@ -122,13 +122,13 @@ def _records(export: bytes) -> dict[str, Any]:
     return {record["id"]: record for record in json.loads(export)["records"]}
 
 
-def lost(held: dict[str, Any], preloaded: dict[str, list[str]], kept: Iterable[Kept]) -> list[str]:
+def lost(held: dict[str, Any], preloaded: dict[str, list[str]], acknowledged: Iterable[Acknowledged]) -> list[str]:
     """What was acknowledged and is not so."""
     nodes = {key: {node["addr"] for node in record.get("nodes", ())} for key, record in held.items()}
     found = [
         f"{key}: not all of the first" for key, addrs in preloaded.items() if not nodes.get(key, set()) >= {*addrs}
     ]
-    for each in kept:
+    for each in acknowledged:
         found += [f"{key}: {addr} is not there" for key, addr in each.there if addr not in nodes.get(key, ())]
         found += [f"{key}: {addr} is there again" for key, addr in each.gone if addr in nodes.get(key, ())]
         found += [f"{key}: was minted" for key in each.created if key not in held]
@@ -140,7 +140,7 @@ def lost(held: dict[str, Any], preloaded: dict[str, list[str]], kept: Iterable[K
     return found
 
 
-def while_well(asked: list[Asked], faults: Faults) -> list[Asked]:
+def while_well(asked: list[SlowRequest], faults: Faults) -> list[SlowRequest]:
     """Those that no fault was on for, nor was until a moment before."""
     return [
         each
@@ -149,7 +149,7 @@ def while_well(asked: list[Asked], faults: Faults) -> list[Asked]:
     ]
 
 
-def rows(asked: list[Asked], skipped: int, faults: Faults, memory: Memory, seconds: float) -> list[Row]:
+def rows(asked: list[SlowRequest], skipped: int, faults: Faults, memory: Memory, seconds: float) -> list[Row]:
     """The figures."""
     calm = while_well(asked, faults)
     calm_seconds = seconds - sum(window.end - window.begin for window in faults.windows)
@@ -211,13 +211,17 @@ def main() -> None:
             clients, faults, memory, begun = soak(cluster, options.seconds)
             held = settled(cluster)
             _progress("all hold the same; all are killed at once, and started again")
-            missing = {"while they run": lost(held["a"], cluster.preloaded(), [client.kept for client in clients])}
+            missing = {
+                "while they run": lost(held["a"], cluster.preloaded(), [client.acknowledged for client in clients])
+            }
             for name in NAMES:
                 cluster.kill(name)
             for name in NAMES:
                 cluster.restart(name)
             held = settled(cluster)
-            missing["after all were killed"] = lost(held["a"], cluster.preloaded(), [client.kept for client in clients])
+            missing["after all were killed"] = lost(
+                held["a"], cluster.preloaded(), [client.acknowledged for client in clients]
+            )
             cluster.finish()
         except BenchmarkFailed as failure:
             sys.exit(f"soak failed: {failure}")
@@ -239,7 +243,7 @@ def main() -> None:
         ]
         ends = [window.end for window in faults.windows]
         refused = Counter(
-            f"{each.kind} at {each.daemon}: {each.status} {each.said}, "
+            f"{each.kind} at {each.daemon}: {each.status} {each.reason}, "
             f"{min((each.due - end for end in ends if end <= each.due), default=each.due - begun):.0f} s after a fault"
             for each in while_well(asked, faults)
             if each.status != 200

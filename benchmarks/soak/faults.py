@@ -62,18 +62,18 @@ class Faults:
         """Whether no fault is on, nor was until a moment ago."""
         return self._on is None and time.monotonic() >= self._calm_from
 
-    def run(self, begun: float, wait: Callable[[float], None], say: Callable[[str], None]) -> None:
+    def run(self, begun: float, wait: Callable[[float], None], log: Callable[[str], None]) -> None:
         """Do all of it; `wait` returns at a moment."""
         for fault in self._faults:
             wait(begun + fault.at)
             begin = time.monotonic()
             self._on = fault.what
-            say(f"{begin - begun:6.1f} s: {fault.what}")
+            log(f"{begin - begun:6.1f} s: {fault.what}")
             fault.do()
             wait(begin + fault.seconds)
             fault.undo()
             end = time.monotonic() + RECOVERY_SECONDS
-            say(f"{end - RECOVERY_SECONDS - begun:6.1f} s: mended")
+            log(f"{end - RECOVERY_SECONDS - begun:6.1f} s: mended")
             self._calm_from = end
             self._on = None
             self.windows.append(Window(fault.what, begin, end))

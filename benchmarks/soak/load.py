@@ -29,7 +29,7 @@ _NAMES, _WEIGHTS = list(_MIX), list(_MIX.values())
 _FAULT = -1
 
 
-class Asked(NamedTuple):
+class SlowRequest(NamedTuple):
     """One request: when it was due, what it was, whom it went to, seconds until its answer, its
     status; what was said if that is not 200.
     """
@@ -39,10 +39,10 @@ class Asked(NamedTuple):
     daemon: str
     took: float
     status: int
-    said: str
+    reason: str
 
 
-class Kept:
+class Acknowledged:
     """What one client was told: which addresses and keys are there, and which are not any more.
 
     What was not acknowledged is neither: it may have been done all the same.
@@ -82,9 +82,9 @@ class Worker(threading.Thread):
         self._serial = count(1)
         self._mine: list[tuple[str, str]] = []
         self._keys: list[str] = []
-        self._said = ""
-        self.kept = Kept()
-        self.asked: list[Asked] = []
+        self._reason = ""
+        self.acknowledged = Acknowledged()
+        self.asked: list[SlowRequest] = []
         self.skipped: list[float] = []
         self.error: BaseException | None = None
 
@@ -109,8 +109,8 @@ class Worker(threading.Thread):
                 kind = "claim"
             status = getattr(self, f"_{kind}")()
             ended = time.monotonic()
-            said = "" if status == 200 else self._said
-            self.asked.append(Asked(due, kind, self._name, ended - due, status, said))
+            reason = "" if status == 200 else self._reason
+            self.asked.append(SlowRequest(due, kind, self._name, ended - due, status, reason))
             due += self._interval
             while due < ended - self._interval:
                 # All this time it waited for one answer.
@@ -126,7 +126,7 @@ class Worker(threading.Thread):
         calm = self._is_calm()
         status, _ = self._ask("POST", f"/{discovery_id}", {"addr": address})
         if status == 200:
-            self.kept.there.add((discovery_id, address))
+            self.acknowledged.there.add((discovery_id, address))
             if calm and self._is_calm():
                 # What was kept in its home's stead cannot be removed before the home has heard of
                 # it.
@@ -135,16 +135,16 @@ class Worker(threading.Thread):
 
     def _remove(self) -> int:
         discovery_id, address = self._mine.pop(self._random.randrange(len(self._mine)))
-        self.kept.there.discard((discovery_id, address))
+        self.acknowledged.there.discard((discovery_id, address))
         status, _ = self._ask("DELETE", f"/{discovery_id}", {"addr": address})
         if status == 200:
-            self.kept.gone.add((discovery_id, address))
+            self.acknowledged.gone.add((discovery_id, address))
         return status
 
-    def _mint(self) -> int:
+    def _create_id(self) -> int:
         status, answer = self._ask("POST", "/")
         if status == 200:
-            self.kept.created.append(json.loads(answer)["disco_id"])
+            self.acknowledged.created.append(json.loads(answer)["disco_id"])
         return status
 
     def _claim(self) -> int:
@@ -153,13 +153,13 @@ class Worker(threading.Thread):
         status, answer = self._ask("PUT", f"/v1/kv/{key}/leader?cas=0", value)
         if status == 200 and answer == b"true":
             self._keys.append(key)
-            self.kept.led[key] = json.dumps(value)
+            self.acknowledged.led[key] = json.dumps(value)
         return status
 
     def _report(self) -> int:
         key = self._random.choice(self._keys)
         # The same node says again that it leads.
-        status, _ = self._ask("PUT", f"/v1/kv/{key}/leader", json.loads(self.kept.led[key]))
+        status, _ = self._ask("PUT", f"/v1/kv/{key}/leader", json.loads(self.acknowledged.led[key]))
         return status
 
     def _value(self) -> dict[str, str]:
@@ -193,11 +193,11 @@ class Worker(threading.Thread):
             self._connection.request(method, path, None if body is None else json.dumps(body))
             response = self._connection.getresponse()
             content = response.read()
-            self._said = response.reason
+            self._reason = response.reason
             return response.status, content
         except (OSError, http.client.HTTPException) as error:
             self._close()
-            self._said = repr(error)
+            self._reason = repr(error)
             return _FAULT, b""
 
     def _close(self) -> None:

@@ -59,7 +59,7 @@ def test_the_button_mints_an_id_and_shows_its_page(daemon: Daemon, visitor: Visi
 
 
 def test_the_field_opens_an_id_also_by_the_address_of_its_page(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     for typed in (discovery_id, f" {visit.base}/{discovery_id}"):
         page = visit.open()
         page.get_by_label("Discovery ID").fill(typed)
@@ -68,7 +68,7 @@ def test_the_field_opens_an_id_also_by_the_address_of_its_page(daemon: Daemon, v
 
 
 def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     tabs = [visit.open(f"/{discovery_id}") for _ in range(2)]
     for page in tabs:
         is_live(page)
@@ -90,7 +90,7 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
 
 
 def test_a_claim_is_told_of_without_its_node_and_warned_of_after_a_minute(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     claim = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     page = visit.open(f"/{discovery_id}")
     is_live(page)
@@ -114,7 +114,7 @@ def alarm(page: Page) -> Any:
 
 def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp_path: Path, visitor: Visitor) -> None:
     daemon = start(tmp_path / "state")
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     page = visit.open(f"/{discovery_id}")
     is_live(page)
     expect(alarm(page)).to_be_hidden()
@@ -127,7 +127,7 @@ def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp
 
 
 def test_the_alarm_goes_with_the_event_that_says_so(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     shown = {"disco_id": discovery_id, "created_at": "", "nodes": [A], "registrations": [{"addr": A}]}
     events = [{**shown, "two_leaders": RAFT}]
     page = visitor(daemon).open()
@@ -145,7 +145,7 @@ def test_the_alarm_goes_with_the_event_that_says_so(daemon: Daemon, visitor: Vis
 
 
 def test_flags_are_copied_as_they_are_shown(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     page = visit.open(f"/{discovery_id}")
     choose(page, "4.0 to 6.10", "systemd")
     (button,) = page.locator(".recipe button:visible").all()
@@ -158,14 +158,14 @@ def test_flags_are_copied_as_they_are_shown(daemon: Daemon, visitor: Visitor) ->
 
 
 def test_flags_follow_the_address_that_nodes_use(daemon: Daemon, visitor: Visitor) -> None:
-    page = visitor(daemon).open(f"/{daemon.mint()}")
+    page = visitor(daemon).open(f"/{daemon.create_id()}")
     page.get_by_label("Nodes reach this service at").fill("https://disco.example")
     page.get_by_role("button", name="Use").click()
     expect(page.locator(".recipe:visible pre")).to_contain_text('{"address":"disco.example:443","scheme":"https"}')
 
 
 def test_removing_asks_first_and_warns_of_the_last_node(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     register(daemon, discovery_id, A)
     register(daemon, discovery_id, B)
     page = visitor(daemon).open(f"/{discovery_id}")
@@ -192,7 +192,7 @@ def test_a_page_follows_a_daemon_through_its_restart(installed: Environment, tmp
         return installed.start(*installed.twistd(tmp_path / "state", listen=listen))
 
     first = run(ANY_PORT)
-    discovery_id = first.mint()
+    discovery_id = first.create_id()
     page = visitor(first).open(f"/{discovery_id}")
     is_live(page)
     first.terminate()
@@ -208,7 +208,7 @@ def test_a_page_follows_a_daemon_through_its_restart(installed: Environment, tmp
 
 
 def test_a_hostile_address_is_shown_as_text(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     register(daemon, discovery_id, HOSTILE, node_id=HOSTILE, raft_addr=HOSTILE)
     for late in (False, True):
         page = visit.open(f"/{discovery_id}")
@@ -225,7 +225,7 @@ def test_a_hostile_address_is_shown_as_text(daemon: Daemon, visitor: Visitor) ->
 
 
 def test_an_id_of_a_thousand_nodes_stays_usable(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     connection = daemon.connect()
     for number in range(1000):
         connection.request("POST", f"/{discovery_id}", f'{{"addr": "10.0.{number // 250}.{number % 250}:4001"}}')
@@ -245,7 +245,7 @@ def test_an_id_of_a_thousand_nodes_stays_usable(daemon: Daemon, visitor: Visitor
 
 
 def test_without_its_script_a_page_can_be_read(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     register(daemon, discovery_id, A, node_id="n1")
     visit = visitor(daemon, java_script_enabled=False)
     page = visit.open()
@@ -317,7 +317,7 @@ def test_a_foreign_page_can_do_nothing_through_a_visitors_browser(
     installed: Environment, start: Start, tmp_path: Path, browser: Any, foreign: str
 ) -> None:
     daemon = start(tmp_path / "state")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     register(daemon, discovery_id, A)
     base = f"http://127.0.0.1:{daemon.port}"
     page = browser.new_page()
@@ -359,7 +359,7 @@ SHOTS = [("light", "wide", WIDE), ("light", "narrow", NARROW), ("dark", "wide", 
 def test_axe_finds_nothing_serious_on_any_page(
     daemon: Daemon, visitor: Visitor, scheme: str, name: str, size: tuple[int, int], screenshots: Path | None
 ) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for number in range(1, 6):
         host = f"10.0.0.{number}"
         register(daemon, discovery_id, f"{host}:4001", raft_addr=f"{host}:4002", node_id=f"db-{number}")

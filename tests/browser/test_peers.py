@@ -27,7 +27,7 @@ def trio(start: Start, tmp_path: Path) -> Iterator[Trio]:
 
 
 def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visitor: Visitor) -> None:
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     page = visitor(trio.daemons["b"]).open(f"/{discovery_id}")
     is_live(page)
     register(trio.daemons["a"], discovery_id, A)
@@ -38,7 +38,7 @@ def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visito
 
 
 def test_a_page_says_that_the_home_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     register(trio.daemons["a"], discovery_id, A)
     visit = visitor(trio.daemons["b"])
     expect(rows(visit.open(f"/{discovery_id}"))).to_have_count(1)

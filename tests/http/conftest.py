@@ -36,7 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
 Ask = Callable[..., Awaitable[Answer]]
 
 
-class Door:
+class ApiClient:
     """A daemon and a way to ask it."""
 
     def __init__(self, daemon: Daemon, ask: Callable[[str, str, bytes, dict[str, str]], Deferred[Answer]]) -> None:
@@ -49,13 +49,13 @@ class Door:
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._ask(method, path, content, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    async def mint(self) -> str:
+    async def create_id(self) -> str:
         answer = await self("POST", "/")
         return str(answer.json["disco_id"])
 
 
-def _in_memory(daemon: Daemon) -> Door:
-    client = InMemoryClient(daemon.doors.public())
+def _in_memory(daemon: Daemon) -> ApiClient:
+    client = InMemoryClient(daemon.apis.public())
 
     def ask(method: str, path: str, body: bytes, headers: dict[str, str]) -> Deferred[Answer]:
         async def run() -> Answer:
@@ -67,10 +67,10 @@ def _in_memory(daemon: Daemon) -> Door:
 
         return Deferred.fromCoroutine(run())
 
-    return Door(daemon, ask)
+    return ApiClient(daemon, ask)
 
 
-def _over_a_port(daemon: Daemon, port: int) -> Door:
+def _over_a_port(daemon: Daemon, port: int) -> ApiClient:
     def blocking(method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
@@ -81,7 +81,7 @@ def _over_a_port(daemon: Daemon, port: int) -> Door:
         finally:
             connection.close()
 
-    return Door(daemon, lambda *request: deferToThread(blocking, *request))
+    return ApiClient(daemon, lambda *request: deferToThread(blocking, *request))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def options() -> dict[str, Any]:
 
 
 @pytest.fixture(params=["memory", "port"])
-def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Door]:
+def api(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[ApiClient]:
     import pytest_twisted
     from twisted.internet import reactor
 
@@ -100,7 +100,7 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
         yield _in_memory(daemon)
         daemon.deadlines.stop()
         return
-    site = BoundedSite(daemon.doors.public(), reactor, MAX_BODY, lambda: 0.0)
+    site = BoundedSite(daemon.apis.public(), reactor, MAX_BODY, lambda: 0.0)
     port = listen_tcp(site)
     yield _over_a_port(daemon, port_number(port))
     pytest_twisted.blockon(Deferred.fromCoroutine(close(port)))

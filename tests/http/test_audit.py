@@ -14,7 +14,7 @@ from rqdisco.http.requests.request_ids import RequestIDs
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.telemetry.events import Event
 from tests.support.connections import Connection, request
-from tests.support.daemon import Daemon, mint
+from tests.support.daemon import Daemon, create_id
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
@@ -28,7 +28,7 @@ class Audited:
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
         self.daemon.telemetry.name = RequestIDs(self.daemon.random.randbytes)
-        site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, 20_000, lambda: 0.0)
+        site = BoundedSite(self.daemon.apis.operators(), self.daemon.clock, 20_000, lambda: 0.0)
         self.connection = Connection(site)
 
     def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:
@@ -36,11 +36,11 @@ class Audited:
         fields = dict(line.lower().split(": ", 1) for line in top.decode().split("\r\n")[1:])
         return fields, msgspec.json.decode(content) if content[:1] in (b"{", b"[") else content
 
-    def told(self) -> list[tuple[str, str, str | None, str | None]]:
+    def reported(self) -> list[tuple[str, str, str | None, str | None]]:
         """What was told since the last time: kind, outcome, address, why."""
-        told = [(event.kind, event.outcome, event.addr, event.why) for event in self.events if event.audited]
+        reported = [(event.kind, event.outcome, event.addr, event.why) for event in self.events if event.audited]
         self.events.clear()
-        return told
+        return reported
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: 
     audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
     audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
     assert {(event.id, event.api) for event in audited.events} == {(discovery_id, "discovery")}
-    assert audited.told() == [
+    assert audited.reported() == [
         ("create", "created", None, None),
         ("registration", "granted", A, None),
         ("registration", "again", A, None),
@@ -69,10 +69,10 @@ def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: 
 
 
 def test_a_grant_that_the_disk_refuses_is_told_with_the_reason(audited: Audited) -> None:
-    discovery_id = mint(audited.daemon)
+    discovery_id = create_id(audited.daemon)
     audited.daemon.disk.room = 0
     audited.ask("POST", f"/{discovery_id}", {"addr": A})
-    assert audited.told() == [("registration", "unavailable", A, "no space left on device")]
+    assert audited.reported() == [("registration", "unavailable", A, "no space left on device")]
 
 
 def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
@@ -83,7 +83,7 @@ def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audite
         audited.ask("PUT", "/v1/kv/orders/leader", VALUE)
     audited.ask("PUT", "/v1/kv/orders/leader", {**VALUE, "addr": "h:9"})
     audited.ask("DELETE", "/v1/kv/orders/leader")
-    assert audited.told() == [
+    assert audited.reported() == [
         ("claim", "granted", "h:1", None),
         ("claim", "again", "h:1", None),
         ("claim", "lost", "h:3", None),
@@ -104,7 +104,7 @@ def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
         ("orders", {"adopt": False}),
         ("metrics", {"adopt": False}),
     ]
-    assert [(kind, outcome) for kind, outcome, _, _ in audited.told()] == [
+    assert [(kind, outcome) for kind, outcome, _, _ in audited.reported()] == [
         ("import", "imported"),
         ("import", "refused"),
     ]
@@ -116,7 +116,7 @@ def test_what_an_operator_asks_of_peers_is_told_though_there_are_none(audited: A
     audited.ask("POST", "/operator/peers/forget", {"name": "b"})
     audited.ask("POST", "/operator/drain", {"to": "c"})
     assert [event.more for event in audited.events] == [{"name": "b"}, {"to": "c"}]
-    assert audited.told() == [
+    assert audited.reported() == [
         ("forget", "refused", None, "this daemon has no peers"),
         ("drain", "refused", None, "this daemon has no peers"),
     ]

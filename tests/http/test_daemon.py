@@ -151,10 +151,10 @@ async def test_a_fold_that_nobody_waits_for_any_more_is_killed_and_changes_nothi
     daemon = Running(tmp_path, events)
     await daemon.ask("POST", "/")
     await daemon.stop()
-    folding = run_compaction(daemon.reactor, tmp_path, 1)
-    folding.cancel()
+    compacting = run_compaction(daemon.reactor, tmp_path, 1)
+    compacting.cancel()
     with pytest.raises(CancelledError):
-        await folding
+        await compacting
     assert not (tmp_path / "snapshot.json").exists()
 
 
@@ -246,10 +246,10 @@ async def test_a_daemon_that_lingers_serves_on_and_says_that_it_stops(
     daemon = Running(tmp_path, events, "--drain-timeout=0.5")
     stopping = daemon.service.stopService()
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
-    said = await daemon.ask("GET", "/readyz")
+    answer = await daemon.ask("GET", "/readyz")
     registered = await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"})
     is_over = stopping.called
     await stopping
-    assert said == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
+    assert answer == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
     assert registered["nodes"] == ["a:1"]
     assert not is_over

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from tests.support.daemon import Daemon, mint, result
+from tests.support.daemon import Daemon, create_id, result
 from tests.support.in_memory_http import InMemoryClient
 
 
 def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bool = False) -> Any:
-    client = InMemoryClient(daemon.doors.public() if public else daemon.doors.operators())
+    client = InMemoryClient(daemon.apis.public() if public else daemon.apis.operators())
     asking = client.request(method, f"http://rqdisco{path}", data=body)
     client.flush()
     reading = client.content(result(asking))
@@ -21,7 +21,7 @@ def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bo
 
 def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for addr in (b"n1:1", b"n2:1"):
         ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "%s"}' % addr, public=True)
         daemon.clock.advance(1)
@@ -38,7 +38,7 @@ def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there()
 
 def test_of_many_answers_the_last_twenty_are_kept() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for number in range(30):
         ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "n%d:1"}' % number)
     shown = ask(daemon, "GET", f"/{discovery_id}?explain=1")
@@ -59,6 +59,6 @@ def test_claims_are_answers_too() -> None:
 
 def test_nobody_but_an_operator_is_told() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}?explain=1", public=True)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}")

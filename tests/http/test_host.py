@@ -22,7 +22,7 @@ from rqdisco.service.listeners import HTTPListener, endpoint
 from rqdisco.service.option_values import own_host
 from tests.support.certificates import Authority
 from tests.support.connections import Connection
-from tests.support.daemon import Daemon, mint, result
+from tests.support.daemon import Daemon, create_id, result
 from tests.support.tls import Client, anybody
 
 GIVEN = ("disco.example.com", "10.0.0.9", "fd00::9")
@@ -95,7 +95,7 @@ class Local:
     def __init__(self, description: str = "tcp6:4000:interface=\\:\\:1", *, is_metrics: bool = False) -> None:
         self.daemon = Daemon()
         self.clock: Any = MemoryReactorClock()
-        resource = self.daemon.watch.page if is_metrics else self.daemon.doors.public()
+        resource = self.daemon.watch.page if is_metrics else self.daemon.apis.public()
         site = BoundedSite(resource, self.clock, 1000, lambda: 0.0, self.daemon.watch.requests)
         hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.host_refused)
         at = endpoint(self.clock, "listen", description, Certificates(Clock().seconds))
@@ -128,7 +128,7 @@ def test_a_listener_for_one_machine_answers_to_its_names_and_addresses_and_to_th
 @pytest.mark.parametrize("host", FOREIGN)
 def test_it_answers_to_no_other_and_says_what_to_do(host: str) -> None:
     local = Local()
-    discovery_id = mint(local.daemon)
+    discovery_id = create_id(local.daemon)
     paths = ("/", f"/{discovery_id}", f"/{discovery_id}%2F", f"/{discovery_id}/events", "/healthz", "/static/x", "/x/y")
     for number, path in enumerate(paths, start=1):
         status, reason, body = local.ask(host, path=path)
@@ -178,15 +178,15 @@ def test_a_refusal_of_head_has_no_body_and_the_connection_goes_on() -> None:
 def test_refusals_are_in_the_log_once_a_minute_and_each_is_counted(log: list[dict[str, Any]]) -> None:
     local = Local()
 
-    def said() -> list[tuple[str, str]]:
+    def logged() -> list[tuple[str, str]]:
         return [(event["peer"], event["why"]) for event in log if event.get("log_format") == "refused"]
 
     for number in range(50):
         local.ask(f"evil{number}.example")
-    assert [(peer, why.partition(" ")[0]) for peer, why in said()] == [("::1", "evil0.example")]
+    assert [(peer, why.partition(" ")[0]) for peer, why in logged()] == [("::1", "evil0.example")]
     local.clock.advance(61)
     local.ask("evil.example")
-    assert len(said()) == 2
+    assert len(logged()) == 2
     assert local.refused() == 51
 
 

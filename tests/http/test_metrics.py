@@ -10,7 +10,7 @@ from rqdisco.backends.single.directory import Limits
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request
-from tests.support.daemon import STATE, Daemon, Probe, mint, register
+from tests.support.daemon import STATE, Daemon, Probe, create_id, register
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
@@ -20,8 +20,8 @@ class Client(Connection):
     """One connection to the public site, or to the operator's, of a daemon in memory."""
 
     def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
-        public = daemon.watch.page if metrics else daemon.doors.public()
-        resource = daemon.doors.operators() if operator else public
+        public = daemon.watch.page if metrics else daemon.apis.public()
+        resource = daemon.apis.operators() if operator else public
         super().__init__(BoundedSite(resource, daemon.clock, 20_000, lambda: 0.0, daemon.watch.requests))
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
@@ -48,7 +48,7 @@ def daemon() -> Daemon:
 
 def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) -> None:
     client = Client(daemon)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for method, path, document in (
         ("POST", f"/{discovery_id}", {"addr": A}),
         ("POST", f"/{discovery_id}", {"addr": B}),
@@ -83,7 +83,7 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "door", "route"),
+    ("method", "path", "status", "api", "route"),
     [
         ("PUT", "/v1/kv/orders%2Fleader", 200, "consul", "/v1/kv/KEY"),
         ("PUT", "/v1/kv/%6frders/leader", 200, "consul", "/v1/kv/KEY"),
@@ -100,12 +100,12 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
     ],
 )
 def test_however_a_path_is_written_it_is_counted_where_it_is_served(
-    daemon: Daemon, method: str, path: str, status: int, door: str, route: str
+    daemon: Daemon, method: str, path: str, status: int, api: str, route: str
 ) -> None:
     document = {"addr": A} if method == "POST" else VALUE
     client = Client(daemon, operator=True)
-    assert client.ask(method, path.replace("{id}", mint(daemon)), document)[0] == status
-    counted = f"rqdisco_requests_total{{api={door},method={method},route={route},status={status}}}"
+    assert client.ask(method, path.replace("{id}", create_id(daemon)), document)[0] == status
+    counted = f"rqdisco_requests_total{{api={api},method={method},route={route},status={status}}}"
     assert [name for name in samples(daemon) if name.startswith("rqdisco_requests_total")] == [counted]
 
 
@@ -117,7 +117,7 @@ def test_slashes_alone_mint_nothing_however_they_are_written(daemon: Daemon, pat
 
 
 def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: Daemon) -> None:
-    client, discovery_id = Client(daemon), mint(daemon)
+    client, discovery_id = Client(daemon), create_id(daemon)
     daemon.threads.hold = True
     client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     daemon.clock.advance(0.2)
@@ -131,7 +131,7 @@ def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: 
 
 
 def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -> None:
-    client, discovery_id = Client(daemon), mint(daemon)
+    client, discovery_id = Client(daemon), create_id(daemon)
     daemon.threads.hold = True
     client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     half_sent = Client(daemon)
@@ -202,7 +202,7 @@ def test_a_claim_that_waits_is_shown_on_the_page(daemon: Daemon) -> None:
 
 
 def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
-    client, discovery_id = Client(daemon), mint(daemon)
+    client, discovery_id = Client(daemon), create_id(daemon)
     for path, document in (
         ("/unknown", {"addr": A}),
         (f"/{discovery_id}", {"addr": ""}),
@@ -241,7 +241,7 @@ def test_bytes_batches_and_changes_of_the_journal_add_up(daemon: Daemon) -> None
 def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
     daemon = Daemon()
     for _ in range(3):
-        mint(daemon)
+        create_id(daemon)
     daemon.disk.remove(STATE / "identity.json")
     daemon = daemon.restart()
     assert "rqdisco_nodes" not in samples(daemon), "not before all were looked at"
@@ -283,7 +283,7 @@ def test_nodes_are_counted_by_their_state_and_one_without_an_address_is_not_down
     probe = Probe()
     probe.network.listens("10.0.0.2")
     daemon = Daemon(probe=probe)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for addr in (A, B, "n3.example.org:4001"):
         register(daemon, discovery_id, addr)
     assert daemon.rounds is not None
@@ -300,7 +300,7 @@ def test_look_ups_are_counted_by_what_came_of_them_and_how_often_older_addresses
     probe.network.listens("10.0.0.1")
     probe.resolver.known["n1.example.org"] = ["10.0.0.1"]
     daemon = Daemon(probe=probe)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for host in ("n1", "n2"):
         register(daemon, discovery_id, f"{host}.example.org:4001")
     assert daemon.rounds is not None

@@ -34,7 +34,7 @@ PLAYED = [
 ]
 
 
-def documented(audience: Audience) -> Iterator[tuple[str, str, Object]]:
+def operations(audience: Audience) -> Iterator[tuple[str, str, Object]]:
     """Each method and path, and what is said of it."""
     for path, methods in build(audience)["paths"].items():
         for method, entry in methods.items():
@@ -56,17 +56,17 @@ def check(audience: Audience, of: Object, value: Any) -> None:
     Draft202012Validator({**strict(of), "components": components}).validate(value)
 
 
-def check_reply(audience: Audience, said: Object, reply: Reply, *, has_content: bool) -> None:
+def check_reply(audience: Audience, described: Object, reply: Reply, *, has_content: bool) -> None:
     """Raise where the answer is not as the document says."""
-    for name, header in said.get("headers", {}).items():
+    for name, header in described.get("headers", {}).items():
         value = reply.headers.get(name.lower())
         assert value is not None or not header["required"], f"{name} is missing"
         if value is not None:
             check(audience, header["schema"], int(value) if header["schema"].get("type") == "integer" else value)
-    if not has_content or "content" not in said:
+    if not has_content or "content" not in described:
         assert reply.body == b""
         return
-    content = said["content"][reply.kind]
+    content = described["content"][reply.kind]
     is_json = reply.kind == "application/json"
     check(audience, content["schema"], msgspec.json.decode(reply.body) if is_json else reply.body.decode())
 
@@ -94,11 +94,11 @@ def test_an_answer_is_as_the_document_says(
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_each_answer_that_the_document_speaks_of_is_given(audience: Audience) -> None:
-    said = {
-        (method, path, int(status)) for method, path, entry in documented(audience) for status in entry["responses"]
+    described = {
+        (method, path, int(status)) for method, path, entry in operations(audience) for status in entry["responses"]
     }
     played = {(scene.method, scene.path, scene.status) for scene in scenes(audience)}
-    assert {each for each in said if each[0] != "HEAD"} == played
+    assert {each for each in described if each[0] != "HEAD"} == played
 
 
 def test_who_mints_too_much_is_told_when_to_ask_again_and_is_served_then() -> None:
@@ -111,8 +111,8 @@ def test_who_mints_too_much_is_told_when_to_ask_again_and_is_served_then() -> No
 
 def test_an_operator_mints_as_much_as_he_likes_and_reads_nothing_of_a_limit() -> None:
     assert hurried("operator").ask("POST", "/").status == 200
-    said = {audience: "429" in build(audience)["paths"]["/"]["post"]["responses"] for audience in AUDIENCES}
-    assert said == {"open": True, "guarded": True, "operator": False}
+    described = {audience: "429" in build(audience)["paths"]["/"]["post"]["responses"] for audience in AUDIENCES}
+    assert described == {"open": True, "guarded": True, "operator": False}
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
@@ -130,8 +130,8 @@ def test_of_each_path_the_methods_that_are_answered_are_in_the_document(audience
 def test_each_route_of_each_door_is_in_the_document() -> None:
     klein = {"<path:discovery_id>": "{id}", "<path:key>": "{id}/leader"}
     routes = set()
-    for door in (DiscoveryAPI, ConsulAPI, OperatorAPI):
-        for rule in door.app.url_map.iter_rules():
+    for api in (DiscoveryAPI, ConsulAPI, OperatorAPI):
+        for rule in api.app.url_map.iter_rules():
             path = rule.rule
             for name, stands_for in klein.items():
                 path = path.replace(name, stands_for)
@@ -156,7 +156,7 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
     """Also those that no scene brings about yet."""
     schemas = build("operator")["components"]["schemas"]
     full = schemas["FullDocument"]["properties"]
-    for answered, said in (
+    for answered, described in (
         (documents._LegacyDocument, schemas["Document"]["properties"]),
         (documents._FullDocument, full),
         (documents._Registration, full["registrations"]["items"]["properties"]),
@@ -166,7 +166,7 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
         (exports.ExportedKey, schemas["Record"]["properties"]["leader"]["properties"]),
         (exports.TransferredRecord, schemas["Record"]["properties"]),
     ):
-        assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(said)
+        assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(described)
     seen = full["registrations"]["items"]["properties"]["why"]["enum"]
     assert set(get_args(Outcome)) - ALIVE - {"unresolved"} == set(seen)
 
@@ -195,11 +195,11 @@ def test_the_document_is_valid_and_served_as_it_is(audience: Audience) -> None:
 
 
 def test_tokens_are_asked_for_as_the_document_says() -> None:
-    for method, path, entry in documented("guarded"):
+    for method, path, entry in operations("guarded"):
         asked = daemon_for("guarded").ask(method, path, {}, token=None)
         is_needed = "security" in entry and {} not in entry["security"]
         assert (asked.status in (401, 403)) == is_needed, (method, path)
-    assert not any("security" in entry for audience in ("open", "operator") for *_, entry in documented(audience))
+    assert not any("security" in entry for audience in ("open", "operator") for *_, entry in operations(audience))
 
 
 def test_who_has_the_document_is_told_that_it_is_the_same() -> None:

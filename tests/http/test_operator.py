@@ -13,7 +13,7 @@ from rqdisco.backends.single.directory import Limits
 from rqdisco.http.router import IMPORT_BYTES
 from rqdisco.http.server.site import BoundedSite
 from tests.support.connections import Connection, request, unchunked
-from tests.support.daemon import DAY, Daemon, mint, register, shown, told
+from tests.support.daemon import DAY, Daemon, answer_of, create_id, register, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
@@ -23,7 +23,7 @@ class Operator(Connection):
     """A client of the operator's socket."""
 
     def __init__(self, daemon: Daemon, *, public: bool = False) -> None:
-        resource = daemon.doors.public() if public else daemon.doors.operators()
+        resource = daemon.apis.public() if public else daemon.apis.operators()
         super().__init__(BoundedSite(resource, Clock(), IMPORT_BYTES, lambda: 0.0))
         self.clock = daemon.clock
 
@@ -55,7 +55,7 @@ def legacy(discovery_id: str, *addrs: str) -> dict[str, Any]:
 
 def test_an_export_is_one_json_document_with_a_record_a_line_a_count_and_a_checksum() -> None:
     daemon = Daemon()
-    ids = {mint(daemon) for _ in range(250)}
+    ids = {create_id(daemon) for _ in range(250)}
     register(daemon, min(ids), A)
     content = Operator(daemon).export()
     document = json.loads(content)
@@ -73,7 +73,7 @@ def test_an_export_of_nothing_is_whole_too() -> None:
 
 def test_what_one_daemon_exports_another_one_imports() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     register(daemon, discovery_id, B)
     Operator(daemon).ask("PUT", "/v1/kv/rqlite/leader?flags=3", json.loads(VALUE))
@@ -140,11 +140,11 @@ def test_more_than_500_records_at_once_are_refused_since_others_would_wait() -> 
 
 def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
-    empty, grown = mint(daemon), mint(daemon)
+    empty, grown = create_id(daemon), create_id(daemon)
     register(daemon, grown, A)
     register(daemon, grown, B)
     Operator(other).bring(*json.loads(Operator(daemon).export())["records"])
-    assert told(register(other, grown, C)) == [A, B, C]
+    assert answer_of(register(other, grown, C)) == [A, B, C]
     status, content = Operator(other).ask("POST", f"/{empty}", {"addr": A})
     assert status == 410, content
     assert json.loads(Operator(other).ask("GET", f"/{empty}")[1])["orphaned"]
@@ -153,31 +153,31 @@ def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
 
 def test_ids_that_were_imported_as_anothers_can_be_adopted_later() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
-    empty = mint(daemon)
+    empty = create_id(daemon)
     records = json.loads(Operator(daemon).export())["records"]
     assert Operator(other).bring(*records)["imported"] == 1
     assert Operator(other).bring(*records, adopt=True)["imported"] == 1
     assert Operator(other).bring(*records, adopt=True)["unchanged"] == 1
     after = other.restart()
-    assert told(register(after, empty, A)) == [A]
+    assert answer_of(register(after, empty, A)) == [A]
 
 
 def test_ids_that_are_adopted_seed_clusters_as_those_minted_here() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
-    empty = mint(daemon)
+    empty = create_id(daemon)
     Operator(other).bring(*json.loads(Operator(daemon).export())["records"], adopt=True)
-    assert told(register(other, empty, A)) == [A]
+    assert answer_of(register(other, empty, A)) == [A]
 
 
 def test_ids_of_the_original_service_are_the_importing_daemons_own() -> None:
     daemon = Daemon()
     assert Operator(daemon).bring(legacy("809d9ba6-f70b-11e6-9a5a-92819c00729a"))["imported"] == 1
-    assert told(register(daemon, "809d9ba6-f70b-11e6-9a5a-92819c00729a", A)) == [A]
+    assert answer_of(register(daemon, "809d9ba6-f70b-11e6-9a5a-92819c00729a", A)) == [A]
 
 
 def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     outcome = Operator(daemon).bring(legacy(discovery_id, B), legacy("new", C))
     assert outcome["imported"] == 1
@@ -249,7 +249,7 @@ def test_other_methods_and_paths_are_refused_in_words() -> None:
 
 def test_nobody_exports_or_imports_through_the_public_door() -> None:
     daemon = Daemon()
-    mint(daemon)
+    create_id(daemon)
     public = Operator(daemon, public=True)
     assert public.ask("GET", "/operator/export")[0] == 404
     assert public.ask("POST", "/operator/import", {"records": [legacy("a")]})[0] == 404
@@ -258,7 +258,7 @@ def test_nobody_exports_or_imports_through_the_public_door() -> None:
 
 def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(unused_days=600 / DAY)
-    ids = [mint(daemon) for _ in range(250)]
+    ids = [create_id(daemon) for _ in range(250)]
     register(daemon, ids[-1], A)
     operator = Operator(daemon)
     write = operator.transport.writeSequence
@@ -285,7 +285,7 @@ def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch
 def test_an_export_waits_for_a_slow_reader_and_ends_with_one_that_goes() -> None:
     daemon = Daemon()
     for _ in range(300):
-        mint(daemon)
+        create_id(daemon)
     operator = Operator(daemon)
     operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.protocol.pauseProducing()

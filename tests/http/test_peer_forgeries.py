@@ -25,7 +25,7 @@ def test_a_message_that_is_repeated_by_others_is_not_heard_again() -> None:
     repeating = pair.wire.repeat(1)
     pair.wire.agent.flush()
     assert result(repeating).code == 409
-    assert len(pair.handler.heard) == 1
+    assert len(pair.handler.received) == 1
 
 
 def test_a_hello_that_is_repeated_by_others_gives_them_nothing_they_could_use() -> None:
@@ -50,7 +50,7 @@ def test_a_message_that_was_changed_on_its_way_is_not_heard(index: int, logged_e
     pair.wire.change_headers = change
     with pytest.raises(NotGreeted):
         pair.ask()
-    assert pair.handler.heard == []
+    assert pair.handler.received == []
     logged_errors.clear()
 
 
@@ -153,8 +153,8 @@ def test_a_message_that_is_sent_back_to_its_sender_is_not_heard(logged_errors: l
     pair.ask()
     own = Answering()
     # Its own door has a session of that name, too.
-    door = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
-    back: Any = Wire(door)
+    api = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
+    back: Any = Wire(api)
     link = HTTPLink("http://a:1", back, pair.clock, pair.theirs, Random(4).randbytes)
     greeting = link.greet(b"hello", 2)
     back.agent.flush()
@@ -162,5 +162,5 @@ def test_a_message_that_is_sent_back_to_its_sender_is_not_heard(logged_errors: l
     reflected = back.agent.request(*pair.wire.sent[1])
     back.agent.flush()
     assert result(reflected).code == 401
-    assert own.heard == []
+    assert own.received == []
     logged_errors.clear()

@@ -20,7 +20,7 @@ from rqdisco.http.server.site import BoundedSite
 from tests.support.peer_links import Answering, ring
 
 
-class Door:
+class PeerListener:
     """Where peers are answered, in memory, with a session that was begun."""
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
 
 @pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", STRANGERS_BYTES + 1)])
 def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept: int) -> None:
-    door = Door()
-    protocol, transport = door.connect()
+    listener = PeerListener()
+    protocol, transport = listener.connect()
     head = b"POST %bdelta HTTP/1.1\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
         PATH,
         SESSION_HEADER,
@@ -80,7 +80,7 @@ def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept
     assert protocol.requests[-1].content.getbuffer().nbytes == kept
     protocol.dataReceived(b"x")
     assert transport.value().startswith(b"HTTP/1.1 401 ")
-    assert door.handler.heard == []
+    assert listener.handler.received == []
 
 
 WORDS = st.lists(st.one_of(st.sampled_from([b"s1", b"1", b"-1", b"9" * 5000, b"seal", b"\xff"]), st.binary(max_size=9)))
@@ -99,8 +99,8 @@ REQUESTS = st.builds(
 
 @given(st.lists(st.one_of(REQUESTS, st.binary(max_size=60)), max_size=8))
 def test_whatever_bytes_a_stranger_sends_nobody_is_told_of_them_and_nothing_fails(parts: list[bytes]) -> None:
-    door = Door()
-    received = door.send(*parts)
+    listener = PeerListener()
+    received = listener.send(*parts)
     assert b"HTTP/1.1 500" not in received
     assert b"HTTP/1.1 200" not in received
-    assert door.handler.heard == []
+    assert listener.handler.received == []

@@ -57,10 +57,10 @@ class Peer:
         for _ in range(10):
             for (_, transport), (protocol, _) in (ends, ends[::-1]):
                 clock.advance(0)
-                said = transport.value()
+                written = transport.value()
                 transport.clear()
-                if said:
-                    protocol.dataReceived(said)
+                if written:
+                    protocol.dataReceived(written)
         for protocol, transport in ends:
             if transport.disconnecting:
                 protocol.connectionLost(Failure(ConnectionDone()))

@@ -23,7 +23,7 @@ def test_a_message_in_a_session_gets_its_answer() -> None:
     assert pair.greet() == b"greeted hello"
     assert pair.ask() == b"answer"
     assert pair.ask(b"x" * 100_000) == b"answer"
-    assert [(session, verb) for session, verb, _ in pair.handler.heard] == [("s1", "verb")] * 2
+    assert [(session, verb) for session, verb, _ in pair.handler.received] == [("s1", "verb")] * 2
 
 
 def test_nothing_is_sent_without_a_session() -> None:

@@ -17,7 +17,7 @@ from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
 from tests.support.connections import OWN, Connection, Server
-from tests.support.daemon import mint, result
+from tests.support.daemon import create_id, result
 
 PROXY = "192.168.1.1"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -116,7 +116,7 @@ def peers(log: list[dict[str, Any]]) -> list[str]:
 def test_the_log_names_the_client_and_not_the_proxy(
     server: ProxiedServer, log: list[dict[str, Any]], header: bytes, client: str, how: str
 ) -> None:
-    request = register(mint(server.daemon))
+    request = register(create_id(server.daemon))
     parts = [header + request] if how == "at once" else [header, request]
     if how == "byte by byte":
         parts = [bytes([byte]) for byte in header + request]
@@ -221,7 +221,7 @@ def test_those_that_do_not_end_are_cut(server: ProxiedServer) -> None:
 
 
 def test_a_client_whose_proxy_hangs_up_has_heard_nothing(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
-    request = register(mint(server.daemon))
+    request = register(create_id(server.daemon))
     server.daemon.threads.hold = True
     connection = server.connect()
     connection.send(text("10.1.2.3") + request)

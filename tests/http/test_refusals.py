@@ -33,16 +33,16 @@ class Refusals:
         self.events: list[Event] = []
         guarded.daemon.telemetry.events.observers.append(self.events.append)
 
-    def told(self) -> list[tuple[str, str, str | None]]:
+    def reported(self) -> list[tuple[str, str, str | None]]:
         """Those since the last time: what was tried, at which door, with which token."""
         assert {event.outcome for event in self.events} <= {"refused"}
-        told = [(event.kind, event.api, event.asker) for event in self.events]
+        reported = [(event.kind, event.api, event.asker) for event in self.events]
         self.events.clear()
-        return told
+        return reported
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "kind", "door"),
+    ("method", "path", "kind", "api"),
     [
         ("POST", "/", "create", "discovery"),
         ("PUT", "/", "request", "discovery"),
@@ -77,7 +77,7 @@ class Refusals:
     ],
 )
 def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
-    method: str, path: str, kind: str, door: str
+    method: str, path: str, kind: str, api: str
 ) -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
@@ -86,7 +86,7 @@ def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
     is_open_to_all = (method, path) in (("PUT", "/"), ("PUT", "/v1/agent/self"))
     if not is_open_to_all:
         guarded.ask(method, path.replace("{id}", guarded.id), None, "elsewhere")
-    assert refusals.told() == [(kind, door, None), (kind, door, "elsewhere")][: 1 if is_open_to_all else 2]
+    assert refusals.reported() == [(kind, api, None), (kind, api, "elsewhere")][: 1 if is_open_to_all else 2]
 
 
 def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
@@ -109,7 +109,7 @@ def test_a_refused_browser_is_in_the_audit_log_too() -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask("GET", f"/{guarded.id}", None, "wrong", Accept="text/html")
-    assert refusals.told() == [("request", "pages", None)]
+    assert refusals.reported() == [("request", "pages", None)]
 
 
 def test_who_is_let_in_is_not_told_of_as_a_refusal() -> None:
@@ -118,7 +118,7 @@ def test_who_is_let_in_is_not_told_of_as_a_refusal() -> None:
     guarded.ask("GET", f"/{guarded.id}", None, "read")
     guarded.ask("GET", "/readyz")
     guarded.ask("GET", "/readyz", None, "wrong")
-    assert refusals.told() == []
+    assert refusals.reported() == []
 
 
 def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there_were() -> None:
@@ -126,7 +126,7 @@ def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there
     refusals = Refusals(guarded)
     for _ in range(50):
         guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-    assert len(refusals.told()) == 10
+    assert len(refusals.reported()) == 10
     guarded.daemon.clock.advance(1)
     for _ in range(50):
         guarded.ask("GET", f"/{guarded.id}", None, "wrong")

@@ -19,7 +19,7 @@ def daemon() -> Daemon:
 
 @pytest.fixture
 def client(daemon: Daemon) -> InMemoryClient:
-    return InMemoryClient(daemon.doors.public())
+    return InMemoryClient(daemon.apis.public())
 
 
 def post(client: InMemoryClient, path: str, **body: str) -> Deferred[Any]:
@@ -37,7 +37,7 @@ def fired(deferred: Deferred[Any]) -> bool:
     return bool(outcome)
 
 
-def mint(client: InMemoryClient) -> str:
+def create_id(client: InMemoryClient) -> str:
     return str(result(client.json_content(result(post(client, "/"))))["disco_id"])
 
 
@@ -45,7 +45,7 @@ def mint(client: InMemoryClient) -> str:
 def test_a_request_that_cannot_be_decided_is_answered_503_in_time(
     daemon: Daemon, client: InMemoryClient, path: str
 ) -> None:
-    discovery_id = mint(client)
+    discovery_id = create_id(client)
     path = path.format(ord(discovery_id[0]), discovery_id[1:]) if ":x" in path else path.format(discovery_id)
     daemon.threads.hold = True
     waiting = post(client, path, addr="a:1")
@@ -63,7 +63,7 @@ def test_a_request_that_cannot_be_decided_is_answered_503_in_time(
 
 
 def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: InMemoryClient) -> None:
-    discovery_id = mint(client)
+    discovery_id = create_id(client)
     daemon.threads.hold = True
     first = post(client, f"/{discovery_id}", addr="a:1")
     daemon.clock.advance(4)
@@ -82,7 +82,7 @@ def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: InMemor
 def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(
     daemon: Daemon, client: InMemoryClient
 ) -> None:
-    discovery_id = mint(client)
+    discovery_id = create_id(client)
     daemon.threads.hold = True
     for path in (f"/{discovery_id}", "/"):
         gone = post(client, path, addr="a:1")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from tests.support.connections import MAX_BODY, MINT, Connection, Server
+from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server
 from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor
 
@@ -18,7 +18,9 @@ def server() -> Server:
     return Server()
 
 
-@pytest.mark.parametrize("part", [b"P", b"POST / HTTP/1.1\r\n", MINT[:-2], MINT.replace(b": 0", b": 5") + b"abc"])
+@pytest.mark.parametrize(
+    "part", [b"P", b"POST / HTTP/1.1\r\n", CREATE_REQUEST[:-2], CREATE_REQUEST.replace(b": 0", b": 5") + b"abc"]
+)
 def test_half_a_request_and_silence_is_closed_after_ten_seconds(server: Server, part: bytes) -> None:
     connection = server.connect()
     connection.send(part)
@@ -30,7 +32,7 @@ def test_half_a_request_and_silence_is_closed_after_ten_seconds(server: Server, 
 
 def test_a_request_that_drips_is_closed_after_ten_seconds_all_the_same(server: Server) -> None:
     connection = server.connect()
-    for byte in MINT[:12]:
+    for byte in CREATE_REQUEST[:12]:
         connection.send(bytes([byte]))
         server.wait(1)
     assert connection.closed
@@ -39,7 +41,7 @@ def test_a_request_that_drips_is_closed_after_ten_seconds_all_the_same(server: S
 def test_a_connection_that_is_kept_alive_may_rest_and_then_ask_again(server: Server) -> None:
     connection = server.connect()
     for _ in range(3):
-        assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+        assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
         server.wait(60)
         assert not connection.closed
     server.wait(20)
@@ -55,7 +57,7 @@ def test_a_connection_that_never_says_anything_is_closed(server: Server) -> None
 def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    assert connection.send(MINT) == b""
+    assert connection.send(CREATE_REQUEST) == b""
     server.wait(30)
     assert not connection.closed
     server.daemon.threads.release_all()
@@ -63,14 +65,14 @@ def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-@pytest.mark.parametrize("half", [b"G", b"GET /half HTTP/1.1\r\nHo", MINT.replace(b": 0", b": 5") + b"abc"])
+@pytest.mark.parametrize("half", [b"G", b"GET /half HTTP/1.1\r\nHo", CREATE_REQUEST.replace(b": 0", b": 5") + b"abc"])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has_ten_seconds(
     server: Server, half: bytes, at_once: bool
 ) -> None:
     connection = server.connect()
     server.daemon.threads.hold = not at_once
-    connection.protocol.dataReceived(MINT)
+    connection.protocol.dataReceived(CREATE_REQUEST)
     connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + half)
     server.daemon.threads.release_all()
     received = connection.transport.value()
@@ -85,7 +87,7 @@ def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has
 
 def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None:
     connection = server.connect()
-    received = connection.send(MINT + b"\x00\xff garbage\r\n\r\n")
+    received = connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK")
     assert received.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     assert connection.closed
@@ -94,7 +96,7 @@ def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None
 def test_garbage_that_waits_behind_an_answer_is_400_and_closed_all_the_same(server: Server) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.send(MINT + b"\x00\xff garbage\r\n\r\n" + MINT)
+    connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n" + CREATE_REQUEST)
     server.daemon.threads.release_all()
     received = connection.transport.value()
     assert received.startswith(b"HTTP/1.1 200 OK")
@@ -163,7 +165,7 @@ def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
     server = Server(trusting=True)
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.protocol.dataReceived(MINT)
+    connection.protocol.dataReceived(CREATE_REQUEST)
     for _ in range(5):
         connection.protocol.pauseProducing()
         server.wait(29)
@@ -179,8 +181,8 @@ def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests(
     server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     first, second, other = server.connect(), server.connect(), server.connect("198.51.100.8")
     server.wait(2)
-    first.send(MINT)
-    assert server.connect().send(MINT).startswith(b"HTTP/1.1 200")
+    first.send(CREATE_REQUEST)
+    assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200")
     assert second.transport.disconnected
     assert not first.closed
     assert not other.closed
@@ -190,9 +192,9 @@ def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_
     server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     server.daemon.threads.hold = True
     for _ in range(2):
-        server.connect().send(MINT)
+        server.connect().send(CREATE_REQUEST)
     late = server.connect()
-    received = late.send(MINT)
+    received = late.send(CREATE_REQUEST)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 too many connections\r\n")
     assert b"Retry-After: 5" in head
@@ -247,7 +249,7 @@ def test_a_hundred_headers_and_16_kib_of_them_are_fine(server: Server) -> None:
 
 def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:
     connection = server.connect()
-    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     connection.send(b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" % discovery_id)
     chunk = b"x" * 500_000
     for _ in range(99):
@@ -284,13 +286,13 @@ def test_strange_targets_are_answered_without_a_traceback(server: Server, target
 
 
 def test_methods_are_told_apart_by_case(server: Server) -> None:
-    assert server.connect().send(MINT.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
+    assert server.connect().send(CREATE_REQUEST.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
 
 
 @pytest.mark.parametrize("content_type", [b"multipart/form-data", b"multipart/form-data; boundary=x", b"\xff"])
 def test_a_body_is_never_taken_for_a_form(server: Server, content_type: bytes) -> None:
     connection = server.connect()
-    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     received = connection.send(
         b'POST /%b HTTP/1.1\r\nContent-Type: %b\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}'
         % (discovery_id, content_type)
@@ -300,7 +302,7 @@ def test_a_body_is_never_taken_for_a_form(server: Server, content_type: bytes) -
 
 def test_a_chunked_body_is_a_body(server: Server) -> None:
     connection = server.connect()
-    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     received = connection.send(
         b'POST /%b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n{"addr\r\n8\r\n":"a:1"}\r\n0\r\n\r\n'
         % discovery_id
@@ -309,7 +311,7 @@ def test_a_chunked_body_is_a_body(server: Server) -> None:
 
 
 def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
-    for part in (b"", b"POST / HT", MINT):
+    for part in (b"", b"POST / HT", CREATE_REQUEST):
         server.daemon.threads.hold = True
         connection = server.connect()
         connection.send(part)
@@ -321,10 +323,10 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
 
 def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server) -> None:
     resting, busy, half, new = (server.connect() for _ in range(4))
-    resting.send(MINT)
-    half.send(MINT[:20])
+    resting.send(CREATE_REQUEST)
+    half.send(CREATE_REQUEST[:20])
     server.daemon.threads.hold = True
-    busy.send(MINT)
+    busy.send(CREATE_REQUEST)
     server.site.doStop()
     drained = server.site.drain()
     assert resting.closed
@@ -349,7 +351,7 @@ def test_who_asks_while_the_daemon_stops_is_answered_once_and_told_to_go(server:
     connection = server.connect()
     server.site.drain()
     late = server.connect()
-    assert b"HTTP/1.1 200 OK" in late.send(MINT)
+    assert b"HTTP/1.1 200 OK" in late.send(CREATE_REQUEST)
     assert late.closed
     connection.hang_up()
 
@@ -357,7 +359,7 @@ def test_who_asks_while_the_daemon_stops_is_answered_once_and_told_to_go(server:
 def test_connections_that_do_not_end_are_cut(server: Server) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.send(MINT)
+    connection.send(CREATE_REQUEST)
     server.site.drain()
     server.site.abort_connections()
     assert connection.closed
@@ -366,7 +368,7 @@ def test_connections_that_do_not_end_are_cut(server: Server) -> None:
 
 REQUESTS = st.sampled_from(
     [
-        MINT,
+        CREATE_REQUEST,
         b"GET / HTTP/1.1\r\n\r\n",
         b'POST /x HTTP/1.1\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}',
         b"\r\n",
@@ -385,6 +387,6 @@ def test_whatever_bytes_arrive_nothing_is_logged_as_an_error_and_the_next_client
     for part in parts:
         if not connection.closed:
             assert b"HTTP/1.1 500" not in connection.send(part)
-    assert server.connect().send(MINT).startswith(b"HTTP/1.1 200 OK")
+    assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     connection.hang_up()
     server.daemon.deadlines.stop()

@@ -16,7 +16,7 @@ from rqdisco.http.api import event_streams
 from rqdisco.http.requests.documents import encode_watched
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
-from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
+from tests.support.daemon import DAY, Daemon, Probe, create_id, register, result
 from tests.support.gossip import Three, settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -62,10 +62,10 @@ class Watcher(Connection):
 class WatchedServer(Server):
     """A site and a daemon on one clock."""
 
-    def __init__(self, **doors: Any) -> None:
+    def __init__(self, **apis: Any) -> None:
         super().__init__()
-        self.daemon = Daemon(clock=self.clock, **doors)
-        self.site.resource = self.daemon.doors.public()
+        self.daemon = Daemon(clock=self.clock, **apis)
+        self.site.resource = self.daemon.apis.public()
 
     def watch(self, discovery_id: str, **headers: str) -> Watcher:
         return Watcher(self, discovery_id, **headers)
@@ -78,7 +78,7 @@ def server() -> WatchedServer:
 
 @pytest.fixture
 def some_id(server: WatchedServer) -> str:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     register(server.daemon, discovery_id, A)
     return discovery_id
 
@@ -97,7 +97,7 @@ def test_who_watches_is_sent_the_record_now_and_at_each_change(server: WatchedSe
 
 
 def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_known(server: WatchedServer) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     body = b'{"addr":"10.0.0.1:4001","node_id":"n1","raft_addr":"10.0.0.1:4002"}'
     server.connect().send(
         b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id.encode(), len(body), body)
@@ -118,7 +118,7 @@ def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_kn
 
 def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(server: WatchedServer) -> None:
     directory = server.daemon.directory
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     put = decode_put(b'{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}')
     for times in (1, 2):
@@ -134,7 +134,7 @@ def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(
 
 
 def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.threads.hold = True
     registering = register(server.daemon, discovery_id, A)
@@ -219,18 +219,18 @@ def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
 ) -> None:
     monkeypatch.setattr(event_streams, "MOST_PER_ID", 2)
     server = WatchedServer(most_watchers=most)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watchers = [server.watch(discovery_id) for _ in range(2)]
     refused = server.watch(discovery_id)
     assert refused.status == 503
     assert b"Retry-After: 5" in refused.received
-    assert (server.watch(mint(server.daemon)).status == 200) == (most > 2)
+    assert (server.watch(create_id(server.daemon)).status == 200) == (most > 2)
     watchers[0].hang_up()
     assert server.watch(discovery_id).status == 200
 
 
 def test_stopping_ends_all_streams_at_once(server: WatchedServer, some_id: str) -> None:
-    watchers = [server.watch(some_id), server.watch(mint(server.daemon))]
+    watchers = [server.watch(some_id), server.watch(create_id(server.daemon))]
     server.site.drain()
     assert all(watcher.received.endswith(b"0\r\n\r\n") and watcher.closed for watcher in watchers)
     late = server.watch(some_id)
@@ -242,7 +242,7 @@ def test_nothing_is_left_of_who_hung_up(server: WatchedServer, some_id: str) -> 
     register(server.daemon, some_id, B)
     for watcher in watchers:
         watcher.hang_up()
-    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.apis.streams.watchers == []
     assert server.daemon.clock.getDelayedCalls() == [server.site._sweeper.call]
 
 
@@ -258,7 +258,7 @@ def test_what_cannot_be_watched_is_refused_in_json(server: WatchedServer, some_i
 def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
     access = Access(TokenRing([describe("reader", ["read"], "secret"), describe("minter", ["mint"], "other")]))
     server = WatchedServer(access=access)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     assert server.watch(discovery_id).status == 401
     assert server.watch(discovery_id, Authorization="Bearer other").status == 403
     watcher = server.watch(discovery_id, Authorization="Bearer secret")
@@ -268,14 +268,14 @@ def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
     access.ring = TokenRing()
     server.wait(15)
     assert watcher.body.endswith(b":\n\n")
-    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.apis.streams.watchers == []
 
 
 def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_each_probe() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.2")
     server = WatchedServer(probe=probe)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     for addr in (A, B, NAMED):
         register(server.daemon, discovery_id, addr)
     watcher = server.watch(discovery_id)
@@ -311,7 +311,7 @@ def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None
 
 def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> None:
     server = WatchedServer(unused_days=600 / DAY)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.sweep.startService()
     while server.daemon.directory.size:
@@ -319,7 +319,7 @@ def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> No
     server.wait(1)
     assert watcher.received.endswith(b"0\r\n\r\n")
     assert watcher.lists == [[]]
-    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.apis.streams.watchers == []
     assert server.watch(discovery_id).status == 404
 
 
@@ -327,7 +327,7 @@ def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> No
 def forgetful(server: WatchedServer) -> Three:
     """Daemons that forget after three minutes; the server's streams are those of the second."""
     network, peers = trio(server.clock, unused_days=180 / DAY)
-    server.daemon.doors.streams.directory = peers[1].directory
+    server.daemon.apis.streams.directory = peers[1].directory
     return network, peers
 
 

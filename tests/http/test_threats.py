@@ -14,7 +14,7 @@ from twisted.logger import LogPublisher, globalLogPublisher
 from rqdisco.http.openapi.document import build
 from rqdisco.http.openapi.parts import Audience
 from rqdisco.service.logging import LineObserver
-from tests.support.daemon import STATE, mint
+from tests.support.daemon import STATE, create_id
 from tests.support.places import Place, daemon_for
 from tests.unit.test_services import Paper
 
@@ -42,7 +42,7 @@ INJECTED = "injected"
 def test_whoever_knows_no_id_is_told_none(audience: Audience, token: str | None) -> None:
     place = daemon_for(audience)
     # The first ones are in the examples of the document.
-    ids = [*[mint(place.daemon) for _ in range(5)][2:], "our-orders"]
+    ids = [*[create_id(place.daemon) for _ in range(5)][2:], "our-orders"]
     assert place.ask("PUT", "/v1/kv/our-orders/leader", {"addr": "h:1"}).status == 200
     paths = {path.replace("{id}", "nobodys") for path in build("operator")["paths"]}
     paths |= {"/ids", "/*", "/v1/kv/", "/v1/kv/?keys", "/v1/kv/?recurse", "/v1/catalog/nodes", "/%", f"/{ids[0][:-1]}"}

@@ -10,8 +10,8 @@ from rqdisco.core.records import Node
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.http.server.throttling import HOLD_SECONDS, Throttled
 from rqdisco.service.options import DaemonOptions
-from tests.support.connections import CLIENT, MAX_BODY, MINT, Connection
-from tests.support.daemon import Daemon, mint, register, result, shown
+from tests.support.connections import CLIENT, CREATE_REQUEST, MAX_BODY, Connection
+from tests.support.daemon import Daemon, create_id, register, result, shown
 from tests.support.dns_sockets import Reactor
 
 OTHER = "198.51.100.8"
@@ -25,9 +25,9 @@ class Server:
         self.clock = Reactor()
         self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
-        self.throttled = Throttled(self.daemon.doors.public(), self.clock, rate, self._count)
+        self.throttled = Throttled(self.daemon.apis.public(), self.clock, rate, self._count)
         self.site = BoundedSite(self.throttled, self.clock, MAX_BODY, lambda: 0.0)
-        self.discovery_id = mint(self.daemon).encode()
+        self.discovery_id = create_id(self.daemon).encode()
 
     def _count(self) -> None:
         self.refused += 1
@@ -166,18 +166,18 @@ def test_who_mints_too_much_gets_429_and_may_do_all_else() -> None:
     server = Server(rate=1000, create_rate=1)
     connection = server.connect()
     for _ in range(10):
-        assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
-    received = connection.send(MINT)
+        assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
+    received = connection.send(CREATE_REQUEST)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 429 too many requests\r\n")
     assert b"Retry-After: 1" in head
     assert json.loads(body) == {"error": "too many requests"}
     assert connection.send(post(server.discovery_id, "a:1")).startswith(b"HTTP/1.1 200 OK")
-    assert server.connect(OTHER).send(MINT).startswith(b"HTTP/1.1 200 OK")
+    assert server.connect(OTHER).send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     for _ in range(30):
-        assert server.connect("127.0.0.1").send(MINT).startswith(b"HTTP/1.1 200 OK")
+        assert server.connect("127.0.0.1").send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     server.clock.advance(1)
-    assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+    assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     server.daemon.deadlines.stop()
 
 
@@ -223,7 +223,7 @@ def test_ids_that_are_on_their_way_to_the_disk_count_too_whatever_becomes_of_the
     before = server.daemon.store.count_all()
     connections = [server.connect("127.0.0.1") for _ in range(5)]
     for connection in connections:
-        connection.protocol.dataReceived(MINT)
+        connection.protocol.dataReceived(CREATE_REQUEST)
     assert server.daemon.store.count_all() == before + 5
     server.daemon.threads.release()
     assert server.daemon.store.count_all() == before + 5

@@ -222,10 +222,10 @@ def test_what_is_wrong_with_a_daemon_is_told_to_admins_alone() -> None:
     for path, status in (("/readyz", 200), ("/readyz?grant=1", 503)):
         for token in (None, "wrong", "mint", "read", "write", "read-here"):
             assert _probe(guarded, path, token) == (status, {"ready": status == 200}), "and a probe is never refused"
-        status_told, told = _probe(guarded, path, "admin")
-        assert (status_told, told["wrong"] + told["notes"]) == (status, [full])
+        admin_status, body = _probe(guarded, path, "admin")
+        assert (admin_status, body["wrong"] + body["notes"]) == (status, [full])
         # Whoever may open the operator's socket is the operator.
-        assert _probe(guarded, path, None, operators=True) == (status, told)
+        assert _probe(guarded, path, None, operators=True) == (status, body)
 
 
 def _probe(guarded: Guarded, path: str, token: str | None, *, operators: bool = False) -> tuple[int, Any]:

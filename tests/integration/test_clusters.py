@@ -57,7 +57,7 @@ def assert_one_cluster(outcomes: Sequence[Outcome], network: Network, seed: int)
 def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
     for seed in range(ROUNDS):
         network = Network()
-        nodes = some_nodes(daemon, daemon.mint(), network, seed)
+        nodes = some_nodes(daemon, daemon.create_id(), network, seed)
         assert_one_cluster(run_all(nodes), network, seed)
 
 
@@ -75,7 +75,7 @@ def die_asking(daemon: Daemon, request: bytes, how: str) -> None:
 def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str) -> None:
     """Its supervisor starts it again; if it holds the grant, only that lets the others go on."""
     for seed in range(ROUNDS):
-        network, discovery_id = Network(), daemon.mint()
+        network, discovery_id = Network(), daemon.create_id()
         died, *nodes = some_nodes(daemon, discovery_id, network, seed, count=4)
         die_asking(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
         with ThreadPoolExecutor() as pool:
@@ -90,7 +90,7 @@ def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str
 
 
 def test_of_many_first_registrations_one_is_told_it_is_alone(daemon: Daemon) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     addresses = [f"nöde-{number}.<{number}>&:4001" for number in range(200)]
     requests = [
         VERSIONS[number % len(VERSIONS)].request(addr, discovery_id, "localhost")
@@ -146,7 +146,7 @@ class Restarted:
 def test_cluster_forms_though_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     for seed in range(8):
-        network, service, discovery_id = Network(), Restarted(), daemon.mint()
+        network, service, discovery_id = Network(), Restarted(), daemon.create_id()
         random = Random(seed)
         nodes = [
             Node(random.choice(VERSIONS), f"10.0.0.{number}:4001", discovery_id, service.port, network)

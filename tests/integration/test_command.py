@@ -141,7 +141,7 @@ def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start:
 
 def test_all_ids_move_to_another_daemon_through_the_operators_sockets(ask: Ask, start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "old", f"--operator-socket={tmp_path}/old.sock")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     file = str(tmp_path / "export.json")
     assert ask("export", "-o", file, "--url", f"unix:{tmp_path}/old.sock").returncode == 0
@@ -171,7 +171,7 @@ def test_the_public_address_exports_nothing_and_says_where_to_go(ask: Ask, url: 
 
 
 def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     subscriptions = begin("watch", discovery_id, "--interval", "3600", "--url", url)
     for addr in (A, "10.0.0.2:4001"):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
@@ -181,7 +181,7 @@ def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url:
 
 
 def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--url", url)
     assert until(subscriptions, "stdout", "\n") == f"+ {A}\n"
@@ -191,7 +191,7 @@ def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str)
 
 
 def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: Daemon, url: str) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
     assert until(subscriptions, "stdout", "\n") == f"+ {A}\n"
@@ -241,7 +241,7 @@ def test_a_stream_that_is_closed_or_full_changes_no_status(installed: Environmen
 def test_no_encoding_of_stdout_is_the_end_of_a_command(
     ask: Ask, daemon: Daemon, url: str, environment: dict[str, str]
 ) -> None:
-    discovery_id, addr = daemon.mint(), "节点.example:4001"
+    discovery_id, addr = daemon.create_id(), "节点.example:4001"
     result = ask("register", discovery_id, addr, "--url", url, **environment)
     assert result.returncode == 0
     assert result.stdout in (f"{addr}\n", f"{addr.encode('ascii', 'backslashreplace').decode()}\n")
@@ -252,7 +252,7 @@ def test_no_encoding_of_stdout_is_the_end_of_a_command(
 def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
     begin: Begin, daemon: Daemon, url: str, answer: str, status: int, left: list[str]
 ) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     keyboard, terminal = pty.openpty()
     try:

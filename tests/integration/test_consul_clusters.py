@@ -52,7 +52,7 @@ class Scene:
         self.world = World(seed)
         self.network = network(self.world)
         self.service = Service(http=daemon.port)
-        self.key = key or daemon.mint()
+        self.key = key or daemon.create_id()
         chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=count)
         self.nodes = [self.node(release, number) for number, release in enumerate(chosen, 1)]
 

@@ -40,7 +40,7 @@ def test_who_takes_all_connections_keeps_the_journal_and_snapshots_from_nothing(
     idle = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(800)]
     for _ in range(2):
         since = len(daemon.events)
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
         assert reply.document["nodes"] == ["10.0.0.1:4001"]
         daemon.wait_for("snapshot: folded", since)

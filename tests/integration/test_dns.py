@@ -70,7 +70,7 @@ def size(text: str) -> int:
 
 def cluster(daemon: Daemon, *addrs: str) -> str:
     """An ID with nodes that listen for Raft one port higher."""
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for addr in addrs:
         host, _, number = addr.rpartition(":")
         node = {"addr": addr, "raft_addr": f"{host}:{int(number) + 1}"}

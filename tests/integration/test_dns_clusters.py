@@ -67,7 +67,7 @@ class Scene:
         self.world = World(seed)
         self.network = Network(self.world)
         self.service = Service(daemon.port, dns_port(daemon))
-        self.id = daemon.mint()
+        self.id = daemon.create_id()
         self.hosts = hosts or "10.0.0.{}"
         chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=3)
         self.nodes = [self.node(release) for release in chosen]
@@ -76,7 +76,7 @@ class Scene:
         """One more node, not yet registered."""
         number = 1 + len(self.network.peers)
         host = self.hosts.format(number)
-        peer = Peer(f"n{number}", f"{host}:4001", f"{host}:4002", release.doors, expect=3)
+        peer = Peer(f"n{number}", f"{host}:4001", f"{host}:4002", release.endpoints, expect=3)
         name = f"{self.id}.{ZONE}."
         return DNSNode(
             release, peer, self.mode, name, self.service, self.world, self.network, lambda: self.register(peer)

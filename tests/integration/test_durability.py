@@ -34,7 +34,7 @@ class Ledger:
         self.random = Random(seed)
         self.lists: dict[str, list[str]] = {}
         self.acknowledged = 0
-        self.unheard: list[tuple[str, str]] = []
+        self.unanswered: list[tuple[str, str]] = []
         self.touched: set[str] = set()
         self._alone: dict[str, str] = {}
         self._fresh: list[str] = []
@@ -44,8 +44,8 @@ class Ledger:
     def next_registration(self) -> tuple[str, str] | None:
         """ID and address of what to register; None: time for another ID."""
         with self._lock:
-            if self.unheard:
-                return self.unheard.pop()
+            if self.unanswered:
+                return self.unanswered.pop()
             if not self._fresh or self.random.random() < 0.2:
                 return None
             self._addresses += 1
@@ -75,7 +75,7 @@ class Ledger:
         """Nobody knows what came of a registration: its node asks again some time."""
         if registration is not None:
             with self._lock:
-                self.unheard.append(registration)
+                self.unanswered.append(registration)
 
     def copy(self) -> dict[str, list[str]]:
         """All lists as they are acknowledged now."""
@@ -191,7 +191,7 @@ def test_sigterm_does_not_wait_for_idle_clients(start: Start, tmp_path: Path) ->
 
 def test_sighup_logs_the_status_and_the_daemon_goes_on(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.process.send_signal(signal.SIGHUP)
     assert daemon.wait_for("status")["ids"] == 1
     since = len(daemon.events)

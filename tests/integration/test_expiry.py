@@ -43,7 +43,7 @@ def make_old(state: Path) -> None:
 def test_unused_ids_are_forgotten_and_used_ones_are_not(start: Start, tmp_path: Path) -> None:
     state = tmp_path / "state"
     daemon = start(state)
-    unused, used = daemon.mint(), daemon.mint()
+    unused, used = daemon.create_id(), daemon.create_id()
     assert daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"}).status == 200
     assert daemon.terminate() == -signal.SIGTERM
     make_old(state)
@@ -52,7 +52,7 @@ def test_unused_ids_are_forgotten_and_used_ones_are_not(start: Start, tmp_path: 
     assert daemon.request("GET", f"/{unused}").status == 404
     assert daemon.nodes(used) == ["10.0.0.1:4001"]
     assert daemon.request("GET", "/").document["unused_days"] == DAYS
-    younger = daemon.mint()
+    younger = daemon.create_id()
     daemon.wait_for("snapshot: folded", records=4)
     snapshot = (state / "snapshot.json").read_text()
     assert unused not in snapshot

@@ -29,7 +29,7 @@ FLOODER = "198.51.100.7"
 SAMPLES = 150
 MOST_MS = 100.0
 # What `--create-rate` is by default, and how many may be minted at once.
-MINTS_A_SECOND, MINTS_AT_ONCE = 10, 100
+CREATIONS_PER_SECOND, CREATIONS_AT_ONCE = 10, 100
 MOST_GROWTH_KB = 150_000
 
 
@@ -48,7 +48,7 @@ def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def crowded_id(flooded: Daemon) -> str:
-    discovery_id = flooded.mint()
+    discovery_id = flooded.create_id()
     connection = HTTPConnection("127.0.0.1", flooded.port)
     for number in range(200):
         assert ask(connection, "POST", f"/{discovery_id}", {"addr": f"host-{number}.example.com:4001"}).status == 200
@@ -69,12 +69,12 @@ def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iter
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    came_of_it: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
     try:
         assert process.stdout.readline() == "begun\n"
-        yield came_of_it
+        yield outcomes
         process.stdin.close()
-        came_of_it.update(json.loads(process.stdout.readline()))
+        outcomes.update(json.loads(process.stdout.readline()))
     finally:
         process.kill()
         process.wait(PATIENCE)
@@ -109,7 +109,7 @@ class Figures(NamedTuple):
 
     @classmethod
     def of(cls, daemon: Daemon) -> Figures:
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         took = sorted(register(daemon, discovery_id, number) for number in range(SAMPLES))
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
         (kb,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
@@ -135,19 +135,19 @@ FLOODS = [
 def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str, count: int, source: str) -> None:
     before = Figures.of(flooded)
     began = time.monotonic()
-    with flood(flooded, kind, count, source, crowded_id) as came_of_it:
+    with flood(flooded, kind, count, source, crowded_id) as outcomes:
         during = Figures.of(flooded)
         # The machine has other things to do, which only ever add to it.
         for _ in range(2):
             if during.p99 >= MOST_MS:
                 during = min(during, Figures.of(flooded), key=lambda figures: figures.p99)
     after = Figures.of(flooded)
-    print(f"\n{kind} x {count}: before {before}; during {during}; after {after}; {came_of_it}")
+    print(f"\n{kind} x {count}: before {before}; during {during}; after {after}; {outcomes}")
     assert during.p99 < max(MOST_MS, 3 * max(before.p99, after.p99))
     assert after.p50 < max(MOST_MS / 2, 3 * before.p50)
     assert max(during.kb, after.kb) < before.kb + MOST_GROWTH_KB
     if kind == "mints":
-        assert came_of_it["200"] <= MINTS_AT_ONCE + MINTS_A_SECOND * (time.monotonic() - began)
-        assert came_of_it["429"] > 0
+        assert outcomes["200"] <= CREATIONS_AT_ONCE + CREATIONS_PER_SECOND * (time.monotonic() - began)
+        assert outcomes["429"] > 0
     elif kind == "headers":
-        assert came_of_it.keys() == {"431"}
+        assert outcomes.keys() == {"431"}

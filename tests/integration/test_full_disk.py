@@ -42,7 +42,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def mint_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
+def create_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
     """The IDs that still went onto the page that was begun, and the first refusal."""
     created: list[str] = []
     while (reply := daemon.request("POST", "/")).status == 200:
@@ -59,10 +59,10 @@ def assert_refused(reply: Reply) -> None:
 
 def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state")
-    first, used = daemon.mint(), daemon.mint()
+    first, used = daemon.create_id(), daemon.create_id()
     daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"})
     ballast = fill(small_disk)
-    created, refusal = mint_until_refused(daemon)
+    created, refusal = create_until_refused(daemon)
     assert_refused(refusal)
     for _ in range(3):
         assert_refused(daemon.request("POST", f"/{first}", {"addr": "10.0.0.1:4001"}))
@@ -91,13 +91,15 @@ def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: 
 
 def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state")
-    daemon.mint()
+    daemon.create_id()
     for _ in range(3):
         ballast = fill(small_disk)
-        created, refusal = mint_until_refused(daemon)
+        created, refusal = create_until_refused(daemon)
         assert_refused(refusal)
         ballast.unlink()
-        assert [daemon.nodes(discovery_id) for discovery_id in (*created, daemon.mint())] == [[]] * (len(created) + 1)
+        assert [daemon.nodes(discovery_id) for discovery_id in (*created, daemon.create_id())] == [[]] * (
+            len(created) + 1
+        )
     daemon.kill()
     start(small_disk / "state")
 
@@ -106,8 +108,8 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
     ballast = fill(small_disk)
     os.truncate(ballast, ballast.stat().st_size - (300 << 10))
     daemon = start(small_disk / "state", "--snapshot-every=1", "--disk-reserve=200K")
-    discovery_id = daemon.mint()
-    created, refusal = mint_until_refused(daemon, 5000)
+    discovery_id = daemon.create_id()
+    created, refusal = create_until_refused(daemon, 5000)
     assert (refusal.status, refusal.reason) == (
         503,
         "store unavailable: what is left on the device is its reserve (--disk-reserve)",
@@ -122,12 +124,12 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
 
 def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state", "--snapshot-every=1")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.wait_for("snapshot: folded")
-    daemon.mint()
+    daemon.create_id()
     ballast = fill(small_disk)
     since = len(daemon.events)
-    mint_until_refused(daemon)
+    create_until_refused(daemon)
     daemon.wait_for("snapshot: not folded: [Errno 28] No space left on device", since)
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
@@ -152,7 +154,7 @@ def test_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> N
     end.
     """
     daemon = start(tmp_path / "state")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     (segment,) = (tmp_path / "state" / "journal").iterdir()
     size = segment.stat().st_size + 10
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, size))

@@ -58,7 +58,7 @@ def register(haproxy: HAProxy, discovery_id: str, addr: str, source: str = "127.
     return haproxy.request("POST", f"/{discovery_id}", {"addr": addr}, source)
 
 
-def mint(haproxy: HAProxy) -> str:
+def create_id(haproxy: HAProxy) -> str:
     reply = haproxy.request("POST", "/")
     assert reply.status == 200, reply
     discovery_id: str = reply.document["disco_id"]
@@ -73,7 +73,7 @@ def test_haproxy_takes_the_configuration_as_it_is() -> None:
 
 
 def test_nodes_that_ask_at_once_form_one_cluster_whichever_daemons_they_reach(trio: Trio, haproxy: HAProxy) -> None:
-    discovery_id = mint(haproxy)
+    discovery_id = create_id(haproxy)
     with ThreadPoolExecutor(9) as pool:
         asking = [pool.submit(register, haproxy, discovery_id, f"n{number}:4001") for number in range(9)]
         replies = [each.result() for each in asking]
@@ -96,7 +96,7 @@ def test_of_all_who_claim_a_consul_key_through_haproxy_one_wins(haproxy: HAProxy
 
 
 def test_daemons_log_the_address_of_the_node(trio: Trio, haproxy: HAProxy) -> None:
-    discovery_id = mint(haproxy)
+    discovery_id = create_id(haproxy)
     nodes = {f"n{number}:4001": f"127.0.0.{number}" for number in range(2, 5)}
     for addr, source in nodes.items():
         for _ in trio.daemons:
@@ -108,14 +108,14 @@ def test_daemons_log_the_address_of_the_node(trio: Trio, haproxy: HAProxy) -> No
 
 
 def test_a_daemon_that_is_killed_is_missed_by_nobody_and_then_taken_out(trio: Trio, haproxy: HAProxy) -> None:
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     trio.daemons["c"].kill()
     for number in range(1, 7):
         reply = register(haproxy, discovery_id, f"n{number}:4001")
         assert (reply.status, len(reply.document["nodes"])) == (200, number)
     haproxy.wait_for("daemons/c is DOWN.*Connection refused")
     for _ in range(3):
-        register(haproxy, mint(haproxy), "n1:4001")
+        register(haproxy, create_id(haproxy), "n1:4001")
     assert not [line for line in haproxy.lines if " is DOWN" in line and "daemons/c " not in line], "P5"
 
 
@@ -142,7 +142,7 @@ def test_a_daemon_that_lingers_when_it_is_stopped_leaves_no_request_unanswered(
 ) -> None:
     trio = Trio(start, tmp_path, "--open", f"--listen=haproxy:{ANY_PORT}", "--drain-timeout=10")
     haproxy = behind([proxied_port(daemon) for daemon in trio.daemons.values()])
-    discovery_id = mint(haproxy)
+    discovery_id = create_id(haproxy)
     stop = threading.Event()
 
     def ask_on() -> list[int]:

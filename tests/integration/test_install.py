@@ -37,7 +37,7 @@ def test_twist_serves_requests(installed: Environment, tmp_path: Path) -> None:
     options = (f"--data-dir={tmp_path / 'state'}", "--listen=tcp:0:interface=127.0.0.1")
     daemon = installed.start("twist", "rqdisco", *options)
     try:
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
         assert reply.document["nodes"] == ["10.0.0.1:4001"]
         assert daemon.terminate() == -15

@@ -20,7 +20,7 @@ from tests.support.process import Daemon, Reply, ask
 pytestmark = pytest.mark.process
 DEFAULT, SECOND = "localhost:4001", "localhost:4003"
 ANOTHER = "localhost:4001 is another machine's, set -http-adv-addr"
-LEFT_ALONE = {"id": "localhost:4002", "api_addr": "http://localhost:4001", "addr": "localhost:4002"}
+LEFT_AT_DEFAULT = {"id": "localhost:4002", "api_addr": "http://localhost:4001", "addr": "localhost:4002"}
 CLAIM, KEY = "/v1/kv/rqlite/leader?cas=0", "/v1/kv/rqlite/leader"
 
 
@@ -56,7 +56,7 @@ def asked(hosts: Hosts, daemon: Daemon, machine: str, method: str, path: str, do
 def test_of_machines_left_at_the_default_one_is_alone_and_the_others_are_told_what_to_do(
     hosts: Hosts, daemon: Daemon
 ) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     on = partial(asked, hosts, daemon)
     assert on("one", "POST", f"/{discovery_id}", {"addr": DEFAULT}).document["nodes"] == [DEFAULT]
     for machine, addr in (("two", DEFAULT), ("three", f"{hosts.addresses['three']}:4001"), ("service", DEFAULT)):
@@ -67,14 +67,14 @@ def test_of_machines_left_at_the_default_one_is_alone_and_the_others_are_told_wh
 
 def test_of_machines_left_at_the_default_one_leads(hosts: Hosts, daemon: Daemon) -> None:
     on = partial(asked, hosts, daemon)
-    won = [on(machine, "PUT", CLAIM, LEFT_ALONE).body for machine in ("one", "two", "three", "service")]
+    won = [on(machine, "PUT", CLAIM, LEFT_AT_DEFAULT).body for machine in ("one", "two", "three", "service")]
     assert won == [b"true", b"false", b"false", b"false"]
-    assert on("one", "PUT", KEY, LEFT_ALONE).body == b"true"
+    assert on("one", "PUT", KEY, LEFT_AT_DEFAULT).body == b"true"
     assert [on(machine, "GET", KEY).status for machine in ("one", "two", "service")] == [200, 404, 404]
 
 
 def test_the_daemons_own_machine_is_one_by_all_its_addresses(hosts: Hosts, daemon: Daemon) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     assert asked(hosts, daemon, "service", "POST", f"/{discovery_id}", {"addr": DEFAULT}).status == 200
     connection = hosts.connect("service", "127.0.0.1", port_of(daemon))
     assert ask(connection, "POST", f"/{discovery_id}", {"addr": SECOND}).document["nodes"] == [DEFAULT, SECOND]

@@ -49,7 +49,7 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
             "--probe-allow=192.0.2.0/24",
         )
     )
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for addr in ("10.0.0.1:4001", "10.0.0.1:4001", "10.0.0.2:4001", "no address"):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     yield daemon

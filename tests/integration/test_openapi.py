@@ -48,12 +48,12 @@ def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
     return run.stdout
 
 
-def operations(said: str) -> int:
+def operations(output: str) -> int:
     """How many of them were tried; raises if it was not all but the endless one."""
-    found = re.search(r"Operations: +(\d+) selected / (\d+) total", said)
-    assert found is not None, said
+    found = re.search(r"Operations: +(\d+) selected / (\d+) total", output)
+    assert found is not None, output
     assert int(found[1]) == int(found[2]) - 1
-    assert re.search(rf"Tested: {found[1]}\b", said), said
+    assert re.search(rf"Tested: {found[1]}\b", output), output
     return int(found[1])
 
 

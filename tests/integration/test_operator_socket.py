@@ -29,7 +29,7 @@ def ask(path: Path, request: str) -> bytes:
 def test_the_owner_alone_may_open_it_and_gets_every_id(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "o.sock"
     daemon = start(tmp_path / "state", f"--operator-socket={path}")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     assert daemon.wait_for("listening")["operator"] == [f"unix:{path}"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert discovery_id.encode() in ask(path, "GET /operator/export")

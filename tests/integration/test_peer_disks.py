@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.integration.test_full_disk import fill, mint_until_refused
+from tests.integration.test_full_disk import create_until_refused, fill
 from tests.support.process import Daemon, Environment, ask
 from tests.support.trio import Trio, ask_operator, incarnation_of
 
@@ -55,7 +55,7 @@ def test_a_copied_state_directory_does_not_start_beside_its_original(
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)
-    discovery_id = trio.daemons["c"].mint()
+    discovery_id = trio.daemons["c"].create_id()
     subprocess.run(["cp", "-a", str(trio.state("c")), str(tmp_path / "copy")], check=True)
     refused = installed.run(*installed.twistd(tmp_path / "copy", *trio.options("c")))
     assert refused.returncode == 78
@@ -73,14 +73,14 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
     disk = mount("disk", "-o", "loop", str(image))
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     original = trio.daemons["c"]
-    discovery_id, empty = original.mint(), original.mint()
+    discovery_id, empty = original.create_id(), original.create_id()
     assert trio.register("c", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("c", discovery_id, "n2:4001")[0] == 200
 
     subprocess.run(["sync", "--file-system", str(disk)], check=True)
     shutil.copyfile(image, clone)
     cloned = mount("cloned", "-o", "loop", str(clone))
-    duplicate = trio.start_twin("c", cloned / "state")
+    duplicate = trio.start_duplicate("c", cloned / "state")
     why = f"two daemons run as incarnation {incarnation_of(disk / 'state')}"
     for daemon in (original, duplicate):
         assert daemon.wait_for("nothing is decided here any more")["why"] == why
@@ -89,13 +89,13 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
         assert daemon.request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
         assert daemon.nodes(discovery_id) == ["n1:4001", "n2:4001"]
     for name in ("c", "c-twin"):
-        status, rows, said = peers_of(installed, trio, name)
+        status, rows, output = peers_of(installed, trio, name)
         assert status == 1
         assert rows.splitlines()[0].split("\t")[1] == "fenced (asked)"
-        assert f"nothing is decided here: {why}" in said
+        assert f"nothing is decided here: {why}" in output
     assert trio.register("a", empty, "n3:4001")[0] == 503
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
-    other = trio.daemons["a"].mint()
+    other = trio.daemons["a"].create_id()
     assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others decide as ever"
     assert [(each["event"], each["why"]) for each in trio.daemons["a"].complaints] == [
         ("peers cannot be told apart", why)
@@ -115,7 +115,7 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)
-    discovery_id, empty = trio.daemons["c"].mint(), trio.daemons["c"].mint()
+    discovery_id, empty = trio.daemons["c"].create_id(), trio.daemons["c"].create_id()
     assert trio.register("c", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("c", discovery_id, "n2:4001")[0] == 200
     lost = incarnation_of(trio.state("c"))
@@ -135,14 +135,14 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
         assert (status, listed[0], listed[-1]) == (200, "n1:4001", nodes[-1]), "listed and joined"
         assert trio.register(name, empty, "n9:4001")[0] == 503, "told by nobody that it is alone"
         assert trio.daemons[name].request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
-    fresh = back.mint()
+    fresh = back.create_id()
     assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs seed as ever"
-    status, rows, said = peers_of(installed, trio, "a")
+    status, rows, output = peers_of(installed, trio, "a")
     assert status == 1
     assert [tuple(row.split("\t")[:2]) for row in rows.splitlines() if row.startswith("c\t")] == [
         ("c", "silent" if incarnation == lost else "up") for incarnation in sorted((lost, new))
     ]
-    assert "c does not answer" in said
+    assert "c does not answer" in output
 
     since = {name: len(daemon.events) for name, daemon in trio.daemons.items()}
     forgotten = installed.run("rqdisco", "--url", f"unix:{trio.socket('a')}", "peers", "forget", "c", "--yes")
@@ -166,12 +166,12 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
 def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start: Start, tmp_path: Path) -> None:
     trio = Trio(start, tmp_path)
     owner, state = trio.daemons["c"], trio.state("c")
-    grown, first = owner.mint(), owner.mint()
+    grown, first = owner.create_id(), owner.create_id()
     assert trio.register("c", grown, "n1:4001") == (200, ["n1:4001"])
     before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
     assert trio.register("c", first, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", grown, "n2:4001") == (200, ["n1:4001", "n2:4001"])
-    later = owner.mint()
+    later = owner.create_id()
     assert trio.register("b", later, "n1:4001") == (200, ["n1:4001"])
     versions = {each: trio.explain("c", each)["version"] for each in (grown, first, later)}
     owner.kill()
@@ -201,12 +201,12 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
     disk = small_disk(mount)
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     owner = trio.daemons["c"]
-    used, empty = owner.mint(), owner.mint()
-    elsewhere = trio.daemons["a"].mint()
+    used, empty = owner.create_id(), owner.create_id()
+    elsewhere = trio.daemons["a"].create_id()
     assert trio.register("c", used, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", used, "n2:4001")[0] == 200
     ballast = fill(disk)
-    created, refusal = mint_until_refused(owner)
+    created, refusal = create_until_refused(owner)
     assert (refusal.status, refusal.document["reason"]) == (503, NO_ROOM)
     for name in "abc":
         refused = trio.daemons[name].request("POST", f"/{empty}", {"addr": "n3:4001"})
@@ -217,7 +217,7 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
         assert status == 503 or listed == ["n1:4001", "n2:4001", "n3:4001"]
     assert owner.nodes(used) == ["n1:4001", "n2:4001"]
     assert trio.register("c", elsewhere, "n1:4001") == (200, ["n1:4001"]), "IDs of the others go on"
-    assert trio.register("a", trio.daemons["b"].mint(), "n1:4001") == (200, ["n1:4001"])
+    assert trio.register("a", trio.daemons["b"].create_id(), "n1:4001") == (200, ["n1:4001"])
 
     ballast.unlink()
     assert trio.register("b", empty, "n4:4001") == (200, ["n4:4001"])
@@ -235,14 +235,14 @@ def test_a_home_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: 
     disk = small_disk(mount)
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     fill_up(trio.daemons["c"], disk)
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     assert trio.register("c", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the other peer has it"
     assert trio.register("b", discovery_id, "n2:4001")[0] == 200
     trio.daemons["b"].kill()
     trio.daemons["a"].wait_for("peer does not answer", url=trio.url("b"))
     assert trio.register("c", discovery_id, "n3:4001")[0] == 200, "said although nobody else has it"
     assert json.loads(ask_operator(trio.socket("a"), "/operator/peers"))["unwitnessed"] == 1
-    empty = trio.daemons["a"].mint()
+    empty = trio.daemons["a"].create_id()
     assert trio.register("a", empty, "n4:4001")[0] == 503, "alone is not said before a peer has it, if one is up"
     (disk / "ballast").unlink()
     assert trio.register("a", empty, "n4:4001") == (200, ["n4:4001"])
@@ -252,7 +252,7 @@ def test_a_home_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: 
 def fill_up(daemon: Daemon, disk: Path) -> None:
     """Leave no room for anything; also not on the page that was begun."""
     fill(disk)
-    mint_until_refused(daemon)
+    create_until_refused(daemon)
 
 
 def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_once(
@@ -262,7 +262,7 @@ def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_on
     acknowledged: list[tuple[str, str]] = []
     bootstrap: list[str] = []
     enough = threading.Semaphore(0)
-    ids = [daemon.mint() for daemon in trio.daemons.values() for _ in range(4)]
+    ids = [daemon.create_id() for daemon in trio.daemons.values() for _ in range(4)]
 
     def register(name: str, thread: int) -> None:
         connection = trio.daemons[name].connect()

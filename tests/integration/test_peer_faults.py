@@ -57,7 +57,7 @@ def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
         assert verdict, f"{discovery_id}: {verdict.text}"
 
 
-def told_at_last(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
+def final_answer(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
     """What a node is told that asks as often as its supervisor starts it."""
 
     def told() -> Answer | None:
@@ -77,15 +77,15 @@ def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: s
         event = daemon.wait_for("registrations from elsewhere added", since=seen)
         seen = daemon.events.index(event, seen) + 1
     for each in peers.daemons.values():
-        assert acknowledged <= set(at_last(partial(list_at_home, recorder, each, discovery_id)))
+        assert acknowledged <= set(at_last(partial(list_at_owner, recorder, each, discovery_id)))
 
 
 def has_copy(daemon: Daemon, discovery_id: str, nodes: Sequence[str]) -> bool:
     return daemon.nodes(discovery_id) == list(nodes)
 
 
-def list_at_home(recorder: Recorder, door: Daemon, discovery_id: str) -> tuple[str, ...] | None:
-    answer = recorder.read(door, discovery_id)
+def list_at_owner(recorder: Recorder, api: Daemon, discovery_id: str) -> tuple[str, ...] | None:
+    answer = recorder.read(api, discovery_id)
     return answer if isinstance(answer, tuple) else None
 
 
@@ -108,7 +108,7 @@ class Struck:
     """
 
     def __init__(self, peers: SpoiledPeers, recorder: Recorder, hit: Hit) -> None:
-        self.discovery_id = peers.daemons["a"].mint()
+        self.discovery_id = peers.daemons["a"].create_id()
         self.event = peers.proxies["a"].strike(hit.action, hit.marker, hit.at)
         self._peers = peers
         self._recorder = recorder
@@ -137,7 +137,7 @@ def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, disco
     alone.
     """
     for name, addr in zip("bca", NODES, strict=True):
-        told_at_last(peers, recorder, name, discovery_id, addr)
+        final_answer(peers, recorder, name, discovery_id, addr)
     assert_all_are_kept(peers, recorder, discovery_id)
 
 
@@ -178,7 +178,7 @@ def test_a_registration_that_arrives_when_its_node_was_refused_seeds_no_second_c
 ) -> None:
     struck = Struck(peers, recorder, Hit(DEAF))
     assert struck.first() == 503
-    assert told_at_last(peers, recorder, "a", struck.discovery_id, NODES[1]) == (NODES[1],)
+    assert final_answer(peers, recorder, "a", struck.discovery_id, NODES[1]) == (NODES[1],)
     peers.proxies["a"].heal(late=True)
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
@@ -203,18 +203,18 @@ def test_a_home_that_is_stopped_as_it_tells_a_node_that_it_is_alone_tells_nobody
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-@pytest.mark.parametrize("is_heard", [True, False])
+@pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("at", ["requests", "replies"])
 def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_cluster_after_its_restart(
-    peers: SpoiledPeers, recorder: Recorder, at: Way, is_heard: bool
+    peers: SpoiledPeers, recorder: Recorder, at: Way, is_read: bool
 ) -> None:
     def kill() -> None:
         peers.daemons["a"].process.kill()
-        if not is_heard:
+        if not is_read:
             peers.proxies["a"].spoil(CUT)
 
     struck = Struck(peers, recorder, Hit(kill, at))
-    assert struck.first() == ((NODES[0],) if at == "replies" and is_heard else 503)
+    assert struck.first() == ((NODES[0],) if at == "replies" and is_read else 503)
     assert struck.ask("c", NODES[1]) in (503, NODES[:2])
     peers.daemons["a"].kill()
     peers.proxies["a"].heal()
@@ -225,9 +225,9 @@ def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_c
 def test_nodes_join_a_cluster_through_any_daemon_while_none_hears_another_and_all_are_kept(
     peers: SpoiledPeers, recorder: Recorder
 ) -> None:
-    discovery_id = peers.daemons["a"].mint()
-    assert told_at_last(peers, recorder, "b", discovery_id, NODES[0]) == (NODES[0],)
-    assert told_at_last(peers, recorder, "c", discovery_id, NODES[1]) == NODES[:2]
+    discovery_id = peers.daemons["a"].create_id()
+    assert final_answer(peers, recorder, "b", discovery_id, NODES[0]) == (NODES[0],)
+    assert final_answer(peers, recorder, "c", discovery_id, NODES[1]) == NODES[:2]
     for daemon in peers.daemons.values():
         at_last(partial(has_copy, daemon, discovery_id, NODES[:2]))
     for proxy in peers.proxies.values():
@@ -283,7 +283,7 @@ def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_hav
     print(f"seed {seed}")
     random, over = Random(seed), Event()
     with ThreadPoolExecutor(13) as pool:
-        groups = [[daemon.mint() for _ in range(20)] for daemon in peers.daemons.values()]
+        groups = [[daemon.create_id() for _ in range(20)] for daemon in peers.daemons.values()]
         asking = [pool.submit(ask_at_random, peers, recorder, Random(random.random()), ids, over) for ids in groups * 4]
         spoiling = pool.submit(spoil_at_random, peers, Random(random.random()), over)
         over.wait(CHAOS_SECONDS)
@@ -298,14 +298,14 @@ def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_hav
 def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
     """Three nodes of one ID, of mixed releases, that ask whichever daemon chance has it."""
     running = [daemon for daemon in peers.daemons.values() if daemon.process.poll() is None]
-    discovery_id, doors = random.choice(running).mint(), Random(random.random())
+    discovery_id, apis = random.choice(running).create_id(), Random(random.random())
     return [
         RecordedNode(
             recorder,
             random.choice(VERSIONS),
             addr,
             discovery_id,
-            lambda: peers.daemons[doors.choice(NAMES)].port,
+            lambda: peers.daemons[apis.choice(NAMES)].port,
             network,
         )
         for addr in NODES

@@ -100,8 +100,8 @@ def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same
     trio: Trio, hosts: Hosts, how: str
 ) -> None:
     cut, heal = CUTS[how]
-    led, empty = trio.daemons["a"].mint(), trio.daemons["a"].mint()
-    led_at_c, empty_at_c = trio.daemons["c"].mint(), trio.daemons["c"].mint()
+    led, empty = trio.daemons["a"].create_id(), trio.daemons["a"].create_id()
+    led_at_c, empty_at_c = trio.daemons["c"].create_id(), trio.daemons["c"].create_id()
     ids = [led, empty, led_at_c, empty_at_c]
     answers = ask_everywhere(trio, [led, led_at_c])
     assert [len(seeds(answers, each)) for each in (led, led_at_c)] == [1, 1]
@@ -111,8 +111,8 @@ def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same
     while_cut = ask_everywhere(trio, ids, 2)
     assert [each for each in while_cut if each.status not in (200, 503) or each.seconds > PROMISED_SECONDS] == []
     for answer in while_cut:
-        is_at_home = (answer.host == "c") == (answer.discovery_id in (led_at_c, empty_at_c))
-        if not is_at_home:
+        is_at_owner = (answer.host == "c") == (answer.discovery_id in (led_at_c, empty_at_c))
+        if not is_at_owner:
             assert answer.status == (200 if answer.discovery_id in (led, led_at_c) else 503)
             assert not answer.is_alone
     assert seeds(while_cut, led) == seeds(while_cut, led_at_c) == []
@@ -147,7 +147,7 @@ def assert_all_hold(trio: Trio, ids: Sequence[str], answers: Sequence[Answer]) -
 
 
 def test_two_hosts_that_cannot_hear_each_other_but_a_third_seed_nothing_twice(trio: Trio, hosts: Hosts) -> None:
-    led, empty, emptied = (trio.daemons["a"].mint() for _ in range(3))
+    led, empty, emptied = (trio.daemons["a"].create_id() for _ in range(3))
     answers = ask_everywhere(trio, [led])
     assert trio.register("a", emptied, "n1:4001") == (200, ["n1:4001"])
     assert trio.daemons["a"].request("DELETE", f"/{emptied}", {"addr": "n1:4001"}).status == 200

@@ -25,7 +25,7 @@ def command(installed: Environment, trio: Trio, name: str, *arguments: str) -> A
 
 
 def test_nodes_that_ask_different_daemons_form_one_cluster_and_everybody_lists_it(trio: Trio) -> None:
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("c", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
@@ -38,8 +38,8 @@ def test_nodes_that_ask_different_daemons_form_one_cluster_and_everybody_lists_i
 
 
 def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(trio: Trio) -> None:
-    discovery_id = trio.daemons["a"].mint()
-    empty = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
+    empty = trio.daemons["a"].create_id()
     assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", discovery_id, "n2:4001")[0] == 200
     trio.daemons["a"].kill()
@@ -47,7 +47,7 @@ def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(t
     assert trio.register("b", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
     assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been told to bootstrap"
     assert trio.register("b", empty, "n1:4001")[0] == 503, "nobody is told to bootstrap but by the home"
-    other = trio.daemons["b"].mint()
+    other = trio.daemons["b"].create_id()
     assert trio.register("c", other, "n9:4001") == (200, ["n9:4001"])
     restarted = trio.start("a")
     restarted.wait_for("registrations from elsewhere added")
@@ -56,7 +56,7 @@ def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(t
 
 
 def test_a_home_that_is_stopped_in_the_middle_of_a_first_registration_leaves_no_second_seed(trio: Trio) -> None:
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     trio.daemons["a"].process.send_signal(signal.SIGSTOP)
     try:
         assert trio.register("b", discovery_id, "n1:4001")[0] == 503
@@ -64,8 +64,8 @@ def test_a_home_that_is_stopped_in_the_middle_of_a_first_registration_leaves_no_
     finally:
         trio.daemons["a"].process.send_signal(signal.SIGCONT)
     trio.daemons["b"].wait_for("peer answers", since=1, url=trio.url("a"))
-    told = [trio.register("b", discovery_id, "n1:4001"), trio.register("b", discovery_id, "n2:4001")]
-    assert sum(len(nodes) == 1 for _, nodes in told) <= 1
+    answers = [trio.register("b", discovery_id, "n1:4001"), trio.register("b", discovery_id, "n2:4001")]
+    assert sum(len(nodes) == 1 for _, nodes in answers) <= 1
 
 
 def test_the_consul_key_of_an_unknown_id_has_one_winner_whoever_is_asked(trio: Trio) -> None:
@@ -77,7 +77,7 @@ def test_the_consul_key_of_an_unknown_id_has_one_winner_whoever_is_asked(trio: T
 
 
 def test_an_operator_sees_peers_and_forgets_one_that_is_lost(trio: Trio, installed: Environment) -> None:
-    discovery_id = trio.daemons["c"].mint()
+    discovery_id = trio.daemons["c"].create_id()
     assert trio.register("c", discovery_id, "n1:4001")[0] == 200
     shown = command(installed, trio, "a", "peers")
     assert shown.returncode == 0, shown.stderr
@@ -95,7 +95,7 @@ def test_an_operator_sees_peers_and_forgets_one_that_is_lost(trio: Trio, install
 
 
 def test_a_daemon_that_is_drained_leaves_its_clusters_to_another(trio: Trio, installed: Environment) -> None:
-    discovery_id = trio.daemons["c"].mint()
+    discovery_id = trio.daemons["c"].create_id()
     drained = command(installed, trio, "c", "drain", "--to", "b", "--yes")
     assert (drained.returncode, drained.stdout) == (0, "b\n"), drained.stderr
     trio.daemons["c"].terminate()
@@ -134,6 +134,6 @@ def test_keys_are_changed_while_all_daemons_run(trio: Trio, tmp_path: Path) -> N
             daemon.process.send_signal(signal.SIGHUP)
         for name, daemon in trio.daemons.items():
             daemon.wait_for("keys read again", since=before[name])
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert all(daemon.complaints == [] for daemon in trio.daemons.values())

@@ -101,7 +101,7 @@ def test_nodes_are_found_up_and_down_come_back_and_are_pruned(
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=127.0.0.0/8")
     refusing, hanging = machines.refuses("127.0.0.2"), machines.hangs("127.0.0.3")
     alive = [machines.runs("127.0.0.4"), machines.runs("127.0.0.9"), f"https://{machines.runs('127.0.0.5', context)}"]
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for addr in (refusing, hanging, *alive):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     daemon.wait_for("a node is down", target=f"http://{refusing}", outcome="refused")
@@ -132,7 +132,7 @@ def test_this_machine_is_not_probed_by_a_network_that_merely_holds_it(
 ) -> None:
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=0.0.0.0/0", "--probe-allow=127.0.0.2")
     secret, known = machines.hangs("127.0.0.3"), machines.refuses("127.0.0.2")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for addr in (secret, f"localhost:{secret.partition(':')[2]}", known):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     daemon.wait_for("a node is down", target=f"http://{known}")

@@ -37,7 +37,7 @@ def state(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> P
     daemon = installed.start(*installed.twistd(path, "--snapshot-every=1"))
     try:
         for count in (1, 2):
-            discovery_id = daemon.mint()
+            discovery_id = daemon.create_id()
             daemon.wait_for("snapshot: folded", records=count)
         for number in range(5):
             daemon.request("POST", f"/{discovery_id}", {"addr": f"10.0.0.{number}:4001"})
@@ -124,7 +124,7 @@ def test_second_daemon_on_a_directory_is_78_and_the_first_goes_on(
     code, line = refusal(installed, tmp_path / "state")
     assert code == 78
     assert line.startswith(f"{tmp_path / 'state' / 'lock'}: ")
-    assert daemon.nodes(daemon.mint()) == []
+    assert daemon.nodes(daemon.create_id()) == []
 
 
 def test_copy_with_its_identity_is_78(installed: Environment, written: Path, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_hard_linked_backup_is_78_and_its_original_starts(
     assert line.startswith(f"{tmp_path / 'backup' / 'identity.json'}: this state directory is a hard-linked copy")
     daemon = start(written)
     assert daemon.request("GET", "/").document["ids"] == 2
-    (said,) = [event for event in daemon.events if event["event"].startswith("files have other names")]
-    assert said["files"].startswith("identity.json (2 names), lock (2 names)")
+    (logged,) = [event for event in daemon.events if event["event"].startswith("files have other names")]
+    assert logged["files"].startswith("identity.json (2 names), lock (2 names)")
     daemon.kill()
     (tmp_path / "backup" / "identity.json").unlink()
     assert start(tmp_path / "backup").request("GET", "/").document["ids"] == 2

@@ -209,7 +209,7 @@ def soon(look: Callable[[], Any], wanted: Any) -> None:
 
 
 def test_nodes_are_found(setting: Setting) -> None:
-    name = f"{setting.daemon.mint()}.{ZONE}"
+    name = f"{setting.daemon.create_id()}.{ZONE}"
     for host in ("10.0.0.1", "10.0.0.2", "[fd00::3]"):
         setting.register(name.partition(".")[0], host)
 
@@ -225,17 +225,17 @@ def test_nodes_are_found(setting: Setting) -> None:
 
 
 def test_what_is_not_there_is_told_from_what_has_no_such_record(setting: Setting) -> None:
-    discovery_id = setting.daemon.mint()
+    discovery_id = setting.daemon.create_id()
     setting.register(discovery_id, "10.0.0.1")
 
     assert setting.resolver.ask(f"nobody.{ZONE}").rcode() == dns.rcode.NXDOMAIN
     assert setting.resolver.ask(f"_other._tcp.{discovery_id}.{ZONE}", "SRV").rcode() == dns.rcode.NXDOMAIN
     assert setting.resolver.found(f"{discovery_id}.{ZONE}", "AAAA") == set()
-    assert setting.resolver.found(f"{setting.daemon.mint()}.{ZONE}") == set()
+    assert setting.resolver.found(f"{setting.daemon.create_id()}.{ZONE}") == set()
 
 
 def test_a_new_node_is_soon_seen(setting: Setting) -> None:
-    discovery_id = setting.daemon.mint()
+    discovery_id = setting.daemon.create_id()
     name, service = f"{discovery_id}.{ZONE}", f"_rqlite-raft._tcp.{discovery_id}.{ZONE}"
     setting.register(discovery_id, "10.0.0.1")
     assert setting.resolver.found(name) == {"10.0.0.1"}
@@ -259,7 +259,7 @@ def test_an_absence_is_soon_forgotten(setting: Setting) -> None:
 
 
 def test_long_lists_come_whole(setting: Setting) -> None:
-    discovery_id = setting.daemon.mint()
+    discovery_id = setting.daemon.create_id()
     for last in range(1, 101):
         setting.register(discovery_id, f"10.0.0.{last}")
 

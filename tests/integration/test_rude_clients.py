@@ -62,7 +62,7 @@ def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
     """Ten seconds for a request, whatever part of it is missing, and whatever was answered
     before.
     """
-    path = f"/{daemon.mint()}"
+    path = f"/{daemon.create_id()}"
     whole = post(path, addr("10.0.0.1:4001"))
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
     answered = b"GET / HTTP/1.1\r\n\r\n"
@@ -80,14 +80,14 @@ def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
 
 
 def test_garbage_after_a_good_request_does_not_harm_it(daemon: Daemon) -> None:
-    path = f"/{daemon.mint()}"
+    path = f"/{daemon.create_id()}"
     replies = exchange(daemon, post(path, addr("10.0.0.1:4001")) + b"\x00\xff garbage\r\n\r\n" + post(path, b"{}"))
     assert [reply.status for reply in replies] == [200, 400]
     assert replies[0].document["nodes"] == ["10.0.0.1:4001"]
 
 
 def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
-    path = f"/{daemon.mint()}"
+    path = f"/{daemon.create_id()}"
     addresses = [f"10.0.0.{number}:4001" for number in range(50)]
     requests = [post(path, addr(address)) for address in addresses]
     replies = exchange(daemon, b"".join(requests) + get(path.encode()))
@@ -97,7 +97,7 @@ def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_huge_body_is_refused_and_never_kept(daemon: Daemon, known: bool) -> None:
-    discovery_id = daemon.mint() if known else "unknown"
+    discovery_id = daemon.create_id() if known else "unknown"
     (reply,) = exchange(daemon, post(f"/{discovery_id}", bytes(50_000_000), "Connection: close"))
     error = "request body too large" if known else "unknown does not exist"
     assert (reply.status, reply.document) == (413 if known else 404, {"error": error})
@@ -108,7 +108,7 @@ def test_huge_body_is_refused_and_never_kept(daemon: Daemon, known: bool) -> Non
 
 def test_huge_chunked_body_is_refused(daemon: Daemon) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.mint().encode()
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.create_id().encode()
     (reply,) = exchange(daemon, head + chunk * 100 + b"0\r\n\r\n")
     assert (reply.status, reply.document) == (413, {"error": "request body too large"})
 
@@ -116,14 +116,14 @@ def test_huge_chunked_body_is_refused(daemon: Daemon) -> None:
 def test_chunked_body_is_read(daemon: Daemon) -> None:
     body = addr("10.0.0.1:4001")
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
-    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.mint().encode()
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.create_id().encode()
     (reply,) = exchange(daemon, head + chunks)
     assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\nab\r\n", b"-1\r\n", b"2\r\nabcd\r\n", b"f" * 2000 + b"\r\n"])
 def test_broken_chunk_is_refused(daemon: Daemon, chunk: bytes) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" % discovery_id.encode()
     assert [reply.status for reply in exchange(daemon, head + chunk)] == [400]
     assert daemon.nodes(discovery_id) == []
@@ -135,7 +135,7 @@ HOSTS = [b"Host: a..b", b"Host: \xff\xfe", b"Host: ", b"X: y", b"Host: a\r\nHost
 def test_host_does_not_matter_where_other_machines_ask(installed: Environment, tmp_path: Path) -> None:
     daemon = installed.start(*installed.twistd(tmp_path / "state", "--open", listen="tcp:0"))
     try:
-        for path in (b"/", b"/" + daemon.mint().encode()):
+        for path in (b"/", b"/" + daemon.create_id().encode()):
             for host in HOSTS:
                 assert [reply.status for reply in exchange(daemon, get(path, host))] == [200], host
     finally:
@@ -145,7 +145,7 @@ def test_host_does_not_matter_where_other_machines_ask(installed: Environment, t
 @pytest.mark.parametrize("host", HOSTS)
 def test_an_odd_host_is_no_more_than_refused_where_this_machine_asks(daemon: Daemon, host: bytes) -> None:
     expected = [200] if host in (b"Host: ", b"X: y") else [403]
-    for path in (b"/", b"/v1/kv/x/leader", b"/" + daemon.mint().encode()):
+    for path in (b"/", b"/v1/kv/x/leader", b"/" + daemon.create_id().encode()):
         found = [reply.status for reply in exchange(daemon, get(path, host))]
         assert found == ([404] if path.startswith(b"/v1") and expected == [200] else expected)
 
@@ -197,17 +197,17 @@ def test_impossible_length_is_refused(daemon: Daemon, length: bytes) -> None:
     "body", [b"\x00", b'{"addr": "a\x00b:1"}', b'{"addr": "a\xff:1"}', b"[" * 16_000, b'{"addr":' * 2_000, b""]
 )
 def test_body_that_is_no_json_is_refused(daemon: Daemon, body: bytes) -> None:
-    (reply,) = exchange(daemon, post(f"/{daemon.mint()}", body, "Connection: close"))
+    (reply,) = exchange(daemon, post(f"/{daemon.create_id()}", body, "Connection: close"))
     assert (reply.status, reply.document) == (400, {"error": "bad request body"})
 
 
 def test_http_1_0_is_served_and_closed(daemon: Daemon) -> None:
-    (reply,) = exchange(daemon, post(f"/{daemon.mint()}", addr("10.0.0.1:4001"), version="1.0"))
+    (reply,) = exchange(daemon, post(f"/{daemon.create_id()}", addr("10.0.0.1:4001"), version="1.0"))
     assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
 def test_reset_amid_a_body_registers_nothing(daemon: Daemon) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for _ in range(20):
         with connected(daemon) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -218,6 +218,6 @@ def test_reset_amid_a_body_registers_nothing(daemon: Daemon) -> None:
 
 def test_idle_connections_are_in_nobodys_way(daemon: Daemon) -> None:
     connections = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(200)]
-    assert daemon.nodes(daemon.mint()) == []
+    assert daemon.nodes(daemon.create_id()) == []
     for connection in connections:
         connection.close()

@@ -24,12 +24,12 @@ def stuck_snapshot(daemon: Daemon, state: Path) -> Iterator[int]:
     It starts from the snapshot before, for which a pipe is put that nothing comes out of.
     """
     snapshot, kept, pipe = state / "snapshot.json", state / "kept", state / "pipe"
-    daemon.mint()
+    daemon.create_id()
     daemon.wait_for("snapshot: folded")
     os.mkfifo(pipe)
     snapshot.rename(kept)
     pipe.rename(snapshot)
-    daemon.mint()
+    daemon.create_id()
     # Returns once the other end is open too.
     descriptor = os.open(snapshot, os.O_WRONLY)
     kept.rename(snapshot)
@@ -42,7 +42,7 @@ def stuck_snapshot(daemon: Daemon, state: Path) -> Iterator[int]:
 def test_daemon_serves_while_a_snapshot_is_stuck(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--snapshot-every=1")
     with stuck_snapshot(daemon, tmp_path / "state"):
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         assert daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"}).status == 200
         since = len(daemon.events)
     daemon.wait_for("snapshot: folded", since, records=3)

@@ -120,11 +120,11 @@ class Manager:
         self._socket.settimeout(PATIENCE)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
 
-    def hear(self) -> str:
+    def receive(self) -> str:
         """The next that it is told."""
         return self._socket.recv(4096).decode()
 
-    def heard_nothing(self) -> bool:
+    def received_nothing(self) -> bool:
         """Whether it was told nothing, of all that was sent before."""
         self._socket.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -213,13 +213,13 @@ def test_systemd_is_told_how_it_is(any_manager: Manager, tmp_path: Path) -> None
     )
 
     with running(command_line(), tmp_path, variables) as process:
-        assert any_manager.hear() == "READY=1"
+        assert any_manager.receive() == "READY=1"
         assert ask(connect_unix(path), "GET", "/")["ids"] == 0
-        assert [any_manager.hear() for _ in range(3)] == ["WATCHDOG=1"] * 3
+        assert [any_manager.receive() for _ in range(3)] == ["WATCHDOG=1"] * 3
         process.terminate()
-        assert set(iter(any_manager.hear, "STOPPING=1")) <= {"WATCHDOG=1"}
+        assert set(iter(any_manager.receive, "STOPPING=1")) <= {"WATCHDOG=1"}
         assert process.wait(PATIENCE) == -signal.SIGTERM
-        assert any_manager.heard_nothing()
+        assert any_manager.received_nothing()
 
 
 def test_a_watchdog_of_another_process_is_not_fed(manager: Manager, tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_a_watchdog_of_another_process_is_not_fed(manager: Manager, tmp_path: Pa
     )
 
     with running(command_line(), tmp_path, variables) as process:
-        assert manager.hear() == "READY=1"
+        assert manager.receive() == "READY=1"
         stop(process)
-        assert manager.hear() == "STOPPING=1"
+        assert manager.receive() == "STOPPING=1"
 
 
 class TestRefusalToStart:
@@ -274,4 +274,4 @@ class TestRefusalToStart:
         final = setting("rqdisco.service", "Service", "RestartPreventExitStatus").split()
         assert (str(status) not in final) == may_pass
         # A daemon that was not ready has nothing to report, unless that it stops.
-        assert manager.heard_nothing()
+        assert manager.received_nothing()

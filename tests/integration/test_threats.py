@@ -82,7 +82,7 @@ def test_nobody_is_contacted_for_having_been_registered(start: Start, tmp_path: 
         registered.setblocking(False)
         at = f"127.0.0.1:{registered.getsockname()[1]}"
         daemon = start(tmp_path / "state", f"--operator-socket={tmp_path / 'socket'}")
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         for addr in (at, f"http://{at}", f"https://{at}/x?y"):
             assert daemon.request("POST", f"/{discovery_id}", {"addr": addr, "raft_addr": at}).status == 200
         leader = {"id": "1", "api_addr": f"http://{at}", "addr": at}

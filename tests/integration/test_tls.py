@@ -97,8 +97,8 @@ def test_a_certificate_that_ends_soon_is_in_the_log(
     listen = site.listener("daemon")
     site.authority.write(tmp_path, "daemon", [LOOPBACK], days=5)
     daemon = run(installed, stack, tmp_path / "state", listen)
-    said = daemon.wait_for("certificate ends soon", where=f"listen tcp:0:interface={LOOPBACK}")
-    assert (said["level"], said["days"]) == ("warn", 4)
+    logged = daemon.wait_for("certificate ends soon", where=f"listen tcp:0:interface={LOOPBACK}")
+    assert (logged["level"], logged["days"]) == ("warn", 4)
     assert daemon.terminate() == -signal.SIGTERM
 
 
@@ -179,6 +179,6 @@ def test_peers_talk_by_tls_with_certificates_of_their_own(start: Start, site: Si
     b.kill()
     b = begin("b", *ports[::-1], *shown("b"))
     b.wait_for("peers agree", count=2)
-    discovery_id = a.mint()
+    discovery_id = a.create_id()
     assert b.request("POST", f"/{discovery_id}", {"addr": "n1:4001"}).document["nodes"] == ["n1:4001"]
     assert a.nodes(discovery_id) == ["n1:4001"]

@@ -153,6 +153,6 @@ def test_other_machines_are_not_served_without_tokens_unless_that_is_meant(
 def test_an_open_daemon_serves_everybody(installed: Environment, tmp_path: Path) -> None:
     daemon = installed.start(*installed.twistd(tmp_path / "state", "--open", listen="tcp:0"))
     try:
-        assert daemon.nodes(daemon.mint()) == []
+        assert daemon.nodes(daemon.create_id()) == []
     finally:
         daemon.kill()

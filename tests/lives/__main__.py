@@ -58,12 +58,13 @@ def main() -> int:
         late += each.late
         complaints.update(each.complaints)
         print(
-            f"round {number} ({', '.join(each.faults)}): {_said(each.verdicts)}; {time.monotonic() - began:.0f} s",
+            f"round {number} ({', '.join(each.faults)}): {_format_counts(each.verdicts)};"
+            f" {time.monotonic() - began:.0f} s",
             flush=True,
         )
-    print(f"{sum(total.values())} lives: {_said(total)}; {slow} formed late")
-    for (said, why), count in causes.most_common():
-        print(f"{count} {said}: {why}")
+    print(f"{sum(total.values())} lives: {_format_counts(total)}; {slow} formed late")
+    for (outcome, why), count in causes.most_common():
+        print(f"{count} {outcome}: {why}")
     for text in late:
         print(f"late: {text}")
     for text, times in complaints.most_common(20):
@@ -71,7 +72,7 @@ def main() -> int:
     return 0 if not total["two clusters"] else 1
 
 
-def _said(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
 
 

@@ -56,7 +56,7 @@ class Asking:
         port = self._three.port(name)
         asked = f"{who} -> {name} {what}"
         if port is None:
-            self._story.say(f"{asked}: refused, it is down")
+            self._story.log(f"{asked}: refused, it is down")
             return None
         begun = asyncio.get_running_loop().time()
         stalled = bool(self._three.stopped)
@@ -64,19 +64,19 @@ class Asking:
         try:
             reply = await self._exchange(port, request, losses)
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-            self._story.say(f"{asked}: no answer, {str(error) or type(error).__name__}")
+            self._story.log(f"{asked}: no answer, {str(error) or type(error).__name__}")
             return None
         except asyncio.CancelledError:
-            self._story.say(f"{asked}: dies before the answer")
+            self._story.log(f"{asked}: dies before the answer")
             raise
         took = asyncio.get_running_loop().time() - begun
         if took > _ANSWER_SECONDS and not stalled and not self._three.stopped:
             self.late.append(f"{asked}: after {took:.1f} s")
         if reply is None:
-            self._story.say(f"{asked}: hangs up before the answer")
+            self._story.log(f"{asked}: hangs up before the answer")
             return None
         is_lost = self._random.random() < losses.answers
-        self._story.say(f"{asked}: {'LOST ' if is_lost else ''}{_in_words(reply)} ({took:.1f} s)")
+        self._story.log(f"{asked}: {'LOST ' if is_lost else ''}{_in_words(reply)} ({took:.1f} s)")
         return None if is_lost else reply
 
     async def _exchange(self, port: int, request: bytes, losses: Losses) -> Reply | None:

@@ -94,7 +94,7 @@ class Three:
     async def kill(self, name: str, down_seconds: float) -> None:
         """`kill -9`, and a start after a while."""
         async with self._locks[name]:
-            self.story.say(f"FAULT {name} is killed")
+            self.story.log(f"FAULT {name} is killed")
             await self._kill(name)
             await asyncio.sleep(down_seconds)
             await self._start(name)
@@ -102,13 +102,13 @@ class Three:
     async def stop(self, name: str, seconds: float) -> None:
         """SIGSTOP for so long."""
         async with self._locks[name]:
-            self.story.say(f"FAULT {name} is stopped")
+            self.story.log(f"FAULT {name} is stopped")
             self.stopped.add(name)
             self._running[name].process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
             self._running[name].process.send_signal(signal.SIGCONT)
             self.stopped.discard(name)
-            self.story.say(f"FAULT {name} goes on")
+            self.story.log(f"FAULT {name} goes on")
 
     async def copy(self, name: str) -> None:
         """Keep what the disk is now, to be put back later."""
@@ -121,7 +121,7 @@ class Three:
             finally:
                 process.send_signal(signal.SIGCONT)
             self._copies[name].append((self.incarnation(name), kept))
-            self.story.say(f"{name}'s disk is copied")
+            self.story.log(f"{name}'s disk is copied")
 
     async def roll_back(self, name: str, down_seconds: float) -> None:
         """Kill, put the oldest copy back, and start. The identity stays the file that it is."""
@@ -131,7 +131,7 @@ class Three:
             if not kept:
                 return
             await self._kill(name)
-            self.story.say(f"FAULT {name} is killed, and its disk put back to {kept[0].name}")
+            self.story.log(f"FAULT {name} is killed, and its disk put back to {kept[0].name}")
             self.rolled_back.setdefault(own, []).append(time.time())
             state = self._state(name)
             for each in state.iterdir():
@@ -146,7 +146,7 @@ class Three:
         async with self._locks[name]:
             await self._kill(name)
             lost = self.incarnation(name)
-            self.story.say(f"FAULT {name} is killed, and its disk lost ({lost})")
+            self.story.log(f"FAULT {name} is killed, and its disk lost ({lost})")
             self.lost[lost] = time.time()
             shutil.rmtree(self._state(name))
             await asyncio.sleep(down_seconds)
@@ -160,10 +160,10 @@ class Three:
             # What was begun with it ends by itself.
             async with self._locks[name]:
                 pass
-        self.story.say("FAULT none any more")
+        self.story.log("FAULT none any more")
         await asyncio.gather(*self._forgetting)
         await self._agree()
-        self.story.say("all daemons agree")
+        self.story.log("all daemons agree")
 
     # What they tell.
 
@@ -220,7 +220,7 @@ class Three:
         for _, daemon in [*self._ended, *self._running.items()]:
             up: dict[str, bool] = {}
             owners: dict[str, str] = {}
-            silent_at = 0.0
+            unresponsive_at = 0.0
             for event in list(daemon.events):
                 kind, at = event.get("event"), _time_of(event)
                 if kind in ("peer answers", "peer does not answer"):
@@ -228,10 +228,10 @@ class Three:
                     up[url] = kind == "peer answers"
                     owners[url] = event.get("incarnation") or owners.get(url, "")
                 elif str(kind).startswith("not forwarded") and event["home"] == owner:
-                    silent_at = at
+                    unresponsive_at = at
                 elif kind == "registration" and event["discovery_id"] == discovery_id and at >= since:
                     is_up = any(up[url] for url, incarnation in owners.items() if incarnation == owner)
-                    if event["result"] == ON_BEHALF and is_up and at - silent_at > _SAME_SECONDS:
+                    if event["result"] == ON_BEHALF and is_up and at - unresponsive_at > _SAME_SECONDS:
                         found.append(str(event.get("addr")))
         return found
 
@@ -274,7 +274,7 @@ class Three:
         daemon = await asyncio.to_thread(Daemon, command, environment)
         self.links.targets[name] = int(daemon.wait_for("listening")["peers"][0].rpartition(":")[2])
         self._running[name] = daemon
-        self.story.say(f"{name} listens")
+        self.story.log(f"{name} listens")
 
     async def _kill(self, name: str) -> None:
         daemon = self._running.pop(name, None)
@@ -303,10 +303,10 @@ class Three:
                 # The same again, since another would be told to ask there.
                 answer = await self._operator(others[turn // 100 % 2], "POST", "/operator/peers/forget", {"name": name})
                 if "forgotten" in answer:
-                    self.story.say(f"FAULT {name} as it was is forgotten: {answer}")
+                    self.story.log(f"FAULT {name} as it was is forgotten: {answer}")
                     return
                 if turn % 20 == 0:
-                    self.story.say(f"{name} is not forgotten yet: {answer}")
+                    self.story.log(f"{name} is not forgotten yet: {answer}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _operator(self, name: str, method: str, path: str, document: object = None) -> Any:

@@ -91,7 +91,7 @@ class Life:
             reply = await self.asking.plain("operator", "POST", "/")
             if reply is not None and reply.status == 200:
                 discovery_id: str = reply.document["disco_id"]
-                self.story.say(f"{self.kind}: {discovery_id}")
+                self.story.log(f"{self.kind}: {discovery_id}")
                 return discovery_id
             await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -99,7 +99,7 @@ class Life:
         others = {each.cluster for each in self._setting.nodes.values() if each.cluster is not None}
         for cluster in others:
             text = f"{node.addr} bootstraps beside {sorted(cluster.members)}"
-            self.story.say(f"TWO CLUSTERS {text}")
+            self.story.log(f"TWO CLUSTERS {text}")
             self.second_clusters.append(text)
             self.seeds_lost.append(node.has_lost and cluster.seed == node.addr)
 
@@ -137,7 +137,7 @@ class Life:
         await self._restarted(node, wiped=True)
 
     async def _restarted(self, node: Node, *, wiped: bool = False) -> None:
-        self.story.say(f"{node.addr} is killed{' and wiped' if wiped else ''}")
+        self.story.log(f"{node.addr} is killed{' and wiped' if wiped else ''}")
         await node.kill()
         if wiped:
             node.wipe()
@@ -149,7 +149,7 @@ class Life:
         await self._rest(8)
         node = self._any()
         self.operations.append("replaced")
-        self.story.say(f"{node.addr} dies for good")
+        self.story.log(f"{node.addr} dies for good")
         await node.kill()
         node.is_gone = True
         node.wipe()
@@ -168,7 +168,7 @@ class Life:
         if len(self.nodes) < 2:
             return
         self.operations.append("removed")
-        self.story.say(f"operator stops {node.addr} and removes it")
+        self.story.log(f"operator stops {node.addr} and removes it")
         # Whoever holds the grant takes it along, and with it the chance to be told again.
         self.seed_was_removed = self.seed_was_removed or not any(
             each.cluster is not None for each in self.nodes if each is not node
@@ -181,7 +181,7 @@ class Life:
         node.renew()
         if self._random.random() < 0.7:
             await self._rest(3)
-            self.story.say(f"operator starts {node.addr} anew")
+            self.story.log(f"operator starts {node.addr} anew")
             node.start()
 
     async def _is_reset(self) -> None:
@@ -191,7 +191,7 @@ class Life:
         await self._rest(8)
         self.operations.append("reset")
         self.seed_was_removed = False
-        self.story.say("operator stops all nodes, and resets")
+        self.story.log("operator stops all nodes, and resets")
         nodes = self.nodes
         await asyncio.gather(*(node.kill() for node in nodes))
         for node in nodes:
@@ -199,7 +199,7 @@ class Life:
         looks = self._random.random() < 0.5
         while not await self._reset() or (looks and not await self._is_empty()):
             await asyncio.sleep(_AGAIN_SECONDS)
-        self.story.say("operator starts all nodes anew")
+        self.story.log("operator starts all nodes anew")
         self.began = time.time()
         for node in nodes:
             await self._rest(self._random.choice((0.0, 0.0, 1.0)))
@@ -239,7 +239,7 @@ class Life:
         """What each daemon says of the ID."""
         return {name: await self._three.explained(name, self.id) for name in NAMES}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What is to be said of the nodes at the end."""
         return json.dumps(
             {

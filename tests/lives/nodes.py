@@ -14,7 +14,7 @@ from tests.lives.story import Story
 from tests.support.consul_nodes import RELEASES, Failed, leader_in, leader_value
 from tests.support.process import Reply
 from tests.support.rqlited import VERSIONS, nodes_in
-from tests.support.virtual import NEW_DOORS, Peer
+from tests.support.virtual import NEW_ENDPOINTS, Peer
 
 _JOIN_ATTEMPTS = 5
 
@@ -108,7 +108,7 @@ class Node:
     def wipe(self) -> None:
         """It loses its data."""
         if self.cluster is not None:
-            self.setting.story.say(f"{self.addr} loses its data")
+            self.setting.story.log(f"{self.addr} loses its data")
             self.cluster.members.pop(self.addr, None)
             self.cluster = None
             self.has_lost = True
@@ -128,7 +128,7 @@ class Node:
     async def _run(self) -> None:
         request = self.version.request(self.addr, self.setting.discovery_id, "localhost")
         reply = await self.setting.asking.ask(self.addr, "POST", request, self.near)
-        self._hear(reply)
+        self._receive(reply)
         if reply is None or reply.status != 200:
             return
         others = self.version.others(self.addr, nodes_in(reply.body))
@@ -137,13 +137,13 @@ class Node:
         else:
             self._bootstrap()
 
-    def _hear(self, reply: Reply | None) -> None:
+    def _receive(self, reply: Reply | None) -> None:
         if reply is not None:
             self.last = f"{reply.status} {reply.reason}"
 
     def _bootstrap(self) -> None:
         self.has_seeded = True
-        self.setting.story.say(f"{self.addr} BOOTSTRAPS")
+        self.setting.story.log(f"{self.addr} BOOTSTRAPS")
         self.setting.bootstrapped(self)
         self._enter(Cluster(self.addr))
 
@@ -156,7 +156,7 @@ class Node:
             for addr in addrs:
                 other = self.setting.nodes.get(addr)
                 if other is not None and other is not self and other.is_up and other.cluster is not None:
-                    self.setting.story.say(f"{self.addr} joins {addr}")
+                    self.setting.story.log(f"{self.addr} joins {addr}")
                     self._enter(other.cluster)
                     return True
             await asyncio.sleep(self.setting.pace.join)
@@ -185,7 +185,7 @@ class KeyNode(Node):
     async def _run(self) -> None:
         read = self.release.read(self.setting.discovery_id)
         reply = await self.setting.asking.ask(self.addr, "GET leader", read, self.near)
-        self._hear(reply)
+        self._receive(reply)
         if reply is not None and reply.status == 200:
             try:
                 leader = leader_in(reply.body)
@@ -195,12 +195,12 @@ class KeyNode(Node):
                 await self._join([leader["http"].removeprefix("http://")])
                 return
         reply = await self._put("claim", "cas=0")
-        self._hear(reply)
+        self._receive(reply)
         if reply is not None and reply.status == 200 and b"true" in reply.body:
             self._bootstrap()
 
     async def _put(self, what: str, query: str) -> Reply | None:
-        peer = Peer(self.addr.partition(":")[0], self.addr, self.addr.replace(":4001", ":4002"), NEW_DOORS)
+        peer = Peer(self.addr.partition(":")[0], self.addr, self.addr.replace(":4001", ":4002"), NEW_ENDPOINTS)
         request = self.release.put(self.setting.discovery_id, leader_value(peer), query)
         return await self.setting.asking.ask(self.addr, what, request, self.near)
 

@@ -16,10 +16,10 @@ from tests.lives.daemons import Three
 from tests.lives.faults import FAULTS, Faults
 from tests.lives.life import Life
 from tests.lives.nodes import Pace
-from tests.lives.story import told
+from tests.lives.story import format_stories
 from tests.lives.verdicts import ENDS_WELL, cause, verdict
 
-_LINGER_SECONDS = 2.0
+_DRAIN_SECONDS = 2.0
 # Not all faults at all times: what a mild round shows is easier to explain.
 _ROUNDS = (("links",), ("links", "kills"), ("links", "kills", "stops"), FAULTS[:4], (*FAULTS[:3], "disks"), FAULTS)
 
@@ -102,35 +102,35 @@ class Round:
     async def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            await asyncio.sleep(_LINGER_SECONDS / 4)
+            await asyncio.sleep(_DRAIN_SECONDS / 4)
             if all(life.is_over and life.is_formed for life in self.lives):
                 return
 
     async def _judge(self, three: Three, begun: float, before: set[int]) -> None:
         for life in self.lives:
-            said = verdict(life)
-            self.verdicts[said] += 1
+            outcome = verdict(life)
+            self.verdicts[outcome] += 1
             self.late += life.asking.late
-            if said in ENDS_WELL and life.is_over:
+            if outcome in ENDS_WELL and life.is_over:
                 self.slow += life.number in before
                 continue
             records = await life.records()
             owner = next((each for each in records.values() if each and each["home_heard"] == 0.0), None)
             why = cause(life, three, owner)
             if not life.is_over:
-                said = f"{said}, with an operator who still waits"
-            self.causes[said, why] += 1
-            facts = f"{said}: {why}; {life.kind}; {', '.join([*life.operations, *self.faults])}"
+                outcome = f"{outcome}, with an operator who still waits"
+            self.causes[outcome, why] += 1
+            facts = f"{outcome}: {why}; {life.kind}; {', '.join([*life.operations, *self.faults])}"
             print(f"life {life.number}: {facts}", flush=True)
             lines = [
                 f"===== life {life.number} of seed {self.given.seed}: {facts}",
-                life.told(),
-                told([life.story, three.story, three.log_of(life.id)], begun),
+                life.describe(),
+                format_stories([life.story, three.story, three.log_of(life.id)], begun),
                 *(f"record at {name}: {record}" for name, record in records.items()),
                 *three.journal_of(life.id),
                 "",
             ]
-            self._keep(f"{said}-{self.given.seed}-{life.number}.txt".replace(" ", "-"), "\n".join(lines))
+            self._keep(f"{outcome}-{self.given.seed}-{life.number}.txt".replace(" ", "-"), "\n".join(lines))
 
     def _keep(self, name: str, text: str) -> None:
         if not self.given.out:

@@ -15,12 +15,12 @@ class Story:
 
     lines: list[tuple[float, str]] = field(default_factory=list)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Something happens now."""
         self.lines.append((time.time(), text))
 
 
-def told(stories: Iterable[Story], begun: float) -> str:
+def format_stories(stories: Iterable[Story], begun: float) -> str:
     """All lines of several stories in the order of time, in seconds since `begun`."""
     lines = sorted(line for story in stories for line in story.lines)
     return "\n".join(f"{at - begun:9.3f} {text}" for at, text in lines)

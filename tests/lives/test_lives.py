@@ -19,5 +19,5 @@ def test_through_a_few_seconds_of_faults_most_ids_form_a_cluster_and_none_forms_
     asyncio.run(lives.run())
     assert sum(lives.verdicts.values()) == 12
     assert lives.verdicts["formed"] > 6, lives.causes
-    assert {why for said, why in lives.causes if said.startswith("two clusters")} <= {EXCUSED}, lives.causes
+    assert {why for outcome, why in lives.causes if outcome.startswith("two clusters")} <= {EXCUSED}, lives.causes
     assert lives.complaints == lives.late == []

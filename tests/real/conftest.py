@@ -35,8 +35,8 @@ ROOT = os.geteuid() == 0 and shutil.which("ip") is not None
 
 
 def _binary(path: str) -> Rqlited:
-    said = subprocess.run([path, "-version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
-    return Rqlited(path, version_in(said.stdout))
+    output = subprocess.run([path, "-version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return Rqlited(path, version_in(output.stdout))
 
 
 def _cases(module: str) -> list[Case]:

@@ -138,13 +138,13 @@ def assert_one_cluster(nodes: Sequence[Node], *, running: Sequence[Node] = (), s
     voters = frozenset(node.raft_addr for node in nodes)
 
     def look() -> Node | None:
-        assert not [node.status for node in running if node.status is not None], _told(nodes)
+        assert not [node.status for node in running if node.status is not None], _describe(nodes)
         views = {node.view() for node in running}
         leaders = [node for node in running if views == {View(node.raft_addr, voters)}]
         return leaders[0] if leaders else None
 
     leader = eventually(look, seconds)
-    assert leader is not None, _told(nodes)
+    assert leader is not None, _describe(nodes)
     return leader
 
 
@@ -152,6 +152,6 @@ def _resolved(addr: str) -> str:
     return re.sub(r"\Alocalhost:", "127.0.0.1:", addr)
 
 
-def _told(nodes: Sequence[Node]) -> str:
+def _describe(nodes: Sequence[Node]) -> str:
     """Return what all nodes see, and the ends of their logs."""
     return "\n".join(f"{node.name} {node.status} {node.view()}\n{node.log[-3000:]}" for node in nodes)

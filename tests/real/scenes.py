@@ -94,7 +94,7 @@ class Scene:
         self.case = case
         self.place = place
         self.daemon = place.daemon
-        self.id = place.daemon.mint()
+        self.id = place.daemon.create_id()
         self.nodes: list[Node] = []
         self._installed = installed
         self._directory = directory

@@ -28,8 +28,8 @@ class Reply:
     decides about the ID.
     """
 
-    def __init__(self, boot: Boot, was_home: bool) -> None:
-        self.boot, self.was_home = boot, was_home
+    def __init__(self, boot: Boot, was_owner: bool) -> None:
+        self.boot, self.was_owner = boot, was_owner
         self.at = boot.host.name
         self.value: Any = None
         self.refusal: Exception | None = None
@@ -43,7 +43,7 @@ class Asking:
         self.boot: Boot | None = None
         self.is_dead = False
         # Whether the daemon may have told the client something that it did not hear.
-        self.may_be_told = False
+        self.may_be_granted = False
 
     def stop(self) -> None:
         """The client dies."""
@@ -59,7 +59,7 @@ class Clients:
     def __init__(self, world: World) -> None:
         self._world = world
         self.lost_answers = 0.0
-        self.are_silent = False
+        self.are_unresponsive = False
         self.histories: dict[str, History] = {}
 
     async def create(self) -> Record | None:
@@ -73,13 +73,13 @@ class Clients:
         reply = await self.call(
             what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, asking
         )
-        registration = self._told(key, token, reply)
+        registration = self._answered(key, token, reply)
         if registration is None or reply is None:
             return None
         listed = [each.addr for each in registration.listed]
         self._history(key).end(token, tuple(listed), self._world.now, local=registration.on_behalf)
         how = "on the owner's behalf" if registration.on_behalf else registration.bootstrap or ""
-        self._world.trace.say(f"register {addr} at {reply.at}: {how} {listed}")
+        self._world.trace.log(f"register {addr} at {reply.at}: {how} {listed}")
         self._world.judge.told(key, addr, registration)
         return listed
 
@@ -106,10 +106,10 @@ class Clients:
             self._world.judge.removal_unanswered(key, addr, arrived + FORWARD_SECONDS)
         if reply is not None and reply.refusal is None:
             self._world.judge.took_off(key, len(reply.value.record.nodes))
-        removal = self._told(key, token, reply)
+        removal = self._answered(key, token, reply)
         if removal is None or reply is None:
             return None
-        if removal.removed and reply.was_home and not was_listed[0]:
+        if removal.removed and reply.was_owner and not was_listed[0]:
             self._world.judge.violate(f"R9 {addr} was removed, and was not listed when that was asked")
         self._history(key).end(token, tuple(each.addr for each in removal.record.nodes), self._world.now)
         return bool(removal.removed)
@@ -118,7 +118,7 @@ class Clients:
         """The list as its home has it."""
         token = self._begin(key, "", "read")
         reply = await self.call("read", key, lambda boot: boot.directory.look_up_at_owner(key))
-        record = self._told(key, token, reply)
+        record = self._answered(key, token, reply)
         if record is None:
             return None
         listed = [each.addr for each in record.nodes]
@@ -147,11 +147,11 @@ class Clients:
         token = self._begin(key, addr, "claim")
         what = f"claim {addr}"
         reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, asking)
-        claim = self._told(key, token, reply)
+        claim = self._answered(key, token, reply)
         if claim is None or reply is None:
             return None
         self._history(key).end(token, claim.won, self._world.now)
-        self._world.trace.say(f"claim {addr} at {reply.at}: {'won' if claim.won else 'not won'}")
+        self._world.trace.log(f"claim {addr} at {reply.at}: {'won' if claim.won else 'not won'}")
         if claim.won:
             self._world.judge.claimed(key)
         return bool(claim.won)
@@ -159,7 +159,7 @@ class Clients:
     async def report(self, key: str, addr: str) -> None:
         token = self._begin(key, addr, "report")
         reply = await self.call(f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr), _host(addr)))
-        if self._told(key, token, reply) is not None:
+        if self._answered(key, token, reply) is not None:
             self._history(key).end(token, True, self._world.now)
             self._world.judge.acknowledge(key, addr)
 
@@ -169,7 +169,7 @@ class Clients:
     def _begin(self, key: str, addr: str, kind: Any) -> int:
         return self._history(key).begin(addr or "somebody", kind, addr, self._world.now)
 
-    def _told(self, key: str, token: int, reply: Reply | None) -> Any:
+    def _answered(self, key: str, token: int, reply: Reply | None) -> Any:
         """What was said, if it was no refusal."""
         history = self._history(key)
         if reply is None:
@@ -199,13 +199,13 @@ class Clients:
             # A daemon that was drained is taken away, or out of the load balancer: it is not ready
             # for lists.
             up = [host for host in up if host.takes_part] or up
-        if not up or asking.is_dead or self.are_silent:
+        if not up or asking.is_dead or self.are_unresponsive:
             return None
         host = at if at in up and at is not None and at.takes_part else random.choice(up)
         boot = host.boot
         assert boot is not None
-        asking.boot, asking.may_be_told = boot, True
-        reply = Reply(boot, world.judge.is_home(boot, key))
+        asking.boot, asking.may_be_granted = boot, True
+        reply = Reply(boot, world.judge.is_owner(boot, key))
         answer: Deferred[Reply | None] = Deferred()
         asked, slept = world.now, boot.clock.slept - boot.clock.sleeps_for
         hangs_up = random.random() < self.lost_answers / 2
@@ -225,8 +225,8 @@ class Clients:
             boot.refused.discard((key, what.partition(" ")[2]))
             if not doing.called:
                 boot.clock.callLater(DEADLINE, lambda: None if doing.called else doing.cancel())
-            world.faults.while_asking(what, key, reply.was_home)
-            doing.addBoth(said)
+            world.faults.while_asking(what, key, reply.was_owner)
+            doing.addBoth(keep_outcome)
 
         def stop() -> None:
             nonlocal hangs_up
@@ -237,7 +237,7 @@ class Clients:
             if boot.is_alive and calling and not calling[0].called:
                 calling[0].cancel()
 
-        def said(outcome: Any) -> None:
+        def keep_outcome(outcome: Any) -> None:
             # The real door sends its answer in this very call.
             if not boot.is_alive:
                 return
@@ -247,14 +247,14 @@ class Clients:
                 reply.refusal = self._refusal(what, key, reply, outcome)
                 # What was not said at home is revoked there, unless it dies before; elsewhere
                 # nobody knows.
-                asking.may_be_told = not reply.was_home
+                asking.may_be_granted = not reply.was_owner
             else:
                 reply.value = outcome
                 world.judge.answered(boot, key, what, outcome)
             if answer.called:
                 return
             if hangs_up or random.random() < self.lost_answers:
-                world.trace.say(f"lost: {what} at {host.name}: {getattr(outcome, 'alone', None) or ''}")
+                world.trace.log(f"lost: {what} at {host.name}: {getattr(outcome, 'alone', None) or ''}")
                 timeline.callLater(net.delay(), _deliver, answer, None)
             else:
                 timeline.callLater(net.delay(), _deliver, answer, reply)
@@ -266,7 +266,7 @@ class Clients:
         timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what, slept)
         told = await answer
         if told is not None:
-            asking.may_be_told = asking.may_be_told and (told.refusal is not None or asking.is_dead)
+            asking.may_be_granted = asking.may_be_granted and (told.refusal is not None or asking.is_dead)
         return told
 
     def _refusal(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:
@@ -276,7 +276,7 @@ class Clients:
         if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
             self._world.judge.violate(f"{what} failed: {failure.getTraceback()}")
         why = getattr(error, "reason", None) or str(error) or type(error).__name__
-        self._world.trace.say(f"{what} at {reply.at}: no, {why}")
+        self._world.trace.log(f"{what} at {reply.at}: no, {why}")
         self._world.count("refused")
         assert isinstance(error, Exception)
         return error

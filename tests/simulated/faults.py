@@ -82,7 +82,7 @@ class Faults:
         """All that is wrong with machines and networks ends."""
         world = self._world
         self.are_over = True
-        world.trace.say("all faults end")
+        world.trace.log("all faults end")
         world.net.calm()
         world.clients.lost_answers = 0.0
         for host in world.hosts:
@@ -99,7 +99,7 @@ class Faults:
         if "rollbacks" in self.kinds and not self.are_over and self._random.random() < 0.3:
             self._back_up()
 
-    def while_asking(self, what: str, key: str, is_at_home: bool) -> None:
+    def while_asking(self, what: str, key: str, is_at_owner: bool) -> None:
         """A node's process dies while its request is at a daemon."""
         verb, _, addr = what.partition(" ")
         node = self._world.nodes.get((key, addr))
@@ -107,10 +107,10 @@ class Faults:
             return
         if "replacements" in self.kinds and self._random.random() < self.spite / 4:
             self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._replace_node(node))
-        if "removals" in self.kinds and is_at_home and self._random.random() < self.spite / 4:
+        if "removals" in self.kinds and is_at_owner and self._random.random() < self.spite / 4:
             self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._world.operator.clean_up_before(node))
 
-    def after_minting(self, owner: str | None) -> None:
+    def after_creation(self, owner: str | None) -> None:
         """The home of an ID is alone when the first of its nodes ask."""
         host = self._at(owner)
         if host is not None and {"partitions", "disks"} <= set(self.kinds) and self._strikes():
@@ -167,13 +167,13 @@ class Faults:
         self._cut({(one, other)}, f"{one} to {other} cut")
 
     def _cut(self, pairs: set[tuple[str, str]], text: str) -> None:
-        self._world.trace.say(text)
+        self._world.trace.log(text)
         self._world.net.sever(pairs)
         self._later(self._random.choice((2, 10, 40)), lambda: self._join_again(pairs))
 
     def _join_again(self, pairs: set[tuple[str, str]]) -> None:
         self._world.net.rejoin(pairs)
-        self._world.trace.say("links healed")
+        self._world.trace.log("links healed")
 
     # Machines.
 
@@ -234,7 +234,7 @@ class Faults:
     def _fill(self) -> None:
         host = self._some_host()
         host.disk.room = 0
-        self._world.trace.say(f"{host.name} has a full disk")
+        self._world.trace.log(f"{host.name} has a full disk")
 
         def empty() -> None:
             host.disk.room = None
@@ -251,7 +251,7 @@ class Faults:
         node = self._some_node()
         if node is not None:
             node.stop()
-            self._world.trace.say(f"{node.addr} dies")
+            self._world.trace.log(f"{node.addr} dies")
             self._later(5, node.start)
 
     def _wipe_node(self) -> None:
@@ -259,7 +259,7 @@ class Faults:
         if node is not None:
             node.stop()
             node.lose_data()
-            self._world.trace.say(f"{node.addr} loses its data")
+            self._world.trace.log(f"{node.addr} loses its data")
             self._later(5, node.start)
 
     def _replace_node(self, node: SimNode | None = None) -> None:

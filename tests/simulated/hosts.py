@@ -178,7 +178,7 @@ class Host:
             else [each.hint.id for each in self.boot.backend.hint_store._kept.values()]
         )
 
-    def has_heard_of(self, incarnation: str) -> bool:
+    def has_met(self, incarnation: str) -> bool:
         """Whether it knows that there was such a daemon; of one that does not run, whether it
         may.
         """
@@ -206,12 +206,12 @@ class Host:
         try:
             self.boot = Boot(self, self._make)
         except CannotStart as refusal:
-            self.trace.say(f"{self.name} cannot start: {refusal}")
+            self.trace.log(f"{self.name} cannot start: {refusal}")
             # The process ends, and lets go of its lock.
             self.disk = self.disk.kill()
             self.net.timeline.callLater(5, self.start)
             return
-        self.trace.say(f"{self.name} starts as {self.boot.owner}")
+        self.trace.log(f"{self.name} starts as {self.boot.owner}")
         self.boot.backend.peers.startService()
         if self.boot.sweep is not None:
             self.boot.sweep.startService()
@@ -226,7 +226,7 @@ class Host:
         boot, self.boot = self.boot, None
         boot.is_alive, boot.died = False, self.net.timeline.now
         boot.clock.end()
-        self.trace.say(f"{self.name} dies ({kind})")
+        self.trace.log(f"{self.name} dies ({kind})")
         for call in boot.pending:
             self._cut_short(call)
         if kind == "power":
@@ -246,19 +246,19 @@ class Host:
         self.back_up()
         duplicate.disk = self.backups.pop()
         duplicate.unused_seconds = self.unused_seconds
-        self.trace.say(f"{self.name} is copied")
+        self.trace.log(f"{self.name} is copied")
         return duplicate
 
     def roll_back(self) -> None:
         if self.backups:
-            self.trace.say(f"{self.name} is rolled back")
+            self.trace.log(f"{self.name} is rolled back")
             self.crash("kill")
             self.disk = self.random.choice(self.backups)
             self.backups = []
             self._kept, self._hinted, self._was_drained = {}, [], False
 
     def lose_disk(self) -> None:
-        self.trace.say(f"{self.name} loses its disk")
+        self.trace.log(f"{self.name} loses its disk")
         self.crash("kill")
         self.disk = ModelDisk()
         self.backups = []
@@ -267,7 +267,7 @@ class Host:
     def stand_still(self, seconds: float) -> None:
         """The process does nothing for a while: a machine that is moved, or that swaps."""
         if self.boot is not None:
-            self.trace.say(f"{self.name} stands still for {seconds:.1f} s")
+            self.trace.log(f"{self.name} stands still for {seconds:.1f} s")
             self.boot.clock.sleep(seconds)
 
     def _cut_short(self, call: Callable[[], Any]) -> None:

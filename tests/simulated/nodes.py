@@ -56,7 +56,7 @@ class Cluster:
         candidates = self._candidates(world)
         if self.leader is None and candidates:
             self.leader, self.has_led = world.raft_random.choice(candidates), True
-            world.trace.say(f"{self.leader.addr} leads {self.discovery_id}")
+            world.trace.log(f"{self.leader.addr} leads {self.discovery_id}")
             self.leader.leads()
 
     def _candidates(self, world: World) -> list[SimNode]:
@@ -94,18 +94,18 @@ class SimNode:
     won_in_vain: bool = False
     last: str = "never asked"
     told_alone: float | None = None
-    told_how: str | None = None
+    grant_reason: str | None = None
     wiped: float | None = None
     life: int = 0
     asking: Asking | None = None
     doubtful: list[tuple[Asking, float]] = field(default_factory=list)
 
     @property
-    def may_be_told(self) -> bool:
+    def may_be_granted(self) -> bool:
         """Whether it may have been told to bootstrap without hearing it."""
         # What its home did not say it takes back, if it lives long enough.
         return any(
-            each.may_be_told or (each.boot is not None and each.boot.died is not None and each.boot.died < at)
+            each.may_be_granted or (each.boot is not None and each.boot.died is not None and each.boot.died < at)
             for each, at in self.doubtful
         )
 
@@ -179,7 +179,7 @@ class SimNode:
         self.last = "alone"
         self.cluster = Cluster(self.discovery_id, self.addr, {self.addr})
         self.was_member = True
-        self.world.trace.say(f"{self.addr} bootstraps")
+        self.world.trace.log(f"{self.addr} bootstraps")
         self.world.judge.bootstrapped(self, self.cluster)
         self._settle()
 
@@ -193,7 +193,7 @@ class SimNode:
                 self.cluster = other.cluster
                 self.was_member = True
                 self.cluster.members.add(self.addr)
-                self.world.trace.say(f"{self.addr} joins {addr}")
+                self.world.trace.log(f"{self.addr} joins {addr}")
                 return True
         return False
 
@@ -252,7 +252,7 @@ class ConsulNode(SimNode):
         won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, asking)
         self._asked(asking)
         if self.life == life:
-            self.told_how = "won" if won else self.told_how
+            self.grant_reason = "won" if won else self.grant_reason
             self.last = "503" if won is None else "won" if won else "not won"
         return bool(won)
 

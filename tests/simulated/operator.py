@@ -32,7 +32,7 @@ class Operator:
             self._do(self._make_cluster(number))
         if self._world.unused_seconds is not None:
             for _ in range(4):
-                self._do(self._mint_idle(self._world.unused_seconds))
+                self._do(self._create_idle(self._world.unused_seconds))
 
     def forget_the_lost(self) -> None:
         """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
@@ -57,7 +57,7 @@ class Operator:
 
     async def _forget(self, lost: list[tuple[Boot, Member]]) -> None:
         for boot, member in lost:
-            self._world.trace.say(f"operator forgets {member.name} at {boot.host.name}")
+            self._world.trace.log(f"operator forgets {member.name} at {boot.host.name}")
             self._ask(boot, self._forget_one(boot, member))
             await self._world.sleep(5)
 
@@ -72,7 +72,7 @@ class Operator:
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:
-            self._world.trace.say(f"{host.name} is drained")
+            self._world.trace.log(f"{host.name} is drained")
             self._world.judge.ages_are_known = False
             self._ask(host.boot, host.boot.backend.successions.drain())
 
@@ -84,7 +84,7 @@ class Operator:
         node.stop()
         node.is_replaced = True
         fresh = self._add(node.discovery_id, type(node))
-        world.trace.say(f"{node.addr} dies, and {fresh.addr} takes its place")
+        world.trace.log(f"{node.addr} dies, and {fresh.addr} takes its place")
         world.timeline.callLater(world.random.choice((0.5, 5, 35)), fresh.start)
 
     def add_node(self, near: Host) -> None:
@@ -95,7 +95,7 @@ class Operator:
             key = world.random.choice(keys)
             kind = next(type(node) for (each, _), node in world.nodes.items() if each == key)
             fresh = self._add(key, kind, near)
-            world.trace.say(f"{fresh.addr} starts beside {near.name}")
+            world.trace.log(f"{fresh.addr} starts beside {near.name}")
             fresh.start()
 
     def clean_up_before(self, node: SimNode) -> None:
@@ -117,9 +117,9 @@ class Operator:
             while record is None:
                 record = await world.clients.create()
             discovery_id, owner = record.id, record.owner
-        world.trace.say(f"{discovery_id} is at {owner}, for {kind.__name__}")
+        world.trace.log(f"{discovery_id} is at {owner}, for {kind.__name__}")
         world.judge.acknowledged.setdefault(discovery_id, set())
-        world.faults.after_minting(owner)
+        world.faults.after_creation(owner)
         spread = random.choice((0.01, 1.0, 20.0))
         for _ in range(random.randrange(2, 5)):
             node = self._add(discovery_id, kind, world.some_host())
@@ -134,7 +134,7 @@ class Operator:
             for _ in range(3):
                 await world.clients.resolve(discovery_id)
 
-    async def _mint_idle(self, seconds: float) -> None:
+    async def _create_idle(self, seconds: float) -> None:
         """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
         not for long.
         """
@@ -145,7 +145,7 @@ class Operator:
         if record is None:
             return
         world.judge.created(record, asked)
-        world.trace.say(f"{record.id} is at {record.owner}, for nobody yet")
+        world.trace.log(f"{record.id} is at {record.owner}, for nobody yet")
         if random.random() < 0.6:
             await world.sleep(random.uniform(0.6, 1.4) * seconds)
             node = self._add(record.id, SimNode, world.some_host())
@@ -164,7 +164,7 @@ class Operator:
             await self._remove(discovery_id, node.addr)
         # A hint for a node that was promised before may still come: the list is looked at, as the
         # manual says.
-        world.trace.say(f"operator starts {discovery_id} anew")
+        world.trace.log(f"operator starts {discovery_id} anew")
         for node in nodes:
             node.start_anew()
             world.timeline.callLater(world.random.uniform(0, 1), node.start)
@@ -180,7 +180,7 @@ class Operator:
         await self._take_away(nodes)
         for addr in listed:
             await self._remove(discovery_id, addr)
-        world.trace.say(f"operator starts other nodes of {discovery_id}")
+        world.trace.log(f"operator starts other nodes of {discovery_id}")
         for node in nodes:
             fresh = self._add(discovery_id, type(node), world.some_host())
             world.timeline.callLater(world.random.uniform(0, 1), fresh.start)
@@ -191,7 +191,7 @@ class Operator:
             node.stop()
             node.is_removed = True
             world.judge.acknowledged.get(node.discovery_id, set()).discard(node.addr)
-        world.trace.say(f"operator takes away {[node.addr for node in nodes]}")
+        world.trace.log(f"operator takes away {[node.addr for node in nodes]}")
         await world.sleep(_DEADLINE_SECONDS)
 
     async def _remove(self, discovery_id: str, addr: str) -> None:
@@ -210,7 +210,7 @@ class Operator:
     def _ask(self, boot: Boot, doing: Any) -> None:
         def done(outcome: Any) -> None:
             error = getattr(outcome, "value", None)
-            self._world.trace.say(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
+            self._world.trace.log(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
             if boot.is_alive and error and not isinstance(error, (CannotSucceed, StoreUnavailable, CancelledError)):
                 self._world.judge.violate(f"operator: {outcome.getTraceback()}")
 

@@ -39,7 +39,7 @@ class Stage:
         self.run(1)
         return got[0]
 
-    def mint(self) -> None:
+    def create_id(self) -> None:
         """Have nodes use an ID of a daemon's own, as those of the old protocol must."""
         created = self.get(self.world.clients.create()).id
         for node in self.nodes:
@@ -59,7 +59,7 @@ class Stage:
 
 def test_joins_of_the_old_protocol_are_refused_at_first_and_tried_again_five_seconds_later() -> None:
     stage = Stage(SimNode)
-    stage.mint()
+    stage.create_id()
     for node in stage.nodes:
         node.start()
     stage.run(20)
@@ -70,7 +70,7 @@ def test_joins_of_the_old_protocol_are_refused_at_first_and_tried_again_five_sec
 
 def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_tries_and_asks_again() -> None:
     stage = Stage(SimNode)
-    stage.mint()
+    stage.create_id()
     seed, other, _ = stage.nodes
     seed.start()
     stage.run(0.5)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.simulated.faults import EXPIRY, FAULTS
-from tests.simulated.kept import KEPT, Kept
+from tests.simulated.regressions import REGRESSIONS, Regression
 from tests.simulated.rules import RULES, without
 from tests.simulated.world import World
 
@@ -65,10 +65,10 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("kept", KEPT, ids=str)
-def test_what_a_run_once_showed_has_not_come_back(kept: Kept) -> None:
-    result = World(kept.seed, kept.daemons, kept.faults).run()
-    assert result.violations == [], f"{kept.why}\n" + "\n".join(result.trace)
+@pytest.mark.parametrize("regression", REGRESSIONS, ids=str)
+def test_what_a_run_once_showed_has_not_come_back(regression: Regression) -> None:
+    result = World(regression.seed, regression.daemons, regression.faults).run()
+    assert result.violations == [], f"{regression.why}\n" + "\n".join(result.trace)
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ def test_a_rule_that_is_not_kept_is_noticed(noticed: Noticed) -> None:
     for seed in (noticed.seed, *range(MORE_SEEDS)):
         broken = World(seed, noticed.daemons, noticed.faults, without(noticed.rule)).run()
         if noticed.shows in broken.kinds:
-            kept = World(seed, noticed.daemons, noticed.faults).run()
-            assert kept.violations == []
-            if noticed.shows not in kept.kinds:
+            regression = World(seed, noticed.daemons, noticed.faults).run()
+            assert regression.violations == []
+            if noticed.shows not in regression.kinds:
                 return
     pytest.fail(f"{noticed.rule} makes no difference")
 

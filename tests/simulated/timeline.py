@@ -131,5 +131,5 @@ class Trace:
         self._timeline = timeline
         self.lines: list[str] = []
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.lines.append(f"{self._timeline.now:9.3f} {text}")

@@ -18,7 +18,7 @@ from rqdisco.backends.gossip.assembly import GossipBackend
 from tests.simulated.clients import Clients
 from tests.simulated.faults import EXPIRY, FAULTS, Faults
 from tests.simulated.hosts import Host
-from tests.simulated.judgement import Judge
+from tests.simulated.judge import Judge
 from tests.simulated.network import Net
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
@@ -28,7 +28,7 @@ from tests.support.logs import observed_by
 FAULTY_SECONDS = 90.0
 QUIET_SECONDS = 110.0
 # In which what was asked last comes to every disk.
-SILENT_SECONDS = 10.0
+UNREACHABLE_SECONDS = 10.0
 WINDOW = 30.0
 
 
@@ -119,7 +119,7 @@ class World:
 
     def _watch_log(self, event: dict[str, Any]) -> None:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):
-            self.trace.say(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
+            self.trace.log(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
         if "log_failure" in event:
             self.judge.violate(f"a daemon failed: {event['log_failure'].getTraceback()}")
         elif "discovery_id" in event and "different things" in str(event.get("log_format")):
@@ -139,8 +139,8 @@ class World:
         self.timeline.run_until(self.now + 30)
         self.operator.forget_the_lost()
         self.timeline.run_until(self.now + QUIET_SECONDS)
-        self.clients.are_silent = True
-        self.timeline.run_until(self.now + SILENT_SECONDS)
+        self.clients.are_unresponsive = True
+        self.timeline.run_until(self.now + UNREACHABLE_SECONDS)
         self.judge.look()
         self.judge.judge()
         for host in self.hosts:

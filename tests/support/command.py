@@ -27,8 +27,8 @@ class Service:
 
     def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
         self.daemon = Daemon(**daemon)
-        doors = self.daemon.doors
-        self._stub = InMemoryClient(resource or (doors.operators() if operator else doors.public()))
+        apis = self.daemon.apis
+        self._stub = InMemoryClient(resource or (apis.operators() if operator else apis.public()))
         self.clock = self.daemon.clock
         self.away = False
         self.deaf = False
@@ -49,7 +49,7 @@ class Service:
 
     def let_go(self) -> None:
         """Have the service let those go who watch."""
-        for watcher in self.daemon.doors.streams.watchers:
+        for watcher in self.daemon.apis.streams.watchers:
             watcher.end()
         self.settle()
 
@@ -158,7 +158,7 @@ class Shell:
         return self.out.text.splitlines()
 
     @property
-    def said(self) -> str:
+    def messages(self) -> str:
         """The messages of the last command."""
         return self.err.text
 

@@ -18,7 +18,7 @@ from tests.support.daemon import Daemon
 CLIENT = "198.51.100.7"
 OWN = "192.168.1.1"
 MAX_BODY = 1000
-MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+CREATE_REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
 
 def request(method: str, path: str, document: object = None, **headers: str) -> bytes:
@@ -80,7 +80,7 @@ class Server:
     ) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = clock or Clock()
-        public = self.daemon.doors.public()
+        public = self.daemon.apis.public()
         self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, limiter=limiter)
         self.factory = self.listening()
         self.factory.doStart()

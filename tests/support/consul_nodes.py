@@ -21,11 +21,11 @@ from urllib.parse import quote
 
 from tests.support.process import Reply
 from tests.support.virtual import (
-    BOTH_DOORS,
-    NEW_DOORS,
-    OLD_DOORS,
+    BOTH_ENDPOINTS,
+    NEW_ENDPOINTS,
+    OLD_ENDPOINTS,
     PATIENCE,
-    Door,
+    Endpoint,
     InFlight,
     Network,
     Peer,
@@ -53,8 +53,8 @@ class Release:
     """
 
     name: str
-    joins_by: Door
-    doors: frozenset[Door]
+    joins_by: Endpoint
+    endpoints: frozenset[Endpoint]
     reads_as: str = ""
     join_seconds: float = 3
     report_seconds: float = 10
@@ -82,11 +82,11 @@ class Release:
 
 
 RELEASES = (
-    Release("7.0", "http", OLD_DOORS, join_seconds=5, report_seconds=300),
-    Release("7.21", "http", BOTH_DOORS),
-    Release("8.0", "raft", NEW_DOORS),
-    Release("8.39", "raft", NEW_DOORS, "application/json", only_voters_claim=True),
-    Release("10.2", "raft", NEW_DOORS, "application/json; charset=utf-8", only_voters_claim=True),
+    Release("7.0", "http", OLD_ENDPOINTS, join_seconds=5, report_seconds=300),
+    Release("7.21", "http", BOTH_ENDPOINTS),
+    Release("8.0", "raft", NEW_ENDPOINTS),
+    Release("8.39", "raft", NEW_ENDPOINTS, "application/json", only_voters_claim=True),
+    Release("10.2", "raft", NEW_ENDPOINTS, "application/json; charset=utf-8", only_voters_claim=True),
 )
 
 
@@ -101,7 +101,7 @@ def leader_value(peer: Peer) -> bytes:
     return text.encode()
 
 
-def leader_in(content: bytes) -> dict[Door, str] | None:
+def leader_in(content: bytes) -> dict[Endpoint, str] | None:
     """Where the leader is to be joined, by the answer to a GET; None if it names none. Raises
     Failed.
     """
@@ -204,7 +204,7 @@ class ConsulNode(Process):
     """
 
     def __init__(self, release: Release, number: int, key: str, service: Service, world: World, network: Network):
-        peer = Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", release.doors)
+        peer = Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", release.endpoints)
         super().__init__(peer, world, network)
         self.release = release
         self.key = key
@@ -236,7 +236,7 @@ class ConsulNode(Process):
             # for ever.
             _, leader = await self._register()
 
-    async def _register(self) -> tuple[bool, dict[Door, str]]:
+    async def _register(self) -> tuple[bool, dict[Endpoint, str]]:
         """Whether this node won the claim, and whom to join if not; asks until there is an answer
         to that.
         """
@@ -250,12 +250,12 @@ class ConsulNode(Process):
                 return True, {"http": f"http://{self.peer.http_addr}", "raft": self.peer.raft_addr}
             await self._world.sleep(self._world.jitter(REGISTER_SECONDS))
 
-    async def _join(self, leader: dict[Door, str]) -> bool:
-        addr, door = leader[self.release.joins_by], self.release.joins_by
+    async def _join(self, leader: dict[Endpoint, str]) -> bool:
+        addr, endpoint = leader[self.release.joins_by], self.release.joins_by
         for attempt in range(JOIN_ATTEMPTS):
             if attempt:
                 await self._world.sleep(self.release.join_seconds)
-            if self._network.join(self.peer, addr, door):
+            if self._network.join(self.peer, addr, endpoint):
                 return True
         self.log.append(f"failed to join cluster at {addr}")
         return False
@@ -269,7 +269,7 @@ class ConsulNode(Process):
     async def _report(self) -> None:
         await self._attempt("update discovery service with Leader details", self._put())
 
-    async def _read(self) -> dict[Door, str] | None:
+    async def _read(self) -> dict[Endpoint, str] | None:
         reply = await self._ask(self.release.read(self.key))
         return None if reply.status == 404 else leader_in(_ok(reply).body)
 

@@ -121,7 +121,7 @@ class Daemon:
         create_rate: float = 0.0,
         reserve: int | None = 0,
         unused_days: float | None = None,
-        **doors: Any,
+        **apis: Any,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -169,7 +169,7 @@ class Daemon:
         if self.rounds is not None:
             self.watch.show(probe_metrics(self.rounds))
         self.watch.show(resolution_metrics(self.watch.look_ups))
-        self.doors = Apis(
+        self.apis = Apis(
             self.directory,
             self.deadlines,
             self.describe,
@@ -185,7 +185,7 @@ class Daemon:
             node_health=self.rounds,
             create_rate=create_rate,
             leaders=self.leaders,
-            **doors,
+            **apis,
         )
 
     def wall_us(self) -> int:
@@ -237,7 +237,7 @@ def result(deferred: Deferred[Any]) -> Any:
     return outcome[0]
 
 
-def mint(daemon: Daemon) -> str:
+def create_id(daemon: Daemon) -> str:
     """A new ID."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.create()))
     return record.id
@@ -260,7 +260,7 @@ def give_up(asking: Deferred[Any]) -> None:
     asking.cancel()
 
 
-def told(registering: Deferred[Registration]) -> list[str]:
+def answer_of(registering: Deferred[Registration]) -> list[str]:
     """The addresses that a registration was answered with."""
     registration: Registration = result(registering)
     return [node.addr for node in registration.listed]

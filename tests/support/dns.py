@@ -60,8 +60,8 @@ class Names:
             self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
         )
         limit = SourceLimit(rate, self.reactor.seconds)
-        self.door = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
-        self.ports = self.door.listen()
+        self.listener = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
+        self.ports = self.listener.listen()
 
     @property
     def udp(self) -> UDPPort:

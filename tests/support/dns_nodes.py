@@ -21,11 +21,11 @@ import dns.rcode
 from dns.flags import AA, QR, RA, TC
 
 from tests.support.virtual import (
-    BOTH_DOORS,
-    NEW_DOORS,
-    OLD_DOORS,
+    BOTH_ENDPOINTS,
+    NEW_ENDPOINTS,
+    OLD_ENDPOINTS,
     PATIENCE,
-    Door,
+    Endpoint,
     InFlight,
     Network,
     Peer,
@@ -232,8 +232,8 @@ class Release:
     """
 
     name: str
-    door: Door
-    doors: frozenset[Door]
+    endpoint: Endpoint
+    endpoints: frozenset[Endpoint]
     round_seconds: tuple[float, float]
     timeout_seconds: float = 120
     expects_all: bool = False
@@ -248,12 +248,12 @@ class Release:
 
 
 RELEASES = (
-    Release("7.2", "http", OLD_DOORS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False),
-    Release("7.10", "http", OLD_DOORS, (2, 4), expects_all=True, members_ask=False, edns=False),
-    Release("7.21", "http", BOTH_DOORS, (2, 4)),
-    Release("8.0", "raft", NEW_DOORS, (2, 4)),
-    Release("8.39", "raft", NEW_DOORS, (1, 2), brackets_ipv6=True, is_sorted=True),
-    Release("10.2", "raft", NEW_DOORS, (1, 2), brackets_ipv6=True, is_sorted=True),
+    Release("7.2", "http", OLD_ENDPOINTS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False),
+    Release("7.10", "http", OLD_ENDPOINTS, (2, 4), expects_all=True, members_ask=False, edns=False),
+    Release("7.21", "http", BOTH_ENDPOINTS, (2, 4)),
+    Release("8.0", "raft", NEW_ENDPOINTS, (2, 4)),
+    Release("8.39", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
+    Release("10.2", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
 )
 
 
@@ -294,11 +294,13 @@ class DNSNode(Process):
     async def look_up(self) -> list[str]:
         """The addresses to join. Raises LookUpFailed."""
         if self._mode == "dns":
-            port = int((self.peer.http_addr if self.release.door == "http" else self.peer.raft_addr).rpartition(":")[2])
+            port = int(
+                (self.peer.http_addr if self.release.endpoint == "http" else self.peer.raft_addr).rpartition(":")[2]
+            )
             found = [self.release.target(ip, port) for ip in await self.resolver.addresses(self._name)]
         else:
             found = []
-            for target, port in await self.resolver.services(f"rqlite-{self.release.door}", self._name):
+            for target, port in await self.resolver.services(f"rqlite-{self.release.endpoint}", self._name):
                 found += [self.release.target(ip, port) for ip in await self.resolver.addresses(target)]
         return sorted(found) if self.release.is_sorted else found
 
@@ -334,10 +336,12 @@ class DNSNode(Process):
             return False
         if self.release.expects_all and len(targets) < self.peer.expect:
             return False
-        if any(self._network.join(self.peer, target, self.release.door) for target in targets):
+        if any(self._network.join(self.peer, target, self.release.endpoint) for target in targets):
             return True
         if self.peer.votes and not (self.release.expects_all and self._has_notified):
-            self._has_notified = all(self._network.notify(self.peer, target, self.release.door) for target in targets)
+            self._has_notified = all(
+                self._network.notify(self.peer, target, self.release.endpoint) for target in targets
+            )
         return False
 
     def _end(self, why: str) -> None:

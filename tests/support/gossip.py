@@ -36,7 +36,7 @@ class DirectNetwork:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.daemons: dict[str, PeeredDaemon] = {}
+        self.daemons: dict[str, GossipDaemon] = {}
         self.cut: set[tuple[str, str]] = set()
         self.unreachable: set[tuple[str, str]] = set()
         self.dropped: set[tuple[str, str]] = set()
@@ -107,7 +107,7 @@ def _time_out(_: object, seconds: float) -> NoReturn:
     raise PeerUnreachable("no answer in time")
 
 
-class PeeredDaemon:
+class GossipDaemon:
     """All of a daemon that has peers but its sockets."""
 
     def __init__(
@@ -184,18 +184,18 @@ class PeeredDaemon:
         self.sweep.stopService()
         self.leaders.stopService()
 
-    def restart(self, disk: ModelDisk | None = None, **options: Any) -> PeeredDaemon:
+    def restart(self, disk: ModelDisk | None = None, **options: Any) -> GossipDaemon:
         """The daemon after this one died, on the same disk unless another is given."""
         self.stop()
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "unused_days": self.unused_days, **options}
-        return PeeredDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
+        return GossipDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
 
 
-def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[PeeredDaemon]]:
+def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[GossipDaemon]]:
     """Daemons that know each other, each having been told of the first alone."""
     network = DirectNetwork(clock)
-    daemons = [PeeredDaemon(network, name, [names[0]] if name != names[0] else [], **options) for name in names]
+    daemons = [GossipDaemon(network, name, [names[0]] if name != names[0] else [], **options) for name in names]
     settle(clock, 5)
     return network, daemons
 
@@ -205,7 +205,7 @@ def settle(clock: Clock, seconds: float) -> None:
     clock.pump([0.1] * int(seconds * 10))
 
 
-Three = tuple[DirectNetwork, list[PeeredDaemon]]
+Three = tuple[DirectNetwork, list[GossipDaemon]]
 
 
 def go(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -220,18 +220,18 @@ def wait(clock: Clock, coroutine: Coroutine[Any, Any, Any], seconds: float = 8) 
     return result(waiting)
 
 
-def mint(daemon: PeeredDaemon) -> str:
+def create_id(daemon: GossipDaemon) -> str:
     """A new ID."""
     discovery_id: str = go(daemon.directory.create()).id
     return discovery_id
 
 
-def register(daemon: PeeredDaemon, discovery_id: str, addr: str, host: str | None = None) -> list[str]:
+def register(daemon: GossipDaemon, discovery_id: str, addr: str, host: str | None = None) -> list[str]:
     """Whom a node that registers on the machine `host` is told of."""
     return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr), host)).listed]
 
 
-def listed(daemon: PeeredDaemon, discovery_id: str) -> list[str]:
+def listed(daemon: GossipDaemon, discovery_id: str) -> list[str]:
     """Whom a daemon lists."""
     return [node.addr for node in go(daemon.directory.look_up(discovery_id)).nodes]
 

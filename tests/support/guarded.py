@@ -12,7 +12,7 @@ from rqdisco.http.router import IMPORT_BYTES
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from tests.support.connections import Connection, request
-from tests.support.daemon import Daemon, mint, register
+from tests.support.daemon import Daemon, create_id, register
 
 A = "10.0.0.1:4001"
 OTHER = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
@@ -30,7 +30,7 @@ class Guarded:
     def __init__(self) -> None:
         self.access = Access(TokenRing())
         self.daemon = Daemon(access=self.access, max_body=MAX_BODY)
-        self.id = mint(self.daemon)
+        self.id = create_id(self.daemon)
         register(self.daemon, self.id, A)
         bound = [describe(f"{scope}-here", [scope], secret(f"{scope}-here"), self.id) for scope in ("read", "write")]
         elsewhere = [describe("elsewhere", ["read", "write"], secret("elsewhere"), OTHER)]
@@ -50,14 +50,14 @@ class Guarded:
         **more: str,
     ) -> Any:
         """Status, reason, headers and body of the answer, over a connection of its own."""
-        doors = self.daemon.doors
+        apis = self.daemon.apis
         site = BoundedSite(
-            doors.operators() if operators else doors.public(),
+            apis.operators() if operators else apis.public(),
             Clock(),
             MAX_BODY,
             lambda: 0.0,
             most_body=IMPORT_BYTES,
-            may_send_more=doors.may_send_more,
+            may_send_more=apis.may_send_more,
         )
         connection = Connection(site, HOST)
         sent = {**headers, **more}

@@ -51,7 +51,7 @@ class Operation:
     def __str__(self) -> str:
         interval = f"{self.invoked}-{'' if self.returned is None else self.returned}"
         where = " off home" if self.local else ""
-        return f"{interval} {self.client}: {f'{self.kind} {self.addr}'.rstrip()} -> {told(self.answer)}{where}"
+        return f"{interval} {self.client}: {f'{self.kind} {self.addr}'.rstrip()} -> {format_answer(self.answer)}{where}"
 
     @property
     def is_open(self) -> bool:
@@ -129,7 +129,7 @@ class History:
         return Stamp(at, self._turn)
 
 
-def told(answer: Answer | None) -> str:
+def format_answer(answer: Answer | None) -> str:
     """An answer in words."""
     match answer:
         case None:

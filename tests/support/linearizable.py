@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from rqdisco.core.addresses import same_node
-from tests.support.history import NEVER, Answer, Operation, Stamp, told
+from tests.support.history import NEVER, Answer, Operation, Stamp, format_answer
 from tests.support.one_list import Point, Rules, State, decisions
 
 
@@ -97,7 +97,7 @@ class _Search:
         self._open = sorted((each for each in part if each.is_open), key=attrgetter("invoked"))
         self._answered = sorted((each for each in part if not each.is_open), key=_end)
         self._removals = [each for each in part if each.kind == "remove" and not each.is_open]
-        self._told = {id(each): _canonical(each) for each in self._answered}
+        self._canonical_answers = {id(each): _canonical(each) for each in self._answered}
 
     def run(self) -> Verdict:
         start = _Step(None, 0, State(), Stamp(-inf, 0))
@@ -139,7 +139,7 @@ class _Search:
         horizon = min(map(_end, eligible))
         for operation in eligible:
             for answer, after in self._decisions(step, operation, horizon):
-                if answer == self._told[id(operation)]:
+                if answer == self._canonical_answers[id(operation)]:
                     yield self._stepped(step, operation, after)
         attempted = set()
         for operation in self._open:
@@ -193,7 +193,7 @@ class _Search:
             return True
         if before._replace(nodes=(), spared=0) != after._replace(nodes=(), spared=0):
             return True
-        return any(_may_show(self._told[id(each)], operation.addr) for each in eligible)
+        return any(_may_show(self._canonical_answers[id(each)], operation.addr) for each in eligible)
 
     def _explain(self, path: list[_Step], misfits: list[Operation]) -> str:
         last = path[-1]
@@ -204,7 +204,7 @@ class _Search:
         lines += [f"which leaves {last.state}, where none of these fits:"]
         horizon = min(map(_end, misfits))
         for each in misfits:
-            possible = dict.fromkeys(told(answer) for answer, _ in self._decisions(last, each, horizon))
+            possible = dict.fromkeys(format_answer(answer) for answer, _ in self._decisions(last, each, horizon))
             lines.append(f"  {each}, not {' or '.join(possible)}")
         idle = [each for each in self._open if not last.done & self._bits[id(each)] and each.invoked <= horizon]
         if idle:

@@ -25,7 +25,7 @@ class Answering:
     """A handler that says what it is told to."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str, bytes]] = []
+        self.received: list[tuple[str, str, bytes]] = []
         self.answer: Any = b"answer"
         self.waiting: list[Deferred[bytes]] = []
         self.sessions = 0
@@ -38,7 +38,7 @@ class Answering:
         return f"s{self.sessions}", b"greeted " + hello
 
     async def serve(self, session: str, verb: str, body: bytes) -> bytes:
-        self.heard.append((session, verb, body))
+        self.received.append((session, verb, body))
         if self.answer is None:
             waiting: Deferred[bytes] = Deferred(lambda _: self._cancel())
             return await waiting

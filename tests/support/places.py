@@ -21,8 +21,8 @@ from rqdisco.http.server.site import BoundedSite
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
-from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
-from tests.support.gossip import DirectNetwork, PeeredDaemon, settle, trio
+from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
+from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
 IMPORT_BYTES = 16 << 20
@@ -49,12 +49,12 @@ class Place:
     their scopes.
     """
 
-    def __init__(self, doors: Apis, audience: Audience, clock: Clock, daemon: Any) -> None:
+    def __init__(self, apis: Apis, audience: Audience, clock: Clock, daemon: Any) -> None:
         self.daemon = daemon
         self.clock = clock
         self.audience = audience
         self.id = FOREIGN
-        self._resource = doors.operators() if audience == "operator" else doors.public()
+        self._resource = apis.operators() if audience == "operator" else apis.public()
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
         """The answer, however long it takes."""
@@ -92,8 +92,8 @@ def daemon_for(audience: Audience, **limits: Any) -> Place:
     """A daemon without peers, with an ID that has two nodes and a leader."""
     limits = {"max_nodes": 3, **limits}
     daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    place.id = mint(daemon)
+    place = Place(daemon.apis, audience, daemon.clock, daemon)
+    place.id = create_id(daemon)
     for method, path, body in (
         ("POST", "/{id}", NODE),
         ("PUT", "/v1/kv/{id}/leader", LEADER),
@@ -106,7 +106,7 @@ def daemon_for(audience: Audience, **limits: Any) -> Place:
 
 def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> Place:
     overview: Any = _Broken() if daemon is None else None
-    doors = Apis(
+    apis = Apis(
         directory,
         Deadlines(clock, ANSWER_SECONDS),
         lambda: directory.broken() if daemon is None else {},
@@ -119,7 +119,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         access=_access(audience),
         overview=overview,
     )
-    return Place(doors, audience, clock, daemon)
+    return Place(apis, audience, clock, daemon)
 
 
 def backend(audience: Audience) -> Place:
@@ -129,9 +129,9 @@ def backend(audience: Audience) -> Place:
     place = _over(
         first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.successions)
     )
-    minting = Deferred.fromCoroutine(first.directory.create())
+    creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
-    place.id = result(minting).id
+    place.id = result(creating).id
     return place
 
 
@@ -146,7 +146,7 @@ def lost(audience: Audience) -> Place:
 def cut_off(audience: Audience) -> Place:
     """A daemon that was told of a peer, and has met nobody yet."""
     network = DirectNetwork(Clock())
-    daemon = PeeredDaemon(network, "a", ["b"])
+    daemon = GossipDaemon(network, "a", ["b"])
     settle(network.clock, 1)
     return _over(daemon.directory, audience, network.clock, daemon, None)
 
@@ -176,8 +176,8 @@ def probed(audience: Audience) -> Place:
     probe.network.listens("10.0.0.1")
     probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     daemon = Daemon(access=_access(audience), probe=probe)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    place.id = mint(daemon)
+    place = Place(daemon.apis, audience, daemon.clock, daemon)
+    place.id = create_id(daemon)
     for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "n4.example.org"):
         assert place.ask("POST", "/{id}", {"addr": f"{host}:4001"}).status == 200
     assert daemon.rounds is not None
@@ -244,9 +244,9 @@ def on_behalf(audience: Audience) -> Place:
     """
     network, (first, second) = trio(Clock(), "ab")
     place = _over(second.directory, audience, network.clock, second, None)
-    minting = Deferred.fromCoroutine(first.directory.create())
+    creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
-    place.id = result(minting).id
+    place.id = result(creating).id
     for node in (NODE, OTHER):
         assert place.ask("POST", "/{id}", node).status == 200
         network.split("a")
@@ -257,7 +257,7 @@ def on_behalf(audience: Audience) -> Place:
 def hurried(audience: Audience) -> Place:
     """A daemon where clients may mint one ID a minute, and this one has just minted it."""
     daemon = Daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
+    place = Place(daemon.apis, audience, daemon.clock, daemon)
     assert place.ask("POST", "/").status == 200
     return place
 

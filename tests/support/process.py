@@ -134,7 +134,7 @@ class Daemon:
         finally:
             connection.close()
 
-    def mint(self) -> str:
+    def create_id(self) -> str:
         """A new discovery ID."""
         discovery_id: str = self.request("POST", "/").document["disco_id"]
         return discovery_id

@@ -20,7 +20,7 @@ from tests.support.rqlited import Network, Node, Version, nodes_in
 
 # P4
 ANSWER_SECONDS = 8.0
-OFF_HOME = "listed on the owner's behalf"
+ON_BEHALF = "listed on the owner's behalf"
 
 Results: TypeAlias = dict[tuple[str, str], str]
 """The result of each registration, by its discovery ID and where it came from."""
@@ -144,9 +144,9 @@ class Recorder:
         if operation.kind != "register" or not isinstance(operation.answer, tuple):
             return operation
         # Who was killed may have written no line; such a list is taken for what proves least.
-        unknown = OFF_HOME if len(operation.answer) > 1 else ""
+        unknown = ON_BEHALF if len(operation.answer) > 1 else ""
         result = results.get((discovery_id, self._sources[discovery_id, token]), unknown)
-        return replace(operation, local=result == OFF_HOME)
+        return replace(operation, local=result == ON_BEHALF)
 
     def _request(self, daemon: Daemon, kind: Kind, discovery_id: str, addr: str) -> Answer | None:
         source = self.source()

@@ -21,13 +21,13 @@ class Resolver:
         self.asked: list[str] = []
         self.hold = False
         self.held: list[tuple[str, Deferred[Sequence[str]]]] = []
-        self.is_silent: Callable[[str], bool] = lambda _: False
+        self.is_unresponsive: Callable[[str], bool] = lambda _: False
         self.is_broken: Callable[[str], bool] = lambda _: False
 
     def __call__(self, host: str) -> Deferred[Sequence[str]]:
         self.asked.append(host)
         answer: Deferred[Sequence[str]] = Deferred()
-        if self.is_silent(host):
+        if self.is_unresponsive(host):
             return answer
         self.held.append((host, answer))
         if not self.hold:
@@ -37,7 +37,7 @@ class Resolver:
     def goes_away(self, *, silently: bool) -> None:
         """From now on answer for no name, or fail for all."""
         if silently:
-            self.is_silent = lambda _: True
+            self.is_unresponsive = lambda _: True
         else:
             self.is_broken = lambda _: True
 

@@ -87,9 +87,9 @@ class SpoiledPeers:
             if daemon.process.poll() is not None:
                 self.start(name)
         for owner in self.daemons.values():
-            discovery_id = owner.mint()
-            for door in self.daemons.values():
-                at_last(partial(_is_forwarded, door, discovery_id))
+            discovery_id = owner.create_id()
+            for api in self.daemons.values():
+                at_last(partial(_is_forwarded, api, discovery_id))
 
 
 def at_last(attempt: Callable[[], T | None]) -> T:
@@ -101,5 +101,5 @@ def at_last(attempt: Callable[[], T | None]) -> T:
     return outcome
 
 
-def _is_forwarded(door: Daemon, discovery_id: str) -> bool:
-    return door.request("GET", f"/{discovery_id}?consistent=1").status == 200
+def _is_forwarded(api: Daemon, discovery_id: str) -> bool:
+    return api.request("GET", f"/{discovery_id}?consistent=1").status == 200

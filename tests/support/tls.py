@@ -32,7 +32,7 @@ class Listener:
         _, made = endpoint(self.clock, "listen", description, self.certificates)
         self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
         limiter = ConnectionLimiter(100, most_each, self.clock.seconds)
-        made.listen(BoundedSite(Daemon().doors.public(), self.clock, 1000, lambda: 0.0, limiter=limiter))
+        made.listen(BoundedSite(Daemon().apis.public(), self.clock, 1000, lambda: 0.0, limiter=limiter))
         ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
 
 
@@ -70,10 +70,10 @@ class Client:
         with suppress(SSL.WantReadError):
             self._protocol.dataReceived(self._ssl.bio_read(1 << 20))
         self._clock.advance(0)
-        said = self._transport.value()
+        written = self._transport.value()
         self._transport.clear()
-        if said:
-            self._ssl.bio_write(said)
+        if written:
+            self._ssl.bio_write(written)
 
     def ask(self) -> bytes:
         """The first of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""

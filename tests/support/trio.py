@@ -81,7 +81,7 @@ class Trio:
             daemon.terminate()
         self.start_all()
 
-    def start_twin(self, name: str, state: Path) -> Daemon:
+    def start_duplicate(self, name: str, state: Path) -> Daemon:
         """Start another one of that name; it differs in where it is reached."""
         return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-twin")))
 

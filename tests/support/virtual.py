@@ -15,13 +15,13 @@ from random import Random
 from typing import Any, Generic, Literal, TypeVar
 
 Answer = TypeVar("Answer")
-Door = Literal["http", "raft"]
+Endpoint = Literal["http", "raft"]
 
 # Nodes let others join by HTTP up to v7.21, by Raft from then on (rqlite http/service.go,
 # cluster/service.go).
-OLD_DOORS: frozenset[Door] = frozenset({"http"})
-BOTH_DOORS: frozenset[Door] = frozenset({"http", "raft"})
-NEW_DOORS: frozenset[Door] = frozenset({"raft"})
+OLD_ENDPOINTS: frozenset[Endpoint] = frozenset({"http"})
+BOTH_ENDPOINTS: frozenset[Endpoint] = frozenset({"http", "raft"})
+NEW_ENDPOINTS: frozenset[Endpoint] = frozenset({"raft"})
 PATIENCE = 20.0
 # Who bootstrapped leads after a timeout without a leader. That one is gone has to be noticed first:
 # a real cluster has its next leader 1.8 to 2.8 s later.
@@ -165,7 +165,7 @@ class Peer:
     node_id: str
     http_addr: str
     raft_addr: str
-    doors: frozenset[Door]
+    endpoints: frozenset[Endpoint]
     votes: bool = True
     expect: int = 0
     is_up: bool = False
@@ -236,24 +236,24 @@ class Network:
             member.cluster = member.cluster or cluster
         self._settle(cluster)
 
-    def join(self, peer: Peer, addr: str, door: Door) -> bool:
+    def join(self, peer: Peer, addr: str, endpoint: Endpoint) -> bool:
         """Join through the node at `addr`, which sends the joiner on to its leader's door of the
         same kind.
         """
-        target = self._reach(addr, door)
+        target = self._reach(addr, endpoint)
         leader = None if target is None else leader_of(target)
-        if leader is None or leader.cluster is None or door not in leader.doors:
+        if leader is None or leader.cluster is None or endpoint not in leader.endpoints:
             return False
         if peer not in leader.cluster.members:
             leader.cluster.members.append(peer)
         peer.cluster = leader.cluster
         return True
 
-    def notify(self, peer: Peer, addr: str, door: Door) -> bool:
+    def notify(self, peer: Peer, addr: str, endpoint: Endpoint) -> bool:
         """Tell the node at `addr` that `peer` is there; it bootstraps once it expects no more
         (store.go Notify).
         """
-        target = self._reach(addr, door)
+        target = self._reach(addr, endpoint)
         if target is None:
             return False
         if target.expect and target.cluster is None and leader_of(target) is None:
@@ -262,12 +262,12 @@ class Network:
                 self.bootstrap(target.notified_by.values())
         return True
 
-    def _reach(self, addr: str, door: Door) -> Peer | None:
+    def _reach(self, addr: str, endpoint: Endpoint) -> Peer | None:
         """The running node that has such a door at `addr`, with a scheme or without."""
         addr = addr.removeprefix("http://")
         for peer in self.peers:
-            if addr == (peer.http_addr if door == "http" else peer.raft_addr):
-                return peer if peer.is_up and door in peer.doors else None
+            if addr == (peer.http_addr if endpoint == "http" else peer.raft_addr):
+                return peer if peer.is_up and endpoint in peer.endpoints else None
         return None
 
     def _settle(self, cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.command import RAFT_A, A, B, Service, Shell
-from tests.support.daemon import mint
+from tests.support.daemon import create_id
 from tests.support.gossip import Three, settle, trio
 
 
@@ -33,7 +33,7 @@ def shell(service: Service) -> Shell:
 @pytest.fixture
 def some_id(service: Service) -> str:
     """An ID with two nodes, of which the first is known in full."""
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     shell = Shell(service)
     assert shell("register", discovery_id, A, "--raft-addr", RAFT_A, "--node-id", "n1") == 0
     assert shell("register", discovery_id, B) == 0

@@ -26,7 +26,7 @@ from rqdisco.core.exports import ExportedKey
 from rqdisco.core.records import Claim, Grant, Node, Put, Record, Registration
 from rqdisco.core.views import View
 from rqdisco.storage.memory import Change
-from tests.support.daemon import Daemon, mint, result, transferred
+from tests.support.daemon import Daemon, create_id, result, transferred
 
 NAMED = "rqlite"
 # Nodes of one class are one node: by their address, or by their node ID.
@@ -60,13 +60,13 @@ class ApisTogether(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.daemon = Daemon()
-        self.ids = [NAMED, mint(self.daemon)]
+        self.ids = [NAMED, create_id(self.daemon)]
         self.calls: list[Call] = []
         self.number = 0
         # Of each ID: the grants that were said, those that a crash left unsaid, the newest one's
         # class, when nodes were removed, and whether a cluster may exist.
         self.said: dict[str, list[Grant]] = {each: [] for each in self.ids}
-        self.unsaid: dict[str, list[Grant]] = {each: [] for each in self.ids}
+        self.unanswered: dict[str, list[Grant]] = {each: [] for each in self.ids}
         self.seed: dict[str, str | None] = dict.fromkeys(self.ids)
         self.removals: dict[str, set[str]] = {each: set() for each in self.ids}
         self.is_seeded: dict[str, bool] = dict.fromkeys(self.ids, False)
@@ -166,7 +166,7 @@ class ApisTogether(RuleBasedStateMachine):
             assert settled is None or (found is not None and found.version >= settled.version), "P2"
             assert found is None or settled is None or found.version > settled.version or found == settled, "P2"
             if found is not None and found.grant is not None and not self._is_known(each, found.grant):
-                self.unsaid[each].append(found.grant)
+                self.unanswered[each].append(found.grant)
                 # Its node may have heard it or not: nobody can tell any more.
                 self.seed[each], self.is_seeded[each] = CLASS[found.grant.addr], True
             self._note_if_dropped(settled, found, each)
@@ -250,14 +250,14 @@ class ApisTogether(RuleBasedStateMachine):
             self._granted(call, outcome.record)
 
     def _claimed_again(self, call: Call, record: Record) -> None:
-        each, told = call.discovery_id, record.grant
+        each, granted = call.discovery_id, record.grant
         assert self.seed[each] == self._class(call), "P1: two"
-        assert told is not None
-        assert told.host == call.host
-        last = max(self.said[each] + self.unsaid[each], key=lambda grant: grant.at)
+        assert granted is not None
+        assert granted.host == call.host
+        last = max(self.said[each] + self.unanswered[each], key=lambda grant: grant.at)
         if call.host is None or call.host != last.host:
-            assert told.at - last.at >= OWNER_RETRY_WINDOW_MS, "R5c: two machines of one name"
-        self.said[each].append(told)
+            assert granted.at - last.at >= OWNER_RETRY_WINDOW_MS, "R5c: two machines of one name"
+        self.said[each].append(granted)
 
     def _granted(self, call: Call, record: Record) -> None:
         each, kind = call.discovery_id, self._class(call)
@@ -368,7 +368,7 @@ class ApisTogether(RuleBasedStateMachine):
         return CLASS[call.node.addr]
 
     def _is_known(self, each: str, grant: Grant) -> bool:
-        return any(_is_same(grant, known) for known in self.said[each] + self.unsaid[each])
+        return any(_is_same(grant, known) for known in self.said[each] + self.unanswered[each])
 
     def _watch(self) -> None:
         """Nothing is written from now on until it is let go, and each record is looked at once it

@@ -41,7 +41,7 @@ def put(addr: str, raft_addr: str, node_id: str | None = None) -> Put:
 
 
 # What every rqlited of 7 to 10 says that was left at the default.
-LEFT_ALONE = put("localhost:4001", "localhost:4002")
+LEFT_AT_DEFAULT = put("localhost:4001", "localhost:4002")
 
 
 def claimed(record: Record, what: Put, host: str | None, at: int = 0, *, is_hidden: bool = True) -> Claim:
@@ -157,30 +157,30 @@ def test_a_reason_phrase_shows_no_address_that_does_more_than_be_read(addr: str,
 
 @pytest.mark.parametrize("is_hidden", [True, False])
 def test_of_machines_left_at_the_default_one_wins_the_leader_key_for_good(is_hidden: bool) -> None:
-    first = claimed(fresh(), LEFT_ALONE, M1, is_hidden=is_hidden)
+    first = claimed(fresh(), LEFT_AT_DEFAULT, M1, is_hidden=is_hidden)
     assert (first.won, first.record.host) == (True, M1)
     for host in (M2, None):
         for at in (1, WINDOW, 10 * WINDOW):
-            assert claimed(first.record, LEFT_ALONE, host, at=at, is_hidden=is_hidden) == Claim(
+            assert claimed(first.record, LEFT_AT_DEFAULT, host, at=at, is_hidden=is_hidden) == Claim(
                 record=first.record, won=False
             )
-        assert reported(first.record, LEFT_ALONE, host) is None
-    assert claimed(first.record, LEFT_ALONE, M1, at=WINDOW, is_hidden=True).won is is_hidden
-    record = reported(first.record, LEFT_ALONE, M1)
+        assert reported(first.record, LEFT_AT_DEFAULT, host) is None
+    assert claimed(first.record, LEFT_AT_DEFAULT, M1, at=WINDOW, is_hidden=True).won is is_hidden
+    record = reported(first.record, LEFT_AT_DEFAULT, M1)
     assert record is not None
     assert record.confirmed
-    assert reported(record, LEFT_ALONE, M2) is None
+    assert reported(record, LEFT_AT_DEFAULT, M2) is None
 
 
 def test_behind_a_proxy_that_hides_machines_a_loopback_leader_neither_wins_nor_reports() -> None:
-    assert not claimed(fresh(), LEFT_ALONE, None).won
-    assert reported(fresh(), LEFT_ALONE, None) is None
+    assert not claimed(fresh(), LEFT_AT_DEFAULT, None).won
+    assert reported(fresh(), LEFT_AT_DEFAULT, None) is None
     assert claimed(fresh(), put("localhost:4001", f"{M1}:4002"), None).won
 
 
 def test_a_loopback_leader_does_not_report_beside_other_machines() -> None:
-    assert reported(led(put(f"{M1}:4001", f"{M1}:4002"), M1), LEFT_ALONE, M2) is None
-    assert reported(posted(fresh(), (f"{M1}:4001", M1)), LEFT_ALONE, M2) is None
+    assert reported(led(put(f"{M1}:4001", f"{M1}:4002"), M1), LEFT_AT_DEFAULT, M2) is None
+    assert reported(posted(fresh(), (f"{M1}:4001", M1)), LEFT_AT_DEFAULT, M2) is None
 
 
 def test_a_claim_is_judged_by_its_raft_address_and_a_registration_by_its_http_address() -> None:
@@ -209,9 +209,9 @@ def test_a_node_known_by_name_ties_the_id_by_its_own_loopback_address_and_report
 
 
 def test_clearing_an_unreported_claim_frees_the_id() -> None:
-    record = clear_leader(claimed(fresh(), LEFT_ALONE, M1).record)
+    record = clear_leader(claimed(fresh(), LEFT_AT_DEFAULT, M1).record)
     assert record.host is None
-    assert claimed(record, LEFT_ALONE, M2).won
+    assert claimed(record, LEFT_AT_DEFAULT, M2).won
 
 
 def test_a_hint_is_added_on_the_machine_that_it_came_from_only() -> None:
@@ -231,14 +231,14 @@ class TestFromBefore:
         outcome = post(record, DEFAULT, M1)
         assert (addrs(outcome), outcome.record.host) == ([DEFAULT, SECOND], M1)
         assert post(record, THIRD, M1).record.host == M1
-        reporting = reported(fresh(LEFT_ALONE.node), LEFT_ALONE, M1)
+        reporting = reported(fresh(LEFT_AT_DEFAULT.node), LEFT_AT_DEFAULT, M1)
         assert reporting is not None
         assert reporting.host == M1
 
     def test_nobody_else_comes_who_would_be_sent_to_its_own_loopback(self) -> None:
         with pytest.raises(WrongHost, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
             post(fresh(Node(addr=DEFAULT)), f"{M2}:4001", M2)
-        record = fresh(LEFT_ALONE.node)
+        record = fresh(LEFT_AT_DEFAULT.node)
         assert not host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
 
     def test_who_was_listed_beside_one_starts_again_and_nothing_changes(self) -> None:
@@ -278,7 +278,7 @@ STEPS = st.tuples(
 def test_whatever_is_asked_nobody_is_sent_to_anothers_loopback_and_one_machine_at_most_is_told_to_bootstrap_on_it(
     steps: Sequence[tuple[str, str, str, str | None]], pauses: Sequence[int]
 ) -> None:
-    record, told, at = fresh(), set[tuple[str | None, bool]](), 0
+    record, granted, at = fresh(), set[tuple[str | None, bool]](), 0
     for version, ((step, addr, raft_addr, host), pause) in enumerate(zip(steps, pauses, strict=False), 2):
         at += pause
         what, now = put(addr, raft_addr), Moment(1, at)
@@ -291,17 +291,17 @@ def test_whatever_is_asked_nobody_is_sent_to_anothers_loopback_and_one_machine_a
                 # A leader may have put one there by its HTTP address; who was listed before may
                 # start again.
                 assert record.host == host or not listed_local or (was_listed and record.host is None)
-                told |= {(host, is_local(addr))} if outcome.bootstrap else set()
+                granted |= {(host, is_local(addr))} if outcome.bootstrap else set()
             elif step == "claim":
                 won = claim(record, what, host=host, version=version, now=now, max_nodes=9, is_hidden=True)
                 record = won.record
-                told |= {(host, is_local(raft_addr))} if won.won else set()
+                granted |= {(host, is_local(raft_addr))} if won.won else set()
             elif step == "report":
                 claimed_before = record.unreported is not None and record.nodes[0]
                 record = report(record, what, host=host, version=version, max_nodes=9) or record
                 if claimed_before and claimed_before not in record.nodes:
                     # Another node leads, so the claim is void.
-                    told.clear()
+                    granted.clear()
             elif step == "hint":
                 record = add(record, Node(addr=addr), host=host, max_nodes=9)
             else:
@@ -310,18 +310,18 @@ def test_whatever_is_asked_nobody_is_sent_to_anothers_loopback_and_one_machine_a
             continue
         if not record.nodes:
             assert record.host is None
-            told.clear()
+            granted.clear()
         local = [node for node in record.nodes if is_local(node.addr) or is_local(node.raft_addr or node.addr)]
         assert local or record.host is None
-        assert len({who for who, by_loopback in told if by_loopback}) <= 1
+        assert len({who for who, by_loopback in granted if by_loopback}) <= 1
 
 
 def test_a_refusal_names_the_address_that_others_would_join_by() -> None:
-    record = led(LEFT_ALONE, M1)
-    assert host_binding.objection(record, LEFT_ALONE.node, host_binding.by_raft, M2) == (
+    record = led(LEFT_AT_DEFAULT, M1)
+    assert host_binding.objection(record, LEFT_AT_DEFAULT.node, host_binding.by_raft, M2) == (
         "localhost:4002 is another machine's, set -raft-adv-addr"
     )
-    assert host_binding.objection(record, LEFT_ALONE.node, host_binding.by_http, M2) == ANOTHER
+    assert host_binding.objection(record, LEFT_AT_DEFAULT.node, host_binding.by_http, M2) == ANOTHER
 
 
 def test_a_record_that_is_tied_says_so_to_whoever_shows_it() -> None:

@@ -68,10 +68,10 @@ def test_all_that_changed_after_a_version_is_told_or_that_it_is_not_known(
     log = ChangeLog(0, most)
     for version, key in changes:
         log.add(version, key)
-    told = log.since(after)
+    since = log.since(after)
     expected = {key for version, key in changes if version > after}
-    assert told is None or (set(told) == expected and len(told) == len(expected))
-    if told is None:
+    assert since is None or (set(since) == expected and len(since) == len(expected))
+    if since is None:
         assert len(changes) > most
 
 

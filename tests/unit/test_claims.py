@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from rqdisco.backends.single.directory import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Claim, Leader, Node, Put, Record
-from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
+from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -89,7 +89,7 @@ def test_a_claim_that_nobody_heard_is_undone_and_the_next_one_wins() -> None:
 
 def test_a_registration_waits_for_a_claim_and_is_not_sent_to_its_winner_before_that_leads() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
     daemon.threads.release_all()
@@ -98,26 +98,26 @@ def test_a_registration_waits_for_a_claim_and_is_not_sent_to_its_winner_before_t
         result(registering)
     daemon.threads.hold = False
     assert result(report(daemon, discovery_id, A))
-    assert told(register(daemon, discovery_id, B)) == [A, B]
+    assert answer_of(register(daemon, discovery_id, B)) == [A, B]
 
 
 def test_where_claims_are_visible_a_registration_joins_the_winner_at_once() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
     daemon.threads.release_all()
     assert result(claiming).won
-    assert told(registering) == [A, B]
+    assert answer_of(registering) == [A, B]
 
 
 def test_a_claim_waits_for_a_registration_and_is_lost_to_it() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     registering, claiming = register(daemon, discovery_id, A), claim(daemon, discovery_id, B)
     daemon.threads.release_all()
-    assert told(registering) == [A]
+    assert answer_of(registering) == [A]
     assert not result(claiming).won
 
 
@@ -244,21 +244,21 @@ def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -
 
 def test_of_two_grants_in_one_millisecond_a_removal_takes_the_one_it_was_sent_for() -> None:
     daemon = Daemon(limits=Limits(retry_window_ms=0))
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
     granting = register(daemon, discovery_id, A)
     removing = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
     claiming = claim(daemon, discovery_id, B)
     daemon.threads.release_all()
-    assert told(granting) == [A]
+    assert answer_of(granting) == [A]
     assert not result(removing).removed
     assert not result(claiming).won
 
 
 def test_a_removal_takes_away_what_was_shown_though_its_removal_was_decided_and_refused() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
     first = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
@@ -281,7 +281,7 @@ def test_ids_are_made_by_claims_and_reports_only_where_that_is_allowed() -> None
         result(claim(daemon, "rqlite", A))
     with pytest.raises(NoSuchID):
         result(report(daemon, "rqlite", A))
-    assert result(claim(daemon, mint(daemon), A)).won
+    assert result(claim(daemon, create_id(daemon), A)).won
 
 
 def test_ids_made_by_claims_count_as_minted_ones_do() -> None:
@@ -295,7 +295,7 @@ def test_ids_made_by_claims_count_as_minted_ones_do() -> None:
 
 def test_an_orphan_is_claimed_by_nobody_but_a_leader_may_report_itself() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     disk = daemon.disk.kill()
     disk.remove(STATE / "identity.json")
     after = daemon.restart(disk)

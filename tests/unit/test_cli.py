@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rqdisco.cli.listing import formatted
 from rqdisco.client import NodeRegistration
 from tests.support.command import RAFT_A, RAFT_B, A, B, C, Service, Shell, lead
-from tests.support.daemon import mint, register, shown
+from tests.support.daemon import create_id, register, shown
 
 OTHER = ("--id", "n2", "--api-addr", f"http://{B}", "--addr", RAFT_B)
 
@@ -23,11 +23,11 @@ def test_create_prints_an_id_and_nothing_else(service: Service, shell: Shell) ->
     assert shell("create") == 0
     (discovery_id,) = shell.lines
     assert shown(service.daemon, discovery_id) == []
-    assert shell.said == ""
+    assert shell.messages == ""
 
 
 def test_register_prints_the_list_that_the_node_has_to_act_on(service: Service, shell: Shell) -> None:
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     assert shell("register", discovery_id, A) == 0
     assert shell.lines == [A]
     assert shell("register", discovery_id, B) == 0
@@ -51,7 +51,7 @@ def test_nodes_prints_addresses_in_the_form_that_is_asked_for(shell: Shell, some
 
 def test_nodes_without_a_raft_address_are_left_out_and_named(shell: Shell, some_id: str) -> None:
     assert shell("nodes", some_id, "--raft") == 0
-    assert shell.said == f"rqdisco: left out: {B} has no Raft address\n"
+    assert shell.messages == f"rqdisco: left out: {B} has no Raft address\n"
 
 
 @pytest.mark.parametrize("own", [A, f"http://{A}", RAFT_A])
@@ -61,7 +61,7 @@ def test_a_node_can_leave_itself_out_by_any_of_its_addresses(shell: Shell, some_
 
 
 def test_an_empty_list_prints_nothing_to_join(service: Service, shell: Shell) -> None:
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     for form in ("lines", "join", "flags"):
         assert shell("nodes", discovery_id, "--format", form) == 0
         assert shell.lines == []
@@ -70,7 +70,7 @@ def test_an_empty_list_prints_nothing_to_join(service: Service, shell: Shell) ->
 def test_peers_json_is_what_rqlite_recovers_from_and_refuses_to_guess(shell: Shell, some_id: str) -> None:
     assert shell("nodes", some_id, "--format", "peers.json") == 1
     assert shell.lines == []
-    assert f"{B} has no Raft address and node ID" in shell.said
+    assert f"{B} has no Raft address and node ID" in shell.messages
     shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
     assert shell("nodes", some_id, "--format", "peers.json") == 0
     assert json.loads(shell.out.text) == [
@@ -88,16 +88,16 @@ def test_read_replicas_are_named_for_peers_json_as_the_service_does_not_know_the
         ("n2", False),
         ("n3", True),
     ]
-    assert shell.said == ""
+    assert shell.messages == ""
     assert shell("nodes", some_id, "--format", "peers.json") == 0
-    assert "name each read replica with --non-voter" in shell.said
+    assert "name each read replica with --non-voter" in shell.messages
 
 
 def test_a_read_replica_that_is_not_listed_is_no_peers_json(shell: Shell, some_id: str) -> None:
     shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
     assert shell("nodes", some_id, "--format", "peers.json", "--non-voter", "n9") == 1
     assert shell.lines == []
-    assert "no peers.json: no node has the node ID n9" in shell.said
+    assert "no peers.json: no node has the node ID n9" in shell.messages
 
 
 @given(
@@ -131,19 +131,19 @@ def test_no_color_is_honoured(service: Service, some_id: str, monkeypatch: pytes
 
 
 def test_show_says_what_an_empty_list_means(service: Service, shell: Shell) -> None:
-    assert shell("show", mint(service.daemon)) == 0
-    assert "the next to ask is told to bootstrap" in shell.said
+    assert shell("show", create_id(service.daemon)) == 0
+    assert "the next to ask is told to bootstrap" in shell.messages
 
 
 def test_remove_prints_who_is_left(shell: Shell, some_id: str) -> None:
     assert shell("remove", some_id, f"http://{A}") == 0
-    assert (shell.lines, shell.said) == ([B], "")
+    assert (shell.lines, shell.messages) == ([B], "")
 
 
 def test_removing_what_is_not_listed_is_done_already(shell: Shell, some_id: str) -> None:
     assert shell("remove", some_id, C) == 0
     assert shell.lines == [A, B]
-    assert shell.said == f"rqdisco: {C} was not listed\n"
+    assert shell.messages == f"rqdisco: {C} was not listed\n"
 
 
 def test_removing_the_last_node_is_asked_about_on_a_terminal(service: Service, some_id: str) -> None:
@@ -162,21 +162,21 @@ def test_removing_the_last_node_is_said_where_nobody_can_be_asked_or_needs_to_be
 ) -> None:
     shell("remove", some_id, A)
     assert shell("remove", some_id, B) == 0
-    assert "is told to bootstrap" in shell.said
+    assert "is told to bootstrap" in shell.messages
     shell("register", some_id, A)
     terminal = Shell(service, terminal=True)
     assert terminal("remove", some_id, A, "--yes") == 0
-    assert "is told to bootstrap" in terminal.said
+    assert "is told to bootstrap" in terminal.messages
 
 
 def test_reset_takes_an_id_back_to_where_it_was_minted(service: Service, shell: Shell, some_id: str) -> None:
     lead(shell, some_id)
     assert shell("reset", some_id) == 2
-    assert "Stop all nodes of the old cluster first" in shell.said
+    assert "Stop all nodes of the old cluster first" in shell.messages
     assert shown(service.daemon, some_id) == [A, B]
     assert shell("reset", some_id, "--yes") == 0
     assert shell.lines == [A, B]
-    assert "Stop all nodes" in shell.said
+    assert "Stop all nodes" in shell.messages
     assert shown(service.daemon, some_id) == []
     assert shell("leader", "show", some_id) == 1
     assert shell("register", some_id, C) == 0
@@ -194,75 +194,75 @@ def test_reset_tells_of_nodes_that_still_run(service: Service, shell: Shell, som
 
     service.request = and_another_registers  # type: ignore[method-assign]
     assert shell("reset", some_id, "--yes") == 1
-    assert f"not all nodes were stopped: {C}" in shell.said
+    assert f"not all nodes were stopped: {C}" in shell.messages
 
 
 def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: str) -> None:
     assert shell("leader", "show", some_id) == 1
-    assert f"{some_id} has no leader record" in shell.said
+    assert f"{some_id} has no leader record" in shell.messages
     assert lead(shell, some_id, "--cas", "1") == 1
-    assert "there is no leader record, its index is 0, not 1" in shell.said
+    assert "there is no leader record, its index is 0, not 1" in shell.messages
     assert lead(shell, some_id, "--cas", "0") == 1
-    assert "not set: nodes are registered, and one of them may lead" in shell.said
+    assert "not set: nodes are registered, and one of them may lead" in shell.messages
     assert lead(shell, some_id) == 0
     assert shell("leader", "show", some_id) == 0
     ((*known, index, state),) = [line.split("\t") for line in shell.lines]
     assert (known, state) == ([RAFT_A, f"http://{A}", "n1"], "reported")
     assert shell("leader", "clear", some_id) == 2
-    assert "stop all nodes" in shell.said
+    assert "stop all nodes" in shell.messages
     assert shell("leader", "clear", some_id, "--yes", "--cas", "1") == 1
-    assert f"the index is {index}, not 1" in shell.said
+    assert f"the index is {index}, not 1" in shell.messages
     assert shell("leader", "clear", some_id, "--yes", "--cas", index) == 0
-    assert "while any is listed nobody is told to bootstrap" in shell.said
+    assert "while any is listed nobody is told to bootstrap" in shell.messages
     assert shell("leader", "clear", some_id, "--yes") == 0
-    assert "has no leader record" in shell.said
+    assert "has no leader record" in shell.messages
 
 
 def test_a_claim_is_ended_by_clearing_after_a_word_on_its_node_and_the_next_one_wins(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("leader", "show", "kv") == 1
-    assert "kv has no leader record yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.said
+    assert "kv has no leader record yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.messages
     assert shell("show", "kv") == 0
-    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.said
+    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.messages
     assert shell("leader", "clear", "kv") == 2
-    assert shell.said.startswith("rqdisco: a node claimed to lead under kv, and the daemon's log names it: stop")
-    assert "all nodes of kv" not in shell.said
+    assert shell.messages.startswith("rqdisco: a node claimed to lead under kv, and the daemon's log names it: stop")
+    assert "all nodes of kv" not in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 1
-    assert shell.said.startswith("rqdisco: not set: a node claimed to lead at ")
+    assert shell.messages.startswith("rqdisco: not set: a node claimed to lead at ")
     assert shell("leader", "clear", "kv", "--yes", "--cas", "1") == 1
-    assert "not cleared: there is no leader record" in shell.said
+    assert "not cleared: there is no leader record" in shell.messages
     assert shell("leader", "clear", "kv", "--yes") == 0
-    assert "stop that node for good, or wipe its data directory, before its claim is ended" in shell.said
+    assert "stop that node for good, or wipe its data directory, before its claim is ended" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
 def test_reset_ends_a_claim_and_says_so(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("reset", "kv") == 2
-    assert "a claim that waits for its leader's first report" in shell.said
+    assert "a claim that waits for its leader's first report" in shell.messages
     assert shell("reset", "kv", "--yes") == 0
-    assert "kv: the claim that waited has ended" in shell.said
+    assert "kv: the claim that waited has ended" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
 def test_removing_the_node_that_claimed_ends_its_claim(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("remove", "kv", A) == 0
-    assert f"{A} was not listed; a claim of that node, if there was one, has ended" in shell.said
+    assert f"{A} was not listed; a claim of that node, if there was one, has ended" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly(service: Service, shell: Shell) -> None:
-    watched = mint(service.daemon)
+    watched = create_id(service.daemon)
     running = shell.start("watch", watched)
     shell.out.broken = True
     register(service.daemon, watched, A)
     service.advance(2)
-    assert (running.status, shell.said) == (141, "")
+    assert (running.status, shell.messages) == (141, "")
 
 
 def test_what_came_from_elsewhere_cannot_move_the_cursor(service: Service, some_id: str) -> None:
     terminal = Shell(service, terminal=True, answers=(False,))
     terminal("remove", some_id, A)
     terminal("remove", some_id, "\x1b[2Jx")
-    assert "\x1b" not in terminal.said
+    assert "\x1b" not in terminal.messages

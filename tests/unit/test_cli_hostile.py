@@ -143,7 +143,7 @@ def test_an_export_with_a_raw_control_character_is_none(tmp_path: Path, raw: byt
     hostile.export = export(record("one"), b'{"id":"' + raw + b'"}')
     shell = Shell(Service(hostile.resource()))
     assert shell("export") == 3
-    assert "the export is not whole: line 3: " in shell.said
+    assert "the export is not whole: line 3: " in shell.messages
     assert raw not in shell.out.text.encode()
     assert shell("export", "-o", str(tmp_path / "file")) == 3
     assert not (tmp_path / "file").exists()

@@ -6,7 +6,7 @@ import pytest
 
 from rqdisco.cli.durations import format_duration, parse_duration
 from tests.support.command import Service, Shell
-from tests.support.daemon import Probe, mint, register, shown
+from tests.support.daemon import Probe, create_id, register, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n3.example.org:4001"
@@ -27,7 +27,7 @@ class World:
         self.shell = Shell(self.service)
 
     def start(self, *addrs: str) -> str:
-        discovery_id = mint(self.daemon)
+        discovery_id = create_id(self.daemon)
         for addr in addrs:
             register(self.daemon, discovery_id, addr)
         self.rounds.startService()
@@ -49,7 +49,7 @@ def test_prune_removes_who_is_down_for_that_long_and_prints_them() -> None:
     assert world.shell("prune", discovery_id, "--down-for=3h", "--yes") == 0
     assert world.shell.lines == []
     assert world.shell("prune", discovery_id, "--down-for=90m", "--yes") == 0
-    assert (world.shell.lines, world.shell.said) == ([A], "")
+    assert (world.shell.lines, world.shell.messages) == ([A], "")
     assert shown(world.daemon, discovery_id) == [B, C]
 
 
@@ -67,7 +67,7 @@ def test_where_no_node_is_up_nothing_is_removed() -> None:
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
-    assert "no node is up" in world.shell.said
+    assert "no node is up" in world.shell.messages
     assert shown(world.daemon, discovery_id) == [A, B]
 
 
@@ -81,10 +81,10 @@ def test_nodes_that_are_not_probed_are_no_reason_to_remove_all_that_are() -> Non
 
 def test_without_probes_nothing_is_known_and_nothing_removed() -> None:
     service = Service()
-    shell, discovery_id = Shell(service), mint(service.daemon)
+    shell, discovery_id = Shell(service), create_id(service.daemon)
     register(service.daemon, discovery_id, A)
     assert shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
-    assert "--probe" in shell.said
+    assert "--probe" in shell.messages
 
 
 def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() -> None:
@@ -93,7 +93,7 @@ def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() ->
     world.go_on(3 * HOUR)
     for options in (("--dry-run",), ("--yes",), ("--yes",)):
         assert world.shell("prune", discovery_id, "--down-for=1s", *options) == 0
-        assert world.shell.said == f"rqdisco: {NAMED} is unresolved for 3 h, so it may be up and stays\n"
+        assert world.shell.messages == f"rqdisco: {NAMED} is unresolved for 3 h, so it may be up and stays\n"
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
@@ -116,7 +116,7 @@ def test_where_no_name_resolves_that_is_what_prune_says() -> None:
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
     assert world.shell.lines == []
-    assert f"{NAMED} is unresolved" in world.shell.said
+    assert f"{NAMED} is unresolved" in world.shell.messages
 
 
 def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
@@ -124,7 +124,7 @@ def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m") == 2
-    assert "--yes" in world.shell.said
+    assert "--yes" in world.shell.messages
     assert world.asking(False)("prune", discovery_id, "--down-for=30m") == 1
     assert shown(world.daemon, discovery_id) == [A, B]
     assert world.asking(True)("prune", discovery_id, "--down-for=30m") == 0
@@ -144,14 +144,14 @@ def test_a_node_that_comes_back_while_somebody_thinks_stays(monkeypatch: pytest.
 
     monkeypatch.setattr(shell, "_ask", think)
     assert shell("prune", discovery_id, "--down-for=30m") == 1
-    assert f"{A} is no longer down" in shell.said
+    assert f"{A} is no longer down" in shell.messages
     assert shown(world.daemon, discovery_id) == [A, B]
 
 
 @pytest.mark.parametrize("text", ["", "h", "24 h", "1w", "-1h", "1e3", "nan"])
 def test_what_is_no_duration_is_not_understood(text: str) -> None:
     service = Service()
-    assert Shell(service)("prune", mint(service.daemon), f"--down-for={text}") == 2
+    assert Shell(service)("prune", create_id(service.daemon), f"--down-for={text}") == 2
     assert service.asked == 0
 
 
@@ -173,7 +173,7 @@ def test_nodes_show_and_status_say_who_is_down() -> None:
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
     assert world.shell("nodes", discovery_id) == 0
-    assert (world.shell.lines, world.shell.said) == ([B, A], f"rqdisco: {A} is down for 60 m (refused)\n")
+    assert (world.shell.lines, world.shell.messages) == ([B, A], f"rqdisco: {A} is down for 60 m (refused)\n")
     assert world.shell("show", discovery_id) == 0
     assert world.shell.lines == [f"{B}\t-\t-\t-\tup for 60 m", f"{A}\t-\t-\t-\tdown for 60 m (refused)"]
     assert world.shell("status", discovery_id) == 0
@@ -185,7 +185,7 @@ def test_nodes_show_and_status_say_whose_name_does_not_resolve_and_that_makes_no
     discovery_id = world.start(NAMED, B)
     world.go_on(HOUR)
     assert world.shell("nodes", discovery_id) == 0
-    assert (world.shell.lines, world.shell.said) == ([NAMED, B], f"rqdisco: {NAMED} is unresolved for 60 m\n")
+    assert (world.shell.lines, world.shell.messages) == ([NAMED, B], f"rqdisco: {NAMED} is unresolved for 60 m\n")
     assert world.shell("show", discovery_id) == 0
     assert world.shell.lines[0] == f"{NAMED}\t-\t-\t-\tunresolved for 60 m"
     assert world.shell("status", discovery_id) == 0
@@ -197,10 +197,10 @@ def test_a_cluster_of_which_nothing_is_up_or_not_its_leader_is_unhealthy() -> No
     discovery_id = world.start(A)
     world.go_on(HOUR)
     assert world.shell("status", discovery_id) == 1
-    assert "no node is up" in world.shell.said
+    assert "no node is up" in world.shell.messages
     leader = ("--id=n1", f"--api-addr=http://{A}", "--addr=10.0.0.1:4002")
     register(world.daemon, discovery_id, B)
     assert world.shell("leader", "set", discovery_id, *leader) == 0
     world.go_on(HOUR / 4)
     assert world.shell("status", discovery_id) == 1
-    assert "10.0.0.1:4002 leads, by the leader record, and is down" in world.shell.said
+    assert "10.0.0.1:4002 leads, by the leader record, and is down" in world.shell.messages

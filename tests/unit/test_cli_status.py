@@ -6,7 +6,7 @@ import pytest
 
 from rqdisco.backends.single.directory import Limits
 from tests.support.command import RAFT_A, URL, A, B, Service, Shell, lead
-from tests.support.daemon import mint, register, result
+from tests.support.daemon import create_id, register, result
 
 
 def test_status_tells_that_the_service_is_there(service: Service, shell: Shell) -> None:
@@ -30,7 +30,7 @@ def test_status_of_an_id_lists_its_nodes_and_its_leader(shell: Shell, some_id: s
 def test_status_of_an_id_that_dns_may_be_asked_for_says_who_is_left_out(shell: Shell, some_id: str) -> None:
     assert shell("status", some_id) == 0
     assert shell.lines[2:] == [f"dns {B} is not in every answer: it has no Raft address", "healthy"]
-    assert shell.said == ""
+    assert shell.messages == ""
 
 
 def test_a_cluster_by_consul_kv_on_one_machine_is_healthy(shell: Shell) -> None:
@@ -38,31 +38,31 @@ def test_a_cluster_by_consul_kv_on_one_machine_is_healthy(shell: Shell) -> None:
     assert shell("leader", "set", "kv", *value) == 0
     assert shell("status", "kv") == 0
     assert shell.lines[-1] == "healthy"
-    assert shell.said == ""
+    assert shell.messages == ""
 
 
 def test_an_unknown_id_is_not_healthy(shell: Shell) -> None:
     assert shell("status", "unknown") == 1
-    assert "unknown does not exist" in shell.said
+    assert "unknown does not exist" in shell.messages
 
 
 def test_an_id_without_nodes_is_not_healthy(service: Service, shell: Shell) -> None:
-    assert shell("status", mint(service.daemon)) == 1
+    assert shell("status", create_id(service.daemon)) == 1
     assert shell.lines == ["unhealthy"]
-    assert "no nodes are registered" in shell.said
+    assert "no nodes are registered" in shell.messages
 
 
 def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("status", "kv") == 1
-    assert f"{RAFT_A} claimed to lead and never reported that it does" in shell.said
+    assert f"{RAFT_A} claimed to lead and never reported that it does" in shell.messages
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0
 
 
 def test_one_id_is_one_id(service: Service, shell: Shell) -> None:
-    mint(service.daemon)
+    create_id(service.daemon)
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 1 ID"]
 
@@ -73,10 +73,10 @@ def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Servic
     assert shell("status", "kv") == 1
     claim = "a node claimed to lead at 2026-11-18T11:06:40Z, was told once that it won, and has not reported itself"
     assert shell.lines == ["claim since 2026-11-18T11:06:40Z, answered once, no report yet", "unhealthy"]
-    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.said
+    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.messages
     service.advance(1)
     assert shell("status", "kv") == 1
-    assert shell.said == (
+    assert shell.messages == (
         f"rqdisco: kv: {claim}; the daemon's log names it: stop that node for good, or wipe its data directory, then"
         " `rqdisco leader clear kv --yes`\n"
     )
@@ -97,8 +97,8 @@ def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Servic
 def test_an_address_that_others_cannot_reach_is_not_healthy(
     service: Service, shell: Shell, addrs: tuple[str, ...], status: int
 ) -> None:
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     for addr in addrs:
         result(register(service.daemon, discovery_id, addr, "10.0.0.2"))
     assert shell("status", discovery_id) == status
-    assert ("-http-adv-addr" in shell.said) == bool(status)
+    assert ("-http-adv-addr" in shell.messages) == bool(status)

@@ -13,7 +13,7 @@ from rqdisco.client.urls import parse_url
 from rqdisco.security.token_file import read_tokens
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.command import Service, Shell
-from tests.support.daemon import mint
+from tests.support.daemon import create_id
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 
@@ -28,9 +28,9 @@ def test_a_new_token_is_printed_once_and_only_its_digest_is_kept(file: str) -> N
     assert shell("token", "new", "ops", "--scope", "admin", "--file", file) == 0
     (secret,) = shell.lines
     assert secret.startswith("rqd_")
-    assert secret not in shell.said
+    assert secret not in shell.messages
     assert secret not in Path(file).read_text()
-    assert "SIGHUP" in shell.said
+    assert "SIGHUP" in shell.messages
     token = read_tokens(Path(file)).find(secret.encode())
     assert token is not None
     assert (token.name, token.scopes, token.id) == ("ops", frozenset({"admin"}), None)
@@ -66,39 +66,39 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     shell("token", "new", "taken", "--file", file)
     before = Path(file).read_bytes()
     assert shell("token", *arguments, "--file", file) == status
-    assert words in shell.said + capsys.readouterr().err
+    assert words in shell.messages + capsys.readouterr().err
     assert Path(file).read_bytes() == before
 
 
 def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     shell = Shell(Service())
     assert shell("token", "list", "--file", str(tmp_path / "none")) == 1
-    assert "No such file" in shell.said
+    assert "No such file" in shell.messages
     (tmp_path / "bad").write_text("nonsense\n")
     assert shell("token", "new", "x", "--file", str(tmp_path / "bad")) == 1
-    assert "line 1" in shell.said
+    assert "line 1" in shell.messages
     assert shell("token", "new", "x", "--file", str(tmp_path / "no" / "where")) == 1
 
 
 def guarded() -> tuple[Service, str]:
     access = Access(TokenRing([describe("ops", ["admin"], "secret"), describe("reader", ["read"], "other")]))
     service = Service(access=access)
-    return service, mint(service.daemon)
+    return service, create_id(service.daemon)
 
 
 def test_commands_give_the_token_and_say_where_it_belongs_if_it_is_missing() -> None:
     service, discovery_id = guarded()
     shell = Shell(service)
     assert shell("nodes", discovery_id) == 1
-    assert shell.said == "rqdisco: authentication required: set RQDISCO_TOKEN to one that the service knows\n"
+    assert shell.messages == "rqdisco: authentication required: set RQDISCO_TOKEN to one that the service knows\n"
     assert shell("status", "--service") == 0
     assert shell.lines == ["service http://127.0.0.1:4000 is up for 0 s, version 0"]
     shell.token = "wrong"
     assert shell("leader", "set", discovery_id, "--id", "1", "--api-addr", "http://a:1", "--addr", "a:2") == 1
-    assert shell.said == "rqdisco: ACL not found: set RQDISCO_TOKEN to one that the service knows\n"
+    assert shell.messages == "rqdisco: ACL not found: set RQDISCO_TOKEN to one that the service knows\n"
     shell.token = "other"
     assert shell("register", discovery_id, "a:1") == 1
-    assert shell.said == f"rqdisco: token may not write {discovery_id}\n"
+    assert shell.messages == f"rqdisco: token may not write {discovery_id}\n"
     shell.token = "secret"
     assert shell("register", discovery_id, "a:1") == 0
     assert shell("export") == 0, "which needs no socket then"

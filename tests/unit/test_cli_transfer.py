@@ -23,7 +23,7 @@ from rqdisco.core.records import Grant, Node, Record
 from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
 from tests.support.command import Service, Shell, lead
-from tests.support.daemon import mint, register, shown
+from tests.support.daemon import create_id, register, shown
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 MADE = "2017-02-20 01:25:45.589277"
@@ -45,14 +45,14 @@ def document(discovery_id: str, *nodes: str, **more: Any) -> dict[str, Any]:
 
 
 def test_an_export_goes_to_stdout_and_its_number_to_stderr(shell: Shell) -> None:
-    ids = {mint(shell.service.daemon) for _ in range(250)}
+    ids = {create_id(shell.service.daemon) for _ in range(250)}
     assert shell("export") == 0
     assert {record["id"] for record in json.loads(shell.out.text)["records"]} == ids
-    assert shell.said == "rqdisco: exported 250 IDs\n"
+    assert shell.messages == "rqdisco: exported 250 IDs\n"
 
 
 def test_an_export_file_is_only_its_owners_to_read(shell: Shell, tmp_path: Path) -> None:
-    mint(shell.service.daemon)
+    create_id(shell.service.daemon)
     path = tmp_path / "export.json"
     path.write_text("an older one")
     assert shell("export", "-o", str(path)) == 0
@@ -78,7 +78,7 @@ def test_an_export_can_go_where_no_file_can_be_put(shell: Shell, tmp_path: Path)
 
 def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: Path) -> None:
     assert shell("export", "-o", str(tmp_path / "no" / "where")) == 1
-    assert "No such file or directory" in shell.said
+    assert "No such file or directory" in shell.messages
 
 
 class CutOff(LeafResource):
@@ -94,10 +94,10 @@ def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
     shell = Shell(Service(CutOff()))
     assert shell("export", "-o", str(tmp_path / "export.json")) == 3
     assert os.listdir(tmp_path) == []
-    assert "the connection was closed before all of the answer came" in shell.said
+    assert "the connection was closed before all of the answer came" in shell.messages
 
 
-class Silent(LeafResource):
+class Unresponsive(LeafResource):
     """Begins an export and goes silent."""
 
     def render(self, request: Any) -> Any:
@@ -106,7 +106,7 @@ class Silent(LeafResource):
 
 
 def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
-    shell = Shell(Service(Silent()))
+    shell = Shell(Service(Unresponsive()))
     exporting = shell.start("export", "-o", str(tmp_path / "export.json"))
     assert os.listdir(tmp_path) != []
     exporting.interrupt()
@@ -119,7 +119,7 @@ def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
 def test_the_public_door_sends_operators_to_their_socket(line: list[str]) -> None:
     shell = Shell(Service())
     assert shell(*line) == 1
-    assert "operator socket only: say --url unix:/" in shell.said
+    assert "operator socket only: say --url unix:/" in shell.messages
 
 
 def export_file(shell: Shell, path: Path) -> str:
@@ -128,7 +128,7 @@ def export_file(shell: Shell, path: Path) -> str:
 
 
 def test_what_was_exported_can_be_imported_again_and_again(shell: Shell, tmp_path: Path) -> None:
-    discovery_id = mint(shell.service.daemon)
+    discovery_id = create_id(shell.service.daemon)
     register(shell.service.daemon, discovery_id, A)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
@@ -140,23 +140,23 @@ def test_what_was_exported_can_be_imported_again_and_again(shell: Shell, tmp_pat
 
 
 def test_imported_ids_seed_no_cluster_unless_they_are_adopted(shell: Shell, tmp_path: Path) -> None:
-    discovery_id = mint(shell.service.daemon)
+    discovery_id = create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     assert other("import", path) == 0
     assert other("register", discovery_id, A) == 1
-    assert "lost its home" in other.said
+    assert "lost its home" in other.messages
     adopting = other_daemon()
     assert adopting("import", path, "--adopt") == 0
     assert adopting("register", discovery_id, A) == 0
 
 
 def test_a_dry_run_reads_and_sends_nothing(shell: Shell, tmp_path: Path) -> None:
-    mint(shell.service.daemon)
+    create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     assert other("import", "--dry-run", path) == 0
-    assert other.said == f"rqdisco: {path}: export of rqdisco, 1 ID; nothing was sent\n"
+    assert other.messages == f"rqdisco: {path}: export of rqdisco, 1 ID; nothing was sent\n"
     assert other.service.asked == 0
 
 
@@ -165,24 +165,24 @@ def test_what_is_refused_is_named_and_the_rest_goes_in(tmp_path: Path, shell: Sh
     path.write_text(json.dumps([document("metrics"), document("good", A)]))
     assert shell("import", str(path)) == 1
     assert shell.lines == ["imported 1", "unchanged 0", "refused 1"]
-    assert shell.said == "rqdisco: refused metrics: invalid id: not a text that an ID can have\n"
+    assert shell.messages == "rqdisco: refused metrics: invalid id: not a text that an ID can have\n"
     assert shown(shell.service.daemon, "good") == [A]
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-30], lambda text: text.replace(A, B), lambda text: text + "x"])
 def test_of_a_damaged_export_nothing_is_sent(shell: Shell, tmp_path: Path, damage: Any) -> None:
-    register(shell.service.daemon, mint(shell.service.daemon), A)
+    register(shell.service.daemon, create_id(shell.service.daemon), A)
     path = Path(export_file(shell, tmp_path / "export.json"))
     path.write_text(damage(path.read_text()))
     other = other_daemon()
     assert other("import", str(path)) == 1
-    assert other.said.startswith(f"rqdisco: nothing was imported: {path}: ")
+    assert other.messages.startswith(f"rqdisco: nothing was imported: {path}: ")
     assert other.service.asked == 0
 
 
 def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, tmp_path: Path) -> None:
     for _ in range(600):
-        mint(shell.service.daemon)
+        create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     ask = other.service.request
@@ -194,7 +194,7 @@ def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, t
 
     other.service.request = once  # type: ignore[method-assign]
     assert other("import", path) == 3
-    assert "500 of 600 IDs were imported; run it again" in other.said
+    assert "500 of 600 IDs were imported; run it again" in other.messages
     other.service.away = False
     other.service.request = ask  # type: ignore[method-assign]
     assert other("import", path) == 0
@@ -202,7 +202,7 @@ def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, t
 
 
 def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    discovery_id = mint(shell.service.daemon)
+    discovery_id = create_id(shell.service.daemon)
     shell("export")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(shell.out.text.encode())))
     other = other_daemon()
@@ -210,16 +210,16 @@ def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest
     assert shown(other.service.daemon, discovery_id) == []
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"what?")))
     assert other("import", "-") == 1
-    assert other.said.startswith("rqdisco: nothing was imported: -: ")
+    assert other.messages.startswith("rqdisco: nothing was imported: -: ")
 
 
 def test_progress_is_shown_on_a_terminal(shell: Shell, tmp_path: Path) -> None:
-    mint(shell.service.daemon)
+    create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     terminal = Shell(Service(operator=True, seed=1), terminal=True)
     assert terminal("import", path) == 0
     assert terminal("export", "-o", path) == 0
-    assert "exporting" in terminal.said
+    assert "exporting" in terminal.messages
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "v5"])

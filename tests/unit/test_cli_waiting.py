@@ -8,7 +8,7 @@ import pytest
 
 from rqdisco.backends.single.directory import Limits
 from tests.support.command import URL, A, B, C, Service, Shell, lead
-from tests.support.daemon import mint, register, shown
+from tests.support.daemon import create_id, register, shown
 
 
 def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str) -> None:
@@ -35,10 +35,10 @@ def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Servic
     service.let_go()
     service.advance(2)
     service.advance(2)
-    assert shell.said.count("\n") == 1
+    assert shell.messages.count("\n") == 1
     service.away = False
     service.advance(2)
-    assert f"{URL} is back" in shell.said
+    assert f"{URL} is back" in shell.messages
     assert shell.lines == [f"+ {A}", f"+ {B}"]
     subscriptions.interrupt()
 
@@ -61,7 +61,7 @@ def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_wat
         register(service.daemon, some_id, f"10.0.1.{status % 250}:4001")
         service.advance(5)
         assert shell.lines[-1] == f"+ 10.0.1.{status % 250}:4001"
-        assert shell.said == ""
+        assert shell.messages == ""
         subscriptions.interrupt()
 
 
@@ -69,10 +69,10 @@ def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell:
     subscriptions = shell.start("watch", some_id)
     service.deaf = True
     service.advance(45)
-    assert "no answer within 45 s; watching on" in shell.said
+    assert "no answer within 45 s; watching on" in shell.messages
     service.deaf = False
     service.advance(2)
-    assert f"{URL} is back" in shell.said
+    assert f"{URL} is back" in shell.messages
     subscriptions.interrupt()
 
 
@@ -100,13 +100,13 @@ def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
 
 @pytest.mark.parametrize("command", ["register", "create", "status"])
 def test_a_service_that_is_not_there_yet_is_waited_for(service: Service, shell: Shell, command: str) -> None:
-    arguments = {"register": ("register", mint(service.daemon), A), "create": ("create",), "status": ("status",)}
+    arguments = {"register": ("register", create_id(service.daemon), A), "create": ("create",), "status": ("status",)}
     service.away = True
     waiting = shell.start(*arguments[command], "--wait", "60")
     service.advance(20)
     assert waiting.status is None
-    assert "trying again for 60 s" in shell.said
-    assert shell.said.count("\n") == 1
+    assert "trying again for 60 s" in shell.messages
+    assert shell.messages.count("\n") == 1
     service.away = False
     service.advance(8)
     assert waiting.status == 0
@@ -138,7 +138,7 @@ def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service,
 
 def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
-    assert shell.said == (
+    assert shell.messages == (
         "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it;"
         " `rqdisco create` mints another\n"
     )
@@ -147,9 +147,9 @@ def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
 def test_a_minted_id_that_is_not_there_is_told_from_a_name_that_a_node_will_make(shell: Shell) -> None:
     unknown = "9af5306d-5842-851c-a00f-72fe57b0eb16"
     assert shell("status", unknown) == 1
-    assert shell.said == f"rqdisco: {unknown} does not exist; `rqdisco create` mints an ID\n"
+    assert shell.messages == f"rqdisco: {unknown} does not exist; `rqdisco create` mints an ID\n"
     assert shell("status", "orders") == 1
-    assert shell.said.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode makes it; ")
+    assert shell.messages.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode makes it; ")
 
 
 def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:
@@ -163,4 +163,4 @@ def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:
 def test_without_wait_an_unreachable_service_is_status_3_at_once(service: Service, shell: Shell) -> None:
     service.away = True
     assert shell("create") == 3
-    assert shell.said.startswith(f"rqdisco: cannot reach {URL}: ")
+    assert shell.messages.startswith(f"rqdisco: cannot reach {URL}: ")

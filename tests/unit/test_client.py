@@ -15,7 +15,7 @@ from twisted.web.client import ResponseNeverReceived
 from rqdisco.backends.single.directory import Limits
 from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
 from tests.support.command import Service
-from tests.support.daemon import mint
+from tests.support.daemon import create_id
 from tests.support.strangers import Dribbles, Says, refused, start, unreachable
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
@@ -41,7 +41,7 @@ def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> 
 
 def test_the_service_says_what_it_is() -> None:
     service = Service()
-    mint(service.daemon)
+    create_id(service.daemon)
     info = service.get(service.client().service())
     assert (info.name, info.version, info.ids) == ("rqdisco", "0", 1)
 
@@ -74,7 +74,7 @@ def test_a_refusal_has_status_reason_and_text() -> None:
     service = Service()
     refusal = refused(service, service.client().get("nobody"))
     assert (refusal.status, refusal.reason, str(refusal)) == (404, "no such discovery ID", "nobody does not exist")
-    refusal = refused(service, service.client().register(mint(service.daemon), "a b"))
+    refusal = refused(service, service.client().register(create_id(service.daemon), "a b"))
     assert (refusal.status, str(refusal)) == (400, "invalid address: contains white space")
     refusal = refused(service, service.client().set_leader("x", LeaderValue(addr="")))
     assert (refusal.status, str(refusal)) == (400, "leader value must be JSON with addr")

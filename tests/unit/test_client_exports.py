@@ -20,7 +20,7 @@ from rqdisco.client import (
     Unreachable,
 )
 from tests.support.command import Service
-from tests.support.daemon import mint, register
+from tests.support.daemon import create_id, register
 from tests.support.strangers import Dribbles, Says, refused, start, unreachable
 
 A = "10.0.0.1:4001"
@@ -33,7 +33,7 @@ async def listed(records: AsyncIterator[ExportedRecord]) -> list[ExportedRecord]
 
 def test_all_records_come_out_and_go_into_another_daemon() -> None:
     service, other = Service(operator=True), Service(operator=True, seed=1)
-    ids = {mint(service.daemon) for _ in range(250)}
+    ids = {create_id(service.daemon) for _ in range(250)}
     seeded = min(ids)
     register(service.daemon, seeded, A)
     service.get(service.client().set_leader("led", LEADER))

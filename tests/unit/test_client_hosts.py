@@ -17,13 +17,13 @@ from rqdisco.core.exports import Export, ImportedNode, TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Leader, Node, Put, Record
 from tests.support import gossip
-from tests.support.daemon import Daemon, give_up, mint, register, result, shown, told
+from tests.support.daemon import Daemon, answer_of, create_id, give_up, register, result, shown
 from tests.support.gossip import Three, go, listed, settle, wait
 
 M1, M2, M3, M4 = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
 DEFAULT, SECOND, THIRD = "localhost:4001", "localhost:4003", "localhost:4005"
 ANOTHER = "localhost:4001 is another machine's, set -http-adv-addr"
-LEFT_ALONE = Put(
+LEFT_AT_DEFAULT = Put(
     node=Node(addr=DEFAULT, raft_addr="localhost:4002", node_id="localhost:4002"),
     value='{"id":"localhost:4002","api_addr":"http://localhost:4001","addr":"localhost:4002"}',
 )
@@ -36,20 +36,20 @@ def seen(directory: Any, discovery_id: str) -> Any:
 
 def test_three_machines_left_at_the_default_are_not_three_clusters() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
-    assert told(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT]
+    discovery_id = create_id(daemon)
+    assert answer_of(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT]
     for host in (M2, M3):
         with pytest.raises(WrongHost, match=ANOTHER):
             result(register(daemon, discovery_id, DEFAULT, host))
     with pytest.raises(WrongHost, match=ANOTHER):
         result(register(daemon, discovery_id, f"{M4}:4001", M4))
     result(Deferred.fromCoroutine(daemon.directory.remove(discovery_id, DEFAULT)))
-    assert told(register(daemon, discovery_id, f"{M4}:4001", M4)) == [f"{M4}:4001"]
+    assert answer_of(register(daemon, discovery_id, f"{M4}:4001", M4)) == [f"{M4}:4001"]
 
 
 def test_who_waits_for_a_grant_on_another_machine_hears_whose_the_id_is_and_gets_it_if_nobody_heard_the_grant() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     first = register(daemon, discovery_id, DEFAULT, M1)
     second = register(daemon, discovery_id, DEFAULT, M2)
@@ -58,7 +58,7 @@ def test_who_waits_for_a_grant_on_another_machine_hears_whose_the_id_is_and_gets
     third = register(daemon, discovery_id, DEFAULT, M3)
     daemon.threads.hold = False
     daemon.threads.release_all()
-    assert told(second) == [DEFAULT]
+    assert answer_of(second) == [DEFAULT]
     with pytest.raises(WrongHost):
         result(third)
     assert seen(daemon.directory, discovery_id).host == M2
@@ -66,19 +66,19 @@ def test_who_waits_for_a_grant_on_another_machine_hears_whose_the_id_is_and_gets
 
 def test_a_restart_knows_whose_an_id_is_and_the_daemons_own_machine_is_still_its_own() -> None:
     daemon = Daemon()
-    here, there = mint(daemon), mint(daemon)
-    assert told(register(daemon, here, DEFAULT, THIS_MACHINE)) == [DEFAULT]
-    assert told(register(daemon, there, DEFAULT, M1)) == [DEFAULT]
+    here, there = create_id(daemon), create_id(daemon)
+    assert answer_of(register(daemon, here, DEFAULT, THIS_MACHINE)) == [DEFAULT]
+    assert answer_of(register(daemon, there, DEFAULT, M1)) == [DEFAULT]
     daemon = daemon.restart()
     for discovery_id, host, other in ((here, THIS_MACHINE, M1), (there, M1, THIS_MACHINE)):
         with pytest.raises(WrongHost):
             result(register(daemon, discovery_id, SECOND, other))
-        assert told(register(daemon, discovery_id, SECOND, host)) == [DEFAULT, SECOND]
+        assert answer_of(register(daemon, discovery_id, SECOND, host)) == [DEFAULT, SECOND]
 
 
 def test_a_record_of_an_earlier_release_is_tied_by_the_next_that_registers_its_loopback_address() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     record = daemon.store.newest(discovery_id)
     assert record is not None
     old = msgspec.structs.replace(record, version=record.version + 1, nodes=(Node(addr=DEFAULT), Node(addr=SECOND)))
@@ -86,7 +86,7 @@ def test_a_record_of_an_earlier_release_is_tied_by_the_next_that_registers_its_l
     daemon = daemon.restart()
     with pytest.raises(WrongHost):
         result(register(daemon, discovery_id, f"{M2}:4001", M2))
-    assert told(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT, SECOND]
+    assert answer_of(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT, SECOND]
     with pytest.raises(WrongHost):
         result(register(daemon, discovery_id, SECOND, M2))
     assert shown(daemon, discovery_id) == [DEFAULT, SECOND]
@@ -94,12 +94,12 @@ def test_a_record_of_an_earlier_release_is_tied_by_the_next_that_registers_its_l
 
 def test_the_leader_key_of_an_earlier_release_is_tied_by_the_next_report() -> None:
     daemon = Daemon()
-    leader = Leader(addr=DEFAULT, value=LEFT_ALONE.value, created=1, modified=1)
-    nodes, made_at = (LEFT_ALONE.node,), daemon.wall_us()
+    leader = Leader(addr=DEFAULT, value=LEFT_AT_DEFAULT.value, created=1, modified=1)
+    nodes, made_at = (LEFT_AT_DEFAULT.node,), daemon.wall_us()
     old = Record(id="kv", owner=daemon.owner, version=1, created_at=made_at, nodes=nodes, leader=leader, confirmed=True)
     result(daemon.journal.append(daemon.store.put(old)))
-    assert go(daemon.directory.report("kv", LEFT_ALONE, M1))
-    assert not go(daemon.directory.report("kv", LEFT_ALONE, M2))
+    assert go(daemon.directory.report("kv", LEFT_AT_DEFAULT, M1))
+    assert not go(daemon.directory.report("kv", LEFT_AT_DEFAULT, M2))
     assert seen(daemon.directory, "kv").host == M1
 
 
@@ -114,7 +114,7 @@ def test_an_import_says_whose_the_loopback_addresses_are_or_the_next_to_register
         daemon = Daemon()
         assert go(daemon.directory.adopt(brought(DEFAULT, SECOND, host=host), as_own=True))
         assert seen(daemon.directory, "moved").host == host
-        assert told(register(daemon, "moved", SECOND, M1)) == [DEFAULT, SECOND]
+        assert answer_of(register(daemon, "moved", SECOND, M1)) == [DEFAULT, SECOND]
         with pytest.raises(WrongHost):
             result(register(daemon, "moved", SECOND, M2))
 
@@ -131,7 +131,7 @@ def test_an_import_of_no_loopback_address_ties_nothing_and_a_machine_is_an_addre
 @pytest.mark.parametrize(("host", "exported"), [(M1, M1), ("fd00::1", "fd00::1"), (THIS_MACHINE, None)])
 def test_an_export_names_the_machine_but_for_the_daemons_own(host: str, exported: str | None) -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     result(register(daemon, discovery_id, DEFAULT, host))
     line = Export(1).line(go(daemon.directory.inspect(discovery_id)))
     assert msgspec.json.decode(line, type=TransferredRecord).host == exported
@@ -146,7 +146,7 @@ def calls(network: gossip.DirectNetwork) -> list[Call]:
 
 def test_the_machine_is_told_with_what_is_passed_on(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = gossip.mint(a)
+    discovery_id = gossip.create_id(a)
     assert gossip.register(b, discovery_id, DEFAULT, M1) == [DEFAULT]
     assert gossip.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
     with pytest.raises(WrongHost, match=ANOTHER):
@@ -160,7 +160,7 @@ def test_the_machine_is_told_with_what_is_passed_on(three: Three, clock: Clock) 
 
 def test_the_machine_of_one_daemon_is_not_that_of_another(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = gossip.mint(a)
+    discovery_id = gossip.create_id(a)
     assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
     for daemon in (a, c):
         with pytest.raises(WrongHost):
@@ -173,18 +173,18 @@ def test_the_machine_of_one_daemon_is_not_that_of_another(three: Three, clock: C
 
 def test_of_machines_left_at_the_default_one_leads_whichever_daemon_they_ask(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    assert wait(clock, a.directory.claim("kv", LEFT_ALONE, M1)).won
+    assert wait(clock, a.directory.claim("kv", LEFT_AT_DEFAULT, M1)).won
     settle(clock, 1)
     for daemon, host in ((b, M2), (c, M3), (a, M2)):
-        assert not wait(clock, daemon.directory.claim("kv", LEFT_ALONE, host)).won
-        assert not wait(clock, daemon.directory.report("kv", LEFT_ALONE, host))
-    assert wait(clock, b.directory.report("kv", LEFT_ALONE, M1))
+        assert not wait(clock, daemon.directory.claim("kv", LEFT_AT_DEFAULT, host)).won
+        assert not wait(clock, daemon.directory.report("kv", LEFT_AT_DEFAULT, host))
+    assert wait(clock, b.directory.report("kv", LEFT_AT_DEFAULT, M1))
     assert seen(c.directory, "kv").host == M1
 
 
 def test_on_the_owners_behalf_the_same_machine_is_listed_and_no_other(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = gossip.mint(a)
+    discovery_id = gossip.create_id(a)
     gossip.register(a, discovery_id, DEFAULT, M1)
     network.split("a")
     settle(clock, 3)
@@ -204,7 +204,7 @@ def test_on_the_owners_behalf_the_same_machine_is_listed_and_no_other(three: Thr
 
 def test_on_the_owners_behalf_no_loopback_address_is_the_first(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = gossip.mint(a)
+    discovery_id = gossip.create_id(a)
     gossip.register(a, discovery_id, f"{M1}:4001", M1)
     network.split("a")
     settle(clock, 3)
@@ -219,7 +219,7 @@ def test_a_loopback_address_is_left_out_where_the_list_has_become_others_meanwhi
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     network, (a, _, c) = three
-    discovery_id = gossip.mint(a)
+    discovery_id = gossip.create_id(a)
     for addr in (DEFAULT, f"{M1}:4003"):
         gossip.register(a, discovery_id, addr, M1)
     network.split("a")
@@ -241,7 +241,7 @@ def test_what_is_handed_over_stays_with_its_machine_and_of_a_daemon_that_is_lost
 ) -> None:
     _, (a, b, c) = three
     for owner, how in ((a, "drained"), (c, "lost")):
-        here, there = gossip.mint(owner), gossip.mint(owner)
+        here, there = gossip.create_id(owner), gossip.create_id(owner)
         gossip.register(owner, here, DEFAULT, THIS_MACHINE)
         gossip.register(owner, there, DEFAULT, M1)
         settle(clock, 1)
@@ -263,10 +263,10 @@ def test_what_is_handed_over_stays_with_its_machine_and_of_a_daemon_that_is_lost
 
 def test_daemons_that_reach_each_other_by_loopback_are_on_one_machine(clock: Clock) -> None:
     network = gossip.DirectNetwork(clock)
-    a = gossip.PeeredDaemon(network, "127.0.0.1:1", ["localhost:2"])
-    b = gossip.PeeredDaemon(network, "localhost:2")
+    a = gossip.GossipDaemon(network, "127.0.0.1:1", ["localhost:2"])
+    b = gossip.GossipDaemon(network, "localhost:2")
     settle(clock, 5)
-    discovery_id = gossip.mint(a)
+    discovery_id = gossip.create_id(a)
     assert gossip.register(a, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
     assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT], "told so again"
     assert gossip.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]

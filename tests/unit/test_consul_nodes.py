@@ -14,9 +14,9 @@ import pytest
 from tests.support import consul_nodes
 from tests.support.consul_nodes import ConsulNode, Failed, leader_in, leader_value
 from tests.support.scripted import Consul, reply
-from tests.support.virtual import NEW_DOORS, OLD_DOORS, Network, Peer, Service, World
+from tests.support.virtual import NEW_ENDPOINTS, OLD_ENDPOINTS, Network, Peer, Service, World
 
-PEER = Peer("1", "h:1", "h:2", NEW_DOORS)
+PEER = Peer("1", "h:1", "h:2", NEW_ENDPOINTS)
 VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
@@ -62,7 +62,7 @@ def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.Release) 
 
 def test_the_value_is_written_as_go_does() -> None:
     assert leader_value(PEER) == VALUE
-    assert leader_value(Peer("<&>é", "h:1", "", NEW_DOORS)) == (
+    assert leader_value(Peer("<&>é", "h:1", "", NEW_ENDPOINTS)) == (
         rb'{"id":"\u003c\u0026\u003e' + "é".encode() + b'","api_addr":"http://h:1"}'
     )
 
@@ -130,13 +130,14 @@ def test_a_value_that_cannot_be_read_keeps_a_node_asking_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "doors", "seconds"), [("7.0", OLD_DOORS, 20), ("7.21", OLD_DOORS, 12), ("8.0", NEW_DOORS, 12)]
+    ("name", "endpoints", "seconds"),
+    [("7.0", OLD_ENDPOINTS, 20), ("7.21", OLD_ENDPOINTS, 12), ("8.0", NEW_ENDPOINTS, 12)],
 )
 def test_joins_by_the_address_of_its_kind_five_times_and_asks_again(
-    name: str, doors: frozenset[str], seconds: float
+    name: str, endpoints: frozenset[str], seconds: float
 ) -> None:
     stage = Stage()
-    leader = Peer("9", "10.0.0.9:4001", "10.0.0.9:4002", doors)  # type: ignore[arg-type]
+    leader = Peer("9", "10.0.0.9:4001", "10.0.0.9:4002", endpoints)  # type: ignore[arg-type]
     stage.network.add(leader)
     stage.consul.value = leader_value(leader)
     with stage.consul.serve() as service:

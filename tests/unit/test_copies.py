@@ -24,7 +24,7 @@ from rqdisco.storage.state_directory import LOCK, open_state
 from rqdisco.storage.wal.recovery import Recovered, recover
 from rqdisco.storage.wal.segments import SegmentWriter, segment_path
 
-ORPHANS = "its IDs are then orphaned"
+OWNERLESS_WARNING = "its IDs are then orphaned"
 
 
 class Unlocked(Disk):
@@ -105,10 +105,10 @@ def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_h
     hard_linked(original, tmp_path / "backup")
     life = Life(original)
     assert (life.owner, names(life.found)) == (owner, ["a", "b", "c"])
-    (said,) = [event for event in log if "other names" in str(event.get("log_format"))]
-    assert said["log_level"].name == "warn"
-    assert "identity.json (2 names)" in said["files"]
-    assert "journal/0000000003.journal (2 names)" in said["files"]
+    (logged,) = [event for event in log if "other names" in str(event.get("log_format"))]
+    assert logged["log_level"].name == "warn"
+    assert "identity.json (2 names)" in logged["files"]
+    assert "journal/0000000003.journal (2 names)" in logged["files"]
     hard_linked(original, tmp_path / "second")
     assert Life(original).owner == owner
 
@@ -124,7 +124,7 @@ def test_a_hard_linked_backup_is_refused_and_told_from_its_original(
     assert "this state directory is a hard-linked copy" in text
     assert "2 names" in text
     assert f"(inode {original.stat().st_ino})" in text
-    assert ORPHANS in text
+    assert OWNERLESS_WARNING in text
 
 
 def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(or
     shutil.rmtree(original)
     text = refusal(backup)
     assert "in another directory" in text
-    assert ORPHANS in text
+    assert OWNERLESS_WARNING in text
     backup.rename(original)
     refusal(original)
 
@@ -159,7 +159,7 @@ def test_a_copy_file_by_file_is_refused_and_says_what_becomes_of_its_ids(origina
     shutil.copytree(original, tmp_path / "copy")
     text = refusal(tmp_path / "copy")
     assert "this state directory is a copy" in text
-    assert ORPHANS in text
+    assert OWNERLESS_WARNING in text
 
 
 def test_an_identity_that_was_put_back_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:

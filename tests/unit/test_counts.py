@@ -20,13 +20,13 @@ from rqdisco.storage.timed_disk import TimedDisk
 from rqdisco.telemetry.counters import Histogram, RequestCounts
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 
-HOME, OTHER = "0123456789abcdef", "fedcba9876543210"
+OWNER, OTHER = "0123456789abcdef", "fedcba9876543210"
 NASTY = st.text(st.sampled_from('a"\\}{[],:é \n')) | st.just('"},{"addr":"x"}],"nodes":[{"addr":"y"}],"lost":true}')
 NODES = st.builds(Node, addr=NASTY, raft_addr=st.none() | NASTY, node_id=st.none() | NASTY)
 RECORDS = st.builds(
     Record,
     id=st.just("x"),
-    owner=st.sampled_from((HOME, OTHER)),
+    owner=st.sampled_from((OWNER, OTHER)),
     version=st.integers(0, 2**53),
     created_at=st.integers(0, 2**53),
     nodes=st.lists(NODES, max_size=4).map(tuple),
@@ -44,7 +44,7 @@ def kept(record: Record) -> bytes:
     return split_record(encode_record(record))[1]
 
 
-def record(number: int, *addrs: str, owner: str = HOME, lost: bool = False) -> Record:
+def record(number: int, *addrs: str, owner: str = OWNER, lost: bool = False) -> Record:
     nodes = tuple(Node(addr=addr) for addr in addrs)
     return Record(id=f"id-{number}", owner=owner, version=number, created_at=1, nodes=nodes, ownerless=lost)
 
@@ -71,9 +71,9 @@ def test_nodes_are_counted_through_registrations_removals_and_changes_of_home() 
     store = Store()
     store.node_counter = node_counter = NodeCounter()
     put(store, record(1, "a", "b"), record(2, "a"))
-    assert (node_counter.nodes, list(node_counter.owners())) == (3, [(HOME, False, 2)])
+    assert (node_counter.nodes, list(node_counter.owners())) == (3, [(OWNER, False, 2)])
     put(store, record(1, "b"), record(2, owner=OTHER, lost=True))
-    assert (node_counter.nodes, sorted(node_counter.owners())) == (1, [(HOME, False, 1), (OTHER, True, 1)])
+    assert (node_counter.nodes, sorted(node_counter.owners())) == (1, [(OWNER, False, 1), (OTHER, True, 1)])
 
 
 def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_changes() -> None:
@@ -87,7 +87,7 @@ def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_chan
     put(store, record(0, "a"), record(count - 1), record(count, "a"))
     clock.pump([0.01] * 3)
     assert node_counter.is_whole
-    assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(HOME, False, count + 1)])
+    assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(OWNER, False, count + 1)])
     assert not clock.getDelayedCalls()
 
 

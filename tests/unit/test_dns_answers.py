@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.records import Node
-from tests.support.daemon import mint, register, result
+from tests.support.daemon import create_id, register, result
 from tests.support.dns import (
     ZONE,
     Names,
@@ -191,10 +191,10 @@ def test_a_leader_that_consul_clients_put_is_a_node_as_every_other(names: Names)
 
 def test_nothing_is_shown_before_the_disk_has_it_and_its_node_heard_it() -> None:
     names = Names()
-    daemon, discovery_id = names.daemon, mint(names.daemon)
+    daemon, discovery_id = names.daemon, create_id(names.daemon)
     daemon.threads.hold = True
     granting = register(daemon, discovery_id, "10.0.0.1:4001")
-    minting = Deferred.fromCoroutine(daemon.directory.report("new", decode_put(b'{"addr":"10.0.0.9:2"}', 0), None))
+    creating = Deferred.fromCoroutine(daemon.directory.report("new", decode_put(b'{"addr":"10.0.0.9:2"}', 0), None))
     assert is_absent(names.ask(f"{discovery_id}.{ZONE}"))
     assert rcode(names.ask(f"new.{ZONE}")) == "NXDOMAIN"
     granting.addErrback(lambda failure: None)
@@ -203,7 +203,7 @@ def test_nothing_is_shown_before_the_disk_has_it_and_its_node_heard_it() -> None
     assert is_absent(names.ask(f"{discovery_id}.{ZONE}")), "written, and about to be revoked"
     daemon.threads.release_all()
     assert is_absent(names.ask(f"{discovery_id}.{ZONE}"))
-    assert result(minting)
+    assert result(creating)
     assert answers(names.ask(f"new.{ZONE}")) == ["10.0.0.9"]
 
 

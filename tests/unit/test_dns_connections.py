@@ -201,7 +201,7 @@ def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str
     elif ending == "timeout":
         cast("TimeoutMixin", line.transport.protocol).timeoutConnection()
     else:
-        names.door.cut()
+        names.listener.cut()
     names.resolver.release()
     line.run()
     assert line.is_closed
@@ -251,7 +251,7 @@ def test_connections_of_all_sources_are_counted_and_those_of_the_greediest_make_
     names.reactor.advance(0)
     assert len(names.connections.open) == MOST_CONNECTIONS
     assert not any(line.is_closed for line in few)
-    names.door.cut()
+    names.listener.cut()
     names.reactor.advance(0)
     assert not names.connections.open
     assert names.reactor.getDelayedCalls() == []

@@ -11,7 +11,7 @@ import pytest
 from tests.support import dns_nodes
 from tests.support.dns_nodes import DNSNode, GoResolver, LookUpFailed
 from tests.support.scripted import NameServer
-from tests.support.virtual import BOTH_DOORS, Network, Peer, Service, World, leader_of
+from tests.support.virtual import BOTH_ENDPOINTS, Network, Peer, Service, World, leader_of
 
 
 def outcome(world: World, begin: Callable[[], Coroutine[Any, Any, list[Any]]]) -> list[Any] | str:
@@ -79,7 +79,7 @@ class Rounds:
         self.service = service
 
     def peer(self, number: int, expect: int = 2) -> Peer:
-        return Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", BOTH_DOORS, expect=expect)
+        return Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", BOTH_ENDPOINTS, expect=expect)
 
     def node(
         self,

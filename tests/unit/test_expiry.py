@@ -17,7 +17,7 @@ from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Moment, Node, Put
 from rqdisco.storage.compaction import compact
 from rqdisco.storage.memory import Change
-from tests.support.daemon import DAY, STATE, Daemon, mint, register, result, shown, told
+from tests.support.daemon import DAY, STATE, Daemon, answer_of, create_id, register, result, shown
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def is_there(daemon: Daemon, discovery_id: str) -> bool:
     return True
 
 
-def seal_and_fold(daemon: Daemon) -> bytes:
+def seal_and_compact(daemon: Daemon) -> bytes:
     compact(daemon.disk, STATE, result(daemon.journal.seal()))
     return daemon.disk.read(STATE / "snapshot.json")
 
 
 def test_an_id_that_never_had_a_node_is_forgotten_when_its_days_are_over(daemon: Daemon) -> None:
-    unused, used = mint(daemon), mint(daemon)
-    told(register(daemon, used, "10.0.0.1:4001"))
+    unused, used = create_id(daemon), create_id(daemon)
+    answer_of(register(daemon, used, "10.0.0.1:4001"))
     live(daemon.clock, 9.5)
     assert is_there(daemon, unused)
     live(daemon.clock, 1)
@@ -71,14 +71,14 @@ def test_an_id_that_never_had_a_node_is_forgotten_when_its_days_are_over(daemon:
 def test_without_being_asked_to_a_daemon_forgets_nothing() -> None:
     daemon = Daemon()
     daemon.sweep.startService()
-    unused = mint(daemon)
+    unused = create_id(daemon)
     live(daemon.clock, 400)
     assert is_there(daemon, unused)
 
 
 def test_an_id_whose_last_node_was_removed_is_kept_for_ever(daemon: Daemon) -> None:
-    emptied = mint(daemon)
-    told(register(daemon, emptied, "10.0.0.1:4001"))
+    emptied = create_id(daemon)
+    answer_of(register(daemon, emptied, "10.0.0.1:4001"))
     assert result(Deferred.fromCoroutine(daemon.directory.remove(emptied, "10.0.0.1:4001"))).removed
     live(daemon.clock, 40)
     assert shown(daemon, emptied) == []
@@ -99,19 +99,19 @@ def test_an_id_that_was_imported_is_kept_for_ever(daemon: Daemon) -> None:
 
 
 def test_a_wall_clock_that_jumps_forgets_nothing_and_keeps_nothing_back(daemon: Daemon) -> None:
-    unused = mint(daemon)
+    unused = create_id(daemon)
     daemon.set_by = 400 * DAY
     live(daemon.clock, 9.5)
     assert is_there(daemon, unused)
     daemon.set_by = -400 * DAY
-    younger = mint(daemon)
+    younger = create_id(daemon)
     live(daemon.clock, 1)
     assert not is_there(daemon, unused)
     assert is_there(daemon, younger)
 
 
 def test_days_go_on_through_restarts_of_the_daemon(daemon: Daemon) -> None:
-    unused = mint(daemon)
+    unused = create_id(daemon)
     for _ in range(9):
         live(daemon.clock, 1)
         daemon = daemon.restart()
@@ -122,7 +122,7 @@ def test_days_go_on_through_restarts_of_the_daemon(daemon: Daemon) -> None:
 
 
 def test_the_time_for_which_the_machine_was_off_does_not_count(daemon: Daemon) -> None:
-    unused = mint(daemon)
+    unused = create_id(daemon)
     live(daemon.clock, 5)
     daemon = daemon.restart(boot_id="boot-b")
     daemon.sweep.startService()
@@ -134,7 +134,7 @@ def test_the_time_for_which_the_machine_was_off_does_not_count(daemon: Daemon) -
 
 def test_ids_from_before_it_was_switched_on_have_all_their_days_from_then() -> None:
     daemon = Daemon()
-    unused = mint(daemon)
+    unused = create_id(daemon)
     live(daemon.clock, 50)
     daemon = daemon.restart(unused_days=10)
     daemon.sweep.startService()
@@ -145,8 +145,8 @@ def test_ids_from_before_it_was_switched_on_have_all_their_days_from_then() -> N
 
 
 def test_what_was_forgotten_does_not_come_back_with_a_restart(daemon: Daemon) -> None:
-    unused, used = mint(daemon), mint(daemon)
-    told(register(daemon, used, "10.0.0.1:4001"))
+    unused, used = create_id(daemon), create_id(daemon)
+    answer_of(register(daemon, used, "10.0.0.1:4001"))
     live(daemon.clock, 12)
     again = daemon.restart(unused_days=None)
     assert not is_there(again, unused)
@@ -154,40 +154,40 @@ def test_what_was_forgotten_does_not_come_back_with_a_restart(daemon: Daemon) ->
 
 
 def test_a_snapshot_has_nothing_of_what_was_forgotten(daemon: Daemon) -> None:
-    unused = mint(daemon)
-    assert unused.encode() in seal_and_fold(daemon)
+    unused = create_id(daemon)
+    assert unused.encode() in seal_and_compact(daemon)
     live(daemon.clock, 12)
-    mint(daemon)
-    assert unused.encode() not in seal_and_fold(daemon)
+    create_id(daemon)
+    assert unused.encode() not in seal_and_compact(daemon)
     assert not is_there(daemon.restart(), unused)
 
 
 def test_an_id_is_younger_than_what_was_forgotten_before_it_whatever_the_wall_clock_says(daemon: Daemon) -> None:
-    mint(daemon)
+    create_id(daemon)
     live(daemon.clock, 12)
     daemon.set_by = -100 * DAY
     again = daemon.restart()
     again.set_by = -100 * DAY
     again.sweep.startService()
-    younger = mint(again)
+    younger = create_id(again)
     live(again.clock, 1)
     assert is_there(again, younger)
     assert is_there(again.restart(), younger)
 
 
 def test_a_node_that_registers_while_its_id_is_being_forgotten_keeps_it(daemon: Daemon) -> None:
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     live_until_it_is_marked(daemon)
     asked = register(daemon, discovery_id, "10.0.0.1:4001")
     daemon.threads.hold = False
     daemon.threads.release_all()
     live(daemon.clock, 5)
-    assert told(asked) == shown(daemon, discovery_id) == ["10.0.0.1:4001"]
+    assert answer_of(asked) == shown(daemon, discovery_id) == ["10.0.0.1:4001"]
     assert shown(daemon.restart(), discovery_id) == ["10.0.0.1:4001"]
 
 
 def test_a_node_whose_registration_the_disk_refuses_as_its_id_goes_finds_it_gone(daemon: Daemon) -> None:
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     live_until_it_is_marked(daemon)
     asked = register(daemon, discovery_id, "10.0.0.1:4001")
     daemon.threads.release()
@@ -196,7 +196,7 @@ def test_a_node_whose_registration_the_disk_refuses_as_its_id_goes_finds_it_gone
     daemon.threads.hold = False
     daemon.threads.release_all()
     with pytest.raises(StoreUnavailable):
-        told(asked)
+        answer_of(asked)
     live(daemon.clock, 1)
     assert not is_there(daemon, discovery_id)
     assert daemon.directory.size == 0
@@ -204,7 +204,7 @@ def test_a_node_whose_registration_the_disk_refuses_as_its_id_goes_finds_it_gone
 
 
 def test_on_a_full_disk_nothing_is_forgotten_until_there_is_room(daemon: Daemon) -> None:
-    unused = mint(daemon)
+    unused = create_id(daemon)
     live(daemon.clock, 9.9)
     daemon.disk.room = 0
     live(daemon.clock, 3)
@@ -217,7 +217,7 @@ def test_on_a_full_disk_nothing_is_forgotten_until_there_is_room(daemon: Daemon)
 def test_forgotten_ids_make_room_for_others() -> None:
     daemon = Daemon(unused_days=10)
     daemon.sweep.startService()
-    mint(daemon)
+    create_id(daemon)
     live(daemon.clock, 12)
     assert daemon.store.count_all() == 0
     assert daemon.store.node_counter is not None
@@ -226,7 +226,7 @@ def test_forgotten_ids_make_room_for_others() -> None:
 
 def test_who_watches_an_id_is_told_when_it_is_gone(daemon: Daemon) -> None:
     changed: list[bool] = []
-    unused = mint(daemon)
+    unused = create_id(daemon)
     daemon.directory.watch(unused, lambda: changed.append(is_there(daemon, unused)))
     live(daemon.clock, 12)
     assert changed == [False]
@@ -234,7 +234,7 @@ def test_who_watches_an_id_is_told_when_it_is_gone(daemon: Daemon) -> None:
 
 def test_many_ids_are_forgotten_some_at_a_time(daemon: Daemon) -> None:
     for _ in range(2500):
-        mint(daemon)
+        create_id(daemon)
     live(daemon.clock, 9.9)
     sizes = set()
     for _ in range(10_000):
@@ -246,7 +246,7 @@ def test_many_ids_are_forgotten_some_at_a_time(daemon: Daemon) -> None:
 def test_where_nothing_is_unused_ids_are_not_looked_through_over_and_over(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(register(daemon, mint(daemon), "10.0.0.1:4001"))
+    answer_of(register(daemon, create_id(daemon), "10.0.0.1:4001"))
     live(daemon.clock, 12)
     keys_after = Mock(wraps=daemon.store.keys_after)
     monkeypatch.setattr(daemon.store, "keys_after", keys_after)

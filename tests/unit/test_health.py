@@ -11,12 +11,12 @@ from rqdisco.backends.gossip.transport.messages import Member
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Node
 from rqdisco.telemetry.health import Condition, Health
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, settle, trio, wait
 
 WELL = Condition((), ())
 
 
-def health_of(daemon: PeeredDaemon) -> Health:
+def health_of(daemon: GossipDaemon) -> Health:
     return Health(lambda: daemon.journal.refused, daemon.backend.report)
 
 
@@ -92,7 +92,7 @@ def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: T
     network, (a, _, _) = three
     discovery_id = wait(clock, a.directory.create()).id
     network.cut.add(("d", "a"))
-    d = PeeredDaemon(network, "d", ["a"])
+    d = GossipDaemon(network, "d", ["a"])
     assert health_of(d).for_lists().wrong == (), "it would have to wait for ever"
     network.cut.clear()
     d.threads.hold = True
@@ -109,7 +109,7 @@ def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Th
     network, _ = three
     network.unreachable.add(("d", "a"))
     network.cut = {(name, "d") for name in "abc"}
-    d = PeeredDaemon(network, "d", ["a"])
+    d = GossipDaemon(network, "d", ["a"])
     assert health_of(d).for_lists().wrong == ("the records of http://a are not here yet",)
     settle(clock, 3)
     assert health_of(d).for_lists() == Condition((), ("http://a was never met",))
@@ -117,7 +117,7 @@ def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Th
 
 def test_the_first_of_a_new_set_serves_without_the_others(clock: Clock) -> None:
     network = DirectNetwork(clock)
-    a = PeeredDaemon(network, "a", ["b"])
+    a = GossipDaemon(network, "a", ["b"])
     settle(clock, 1)
     assert health_of(a).for_lists() == health_of(a).for_grants() == Condition((), ("http://b was never met",))
     a.stop()
@@ -144,8 +144,8 @@ def test_lists_of_members_that_differ_are_shown_and_logged_once(
     assert note in health_of(a).for_lists().notes
     assert health_of(a).for_lists().wrong == ()
     settle(clock, 8)
-    said = [event for event in log if event.get("log_format") == "lists of members differ"]
-    assert sorted((event["url"], event["how"]) for event in said) == [
+    logged = [event for event in log if event.get("log_format") == "lists of members differ"]
+    assert sorted((event["url"], event["how"]) for event in logged) == [
         ("http://a", f"knows c ({c.owner}), which is not known here"),
         ("http://b", f"does not know c ({c.owner})"),
     ]

@@ -15,7 +15,7 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Claim, Node, Put
 from rqdisco.core.views import View
 from tests.support.daemon import Daemon, result
-from tests.support.gossip import PeeredDaemon, go
+from tests.support.gossip import GossipDaemon, go
 
 KEY = "orders"
 HOST_A, HOST_B = "10.0.0.1", "10.0.0.2"
@@ -31,16 +31,16 @@ def put(name: str, **other: str) -> Put:
 A, B = put("a"), put("b")
 
 
-def claim(at: Daemon | PeeredDaemon, key: str, of: Put, host: str | None = HOST_A) -> Claim:
+def claim(at: Daemon | GossipDaemon, key: str, of: Put, host: str | None = HOST_A) -> Claim:
     claimed: Claim = go(at.directory.claim(key, of, host))
     return claimed
 
 
-def report(at: Daemon | PeeredDaemon, key: str, of: Put, host: str | None = HOST_A) -> bool:
+def report(at: Daemon | GossipDaemon, key: str, of: Put, host: str | None = HOST_A) -> bool:
     return bool(go(at.directory.report(key, of, host)))
 
 
-def look_up(at: Daemon | PeeredDaemon, key: str) -> View:
+def look_up(at: Daemon | GossipDaemon, key: str) -> View:
     view: View = go(at.directory.look_up(key))
     return view
 

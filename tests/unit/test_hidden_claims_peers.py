@@ -17,14 +17,14 @@ from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, mint, older, settle, wait
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, go, older, settle, wait
 from tests.unit.test_hidden_claims import HOST_A, HOST_B, A, B, assert_hidden, assert_led, claim, look_up, report
 
 
 def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(three: Three, clock: Clock) -> None:
     _, daemons = three
     a, b, c = daemons
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(b, discovery_id, A).won
     settle(clock, 2)
     for daemon in daemons:
@@ -45,7 +45,7 @@ def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(b, discovery_id, A, THIS_MACHINE).won
     assert claim(b, discovery_id, A, THIS_MACHINE).again
     for daemon in (a, c):
@@ -57,7 +57,7 @@ def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon
 
 def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     settle(clock, 2)
     network.split("a")
@@ -72,7 +72,7 @@ def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Th
 
 def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     network.split("a")
     a = a.restart()
@@ -85,7 +85,7 @@ def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(thr
 
 def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Three, clock: Clock) -> None:
     _, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     before = older(a.disk)
     claim(a, discovery_id, A)
     settle(clock, 2)
@@ -98,9 +98,9 @@ def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Thre
 
 def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
-    duplicate = PeeredDaemon(a.network, "d", ["b"], seed=9, called="a")
+    duplicate = GossipDaemon(a.network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
     for at in (a, b):
         with pytest.raises(Undecided, match="two daemons are called a"):
@@ -113,7 +113,7 @@ def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_m
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     settle(clock, 2)
     a.stop()
@@ -135,7 +135,7 @@ def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_afte
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 60)
     claim(a, discovery_id, A)
     settle(clock, 2)
@@ -158,7 +158,7 @@ def test_a_claim_that_no_daemon_knows_of_any_more_makes_no_created_id_anew(three
 
 def test_the_next_claim_after_a_clearing_asks_all_peers_and_wins(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     settle(clock, 2)
     assert wait(clock, b.directory.clear_leader(discovery_id)).removed == "claim"
@@ -182,10 +182,10 @@ class BeforeHiddenClaims(PeerSet):
 def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     """A daemon of this release and an older one that know each other."""
     network = DirectNetwork(clock)
-    daemons = [PeeredDaemon(network, "a")]
+    daemons = [GossipDaemon(network, "a")]
     with monkeypatch.context() as patch:
         patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
-        daemons.append(PeeredDaemon(network, "b", ["a"]))
+        daemons.append(GossipDaemon(network, "b", ["a"]))
     settle(clock, 5)
     yield network, daemons
     for daemon in network.daemons.values():
@@ -197,7 +197,7 @@ def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_n
     mixed: Three, clock: Clock
 ) -> None:
     _, (a, b) = mixed
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(a, discovery_id, A).won
     settle(clock, 2)
     for at in (a, b):
@@ -207,7 +207,7 @@ def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_n
 
 def test_once_the_last_older_peer_runs_this_release_claims_are_hidden(mixed: Three, clock: Clock) -> None:
     _, (a, b) = mixed
-    before, after = mint(a), mint(a)
+    before, after = create_id(a), create_id(a)
     claim(a, before, A)
     b = b.restart()
     settle(clock, 12)
@@ -223,7 +223,7 @@ def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_relea
     three: Three, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     with monkeypatch.context() as patch:
         patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
@@ -241,7 +241,7 @@ def test_a_peer_that_was_not_met_since_the_start_makes_no_claim_visible(three: T
     b.stop()
     a = a.restart()
     settle(clock, 3)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(a, discovery_id, A).won
     assert_hidden(look_up(a, discovery_id))
     assert claim(a, discovery_id, A).again, "what it knows of was kept"
@@ -256,9 +256,9 @@ def test_a_peer_of_which_others_told_and_that_was_not_met_yet_makes_no_claim_vis
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.cut |= {("a", "d"), ("d", "a")}
-    d = PeeredDaemon(network, "d", ["b"])
+    d = GossipDaemon(network, "d", ["b"])
     settle(clock, 3)
     assert claim(a, discovery_id, A).won
     network.heal()

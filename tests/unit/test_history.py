@@ -16,12 +16,12 @@ LOST = None
 BASE = ("register n1", 0, 1, "alone"), ("register n2", 2, 3, ["n1", "n2"])
 
 
-def judged(*told: Any, rules: Rules | None = None, limit: int = 100_000) -> Verdict:
+def judged(*events: Any, rules: Rules | None = None, limit: int = 100_000) -> Verdict:
     """The verdict on operations, each `(what, from, to, answer)` and "off home" or "at home"; LOST
     for no answer.
     """
     history = History()
-    for what, begun, ended, answer, *where in told:
+    for what, begun, ended, answer, *where in events:
         kind: Kind
         kind, _, addr = what.partition(" ")
         token = history.begin(addr, kind, addr, begun)
@@ -44,7 +44,7 @@ def lost(what: str, begun: float) -> tuple[str, float, None, None]:
     return what, begun, LOST, LOST
 
 
-def off_home(what: str, begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
+def on_behalf(what: str, begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
     return what, begun, begun + 0.1, nodes, "off home"
 
 
@@ -80,14 +80,14 @@ LEGAL = {
     "a list off home is an old one": (
         *BASE,
         ("remove n1", 4, 5, ["n2"]),
-        off_home("register n3", 6, "n1", "n2", "n3"),
+        on_behalf("register n3", 6, "n1", "n2", "n3"),
         read(7, "n2"),
         read(8, "n2", "n3"),
     ),
-    "a hint is spelled as it is listed": (*BASE, off_home("register http://n2", 4, "n1", "n2")),
+    "a hint is spelled as it is listed": (*BASE, on_behalf("register http://n2", 4, "n1", "n2")),
     "who is listed off home is added after its forwarded request was, and removed": (
         *BASE,
-        off_home("register n3", 4, "n1", "n2", "n3"),
+        on_behalf("register n3", 4, "n1", "n2", "n3"),
         read(5, "n1", "n2", "n3"),
         ("remove n3", 6, 7, ["n1", "n2"]),
         read(8, "n1", "n2", "n3"),
@@ -181,13 +181,13 @@ ILLEGAL = {
         lost("register n1", 4),
     ),
     "alone off home": (("register n1", 0, 1, ["n1"], "off home"),),
-    "a list off home without its caller": (*BASE, off_home("register n3", 4, "n1", "n2")),
-    "a list off home of a node that nobody registered": (*BASE, off_home("register n3", 4, "n1", "n3", "n4")),
-    "a removal off home": (*BASE, off_home("remove n2", 4, "n1")),
+    "a list off home without its caller": (*BASE, on_behalf("register n3", 4, "n1", "n2")),
+    "a list off home of a node that nobody registered": (*BASE, on_behalf("register n3", 4, "n1", "n3", "n4")),
+    "a removal off home": (*BASE, on_behalf("remove n2", 4, "n1")),
     "a claim won off home": (("claim n1", 0, 1, True, "off home"),),
     "a hint is added twice": (
         *BASE,
-        off_home("register n3", 4, "n1", "n2", "n3"),
+        on_behalf("register n3", 4, "n1", "n2", "n3"),
         read(5, "n1", "n2", "n3"),
         ("remove n3", 6, 7, ["n1", "n2"]),
         read(8, "n1", "n2", "n3"),

@@ -128,22 +128,22 @@ STEPS = st.tuples(st.sampled_from(["claim", "post", "report", "clear"]), ADDRESS
 def test_between_two_empties_one_address_is_told_it_is_alone_whichever_doors_are_asked(
     steps: list[tuple[str, str, int]],
 ) -> None:
-    record, told, is_reported = fresh(), set(), False
+    record, granted, is_reported = fresh(), set(), False
     for version, (step, addr, at) in enumerate(sorted(steps, key=lambda step: step[2]), 2):
         if step == "claim":
             outcome = claimed(record, addr, at=at, version=version)
             record = outcome.record
-            told |= {addr} if outcome.won else set()
+            granted |= {addr} if outcome.won else set()
             assert not (outcome.won and is_reported)
         elif step == "post":
             bootstrap, _, record = post(record, addr, at=at)
-            told |= {addr} if bootstrap else set()
+            granted |= {addr} if bootstrap else set()
         elif step == "report":
             record, is_reported = reported(record, addr, version=version), True
         else:
             record = clear_leader(record)
         assert record.leader is None or record.leader.addr in {node.addr for node in record.nodes}
-    assert len(told) <= 1
+    assert len(granted) <= 1
 
 
 def test_a_value_gives_the_node_with_both_its_addresses_and_its_id() -> None:

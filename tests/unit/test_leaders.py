@@ -15,7 +15,7 @@ from rqdisco.backends.single.directory import Limits
 from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
 from rqdisco.core.records import Leader, Node, Put, Record
 from rqdisco.telemetry.events import Event, Events
-from tests.support.daemon import Daemon, mint, register, result
+from tests.support.daemon import Daemon, create_id, register, result
 from tests.support.gossip import Three, go, settle, wait
 
 A, B, C = "10.0.0.1:4002", "10.0.0.2:4002", "10.0.0.3:4002"
@@ -141,23 +141,23 @@ def report(daemon: Daemon, discovery_id: str, *leaders: str, every: float = 5.0)
 
 
 def test_a_daemon_says_it_once_counts_it_and_says_when_it_is_over(log: list[Any], logged_errors: list[Any]) -> None:
-    daemon, told = Daemon(), list[Event]()
-    daemon.telemetry.events.observers.append(told.append)
+    daemon, logged = Daemon(), list[Event]()
+    daemon.telemetry.events.observers.append(logged.append)
     asked_for: list[str] = []
     daemon.leaders.subscribe(asked_for.append)
     report(daemon, "kv", A, B, A)
-    assert not told
+    assert not logged
     report(daemon, "kv", B, A, B, A, B)
     assert daemon.leaders.of("kv") == (A, B)
     (error,) = logged_errors
     assert (error["leaders"], error["discovery_id"]) == (f"{A} and {B}", "kv")
     report(daemon, "kv", *[A] * 12)
-    assert [(event.kind, event.outcome, event.id, event.why) for event in told] == [
+    assert [(event.kind, event.outcome, event.id, event.why) for event in logged] == [
         ("two leaders", "noticed", "kv", f"{A} and {B}")
     ]
     daemon.clock.advance(5)
     assert (daemon.leaders.of("kv"), len(daemon.leaders)) == (None, 0)
-    assert [event.outcome for event in told] == ["noticed", "over"]
+    assert [event.outcome for event in logged] == ["noticed", "over"]
     assert asked_for == ["kv", "kv"]
     assert [event for event in log if "two leaders no longer seen" in str(event.get("log_format"))]
     logged_errors.clear()
@@ -186,7 +186,7 @@ def test_claims_and_registrations_between_reports_are_no_reports() -> None:
 
 def test_nothing_is_decided_by_it(logged_errors: list[Any]) -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     report(daemon, discovery_id, A, B, A, B)
     logged_errors.clear()
     listed = [node.addr for node in result(register(daemon, discovery_id, "10.0.0.9:4001")).listed]

@@ -51,7 +51,7 @@ def test_what_only_this_machine_reaches_is_local(description: str, address: Any,
     assert listens_locally(description, address) == local
 
 
-def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPListener:
+def api(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPListener:
     from twisted.internet import reactor
 
     at = (
@@ -59,7 +59,7 @@ def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> H
         if passed is None
         else (description, passed)
     )
-    site = BoundedSite(Daemon().doors.public(), reactor, 1000, lambda: 0.0)
+    site = BoundedSite(Daemon().apis.public(), reactor, 1000, lambda: 0.0)
     return HTTPListener("endpoints", reactor, [at], site, is_guarded=is_guarded)
 
 
@@ -77,7 +77,7 @@ def passed_on(host: str, family: int = socket.AF_INET) -> Any:
 )
 @ensureDeferred
 async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(description: str) -> None:
-    unguarded, guarded = door(description), door(description, is_guarded=True)
+    unguarded, guarded = api(description), api(description, is_guarded=True)
     with pytest.raises(OpenToOthers) as refused:
         await unguarded.open()
     await unguarded.close()
@@ -91,14 +91,14 @@ async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(descri
 @ensureDeferred
 async def test_a_door_for_this_machine_alone_needs_no_guard(tmp_path: Path) -> None:
     for description in ("tcp:0:interface=127.0.0.1", f"unix:{tmp_path / 'socket'}"):
-        opened = door(description)
+        opened = api(description)
         assert len(await opened.open()) == 1
         await opened.close()
 
 
 @ensureDeferred
 async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
-    local, open_to_others = (door("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
+    local, open_to_others = (api("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
     assert [where.partition(":")[0] for where in await local.open()] == ["127.0.0.1"]
     with pytest.raises(OpenToOthers):
         await open_to_others.open()
@@ -108,7 +108,7 @@ async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
 
 @ensureDeferred
 async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> None:
-    misnamed = door("systemd:domain=UNIX:name=x", passed_on("127.0.0.1", socket.AF_UNIX))
+    misnamed = api("systemd:domain=UNIX:name=x", passed_on("127.0.0.1", socket.AF_UNIX))
     with pytest.raises(CannotListen, match="cannot listen on systemd:domain=UNIX:name=x: "):
         await misnamed.open()
     await misnamed.close()
@@ -135,7 +135,7 @@ async def test_a_socket_that_somebody_left_is_replaced_though_his_process_number
         pass
     # What Twisted keeps beside a socket. In a container each process is the first one.
     Path(f"{path}.lock").symlink_to(str(os.getpid()))
-    opened = door(f"{kind}unix:{path}:mode=600", is_guarded=True)
+    opened = api(f"{kind}unix:{path}:mode=600", is_guarded=True)
     assert await opened.open() == [f"unix:{path}"]
     assert path.stat().st_mode & 0o777 == 0o600
     with socket.socket(socket.AF_UNIX) as client:
@@ -157,7 +157,7 @@ async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_no
             with suppress(BlockingIOError):
                 client.connect(str(path))
         with pytest.raises(CannotListen) as refused:
-            await door(f"unix:{path}").open()
+            await api(f"unix:{path}").open()
         assert str(refused.value) == f"cannot listen on unix:{path}: somebody listens there already"
         assert path.is_socket()
         assert server.getsockname() == str(path)
@@ -172,7 +172,7 @@ async def test_nothing_but_a_socket_is_ever_taken_away(tmp_path: Path, kind: str
     make = {"file": path.touch, "link": lambda: path.symlink_to(left), "directory": path.mkdir}
     make[kind]()
     with pytest.raises(CannotListen) as refused:
-        await door(f"unix:{path}").open()
+        await api(f"unix:{path}").open()
     assert str(refused.value) == f"cannot listen on unix:{path}: something else is there"
     assert path.exists()
     assert left.is_socket()

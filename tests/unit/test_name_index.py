@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rqdisco.core.dns_labels import dns_labels
 from rqdisco.core.name_index import NameIndex
 from rqdisco.storage.memory import Store
-from tests.support.daemon import Daemon, mint
+from tests.support.daemon import Daemon, create_id
 
 IDS = st.lists(st.from_regex(r"[A-Ca-c.-]{1,6}", fullmatch=True).map(str.encode), max_size=20)
 LONG = b"a-long-id-that-is-no-uuid-and-has-a-Capital"
@@ -92,7 +92,7 @@ def test_an_id_has_its_name_once_the_disk_has_it() -> None:
 
 def test_what_was_there_at_the_start_has_its_name_too() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     store = Store({b"A.B": b"", discovery_id.encode(): b""})
     assert store.name_index.of(b"a.b") == [b"A.B"]
     assert store.name_index.is_above(b"b")

@@ -15,14 +15,14 @@ from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, older, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle
 
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     return Deferred.fromCoroutine(coroutine)
 
 
-def registering(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
+def registering(daemon: GossipDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
     return begin(daemon.directory.register(discovery_id, Node(addr=addr), None))
 
 
@@ -34,7 +34,7 @@ def refused(deferred: Deferred[Any]) -> bool:
 
 def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.threads.hold = True
@@ -49,14 +49,14 @@ def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: 
 
 def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.disk.room = 0
     with pytest.raises(StoreUnavailable):
         register(a, discovery_id, "n2:1")
     with pytest.raises(StoreUnavailable):
-        mint(a)
+        create_id(a)
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     a.disk.room = None
     settle(clock, 3)
@@ -69,7 +69,7 @@ def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, c
 
 def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_got(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    ids = [mint(a) for _ in range(20)]
+    ids = [create_id(a) for _ in range(20)]
     register(a, ids[0], "n1:1")
     settle(clock, 1)
     a.threads.hold = True
@@ -87,7 +87,7 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
-    discovery_id, other = mint(a), mint(a)
+    discovery_id, other = create_id(a), create_id(a)
     network.cut |= {("a", "b"), ("a", "c")}
     Deferred.fromCoroutine(a.directory.register(other, Node(addr="n0:1"), None)).addErrback(lambda _: None)
     a.stop()
@@ -102,7 +102,7 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
 
 def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.threads.hold = True
@@ -117,7 +117,7 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three:
 
 def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     a.stop()
     network.cut |= {("a", "c"), ("c", "a")}
     a = a.restart()
@@ -127,7 +127,7 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
     for daemon in (a, network.daemons["b"]):
         with pytest.raises(Undecided):
             go(daemon.directory.look_up_at_owner(discovery_id))
-    assert register(a, mint(a), "n9:1") == ["n9:1"], "what is new it knows all about"
+    assert register(a, create_id(a), "n9:1") == ["n9:1"], "what is new it knows all about"
     network.heal()
     settle(clock, 3)
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
@@ -135,7 +135,7 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
 
 def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, clock: Clock) -> None:
     _network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     before = older(a.disk)
     register(a, discovery_id, "n1:1")
     a = a.restart(before)
@@ -149,7 +149,7 @@ def test_a_home_on_an_older_disk_does_not_take_a_grant_of_another_boot_of_its_ma
     three: Three, clock: Clock
 ) -> None:
     _, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 2)
     before = older(a.disk)
     a = a.restart(boot_id="boot-b", booted=clock.seconds())
@@ -167,7 +167,7 @@ def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_g
     three: Three, clock: Clock
 ) -> None:
     _, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 2)
     before, uptime = older(a.disk), clock.seconds()
     settle(clock, 15)
@@ -181,9 +181,9 @@ def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_g
 
 def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     before = older(a.disk)
-    mint(a)
+    create_id(a)
     network.split("b")
     settle(clock, 3)
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
@@ -201,7 +201,7 @@ def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: 
 def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
     before = older(a.disk)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     a.stop()
     settle(clock, 3)
@@ -221,7 +221,7 @@ def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_n
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 1)
     before = older(a.disk)
     assert result(registering(a, discovery_id, "n1:1")).bootstrap == "granted"
@@ -229,7 +229,7 @@ def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_n
     a.stop()
     network.split("a")
     a = a.restart(before)
-    mint(a)
+    create_id(a)
     a = a.restart()
     network.heal()
     settle(clock, 10)
@@ -242,17 +242,17 @@ def test_what_was_told_and_refused_is_put_right_though_something_newer_was_refus
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 3)
     a.threads.hold = True
-    told = registering(a, discovery_id, "n2:1")
+    registration = registering(a, discovery_id, "n2:1")
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     over_it = registering(a, discovery_id, "n3:1")
     a.disk.room = 0
     a.threads.hold = False
     a.threads.release_all()
-    assert refused(told)
+    assert refused(registration)
     assert refused(over_it)
     a.disk.room = None
     settle(clock, 5)
@@ -263,14 +263,14 @@ def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_d
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 3)
     a.disk.room = 0
     assert refused(registering(a, discovery_id, "n2:1"))
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     a.disk.room = None
-    mint(a)
+    create_id(a)
     a = a.restart()
     settle(clock, 10)
     assert listed(a, discovery_id) == listed(b, discovery_id) == ["n1:1"]
@@ -278,7 +278,7 @@ def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_d
 
 def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 90)
     a.threads.hold = True
@@ -297,7 +297,7 @@ def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> 
 
 def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    mint(a)
+    create_id(a)
     settle(clock, 90)
     a.disk.room = 0
     assert refused(begin(a.directory.create()))
@@ -312,7 +312,7 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
 
 def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 40)
     c.stop()
@@ -327,9 +327,9 @@ def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Cloc
 
 def test_a_home_on_an_older_disk_denies_no_id_before_it_heard_all_others(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    mint(a)
+    create_id(a)
     before = older(a.disk)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     network.split("a")

@@ -13,16 +13,16 @@ from rqdisco.backends.gossip.transport.messages import Pull, encode_message
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node, Put
-from tests.support.gossip import PeeredDaemon, Three, go, mint, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, register, settle
 
 
 def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     network, (a, b, _c) = three
-    duplicate = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
     assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == "two daemons are called a"
     with pytest.raises(Undecided):
-        mint(a)
+        create_id(a)
     with pytest.raises(Undecided):
         go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
     assert b.backend.peers.guard.fenced is None
@@ -37,7 +37,7 @@ def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, _b, c) = three
-    duplicate = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 12)
     why = "two daemons are called a"
     shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
@@ -70,10 +70,10 @@ def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: T
         daemon.backend.answers.greet(old)
     settle(clock, 3)
     assert [daemon.backend.peers.guard.objection for daemon in (a, b, c)] == [None] * 3
-    assert register(a, mint(a), "n1:1") == ["n1:1"]
+    assert register(a, create_id(a), "n1:1") == ["n1:1"]
 
 
-def url_of(daemon: PeeredDaemon, peer: PeeredDaemon) -> str:
+def url_of(daemon: GossipDaemon, peer: GossipDaemon) -> str:
     """Return the URL at which a daemon reaches a peer."""
     member = daemon.backend.peers.members.get(peer.owner)
     assert member is not None
@@ -95,7 +95,7 @@ def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(
     network, (a, *_) = three
     # It reaches nobody else, who would find out, too.
     network.cut |= {("d", name) for name in "bc"}
-    duplicate = PeeredDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    duplicate = GossipDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
     settle(clock, 6)
     why = f"two daemons run as incarnation {a.owner}"
     assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == why

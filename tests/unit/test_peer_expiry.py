@@ -12,7 +12,18 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.transport.messages import Delta
 from rqdisco.core.errors import NoSuchID
 from tests.support.daemon import DAY, result
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, listed, mint, older, register, settle, trio
+from tests.support.gossip import (
+    DirectNetwork,
+    GossipDaemon,
+    Three,
+    create_id,
+    go,
+    listed,
+    older,
+    register,
+    settle,
+    trio,
+)
 
 MINUTES = 60 / DAY
 # The home looks each minute, and so do its peers once they were told.
@@ -25,14 +36,14 @@ def three(clock: Clock) -> Three:
     return trio(clock, unused_days=3 * MINUTES)
 
 
-def knows(daemon: PeeredDaemon, discovery_id: str) -> bool:
+def knows(daemon: GossipDaemon, discovery_id: str) -> bool:
     return daemon.store.settled(discovery_id) is not None
 
 
 def test_what_its_home_forgets_is_gone_everywhere(clock: Clock, three: Three) -> None:
     _, daemons = three
     a, b, _ = daemons
-    unused, used = mint(a), mint(a)
+    unused, used = create_id(a), create_id(a)
     register(a, used, "10.0.0.1:4001")
     settle(clock, 180)
     assert all(knows(each, unused) for each in daemons)
@@ -46,10 +57,10 @@ def test_what_its_home_forgets_is_gone_everywhere(clock: Clock, three: Three) ->
 
 def test_nobody_forgets_what_another_daemon_is_the_home_of(clock: Clock) -> None:
     network = DirectNetwork(clock)
-    a = PeeredDaemon(network, "a")
-    b = PeeredDaemon(network, "b", ["a"], unused_days=3 * MINUTES)
+    a = GossipDaemon(network, "a")
+    b = GossipDaemon(network, "b", ["a"], unused_days=3 * MINUTES)
     settle(clock, 5)
-    unused = mint(a)
+    unused = create_id(a)
     settle(clock, 400)
     assert knows(a, unused)
     assert knows(b, unused)
@@ -60,7 +71,7 @@ def test_a_peer_that_was_away_forgets_it_when_it_is_back_and_brings_it_back_to_n
 ) -> None:
     network, daemons = three
     a, _, c = daemons
-    unused = mint(a)
+    unused = create_id(a)
     settle(clock, 2)
     network.split("c")
     settle(clock, OVER)
@@ -74,7 +85,7 @@ def test_a_peer_that_was_away_forgets_it_when_it_is_back_and_brings_it_back_to_n
 def test_a_peer_with_an_older_copy_gets_what_was_registered_meanwhile(clock: Clock, three: Three) -> None:
     network, daemons = three
     a, b, c = daemons
-    discovery_id, another = mint(a), mint(a)
+    discovery_id, another = create_id(a), create_id(a)
     settle(clock, 100)
     assert knows(c, another)
     network.cut |= {("a", "c"), ("c", "a")}
@@ -91,7 +102,7 @@ def test_a_peer_with_an_older_copy_gets_what_was_registered_meanwhile(clock: Clo
 def test_a_home_on_an_older_disk_learns_what_it_forgot(clock: Clock, three: Three) -> None:
     network, daemons = three
     a, b, c = daemons
-    unused = mint(a)
+    unused = create_id(a)
     settle(clock, 2)
     before = older(a.disk)
     settle(clock, OVER)
@@ -110,14 +121,14 @@ def test_what_a_home_on_an_older_disk_mints_before_it_hears_that_is_not_taken_fo
 ) -> None:
     network, daemons = three
     a, b, c = daemons
-    mint(a)
+    create_id(a)
     settle(clock, 2)
     before = older(a.disk)
     settle(clock, OVER)
     network.split("a")
     network.set_by = -DAY
     a = a.restart(before)
-    younger = mint(a)
+    younger = create_id(a)
     network.heal()
     settle(clock, 100)
     assert all(knows(each, younger) for each in (a, b, c))
@@ -128,7 +139,7 @@ def test_what_a_home_on_an_older_disk_mints_before_it_hears_that_is_not_taken_fo
 def test_a_home_that_forgot_its_newest_id_starts_as_what_it_was(clock: Clock, three: Three) -> None:
     network, daemons = three
     a = daemons[0]
-    mint(a)
+    create_id(a)
     settle(clock, OVER)
     assert a.store.count_all() == 0
     network.messages.clear()
@@ -144,14 +155,14 @@ def test_a_home_that_was_told_what_it_forgot_makes_younger_ids_though_it_starts_
     network, daemons = three
     a, b, c = daemons
     before = older(a.disk)
-    mint(a)
+    create_id(a)
     settle(clock, OVER)
     a = a.restart(before)
     settle(clock, 5)
     network.set_by = -DAY
     a = a.restart()
     settle(clock, 5)
-    younger = mint(a)
+    younger = create_id(a)
     settle(clock, 70)
     assert all(knows(each, younger) for each in (a, b, c))
     assert knows(a.restart(), younger)
@@ -162,7 +173,7 @@ def test_a_peer_forgets_what_came_to_its_disk_while_it_was_forgetting(clock: Clo
     a, b, c = daemons
     c = c.restart(unused_days=None)
     network.split("c")
-    unused = mint(a)
+    unused = create_id(a)
     line = a.store.line(unused.encode())
     assert line is not None
     settle(clock, OVER)

@@ -11,14 +11,14 @@ from twisted.internet.task import Clock
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import Three, go, mint, register, settle, trio, wait
+from tests.support.gossip import Three, create_id, go, register, settle, trio, wait
 
 
 def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_peers_when_it_grants_again(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     a.threads.hold = True
     asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     network.cut |= {("a", "b"), ("a", "c")}
@@ -36,7 +36,7 @@ def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_p
 
 def test_nobody_is_told_that_it_is_alone_but_by_the_home(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.split("a")
     settle(clock, 3)
     with pytest.raises(Undecided):
@@ -46,7 +46,7 @@ def test_nobody_is_told_that_it_is_alone_but_by_the_home(three: Three, clock: Cl
 
 def test_who_may_just_have_been_told_that_it_is_alone_is_not_sent_elsewhere(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     network.split("a")
@@ -59,7 +59,7 @@ def test_who_may_just_have_been_told_that_it_is_alone_is_not_sent_elsewhere(thre
 
 def test_alone_again_needs_every_member_and_what_those_promised(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 40)
     network.cut |= {("a", "c"), ("c", "a")}
@@ -74,7 +74,7 @@ def test_alone_again_needs_every_member_and_what_those_promised(three: Three, cl
 
 def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     go(a.directory.remove(discovery_id, "n1:1"))
     network.split("c")
@@ -88,7 +88,7 @@ def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three:
 
 def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
     with pytest.raises(Undecided):
         wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None), 1.5)
@@ -99,7 +99,7 @@ def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock)
 
 def test_where_an_acknowledgement_is_required_nobody_is_told_without_one(clock: Clock) -> None:
     _network, (a, b) = trio(clock, "ab", ack_required=True)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     b.stop()
     settle(clock, 3)
     with pytest.raises(Undecided):

@@ -15,7 +15,7 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
 
 CREATED_ELSEWHERE = "ffff0000-0000-8000-8000-000000000001"
 
@@ -24,17 +24,17 @@ def put(name: str) -> Put:
     return decode_put(f'{{"id":"{name}","api_addr":"http://{name}:4001","addr":"{name}:4002"}}'.encode())
 
 
-def answered_alone(clock: Clock) -> tuple[PeeredDaemon, PeeredDaemon, str]:
+def granted_alone(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
     """Two daemons, of which the owner was restarted while the other is down and then listed two
     nodes itself.
     """
     network, (a, b) = trio(clock, "ab")
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n3:1")
     settle(clock, 40)
     network.split("a")
     settle(clock, 3)
-    mint(b)
+    create_id(b)
     b.stop()
     a = a.restart()
     network.heal()
@@ -45,7 +45,7 @@ def answered_alone(clock: Clock) -> tuple[PeeredDaemon, PeeredDaemon, str]:
 
 
 def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was_ready(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+    a, b, discovery_id = granted_alone(clock)
     a.network.swallowed.add(("a", "pull"))
     b.restart()
     settle(clock, 10)
@@ -58,7 +58,7 @@ def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was
 
 
 def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_moment_that_it_is(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+    a, b, discovery_id = granted_alone(clock)
     b.restart()
     # The moment at which it hears the last member, no exchange having come to its end.
     a.backend.peers.guard.heard(b.owner)
@@ -67,7 +67,7 @@ def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_
 
 
 def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+    a, b, discovery_id = granted_alone(clock)
     b.restart()
     a.disk.room = 0
     settle(clock, 5)
@@ -82,7 +82,7 @@ def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(cloc
 
 
 def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+    a, b, discovery_id = granted_alone(clock)
     b.restart()
     settle(clock, 5)
     wait(clock, a.directory.remove(discovery_id, "n7:1"), 2)
@@ -92,7 +92,7 @@ def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(cloc
 
 
 def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+    a, b, discovery_id = granted_alone(clock)
     a = a.restart()
     settle(clock, 1)
     a.threads.hold = True
@@ -113,7 +113,7 @@ def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(c
 
 def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     settle(clock, 40)
@@ -136,7 +136,7 @@ def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     settle(clock, 40)
@@ -155,7 +155,7 @@ def test_a_look_up_shows_who_was_answered_here_and_marks_that_the_owner_did_not_
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 40)
     network.split("a")
@@ -177,7 +177,7 @@ def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, 
     leaves.
     """
     _, (a, b, _) = trio(clock, limits=Limits(visible_claims=True))
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     a.threads.hold = True
     if where == "a leader key":
         Deferred.fromCoroutine(a.directory.claim(discovery_id, put("n1"), "n1"))
@@ -196,7 +196,7 @@ def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, 
 
 def test_an_id_that_no_daemon_knows_any_more_is_not_claimed_anew(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    lost = mint(a)[:4] + CREATED_ELSEWHERE[4:]
+    lost = create_id(a)[:4] + CREATED_ELSEWHERE[4:]
     for daemon in (a, b):
         for discovery_id in (lost, CREATED_ELSEWHERE):
             with pytest.raises(UnknownCreatedID):
@@ -205,7 +205,7 @@ def test_an_id_that_no_daemon_knows_any_more_is_not_claimed_anew(three: Three, c
 
 def test_a_daemon_that_lost_its_disk_does_not_let_its_ids_be_claimed_anew(clock: Clock) -> None:
     _, (a,) = trio(clock, "a")
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert go(a.directory.claim(discovery_id, put("n1"), "n1")).won
     a = a.restart(ModelDisk())
     with pytest.raises(UnknownCreatedID) as refusal:
@@ -233,11 +233,11 @@ def test_the_machine_of_an_owner_stays_its_own_whatever_the_address_that_peers_r
 ) -> None:
     before, after = names
     network = DirectNetwork(clock)
-    a = PeeredDaemon(network, before)
-    discovery_id = mint(a)
+    a = GossipDaemon(network, before)
+    discovery_id = create_id(a)
     assert register(a, discovery_id, "localhost:4001", THIS_MACHINE) == ["localhost:4001"]
     a.stop()
-    a = PeeredDaemon(network, after, disk=a.disk.kill(), called=before)
+    a = GossipDaemon(network, after, disk=a.disk.kill(), called=before)
     assert go(a.directory.look_up(discovery_id)).host == a.directory.name_host(THIS_MACHINE)
     assert register(a, discovery_id, "localhost:4003", THIS_MACHINE) == ["localhost:4001", "localhost:4003"]
     with pytest.raises(WrongHost):

@@ -9,14 +9,14 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.errors import CannotSucceed, Ownerless, Undecided
 from tests.support.disk import ModelDisk
-from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, older, register, settle, trio, wait
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
 
 
 def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (a, b, c) = three
-    led, empty = mint(a), mint(a)
+    led, empty = create_id(a), create_id(a)
     register(a, led, "n1:1")
     a.stop()
     settle(clock, 3)
@@ -37,7 +37,7 @@ def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_wa
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id, empty = mint(a), mint(c)
+    discovery_id, empty = create_id(a), create_id(c)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -78,7 +78,7 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
 
 def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Three, clock: Clock) -> None:
     _network, (a, b, _c) = three
-    discovery_id, lost = mint(a), a.owner
+    discovery_id, lost = create_id(a), a.owner
     a = a.restart(ModelDisk())
     settle(clock, 10)
     assert a.owner != lost
@@ -96,7 +96,7 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_o
     network, (a, b, c) = three
     lost = c.owner
     c.stop()
-    c = PeeredDaemon(network, "c", ["a"], seed=seed + 1)
+    c = GossipDaemon(network, "c", ["a"], seed=seed + 1)
     settle(clock, 5)
     network.split("c")
     settle(clock, 3)
@@ -115,13 +115,13 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_o
     settle(clock, 5)
     states = {each.incarnation: each.state for each in a.backend.peers.members.all}
     assert (states[lost], states[c.owner]) == ("forgotten", "member")
-    assert register(c, mint(a), "n1:1") == ["n1:1"]
-    assert register(a, mint(c), "n1:1") == ["n1:1"]
+    assert register(c, create_id(a), "n1:1") == ["n1:1"]
+    assert register(a, create_id(c), "n1:1") == ["n1:1"]
 
 
 def test_a_daemon_that_was_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clock: Clock) -> None:
     _network, (_a, _b, c) = three
-    mint(c)
+    create_id(c)
     for _ in range(2):
         c = c.restart(ModelDisk())
         settle(clock, 5)
@@ -134,9 +134,9 @@ def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its
     network, (a, _, c) = three
     once = c.owner
     c.stop()
-    c = PeeredDaemon(network, "c", ["a"], seed=1)
+    c = GossipDaemon(network, "c", ["a"], seed=1)
     settle(clock, 5)
-    discovery_id, twice = mint(c), c.owner
+    discovery_id, twice = create_id(c), c.owner
     settle(clock, 1)
     c.stop()
     settle(clock, 3)
@@ -153,7 +153,7 @@ def test_daemons_that_are_lost_need_not_agree_that_others_are(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (a, b, c) = three
-    of_a, of_c = mint(a), mint(c)
+    of_a, of_c = create_id(a), create_id(c)
     register(a, of_a, "n1:1")
     register(c, of_c, "n1:1")
     a, c = a.restart(ModelDisk()), c.restart(ModelDisk())
@@ -179,7 +179,7 @@ def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> N
 
 def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock: Clock) -> None:
     _, (a, _b, c) = three
-    led, empty = mint(a), mint(a)
+    led, empty = create_id(a), create_id(a)
     register(a, led, "n1:1")
     assert wait(clock, a.backend.successions.drain("b")) == "b"
     settle(clock, 2)
@@ -190,7 +190,7 @@ def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock
 
 def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.cut.add(("a", "b"))
     with pytest.raises(CannotSucceed, match="ask again"):
         wait(clock, a.backend.successions.drain("b"))
@@ -206,7 +206,7 @@ def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_suc
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.cut.add(("a", "b"))
     with pytest.raises(CannotSucceed, match="ask again"):
@@ -242,7 +242,7 @@ def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_fr
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (_a, b, c) = three
-    discovery_id = mint(c)
+    discovery_id = create_id(c)
     register(c, discovery_id, "n1:1")
     settle(clock, 40)
     before = older(c.disk)
@@ -258,7 +258,7 @@ def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_fr
 def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_disk(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     before = [older(each.disk) for each in (a, b)]
-    led = mint(a)
+    led = create_id(a)
     register(a, led, "n1:1")
     settle(clock, 2)
     network.split("c")
@@ -268,11 +268,11 @@ def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_d
     network.cut -= apart
     settle(clock, 5)
     # What it makes now is newer than what it lacks, so that b takes it to have all.
-    mint(a)
+    create_id(a)
     settle(clock, 2)
     a.stop()
     network.heal()
-    PeeredDaemon(network, "a", ["b"], seed=7)
+    GossipDaemon(network, "a", ["b"], seed=7)
     settle(clock, 5)
     assert listed(c, led) == ["n1:1"]
     wait(clock, b.backend.successions.forget("a"))

@@ -17,7 +17,7 @@ from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
 
 
 def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
@@ -28,7 +28,7 @@ def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
     settle(clock, 0.2)
     assert a.store.settled(discovery_id) == b.store.settled(discovery_id) == c.store.settled(discovery_id)
@@ -37,7 +37,7 @@ def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
 def test_an_id_that_has_not_come_here_yet_is_asked_for_where_it_was_minted(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     c.threads.hold = True
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert c.store.settled(discovery_id) is None
     assert listed(c, discovery_id) == []
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
@@ -45,14 +45,14 @@ def test_an_id_that_has_not_come_here_yet_is_asked_for_where_it_was_minted(three
     c.threads.release_all()
     network.split("a")
     settle(clock, 3)
-    other = mint(a)
+    other = create_id(a)
     with pytest.raises(Undecided):
         go(c.directory.look_up(other))
 
 
 def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 2)
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     wait(clock, a.directory.remove(discovery_id, "n1:1"))
@@ -62,7 +62,7 @@ def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three:
     assert listed(a, discovery_id) == []
 
 
-def _session(speaker: PeeredDaemon, listener: PeeredDaemon) -> str:
+def _session(speaker: GossipDaemon, listener: GossipDaemon) -> str:
     link: Any = speaker.backend.peers.peers[listener.owner]._link
     session: str = link._session
     return session
@@ -79,7 +79,7 @@ def test_an_id_of_nobody_is_unknown_without_a_question(three: Three) -> None:
 
 def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -98,7 +98,7 @@ def test_a_node_that_was_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_th
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("c")
     settle(clock, 3)
@@ -115,7 +115,7 @@ def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_tha
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -136,7 +136,7 @@ def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_tha
 
 def test_a_hint_counts_though_the_clock_was_set_back_since_the_last_one(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 40)
     for addr in ("n2:1", "n3:1"):
@@ -153,7 +153,7 @@ def test_a_hint_counts_though_the_clock_was_set_back_since_the_last_one(three: T
 
 def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -178,7 +178,7 @@ def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silen
 def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     a.threads.hold = True
-    minting = Deferred.fromCoroutine(a.directory.create())
+    creating = Deferred.fromCoroutine(a.directory.create())
     settle(clock, 1.5)
     claiming = Deferred.fromCoroutine(b.directory.claim("name", _put("n1"), None))
     assert not claiming.called, "b knows that a gives something out, which is not here"
@@ -186,7 +186,7 @@ def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock)
     a.threads.release_all()
     settle(clock, 0.2)
     assert result(claiming).won
-    result(minting)
+    result(creating)
 
 
 def test_an_id_that_a_member_minted_and_lost_is_not_made_anew_by_a_claim(three: Three) -> None:
@@ -202,7 +202,7 @@ def _put(addr: str) -> Put:
 
 def test_nothing_is_said_twice_where_nothing_happens(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    mint(a)
+    create_id(a)
     settle(clock, 3)
     network.messages.clear()
     settle(clock, 10)
@@ -215,20 +215,20 @@ def test_who_is_cut_off_from_all_says_so_and_says_when_it_is_over(
 ) -> None:
     network, (_, _, c) = three
 
-    def said() -> list[str]:
+    def logged() -> list[str]:
         return [event["log_format"] for event in log if event.get("log_source") is c.backend.peers]
 
     network.split("c")
     settle(clock, 3)
-    assert said() == ["peers do not agree, or one of them is silent"]
+    assert logged() == ["peers do not agree, or one of them is silent"]
     network.heal()
     settle(clock, 3)
-    assert said()[1:] == ["peers agree"]
+    assert logged()[1:] == ["peers agree"]
 
 
 def test_who_has_not_met_anybody_yet_cannot_say_that_an_id_does_not_exist(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(c)
+    discovery_id = create_id(c)
     register(c, discovery_id, "n1:1")
     network.split("c")
     c = c.restart(ModelDisk())
@@ -240,12 +240,12 @@ def test_who_has_not_met_anybody_yet_cannot_say_that_an_id_does_not_exist(three:
     settle(clock, 3)
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     with pytest.raises(NoSuchID):
-        register(c, mint(a)[:-1] + "x", "n2:1")
+        register(c, create_id(a)[:-1] + "x", "n2:1")
 
 
 def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
     network, (a, b) = trio(clock, "ab", limits=Limits(retry_window_ms=0))
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     network.split("a")
@@ -261,7 +261,7 @@ def test_a_claim_is_hidden_though_a_member_was_not_heard_since_the_start(three: 
     settle(clock, 3)
     a = a.restart()
     settle(clock, 3)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert go(a.directory.claim(discovery_id, _put("n1:1"), None)).won
     settle(clock, 1)
     assert [go(each.directory.look_up(discovery_id)).leader for each in (a, b)] == [None, None]

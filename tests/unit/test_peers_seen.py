@@ -16,10 +16,10 @@ from rqdisco.backends.gossip.report import MOST_LAG
 from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
-from tests.support.gossip import PeeredDaemon, Three, go, mint, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 
 
-def watched(daemon: PeeredDaemon) -> dict[str, Any]:
+def watched(daemon: GossipDaemon) -> dict[str, Any]:
     """The samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
     families: list[Metric] = list(peer_metrics(daemon.backend.report.seen)())
@@ -31,13 +31,13 @@ def watched(daemon: PeeredDaemon) -> dict[str, Any]:
     return found
 
 
-def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
+def register(daemon: GossipDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), None))
 
 
 def test_peers_that_get_on_are_up_agree_and_lack_nothing(three: Three, clock: Clock) -> None:
     _network, (a, _b, _c) = three
-    result(register(a, mint(a), "n1:1"))
+    result(register(a, create_id(a), "n1:1"))
     settle(clock, 2)
     seen = watched(a)
     assert seen["rqdisco_peer_up"] == {"b": 1, "c": 1}
@@ -52,7 +52,7 @@ def test_a_silent_peer_shows_with_what_it_lacks_and_since_when(three: Three, clo
     network.split("c")
     settle(clock, 3)
     for _ in range(3):
-        mint(a)
+        create_id(a)
     settle(clock, 2)
     seen = watched(a)
     assert seen["rqdisco_peer_up"] == {"b": 1, "c": 0}
@@ -63,7 +63,7 @@ def test_a_silent_peer_shows_with_what_it_lacks_and_since_when(three: Three, clo
 
 def test_a_registration_kept_for_a_silent_home_is_a_hint_until_it_is_taken(three: Three, clock: Clock) -> None:
     network, (a, b, _c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     result(register(a, discovery_id, "n1:1"))
     settle(clock, 2)
     network.split("a")
@@ -79,7 +79,7 @@ def test_a_grant_that_was_told_while_no_peer_was_up_is_counted(three: Three, clo
     network, (a, _b, _c) = three
     network.split("a")
     settle(clock, 3)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert watched(a)["rqdisco_unreplicated_grants_total"] == 0, "to mint is no grant"
     result(register(a, discovery_id, "n1:1"))
     assert watched(a)["rqdisco_unreplicated_grants_total"] == 1
@@ -87,7 +87,7 @@ def test_a_grant_that_was_told_while_no_peer_was_up_is_counted(three: Three, clo
 
 def test_a_grant_that_peers_were_too_slow_for_is_no_grant_but_counted(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
     registering = register(a, discovery_id, "n1:1")
     settle(clock, 1.5)
@@ -99,11 +99,11 @@ def test_a_grant_that_peers_were_too_slow_for_is_no_grant_but_counted(three: Thr
 
 def test_a_daemon_with_a_twin_is_fenced_and_says_so_once(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _network, (a, _b, _c) = three
-    told: list[str] = []
-    a.backend.peers.guard.on_fenced = told.append
+    fences: list[str] = []
+    a.backend.peers.guard.on_fenced = fences.append
     a.backend.peers.fence("two daemons are called a")
     a.backend.peers.fence("two daemons are called a")
-    assert told == ["two daemons are called a"]
+    assert fences == ["two daemons are called a"]
     assert watched(a)["rqdisco_fenced"] == 1
     logged_errors.clear()
 
@@ -126,7 +126,7 @@ def test_an_id_whose_home_nobody_knows_is_shown_as_the_orphan_that_nodes_are_tol
 
 def test_an_id_is_not_orphaned_while_its_home_is_silent_but_once_that_is_forgotten(three: Three, clock: Clock) -> None:
     _network, (a, b, _c) = three
-    discovery_id = mint(b)
+    discovery_id = create_id(b)
     settle(clock, 2)
     b.stop()
     settle(clock, 5)

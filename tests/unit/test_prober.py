@@ -16,18 +16,18 @@ from tests.support.network import NOT_READY, READY, Network
 A = "10.0.0.1:4001"
 
 
-class Knocking:
+class ProbeSetup:
     """Probes one node, and sees what comes of it."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.network = Network()
-        self._knock = Prober(self.network, self.clock)
+        self._prober = Prober(self.network, self.clock)
 
     def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:
         target = target_of(Node(addr=addr, raft_addr=raft_addr))
         assert target is not None
-        return Deferred.fromCoroutine(self._knock(target, target.host))
+        return Deferred.fromCoroutine(self._prober(target, target.host))
 
     def met(self, addr: str = A) -> Outcome:
         """What it met without waiting; every connection is let go of."""
@@ -37,8 +37,8 @@ class Knocking:
 
 
 @pytest.fixture
-def knock() -> Knocking:
-    return Knocking()
+def probing() -> ProbeSetup:
+    return ProbeSetup()
 
 
 @pytest.mark.parametrize(
@@ -56,51 +56,51 @@ def knock() -> Knocking:
     ],
 )
 def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
-    knock: Knocking, answer: bytes, outcome: Outcome
+    probing: ProbeSetup, answer: bytes, outcome: Outcome
 ) -> None:
-    knock.network.listens("10.0.0.1", answer)
-    assert knock.met() == outcome
-    assert knock.network.attempted == [("10.0.0.1", 4001)], "no redirect is followed"
-    assert knock.network.asked == [
+    probing.network.listens("10.0.0.1", answer)
+    assert probing.met() == outcome
+    assert probing.network.attempted == [("10.0.0.1", 4001)], "no redirect is followed"
+    assert probing.network.asked == [
         b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1:4001\r\nUser-Agent: rqdisco\r\nConnection: close\r\n\r\n"
     ]
 
 
-def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(knock: Knocking) -> None:
-    assert knock.met() == "refused"
-    knock.network.hangs_up("10.0.0.1")
-    assert knock.met() == "closed"
-    knock.network.is_cut_off("10.0.0.1")
-    assert knock.met() == "unreachable"
+def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(probing: ProbeSetup) -> None:
+    assert probing.met() == "refused"
+    probing.network.hangs_up("10.0.0.1")
+    assert probing.met() == "closed"
+    probing.network.is_cut_off("10.0.0.1")
+    assert probing.met() == "unreachable"
 
 
 @pytest.mark.parametrize("behaviour", ["takes no connection", "says nothing", "says half a line"])
-def test_whoever_says_nothing_is_waited_for_two_seconds(knock: Knocking, behaviour: str) -> None:
+def test_whoever_says_nothing_is_waited_for_two_seconds(probing: ProbeSetup, behaviour: str) -> None:
     if behaviour == "takes no connection":
-        knock.network.hangs("10.0.0.1")
+        probing.network.hangs("10.0.0.1")
     else:
-        knock.network.listens("10.0.0.1", b"" if behaviour == "says nothing" else b"HTTP/1.1 200")
-    knocking = knock()
-    knock.clock.advance(SECONDS - 0.1)
-    assert not knocking.called
-    knock.clock.advance(0.1)
-    assert result(knocking) == "no_answer"
-    assert knock.network.open == 0
+        probing.network.listens("10.0.0.1", b"" if behaviour == "says nothing" else b"HTTP/1.1 200")
+    under_way = probing()
+    probing.clock.advance(SECONDS - 0.1)
+    assert not under_way.called
+    probing.clock.advance(0.1)
+    assert result(under_way) == "no_answer"
+    assert probing.network.open == 0
 
 
-def test_no_more_than_some_kib_of_an_answer_are_looked_at(knock: Knocking) -> None:
-    knock.network.listens("10.0.0.1", b"x" * (MOST_BYTES - 1))
-    waiting = knock()
+def test_no_more_than_some_kib_of_an_answer_are_looked_at(probing: ProbeSetup) -> None:
+    probing.network.listens("10.0.0.1", b"x" * (MOST_BYTES - 1))
+    waiting = probing()
     assert not waiting.called
     waiting.cancel()
     waiting.addErrback(lambda _: None)
-    assert knock.network.open == 0
-    knock.network.listens("10.0.0.1", b"x" * MOST_BYTES)
-    assert knock.met() == "answered"
+    assert probing.network.open == 0
+    probing.network.listens("10.0.0.1", b"x" * MOST_BYTES)
+    assert probing.met() == "answered"
 
 
-def test_a_raft_address_is_connected_to_and_asked_nothing(knock: Knocking) -> None:
-    knock.network.listens("10.0.0.1", port=4002)
-    assert result(knock("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
-    assert knock.network.asked == []
-    assert knock.network.open == 0
+def test_a_raft_address_is_connected_to_and_asked_nothing(probing: ProbeSetup) -> None:
+    probing.network.listens("10.0.0.1", port=4002)
+    assert result(probing("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
+    assert probing.network.asked == []
+    assert probing.network.open == 0

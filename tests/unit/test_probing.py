@@ -14,7 +14,7 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
 from rqdisco.probes.probe_state import FAILURES
 from rqdisco.probes.scheduler import AT_ONCE
-from tests.support.daemon import Daemon, Probe, mint, register, result
+from tests.support.daemon import Daemon, Probe, create_id, register, result
 from tests.support.network import NOT_READY
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -34,7 +34,7 @@ class World:
 
     def start(self, *addrs: str) -> str:
         """An ID with nodes at these addresses; begin to probe."""
-        discovery_id = mint(self.daemon)
+        discovery_id = create_id(self.daemon)
         for addr in addrs:
             result(register(self.daemon, discovery_id, addr, THIS_MACHINE))
         if not self.rounds.running:
@@ -228,8 +228,8 @@ def test_the_log_says_once_that_a_node_is_down_and_once_that_it_is_up_again(worl
     world.go_on(6 * INTERVAL)
     world.network.listens("10.0.0.1")
     world.go_on(10 * INTERVAL)
-    said = [(event["log_format"], event["target"], event["outcome"]) for event in log if "target" in event]
-    assert said == [
+    logged = [(event["log_format"], event["target"], event["outcome"]) for event in log if "target" in event]
+    assert logged == [
         ("a node is down", f"http://{A}", "refused"),
         ("a node is up again", f"http://{A}", "ready"),
     ]

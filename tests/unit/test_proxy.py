@@ -22,7 +22,7 @@ class Echo:
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self.heard = b""
+        self.received = b""
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -40,7 +40,7 @@ class Echo:
     def _answer(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
             while data := connection.recv(4096):
-                self.heard += data
+                self.received += data
                 connection.sendall(data)
 
 
@@ -62,7 +62,7 @@ def connect(proxy: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), PATIENCE)
 
 
-def is_silent(client: socket.socket, seconds: float = 0.05) -> bool:
+def is_unresponsive(client: socket.socket, seconds: float = 0.05) -> bool:
     return not select.select([client], [], [], seconds)[0]
 
 
@@ -100,8 +100,8 @@ def test_a_half_open_connection_swallows_all_and_says_nothing(proxy: Proxy, echo
         client.recv(100)
         proxy.spoil(HALF_OPEN)
         client.sendall(b" world")
-        assert is_silent(client)
-        assert echo.heard == b"hello"
+        assert is_unresponsive(client)
+        assert echo.received == b"hello"
         proxy.heal(late=late)
         if late:
             assert client.recv(100) == b" world"
@@ -113,13 +113,13 @@ def test_one_way_alone_is_swallowed(proxy: Proxy, echo: Echo) -> None:
     proxy.spoil(MUTE)
     with connect(proxy) as client:
         client.sendall(b"hello")
-        assert is_silent(client)
-    assert echo.heard == b"hello"
+        assert is_unresponsive(client)
+    assert echo.received == b"hello"
     proxy.spoil(DEAF)
     with connect(proxy) as client:
         client.sendall(b" world")
-        assert is_silent(client)
-    assert echo.heard == b"hello"
+        assert is_unresponsive(client)
+    assert echo.received == b"hello"
 
 
 def test_a_delay_holds_everything_up_in_its_order(proxy: Proxy) -> None:
@@ -129,7 +129,7 @@ def test_a_delay_holds_everything_up_in_its_order(proxy: Proxy) -> None:
         proxy.spoil(slow(0.5))
         begun = monotonic()
         client.sendall(b"a")
-        assert is_silent(client, 0.02)
+        assert is_unresponsive(client, 0.02)
         proxy.heal()
         client.sendall(b"b")
         got = b""
@@ -155,10 +155,10 @@ def test_it_strikes_before_a_certain_request_or_reply_is_forwarded_and_once(prox
         client.sendall(b"second")
         assert ends(client)
     assert at_request.wait(PATIENCE)
-    assert echo.heard == b"first"
+    assert echo.received == b"first"
     proxy.heal()
     seen: list[bytes] = []
-    at_reply = proxy.strike(lambda: seen.append(echo.heard), b"second", "replies")
+    at_reply = proxy.strike(lambda: seen.append(echo.received), b"second", "replies")
     with connect(proxy) as client:
         client.sendall(b"second")
         assert client.recv(100) == b"second"

@@ -40,9 +40,9 @@ def test_the_first_node_is_told_it_is_alone_and_the_second_is_not() -> None:
 def test_a_grant_is_the_same_when_it_is_said_so_that_its_node_can_be_removed() -> None:
     record = post(fresh(), A).record
     assert record.grant is not None
-    unsaid = replace(record, grant=replace(record.grant, pending=True))
-    assert not is_newer(with_grant_answered(unsaid), unsaid, A)
-    assert is_newer(post(unsaid, A, at=WINDOW).record, unsaid, A)
+    unanswered = replace(record, grant=replace(record.grant, pending=True))
+    assert not is_newer(with_grant_answered(unanswered), unanswered, A)
+    assert is_newer(post(unanswered, A, at=WINDOW).record, unanswered, A)
 
 
 def test_a_node_can_be_removed_at_whoever_takes_its_id_over_before_that_is_on_the_disk() -> None:
@@ -194,8 +194,8 @@ class NaiveModel(RuleBasedStateMachine):
     def a_node_registers(self, addr: str, node_id: str | None) -> None:
         node, now = Node(addr=addr, node_id=node_id), Moment(1, self.now)
         own = [a for a in self.addrs if self._bare(a) == self._bare(addr) or (node_id and self.ids.get(a) == node_id)]
-        told = self.granted[0] if self.granted and self.now - self.granted[1] < WINDOW else None
-        if told in own and self._bare(told) != self._bare(addr):
+        granted = self.granted[0] if self.granted and self.now - self.granted[1] < WINDOW else None
+        if granted in own and self._bare(granted) != self._bare(addr):
             with pytest.raises(Undecided):
                 register(self.record, node, host=None, now=now, retry_window_ms=WINDOW, max_nodes=99)
             return
@@ -252,10 +252,10 @@ TestNaiveModel = NaiveModel.TestCase
 
 @given(st.lists(st.tuples(ADDRESSES, st.integers(0, 29_999)), min_size=2, max_size=30))
 def test_within_one_window_only_one_address_is_ever_told_that_it_is_alone(posts: list[tuple[str, int]]) -> None:
-    record, told = fresh(), set()
+    record, granted = fresh(), set()
     for addr, at in sorted(posts, key=lambda item: item[1]):
         outcome = post(record, addr.removeprefix("http://"), at=at)
         record = outcome.record
         if outcome.bootstrap:
-            told.add(outcome.listed[0].addr)
-    assert len(told) == 1
+            granted.add(outcome.listed[0].addr)
+    assert len(granted) == 1

@@ -17,7 +17,7 @@ from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME
 from rqdisco.storage.state_directory import open_state
 from rqdisco.storage.wal.frames import encode_frame
 from rqdisco.storage.wal.segments import DIRECTORY, segment_path
-from tests.support.daemon import STATE, Daemon, mint, register, result, shown
+from tests.support.daemon import STATE, Daemon, create_id, register, result, shown
 from tests.support.disk import ModelDisk
 
 
@@ -36,7 +36,7 @@ def power_cut_after(number: int) -> Callable[[str], None]:
     return before
 
 
-def seal_and_fold(daemon: Daemon) -> None:
+def seal_and_compact(daemon: Daemon) -> None:
     compact(daemon.disk, STATE, result(daemon.journal.seal()))
 
 
@@ -46,7 +46,7 @@ def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_t
 ) -> None:
     random = Random(seed)
     daemon = Daemon(seed=seed, segment_bytes=600 if small else 1 << 20)
-    ids = [mint(daemon) for _ in range(3)]
+    ids = [create_id(daemon) for _ in range(3)]
     daemon.disk.before = power_cut_after(cut)
     acknowledged: dict[str, list[str]] = {discovery_id: [] for discovery_id in ids}
     try:
@@ -64,7 +64,7 @@ def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_t
             if daemon.failures:
                 break
             if number % 7 == 6:
-                seal_and_fold(daemon)
+                seal_and_compact(daemon)
     except PowerCut:
         pass
     crashed = daemon.disk.crash(random)
@@ -82,10 +82,10 @@ def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_t
 def daemon() -> Daemon:
     """A daemon with a snapshot of two segments, one before it and two segments after it."""
     daemon = Daemon(segment_bytes=1)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for number in range(2):
         register(daemon, discovery_id, f"10.0.0.{number}:4001")
-        seal_and_fold(daemon)
+        seal_and_compact(daemon)
     for number in range(2, 5):
         register(daemon, discovery_id, f"10.0.0.{number}:4001")
     return daemon
@@ -162,7 +162,7 @@ def test_a_missing_segment_is_noticed(daemon: Daemon) -> None:
 
 def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
     other = Daemon(seed=99, segment_bytes=1)
-    discovery_id = mint(other)
+    discovery_id = create_id(other)
     for number in range(9):
         register(other, discovery_id, f"10.9.9.{number}:4001")
     path = segment_path(STATE, daemon.segments.sealed)
@@ -181,10 +181,10 @@ def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
 )
 def test_a_newer_format_is_refused_and_not_taken_for_damage(name: str, old: bytes, new: bytes) -> None:
     daemon = Daemon(segment_bytes=1)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, "a:1")
     if name == NAME:
-        seal_and_fold(daemon)
+        seal_and_compact(daemon)
     register(daemon, discovery_id, "b:1")
     content = daemon.disk.read(STATE / name).replace(old, new, 1)
     if DIRECTORY in name:
@@ -283,7 +283,7 @@ def test_a_fold_that_does_not_fit_leaves_everything_in_place(daemon: Daemon) -> 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_shown_after_a_kill_no_power_cut_takes_away(seed: int) -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     syncs: list[str] = []
 
     def killed_before_the_sync(operation: str) -> None:
@@ -300,11 +300,11 @@ def test_what_is_shown_after_a_kill_no_power_cut_takes_away(seed: int) -> None:
 @given(seed=st.integers(0, 2**32), cut=st.integers(0, 30))
 def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> None:
     daemon = Daemon(segment_bytes=1)
-    ids = [mint(daemon) for _ in range(3)]
+    ids = [create_id(daemon) for _ in range(3)]
     for number, discovery_id in enumerate(ids * 2):
         register(daemon, discovery_id, f"10.0.0.{number}:4001")
         if number == 3:
-            seal_and_fold(daemon)
+            seal_and_compact(daemon)
     before = {discovery_id: shown(daemon, discovery_id) for discovery_id in ids}
     through = result(daemon.journal.seal())
     daemon.disk.before = power_cut_after(cut)
@@ -319,14 +319,14 @@ def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> N
     there = {discovery_id: shown(found, discovery_id) for discovery_id in ids}
     assert all(there[discovery_id][: len(before[discovery_id])] == before[discovery_id] for discovery_id in ids)
     result(register(found, ids[0], "z:1"))
-    seal_and_fold(found)
+    seal_and_compact(found)
     assert shown(found.restart(), ids[0])[-1] == "z:1"
 
 
 def test_segments_are_kept_until_the_snapshot_after_next(daemon: Daemon) -> None:
     assert sorted(daemon.disk.names(STATE / DIRECTORY))[0] == "0000000002.journal"
-    seal_and_fold(daemon)
-    seal_and_fold_again = result(daemon.journal.seal())
+    seal_and_compact(daemon)
+    seal_and_compact_again = result(daemon.journal.seal())
     register(daemon, next(iter(daemon.restart().found.records)).decode(), "z:1")
     compact(daemon.disk, STATE, result(daemon.journal.seal()))
-    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_fold_again
+    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_compact_again

@@ -16,15 +16,15 @@ from rqdisco.core import codec
 from rqdisco.core.records import Node, Record
 from rqdisco.storage.memory import Store
 
-HOME, HERE = "a" * 16, "b" * 16
+OWNER, HERE = "a" * 16, "b" * 16
 
 
-def record(number: int, version: int, owner: str = HOME) -> Record:
+def record(number: int, version: int, owner: str = OWNER) -> Record:
     return Record(id=f"id-{number}", owner=owner, version=version, created_at=0, nodes=(Node(addr=f"n{version}:1"),))
 
 
-def delta(after: int, upto: int, *told: Record) -> Delta:
-    return Delta(owner=HOME, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in told])
+def delta(after: int, upto: int, *sent: Record) -> Delta:
+    return Delta(owner=OWNER, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in sent])
 
 
 class Receiver:
@@ -46,7 +46,7 @@ class Receiver:
 
     @property
     def cursor(self) -> int:
-        return self.replication.cursor(HOME)
+        return self.replication.cursor(OWNER)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -89,11 +89,11 @@ def test_a_delta_twice_changes_nothing() -> None:
 
 def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
     count = 3 * RECORDS_AT_ONCE
-    sender = Receiver(HOME, [record(number, number + 1) for number in range(count)])
+    sender = Receiver(OWNER, [record(number, number + 1) for number in range(count)])
     receiver = Receiver()
     page, upto, pages = 0, 0, 0
     while True:
-        answer = sender.replication.page(Pull(owner=HOME, after=0, page=page, upto=upto))
+        answer = sender.replication.page(Pull(owner=OWNER, after=0, page=page, upto=upto))
         receiver.take(answer.delta)
         pages += 1
         if not answer.page:
@@ -101,7 +101,7 @@ def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
         page, upto = answer.page, answer.delta.upto
         sender.put(record(count + pages, count + pages), record(0, count + pages + 100))
     assert pages > 2
-    later = sender.replication.delta(HOME, receiver.cursor)
+    later = sender.replication.delta(OWNER, receiver.cursor)
     if later is not None:
         receiver.take(later)
     assert receiver.versions == sender.versions
@@ -110,19 +110,19 @@ def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
 
 def rest_of(receiver: Receiver, place: int) -> list[str]:
     """The IDs of all pages from one on."""
-    told = []
+    sent = []
     while True:
-        page = receiver.replication.page(Pull(owner=HOME, after=1, page=place, upto=5000))
-        told += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
+        page = receiver.replication.page(Pull(owner=OWNER, after=1, page=place, upto=5000))
+        sent += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
         place = page.page
         if not place:
-            return told
+            return sent
 
 
 def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_between() -> None:
     """IDs are in another order then, and a place in the one before says nothing."""
     records = [record(number, 2 + number) for number in range(1600)]
-    place = Receiver(at_start=records).replication.page(Pull(owner=HOME, after=1)).page
+    place = Receiver(at_start=records).replication.page(Pull(owner=OWNER, after=1)).page
     again = Receiver(at_start=list(reversed(records)), era=7)
     assert set(rest_of(again, place)) == {each.id for each in records}
 
@@ -130,6 +130,6 @@ def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_b
 def test_who_takes_page_after_page_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
     receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
     receiver.replication.pass_over(30_000)
-    page = receiver.replication.page(Pull(owner=HOME, after=1))
+    page = receiver.replication.page(Pull(owner=OWNER, after=1))
     receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
     assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))

@@ -31,7 +31,7 @@ def register(daemon: Daemon, addr: str) -> str:
     return str(record.id)
 
 
-class Folds:
+class Compactions:
     """Stands where the child process would: folds at once, or does what the test tells it."""
 
     def __init__(self, daemon: Daemon) -> None:
@@ -57,25 +57,25 @@ def stop(service: Compactor) -> None:
     result(stopping)
 
 
-def compactor(daemon: Daemon, folds: Folds, *, changed: bool = False) -> Compactor:
-    service = Compactor(daemon.clock, daemon.journal, folds, 300, changed=changed)
+def compactor(daemon: Daemon, compactions: Compactions, *, changed: bool = False) -> Compactor:
+    service = Compactor(daemon.clock, daemon.journal, compactions, 300, changed=changed)
     service.startService()
     return service
 
 
 def test_a_snapshot_is_made_every_interval_in_which_something_changed(daemon: Daemon) -> None:
-    folds = Folds(daemon)
-    service = compactor(daemon, folds)
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
     daemon.clock.advance(300)
-    assert folds.calls == []
+    assert compactions.calls == []
     register(daemon, "a:1")
     daemon.clock.advance(300)
     daemon.clock.advance(300)
-    assert folds.calls == [1]
+    assert compactions.calls == [1]
     assert daemon.disk.exists(STATE / NAME)
     register(daemon, "b:1")
     daemon.clock.advance(300)
-    assert folds.calls == [1, 2]
+    assert compactions.calls == [1, 2]
     stop(service)
     assert daemon.clock.getDelayedCalls() == []
 
@@ -83,37 +83,37 @@ def test_a_snapshot_is_made_every_interval_in_which_something_changed(daemon: Da
 def test_what_was_found_unfolded_at_the_start_is_folded_without_a_change(daemon: Daemon) -> None:
     register(daemon, "a:1")
     restarted = daemon.restart()
-    folds = Folds(restarted)
-    service = compactor(restarted, folds, changed=restarted.found.changed)
+    compactions = Compactions(restarted)
+    service = compactor(restarted, compactions, changed=restarted.found.changed)
     restarted.clock.advance(300)
-    assert folds.calls == [1]
+    assert compactions.calls == [1]
     stop(service)
     assert not restarted.restart().found.changed
 
 
 def test_a_fold_that_fails_is_tried_again_and_the_daemon_goes_on(daemon: Daemon) -> None:
-    folds = Folds(daemon)
-    service = compactor(daemon, folds)
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
     register(daemon, "a:1")
-    folds.answer = succeed((1, b"no space left"))
+    compactions.answer = succeed((1, b"no space left"))
     daemon.clock.advance(300)
-    folds.answer = None
+    compactions.answer = None
     daemon.clock.advance(300)
-    assert folds.calls == [1, 1]
+    assert compactions.calls == [1, 1]
     assert daemon.disk.exists(STATE / NAME)
     stop(service)
 
 
 def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
-    folds = Folds(daemon)
-    service = compactor(daemon, folds)
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
     register(daemon, "a:1")
-    folds.answer = Deferred()
+    compactions.answer = Deferred()
     daemon.clock.advance(300)
-    folds.answer.errback(Failure(OSError("no processes left")))
-    folds.answer = None
+    compactions.answer.errback(Failure(OSError("no processes left")))
+    compactions.answer = None
     daemon.clock.advance(300)
-    assert folds.calls == [1, 1]
+    assert compactions.calls == [1, 1]
     stop(service)
     assert len(logged_errors) == 1
     logged_errors.clear()
@@ -121,9 +121,9 @@ def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors:
 
 def test_stopping_ends_a_fold_that_is_under_way(daemon: Daemon) -> None:
     ended: list[object] = []
-    folds = Folds(daemon)
-    folds.answer = Deferred(ended.append)
-    service = compactor(daemon, folds)
+    compactions = Compactions(daemon)
+    compactions.answer = Deferred(ended.append)
+    service = compactor(daemon, compactions)
     register(daemon, "a:1")
     daemon.clock.advance(300)
     stop(service)
@@ -132,40 +132,40 @@ def test_stopping_ends_a_fold_that_is_under_way(daemon: Daemon) -> None:
 
 def test_sealing_waits_for_the_batch_that_is_being_written(daemon: Daemon) -> None:
     daemon.threads.hold = True
-    minting = Deferred.fromCoroutine(daemon.directory.create())
+    creating = Deferred.fromCoroutine(daemon.directory.create())
     sealing = daemon.journal.seal()
     later = Deferred.fromCoroutine(daemon.directory.create())
     assert not sealing.called
     daemon.threads.release_all()
     assert result(sealing) == 1
-    result(minting)
+    result(creating)
     result(later)
     assert len(daemon.restart().found.records) == 2
 
 
 def test_sealing_is_not_put_off_by_those_who_keep_on_writing(daemon: Daemon) -> None:
     daemon.threads.hold = True
-    minting = [Deferred.fromCoroutine(daemon.directory.create())]
+    creating = [Deferred.fromCoroutine(daemon.directory.create())]
     sealing = daemon.journal.seal()
-    minting.append(Deferred.fromCoroutine(daemon.directory.create()))
+    creating.append(Deferred.fromCoroutine(daemon.directory.create()))
     daemon.threads.release()
     assert result(sealing) == 1
     assert len(daemon.threads.held) == 1
     daemon.threads.release_all()
-    for deferred in minting:
+    for deferred in creating:
         result(deferred)
     assert len(daemon.restart().found.records) == 2
 
 
 def test_closing_waits_for_all_that_is_still_to_be_written(daemon: Daemon) -> None:
     daemon.threads.hold = True
-    minting = [Deferred.fromCoroutine(daemon.directory.create()) for _ in range(3)]
+    creating = [Deferred.fromCoroutine(daemon.directory.create()) for _ in range(3)]
     closing = Deferred.fromCoroutine(daemon.journal.close())
     daemon.threads.release()
     assert not closing.called
     daemon.threads.release_all()
     result(closing)
-    for deferred in minting:
+    for deferred in creating:
         result(deferred)
 
 
@@ -198,8 +198,8 @@ def test_systemd_hears_ready_the_watchdog_and_stopping(tmp_path: Path, abstract:
         notifier.startService()
         clock.advance(10)
         notifier.stopService()
-        heard = [listener.recv(100) for _ in range(4)]
-    assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
+        received = [listener.recv(100) for _ in range(4)]
+    assert received == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
     assert clock.getDelayedCalls() == []
 
 

@@ -65,8 +65,8 @@ def test_whatever_a_stranger_says_is_within_one_line_of_the_log_and_cannot_be_se
 @pytest.mark.parametrize("where", ["id", "addr", "client", "why", "asker", "request"])
 def test_whatever_a_stranger_says_is_within_one_line_of_the_audit_log(tmp_path: Path, where: str) -> None:
     audited = Audited(tmp_path / "audit")
-    said: dict[str, Any] = {"kind": "registration", "outcome": "refused", where: NASTY}
-    audited.events.tell(Event(**said))
+    messages: dict[str, Any] = {"kind": "registration", "outcome": "refused", where: NASTY}
+    audited.events.tell(Event(**messages))
     audited.soon()
     content = (tmp_path / "audit").read_bytes().decode()
     assert not any(map(is_control, content.replace("\n", "")))
@@ -111,7 +111,7 @@ def test_what_can_be_seen_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("mode", "messages"),
     [
         (0o600, None),
         (0o640, None),
@@ -122,14 +122,14 @@ def test_what_can_be_seen_stays_as_it_is() -> None:
     ],
 )
 def test_a_file_of_secrets_that_others_may_read_or_change_is_warned_of(
-    tmp_path: Path, log: list[dict[str, Any]], mode: int, said: str | None
+    tmp_path: Path, log: list[dict[str, Any]], mode: int, messages: str | None
 ) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{KEY}\n")
     file.chmod(mode)
     warn_of_others(file, "tokens")
     read_keys(file)
-    assert [event["log_format"] for event in log] == [] if said is None else [said] * 2
+    assert [event["log_format"] for event in log] == [] if messages is None else [messages] * 2
     assert KEY not in str(log)
 
 

@@ -32,7 +32,7 @@ def addrs(hosts: Sequence[str]) -> list[str]:
 def prepare(resolver: Resolver) -> None:
     """It knows three names, and never answers for a thousand others."""
     resolver.known |= KNOWN
-    resolver.is_silent = lambda host: host.endswith(".silent.example.org")
+    resolver.is_unresponsive = lambda host: host.endswith(".silent.example.org")
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_sa
     world.go_on(20 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "up"
     target = "http://n1.known.example.org:4001"
-    said = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
-    assert said == [("a node is down", "refused"), ("a node that was down does not resolve", "unresolved")]
+    logged = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
+    assert logged == [("a node is down", "refused"), ("a node that was down does not resolve", "unresolved")]
 
 
 def test_a_node_that_is_unresolved_keeps_its_place_in_lists_and_those_that_are_down_come_last(world: World) -> None:

@@ -4,12 +4,14 @@ bootstraps.
 
 from __future__ import annotations
 
-from tests.support.virtual import BOTH_DOORS, NEW_DOORS, Network, Peer, World, leader_of
+from tests.support.virtual import BOTH_ENDPOINTS, NEW_ENDPOINTS, Network, Peer, World, leader_of
 
 
 def some_peers(network: Network, count: int, expect: int = 0) -> list[Peer]:
     """Running nodes."""
-    peers = [Peer(f"n{number}", f"h{number}:1", f"h{number}:2", BOTH_DOORS, expect=expect) for number in range(count)]
+    peers = [
+        Peer(f"n{number}", f"h{number}:1", f"h{number}:2", BOTH_ENDPOINTS, expect=expect) for number in range(count)
+    ]
     for peer in peers:
         network.add(peer)
         network.switch(peer, on=True)
@@ -43,9 +45,9 @@ def test_doors_are_opened_by_addresses_of_their_kind_on_nodes_that_run_and_follo
     joiner, leader = some_peers(network, 2)
     network.bootstrap([leader])
     world.run(2)
-    leader.doors = NEW_DOORS
-    for addr, door in (("h1:1", "http"), ("h1:1", "raft"), ("h0:2", "raft"), ("h7:2", "raft"), ("h1:2:3", "raft")):
-        assert not network.join(joiner, addr, door)  # type: ignore[arg-type]
+    leader.endpoints = NEW_ENDPOINTS
+    for addr, endpoint in (("h1:1", "http"), ("h1:1", "raft"), ("h0:2", "raft"), ("h7:2", "raft"), ("h1:2:3", "raft")):
+        assert not network.join(joiner, addr, endpoint)  # type: ignore[arg-type]
     network.switch(leader, on=False)
     assert not network.join(joiner, "h1:2", "raft")
 

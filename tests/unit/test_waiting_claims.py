@@ -15,7 +15,7 @@ from rqdisco.core.codec import decode_put, encode_record, split_record
 from rqdisco.core.records import Leader, Node, Put, Record, UnreportedClaim
 from rqdisco.storage import node_counter
 from rqdisco.telemetry.health import Condition
-from tests.support.daemon import Daemon, give_up, mint, register
+from tests.support.daemon import Daemon, create_id, give_up, register
 from tests.support.gossip import go
 
 NOTE = (
@@ -34,8 +34,8 @@ def claim(daemon: Daemon, key: str, name: str = "a", host: str = "10.0.0.1") -> 
 
 def warnings(log: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
     """ID, address and times of each claim that was told of."""
-    told = [event for event in log if event["log_format"].startswith("a claim waits")]
-    return [(event["discovery_id"], event["addr"], event["times"]) for event in told]
+    logged = [event for event in log if event["log_format"].startswith("a claim waits")]
+    return [(event["discovery_id"], event["addr"], event["times"]) for event in logged]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_claim_that_nobody_heard_is_none(daemon: Daemon, log: list[dict[str, A
 def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_meanwhile_are_not(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [mint(daemon) for _ in range(5)]
+    ids = [create_id(daemon) for _ in range(5)]
     register(daemon, ids[0], "n:1")
     for key in (ids[1], ids[4]):
         claim(daemon, key)

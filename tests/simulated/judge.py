@@ -21,7 +21,7 @@ _FENCED_SECONDS = 8.0
 _MOST_STATES = 20_000
 # Of what a home alone knew acknowledged nodes may be gone; but nobody is told to bootstrap, so that
 # no second cluster is excused (R7).
-_LOST_HOME = "disk"
+_LOST_OWNER = "disk"
 
 
 class Judge:
@@ -56,16 +56,16 @@ class Judge:
         self._was_copied = self._was_rolled_back = False
 
     def violate(self, text: str) -> None:
-        self._world.trace.say(f"VIOLATION {text}")
+        self._world.trace.log(f"VIOLATION {text}")
         self._world.result.violations.append(f"{self._world.now:.3f} {text}")
 
     def excuse(self, why: str, text: str) -> None:
-        self._world.trace.say(f"excused: {why}: {text}")
+        self._world.trace.log(f"excused: {why}: {text}")
         self._world.result.excused.append(f"{why}: {text}")
 
     # What happens.
 
-    def is_home(self, boot: Boot, key: str) -> bool:
+    def is_owner(self, boot: Boot, key: str) -> bool:
         """Whether a daemon decides about an ID."""
         record = boot.store.newest(key) if key else None
         return record is not None and boot.directory._owner(record) == boot.owner
@@ -114,7 +114,7 @@ class Judge:
         if listed is None:
             view = outcome if isinstance(outcome, View) else getattr(outcome, "record", None)
             listed = getattr(view, "nodes", None)
-        if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_home(boot, key):
+        if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_owner(boot, key):
             return
         missing = set(boot.hints_of_its_own(key)) - {node.addr for node in listed}
         if missing and isinstance(outcome, (View, Registration, Removal)):
@@ -123,7 +123,7 @@ class Judge:
     def told(self, key: str, addr: str, registration: Registration) -> None:
         """A node got an answer."""
         node = self._world.nodes[key, addr]
-        node.told_how = registration.bootstrap
+        node.grant_reason = registration.bootstrap
         self.acknowledge(key, addr)
         if registration.bootstrap is not None:
             self._world.count("alone")
@@ -173,13 +173,13 @@ class Judge:
             if each.discovery_id != node.discovery_id or not self._lives(each):
                 continue
             text = f"I1 two clusters of {node.discovery_id}: {sorted(each.members)} and {node.addr}"
-            if node.told_how == "again" and each.seed == node.addr:
+            if node.grant_reason == "again" and each.seed == node.addr:
                 # A lost answer and a lost disk look the same to the server.
                 self.excuse("window", text)
             elif self._copied is not None:
                 # Until they are found out both decide, be it about an ID that came to be since.
                 self.excuse("copy", text)
-            elif self.residue.get(node.discovery_id, _LOST_HOME) != _LOST_HOME:
+            elif self.residue.get(node.discovery_id, _LOST_OWNER) != _LOST_OWNER:
                 self.excuse(self.residue[node.discovery_id], text)
             else:
                 self.violate(text)
@@ -192,15 +192,15 @@ class Judge:
         self._was_rolled_back |= why == "rollback"
         others = [each.known for each in self._world.hosts if each is not host and not each.is_drained]
         own = None if host.boot is None else host.boot.owner
-        is_known = own is not None and any(each is not host and each.has_heard_of(own) for each in self._world.hosts)
+        is_known = own is not None and any(each is not host and each.has_met(own) for each in self._world.hosts)
         for key, record in host.known.items():
             # One that another disk has a newer state of than that is what it was before.
             held = [other[key] for other in others if key in other]
             if not _knows(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
-                is_home = record.owner == own
+                is_owner = record.owner == own
                 # Where nobody has heard of the home, its IDs may be anybody's.
                 self._is_gone(
-                    key, why if why != "disk" else "witness" if not is_home else "disk" if is_known else "name"
+                    key, why if why != "disk" else "witness" if not is_owner else "disk" if is_known else "name"
                 )
         for key in host.hinted:
             self._is_gone(key, "hint")
@@ -229,10 +229,10 @@ class Judge:
         self._copied = None
 
     def _is_gone(self, key: str, why: str) -> None:
-        if why == _LOST_HOME and _is_named(key):
+        if why == _LOST_OWNER and _is_named(key):
             # That there was such an ID at all may be known to nobody.
             why = "name"
-        if self.residue.get(key, _LOST_HOME) == _LOST_HOME:
+        if self.residue.get(key, _LOST_OWNER) == _LOST_OWNER:
             self.residue[key] = why
 
     def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
@@ -244,9 +244,9 @@ class Judge:
         awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.clock.was_awake_since(since)]
         up = [host for host, boot in awake if boot.began < since]
         duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]
-        are_heard = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
+        are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
         # One that was started just now cannot be known for one of two yet.
-        if are_heard and self._copied_at < since:
+        if are_noticed and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")
 
     def _lives(self, cluster: Cluster) -> bool:
@@ -352,7 +352,7 @@ class Judge:
             # Its owner is told again whenever it asks; that it never will, only an operator knows
             # (R5c).
             return "claim" if node.is_replaced or not node.is_up else None
-        return "answer" if node.may_be_told and not node.is_removed else None
+        return "answer" if node.may_be_granted and not node.is_removed else None
 
     def _judge_history(self, key: str, record: Record | None) -> None:
         """P1, R9: one order of decisions explains all answers."""
