@@ -48,7 +48,7 @@ def is_live(page: Page) -> None:
     expect(page.locator("#live")).to_have_text("Live")
 
 
-def test_the_button_mints_an_id_and_shows_its_page(daemon: Daemon, visitor: Visitor) -> None:
+def test_the_button_creates_an_id_and_shows_its_page(daemon: Daemon, visitor: Visitor) -> None:
     page = visitor(daemon).open()
     page.get_by_role("button", name="Create a discovery ID").click()
     page.wait_for_url(re.compile(r"/[0-9a-f-]{36}$"))
@@ -58,7 +58,7 @@ def test_the_button_mints_an_id_and_shows_its_page(daemon: Daemon, visitor: Visi
     assert daemon.nodes(discovery_id) == []
 
 
-def test_the_field_opens_an_id_also_by_the_address_of_its_page(daemon: Daemon, visitor: Visitor) -> None:
+def test_the_field_opens_an_id_by_name_or_by_the_address_of_its_page(daemon: Daemon, visitor: Visitor) -> None:
     discovery_id, visit = daemon.create_id(), visitor(daemon)
     for typed in (discovery_id, f" {visit.base}/{discovery_id}"):
         page = visit.open()
@@ -89,7 +89,9 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
         expect(page.locator(".picture svg")).to_have_attribute("aria-label", f"2 nodes, led by {A}")
 
 
-def test_a_claim_is_told_of_without_its_node_and_warned_of_after_a_minute(daemon: Daemon, visitor: Visitor) -> None:
+def test_a_claim_is_shown_without_its_node_and_becomes_a_warning_after_a_minute(
+    daemon: Daemon, visitor: Visitor
+) -> None:
     discovery_id, visit = daemon.create_id(), visitor(daemon)
     claim = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     page = visit.open(f"/{discovery_id}")
@@ -126,7 +128,7 @@ def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp
         check(each)
 
 
-def test_the_alarm_goes_with_the_event_that_says_so(daemon: Daemon, visitor: Visitor) -> None:
+def test_the_alarm_disappears_with_the_event_that_ends_it(daemon: Daemon, visitor: Visitor) -> None:
     discovery_id = daemon.create_id()
     shown = {"disco_id": discovery_id, "created_at": "", "nodes": [A], "registrations": [{"addr": A}]}
     events = [{**shown, "two_leaders": RAFT}]
@@ -265,7 +267,7 @@ class TestTokens:
         made = installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={tmp_path / 'tokens'}")
         return start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}"), made.stdout.strip()
 
-    def test_a_token_is_asked_for_and_kept_for_the_tab_alone(
+    def test_a_token_is_asked_for_and_stored_for_the_tab_only(
         self, guarded: tuple[Daemon, str], visitor: Visitor
     ) -> None:
         daemon, token = guarded

@@ -26,7 +26,7 @@ def trio(start: Start, tmp_path: Path) -> Iterator[Trio]:
     assert made.complaints == []
 
 
-def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visitor: Visitor) -> None:
+def test_a_page_also_changes_at_a_daemon_that_is_not_the_owner(trio: Trio, visitor: Visitor) -> None:
     discovery_id = trio.daemons["a"].create_id()
     page = visitor(trio.daemons["b"]).open(f"/{discovery_id}")
     is_live(page)
@@ -37,7 +37,7 @@ def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visito
     expect(rows(page).first).to_contain_text("told it is alone")
 
 
-def test_a_page_says_that_the_home_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
+def test_a_page_reports_that_the_owner_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
     discovery_id = trio.daemons["a"].create_id()
     register(trio.daemons["a"], discovery_id, A)
     visit = visitor(trio.daemons["b"])
@@ -80,7 +80,7 @@ def test_the_operators_page_shows_peers_and_changes_and_axe_finds_nothing_seriou
     assert daemon.complaints == []
 
 
-def test_who_the_peers_are_is_shown_to_admins_only_where_there_are_tokens(
+def test_peers_are_shown_to_admins_only_where_there_are_tokens(
     installed: Environment, start: Start, tmp_path: Path, visitor: Visitor
 ) -> None:
     tokens = {}

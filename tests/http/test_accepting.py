@@ -47,7 +47,7 @@ def port(accepted: Accepted) -> Iterator[Any]:
     pytest_twisted.blockon(made.stopListening())
 
 
-def test_however_many_come_a_few_are_taken_in_a_turn(accepted: Accepted, port: Any) -> None:
+def test_a_few_waiting_connections_are_accepted_per_reactor_turn(accepted: Accepted, port: Any) -> None:
     accept_few(port)
     counts = []
     for _ in range(3):
@@ -57,7 +57,7 @@ def test_however_many_come_a_few_are_taken_in_a_turn(accepted: Accepted, port: A
     assert counts == [25, 50, 60]
 
 
-def test_all_that_wait_are_taken_where_that_is_asked_for(accepted: Accepted, port: Any) -> None:
+def test_all_waiting_connections_are_accepted_on_request(accepted: Accepted, port: Any) -> None:
     accept_few(port)
     port.numberAccepts = 1
     accept_waiting(port)

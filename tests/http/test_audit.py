@@ -48,7 +48,7 @@ def audited() -> Audited:
     return Audited()
 
 
-def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: Audited) -> None:
+def test_each_change_of_the_discovery_api_is_an_event_with_its_outcome(audited: Audited) -> None:
     discovery_id = audited.ask("POST", "/")[1]["disco_id"]
     for addr in (A, A, B, C):
         audited.ask("POST", f"/{discovery_id}", {"addr": addr})
@@ -68,14 +68,14 @@ def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: 
     ]
 
 
-def test_a_grant_that_the_disk_refuses_is_told_with_the_reason(audited: Audited) -> None:
+def test_a_grant_that_the_disk_refuses_is_an_event_with_the_reason(audited: Audited) -> None:
     discovery_id = create_id(audited.daemon)
     audited.daemon.disk.room = 0
     audited.ask("POST", f"/{discovery_id}", {"addr": A})
     assert audited.reported() == [("registration", "unavailable", A, "no space left on device")]
 
 
-def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
+def test_claims_are_events_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
     for _ in range(2):
         audited.ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
     audited.ask("PUT", "/v1/kv/orders/leader?cas=0", {"id": "3", "addr": "h:3"})
@@ -93,7 +93,7 @@ def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audite
     ]
 
 
-def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
+def test_each_record_of_an_import_is_an_event_and_only_their_sum_is_logged(
     audited: Audited, log: list[dict[str, Any]]
 ) -> None:
     records: list[dict[str, object]] = [
@@ -112,7 +112,7 @@ def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
     assert [(event["imported"], event["refused"]) for event in imports] == [(1, 1)]
 
 
-def test_what_an_operator_asks_of_peers_is_told_though_there_are_none(audited: Audited) -> None:
+def test_what_an_operator_requests_of_peers_is_an_event_even_without_peers(audited: Audited) -> None:
     audited.ask("POST", "/operator/peers/forget", {"name": "b"})
     audited.ask("POST", "/operator/drain", {"to": "c"})
     assert [event.more for event in audited.events] == [{"name": "b"}, {"to": "c"}]
@@ -122,32 +122,32 @@ def test_what_an_operator_asks_of_peers_is_told_though_there_are_none(audited: A
     ]
 
 
-def test_a_request_keeps_the_name_that_its_client_gave_it(audited: Audited) -> None:
+def test_a_request_keeps_the_request_id_that_its_client_sent(audited: Audited) -> None:
     fields, _ = audited.ask("POST", "/", X_Request_ID="deploy-7/a")
     assert fields["x-request-id"] == audited.events[0].request == "deploy-7/a"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, '"', "\xe9"])
-def test_a_name_that_is_none_to_write_down_is_replaced(audited: Audited, name: str) -> None:
+def test_a_request_id_that_cannot_be_logged_is_replaced(audited: Audited, name: str) -> None:
     fields, _ = audited.ask("POST", "/", X_Request_ID=name)
     made = audited.events[0].request
     assert made is not None
     assert fields["x-request-id"] == made != name
 
 
-def test_requests_without_a_name_get_different_ones(audited: Audited) -> None:
+def test_requests_without_a_request_id_get_different_ones(audited: Audited) -> None:
     for _ in range(3):
         audited.ask("POST", "/")
     assert len({event.request for event in audited.events}) == 3
 
 
-def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited) -> None:
+def test_all_records_of_one_import_have_the_request_id(audited: Audited) -> None:
     records: list[dict[str, object]] = [{"id": name, "created_at": 1, "nodes": []} for name in ("orders", "billing")]
     fields, _ = audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
     assert {event.request for event in audited.events} == {fields["x-request-id"]}
 
 
-def test_where_nothing_is_audited_requests_have_no_names(audited: Audited) -> None:
+def test_requests_have_no_request_id_where_nothing_is_audited(audited: Audited) -> None:
     audited.daemon.telemetry.name = lambda _: None
     fields, _ = audited.ask("POST", "/", X_Request_ID="a")
     assert "x-request-id" not in fields

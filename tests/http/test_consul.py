@@ -39,7 +39,7 @@ def assert_refused(answer: Answer, status: int, text: str) -> None:
 
 
 @ensureDeferred
-async def test_nobody_leads_before_somebody_claimed(api: ApiClient) -> None:
+async def test_nobody_leads_before_the_first_claim(api: ApiClient) -> None:
     answer = await api("GET", KEY)
     assert (answer.status, answer.body) == (404, b"")
     assert_consul(answer)
@@ -65,14 +65,14 @@ async def test_a_claim_is_won_once_and_read_back_as_consul_gives_it(api: ApiClie
 
 
 @ensureDeferred
-async def test_of_claims_at_once_one_is_won(api: ApiClient) -> None:
+async def test_one_of_many_concurrent_claims_is_won(api: ApiClient) -> None:
     values = [{"id": f"{number}", "addr": f"h{number}:2"} for number in range(20)]
     answers = await gatherResults([api("PUT", f"{KEY}?cas=0", value) for value in values])
     assert sorted(answer.body for answer in answers) == [b"false"] * 19 + [b"true"]
 
 
 @ensureDeferred
-async def test_a_node_that_claims_again_is_told_again_that_it_won_until_it_reports_itself(api: ApiClient) -> None:
+async def test_a_node_that_claims_again_wins_again_until_it_reports_itself(api: ApiClient) -> None:
     answers = await gatherResults([api("PUT", f"{KEY}?cas=0", VALUE) for _ in range(5)])
     assert [answer.body for answer in answers] == [b"true"] * 5
     assert (await api("GET", "/rqlite")).json["claim"]["answered"] == 5
@@ -82,7 +82,7 @@ async def test_a_node_that_claims_again_is_told_again_that_it_won_until_it_repor
 
 
 @ensureDeferred
-async def test_a_claim_through_a_proxy_that_hides_its_machine_is_told_again_after_30_seconds(api: ApiClient) -> None:
+async def test_a_claim_through_a_proxy_that_hides_the_client_host_wins_again_after_30_seconds(api: ApiClient) -> None:
     for header in ("Via", "Forwarded", "X_Forwarded_For", "X_Real_IP"):
         key = f"/v1/kv/{header}/leader?cas=0"
         assert (await api("PUT", key, VALUE)).body == b"true"
@@ -94,7 +94,7 @@ async def test_a_claim_through_a_proxy_that_hides_its_machine_is_told_again_afte
 
 
 @ensureDeferred
-async def test_old_nodes_are_told_to_ask_again_while_a_claim_awaits_its_leader(api: ApiClient) -> None:
+async def test_old_nodes_are_told_to_retry_while_a_claim_awaits_its_leader(api: ApiClient) -> None:
     await api("PUT", f"{KEY}?cas=0", VALUE)
     answer = await api("POST", "/rqlite", {"addr": "j:1"})
     assert (answer.status, answer.reason) == (503, "a claim awaits its owner's first report")
@@ -105,7 +105,7 @@ async def test_old_nodes_are_told_to_ask_again_while_a_claim_awaits_its_leader(a
 
 
 @ensureDeferred
-async def test_a_document_tells_of_a_claim_and_not_whose_it_is(api: ApiClient) -> None:
+async def test_a_document_shows_a_claim_and_not_who_made_it(api: ApiClient) -> None:
     await api("PUT", f"{KEY}?cas=0", VALUE)
     document = (await api("GET", "/rqlite")).json
     assert (document["nodes"], document["registrations"]) == ([], [])
@@ -125,7 +125,7 @@ async def test_deleting_the_key_ends_a_claim_and_the_next_one_wins(api: ApiClien
 
 
 @ensureDeferred
-async def test_a_key_that_was_created_by_a_daemon_that_lost_it_is_claimed_by_nobody(api: ApiClient) -> None:
+async def test_a_key_created_by_a_daemon_that_lost_it_cannot_be_claimed(api: ApiClient) -> None:
     created = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
     why = f"discovery ID {created} was created by a daemon that no longer knows it, create a new one"
     assert_refused(await api("PUT", f"/v1/kv/{created}/leader?cas=0", VALUE), 404, why)
@@ -190,7 +190,7 @@ async def test_nodes_of_both_protocols_are_in_one_cluster(api: ApiClient) -> Non
 
 
 @ensureDeferred
-async def test_who_claims_where_old_nodes_are_registered_loses_and_the_log_says_why(api: ApiClient, log: Any) -> None:
+async def test_a_claim_where_old_nodes_are_registered_loses_and_the_log_says_why(api: ApiClient, log: Any) -> None:
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": "j:1"})
     assert (await api("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", VALUE)).body == b"false"
@@ -207,7 +207,7 @@ async def test_a_leader_that_repeats_itself_does_not_fill_the_log(api: ApiClient
 
 
 @ensureDeferred
-async def test_what_only_a_larger_consul_has_is_ignored_and_noted_once(api: ApiClient, log: Any) -> None:
+async def test_parameters_that_only_a_larger_consul_has_are_ignored_and_logged_once(api: ApiClient, log: Any) -> None:
     for _ in range(2):
         query = "cas=0&dc=a&ns=b&partition=c&stale&consistent&index=9&wait=10s"
         assert (await api("PUT", f"{KEY}?{query}", VALUE)).status == 200
@@ -264,7 +264,7 @@ async def test_escapes_in_a_key_are_decoded(api: ApiClient) -> None:
     ],
 )
 @ensureDeferred
-async def test_what_is_not_served_is_refused_in_one_line(
+async def test_a_request_that_is_not_supported_is_refused_in_one_line(
     api: ApiClient, method: str, path: str, body: bytes, status: int, text: str
 ) -> None:
     answer = await api(method, path, body)
@@ -301,7 +301,7 @@ class TestVisibleClaims:
             assert entry["ModifyIndex"] == entry["CreateIndex"] > 0
 
     @ensureDeferred
-    async def test_a_swap_at_the_index_of_the_claim_takes_place(self, api: ApiClient) -> None:
+    async def test_a_swap_at_the_index_of_the_claim_succeeds(self, api: ApiClient) -> None:
         await api("PUT", f"{KEY}?cas=0", VALUE)
         (first,) = (await api("GET", KEY)).json
         assert (await api("PUT", f"{KEY}?cas={first['ModifyIndex']}", OTHER)).body == b"true"
@@ -309,7 +309,7 @@ class TestVisibleClaims:
         assert second["ModifyIndex"] > first["ModifyIndex"] == second["CreateIndex"]
 
     @ensureDeferred
-    async def test_of_claims_at_once_one_is_won(self, api: ApiClient) -> None:
+    async def test_one_of_many_concurrent_claims_is_won(self, api: ApiClient) -> None:
         answers = await gatherResults([api("PUT", f"{KEY}?cas=0", VALUE) for _ in range(20)])
         assert sorted(answer.body for answer in answers) == [b"false"] * 19 + [b"true"]
 
@@ -337,7 +337,7 @@ class TestWithoutNamedIDs:
         return {"limits": Limits(make_named=False)}
 
     @ensureDeferred
-    async def test_only_minted_ids_are_claimed(self, api: ApiClient) -> None:
+    async def test_only_created_ids_can_be_claimed(self, api: ApiClient) -> None:
         for query in ("", "?cas=0"):
             answer = await api("PUT", f"{KEY}{query}", VALUE)
             assert_refused(answer, 403, "discovery ID rqlite does not exist")
@@ -353,7 +353,7 @@ class TestStrictAddresses:
         return {"strict": True}
 
     @ensureDeferred
-    async def test_a_leader_nobody_can_reach_is_refused(self, api: ApiClient) -> None:
+    async def test_a_leader_that_nobody_can_reach_is_refused(self, api: ApiClient) -> None:
         answer = await api("PUT", f"{KEY}?cas=0", b'{"api_addr":"http://0.0.0.0:1","addr":"0.0.0.0:2"}')
         assert_refused(answer, 400, "loopback address, set -http-adv-addr")
 
@@ -364,7 +364,7 @@ BODIES = st.binary(max_size=40) | st.sampled_from([VALUE, OTHER])
 
 
 @given(st.lists(st.tuples(st.sampled_from(["GET", "PUT", "DELETE", "HEAD"]), SEGMENTS, QUERIES, BODIES), max_size=6))
-def test_whatever_is_sent_is_answered_and_is_no_fault_of_ours(requests: list[tuple[str, str, str, bytes]]) -> None:
+def test_any_request_is_answered_without_an_internal_error(requests: list[tuple[str, str, str, bytes]]) -> None:
     daemon = Daemon(max_body=30)
     client = InMemoryClient(daemon.apis.public())
     for method, segment, query, body in requests:

@@ -68,7 +68,7 @@ def describe_states(path: Path) -> list[str]:
 
 
 @ensureDeferred
-async def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_registrations_survive_a_restart(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     daemon = Running(tmp_path / "state", events)
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     assert (await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"}))["nodes"] == ["a:1"]
@@ -89,7 +89,7 @@ async def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, even
 
 
 @ensureDeferred
-async def test_each_change_is_one_line_in_the_log_with_who_and_what_came_of_it(
+async def test_each_change_is_one_log_line_with_its_client_and_outcome(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events)
@@ -130,7 +130,9 @@ async def test_a_doubtful_address_is_a_warning_that_names_who_registered_it(
 
 
 @ensureDeferred
-async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_a_child_process_compacts_the_journal_into_a_snapshot(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
     daemon = Running(tmp_path, events)
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     await daemon.stop()
@@ -145,7 +147,7 @@ async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path,
 
 
 @ensureDeferred
-async def test_a_fold_that_nobody_waits_for_any_more_is_killed_and_changes_nothing(
+async def test_a_compaction_that_is_no_longer_awaited_is_killed_and_changes_nothing(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events)
@@ -159,7 +161,7 @@ async def test_a_fold_that_nobody_waits_for_any_more_is_killed_and_changes_nothi
 
 
 @ensureDeferred
-async def test_two_folds_never_write_at_once(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_two_compactions_never_write_at_once(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     daemon = Running(tmp_path, events)
     await daemon.ask("POST", "/")
     await daemon.stop()
@@ -169,7 +171,7 @@ async def test_two_folds_never_write_at_once(tmp_path: Path, events: list[dict[s
 
 
 @ensureDeferred
-async def test_a_hangup_signal_logs_how_the_daemon_is(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_a_hangup_signal_logs_the_status(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     daemon = Running(tmp_path, events)
     seen: Deferred[dict[str, Any]] = Deferred()
 
@@ -207,7 +209,7 @@ def _copy(path: Path) -> None:
         (_copy, 78, "is a copy"),
     ],
 )
-def test_a_state_it_must_not_work_on_ends_the_process_with_one_line(
+def test_an_unusable_state_directory_ends_the_process_with_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], prepare: Any, status: int, words: str
 ) -> None:
     prepare(tmp_path / "state")
@@ -219,7 +221,7 @@ def test_a_state_it_must_not_work_on_ends_the_process_with_one_line(
     assert words in error
 
 
-def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_endpoint_that_cannot_be_parsed_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         makeService(parsed(tmp_path, "--listen=nonsense:1"))
     assert ended.value.code == 64
@@ -227,7 +229,7 @@ def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capfd:
 
 
 @ensureDeferred
-async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_that_stops(
+async def test_a_connection_not_yet_accepted_is_answered_by_a_daemon_that_stops(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events)
@@ -240,7 +242,7 @@ async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_tha
 
 
 @ensureDeferred
-async def test_a_daemon_that_lingers_serves_on_and_says_that_it_stops(
+async def test_a_daemon_that_drains_keeps_serving_and_reports_that_it_stops(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events, "--drain-timeout=0.5")

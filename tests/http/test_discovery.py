@@ -18,7 +18,7 @@ DOCUMENT = re.compile(
 
 
 @ensureDeferred
-async def test_minting_answers_200_with_an_id_and_no_nodes_as_the_original_did(api: ApiClient) -> None:
+async def test_creation_answers_200_with_an_id_and_no_nodes_as_the_original_did(api: ApiClient) -> None:
     for body in (b"", b"x", b'{"addr": 5}'):
         answer = await api("POST", "/", body)
         assert (answer.status, answer.reason) == (200, "OK")
@@ -27,7 +27,7 @@ async def test_minting_answers_200_with_an_id_and_no_nodes_as_the_original_did(a
 
 
 @ensureDeferred
-async def test_a_minted_id_is_a_uuid_of_version_8_that_begins_with_its_homes_tag(api: ApiClient) -> None:
+async def test_a_created_id_is_a_uuid_of_version_8_that_begins_with_its_owners_tag(api: ApiClient) -> None:
     ids = [await api.create_id() for _ in range(8)]
     assert len(set(ids)) == 8
     for discovery_id in ids:
@@ -36,7 +36,7 @@ async def test_a_minted_id_is_a_uuid_of_version_8_that_begins_with_its_homes_tag
 
 
 @ensureDeferred
-async def test_every_answer_is_json_with_its_length_and_is_never_stored(api: ApiClient) -> None:
+async def test_every_answer_is_json_with_its_length_and_is_never_cached(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     for method, path in (("POST", "/"), ("GET", "/"), ("GET", f"/{discovery_id}"), ("GET", "/x"), ("PUT", "/")):
         answer = await api(method, path)
@@ -47,7 +47,7 @@ async def test_every_answer_is_json_with_its_length_and_is_never_stored(api: Api
 
 
 @ensureDeferred
-async def test_the_service_describes_itself_and_mints_nothing_by_that(api: ApiClient) -> None:
+async def test_the_service_describes_itself_and_creates_nothing_by_that(api: ApiClient) -> None:
     await api.create_id()
     answer = await api("GET", "/")
     assert answer.json == {"name": "rqdisco", "version": "0", "uptime": 0, "ids": 1}
@@ -66,7 +66,7 @@ async def test_the_first_node_is_alone_and_the_others_get_the_list_in_order(api:
 
 
 @ensureDeferred
-async def test_a_seed_whose_answer_was_lost_is_told_again_for_30_seconds(api: ApiClient) -> None:
+async def test_a_seed_whose_answer_was_lost_is_granted_again_for_30_seconds(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": A})
     await api("POST", f"/{discovery_id}", {"addr": B})
@@ -78,7 +78,7 @@ async def test_a_seed_whose_answer_was_lost_is_told_again_for_30_seconds(api: Ap
 
 
 @ensureDeferred
-async def test_what_is_known_of_a_node_comes_back_beside_the_plain_list(api: ApiClient) -> None:
+async def test_node_details_come_back_beside_the_plain_list(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
     await api("POST", f"/{discovery_id}", {"addr": B, "raft_addr": None, "node_id": None})
@@ -111,7 +111,7 @@ async def test_an_address_comes_back_as_it_was_sent(api: ApiClient, addr: str) -
 
 
 @ensureDeferred
-async def test_removing_answers_the_rest_of_the_list_and_repeats_change_nothing(api: ApiClient) -> None:
+async def test_removing_answers_the_remaining_list_and_repeats_change_nothing(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": A})
     await api("POST", f"/{discovery_id}", {"addr": B})
@@ -156,9 +156,7 @@ async def test_the_content_type_does_not_matter(api: ApiClient, content_type: st
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
-async def test_an_id_that_does_not_exist_is_404_whatever_is_asked_of_it(
-    api: ApiClient, method: str, path: str, text: str | None
-) -> None:
+async def test_an_unknown_id_is_404_for_every_request(api: ApiClient, method: str, path: str, text: str | None) -> None:
     answer = await api(method, path, b"not json")
     assert (answer.status, answer.reason) == (404, "no such discovery ID")
     assert text is None or answer.json == {"error": text}
@@ -166,7 +164,7 @@ async def test_an_id_that_does_not_exist_is_404_whatever_is_asked_of_it(
 
 @ensureDeferred
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE"])
-async def test_other_methods_are_405_with_those_there_are(api: ApiClient, method: str) -> None:
+async def test_other_methods_are_405_with_the_allowed_methods(api: ApiClient, method: str) -> None:
     discovery_id = await api.create_id()
     for path, allow in (("/", "GET, HEAD, POST"), (f"/{discovery_id}", "GET, HEAD, POST, DELETE")):
         answer = await api(method, path)
@@ -242,7 +240,7 @@ async def test_a_bad_body_is_400_with_the_reason_and_changes_nothing(
 
 @ensureDeferred
 @pytest.mark.parametrize("body", [body for body, _, _ in BAD_BODIES[::3]] + [b'{"addr": "a b"}', b"x" * (MAX_BODY + 1)])
-async def test_that_an_id_does_not_exist_is_said_before_anything_about_the_body(api: ApiClient, body: bytes) -> None:
+async def test_an_unknown_id_is_reported_before_any_error_in_the_body(api: ApiClient, body: bytes) -> None:
     for method in ("POST", "DELETE"):
         assert (await api(method, "/unknown", body)).json == {"error": "unknown does not exist"}
 
@@ -258,7 +256,7 @@ async def test_that_an_id_does_not_exist_is_said_before_anything_about_the_body(
         b'{"addr": "a\\u003a1"}',
     ],
 )
-async def test_what_we_do_not_know_in_a_body_is_ignored_and_the_last_of_two_keys_counts(
+async def test_unknown_members_of_a_body_are_ignored_and_the_last_of_two_keys_counts(
     api: ApiClient, body: bytes
 ) -> None:
     discovery_id = await api.create_id()
@@ -305,7 +303,7 @@ async def test_a_path_below_an_id_is_not_the_id(api: ApiClient) -> None:
 
 
 @ensureDeferred
-async def test_an_id_whose_home_is_lost_tells_nobody_that_it_is_alone(api: ApiClient) -> None:
+async def test_an_ownerless_id_bootstraps_nobody(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     api.daemon.directory._owner = "another"
     answer = await api("POST", f"/{discovery_id}", {"addr": A})

@@ -19,7 +19,7 @@ def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bo
     return msgspec.json.decode(result(reading))
 
 
-def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there() -> None:
+def test_an_operator_sees_who_was_granted_and_who_was_sent_there() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     for addr in (b"n1:1", b"n2:1"):
@@ -36,7 +36,7 @@ def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there()
     assert shown["may_grant"]
 
 
-def test_of_many_answers_the_last_twenty_are_kept() -> None:
+def test_the_last_twenty_answers_are_stored() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     for number in range(30):
@@ -57,7 +57,7 @@ def test_claims_are_answers_too() -> None:
     assert shown["grant"]["host"] is not None
 
 
-def test_nobody_but_an_operator_is_told() -> None:
+def test_only_an_operator_gets_the_explanation() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}?explain=1", public=True)

@@ -18,7 +18,7 @@ WELL = {"ready": True, "wrong": [], "notes": []}
 
 @pytest.mark.parametrize("path", ["/healthz", "//healthz", "/healthz/", "/healthz?x=1"])
 @ensureDeferred
-async def test_a_process_that_runs_is_alive(api: ApiClient, path: str) -> None:
+async def test_a_running_process_is_alive(api: ApiClient, path: str) -> None:
     answer = await api("GET", path)
     assert (answer.status, answer.json) == (200, {"alive": True, "wrong": []})
     assert answer.headers["cache-control"] == "no-store"
@@ -26,14 +26,14 @@ async def test_a_process_that_runs_is_alive(api: ApiClient, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/readyz", "/readyz?grant=1", "/readyz?grant", "//readyz//"])
 @ensureDeferred
-async def test_a_daemon_alone_is_ready_as_soon_as_it_listens(api: ApiClient, path: str) -> None:
+async def test_a_single_daemon_is_ready_as_soon_as_it_listens(api: ApiClient, path: str) -> None:
     answer = await api("GET", path)
     assert (answer.status, answer.json) == (200, WELL)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/readyz?grant=1"])
 @ensureDeferred
-async def test_a_probe_may_ask_for_the_head_alone(api: ApiClient, path: str) -> None:
+async def test_a_probe_may_use_head(api: ApiClient, path: str) -> None:
     head, whole = await api("HEAD", path), await api("GET", path)
     assert (head.status, head.body) == (200, b"")
     assert int(head.headers["content-length"]) == len(whole.body)
@@ -44,7 +44,7 @@ async def test_a_probe_may_ask_for_the_head_alone(api: ApiClient, path: str) -> 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 @ensureDeferred
-async def test_nothing_but_asking_can_be_done_to_a_probe(api: ApiClient, path: str, method: str) -> None:
+async def test_a_probe_can_only_be_read(api: ApiClient, path: str, method: str) -> None:
     answer = await api(method, path, {"addr": "n1:4001"})
     assert answer.status == 405
     assert answer.headers["allow"] == "GET, HEAD"
@@ -62,7 +62,7 @@ async def test_a_daemon_that_stops_is_alive_and_not_ready(api: ApiClient) -> Non
 
 
 @ensureDeferred
-async def test_a_full_disk_stops_grants_and_no_lists_until_something_can_be_written(api: ApiClient) -> None:
+async def test_a_full_disk_stops_grants_but_not_lists_until_there_is_room(api: ApiClient) -> None:
     api.daemon.disk.room = 0
     assert (await api("POST", "/")).status == 503
     full = "nothing can be written: no space left on device"
@@ -75,7 +75,7 @@ async def test_a_full_disk_stops_grants_and_no_lists_until_something_can_be_writ
     assert (await api("GET", "/readyz?grant=1")).json == WELL
 
 
-def test_the_operators_socket_answers_probes_too() -> None:
+def test_the_operator_socket_answers_probes_too() -> None:
     client = InMemoryClient(Daemon().apis.operators())
     for path, status in (("healthz", 200), ("readyz", 200), ("readyz?grant=1", 200)):
         assert result(client.get(f"http://rqdisco/{path}")).code == status
@@ -83,7 +83,7 @@ def test_the_operators_socket_answers_probes_too() -> None:
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 @ensureDeferred
-async def test_no_id_can_have_the_name_of_something_of_the_service(api: ApiClient, name: str) -> None:
+async def test_no_id_can_have_a_reserved_name(api: ApiClient, name: str) -> None:
     for path in (f"/{name}", f"/%{ord(name[0]):x}{name[1:]}"):
         answer = await api("POST", path, {"addr": "n1:4001"})
         assert answer.status in (404, 405), path
@@ -93,7 +93,7 @@ async def test_no_id_can_have_the_name_of_something_of_the_service(api: ApiClien
 
 
 @ensureDeferred
-async def test_an_id_that_had_such_a_name_before_can_still_be_read_by_consul_kv(api: ApiClient) -> None:
+async def test_an_older_id_with_a_reserved_name_can_still_be_read_by_consul_kv(api: ApiClient) -> None:
     put = Put(value="{}", flags=0, node=Node(addr="n1:4001"))
     await Deferred.fromCoroutine(api.daemon.directory.report("healthz", put, None))
     assert (await api("GET", "/v1/kv/healthz/leader?raw")).body == b"{}"

@@ -119,14 +119,14 @@ class Local:
 
 
 @pytest.mark.parametrize("host", OWN)
-def test_a_listener_for_one_machine_answers_to_its_names_and_addresses_and_to_those_that_were_given(host: str) -> None:
+def test_a_loopback_listener_answers_to_its_names_and_addresses_and_to_the_configured_ones(host: str) -> None:
     local = Local()
     assert local.ask(host)[0] == 200
     assert local.refused() == 0
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_it_answers_to_no_other_and_says_what_to_do(host: str) -> None:
+def test_it_refuses_any_other_host_and_says_what_to_do(host: str) -> None:
     local = Local()
     discovery_id = create_id(local.daemon)
     paths = ("/", f"/{discovery_id}", f"/{discovery_id}%2F", f"/{discovery_id}/events", "/healthz", "/static/x", "/x/y")
@@ -139,12 +139,12 @@ def test_it_answers_to_no_other_and_says_what_to_do(host: str) -> None:
     assert local.daemon.directory.size == 1
 
 
-def test_who_has_no_host_is_served_since_no_browser_asks_so() -> None:
+def test_a_request_without_a_host_is_served_because_no_browser_sends_one() -> None:
     local = Local()
     assert [local.ask()[0], local.ask("")[0]] == [200, 200]
 
 
-def test_of_several_hosts_each_has_to_be_its_own() -> None:
+def test_each_of_several_hosts_must_be_allowed() -> None:
     local = Local()
     for hosts in (("localhost", "evil.example"), ("evil.example", "localhost")):
         assert local.ask(*hosts)[0] == 403
@@ -168,14 +168,14 @@ def test_a_client_of_consul_kv_is_refused_in_one_line_which_rqlited_logs(path: s
     assert body == b"evil.example is not a name of this machine; to allow it, start rqdisco with --host evil.example"
 
 
-def test_a_refusal_of_head_has_no_body_and_the_connection_goes_on() -> None:
+def test_a_refused_head_has_no_body_and_the_connection_continues() -> None:
     local = Local()
     connection = Connection(local.factory, "::1")
     assert connection.send(b"HEAD / HTTP/1.1\r\nHost: evil\r\n\r\n").endswith(b"\r\n\r\n")
     assert connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
 
 
-def test_refusals_are_in_the_log_once_a_minute_and_each_is_counted(log: list[dict[str, Any]]) -> None:
+def test_refusals_are_logged_once_a_minute_and_each_is_counted(log: list[dict[str, Any]]) -> None:
     local = Local()
 
     def logged() -> list[tuple[str, str]]:
@@ -190,7 +190,7 @@ def test_refusals_are_in_the_log_once_a_minute_and_each_is_counted(log: list[dic
     assert local.refused() == 51
 
 
-def test_metrics_for_one_machine_are_shown_to_no_page_either() -> None:
+def test_metrics_on_a_loopback_listener_are_not_shown_to_pages_of_other_hosts() -> None:
     local = Local(is_metrics=True)
     assert local.ask("localhost:9400", path="/metrics")[0] == 200
     assert local.ask("evil.example", path="/metrics")[0] == 403
@@ -204,7 +204,7 @@ def test_metrics_for_one_machine_are_shown_to_no_page_either() -> None:
         ("haproxy:tcp6:4000:interface=\\:\\:1", b"PROXY TCP4 10.1.2.3 10.9.9.9 4711 4000\r\n"),
     ],
 )
-def test_a_listener_that_others_reach_answers_to_any_name(description: str, begun: bytes) -> None:
+def test_a_listener_reachable_from_other_hosts_answers_to_any_name(description: str, begun: bytes) -> None:
     """Old fleets come with the name of the service that they were made for."""
     local = Local(description)
     assert local.ask("discovery.rqlite.com", begun=begun)[0] == 200
@@ -225,7 +225,7 @@ def test_tls_changes_nothing_unless_clients_need_a_certificate(
 
 
 @given(st.binary(max_size=60))
-def test_whatever_a_host_is_it_is_served_or_refused(host: bytes) -> None:
+def test_any_host_header_is_served_or_refused(host: bytes) -> None:
     local = Local()
     connection = Connection(local.factory, "::1")
     received = connection.send(b"GET / HTTP/1.1\r\nHost: " + host.replace(b"\n", b"") + b"\r\n\r\n")

@@ -79,7 +79,7 @@ def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged
     logged_errors.clear()
 
 
-def test_a_leader_that_goes_on_alone_ends_the_alarm_after_a_minute(
+def test_a_leader_that_continues_alone_ends_the_alarm_after_a_minute(
     server: WatchedServer, logged_errors: list[Any]
 ) -> None:
     discovery_id = create_id(server.daemon)
@@ -93,7 +93,7 @@ def test_a_leader_that_goes_on_alone_ends_the_alarm_after_a_minute(
     logged_errors.clear()
 
 
-def test_addresses_in_the_banner_are_text(server: WatchedServer, logged_errors: list[Any]) -> None:
+def test_addresses_in_the_banner_are_escaped(server: WatchedServer, logged_errors: list[Any]) -> None:
     discovery_id = create_id(server.daemon)
     report(server, discovery_id, *[RAFT_A, HOSTILE] * 2)
     shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("\u202e", "\\u{202e}")
@@ -101,7 +101,7 @@ def test_addresses_in_the_banner_are_text(server: WatchedServer, logged_errors: 
     logged_errors.clear()
 
 
-def test_the_client_tells_of_them(logged_errors: list[Any]) -> None:
+def test_the_client_returns_both_leaders(logged_errors: list[Any]) -> None:
     service = Service()
     client, discovery_id = service.client(), create_id(service.daemon)
     assert service.get(client.get(discovery_id)).two_leaders == ()
@@ -114,7 +114,9 @@ def test_the_client_tells_of_them(logged_errors: list[Any]) -> None:
     logged_errors.clear()
 
 
-def test_a_document_with_them_is_as_the_openapi_document_says(server: WatchedServer, logged_errors: list[Any]) -> None:
+def test_a_document_with_two_leaders_matches_the_openapi_document(
+    server: WatchedServer, logged_errors: list[Any]
+) -> None:
     discovery_id = create_id(server.daemon)
     report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A, RAFT_B)
     document = asked(server, f"/{discovery_id}").document

@@ -59,7 +59,7 @@ def behind(server: ProxiedServer, client: str, *, proxy: str = "10.9.9.9") -> Co
     return connection
 
 
-def test_of_three_machines_behind_a_proxy_that_are_left_at_the_default_one_is_alone(proxied: ProxiedServer) -> None:
+def test_one_of_three_hosts_behind_a_proxy_left_at_the_default_is_alone(proxied: ProxiedServer) -> None:
     discovery_id = create_id(proxied.daemon)
     assert posted(behind(proxied, "10.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
     assert posted(behind(proxied, "10.0.0.2"), discovery_id, DEFAULT) == ANOTHER
@@ -75,7 +75,7 @@ def test_of_three_machines_behind_a_proxy_that_are_left_at_the_default_one_is_al
 @pytest.mark.parametrize(
     "client", ["198.51.100.7", "2001:db8::7", "::ffff:198.51.100.7", "127.0.0.1", "::1", None, OWN]
 )
-def test_the_three_nodes_of_the_originals_example_are_a_cluster_on_any_one_machine(
+def test_the_three_nodes_of_the_originals_example_form_a_cluster_on_any_one_host(
     server: Server, client: str | None
 ) -> None:
     discovery_id = create_id(server.daemon)
@@ -86,7 +86,7 @@ def test_the_three_nodes_of_the_originals_example_are_a_cluster_on_any_one_machi
     assert posted(server.connect("198.51.100.8"), discovery_id, DEFAULT) == ANOTHER
 
 
-def test_the_daemons_machine_is_one_however_it_reaches_the_daemon(server: Server) -> None:
+def test_the_daemons_host_is_one_client_host_by_every_route(server: Server) -> None:
     discovery_id = create_id(server.daemon)
     ways = [server.connect(host) for host in ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.1", OWN, None)]
     ways += [server.connect("::ffff:10.0.0.5", "::ffff:10.0.0.5"), server.connect("fe80::5%eth0", "fe80::5%eth0")]
@@ -94,7 +94,7 @@ def test_the_daemons_machine_is_one_however_it_reaches_the_daemon(server: Server
         assert len(posted(connection, discovery_id, f"localhost:{4001 + 2 * number}")) == number
 
 
-def test_one_machine_is_one_by_ipv4_and_by_ipv4_in_ipv6(server: Server) -> None:
+def test_one_host_is_the_same_by_ipv4_and_by_ipv4_in_ipv6(server: Server) -> None:
     discovery_id = create_id(server.daemon)
     assert posted(server.connect("10.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
     assert posted(server.connect("::ffff:10.0.0.1"), discovery_id, SECOND) == [DEFAULT, SECOND]
@@ -114,7 +114,7 @@ FORWARDED = [
 
 @pytest.mark.parametrize("header", FORWARDED)
 @pytest.mark.parametrize("client", ["127.0.0.1", "10.9.9.9"])
-def test_behind_a_proxy_that_says_who_asks_in_a_header_only_proper_addresses_are_taken(
+def test_only_reachable_addresses_are_accepted_behind_a_proxy_that_names_the_client_in_a_header(
     server: Server, client: str, header: dict[str, str]
 ) -> None:
     discovery_id = create_id(server.daemon)
@@ -126,14 +126,14 @@ def test_behind_a_proxy_that_says_who_asks_in_a_header_only_proper_addresses_are
     assert reply(server.connect(client), "PUT", CLAIM, proper, **header).body == b"true"
 
 
-def test_nginx_that_was_told_nothing_of_headers_is_known_by_its_http_1_0(server: Server) -> None:
+def test_nginx_without_header_configuration_is_recognized_by_its_http_1_0(server: Server) -> None:
     discovery_id = create_id(server.daemon)
     asked = request("POST", f"/{discovery_id}", {"addr": DEFAULT}).replace(b"HTTP/1.1", b"HTTP/1.0")
     (answered,) = parse_replies(server.connect("127.0.0.1").send(asked))
     assert (answered.status, answered.reason) == (409, HIDDEN)
 
 
-def test_a_proxy_that_names_the_client_may_name_it_in_a_header_too(proxied: ProxiedServer) -> None:
+def test_a_proxy_protocol_header_and_a_forwarded_header_may_both_name_the_client(proxied: ProxiedServer) -> None:
     discovery_id = create_id(proxied.daemon)
     same = {"X_Forwarded_For": "10.0.0.1", "X_Forwarded_Proto": "https"}
     assert posted(behind(proxied, "10.0.0.1"), discovery_id, DEFAULT, **same) == [DEFAULT]
@@ -142,7 +142,7 @@ def test_a_proxy_that_names_the_client_may_name_it_in_a_header_too(proxied: Prox
     assert posted(behind(proxied, "10.0.0.1"), discovery_id, SECOND) == [DEFAULT, SECOND]
 
 
-def test_behind_a_proxy_on_the_daemons_machine_that_machine_is_itself(proxied: ProxiedServer) -> None:
+def test_a_proxy_on_the_daemons_host_counts_as_that_host(proxied: ProxiedServer) -> None:
     discovery_id = create_id(proxied.daemon)
     assert posted(behind(proxied, "127.0.0.1", proxy="127.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
     assert posted(behind(proxied, "::1", proxy="127.0.0.1"), discovery_id, SECOND) == [DEFAULT, SECOND]
@@ -151,7 +151,7 @@ def test_behind_a_proxy_on_the_daemons_machine_that_machine_is_itself(proxied: P
     assert posted(behind(proxied, "10.0.0.1", proxy="127.0.0.1"), discovery_id, DEFAULT) == ANOTHER
 
 
-def test_a_client_on_the_machine_of_a_proxy_elsewhere_is_hidden_unless_it_shows_its_address(
+def test_a_client_on_the_host_of_a_remote_proxy_is_unknown_unless_it_shows_its_address(
     proxied: ProxiedServer,
 ) -> None:
     discovery_id = create_id(proxied.daemon)
@@ -161,7 +161,7 @@ def test_a_client_on_the_machine_of_a_proxy_elsewhere_is_hidden_unless_it_shows_
 
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", binary(command=0x20), binary(family=0x31, more=b"x" * 210)])
-def test_whom_a_proxy_does_not_name_is_hidden(proxied: ProxiedServer, header: bytes) -> None:
+def test_a_client_that_a_proxy_does_not_name_is_unknown(proxied: ProxiedServer, header: bytes) -> None:
     discovery_id = create_id(proxied.daemon)
     connection = proxied.connect("127.0.0.1")
     connection.send(header)
@@ -174,7 +174,7 @@ def kv(server: Server, client: str | None, method: str, path: str, document: obj
     return answered.status, answered.body
 
 
-def test_of_machines_left_at_the_default_one_wins_the_key_and_the_others_see_none(server: Server) -> None:
+def test_one_of_several_hosts_left_at_the_default_wins_the_key_and_the_others_see_none(server: Server) -> None:
     assert kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"true")
     assert kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"false")
     assert kv(server, "10.0.0.1", "PUT", KEY, LEFT_AT_DEFAULT) == (200, b"true")
@@ -193,14 +193,14 @@ def test_of_machines_left_at_the_default_one_wins_the_key_and_the_others_see_non
     assert kv(server, "10.0.0.2", "PUT", CLAIM, {"addr": "10.0.0.2:4002"}) == (200, b"true")
 
 
-def test_a_cluster_of_consul_kv_on_one_machine_sees_its_leader(server: Server) -> None:
+def test_a_consul_kv_cluster_on_one_host_sees_its_leader(server: Server) -> None:
     for client in ("127.0.0.1", OWN, None):
         assert kv(server, client, "PUT", KEY, LEFT_AT_DEFAULT) == (200, b"true")
         assert kv(server, client, "GET", KEY)[0] == 200
     assert kv(server, "10.0.0.2", "GET", KEY)[0] == 404
 
 
-def test_what_a_leader_is_refused_for_is_in_the_log_and_counted_since_rqlited_does_not_say_it(
+def test_the_reason_why_a_leader_is_refused_is_logged_and_counted_because_rqlited_does_not_log_it(
     server: Server, log: list[dict[str, Any]]
 ) -> None:
     def why() -> list[str]:
@@ -227,7 +227,7 @@ def test_what_a_leader_is_refused_for_is_in_the_log_and_counted_since_rqlited_do
     assert why() == [], "who lost to a node of its own machine waits for it"
 
 
-def test_an_http_address_that_others_cannot_reach_is_logged_where_the_raft_address_is_good(
+def test_an_unreachable_http_address_is_logged_where_the_raft_address_is_good(
     server: Server, log: list[dict[str, Any]]
 ) -> None:
     value = {"id": "1", "api_addr": "http://localhost:4001", "addr": "10.0.0.1:4002"}
@@ -241,7 +241,7 @@ def test_an_http_address_that_others_cannot_reach_is_logged_where_the_raft_addre
     assert doubts == [("rqlite", "localhost:4001")] * 2, "once for the claim, and for the first report"
 
 
-def test_addresses_are_checked_strictly_as_before() -> None:
+def test_addresses_are_still_checked_strictly() -> None:
     server = Server()
     strict = Daemon(strict=True)
     server.site.resource = strict.apis.public()
@@ -262,7 +262,7 @@ def test_a_refusal_is_an_event_and_is_counted(server: Server, log: list[dict[str
 
 
 @ensureDeferred
-async def test_a_client_of_this_machine_is_taken_for_one(api: ApiClient) -> None:
+async def test_a_local_client_is_recognized(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     for number, addr in enumerate((DEFAULT, SECOND, THIRD), start=1):
         assert len((await api("POST", f"/{discovery_id}", {"addr": addr})).json["nodes"]) == number
@@ -284,7 +284,7 @@ async def test_a_client_of_this_machine_is_taken_for_one(api: ApiClient) -> None
 
 
 @ensureDeferred
-async def test_a_unix_socket_leads_to_this_machine(tmp_path: Any) -> None:
+async def test_a_unix_socket_client_is_local(tmp_path: Any) -> None:
     from twisted.internet import reactor
     from twisted.internet.interfaces import IReactorUNIX
 

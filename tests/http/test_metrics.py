@@ -46,7 +46,7 @@ def daemon() -> Daemon:
     return Daemon(limits=Limits(max_nodes=2))
 
 
-def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) -> None:
+def test_requests_are_counted_by_api_route_method_and_status(daemon: Daemon) -> None:
     client = Client(daemon)
     discovery_id = create_id(daemon)
     for method, path, document in (
@@ -99,7 +99,7 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
         ("POST", "/operator%2Fimport", 404, "discovery", "/ID"),
     ],
 )
-def test_however_a_path_is_written_it_is_counted_where_it_is_served(
+def test_a_path_is_counted_under_its_route_in_every_spelling(
     daemon: Daemon, method: str, path: str, status: int, api: str, route: str
 ) -> None:
     document = {"addr": A} if method == "POST" else VALUE
@@ -110,7 +110,7 @@ def test_however_a_path_is_written_it_is_counted_where_it_is_served(
 
 
 @pytest.mark.parametrize("path", ["//", "/%2F", "/%2f%2F"])
-def test_slashes_alone_mint_nothing_however_they_are_written(daemon: Daemon, path: str) -> None:
+def test_slashes_alone_create_nothing_in_any_encoding(daemon: Daemon, path: str) -> None:
     client = Client(daemon)
     assert [client.ask(method, path)[0] for method in ("GET", "POST")] == [404, 404]
     assert daemon.directory.size == 0
@@ -130,7 +130,7 @@ def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: 
     daemon.deadlines.stop()
 
 
-def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -> None:
+def test_a_client_that_left_before_its_answer_is_counted_separately(daemon: Daemon) -> None:
     client, discovery_id = Client(daemon), create_id(daemon)
     daemon.threads.hold = True
     client.send(request("POST", f"/{discovery_id}", {"addr": A}))
@@ -146,7 +146,7 @@ def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -
     daemon.deadlines.stop()
 
 
-def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daemon: Daemon) -> None:
+def test_grants_registrations_and_removals_are_counted_by_outcome(daemon: Daemon) -> None:
     client = Client(daemon)
     discovery_id = msgspec.json.decode(client.ask("POST", "/")[1])["disco_id"]
     for addr in (A, A, B, C, "no address"):
@@ -191,7 +191,7 @@ def test_a_registration_on_the_owners_behalf_has_a_label_of_its_own(daemon: Daem
     assert samples(daemon)["rqdisco_changes_total{change=registration,outcome=on_behalf}"] == 1
 
 
-def test_a_claim_that_waits_is_shown_on_the_page(daemon: Daemon) -> None:
+def test_a_waiting_claim_is_shown_on_the_metrics_page(daemon: Daemon) -> None:
     daemon.watch.startService()
     Client(daemon).ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
     daemon.clock.advance(59)
@@ -238,7 +238,7 @@ def test_bytes_batches_and_changes_of_the_journal_add_up(daemon: Daemon) -> None
     daemon.deadlines.stop()
 
 
-def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
+def test_ids_of_an_unknown_owner_are_ownerless() -> None:
     daemon = Daemon()
     for _ in range(3):
         create_id(daemon)
@@ -251,7 +251,7 @@ def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
     daemon.watch.stopService()
 
 
-def test_the_page_is_the_operators_and_not_the_publics(daemon: Daemon) -> None:
+def test_the_metrics_page_is_for_operators_only(daemon: Daemon) -> None:
     status, page = Client(daemon, operator=True).ask("GET", "/metrics")
     assert status == 200
     assert b"# TYPE rqdisco_build_info gauge" in page
@@ -272,14 +272,14 @@ def test_no_id_can_be_called_metrics(daemon: Daemon) -> None:
         ("GET", "/operator/export", 404, False),
     ],
 )
-def test_a_listener_for_metrics_has_nothing_else(
+def test_a_metrics_listener_serves_nothing_else(
     daemon: Daemon, method: str, path: str, status: int, is_empty: bool
 ) -> None:
     answer = Client(daemon, metrics=True).ask(method, path)
     assert (answer[0], not answer[1]) == (status, is_empty)
 
 
-def test_nodes_are_counted_by_their_state_and_one_without_an_address_is_not_down() -> None:
+def test_nodes_are_counted_by_state_and_one_without_an_address_is_not_down() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.2")
     daemon = Daemon(probe=probe)
@@ -295,7 +295,7 @@ def test_nodes_are_counted_by_their_state_and_one_without_an_address_is_not_down
     assert [got[f"rqdisco_probed_nodes{{state={state}}}"] for state in states] == [1, 0, 1, 1, 0, 0]
 
 
-def test_look_ups_are_counted_by_what_came_of_them_and_how_often_older_addresses_stood_in() -> None:
+def test_lookups_are_counted_by_outcome_and_by_how_often_cached_addresses_were_used() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.resolver.known["n1.example.org"] = ["10.0.0.1"]

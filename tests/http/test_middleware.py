@@ -28,7 +28,7 @@ OWN = [
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @ensureDeferred
-async def test_a_foreign_page_mints_registers_and_removes_nothing(api: ApiClient, headers: dict[str, str]) -> None:
+async def test_a_foreign_page_creates_registers_and_removes_nothing(api: ApiClient, headers: dict[str, str]) -> None:
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": A})
     for method, path in (
@@ -46,7 +46,9 @@ async def test_a_foreign_page_mints_registers_and_removes_nothing(api: ApiClient
 
 @pytest.mark.parametrize("headers", OWN)
 @ensureDeferred
-async def test_the_own_page_and_clients_that_say_nothing_may(api: ApiClient, headers: dict[str, str]) -> None:
+async def test_the_own_page_and_clients_without_fetch_headers_may_write(
+    api: ApiClient, headers: dict[str, str]
+) -> None:
     discovery_id = (await api("POST", "/", **headers)).json["disco_id"]
     assert (await api("POST", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == [A]
     assert (await api("DELETE", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == []

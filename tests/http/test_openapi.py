@@ -78,9 +78,7 @@ def expect_a_bug(scene: Scene, logged_errors: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(("audience", "scene"), PLAYED)
-def test_an_answer_is_as_the_document_says(
-    audience: Audience, scene: Scene, logged_errors: list[dict[str, Any]]
-) -> None:
+def test_an_answer_matches_the_document(audience: Audience, scene: Scene, logged_errors: list[dict[str, Any]]) -> None:
     methods = build(audience)["paths"][scene.path]
     reply = scene.play(audience)
     assert reply.status == scene.status, reply
@@ -93,7 +91,7 @@ def test_an_answer_is_as_the_document_says(
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
-def test_each_answer_that_the_document_speaks_of_is_given(audience: Audience) -> None:
+def test_each_documented_answer_occurs(audience: Audience) -> None:
     described = {
         (method, path, int(status)) for method, path, entry in operations(audience) for status in entry["responses"]
     }
@@ -101,7 +99,7 @@ def test_each_answer_that_the_document_speaks_of_is_given(audience: Audience) ->
     assert {each for each in described if each[0] != "HEAD"} == played
 
 
-def test_who_mints_too_much_is_told_when_to_ask_again_and_is_served_then() -> None:
+def test_a_client_that_creates_too_many_ids_gets_a_retry_time_and_is_served_after_it() -> None:
     place = hurried("open")
     refused = place.ask("POST", "/")
     assert refused.status == 429
@@ -109,14 +107,14 @@ def test_who_mints_too_much_is_told_when_to_ask_again_and_is_served_then() -> No
     assert place.ask("POST", "/").status == 200
 
 
-def test_an_operator_mints_as_much_as_he_likes_and_reads_nothing_of_a_limit() -> None:
+def test_an_operator_creates_ids_without_limit_and_without_a_limit_in_the_document() -> None:
     assert hurried("operator").ask("POST", "/").status == 200
     described = {audience: "429" in build(audience)["paths"]["/"]["post"]["responses"] for audience in AUDIENCES}
     assert described == {"open": True, "guarded": True, "operator": False}
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
-def test_of_each_path_the_methods_that_are_answered_are_in_the_document(audience: Audience) -> None:
+def test_the_document_has_every_method_that_is_answered(audience: Audience) -> None:
     place = daemon_for(audience)
     for path, methods in build(audience)["paths"].items():
         accept = "text/html" if path == "/status" else "*/*"
@@ -127,7 +125,7 @@ def test_of_each_path_the_methods_that_are_answered_are_in_the_document(audience
         assert allowed | {"HEAD"} == answered | {"HEAD"}, path
 
 
-def test_each_route_of_each_door_is_in_the_document() -> None:
+def test_the_document_has_each_route_of_each_api() -> None:
     klein = {"<path:discovery_id>": "{id}", "<path:key>": "{id}/leader"}
     routes = set()
     for api in (DiscoveryAPI, ConsulAPI, OperatorAPI):
@@ -152,7 +150,7 @@ def test_each_route_of_each_door_is_in_the_document() -> None:
 _OF_EVENTS = {"alone", "heard"}
 
 
-def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
+def test_the_document_has_each_member_that_an_answer_can_have() -> None:
     """Also those that no scene brings about yet."""
     schemas = build("operator")["components"]["schemas"]
     full = schemas["FullDocument"]["properties"]
@@ -172,7 +170,7 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
-def test_what_only_others_are_answered_is_not_in_the_document(audience: Audience) -> None:
+def test_the_document_has_nothing_that_only_another_audience_is_answered(audience: Audience) -> None:
     place = daemon_for(audience)
     elsewhere = set(build("operator")["paths"]) - set(build(audience)["paths"])
     assert (
@@ -187,14 +185,14 @@ def test_what_only_others_are_answered_is_not_in_the_document(audience: Audience
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
-def test_the_document_is_valid_and_served_as_it_is(audience: Audience) -> None:
+def test_the_document_is_valid_and_served_unchanged(audience: Audience) -> None:
     validate(build(audience))
     reply = daemon_for(audience).ask("GET", "/openapi.json", token=None)
     assert (reply.status, reply.body) == (200, encode_openapi(audience))
     assert reply.headers["cache-control"] == "no-cache"
 
 
-def test_tokens_are_asked_for_as_the_document_says() -> None:
+def test_tokens_are_required_as_documented() -> None:
     for method, path, entry in operations("guarded"):
         asked = daemon_for("guarded").ask(method, path, {}, token=None)
         is_needed = "security" in entry and {} not in entry["security"]
@@ -202,7 +200,7 @@ def test_tokens_are_asked_for_as_the_document_says() -> None:
     assert not any("security" in entry for audience in ("open", "operator") for *_, entry in operations(audience))
 
 
-def test_who_has_the_document_is_told_that_it_is_the_same() -> None:
+def test_a_client_with_the_current_document_gets_304() -> None:
     place = daemon_for("open")
     first = place.ask("GET", "/openapi.json")
     tag = first.headers["etag"]
@@ -234,6 +232,6 @@ def test_an_id_may_have_dots_and_look_like_a_document() -> None:
         assert place.ask("GET", f"/{name}").status == 200
 
 
-def test_the_examples_are_what_is_answered() -> None:
+def test_the_examples_are_real_answers() -> None:
     """`python -m tests.support.openapi` writes them."""
     assert examples() == EXAMPLES, "write them anew: python -m tests.support.openapi"

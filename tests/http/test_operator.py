@@ -53,7 +53,7 @@ def legacy(discovery_id: str, *addrs: str) -> dict[str, Any]:
     return {"id": discovery_id, "created_at": 1, "nodes": [{"addr": addr} for addr in addrs]}
 
 
-def test_an_export_is_one_json_document_with_a_record_a_line_a_count_and_a_checksum() -> None:
+def test_an_export_is_one_json_document_with_a_record_per_line_a_count_and_a_checksum() -> None:
     daemon = Daemon()
     ids = {create_id(daemon) for _ in range(250)}
     register(daemon, min(ids), A)
@@ -66,12 +66,12 @@ def test_an_export_is_one_json_document_with_a_record_a_line_a_count_and_a_check
     assert last == b'],"count":250,"crc":"%08x"}' % zlib.crc32(before + b"\n")
 
 
-def test_an_export_of_nothing_is_whole_too() -> None:
+def test_an_empty_export_is_complete_too() -> None:
     content = Operator(Daemon()).export()
     assert json.loads(content)["records"] == []
 
 
-def test_what_one_daemon_exports_another_one_imports() -> None:
+def test_one_daemon_imports_what_another_exports() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -88,7 +88,7 @@ def test_what_one_daemon_exports_another_one_imports() -> None:
     assert (status, json.loads(value)) == (200, json.loads(VALUE))
 
 
-def test_a_leader_is_imported_at_the_address_it_has_now_and_a_claim_stays_a_claim() -> None:
+def test_a_leader_is_imported_at_its_current_address_and_a_claim_stays_a_claim() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
     asked = Operator(daemon)
     asked.ask("PUT", "/v1/kv/moved/leader", json.loads(VALUE))
@@ -103,7 +103,7 @@ def test_a_leader_is_imported_at_the_address_it_has_now_and_a_claim_stays_a_clai
     assert (claimed["nodes"], claimed["claim"]["answered"], "leader" in claimed) == ([], 1, False)
 
 
-def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopted_and_to_nobody_else() -> None:
+def test_an_adopted_claim_is_granted_again_to_its_claimant_and_to_nobody_else() -> None:
     adopting = Daemon(seed=1)
     asked, adopter, server = Operator(Daemon()), Operator(adopting), Operator(Daemon(seed=2))
     asked.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
@@ -124,7 +124,7 @@ def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopt
     assert again[0]["leader"] == records[0]["leader"] | {"claims": 2}
 
 
-def test_a_claim_that_is_visible_stays_one_when_it_is_imported() -> None:
+def test_a_visible_claim_stays_visible_when_it_is_imported() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
     Operator(daemon).ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
     other = Operator(Daemon(seed=1))
@@ -133,12 +133,12 @@ def test_a_claim_that_is_visible_stays_one_when_it_is_imported() -> None:
     assert (claimed["leader"]["reported"], "claim" in claimed) == (False, False)
 
 
-def test_more_than_500_records_at_once_are_refused_since_others_would_wait() -> None:
+def test_more_than_500_records_at_once_are_refused_because_others_would_wait() -> None:
     status, content = Operator(Daemon()).ask("POST", "/operator/import", {"records": [legacy("a")] * 501})
     assert (status, json.loads(content)["error"]) == (400, "bad request body: more than 500 records")
 
 
-def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
+def test_ids_of_another_daemon_are_served_but_bootstrap_no_cluster() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
     empty, grown = create_id(daemon), create_id(daemon)
     register(daemon, grown, A)
@@ -151,7 +151,7 @@ def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
     assert "orphaned" not in json.loads(Operator(daemon).ask("GET", f"/{empty}")[1])
 
 
-def test_ids_that_were_imported_as_anothers_can_be_adopted_later() -> None:
+def test_ids_imported_for_another_owner_can_be_adopted_later() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
     empty = create_id(daemon)
     records = json.loads(Operator(daemon).export())["records"]
@@ -162,20 +162,20 @@ def test_ids_that_were_imported_as_anothers_can_be_adopted_later() -> None:
     assert answer_of(register(after, empty, A)) == [A]
 
 
-def test_ids_that_are_adopted_seed_clusters_as_those_minted_here() -> None:
+def test_adopted_ids_bootstrap_clusters_like_ids_created_here() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
     empty = create_id(daemon)
     Operator(other).bring(*json.loads(Operator(daemon).export())["records"], adopt=True)
     assert answer_of(register(other, empty, A)) == [A]
 
 
-def test_ids_of_the_original_service_are_the_importing_daemons_own() -> None:
+def test_ids_of_the_original_service_belong_to_the_importing_daemon() -> None:
     daemon = Daemon()
     assert Operator(daemon).bring(legacy("809d9ba6-f70b-11e6-9a5a-92819c00729a"))["imported"] == 1
     assert answer_of(register(daemon, "809d9ba6-f70b-11e6-9a5a-92819c00729a", A)) == [A]
 
 
-def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
+def test_an_existing_id_with_other_nodes_is_never_overwritten() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -206,7 +206,7 @@ def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
         (legacy("x") | {"nodes": [{"addr": A, "node_id": "a b"}]}, "invalid node_id"),
     ],
 )
-def test_what_could_not_have_been_registered_is_refused_by_name(record: dict[str, Any], why: str) -> None:
+def test_a_record_that_could_not_have_been_registered_is_refused_by_name(record: dict[str, Any], why: str) -> None:
     daemon = Daemon(limits=Limits(max_nodes=3))
     (refusal,) = Operator(daemon).bring(record)["refused"]
     assert refusal["why"].startswith(why)
@@ -227,19 +227,19 @@ def test_an_import_that_the_disk_refuses_is_refused_whole() -> None:
 
 
 @pytest.mark.parametrize("body", [[], {}, {"records": 5}, {"records": [{"id": "x"}]}, {"records": [{"created_at": 1}]}])
-def test_a_body_that_is_no_batch_is_a_bad_request(body: object) -> None:
+def test_a_malformed_batch_is_a_bad_request(body: object) -> None:
     status, content = Operator(Daemon()).ask("POST", "/operator/import", body)
     assert status == 400
     assert json.loads(content)["error"].startswith("bad request body: ")
 
 
-def test_what_was_sent_is_never_in_the_status_line() -> None:
+def test_request_content_is_never_in_the_status_line() -> None:
     operator = Operator(Daemon())
     body = {"records": [{"id": "x", "created_at": 1, "nodes": [{"addr": "a", "x\r\nSet-Cookie: a": 1}]}]}
     assert operator.send(request("POST", "/operator/import", body)).startswith(b"HTTP/1.1 400 bad request body\r\n")
 
 
-def test_other_methods_and_paths_are_refused_in_words() -> None:
+def test_other_methods_and_paths_are_refused_with_a_reason() -> None:
     operator = Operator(Daemon())
     assert operator.ask("POST", "/operator/export")[0] == 405
     assert operator.ask("GET", "/operator/import")[0] == 405
@@ -247,7 +247,7 @@ def test_other_methods_and_paths_are_refused_in_words() -> None:
     assert operator.ask("GET", "/")[0] == 200, "all that is public is there too"
 
 
-def test_nobody_exports_or_imports_through_the_public_door() -> None:
+def test_the_public_api_neither_exports_nor_imports() -> None:
     daemon = Daemon()
     create_id(daemon)
     public = Operator(daemon, public=True)
@@ -256,7 +256,7 @@ def test_nobody_exports_or_imports_through_the_public_door() -> None:
     assert daemon.directory.size == 1
 
 
-def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_continues_while_ids_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(unused_days=600 / DAY)
     ids = [create_id(daemon) for _ in range(250)]
     register(daemon, ids[-1], A)
@@ -282,7 +282,7 @@ def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch
     assert b'],"count":101,' in content
 
 
-def test_an_export_waits_for_a_slow_reader_and_ends_with_one_that_goes() -> None:
+def test_an_export_waits_for_a_slow_reader_and_ends_with_its_connection() -> None:
     daemon = Daemon()
     for _ in range(300):
         create_id(daemon)

@@ -66,7 +66,7 @@ async def page(api: ApiClient, path: str, **headers: str) -> Page:
 
 
 @ensureDeferred
-async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_what_to_do_and_names_no_node(api: ApiClient) -> None:
+async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_advice_and_without_the_node(api: ApiClient) -> None:
     value = {"id": "the-node", "api_addr": "http://the-node:1", "addr": "the-node:2"}
     await api("PUT", "/v1/kv/orders/leader?cas=0", value)
     for seconds, is_hidden in ((0, True), (60, True), (1, False)):
@@ -86,7 +86,7 @@ async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_what_to_do_and_
 
 @pytest.mark.parametrize("accept", EVERYBODY_ELSE)
 @ensureDeferred
-async def test_everybody_but_browsers_gets_json_as_ever(api: ApiClient, accept: str | None) -> None:
+async def test_clients_other_than_browsers_still_get_json(api: ApiClient, accept: str | None) -> None:
     discovery_id = await api.create_id()
     headers = {} if accept is None else {"Accept": accept}
     for path in ("/", f"/{discovery_id}", "/unknown", "/status"):
@@ -109,7 +109,7 @@ async def test_everybody_but_browsers_gets_json_as_ever(api: ApiClient, accept: 
         (", ;;, text/html; q = 0.1", True),
     ],
 )
-def test_html_is_for_who_asks_for_it_by_name_and_rather_than_json(accept: str, html: bool) -> None:
+def test_html_is_for_clients_that_prefer_it_to_json(accept: str, html: bool) -> None:
     assert prefers_html(accept) is html
 
 
@@ -148,7 +148,7 @@ async def test_a_page_asks_no_other_host_for_anything_and_has_no_script_or_style
 
 
 @ensureDeferred
-async def test_the_files_of_pages_are_those_and_no_others(api: ApiClient) -> None:
+async def test_only_the_known_static_files_are_served(api: ApiClient) -> None:
     script = (await page(api, "/")).all("script")[0]["src"]
     assert script is not None
     for path in (
@@ -163,7 +163,7 @@ async def test_the_files_of_pages_are_those_and_no_others(api: ApiClient) -> Non
 
 
 @ensureDeferred
-async def test_the_first_page_says_what_this_is_and_how_it_is(api: ApiClient) -> None:
+async def test_the_front_page_describes_the_service_and_its_status(api: ApiClient) -> None:
     await api.create_id()
     got = await page(api, "/")
     assert "find each other" in got.text
@@ -172,13 +172,13 @@ async def test_the_first_page_says_what_this_is_and_how_it_is(api: ApiClient) ->
 
 
 @ensureDeferred
-async def test_the_first_page_says_that_unused_ids_are_forgotten_where_they_are(api: ApiClient) -> None:
+async def test_the_front_page_mentions_that_unused_ids_are_forgotten_where_they_are(api: ApiClient) -> None:
     api.daemon.unused_days = 30
     got = await page(api, "/")
     assert "IDs without a nodeforgotten after 30 d 0 h" in got.text.replace("\n", "")
 
 
-def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
+def test_a_browser_without_scripts_is_sent_to_the_page_of_an_id() -> None:
     ask = "GET /?id={} HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n"
     answer = Server().connect().send(ask.format("some-id").encode())
     assert answer.startswith(b"HTTP/1.1 303 See Other")
@@ -217,14 +217,14 @@ async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(api
 
 @pytest.mark.parametrize("host", ['"><script>', "a b", "x" * 300, "evil.example/path", "[::1", "a@b"])
 @ensureDeferred
-async def test_a_host_that_is_none_gets_into_no_page(api: ApiClient, host: str) -> None:
+async def test_an_invalid_host_header_appears_on_no_page(api: ApiClient, host: str) -> None:
     discovery_id = await api.create_id()
     assert f"http://{host}" not in str((await page(api, f"/{discovery_id}", Host=host)).elements)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @ensureDeferred
-async def test_what_comes_from_outside_is_text_and_nothing_else(api: ApiClient, hostile: str) -> None:
+async def test_external_text_is_escaped(api: ApiClient, hostile: str) -> None:
     discovery_id = await api.create_id()
     before = [tag for tag, _ in (await page(api, f"/{discovery_id}")).elements]
     body = {"addr": hostile, "raft_addr": hostile, "node_id": hostile}
@@ -240,7 +240,7 @@ async def test_what_comes_from_outside_is_text_and_nothing_else(api: ApiClient, 
 
 
 @ensureDeferred
-async def test_hostile_paths_are_text_too(api: ApiClient) -> None:
+async def test_hostile_paths_are_escaped_too(api: ApiClient) -> None:
     for path in ("/%3Cscript%3E", "/<script>alert(1)</script>", "/a'\"<b>", "/" + "x" * 300):
         answer = await api("GET", path, Accept=BROWSER)
         assert answer.status == 404
@@ -250,14 +250,14 @@ async def test_hostile_paths_are_text_too(api: ApiClient) -> None:
 
 
 @ensureDeferred
-async def test_an_id_that_was_never_minted_is_a_page_that_says_so(api: ApiClient) -> None:
+async def test_an_id_that_was_never_created_has_a_page_that_says_so(api: ApiClient) -> None:
     answer = await api("GET", "/unknown", Accept=BROWSER)
     assert (answer.status, Page(answer).main["data-page"]) == (404, "problem")
     assert "unknown does not exist" in Page(answer).text
 
 
 @ensureDeferred
-async def test_head_is_answered_as_get_is_but_for_the_body(api: ApiClient) -> None:
+async def test_head_is_answered_like_get_without_the_body(api: ApiClient) -> None:
     answer = await api("HEAD", "/", Accept=BROWSER)
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -273,7 +273,7 @@ async def test_the_status_page_of_an_open_daemon_names_no_id_address_or_client(a
         assert secret not in got.text
 
 
-def test_a_page_of_a_thousand_nodes_holds_up_nobody() -> None:
+def test_a_page_of_a_thousand_nodes_delays_nobody() -> None:
     server = Server()
     store, discovery_id = server.daemon.store, create_id(server.daemon)
     record = store.newest(discovery_id)
@@ -310,7 +310,7 @@ class TestWithTokens:
                 assert "rqdisco 1" in Page(answer).text
 
     @ensureDeferred
-    async def test_a_token_opens_the_pages_that_it_has_a_right_to(self, api: ApiClient) -> None:
+    async def test_a_token_opens_the_pages_that_it_may_read(self, api: ApiClient) -> None:
         created = await api("POST", "/", Authorization="Bearer secret-mint")
         path = f"/{created.json['disco_id']}"
         expected = {"read": (200, 200, 403), "mint": (200, 403, 403), "admin": (200, 200, 200)}
@@ -332,7 +332,7 @@ class TestWithTokens:
         assert "secret-read" not in str(got.elements) + got.text
 
     @ensureDeferred
-    async def test_the_status_page_names_what_was_changed_to_who_has_an_admin_token(self, api: ApiClient) -> None:
+    async def test_the_status_page_names_what_was_changed_to_admins(self, api: ApiClient) -> None:
         created = await api("POST", "/", Authorization="Bearer secret-mint")
         path, admin = f"/{created.json['disco_id']}", "Bearer secret-admin"
         for hostile in HOSTILE:
@@ -352,7 +352,7 @@ class TestWithTokens:
         assert "token orders" in got.text
 
     @ensureDeferred
-    async def test_files_need_no_token(self, api: ApiClient) -> None:
+    async def test_static_files_need_no_token(self, api: ApiClient) -> None:
         answer = await api("GET", "/", Accept=BROWSER)
         for each in Page(answer).all("link"):
             assert (await api("GET", str(each["href"]))).status == 200

@@ -18,7 +18,7 @@ from tests.support.daemon import result
 from tests.support.peer_links import Answering, Pair, Wire
 
 
-def test_a_message_that_is_repeated_by_others_is_not_heard_again() -> None:
+def test_a_replayed_message_is_rejected() -> None:
     pair = Pair()
     pair.greet()
     pair.ask()
@@ -28,7 +28,7 @@ def test_a_message_that_is_repeated_by_others_is_not_heard_again() -> None:
     assert len(pair.handler.received) == 1
 
 
-def test_a_hello_that_is_repeated_by_others_gives_them_nothing_they_could_use() -> None:
+def test_a_replayed_hello_gains_nothing() -> None:
     pair = Pair()
     pair.greet()
     repeating = pair.wire.repeat(0)
@@ -38,7 +38,7 @@ def test_a_hello_that_is_repeated_by_others_gives_them_nothing_they_could_use() 
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_message_that_was_changed_on_its_way_is_not_heard(index: int, logged_errors: list[Any]) -> None:
+def test_a_message_changed_in_transit_is_rejected(index: int, logged_errors: list[Any]) -> None:
     pair = Pair()
     pair.greet()
 
@@ -112,7 +112,7 @@ def _on_the_way(pair: Pair, change: Any) -> None:
 
 
 @pytest.mark.parametrize("change", FORGED)
-def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any) -> None:
+def test_an_answer_changed_or_cut_short_in_transit_is_rejected(change: Any) -> None:
     pair = Pair()
     pair.greet()
     _on_the_way(pair, change)
@@ -121,7 +121,7 @@ def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any)
 
 
 @pytest.mark.parametrize("change", FORGED[1:])
-def test_a_greeting_that_was_changed_or_cut_short_on_its_way_begins_no_session(change: Any) -> None:
+def test_a_greeting_changed_or_cut_short_in_transit_begins_no_session(change: Any) -> None:
     pair = Pair()
     _on_the_way(pair, change)
     with pytest.raises(PeerUnreachable, match="not sealed with our key"):
@@ -130,7 +130,7 @@ def test_a_greeting_that_was_changed_or_cut_short_on_its_way_begins_no_session(c
         pair.ask()
 
 
-def test_an_answer_to_another_question_is_none() -> None:
+def test_an_answer_to_another_request_is_rejected() -> None:
     pair = Pair()
     pair.greet()
     kept: list[Any] = []
@@ -146,7 +146,7 @@ def test_an_answer_to_another_question_is_none() -> None:
         pair.ask()
 
 
-def test_a_message_that_is_sent_back_to_its_sender_is_not_heard(logged_errors: list[Any]) -> None:
+def test_a_message_reflected_to_its_sender_is_rejected(logged_errors: list[Any]) -> None:
     """Both have the same key, so only the session tells whom a message is for."""
     pair = Pair()
     pair.greet()

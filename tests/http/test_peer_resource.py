@@ -66,7 +66,7 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
 
 
 @pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", STRANGERS_BYTES + 1)])
-def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept: int) -> None:
+def test_no_more_of_an_unauthenticated_body_is_stored_than_a_greeting_needs(session: bytes, kept: int) -> None:
     listener = PeerListener()
     protocol, transport = listener.connect()
     head = b"POST %bdelta HTTP/1.1\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
@@ -98,7 +98,7 @@ REQUESTS = st.builds(
 
 
 @given(st.lists(st.one_of(REQUESTS, st.binary(max_size=60)), max_size=8))
-def test_whatever_bytes_a_stranger_sends_nobody_is_told_of_them_and_nothing_fails(parts: list[bytes]) -> None:
+def test_any_bytes_of_a_stranger_reach_no_handler_and_nothing_fails(parts: list[bytes]) -> None:
     listener = PeerListener()
     received = listener.send(*parts)
     assert b"HTTP/1.1 500" not in received

@@ -69,7 +69,7 @@ class Peer:
         return asking.answer.partition(b"\r\n")[0]
 
 
-def test_peers_know_each_other_by_certificates_of_an_authority_of_their_own(
+def test_peers_authenticate_each_other_by_certificates_of_their_own_authority(
     authority: Authority, tmp_path: Path
 ) -> None:
     ca = tmp_path / "ca"
@@ -91,7 +91,7 @@ def test_peers_know_each_other_by_certificates_of_an_authority_of_their_own(
         Peer(listener, Files(key=key, certificate=certificate)).ask()
 
 
-def test_a_peers_own_certificate_is_read_again_too(authority: Authority, tmp_path: Path) -> None:
+def test_a_peers_own_certificate_is_reloaded_too(authority: Authority, tmp_path: Path) -> None:
     ca = tmp_path / "ca"
     ca.write_bytes(authority.pem)
     listener = Listener(described(authority.write(tmp_path, "a", [HOST]), f"clientCA={ca}"))

@@ -53,7 +53,7 @@ async def with_nodes(api: ApiClient, *addrs: str) -> str:
 
 
 @ensureDeferred
-async def test_each_node_is_shown_as_it_was_seen_and_those_that_are_down_come_last(
+async def test_each_node_is_shown_with_its_probed_state_and_nodes_that_are_down_come_last(
     api: ApiClient, probe: Probe
 ) -> None:
     probe.network.listens("10.0.0.2")
@@ -69,7 +69,7 @@ async def test_each_node_is_shown_as_it_was_seen_and_those_that_are_down_come_la
 
 
 @ensureDeferred
-async def test_nothing_is_said_of_a_node_that_is_not_probed_or_was_not_yet(api: ApiClient) -> None:
+async def test_no_state_is_shown_for_a_node_that_was_not_probed(api: ApiClient) -> None:
     discovery_id = await with_nodes(api, A, "192.0.2.1:4001", "opaque")
     go_on(api, 5)
     for node in (await api("GET", f"/{discovery_id}")).json["registrations"]:
@@ -77,9 +77,7 @@ async def test_nothing_is_said_of_a_node_that_is_not_probed_or_was_not_yet(api: 
 
 
 @ensureDeferred
-async def test_of_a_node_whose_name_does_not_resolve_it_is_said_that_nothing_else_is_known(
-    api: ApiClient, probe: Probe
-) -> None:
+async def test_a_node_whose_name_does_not_resolve_is_shown_as_unresolved(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(api, A, NAMED, B)
     go_on(api, 25)
@@ -94,7 +92,7 @@ async def test_of_a_node_whose_name_does_not_resolve_it_is_said_that_nothing_els
 
 
 @ensureDeferred
-async def test_who_joins_gets_the_nodes_that_are_down_last_and_all_of_them(api: ApiClient, probe: Probe) -> None:
+async def test_a_joining_node_gets_all_nodes_with_those_that_are_down_last(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(api, A, B)
     go_on(api, 30)
@@ -105,7 +103,7 @@ async def test_who_joins_gets_the_nodes_that_are_down_last_and_all_of_them(api: 
 
 
 @ensureDeferred
-async def test_one_that_was_down_and_asks_is_itself_no_longer_last(api: ApiClient, probe: Probe) -> None:
+async def test_a_node_that_was_down_and_registers_is_not_last_for_itself(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(api, A, B)
     go_on(api, 30)
@@ -118,7 +116,7 @@ async def test_one_that_was_down_and_asks_is_itself_no_longer_last(api: ApiClien
 
 
 @ensureDeferred
-async def test_that_all_others_are_down_tells_nobody_that_it_is_alone(api: ApiClient) -> None:
+async def test_nobody_is_granted_because_all_others_are_down(api: ApiClient) -> None:
     discovery_id = await with_nodes(api, A)
     go_on(api, 100)
     assert not (await api("GET", f"/{discovery_id}")).json["registrations"][0]["up"]
@@ -127,7 +125,7 @@ async def test_that_all_others_are_down_tells_nobody_that_it_is_alone(api: ApiCl
 
 
 @ensureDeferred
-async def test_a_node_that_is_down_and_alone_is_granted_as_ever(api: ApiClient) -> None:
+async def test_a_single_node_that_is_down_is_still_granted(api: ApiClient) -> None:
     discovery_id = await with_nodes(api, A)
     go_on(api, 100)
     answer = await api("POST", f"/{discovery_id}", {"addr": A})
@@ -135,7 +133,7 @@ async def test_a_node_that_is_down_and_alone_is_granted_as_ever(api: ApiClient) 
 
 
 @ensureDeferred
-async def test_the_leader_key_of_consul_is_what_it_was(api: ApiClient, probe: Probe) -> None:
+async def test_the_consul_leader_key_ignores_probes(api: ApiClient, probe: Probe) -> None:
     discovery_id = await api.create_id()
     value = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     assert (await api("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"true"
@@ -173,7 +171,7 @@ class _WithoutTLS(Protocol):
 
 
 @ensureDeferred
-async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path) -> None:
+async def test_probes_over_tls_verify_no_certificate_and_count_any_answer(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
     authority = Authority()

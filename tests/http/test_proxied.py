@@ -130,7 +130,7 @@ def test_the_log_names_the_client_and_not_the_proxy(
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_whoever_does_not_begin_with_a_header_is_cut_off_without_a_word(
+def test_a_connection_without_a_proxy_header_is_closed_without_an_answer(
     server: ProxiedServer, log: list[dict[str, Any]], bad: bytes
 ) -> None:
     connection = server.connect()
@@ -139,7 +139,7 @@ def test_whoever_does_not_begin_with_a_header_is_cut_off_without_a_word(
     assert [event["peer"] for event in log if "PROXY" in str(event.get("log_format"))] == [PROXY]
 
 
-def test_those_who_are_cut_off_do_not_fill_the_log(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
+def test_refused_proxy_connections_do_not_fill_the_log(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
     for _ in range(50):
         server.connect().send(GET)
     server.wait(61)
@@ -166,7 +166,7 @@ def test_a_header_that_drips_is_closed_after_ten_seconds_all_the_same(server: Pr
     assert connection.closed
 
 
-def test_a_proxy_that_never_says_anything_is_closed(server: ProxiedServer) -> None:
+def test_a_silent_proxy_connection_is_closed(server: ProxiedServer) -> None:
     connection = server.connect()
     server.wait(70)
     assert not connection.closed
@@ -174,7 +174,7 @@ def test_a_proxy_that_never_says_anything_is_closed(server: ProxiedServer) -> No
     assert connection.closed
 
 
-def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: ProxiedServer) -> None:
+def test_limits_apply_to_clients_behind_a_header_as_to_all_others(server: ProxiedServer) -> None:
     connection = server.connect()
     connection.send(text("10.1.2.3"))
     server.wait(70)
@@ -186,7 +186,7 @@ def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: Proxi
     assert connection.closed
 
 
-def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
+def test_stopping_treats_proxied_connections_like_all_others(server: ProxiedServer) -> None:
     unreachable, half, resting, busy = (server.connect() for _ in range(4))
     half.send(b"PROX")
     resting.send(text("10.1.2.3") + GET)
@@ -210,7 +210,7 @@ def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_those_that_do_not_end_are_cut(server: ProxiedServer) -> None:
+def test_proxied_connections_that_do_not_end_are_cut(server: ProxiedServer) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
     connection.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
@@ -220,7 +220,7 @@ def test_those_that_do_not_end_are_cut(server: ProxiedServer) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_a_client_whose_proxy_hangs_up_has_heard_nothing(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
+def test_a_client_whose_proxy_hangs_up_was_not_answered(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
     request = register(create_id(server.daemon))
     server.daemon.threads.hold = True
     connection = server.connect()
@@ -259,7 +259,7 @@ def test_a_header_is_read_whole_or_not_at_all(data: bytes, beginning: bytes) -> 
         assert read_header(whole[: header.size - 1]) is None
 
 
-def test_connections_count_for_the_client_that_the_proxy_names() -> None:
+def test_connections_are_counted_for_the_client_that_the_proxy_names() -> None:
     server = ProxiedServer(ConnectionLimiter(100, 2, Clock().seconds))
     head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     waiting = [server.connect() for _ in range(5)]

@@ -11,7 +11,7 @@ from rqdisco.telemetry.events import Event
 from tests.support.guarded import HOST, A, Guarded
 
 
-def test_who_is_refused_is_in_the_log_once_a_minute(log: list[dict[str, Any]]) -> None:
+def test_repeated_refusals_of_a_client_are_logged_once_a_minute(log: list[dict[str, Any]]) -> None:
     guarded = Guarded()
     for _ in range(5):
         guarded.ask("GET", f"/{guarded.id}", None, "wrong")
@@ -76,9 +76,7 @@ class Refusals:
         ("GET", "/operator/peers", "request", "operator"),
     ],
 )
-def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
-    method: str, path: str, kind: str, api: str
-) -> None:
+def test_the_audit_log_records_attempts_that_were_not_allowed(method: str, path: str, kind: str, api: str) -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask(method, path.replace("{id}", guarded.id), None, "wrong")
@@ -89,7 +87,7 @@ def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
     assert refusals.reported() == [(kind, api, None), (kind, api, "elsewhere")][: 1 if is_open_to_all else 2]
 
 
-def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
+def test_a_refusal_records_the_id_and_reason_and_its_answer_has_the_request_id() -> None:
     guarded = Guarded()
     guarded.daemon.telemetry.name = RequestIDs(guarded.daemon.random.randbytes)
     refusals = Refusals(guarded)
@@ -112,7 +110,7 @@ def test_a_refused_browser_is_in_the_audit_log_too() -> None:
     assert refusals.reported() == [("request", "pages", None)]
 
 
-def test_who_is_let_in_is_not_told_of_as_a_refusal() -> None:
+def test_an_authorized_request_is_not_recorded_as_a_refusal() -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask("GET", f"/{guarded.id}", None, "read")
@@ -121,7 +119,7 @@ def test_who_is_let_in_is_not_told_of_as_a_refusal() -> None:
     assert refusals.reported() == []
 
 
-def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there_were() -> None:
+def test_a_flood_of_refusals_is_a_few_lines_and_the_next_line_has_their_number() -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     for _ in range(50):
@@ -139,7 +137,7 @@ def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there
     assert [event.more for event in refusals.events] == [{"left_out": 49}, {}]
 
 
-def test_refusals_crowd_no_change_out_of_the_operators_page_and_are_no_changes() -> None:
+def test_refusals_displace_no_change_from_the_operators_page_and_are_no_changes() -> None:
     guarded = Guarded()
     guarded.ask("POST", "/", None, "mint")
     outcomes = dict(guarded.daemon.watch.outcomes.by_kind)

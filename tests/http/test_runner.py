@@ -62,7 +62,7 @@ def test_a_request_that_cannot_be_decided_is_answered_503_in_time(
     daemon.deadlines.stop()
 
 
-def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: InMemoryClient) -> None:
+def test_each_request_has_its_own_deadline(daemon: Daemon, client: InMemoryClient) -> None:
     discovery_id = create_id(client)
     daemon.threads.hold = True
     first = post(client, f"/{discovery_id}", addr="a:1")
@@ -79,9 +79,7 @@ def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: InMemor
     daemon.threads.release_all()
 
 
-def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(
-    daemon: Daemon, client: InMemoryClient
-) -> None:
+def test_a_client_that_hangs_up_is_dropped_without_an_error_in_the_log(daemon: Daemon, client: InMemoryClient) -> None:
     discovery_id = create_id(client)
     daemon.threads.hold = True
     for path in (f"/{discovery_id}", "/"):
@@ -97,7 +95,7 @@ def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(
 
 
 @pytest.mark.parametrize("path", ["/x", "/", "/%78"])
-def test_a_fault_of_ours_is_500_and_is_logged_itself(
+def test_an_internal_error_is_500_and_is_logged(
     daemon: Daemon, client: InMemoryClient, logged_errors: list[dict[str, Any]], path: str
 ) -> None:
     daemon.store.settled = daemon.store.put = None  # type: ignore[assignment,method-assign]

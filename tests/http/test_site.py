@@ -38,7 +38,7 @@ def test_a_request_that_drips_is_closed_after_ten_seconds_all_the_same(server: S
     assert connection.closed
 
 
-def test_a_connection_that_is_kept_alive_may_rest_and_then_ask_again(server: Server) -> None:
+def test_a_keep_alive_connection_may_idle_and_then_send_again(server: Server) -> None:
     connection = server.connect()
     for _ in range(3):
         assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
@@ -48,7 +48,7 @@ def test_a_connection_that_is_kept_alive_may_rest_and_then_ask_again(server: Ser
     assert connection.closed
 
 
-def test_a_connection_that_never_says_anything_is_closed(server: Server) -> None:
+def test_a_connection_that_never_sends_anything_is_closed(server: Server) -> None:
     connection = server.connect()
     server.wait(80)
     assert connection.closed
@@ -67,7 +67,7 @@ def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
 
 @pytest.mark.parametrize("half", [b"G", b"GET /half HTTP/1.1\r\nHo", CREATE_REQUEST.replace(b": 0", b": 5") + b"abc"])
 @pytest.mark.parametrize("at_once", [True, False])
-def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has_ten_seconds(
+def test_pipelined_requests_are_answered_in_order_and_a_partial_request_after_them_has_ten_seconds(
     server: Server, half: bytes, at_once: bool
 ) -> None:
     connection = server.connect()
@@ -110,9 +110,7 @@ def test_a_length_of_thousands_of_digits_is_400(server: Server) -> None:
     assert received == b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
-def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = server.connect()
     write = connection.transport.write
 
@@ -126,7 +124,7 @@ def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(
     assert connection.closed
 
 
-def test_a_peer_that_takes_a_large_answer_slowly_asks_on_on_the_same_connection() -> None:
+def test_a_peer_that_reads_a_large_answer_slowly_keeps_its_connection() -> None:
     connection = Server(trusting=True).connect()
     connection.protocol.pauseProducing()
     assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
@@ -148,7 +146,7 @@ def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("trusting", [False, True])
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"])
-def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(
+def test_a_client_that_reads_nothing_of_an_answer_is_cut_off_after_half_a_minute(
     head: bytes, trusting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(trusting=trusting)
@@ -161,7 +159,7 @@ def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(
     assert connection.transport.disconnected
 
 
-def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
+def test_a_client_that_reads_a_large_answer_slowly_is_not_cut_off() -> None:
     server = Server(trusting=True)
     connection = server.connect()
     server.daemon.threads.hold = True
@@ -177,7 +175,7 @@ def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
     server.daemon.deadlines.stop()
 
 
-def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests() -> None:
+def test_a_connection_over_the_limit_of_its_client_replaces_an_idle_one() -> None:
     server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     first, second, other = server.connect(), server.connect(), server.connect("198.51.100.8")
     server.wait(2)
@@ -188,7 +186,7 @@ def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests(
     assert not other.closed
 
 
-def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_and_closed() -> None:
+def test_a_connection_over_the_limit_is_503_while_all_others_wait_for_answers() -> None:
     server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     server.daemon.threads.hold = True
     for _ in range(2):
@@ -206,7 +204,7 @@ def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_
     server.daemon.deadlines.stop()
 
 
-def test_many_connections_whose_time_is_up_are_cut_a_few_at_a_time() -> None:
+def test_many_expired_connections_are_cut_a_few_at_a_time() -> None:
     clock = Reactor()
     server = Server(clock=clock)
     connections = [server.connect() for _ in range(250)]
@@ -230,7 +228,7 @@ def test_many_connections_whose_time_is_up_are_cut_a_few_at_a_time() -> None:
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_headers_beyond_their_bounds_are_431_and_closed(server: Server, headers: bytes, at_once: bool) -> None:
+def test_headers_over_their_limits_are_431_and_closed(server: Server, headers: bytes, at_once: bool) -> None:
     connection = server.connect()
     data = b"GET / HTTP/1.1\r\n" + headers + b"\r\n"
     received = b""
@@ -247,7 +245,7 @@ def test_a_hundred_headers_and_16_kib_of_them_are_fine(server: Server) -> None:
     assert server.connect().send(b"GET / HTTP/1.1\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:
+def test_an_enormous_body_is_read_to_its_end_but_not_stored(server: Server) -> None:
     connection = server.connect()
     discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     connection.send(b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" % discovery_id)
@@ -271,7 +269,7 @@ def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> Non
         b"GET http://discovery.rqlite.com HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
     ],
 )
-def test_whatever_host_a_client_names_it_is_served(server: Server, head: bytes) -> None:
+def test_any_host_header_is_served(server: Server, head: bytes) -> None:
     assert b" 200 OK\r\n" in server.connect().send(head)
 
 
@@ -285,12 +283,12 @@ def test_strange_targets_are_answered_without_a_traceback(server: Server, target
         assert received.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 400 "))
 
 
-def test_methods_are_told_apart_by_case(server: Server) -> None:
+def test_methods_are_case_sensitive(server: Server) -> None:
     assert server.connect().send(CREATE_REQUEST.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
 
 
 @pytest.mark.parametrize("content_type", [b"multipart/form-data", b"multipart/form-data; boundary=x", b"\xff"])
-def test_a_body_is_never_taken_for_a_form(server: Server, content_type: bytes) -> None:
+def test_a_body_is_never_parsed_as_a_form(server: Server, content_type: bytes) -> None:
     connection = server.connect()
     discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     received = connection.send(
@@ -321,7 +319,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server) -> None:
+def test_stopping_closes_idle_connections_and_answers_requests_that_arrived(server: Server) -> None:
     resting, busy, half, new = (server.connect() for _ in range(4))
     resting.send(CREATE_REQUEST)
     half.send(CREATE_REQUEST[:20])
@@ -347,7 +345,7 @@ def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server)
     server.daemon.deadlines.stop()
 
 
-def test_who_asks_while_the_daemon_stops_is_answered_once_and_told_to_go(server: Server) -> None:
+def test_a_request_while_the_daemon_stops_is_answered_once_and_closed(server: Server) -> None:
     connection = server.connect()
     server.site.drain()
     late = server.connect()

@@ -83,7 +83,7 @@ def some_id(server: WatchedServer) -> str:
     return discovery_id
 
 
-def test_who_watches_is_sent_the_record_now_and_at_each_change(server: WatchedServer, some_id: str) -> None:
+def test_a_watcher_gets_the_record_now_and_at_each_change(server: WatchedServer, some_id: str) -> None:
     watcher = server.watch(some_id)
     assert b"content-type: text/event-stream" in watcher.received.lower()
     assert watcher.lists == [[A]]
@@ -96,7 +96,7 @@ def test_who_watches_is_sent_the_record_now_and_at_each_change(server: WatchedSe
     assert watcher.lists[2:] == [[A]]
 
 
-def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_known(server: WatchedServer) -> None:
+def test_an_event_shows_who_was_granted_and_since_when_a_node_is_known(server: WatchedServer) -> None:
     discovery_id = create_id(server.daemon)
     body = b'{"addr":"10.0.0.1:4001","node_id":"n1","raft_addr":"10.0.0.1:4002"}'
     server.connect().send(
@@ -116,7 +116,7 @@ def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_kn
     ]
 
 
-def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(server: WatchedServer) -> None:
+def test_a_claim_is_an_event_without_its_node_and_its_report_is_one_with_it(server: WatchedServer) -> None:
     directory = server.daemon.directory
     discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
@@ -133,7 +133,7 @@ def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(
     assert "claim" not in watcher.events[-1]
 
 
-def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> None:
+def test_a_grant_that_may_never_be_answered_is_no_event(server: WatchedServer) -> None:
     discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.threads.hold = True
@@ -152,7 +152,9 @@ def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> N
     assert all(A not in each for each in watcher.lists)
 
 
-def test_who_comes_back_with_the_name_of_what_there_is_gets_nothing_again(server: WatchedServer, some_id: str) -> None:
+def test_a_watcher_that_returns_with_the_current_event_id_gets_nothing_again(
+    server: WatchedServer, some_id: str
+) -> None:
     (name,) = server.watch(some_id).names
     again = server.watch(some_id, Last_Event_ID=name)
     assert again.events == []
@@ -162,7 +164,7 @@ def test_who_comes_back_with_the_name_of_what_there_is_gets_nothing_again(server
     assert server.watch(some_id, Last_Event_ID=name).lists == [[A, B]]
 
 
-def test_a_change_is_encoded_once_for_all_who_watch(
+def test_a_change_is_encoded_once_for_all_watchers(
     server: WatchedServer, some_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watchers = [server.watch(some_id) for _ in range(250)]
@@ -184,9 +186,7 @@ def test_many_changes_at_once_are_few_events_and_the_last_one_has_them_all(serve
     assert len(watcher.lists[-1]) == 101
 
 
-def test_a_stream_that_rests_is_not_cut_and_something_comes_every_15_seconds(
-    server: WatchedServer, some_id: str
-) -> None:
+def test_an_idle_stream_stays_open_with_a_heartbeat_every_15_seconds(server: WatchedServer, some_id: str) -> None:
     watcher = server.watch(some_id)
     before = watcher.body
     server.wait(300)
@@ -194,7 +194,7 @@ def test_a_stream_that_rests_is_not_cut_and_something_comes_every_15_seconds(
     assert watcher.body == before + b":\n\n" * 20
 
 
-def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
+def test_nothing_is_buffered_for_a_watcher_that_does_not_read_and_it_is_cut_off(
     server: WatchedServer, some_id: str
 ) -> None:
     watcher, other = server.watch(some_id), server.watch(some_id)
@@ -214,7 +214,7 @@ def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
 
 
 @pytest.mark.parametrize("most", [2, 2000])
-def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
+def test_a_watcher_over_the_limit_is_refused_and_all_others_are_served(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_streams, "MOST_PER_ID", 2)
@@ -237,7 +237,7 @@ def test_stopping_ends_all_streams_at_once(server: WatchedServer, some_id: str) 
     assert late.closed
 
 
-def test_nothing_is_left_of_who_hung_up(server: WatchedServer, some_id: str) -> None:
+def test_nothing_is_left_of_a_watcher_that_hung_up(server: WatchedServer, some_id: str) -> None:
     watchers = [server.watch(some_id) for _ in range(3)]
     register(server.daemon, some_id, B)
     for watcher in watchers:
@@ -246,7 +246,7 @@ def test_nothing_is_left_of_who_hung_up(server: WatchedServer, some_id: str) -> 
     assert server.daemon.clock.getDelayedCalls() == [server.site._sweeper.call]
 
 
-def test_what_cannot_be_watched_is_refused_in_json(server: WatchedServer, some_id: str) -> None:
+def test_a_watch_that_is_not_possible_is_refused_in_json(server: WatchedServer, some_id: str) -> None:
     assert server.watch("unknown").status == 404
     answer = server.connect().send(
         b"PUT /%b/events HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" % some_id.encode()
@@ -255,7 +255,7 @@ def test_what_cannot_be_watched_is_refused_in_json(server: WatchedServer, some_i
     assert b"unsupported method" in answer
 
 
-def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
+def test_a_token_lets_watch_for_as_long_as_it_is_valid() -> None:
     access = Access(TokenRing([describe("reader", ["read"], "secret"), describe("minter", ["mint"], "other")]))
     server = WatchedServer(access=access)
     discovery_id = create_id(server.daemon)
@@ -271,7 +271,7 @@ def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
     assert server.daemon.apis.streams.watchers == []
 
 
-def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_each_probe() -> None:
+def test_a_watcher_learns_within_a_heartbeat_that_a_node_is_down_and_not_of_each_probe() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.2")
     server = WatchedServer(probe=probe)
@@ -292,7 +292,7 @@ def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_eac
     rounds.stopService()
 
 
-def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None:
+def test_watchers_at_a_daemon_that_is_not_the_owner_get_changes_too() -> None:
     clock = Clock()
     _, (a, b, _) = trio(clock)
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
@@ -309,7 +309,7 @@ def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None
     assert len(heard) == before
 
 
-def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> None:
+def test_watchers_of_a_forgotten_id_are_disconnected_and_find_it_gone() -> None:
     server = WatchedServer(unused_days=600 / DAY)
     discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
@@ -331,7 +331,7 @@ def forgetful(server: WatchedServer) -> Three:
     return network, peers
 
 
-def test_who_watches_elsewhere_what_its_home_forgets_finds_it_gone_too(server: WatchedServer, forgetful: Three) -> None:
+def test_watchers_at_another_daemon_find_gone_what_its_owner_forgot(server: WatchedServer, forgetful: Three) -> None:
     _, (a, _, _) = forgetful
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
     settle(server.clock, 2)
@@ -341,7 +341,7 @@ def test_who_watches_elsewhere_what_its_home_forgets_finds_it_gone_too(server: W
     assert server.watch(discovery_id).status == 404
 
 
-def test_who_watches_elsewhere_what_was_forgotten_is_let_go_though_nobody_can_ask_its_home(
+def test_watchers_at_another_daemon_are_disconnected_from_a_forgotten_id_while_the_owner_is_unreachable(
     server: WatchedServer, forgetful: Three
 ) -> None:
     network, (a, _, _) = forgetful

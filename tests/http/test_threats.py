@@ -39,7 +39,7 @@ INJECTED = "injected"
 @pytest.mark.parametrize(
     ("audience", "token"), [("open", None), ("guarded", None), ("guarded", "mint"), ("guarded", "read")]
 )
-def test_whoever_knows_no_id_is_told_none(audience: Audience, token: str | None) -> None:
+def test_no_api_lists_ids_to_a_client_that_knows_none(audience: Audience, token: str | None) -> None:
     place = daemon_for(audience)
     # The first ones are in the examples of the document.
     ids = [*[create_id(place.daemon) for _ in range(5)][2:], "our-orders"]
@@ -70,7 +70,7 @@ def test_no_path_leads_to_a_file(path: str, audience: Audience) -> None:
 
 
 @pytest.mark.parametrize("audience", ["open", "guarded", "operator"])
-def test_nothing_that_was_sent_is_in_the_head_of_an_answer(audience: Audience) -> None:
+def test_request_content_never_reaches_the_head_of_an_answer(audience: Audience) -> None:
     place = daemon_for(audience)
     text = f"x\r\n{INJECTED}: 1\r\n\r\n{INJECTED}"
     quoted = "%0d%0a".join(("x", f"{INJECTED}:%201"))
@@ -115,7 +115,7 @@ def test_a_path_begins_no_line_of_the_log() -> None:
     assert not [line for line in lines if line.startswith("INJECTED") or not line.isprintable()]
 
 
-def test_who_asks_is_who_the_connection_is_from_whatever_he_says(log: list[dict[str, Any]]) -> None:
+def test_the_client_is_the_peer_of_the_connection_whatever_it_sends(log: list[dict[str, Any]]) -> None:
     place = daemon_for("open")
     forwarded = {"X_Forwarded_For": "192.0.2.99", "Forwarded": "for=192.0.2.99", "X_Real_IP": "192.0.2.99"}
     assert place.ask("POST", "/{id}", {"addr": "h:1"}, **forwarded).status == 200
@@ -123,7 +123,7 @@ def test_who_asks_is_who_the_connection_is_from_whatever_he_says(log: list[dict[
     assert "192.0.2.99" not in str(log)
 
 
-def test_a_token_in_the_query_or_in_the_body_is_none() -> None:
+def test_a_token_in_the_query_or_in_the_body_is_ignored() -> None:
     place = daemon_for("guarded")
     for path in ("/{id}?token=admin", "/{id}?access_token=admin", "/v1/kv/{id}/leader?token=admin"):
         assert place.ask("GET", path, token=None).status in (401, 403)
@@ -144,7 +144,7 @@ def test_a_page_of_another_site_may_read_nothing(audience: Audience) -> None:
             assert method == "GET" or reply.status in (403, 404, 405)
 
 
-def test_what_an_import_holds_reaches_no_other_record_and_no_file() -> None:
+def test_imported_content_reaches_no_other_record_and_no_file() -> None:
     place: Place = daemon_for("operator")
     names = ["../x", "a/b", "v1", "healthz", "!member/x", "", ".", "x" * 65, "a\nb", "\x00"]
     records = [{"id": name, "created_at": 1} for name in names]

@@ -44,9 +44,7 @@ def test_a_hangup_begins_a_new_file_and_no_line_is_lost(start: Start, tmp_path: 
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
 
 
-def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
-    installed: Environment, start: Start, tmp_path: Path
-) -> None:
+def test_token_changes_and_refusals_are_in_the_audit_log(installed: Environment, start: Start, tmp_path: Path) -> None:
     path, file = tmp_path / "audit", tmp_path / "tokens"
     installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={file}")
     daemon = start(tmp_path / "state", f"--tokens={file}", f"--audit={path}")
@@ -66,7 +64,7 @@ def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
     ]
 
 
-def test_an_audit_log_without_room_stops_nobody_and_is_said_once(start: Start, tmp_path: Path) -> None:
+def test_an_audit_log_on_a_full_disk_stops_nobody_and_is_reported_once(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--audit=/dev/full")
     event = daemon.wait_for("audit log cannot be written: No space left on device")
     discovery_id = daemon.create_id()
@@ -76,7 +74,7 @@ def test_an_audit_log_without_room_stops_nobody_and_is_said_once(start: Start, t
 
 
 @needs("logrotate")
-def test_the_rule_for_logrotate_in_the_documents_is_one(tmp_path: Path) -> None:
+def test_the_documented_logrotate_rule_works(tmp_path: Path) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
     (snippet,) = _SNIPPET.findall(text)
     (tmp_path / "audit.jsonl").write_text("{}\n")

@@ -89,7 +89,7 @@ def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str
             assert_one_cluster([outcome, *others.result()], network, seed)
 
 
-def test_of_many_first_registrations_one_is_told_it_is_alone(daemon: Daemon) -> None:
+def test_one_of_many_first_registrations_is_granted(daemon: Daemon) -> None:
     discovery_id = daemon.create_id()
     addresses = [f"nöde-{number}.<{number}>&:4001" for number in range(200)]
     requests = [

@@ -85,7 +85,7 @@ def until(process: subprocess.Popen[str], stream: str, end: str) -> str:
     return text
 
 
-def test_an_id_lives_from_its_making_to_its_reset(ask: Ask, url: str) -> None:
+def test_an_id_works_from_creation_to_reset(ask: Ask, url: str) -> None:
     discovery_id = ask("create", RQDISCO_URL=url).stdout.strip()
     assert ask("register", discovery_id, A, "--node-id", "n1", RQDISCO_URL=url).stdout == f"{A}\n"
     assert ask("--url", url, "register", discovery_id, B).stdout == f"{A}\n{B}\n"
@@ -97,7 +97,7 @@ def test_an_id_lives_from_its_making_to_its_reset(ask: Ask, url: str) -> None:
     assert ask("status", discovery_id, "--url", url).returncode == 1
 
 
-def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
+def test_a_refusal_of_the_service_is_status_1(ask: Ask, url: str) -> None:
     result = ask("show", "unknown", "--url", url)
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
@@ -107,7 +107,7 @@ def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
     )
 
 
-def test_what_cannot_be_understood_is_status_2(ask: Ask) -> None:
+def test_a_command_line_that_cannot_be_parsed_is_status_2(ask: Ask) -> None:
     assert ask("show").returncode == 2
     assert ask("create", "--url", "nowhere").returncode == 2
 
@@ -122,7 +122,7 @@ def test_an_unreachable_service_is_status_3(ask: Ask, deaf_url: str, tmp_path: P
         assert result.stderr.startswith(f"rqdisco: cannot reach {target}: {words}")
 
 
-def test_an_interface_that_there_is_not_is_status_3(ask: Ask) -> None:
+def test_a_missing_interface_is_status_3(ask: Ask) -> None:
     result = ask("status", "--url", "http://[fe80::1%25none]:1")
     assert (result.returncode, result.stdout) == (3, "")
     where = "http://[fe80::1%25none]:1"
@@ -139,7 +139,7 @@ def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start:
     assert daemon.nodes(output.strip()) == []
 
 
-def test_all_ids_move_to_another_daemon_through_the_operators_sockets(ask: Ask, start: Start, tmp_path: Path) -> None:
+def test_all_ids_move_to_another_daemon_through_the_operator_sockets(ask: Ask, start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "old", f"--operator-socket={tmp_path}/old.sock")
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
@@ -153,7 +153,7 @@ def test_all_ids_move_to_another_daemon_through_the_operators_sockets(ask: Ask, 
     assert new.nodes(discovery_id) == [A]
 
 
-def test_large_exports_come_through_whole(ask: Ask, start: Start, tmp_path: Path) -> None:
+def test_large_exports_arrive_complete(ask: Ask, start: Start, tmp_path: Path) -> None:
     made = {"created_at": "2017-02-20 01:25:45", "nodes": [f"{'h' * 100}{number}:4001" for number in range(20)]}
     source = tmp_path / "documents"
     source.write_text("\n".join(json.dumps({"disco_id": f"id-{number}"} | made) for number in range(3000)))
@@ -164,13 +164,13 @@ def test_large_exports_come_through_whole(ask: Ask, start: Start, tmp_path: Path
     assert (document["count"], len(document["records"][2999]["nodes"])) == (3000, 20)
 
 
-def test_the_public_address_exports_nothing_and_says_where_to_go(ask: Ask, url: str) -> None:
+def test_the_public_address_exports_nothing_and_names_the_operator_socket(ask: Ask, url: str) -> None:
     result = ask("export", "--url", url)
     assert result.returncode == 1
     assert "--operator-socket" in result.stderr
 
 
-def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
+def test_watch_receives_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.create_id()
     subscriptions = begin("watch", discovery_id, "--interval", "3600", "--url", url)
     for addr in (A, "10.0.0.2:4001"):
@@ -180,7 +180,7 @@ def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url:
     assert subscriptions.communicate(timeout=PATIENCE) == ("", "")
 
 
-def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
+def test_watch_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--url", url)
@@ -190,7 +190,7 @@ def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str)
     assert subscriptions.returncode == 130
 
 
-def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: Daemon, url: str) -> None:
+def test_watch_ends_quietly_when_its_output_is_closed(begin: Begin, daemon: Daemon, url: str) -> None:
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
@@ -202,7 +202,7 @@ def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: 
     assert subscriptions.stderr.read() == ""
 
 
-def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) -> None:
+def test_output_that_cannot_be_written_is_reported_in_words(begin: Begin, url: str) -> None:
     with open("/dev/full", "w") as full:
         creating = begin("create", "--url", url, stdout=full.fileno())
         _, errors = creating.communicate(timeout=PATIENCE)
@@ -213,7 +213,7 @@ def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) 
     "line",
     [["create"], ["status"], ["completion", "bash"], ["--help"], ["flags", "x", "--rqlite=8", "--mode=consul-kv"]],
 )
-def test_what_nobody_reads_or_nothing_takes_ends_alike_whatever_it_is(begin: Begin, url: str, line: list[str]) -> None:
+def test_every_command_ends_alike_when_its_output_is_closed_or_full(begin: Begin, url: str, line: list[str]) -> None:
     reader, pipe = os.pipe()
     os.close(reader)
     with open(pipe, "w") as unread, open("/dev/full", "w") as full:
@@ -238,7 +238,7 @@ def test_a_stream_that_is_closed_or_full_changes_no_status(installed: Environmen
 @pytest.mark.parametrize(
     "environment", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}]
 )
-def test_no_encoding_of_stdout_is_the_end_of_a_command(
+def test_every_command_works_with_every_encoding_of_stdout(
     ask: Ask, daemon: Daemon, url: str, environment: dict[str, str]
 ) -> None:
     discovery_id, addr = daemon.create_id(), "节点.example:4001"
@@ -249,7 +249,7 @@ def test_no_encoding_of_stdout_is_the_end_of_a_command(
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("n\n", 1, [A]), ("y\n", 0, []), ("\x04", 130, [A])])
-def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
+def test_the_last_node_is_only_removed_after_a_yes_at_the_terminal(
     begin: Begin, daemon: Daemon, url: str, answer: str, status: int, left: list[str]
 ) -> None:
     discovery_id = daemon.create_id()
@@ -266,6 +266,6 @@ def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
     assert daemon.nodes(discovery_id) == left
 
 
-def test_completion_is_what_bash_takes(ask: Ask) -> None:
+def test_bash_accepts_the_completion_script(ask: Ask) -> None:
     script = ask("completion", "bash").stdout
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)

@@ -76,7 +76,7 @@ def key(request: pytest.FixtureRequest) -> str:
     return f"{name[-60:]}/leader"
 
 
-def test_what_was_put_is_got_back(client: Any, key: str) -> None:
+def test_a_put_value_can_be_read_back(client: Any, key: str) -> None:
     assert client.kv.get(key)[1] is None
     assert client.kv.put(key, VALUE) is True
     index, entry = client.kv.get(key)
@@ -91,7 +91,7 @@ def test_what_was_put_is_got_back(client: Any, key: str) -> None:
     assert int(index) >= entry["ModifyIndex"] > 0
 
 
-def test_a_put_that_expects_nothing_there_succeeds_for_one_and_shows_once_that_one_puts_without_condition(
+def test_a_create_only_put_succeeds_for_one_client_and_shows_it_after_its_unconditional_put(
     client: Any, key: str
 ) -> None:
     assert client.kv.put(key, VALUE, cas=0) is True
@@ -103,7 +103,7 @@ def test_a_put_that_expects_nothing_there_succeeds_for_one_and_shows_once_that_o
     assert client.kv.put(key, VALUE, cas=0) is False
 
 
-def test_where_claims_are_visible_a_put_that_expects_nothing_there_succeeds_once(start: Start, tmp_path: Path) -> None:
+def test_a_create_only_put_succeeds_once_where_claims_are_visible(start: Start, tmp_path: Path) -> None:
     client = consul.Consul("127.0.0.1", start(tmp_path / "state", "--kv-visible-claims").port)
     assert client.kv.put("rqlite/leader", VALUE, cas=0) is True
     assert client.kv.put("rqlite/leader", OTHER, cas=0) is False
@@ -113,7 +113,7 @@ def test_where_claims_are_visible_a_put_that_expects_nothing_there_succeeds_once
     assert entry["ModifyIndex"] == entry["CreateIndex"]
 
 
-def test_a_put_that_expects_a_state_succeeds_in_that_state_only(client: Any, key: str) -> None:
+def test_a_conditional_put_succeeds_at_its_index_only(client: Any, key: str) -> None:
     assert client.kv.put(key, VALUE, cas=5) is False
     client.kv.put(key, VALUE, flags=42)
     entry = client.kv.get(key)[1]
@@ -126,14 +126,14 @@ def test_a_put_that_expects_a_state_succeeds_in_that_state_only(client: Any, key
     assert after["ModifyIndex"] > entry["ModifyIndex"]
 
 
-def test_what_was_deleted_is_gone(client: Any, key: str) -> None:
+def test_a_deleted_value_is_gone(client: Any, key: str) -> None:
     assert client.kv.delete(key) is True
     client.kv.put(key, VALUE)
     assert client.kv.delete(key) is True
     assert client.kv.get(key)[1] is None
 
 
-def test_a_delete_that_expects_a_state_succeeds_in_that_state_only(client: Any, key: str) -> None:
+def test_a_conditional_delete_succeeds_at_its_index_only(client: Any, key: str) -> None:
     client.kv.put(key, VALUE)
     entry = client.kv.get(key)[1]
     assert client.kv.delete(key, cas=0) is False
@@ -150,20 +150,20 @@ def test_tokens_and_datacenters_make_no_difference(client: Any, key: str) -> Non
     assert client.kv.delete(key, token="secret", dc="dc1") is True
 
 
-def test_waiting_for_a_change_answers_at_once(client: Any, key: str) -> None:
+def test_a_blocking_query_answers_at_once(client: Any, key: str) -> None:
     client.kv.put(key, VALUE)
     index, entry = client.kv.get(key)
     assert client.kv.get(key, index=index, wait="5m")[1] == entry
 
 
-def test_sessions_are_refused_in_words(client: Any, key: str) -> None:
+def test_sessions_are_refused_with_a_reason(client: Any, key: str) -> None:
     for lock in ({"acquire": "a-session"}, {"release": "a-session"}):
         with pytest.raises(BadRequest, match="400 sessions are not supported by rqdisco"):
             client.kv.put(key, VALUE, **lock)
     assert client.kv.get(key)[1] is None
 
 
-def test_what_only_a_store_of_many_keys_has_is_refused_in_words(client: Any, key: str) -> None:
+def test_requests_for_several_keys_are_refused_with_a_reason(client: Any, key: str) -> None:
     for asked in ({"recurse": True}, {"keys": True}):
         with pytest.raises(BadRequest, match="recurse and keys are not supported by rqdisco"):
             client.kv.get(key, **asked)
@@ -207,13 +207,13 @@ def claim_at_once(daemon: Daemon, claims: Sequence[bytes]) -> list[bytes]:
         return [answer(connection).body for connection in connections]
 
 
-def test_of_many_claims_at_once_one_is_won(daemon: Daemon) -> None:
+def test_one_of_many_concurrent_claims_is_won(daemon: Daemon) -> None:
     for number in range(5):
         answers = claim_at_once(daemon, claims_of(f"many-{number}", 50))
         assert sorted(answers) == [b"false"] * 49 + [b"true"]
 
 
-def test_a_claim_stays_won_though_the_daemon_is_killed_straight_after_saying_so(start: Start, tmp_path: Path) -> None:
+def test_a_won_claim_survives_kill_9_right_after_its_answer(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     claims = claims_of("rqlite", 50)
     with connected(daemon, len(claims)) as connections:
@@ -249,7 +249,7 @@ def hang_up(connection: socket.socket, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_claim_whose_client_is_gone_is_left_to_others(daemon: Daemon, how: str) -> None:
+def test_a_claim_whose_client_is_gone_is_open_to_others(daemon: Daemon, how: str) -> None:
     for number in range(20):
         key = f"gone-{how}-{number}"
         gone, *others = claims_of(key, 4)
@@ -267,7 +267,7 @@ def test_a_claim_whose_client_is_gone_is_left_to_others(daemon: Daemon, how: str
         assert daemon.nodes(key) == [winner["api_addr"].removeprefix("http://")]
 
 
-def test_a_second_listener_is_a_door_to_the_same(start: Start, tmp_path: Path) -> None:
+def test_a_second_listener_serves_the_same_ids(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", f"--listen={ANY_PORT}")
     ports = [int(endpoint.rpartition(":")[2]) for endpoint in daemon.wait_for("listening")["endpoints"]]
     assert len(set(ports)) == 2

@@ -131,7 +131,7 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> 
             scene.assert_one_cluster()
 
 
-def test_newer_nodes_join_what_the_last_rqlite_7_began(daemon: Daemon) -> None:
+def test_newer_nodes_join_a_cluster_that_the_last_rqlite_7_began(daemon: Daemon) -> None:
     """As they do in fact, and vote in it, before there is a snapshot: after that they are members
     without data.
     """
@@ -144,7 +144,7 @@ def test_newer_nodes_join_what_the_last_rqlite_7_began(daemon: Daemon) -> None:
     scene.assert_one_cluster()
 
 
-def test_nodes_form_one_cluster_though_one_never_starts(daemon: Daemon) -> None:
+def test_nodes_form_one_cluster_although_one_never_starts(daemon: Daemon) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed)
         missing, *others = scene.nodes
@@ -195,14 +195,14 @@ def lose_a_winning_answer(daemon: Daemon, release: Release) -> Scene:
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_a_node_whose_winning_answer_was_lost_asks_again_and_bootstraps(daemon: Daemon, release: Release) -> None:
+def test_a_node_whose_winning_answer_was_lost_claims_again_and_bootstraps(daemon: Daemon, release: Release) -> None:
     scene = lose_a_winning_answer(daemon, release)
     scene.assert_one_cluster()
     assert [node.has_won for node in scene.nodes] == [True, False, False]
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_where_claims_are_visible_a_node_whose_winning_answer_was_lost_follows_itself_until_cured(
+def test_a_node_whose_winning_answer_was_lost_follows_itself_until_cured_where_claims_are_visible(
     start: Start, tmp_path: Path, release: Release
 ) -> None:
     scene = lose_a_winning_answer(start(tmp_path / "state", "--kv-visible-claims"), release)
@@ -229,7 +229,7 @@ def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Sc
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_a_claim_that_is_won_while_a_dead_leader_is_followed_leads_somewhere_once_its_node_is_started_anew(
+def test_a_claim_won_while_a_dead_leader_is_followed_takes_effect_once_its_node_is_restarted(
     daemon: Daemon, release: Release
 ) -> None:
     scene = clear_a_dead_leader_that_is_followed(daemon, release)
@@ -244,7 +244,7 @@ def test_a_claim_that_is_won_while_a_dead_leader_is_followed_leads_somewhere_onc
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_where_claims_are_visible_one_won_while_a_dead_leader_is_followed_leads_nowhere_until_cured(
+def test_a_claim_won_while_a_dead_leader_is_followed_needs_a_cure_where_claims_are_visible(
     start: Start, tmp_path: Path, release: Release
 ) -> None:
     scene = clear_a_dead_leader_that_is_followed(start(tmp_path / "state", "--kv-visible-claims"), release)
@@ -254,7 +254,7 @@ def test_where_claims_are_visible_one_won_while_a_dead_leader_is_followed_leads_
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_clearing_the_leader_alone_lets_nobody_begin_a_second_cluster(daemon: Daemon, release: Release) -> None:
+def test_clearing_only_the_leader_lets_nobody_begin_a_second_cluster(daemon: Daemon, release: Release) -> None:
     scene = Scene(daemon, 1, [release] * 3)
     first, *others = scene.nodes
     first.start()
@@ -269,7 +269,7 @@ def test_clearing_the_leader_alone_lets_nobody_begin_a_second_cluster(daemon: Da
     scene.assert_one_cluster()
 
 
-def test_a_new_leader_is_found_by_nodes_that_come_later(daemon: Daemon) -> None:
+def test_later_nodes_find_a_new_leader(daemon: Daemon) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed, count=4)
         *first, late = scene.nodes
@@ -285,7 +285,7 @@ def test_a_new_leader_is_found_by_nodes_that_come_later(daemon: Daemon) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon) -> None:
+def test_nodes_wait_for_a_daemon_that_is_not_up_yet(daemon: Daemon) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed)
         port, scene.service.http = scene.service.http, None
@@ -295,7 +295,7 @@ def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_form_one_cluster_though_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
+def test_nodes_form_one_cluster_although_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     for seed in range(8):
         scene = Scene(daemon, seed)
@@ -324,7 +324,7 @@ class Mirror(Network):
 
 
 @pytest.mark.parametrize("first", ["old", "new", "neither"])
-def test_of_old_and_new_nodes_under_one_id_one_leads(daemon: Daemon, first: str) -> None:
+def test_one_of_old_and_new_nodes_under_one_id_leads(daemon: Daemon, first: str) -> None:
     """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and
     the log says so.
 

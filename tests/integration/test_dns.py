@@ -97,7 +97,7 @@ def test_dig_gets_the_answers_that_rqlite_needs(daemon: Daemon) -> None:
     assert short(daemon, "SOA", ZONE)[0].startswith(f"ns.{ZONE}. hostmaster.{ZONE}. ")
 
 
-def test_dig_understands_all_that_is_said_about_an_answer(daemon: Daemon) -> None:
+def test_dig_parses_everything_in_an_answer(daemon: Daemon) -> None:
     text = dig(daemon, "A", f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}", "+cookie", "+subnet=198.51.100.0/24")
     assert ";; flags: qr aa rd; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1" in text
     assert "; EDNS: version: 0, flags:; udp: 1232" in text
@@ -107,7 +107,7 @@ def test_dig_understands_all_that_is_said_about_an_answer(daemon: Daemon) -> Non
         assert rude not in text
 
 
-def test_dig_sees_what_is_not_there_and_what_is_refused(daemon: Daemon) -> None:
+def test_dig_sees_absent_and_refused_names(daemon: Daemon) -> None:
     discovery_id = cluster(daemon)
     for arguments, status, flags in (
         (("A", f"{discovery_id}.{ZONE}"), "NOERROR", "qr aa rd"),
@@ -126,7 +126,7 @@ def test_dig_sees_what_is_not_there_and_what_is_refused(daemon: Daemon) -> None:
     assert "status: BADVERS" not in dig(daemon, "A", ZONE, "+edns=1"), "dig goes back to version 0"
 
 
-def test_forty_nodes_come_whole_over_tcp_and_never_shortened_over_udp(daemon: Daemon) -> None:
+def test_forty_nodes_are_complete_over_tcp_and_never_truncated_over_udp(daemon: Daemon) -> None:
     addrs = [f"10.0.0.{number}" for number in range(40)]
     name = f"{cluster(daemon, *(f'{addr}:4001' for addr in addrs))}.{ZONE}"
     plain = dig(daemon, "A", name, "+noedns", "+ignore")
@@ -148,7 +148,7 @@ def test_forty_nodes_come_whole_over_tcp_and_never_shortened_over_udp(daemon: Da
     assert both.count("ANSWER: 40,") == 2
 
 
-def test_a_node_that_leads_by_consul_is_in_dns_at_once_and_not_before(daemon: Daemon) -> None:
+def test_a_consul_kv_leader_is_in_dns_once_it_reported_itself(daemon: Daemon) -> None:
     value = {"id": "1", "api_addr": "http://10.0.0.9:4001", "addr": "10.0.0.9:4002"}
     assert daemon.request("PUT", "/v1/kv/Prod/leader?cas=0", value).body == b"true"
     assert short(daemon, "A", f"prod.{ZONE}") == []
@@ -157,7 +157,7 @@ def test_a_node_that_leads_by_consul_is_in_dns_at_once_and_not_before(daemon: Da
     assert [line.split()[2] for line in short(daemon, "SRV", f"_raft._tcp.PROD.{ZONE}")] == ["4002"]
 
 
-def test_a_host_name_of_this_machine_is_resolved(start: Start, tmp_path: Path) -> None:
+def test_a_host_name_of_this_host_is_resolved(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--dns", "127.0.0.1:0", *OPTIONS)
     discovery_id = cluster(daemon, "localhost:4001", "no-such-host.invalid:4001")
     assert short(daemon, "A", f"{discovery_id}.{ZONE}") == ["127.0.0.1"]
@@ -167,7 +167,7 @@ def test_a_host_name_of_this_machine_is_resolved(start: Start, tmp_path: Path) -
     assert daemon.wait_for(warning, host="no-such-host.invalid")["level"] == "warn"
 
 
-def test_it_answers_on_every_address_it_is_given(start: Start, tmp_path: Path) -> None:
+def test_it_answers_on_every_configured_address(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", RQDISCO_DNS="127.0.0.1:0 [::1]:0", RQDISCO_DNS_ZONE=f"{ZONE}.")
     name = f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}"
     query = dns.message.from_wire(question(name))
@@ -200,7 +200,7 @@ def test_it_stops_while_clients_are_connected(start: Start, tmp_path: Path) -> N
     assert daemon.stderr == ""
 
 
-def test_who_says_that_it_has_no_more_to_ask_still_gets_its_answers(daemon: Daemon) -> None:
+def test_a_client_that_half_closes_still_gets_its_answers(daemon: Daemon) -> None:
     """As `nc -N` and some libraries do."""
     for _ in range(20):
         with connected(daemon) as connection:
@@ -211,7 +211,7 @@ def test_who_says_that_it_has_no_more_to_ask_still_gets_its_answers(daemon: Daem
 
 
 @pytest.mark.parametrize("transport", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_random_octets_are_answered_or_not_and_leave_nothing_in_the_log(daemon: Daemon, transport: int) -> None:
+def test_random_bytes_leave_nothing_in_the_log(daemon: Daemon, transport: int) -> None:
     noise = random.Random(7)
     query = question(f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}")
     for _ in range(300):
@@ -233,14 +233,14 @@ def test_many_questions_are_answered_over_one_connection(daemon: Daemon) -> None
     assert all(answers(each) == ["10.0.0.1"] for each in got)
 
 
-def test_this_machine_itself_may_ask_beyond_the_rate(start: Start, tmp_path: Path) -> None:
+def test_the_local_host_may_exceed_the_rate(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--dns", "127.0.0.1:0", "--dns-rate=1", *OPTIONS)
     for _ in range(5):
         assert ";; flags: qr aa rd;" in dig(daemon, "SOA", ZONE, "+ignore")
 
 
 @pytest.mark.parametrize("taken", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_a_port_that_is_taken_is_69(installed: Environment, tmp_path: Path, taken: int) -> None:
+def test_a_port_in_use_is_69(installed: Environment, tmp_path: Path, taken: int) -> None:
     with socket.socket(socket.AF_INET, taken) as other:
         other.bind(("127.0.0.1", 0))
         if taken == socket.SOCK_STREAM:

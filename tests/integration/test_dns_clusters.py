@@ -145,7 +145,9 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon, mod
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_one_node_that_never_starts_holds_all_up_until_it_does(daemon: Daemon, mode: Mode, release: Release) -> None:
+def test_one_node_that_never_starts_blocks_the_others_until_it_does(
+    daemon: Daemon, mode: Mode, release: Release
+) -> None:
     scene = Scene(daemon, mode, 1, [release] * 3)
     missing, *others = scene.nodes
     scene.register(missing.peer)
@@ -213,7 +215,7 @@ def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: Daemon, mode: Mode, re
     scene.assert_one_cluster()
 
 
-def test_a_node_whose_host_name_nobody_knows_is_in_nobodys_way(daemon: Daemon, mode: Mode) -> None:
+def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: Daemon, mode: Mode) -> None:
     """rqlited cannot use any node while there is one whose name does not resolve, so it must not be
     told of it.
     """
@@ -242,7 +244,7 @@ def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) 
     assert sorted(scene.world.result(lambda: resolver.services("rqlite-raft", name))) == expected
 
 
-def test_what_is_not_there_is_no_host_at_once(daemon: Daemon) -> None:
+def test_an_absent_name_is_no_such_host_at_once(daemon: Daemon) -> None:
     """Neither is tried again, nor taken for a server that has lost its way."""
     scene = Scene(daemon, "dns", 1)
     for edns in (True, False):

@@ -157,7 +157,7 @@ def test_kill_9_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None
     assert daemon.complaints == []
 
 
-def test_kill_9_amid_snapshots_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None:
+def test_kill_9_during_snapshots_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None:
     ledger = Ledger(1)
     daemon = start(tmp_path / "state", "--snapshot-every=1")
     for _ in range(4):
@@ -168,7 +168,7 @@ def test_kill_9_amid_snapshots_loses_nothing_acknowledged(start: Start, tmp_path
         ledger.check(daemon, everything=True)
 
 
-def test_sigterm_under_load_ends_well_and_loses_nothing(start: Start, tmp_path: Path) -> None:
+def test_sigterm_under_load_exits_cleanly_and_loses_nothing(start: Start, tmp_path: Path) -> None:
     ledger = Ledger(2)
     for _ in range(3):
         daemon = start(tmp_path / "state")
@@ -189,7 +189,7 @@ def test_sigterm_does_not_wait_for_idle_clients(start: Start, tmp_path: Path) ->
     connection.close()
 
 
-def test_sighup_logs_the_status_and_the_daemon_goes_on(start: Start, tmp_path: Path) -> None:
+def test_sighup_logs_the_status_and_the_daemon_continues(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     discovery_id = daemon.create_id()
     daemon.process.send_signal(signal.SIGHUP)
@@ -200,7 +200,7 @@ def test_sighup_logs_the_status_and_the_daemon_goes_on(start: Start, tmp_path: P
     assert daemon.nodes(discovery_id) == []
 
 
-def test_copy_without_identity_lists_all_that_was_acknowledged_before_it(start: Start, tmp_path: Path) -> None:
+def test_a_copy_without_identity_lists_everything_acknowledged_before_it(start: Start, tmp_path: Path) -> None:
     """Its IDs are another daemon's: they are listed and joined, and nobody is told it is alone."""
     daemon, ledger = start(tmp_path / "state"), Ledger(3)
     before: dict[str, list[str]] = {}
@@ -223,7 +223,7 @@ def test_copy_without_identity_lists_all_that_was_acknowledged_before_it(start: 
     ledger.check(daemon, everything=True)
 
 
-def test_snapshot_is_json_with_one_record_a_line(start: Start, tmp_path: Path) -> None:
+def test_a_snapshot_is_json_with_one_record_per_line(start: Start, tmp_path: Path) -> None:
     daemon, ledger = start(tmp_path / "state", "--snapshot-every=1"), Ledger(4)
     for _ in range(2):
         write(daemon, ledger, 200, lambda: None)

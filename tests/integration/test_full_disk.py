@@ -57,7 +57,7 @@ def assert_refused(reply: Reply) -> None:
     assert int(reply.headers["retry-after"]) > 0
 
 
-def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: Path) -> None:
+def test_a_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state")
     first, used = daemon.create_id(), daemon.create_id()
     daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"})
@@ -89,7 +89,7 @@ def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: 
     assert [daemon.nodes(discovery_id) for discovery_id in created] == [[]] * len(created)
 
 
-def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
+def test_room_on_the_disk_is_used_without_a_restart(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state")
     daemon.create_id()
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
     start(small_disk / "state")
 
 
-def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Path) -> None:
+def test_the_disk_reserve_is_left_to_snapshots(start: Start, small_disk: Path) -> None:
     ballast = fill(small_disk)
     os.truncate(ballast, ballast.stat().st_size - (300 << 10))
     daemon = start(small_disk / "state", "--snapshot-every=1", "--disk-reserve=200K")
@@ -122,7 +122,7 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
         assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
-def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
+def test_a_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state", "--snapshot-every=1")
     discovery_id = daemon.create_id()
     daemon.wait_for("snapshot: folded")
@@ -137,7 +137,7 @@ def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     assert not (small_disk / "state" / "snapshot.json.new").exists()
 
 
-def test_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: Path) -> None:
+def test_a_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: Path) -> None:
     ballast = fill(small_disk)
     result = installed.run(*installed.twistd(small_disk / "state"))
     assert result.returncode == 74
@@ -149,7 +149,7 @@ def test_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: 
     assert daemon.terminate() == -15
 
 
-def test_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> None:
+def test_a_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> None:
     """A write that fails for another reason than want of room: 503 to who waits for it, and an
     end.
     """

@@ -53,7 +53,7 @@ def asked(hosts: Hosts, daemon: Daemon, machine: str, method: str, path: str, do
         connection.close()
 
 
-def test_of_machines_left_at_the_default_one_is_alone_and_the_others_are_told_what_to_do(
+def test_one_of_several_hosts_left_at_the_default_is_granted_and_the_others_are_told_what_to_do(
     hosts: Hosts, daemon: Daemon
 ) -> None:
     discovery_id = daemon.create_id()
@@ -65,7 +65,7 @@ def test_of_machines_left_at_the_default_one_is_alone_and_the_others_are_told_wh
     assert on("one", "POST", f"/{discovery_id}", {"addr": SECOND}).document["nodes"] == [DEFAULT, SECOND]
 
 
-def test_of_machines_left_at_the_default_one_leads(hosts: Hosts, daemon: Daemon) -> None:
+def test_one_of_several_hosts_left_at_the_default_leads(hosts: Hosts, daemon: Daemon) -> None:
     on = partial(asked, hosts, daemon)
     won = [on(machine, "PUT", CLAIM, LEFT_AT_DEFAULT).body for machine in ("one", "two", "three", "service")]
     assert won == [b"true", b"false", b"false", b"false"]
@@ -73,7 +73,7 @@ def test_of_machines_left_at_the_default_one_leads(hosts: Hosts, daemon: Daemon)
     assert [on(machine, "GET", KEY).status for machine in ("one", "two", "service")] == [200, 404, 404]
 
 
-def test_the_daemons_own_machine_is_one_by_all_its_addresses(hosts: Hosts, daemon: Daemon) -> None:
+def test_the_daemons_own_host_is_one_client_host_by_all_its_addresses(hosts: Hosts, daemon: Daemon) -> None:
     discovery_id = daemon.create_id()
     assert asked(hosts, daemon, "service", "POST", f"/{discovery_id}", {"addr": DEFAULT}).status == 200
     connection = hosts.connect("service", "127.0.0.1", port_of(daemon))

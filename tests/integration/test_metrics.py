@@ -87,7 +87,7 @@ def unknown(queries: list[str], page: str) -> set[str]:
 
 
 @pytest.mark.process
-def test_every_metric_is_in_the_documents_with_its_type_and_nothing_else_is(page: str) -> None:
+def test_every_metric_is_documented_with_its_type_and_nothing_else_is(page: str) -> None:
     rows = re.findall(r"^\| `(rqdisco_\w+)`[^|]*\| (\w+) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
     ours = {name: kind for name, kind in families(page).items() if name.startswith("rqdisco_")}
     assert dict(rows) == ours
@@ -95,12 +95,12 @@ def test_every_metric_is_in_the_documents_with_its_type_and_nothing_else_is(page
 
 
 @pytest.mark.process
-def test_what_the_process_uses_is_there_too(page: str) -> None:
+def test_process_metrics_are_there_too(page: str) -> None:
     assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= set(families(page))
 
 
 @pytest.mark.process
-def test_the_page_says_what_happened(page: str) -> None:
+def test_the_metrics_page_counts_what_happened(page: str) -> None:
     for line in (
         'rqdisco_grants_total{kind="granted"} 1.0',
         'rqdisco_grants_total{kind="again"} 1.0',
@@ -120,7 +120,7 @@ def test_the_page_says_what_happened(page: str) -> None:
 
 @pytest.mark.process
 @needs("promtool")
-def test_prometheus_finds_nothing_to_blame_in_the_names(page: str) -> None:
+def test_promtool_has_no_complaint_about_the_names(page: str) -> None:
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=60, check=False
     )
@@ -128,14 +128,14 @@ def test_prometheus_finds_nothing_to_blame_in_the_names(page: str) -> None:
 
 
 @pytest.mark.process
-def test_the_operator_has_the_page_and_the_public_has_not(watched: Daemon) -> None:
+def test_the_operator_has_the_metrics_page_and_the_public_has_not(watched: Daemon) -> None:
     path = watched.wait_for("listening")["operator"][0].removeprefix("unix:")
     assert b"\nrqdisco_ids 1.0\n" in ask(Path(path), "GET /metrics")
     assert watched.request("GET", "/metrics").status == 404
 
 
 @pytest.mark.process
-def test_every_panel_of_the_dashboard_asks_for_metrics_that_there_are(page: str) -> None:
+def test_every_panel_of_the_dashboard_uses_existing_metrics(page: str) -> None:
     board = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
     queries += [variable["definition"] for variable in board["templating"]["list"] if "definition" in variable]
@@ -145,13 +145,13 @@ def test_every_panel_of_the_dashboard_asks_for_metrics_that_there_are(page: str)
 
 
 @pytest.mark.process
-def test_every_alert_asks_for_metrics_that_there_are(page: str) -> None:
+def test_every_alert_uses_existing_metrics(page: str) -> None:
     queries = re.findall(r"^ *expr: (.+)$", RULES.read_text(), re.MULTILINE)
     assert unknown(queries, page) == set()
 
 
 @needs("promtool")
-def test_every_alert_is_silent_when_all_is_well_and_fires_when_it_is_not() -> None:
+def test_every_alert_is_quiet_when_all_is_well_and_fires_when_it_is_not() -> None:
     for command in (["check", "rules", RULES.name], ["test", "rules", "rqdisco.test.yml"]):
         checked = subprocess.run(
             ["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, timeout=60, check=False

@@ -57,14 +57,14 @@ def operations(output: str) -> int:
     return int(found[1])
 
 
-def test_an_open_daemon_does_what_its_document_says(start: Start, tmp_path: Path) -> None:
+def test_an_open_daemon_matches_its_document(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     assert operations(attempted(daemon, tmp_path)) == 18
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
 
-def test_a_daemon_with_tokens_does_what_its_document_says_and_nothing_without(
+def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
     installed: Environment, start: Start, tmp_path: Path
 ) -> None:
     token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")

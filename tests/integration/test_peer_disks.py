@@ -65,7 +65,7 @@ def test_a_copied_state_directory_does_not_start_beside_its_original(
     assert trio.complaints == []
 
 
-def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
+def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
     start: Start, installed: Environment, tmp_path: Path, mount: Mount
 ) -> None:
     image, clone = tmp_path / "image", tmp_path / "clone"
@@ -111,7 +111,7 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
     assert (removed.status, removed.document["nodes"]) == (200, ["n2:4001", "n3:4001"]), "it decides again"
 
 
-def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clusters_grow_on(
+def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_on(
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)
@@ -163,7 +163,7 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
     assert trio.complaints == []
 
 
-def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start: Start, tmp_path: Path) -> None:
+def test_a_daemon_on_a_restored_directory_recovers_its_own_records(start: Start, tmp_path: Path) -> None:
     trio = Trio(start, tmp_path)
     owner, state = trio.daemons["c"], trio.state("c")
     grown, first = owner.create_id(), owner.create_id()
@@ -195,7 +195,7 @@ def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start
     assert trio.complaints == []
 
 
-def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_is_room(
+def test_an_owner_with_a_full_disk_refuses_with_a_reason_and_continues_once_there_is_room(
     start: Start, tmp_path: Path, mount: Mount
 ) -> None:
     disk = small_disk(mount)
@@ -231,7 +231,7 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
     assert trio.complaints == []
 
 
-def test_a_home_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: Path, mount: Mount) -> None:
+def test_an_owner_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: Path, mount: Mount) -> None:
     disk = small_disk(mount)
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     fill_up(trio.daemons["c"], disk)
@@ -255,7 +255,7 @@ def fill_up(daemon: Daemon, disk: Path) -> None:
     create_until_refused(daemon)
 
 
-def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_once(
+def test_acknowledged_registrations_are_everywhere_after_all_daemons_were_killed_at_once(
     start: Start, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)

@@ -156,7 +156,7 @@ MIDWAY = {
 
 
 @pytest.mark.parametrize("hit", MIDWAY.values(), ids=MIDWAY)
-def test_a_first_node_is_answered_in_time_and_one_cluster_forms_though(
+def test_a_first_node_is_answered_in_time_and_one_cluster_forms_despite_faults(
     peers: SpoiledPeers, recorder: Recorder, hit: Hit
 ) -> None:
     struck = Struck(peers, recorder, hit)
@@ -173,7 +173,7 @@ def test_a_first_node_is_answered_in_time_and_one_cluster_forms_though(
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_a_registration_that_arrives_when_its_node_was_refused_seeds_no_second_cluster(
+def test_a_registration_that_arrives_after_its_node_was_refused_bootstraps_no_second_cluster(
     peers: SpoiledPeers, recorder: Recorder
 ) -> None:
     struck = Struck(peers, recorder, Hit(DEAF))
@@ -183,7 +183,7 @@ def test_a_registration_that_arrives_when_its_node_was_refused_seeds_no_second_c
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_a_home_that_is_stopped_while_a_first_node_is_forwarded_to_it_decides_once_when_it_goes_on(
+def test_an_owner_stopped_while_a_first_node_is_forwarded_to_it_decides_once_when_it_resumes(
     peers: SpoiledPeers, recorder: Recorder
 ) -> None:
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a")))
@@ -193,9 +193,7 @@ def test_a_home_that_is_stopped_while_a_first_node_is_forwarded_to_it_decides_on
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_a_home_that_is_stopped_as_it_tells_a_node_that_it_is_alone_tells_nobody_else(
-    peers: SpoiledPeers, recorder: Recorder
-) -> None:
+def test_an_owner_stopped_while_it_answers_a_grant_grants_nobody_else(peers: SpoiledPeers, recorder: Recorder) -> None:
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a"), "replies"))
     assert struck.first() == (NODES[0],)
     assert struck.ask("c", NODES[1]) in (503, NODES[:2])
@@ -205,7 +203,7 @@ def test_a_home_that_is_stopped_as_it_tells_a_node_that_it_is_alone_tells_nobody
 
 @pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("at", ["requests", "replies"])
-def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_cluster_after_its_restart(
+def test_an_owner_killed_while_a_first_node_is_forwarded_to_it_bootstraps_one_cluster_after_its_restart(
     peers: SpoiledPeers, recorder: Recorder, at: Way, is_read: bool
 ) -> None:
     def kill() -> None:
@@ -222,7 +220,7 @@ def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_c
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_nodes_join_a_cluster_through_any_daemon_while_none_hears_another_and_all_are_kept(
+def test_nodes_join_a_cluster_through_any_daemon_during_a_full_partition_and_all_are_kept(
     peers: SpoiledPeers, recorder: Recorder
 ) -> None:
     discovery_id = peers.daemons["a"].create_id()
@@ -277,7 +275,7 @@ def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: 
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_have_been_told_by_one(
+def test_all_answers_during_faults_could_have_come_from_one_list(
     peers: SpoiledPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")
@@ -323,7 +321,7 @@ def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_fifty_clusters_form_while_one_daemon_after_the_other_is_killed(
+def test_fifty_clusters_form_while_daemons_are_killed_one_after_another(
     peers: SpoiledPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")

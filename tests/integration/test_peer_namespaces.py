@@ -96,7 +96,7 @@ CUTS: dict[str, tuple[Callable[[Hosts, str], None], Callable[[Hosts, str], None]
 
 
 @pytest.mark.parametrize("how", CUTS)
-def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same(
+def test_no_id_gets_two_seeds_while_a_host_is_cut_off_and_then_all_daemons_agree(
     trio: Trio, hosts: Hosts, how: str
 ) -> None:
     cut, heal = CUTS[how]
@@ -146,7 +146,7 @@ def assert_all_hold(trio: Trio, ids: Sequence[str], answers: Sequence[Answer]) -
         assert len({tuple(listed) for listed in trio.lists(discovery_id)}) == 1
 
 
-def test_two_hosts_that_cannot_hear_each_other_but_a_third_seed_nothing_twice(trio: Trio, hosts: Hosts) -> None:
+def test_two_hosts_that_reach_each_other_only_through_a_third_bootstrap_nothing_twice(trio: Trio, hosts: Hosts) -> None:
     led, empty, emptied = (trio.daemons["a"].create_id() for _ in range(3))
     answers = ask_everywhere(trio, [led])
     assert trio.register("a", emptied, "n1:4001") == (200, ["n1:4001"])

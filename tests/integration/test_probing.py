@@ -92,7 +92,7 @@ def machines() -> Iterator[Machines]:
         yield Machines(stack)
 
 
-def test_nodes_are_found_up_and_down_come_back_and_are_pruned(
+def test_nodes_go_up_and_down_come_back_and_are_pruned(
     installed: Environment, start: Start, machines: Machines, tmp_path: Path
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -127,7 +127,7 @@ def test_nodes_are_found_up_and_down_come_back_and_are_pruned(
     daemon.terminate()
 
 
-def test_this_machine_is_not_probed_by_a_network_that_merely_holds_it(
+def test_a_network_that_contains_this_host_does_not_allow_probing_it(
     start: Start, machines: Machines, tmp_path: Path
 ) -> None:
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=0.0.0.0/0", "--probe-allow=127.0.0.2")

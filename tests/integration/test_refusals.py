@@ -62,25 +62,25 @@ def written(state: Path) -> Iterator[Path]:
     "option",
     ["--max-nodes=0", "--max-nodes=many", "--snapshot-every=0.5", "--retry-window=nan", "--no-such-option", "extra"],
 )
-def test_bad_option_is_64(installed: Environment, tmp_path: Path, option: str) -> None:
+def test_a_bad_option_is_64(installed: Environment, tmp_path: Path, option: str) -> None:
     code, line = refusal(installed, tmp_path / "state", option)
     assert code == 64
     assert "twistd rqdisco --help" in line
 
 
-def test_bad_variable_is_64(installed: Environment, tmp_path: Path) -> None:
+def test_a_bad_variable_is_64(installed: Environment, tmp_path: Path) -> None:
     assert refusal(installed, tmp_path / "state", RQDISCO_MAX_BODY="1k")[0] == 64
     assert refusal(installed, tmp_path / "state", RQDISCO_STRICT_ADDRESSES="perhaps")[0] == 64
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense:1", "tcp:port", "tcp:4000:colour=red", ""])
-def test_unreadable_endpoint_is_64(installed: Environment, tmp_path: Path, endpoint: str) -> None:
+def test_an_endpoint_that_cannot_be_parsed_is_64(installed: Environment, tmp_path: Path, endpoint: str) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=endpoint)
     assert code == 64
     assert "--listen" in line
 
 
-def test_port_in_use_is_69(installed: Environment, tmp_path: Path) -> None:
+def test_a_port_in_use_is_69(installed: Environment, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
         code, line = refusal(installed, tmp_path / "state", listen=endpoint)
@@ -89,13 +89,13 @@ def test_port_in_use_is_69(installed: Environment, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["tcp:0:interface=192.0.2.1", "unix:/nonexistent/socket"])
-def test_address_that_is_not_ours_is_69(installed: Environment, tmp_path: Path, endpoint: str) -> None:
+def test_an_address_of_another_host_is_69(installed: Environment, tmp_path: Path, endpoint: str) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=endpoint)
     assert code == 69
     assert line.startswith(f"cannot listen on {endpoint}: ")
 
 
-def test_impossible_port_does_not_leave_a_deaf_daemon(installed: Environment, tmp_path: Path) -> None:
+def test_an_impossible_port_leaves_no_daemon_that_does_not_listen(installed: Environment, tmp_path: Path) -> None:
     code, line = refusal(installed, tmp_path / "state", listen="tcp:70000:interface=127.0.0.1")
     assert code in (64, 69)
     assert "tcp:70000:interface=127.0.0.1: " in line
@@ -110,14 +110,14 @@ def test_one_of_several_ports_in_use_is_69(installed: Environment, tmp_path: Pat
 
 
 @pytest.mark.parametrize("below", ["file", "file/state"])
-def test_impossible_directory_is_74(installed: Environment, tmp_path: Path, below: str) -> None:
+def test_an_impossible_directory_is_74(installed: Environment, tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     code, line = refusal(installed, tmp_path / below)
     assert code == 74
     assert str(tmp_path / "file") in line
 
 
-def test_second_daemon_on_a_directory_is_78_and_the_first_goes_on(
+def test_a_second_daemon_on_a_directory_is_78_and_the_first_continues(
     installed: Environment, start: Start, tmp_path: Path
 ) -> None:
     daemon = start(tmp_path / "state")
@@ -127,7 +127,7 @@ def test_second_daemon_on_a_directory_is_78_and_the_first_goes_on(
     assert daemon.nodes(daemon.create_id()) == []
 
 
-def test_copy_with_its_identity_is_78(installed: Environment, written: Path, tmp_path: Path) -> None:
+def test_a_copy_with_its_identity_is_78(installed: Environment, written: Path, tmp_path: Path) -> None:
     shutil.copytree(written, tmp_path / "copy")
     code, line = refusal(installed, tmp_path / "copy")
     assert code == 78
@@ -158,21 +158,21 @@ def flip_byte(path: Path, at: float) -> None:
 
 
 @pytest.mark.parametrize("at", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_damaged_snapshot_is_65(installed: Environment, written: Path, at: float) -> None:
+def test_a_damaged_snapshot_is_65(installed: Environment, written: Path, at: float) -> None:
     flip_byte(written / "snapshot.json", at)
     code, line = refusal(installed, written)
     assert code == 65
     assert line.startswith(f"{written / 'snapshot.json'}: ")
 
 
-def test_previous_snapshot_replaces_a_damaged_one(written: Path, start: Start) -> None:
+def test_the_previous_snapshot_replaces_a_damaged_one(written: Path, start: Start) -> None:
     flip_byte(written / "snapshot.json", 0.5)
     (written / "snapshot.previous.json").replace(written / "snapshot.json")
     assert start(written).request("GET", "/").document["ids"] == 2
 
 
 @pytest.mark.parametrize("at", [0.0, 0.1, 0.5])
-def test_damaged_journal_is_65(installed: Environment, written: Path, at: float) -> None:
+def test_a_damaged_journal_is_65(installed: Environment, written: Path, at: float) -> None:
     newest = max((written / "journal").iterdir())
     flip_byte(newest, at)
     code, line = refusal(installed, written)
@@ -180,7 +180,7 @@ def test_damaged_journal_is_65(installed: Environment, written: Path, at: float)
     assert line.startswith(f"{newest}: byte ")
 
 
-def test_torn_end_of_the_journal_is_cut(written: Path, start: Start) -> None:
+def test_a_torn_end_of_the_journal_is_cut(written: Path, start: Start) -> None:
     newest = max((written / "journal").iterdir())
     size = newest.stat().st_size
     with newest.open("ab") as journal:
@@ -191,7 +191,7 @@ def test_torn_end_of_the_journal_is_cut(written: Path, start: Start) -> None:
     assert [event["level"] for event in daemon.events if event["event"].startswith("journal: cut")] == ["warn"]
 
 
-def test_damaged_identity_is_65(installed: Environment, written: Path) -> None:
+def test_a_damaged_identity_is_65(installed: Environment, written: Path) -> None:
     (written / "identity.json").write_text('{"format"')
     code, line = refusal(installed, written)
     assert code == 65

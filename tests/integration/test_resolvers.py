@@ -208,7 +208,7 @@ def soon(look: Callable[[], Any], wanted: Any) -> None:
         time.sleep(0.05)
 
 
-def test_nodes_are_found(setting: Setting) -> None:
+def test_nodes_are_found_through_the_resolver(setting: Setting) -> None:
     name = f"{setting.daemon.create_id()}.{ZONE}"
     for host in ("10.0.0.1", "10.0.0.2", "[fd00::3]"):
         setting.register(name.partition(".")[0], host)
@@ -224,7 +224,7 @@ def test_nodes_are_found(setting: Setting) -> None:
         assert sorted(map(sorted, addresses)) == [["10.0.0.1"], ["10.0.0.2"], ["fd00::3"]]
 
 
-def test_what_is_not_there_is_told_from_what_has_no_such_record(setting: Setting) -> None:
+def test_an_absent_name_differs_from_a_name_without_such_a_record(setting: Setting) -> None:
     discovery_id = setting.daemon.create_id()
     setting.register(discovery_id, "10.0.0.1")
 
@@ -234,7 +234,7 @@ def test_what_is_not_there_is_told_from_what_has_no_such_record(setting: Setting
     assert setting.resolver.found(f"{setting.daemon.create_id()}.{ZONE}") == set()
 
 
-def test_a_new_node_is_soon_seen(setting: Setting) -> None:
+def test_a_new_node_is_visible_soon(setting: Setting) -> None:
     discovery_id = setting.daemon.create_id()
     name, service = f"{discovery_id}.{ZONE}", f"_rqlite-raft._tcp.{discovery_id}.{ZONE}"
     setting.register(discovery_id, "10.0.0.1")
@@ -247,7 +247,7 @@ def test_a_new_node_is_soon_seen(setting: Setting) -> None:
     soon(lambda: len(setting.resolver.found(service, "SRV")), 2)
 
 
-def test_an_absence_is_soon_forgotten(setting: Setting) -> None:
+def test_an_absence_is_cached_briefly(setting: Setting) -> None:
     name = f"later.{ZONE}"
     assert setting.resolver.ask(name).rcode() == dns.rcode.NXDOMAIN
 
@@ -258,7 +258,7 @@ def test_an_absence_is_soon_forgotten(setting: Setting) -> None:
     assert setting.resolver.found(name) == {"10.0.0.1"}
 
 
-def test_long_lists_come_whole(setting: Setting) -> None:
+def test_long_lists_are_complete(setting: Setting) -> None:
     discovery_id = setting.daemon.create_id()
     for last in range(1, 101):
         setting.register(discovery_id, f"10.0.0.{last}")

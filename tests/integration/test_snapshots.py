@@ -39,7 +39,7 @@ def stuck_snapshot(daemon: Daemon, state: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def test_daemon_serves_while_a_snapshot_is_stuck(start: Start, tmp_path: Path) -> None:
+def test_the_daemon_serves_while_a_snapshot_is_stuck(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--snapshot-every=1")
     with stuck_snapshot(daemon, tmp_path / "state"):
         discovery_id = daemon.create_id()
@@ -52,7 +52,7 @@ def test_daemon_serves_while_a_snapshot_is_stuck(start: Start, tmp_path: Path) -
     assert start(tmp_path / "state").nodes(discovery_id) == ["10.0.0.1:4001"]
 
 
-def test_sigterm_ends_a_snapshot_that_is_being_made(start: Start, tmp_path: Path) -> None:
+def test_sigterm_ends_a_snapshot_under_way(start: Start, tmp_path: Path) -> None:
     """The next daemon would start on a directory in which another process still renames and removes
     files.
     """

@@ -149,7 +149,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 @needs("systemd-analyze")
-def test_nothing_is_wrong_with_the_units(tmp_path: Path) -> None:
+def test_systemd_analyze_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     program = shlex.split(setting("rqdisco.service", "Service", "ExecStart"))[0]
     copies = [tmp_path / name for name in ("rqdisco.service", "rqdisco.socket")]
     for copy in copies:
@@ -163,7 +163,7 @@ def test_nothing_is_wrong_with_the_units(tmp_path: Path) -> None:
 
 
 @needs("systemd-analyze")
-def test_the_service_can_do_little_harm() -> None:
+def test_the_service_is_sandboxed() -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(UNITS / "rqdisco.service")]
 
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -174,7 +174,7 @@ def test_the_service_can_do_little_harm() -> None:
 
 
 @needs("systemd-socket-activate")
-def test_a_connection_starts_it(tmp_path: Path) -> None:
+def test_a_connection_starts_the_service(tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     variables = environment(tmp_path, RQDISCO_LISTEN=listen_option("UNIX"), SYSTEMD_LOG_TARGET="console")
     passed_on = [f"--setenv={name}={value}" for name, value in variables.items()]
@@ -189,7 +189,7 @@ def test_a_connection_starts_it(tmp_path: Path) -> None:
         stop(process)
 
 
-def test_connections_wait_while_it_restarts(tmp_path: Path) -> None:
+def test_connections_wait_while_the_service_restarts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         command = command_line(INHERIT + TWISTD, str(listening.fileno()))
         variables = environment(
@@ -206,7 +206,7 @@ def test_connections_wait_while_it_restarts(tmp_path: Path) -> None:
             stop(process)
 
 
-def test_systemd_is_told_how_it_is(any_manager: Manager, tmp_path: Path) -> None:
+def test_systemd_is_notified_of_the_state(any_manager: Manager, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     variables = environment(
         tmp_path, RQDISCO_LISTEN=f"unix:{path}", NOTIFY_SOCKET=any_manager.address, WATCHDOG_USEC="200000"
@@ -246,24 +246,24 @@ class TestRefusalToStart:
         state.mkdir()
         return state
 
-    def test_bad_option(self, manager: Manager, tmp_path: Path) -> None:
+    def test_a_bad_option_stops_the_unit(self, manager: Manager, tmp_path: Path) -> None:
         self.check(64, manager, tmp_path, RQDISCO_MAX_NODES="many")
 
-    def test_damaged_state(self, manager: Manager, tmp_path: Path, state: Path) -> None:
+    def test_a_damaged_state_stops_the_unit(self, manager: Manager, tmp_path: Path, state: Path) -> None:
         (state / "snapshot.json").write_text("{}\n")
         self.check(65, manager, tmp_path)
 
-    def test_state_in_use(self, manager: Manager, tmp_path: Path, state: Path) -> None:
+    def test_a_state_in_use_stops_the_unit(self, manager: Manager, tmp_path: Path, state: Path) -> None:
         with (state / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.check(78, manager, tmp_path)
 
-    def test_port_in_use(self, manager: Manager, tmp_path: Path) -> None:
+    def test_a_port_in_use_stops_the_unit(self, manager: Manager, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             self.check(69, manager, tmp_path, may_pass=True, RQDISCO_LISTEN=f"tcp:{port}:interface=127.0.0.1")
 
-    def test_unusable_directory(self, manager: Manager, tmp_path: Path, state: Path) -> None:
+    def test_an_unusable_directory_stops_the_unit(self, manager: Manager, tmp_path: Path, state: Path) -> None:
         (state / "journal").write_text("")
         self.check(74, manager, tmp_path, may_pass=True)
 

@@ -30,7 +30,7 @@ def ask(daemon: Daemon, method: str, path: str, body: str = "", **headers: str) 
         connection.close()
 
 
-def test_secrets_are_in_no_log_no_answer_no_file_and_no_list_of_processes(
+def test_secrets_are_in_no_log_no_answer_no_file_and_no_process_list(
     installed: Environment, start: Start, tmp_path: Path
 ) -> None:
     token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")
@@ -75,7 +75,7 @@ def test_secrets_are_in_no_log_no_answer_no_file_and_no_list_of_processes(
         assert secret not in shown
 
 
-def test_nobody_is_contacted_for_having_been_registered(start: Start, tmp_path: Path) -> None:
+def test_registering_a_node_contacts_nobody(start: Start, tmp_path: Path) -> None:
     with socket.socket() as registered:
         registered.bind(("127.0.0.1", 0))
         registered.listen()

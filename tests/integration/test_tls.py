@@ -91,7 +91,7 @@ def test_a_certificate_is_replaced_while_a_connection_stays_open(
     assert daemon.terminate() == -signal.SIGTERM
 
 
-def test_a_certificate_that_ends_soon_is_in_the_log(
+def test_a_certificate_that_expires_soon_is_logged(
     installed: Environment, stack: ExitStack, site: Site, tmp_path: Path
 ) -> None:
     listen = site.listener("daemon")
@@ -102,7 +102,7 @@ def test_a_certificate_that_ends_soon_is_in_the_log(
     assert daemon.terminate() == -signal.SIGTERM
 
 
-def test_the_command_shows_a_certificate_where_one_is_needed_and_no_token_is(
+def test_the_command_uses_a_client_certificate_instead_of_a_token(
     installed: Environment, stack: ExitStack, site: Site, tmp_path: Path
 ) -> None:
     listen = site.listener("daemon", f"clientCA={site.ca}", host="0.0.0.0")
@@ -120,14 +120,14 @@ def test_the_command_shows_a_certificate_where_one_is_needed_and_no_token_is(
 
 
 @pytest.mark.parametrize("missing", ["key", "crt"])
-def test_files_that_cannot_be_used_are_64(installed: Environment, site: Site, tmp_path: Path, missing: str) -> None:
+def test_unusable_files_are_64(installed: Environment, site: Site, tmp_path: Path, missing: str) -> None:
     listen = site.listener("a")
     (tmp_path / f"a.{missing}").unlink()
     code, line = refusal(installed, tmp_path / "state", listen=listen)
     assert (code, line) == (64, f"{tmp_path}/a.{missing}: No such file or directory")
 
 
-def test_what_systemd_may_forbid_is_said(installed: Environment, site: Site, tmp_path: Path) -> None:
+def test_a_systemd_restriction_that_breaks_tls_is_reported(installed: Environment, site: Site, tmp_path: Path) -> None:
     if ctypes.CDLL(None).prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0:
         pytest.skip("this kernel has no PR_SET_MDWE, which is what MemoryDenyWriteExecute= is like")
     python, flag, script, *arguments = installed.command(
@@ -146,12 +146,12 @@ def test_what_systemd_may_forbid_is_said(installed: Environment, site: Site, tmp
     assert "MemoryDenyWriteExecute=no" in refused.stderr
 
 
-def test_tls_alone_is_no_reason_to_serve_other_machines(installed: Environment, site: Site, tmp_path: Path) -> None:
+def test_tls_alone_is_no_reason_to_serve_other_hosts(installed: Environment, site: Site, tmp_path: Path) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=site.listener("a", host="0.0.0.0"))
     assert (code, "no tokens are needed" in line) == (64, True)
 
 
-def test_peers_talk_by_tls_with_certificates_of_their_own(start: Start, site: Site, tmp_path: Path) -> None:
+def test_peers_use_tls_with_certificates_of_their_own(start: Start, site: Site, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("ab" * 32)
     with socket.create_server((LOOPBACK, 0)) as one, socket.create_server((LOOPBACK, 0)) as other:
         ports = one.getsockname()[1], other.getsockname()[1]

@@ -66,7 +66,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     assert node not in shown
 
 
-def test_consuls_own_client_gives_its_token_and_hears_of_a_wrong_one_in_consuls_words(
+def test_consuls_own_client_sends_its_token_and_gets_consuls_error_for_a_wrong_one(
     installed: Environment, start: Start, file: Path, tmp_path: Path
 ) -> None:
     token = new(installed, file, "orders", "--id=orders")
@@ -84,7 +84,7 @@ def test_consuls_own_client_gives_its_token_and_hears_of_a_wrong_one_in_consuls_
         consul.Consul("127.0.0.1", daemon.port).kv.get("orders/leader")
 
 
-def test_a_token_that_is_revoked_is_refused_after_a_hangup_on_a_connection_that_stays(
+def test_a_revoked_token_is_refused_after_a_hangup_on_an_open_connection(
     installed: Environment, start: Start, file: Path, tmp_path: Path
 ) -> None:
     new(installed, file, "ops", "--scope=admin")
@@ -107,7 +107,7 @@ def test_a_token_that_is_revoked_is_refused_after_a_hangup_on_a_connection_that_
     connection.close()
 
 
-def test_a_file_that_became_unusable_leaves_the_old_tokens(
+def test_an_unusable_file_leaves_the_old_tokens(
     installed: Environment, start: Start, file: Path, tmp_path: Path
 ) -> None:
     token = new(installed, file, "ops", "--scope=admin")
@@ -128,9 +128,7 @@ def _why(file: Path) -> str:
 
 
 @pytest.mark.parametrize("content", [None, "nonsense\n", "ops admin rqd_thetokenitself\n"])
-def test_a_file_that_cannot_be_used_is_64(
-    installed: Environment, file: Path, tmp_path: Path, content: str | None
-) -> None:
+def test_an_unusable_token_file_is_64(installed: Environment, file: Path, tmp_path: Path, content: str | None) -> None:
     if content is not None:
         file.write_text(content)
     code, line = refusal(installed, tmp_path / "state", f"--tokens={file}")
@@ -142,7 +140,7 @@ def test_a_file_that_cannot_be_used_is_64(
 @pytest.mark.parametrize(
     "endpoint", ["tcp:0", "tcp:0:interface=0.0.0.0", "tcp6:0", "haproxy:tcp:0:interface=127.0.0.1"]
 )
-def test_other_machines_are_not_served_without_tokens_unless_that_is_meant(
+def test_other_hosts_are_not_served_without_tokens_unless_configured(
     installed: Environment, start: Start, tmp_path: Path, endpoint: str
 ) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=endpoint)

@@ -131,7 +131,7 @@ def commands_in(path: Path) -> Iterator[list[str]]:
 @needs("systemd-analyze")
 @pytest.mark.process
 @pytest.mark.parametrize("unit", UNITS, ids=named)
-def test_nothing_is_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None:
+def test_systemd_analyze_finds_nothing_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None:
     copy = tmp_path / unit.name
     programs = {words[0] for words in command_lines(unit)}
     text = unit.read_text()
@@ -145,21 +145,21 @@ def test_nothing_is_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=named)
-def test_commands_in_rqlites_units_are_understood(unit: Path) -> None:
+def test_commands_in_rqlites_units_are_valid(unit: Path) -> None:
     for words in command_lines(unit):
         if words[0].endswith("/rqdisco"):
             assert isinstance(parse_arguments(words[1:]), Invocation)
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
-def test_manifests_can_be_read(manifest: Path) -> None:
+def test_manifests_can_be_parsed(manifest: Path) -> None:
     documents = list(yaml.safe_load_all(manifest.read_text()))
 
     assert documents
     assert all(isinstance(document, dict) for document in documents)
 
 
-def test_pods_that_ask_by_consul_kv_start_without_the_delay_that_the_image_has_for_dns() -> None:
+def test_pods_in_consul_kv_mode_start_without_the_images_delay_for_dns() -> None:
     documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "rqlite.yaml").read_text())
     (nodes,) = [document for document in documents if document["kind"] == "StatefulSet"]
     (container,) = nodes["spec"]["template"]["spec"]["containers"]
@@ -167,12 +167,12 @@ def test_pods_that_ask_by_consul_kv_start_without_the_delay_that_the_image_has_f
 
 
 @pytest.mark.parametrize("path", [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
-def test_flags_are_those_of_the_recipes(path: Path) -> None:
+def test_flags_in_deploy_files_match_the_recipes(path: Path) -> None:
     for flags in discovery_flags(path):
         assert list(recipe(wanted(flags)).arguments) == flags
 
 
-def test_the_table_of_the_readme_has_the_flags_of_both_ends_of_each_range_of_versions() -> None:
+def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> None:
     table = (ROOT / "README.md").read_text().partition("| rqlite | asks by | flags |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([0-9.]+) to ([0-9.]+) \| (.+?) \| `(.+)` \|$", table, re.MULTILINE)
     assert len(rows) == 5
@@ -200,7 +200,7 @@ def test_flags_are_found() -> None:
 
 
 @pytest.mark.parametrize("path", [*MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
-def test_the_command_prints_what_is_shown(path: Path) -> None:
+def test_the_command_prints_what_the_documents_show(path: Path) -> None:
     shown = discovery_flags(path)
     for command in commands_in(path):
         understood = parse_arguments(command)
@@ -229,12 +229,12 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_files_are_shown_as_they_are(page: Path) -> None:
+def test_files_are_shown_unchanged_in_the_documents(page: Path) -> None:
     for name, text in _SHOWN.findall(page.read_text()):
         assert text == (ROOT / name).read_text()
 
 
-def test_units_are_shown() -> None:
+def test_units_are_shown_in_the_documents() -> None:
     page = (ROOT / "docs" / "running" / "systemd.md").read_text()
     shown = {name for name, _ in _SHOWN.findall(page)}
 
@@ -249,7 +249,7 @@ def heading_anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_in_the_documents_resolve(page: Path) -> None:
     for target in _LINK.findall(_BLOCK.sub("", page.read_text())):
         if ":" in target:
             continue

@@ -14,7 +14,7 @@ from tests.lives.verdicts import EXCUSED
 pytestmark = pytest.mark.process
 
 
-def test_through_a_few_seconds_of_faults_most_ids_form_a_cluster_and_none_forms_two() -> None:
+def test_most_ids_form_a_cluster_and_none_forms_two_through_a_few_seconds_of_faults() -> None:
     lives = Round(Plan(seconds=3, calm=2, fast=10, window=4), 1, 12)
     asyncio.run(lives.run())
     assert sum(lives.verdicts.values()) == 12

@@ -77,14 +77,16 @@ def kill(node: Node, proxy: Proxy) -> None:
     node.kill()
 
 
-def test_a_cluster_forms_by_itself_though_the_winner_never_heard_that_it_won(scene: Scene, claims: Claims) -> None:
+def test_a_cluster_forms_by_itself_although_the_winner_never_received_its_answer(scene: Scene, claims: Claims) -> None:
     claims.spoil(lose)
     leader = assert_one_cluster(scene.nodes, seconds=HEALS_SECONDS)
     assert [node.starts for node in scene.nodes] == [1] * EXPECTED
     assert scene.recorded() is leader
 
 
-def test_a_cluster_forms_though_the_winner_died_of_its_claim_and_comes_back_later(scene: Scene, claims: Claims) -> None:
+def test_a_cluster_forms_although_the_winner_died_of_its_claim_and_comes_back_later(
+    scene: Scene, claims: Claims
+) -> None:
     winner = claims.spoil(kill)
     # The others ask in the meantime, each of them once or twice.
     time.sleep(RESTART_SECONDS)

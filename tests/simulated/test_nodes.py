@@ -57,7 +57,7 @@ class Stage:
         return leader
 
 
-def test_joins_of_the_old_protocol_are_refused_at_first_and_tried_again_five_seconds_later() -> None:
+def test_joins_of_the_old_protocol_are_refused_at_first_and_retried_five_seconds_later() -> None:
     stage = Stage(SimNode)
     stage.create_id()
     for node in stage.nodes:
@@ -68,7 +68,7 @@ def test_joins_of_the_old_protocol_are_refused_at_first_and_tried_again_five_sec
     assert [round(at - before, 2) for before, at in zip(registered, joined, strict=True)] == [5, 5]
 
 
-def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_tries_and_asks_again() -> None:
+def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_attempts_and_asks_again() -> None:
     stage = Stage(SimNode)
     stage.create_id()
     seed, other, _ = stage.nodes
@@ -81,7 +81,7 @@ def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_tries_
     assert 29.9 < second - first < 30.5, "five tries, five seconds after each, and five until it is started again"
 
 
-def test_a_claim_stands_unreported_until_its_node_is_elected() -> None:
+def test_a_claim_stays_unreported_until_its_node_is_elected() -> None:
     stage = Stage(ConsulNode)
     for node in stage.nodes:
         node.start()
@@ -111,7 +111,7 @@ def test_the_record_follows_a_leader_that_died_within_three_seconds(report_secon
     assert record.leader.addr == after.addr
 
 
-def test_a_claim_that_is_won_after_somebody_was_to_be_joined_is_won_in_vain() -> None:
+def test_a_claim_won_by_a_node_that_is_already_joining_is_won_in_vain() -> None:
     stage = Stage(ConsulNode)
     seed, late, _ = stage.nodes
     seed.start()

@@ -30,7 +30,7 @@ def forget_alarms(logged_errors: list[Any]) -> Iterator[None]:
 
 @pytest.mark.parametrize("daemons", [2, 3, 5])
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_no_promise_is_broken_whatever_fails(daemons: int, seed: int) -> None:
+def test_no_promise_is_broken_by_any_fault(daemons: int, seed: int) -> None:
     result = World(seed, daemons, FAULTS).run()
     assert result.violations == [], "\n".join(result.trace)
 
@@ -42,7 +42,7 @@ def test_no_promise_is_broken_where_unused_ids_are_forgotten(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_without_faults_every_cluster_forms_and_nobody_is_refused(seed: int) -> None:
+def test_every_cluster_forms_and_nobody_is_refused_without_faults(seed: int) -> None:
     result = World(seed, 3, ()).run()
     assert result.violations == []
     assert result.excused == []
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
 
 
 @pytest.mark.parametrize("regression", REGRESSIONS, ids=str)
-def test_what_a_run_once_showed_has_not_come_back(regression: Regression) -> None:
+def test_a_fixed_bug_has_not_come_back(regression: Regression) -> None:
     result = World(regression.seed, regression.daemons, regression.faults).run()
     assert result.violations == [], f"{regression.why}\n" + "\n".join(result.trace)
 
@@ -118,7 +118,7 @@ MORE_SEEDS = 40
 
 
 @pytest.mark.parametrize("noticed", NOTICED, ids=str)
-def test_a_rule_that_is_not_kept_is_noticed(noticed: Noticed) -> None:
+def test_a_disabled_rule_is_noticed(noticed: Noticed) -> None:
     for seed in (noticed.seed, *range(MORE_SEEDS)):
         broken = World(seed, noticed.daemons, noticed.faults, without(noticed.rule)).run()
         if noticed.shows in broken.kinds:
@@ -129,5 +129,5 @@ def test_a_rule_that_is_not_kept_is_noticed(noticed: Noticed) -> None:
     pytest.fail(f"{noticed.rule} makes no difference")
 
 
-def test_every_rule_is_noticed() -> None:
+def test_every_rule_has_a_proof() -> None:
     assert sorted(noticed.rule for noticed in NOTICED) == sorted(RULES)

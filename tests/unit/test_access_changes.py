@@ -51,7 +51,7 @@ def tokens(tmp_path: Path) -> WatchedTokens:
     return WatchedTokens(tmp_path / "tokens")
 
 
-def test_a_new_token_is_told_by_its_name_its_scopes_and_its_id(tokens: WatchedTokens) -> None:
+def test_a_new_token_is_recorded_with_its_name_scopes_and_id(tokens: WatchedTokens) -> None:
     tokens.add("billing", "write", "read", bound=ID)
     tokens.add("minter", "mint")
     assert tokens.reread() == [
@@ -60,12 +60,12 @@ def test_a_new_token_is_told_by_its_name_its_scopes_and_its_id(tokens: WatchedTo
     ]
 
 
-def test_a_revoked_token_is_told_with_what_it_could_do(tokens: WatchedTokens) -> None:
+def test_a_revoked_token_is_recorded_with_its_scopes(tokens: WatchedTokens) -> None:
     tokens.revoke("orders")
     assert tokens.reread() == [("revoked", ID, {"name": "orders", "scopes": "read,write"})]
 
 
-def test_a_changed_token_is_told_with_what_is_different(tokens: WatchedTokens) -> None:
+def test_a_changed_token_is_recorded_with_the_differences(tokens: WatchedTokens) -> None:
     tokens.revoke("orders")
     tokens.add("orders", "read", "mint")
     tokens.revoke("ops")
@@ -76,20 +76,20 @@ def test_a_changed_token_is_told_with_what_is_different(tokens: WatchedTokens) -
     ]
 
 
-def test_tokens_that_only_stand_elsewhere_in_the_file_are_not_told(tokens: WatchedTokens) -> None:
+def test_tokens_that_only_moved_in_the_file_are_not_recorded(tokens: WatchedTokens) -> None:
     first, *rest = tokens.path.read_bytes().splitlines(keepends=True)
     tokens.path.write_bytes(b"".join([*rest, b"# a comment\n", first]))
     assert tokens.reread() == []
     assert tokens.reread() == []
 
 
-def test_each_change_is_told_once(tokens: WatchedTokens) -> None:
+def test_each_change_is_recorded_once(tokens: WatchedTokens) -> None:
     tokens.add("minter", "mint")
     assert len(tokens.reread()) == 1
     assert tokens.reread() == []
 
 
-def test_a_file_that_cannot_be_used_is_told_and_the_old_tokens_stay(
+def test_an_unusable_file_is_recorded_and_the_old_tokens_stay(
     tokens: WatchedTokens, logged_errors: list[dict[str, Any]]
 ) -> None:
     before = tokens.tokens.access.ring
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_used_is_told_and_the_old_tokens_stay(
     logged_errors.clear()
 
 
-def test_after_a_file_that_could_not_be_used_changes_are_told_against_the_tokens_that_count(
+def test_changes_after_an_unusable_file_are_recorded_against_the_tokens_in_effect(
     tokens: WatchedTokens, logged_errors: list[dict[str, Any]]
 ) -> None:
     whole = tokens.path.read_bytes()
@@ -115,7 +115,7 @@ def test_after_a_file_that_could_not_be_used_changes_are_told_against_the_tokens
     logged_errors.clear()
 
 
-def test_nothing_of_a_token_or_of_its_digest_is_in_the_audit_log(tokens: WatchedTokens, tmp_path: Path) -> None:
+def test_the_audit_log_has_neither_tokens_nor_digests(tokens: WatchedTokens, tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "audit"
     audit = AuditLog(clock, AuditFile(path), Threads(), lambda: 0, {})
     tokens.add("minter", "mint")
@@ -128,7 +128,7 @@ def test_nothing_of_a_token_or_of_its_digest_is_in_the_audit_log(tokens: Watched
         assert f"secret of {token.name}" not in text
 
 
-def test_the_log_says_how_many_tokens_are_new_gone_and_different(
+def test_the_log_has_the_number_of_new_removed_and_changed_tokens(
     tokens: WatchedTokens, log: list[dict[str, Any]]
 ) -> None:
     tokens.add("minter", "mint")
@@ -143,6 +143,6 @@ def test_the_log_says_how_many_tokens_are_new_gone_and_different(
     }
 
 
-def test_a_daemon_does_not_start_on_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_daemon_does_not_start_with_an_unusable_file(tmp_path: Path) -> None:
     with pytest.raises(TokensUnusable):
         ReloadingTokens(tmp_path / "none")

@@ -79,7 +79,7 @@ def errors_of(log: list[dict[str, Any]]) -> list[str]:
     return [event["log_format"] for event in log if event["log_level"].name == "error"]
 
 
-def test_a_line_says_what_happened_and_when(audited: Audited) -> None:
+def test_a_line_has_the_event_and_its_time(audited: Audited) -> None:
     event = Event(
         kind="registration",
         outcome="refused",
@@ -112,7 +112,7 @@ def test_a_line_says_what_happened_and_when(audited: Audited) -> None:
     ]
 
 
-def test_what_changed_nothing_has_no_line(audited: Audited) -> None:
+def test_a_request_that_changed_nothing_has_no_line(audited: Audited) -> None:
     audited.events.tell(Event(kind="leader report", outcome="reported", audited=False))
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["start"]
@@ -135,7 +135,7 @@ def test_nobody_waits_for_a_slow_disk_and_the_order_stays(audited: Audited) -> N
 
 
 @pytest.mark.parametrize("is_moved", [True, False])
-def test_a_file_that_was_moved_or_removed_is_made_anew(audited: Audited, tmp_path: Path, is_moved: bool) -> None:
+def test_a_file_that_was_moved_or_removed_is_created_again(audited: Audited, tmp_path: Path, is_moved: bool) -> None:
     audited.tell("a")
     audited.soon()
     if is_moved:
@@ -148,7 +148,7 @@ def test_a_file_that_was_moved_or_removed_is_made_anew(audited: Audited, tmp_pat
     assert not is_moved or audited.ids(tmp_path / "audit.1") == ["a"]
 
 
-def test_a_hangup_lets_go_of_a_file_that_nothing_is_written_to(audited: Audited, tmp_path: Path) -> None:
+def test_a_hangup_closes_an_idle_file(audited: Audited, tmp_path: Path) -> None:
     audited.soon()
     audited.path.rename(tmp_path / "audit.1")
     audited.log.reopen()
@@ -158,7 +158,7 @@ def test_a_hangup_lets_go_of_a_file_that_nothing_is_written_to(audited: Audited,
     assert audited.ids() == ["a"]
 
 
-def test_lines_that_come_while_others_are_written_wait_for_more(audited: Audited) -> None:
+def test_lines_that_arrive_during_a_write_wait_for_the_next(audited: Audited) -> None:
     audited.threads.hold = True
     audited.soon()
     audited.tell("a")
@@ -170,7 +170,7 @@ def test_lines_that_come_while_others_are_written_wait_for_more(audited: Audited
     assert audited.ids() == ["a", "b"]
 
 
-def test_a_hangup_while_lines_are_written_loses_none(audited: Audited, tmp_path: Path) -> None:
+def test_a_hangup_during_a_write_loses_no_line(audited: Audited, tmp_path: Path) -> None:
     audited.threads.hold = True
     audited.tell("a")
     audited.soon()
@@ -184,13 +184,13 @@ def test_a_hangup_while_lines_are_written_loses_none(audited: Audited, tmp_path:
     assert audited.ids() == ["a", "b"]
 
 
-def test_what_others_appended_stays(audited: Audited) -> None:
+def test_lines_that_others_appended_stay(audited: Audited) -> None:
     audited.path.write_bytes(b'{"event":"theirs"}\n')
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["theirs", "start"]
 
 
-def test_on_a_full_disk_it_is_said_once_and_nothing_is_lost_nor_torn(
+def test_a_full_disk_is_reported_once_and_no_line_is_lost_or_torn(
     audited: Audited, log: list[dict[str, Any]], logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
@@ -211,7 +211,7 @@ def test_on_a_full_disk_it_is_said_once_and_nothing_is_lost_nor_torn(
     logged_errors.clear()
 
 
-def test_a_line_that_was_torn_by_a_full_disk_is_whole_in_the_next_file(
+def test_a_line_torn_by_a_full_disk_is_complete_in_the_next_file(
     audited: Audited, tmp_path: Path, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
@@ -229,7 +229,7 @@ def test_a_line_that_was_torn_by_a_full_disk_is_whole_in_the_next_file(
     logged_errors.clear()
 
 
-def test_a_hangup_while_the_disk_is_full_begins_the_new_file_with_a_whole_line(
+def test_a_hangup_on_a_full_disk_begins_the_new_file_with_a_complete_line(
     audited: Audited, tmp_path: Path, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
@@ -244,7 +244,7 @@ def test_a_hangup_while_the_disk_is_full_begins_the_new_file_with_a_whole_line(
     logged_errors.clear()
 
 
-def test_beyond_a_limit_lines_are_lost_which_is_counted_and_a_line_in_the_file(
+def test_lines_over_the_limit_are_dropped_counted_and_mentioned_in_the_file(
     audited: Audited, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.disk.room = 0
@@ -263,7 +263,7 @@ def test_beyond_a_limit_lines_are_lost_which_is_counted_and_a_line_in_the_file(
     logged_errors.clear()
 
 
-def test_a_file_that_cannot_be_made_stops_nobody(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
+def test_a_file_that_cannot_be_created_stops_nobody(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
     audited = Audited(tmp_path / "missing" / "audit")
     audited.tell("a")
     audited.soon()
@@ -276,14 +276,14 @@ def test_a_file_that_cannot_be_made_stops_nobody(tmp_path: Path, logged_errors: 
     logged_errors.clear()
 
 
-def test_at_the_end_all_is_written(audited: Audited) -> None:
+def test_everything_is_written_at_the_end(audited: Audited) -> None:
     audited.tell("a")
     result(audited.log.stopService())
     assert [line["event"] for line in audited.lines()] == ["start", "mint", "stop"]
     assert not audited.clock.getDelayedCalls()
 
 
-def test_an_end_waits_for_what_is_being_written(audited: Audited) -> None:
+def test_closing_waits_for_a_write_under_way(audited: Audited) -> None:
     audited.threads.hold = True
     audited.tell("a")
     audited.soon()
@@ -295,7 +295,7 @@ def test_an_end_waits_for_what_is_being_written(audited: Audited) -> None:
     assert [line["event"] for line in audited.lines()] == ["start", "mint", "stop"]
 
 
-def test_an_end_on_a_full_disk_says_what_is_lost(audited: Audited, logged_errors: list[dict[str, Any]]) -> None:
+def test_closing_on_a_full_disk_reports_what_is_lost(audited: Audited, logged_errors: list[dict[str, Any]]) -> None:
     audited.disk.room = 0
     audited.tell("a")
     audited.soon()
@@ -306,7 +306,7 @@ def test_an_end_on_a_full_disk_says_what_is_lost(audited: Audited, logged_errors
     logged_errors.clear()
 
 
-def test_a_fault_of_ours_is_logged_and_tried_again(
+def test_an_internal_error_is_logged_and_retried(
     audited: Audited, monkeypatch: pytest.MonkeyPatch, logged_errors: list[dict[str, Any]]
 ) -> None:
     with monkeypatch.context() as broken:

@@ -68,7 +68,7 @@ def logged(log: list[dict[str, Any]]) -> LoggedExpiries:
     return LoggedExpiries(log)
 
 
-def test_a_certificate_that_ends_within_14_days_is_said_at_the_start_and_once_a_day(
+def test_a_certificate_that_expires_within_14_days_is_logged_at_the_start_and_once_a_day(
     watched: Watched, logged: LoggedExpiries
 ) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=3))
@@ -82,7 +82,7 @@ def test_a_certificate_that_ends_within_14_days_is_said_at_the_start_and_once_a_
     assert logged() == [(SOON, "tls:4000", 1), (SOON, "peers", 11)]
 
 
-def test_a_certificate_is_said_from_the_day_on_that_14_are_left(watched: Watched, logged: LoggedExpiries) -> None:
+def test_a_certificate_is_logged_from_the_day_on_that_14_are_left(watched: Watched, logged: LoggedExpiries) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=16))
     watched.renewals.startService()
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_a_certificate_is_said_from_the_day_on_that_14_are_left(watched: Watched
     assert logged() == [(SOON, "tls:4000", 13)]
 
 
-def test_the_end_itself_is_an_error_at_once_and_each_day(
+def test_an_expired_certificate_is_an_error_at_once_and_each_day(
     watched: Watched, logged: LoggedExpiries, logged_errors: list[dict[str, Any]]
 ) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=2))
@@ -107,7 +107,7 @@ def test_the_end_itself_is_an_error_at_once_and_each_day(
     logged_errors.clear()
 
 
-def test_a_renewed_certificate_is_not_said_any_more(watched: Watched, logged: LoggedExpiries) -> None:
+def test_a_renewed_certificate_is_no_longer_logged(watched: Watched, logged: LoggedExpiries) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=3))
     watched.renewals.startService()
     logged()
@@ -117,9 +117,7 @@ def test_a_renewed_certificate_is_not_said_any_more(watched: Watched, logged: Lo
     assert logged() == []
 
 
-def test_a_certificate_that_was_read_again_and_ends_soon_is_said_at_once(
-    watched: Watched, logged: LoggedExpiries
-) -> None:
+def test_a_reloaded_certificate_that_expires_soon_is_logged_at_once(watched: Watched, logged: LoggedExpiries) -> None:
     for where in ("tls:4000", "tls:5000"):
         watched.certificates.for_listener(where, watched.write(where[-4:], days=90))
     watched.renewals.startService()
@@ -132,7 +130,7 @@ def test_a_certificate_that_was_read_again_and_ends_soon_is_said_at_once(
     assert logged() == []
 
 
-def test_a_file_that_changed_by_itself_is_said_as_soon_as_anybody_connects(
+def test_a_certificate_file_that_changed_is_logged_at_the_next_connection(
     watched: Watched, logged: LoggedExpiries
 ) -> None:
     kept = watched.certificates.for_listener("tls:4000", watched.write("a", days=90))
@@ -144,7 +142,7 @@ def test_a_file_that_changed_by_itself_is_said_as_soon_as_anybody_connects(
     assert logged() == [(SOON, "tls:4000", 4)]
 
 
-def test_where_there_is_no_certificate_nothing_is_said(watched: Watched, logged: LoggedExpiries) -> None:
+def test_nothing_is_logged_without_certificates(watched: Watched, logged: LoggedExpiries) -> None:
     watched.certificates.for_clients("peers", Files())
     watched.renewals.startService()
     watched.clock.advance(DAY)

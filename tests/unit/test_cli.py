@@ -26,7 +26,7 @@ def test_create_prints_an_id_and_nothing_else(service: Service, shell: Shell) ->
     assert shell.messages == ""
 
 
-def test_register_prints_the_list_that_the_node_has_to_act_on(service: Service, shell: Shell) -> None:
+def test_register_prints_the_list_that_the_node_must_act_on(service: Service, shell: Shell) -> None:
     discovery_id = create_id(service.daemon)
     assert shell("register", discovery_id, A) == 0
     assert shell.lines == [A]
@@ -34,7 +34,7 @@ def test_register_prints_the_list_that_the_node_has_to_act_on(service: Service, 
     assert shell.lines == [A, B]
 
 
-def test_nodes_prints_addresses_in_the_form_that_is_asked_for(shell: Shell, some_id: str) -> None:
+def test_nodes_prints_addresses_in_the_requested_form(shell: Shell, some_id: str) -> None:
     shell("register", some_id, C, "--raft-addr", "10.0.0.3:4002", "--node-id", "n3")
     for arguments, lines in {
         (): [A, B, C],
@@ -67,7 +67,9 @@ def test_an_empty_list_prints_nothing_to_join(service: Service, shell: Shell) ->
         assert shell.lines == []
 
 
-def test_peers_json_is_what_rqlite_recovers_from_and_refuses_to_guess(shell: Shell, some_id: str) -> None:
+def test_peers_json_is_what_rqlite_recovers_from_and_is_refused_where_it_would_be_a_guess(
+    shell: Shell, some_id: str
+) -> None:
     assert shell("nodes", some_id, "--format", "peers.json") == 1
     assert shell.lines == []
     assert f"{B} has no Raft address and node ID" in shell.messages
@@ -79,7 +81,9 @@ def test_peers_json_is_what_rqlite_recovers_from_and_refuses_to_guess(shell: She
     ]
 
 
-def test_read_replicas_are_named_for_peers_json_as_the_service_does_not_know_them(shell: Shell, some_id: str) -> None:
+def test_read_replicas_are_named_for_peers_json_because_the_service_does_not_know_them(
+    shell: Shell, some_id: str
+) -> None:
     shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
     shell("register", some_id, C, "--raft-addr", "10.0.0.3:4002", "--node-id", "n3")
     assert shell("nodes", some_id, "--format", "peers.json", "--non-voter", "n3", "--non-voter", "n1") == 0
@@ -93,7 +97,7 @@ def test_read_replicas_are_named_for_peers_json_as_the_service_does_not_know_the
     assert "name each read replica with --non-voter" in shell.messages
 
 
-def test_a_read_replica_that_is_not_listed_is_no_peers_json(shell: Shell, some_id: str) -> None:
+def test_peers_json_refuses_a_read_replica_that_is_not_listed(shell: Shell, some_id: str) -> None:
     shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
     assert shell("nodes", some_id, "--format", "peers.json", "--non-voter", "n9") == 1
     assert shell.lines == []
@@ -103,18 +107,18 @@ def test_a_read_replica_that_is_not_listed_is_no_peers_json(shell: Shell, some_i
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(lambda a: "," not in a))
 )
-def test_joined_addresses_are_sorted_and_can_be_taken_apart(addrs: list[str]) -> None:
+def test_joined_addresses_are_sorted_and_can_be_split(addrs: list[str]) -> None:
     lines = formatted([NodeRegistration(addr=addr) for addr in addrs], "join", raft=False)
     assert [addr for line in lines for addr in line.split(",")] == sorted(addrs)
 
 
-def test_show_prints_all_that_is_known_with_tabs_between(shell: Shell, some_id: str) -> None:
+def test_show_prints_everything_separated_by_tabs(shell: Shell, some_id: str) -> None:
     assert lead(shell, some_id) == 0
     assert shell("show", some_id) == 0
     assert shell.lines == [f"{A}\t{RAFT_A}\tn1\tleader", f"{B}\t-\t-\t-"]
 
 
-def test_show_makes_a_table_on_a_terminal(service: Service, some_id: str) -> None:
+def test_show_prints_a_table_on_a_terminal(service: Service, some_id: str) -> None:
     terminal = Shell(service, terminal=True)
     assert terminal("show", some_id) == 0
     assert some_id in terminal.lines[0]
@@ -130,23 +134,23 @@ def test_no_color_is_honoured(service: Service, some_id: str, monkeypatch: pytes
     assert "\x1b[3" not in terminal.out.text
 
 
-def test_show_says_what_an_empty_list_means(service: Service, shell: Shell) -> None:
+def test_show_explains_an_empty_list(service: Service, shell: Shell) -> None:
     assert shell("show", create_id(service.daemon)) == 0
     assert "the next to ask is told to bootstrap" in shell.messages
 
 
-def test_remove_prints_who_is_left(shell: Shell, some_id: str) -> None:
+def test_remove_prints_the_remaining_nodes(shell: Shell, some_id: str) -> None:
     assert shell("remove", some_id, f"http://{A}") == 0
     assert (shell.lines, shell.messages) == ([B], "")
 
 
-def test_removing_what_is_not_listed_is_done_already(shell: Shell, some_id: str) -> None:
+def test_removing_an_unlisted_node_succeeds(shell: Shell, some_id: str) -> None:
     assert shell("remove", some_id, C) == 0
     assert shell.lines == [A, B]
     assert shell.messages == f"rqdisco: {C} was not listed\n"
 
 
-def test_removing_the_last_node_is_asked_about_on_a_terminal(service: Service, some_id: str) -> None:
+def test_removing_the_last_node_asks_on_a_terminal(service: Service, some_id: str) -> None:
     terminal = Shell(service, terminal=True, answers=(False, True))
     assert terminal("remove", some_id, A) == 0
     assert terminal.questions == []
@@ -157,9 +161,7 @@ def test_removing_the_last_node_is_asked_about_on_a_terminal(service: Service, s
     assert all("is told to bootstrap" in question for question in terminal.questions)
 
 
-def test_removing_the_last_node_is_said_where_nobody_can_be_asked_or_needs_to_be(
-    service: Service, shell: Shell, some_id: str
-) -> None:
+def test_removing_the_last_node_warns_where_it_does_not_ask(service: Service, shell: Shell, some_id: str) -> None:
     shell("remove", some_id, A)
     assert shell("remove", some_id, B) == 0
     assert "is told to bootstrap" in shell.messages
@@ -169,7 +171,7 @@ def test_removing_the_last_node_is_said_where_nobody_can_be_asked_or_needs_to_be
     assert "is told to bootstrap" in terminal.messages
 
 
-def test_reset_takes_an_id_back_to_where_it_was_minted(service: Service, shell: Shell, some_id: str) -> None:
+def test_reset_returns_an_id_to_its_state_at_creation(service: Service, shell: Shell, some_id: str) -> None:
     lead(shell, some_id)
     assert shell("reset", some_id) == 2
     assert "Stop all nodes of the old cluster first" in shell.messages
@@ -183,7 +185,7 @@ def test_reset_takes_an_id_back_to_where_it_was_minted(service: Service, shell: 
     assert shell.lines == [C]
 
 
-def test_reset_tells_of_nodes_that_still_run(service: Service, shell: Shell, some_id: str) -> None:
+def test_reset_warns_of_nodes_that_still_run(service: Service, shell: Shell, some_id: str) -> None:
     ask = service.request
 
     def and_another_registers(method: str, *args: Any, **kwargs: Any) -> Any:
@@ -218,7 +220,7 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert "has no leader record" in shell.messages
 
 
-def test_a_claim_is_ended_by_clearing_after_a_word_on_its_node_and_the_next_one_wins(shell: Shell) -> None:
+def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_wins(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("leader", "show", "kv") == 1
     assert "kv has no leader record yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.messages
@@ -236,7 +238,7 @@ def test_a_claim_is_ended_by_clearing_after_a_word_on_its_node_and_the_next_one_
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
-def test_reset_ends_a_claim_and_says_so(shell: Shell) -> None:
+def test_reset_ends_a_claim_and_reports_it(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("reset", "kv") == 2
     assert "a claim that waits for its leader's first report" in shell.messages
@@ -252,7 +254,7 @@ def test_removing_the_node_that_claimed_ends_its_claim(shell: Shell) -> None:
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
-def test_a_pipe_that_nobody_reads_ends_a_command_quietly(service: Service, shell: Shell) -> None:
+def test_a_closed_pipe_ends_a_command_quietly(service: Service, shell: Shell) -> None:
     watched = create_id(service.daemon)
     running = shell.start("watch", watched)
     shell.out.broken = True
@@ -261,7 +263,7 @@ def test_a_pipe_that_nobody_reads_ends_a_command_quietly(service: Service, shell
     assert (running.status, shell.messages) == (141, "")
 
 
-def test_what_came_from_elsewhere_cannot_move_the_cursor(service: Service, some_id: str) -> None:
+def test_external_text_cannot_move_the_cursor(service: Service, some_id: str) -> None:
     terminal = Shell(service, terminal=True, answers=(False,))
     terminal("remove", some_id, A)
     terminal("remove", some_id, "\x1b[2Jx")

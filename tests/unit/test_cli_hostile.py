@@ -75,7 +75,7 @@ def check(shell: Shell) -> None:
     assert all(question.isprintable() for question in shell.questions)
 
 
-def test_every_command_is_typed_here() -> None:
+def test_every_command_is_tested_here() -> None:
     assert sorted(LINES) == sorted(leaves(cli))
 
 
@@ -109,14 +109,14 @@ def test_no_answer_moves_the_cursor_or_begins_a_line(
         check(shell)
 
 
-def test_rows_have_the_cells_that_they_have(tmp_path: Path) -> None:
+def test_rows_have_exactly_their_cells(tmp_path: Path) -> None:
     shell = Shell(Service(Hostile().resource()))
     for line, cells in {"show x": 5, "leader show x": 5, "peers": 6}.items():
         shell(*line.split())
         assert {len(row.split("\t")) for row in shell.lines} == {cells}
 
 
-def test_json_stays_json_and_says_what_was_answered() -> None:
+def test_json_stays_json_and_has_the_same_content() -> None:
     shell = Shell(Service(Hostile().resource()))
     assert shell("nodes", "x", "--format", "json") == 0
     assert json.loads(shell.out.text) == [f"{NASTY}1", f"{NASTY}2"]
@@ -126,7 +126,7 @@ def test_json_stays_json_and_says_what_was_answered() -> None:
     check(shell)
 
 
-def test_an_export_says_the_same_in_characters_that_can_be_seen_and_can_be_imported(tmp_path: Path) -> None:
+def test_an_export_escapes_control_characters_and_can_be_imported(tmp_path: Path) -> None:
     shell = Shell(Service(Hostile().resource()))
     file = tmp_path / "export.json"
     assert shell("export", "-o", str(file)) == 0
@@ -138,7 +138,7 @@ def test_an_export_says_the_same_in_characters_that_can_be_seen_and_can_be_impor
 
 
 @pytest.mark.parametrize("raw", [b"\x1b[2J", b"\t", b"\x9b", b"\xc2"])
-def test_an_export_with_a_raw_control_character_is_none(tmp_path: Path, raw: bytes) -> None:
+def test_an_export_with_a_raw_control_character_is_malformed(tmp_path: Path, raw: bytes) -> None:
     hostile = Hostile()
     hostile.export = export(record("one"), b'{"id":"' + raw + b'"}')
     shell = Shell(Service(hostile.resource()))
@@ -149,7 +149,7 @@ def test_an_export_with_a_raw_control_character_is_none(tmp_path: Path, raw: byt
     assert not (tmp_path / "file").exists()
 
 
-def test_a_fault_of_our_own_that_repeats_an_answer_moves_no_cursor_either() -> None:
+def test_an_internal_error_that_repeats_an_answer_moves_no_cursor_either() -> None:
     async def fails(_: App) -> int:
         raise RuntimeError(NASTY)
 

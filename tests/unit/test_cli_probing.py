@@ -40,7 +40,7 @@ class World:
         return Shell(self.service, terminal=True, answers=answers)
 
 
-def test_prune_removes_who_is_down_for_that_long_and_prints_them() -> None:
+def test_prune_removes_nodes_that_are_down_for_that_long_and_prints_them() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -62,7 +62,7 @@ def test_a_dry_run_only_prints() -> None:
     assert shown(world.daemon, discovery_id) == [A, B]
 
 
-def test_where_no_node_is_up_nothing_is_removed() -> None:
+def test_nothing_is_removed_where_no_node_is_up() -> None:
     world = World()
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -79,7 +79,7 @@ def test_nodes_that_are_not_probed_are_no_reason_to_remove_all_that_are() -> Non
     assert shown(world.daemon, discovery_id) == [A, "192.0.2.1:4001"]
 
 
-def test_without_probes_nothing_is_known_and_nothing_removed() -> None:
+def test_nothing_is_removed_without_probes() -> None:
     service = Service()
     shell, discovery_id = Shell(service), create_id(service.daemon)
     register(service.daemon, discovery_id, A)
@@ -87,7 +87,7 @@ def test_without_probes_nothing_is_known_and_nothing_removed() -> None:
     assert "--probe" in shell.messages
 
 
-def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() -> None:
+def test_a_node_whose_name_does_not_resolve_is_never_removed_and_is_named() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B, NAMED)
     world.go_on(3 * HOUR)
@@ -97,7 +97,7 @@ def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() ->
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
-def test_one_that_was_down_and_whose_name_is_gone_since_stays_too() -> None:
+def test_a_node_that_was_down_and_no_longer_resolves_is_not_removed_either() -> None:
     world = World("10.0.0.2")
     world.probe.resolver.known["n3.example.org"] = ["10.0.0.3"]
     discovery_id = world.start(B, NAMED)
@@ -110,7 +110,7 @@ def test_one_that_was_down_and_whose_name_is_gone_since_stays_too() -> None:
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
-def test_where_no_name_resolves_that_is_what_prune_says() -> None:
+def test_prune_reports_that_no_name_resolves() -> None:
     world = World()
     discovery_id = world.start(NAMED)
     world.go_on(HOUR)
@@ -119,7 +119,7 @@ def test_where_no_name_resolves_that_is_what_prune_says() -> None:
     assert f"{NAMED} is unresolved" in world.shell.messages
 
 
-def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
+def test_prune_asks_on_a_terminal_and_needs_an_option_elsewhere() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -131,7 +131,7 @@ def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
     assert shown(world.daemon, discovery_id) == [B]
 
 
-def test_a_node_that_comes_back_while_somebody_thinks_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_returns_during_the_question_is_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -149,13 +149,13 @@ def test_a_node_that_comes_back_while_somebody_thinks_stays(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("text", ["", "h", "24 h", "1w", "-1h", "1e3", "nan"])
-def test_what_is_no_duration_is_not_understood(text: str) -> None:
+def test_an_invalid_duration_is_a_usage_error(text: str) -> None:
     service = Service()
     assert Shell(service)("prune", create_id(service.daemon), f"--down-for={text}") == 2
     assert service.asked == 0
 
 
-def test_durations_are_read_and_written_as_people_do() -> None:
+def test_durations_are_read_and_written_in_common_notation() -> None:
     assert [parse_duration(text) for text in ("90", "90s", "1.5m", "24h", "7d")] == [90, 90, 90, 86400, 604800]
     assert [format_duration(each) for each in (0.4, 119, 120, 7199, 7200, 172799, 172800)] == [
         "0 s",
@@ -168,7 +168,7 @@ def test_durations_are_read_and_written_as_people_do() -> None:
     ]
 
 
-def test_nodes_show_and_status_say_who_is_down() -> None:
+def test_nodes_show_and_status_mark_nodes_that_are_down() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -180,7 +180,7 @@ def test_nodes_show_and_status_say_who_is_down() -> None:
     assert world.shell.lines[:2] == [f"node {B} up for 60 m", f"node {A} down for 60 m (refused)"]
 
 
-def test_nodes_show_and_status_say_whose_name_does_not_resolve_and_that_makes_no_cluster_unhealthy() -> None:
+def test_nodes_show_and_status_mark_unresolved_names_without_calling_the_cluster_unhealthy() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(NAMED, B)
     world.go_on(HOUR)
@@ -192,7 +192,7 @@ def test_nodes_show_and_status_say_whose_name_does_not_resolve_and_that_makes_no
     assert world.shell.lines[0] == f"node {NAMED} unresolved for 60 m"
 
 
-def test_a_cluster_of_which_nothing_is_up_or_not_its_leader_is_unhealthy() -> None:
+def test_a_cluster_with_nothing_up_or_its_leader_down_is_unhealthy() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A)
     world.go_on(HOUR)

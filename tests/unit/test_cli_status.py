@@ -9,7 +9,7 @@ from tests.support.command import RAFT_A, URL, A, B, Service, Shell, lead
 from tests.support.daemon import create_id, register, result
 
 
-def test_status_tells_that_the_service_is_there(service: Service, shell: Shell) -> None:
+def test_status_reports_that_the_service_is_up(service: Service, shell: Shell) -> None:
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 0 IDs"]
     service.away = True
@@ -27,13 +27,13 @@ def test_status_of_an_id_lists_its_nodes_and_its_leader(shell: Shell, some_id: s
     assert verdict == "healthy"
 
 
-def test_status_of_an_id_that_dns_may_be_asked_for_says_who_is_left_out(shell: Shell, some_id: str) -> None:
+def test_status_of_an_id_served_by_dns_names_nodes_that_dns_leaves_out(shell: Shell, some_id: str) -> None:
     assert shell("status", some_id) == 0
     assert shell.lines[2:] == [f"dns {B} is not in every answer: it has no Raft address", "healthy"]
     assert shell.messages == ""
 
 
-def test_a_cluster_by_consul_kv_on_one_machine_is_healthy(shell: Shell) -> None:
+def test_a_consul_kv_cluster_on_one_host_is_healthy(shell: Shell) -> None:
     value = ("--id", "1", "--api-addr", "http://localhost:4001", "--addr", "localhost:4002")
     assert shell("leader", "set", "kv", *value) == 0
     assert shell("status", "kv") == 0
@@ -61,13 +61,13 @@ def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     assert shell("status", "kv") == 0
 
 
-def test_one_id_is_one_id(service: Service, shell: Shell) -> None:
+def test_one_id_is_counted_in_the_singular(service: Service, shell: Shell) -> None:
     create_id(service.daemon)
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 1 ID"]
 
 
-def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Service, shell: Shell) -> None:
+def test_a_claim_that_waits_for_a_minute_is_reported_with_advice(service: Service, shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     service.advance(60)
     assert shell("status", "kv") == 1

@@ -24,7 +24,7 @@ FRENCH = "é.example:4001"
         ("ascii", r"\u8282\u70b9.example:4001", r"\xe9.example:4001"),
     ],
 )
-def test_what_the_encoding_of_stdout_lacks_is_an_escape_which_is_said(
+def test_characters_that_stdout_cannot_encode_are_escaped_and_that_is_reported(
     service: Service, encoding: str, first: str, second: str
 ) -> None:
     discovery_id = create_id(service.daemon)
@@ -40,7 +40,7 @@ def test_what_the_encoding_of_stdout_lacks_is_an_escape_which_is_said(
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_no_command_fails_of_an_encoding(
+def test_no_command_fails_because_of_an_encoding(
     service: Service, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")

@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "tokens")
 
 
-def test_a_new_token_is_printed_once_and_only_its_digest_is_kept(file: str) -> None:
+def test_a_new_token_is_printed_once_and_only_its_digest_is_stored(file: str) -> None:
     shell = Shell(Service())
     assert shell("token", "new", "ops", "--scope", "admin", "--file", file) == 0
     (secret,) = shell.lines
@@ -59,7 +59,7 @@ def test_tokens_are_listed_and_revoked_by_name(file: str, monkeypatch: pytest.Mo
         (["revoke", "unknown"], 1, "there is no token unknown"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(
+def test_an_impossible_operation_is_reported_and_changes_nothing(
     file: str, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, words: str
 ) -> None:
     shell = Shell(Service())
@@ -70,7 +70,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     assert Path(file).read_bytes() == before
 
 
-def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_an_unusable_file_is_reported(tmp_path: Path) -> None:
     shell = Shell(Service())
     assert shell("token", "list", "--file", str(tmp_path / "none")) == 1
     assert "No such file" in shell.messages
@@ -86,7 +86,7 @@ def guarded() -> tuple[Service, str]:
     return service, create_id(service.daemon)
 
 
-def test_commands_give_the_token_and_say_where_it_belongs_if_it_is_missing() -> None:
+def test_commands_send_the_token_and_say_how_to_set_it_if_it_is_missing() -> None:
     service, discovery_id = guarded()
     shell = Shell(service)
     assert shell("nodes", discovery_id) == 1
@@ -104,14 +104,14 @@ def test_commands_give_the_token_and_say_where_it_belongs_if_it_is_missing() -> 
     assert shell("export") == 0, "which needs no socket then"
 
 
-def test_a_token_goes_beside_the_credentials_that_a_proxy_wants() -> None:
+def test_a_token_is_sent_beside_the_credentials_of_a_proxy() -> None:
     service, discovery_id = guarded()
     for url, token in (("http://x:secret@h", None), ("http://for:proxy@h", "secret"), ("http://h", " secret\n")):
         assert service.get(service.client(url, token=token).get(discovery_id)).disco_id == discovery_id
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "ü", "a\x7f"])
-def test_what_no_token_can_be_is_not_sent_and_not_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_neither_sent_nor_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="the token is empty, or has characters that no token has"):
         Service().client(token=token)
 
@@ -122,7 +122,7 @@ def test_the_token_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert _token() == "secret"
 
 
-def test_nothing_that_is_shown_has_a_token_in_it() -> None:
+def test_no_output_has_a_token_in_it() -> None:
     target = parse_url("http://x:secret@h:4000")
     client: Any = DiscoveryClient(None, "http://x:secret@h", clock=None, token="secret")  # type: ignore[arg-type]
     for shown in (target, target.name, client, client._transport):

@@ -29,7 +29,9 @@ def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str)
     assert subscriptions.status == 130
 
 
-def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Service, shell: Shell, some_id: str) -> None:
+def test_watch_waits_for_an_unreachable_service_and_reports_that_once(
+    service: Service, shell: Shell, some_id: str
+) -> None:
     subscriptions = shell.start("watch", some_id)
     service.away = True
     service.let_go()
@@ -43,7 +45,7 @@ def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Servic
     subscriptions.interrupt()
 
 
-def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
+def test_watch_prints_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
     subscriptions = shell.start("watch", some_id, "--interval", "3600")
     register(service.daemon, some_id, C)
     service.advance(0.2)
@@ -51,7 +53,7 @@ def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell,
     subscriptions.interrupt()
 
 
-def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_watchers(
+def test_watch_polls_where_the_service_is_older_or_has_too_many_watchers(
     service: Service, shell: Shell, some_id: str
 ) -> None:
     for status, reason in ((404, b"{}"), (503, b'{"error": "too many watchers"}')):
@@ -65,7 +67,7 @@ def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_wat
         subscriptions.interrupt()
 
 
-def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell: Shell, some_id: str) -> None:
+def test_watch_continues_after_a_service_that_stopped_answering(service: Service, shell: Shell, some_id: str) -> None:
     subscriptions = shell.start("watch", some_id)
     service.deaf = True
     service.advance(45)
@@ -80,7 +82,7 @@ def test_watch_ends_where_there_is_nothing_to_watch(shell: Shell) -> None:
     assert shell("watch", "unknown") == 1
 
 
-def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
+def test_watch_prints_a_claim_as_a_claim(service: Service, shell: Shell) -> None:
     lead(shell, "kv", "--cas", "0")
     subscriptions = shell.start("watch", "kv")
     assert shell.lines == ["claimed -"]
@@ -90,7 +92,7 @@ def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
     subscriptions.interrupt()
 
 
-def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
+def test_watch_prints_a_visible_claim_with_its_node() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     lead(shell, "kv", "--cas", "0")
     subscriptions = shell.start("watch", "kv")
@@ -99,7 +101,7 @@ def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
 
 
 @pytest.mark.parametrize("command", ["register", "create", "status"])
-def test_a_service_that_is_not_there_yet_is_waited_for(service: Service, shell: Shell, command: str) -> None:
+def test_a_service_that_is_not_up_yet_is_waited_for(service: Service, shell: Shell, command: str) -> None:
     arguments = {"register": ("register", create_id(service.daemon), A), "create": ("create",), "status": ("status",)}
     service.away = True
     waiting = shell.start(*arguments[command], "--wait", "60")
@@ -113,7 +115,7 @@ def test_a_service_that_is_not_there_yet_is_waited_for(service: Service, shell: 
     assert len(shell.lines) == 1
 
 
-def test_waiting_asks_ever_less_often_and_gives_up_in_time(service: Service, shell: Shell) -> None:
+def test_waiting_polls_ever_less_often_and_gives_up_in_time(service: Service, shell: Shell) -> None:
     service.away = True
     waiting = shell.start("create", "--wait", "60")
     asked = []
@@ -126,7 +128,7 @@ def test_waiting_asks_ever_less_often_and_gives_up_in_time(service: Service, she
     assert asked[-1] == 21
 
 
-def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service, shell: Shell) -> None:
+def test_waiting_lasts_as_long_as_an_unavailable_service_requests(service: Service, shell: Shell) -> None:
     service.daemon.disk.room = 0
     waiting = shell.start("create", "--wait", "60")
     service.advance(5)
@@ -136,7 +138,7 @@ def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service,
     assert waiting.status == 0
 
 
-def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
+def test_a_refusal_is_not_retried(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
     assert shell.messages == (
         "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it;"
@@ -144,7 +146,7 @@ def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
     )
 
 
-def test_a_minted_id_that_is_not_there_is_told_from_a_name_that_a_node_will_make(shell: Shell) -> None:
+def test_a_created_id_that_is_gone_differs_from_a_name_that_a_node_will_create(shell: Shell) -> None:
     unknown = "9af5306d-5842-851c-a00f-72fe57b0eb16"
     assert shell("status", unknown) == 1
     assert shell.messages == f"rqdisco: {unknown} does not exist; `rqdisco create` mints an ID\n"

@@ -23,7 +23,7 @@ LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
 OTHER = LeaderValue(id="n2", api_addr=f"http://{B}", addr="10.0.0.2:4002")
 
 
-def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> None:
+def test_a_client_creates_an_id_registers_and_removes_nodes_and_lists_them() -> None:
     service = Service()
     client = service.client()
     created = service.get(client.create())
@@ -39,7 +39,7 @@ def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> 
     assert service.get(client.remove(created.disco_id, B)).nodes == (A,)
 
 
-def test_the_service_says_what_it_is() -> None:
+def test_the_service_describes_itself() -> None:
     service = Service()
     create_id(service.daemon)
     info = service.get(service.client().service())
@@ -80,7 +80,7 @@ def test_a_refusal_has_status_reason_and_text() -> None:
     assert (refusal.status, str(refusal)) == (400, "leader value must be JSON with addr")
 
 
-def test_an_unavailable_service_says_why_and_when_to_come_back() -> None:
+def test_an_unavailable_service_gives_the_reason_and_a_retry_time() -> None:
     service = Service()
     service.daemon.disk.room = 0
     refusal = refused(service, service.client().create())
@@ -90,7 +90,7 @@ def test_an_unavailable_service_says_why_and_when_to_come_back() -> None:
     assert isinstance(refused(service, service.client().set_leader("x", LEADER)), Unavailable)
 
 
-def test_an_overloaded_one_is_unavailable_too_with_or_without_a_time() -> None:
+def test_an_overloaded_service_is_unavailable_too_with_or_without_a_retry_time() -> None:
     for headers, expected in (({"retry_after": "7"}, 7.0), ({"retry_after": "soon"}, None), ({}, None)):
         service = Service(Says(429, b'{"error": "too many requests"}', b"", **headers))
         refusal = refused(service, service.client().create())
@@ -101,7 +101,7 @@ def test_an_overloaded_one_is_unavailable_too_with_or_without_a_time() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "ü", "x" * 65, "a?b", "a#", "%41"])
-def test_what_is_no_id_is_never_sent(text: str) -> None:
+def test_an_invalid_id_is_never_sent(text: str) -> None:
     service = Service()
     client = service.client()
     for asking in (client.get(text), client.register(text, A), client.remove(text, A), client.leader(text)):
@@ -126,7 +126,7 @@ def test_what_is_no_id_is_never_sent(text: str) -> None:
     ],
     ids=lambda answer: f"{answer._status} {(answer._body or b'')[:8]!r}",
 )
-def test_an_answer_of_somebody_else_counts_as_unreachable(answer: Says) -> None:
+def test_an_answer_of_another_service_counts_as_unreachable(answer: Says) -> None:
     service = Service(answer)
     assert unreachable(service, service.client().service()).startswith("not an")
     assert len(answer.requests) == 1
@@ -135,7 +135,7 @@ def test_an_answer_of_somebody_else_counts_as_unreachable(answer: Says) -> None:
 @pytest.mark.parametrize(
     "body", [b"[{}]", b'[{"Value": "!", "ModifyIndex": 1}]', b'[{"Value": "NQ==", "ModifyIndex": 1}]']
 )
-def test_a_leader_record_that_is_none_counts_as_unreachable(body: bytes) -> None:
+def test_a_malformed_leader_record_counts_as_unreachable(body: bytes) -> None:
     service = Service(Says(200, body))
     assert "not an answer of rqdisco" in unreachable(service, service.client().leader("x"))
 
@@ -169,7 +169,7 @@ def test_a_refused_connection_is_unreachable_in_words() -> None:
         ),
     ],
 )
-def test_what_keeps_a_connection_from_being_made_is_said(error: Exception, words: str) -> None:
+def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words: str) -> None:
     service = Service()
 
     def fails(*_: object, **__: object) -> Deferred[Any]:
@@ -181,7 +181,7 @@ def test_what_keeps_a_connection_from_being_made_is_said(error: Exception, words
     assert words in unreachable(service, service.client().create())
 
 
-def test_a_service_that_says_nothing_is_given_up_in_time() -> None:
+def test_a_service_that_never_answers_times_out() -> None:
     service = Service(Says(body=None))
     outcome = start(service, service.client(timeout=3).create())
     service.advance(2.9)
@@ -191,7 +191,7 @@ def test_a_service_that_says_nothing_is_given_up_in_time() -> None:
     assert str(outcome[0].value) == "no answer within 3 s"
 
 
-def test_a_service_that_dribbles_its_answer_is_given_up_in_the_same_time() -> None:
+def test_a_service_that_sends_its_answer_slowly_times_out_too() -> None:
     server = Dribbles()
     service = Service(server)
     outcome = start(service, service.client(timeout=3).create())
@@ -203,7 +203,7 @@ def test_a_service_that_dribbles_its_answer_is_given_up_in_the_same_time() -> No
     assert isinstance(outcome[0].value, Unreachable)
 
 
-def test_an_answer_without_end_is_cut_off() -> None:
+def test_an_endless_answer_is_cut_off() -> None:
     server = Dribbles()
     service = Service(server)
     outcome = start(service, service.client().create())
@@ -213,7 +213,7 @@ def test_an_answer_without_end_is_cut_off() -> None:
     assert "too long" in str(outcome[0].value)
 
 
-def test_giving_up_oneself_is_not_the_services_fault() -> None:
+def test_cancelling_a_request_is_not_the_services_fault() -> None:
     service = Service(Says(body=None))
     asking = Deferred.fromCoroutine(service.client().create())
     service.settle()
@@ -224,13 +224,13 @@ def test_giving_up_oneself_is_not_the_services_fault() -> None:
     assert isinstance(failures[0].value, CancelledError)
 
 
-def test_what_is_sent_is_json_and_says_nothing_that_is_not_known() -> None:
+def test_a_request_is_json_without_unknown_members() -> None:
     says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client().register("x", "ü:1"))
     assert list(map(json.loads, says.bodies)) == [{"addr": "ü:1"}]
 
 
-def test_a_service_that_has_too_many_ids_mints_none() -> None:
+def test_a_service_with_too_many_ids_creates_none() -> None:
     service = Service(limits=Limits(max_ids=0))
     assert str(refused(service, service.client().create())) == "too many discovery IDs"

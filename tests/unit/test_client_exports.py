@@ -31,7 +31,7 @@ async def listed(records: AsyncIterator[ExportedRecord]) -> list[ExportedRecord]
     return [record async for record in records]
 
 
-def test_all_records_come_out_and_go_into_another_daemon() -> None:
+def test_all_records_can_be_exported_and_imported_into_another_daemon() -> None:
     service, other = Service(operator=True), Service(operator=True, seed=1)
     ids = {create_id(service.daemon) for _ in range(250)}
     seeded = min(ids)
@@ -49,7 +49,7 @@ def test_all_records_come_out_and_go_into_another_daemon() -> None:
     assert other.get(other.client().import_records(records, adopt=False)).unchanged == 251
 
 
-def test_records_that_are_not_taken_are_named() -> None:
+def test_refused_records_are_named() -> None:
     service = Service(operator=True)
     bad = ExportedRecord(id="metrics", created_at=1, leader=ExportedLeader(value="{}"))
     result = service.get(service.client().import_records([bad], adopt=True))
@@ -59,7 +59,7 @@ def test_records_that_are_not_taken_are_named() -> None:
 
 
 @pytest.mark.parametrize("verb", ["export", "import"])
-def test_the_public_door_exports_and_imports_nothing_and_the_error_says_where_to_go(verb: str) -> None:
+def test_the_public_api_neither_exports_nor_imports_and_the_error_names_the_socket(verb: str) -> None:
     service = Service()
     client = service.client()
     asking = listed(client.export()) if verb == "export" else client.import_records([], adopt=False)
@@ -101,12 +101,12 @@ def test_an_export_is_read_line_by_line() -> None:
         (exported(b'{"id":5}'), "not an answer of rqdisco"),
     ],
 )
-def test_an_export_that_is_not_whole_is_never_taken_for_one(content: bytes, words: str) -> None:
+def test_an_incomplete_export_is_never_accepted(content: bytes, words: str) -> None:
     service = Service(Says(200, content))
     assert words in unreachable(service, listed(service.client().export()))
 
 
-def test_a_line_without_end_is_cut_off() -> None:
+def test_an_endless_line_is_cut_off() -> None:
     server = Dribbles()
     service = Service(server)
     outcome = start(service, listed(service.client().export()))
@@ -116,7 +116,7 @@ def test_a_line_without_end_is_cut_off() -> None:
     assert "too long" in str(outcome[0].value)
 
 
-def test_an_export_may_take_its_time_but_not_fall_silent() -> None:
+def test_an_export_may_be_slow_but_not_stall() -> None:
     server = Dribbles()
     service = Service(server)
     outcome = start(service, listed(service.client(timeout=3).export()))
@@ -128,7 +128,7 @@ def test_an_export_may_take_its_time_but_not_fall_silent() -> None:
     assert isinstance(outcome[0].value, Unreachable)
 
 
-def test_a_reader_that_leaves_an_export_lets_its_connection_go() -> None:
+def test_a_reader_that_leaves_an_export_closes_its_connection() -> None:
     server = Dribbles()
     service = Service(server)
 
@@ -147,7 +147,7 @@ def test_a_reader_that_leaves_an_export_lets_its_connection_go() -> None:
     assert gone
 
 
-def test_an_export_reader_counts_what_it_was_given() -> None:
+def test_an_export_reader_counts_its_records() -> None:
     reader = ExportReader()
     for line in exported(RECORD, RECORD).splitlines(keepends=True):
         reader.feed(line)

@@ -34,7 +34,7 @@ def seen(directory: Any, discovery_id: str) -> Any:
     return go(directory.look_up(discovery_id))
 
 
-def test_three_machines_left_at_the_default_are_not_three_clusters() -> None:
+def test_three_hosts_left_at_the_default_are_not_three_clusters() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     assert answer_of(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT]
@@ -47,7 +47,7 @@ def test_three_machines_left_at_the_default_are_not_three_clusters() -> None:
     assert answer_of(register(daemon, discovery_id, f"{M4}:4001", M4)) == [f"{M4}:4001"]
 
 
-def test_who_waits_for_a_grant_on_another_machine_hears_whose_the_id_is_and_gets_it_if_nobody_heard_the_grant() -> None:
+def test_the_next_host_gets_the_id_if_the_grant_was_not_answered_and_later_ones_are_refused() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -64,7 +64,7 @@ def test_who_waits_for_a_grant_on_another_machine_hears_whose_the_id_is_and_gets
     assert seen(daemon.directory, discovery_id).host == M2
 
 
-def test_a_restart_knows_whose_an_id_is_and_the_daemons_own_machine_is_still_its_own() -> None:
+def test_a_restart_remembers_the_host_of_an_id_and_recognizes_the_daemons_own() -> None:
     daemon = Daemon()
     here, there = create_id(daemon), create_id(daemon)
     assert answer_of(register(daemon, here, DEFAULT, THIS_MACHINE)) == [DEFAULT]
@@ -76,7 +76,7 @@ def test_a_restart_knows_whose_an_id_is_and_the_daemons_own_machine_is_still_its
         assert answer_of(register(daemon, discovery_id, SECOND, host)) == [DEFAULT, SECOND]
 
 
-def test_a_record_of_an_earlier_release_is_tied_by_the_next_that_registers_its_loopback_address() -> None:
+def test_a_record_of_an_earlier_release_is_bound_by_the_next_loopback_registration() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     record = daemon.store.newest(discovery_id)
@@ -92,7 +92,7 @@ def test_a_record_of_an_earlier_release_is_tied_by_the_next_that_registers_its_l
     assert shown(daemon, discovery_id) == [DEFAULT, SECOND]
 
 
-def test_the_leader_key_of_an_earlier_release_is_tied_by_the_next_report() -> None:
+def test_the_leader_key_of_an_earlier_release_is_bound_by_the_next_report() -> None:
     daemon = Daemon()
     leader = Leader(addr=DEFAULT, value=LEFT_AT_DEFAULT.value, created=1, modified=1)
     nodes, made_at = (LEFT_AT_DEFAULT.node,), daemon.wall_us()
@@ -109,7 +109,7 @@ def brought(*addrs: str, host: str | None = None) -> TransferredRecord:
     )
 
 
-def test_an_import_says_whose_the_loopback_addresses_are_or_the_next_to_register_does() -> None:
+def test_an_import_names_the_host_of_loopback_addresses_or_the_next_registration_binds_it() -> None:
     for host in (M1, None):
         daemon = Daemon()
         assert go(daemon.directory.adopt(brought(DEFAULT, SECOND, host=host), as_own=True))
@@ -119,7 +119,7 @@ def test_an_import_says_whose_the_loopback_addresses_are_or_the_next_to_register
             result(register(daemon, "moved", SECOND, M2))
 
 
-def test_an_import_of_no_loopback_address_ties_nothing_and_a_machine_is_an_address() -> None:
+def test_an_import_without_loopback_addresses_binds_nothing_and_a_host_is_an_address() -> None:
     daemon = Daemon()
     assert go(daemon.directory.adopt(brought(f"{M1}:4001", host=M1), as_own=True))
     assert seen(daemon.directory, "moved").host is None
@@ -129,7 +129,7 @@ def test_an_import_of_no_loopback_address_ties_nothing_and_a_machine_is_an_addre
 
 
 @pytest.mark.parametrize(("host", "exported"), [(M1, M1), ("fd00::1", "fd00::1"), (THIS_MACHINE, None)])
-def test_an_export_names_the_machine_but_for_the_daemons_own(host: str, exported: str | None) -> None:
+def test_an_export_names_the_host_unless_it_is_the_daemons_own(host: str, exported: str | None) -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     result(register(daemon, discovery_id, DEFAULT, host))
@@ -144,7 +144,7 @@ def calls(network: gossip.DirectNetwork) -> list[Call]:
     return [decode_message(body, Call) for _, _, verb, body in network.messages if verb == "call"]
 
 
-def test_the_machine_is_told_with_what_is_passed_on(three: Three, clock: Clock) -> None:
+def test_a_forwarded_request_carries_the_client_host(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = gossip.create_id(a)
     assert gossip.register(b, discovery_id, DEFAULT, M1) == [DEFAULT]
@@ -158,7 +158,7 @@ def test_the_machine_is_told_with_what_is_passed_on(three: Three, clock: Clock) 
     assert {seen(daemon.directory, discovery_id).host for daemon in (a, b, c)} == {M1}
 
 
-def test_the_machine_of_one_daemon_is_not_that_of_another(three: Three, clock: Clock) -> None:
+def test_the_local_host_of_one_daemon_is_not_that_of_another(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = gossip.create_id(a)
     assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
@@ -171,7 +171,7 @@ def test_the_machine_of_one_daemon_is_not_that_of_another(three: Three, clock: C
     assert b.directory.name_host(THIS_MACHINE) == f"@{b.owner}"
 
 
-def test_of_machines_left_at_the_default_one_leads_whichever_daemon_they_ask(three: Three, clock: Clock) -> None:
+def test_one_of_several_hosts_left_at_the_default_leads_at_whichever_daemon(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     assert wait(clock, a.directory.claim("kv", LEFT_AT_DEFAULT, M1)).won
     settle(clock, 1)
@@ -182,7 +182,7 @@ def test_of_machines_left_at_the_default_one_leads_whichever_daemon_they_ask(thr
     assert seen(c.directory, "kv").host == M1
 
 
-def test_on_the_owners_behalf_the_same_machine_is_listed_and_no_other(three: Three, clock: Clock) -> None:
+def test_the_same_host_is_listed_on_the_owners_behalf_and_no_other(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     discovery_id = gossip.create_id(a)
     gossip.register(a, discovery_id, DEFAULT, M1)
@@ -202,7 +202,7 @@ def test_on_the_owners_behalf_the_same_machine_is_listed_and_no_other(three: Thr
     assert c.backend.hint_store.count == 0
 
 
-def test_on_the_owners_behalf_no_loopback_address_is_the_first(three: Three, clock: Clock) -> None:
+def test_no_first_loopback_address_is_listed_on_the_owners_behalf(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     discovery_id = gossip.create_id(a)
     gossip.register(a, discovery_id, f"{M1}:4001", M1)
@@ -215,7 +215,7 @@ def test_on_the_owners_behalf_no_loopback_address_is_the_first(three: Three, clo
     assert gossip.register(c, discovery_id, f"{M2}:4001", M2) == [f"{M1}:4001", f"{M2}:4001"]
 
 
-def test_a_loopback_address_is_left_out_where_the_list_has_become_others_meanwhile(
+def test_a_loopback_address_is_left_out_where_the_list_has_become_another_hosts(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     network, (a, _, c) = three
@@ -236,7 +236,7 @@ def test_a_loopback_address_is_left_out_where_the_list_has_become_others_meanwhi
     assert "localhost:4003 is a loopback address beside others" in line["why"]
 
 
-def test_what_is_handed_over_stays_with_its_machine_and_of_a_daemon_that_is_lost_the_next_is(
+def test_a_handed_over_id_stays_with_its_host_and_one_of_a_lost_daemon_with_the_next(
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
@@ -261,7 +261,7 @@ def test_what_is_handed_over_stays_with_its_machine_and_of_a_daemon_that_is_lost
     assert seen(b.directory, here).host == M3
 
 
-def test_daemons_that_reach_each_other_by_loopback_are_on_one_machine(clock: Clock) -> None:
+def test_daemons_that_reach_each_other_by_loopback_share_a_host(clock: Clock) -> None:
     network = gossip.DirectNetwork(clock)
     a = gossip.GossipDaemon(network, "127.0.0.1:1", ["localhost:2"])
     b = gossip.GossipDaemon(network, "localhost:2")

@@ -28,7 +28,7 @@ def test_credentials_in_the_url_are_sent_as_basic_authentication_and_nowhere_els
     assert says.requests[1].getHeader("authorization") is None
 
 
-def test_an_ipv6_address_and_a_name_of_other_scripts_can_be_asked() -> None:
+def test_ipv6_addresses_and_international_names_are_valid_hosts() -> None:
     for url, host in (("http://[::1]:4000", "[::1]:4000"), ("http://bücher.example", "xn--bcher-kva.example")):
         says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
         service = Service(says)
@@ -48,7 +48,7 @@ def test_an_ipv6_address_with_a_zone_is_reached_through_that_interface(scheme: s
     asking.addErrback(lambda failure: failure.trap(CancelledError))
 
 
-def test_a_zone_is_told_to_nobody_else() -> None:
+def test_a_zone_is_never_sent() -> None:
     says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client("http://[fe80::1%25eth0]:4000").get("x"))
@@ -66,7 +66,7 @@ def test_a_zone_is_told_to_nobody_else() -> None:
         ("http://me:[@h:1", "only an IPv6 address stands between [ and ]"),
     ],
 )
-def test_what_is_no_ipv6_address_with_a_zone_is_refused_in_words(url: str, words: str) -> None:
+def test_an_invalid_ipv6_address_with_a_zone_is_refused_with_a_reason(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_url(url)
 
@@ -91,7 +91,7 @@ def test_a_url_is_shown_without_its_credentials(url: str, name: str) -> None:
     ["", "h:4000", "ftp://h", "http://", "http://h:x", "http://h:70000", "http://h?x", "http://h#x", "http://[::1",
      "http://a..b", "http://" + "a" * 70, "unix:", "unix://h/x", "unix:/a\0b", "http://\ud800"],
 )  # fmt: skip
-def test_what_is_no_url_of_a_service_is_a_value_error(url: str) -> None:
+def test_an_invalid_service_url_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_url(url)
 

@@ -97,7 +97,7 @@ def original(tmp_path: Path) -> Path:
     return life.directory
 
 
-def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_have_two_names(
+def test_an_original_starts_beside_its_hard_linked_backup_and_names_the_linked_files(
     original: Path, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
     owner = Life(original).owner
@@ -114,7 +114,7 @@ def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_h
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_a_hard_linked_backup_is_refused_and_told_from_its_original(
+def test_a_hard_linked_backup_is_refused_and_distinguished_from_its_original(
     original: Path, tmp_path: Path, is_restarted: bool
 ) -> None:
     backup = hard_linked(original, tmp_path / "backup")
@@ -127,7 +127,7 @@ def test_a_hard_linked_backup_is_refused_and_told_from_its_original(
     assert OWNERLESS_WARNING in text
 
 
-def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
+def test_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
     """It is older than what nodes were told since."""
     backup = hard_linked(original, tmp_path / "backup")
     shutil.rmtree(original)
@@ -138,7 +138,7 @@ def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(or
     refusal(original)
 
 
-def test_files_that_were_moved_start_again_where_they_came_from(original: Path, tmp_path: Path) -> None:
+def test_files_that_were_moved_start_again_in_their_original_directory(original: Path, tmp_path: Path) -> None:
     owner, elsewhere = Life(original).owner, tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in original.iterdir():
@@ -149,20 +149,20 @@ def test_files_that_were_moved_start_again_where_they_came_from(original: Path, 
     assert Life(original).owner == owner
 
 
-def test_a_directory_that_was_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
+def test_a_directory_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
     owner = Life(original).owner
     original.rename(tmp_path / "renamed")
     assert Life(tmp_path / "renamed").owner == owner
 
 
-def test_a_copy_file_by_file_is_refused_and_says_what_becomes_of_its_ids(original: Path, tmp_path: Path) -> None:
+def test_a_copy_file_by_file_is_refused_with_the_consequence_for_its_ids(original: Path, tmp_path: Path) -> None:
     shutil.copytree(original, tmp_path / "copy")
     text = refusal(tmp_path / "copy")
     assert "this state directory is a copy" in text
     assert OWNERLESS_WARNING in text
 
 
-def test_an_identity_that_was_put_back_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
+def test_an_identity_restored_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
     owner, path = Life(original).owner, original / NAME
     content = path.read_bytes()
     path.write_bytes(content)
@@ -183,7 +183,7 @@ def first_version(directory: Path) -> None:
     path.write_bytes(msgspec.json.encode({**known, "version": 1, "crc": f"{crc:08x}"}))
 
 
-def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backup_nobody_is_told_to_remove_it(
+def test_an_identity_of_the_first_version_is_read_and_a_hard_linked_backup_does_not_advise_removing_it(
     original: Path, tmp_path: Path
 ) -> None:
     first_version(original)
@@ -201,14 +201,14 @@ def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backu
 
 
 @pytest.mark.parametrize("change", [{"directory": "1"}, {"directory": ""}, {"version": 1}])
-def test_an_identity_whose_directory_was_altered_is_damaged(original: Path, change: dict[str, Any]) -> None:
+def test_an_identity_with_an_altered_directory_is_damaged(original: Path, change: dict[str, Any]) -> None:
     path = original / NAME
     path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **change}))
     with pytest.raises(DamagedState, match=r"identity\.json: the CRC does not match"):
         Life(original)
 
 
-def test_a_snapshot_that_is_replaced_leaves_a_hard_linked_backup_as_it_was(tmp_path: Path) -> None:
+def test_replacing_a_snapshot_leaves_a_hard_linked_backup_unchanged(tmp_path: Path) -> None:
     life = Life(tmp_path / "original")
     for name in ("a", "b"):
         life.put(name, size=9 << 20)
@@ -223,7 +223,7 @@ def test_a_snapshot_that_is_replaced_leaves_a_hard_linked_backup_as_it_was(tmp_p
     assert names(recover(Unlocked(), backup, is_backup=True)) == ["a", "b"]
 
 
-def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_original_nor_hears_of_it(
+def test_a_daemon_on_a_restored_hard_linked_backup_and_the_original_do_not_affect_each_other(
     tmp_path: Path,
 ) -> None:
     writing = Life(tmp_path / "original")
@@ -249,7 +249,7 @@ def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_origin
     assert names(Life(writing.directory).found) == ["a", "b", "c", "d"]
 
 
-def test_a_lock_that_a_hard_linked_copy_shares_is_named_as_such(original: Path, tmp_path: Path) -> None:
+def test_a_lock_shared_with_a_hard_linked_copy_is_reported_as_such(original: Path, tmp_path: Path) -> None:
     backup = hard_linked(original, tmp_path / "backup")
     (backup / NAME).unlink()
     lock = os.open(original / LOCK, os.O_RDWR)

@@ -24,7 +24,7 @@ def call(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     return Deferred.fromCoroutine(coroutine)
 
 
-def test_nothing_is_answered_or_shown_before_the_disk_has_it() -> None:
+def test_nothing_is_answered_or_shown_before_it_is_durable() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -51,7 +51,7 @@ def test_a_repeat_that_shows_something_not_yet_durable_waits_too() -> None:
     assert (len(removal.record.nodes), removal.removed) == (2, False)
 
 
-def test_two_hundred_at_once_hear_exactly_one_alone() -> None:
+def test_exactly_one_of_two_hundred_concurrent_nodes_is_alone() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -64,7 +64,7 @@ def test_two_hundred_at_once_hear_exactly_one_alone() -> None:
     assert shown(daemon, discovery_id) == addresses
 
 
-def test_those_who_come_during_one_write_share_the_next() -> None:
+def test_requests_that_arrive_during_a_write_share_the_next() -> None:
     daemon = Daemon()
     ids = [create_id(daemon) for _ in range(10)]
     daemon.threads.hold = True
@@ -77,7 +77,7 @@ def test_those_who_come_during_one_write_share_the_next() -> None:
     assert all(shown(daemon, discovery_id) == [A] for discovery_id in ids)
 
 
-def test_a_grant_whose_client_is_gone_is_revoked_and_the_next_one_is_told_alone() -> None:
+def test_a_grant_whose_client_is_gone_is_revoked_and_the_next_node_is_granted() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -90,7 +90,7 @@ def test_a_grant_whose_client_is_gone_is_revoked_and_the_next_one_is_told_alone(
     assert shown(daemon.restart(), discovery_id) == [B]
 
 
-def test_a_revoked_grant_leaves_what_was_there_before() -> None:
+def test_a_revoked_grant_restores_the_previous_list() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -118,7 +118,7 @@ def test_a_node_that_hangs_up_while_it_joins_is_listed_all_the_same() -> None:
     assert shown(daemon, discovery_id) == [A, B]
 
 
-def test_one_client_that_hangs_up_cancels_no_other() -> None:
+def test_a_client_that_hangs_up_cancels_no_other() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -129,7 +129,7 @@ def test_one_client_that_hangs_up_cancels_no_other() -> None:
     assert answer_of(staying) == [A, B, C]
 
 
-def test_one_who_waits_for_a_grant_and_hangs_up_changes_nothing() -> None:
+def test_a_client_that_waits_for_a_grant_and_hangs_up_changes_nothing() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -140,7 +140,7 @@ def test_one_who_waits_for_a_grant_and_hangs_up_changes_nothing() -> None:
     assert shown(daemon, discovery_id) == [A]
 
 
-def test_a_full_disk_refuses_and_leaves_everything_as_it_was() -> None:
+def test_a_full_disk_refuses_and_leaves_everything_unchanged() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -158,7 +158,7 @@ def test_a_full_disk_refuses_and_leaves_everything_as_it_was() -> None:
     assert daemon.failures == []
 
 
-def test_a_grant_that_the_full_disk_refused_is_still_to_be_had() -> None:
+def test_a_grant_refused_by_a_full_disk_is_still_available() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.disk.room = 0
@@ -168,7 +168,7 @@ def test_a_grant_that_the_full_disk_refused_is_still_to_be_had() -> None:
     assert answer_of(register(daemon, discovery_id, B)) == [B]
 
 
-def test_what_was_built_on_a_refused_change_is_refused_with_it() -> None:
+def test_a_change_that_builds_on_a_refused_change_is_refused_with_it() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -182,7 +182,7 @@ def test_what_was_built_on_a_refused_change_is_refused_with_it() -> None:
     assert shown(daemon, discovery_id) == [A]
 
 
-def test_after_a_failed_sync_nothing_is_acknowledged_any_more_and_the_process_must_end() -> None:
+def test_nothing_is_acknowledged_after_a_failed_sync_and_the_process_must_end() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.disk.broken_syncs = {daemon.disk.syncs + 1}
@@ -196,7 +196,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged_any_more_and_the_process_mu
     assert shown(daemon.restart(), discovery_id) == [], "what the failed sync left in memory was never on the disk"
 
 
-def test_a_seed_is_told_again_after_the_daemon_was_killed_and_started_again() -> None:
+def test_a_seed_is_granted_again_after_the_daemon_was_killed_and_restarted() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -229,7 +229,7 @@ def test_versions_rise_even_when_the_wall_clock_steps_back() -> None:
     assert versions == sorted(set(versions))
 
 
-def test_an_id_that_nobody_minted_does_not_exist() -> None:
+def test_an_id_that_was_never_created_does_not_exist() -> None:
     daemon = Daemon()
     for coroutine in (
         daemon.directory.look_up("x"),
@@ -240,7 +240,7 @@ def test_an_id_that_nobody_minted_does_not_exist() -> None:
             result(call(coroutine))
 
 
-def test_no_more_ids_are_minted_than_the_operator_allows() -> None:
+def test_no_more_ids_are_created_than_the_operator_allows() -> None:
     daemon = Daemon(limits=Limits(max_ids=2))
     create_id(daemon)
     create_id(daemon)
@@ -248,7 +248,7 @@ def test_no_more_ids_are_minted_than_the_operator_allows() -> None:
         create_id(daemon)
 
 
-def test_a_restored_backup_lists_adds_and_removes_but_seeds_no_cluster() -> None:
+def test_a_restored_backup_lists_adds_and_removes_but_bootstraps_no_cluster() -> None:
     daemon = Daemon()
     empty, full = create_id(daemon), create_id(daemon)
     register(daemon, full, A)
@@ -265,7 +265,7 @@ def test_a_restored_backup_lists_adds_and_removes_but_seeds_no_cluster() -> None
     assert answer_of(register(restored, create_id(restored), A)) == [A]
 
 
-def test_versions_rise_across_restarts_and_folds_whatever_the_clock_says() -> None:
+def test_versions_rise_across_restarts_and_compactions_whatever_the_clock() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     versions = []
@@ -284,7 +284,7 @@ def test_versions_rise_across_restarts_and_folds_whatever_the_clock_says() -> No
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_each_boot_of_the_machine_has_a_number_of_its_own_whatever_the_disk_knows(compacted: bool) -> None:
+def test_each_boot_of_the_host_has_its_own_number_whatever_the_disk_holds(compacted: bool) -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     boots = []
@@ -308,7 +308,7 @@ def test_each_boot_of_the_machine_has_a_number_of_its_own_whatever_the_disk_know
     assert record.grant.boot == third
 
 
-def test_a_restored_id_tells_nobody_again_not_even_within_the_window() -> None:
+def test_a_restored_id_grants_nobody_again_even_within_the_retry_window() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -318,7 +318,7 @@ def test_a_restored_id_tells_nobody_again_not_even_within_the_window() -> None:
         result(register(daemon.restart(), discovery_id, A))
 
 
-def test_who_watches_an_id_is_told_once_a_grant_is_shown_and_no_more_when_it_ends() -> None:
+def test_a_subscriber_is_called_once_a_grant_is_shown_and_no_more_after_it_ends() -> None:
     daemon = Daemon()
     discovery_id, other = create_id(daemon), create_id(daemon)
     seen: list[list[str]] = []

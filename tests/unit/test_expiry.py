@@ -68,7 +68,7 @@ def test_an_id_that_never_had_a_node_is_forgotten_when_its_days_are_over(daemon:
     assert daemon.directory.size == 1
 
 
-def test_without_being_asked_to_a_daemon_forgets_nothing() -> None:
+def test_a_daemon_forgets_nothing_by_default() -> None:
     daemon = Daemon()
     daemon.sweep.startService()
     unused = create_id(daemon)
@@ -84,21 +84,21 @@ def test_an_id_whose_last_node_was_removed_is_kept_for_ever(daemon: Daemon) -> N
     assert shown(daemon, emptied) == []
 
 
-def test_a_key_that_a_leader_was_reported_under_is_kept_for_ever(daemon: Daemon) -> None:
+def test_a_key_with_a_reported_leader_is_kept_for_ever(daemon: Daemon) -> None:
     put = Put(node=Node(addr="10.0.0.1:4001"), value="{}")
     assert result(Deferred.fromCoroutine(daemon.directory.report("rqlite/leader", put, None)))
     live(daemon.clock, 40)
     assert is_there(daemon, "rqlite/leader")
 
 
-def test_an_id_that_was_imported_is_kept_for_ever(daemon: Daemon) -> None:
+def test_an_imported_id_is_kept_for_ever(daemon: Daemon) -> None:
     brought = TransferredRecord(id="brought", created_at=1)
     assert result(Deferred.fromCoroutine(daemon.directory.adopt(brought, as_own=True)))
     live(daemon.clock, 40)
     assert is_there(daemon, "brought")
 
 
-def test_a_wall_clock_that_jumps_forgets_nothing_and_keeps_nothing_back(daemon: Daemon) -> None:
+def test_a_jump_of_the_wall_clock_neither_forgets_nor_delays_anything(daemon: Daemon) -> None:
     unused = create_id(daemon)
     daemon.set_by = 400 * DAY
     live(daemon.clock, 9.5)
@@ -110,7 +110,7 @@ def test_a_wall_clock_that_jumps_forgets_nothing_and_keeps_nothing_back(daemon: 
     assert is_there(daemon, younger)
 
 
-def test_days_go_on_through_restarts_of_the_daemon(daemon: Daemon) -> None:
+def test_days_continue_through_restarts_of_the_daemon(daemon: Daemon) -> None:
     unused = create_id(daemon)
     for _ in range(9):
         live(daemon.clock, 1)
@@ -121,7 +121,7 @@ def test_days_go_on_through_restarts_of_the_daemon(daemon: Daemon) -> None:
     assert not is_there(daemon, unused)
 
 
-def test_the_time_for_which_the_machine_was_off_does_not_count(daemon: Daemon) -> None:
+def test_the_time_while_the_host_was_off_does_not_count(daemon: Daemon) -> None:
     unused = create_id(daemon)
     live(daemon.clock, 5)
     daemon = daemon.restart(boot_id="boot-b")
@@ -132,7 +132,7 @@ def test_the_time_for_which_the_machine_was_off_does_not_count(daemon: Daemon) -
     assert not is_there(daemon, unused)
 
 
-def test_ids_from_before_it_was_switched_on_have_all_their_days_from_then() -> None:
+def test_ids_from_before_expiry_was_enabled_have_all_their_days_from_then() -> None:
     daemon = Daemon()
     unused = create_id(daemon)
     live(daemon.clock, 50)
@@ -144,7 +144,7 @@ def test_ids_from_before_it_was_switched_on_have_all_their_days_from_then() -> N
     assert not is_there(daemon, unused)
 
 
-def test_what_was_forgotten_does_not_come_back_with_a_restart(daemon: Daemon) -> None:
+def test_a_forgotten_id_does_not_return_with_a_restart(daemon: Daemon) -> None:
     unused, used = create_id(daemon), create_id(daemon)
     answer_of(register(daemon, used, "10.0.0.1:4001"))
     live(daemon.clock, 12)
@@ -153,7 +153,7 @@ def test_what_was_forgotten_does_not_come_back_with_a_restart(daemon: Daemon) ->
     assert shown(again, used) == ["10.0.0.1:4001"]
 
 
-def test_a_snapshot_has_nothing_of_what_was_forgotten(daemon: Daemon) -> None:
+def test_a_snapshot_has_no_forgotten_ids(daemon: Daemon) -> None:
     unused = create_id(daemon)
     assert unused.encode() in seal_and_compact(daemon)
     live(daemon.clock, 12)
@@ -162,7 +162,7 @@ def test_a_snapshot_has_nothing_of_what_was_forgotten(daemon: Daemon) -> None:
     assert not is_there(daemon.restart(), unused)
 
 
-def test_an_id_is_younger_than_what_was_forgotten_before_it_whatever_the_wall_clock_says(daemon: Daemon) -> None:
+def test_a_new_id_is_younger_than_one_forgotten_before_it_whatever_the_wall_clock(daemon: Daemon) -> None:
     create_id(daemon)
     live(daemon.clock, 12)
     daemon.set_by = -100 * DAY
@@ -186,7 +186,7 @@ def test_a_node_that_registers_while_its_id_is_being_forgotten_keeps_it(daemon: 
     assert shown(daemon.restart(), discovery_id) == ["10.0.0.1:4001"]
 
 
-def test_a_node_whose_registration_the_disk_refuses_as_its_id_goes_finds_it_gone(daemon: Daemon) -> None:
+def test_a_registration_refused_by_the_disk_while_its_id_is_forgotten_finds_it_gone(daemon: Daemon) -> None:
     discovery_id = create_id(daemon)
     live_until_it_is_marked(daemon)
     asked = register(daemon, discovery_id, "10.0.0.1:4001")
@@ -203,7 +203,7 @@ def test_a_node_whose_registration_the_disk_refuses_as_its_id_goes_finds_it_gone
     assert daemon.store.count_all() == 0
 
 
-def test_on_a_full_disk_nothing_is_forgotten_until_there_is_room(daemon: Daemon) -> None:
+def test_nothing_is_forgotten_on_a_full_disk_until_there_is_room(daemon: Daemon) -> None:
     unused = create_id(daemon)
     live(daemon.clock, 9.9)
     daemon.disk.room = 0
@@ -224,7 +224,7 @@ def test_forgotten_ids_make_room_for_others() -> None:
     assert list(daemon.store.node_counter.owners()) == []
 
 
-def test_who_watches_an_id_is_told_when_it_is_gone(daemon: Daemon) -> None:
+def test_a_subscriber_is_called_when_its_id_is_forgotten(daemon: Daemon) -> None:
     changed: list[bool] = []
     unused = create_id(daemon)
     daemon.directory.watch(unused, lambda: changed.append(is_there(daemon, unused)))
@@ -232,7 +232,7 @@ def test_who_watches_an_id_is_told_when_it_is_gone(daemon: Daemon) -> None:
     assert changed == [False]
 
 
-def test_many_ids_are_forgotten_some_at_a_time(daemon: Daemon) -> None:
+def test_many_ids_are_forgotten_a_few_at_a_time(daemon: Daemon) -> None:
     for _ in range(2500):
         create_id(daemon)
     live(daemon.clock, 9.9)
@@ -243,9 +243,7 @@ def test_many_ids_are_forgotten_some_at_a_time(daemon: Daemon) -> None:
     assert sizes == {2500, 2000, 1500, 1000, 500, 0}
 
 
-def test_where_nothing_is_unused_ids_are_not_looked_through_over_and_over(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ids_are_not_scanned_repeatedly_where_none_is_unused(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     answer_of(register(daemon, create_id(daemon), "10.0.0.1:4001"))
     live(daemon.clock, 12)
     keys_after = Mock(wraps=daemon.store.keys_after)
@@ -254,7 +252,7 @@ def test_where_nothing_is_unused_ids_are_not_looked_through_over_and_over(
     keys_after.assert_not_called()
 
 
-def test_a_monotonic_clock_that_is_put_back_makes_nothing_older_and_stops_no_day() -> None:
+def test_a_monotonic_clock_that_steps_back_ages_nothing_and_stops_no_day() -> None:
     version_ages = VersionAges("home", 1000_000)
 
     def old_after(seconds: range) -> int:
@@ -269,7 +267,7 @@ def test_a_monotonic_clock_that_is_put_back_makes_nothing_older_and_stops_no_day
     assert old_after(range(90, 120)) == 7
 
 
-def test_the_calendar_stays_small() -> None:
+def test_the_recorded_version_ages_stay_small() -> None:
     version_ages = VersionAges("home", 1000_000)
     lengths = set()
     for second in range(5000):

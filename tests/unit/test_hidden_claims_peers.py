@@ -21,7 +21,7 @@ from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, 
 from tests.unit.test_hidden_claims import HOST_A, HOST_B, A, B, assert_hidden, assert_led, claim, look_up, report
 
 
-def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(three: Three, clock: Clock) -> None:
+def test_no_copy_shows_a_claim_and_the_claimant_wins_again_at_any_daemon(three: Three, clock: Clock) -> None:
     _, daemons = three
     a, b, c = daemons
     discovery_id = create_id(a)
@@ -41,9 +41,7 @@ def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(thre
         assert_led(look_up(daemon, discovery_id), "a:4001")
 
 
-def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon_beside_it(
-    three: Three, clock: Clock
-) -> None:
+def test_two_hosts_of_one_name_are_distinguished_also_at_different_daemons(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     assert claim(b, discovery_id, A, THIS_MACHINE).won
@@ -55,7 +53,7 @@ def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon
     assert not claim(b, discovery_id, A, THIS_MACHINE).won
 
 
-def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Three, clock: Clock) -> None:
+def test_nobody_wins_while_the_owner_of_an_id_is_unreachable(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
@@ -70,7 +68,7 @@ def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Th
     assert claim(a, discovery_id, A).again
 
 
-def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(three: Three, clock: Clock) -> None:
+def test_a_restarted_daemon_lets_nobody_win_again_before_it_reached_all_others(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
@@ -83,7 +81,7 @@ def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(thr
     assert claim(a, discovery_id, A).again
 
 
-def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Three, clock: Clock) -> None:
+def test_a_daemon_on_an_older_disk_learns_the_claimant_from_its_peers(three: Three, clock: Clock) -> None:
     _, (a, _, _) = three
     discovery_id = create_id(a)
     before = older(a.disk)
@@ -96,7 +94,7 @@ def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Thre
     assert claim(a, discovery_id, A).again
 
 
-def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+def test_a_fenced_daemon_lets_nobody_win_again(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _, (a, b, _) = three
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
@@ -109,9 +107,7 @@ def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_e
     logged_errors.clear()
 
 
-def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_may_report(
-    three: Three, clock: Clock
-) -> None:
+def test_nobody_wins_again_under_an_ownerless_id_but_its_leader_may_report(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
@@ -131,9 +127,7 @@ def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_m
         assert_led(look_up(at, discovery_id), "a:4001")
 
 
-def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_after_30_seconds(
-    three: Three, clock: Clock
-) -> None:
+def test_a_successor_lets_the_claimant_win_again_and_another_host_after_30_seconds(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     settle(clock, 60)
@@ -148,7 +142,7 @@ def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_afte
     assert not claim(b, discovery_id, B, HOST_B).won
 
 
-def test_a_claim_that_no_daemon_knows_of_any_more_makes_no_created_id_anew(three: Three, clock: Clock) -> None:
+def test_a_claim_that_no_daemon_holds_any_more_does_not_recreate_the_id(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = "ffff306d-5842-851c-a00f-72fe57b0eb16"
     for at in (a, b):
@@ -193,9 +187,7 @@ def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     settle(clock, 1)
 
 
-def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_nobody(
-    mixed: Three, clock: Clock
-) -> None:
+def test_a_claim_beside_a_peer_that_would_show_it_is_visible_and_wins_only_once(mixed: Three, clock: Clock) -> None:
     _, (a, b) = mixed
     discovery_id = create_id(a)
     assert claim(a, discovery_id, A).won
@@ -205,7 +197,7 @@ def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_n
         assert not claim(at, discovery_id, A).won
 
 
-def test_once_the_last_older_peer_runs_this_release_claims_are_hidden(mixed: Three, clock: Clock) -> None:
+def test_claims_are_hidden_once_the_last_older_peer_runs_this_release(mixed: Three, clock: Clock) -> None:
     _, (a, b) = mixed
     before, after = create_id(a), create_id(a)
     claim(a, before, A)
@@ -219,7 +211,7 @@ def test_once_the_last_older_peer_runs_this_release_claims_are_hidden(mixed: Thr
         assert not claim(at, before, A).won
 
 
-def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_release(
+def test_a_hidden_claim_does_not_win_again_while_a_peer_runs_an_older_release(
     three: Three, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, (a, b, _) = three
@@ -236,7 +228,7 @@ def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_relea
     assert claim(a, discovery_id, A).again
 
 
-def test_a_peer_that_was_not_met_since_the_start_makes_no_claim_visible(three: Three, clock: Clock) -> None:
+def test_a_peer_not_met_since_the_start_makes_no_claim_visible(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     b.stop()
     a = a.restart()
@@ -252,9 +244,7 @@ def test_a_peer_that_was_not_met_since_the_start_makes_no_claim_visible(three: T
     assert claim(a, discovery_id, A).again
 
 
-def test_a_peer_of_which_others_told_and_that_was_not_met_yet_makes_no_claim_visible(
-    three: Three, clock: Clock
-) -> None:
+def test_a_peer_known_only_from_others_makes_no_claim_visible(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
     discovery_id = create_id(a)
     network.cut |= {("a", "d"), ("d", "a")}

@@ -201,17 +201,17 @@ ILLEGAL = {
 
 
 @pytest.mark.parametrize("operations", LEGAL.values(), ids=LEGAL)
-def test_it_accepts(operations: Any) -> None:
+def test_the_checker_accepts(operations: Any) -> None:
     verdict = judged(*operations)
     assert verdict, verdict.text
 
 
 @pytest.mark.parametrize("operations", ILLEGAL.values(), ids=ILLEGAL)
-def test_it_rejects(operations: Any) -> None:
+def test_the_checker_rejects(operations: Any) -> None:
     assert not judged(*operations)
 
 
-def test_where_nothing_is_forwarded_what_was_refused_happens_at_once_or_not_at_all() -> None:
+def test_a_refused_request_takes_effect_at_once_or_never_where_nothing_is_forwarded() -> None:
     rules = Rules(late=False)
     late = refused("register n1", 0), read(1), read(2, "n1")
     assert not judged(*late, rules=rules)
@@ -228,7 +228,7 @@ def test_a_grant_of_unknown_age_may_count_as_an_old_one() -> None:
     assert not judged(*renewed, ("register n1", 40, 41, "alone"))
 
 
-def test_a_verdict_tells_the_shortest_beginning_that_fails() -> None:
+def test_a_verdict_names_the_shortest_failing_prefix() -> None:
     verdict = judged(*BASE, read(4, "n1", "n2"), read(5, "n1"), read(6, "n1", "n2"))
     assert [str(each) for each in verdict.misfits] == ["5.000-5.100 : read -> [n1]"]
     assert "which leaves [n1, n2], n1 was told to bootstrap, where none of these fits" in verdict.text
@@ -241,6 +241,6 @@ def test_hundreds_of_refusals_are_judged_at_once() -> None:
     assert not judged(*refusals, ("register n2", 100, 101, "alone"), ("register n1", 102, 103, "alone"), limit=100_000)
 
 
-def test_a_search_that_takes_too_long_says_so() -> None:
+def test_a_search_that_takes_too_long_is_reported() -> None:
     with pytest.raises(Undecided):
         judged(*BASE, read(4, "n1", "n2"), limit=2)

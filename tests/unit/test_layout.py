@@ -110,7 +110,7 @@ def upward(modules: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_room_has_its_floor() -> None:
+def test_every_package_has_its_floor() -> None:
     assert {room(name) for name in MODULES} == set().union(*FLOORS) | APART | ON_TOP
 
 
@@ -142,7 +142,7 @@ def test_no_two_modules_need_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CORE))
-def test_the_core_knows_no_twisted_no_clock_no_randomness_and_no_disk(name: str) -> None:
+def test_the_core_uses_no_twisted_no_clock_no_randomness_and_no_disk(name: str) -> None:
     foreign = {other.split(".")[0] for other in imported(name) if not other.startswith("rqdisco")}
     assert foreign <= FOR_THE_CORE
     assert "open" not in {
@@ -174,6 +174,6 @@ def kinds(base: type[Exception]) -> set[type[Exception]]:
     return {kind for direct in base.__subclasses__() for kind in (direct, *kinds(direct))}
 
 
-def test_whatever_can_go_wrong_has_an_answer_or_an_exit_code() -> None:
+def test_every_error_has_an_answer_or_an_exit_code() -> None:
     assert kinds(RequestRefused) | {StoreUnavailable} <= set(_REFUSALS)
     assert kinds(CannotStart) == set(_STATUS)

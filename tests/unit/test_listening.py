@@ -47,7 +47,7 @@ from tests.support.daemon import Daemon
         ("tcp:4000", object(), False),
     ],
 )
-def test_what_only_this_machine_reaches_is_local(description: str, address: Any, local: bool) -> None:
+def test_addresses_reachable_only_from_this_host_are_local(description: str, address: Any, local: bool) -> None:
     assert listens_locally(description, address) == local
 
 
@@ -76,7 +76,7 @@ def passed_on(host: str, family: int = socket.AF_INET) -> Any:
     "description", ["tcp:0", "tcp6:0", "tcp:0:interface=0.0.0.0", "haproxy:tcp:0:interface=127.0.0.1"]
 )
 @ensureDeferred
-async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(description: str) -> None:
+async def test_a_listener_for_other_hosts_needs_authorization_and_says_how(description: str) -> None:
     unguarded, guarded = api(description), api(description, is_guarded=True)
     with pytest.raises(OpenToOthers) as refused:
         await unguarded.open()
@@ -89,7 +89,7 @@ async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(descri
 
 
 @ensureDeferred
-async def test_a_door_for_this_machine_alone_needs_no_guard(tmp_path: Path) -> None:
+async def test_a_listener_for_this_host_alone_needs_no_authorization(tmp_path: Path) -> None:
     for description in ("tcp:0:interface=127.0.0.1", f"unix:{tmp_path / 'socket'}"):
         opened = api(description)
         assert len(await opened.open()) == 1
@@ -97,7 +97,7 @@ async def test_a_door_for_this_machine_alone_needs_no_guard(tmp_path: Path) -> N
 
 
 @ensureDeferred
-async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
+async def test_an_inherited_socket_is_judged_by_what_it_is_bound_to() -> None:
     local, open_to_others = (api("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
     assert [where.partition(":")[0] for where in await local.open()] == ["127.0.0.1"]
     with pytest.raises(OpenToOthers):
@@ -107,7 +107,7 @@ async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
 
 
 @ensureDeferred
-async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> None:
+async def test_an_inherited_socket_of_the_wrong_kind_is_refused() -> None:
     misnamed = api("systemd:domain=UNIX:name=x", passed_on("127.0.0.1", socket.AF_UNIX))
     with pytest.raises(CannotListen, match="cannot listen on systemd:domain=UNIX:name=x: "):
         await misnamed.open()
@@ -127,9 +127,7 @@ def listening(path: Path, backlog: int = 10) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("kind", ["", "haproxy:"])
 @ensureDeferred
-async def test_a_socket_that_somebody_left_is_replaced_though_his_process_number_is_in_use(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_a_stale_socket_is_replaced_although_its_process_number_is_in_use(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "http.sock"
     with listening(path):
         pass
@@ -146,9 +144,7 @@ async def test_a_socket_that_somebody_left_is_replaced_though_his_process_number
 
 @pytest.mark.parametrize("waiting", [0, 3])
 @ensureDeferred
-async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_nobody(
-    tmp_path: Path, waiting: int
-) -> None:
+async def test_a_socket_with_a_listener_is_not_removed_even_if_it_accepts_nobody(tmp_path: Path, waiting: int) -> None:
     path = tmp_path / "http.sock"
     with listening(path, backlog=0 if waiting else 10) as server, ExitStack() as clients:
         for _ in range(waiting):
@@ -165,7 +161,7 @@ async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_no
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory"])
 @ensureDeferred
-async def test_nothing_but_a_socket_is_ever_taken_away(tmp_path: Path, kind: str) -> None:
+async def test_only_a_socket_is_ever_removed(tmp_path: Path, kind: str) -> None:
     path, left = tmp_path / "http.sock", tmp_path / "left.sock"
     with listening(left):
         pass

@@ -32,7 +32,7 @@ def refused(deferred: Deferred[Any]) -> bool:
     return True
 
 
-def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: Three, clock: Clock) -> None:
+def test_peers_have_a_change_while_the_disk_of_its_owner_is_still_writing(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
@@ -47,7 +47,7 @@ def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: 
     assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
 
 
-def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, clock: Clock) -> None:
+def test_a_change_refused_by_the_owners_disk_is_corrected_at_peers(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
@@ -67,7 +67,9 @@ def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, c
     assert set(a.store.ids()) == set(b.store.ids()) == set(c.store.ids())
 
 
-def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_got(three: Three, clock: Clock) -> None:
+def test_an_owner_killed_during_a_write_recovers_from_its_peers_what_its_disk_never_got(
+    three: Three, clock: Clock
+) -> None:
     network, (a, b, _) = three
     ids = [create_id(a) for _ in range(20)]
     register(a, ids[0], "n1:1")
@@ -83,7 +85,7 @@ def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_
     assert not any(each.encode() in pushed for each in ids[1:]), "the others stay as they are"
 
 
-def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_after_its_start(
+def test_an_owner_stopped_before_it_published_its_last_change_grants_soon_after_its_start(
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
@@ -100,7 +102,7 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
     assert [node.addr for node in result(asked).listed] == ["n1:1"]
 
 
-def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three: Three, clock: Clock) -> None:
+def test_a_version_that_a_peer_had_before_the_disk_is_not_issued_again(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
@@ -115,7 +117,7 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three:
     assert a.backend.local.next_version() > known.version
 
 
-def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three: Three, clock: Clock) -> None:
+def test_a_restarted_owner_decides_nothing_old_before_it_reached_all_members(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
     discovery_id = create_id(a)
     a.stop()
@@ -133,7 +135,7 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
 
 
-def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, clock: Clock) -> None:
+def test_an_owner_on_an_older_disk_recovers_what_its_peers_have(three: Three, clock: Clock) -> None:
     _network, (a, b, _) = three
     discovery_id = create_id(a)
     before = older(a.disk)
@@ -145,7 +147,7 @@ def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, cl
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
 
 
-def test_a_home_on_an_older_disk_does_not_take_a_grant_of_another_boot_of_its_machine_for_a_new_one(
+def test_an_owner_on_an_older_disk_does_not_mistake_a_grant_of_another_boot_for_a_new_one(
     three: Three, clock: Clock
 ) -> None:
     _, (a, _, _) = three
@@ -163,7 +165,7 @@ def test_a_home_on_an_older_disk_does_not_take_a_grant_of_another_boot_of_its_ma
     assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
 
 
-def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_grant_for_a_new_one(
+def test_an_owner_on_a_host_restored_with_its_clock_does_not_mistake_an_old_grant_for_a_new_one(
     three: Three, clock: Clock
 ) -> None:
     _, (a, _, _) = three
@@ -179,7 +181,7 @@ def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_g
     assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
 
 
-def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: Three, clock: Clock) -> None:
+def test_an_owner_on_an_older_disk_recovers_the_newest_version_that_any_peer_has(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = create_id(a)
     before = older(a.disk)
@@ -198,7 +200,7 @@ def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: 
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
-def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: Three, clock: Clock) -> None:
+def test_a_hint_for_an_id_that_the_owner_has_yet_to_recover_is_not_lost(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
     before = older(a.disk)
     discovery_id = create_id(a)
@@ -217,7 +219,7 @@ def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: 
     assert listed(a, discovery_id) == ["n1:1", "n2:1"]
 
 
-def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_no_second_cluster(
+def test_an_owner_on_an_older_disk_that_creates_ids_and_restarts_again_bootstraps_no_second_cluster(
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
@@ -238,7 +240,7 @@ def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_n
     assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
 
 
-def test_what_was_told_and_refused_is_put_right_though_something_newer_was_refused_with_it(
+def test_a_published_and_refused_change_is_corrected_although_a_newer_one_was_refused_with_it(
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
@@ -259,9 +261,7 @@ def test_what_was_told_and_refused_is_put_right_though_something_newer_was_refus
     assert listed(a, discovery_id) == listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1"]
 
 
-def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_disk_takes(
-    three: Three, clock: Clock
-) -> None:
+def test_a_published_and_refused_change_is_corrected_with_the_first_durable_change(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
@@ -276,7 +276,7 @@ def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_d
     assert listed(a, discovery_id) == listed(b, discovery_id) == ["n1:1"]
 
 
-def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> None:
+def test_a_stalled_disk_leaves_nobody_in_doubt(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
@@ -295,7 +295,7 @@ def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> 
     assert listed(b, discovery_id) == ["n2:1"]
 
 
-def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock: Clock) -> None:
+def test_a_refused_change_keeps_nobody_from_claiming_a_new_key(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     create_id(a)
     settle(clock, 90)
@@ -310,7 +310,7 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
     assert result(claiming).won
 
 
-def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Clock) -> None:
+def test_a_node_that_asks_repeatedly_has_one_hint(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
@@ -325,7 +325,7 @@ def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Cloc
     assert b.backend.hint_store.count == 1
 
 
-def test_a_home_on_an_older_disk_denies_no_id_before_it_heard_all_others(three: Three, clock: Clock) -> None:
+def test_an_owner_on_an_older_disk_denies_no_id_before_it_reached_all_others(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     create_id(a)
     before = older(a.disk)

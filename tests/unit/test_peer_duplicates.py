@@ -33,9 +33,7 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
     logged_errors.clear()
 
 
-def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
-    three: Three, clock: Clock, logged_errors: list[Any]
-) -> None:
+def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     network, (a, _b, c) = three
     duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 12)
@@ -58,7 +56,7 @@ def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
     logged_errors.clear()
 
 
-def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: Three, clock: Clock) -> None:
+def test_a_replayed_hello_from_before_a_restart_stops_nobody(three: Three, clock: Clock) -> None:
     """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender
     included.
     """
@@ -80,7 +78,7 @@ def url_of(daemon: GossipDaemon, peer: GossipDaemon) -> str:
     return member.url
 
 
-def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Three, clock: Clock) -> None:
+def test_a_hello_takes_effect_with_the_next_message_of_its_session(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
     session, _ = b.backend.answers.greet(moved)
@@ -89,7 +87,7 @@ def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Thr
     assert url_of(b, a) == "http://elsewhere"
 
 
-def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(
+def test_a_duplicate_of_an_incarnation_that_greets_its_original_stops_both(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, *_) = three

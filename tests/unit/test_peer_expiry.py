@@ -40,7 +40,7 @@ def knows(daemon: GossipDaemon, discovery_id: str) -> bool:
     return daemon.store.settled(discovery_id) is not None
 
 
-def test_what_its_home_forgets_is_gone_everywhere(clock: Clock, three: Three) -> None:
+def test_an_id_that_its_owner_forgets_is_gone_everywhere(clock: Clock, three: Three) -> None:
     _, daemons = three
     a, b, _ = daemons
     unused, used = create_id(a), create_id(a)
@@ -55,7 +55,7 @@ def test_what_its_home_forgets_is_gone_everywhere(clock: Clock, three: Three) ->
     assert [event.id for each in daemons for event in each.events] == [unused]
 
 
-def test_nobody_forgets_what_another_daemon_is_the_home_of(clock: Clock) -> None:
+def test_a_daemon_forgets_no_id_of_another_owner(clock: Clock) -> None:
     network = DirectNetwork(clock)
     a = GossipDaemon(network, "a")
     b = GossipDaemon(network, "b", ["a"], unused_days=3 * MINUTES)
@@ -66,9 +66,7 @@ def test_nobody_forgets_what_another_daemon_is_the_home_of(clock: Clock) -> None
     assert knows(b, unused)
 
 
-def test_a_peer_that_was_away_forgets_it_when_it_is_back_and_brings_it_back_to_nobody(
-    clock: Clock, three: Three
-) -> None:
+def test_a_peer_that_was_away_forgets_an_id_when_it_is_back_and_revives_it_nowhere(clock: Clock, three: Three) -> None:
     network, daemons = three
     a, _, c = daemons
     unused = create_id(a)
@@ -82,7 +80,7 @@ def test_a_peer_that_was_away_forgets_it_when_it_is_back_and_brings_it_back_to_n
     assert not any(knows(each, unused) for each in daemons)
 
 
-def test_a_peer_with_an_older_copy_gets_what_was_registered_meanwhile(clock: Clock, three: Three) -> None:
+def test_a_peer_with_an_older_copy_gets_registrations_made_meanwhile(clock: Clock, three: Three) -> None:
     network, daemons = three
     a, b, c = daemons
     discovery_id, another = create_id(a), create_id(a)
@@ -99,7 +97,7 @@ def test_a_peer_with_an_older_copy_gets_what_was_registered_meanwhile(clock: Clo
     assert listed(c, discovery_id) == listed(b, discovery_id) == ["10.0.0.1:4001"]
 
 
-def test_a_home_on_an_older_disk_learns_what_it_forgot(clock: Clock, three: Three) -> None:
+def test_an_owner_on_an_older_disk_learns_what_it_forgot(clock: Clock, three: Three) -> None:
     network, daemons = three
     a, b, c = daemons
     unused = create_id(a)
@@ -116,7 +114,7 @@ def test_a_home_on_an_older_disk_learns_what_it_forgot(clock: Clock, three: Thre
     assert not any(knows(each, unused) for each in (a, b, c))
 
 
-def test_what_a_home_on_an_older_disk_mints_before_it_hears_that_is_not_taken_for_forgotten(
+def test_an_id_created_by_an_owner_on_an_older_disk_before_it_learns_that_is_not_forgotten(
     clock: Clock, three: Three
 ) -> None:
     network, daemons = three
@@ -136,7 +134,7 @@ def test_what_a_home_on_an_older_disk_mints_before_it_hears_that_is_not_taken_fo
     assert knows(again, younger)
 
 
-def test_a_home_that_forgot_its_newest_id_starts_as_what_it_was(clock: Clock, three: Three) -> None:
+def test_an_owner_that_forgot_its_newest_id_restarts_as_itself(clock: Clock, three: Three) -> None:
     network, daemons = three
     a = daemons[0]
     create_id(a)
@@ -149,7 +147,7 @@ def test_a_home_that_forgot_its_newest_id_starts_as_what_it_was(clock: Clock, th
     assert "pull" not in {verb for sender, _, verb, _ in network.messages if sender == "a"}, "it takes itself for older"
 
 
-def test_a_home_that_was_told_what_it_forgot_makes_younger_ids_though_it_starts_with_its_clock_set_back(
+def test_an_owner_that_learned_what_it_forgot_creates_younger_ids_even_with_its_clock_set_back(
     clock: Clock, three: Three
 ) -> None:
     network, daemons = three
@@ -168,7 +166,7 @@ def test_a_home_that_was_told_what_it_forgot_makes_younger_ids_though_it_starts_
     assert knows(a.restart(), younger)
 
 
-def test_a_peer_forgets_what_came_to_its_disk_while_it_was_forgetting(clock: Clock, three: Three) -> None:
+def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(clock: Clock, three: Three) -> None:
     network, daemons = three
     a, b, c = daemons
     c = c.restart(unused_days=None)

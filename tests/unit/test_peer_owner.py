@@ -44,7 +44,7 @@ def granted_alone(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
     return a, b, discovery_id
 
 
-def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was_ready(clock: Clock) -> None:
+def test_an_owner_decides_nothing_that_omits_its_answers_from_before_it_was_ready(clock: Clock) -> None:
     a, b, discovery_id = granted_alone(clock)
     a.network.swallowed.add(("a", "pull"))
     b.restart()
@@ -57,7 +57,7 @@ def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was
     assert register(a, discovery_id, "n9:1") == ["n7:1", "n8:1", "n9:1"]
 
 
-def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_moment_that_it_is(clock: Clock) -> None:
+def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_is(clock: Clock) -> None:
     a, b, discovery_id = granted_alone(clock)
     b.restart()
     # The moment at which it hears the last member, no exchange having come to its end.
@@ -66,7 +66,7 @@ def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 
 
-def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(clock: Clock) -> None:
+def test_nothing_is_decided_while_the_disk_refuses_the_earlier_answers(clock: Clock) -> None:
     a, b, discovery_id = granted_alone(clock)
     b.restart()
     a.disk.room = 0
@@ -81,7 +81,7 @@ def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(cloc
     assert a.backend.hint_store.count == 0
 
 
-def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(clock: Clock) -> None:
+def test_a_node_added_and_removed_again_does_not_return_with_a_restart(clock: Clock) -> None:
     a, b, discovery_id = granted_alone(clock)
     b.restart()
     settle(clock, 5)
@@ -91,7 +91,7 @@ def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(cloc
     assert listed(a, discovery_id) == ["n3:1", "n8:1"]
 
 
-def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
+def test_a_removed_node_does_not_return_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
     a, b, discovery_id = granted_alone(clock)
     a = a.restart()
     settle(clock, 1)
@@ -111,7 +111,7 @@ def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(c
     assert listed(a, discovery_id) == ["n3:1", "n8:1"]
 
 
-def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock) -> None:
+def test_a_refusal_of_the_owner_holds_at_every_daemon(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
@@ -132,9 +132,7 @@ def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock
     assert b.backend.hint_store.count == 0
 
 
-def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_older_copy(
-    three: Three, clock: Clock
-) -> None:
+def test_peers_of_an_owner_that_is_not_ready_list_what_it_holds_and_no_older_copy(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
@@ -151,9 +149,7 @@ def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_
     assert [node.addr for node in answer.listed] == ["n2:1", "n3:1"]
 
 
-def test_a_look_up_shows_who_was_answered_here_and_marks_that_the_owner_did_not_confirm_it(
-    three: Three, clock: Clock
-) -> None:
+def test_a_lookup_shows_nodes_answered_here_and_marks_them_as_unconfirmed(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
@@ -194,7 +190,7 @@ def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, 
     assert (view.nodes, view.leader, view.granted) == ((), None, None)
 
 
-def test_an_id_that_no_daemon_knows_any_more_is_not_claimed_anew(three: Three, clock: Clock) -> None:
+def test_an_id_that_no_daemon_holds_any_more_cannot_be_claimed_anew(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     lost = create_id(a)[:4] + CREATED_ELSEWHERE[4:]
     for daemon in (a, b):
@@ -215,9 +211,7 @@ def test_a_daemon_that_lost_its_disk_does_not_let_its_ids_be_claimed_anew(clock:
         go(a.directory.look_up(discovery_id))
 
 
-def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstrap_under_it(
-    three: Three, clock: Clock
-) -> None:
+def test_a_leader_recreates_a_lost_id_and_nobody_is_granted_under_it(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     assert wait(clock, b.directory.report(CREATED_ELSEWHERE, put("n1"), "n1"), 2)
     settle(clock, 2)
@@ -228,7 +222,7 @@ def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstra
 
 
 @pytest.mark.parametrize("names", [("a", "127.0.0.1:4000"), ("127.0.0.1:4000", "a")], ids=["loopback", "others"])
-def test_the_machine_of_an_owner_stays_its_own_whatever_the_address_that_peers_reach_it_by(
+def test_the_host_of_an_owner_stays_its_own_whatever_address_peers_reach_it_by(
     names: tuple[str, str], clock: Clock
 ) -> None:
     before, after = names

@@ -12,7 +12,7 @@ from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
 
 
-def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
+def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_bootstrap_again(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (a, b, c) = three
@@ -33,9 +33,7 @@ def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
     logged_errors.clear()
 
 
-def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_was_lost(
-    three: Three, clock: Clock
-) -> None:
+def test_a_daemon_with_an_emptied_disk_does_not_speak_for_the_lost_one(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id, empty = create_id(a), create_id(c)
     register(a, discovery_id, "n1:1")
@@ -76,7 +74,7 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
     assert wait(clock, b.backend.successions.forget("a")) == 0
 
 
-def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Three, clock: Clock) -> None:
+def test_a_daemon_that_came_back_empty_is_not_mistaken_for_its_former_self(three: Three, clock: Clock) -> None:
     _network, (a, b, _c) = three
     discovery_id, lost = create_id(a), a.owner
     a = a.restart(ModelDisk())
@@ -90,7 +88,7 @@ def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Th
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_one_it_was(
+def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_its_former_self(
     three: Three, clock: Clock, seed: int
 ) -> None:
     network, (a, b, c) = three
@@ -119,7 +117,7 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_o
     assert register(a, create_id(c), "n1:1") == ["n1:1"]
 
 
-def test_a_daemon_that_was_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clock: Clock) -> None:
+def test_a_daemon_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clock: Clock) -> None:
     _network, (_a, _b, c) = three
     create_id(c)
     for _ in range(2):
@@ -128,9 +126,7 @@ def test_a_daemon_that_was_lost_twice_is_forgotten_where_it_runs_itself(three: T
     assert sorted(wait(clock, c.backend.successions.forget("c")) for _ in range(2)) == [0, 1]
 
 
-def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its_incarnations(
-    three: Three, clock: Clock
-) -> None:
+def test_a_daemon_lost_twice_that_does_not_return_is_forgotten_by_its_incarnations(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     once = c.owner
     c.stop()
@@ -149,9 +145,7 @@ def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its
         register(a, discovery_id, "n1:1")
 
 
-def test_daemons_that_are_lost_need_not_agree_that_others_are(
-    three: Three, clock: Clock, logged_errors: list[Any]
-) -> None:
+def test_lost_daemons_need_not_agree_that_others_are_lost(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _network, (a, b, c) = three
     of_a, of_c = create_id(a), create_id(c)
     register(a, of_a, "n1:1")
@@ -188,7 +182,7 @@ def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock
     assert register(c, empty, "n9:1") == ["n9:1"]
 
 
-def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
+def test_a_drain_continues_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = create_id(a)
     network.cut.add(("a", "b"))
@@ -202,7 +196,7 @@ def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clo
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
 
 
-def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_successor_is_lost_too(
+def test_a_daemon_lost_while_it_drained_is_forgotten_although_its_successor_is_lost_too(
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
@@ -223,7 +217,7 @@ def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_suc
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
-def test_two_lost_daemons_that_are_called_lost_at_two_others_are_both_forgotten(clock: Clock) -> None:
+def test_two_lost_daemons_declared_lost_at_two_others_are_both_forgotten(clock: Clock) -> None:
     _network, (a, b, c, d) = trio(clock, "abcd")
     c.stop()
     d.stop()
@@ -238,7 +232,7 @@ def test_two_lost_daemons_that_are_called_lost_at_two_others_are_both_forgotten(
         daemon.stop()
 
 
-def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_from_it(
+def test_a_drained_daemon_on_an_older_disk_keeps_no_hints_that_nobody_takes(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (_a, b, c) = three
@@ -255,7 +249,9 @@ def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_fr
     logged_errors.clear()
 
 
-def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_disk(three: Three, clock: Clock) -> None:
+def test_a_successor_has_records_that_the_lost_daemon_itself_lacked_on_an_older_disk(
+    three: Three, clock: Clock
+) -> None:
     network, (a, b, c) = three
     before = [older(each.disk) for each in (a, b)]
     led = create_id(a)

@@ -13,7 +13,7 @@ from tests.support.daemon import Daemon, answer_of, create_id, give_up, register
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
 
-def test_a_look_up_never_shows_what_was_only_decided_before_a_grant() -> None:
+def test_a_lookup_never_shows_a_decision_made_before_a_grant_is_durable() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -26,7 +26,7 @@ def test_a_look_up_never_shows_what_was_only_decided_before_a_grant() -> None:
     assert answer_of(granting) == [B]
 
 
-def test_a_removal_takes_away_what_was_listed_when_it_arrived_and_nothing_newer() -> None:
+def test_a_removal_removes_what_was_listed_when_it_arrived_and_nothing_newer() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -39,7 +39,7 @@ def test_a_removal_takes_away_what_was_listed_when_it_arrived_and_nothing_newer(
     assert answer_of(register(daemon, discovery_id, B)) == [A, B], "nobody else is told to bootstrap"
 
 
-def test_a_removal_does_not_take_away_a_node_that_is_just_being_granted_anew() -> None:
+def test_a_removal_does_not_remove_a_node_that_is_just_being_granted_anew() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -52,7 +52,7 @@ def test_a_removal_does_not_take_away_a_node_that_is_just_being_granted_anew() -
     assert not result(removing).removed
 
 
-def test_a_removal_that_waited_for_a_revoked_grant_finds_what_it_was_sent_for() -> None:
+def test_a_removal_that_waited_for_a_revoked_grant_finds_its_target() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
@@ -89,7 +89,7 @@ def test_a_grant_that_the_full_disk_will_not_revoke_keeps_everybody_waiting_unti
     assert answer_of(register(daemon, discovery_id, B)) == [C, B]
 
 
-def test_after_a_failed_sync_a_grant_nobody_heard_leaves_nobody_waiting_for_ever() -> None:
+def test_an_unanswered_grant_after_a_failed_sync_keeps_nobody_waiting_for_ever() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -104,7 +104,7 @@ def test_after_a_failed_sync_a_grant_nobody_heard_leaves_nobody_waiting_for_ever
             result(register(daemon, discovery_id, B))
 
 
-def test_those_who_wait_behind_a_revoked_grant_are_decided_one_at_a_time() -> None:
+def test_requests_behind_a_revoked_grant_are_decided_one_at_a_time() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     daemon.threads.hold = True
@@ -118,7 +118,7 @@ def test_those_who_wait_behind_a_revoked_grant_are_decided_one_at_a_time() -> No
     assert answer_of(third) == [C]
 
 
-def test_a_fault_while_a_grant_is_written_reaches_its_caller_and_holds_up_nobody() -> None:
+def test_an_error_while_a_grant_is_written_reaches_its_caller_and_blocks_nobody() -> None:
     daemon = Daemon()
     discovery_id = create_id(daemon)
     put = daemon.store.put

@@ -55,7 +55,7 @@ def probing() -> ProbeSetup:
         (b"x" * 5000, "answered"),
     ],
 )
-def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
+def test_any_answer_counts_and_readyz_shows_whether_the_node_is_ready(
     probing: ProbeSetup, answer: bytes, outcome: Outcome
 ) -> None:
     probing.network.listens("10.0.0.1", answer)
@@ -66,7 +66,7 @@ def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
     ]
 
 
-def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(probing: ProbeSetup) -> None:
+def test_refused_closed_and_unreachable_connections_are_distinguished(probing: ProbeSetup) -> None:
     assert probing.met() == "refused"
     probing.network.hangs_up("10.0.0.1")
     assert probing.met() == "closed"
@@ -75,7 +75,7 @@ def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(probing: ProbeS
 
 
 @pytest.mark.parametrize("behaviour", ["takes no connection", "says nothing", "says half a line"])
-def test_whoever_says_nothing_is_waited_for_two_seconds(probing: ProbeSetup, behaviour: str) -> None:
+def test_a_node_that_never_answers_is_waited_for_two_seconds(probing: ProbeSetup, behaviour: str) -> None:
     if behaviour == "takes no connection":
         probing.network.hangs("10.0.0.1")
     else:
@@ -88,7 +88,7 @@ def test_whoever_says_nothing_is_waited_for_two_seconds(probing: ProbeSetup, beh
     assert probing.network.open == 0
 
 
-def test_no_more_than_some_kib_of_an_answer_are_looked_at(probing: ProbeSetup) -> None:
+def test_only_the_first_few_kib_of_an_answer_are_read(probing: ProbeSetup) -> None:
     probing.network.listens("10.0.0.1", b"x" * (MOST_BYTES - 1))
     waiting = probing()
     assert not waiting.called
@@ -99,7 +99,7 @@ def test_no_more_than_some_kib_of_an_answer_are_looked_at(probing: ProbeSetup) -
     assert probing.met() == "answered"
 
 
-def test_a_raft_address_is_connected_to_and_asked_nothing(probing: ProbeSetup) -> None:
+def test_a_raft_address_is_only_connected_to(probing: ProbeSetup) -> None:
     probing.network.listens("10.0.0.1", port=4002)
     assert result(probing("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
     assert probing.network.asked == []

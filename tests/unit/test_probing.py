@@ -106,7 +106,7 @@ def test_a_node_that_stays_down_is_probed_ten_times_less_often(world: World) -> 
     assert 8 <= world.tries() - before <= 11
 
 
-def test_a_node_that_comes_back_is_up_at_its_next_probe(world: World) -> None:
+def test_a_node_that_returns_is_up_at_its_next_probe(world: World) -> None:
     world.start(A)
     world.go_on(3 * INTERVAL)
     assert world.up(A) is False
@@ -115,7 +115,7 @@ def test_a_node_that_comes_back_is_up_at_its_next_probe(world: World) -> None:
     assert world.up(A) is True
 
 
-def test_a_node_that_registers_again_is_taken_for_alive_and_probed_soon(world: World) -> None:
+def test_a_node_that_registers_again_counts_as_up_and_is_probed_soon(world: World) -> None:
     world.start(A)
     world.go_on(30 * INTERVAL)
     assert world.up(A) is False
@@ -126,7 +126,7 @@ def test_a_node_that_registers_again_is_taken_for_alive_and_probed_soon(world: W
     assert world.up(A) is True
 
 
-def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None:
+def test_only_nodes_in_the_networks_are_connected_to(world: World) -> None:
     world.probe.resolver.known["here.example.org"] = ["10.0.0.7"]
     world.probe.resolver.known["there.example.org"] = ["192.0.2.7"]
     world.probe.resolver.known["both.example.org"] = ["10.0.0.8", "127.0.0.1"]
@@ -138,7 +138,7 @@ def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None
     assert world.rounds.states["not_allowed"] == 6
 
 
-def test_what_is_connected_to_is_the_address_that_was_allowed_whatever_the_name_says_next(world: World) -> None:
+def test_probes_connect_to_the_address_that_was_allowed_whatever_the_name_resolves_to_next(world: World) -> None:
     answers = iter([["10.0.0.7"], ["127.0.0.1"]])
 
     class Rebinding(dict[str, Sequence[str]]):
@@ -166,7 +166,7 @@ def test_a_name_is_up_if_one_of_its_addresses_is_and_unresolved_if_it_has_none(w
     assert world.rounds.outcomes["unresolved"] == 3
 
 
-def test_many_nodes_are_probed_evenly_and_no_more_than_the_rate_in_any_second(world: World) -> None:
+def test_many_nodes_are_probed_evenly_and_within_the_rate_in_every_second(world: World) -> None:
     addrs = [f"10.0.{number // 250}.{number % 250}:4001" for number in range(1, 401)]
     world.start(*addrs)
     counts = []
@@ -178,7 +178,7 @@ def test_many_nodes_are_probed_evenly_and_no_more_than_the_rate_in_any_second(wo
     assert max(counts) <= 110
 
 
-def test_no_more_than_so_many_probes_hang_at_once() -> None:
+def test_the_number_of_hanging_probes_is_bounded() -> None:
     world = World(rate=10_000)
     addrs = [f"10.0.{number // 250}.{number % 250}:4001" for number in range(1, 401)]
     for addr in addrs:
@@ -205,7 +205,7 @@ def test_a_node_that_is_removed_while_it_is_probed_leaves_nothing_behind() -> No
     result(world.rounds.stopService())
 
 
-def test_looking_for_nodes_to_probe_holds_nobody_up(world: World) -> None:
+def test_finding_nodes_to_probe_blocks_nobody(world: World) -> None:
     addrs = [f"192.0.{number // 250}.{number % 250}:4001" for number in range(950)]
     world.start(*addrs)
     assert 0 < sum(world.rounds.states.values()) <= 100, "before anybody else has had a turn"
@@ -213,7 +213,7 @@ def test_looking_for_nodes_to_probe_holds_nobody_up(world: World) -> None:
     assert world.rounds.states["not_allowed"] == 950
 
 
-def test_a_stop_lets_go_of_every_connection_and_timer(world: World) -> None:
+def test_stopping_closes_every_connection_and_timer(world: World) -> None:
     world.network.hangs("10.0.0.1")
     world.start(A, B)
     world.go_on(0.5)
@@ -223,7 +223,7 @@ def test_a_stop_lets_go_of_every_connection_and_timer(world: World) -> None:
     assert world.clock.getDelayedCalls() == []
 
 
-def test_the_log_says_once_that_a_node_is_down_and_once_that_it_is_up_again(world: World, log: Any) -> None:
+def test_the_log_reports_once_that_a_node_is_down_and_once_that_it_is_up_again(world: World, log: Any) -> None:
     world.start(A)
     world.go_on(6 * INTERVAL)
     world.network.listens("10.0.0.1")

@@ -73,7 +73,7 @@ def ends(client: socket.socket) -> bool:
         return True
 
 
-def test_what_is_sent_arrives_both_ways(proxy: Proxy) -> None:
+def test_bytes_arrive_in_both_directions(proxy: Proxy) -> None:
     with connect(proxy) as client:
         client.sendall(b"hello")
         assert client.recv(100) == b"hello"
@@ -94,7 +94,7 @@ def test_a_cut_ends_all_connections_and_refuses_new_ones_until_it_is_healed(prox
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_half_open_connection_swallows_all_and_says_nothing(proxy: Proxy, echo: Echo, late: bool) -> None:
+def test_a_half_open_connection_swallows_everything(proxy: Proxy, echo: Echo, late: bool) -> None:
     with connect(proxy) as client:
         client.sendall(b"hello")
         client.recv(100)
@@ -109,7 +109,7 @@ def test_a_half_open_connection_swallows_all_and_says_nothing(proxy: Proxy, echo
             assert ends(client)
 
 
-def test_one_way_alone_is_swallowed(proxy: Proxy, echo: Echo) -> None:
+def test_one_direction_can_be_swallowed(proxy: Proxy, echo: Echo) -> None:
     proxy.spoil(MUTE)
     with connect(proxy) as client:
         client.sendall(b"hello")
@@ -122,7 +122,7 @@ def test_one_way_alone_is_swallowed(proxy: Proxy, echo: Echo) -> None:
     assert echo.received == b"hello"
 
 
-def test_a_delay_holds_everything_up_in_its_order(proxy: Proxy) -> None:
+def test_a_delay_keeps_the_order(proxy: Proxy) -> None:
     with connect(proxy) as client:
         client.sendall(b"0")
         client.recv(100)
@@ -138,7 +138,7 @@ def test_a_delay_holds_everything_up_in_its_order(proxy: Proxy) -> None:
         assert (got, monotonic() - begun >= 0.5) == (b"ab", True)
 
 
-def test_a_reply_ends_after_so_many_bytes(proxy: Proxy) -> None:
+def test_a_reply_can_end_after_a_number_of_bytes(proxy: Proxy) -> None:
     proxy.spoil(truncating(3))
     with connect(proxy) as client:
         client.sendall(b"hello")
@@ -146,7 +146,7 @@ def test_a_reply_ends_after_so_many_bytes(proxy: Proxy) -> None:
         assert ends(client)
 
 
-def test_it_strikes_before_a_certain_request_or_reply_is_forwarded_and_once(proxy: Proxy, echo: Echo) -> None:
+def test_a_strike_happens_once_before_a_certain_request_or_reply_is_forwarded(proxy: Proxy, echo: Echo) -> None:
     at_request = proxy.strike(CUT, b"second")
     with connect(proxy) as client:
         client.sendall(b"first")

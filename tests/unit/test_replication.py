@@ -57,21 +57,21 @@ STEPS = (delta(0, 10, record(1, 4), record(2, 10)), delta(10, 12, record(1, 12))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(STEPS)))
-def test_deltas_that_overtake_each_other_come_to_the_same(order: Sequence[Delta]) -> None:
+def test_reordered_deltas_have_the_same_result(order: Sequence[Delta]) -> None:
     receiver = Receiver()
     receiver.take(*order)
     assert receiver.cursor == 15
     assert receiver.versions == {"id-1": 12, "id-2": 10, "id-3": 15}
 
 
-def test_what_comes_beyond_a_gap_is_kept_and_moves_no_cursor() -> None:
+def test_changes_beyond_a_gap_are_stored_and_move_no_cursor() -> None:
     receiver = Receiver()
     receiver.take(STEPS[0], STEPS[2])
     assert receiver.cursor == 10
     assert receiver.versions == {"id-1": 4, "id-2": 10, "id-3": 15}
 
 
-def test_what_the_disk_refused_fills_no_gap_later() -> None:
+def test_a_change_refused_by_the_disk_fills_no_gap_later() -> None:
     receiver = Receiver()
     receiver.replication.take(STEPS[1])
     receiver.store.discard()
@@ -87,7 +87,7 @@ def test_a_delta_twice_changes_nothing() -> None:
     assert receiver.replication.take(STEPS[2]).changes == ()
 
 
-def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
+def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
     count = 3 * RECORDS_AT_ONCE
     sender = Receiver(OWNER, [record(number, number + 1) for number in range(count)])
     receiver = Receiver()
@@ -119,7 +119,7 @@ def rest_of(receiver: Receiver, place: int) -> list[str]:
             return sent
 
 
-def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_between() -> None:
+def test_a_paging_receiver_misses_nothing_when_its_peer_restarts_in_between() -> None:
     """IDs are in another order then, and a place in the one before says nothing."""
     records = [record(number, 2 + number) for number in range(1600)]
     place = Receiver(at_start=records).replication.page(Pull(owner=OWNER, after=1)).page
@@ -127,7 +127,7 @@ def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_b
     assert set(rest_of(again, place)) == {each.id for each in records}
 
 
-def test_who_takes_page_after_page_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
+def test_a_paging_receiver_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
     receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
     receiver.replication.pass_over(30_000)
     page = receiver.replication.page(Pull(owner=OWNER, after=1))

@@ -35,7 +35,7 @@ def defined(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
-def test_each_line_of_the_threat_model_names_a_test_that_exists() -> None:
+def test_each_line_of_the_threat_model_names_an_existing_test() -> None:
     section = (ROOT / "docs" / "security.md").read_text().partition("## Threats")[2]
     rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| |")]
     assert len(rows) > 30
@@ -51,7 +51,7 @@ def is_control(character: str) -> bool:
 
 
 @given(st.one_of(st.text(), st.just(NASTY)))
-def test_whatever_a_stranger_says_is_within_one_line_of_the_log_and_cannot_be_seen_to_do_anything(text: str) -> None:
+def test_external_text_stays_within_one_line_of_the_log_without_control_characters(text: str) -> None:
     for as_json in (True, False):
         log = Log(as_json=as_json)
         log.logger.warn("refused", why=text)
@@ -63,7 +63,7 @@ def test_whatever_a_stranger_says_is_within_one_line_of_the_log_and_cannot_be_se
 
 
 @pytest.mark.parametrize("where", ["id", "addr", "client", "why", "asker", "request"])
-def test_whatever_a_stranger_says_is_within_one_line_of_the_audit_log(tmp_path: Path, where: str) -> None:
+def test_external_text_stays_within_one_line_of_the_audit_log(tmp_path: Path, where: str) -> None:
     audited = Audited(tmp_path / "audit")
     messages: dict[str, Any] = {"kind": "registration", "outcome": "refused", where: NASTY}
     audited.events.tell(Event(**messages))
@@ -92,7 +92,7 @@ class Terminal:
         return True
 
 
-def test_what_a_strange_service_answers_moves_no_cursor() -> None:
+def test_answers_of_a_foreign_service_move_no_cursor() -> None:
     terminal: Any = Terminal()
     screen = Screen(terminal, terminal)
     screen.line(NASTY)
@@ -104,7 +104,7 @@ def test_what_a_strange_service_answers_moves_no_cursor() -> None:
     assert "two\\nlines\\tand a tab\n" in own
 
 
-def test_what_can_be_seen_stays_as_it_is() -> None:
+def test_printable_text_stays_unchanged() -> None:
     for text in ("", "10.0.0.1:4001", "ünï 节点", "a b"):
         assert escape_untrusted(text) == text
     assert escape_untrusted("\n\x9b\u202e") == r"\n\x9b\u202e"
@@ -133,14 +133,14 @@ def test_a_file_of_secrets_that_others_may_read_or_change_is_warned_of(
     assert KEY not in str(log)
 
 
-def test_a_file_that_is_not_there_has_no_readers(tmp_path: Path, log: list[dict[str, Any]]) -> None:
+def test_a_missing_file_is_not_warned_of(tmp_path: Path, log: list[dict[str, Any]]) -> None:
     warn_of_others(tmp_path / "none", "tokens")
     assert log == []
     with pytest.raises(TokensUnusable):
         read_tokens(tmp_path / "none")
 
 
-def test_secrets_are_compared_in_a_time_that_tells_nothing_of_them() -> None:
+def test_secrets_are_compared_in_constant_time() -> None:
     """By hmac.compare_digest, and by nothing else."""
     for name, function in (("security/tokens", "find"), ("backends/gossip/transport/keyring", "is_sealed")):
         tree = ast.parse((ROOT / "rqdisco" / f"{name}.py").read_text())

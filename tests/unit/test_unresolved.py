@@ -109,7 +109,7 @@ def world() -> World:
 
 
 @pytest.mark.parametrize("also", [(), tuple(KNOWN)])
-def test_nodes_that_live_are_never_down_because_another_id_has_a_thousand_names(
+def test_running_nodes_are_never_down_because_another_id_has_a_thousand_names(
     world: World, also: Sequence[str]
 ) -> None:
     for ip in COMPLETE:
@@ -123,7 +123,7 @@ def test_nodes_that_live_are_never_down_because_another_id_has_a_thousand_names(
         assert +world.rounds.states == {"unresolved": 1000 - len(also), "up": 3}
 
 
-def test_a_node_whose_name_never_resolves_is_unresolved_for_ever_and_never_down(world: World) -> None:
+def test_a_node_whose_name_never_resolves_stays_unresolved_and_is_never_down(world: World) -> None:
     world.start("n0.silent.example.org:4001", "absent.example.org:4001")
     world.go_on(INTERVAL)
     for _ in range(20):
@@ -135,7 +135,7 @@ def test_a_node_whose_name_never_resolves_is_unresolved_for_ever_and_never_down(
 
 
 @pytest.mark.parametrize("silently", [True, False])
-def test_a_node_that_lives_stays_up_while_its_name_cannot_be_looked_up(world: World, silently: bool) -> None:
+def test_a_running_node_stays_up_while_its_name_cannot_be_resolved(world: World, silently: bool) -> None:
     world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
     world.go_on(INTERVAL)
@@ -145,7 +145,7 @@ def test_a_node_that_lives_stays_up_while_its_name_cannot_be_looked_up(world: Wo
         assert world.seen("n1.known.example.org:4001") == "up"
 
 
-def test_after_a_day_without_its_name_it_is_unresolved(world: World) -> None:
+def test_a_node_is_unresolved_after_a_day_without_its_name(world: World) -> None:
     world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
     world.go_on(INTERVAL)
@@ -158,7 +158,7 @@ def test_after_a_day_without_its_name_it_is_unresolved(world: World) -> None:
 
 
 @pytest.mark.parametrize("was_up", [True, False])
-def test_that_nobody_answers_at_an_address_that_was_kept_does_not_make_a_node_down(world: World, was_up: bool) -> None:
+def test_a_cached_address_without_an_answer_does_not_make_a_node_down(world: World, was_up: bool) -> None:
     """It may have moved, and the name says where to whoever can look it up."""
     if was_up:
         world.network.listens("10.0.0.1")
@@ -175,7 +175,7 @@ def test_that_nobody_answers_at_an_address_that_was_kept_does_not_make_a_node_do
     assert world.seen("n1.known.example.org:4001") == "down", "once the name says where it should be"
 
 
-def test_a_resolver_that_takes_three_seconds_hides_nobody_who_is_down(world: World) -> None:
+def test_a_resolver_that_takes_three_seconds_hides_no_node_that_is_down(world: World) -> None:
     world.resolver.hold = True
     world.start("n1.known.example.org:4001")
     states = []
@@ -187,7 +187,9 @@ def test_a_resolver_that_takes_three_seconds_hides_nobody_who_is_down(world: Wor
     assert set(states[30:]) == {"down"}
 
 
-def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_says_so(world: World, log: Any) -> None:
+def test_a_node_that_was_down_becomes_unresolved_once_its_name_is_gone_and_that_is_logged(
+    world: World, log: Any
+) -> None:
     world.start("n1.known.example.org:4001")
     world.go_on(5 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "down"
@@ -203,7 +205,7 @@ def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_sa
     assert logged == [("a node is down", "refused"), ("a node that was down does not resolve", "unresolved")]
 
 
-def test_a_node_that_is_unresolved_keeps_its_place_in_lists_and_those_that_are_down_come_last(world: World) -> None:
+def test_an_unresolved_node_keeps_its_position_in_lists_and_nodes_that_are_down_come_last(world: World) -> None:
     world.network.listens("10.0.0.9")
     discovery_id = world.start("10.0.0.8:4001", "absent.example.org:4001", "10.0.0.9:4001")
     world.go_on(5 * INTERVAL)
@@ -227,7 +229,7 @@ def test_dns_answers_with_nodes_whose_names_the_probes_cannot_resolve() -> None:
     assert answers(names.ask(f"id.{ZONE}")) == COMPLETE
 
 
-def test_of_an_id_of_a_thousand_names_that_resolve_all_are_up_soon_and_none_is_called_unresolved(world: World) -> None:
+def test_all_nodes_of_an_id_with_a_thousand_resolvable_names_are_up_soon_and_none_is_unresolved(world: World) -> None:
     hosts = [f"n{number}.many.example.org" for number in range(1000)]
     world.resolver.known = {host: [f"10.1.{number // 250}.{number % 250}"] for number, host in enumerate(hosts)}
     for (ip,) in world.resolver.known.values():

@@ -39,7 +39,7 @@ def test_a_cluster_has_a_leader_while_most_of_it_runs() -> None:
     assert world.run(3, network.is_formed)
 
 
-def test_doors_are_opened_by_addresses_of_their_kind_on_nodes_that_run_and_follow_a_leader() -> None:
+def test_endpoints_accept_addresses_of_their_kind_on_nodes_that_run_and_follow_a_leader() -> None:
     world = World(1)
     network = Network(world)
     joiner, leader = some_peers(network, 2)
@@ -52,7 +52,7 @@ def test_doors_are_opened_by_addresses_of_their_kind_on_nodes_that_run_and_follo
     assert not network.join(joiner, "h1:2", "raft")
 
 
-def test_who_is_notified_by_as_many_as_it_expects_bootstraps_with_exactly_those() -> None:
+def test_a_node_notified_by_as_many_as_it_expects_bootstraps_with_exactly_those() -> None:
     world = World(1)
     network = Network(world)
     first, second, third, fourth = some_peers(network, 4, expect=3)

@@ -47,7 +47,7 @@ def daemon() -> Any:
         running.watch.stopService()
 
 
-def test_a_claim_that_waits_for_a_minute_is_in_the_log_in_readyz_and_counted(
+def test_a_claim_that_waits_for_a_minute_is_logged_in_readyz_and_counted(
     daemon: Daemon, log: list[dict[str, Any]]
 ) -> None:
     claim(daemon, "orders")
@@ -69,7 +69,7 @@ def test_a_claim_that_waits_for_a_minute_is_in_the_log_in_readyz_and_counted(
 
 
 @pytest.mark.parametrize("end", ["report", "report by another", "clear", "remove"])
-def test_a_claim_that_ends_is_told_of_no_more(daemon: Daemon, log: list[dict[str, Any]], end: str) -> None:
+def test_a_claim_that_ends_is_no_longer_reported(daemon: Daemon, log: list[dict[str, Any]], end: str) -> None:
     ends = {
         "report": lambda: daemon.directory.report("orders", put("a"), None),
         "report by another": lambda: daemon.directory.report("orders", put("b"), None),
@@ -88,7 +88,7 @@ def test_a_claim_that_ends_is_told_of_no_more(daemon: Daemon, log: list[dict[str
     assert len(warnings(log)) == 1
 
 
-def test_a_claim_that_nobody_heard_is_none(daemon: Daemon, log: list[dict[str, Any]]) -> None:
+def test_an_unanswered_claim_does_not_count(daemon: Daemon, log: list[dict[str, Any]]) -> None:
     daemon.threads.hold = True
     give_up(Deferred.fromCoroutine(daemon.directory.claim("orders", put("a"), None)))
     daemon.threads.hold = False
@@ -97,7 +97,7 @@ def test_a_claim_that_nobody_heard_is_none(daemon: Daemon, log: list[dict[str, A
     assert (warnings(log), daemon.claims.count) == ([], 0)
 
 
-def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_meanwhile_are_not(
+def test_claims_present_at_the_start_are_found_and_those_that_ended_meanwhile_are_not(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [create_id(daemon) for _ in range(5)]
@@ -116,7 +116,7 @@ def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_mean
     after.watch.stopService()
 
 
-def test_no_more_than_a_bounded_number_are_kept(
+def test_the_number_of_monitored_claims_is_bounded(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim_monitor, "MOST", 3)
@@ -132,7 +132,7 @@ def test_no_more_than_a_bounded_number_are_kept(
     assert [discovery_id for discovery_id, *_ in warnings(log)] == ["k0", "k1", "k2", "k5"]
 
 
-def test_nothing_that_a_node_can_send_looks_like_a_claim() -> None:
+def test_no_request_of_a_node_can_look_like_a_claim() -> None:
     value = '{"addr":"h:2","x":"\\"unreported\\":","unreported":{"times":1}}'
     nodes = (Node(addr='"unreported":{', node_id='"unreported":'),)
     leader = Leader(addr='"unreported":{', value=value, created=1, modified=1)
