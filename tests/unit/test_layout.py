@@ -18,7 +18,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-# Beside `core`: what knows no Twisted, clock, randomness or disk either.
+# Modules outside `core` that use no Twisted, clock, randomness or disk either.
 PURE = {
     "backends.gossip.membership.decision_guard",
     "backends.gossip.membership.members",
@@ -53,8 +53,8 @@ STANDARD = "array base64 binascii bisect collections datetime functools hashlib 
 STANDARD += " hmac typing unicodedata urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
-# The floors of the package, from the ground up. A room may import from the floors below it and from
-# itself.
+# The floors of the package, from the ground up. A package may import from the floors below it and
+# from itself.
 FLOORS = [
     {"", "core"},
     {"limits", "telemetry", "security", "recipes"},
@@ -65,9 +65,9 @@ FLOORS = [
     {"service"},
     {"tap"},
 ]
-# The client library knows the wire and nothing of the daemon.
+# The client library uses the wire format and nothing of the daemon.
 APART = {"client"}
-# What stands on top of everything, the client included.
+# Packages on top of everything, the client included.
 ON_TOP = {"cli"}
 
 
@@ -87,12 +87,12 @@ def own(name: str) -> set[str]:
     return {other.removeprefix("rqdisco.") for other in imported(name) if other.startswith("rqdisco.")} & set(MODULES)
 
 
-def room(name: str) -> str:
+def package(name: str) -> str:
     return name.partition(".")[0].replace("__init__", "")
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Report whether room `importer` may import from room `imported`."""
+    """Report whether package `importer` may import from package `imported`."""
     if imported in (importer, ""):
         return True
     if importer in APART:
@@ -104,14 +104,17 @@ def may_import(importer: str, imported: str) -> bool:
 
 
 def upward(modules: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
-    """Return the imports that point up or sideways out of their room."""
+    """Return the imports that point up or sideways out of their package."""
     return [
-        (name, other) for name, others in modules.items() for other in others if not may_import(room(name), room(other))
+        (name, other)
+        for name, others in modules.items()
+        for other in others
+        if not may_import(package(name), package(other))
     ]
 
 
 def test_every_package_has_its_floor() -> None:
-    assert {room(name) for name in MODULES} == set().union(*FLOORS) | APART | ON_TOP
+    assert {package(name) for name in MODULES} == set().union(*FLOORS) | APART | ON_TOP
 
 
 def test_imports_point_down() -> None:
@@ -168,6 +171,15 @@ def test_clocks_and_randomness_come_in_through_constructors(name: str) -> None:
 def test_only_http_uses_klein(name: str) -> None:
     foreign = {other.split(".")[0] for other in imported(name)}
     assert name.startswith("http.") or not foreign & {"klein", "werkzeug"}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    defined: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                defined.setdefault(node.name, []).append(name)
+    assert {name: modules for name, modules in defined.items() if len(modules) > 1} == {}
 
 
 def kinds(base: type[Exception]) -> set[type[Exception]]:
