@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test simulate lives lint types check coverage bench soak audit clean
+.PHONY: run test simulate chaos lint types check coverage bench soak audit clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
@@ -22,10 +22,10 @@ simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) / 20)) --faults all,expiry $(ARGS)
 
-# IDs that live through faults at three real daemons; whoever starves tells its story, in the directory of --out.
-LIVES ?= 900
-lives: $(VENV)/installed-test
-	$(BIN)/python -m tests.lives --lives $(LIVES) $(ARGS)
+# Faults at three real daemons while clusters form; the events of each ID without one cluster go to --out.
+IDS ?= 900
+chaos: $(VENV)/installed-test
+	$(BIN)/python -m tests.chaos --ids $(IDS) $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -25,12 +25,14 @@ from rqdisco.http.openapi.parts import Audience, Object
 from rqdisco.http.requests import documents
 from rqdisco.http.router import Router
 from rqdisco.probes.probe_state import ALIVE, Outcome
-from tests.support.openapi import AUDIENCES, Scene, examples, scenes
-from tests.support.places import Reply, broken, daemon_for, hurried
+from tests.support.openapi import AUDIENCES, Exchange, examples, exchanges
+from tests.support.prepared_daemons import Reply, broken, daemon_for, hurried
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 PLAYED = [
-    pytest.param(audience, scene, id=f"{audience} {scene.name}") for audience in AUDIENCES for scene in scenes(audience)
+    pytest.param(audience, exchange, id=f"{audience} {exchange.name}")
+    for audience in AUDIENCES
+    for exchange in exchanges(audience)
 ]
 
 
@@ -71,23 +73,25 @@ def check_reply(audience: Audience, described: Object, reply: Reply, *, has_cont
     check(audience, content["schema"], msgspec.json.decode(reply.body) if is_json else reply.body.decode())
 
 
-def expect_a_bug(scene: Scene, logged_errors: list[dict[str, Any]]) -> None:
-    if scene.place is broken:
+def expect_a_bug(exchange: Exchange, logged_errors: list[dict[str, Any]]) -> None:
+    if exchange.prepare is broken:
         assert logged_errors
         logged_errors.clear()
 
 
-@pytest.mark.parametrize(("audience", "scene"), PLAYED)
-def test_an_answer_matches_the_document(audience: Audience, scene: Scene, logged_errors: list[dict[str, Any]]) -> None:
-    methods = build(audience)["paths"][scene.path]
-    reply = scene.play(audience)
-    assert reply.status == scene.status, reply
-    check_reply(audience, methods[scene.method.lower()]["responses"][str(scene.status)], reply, has_content=True)
-    if scene.method == "GET" and "head" in methods:
-        reply = scene.play(audience, "HEAD")
-        assert reply.status == scene.status, reply
-        check_reply(audience, methods["head"]["responses"][str(scene.status)], reply, has_content=False)
-    expect_a_bug(scene, logged_errors)
+@pytest.mark.parametrize(("audience", "exchange"), PLAYED)
+def test_an_answer_matches_the_document(
+    audience: Audience, exchange: Exchange, logged_errors: list[dict[str, Any]]
+) -> None:
+    methods = build(audience)["paths"][exchange.path]
+    reply = exchange.play(audience)
+    assert reply.status == exchange.status, reply
+    check_reply(audience, methods[exchange.method.lower()]["responses"][str(exchange.status)], reply, has_content=True)
+    if exchange.method == "GET" and "head" in methods:
+        reply = exchange.play(audience, "HEAD")
+        assert reply.status == exchange.status, reply
+        check_reply(audience, methods["head"]["responses"][str(exchange.status)], reply, has_content=False)
+    expect_a_bug(exchange, logged_errors)
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
@@ -95,16 +99,16 @@ def test_each_documented_answer_occurs(audience: Audience) -> None:
     described = {
         (method, path, int(status)) for method, path, entry in operations(audience) for status in entry["responses"]
     }
-    played = {(scene.method, scene.path, scene.status) for scene in scenes(audience)}
+    played = {(exchange.method, exchange.path, exchange.status) for exchange in exchanges(audience)}
     assert {each for each in described if each[0] != "HEAD"} == played
 
 
 def test_a_client_that_creates_too_many_ids_gets_a_retry_time_and_is_served_after_it() -> None:
-    place = hurried("open")
-    refused = place.ask("POST", "/")
+    prepare = hurried("open")
+    refused = prepare.ask("POST", "/")
     assert refused.status == 429
-    place.clock.advance(int(refused.headers["retry-after"]))
-    assert place.ask("POST", "/").status == 200
+    prepare.clock.advance(int(refused.headers["retry-after"]))
+    assert prepare.ask("POST", "/").status == 200
 
 
 def test_an_operator_creates_ids_without_limit_and_without_a_limit_in_the_document() -> None:
@@ -115,12 +119,12 @@ def test_an_operator_creates_ids_without_limit_and_without_a_limit_in_the_docume
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_the_document_has_every_method_that_is_answered(audience: Audience) -> None:
-    place = daemon_for(audience)
+    prepare = daemon_for(audience)
     for path, methods in build(audience)["paths"].items():
         accept = "text/html" if path == "/status" else "*/*"
-        answered = {method for method in METHODS if place.ask(method, path, {}, Accept=accept).status != 405}
+        answered = {method for method in METHODS if prepare.ask(method, path, {}, Accept=accept).status != 405}
         assert answered == {method.upper() for method in methods}, path
-        refused = place.ask("PATCH", path, {})
+        refused = prepare.ask("PATCH", path, {})
         allowed = set(refused.headers["allow"].split(", "))
         assert allowed | {"HEAD"} == answered | {"HEAD"}, path
 
@@ -171,7 +175,7 @@ def test_the_document_has_each_member_that_an_answer_can_have() -> None:
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_the_document_has_nothing_that_only_another_audience_is_answered(audience: Audience) -> None:
-    place = daemon_for(audience)
+    prepare = daemon_for(audience)
     elsewhere = set(build("operator")["paths"]) - set(build(audience)["paths"])
     assert (
         elsewhere
@@ -181,7 +185,7 @@ def test_the_document_has_nothing_that_only_another_audience_is_answered(audienc
             "operator": set(),
         }[audience]
     )
-    assert {place.ask("GET", path).status for path in elsewhere} <= {404}
+    assert {prepare.ask("GET", path).status for path in elsewhere} <= {404}
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
@@ -201,15 +205,15 @@ def test_tokens_are_required_as_documented() -> None:
 
 
 def test_a_client_with_the_current_document_gets_304() -> None:
-    place = daemon_for("open")
-    first = place.ask("GET", "/openapi.json")
+    prepare = daemon_for("open")
+    first = prepare.ask("GET", "/openapi.json")
     tag = first.headers["etag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-        reply = place.ask("GET", "/openapi.json", If_None_Match=known)
+        reply = prepare.ask("GET", "/openapi.json", If_None_Match=known)
         assert (reply.status, reply.body, reply.headers["etag"]) == (304, b"", tag)
         assert reply.headers["content-length"] == first.headers["content-length"]
     for other in ('"other"', "", tag.strip('"')):
-        assert place.ask("GET", "/openapi.json", If_None_Match=other).status == 200
+        assert prepare.ask("GET", "/openapi.json", If_None_Match=other).status == 200
     assert len({daemon_for(audience).ask("GET", "/openapi.json").headers["etag"] for audience in AUDIENCES}) == 3
 
 
@@ -226,10 +230,10 @@ def test_the_document_can_only_be_read(method: str) -> None:
 
 def test_an_id_may_have_dots_and_look_like_a_document() -> None:
     assert "openapi.json" in RESERVED
-    place = daemon_for("open")
+    prepare = daemon_for("open")
     for name in ("openapi.json1", "api.json", "openapi"):
-        assert place.ask("PUT", f"/v1/kv/{name}/leader", {"addr": "h:1"}).body == b"true"
-        assert place.ask("GET", f"/{name}").status == 200
+        assert prepare.ask("PUT", f"/v1/kv/{name}/leader", {"addr": "h:1"}).body == b"true"
+        assert prepare.ask("GET", f"/{name}").status == 200
 
 
 def test_the_examples_are_real_answers() -> None:

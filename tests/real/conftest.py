@@ -17,7 +17,7 @@ import pytest
 
 from rqdisco.recipes import MODES, Mode
 from tests.integration.conftest import Start, installed, start  # noqa: F401, fixtures
-from tests.real.scenes import ManyMachines, OneMachine, Scene
+from tests.real.scenes import ManyHosts, OneHost, Scene
 from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in
 from tests.support.hosts import Hosts
 from tests.support.process import Environment
@@ -25,11 +25,11 @@ from tests.support.process import Environment
 MODULES: dict[str, tuple[Mode, ...]] = {
     "test_clusters.py": MODES,
     "test_lost_claims.py": ("consul-kv",),
-    "test_one_machine.py": ("legacy",),
-    "test_many_machines.py": ("legacy",),
+    "test_one_host.py": ("legacy",),
+    "test_many_hosts.py": ("legacy",),
 }
 # These make network namespaces, as the DNS modes do in every module.
-NEED_ROOT = {"test_many_machines.py"}
+NEED_ROOT = {"test_many_hosts.py"}
 HOSTS = ("service", "n1", "n2", "n3", "n4")
 ROOT = os.geteuid() == 0 and shutil.which("ip") is not None
 
@@ -71,7 +71,7 @@ def scene(
     if case.mode.startswith("dns"):
         yield request.getfixturevalue("machines")
         return
-    yield from _played(Scene(case, OneMachine(start, tmp_path), installed, tmp_path))
+    yield from _played(Scene(case, OneHost(start, tmp_path), installed, tmp_path))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def machines(
     tmp_path: Path,
 ) -> Iterator[Scene]:
     """A scene with a machine for the daemon and one for each node."""
-    yield from _played(Scene(case, ManyMachines(hosts, start, tmp_path), installed, tmp_path))
+    yield from _played(Scene(case, ManyHosts(hosts, start, tmp_path), installed, tmp_path))
 
 
 def _played(scene: Scene) -> Iterator[Scene]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Story:
+class EventLog:
     """Lines and when they were said, in seconds of the wall clock, which the daemons' logs have
     too.
     """
@@ -20,7 +20,7 @@ class Story:
         self.lines.append((time.time(), text))
 
 
-def format_stories(stories: Iterable[Story], begun: float) -> str:
+def format_stories(logs: Iterable[EventLog], begun: float) -> str:
     """All lines of several stories in the order of time, in seconds since `begun`."""
-    lines = sorted(line for story in stories for line in story.lines)
+    lines = sorted(line for log in logs for line in log.lines)
     return "\n".join(f"{at - begun:9.3f} {text}" for at, text in lines)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.lives.daemons import Three
-from tests.lives.faults import FAULTS, Faults
-from tests.lives.life import Life
-from tests.lives.nodes import Pace
-from tests.lives.story import format_stories
-from tests.lives.verdicts import ENDS_WELL, cause, verdict
+from tests.chaos.daemons import Three
+from tests.chaos.event_log import format_stories
+from tests.chaos.faults import FAULTS, Faults
+from tests.chaos.lifecycle import Lifecycle
+from tests.chaos.nodes import Pace
+from tests.chaos.verdicts import ENDS_WELL, cause, verdict
 
 _DRAIN_SECONDS = 2.0
 # Not all faults at all times: what a mild round shows is easier to explain.
@@ -59,7 +59,7 @@ class Round:
         self.faults = tuple(each for each in kinds if each in given.faults) or ("links",)
         self.first = number * given.at_once
         self.count = count
-        self.lives: list[Life] = []
+        self.lifecycles: list[Lifecycle] = []
         self.verdicts: Counter[str] = Counter()
         self.causes: Counter[tuple[str, str]] = Counter()
         self.slow = 0
@@ -73,64 +73,64 @@ class Round:
                 begun = time.time()
                 pace = Pace(given.fast)
                 seeds = Random(self.random.random())
-                self.lives = [
-                    Life(self.first + number, three, Random(seeds.random()), pace, given.seconds)
+                self.lifecycles = [
+                    Lifecycle(self.first + number, three, Random(seeds.random()), pace, given.seconds)
                     for number in range(self.count)
                 ]
-                living = [asyncio.create_task(self._live(life)) for life in self.lives]
+                running = [asyncio.create_task(self._run_lifecycle(lifecycle)) for lifecycle in self.lifecycles]
                 faults = Faults(three, Random(self.random.random()), self.faults)
                 await faults.run(given.seconds)
                 await three.heal()
-                await asyncio.wait(living, timeout=60)
+                await asyncio.wait(running, timeout=60)
                 await self._wait(given.calm)
-                before = {life.number for life in self.lives if verdict(life) not in ENDS_WELL}
+                before = {lifecycle.number for lifecycle in self.lifecycles if verdict(lifecycle) not in ENDS_WELL}
                 if before:
                     # Would it have been well if they had been asked longer?
                     await self._wait(given.calm)
                 await self._judge(three, begun, before)
-                for life in self.lives:
-                    await life.end()
-                for task in living:
+                for lifecycle in self.lifecycles:
+                    await lifecycle.end()
+                for task in running:
                     task.cancel()
                 self.complaints = three.complaints
 
-    async def _live(self, life: Life) -> None:
+    async def _run_lifecycle(self, lifecycle: Lifecycle) -> None:
         await asyncio.sleep(self.random.uniform(0, max(0.0, self.given.seconds - 5)))
-        await life.run()
-        life.is_over = True
+        await lifecycle.run()
+        lifecycle.is_over = True
 
     async def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(_DRAIN_SECONDS / 4)
-            if all(life.is_over and life.is_formed for life in self.lives):
+            if all(lifecycle.is_over and lifecycle.is_formed for lifecycle in self.lifecycles):
                 return
 
     async def _judge(self, three: Three, begun: float, before: set[int]) -> None:
-        for life in self.lives:
-            outcome = verdict(life)
+        for lifecycle in self.lifecycles:
+            outcome = verdict(lifecycle)
             self.verdicts[outcome] += 1
-            self.late += life.asking.late
-            if outcome in ENDS_WELL and life.is_over:
-                self.slow += life.number in before
+            self.late += lifecycle.requester.late
+            if outcome in ENDS_WELL and lifecycle.is_over:
+                self.slow += lifecycle.number in before
                 continue
-            records = await life.records()
+            records = await lifecycle.records()
             owner = next((each for each in records.values() if each and each["home_heard"] == 0.0), None)
-            why = cause(life, three, owner)
-            if not life.is_over:
+            why = cause(lifecycle, three, owner)
+            if not lifecycle.is_over:
                 outcome = f"{outcome}, with an operator who still waits"
             self.causes[outcome, why] += 1
-            facts = f"{outcome}: {why}; {life.kind}; {', '.join([*life.operations, *self.faults])}"
-            print(f"life {life.number}: {facts}", flush=True)
+            facts = f"{outcome}: {why}; {lifecycle.kind}; {', '.join([*lifecycle.operations, *self.faults])}"
+            print(f"life {lifecycle.number}: {facts}", flush=True)
             lines = [
-                f"===== life {life.number} of seed {self.given.seed}: {facts}",
-                life.describe(),
-                format_stories([life.story, three.story, three.log_of(life.id)], begun),
+                f"===== life {lifecycle.number} of seed {self.given.seed}: {facts}",
+                lifecycle.describe(),
+                format_stories([lifecycle.events, three.events, three.log_of(lifecycle.id)], begun),
                 *(f"record at {name}: {record}" for name, record in records.items()),
-                *three.journal_of(life.id),
+                *three.journal_of(lifecycle.id),
                 "",
             ]
-            self._keep(f"{outcome}-{self.given.seed}-{life.number}.txt".replace(" ", "-"), "\n".join(lines))
+            self._keep(f"{outcome}-{self.given.seed}-{lifecycle.number}.txt".replace(" ", "-"), "\n".join(lines))
 
     def _keep(self, name: str, text: str) -> None:
         if not self.given.out:

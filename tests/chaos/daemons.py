@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rqdisco.telemetry.events import ON_BEHALF
-from tests.lives.links import Links
-from tests.lives.story import Story
+from tests.chaos.event_log import EventLog
+from tests.chaos.links import Links
 from tests.support.process import ANY_PORT, Daemon
 
 NAMES = "abc"
@@ -44,7 +44,7 @@ class Three:
     def __init__(self, directory: Path, window: float) -> None:
         self._directory = directory
         self._window = window
-        self.story = Story()
+        self.events = EventLog()
         self.links = Links(NAMES, self._pid)
         self._running: dict[str, Daemon] = {}
         self._ended: list[tuple[str, Daemon]] = []
@@ -94,7 +94,7 @@ class Three:
     async def kill(self, name: str, down_seconds: float) -> None:
         """`kill -9`, and a start after a while."""
         async with self._locks[name]:
-            self.story.log(f"FAULT {name} is killed")
+            self.events.log(f"FAULT {name} is killed")
             await self._kill(name)
             await asyncio.sleep(down_seconds)
             await self._start(name)
@@ -102,13 +102,13 @@ class Three:
     async def stop(self, name: str, seconds: float) -> None:
         """SIGSTOP for so long."""
         async with self._locks[name]:
-            self.story.log(f"FAULT {name} is stopped")
+            self.events.log(f"FAULT {name} is stopped")
             self.stopped.add(name)
             self._running[name].process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
             self._running[name].process.send_signal(signal.SIGCONT)
             self.stopped.discard(name)
-            self.story.log(f"FAULT {name} goes on")
+            self.events.log(f"FAULT {name} goes on")
 
     async def copy(self, name: str) -> None:
         """Keep what the disk is now, to be put back later."""
@@ -121,7 +121,7 @@ class Three:
             finally:
                 process.send_signal(signal.SIGCONT)
             self._copies[name].append((self.incarnation(name), kept))
-            self.story.log(f"{name}'s disk is copied")
+            self.events.log(f"{name}'s disk is copied")
 
     async def roll_back(self, name: str, down_seconds: float) -> None:
         """Kill, put the oldest copy back, and start. The identity stays the file that it is."""
@@ -131,7 +131,7 @@ class Three:
             if not kept:
                 return
             await self._kill(name)
-            self.story.log(f"FAULT {name} is killed, and its disk put back to {kept[0].name}")
+            self.events.log(f"FAULT {name} is killed, and its disk put back to {kept[0].name}")
             self.rolled_back.setdefault(own, []).append(time.time())
             state = self._state(name)
             for each in state.iterdir():
@@ -146,7 +146,7 @@ class Three:
         async with self._locks[name]:
             await self._kill(name)
             lost = self.incarnation(name)
-            self.story.log(f"FAULT {name} is killed, and its disk lost ({lost})")
+            self.events.log(f"FAULT {name} is killed, and its disk lost ({lost})")
             self.lost[lost] = time.time()
             shutil.rmtree(self._state(name))
             await asyncio.sleep(down_seconds)
@@ -160,10 +160,10 @@ class Three:
             # What was begun with it ends by itself.
             async with self._locks[name]:
                 pass
-        self.story.log("FAULT none any more")
+        self.events.log("FAULT none any more")
         await asyncio.gather(*self._forgetting)
         await self._agree()
-        self.story.log("all daemons agree")
+        self.events.log("all daemons agree")
 
     # What they tell.
 
@@ -175,7 +175,7 @@ class Three:
             return None
         return explained if "home" in explained else None
 
-    def log_of(self, discovery_id: str) -> Story:
+    def log_of(self, discovery_id: str) -> EventLog:
         """What the daemons logged of an ID, and what was wrong with themselves."""
         lines = []
         not_forwarded: set[tuple[str, str, int]] = set()
@@ -196,7 +196,7 @@ class Three:
                         not_forwarded.add((name, event["why"], int(at)))
                     left = {key: value for key, value in event.items() if key not in _NO_NEWS}
                     lines.append((at, f"    log of {name}: {event['event']} {left or ''}"))
-        return Story(lines)
+        return EventLog(lines)
 
     def answers_to(self, discovery_id: str, addr: str, since: float) -> list[str]:
         """What the daemons logged that they answered to registrations of an address; who was killed
@@ -274,7 +274,7 @@ class Three:
         daemon = await asyncio.to_thread(Daemon, command, environment)
         self.links.targets[name] = int(daemon.wait_for("listening")["peers"][0].rpartition(":")[2])
         self._running[name] = daemon
-        self.story.log(f"{name} listens")
+        self.events.log(f"{name} listens")
 
     async def _kill(self, name: str) -> None:
         daemon = self._running.pop(name, None)
@@ -303,10 +303,10 @@ class Three:
                 # The same again, since another would be told to ask there.
                 answer = await self._operator(others[turn // 100 % 2], "POST", "/operator/peers/forget", {"name": name})
                 if "forgotten" in answer:
-                    self.story.log(f"FAULT {name} as it was is forgotten: {answer}")
+                    self.events.log(f"FAULT {name} as it was is forgotten: {answer}")
                     return
                 if turn % 20 == 0:
-                    self.story.log(f"{name} is not forgotten yet: {answer}")
+                    self.events.log(f"{name} is not forgotten yet: {answer}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _operator(self, name: str, method: str, path: str, document: object = None) -> Any:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
-from tests.lives.daemons import NAMES, Three
-from tests.lives.story import Story
+from tests.chaos.daemons import NAMES, Three
+from tests.chaos.event_log import EventLog
 from tests.support.process import Reply, parse_replies
 
 # P4 says 8; a daemon that stands still answers later.
@@ -27,14 +27,14 @@ class Losses:
     hang_ups: float = 0.0
 
 
-class Asking:
+class Requester:
     """How those of one ID ask: each time any daemon, or always `near`. `late` are answers after 8
     s.
     """
 
-    def __init__(self, three: Three, story: Story, random: Random, losses: Losses) -> None:
+    def __init__(self, three: Three, events: EventLog, random: Random, losses: Losses) -> None:
         self._three = three
-        self._story = story
+        self._events = events
         self._random = random
         self._losses = losses
         self.late: list[str] = []
@@ -56,7 +56,7 @@ class Asking:
         port = self._three.port(name)
         asked = f"{who} -> {name} {what}"
         if port is None:
-            self._story.log(f"{asked}: refused, it is down")
+            self._events.log(f"{asked}: refused, it is down")
             return None
         begun = asyncio.get_running_loop().time()
         stalled = bool(self._three.stopped)
@@ -64,19 +64,19 @@ class Asking:
         try:
             reply = await self._exchange(port, request, losses)
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-            self._story.log(f"{asked}: no answer, {str(error) or type(error).__name__}")
+            self._events.log(f"{asked}: no answer, {str(error) or type(error).__name__}")
             return None
         except asyncio.CancelledError:
-            self._story.log(f"{asked}: dies before the answer")
+            self._events.log(f"{asked}: dies before the answer")
             raise
         took = asyncio.get_running_loop().time() - begun
         if took > _ANSWER_SECONDS and not stalled and not self._three.stopped:
             self.late.append(f"{asked}: after {took:.1f} s")
         if reply is None:
-            self._story.log(f"{asked}: hangs up before the answer")
+            self._events.log(f"{asked}: hangs up before the answer")
             return None
         is_lost = self._random.random() < losses.answers
-        self._story.log(f"{asked}: {'LOST ' if is_lost else ''}{_in_words(reply)} ({took:.1f} s)")
+        self._events.log(f"{asked}: {'LOST ' if is_lost else ''}{_in_words(reply)} ({took:.1f} s)")
         return None if is_lost else reply
 
     async def _exchange(self, port: int, request: bytes, losses: Losses) -> Reply | None:

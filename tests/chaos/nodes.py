@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.lives.asking import Asking
-from tests.lives.story import Story
+from tests.chaos.event_log import EventLog
+from tests.chaos.requests import Requester
 from tests.support.consul_nodes import RELEASES, Failed, leader_in, leader_value
 from tests.support.process import Reply
 from tests.support.rqlited import VERSIONS, nodes_in
@@ -61,8 +61,8 @@ class Setting:
     """
 
     discovery_id: str
-    asking: Asking
-    story: Story
+    requester: Requester
+    events: EventLog
     random: Random
     pace: Pace
     bootstrapped: Callable[[Node], None]
@@ -108,7 +108,7 @@ class Node:
     def wipe(self) -> None:
         """It loses its data."""
         if self.cluster is not None:
-            self.setting.story.log(f"{self.addr} loses its data")
+            self.setting.events.log(f"{self.addr} loses its data")
             self.cluster.members.pop(self.addr, None)
             self.cluster = None
             self.has_lost = True
@@ -127,7 +127,7 @@ class Node:
 
     async def _run(self) -> None:
         request = self.version.request(self.addr, self.setting.discovery_id, "localhost")
-        reply = await self.setting.asking.ask(self.addr, "POST", request, self.near)
+        reply = await self.setting.requester.ask(self.addr, "POST", request, self.near)
         self._receive(reply)
         if reply is None or reply.status != 200:
             return
@@ -143,7 +143,7 @@ class Node:
 
     def _bootstrap(self) -> None:
         self.has_seeded = True
-        self.setting.story.log(f"{self.addr} BOOTSTRAPS")
+        self.setting.events.log(f"{self.addr} BOOTSTRAPS")
         self.setting.bootstrapped(self)
         self._enter(Cluster(self.addr))
 
@@ -156,7 +156,7 @@ class Node:
             for addr in addrs:
                 other = self.setting.nodes.get(addr)
                 if other is not None and other is not self and other.is_up and other.cluster is not None:
-                    self.setting.story.log(f"{self.addr} joins {addr}")
+                    self.setting.events.log(f"{self.addr} joins {addr}")
                     self._enter(other.cluster)
                     return True
             await asyncio.sleep(self.setting.pace.join)
@@ -184,7 +184,7 @@ class KeyNode(Node):
 
     async def _run(self) -> None:
         read = self.release.read(self.setting.discovery_id)
-        reply = await self.setting.asking.ask(self.addr, "GET leader", read, self.near)
+        reply = await self.setting.requester.ask(self.addr, "GET leader", read, self.near)
         self._receive(reply)
         if reply is not None and reply.status == 200:
             try:
@@ -202,7 +202,7 @@ class KeyNode(Node):
     async def _put(self, what: str, query: str) -> Reply | None:
         peer = Peer(self.addr.partition(":")[0], self.addr, self.addr.replace(":4001", ":4002"), NEW_ENDPOINTS)
         request = self.release.put(self.setting.discovery_id, leader_value(peer), query)
-        return await self.setting.asking.ask(self.addr, what, request, self.near)
+        return await self.setting.requester.ask(self.addr, what, request, self.near)
 
     def _leads(self) -> bool:
         """Whoever made the cluster leads it as long as it runs, then the first of a majority."""

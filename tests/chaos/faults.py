@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
-from tests.lives.daemons import NAMES, Three
+from tests.chaos.daemons import NAMES, Three
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, HEALTHY, MUTE, Fault, slow
 
 FAULTS = ("links", "kills", "stops", "rollbacks", "disks")
@@ -75,11 +75,11 @@ class Faults:
                 ([pair for pair in self._three.links.faults if name in pair], f"between {name} and all"),
             )
         )
-        self._three.story.log(f"FAULT {where}: {what}")
+        self._three.events.log(f"FAULT {where}: {what}")
         for pair in pairs:
             self._three.links.spoil(*pair, fault)
         await asyncio.sleep(random.choice((random.uniform(0.2, 2), random.uniform(1, 12))))
-        self._three.story.log(f"FAULT {where}: well again")
+        self._three.events.log(f"FAULT {where}: well again")
         for pair in pairs:
             self._three.links.spoil(*pair, HEALTHY)
 

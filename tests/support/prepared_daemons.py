@@ -44,7 +44,7 @@ class Reply(msgspec.Struct, frozen=True):
         return self.headers.get("content-type", "").partition(";")[0]
 
 
-class Place:
+class PreparedDaemon:
     """A daemon in memory, asked where an audience is served; the audience's tokens are named after
     their scopes.
     """
@@ -88,23 +88,23 @@ def _access(audience: Audience) -> Access | None:
     return Access(TokenRing([describe(scope, [scope], scope) for scope in SCOPES]))
 
 
-def daemon_for(audience: Audience, **limits: Any) -> Place:
+def daemon_for(audience: Audience, **limits: Any) -> PreparedDaemon:
     """A daemon without peers, with an ID that has two nodes and a leader."""
     limits = {"max_nodes": 3, **limits}
     daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
-    place = Place(daemon.apis, audience, daemon.clock, daemon)
-    place.id = create_id(daemon)
+    prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
+    prepared.id = create_id(daemon)
     for method, path, body in (
         ("POST", "/{id}", NODE),
         ("PUT", "/v1/kv/{id}/leader", LEADER),
         ("POST", "/{id}", OTHER),
     ):
         daemon.clock.advance(1)
-        assert place.ask(method, path, body).status == 200
-    return place
+        assert prepared.ask(method, path, body).status == 200
+    return prepared
 
 
-def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> Place:
+def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> PreparedDaemon:
     overview: Any = _Broken() if daemon is None else None
     apis = Apis(
         directory,
@@ -119,31 +119,31 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         access=_access(audience),
         overview=overview,
     )
-    return Place(apis, audience, clock, daemon)
+    return PreparedDaemon(apis, audience, clock, daemon)
 
 
-def backend(audience: Audience) -> Place:
+def backend(audience: Audience) -> PreparedDaemon:
     """The first of three daemons, with an ID of its own."""
     network, daemons = trio(Clock())
     first = daemons[0]
-    place = _over(
+    prepared = _over(
         first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.successions)
     )
     creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
-    place.id = result(creating).id
-    return place
+    prepared.id = result(creating).id
+    return prepared
 
 
-def lost(audience: Audience) -> Place:
+def lost(audience: Audience) -> PreparedDaemon:
     """The same, after the third was killed for good."""
-    place = backend(audience)
-    place.daemon.network.daemons["c"].stop()
-    settle(place.clock, 10)
-    return place
+    prepared = backend(audience)
+    prepared.daemon.network.daemons["c"].stop()
+    settle(prepared.clock, 10)
+    return prepared
 
 
-def cut_off(audience: Audience) -> Place:
+def cut_off(audience: Audience) -> PreparedDaemon:
     """A daemon that was told of a peer, and has met nobody yet."""
     network = DirectNetwork(Clock())
     daemon = GossipDaemon(network, "a", ["b"])
@@ -163,12 +163,12 @@ class _Broken:
         return fail
 
 
-def broken(audience: Audience) -> Place:
+def broken(audience: Audience) -> PreparedDaemon:
     """A daemon with a bug."""
     return _over(_Broken(), audience, Clock(), None, _Broken())
 
 
-def probed(audience: Audience) -> Place:
+def probed(audience: Audience) -> PreparedDaemon:
     """A daemon that probes nodes: one is up, one answers 503, one is down, and the name of one does
     not resolve.
     """
@@ -176,108 +176,108 @@ def probed(audience: Audience) -> Place:
     probe.network.listens("10.0.0.1")
     probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     daemon = Daemon(access=_access(audience), probe=probe)
-    place = Place(daemon.apis, audience, daemon.clock, daemon)
-    place.id = create_id(daemon)
+    prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
+    prepared.id = create_id(daemon)
     for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "n4.example.org"):
-        assert place.ask("POST", "/{id}", {"addr": f"{host}:4001"}).status == 200
+        assert prepared.ask("POST", "/{id}", {"addr": f"{host}:4001"}).status == 200
     assert daemon.rounds is not None
     daemon.rounds.startService()
     daemon.clock.pump([0.25] * 120)
     daemon.rounds.stopService()
-    return place
+    return prepared
 
 
-def full(audience: Audience) -> Place:
+def full(audience: Audience) -> PreparedDaemon:
     """A daemon whose disk is full."""
-    place = daemon_for(audience)
-    place.daemon.disk.room = 0
-    return place
+    prepared = daemon_for(audience)
+    prepared.daemon.disk.room = 0
+    return prepared
 
 
-def stopping(audience: Audience) -> Place:
+def stopping(audience: Audience) -> PreparedDaemon:
     """A daemon that is about to end."""
-    place = daemon_for(audience)
-    place.daemon.health.stop()
-    return place
+    prepared = daemon_for(audience)
+    prepared.daemon.health.stop()
+    return prepared
 
 
-def crowded(audience: Audience) -> Place:
+def crowded(audience: Audience) -> PreparedDaemon:
     """A daemon whose ID has as many nodes as it may have."""
-    place = daemon_for(audience)
-    assert place.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
-    return place
+    prepared = daemon_for(audience)
+    assert prepared.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
+    return prepared
 
 
-def ownerless(audience: Audience) -> Place:
+def ownerless(audience: Audience) -> PreparedDaemon:
     """A daemon that has an empty ID of another."""
-    place = daemon_for(audience)
+    prepared = daemon_for(audience)
     foreign = TransferredRecord(id=FOREIGN, created_at=1, owner="0a5306d958428511")
-    assert result(Deferred.fromCoroutine(place.daemon.directory.adopt(foreign, as_own=False)))
-    place.id = FOREIGN
-    return place
+    assert result(Deferred.fromCoroutine(prepared.daemon.directory.adopt(foreign, as_own=False)))
+    prepared.id = FOREIGN
+    return prepared
 
 
-def unnamed(audience: Audience) -> Place:
+def unnamed(audience: Audience) -> PreparedDaemon:
     """A daemon where no ID comes to be by its leader key."""
-    place = daemon_for(audience, make_named=False)
-    place.id = "orders"
-    return place
+    prepared = daemon_for(audience, make_named=False)
+    prepared.id = "orders"
+    return prepared
 
 
-def named(audience: Audience) -> Place:
+def named(audience: Audience) -> PreparedDaemon:
     """A daemon, asked for an ID that nobody has named yet."""
-    place = daemon_for(audience)
-    place.id = "orders"
-    return place
+    prepared = daemon_for(audience)
+    prepared.id = "orders"
+    return prepared
 
 
-def claimed(audience: Audience) -> Place:
+def claimed(audience: Audience) -> PreparedDaemon:
     """A daemon with an ID that a node claimed to lead, which has not reported itself."""
-    place = named(audience)
-    assert place.ask("PUT", "/v1/kv/{id}/leader?cas=0", LEADER).body == b"true"
-    return place
+    prepared = named(audience)
+    assert prepared.ask("PUT", "/v1/kv/{id}/leader?cas=0", LEADER).body == b"true"
+    return prepared
 
 
-def on_behalf(audience: Audience) -> Place:
+def on_behalf(audience: Audience) -> PreparedDaemon:
     """The second of two daemons, with an ID of the first, which is away; so one of its nodes is not
     confirmed.
     """
     network, (first, second) = trio(Clock(), "ab")
-    place = _over(second.directory, audience, network.clock, second, None)
+    prepared = _over(second.directory, audience, network.clock, second, None)
     creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
-    place.id = result(creating).id
+    prepared.id = result(creating).id
     for node in (NODE, OTHER):
-        assert place.ask("POST", "/{id}", node).status == 200
+        assert prepared.ask("POST", "/{id}", node).status == 200
         network.split("a")
         settle(network.clock, 3)
-    return place
+    return prepared
 
 
-def hurried(audience: Audience) -> Place:
+def hurried(audience: Audience) -> PreparedDaemon:
     """A daemon where clients may mint one ID a minute, and this one has just minted it."""
     daemon = Daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
-    place = Place(daemon.apis, audience, daemon.clock, daemon)
-    assert place.ask("POST", "/").status == 200
-    return place
+    prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
+    assert prepared.ask("POST", "/").status == 200
+    return prepared
 
 
-def unknown(audience: Audience) -> Place:
+def unknown(audience: Audience) -> PreparedDaemon:
     """A daemon, asked for an ID that there is not."""
-    place = daemon_for(audience)
-    place.id = FOREIGN
-    return place
+    prepared = daemon_for(audience)
+    prepared.id = FOREIGN
+    return prepared
 
 
-def full_after_loss(audience: Audience) -> Place:
+def full_after_loss(audience: Audience) -> PreparedDaemon:
     """Three daemons of which the third was lost, and the first has a full disk."""
-    place = lost(audience)
-    place.daemon.disk.room = 0
-    return place
+    prepared = lost(audience)
+    prepared.daemon.disk.room = 0
+    return prepared
 
 
-def full_of_three(audience: Audience) -> Place:
+def full_of_three(audience: Audience) -> PreparedDaemon:
     """Three daemons, the first of which has a full disk."""
-    place = backend(audience)
-    place.daemon.disk.room = 0
-    return place
+    prepared = backend(audience)
+    prepared.daemon.disk.room = 0
+    return prepared

@@ -1,4 +1,4 @@
-"""`python -m tests.lives --lives 300 --seed 1`: runs lives, says what came of them, tells the
+"""`python -m tests.chaos --lives 300 --seed 1`: runs lives, says what came of them, tells the
 starved ones' stories.
 """
 
@@ -11,14 +11,14 @@ import sys
 import time
 from collections import Counter
 
-from tests.lives.daemons import NeverAgree
-from tests.lives.faults import FAULTS
-from tests.lives.rounds import Plan, Round
+from tests.chaos.daemons import NeverAgree
+from tests.chaos.faults import FAULTS
+from tests.chaos.rounds import Plan, Round
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.lives", description=__doc__)
-    parser.add_argument("--lives", type=int, default=200, help="how many")
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--ids", type=int, default=200, help="how many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=150, help="lives of a round, which has daemons of its own")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long there are faults in a round")
@@ -44,8 +44,8 @@ def main() -> int:
     causes: Counter[tuple[str, str]] = Counter()
     complaints: Counter[str] = Counter()
     slow, late = 0, []
-    for number in range((given.lives + given.at_once - 1) // given.at_once):
-        each = Round(plan, number, min(given.at_once, given.lives - number * given.at_once))
+    for number in range((given.ids + given.at_once - 1) // given.at_once):
+        each = Round(plan, number, min(given.at_once, given.ids - number * given.at_once))
         began = time.monotonic()
         try:
             asyncio.run(each.run())
