@@ -1,9 +1,9 @@
-"""A double of rqlited 7.0-10.2 with `-disco-mode consul-kv`: asks byte for byte as it does, does
-what it does after.
+"""A double of rqlited 7.0-10.2 with `-disco-mode consul-kv`: sends the same bytes, and behaves
+alike afterwards.
 
-What it sends is what Consul's Go client sends in the release that each rqlite was built with; what
-follows is rqlite cmd/rqlited/main.go createCluster and cluster/disco/service.go (disco/service.go
-before v8.40). All in virtual time.
+Its requests are those of Consul's Go client in the release that each rqlite was built with; its
+behaviour follows rqlite cmd/rqlited/main.go createCluster and cluster/disco/service.go
+(disco/service.go before v8.40). All in virtual time.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """What differs between releases: how they ask, where and how often they join and report.
+    """The differences between releases: how they send requests, where and how often they join and
+    report.
 
-    `reads_as` is the Content-Type of their GETs, of which those before v8.39 have none.
+    `reads_as` is the Content-Type of their GETs; those before v8.39 have none.
     """
 
     name: str
@@ -61,11 +62,11 @@ class Release:
     only_voters_claim: bool = False
 
     def read(self, key: str, query: str = "", token: str = "") -> bytes:
-        """The request for the leader key, as it is on the wire."""
+        """Return the request for the leader key, as it is on the wire."""
         return self._request("GET", key, query, token, self.reads_as)
 
     def put(self, key: str, value: bytes, query: str = "", token: str = "") -> bytes:
-        """The request that puts the leader key; `cas=0` in `query` makes it a claim."""
+        """Return the request that puts the leader key; `cas=0` in `query` makes it a claim."""
         return self._request("PUT", key, query, token, "application/octet-stream", value)
 
     def _request(self, method: str, key: str, query: str, token: str, content_type: str, body: bytes = b"") -> bytes:
@@ -91,8 +92,8 @@ RELEASES = (
 
 
 def leader_value(peer: Peer) -> bytes:
-    """What is put under the leader key, as Go writes it: without spaces and empty members, fit for
-    HTML.
+    """Return the value of the leader key as Go writes it: without spaces and empty members, escaped
+    for HTML.
     """
     members = {"id": peer.node_id, "api_addr": f"http://{peer.http_addr}", "addr": peer.raft_addr}
     text = json.dumps({name: text for name, text in members.items() if text}, separators=(",", ":"), ensure_ascii=False)
@@ -102,8 +103,8 @@ def leader_value(peer: Peer) -> bytes:
 
 
 def leader_in(content: bytes) -> dict[Endpoint, str] | None:
-    """Where the leader is to be joined, by the answer to a GET; None if it names none. Raises
-    Failed.
+    """Return the address at which to join the leader, from the answer to a GET; None if it names
+    none. Raises Failed.
     """
     try:
         entries = json.loads(content)
@@ -118,8 +119,8 @@ def leader_in(content: bytes) -> dict[Endpoint, str] | None:
 
 
 class Connections:
-    """Go's http.Transport towards one service: a connection is used again, unless the service
-    closed it meanwhile.
+    """Go's http.Transport towards one service: a connection is reused unless the service closed it
+    in the meantime.
     """
 
     def __init__(self, service: Service) -> None:
@@ -138,23 +139,21 @@ class Connections:
             try:
                 return await self._exchange(connection, request)
             except (OSError, HTTPException):
-                # Go asks once more where the service may have closed the connection while it
-                # rested, but never a PUT.
+                # Go repeats a request where the service may have closed the idle connection, but
+                # never a PUT.
                 if not request.startswith(b"GET"):
                     raise
         return await self._exchange(self._dial(), request)
 
     def lose_answers(self) -> None:
-        """Wait until all that was asked is answered, and break the connections before anything is
-        read.
-        """
+        """Wait until every request is answered, and break the connections before anything is read."""
         for connection in set(self._open) - set(self._idle):
             assert select.select([connection], [], [], PATIENCE)[0]
             connection.shutdown(socket.SHUT_RDWR)
             connection.recv(1 << 16)
 
     def close(self) -> None:
-        """Close them all, as the kernel does for a process that died."""
+        """Close all connections, as the kernel does for a dead process."""
         for connection in list(self._open):
             self._drop(connection)
         self._idle.clear()
@@ -187,7 +186,7 @@ class Connections:
 
 
 def _receive(connection: socket.socket) -> tuple[Reply, bool]:
-    """The next answer, and whether the connection can be used again."""
+    """Return the next answer, and whether the connection can be reused."""
     response = HTTPResponse(connection)
     try:
         response.begin()
@@ -199,8 +198,8 @@ def _receive(connection: socket.socket) -> tuple[Reply, bool]:
 
 
 class ConsulNode(Process):
-    """One rqlited with its data directory. It has won when it was told that it may bootstrap,
-    whatever came of it.
+    """One rqlited with its data directory. It has won once it was answered that it may bootstrap,
+    whatever happens next.
     """
 
     def __init__(self, release: Release, number: int, key: str, service: Service, world: World, network: Network):
@@ -217,7 +216,7 @@ class ConsulNode(Process):
         self.connections.close()
 
     async def main(self) -> None:
-        """A node whose data directory has a configuration asks nobody, and reports when it
+        """A node whose data directory has a configuration sends no request, and reports when it
         leads.
         """
         self._run(self._report_regularly)
@@ -232,13 +231,12 @@ class ConsulNode(Process):
             return
         while not await self._join(leader):
             await self._world.sleep(1)
-            # What this says of winning is thrown away, in all releases: such a node joins itself
-            # for ever.
+            # All releases discard the result of this claim: such a node joins itself for ever.
             _, leader = await self._register()
 
     async def _register(self) -> tuple[bool, dict[Endpoint, str]]:
-        """Whether this node won the claim, and whom to join if not; asks until there is an answer
-        to that.
+        """Return whether this node won the claim, and whom to join if not; repeats until there is
+        an answer to that.
         """
         while True:
             leader = await self._attempt("get leader", self._read())
@@ -284,7 +282,7 @@ class ConsulNode(Process):
             raise Failed(repr(error)) from None
 
     async def _attempt(self, what: str, asking: Coroutine[Any, Any, Any]) -> Any:
-        """What comes of `asking`; None, and a line in the log, if it fails."""
+        """Return the result of `asking`; None, and a line in the log, if it fails."""
         try:
             return await asking
         except Failed as error:

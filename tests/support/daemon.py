@@ -1,4 +1,4 @@
-"""A whole daemon in memory, on a clock and a disk of the test's own."""
+"""A whole daemon in memory, on a clock and a disk that the test controls."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ WALL_US = 1_795_000_000_000_000
 
 
 class Threads:
-    """Runs the journal's blocking calls at once, or holds them until the test lets them go."""
+    """Run the journal's blocking calls at once, or hold them until the test releases them."""
 
     def __init__(self) -> None:
         self.held: list[tuple[Callable[[], Any], Deferred[Any]]] = []
@@ -77,8 +77,8 @@ class Threads:
 
 
 class Probe:
-    """How a daemon probes: over a `network` in memory that the test sets up, with names that its
-    resolver knows.
+    """How a daemon probes: over an in-memory `network` that the test sets up, with names that its
+    resolver has.
     """
 
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
@@ -101,8 +101,8 @@ class Probe:
 
 
 class Daemon:
-    """Everything of the daemon but its sockets; `restart` gives the one that starts on what the
-    disk then holds.
+    """Everything of the daemon except its sockets; `restart` starts another one on what the disk
+    then holds.
     """
 
     def __init__(
@@ -189,17 +189,17 @@ class Daemon:
         )
 
     def wall_us(self) -> int:
-        """The wall clock."""
+        """The wall clock, in microseconds since 1970."""
         return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
     def describe(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """Describe the daemon as `GET /` does."""
         known = {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size}
         return known if self.unused_days is None else {**known, "unused_days": self.unused_days}
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
-        """The daemon after this one died; on the same disk with all that was written, unless
-        another is given.
+        """Kill this daemon and start the next one; on the same disk with everything that was
+        written, unless another is given.
         """
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "clock": self.clock, "unused_days": self.unused_days, **options}
@@ -210,7 +210,7 @@ class Daemon:
 def sweep(
     daemon: Any, notes: Sequence[Metadata], events: Events, marks: ExpiryWatermarks | None = None, **more: Any
 ) -> ExpirySweeper:
-    """What forgets the unused IDs of a daemon, and those of its peers."""
+    """Return the service that forgets the unused IDs of a daemon and those of its peers."""
     days = daemon.unused_days
     return ExpirySweeper(
         daemon.clock,
@@ -226,8 +226,8 @@ def sweep(
 
 
 def result(deferred: Deferred[Any]) -> Any:
-    """What `deferred` has fired with; raises what it failed with, and AssertionError if it has not
-    fired.
+    """Return what `deferred` has fired with; raise what it failed with, and AssertionError if it
+    has not fired.
     """
     outcome: list[Any] = []
     deferred.addBoth(outcome.append)
@@ -238,7 +238,7 @@ def result(deferred: Deferred[Any]) -> Any:
 
 
 def create_id(daemon: Daemon) -> str:
-    """A new ID."""
+    """Create an ID."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.create()))
     return record.id
 
@@ -250,23 +250,23 @@ def transferred(discovery_id: str, *nodes: Node, **more: Any) -> TransferredReco
 
 
 def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[Registration]:
-    """Fires with what the node at `addr` is told, which asks on the machine `host`."""
+    """Register the node at `addr` from the client host `host`; fires with the answer."""
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), host))
 
 
 def give_up(asking: Deferred[Any]) -> None:
-    """Who asked is gone before its answer."""
+    """Cancel a request whose client hung up before the answer."""
     asking.addErrback(lambda failure: failure.trap(CancelledError))
     asking.cancel()
 
 
 def answer_of(registering: Deferred[Registration]) -> list[str]:
-    """The addresses that a registration was answered with."""
+    """Return the addresses that a registration was answered with."""
     registration: Registration = result(registering)
     return [node.addr for node in registration.listed]
 
 
 def shown(daemon: Daemon, discovery_id: str) -> list[str]:
-    """The addresses that a look-up answers."""
+    """Return the addresses that a lookup answers."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)))
     return [node.addr for node in record.nodes]

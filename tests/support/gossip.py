@@ -1,5 +1,5 @@
 """Several daemons in memory, peers of each other, on one clock; every message is delivered at once
-unless it is cut.
+unless its link is cut.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.support.disk import ModelDisk
 
 
 class DirectNetwork:
-    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears
-    nothing.
+    """Delivers messages between daemons, by the names in their URLs; no message passes a pair in
+    `cut`.
 
-    What a daemon asks is lost where it and the verb are among the `dropped`, its answer where they
-    are `swallowed`.
+    A request is lost where its sender and verb are in `dropped`, an answer where they are in
+    `swallowed`.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -46,24 +46,24 @@ class DirectNetwork:
         self.messages: list[tuple[str, str, str, bytes]] = []
 
     def split(self, *names: str) -> None:
-        """Cut these off from all others, both ways."""
+        """Cut these daemons off from all others, both ways."""
         for one in self.daemons:
             for other in self.daemons:
                 if (one in names) != (other in names):
                     self.cut.add((one, other))
 
     def heal(self) -> None:
-        """Let everything through again."""
+        """End all cuts."""
         self.cut.clear()
         self.unreachable.clear()
 
     def link(self, sender: str) -> Callable[[str], DirectLink]:
-        """What makes the links of one daemon."""
+        """Return the factory of one daemon's links."""
         return lambda url: DirectLink(self, sender, url)
 
 
 class DirectLink:
-    """The way from one daemon to a URL."""
+    """The link from one daemon to a URL."""
 
     def __init__(self, network: DirectNetwork, sender: str, url: str) -> None:
         self._network = network
@@ -108,7 +108,7 @@ def _time_out(_: object, seconds: float) -> NoReturn:
 
 
 class GossipDaemon:
-    """All of a daemon that has peers but its sockets."""
+    """Everything of a daemon with peers except its sockets."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class GossipDaemon:
         segments = SegmentWriter(self.disk, STATE, found.position, boot, boot_id)
         self.journal = Journal(self.store, segments, self.threads, lambda call: call(), self.failures.append)
         self.clock = clock = network.clock
-        # Its machine booted at that second of the clock.
+        # The host of the daemon booted at that second of the clock.
         self.now = lambda: Moment(boot, int((clock.seconds() - booted) * 1000))
         self.backend = GossipBackend(
             GossipConfig(
@@ -178,14 +178,14 @@ class GossipDaemon:
         self.backend.peers.startService()
 
     def stop(self) -> None:
-        """It is killed."""
+        """Kill the daemon."""
         self.is_up = False
         self.backend.peers.stopService()
         self.sweep.stopService()
         self.leaders.stopService()
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> GossipDaemon:
-        """The daemon after this one died, on the same disk unless another is given."""
+        """Kill this daemon and start the next one, on the same disk unless another is given."""
         self.stop()
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "unused_days": self.unused_days, **options}
@@ -193,7 +193,7 @@ class GossipDaemon:
 
 
 def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[GossipDaemon]]:
-    """Daemons that know each other, each having been told of the first alone."""
+    """Return daemons that have met each other; each was started with the first one as its seed."""
     network = DirectNetwork(clock)
     daemons = [GossipDaemon(network, name, [names[0]] if name != names[0] else [], **options) for name in names]
     settle(clock, 5)
@@ -209,35 +209,35 @@ Three = tuple[DirectNetwork, list[GossipDaemon]]
 
 
 def go(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What comes of it at once."""
+    """Return the result of a coroutine that needs no time."""
     return result(Deferred.fromCoroutine(coroutine))
 
 
 def wait(clock: Clock, coroutine: Coroutine[Any, Any, Any], seconds: float = 8) -> Any:
-    """What comes of it within so many seconds."""
+    """Return the result of a coroutine within this time."""
     waiting = Deferred.fromCoroutine(coroutine)
     settle(clock, seconds)
     return result(waiting)
 
 
 def create_id(daemon: GossipDaemon) -> str:
-    """A new ID."""
+    """Create an ID."""
     discovery_id: str = go(daemon.directory.create()).id
     return discovery_id
 
 
 def register(daemon: GossipDaemon, discovery_id: str, addr: str, host: str | None = None) -> list[str]:
-    """Whom a node that registers on the machine `host` is told of."""
+    """Register a node from the client host `host`; return the listed addresses."""
     return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr), host)).listed]
 
 
 def listed(daemon: GossipDaemon, discovery_id: str) -> list[str]:
-    """Whom a daemon lists."""
+    """Return the addresses that a daemon lists."""
     return [node.addr for node in go(daemon.directory.look_up(discovery_id)).nodes]
 
 
 def older(disk: ModelDisk) -> ModelDisk:
-    """The disk as it is now, to be put back later; no function of a test goes along."""
+    """Return a copy of the disk to be restored later, without the test's own `before` function."""
     before = ModelDisk.__new__(ModelDisk)
     kept = copy.deepcopy({name: value for name, value in disk.__dict__.items() if name != "before"})
     before.__dict__.update({**kept, "locked": set(), "before": lambda operation: None})

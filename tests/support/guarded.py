@@ -1,4 +1,4 @@
-"""A daemon in memory that asks for tokens, and one of each kind."""
+"""A daemon in memory that requires tokens, and one token of each kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def secret(name: str) -> str:
 
 
 class Guarded:
-    """A daemon with a token for each scope, named after it, and for what is bound to its one ID."""
+    """A daemon with a token for each scope, named after it, and with tokens bound to its one ID."""
 
     def __init__(self) -> None:
         self.access = Access(TokenRing())
@@ -49,7 +49,7 @@ class Guarded:
         headers: Mapping[str, str] = MappingProxyType({}),
         **more: str,
     ) -> Any:
-        """Status, reason, headers and body of the answer, over a connection of its own."""
+        """Return status, reason, headers and body of the answer, over a separate connection."""
         apis = self.daemon.apis
         site = BoundedSite(
             apis.operators() if operators else apis.public(),

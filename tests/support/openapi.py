@@ -1,6 +1,6 @@
-"""Each answer that the OpenAPI document speaks of, brought about on a daemon in memory.
+"""Each documented answer of the OpenAPI document, produced by a daemon in memory.
 
-`python -m tests.support.openapi` writes the examples of the document anew, from what is answered.
+`python -m tests.support.openapi` rewrites the examples of the document from real answers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ AUDIENCES: tuple[Audience, ...] = ("open", "guarded", "operator")
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """A request for an operation, and what it is answered where `place` is the case."""
+    """A request for an operation, and the status of its answer by the daemon that `prepare`
+    returns.
+    """
 
     method: str
     path: str
@@ -70,7 +72,7 @@ class Exchange(msgspec.Struct, frozen=True):
         return f"{self.operation}{self.query} {self.status}"
 
     def play(self, audience: Audience, method: str | None = None) -> Reply:
-        """What is answered; with another method, if one is given."""
+        """Return the answer; to another method, if one is given."""
         headers = dict(self.headers)
         prepare = self.prepare(audience)
         if "If_None_Match" in headers:
@@ -194,11 +196,11 @@ EXCHANGES = [
 
 
 def exchanges(audience: Audience) -> list[Exchange]:
-    """All that are answered to this audience; with tokens, also those of who has none, and of who
-    has the wrong one.
+    """Return all exchanges of this audience; with tokens, also those without one and with a wrong
+    one.
     """
     answered = {operation.key: operation for operation in operations(audience)}
-    # The operator's socket limits nobody.
+    # The operator socket has no limits.
     found = [
         exchange
         for exchange in EXCHANGES
@@ -224,7 +226,7 @@ def exchanges(audience: Audience) -> list[Exchange]:
 
 
 def examples() -> dict[str, Any]:
-    """What is answered first in each case, and what is asked for it."""
+    """Return the first answer in each case, and its request."""
     found: dict[str, Any] = {}
     for audience in ("operator", "guarded"):
         for exchange in exchanges(audience):

@@ -1,4 +1,4 @@
-"""Two peers in memory, and what goes between them by HTTP."""
+"""Two peers in memory, and the HTTP between them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ring(*numbers: int) -> KeyRing:
 
 
 class Answering:
-    """A handler that says what it is told to."""
+    """A handler that answers as the test sets it."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str, bytes]] = []
@@ -68,7 +68,7 @@ class Wire:
 
 
 class Pair:
-    """A link, and the door that it leads to."""
+    """A link, and the listener that it leads to."""
 
     def __init__(self, one: KeyRing | None = None, other: KeyRing | None = None) -> None:
         self.clock = Clock()

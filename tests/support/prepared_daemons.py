@@ -1,6 +1,4 @@
-"""Daemons in memory that are the cases in which each answer is given, asked where an audience is
-served.
-"""
+"""Daemons in memory, prepared for each documented answer, and asked as one audience."""
 
 from __future__ import annotations
 
@@ -45,8 +43,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class PreparedDaemon:
-    """A daemon in memory, asked where an audience is served; the audience's tokens are named after
-    their scopes.
+    """A daemon in memory, asked as one audience; the audience's tokens are named after their
+    scopes.
     """
 
     def __init__(self, apis: Apis, audience: Audience, clock: Clock, daemon: Any) -> None:
@@ -57,11 +55,11 @@ class PreparedDaemon:
         self._resource = apis.operators() if audience == "operator" else apis.public()
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
-        """The answer, however long it takes."""
+        """Return the answer, however long it takes."""
         site = BoundedSite(
             self._resource, Clock(), MAX_BODY, lambda: 0.0, most_body=IMPORT_BYTES, may_send_more=lambda _: True
         )
-        # The operator's site is a socket in the file system.
+        # The operator's site is a Unix socket.
         connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":
             headers["Authorization"] = f"Bearer {token}"
@@ -89,7 +87,7 @@ def _access(audience: Audience) -> Access | None:
 
 
 def daemon_for(audience: Audience, **limits: Any) -> PreparedDaemon:
-    """A daemon without peers, with an ID that has two nodes and a leader."""
+    """Return a daemon without peers, with an ID that has two nodes and a leader."""
     limits = {"max_nodes": 3, **limits}
     daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
     prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
@@ -123,7 +121,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
 
 
 def backend(audience: Audience) -> PreparedDaemon:
-    """The first of three daemons, with an ID of its own."""
+    """Return the first of three daemons, with an ID that it owns."""
     network, daemons = trio(Clock())
     first = daemons[0]
     prepared = _over(
@@ -136,7 +134,7 @@ def backend(audience: Audience) -> PreparedDaemon:
 
 
 def lost(audience: Audience) -> PreparedDaemon:
-    """The same, after the third was killed for good."""
+    """Return the first of three daemons after the third was killed for good."""
     prepared = backend(audience)
     prepared.daemon.network.daemons["c"].stop()
     settle(prepared.clock, 10)
@@ -144,7 +142,7 @@ def lost(audience: Audience) -> PreparedDaemon:
 
 
 def cut_off(audience: Audience) -> PreparedDaemon:
-    """A daemon that was told of a peer, and has met nobody yet."""
+    """Return a daemon with a configured peer that has met nobody yet."""
     network = DirectNetwork(Clock())
     daemon = GossipDaemon(network, "a", ["b"])
     settle(network.clock, 1)
@@ -152,7 +150,7 @@ def cut_off(audience: Audience) -> PreparedDaemon:
 
 
 class _Broken:
-    """Collaborators that have a bug."""
+    """Collaborators with a bug."""
 
     index = 1
 
@@ -164,13 +162,13 @@ class _Broken:
 
 
 def broken(audience: Audience) -> PreparedDaemon:
-    """A daemon with a bug."""
+    """Return a daemon with a bug."""
     return _over(_Broken(), audience, Clock(), None, _Broken())
 
 
 def probed(audience: Audience) -> PreparedDaemon:
-    """A daemon that probes nodes: one is up, one answers 503, one is down, and the name of one does
-    not resolve.
+    """Return a daemon that probes nodes: one is up, one answers 503, one is down, and the name of
+    one does not resolve.
     """
     probe = Probe()
     probe.network.listens("10.0.0.1")
@@ -188,28 +186,28 @@ def probed(audience: Audience) -> PreparedDaemon:
 
 
 def full(audience: Audience) -> PreparedDaemon:
-    """A daemon whose disk is full."""
+    """Return a daemon with a full disk."""
     prepared = daemon_for(audience)
     prepared.daemon.disk.room = 0
     return prepared
 
 
 def stopping(audience: Audience) -> PreparedDaemon:
-    """A daemon that is about to end."""
+    """Return a daemon that is stopping."""
     prepared = daemon_for(audience)
     prepared.daemon.health.stop()
     return prepared
 
 
 def crowded(audience: Audience) -> PreparedDaemon:
-    """A daemon whose ID has as many nodes as it may have."""
+    """Return a daemon whose ID has as many nodes as allowed."""
     prepared = daemon_for(audience)
     assert prepared.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
     return prepared
 
 
 def ownerless(audience: Audience) -> PreparedDaemon:
-    """A daemon that has an empty ID of another."""
+    """Return a daemon with an empty ID of another owner."""
     prepared = daemon_for(audience)
     foreign = TransferredRecord(id=FOREIGN, created_at=1, owner="0a5306d958428511")
     assert result(Deferred.fromCoroutine(prepared.daemon.directory.adopt(foreign, as_own=False)))
@@ -218,29 +216,29 @@ def ownerless(audience: Audience) -> PreparedDaemon:
 
 
 def unnamed(audience: Audience) -> PreparedDaemon:
-    """A daemon where no ID comes to be by its leader key."""
+    """Return a daemon where leader keys create no IDs."""
     prepared = daemon_for(audience, make_named=False)
     prepared.id = "orders"
     return prepared
 
 
 def named(audience: Audience) -> PreparedDaemon:
-    """A daemon, asked for an ID that nobody has named yet."""
+    """Return a daemon and a name under which no ID was created yet."""
     prepared = daemon_for(audience)
     prepared.id = "orders"
     return prepared
 
 
 def claimed(audience: Audience) -> PreparedDaemon:
-    """A daemon with an ID that a node claimed to lead, which has not reported itself."""
+    """Return a daemon with an ID that a node has claimed without reporting itself yet."""
     prepared = named(audience)
     assert prepared.ask("PUT", "/v1/kv/{id}/leader?cas=0", LEADER).body == b"true"
     return prepared
 
 
 def on_behalf(audience: Audience) -> PreparedDaemon:
-    """The second of two daemons, with an ID of the first, which is away; so one of its nodes is not
-    confirmed.
+    """Return the second of two daemons, with an ID of the first, which is away; so one of its nodes
+    is unconfirmed.
     """
     network, (first, second) = trio(Clock(), "ab")
     prepared = _over(second.directory, audience, network.clock, second, None)
@@ -255,7 +253,7 @@ def on_behalf(audience: Audience) -> PreparedDaemon:
 
 
 def hurried(audience: Audience) -> PreparedDaemon:
-    """A daemon where clients may mint one ID a minute, and this one has just minted it."""
+    """Return a daemon where clients may create one ID a minute, and this one just did."""
     daemon = Daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
     prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
     assert prepared.ask("POST", "/").status == 200
@@ -263,21 +261,21 @@ def hurried(audience: Audience) -> PreparedDaemon:
 
 
 def unknown(audience: Audience) -> PreparedDaemon:
-    """A daemon, asked for an ID that there is not."""
+    """Return a daemon and an ID that does not exist."""
     prepared = daemon_for(audience)
     prepared.id = FOREIGN
     return prepared
 
 
 def full_after_loss(audience: Audience) -> PreparedDaemon:
-    """Three daemons of which the third was lost, and the first has a full disk."""
+    """Return the first of three daemons, with a full disk, after the third was lost."""
     prepared = lost(audience)
     prepared.daemon.disk.room = 0
     return prepared
 
 
 def full_of_three(audience: Audience) -> PreparedDaemon:
-    """Three daemons, the first of which has a full disk."""
+    """Return the first of three daemons, with a full disk."""
     prepared = backend(audience)
     prepared.daemon.disk.room = 0
     return prepared

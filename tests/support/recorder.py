@@ -1,4 +1,4 @@
-"""Clients of several daemons whose every request and answer is kept, to be judged at the end."""
+"""Clients of several daemons; every request and answer is recorded and judged at the end."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ Results: TypeAlias = dict[tuple[str, str], str]
 
 
 class RecordedNode(Node):
-    """A node that is started again until it is in a cluster, and asks any of some daemons each
-    time.
-    """
+    """A node that is restarted until it is in a cluster, and asks any of several daemons each time."""
 
     def __init__(
         self,
@@ -64,8 +62,8 @@ class RecordedNode(Node):
 class Recorder:
     """Keeps a history for each discovery ID.
 
-    Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs tell of each
-    answer whether it was given off home, which the answer itself does not.
+    Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs show for each
+    answer whether it was given on the owner's behalf, which the answer itself does not.
     """
 
     def __init__(self) -> None:
@@ -76,14 +74,14 @@ class Recorder:
         self._lock = Lock()
 
     def source(self) -> str:
-        """An address of 127.0.0.0/8 that nobody had before."""
+        """Return an unused address of 127.0.0.0/8."""
         with self._lock:
             number = next(self._numbers)
         return f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
 
     def begin(self, discovery_id: str, kind: Kind, addr: str, source: str) -> Callable[[Answer | None], None]:
-        """A request is about to be sent; return what is to be told its answer. A read is one of the
-        home.
+        """Record that a request is about to be sent; return the function to call with its answer. A
+        read is answered by the owner.
         """
         with self._lock:
             history = self._histories.setdefault(discovery_id, History())
@@ -104,46 +102,46 @@ class Recorder:
         return end
 
     def register(self, daemon: Daemon, discovery_id: str, addr: str) -> Answer | None:
-        """What a node is told: a list, 503, or None if the daemon was gone."""
+        """Return the answer to a node: a list, 503, or None if the daemon was gone."""
         return self._request(daemon, "register", discovery_id, addr)
 
     def remove(self, daemon: Daemon, discovery_id: str, addr: str) -> Answer | None:
-        """As `register`."""
+        """Like `register`."""
         return self._request(daemon, "remove", discovery_id, addr)
 
     def read(self, daemon: Daemon, discovery_id: str) -> Answer | None:
-        """What the home says of the list."""
+        """Return the list as the owner answers it."""
         return self._request(daemon, "read", discovery_id, "")
 
     def acknowledged(self, discovery_id: str) -> set[str]:
-        """All nodes that were told that they are registered."""
+        """Return all nodes whose registration was answered with a list."""
         operations = self._histories[discovery_id].operations
         return {each.addr for each in operations if each.kind == "register" and isinstance(each.answer, tuple)}
 
     def summary(self, daemons: Iterable[Daemon]) -> str:
-        """How many were told what."""
+        """Summarize the answers."""
         daemons = list(daemons)
         operations = [each for known in self._histories for each in self.operations(known, daemons)]
         told = Counter(_in_words(each) for each in operations)
         return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(told.items()))
 
     def operations(self, discovery_id: str, daemons: Iterable[Daemon]) -> list[Operation]:
-        """All that was asked for one ID, with what the logs of all `daemons` that ever ran tell of
-        it.
+        """Return all operations on one ID, with what the logs of all `daemons` that ever ran say of
+        them.
         """
         results = _results(daemons)
         operations = self._histories[discovery_id].operations
         return [self._placed(discovery_id, token, each, results) for token, each in enumerate(operations)]
 
     def verdicts(self, daemons: Iterable[Daemon], rules: Rules | None = None) -> dict[str, Verdict]:
-        """What is to be said of each ID."""
+        """Return the verdict on each ID."""
         daemons = list(daemons)
         return {each: check(self.operations(each, daemons), rules) for each in self._histories}
 
     def _placed(self, discovery_id: str, token: int, operation: Operation, results: Results) -> Operation:
         if operation.kind != "register" or not isinstance(operation.answer, tuple):
             return operation
-        # Who was killed may have written no line; such a list is taken for what proves least.
+        # A killed daemon may have logged nothing; such a list counts as the one that proves least.
         unknown = ON_BEHALF if len(operation.answer) > 1 else ""
         result = results.get((discovery_id, self._sources[discovery_id, token]), unknown)
         return replace(operation, local=result == ON_BEHALF)
@@ -186,7 +184,7 @@ def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str
 
 
 def _results(daemons: Iterable[Daemon]) -> Results:
-    """What became of each registration."""
+    """Return the result of each registration."""
     return {
         (event["discovery_id"], event["peer"]): event["result"]
         for daemon in daemons

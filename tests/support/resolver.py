@@ -1,5 +1,5 @@
-"""A double of the machine's own resolver: it knows some names, answers now or later, fails, or
-never answers.
+"""A double of the system resolver: it has some names, answers now or later, fails, or never
+answers.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 
 
 class Resolver:
-    """Knows the addresses of the names in `known`, and that there are no others.
+    """Resolves the names in `known`, and no others.
 
-    Answers at once, or when told to, if it is to `hold`. Never answers for names that `is_silent`
-    picks, and fails for those that `is_broken` picks.
+    Answers at once, or on `release` while `hold` is set. Never answers for names that
+    `is_unresponsive` selects, and fails for those that `is_broken` selects.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Resolver:
             self.is_broken = lambda _: True
 
     def release(self) -> None:
-        """Answer all that was asked so far."""
+        """Answer all queries so far."""
         held, self.held = self.held, []
         for host, answer in held:
             if self.is_broken(host):

@@ -1,4 +1,4 @@
-"""Three daemons that are peers, each behind a proxy that the others have to go through."""
+"""Three peer daemons, each behind a proxy that the others must use."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.support.proxy import Proxy
 
 KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
 NAMES = "abc"
-# What systemd waits before it starts a node again, if nothing else is said.
+# systemd's default delay before a restart.
 RESTART_SECONDS = 0.1
 
 T = TypeVar("T")
 
 
 class SpoiledPeers:
-    """`start` starts a daemon on a directory with some options. The proxies' ports are what the
-    daemons advertise.
+    """`start` starts a daemon on a directory with some options. The daemons advertise the ports of
+    their proxies.
     """
 
     def __init__(self, start: Callable[..., Daemon], directory: Path) -> None:
@@ -54,7 +54,7 @@ class SpoiledPeers:
         self._stack.close()
 
     def start(self, name: str) -> Daemon:
-        """Start a daemon, or start it again where it was killed."""
+        """Start a daemon, or restart it after it was killed."""
         others = [f"--peer={proxy.url}" for each, proxy in self.proxies.items() if each != name]
         daemon = self._start(
             self._directory / name,
@@ -71,11 +71,11 @@ class SpoiledPeers:
         return daemon
 
     def stop(self, name: str) -> None:
-        """The daemon runs no more, and says nothing; its sockets are open."""
+        """Stop the daemon with SIGSTOP; its sockets stay open."""
         self.daemons[name].process.send_signal(signal.SIGSTOP)
 
     def go_on(self, name: str) -> None:
-        """It runs again, after `stop`."""
+        """Continue the daemon after `stop`."""
         self.daemons[name].process.send_signal(signal.SIGCONT)
 
     def restore(self) -> None:
@@ -93,7 +93,7 @@ class SpoiledPeers:
 
 
 def at_last(attempt: Callable[[], T | None]) -> T:
-    """What comes of an attempt that is repeated as a supervisor would, until something does."""
+    """Return the result of an attempt that is repeated, as a supervisor does, until it has one."""
     patient_until = monotonic() + PATIENCE
     while not (outcome := attempt()):
         assert monotonic() < patient_until, f"never: {attempt}"

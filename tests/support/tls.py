@@ -37,7 +37,7 @@ class Listener:
 
 
 class Transport(StringTransport):
-    """Memory that takes itself for TCP, as what TLS is spoken on does."""
+    """A transport in memory that claims to be TCP, as the one under TLS does."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
@@ -56,8 +56,8 @@ class Client:
         self._turn(connection.do_handshake)
 
     def _turn(self, act: Any) -> Any:
-        """Do something that may need what the other side says to what we say; raises SSL.Error if
-        it says no.
+        """Do something that may need the other side's reply to what we send; raises SSL.Error if
+        that refuses.
         """
         for _ in range(10):
             try:
@@ -76,14 +76,14 @@ class Client:
             self._ssl.bio_write(written)
 
     def ask(self) -> bytes:
-        """The first of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
+        """Return the first line of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
         self._ssl.send(ASK)
         answer: bytes = self._turn(lambda: self._ssl.recv(1 << 16))
         return answer.partition(b"\r\n")[0]
 
     @property
     def subject(self) -> str:
-        """Whom the server's certificate names."""
+        """The subject of the server's certificate."""
         certificate = self._ssl.get_peer_certificate()
         assert certificate is not None
         return str(certificate.to_cryptography().subject.rfc4514_string().removeprefix("CN="))
@@ -95,7 +95,7 @@ class Client:
 
 
 def anybody(*trusted: Authority, version: int | None = None, pair: tuple[Path, Path] | None = None) -> SSL.Connection:
-    """A client that trusts these authorities, or whatever it sees."""
+    """Return a client that trusts these authorities, or any certificate."""
     context = SSL.Context(SSL.TLS_METHOD)
     if trusted:
         store = context.get_cert_store()
