@@ -1,3 +1,3 @@
-"""Many discovery IDs live through faults at three real daemons; whoever starves tells its whole
-story.
+"""Many discovery IDs under faults at three real daemons; an ID without one cluster prints its
+events.
 """

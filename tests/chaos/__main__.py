@@ -1,5 +1,5 @@
-"""`python -m tests.chaos --lives 300 --seed 1`: runs lives, says what came of them, tells the
-starved ones' stories.
+"""`python -m tests.chaos --ids 300 --seed 1`: run IDs under faults, print their outcomes and the
+events of each without a cluster.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Three daemons that are peers, as processes of their own, and all that may be done to them."""
+"""Three peer daemons, each in a separate process, and all faults that can be applied to them."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _IDENTITY = "identity.json"
 _AGREE_SECONDS = 120.0
 _ASK_SECONDS = 30.0
 _POLL_SECONDS = 0.2
-# What is logged of one request.
+# Log lines within this time belong to one request.
 _SAME_SECONDS = 0.05
-# What else is logged of them says nothing of an ID.
-_TOLD = ("warn", "error", "critical")
+# Levels of events about the daemons themselves that are worth printing beside an ID.
+_NOTABLE_LEVELS = ("warn", "error", "critical")
 
 
 class NeverAgree(Exception):
-    """The daemons are all up and nothing is wrong between them any more, and they do not agree."""
+    """The daemons are all up and all faults have ended, and they do not agree."""
 
 
-class Three:
-    """Daemons with their states below `directory`; `window` are seconds. An async context
+class ThreeDaemons:
+    """Daemons with their states below `directory`; `window` is in seconds. An async context
     manager.
     """
 
@@ -52,13 +52,13 @@ class Three:
         self._copies: dict[str, list[tuple[str, Path]]] = {name: [] for name in NAMES}
         self._forgetting: list[asyncio.Task[None]] = []
         self.stopped: set[str] = set()
-        # The homes that were lost with their disks, and those whose disk was an older one for a
-        # while.
+        # The incarnations that were lost with their disks, and those whose disk was an older one
+        # for a while.
         self.lost: dict[str, float] = {}
         self.rolled_back: dict[str, list[float]] = {}
         (directory / "keys").write_text(f"{_KEY}\n")
 
-    async def __aenter__(self) -> Three:
+    async def __aenter__(self) -> ThreeDaemons:
         await self.links.open()
         try:
             await asyncio.gather(*map(self._start, NAMES))
@@ -76,7 +76,7 @@ class Three:
             await self._kill(name)
 
     def port(self, name: str) -> int | None:
-        """Where clients ask a daemon, None while there is none."""
+        """Return the port of a daemon for clients, None while there is none."""
         daemon = self._running.get(name)
         return None if daemon is None else daemon.port
 
@@ -85,14 +85,14 @@ class Three:
         return None if daemon is None else daemon.process.pid
 
     def incarnation(self, name: str) -> str:
-        """Who a daemon is."""
+        """Return the incarnation of a daemon."""
         incarnation: str = json.loads((self._state(name) / _IDENTITY).read_bytes())["incarnation"]
         return incarnation
 
-    # What is done to them.
+    # Faults.
 
     async def kill(self, name: str, down_seconds: float) -> None:
-        """`kill -9`, and a start after a while."""
+        """Send SIGKILL, and start again after a while."""
         async with self._locks[name]:
             self.events.log(f"FAULT {name} is killed")
             await self._kill(name)
@@ -100,7 +100,7 @@ class Three:
             await self._start(name)
 
     async def stop(self, name: str, seconds: float) -> None:
-        """SIGSTOP for so long."""
+        """Send SIGSTOP, and SIGCONT after a while."""
         async with self._locks[name]:
             self.events.log(f"FAULT {name} is stopped")
             self.stopped.add(name)
@@ -111,7 +111,7 @@ class Three:
             self.events.log(f"FAULT {name} goes on")
 
     async def copy(self, name: str) -> None:
-        """Keep what the disk is now, to be put back later."""
+        """Copy the current disk, to be restored later."""
         async with self._locks[name]:
             process = self._running[name].process
             kept = self._directory / f"{name}-{len(self._copies[name])}"
@@ -124,7 +124,7 @@ class Three:
             self.events.log(f"{name}'s disk is copied")
 
     async def roll_back(self, name: str, down_seconds: float) -> None:
-        """Kill, put the oldest copy back, and start. The identity stays the file that it is."""
+        """Kill, restore the oldest copy, and start. The identity stays the same file."""
         async with self._locks[name]:
             own = self.incarnation(name)
             kept = [path for incarnation, path in self._copies[name] if incarnation == own]
@@ -142,7 +142,7 @@ class Three:
             await self._start(name)
 
     async def empty(self, name: str, down_seconds: float) -> None:
-        """Kill, empty the disk, and start; an operator says at once that the old one is gone."""
+        """Kill, empty the disk, and start; an operator declares the old daemon lost at once."""
         async with self._locks[name]:
             await self._kill(name)
             lost = self.incarnation(name)
@@ -154,10 +154,10 @@ class Three:
         self._forgetting.append(asyncio.create_task(self._forget(name)))
 
     async def heal(self) -> None:
-        """End all faults. Return when all agree. Raises NeverAgree."""
+        """End all faults. Return when all daemons agree. Raises NeverAgree."""
         self.links.heal()
         for name in NAMES:
-            # What was begun with it ends by itself.
+            # A fault under way with this daemon ends by itself.
             async with self._locks[name]:
                 pass
         self.events.log("FAULT none any more")
@@ -165,10 +165,10 @@ class Three:
         await self._agree()
         self.events.log("all daemons agree")
 
-    # What they tell.
+    # Reports.
 
     async def explained(self, name: str, discovery_id: str) -> Any:
-        """What a daemon says of an ID to its operator, None if it knows none."""
+        """Return the operator's explanation of an ID at a daemon, None if it has none."""
         try:
             explained = await self._operator(name, "GET", f"/{discovery_id}?explain=1")
         except (OSError, ValueError):
@@ -176,14 +176,14 @@ class Three:
         return explained if "home" in explained else None
 
     def log_of(self, discovery_id: str) -> EventLog:
-        """What the daemons logged of an ID, and what was wrong with themselves."""
+        """Return what the daemons logged of an ID, and of their own faults."""
         lines = []
         not_forwarded: set[tuple[str, str, int]] = set()
         for name, daemon in [*self._ended, *self._running.items()]:
             for event in list(daemon.events):
                 about = event.get("discovery_id")
                 general = about is None and (
-                    event.get("level") in _TOLD
+                    event.get("level") in _NOTABLE_LEVELS
                     or event.get("event") in ("peer answers", "peers agree")
                     or str(event.get("event")).startswith("registrations from elsewhere")
                 )
@@ -199,8 +199,8 @@ class Three:
         return EventLog(lines)
 
     def answers_to(self, discovery_id: str, addr: str, since: float) -> list[str]:
-        """What the daemons logged that they answered to registrations of an address; who was killed
-        may not have.
+        """Return the answers to registrations of an address in the daemons' logs; a killed daemon
+        may not have logged one.
         """
         return [
             str(event["result"])
@@ -213,8 +213,8 @@ class Three:
         ]
 
     def listed_though_refused(self, discovery_id: str, owner: str, since: float) -> list[str]:
-        """The nodes that a daemon listed others to in the stead of a home that it heard, and that
-        had refused.
+        """Return the nodes that a daemon listed to others on the owner's behalf although the owner,
+        which it reached, had refused them.
         """
         found = []
         for _, daemon in [*self._ended, *self._running.items()]:
@@ -236,7 +236,7 @@ class Three:
         return found
 
     def journal_of(self, discovery_id: str) -> list[str]:
-        """What is written of an ID on each disk, in the order of writing."""
+        """Return what is written of an ID on each disk, in the order of writing."""
         return [
             f"{name}/{path.name}: {line.decode(errors='replace')[:400]}"
             for name in NAMES
@@ -247,7 +247,7 @@ class Three:
 
     @property
     def complaints(self) -> list[str]:
-        """What daemons found wrong with themselves, and tracebacks."""
+        """Return the faults that daemons logged of themselves, and tracebacks."""
         return [
             f"{name}: {text}"
             for name, daemon in [*self._ended, *self._running.items()]
@@ -300,7 +300,7 @@ class Three:
         others = [each for each in NAMES if each != name]
         for turn in range(1 << 20):
             with suppress(OSError, ValueError):
-                # The same again, since another would be told to ask there.
+                # The same daemon for a while: another one would refuse and name it.
                 answer = await self._operator(others[turn // 100 % 2], "POST", "/operator/peers/forget", {"name": name})
                 if "forgotten" in answer:
                     self.events.log(f"FAULT {name} as it was is forgotten: {answer}")
@@ -310,7 +310,7 @@ class Three:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _operator(self, name: str, method: str, path: str, document: object = None) -> Any:
-        """What is answered on an operator's socket. Raises OSError, ValueError."""
+        """Return the answer on an operator socket. Raises OSError, ValueError."""
         body = b"" if document is None else json.dumps(document).encode()
         request = f"{method} {path} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         return json.loads(await asyncio.to_thread(_ask_socket, self._socket(name), request))

@@ -1,4 +1,6 @@
-"""The life of one ID: its nodes, what befalls them, what operators do, and what came of it."""
+"""The lifecycle of one ID: its nodes, the incidents they suffer, the work of operators, and the
+outcome.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Literal
 
-from tests.chaos.daemons import NAMES, Three
+from tests.chaos.daemons import NAMES, ThreeDaemons
 from tests.chaos.event_log import EventLog
 from tests.chaos.nodes import KeyNode, Node, Pace, Setting
 from tests.chaos.requests import Losses, Requester
@@ -20,18 +22,18 @@ _AGAIN_SECONDS = 0.5
 
 
 class Lifecycle:
-    """One ID, the `number`th of its run. `random` decides all but what takes how long.
+    """One ID, the `number`th of its run. `random` decides everything except how long things take.
 
-    What befalls its nodes does so within the `seconds` or so for which there are faults.
+    Incidents happen within the `seconds` or so for which there are faults.
     """
 
-    def __init__(self, number: int, three: Three, random: Random, pace: Pace, seconds: float) -> None:
+    def __init__(self, number: int, three: ThreeDaemons, random: Random, pace: Pace, seconds: float) -> None:
         self.number = number
         self.kind: Kind = random.choice(KINDS)
         self.events = EventLog()
         self.id = ""
         self.second_clusters: list[str] = []
-        # Of each of those, whether its seed had lost its data, and may be taken for one whose
+        # For each of those, whether its seed had lost its data, and may be mistaken for one whose
         # answer was lost.
         self.seeds_lost: list[bool] = []
         self.operations: list[str] = []
@@ -44,27 +46,27 @@ class Lifecycle:
         self._setting: Setting
         self._operating: list[asyncio.Task[None]] = []
         self.is_over = self.seed_was_removed = False
-        # When its operator last made all of it anew.
+        # When its operator last rebuilt all of it.
         self.began = 0.0
 
     @property
     def nodes(self) -> list[Node]:
-        """Those that are to run."""
+        """The nodes that are meant to run."""
         return [node for node in self._setting.nodes.values() if not node.is_gone] if self.id else []
 
     @property
     def all_nodes(self) -> list[Node]:
-        """Those that ever ran."""
+        """The nodes that ever ran."""
         return list(self._setting.nodes.values()) if self.id else []
 
     @property
     def is_formed(self) -> bool:
-        """Whether all that are to run are in one cluster."""
+        """Report whether all nodes that are meant to run are in one cluster."""
         clusters = {node.cluster for node in self.nodes}
         return len(clusters) == 1 and None not in clusters
 
     async def run(self) -> None:
-        """Begin, and return when nothing more is going to befall its nodes."""
+        """Begin, and return when no more incidents will happen."""
         self.id = await self._created()
         self._setting = Setting(self.id, self.requester, self.events, self._random, self._pace, self._bootstrapped)
         for number in range(1, self._random.choice((2, 3, 3, 3, 4)) + 1):
@@ -103,7 +105,7 @@ class Lifecycle:
             self.second_clusters.append(text)
             self.seeds_lost.append(node.has_lost and cluster.seed == node.addr)
 
-    # What befalls it.
+    # Incidents.
 
     def _chosen(self) -> list[Callable[[], Awaitable[None]]]:
         chances: list[tuple[float, Callable[[], Awaitable[None]]]] = [
@@ -111,8 +113,8 @@ class Lifecycle:
             (0.05, self._one_loses_its_data),
             (0.05, self._one_is_replaced),
             (0.2, self._one_more_comes),
-            # A member of consul-kv is listed once it has led: who removes the only one listed makes
-            # a second cluster.
+            # A member of consul-kv is listed once it has led: removing the only listed one makes a
+            # second cluster.
             (0.12 if self.kind == "legacy" else 0.0, self._one_is_removed),
             (0.12, self._is_reset),
         ]
@@ -145,7 +147,7 @@ class Lifecycle:
         node.start()
 
     async def _one_is_replaced(self) -> None:
-        """It dies for good, and stays on the list."""
+        """A node dies for good, and stays on the list."""
         await self._rest(8)
         node = self._any()
         self.operations.append("replaced")
@@ -160,16 +162,14 @@ class Lifecycle:
         self._node(len(self._setting.nodes) + 1).start()
 
     async def _one_is_removed(self) -> None:
-        """Its operator stops a node, takes it off the list, wipes it, and starts it anew, or
-        not.
-        """
+        """The operator stops a node, removes it from the list, wipes it, and may start it again."""
         await self._rest(8)
         node = self._any()
         if len(self.nodes) < 2:
             return
         self.operations.append("removed")
         self.events.log(f"operator stops {node.addr} and removes it")
-        # Whoever holds the grant takes it along, and with it the chance to be told again.
+        # The holder of the grant takes it along, and with it the chance to be granted again.
         self.seed_was_removed = self.seed_was_removed or not any(
             each.cluster is not None for each in self.nodes if each is not node
         )
@@ -185,8 +185,8 @@ class Lifecycle:
             node.start()
 
     async def _is_reset(self) -> None:
-        """Its operator stops all nodes, runs `rqdisco reset` until that is done, and starts all
-        anew.
+        """The operator stops all nodes, runs `rqdisco reset` until that succeeds, and starts all
+        again.
         """
         await self._rest(8)
         self.operations.append("reset")
@@ -206,12 +206,12 @@ class Lifecycle:
             node.start()
 
     async def _reset(self) -> bool:
-        """As the command does it (rqdisco/cli/nodes.py)."""
+        """Reset as the command does (rqdisco/cli/nodes.py)."""
         near = self._random.choice(NAMES)
         shown = await self.requester.plain("operator", "GET", f"/{self.id}", near=near)
         if shown is None or shown.status != 200:
-            # A key that nobody has claimed yet is unknown, and so is an ID that went with the only
-            # disk that had it.
+            # A key without a claim is unknown, and so is an ID that was lost with the only disk
+            # that had it.
             return shown is not None and shown.status == 404
         cleared = await self.requester.plain("operator", "DELETE", f"/v1/kv/{self.id}/leader", near=near)
         if cleared is None or cleared.status != 200:
@@ -236,11 +236,11 @@ class Lifecycle:
         return reply is not None and reply.status in (200, 404)
 
     async def records(self) -> dict[str, Any]:
-        """What each daemon says of the ID."""
+        """Return the explanation of the ID at each daemon."""
         return {name: await self._three.explained(name, self.id) for name in NAMES}
 
     def describe(self) -> str:
-        """What is to be said of the nodes at the end."""
+        """Describe the nodes at the end."""
         return json.dumps(
             {
                 node.addr: ("gone" if node.is_gone else "waits" if node.cluster is None else f"of {node.cluster.seed}")

@@ -1,4 +1,4 @@
-"""Models of rqlited, each process with its supervisor: what they ask, and what they do with the
+"""Models of rqlited, each process with its supervisor: their requests, and their reactions to the
 answers.
 """
 
@@ -21,9 +21,7 @@ _JOIN_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Pace:
-    """How long things take: rqlite's own times (3 s between joins, and so on), so many times as
-    fast.
-    """
+    """Durations: rqlite's own (3 s between joins, and so on), divided by a factor."""
 
     fast: float
 
@@ -46,8 +44,8 @@ class Pace:
 
 @dataclass(eq=False)
 class Cluster:
-    """What a node bootstrapped; `members` are those that have its data, by address, in the order in
-    which they came.
+    """A cluster and its seed; `members` are the nodes that have its data, by address, in order of
+    joining.
     """
 
     seed: str
@@ -56,8 +54,8 @@ class Cluster:
 
 @dataclass(eq=False)
 class Setting:
-    """What the nodes of one ID share. `bootstrapped` is told of each cluster that comes to be,
-    before it is one.
+    """Shared by the nodes of one ID. `bootstrapped` is called for each new cluster, before it is
+    one.
     """
 
     discovery_id: str
@@ -70,12 +68,12 @@ class Setting:
 
 
 class Node:
-    """rqlited 6.10: asks once at a start without data, bootstraps if it is alone, else tries to
-    join, else exits.
+    """rqlited 6.10: registers once at a start without data, bootstraps if it is alone, else tries
+    to join, else exits.
 
-    `cluster` is what it has data of, `last` what it was told last. `has_seeded` says that it
-    bootstrapped since its operator last made it anew, `has_lost` that it lost its data since;
-    `is_gone` that it is not to run any more.
+    `cluster` is the cluster of its data, `last` the last answer it received. `has_seeded` means
+    that it bootstrapped since its operator last wiped it on purpose, `has_lost` that it lost its
+    data since; `is_gone` that it is not meant to run any more.
     """
 
     version = VERSIONS[-1]
@@ -95,18 +93,18 @@ class Node:
         return self._process is not None and not self._process.done()
 
     def start(self) -> None:
-        """Its supervisor starts it, and does so again whenever it ends."""
+        """Have the supervisor start it, and restart it whenever it ends."""
         self.is_gone = False
         self._process = asyncio.create_task(self._supervised())
 
     async def kill(self) -> None:
-        """It is gone, and a request on its way has nobody who would hear the answer."""
+        """Kill it; nobody receives the answer to a request on its way."""
         if self._process is not None:
             self._process.cancel()
             await asyncio.gather(self._process, return_exceptions=True)
 
     def wipe(self) -> None:
-        """It loses its data."""
+        """Lose its data."""
         if self.cluster is not None:
             self.setting.events.log(f"{self.addr} loses its data")
             self.cluster.members.pop(self.addr, None)
@@ -114,7 +112,7 @@ class Node:
             self.has_lost = True
 
     def renew(self) -> None:
-        """Its operator takes its data away, and means it to begin from nothing."""
+        """Remove its data on purpose: the operator means it to begin from nothing."""
         self.wipe()
         self.has_seeded = self.has_lost = False
 
@@ -164,10 +162,10 @@ class Node:
 
 
 class KeyNode(Node):
-    """rqlited 10 with consul-kv: reads the leader key, joins whom it finds, else claims it; never
-    gives up.
+    """rqlited 10 with consul-kv: reads the leader key, joins the leader it finds, else claims the
+    key; never gives up.
 
-    The leader reports itself now and then.
+    The leader reports itself regularly.
     """
 
     release = RELEASES[-1]
@@ -205,7 +203,9 @@ class KeyNode(Node):
         return await self.setting.requester.ask(self.addr, what, request, self.near)
 
     def _leads(self) -> bool:
-        """Whoever made the cluster leads it as long as it runs, then the first of a majority."""
+        """Report whether it leads: the node that made the cluster while it runs, then the first of
+        a majority.
+        """
         assert self.cluster is not None
         members = list(self.cluster.members.values())
         running = [node for node in members if node.is_up]

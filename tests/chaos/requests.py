@@ -8,19 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
-from tests.chaos.daemons import NAMES, Three
+from tests.chaos.daemons import NAMES, ThreeDaemons
 from tests.chaos.event_log import EventLog
 from tests.support.process import Reply, parse_replies
 
-# P4 says 8; a daemon that stands still answers later.
+# P4 requires 8; a stopped daemon answers later.
 _PATIENCE_SECONDS = 25.0
 _ANSWER_SECONDS = 8.0
 
 
 @dataclass
 class Losses:
-    """How often an answer does not reach its client, and how often a client is gone before there is
-    one.
+    """How often an answer does not reach its client, and how often a client hangs up before there
+    is one.
     """
 
     answers: float = 0.0
@@ -28,11 +28,11 @@ class Losses:
 
 
 class Requester:
-    """How those of one ID ask: each time any daemon, or always `near`. `late` are answers after 8
-    s.
+    """Sends the requests for one ID: each time to any daemon, or always to `near`. `late` are
+    answers after 8 s.
     """
 
-    def __init__(self, three: Three, events: EventLog, random: Random, losses: Losses) -> None:
+    def __init__(self, three: ThreeDaemons, events: EventLog, random: Random, losses: Losses) -> None:
         self._three = three
         self._events = events
         self._random = random
@@ -42,7 +42,7 @@ class Requester:
     async def plain(
         self, who: str, method: str, path: str, document: object = None, near: str | None = None
     ) -> Reply | None:
-        """A request of an operator, whose answers are not lost."""
+        """Send a request of an operator, whose answers are not lost."""
         body = b"" if document is None else json.dumps(document).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         return await self.ask(who, f"{method} {path.partition('?')[2]}", head + body, near, Losses())
@@ -50,7 +50,7 @@ class Requester:
     async def ask(
         self, who: str, what: str, request: bytes, near: str | None, losses: Losses | None = None
     ) -> Reply | None:
-        """Send a request; None where no answer comes."""
+        """Send a request; return None where no answer comes."""
         losses = losses or self._losses
         name = near or self._random.choice(NAMES)
         port = self._three.port(name)

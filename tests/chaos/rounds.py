@@ -1,6 +1,4 @@
-"""Lives that are there at the same time, beside three daemons of their own, and what came of
-each.
-"""
+"""Concurrent lifecycles at three daemons of their own, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.chaos.daemons import Three
+from tests.chaos.daemons import ThreeDaemons
 from tests.chaos.event_log import format_stories
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.lifecycle import Lifecycle
@@ -20,7 +18,7 @@ from tests.chaos.nodes import Pace
 from tests.chaos.verdicts import ENDS_WELL, cause, verdict
 
 _DRAIN_SECONDS = 2.0
-# Not all faults at all times: what a mild round shows is easier to explain.
+# Not all faults at all times: a mild round is easier to explain.
 _ROUNDS = (("links",), ("links", "kills"), ("links", "kills", "stops"), FAULTS[:4], (*FAULTS[:3], "disks"), FAULTS)
 
 
@@ -28,10 +26,9 @@ _ROUNDS = (("links",), ("links", "kills"), ("links", "kills", "stops"), FAULTS[:
 class Plan:
     """How rounds are run.
 
-    There are faults for so many `seconds`, and lives begin meanwhile; nodes, so many times as
-    `fast` as rqlite's, go on for `calm` seconds before they are judged, and as long again where one
-    is not well. `window` is the daemons' option. Stories are kept in the directory `out`, or
-    printed.
+    There are faults for `seconds`, and lifecycles begin meanwhile; nodes, `fast` times as fast as
+    rqlite's, continue for `calm` seconds before they are judged, and as long again where one has no
+    cluster. `window` is the daemons' option. Logs are written to the directory `out`, or printed.
     """
 
     seed: int = 1
@@ -45,10 +42,10 @@ class Plan:
 
 
 class Round:
-    """So many lives of a plan; `number` says which faults there are, of those that there may be.
+    """Several lifecycles of a plan; `number` chooses the faults, among the permitted ones.
 
-    `slow` are those that were well only when nodes had gone on for longer, `late` the answers that
-    took too long.
+    `slow` counts those that formed only when nodes had continued for longer, `late` the answers
+    that took too long.
     """
 
     def __init__(self, given: Plan, number: int, count: int) -> None:
@@ -69,7 +66,7 @@ class Round:
     async def run(self) -> None:
         given = self.given
         with tempfile.TemporaryDirectory(prefix="rqdisco-lives-") as directory:
-            async with Three(Path(directory), given.window) as three:
+            async with ThreeDaemons(Path(directory), given.window) as three:
                 begun = time.time()
                 pace = Pace(given.fast)
                 seeds = Random(self.random.random())
@@ -85,7 +82,7 @@ class Round:
                 await self._wait(given.calm)
                 before = {lifecycle.number for lifecycle in self.lifecycles if verdict(lifecycle) not in ENDS_WELL}
                 if before:
-                    # Would it have been well if they had been asked longer?
+                    # Would it have formed with more time?
                     await self._wait(given.calm)
                 await self._judge(three, begun, before)
                 for lifecycle in self.lifecycles:
@@ -106,7 +103,7 @@ class Round:
             if all(lifecycle.is_over and lifecycle.is_formed for lifecycle in self.lifecycles):
                 return
 
-    async def _judge(self, three: Three, begun: float, before: set[int]) -> None:
+    async def _judge(self, three: ThreeDaemons, begun: float, before: set[int]) -> None:
         for lifecycle in self.lifecycles:
             outcome = verdict(lifecycle)
             self.verdicts[outcome] += 1

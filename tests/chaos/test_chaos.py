@@ -1,6 +1,4 @@
-"""The lives of a few IDs, as `python -m tests.chaos` runs many: whatever fails, no two clusters
-come to be.
-"""
+"""A short run of `python -m tests.chaos`: no fault leads to two clusters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Generate the tests with real rqlited: one per binary that the variable RQLITED names and per mode
-that it has.
+it supports.
 
-Without the variable nothing is collected here, so that a run skips nothing. Nor is what takes root,
-without it.
+Without the variable nothing is collected here, so that a run skips nothing. Nor is anything that
+needs root, without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODULES: dict[str, tuple[Mode, ...]] = {
     "test_one_host.py": ("legacy",),
     "test_many_hosts.py": ("legacy",),
 }
-# These make network namespaces, as the DNS modes do in every module.
+# These create network namespaces, as the DNS modes do in every module.
 NEED_ROOT = {"test_many_hosts.py"}
 HOSTS = ("service", "n1", "n2", "n3", "n4")
 ROOT = os.geteuid() == 0 and shutil.which("ip") is not None
@@ -65,8 +65,8 @@ def scene(
     start: Start,  # noqa: F811, the fixture
     tmp_path: Path,
 ) -> Iterator[Scene]:
-    """A scene on the machine of the test; in the DNS modes, which need a resolver of their own, on
-    many machines.
+    """A scene on the host of the test; in the DNS modes, which need a resolver of their own, on
+    many hosts.
     """
     if case.mode.startswith("dns"):
         yield request.getfixturevalue("machines")
@@ -82,7 +82,7 @@ def machines(
     start: Start,  # noqa: F811, the fixture
     tmp_path: Path,
 ) -> Iterator[Scene]:
-    """A scene with a machine for the daemon and one for each node."""
+    """A scene with a host for the daemon and one for each node."""
     yield from _played(Scene(case, ManyHosts(hosts, start, tmp_path), installed, tmp_path))
 
 

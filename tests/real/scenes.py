@@ -1,5 +1,5 @@
-"""Nodes of a real rqlited that find each other through the real daemon, by the flags that `rqdisco
-flags` prints.
+"""Nodes of a real rqlited that find each other through the real daemon, with the flags that
+`rqdisco flags` prints.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Placement(Protocol):
 
 
 class OneHost:
-    """The machine of the test. Each node has a loopback address to itself, and free ports."""
+    """The host of the test. Each node has a loopback address to itself, and free ports."""
 
     def __init__(self, start: Start, directory: Path) -> None:
         self.daemon = start(directory / "state")
@@ -107,8 +107,8 @@ class Scene:
         self._stack.close()
 
     def node(self, url: str = "", addresses: tuple[str, str] | None = None, on: int | None = None) -> Node:
-        """Make one more node, which does not run yet. `url` is where it asks, `on` the number of
-        its machine.
+        """Return one more node, which does not run yet. `url` is the service it uses, `on` the
+        number of its host.
         """
         name = f"n{len(self.nodes) + 1}"
         number = on or len(self.nodes) + 1

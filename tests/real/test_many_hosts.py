@@ -1,4 +1,4 @@
-"""Real rqlited left at its default addresses, on machines that are not the daemon's."""
+"""Real rqlited left at its default addresses, on hosts other than the daemon's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`python -m tests.simulated --seeds 200 --daemons 3`: runs seeds, prints what went wrong and how
-fast it was.
-"""
+"""`python -m tests.simulated --seeds 200 --daemons 3`: run seeds, print violations and the speed."""
 
 from __future__ import annotations
 

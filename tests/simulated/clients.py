@@ -1,6 +1,4 @@
-"""What clients ask of daemons, what reaches them of the answers, and the history that this makes
-for each ID.
-"""
+"""Clients' requests to daemons, the answers that reach them, and the resulting history of each ID."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ DEADLINE = 7.0
 
 
 class Reply:
-    """What a client was told: `value`, or `refusal`. `at` is the host, `was_home` whether it
+    """The answer to a client: `value`, or `refusal`. `at` is the host, `was_owner` whether it
     decides about the ID.
     """
 
@@ -42,7 +40,7 @@ class Asking:
         self.when_stopped: Callable[[], None] = lambda: None
         self.boot: Boot | None = None
         self.is_dead = False
-        # Whether the daemon may have told the client something that it did not hear.
+        # Whether the daemon may have granted the client in an answer that it did not receive.
         self.may_be_granted = False
 
     def stop(self) -> None:
@@ -52,8 +50,8 @@ class Asking:
 
 
 class Clients:
-    """`lost_answers` is how often an answer is lost; once they `are_silent` nobody asks;
-    `histories` are by ID.
+    """`lost_answers` is how often an answer is lost; nobody sends requests once they
+    `are_unresponsive`; `histories` are by ID.
     """
 
     def __init__(self, world: World) -> None:
@@ -67,7 +65,7 @@ class Clients:
         return None if reply is None or reply.refusal else reply.value
 
     async def register(self, key: str, addr: str, at: Host | None, asking: Asking) -> list[str] | None:
-        """The list that a node is told; None for a refusal or no answer."""
+        """Return the list in the answer to a node; None for a refusal or no answer."""
         token = self._begin(key, addr, "register")
         what = f"register {addr}"
         reply = await self.call(
@@ -80,14 +78,14 @@ class Clients:
         self._history(key).end(token, tuple(listed), self._world.now, local=registration.on_behalf)
         how = "on the owner's behalf" if registration.on_behalf else registration.bootstrap or ""
         self._world.trace.log(f"register {addr} at {reply.at}: {how} {listed}")
-        self._world.judge.told(key, addr, registration)
+        self._world.judge.node_answered(key, addr, registration)
         return listed
 
     async def remove(self, key: str, addr: str, at: Host | None = None) -> bool | None:
-        """Whether there was something to remove; None for a refusal or no answer.
+        """Return whether there was something to remove; None for a refusal or no answer.
 
-        Asked at a host, it is not done if the address is listed there already: whoever asks did not
-        mean that.
+        With a host given, nothing is removed if the address is listed there already: the client did
+        not mean that registration.
         """
         token = self._begin(key, addr, "remove")
         was_listed: list[bool] = []
@@ -115,7 +113,7 @@ class Clients:
         return bool(removal.removed)
 
     async def read(self, key: str) -> list[str] | None:
-        """The list as its home has it."""
+        """Return the list as its owner has it."""
         token = self._begin(key, "", "read")
         reply = await self.call("read", key, lambda boot: boot.directory.look_up_at_owner(key))
         record = self._answered(key, token, reply)
@@ -126,12 +124,12 @@ class Clients:
         return listed
 
     async def leader(self, key: str) -> str | None:
-        """Who is under the leader key, as the daemon that is asked knows it."""
+        """Return the value of the leader key at some daemon."""
         view = await self._look(key, "leader", lambda boot: boot.directory.look_up(key))
         return None if view is None or view.leader is None else str(view.leader.value)
 
     async def resolve(self, key: str) -> None:
-        """Ask for the ID as a name, as a resolver does, and for its list."""
+        """Look up the ID as a name, as a resolver does, and as a list."""
         await self._look(key, "name", lambda boot: boot.directory.look_up_name(key.lower()))
         await self._look(key, "list", lambda boot: boot.directory.look_up(key))
 
@@ -143,7 +141,7 @@ class Clients:
         return view
 
     async def claim(self, key: str, addr: str, at: Host | None, asking: Asking) -> bool | None:
-        """Whether the leader key was won."""
+        """Return whether the leader key was won."""
         token = self._begin(key, addr, "claim")
         what = f"claim {addr}"
         reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, asking)
@@ -170,7 +168,7 @@ class Clients:
         return self._history(key).begin(addr or "somebody", kind, addr, self._world.now)
 
     def _answered(self, key: str, token: int, reply: Reply | None) -> Any:
-        """What was said, if it was no refusal."""
+        """Return the value, if the answer is no refusal."""
         history = self._history(key)
         if reply is None:
             history.lose(token)
@@ -188,7 +186,9 @@ class Clients:
         at: Host | None = None,
         asking: Asking | None = None,
     ) -> Reply | None:
-        """Ask some daemon; None where no answer comes. Checks that it is in time (I6)."""
+        """Send a request to some daemon; return None where no answer comes. Checks that it is in
+        time (I6).
+        """
         world = self._world
         random, net, timeline = world.random, world.net, world.timeline
         asking = asking or Asking()
@@ -196,8 +196,7 @@ class Clients:
         await world.sleep(net.delay())
         up = [host for host in world.hosts if host.boot is not None]
         if world.faults.are_over:
-            # A daemon that was drained is taken away, or out of the load balancer: it is not ready
-            # for lists.
+            # A drained daemon is removed, or out of the load balancer: it is not ready for lists.
             up = [host for host in up if host.takes_part] or up
         if not up or asking.is_dead or self.are_unresponsive:
             return None
@@ -218,7 +217,8 @@ class Clients:
             if boot.clock.sleeps_for > 0:
                 timeline.callLater(boot.clock.sleeps_for + net.delay(), begin)
                 return
-            # What waited in the socket of a daemon that stood still is late by no fault of its own.
+            # A request that waited in the socket of a stopped daemon is not late by the daemon's
+            # fault.
             asked, slept = world.now, boot.clock.slept
             doing = Deferred.fromCoroutine(make(boot))
             calling.append(doing)
@@ -238,15 +238,15 @@ class Clients:
                 calling[0].cancel()
 
         def keep_outcome(outcome: Any) -> None:
-            # The real door sends its answer in this very call.
+            # The real API sends its answer in this very call.
             if not boot.is_alive:
                 return
             if world.now - asked > DEADLINE + 0.1 + boot.clock.slept - slept:
                 world.judge.violate(f"I6 {what} took {world.now - asked:.1f} s")
             if isinstance(outcome, Failure):
                 reply.refusal = self._refusal(what, key, reply, outcome)
-                # What was not said at home is revoked there, unless it dies before; elsewhere
-                # nobody knows.
+                # A grant whose answer was lost at the owner is revoked there, unless it dies
+                # before; elsewhere nobody knows.
                 asking.may_be_granted = not reply.was_owner
             else:
                 reply.value = outcome
@@ -264,10 +264,10 @@ class Clients:
         if hangs_up:
             timeline.callLater(net.delay(), close)
         timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what, slept)
-        told = await answer
-        if told is not None:
-            asking.may_be_granted = asking.may_be_granted and (told.refusal is not None or asking.is_dead)
-        return told
+        node_answered = await answer
+        if node_answered is not None:
+            asking.may_be_granted = asking.may_be_granted and (node_answered.refusal is not None or asking.is_dead)
+        return node_answered
 
     def _refusal(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:
         error = failure.value
@@ -290,9 +290,9 @@ class Clients:
         answer.callback(None)
 
 
-def _deliver(answer: Deferred[Reply | None], told: Reply | None) -> None:
+def _deliver(answer: Deferred[Reply | None], node_answered: Reply | None) -> None:
     if not answer.called:
-        answer.callback(told)
+        answer.callback(node_answered)
 
 
 async def _come_to_nothing() -> None:
@@ -300,7 +300,7 @@ async def _come_to_nothing() -> None:
 
 
 def _host(addr: str) -> str:
-    """The machine of a node, which asks for itself."""
+    """Return the client host of a node."""
     return addr.partition(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""The nodes of rqlite that ask the daemons of a run, and the clusters they make."""
+"""The nodes of rqlite that use the daemons of a run, and the clusters they make."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tests.simulated.world import World
 
 _SETTLES_SECONDS = 10.0
-# Who bootstrapped leads after a timeout without a leader; when a leader is gone, that has to be
-# noticed first.
+# A bootstrapped node leads after a timeout without a leader; the loss of a leader has to be noticed
+# first.
 _FIRST_ELECTION_SECONDS = 1.0, 2.0
 _ELECTION_SECONDS = 1.8, 2.8
 _JOIN_ATTEMPTS = 5
@@ -39,7 +39,7 @@ class Cluster:
     is_electing: bool = False
 
     def settle(self, world: World) -> None:
-        """Let a leader step down that is gone or without a majority, and a majority without a
+        """Let a leader that is gone or without a majority step down, and a majority without a
         leader elect one.
         """
         candidates = self._candidates(world)
@@ -60,7 +60,7 @@ class Cluster:
             self.leader.leads()
 
     def _candidates(self, world: World) -> list[SimNode]:
-        """The members that run with their data, if they are most of all."""
+        """Return the members that run with their data, if they are most of all."""
         members = [world.nodes[self.discovery_id, addr] for addr in sorted(self.members)]
         running = [node for node in members if node.is_up and node.cluster is self]
         return running if 2 * len(running) > len(members) else []
@@ -68,17 +68,17 @@ class Cluster:
 
 @dataclass(eq=False)
 class SimNode:
-    """rqlited 6: asks once at a start without data, bootstraps if it is alone, else joins, else
-    exits.
+    """rqlited 6: registers once at a start without data, bootstraps if it is alone, else joins,
+    else exits.
 
-    Who bootstraps leads a second or two later. Until then joins are refused, and tried again five
-    seconds later.
+    A node that bootstraps leads a second or two later. Until then joins are refused, and retried
+    five seconds later.
 
-    `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped`
-    are when that last happened, `was_member` whether it ever was in a cluster, `has_led` whether it
-    led one, `won_in_vain` whether it threw away a claim that it won, since it had been sent to
-    somebody who led before; `is_removed` says that its operator stopped it and took it off the
-    list, `is_replaced` that it died for good and is listed still.
+    `near` is the daemon that it uses while that runs, None for any. `granted_at` and `wiped` are
+    when that last happened, `was_member` whether it ever was in a cluster, `has_led` whether it led
+    one, `won_in_vain` whether it discarded a claim that it won, because it had been sent to a
+    leader before; `is_removed` means that its operator stopped it and removed it from the list,
+    `is_replaced` that it died for good and is still listed.
     """
 
     world: World
@@ -93,7 +93,7 @@ class SimNode:
     has_led: bool = False
     won_in_vain: bool = False
     last: str = "never asked"
-    told_alone: float | None = None
+    granted_at: float | None = None
     grant_reason: str | None = None
     wiped: float | None = None
     life: int = 0
@@ -102,8 +102,8 @@ class SimNode:
 
     @property
     def may_be_granted(self) -> bool:
-        """Whether it may have been told to bootstrap without hearing it."""
-        # What its home did not say it takes back, if it lives long enough.
+        """Report whether it may have been granted without receiving the answer."""
+        # The owner revokes a grant that it did not answer, if it lives long enough.
         return any(
             each.may_be_granted or (each.boot is not None and each.boot.died is not None and each.boot.died < at)
             for each, at in self.doubtful
@@ -118,7 +118,7 @@ class SimNode:
         self._do(self._run(self.life))
 
     def stop(self) -> None:
-        """Its process ends; a request that is on its way has nobody who would hear the answer."""
+        """End its process; nobody receives the answer to a request on its way."""
         self.life += 1
         self.is_up = False
         self._settle()
@@ -131,13 +131,13 @@ class SimNode:
         self.cluster = None
 
     def start_anew(self) -> None:
-        """Its operator gives it a new life, with the list as it is then."""
+        """The operator starts it anew, with the list as it is then."""
         self.is_removed = self.was_member = self.won_in_vain = False
-        self.cluster = self.told_alone = self.wiped = None
+        self.cluster = self.granted_at = self.wiped = None
         self.doubtful.clear()
 
     def leads(self) -> None:
-        """It was elected; the service is told nothing of that."""
+        """It was elected; the service is not notified."""
         self.has_led = True
 
     async def _run(self, life: int) -> None:
@@ -175,7 +175,7 @@ class SimNode:
             self.asking = None
 
     def _bootstrap(self) -> None:
-        self.told_alone = self.world.now
+        self.granted_at = self.world.now
         self.last = "alone"
         self.cluster = Cluster(self.discovery_id, self.addr, {self.addr})
         self.was_member = True
@@ -184,8 +184,8 @@ class SimNode:
         self._settle()
 
     def _join_one_of(self, listed: list[str]) -> bool:
-        """Join through the first that has, or had, a leader: what Raft does without a majority is
-        not looked at.
+        """Join through the first that has, or had, a leader: Raft without a majority is not
+        modelled.
         """
         for addr in listed:
             other = self.world.nodes.get((self.discovery_id, addr))
@@ -206,11 +206,11 @@ class SimNode:
 
 
 class ConsulNode(SimNode):
-    """rqlited 7 to 10 with consul-kv: reads the leader key, joins whom it finds, else claims it;
-    never gives up.
+    """rqlited 7 to 10 with consul-kv: reads the leader key, joins the leader it finds, else claims
+    the key; never gives up.
 
-    Who leads reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s
-    (before). A node that once looked for somebody to join does so for ever: a claim that it wins
+    A leader reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s
+    (before). A node that once looked for a leader to join does so for ever: a claim that it wins
     then is won in vain, and its own entry leads it to itself (rqlite cmd/rqlited/main.go
     createCluster).
     """
@@ -236,7 +236,7 @@ class ConsulNode(SimNode):
             self.won_in_vain |= has_led and self.life == life and leader is None
 
     async def _register(self, life: int) -> str | None:
-        """Whom to join; None if the leader key was won."""
+        """Return the leader to join; None if the leader key was won."""
         while self.life == life:
             leader = await self.world.clients.leader(self.discovery_id)
             if leader is not None:
@@ -257,7 +257,7 @@ class ConsulNode(SimNode):
         return bool(won)
 
     async def _join(self, life: int, leader: str) -> bool:
-        """Five attempts, three seconds apart (rqlite cluster/join.go)."""
+        """Make five attempts, three seconds apart (rqlite cluster/join.go)."""
         for attempt in range(_JOIN_ATTEMPTS):
             if attempt:
                 await self.world.sleep(_JOIN_SECONDS)

@@ -1,5 +1,5 @@
-"""What people do to clusters and daemons: mint, take nodes away, replace them, forget daemons,
-drain them.
+"""What people do to clusters and daemons: create IDs, remove and replace nodes, forget and drain
+daemons.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tests.simulated.nodes import ConsulNode, SimNode
 if TYPE_CHECKING:
     from tests.simulated.world import World
 
-# As long as anything may be decided about a request that was sent before.
+# As long as a decision may come about a request that was sent before.
 _DEADLINE_SECONDS = 8.0
 
 
 class Operator:
-    """Waits for every answer, as the manual says."""
+    """Waits for every answer, as the manual requires."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -46,7 +46,7 @@ class Operator:
             return
         members = host.boot.backend.peers.members
         lost = [
-            # Whoever is to have its IDs already is asked, as the refusals of others say.
+            # The chosen successor of its IDs is asked, as the refusals of others advise.
             (alive.get(members.current_owner(each.successor), host.boot) if each.successor else host.boot, each)
             for each in members.others
             if each.incarnation not in alive
@@ -67,7 +67,7 @@ class Operator:
         except CannotSucceed as doubt:
             if member.incarnation not in str(doubt):
                 raise
-            # It wants to know which, and whoever looks knows.
+            # Two daemons have the name, so the operator gives the incarnation.
             return await boot.backend.successions.forget(member.incarnation)
 
     def drain(self, host: Host) -> None:
@@ -77,7 +77,7 @@ class Operator:
             self._ask(host.boot, host.boot.backend.successions.drain())
 
     def replace_node(self, node: SimNode) -> None:
-        """A node dies for good; where machines come and go, another one takes its place, at another
+        """A node dies for good; where hosts come and go, another one replaces it, at another
         address.
         """
         world = self._world
@@ -88,7 +88,7 @@ class Operator:
         world.timeline.callLater(world.random.choice((0.5, 5, 35)), fresh.start)
 
     def add_node(self, near: Host) -> None:
-        """One node more, of some cluster, beside a daemon."""
+        """Add one node to some cluster, beside a daemon."""
         world = self._world
         keys = sorted({key for key, _ in world.nodes})
         if keys:
@@ -99,7 +99,7 @@ class Operator:
             fresh.start()
 
     def clean_up_before(self, node: SimNode) -> None:
-        """A script removes the address of a node as it starts, and comes late: the node asks
+        """A script removes the address of a node as it starts, and is late: the node registers
         already (R9).
         """
         at = None if node.asking is None or node.asking.boot is None else node.asking.boot
@@ -125,7 +125,7 @@ class Operator:
             node = self._add(discovery_id, kind, world.some_host())
             world.timeline.callLater(random.uniform(0, spread), node.start)
         if world.may("removals") and random.random() < 0.6:
-            # With consul-kv the list names leaders only: all nodes are stopped.
+            # With consul-kv the list has leaders only: all nodes are stopped.
             rebuild = self._rebuild if kind is ConsulNode else random.choice((self._rebuild, self._replace))
             world.timeline.callLater(random.uniform(15, 60), lambda: self._do(rebuild(discovery_id)))
         for _ in range(3):
@@ -135,7 +135,7 @@ class Operator:
                 await world.clients.resolve(discovery_id)
 
     async def _create_idle(self, seconds: float) -> None:
-        """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
+        """Create an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
         not for long.
         """
         world, random = self._world, self._world.idle_random
@@ -162,15 +162,14 @@ class Operator:
         await self._take_away(nodes)
         for node in nodes:
             await self._remove(discovery_id, node.addr)
-        # A hint for a node that was promised before may still come: the list is looked at, as the
-        # manual says.
+        # An earlier hint for a node may still arrive: the list is checked, as the manual requires.
         world.trace.log(f"operator starts {discovery_id} anew")
         for node in nodes:
             node.start_anew()
             world.timeline.callLater(world.random.uniform(0, 1), node.start)
 
     async def _replace(self, discovery_id: str) -> None:
-        """Stop and remove the nodes that are listed, and start others elsewhere, as many."""
+        """Stop and remove the listed nodes, and start as many others elsewhere."""
         world = self._world
         listed = None
         while listed is None:

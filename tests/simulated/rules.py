@@ -1,4 +1,4 @@
-"""Each rule with a switch that turns it off, to see that the simulator would notice."""
+"""Each rule with a switch that turns it off, to prove that the simulator would notice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rqdisco.core.views import view_of
 
 
 def without(rule: str) -> Callable[..., GossipBackend]:
-    """What makes daemons that do not keep a rule."""
+    """Return a factory of daemons that do not keep a rule."""
 
     def make(*arguments: Any, **options: Any) -> GossipBackend:
         if rule == "R5a":
@@ -39,7 +39,7 @@ def _everybody_decides(backend: Any) -> None:
 
 
 def _answer_for_others(backend: Any) -> None:
-    """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
+    """Whichever daemon is at a URL is taken for the intended one, and handles its messages."""
     answers, own = backend.answers, backend.peers.members.own.incarnation
     answers._caller._current_owner = lambda owner: own
     for verb in ("call", "hints"):
@@ -162,8 +162,8 @@ def _trust_the_disk(backend: Any) -> None:
 
 
 def _leave_out_own_hints(backend: Any) -> None:
-    """What was answered before a daemon was ready is added once an exchange with a peer came to its
-    end, or later.
+    """Answers from before a daemon was ready are added once an exchange with a peer ended, or
+    later.
     """
     peers = backend.peers
     peers.check = peers.guard.check
@@ -171,12 +171,12 @@ def _leave_out_own_hints(backend: Any) -> None:
 
 
 def _show_claims(backend: Any) -> None:
-    """A claim is answered again to its owner, and shown to all others meanwhile."""
+    """A claim is answered again to its claimant, and shown to all others meanwhile."""
     backend.local.view = lambda record: view_of(replace(record, unreported=None), is_owner=True)
 
 
 def _claim_once(backend: Any) -> None:
-    """A claim is shown to nobody, and its owner is not told again."""
+    """A claim is shown to nobody, and its claimant does not win again."""
     local = backend.local
     claim = local._claim
 
@@ -190,7 +190,7 @@ def _claim_once(backend: Any) -> None:
 
 
 def _show_the_pending(backend: Any) -> None:
-    """Copies show whose grant may not have been answered."""
+    """Copies show nodes whose grant may not have been answered."""
     backend.local.view = lambda record: view_of(record, is_owner=True)
 
 
@@ -270,10 +270,10 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R8 own hints": _leave_out_own_hints,
     "R8 fence": _no_fence,
     "R9 arrival": _remove_what_is_there,
-    "R9 home": _remove_anywhere,
+    "R9 owner": _remove_anywhere,
     "P7 emptied": _forget_the_emptied,
     "P7 tried": _forget_attempted,
-    "P7 told": _learn_no_marks,
+    "P7 published": _learn_no_marks,
     "P7 taken": _take_what_is_gone,
 }
 RULES = (*_SWITCHES, "R5a")

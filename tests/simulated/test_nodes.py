@@ -1,6 +1,4 @@
-"""The simulator's nodes of rqlite take their time, and make the mistakes, that real ones were seen
-to.
-"""
+"""The simulator's nodes of rqlite take as long, and make the same mistakes, as real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ ID = "rqlite0"
 
 
 class Stage:
-    """Daemons that agree and without faults, and three nodes of one ID that do not run yet."""
+    """Daemons that agree, without faults, and three nodes of one ID that do not run yet."""
 
     def __init__(self, kind: type[SimNode], report_seconds: int = 10) -> None:
         self.world = World(1, 3, ())
@@ -33,21 +31,21 @@ class Stage:
         self.world.timeline.run_until(self.world.now + seconds)
 
     def get(self, asking: Coroutine[Any, Any, Any]) -> Any:
-        """What a client gets, within a second."""
+        """Return the answer to a client within a second."""
         got: list[Any] = []
         Deferred.fromCoroutine(asking).addBoth(got.append)
         self.run(1)
         return got[0]
 
     def create_id(self) -> None:
-        """Have nodes use an ID of a daemon's own, as those of the old protocol must."""
+        """Let nodes use an ID created by a daemon, as those of the old protocol must."""
         created = self.get(self.world.clients.create()).id
         for node in self.nodes:
             node.discovery_id = created
             self.world.nodes[created, node.addr] = node
 
     def moments(self, pattern: str) -> list[float]:
-        """When something was traced."""
+        """Return the times of trace lines."""
         return [float(line[:9]) for line in self.world.trace.lines if re.search(pattern, line)]
 
     @property

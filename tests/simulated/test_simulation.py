@@ -23,7 +23,7 @@ SEEDS = 6
 
 @pytest.fixture(autouse=True)
 def forget_alarms(logged_errors: list[Any]) -> Iterator[None]:
-    """Twins and clashes are errors to daemons, and meant to be here."""
+    """Duplicates and conflicts are errors to daemons, and intended here."""
     yield
     logged_errors.clear()
 
@@ -73,9 +73,7 @@ def test_a_fixed_bug_has_not_come_back(regression: Regression) -> None:
 
 @dataclass(frozen=True)
 class Noticed:
-    """A rule, what must fail for it to matter, how it shows, and the seed that was found to show
-    it.
-    """
+    """A rule, the fault that makes it matter, how its absence shows, and a seed that shows it."""
 
     rule: str
     shows: str
@@ -107,13 +105,13 @@ NOTICED = (
     Noticed("R8 own hints", "R8", ("answers", "partitions", "crashes", "stalls"), 695, daemons=2),
     Noticed("R8 fence", "R8", ("copies", "removals"), 27),
     Noticed("R9 arrival", "R9", ("removals",), 11),
-    Noticed("R9 home", "I9", ("removals", "partitions"), 9),
+    Noticed("R9 owner", "I9", ("removals", "partitions"), 9),
     Noticed("P7 emptied", "I4", ("removals", EXPIRY), 18),
     Noticed("P7 tried", "I5", ("partitions", "answers", "stalls", "crashes", "replacements", "wipes", EXPIRY), 153),
-    Noticed("P7 told", "I5", (EXPIRY,), 0),
+    Noticed("P7 published", "I5", (EXPIRY,), 0),
     Noticed("P7 taken", "I5", ("partitions", "stalls", "answers", EXPIRY), 12),
 )
-# What the code does may change what a seed does: then others are tried.
+# Changes of the code may change what a seed does: then others are tried.
 MORE_SEEDS = 40
 
 

@@ -1,5 +1,5 @@
-"""One run: daemons, the nodes of a few clusters that ask them, an operator, faults; and what must
-never happen.
+"""One run: daemons, the nodes of a few clusters that use them, an operator, faults; and the
+invariants.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.support.logs import observed_by
 
 FAULTY_SECONDS = 90.0
 QUIET_SECONDS = 110.0
-# In which what was asked last comes to every disk.
+# The last requests reach every disk within this time.
 UNREACHABLE_SECONDS = 10.0
 WINDOW = 30.0
 
 
 @dataclass
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     violations: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Result:
 
     @property
     def kinds(self) -> set[str]:
-        """What was violated, and what was excused for which reason, by their first words."""
+        """Return the violations, and the excuses with their reasons, by their first words."""
         return {each.split(" ")[1] for each in self.violations} | {each.split(":")[0] for each in self.excused}
 
     @property
@@ -53,7 +53,7 @@ class Result:
 
 
 class World:
-    """Everything of one run; `faults` are those that may happen."""
+    """Everything of one run; `faults` are the possible ones."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class World:
         self.clients = Clients(self)
         self.operator = Operator(self)
         self.faults = Faults(self, faults)
-        # What is drawn for IDs that nobody uses moves nothing in runs without them.
+        # Random numbers for unused IDs change nothing in runs without them.
         self.idle_random = Random(f"idle {seed}")
-        # Nor what is drawn for elections.
+        # Nor do random numbers for elections.
         self.raft_random = Random(f"raft {seed}")
         if self.may(EXPIRY):
             self.unused_seconds = self.idle_random.choice((6.0, 15.0, 40.0))
@@ -99,11 +99,11 @@ class World:
         return deferLater(self.timeline, seconds)
 
     def may(self, fault: str) -> bool:
-        """Whether a kind of fault may happen in this run."""
+        """Report whether a kind of fault may happen in this run."""
         return fault in self.faults.kinds
 
     def some_host(self) -> Host | None:
-        """A daemon that a node is near to, None if it asks any."""
+        """Return a daemon that a node is near to, None if it uses any."""
         return self.random.choice((None, *self.hosts))
 
     def failed(self, failure: Any) -> None:
@@ -113,7 +113,7 @@ class World:
         self.result.counts[what] = self.result.counts.get(what, 0) + 1
 
     def run(self) -> Result:
-        """All of it. What the daemons log as a failure is one."""
+        """Run it. Failures that the daemons log are violations."""
         with observed_by(self._watch_log):
             return self._run()
 
