@@ -1,4 +1,4 @@
-"""DNS answers per second, what each costs, and dnsmasq's to the same questions from the same
+"""DNS answers per second, the cost of each, and dnsmasq's answers to the same queries from the same
 records.
 """
 
@@ -38,7 +38,7 @@ _NUMBERS = {
 
 
 class Answers(NamedTuple):
-    """What one run of dnsperf saw, and what it cost the daemon."""
+    """The results of one run of dnsperf, and its cost to the daemon."""
 
     rate: float
     mean_ms: float
@@ -47,7 +47,7 @@ class Answers(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The runs of questions for the addresses of IDs, and for their services."""
+    """The runs of queries for the addresses of IDs, and for their services."""
 
     a: Answers
     srv: Answers
@@ -62,7 +62,7 @@ class _Node(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A question, and the records that answer it, each as a text, sorted."""
+    """A query, and the records that answer it, each as a text, sorted."""
 
     name: str
     type: int
@@ -71,7 +71,7 @@ class _Asked(NamedTuple):
 
 
 def rqdisco_round(state: State, directory: Path, seconds: float) -> Round:
-    """Questions for the addresses of each ID in turn, over and over, then for its services."""
+    """Measure queries for the addresses of each ID in turn, repeatedly, then for its services."""
     with Rqdisco(state.directory, directory, "--dns", f"{HOST}:0", "--dns-zone", _ZONE) as daemon:
         port = daemon.dns_port()
         return Round(*(_measure(daemon, port, asked, directory, seconds) for asked in _questions(state)))
@@ -79,7 +79,7 @@ def rqdisco_round(state: State, directory: Path, seconds: float) -> Round:
 
 def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
     """The same, the addresses from a server without services, which is faster: dnsmasq walks
-    through all SRV records it has at each question, whatever it is for.
+    through all its SRV records for each query of any type.
     """
     hosts, services = directory / "hosts", directory / "services"
     hosts.write_text("".join(_host_lines(state)))
@@ -92,8 +92,8 @@ def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
 
 
 def _measure(daemon: Process, port: int, asked: Sequence[_Asked], directory: Path, seconds: float) -> Answers:
-    """Raises BenchmarkFailed unless all answers are those expected, and all questions of the run
-    are answered.
+    """Raises BenchmarkFailed unless all answers are those expected, and all queries of the run are
+    answered.
     """
     _wait_for_answer(daemon, port, asked[0])
     for each in asked:
@@ -113,7 +113,7 @@ def _measure(daemon: Process, port: int, asked: Sequence[_Asked], directory: Pat
 
 
 def _dnsperf(port: int, file: Path, seconds: float) -> dict[str, float]:
-    """Ask with EDNS, as rqlite does; each client waits for its answer before it asks again."""
+    """Query with EDNS, as rqlite does; each client waits for its answer before the next query."""
     load = ["-c", str(CLIENTS), "-q", str(CLIENTS), "-l", f"{seconds:.0f}", "-e"]
     command = ["dnsperf", "-s", HOST, "-p", str(port), "-d", str(file), *load]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
@@ -125,7 +125,7 @@ def _dnsperf(port: int, file: Path, seconds: float) -> dict[str, float]:
 
 
 def _nodes(state: State) -> Iterator[tuple[str, list[_Node]]]:
-    """The name of each ID, and its nodes."""
+    """Yield the name of each ID, and its nodes."""
     for index, discovery_id in enumerate(state.ids):
         name = f"{discovery_id}.{_ZONE}"
         found = (addr.rpartition(":") for addr in addresses_of(index))
@@ -133,7 +133,7 @@ def _nodes(state: State) -> Iterator[tuple[str, list[_Node]]]:
 
 
 def _questions(state: State) -> tuple[list[_Asked], list[_Asked]]:
-    """Those for addresses, and those for services."""
+    """Return the queries for addresses, and those for services."""
     addresses, services = [], []
     for name, nodes in _nodes(state):
         ips = [_text(name, dns.Record_A(node.ip, _TTL)) for node in nodes]

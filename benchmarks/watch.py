@@ -1,5 +1,5 @@
-"""A thousand who watch one ID: how soon the last of them hears of a registration, and what that
-costs the daemon.
+"""A thousand watchers of one ID: the delay until the last of them receives a registration, and its
+cost to the daemon.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _BYTES = 1 << 16
 
 
 class Heard(NamedTuple):
-    """From when a registration is sent until the last watcher has its event; CPU of the daemon for
-    each event.
+    """The time from sending a registration until the last watcher has its event; CPU time of the
+    daemon for each event.
     """
 
     p50_ms: float
@@ -31,7 +31,7 @@ class Heard(NamedTuple):
 
 
 class _Watchers:
-    """Connections that watch an ID, and how many events each of them has got."""
+    """Connections that watch an ID, and the number of events that each has received."""
 
     def __init__(self, stack: ExitStack, host: str, port: int, discovery_id: str) -> None:
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -45,7 +45,7 @@ class _Watchers:
             self._counts[connection] = 0
 
     def wait_for(self, number: int) -> float:
-        """Return the moment at which the last of them has so many events."""
+        """Return the moment at which the last of them has this many events."""
         begun = time.monotonic()
         missing = {connection for connection, count in self._counts.items() if count < number}
         while missing:
@@ -63,7 +63,7 @@ class _Watchers:
 
 
 def watch_round(directory: Path) -> Heard:
-    """Registrations one by one, each with all watchers waiting for it; the list is short."""
+    """Measure registrations one by one, each with all watchers waiting for it; the list is short."""
     with ExitStack() as stack:
         daemon = stack.enter_context(Rqdisco(directory / "state", directory / "run"))
         host, port = daemon.address()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak`: runs for ten minutes, prints the table and keeps it."""
+"""`python -m benchmarks.soak`: run for ten minutes, print the table and store it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ FULL_SECONDS = 600
 IDS = 100_000
 RATE = 300
 _SAMPLE_SECONDS = 2.0
-# A process takes some time until it has what it needs: the caches of the allocator, the first fold.
+# A process needs time to fill its caches, for instance those of the allocator, and for its first
+# compaction.
 _WARM_UP_SECONDS = 75.0
 _SETTLE_SECONDS = 120.0
 _ANSWER_SECONDS = 8.0
@@ -34,7 +35,7 @@ _WRITES = ("register", "remove", "mint", "claim", "report")
 
 
 class Memory(threading.Thread):
-    """VmRSS of each daemon, again and again; samples are of one process each."""
+    """VmRSS of each daemon over time; a series of samples is of one process."""
 
     def __init__(self, cluster: Cluster, ending: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -53,7 +54,7 @@ class Memory(threading.Thread):
                 self.samples.setdefault((name, daemon.pid), []).append(sample)
 
     def slopes(self, name: str) -> list[float]:
-        """MiB a minute of each process that ran long enough, after it was warm."""
+        """Return the MiB per minute of each process that ran long enough, after it was warm."""
         found = []
         for (whose, _), samples in self.samples.items():
             warm = [each for each in samples if each[0] >= samples[0][0] + _WARM_UP_SECONDS]
@@ -62,12 +63,12 @@ class Memory(threading.Thread):
         return found
 
     def most(self, name: str) -> float:
-        """The most that was seen, in MiB."""
+        """Return the maximum, in MiB."""
         return max(size for (whose, _), each in self.samples.items() if whose == name for _, size in each) / 2**20
 
 
 def _slope(points: Sequence[tuple[float, int]]) -> float:
-    """Of the line with the least squares."""
+    """Return the slope of the least-squares line."""
     middle = sum(x for x, _ in points) / len(points)
     mean = sum(y for _, y in points) / len(points)
     above = sum((x - middle) * (y - mean) for x, y in points)
@@ -75,7 +76,7 @@ def _slope(points: Sequence[tuple[float, int]]) -> float:
 
 
 def soak(cluster: Cluster, seconds: float) -> tuple[list[Worker], Faults, Memory, float]:
-    """Let all run for so long."""
+    """Run everything for this long."""
     ending = threading.Event()
     faults = Faults(cluster, seconds)
     ids = [discovery_id for state in cluster.made.values() for discovery_id in state.ids]
@@ -103,7 +104,7 @@ def soak(cluster: Cluster, seconds: float) -> tuple[list[Worker], Faults, Memory
 
 
 def settled(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """What each daemon holds once all hold the same: its records by their IDs. Raises
+    """Return what each daemon holds once all hold the same: its records by their IDs. Raises
     BenchmarkFailed.
     """
     begun = time.monotonic()
@@ -123,7 +124,7 @@ def _records(export: bytes) -> dict[str, Any]:
 
 
 def lost(held: dict[str, Any], preloaded: dict[str, list[str]], acknowledged: Iterable[Acknowledged]) -> list[str]:
-    """What was acknowledged and is not so."""
+    """Return everything acknowledged that is not so."""
     nodes = {key: {node["addr"] for node in record.get("nodes", ())} for key, record in held.items()}
     found = [
         f"{key}: not all of the first" for key, addrs in preloaded.items() if not nodes.get(key, set()) >= {*addrs}
@@ -141,7 +142,7 @@ def lost(held: dict[str, Any], preloaded: dict[str, list[str]], acknowledged: It
 
 
 def while_well(asked: list[SlowRequest], faults: Faults) -> list[SlowRequest]:
-    """Those that no fault was on for, nor was until a moment before."""
+    """Return those that no fault affected, then or a moment before."""
     return [
         each
         for each in asked
@@ -150,7 +151,7 @@ def while_well(asked: list[SlowRequest], faults: Faults) -> list[SlowRequest]:
 
 
 def rows(asked: list[SlowRequest], skipped: int, faults: Faults, memory: Memory, seconds: float) -> list[Row]:
-    """The figures."""
+    """Return the figures."""
     calm = while_well(asked, faults)
     calm_seconds = seconds - sum(window.end - window.begin for window in faults.windows)
     found = [
@@ -195,7 +196,7 @@ def rows(asked: list[SlowRequest], skipped: int, faults: Faults, memory: Memory,
 
 
 def main() -> None:
-    """Run, judge, print; keep the figures of a run at full length."""
+    """Run, judge, print; store the figures of a run at full length."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=FULL_SECONDS, help="how long [default: 600, which is kept]")
     parser.add_argument("--ids", type=int, default=IDS, help="how many there are [default: 100000, which is kept]")

@@ -1,4 +1,4 @@
-"""Clients that ask all daemons for everything, at a steady rate, and remember what was
+"""Clients that send all kinds of requests to all daemons, at a steady rate, and remember what was
 acknowledged.
 """
 
@@ -21,17 +21,17 @@ from benchmarks.soak.cluster import ZONE, Where
 
 THREADS = 8
 CLIENT_SECONDS = 10.0
-# Each client keeps so many registrations, so that state does not grow with time.
+# Each client keeps this many registrations, so that state does not grow with time.
 _KEPT = 150
-# What is asked, and how often.
+# The requests and their weights.
 _MIX = {"read": 45, "register": 22, "remove": 22, "report": 4, "claim": 1, "mint": 1, "dns": 5}
 _NAMES, _WEIGHTS = list(_MIX), list(_MIX.values())
 _FAULT = -1
 
 
 class SlowRequest(NamedTuple):
-    """One request: when it was due, what it was, whom it went to, seconds until its answer, its
-    status; what was said if that is not 200.
+    """One request: when it was due, its kind, its daemon, the seconds until its answer, its status;
+    the reason if that is not 200.
     """
 
     due: float
@@ -43,9 +43,9 @@ class SlowRequest(NamedTuple):
 
 
 class Acknowledged:
-    """What one client was told: which addresses and keys are there, and which are not any more.
+    """What one client was acknowledged: which addresses and keys are there, and which are gone.
 
-    What was not acknowledged is neither: it may have been done all the same.
+    Anything not acknowledged is neither: it may have been done all the same.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Acknowledged:
 
 
 class Worker(threading.Thread):
-    """A client of one daemon, `rate` requests a second. `is_calm` says that no fault is on."""
+    """A client of one daemon, `rate` requests a second. `is_calm` reports that no fault is active."""
 
     def __init__(
         self,
@@ -128,8 +128,8 @@ class Worker(threading.Thread):
         if status == 200:
             self.acknowledged.there.add((discovery_id, address))
             if calm and self._is_calm():
-                # What was kept in its home's stead cannot be removed before the home has heard of
-                # it.
+                # A registration on the owner's behalf cannot be removed before the owner has
+                # received it.
                 self._mine.append((discovery_id, address))
         return status
 
@@ -158,7 +158,7 @@ class Worker(threading.Thread):
 
     def _report(self) -> int:
         key = self._random.choice(self._keys)
-        # The same node says again that it leads.
+        # The same node reports again that it leads.
         status, _ = self._ask("PUT", f"/v1/kv/{key}/leader", json.loads(self.acknowledged.led[key]))
         return status
 
@@ -167,7 +167,7 @@ class Worker(threading.Thread):
         return {"id": node, "api_addr": f"http://{node}:4001", "addr": f"{node}:4002"}
 
     def _dns(self) -> int:
-        """The addresses of an ID; what is answered in time is 200."""
+        """Query the addresses of an ID; an answer in time counts as 200."""
         labels = f"{self._random.choice(self._ids)}.{ZONE}".split(".")
         name = b"".join(bytes([len(label)]) + label.encode() for label in labels) + b"\0"
         question = (
@@ -183,7 +183,7 @@ class Worker(threading.Thread):
         return 200 if answer[:2] == question[:2] and answer[3] & 15 == 0 else 500 + (answer[3] & 15)
 
     def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Status and content; -1 where there was no answer."""
+        """Return status and content; -1 where there was no answer."""
         at = self._where()
         if self._connection is None or at != self._at:
             self._close()
@@ -213,7 +213,7 @@ def workers(
     is_calm: Callable[[], bool],
     ending: threading.Event,
 ) -> list[Worker]:
-    """Clients of all daemons, so many requests a second together."""
+    """Return clients of all daemons, with this many requests a second together."""
     each = rate / len(NAMES) / THREADS
     return [
         Worker(number, name, each, partial(where, name), ids, is_calm, ending)
