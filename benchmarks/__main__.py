@@ -191,8 +191,8 @@ class Benchmark:
             Row("duration of the compaction", "s", [run.compaction_s for run in runs]),
         ]
         self.notes.append(
-            "Stall: a lookup or a registration every 10 ms, counted from the moment it was due. A compaction removes the"
-            " older snapshot of the same size, as every one but the first does. Nothing is compacted in"
+            "Stall: a lookup or a registration every 10 ms, counted from the moment it was due. A compaction removes"
+            " the older snapshot of the same size, as every one but the first does. Nothing is compacted in"
             f" the {median(run.quiet_s for run in runs):.1f} s before. During compaction, the prober was late by"
             f" {max(run.unsent_ms for run in runs):.1f} ms at worst, which is in the figures."
         )
