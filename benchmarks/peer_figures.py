@@ -63,8 +63,7 @@ def peer_figures(run: Run, rounds: int, seconds: float, changed: int) -> tuple[l
         "Peers: three daemons, or three members of etcd, and wrk on one machine; requests go to the owner of the IDs,"
         " or to etcd's leader, as one daemon's load does, which is measured again beside them. A registration is"
         " visible when the last of both peers lists it, counted from its answer, by polling both in turn as fast as"
-        " they answer. Traffic is what TCP carried, both ways, without its own headers. Catching up is counted from"
-        " the"
+        " they answer. Traffic is what TCP carried, both ways, without headers. Catching up is counted from the"
         f" start of the process, imports included; {changed:,} IDs of three nodes each are {4 * changed / 1000:,.0f} s"
         " of 1,000 changes a second: an ID and three nodes are four."
     ]
