@@ -1,4 +1,4 @@
-"""What every test is held to."""
+"""Checks that apply to every test."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap() -> None:
-    """What was imported is no garbage; looking at it after every test would take most of the
-    time.
+    """Exclude imported objects from garbage collection; scanning them after every test would take
+    most of the time.
     """
     gc.collect()
     gc.freeze()
@@ -33,7 +33,7 @@ def settled_heap() -> None:
 
 @pytest.fixture(autouse=True)
 def logged_errors() -> Iterator[list[dict[str, Any]]]:
-    """Fail a test that leaves error events, lost failures or delayed calls; a test removes the
+    """Fail a test that leaves error events, unhandled failures or delayed calls; a test removes the
     events it expects.
     """
     from twisted.internet import reactor
@@ -54,7 +54,7 @@ def logged_errors() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def log() -> Iterator[list[dict[str, Any]]]:
-    """All events that the test causes."""
+    """All log events of the test."""
     events: list[dict[str, Any]] = []
     with observed_by(events.append):
         yield events

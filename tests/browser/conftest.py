@@ -1,4 +1,4 @@
-"""A real browser in front of the real daemon, which was installed from a wheel."""
+"""A real browser against the real daemon, installed from a wheel."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Scheme = Literal["light", "dark"]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, without what it would ask of the network by itself.
+    """Debian's chromium, without its own background requests to the network.
 
-    It is gone before other tests begin: while it runs, playwright has an event loop of asyncio run
+    It is gone before other tests begin: while it runs, playwright has an asyncio event loop running
     in this thread.
     """
     if CHROMIUM is None:
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Visit:
-    """One visitor: a profile of its own, and all that the browser complained of."""
+    """One visitor: a separate profile, and all complaints of the browser."""
 
     def __init__(self, context: BrowserContext, base: str) -> None:
         self.context = context
@@ -51,7 +51,7 @@ class Visit:
         self.asked: set[str] = set()
 
     def open(self, path: str = "/") -> Page:
-        """A new tab."""
+        """Open a new tab."""
         page = self.context.new_page()
         page.set_default_timeout(15_000)
         page.on("console", self._log_error)
@@ -70,7 +70,7 @@ Visitor = Callable[..., Visit]
 
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Visitor]:
-    """Makes visitors of a daemon. None may have asked another host for anything, nor have broken
+    """Makes visitors of a daemon. None may have sent a request to another host, nor have violated
     the page's policy.
     """
     visits = []
@@ -96,7 +96,7 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
 
 @pytest.fixture
 def screenshots(request: pytest.FixtureRequest) -> Path | None:
-    """Where pictures of pages go, if they are asked for."""
+    """The directory for screenshots, if they are requested."""
     where = request.config.getoption("--screenshots")
     return None if where is None else Path(where)
 

@@ -260,7 +260,7 @@ def test_without_its_script_a_page_can_be_read(daemon: Daemon, visitor: Visitor)
 
 
 class TestTokens:
-    """A daemon that asks for tokens."""
+    """A daemon that requires tokens."""
 
     @pytest.fixture
     def guarded(self, installed: Environment, start: Start, tmp_path: Path) -> tuple[Daemon, str]:
@@ -293,7 +293,7 @@ class TestTokens:
 
 @pytest.fixture
 def foreign() -> Iterator[str]:
-    """Another site, which would have its visitors' browsers mint and remove."""
+    """Another site, which would have its visitors' browsers create IDs and remove nodes."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -384,9 +384,7 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 def check(page: Page) -> None:
-    """Nothing that keeps people out, as axe-core judges, and nothing that has to be scrolled
-    sideways.
-    """
+    """Assert that axe-core finds no barrier, and that nothing has to be scrolled sideways."""
     found = Axe().run(page).response["violations"]
     serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
     assert serious == []

@@ -1,4 +1,4 @@
-"""Pages of daemons that are peers, at whichever of them one looks."""
+"""Pages of peer daemons, viewed at any of them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_peers_are_shown_to_admins_only_where_there_are_tokens(
 
 
 def _register(page: Page, addr: str) -> None:
-    """Register under an ID that is minted if need be, with the token of the tab."""
+    """Register under an ID that is created if need be, with the token of the tab."""
     page.evaluate(
         """async (addr) => {
             const headers = {Authorization: `Bearer ${sessionStorage.getItem("rqdisco-token")}`};

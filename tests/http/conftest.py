@@ -37,7 +37,7 @@ Ask = Callable[..., Awaitable[Answer]]
 
 
 class ApiClient:
-    """A daemon and a way to ask it."""
+    """A daemon and a way to send requests to it."""
 
     def __init__(self, daemon: Daemon, ask: Callable[[str, str, bytes, dict[str, str]], Deferred[Answer]]) -> None:
         self.daemon = daemon
@@ -86,7 +86,7 @@ def _over_a_port(daemon: Daemon, port: int) -> ApiClient:
 
 @pytest.fixture
 def options() -> dict[str, Any]:
-    """What the daemon is started with; a test module overrides it where it needs to."""
+    """Options of the daemon; a test module overrides this fixture where it needs to."""
     return {}
 
 

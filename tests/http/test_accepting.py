@@ -1,4 +1,4 @@
-"""How many connections are taken at once, on a real port."""
+"""How many connections are accepted at once, on a real port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.listening import listen_tcp
 
 
 class Accepted(Factory):
-    """Keeps what was accepted."""
+    """Records accepted connections."""
 
     noisy = False
 
@@ -35,7 +35,7 @@ def accepted() -> Accepted:
 
 @pytest.fixture
 def port(accepted: Accepted) -> Iterator[Any]:
-    """A port to which sixty have connected, and nobody has looked."""
+    """A port with sixty connections, none accepted yet."""
     made = listen_tcp(accepted, backlog=100)
     made.stopReading()
     clients = [socket.create_connection(("127.0.0.1", made.getHost().port)) for _ in range(60)]

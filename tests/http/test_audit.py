@@ -1,6 +1,4 @@
-"""What is told of each attempt to change something, whoever listens: the log, the counters, the
-audit log.
-"""
+"""The event of each attempted change, for all observers: the log, the counters, the audit log."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
 
 
 class Audited:
-    """A daemon whose events are kept, and a connection to it for its operator."""
+    """A daemon whose events are recorded, and a connection to it for its operator."""
 
     def __init__(self) -> None:
         self.daemon = Daemon(limits=Limits(max_nodes=2))
@@ -37,7 +35,7 @@ class Audited:
         return fields, msgspec.json.decode(content) if content[:1] in (b"{", b"[") else content
 
     def reported(self) -> list[tuple[str, str, str | None, str | None]]:
-        """What was told since the last time: kind, outcome, address, why."""
+        """Return the events since the last call: kind, outcome, address, reason."""
         reported = [(event.kind, event.outcome, event.addr, event.why) for event in self.events if event.audited]
         self.events.clear()
         return reported

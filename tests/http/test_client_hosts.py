@@ -1,4 +1,4 @@
-"""Which machine a request comes from, and what nodes are told that advertise loopback addresses."""
+"""The client host of a request, and the answers to nodes that advertise loopback addresses."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from tests.support.process import Reply, parse_replies
 DEFAULT, SECOND, THIRD = "localhost:4001", "localhost:4003", "localhost:4005"
 ANOTHER = "localhost:4001 is another machine's, set -http-adv-addr"
 HIDDEN = "localhost:4001 came through a proxy that hides its machine, set -http-adv-addr"
-# What rqlited 7 to 10 say that were left at the default.
+# What rqlited 7 to 10 report when left at the default.
 LEFT_AT_DEFAULT = {"id": "localhost:4002", "api_addr": "http://localhost:4001", "addr": "localhost:4002"}
 KEY = "/v1/kv/rqlite/leader"
 CLAIM = f"{KEY}?cas=0"
 
 
 def reply(connection: Connection, method: str, path: str, document: object = None, **headers: str) -> Reply:
-    """The answer to one request."""
+    """Return the answer to one request."""
     (answered,) = parse_replies(connection.send(request(method, path, document, **headers)))
     return answered
 
 
 def posted(connection: Connection, discovery_id: str, addr: str, **headers: str) -> Any:
-    """The list that a node is told, or the reason phrase of a refusal, whose text says the same."""
+    """Return the list answered to a node, or the reason phrase of a refusal, whose text is the
+    same.
+    """
     answered = reply(connection, "POST", f"/{discovery_id}", {"addr": addr}, **headers)
     if answered.status == 200:
         return answered.document["nodes"]
@@ -53,7 +55,7 @@ def proxied() -> ProxiedServer:
 
 
 def behind(server: ProxiedServer, client: str, *, proxy: str = "10.9.9.9") -> Connection:
-    """A connection of a client that the proxy names."""
+    """Return a connection of a client that the proxy names."""
     connection = server.connect(proxy)
     connection.send(text(client) if ":" not in client else text(client, "TCP6", "fd00::9"))
     return connection
@@ -169,7 +171,7 @@ def test_a_client_that_a_proxy_does_not_name_is_unknown(proxied: ProxiedServer, 
 
 
 def kv(server: Server, client: str | None, method: str, path: str, document: object = None) -> tuple[int, bytes]:
-    """Status and body of Consul's answer to a client."""
+    """Return status and body of Consul's answer to a client."""
     answered = reply(server.connect(client), method, path, document)
     return answered.status, answered.body
 

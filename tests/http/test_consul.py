@@ -1,4 +1,4 @@
-"""The consul-kv door: what rqlite 7-10 and Consul's own clients send, and what they get."""
+"""The consul-kv API: what rqlite 7-10 and Consul's own clients send, and what they get."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = b'{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
 
 
 def assert_consul(answer: Answer) -> None:
-    """What every answer has."""
+    """Assert what holds for every answer."""
     assert int(answer.headers["x-consul-index"]) > 0
     assert answer.headers["x-consul-knownleader"] == "true"
     assert answer.headers["x-consul-lastcontact"] == "0"
@@ -30,7 +30,7 @@ def assert_consul(answer: Answer) -> None:
 
 
 def assert_refused(answer: Answer, status: int, text: str) -> None:
-    """One line of plain text, which rqlited logs."""
+    """Assert that the body is one line of plain text, which rqlited logs."""
     assert (answer.status, answer.body.decode()) == (status, text)
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.reason.isprintable()
@@ -285,7 +285,7 @@ async def test_a_store_that_cannot_be_written_refuses_puts_and_answers_gets(api:
 
 
 class TestVisibleClaims:
-    """Where `--kv-visible-claims` was said: Consul to the letter."""
+    """With `--kv-visible-claims`: exactly as Consul."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
@@ -330,7 +330,7 @@ class TestVisibleClaims:
 
 
 class TestWithoutNamedIDs:
-    """Where `--kv-create no` was said."""
+    """With `--kv-create no`."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
@@ -346,7 +346,7 @@ class TestWithoutNamedIDs:
 
 
 class TestStrictAddresses:
-    """Where `--strict-addresses` was said."""
+    """With `--strict-addresses`."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:

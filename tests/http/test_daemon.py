@@ -1,5 +1,5 @@
-"""The whole daemon as twistd runs it, on a real disk and a real port, inside the test's own
-process.
+"""The whole daemon as twistd runs it, on a real disk and a real port, inside the process of the
+test.
 """
 
 from __future__ import annotations

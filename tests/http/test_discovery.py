@@ -311,7 +311,7 @@ async def test_an_ownerless_id_bootstraps_nobody(api: ApiClient) -> None:
 
 
 class TestStrictly:
-    """Where addresses are checked strictly."""
+    """With strict address checks."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
@@ -331,7 +331,7 @@ class TestStrictly:
 
 
 class TestLimits:
-    """What an operator allows."""
+    """With an operator's limits."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`GET /ID?explain=1` on the operator's socket: why an ID is as it is."""
+"""`GET /ID?explain=1` on the operator socket: the reasons for the state of an ID."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What balancers and supervisors are told of one daemon."""
+"""The health of one daemon, for load balancers and supervisors."""
 
 from __future__ import annotations
 

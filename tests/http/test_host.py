@@ -1,5 +1,5 @@
-"""Which names requests at a listener for one machine may be for, so that no page has its own made
-to point there.
+"""The Host headers that a loopback listener accepts, so that no page can make its own name point
+there.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Local:
         self.factory = self.clock.tcpServers[0][1]
 
     def ask(self, *hosts: str, method: str = "GET", path: str = "/", begun: bytes = b"") -> tuple[int, str, bytes]:
-        """Status, reason and body of the answer to a request with these Host headers, on a
-        connection of its own.
+        """Return status, reason and body of the answer to a request with these Host headers, on a
+        separate connection.
         """
         connection = Connection(self.factory, "::1")
         lines = [f"{method} {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), "Content-Length: 0", "", ""]
@@ -114,7 +114,7 @@ class Local:
         return int(status), reason, body
 
     def refused(self) -> int:
-        """How many were."""
+        """How many requests were refused."""
         return self.daemon.telemetry.refusals["any", "foreign_host"]
 
 
@@ -205,7 +205,7 @@ def test_metrics_on_a_loopback_listener_are_not_shown_to_pages_of_other_hosts() 
     ],
 )
 def test_a_listener_reachable_from_other_hosts_answers_to_any_name(description: str, begun: bytes) -> None:
-    """Old fleets come with the name of the service that they were made for."""
+    """Old fleets send the name of the service that they were made for."""
     local = Local(description)
     assert local.ask("discovery.rqlite.com", begun=begun)[0] == 200
     assert local.ask("", begun=begun)[0] == 200

@@ -1,6 +1,4 @@
-"""Two clusters under one ID, as they are shown: in the document, to who watches, on the page, in
-the metrics.
-"""
+"""Two clusters under one ID, as shown in the document, to watchers, on the page and in the metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ def asked(server: WatchedServer, path: str, **headers: str) -> Reply:
 
 
 def report(server: WatchedServer, discovery_id: str, *leaders: str, every: float = 5.0) -> None:
-    """Leaders report themselves, one after the other."""
+    """Have leaders report themselves, one after the other."""
     for raft_addr in leaders:
         server.clock.advance(every)
         value = {"id": raft_addr, "api_addr": f"http://{raft_addr.replace('4002', '4001')}", "addr": raft_addr}
@@ -41,7 +39,7 @@ def report(server: WatchedServer, discovery_id: str, *leaders: str, every: float
 
 
 def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
-    """Whether the page shows the banner, and the addresses in it."""
+    """Return whether the page shows the banner, and the addresses in it."""
     answered = asked(server, f"/{discovery_id}", Accept=BROWSER)
     page = Page(Answer(answered.status, answered.reason, dict(answered.headers), answered.body))
     (banner,) = [each for each in page.all("div") if each.get("id") == "two-leaders"]
@@ -51,7 +49,7 @@ def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
 
 
 def metric(server: WatchedServer) -> str:
-    """How many IDs have two leaders, as Prometheus reads it."""
+    """Return how many IDs have two leaders, as Prometheus reads it."""
     server.site.resource, public = server.daemon.apis.operators(), server.site.resource
     answered = asked(server, "/metrics")
     server.site.resource = public

@@ -1,4 +1,4 @@
-"""The page of metrics: what an operator sees of what clients did."""
+"""The metrics page: what an operator sees of the clients' requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Client(Connection):
 
 
 def samples(daemon: Daemon) -> dict[str, float]:
-    """All samples of the page, as `name{label=value}` with the labels sorted."""
+    """Return all samples of the page, as `name{label=value}` with the labels sorted."""
     status, page = Client(daemon, metrics=True).ask("GET", "/metrics")
     assert status == 200
     found: dict[str, float] = {}

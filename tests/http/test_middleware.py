@@ -1,4 +1,6 @@
-"""What pages of other sites cannot have a visitor's browser do, and nobody else notices."""
+"""Requests that pages of other sites must not make through a visitor's browser, without effect on
+other clients.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The OpenAPI document says what is answered, all of it and nothing else: each answer it speaks of
-is brought about.
+"""The OpenAPI document matches the answers, completely and exactly: each documented answer is
+produced.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ PLAYED = [
 
 
 def operations(audience: Audience) -> Iterator[tuple[str, str, Object]]:
-    """Each method and path, and what is said of it."""
+    """Yield each method and path, and its documentation."""
     for path, methods in build(audience)["paths"].items():
         for method, entry in methods.items():
             yield method.upper(), path, entry
 
 
 def strict(of: Any) -> Any:
-    """The schema with nothing allowed that it does not name."""
+    """Return the schema with no additional members allowed."""
     if isinstance(of, list):
         return [strict(each) for each in of]
     if not isinstance(of, dict):
@@ -59,7 +59,7 @@ def check(audience: Audience, of: Object, value: Any) -> None:
 
 
 def check_reply(audience: Audience, described: Object, reply: Reply, *, has_content: bool) -> None:
-    """Raise where the answer is not as the document says."""
+    """Raise where the answer does not match the document."""
     for name, header in described.get("headers", {}).items():
         value = reply.headers.get(name.lower())
         assert value is not None or not header["required"], f"{name} is missing"
@@ -138,24 +138,24 @@ def test_the_document_has_each_route_of_each_api() -> None:
             for name, stands_for in klein.items():
                 path = path.replace(name, stands_for)
             routes.add(path)
-    # Which is there to say that no key was named.
+    # It exists only to answer that no key was named.
     routes.remove("/v1/kv/")
     root = daemon_for("operator")._resource
     assert isinstance(root, Middleware)
     behind = root._apis
     assert isinstance(behind, Router)
     pages = {f"/{name.decode()}" for name in behind._pages}
-    # Which are answered before any door.
+    # These are answered before any API.
     pages |= {"/{id}/events", "/status"}
     assert routes | pages == set(build("operator")["paths"])
 
 
-# Only said to who watches an ID, which the document does not describe: such an answer does not end.
+# Sent only to watchers of an ID, whose endless answer the document does not describe.
 _OF_EVENTS = {"alone", "heard"}
 
 
 def test_the_document_has_each_member_that_an_answer_can_have() -> None:
-    """Also those that no scene brings about yet."""
+    """Also those that no exchange produces yet."""
     schemas = build("operator")["components"]["schemas"]
     full = schemas["FullDocument"]["properties"]
     for answered, described in (

@@ -1,4 +1,4 @@
-"""The operator's door: everything out, everything in again, and nothing of it for anybody else."""
+"""The operator API: export everything, import everything, and none of it for other clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUE = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
 class Operator(Connection):
-    """A client of the operator's socket."""
+    """A client of the operator socket."""
 
     def __init__(self, daemon: Daemon, *, public: bool = False) -> None:
         resource = daemon.apis.public() if public else daemon.apis.operators()
@@ -28,7 +28,7 @@ class Operator(Connection):
         self.clock = daemon.clock
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
-        """The status and the body of the answer."""
+        """Return the status and the body of the answer."""
         self.protocol.dataReceived(request(method, path, document))
         while self.clock.getDelayedCalls():
             self.clock.advance(0)
@@ -113,8 +113,8 @@ def test_an_adopted_claim_is_granted_again_to_its_claimant_and_to_nobody_else() 
     other = json.loads(VALUE) | {"id": "2", "addr": "other:2"}
     for each in (adopter, server):
         assert each.ask("PUT", "/v1/kv/claimed/leader?cas=0", other) == (200, b"false")
-    # Which machine was told of it last, and when, is not known there: another one may advertise the
-    # same name.
+    # The host that got the last answer, and its time, are unknown there: another one may advertise
+    # the same name.
     assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"false")
     adopter.clock.advance(30)
     assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"true")

@@ -1,4 +1,4 @@
-"""The pages for people: who gets them, what they are made of, and what cannot get into them."""
+"""The pages for people: who gets them, what they consist of, and what cannot get into them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """A page taken apart as a browser takes it: its elements with their attributes, and its
-    text.
-    """
+    """A page parsed as a browser does: its elements with their attributes, and its text."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -293,7 +291,7 @@ def test_a_page_of_a_thousand_nodes_delays_nobody() -> None:
 
 
 class TestWithTokens:
-    """Where tokens are asked for."""
+    """With tokens."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:

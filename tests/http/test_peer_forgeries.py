@@ -1,6 +1,4 @@
-"""What somebody on the way between peers changes, repeats, cuts short or sends back is not
-heard.
-"""
+"""Messages that somebody between peers changes, repeats, cuts short or sends back are rejected."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ def test_a_message_changed_in_transit_is_rejected(index: int, logged_errors: lis
 
 
 class _Forged:
-    """An answer that somebody on the way has changed."""
+    """An answer changed in transit."""
 
     def __init__(self, response: Any, change: Any) -> None:
         self._response = response
@@ -80,7 +78,7 @@ class _Changing(Protocol):
 
 
 def _with(status: int | None = None, seal: str | None = None, change: Any = lambda body: body) -> Any:
-    """How somebody on the way changes an answer."""
+    """Return a function that changes an answer in transit."""
 
     def changed(code: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
         if seal is not None:
@@ -147,12 +145,12 @@ def test_an_answer_to_another_request_is_rejected() -> None:
 
 
 def test_a_message_reflected_to_its_sender_is_rejected(logged_errors: list[Any]) -> None:
-    """Both have the same key, so only the session tells whom a message is for."""
+    """Both have the same key, so only the session identifies the receiver of a message."""
     pair = Pair()
     pair.greet()
     pair.ask()
     own = Answering()
-    # Its own door has a session of that name, too.
+    # Its own listener has a session of that name, too.
     api = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
     back: Any = Wire(api)
     link = HTTPLink("http://a:1", back, pair.clock, pair.theirs, Random(4).randbytes)

@@ -1,4 +1,4 @@
-"""What strangers may send to where peers are answered, byte by byte."""
+"""What unauthenticated clients may send to a peer listener, byte by byte."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.peer_links import Answering, ring
 
 
 class PeerListener:
-    """Where peers are answered, in memory, with a session that was begun."""
+    """A peer listener in memory, with an established session."""
 
     def __init__(self) -> None:
         self.handler = Answering()

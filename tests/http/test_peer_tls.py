@@ -19,7 +19,7 @@ from tests.support.tls import ASK, CLIENT_ADDRESS, HOST, Listener, Transport, de
 
 
 class Asking(Protocol):
-    """Asks as soon as it is connected, and keeps what comes back."""
+    """Sends a request as soon as it is connected, and records the answer."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -37,7 +37,7 @@ class Asking(Protocol):
 
 
 class Peer:
-    """The side of a daemon that asks its peers."""
+    """The client side of a daemon towards its peers."""
 
     def __init__(self, listener: Listener, files: Files) -> None:
         self.certificates = Certificates(listener.clock.seconds)
@@ -45,7 +45,9 @@ class Peer:
         self._policy = Policy(self.certificates.for_clients("peers", files))
 
     def ask(self, host: str = HOST) -> bytes:
-        """The first of an answer. Raises what the connection ended with, where there is none."""
+        """Return the first line of an answer. Raises the error that the connection ended with,
+        where there is none.
+        """
         clock = self._listener.clock
         asking = Asking()
         creator = self._policy.creatorForNetloc(host.encode(), 4005)

@@ -1,4 +1,4 @@
-"""The way to a peer, from end to end: the real link, the real site, a network in memory."""
+"""The link to a peer, end to end: the real link, the real site, a network in memory."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_an_answer_that_is_too_late_is_given_up_and_the_peer_notices() -> None:
 
 
 class Unanswered:
-    """A link over TCP in memory, to where a message is taken and nothing is answered."""
+    """A link over TCP in memory to a peer that accepts messages and never answers."""
 
     def __init__(self) -> None:
         self.protocol: Any = None

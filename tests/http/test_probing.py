@@ -1,6 +1,4 @@
-"""What probes change for who asks over HTTP: the order, what is told of a node, and never who is
-told to bootstrap.
-"""
+"""How probes change answers over HTTP: the order, the state of a node, and never who is granted."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ def options(probe: Probe) -> dict[str, Any]:
 
 
 def go_on(api: ApiClient, seconds: float) -> None:
-    """Let time go by for the probes."""
+    """Let time pass for the probes."""
     rounds = api.daemon.rounds
     assert rounds is not None
     if not rounds.running:
@@ -147,7 +145,7 @@ async def test_the_consul_leader_key_ignores_probes(api: ApiClient, probe: Probe
 
 
 async def outcome_at(port: int, scheme: str, host: str = "127.0.0.1") -> str:
-    """What a probe of a real port meets, over the transports that the daemon has."""
+    """Return the outcome of a probe of a real port, over the transports of the daemon."""
     from twisted.internet import reactor
 
     target = target_of(Node(addr=f"{scheme}://{host}:{port}"))
@@ -163,7 +161,7 @@ class _HangsUp(Protocol):
 
 
 class _WithoutTLS(Protocol):
-    """Answers with HTTP whatever it is sent, and be it the beginning of TLS."""
+    """Answers with HTTP to any bytes, even to the beginning of TLS."""
 
     def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport

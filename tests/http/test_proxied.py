@@ -38,7 +38,7 @@ def binary(source: str = "10.1.2.3", *, command: int = 0x21, family: int | None 
     return SIGNATURE + struct.pack("!BBH", command, known if family is None else family, len(content)) + content
 
 
-# A proxy's own health checks, and what comes from where it has no words for.
+# A proxy's own health checks, and connections from address families it cannot express.
 NAMELESS = [
     b"PROXY UNKNOWN\r\n",
     b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
@@ -93,7 +93,7 @@ class ProxiedServer(Server):
         return reactor.tcpServers[0][1]
 
     def connect(self, host: str | None = PROXY, own: str = OWN) -> Connection:
-        """What comes from the proxy."""
+        """Return a connection from the proxy."""
         return super().connect(host, own)
 
 
@@ -124,7 +124,7 @@ def test_the_log_names_the_client_and_not_the_proxy(
     received = b"".join(map(connection.send, parts))
     assert received.startswith(b"HTTP/1.1 200 OK\r\n"), received
     assert peers(log) == [client]
-    # What follows on the connection is the same client's.
+    # What follows on the connection is from the same client.
     assert connection.send(request).startswith(b"HTTP/1.1 200 OK\r\n")
     assert peers(log) == [client] * 2
 

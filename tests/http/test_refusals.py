@@ -1,4 +1,4 @@
-"""What is logged, counted and audited of who was not let in."""
+"""Refusals in the log, the counters and the audit log."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_repeated_refusals_of_a_client_are_logged_once_a_minute(log: list[dict[s
 
 
 class Refusals:
-    """The refusals that are told of a guarded daemon."""
+    """The refusal events of a guarded daemon."""
 
     def __init__(self, guarded: Guarded) -> None:
         self.events: list[Event] = []
         guarded.daemon.telemetry.events.observers.append(self.events.append)
 
     def reported(self) -> list[tuple[str, str, str | None]]:
-        """Those since the last time: what was tried, at which door, with which token."""
+        """Return those since the last call: what was attempted, at which API, with which token."""
         assert {event.outcome for event in self.events} <= {"refused"}
         reported = [(event.kind, event.api, event.asker) for event in self.events]
         self.events.clear()
@@ -80,7 +80,7 @@ def test_the_audit_log_records_attempts_that_were_not_allowed(method: str, path:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask(method, path.replace("{id}", guarded.id), None, "wrong")
-    # There is no unknown right to be without.
+    # No scope is named for an unknown request.
     is_open_to_all = (method, path) in (("PUT", "/"), ("PUT", "/v1/agent/self"))
     if not is_open_to_all:
         guarded.ask(method, path.replace("{id}", guarded.id), None, "elsewhere")

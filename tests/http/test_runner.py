@@ -1,4 +1,4 @@
-"""What becomes of a request that is slow, given up, or hits a fault of ours."""
+"""Requests that are slow, cancelled, or hit an internal error."""
 
 from __future__ import annotations
 

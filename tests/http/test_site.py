@@ -1,4 +1,4 @@
-"""The bounds of a connection, byte by byte, on virtual time."""
+"""The limits of a connection, byte by byte, on virtual time."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_peer_that_reads_a_large_answer_slowly_keeps_its_connection() -> None:
 
 
 def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client takes nothing of what is written from now on."""
+    """Have the client read nothing of what is written from now on."""
     write = connection.transport.write
 
     def full(data: bytes) -> None:

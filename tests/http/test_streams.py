@@ -1,4 +1,4 @@
-"""What who watches an ID is sent, byte by byte, on virtual time."""
+"""The event stream of an ID, byte by byte, on virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMED = "n4.example.org:4001"
 
 
 class Watcher(Connection):
-    """A client that watches an ID; `events` are all that it was sent."""
+    """A client that watches an ID; `events` are all that it received."""
 
     def __init__(self, server: WatchedServer, discovery_id: str, **headers: str) -> None:
         super().__init__(server.site)
@@ -43,7 +43,7 @@ class Watcher(Connection):
 
     @property
     def body(self) -> bytes:
-        """What the chunks hold."""
+        """Decode the chunks."""
         return unchunked(self.received.partition(b"\r\n\r\n")[2])
 
     @property

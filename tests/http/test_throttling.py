@@ -1,4 +1,4 @@
-"""How often a client may ask: what is held, what is refused, and who is not limited."""
+"""The request rate of a client: what is delayed, what is refused, and who is not limited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 class Server:
-    """A site in memory for clients of so many requests and IDs a second."""
+    """A site in memory with a limited rate of requests and created IDs."""
 
     def __init__(self, rate: float = 10.0, create_rate: float = 0.0) -> None:
         self.clock = Reactor()
@@ -41,13 +41,13 @@ class Server:
         return connection
 
     def spend(self) -> None:
-        """The client has asked all that may come in a short time, a while ago."""
+        """Use up everything that a client may send in a short time, a while ago."""
         while not self.throttled._steady.take(CLIENT):
             pass
 
 
 def answered(connection: Connection) -> int | None:
-    """The status that was answered, None if nothing was yet."""
+    """Return the status of the answer, None if there is none yet."""
     data = connection.transport.value()
     return int(data.split(b" ", 2)[1]) if data else None
 

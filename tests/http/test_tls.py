@@ -1,4 +1,4 @@
-"""TLS, end to end in memory: a listener as it is described, and clients with and without
+"""TLS, end to end in memory: a listener as an option describes it, and clients with and without
 certificates.
 """
 

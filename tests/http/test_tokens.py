@@ -1,5 +1,5 @@
-"""Doors that ask for tokens: what each scope allows, what is said to all others, and how a token
-can be given.
+"""APIs that require tokens: what each scope allows, what all others are answered, and how a token
+can be sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ READ_ELSEWHERE = {"read", "admin", "elsewhere"}
 WRITE_ELSEWHERE = {"write", "admin", "elsewhere"}
 READ_ANYWHERE = {"read", "admin"}
 WRITE_ANYWHERE = {"write", "admin"}
-# Each request, and which tokens allow it; {id} is the known ID, {other} the one that nobody minted.
+# Each request, and the tokens that allow it; {id} is the existing ID, {other} one that was never
+# created.
 REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "/", None, {"mint", "admin"}),
     ("GET", "/{id}", None, READ),
@@ -224,7 +225,7 @@ def test_the_problems_of_a_daemon_are_shown_to_admins_only() -> None:
             assert _probe(guarded, path, token) == (status, {"ready": status == 200}), "and a probe is never refused"
         admin_status, body = _probe(guarded, path, "admin")
         assert (admin_status, body["wrong"] + body["notes"]) == (status, [full])
-        # Whoever may open the operator's socket is the operator.
+        # The operator is whoever may open the operator socket.
         assert _probe(guarded, path, None, operators=True) == (status, body)
 
 

@@ -1,6 +1,4 @@
-"""One installation for all tests here, and daemons that do not outlive the test that started
-them.
-"""
+"""One installation for all tests here, and daemons that do not outlive the test that started them."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment of its own that has the project from a wheel."""
+    """A separate environment with the project installed from a wheel."""
     return install_wheel(tmp_path_factory.mktemp("installed"))
 
 

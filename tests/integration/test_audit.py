@@ -1,4 +1,4 @@
-"""The audit log of the running daemon, and what rotates it."""
+"""The audit log of the running daemon, and its rotation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Machines left at rqlited's default, each on a network of its own: one cluster, and never
-three.
-"""
+"""Hosts left at rqlited's default, each on a network of its own: one cluster, and never three."""
 
 from __future__ import annotations
 
@@ -40,12 +38,12 @@ def daemon(hosts: Hosts, start: Start, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def port_of(daemon: Daemon) -> int:
-    """Where everybody is answered; the first listener is for the daemon's machine alone."""
+    """Return the port of the public listener; the first listener is for the daemon's host alone."""
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
 def asked(hosts: Hosts, daemon: Daemon, machine: str, method: str, path: str, document: Any = None) -> Reply:
-    """What a machine is answered, over a connection of its own."""
+    """Return the answer to a host, over a separate connection."""
     connection = hosts.connect(machine, hosts.addresses["service"], port_of(daemon))
     try:
         return ask(connection, method, path, document)

@@ -33,12 +33,12 @@ FORMS = (
 
 
 def some_address(random: Random, number: int, version: Version) -> str:
-    """An address as such a release accepts it; 6.10 wants host:port."""
+    """Return an address as such a release accepts it; 6.10 needs host:port."""
     return random.choice(FORMS[:3] if version.name.startswith("6.10") else FORMS).format(number)
 
 
 def some_nodes(daemon: Daemon, discovery_id: str, network: Network, seed: int, count: int = 3) -> list[Node]:
-    """Nodes of mixed releases that are about to form a cluster."""
+    """Return nodes of mixed releases that are about to form a cluster."""
     random = Random(seed)
     versions = random.choices(VERSIONS, k=count)
     return [
@@ -48,7 +48,7 @@ def some_nodes(daemon: Daemon, discovery_id: str, network: Network, seed: int, c
 
 
 def assert_one_cluster(outcomes: Sequence[Outcome], network: Network, seed: int) -> None:
-    """All nodes are in the cluster of the only leader."""
+    """Assert that all nodes are in the cluster of the only leader."""
     kinds = sorted(outcome.kind for outcome in outcomes)
     assert kinds == ["joined"] * (len(outcomes) - 1) + ["leader"], (seed, outcomes)
     assert list(map(len, network.clusters.values())) == [len(outcomes)], seed
@@ -62,7 +62,7 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
 
 
 def die_asking(daemon: Daemon, request: bytes, how: str) -> None:
-    """Send all of `request` and be gone before any answer is read, or even before there is one."""
+    """Send all of `request` and disconnect before any answer is read, or even before there is one."""
     with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as connection:
         if how == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -73,7 +73,7 @@ def die_asking(daemon: Daemon, request: bytes, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["close", "reset", "unread"])
 def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str) -> None:
-    """Its supervisor starts it again; if it holds the grant, only that lets the others go on."""
+    """Its supervisor restarts it; if it holds the grant, only that lets the others continue."""
     for seed in range(ROUNDS):
         network, discovery_id = Network(), daemon.create_id()
         died, *nodes = some_nodes(daemon, discovery_id, network, seed, count=4)
@@ -115,7 +115,7 @@ def test_one_of_many_first_registrations_is_granted(daemon: Daemon) -> None:
 
 
 def nodes_answered(connection: socket.socket) -> list[str]:
-    """The list in the next answer, which must be a 200."""
+    """Return the list in the next answer, which must be a 200."""
     response = HTTPResponse(connection)
     response.begin()
     content = response.read()

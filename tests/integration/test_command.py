@@ -27,7 +27,7 @@ Begin = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def ask(installed: Environment) -> Ask:
-    """Runs the command to its end; whatever happens, nobody is shown a traceback."""
+    """Runs the command to its end; it never prints a traceback."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         result = installed.run("rqdisco", *arguments, **environment)
@@ -39,7 +39,7 @@ def ask(installed: Environment) -> Ask:
 
 @pytest.fixture
 def begin(installed: Environment) -> Iterator[Begin]:
-    """Starts the command; what still runs after the test is killed."""
+    """Starts the command; it is killed if it still runs after the test."""
     with ExitStack() as stack:
 
         def start(
@@ -68,14 +68,14 @@ def url(daemon: Daemon) -> str:
 
 @pytest.fixture
 def deaf_url() -> Iterator[str]:
-    """Where nobody listens, and nobody will."""
+    """Return a URL where nobody listens, and nobody will."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def until(process: subprocess.Popen[str], stream: str, end: str) -> str:
-    """All of a stream up to and including `end`."""
+    """Return everything of a stream up to and including `end`."""
     text = ""
     source = getattr(process, stream)
     while not text.endswith(end):

@@ -1,6 +1,4 @@
-"""Consul's own clients against the real daemon, and claims by clients that are many, or rude, or
-gone.
-"""
+"""Consul's own clients against the real daemon, and claims by clients that are many, rude, or gone."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ OTHER = '{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
 
 
 class Waiting:
-    """The asyncio client, whose calls are waited for, so that the same tests are for both
+    """The asyncio client, whose calls are awaited here, so that the same tests are for both
     flavours.
     """
 
@@ -60,7 +58,7 @@ class Waiting:
 
 @pytest.fixture(params=["sync", "asyncio"])
 def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Any]:
-    """py-consul, in the flavours it comes in."""
+    """py-consul, in each of its flavours."""
     if request.param == "sync":
         yield consul.Consul("127.0.0.1", daemon.port)
     else:
@@ -71,7 +69,7 @@ def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Any]:
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
-    """A key that no other test has."""
+    """A key that no other test uses."""
     name = "".join(character if character.isalnum() else "-" for character in request.node.name)
     return f"{name[-60:]}/leader"
 
@@ -174,14 +172,14 @@ def test_requests_for_several_keys_are_refused_with_a_reason(client: Any, key: s
 
 
 def claims_of(key: str, count: int) -> list[bytes]:
-    """The claims of so many nodes of all releases."""
+    """Return the claims of this many nodes of all releases."""
     peers = [Peer(f"n{number}", f"10.0.0.{number}:1", f"10.0.0.{number}:2", frozenset()) for number in range(count)]
     return [RELEASES[number % 5].put(key, leader_value(peer), "cas=0") for number, peer in enumerate(peers)]
 
 
 @contextmanager
 def connected(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
-    """So many connections, on each of which the daemon has answered already."""
+    """Return connections on each of which the daemon has answered already."""
     with ExitStack() as stack:
         connections = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(count)]
         for connection in connections:
@@ -192,14 +190,14 @@ def connected(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
 
 
 def answer(connection: socket.socket) -> Reply:
-    """The next answer."""
+    """Return the next answer."""
     response = HTTPResponse(connection)
     response.begin()
     return Reply(response.status, response.reason, {}, response.read())
 
 
 def claim_at_once(daemon: Daemon, claims: Sequence[bytes]) -> list[bytes]:
-    """What is answered to claims that all arrive together, each on a connection of its own."""
+    """Return the answers to claims that all arrive together, each on a separate connection."""
     with connected(daemon, len(claims)) as connections:
         for part in (slice(None, -1), slice(-1, None)):
             for connection, claim in zip(connections, claims, strict=True):
@@ -233,9 +231,7 @@ def test_a_won_claim_survives_kill_9_right_after_its_answer(start: Start, tmp_pa
 
 @contextmanager
 def held_up(daemon: Daemon) -> Iterator[None]:
-    """Stop the daemon meanwhile, so that all that is sent, and what follows it, lies before it at
-    once.
-    """
+    """Stop the daemon inside the context, so that everything sent meanwhile arrives at once."""
     os.kill(daemon.process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED)
     yield

@@ -1,8 +1,8 @@
 """Clusters of rqlite 7-10 that form through the real daemon's consul-kv: always one leader, never
 two.
 
-Where a bug of rqlite's leaves nodes waiting for ever, that is what is asserted: nobody splits, and
-there is a cure. Where claims are visible, as in Consul, it does so after one lost answer.
+Where a bug of rqlite's leaves nodes waiting for ever, that is asserted: no second cluster, and
+there is a cure. Where claims are visible, as in Consul, that happens after one lost answer.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.support.virtual import Network, Peer, Service, World
 pytestmark = pytest.mark.process
 
 ROUNDS = 60
-# Those of a line can be one cluster; rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or
-# 9's.
+# The releases of one line can be one cluster; rqlite 8 cannot read a snapshot of 7's, nor 10 one of
+# 8's or 9's.
 MIXES = (RELEASES[:2], RELEASES[2:4], RELEASES[4:])
 LONG = 120.0
 FOR_EVER = 900.0
@@ -36,7 +36,7 @@ WAITS_FOR_A_LEADER = "nodes are registered but no leader is known: who claims le
 
 
 class Scene:
-    """Three nodes of mixed releases that are about to form a cluster, and the daemon they ask."""
+    """Three nodes of mixed releases that are about to form a cluster, and their daemon."""
 
     def __init__(
         self,
@@ -64,43 +64,41 @@ class Scene:
             node.start()
 
     def steps(self, count: int) -> None:
-        """Let the nodes do so many things."""
+        """Let the nodes do this many things."""
         for _ in range(count):
             self.world.step()
 
     def forms(self, seconds: float = LONG) -> bool:
-        """Whether all nodes that run are in a cluster within that time."""
+        """Report whether all nodes that run are in a cluster within that time."""
         return self.world.run(seconds, self.network.is_formed)
 
     def assert_one_cluster(self, *members: ConsulNode) -> None:
-        """These nodes, or all, are in one cluster, and there never was another."""
+        """Assert that these nodes, or all, are in one cluster, and there never was another."""
         assert self.forms(), self.logs
         assert len(self.network.bootstrapped) == 1, self.logs
         (found,) = self.network.clusters.values()
         assert found == sorted(node.peer.node_id for node in members or self.nodes), self.logs
 
     def assert_nobody_leads(self, seconds: float = FOR_EVER) -> None:
-        """However long one waits, there is no cluster; which is better than two."""
+        """Assert that there is no cluster, however long one waits; which is better than two."""
         assert not self.world.run(seconds, lambda: bool(self.network.bootstrapped)), self.logs
         assert all(node.peer.cluster is None for node in self.nodes)
 
     def cure(self) -> None:
-        """What helps against nodes that wait for ever: stop all, clear the leader key and the
-        nodes, start all.
-        """
+        """Cure nodes that wait for ever: stop all, clear the leader key and the nodes, start all."""
         for node in self.nodes:
             node.kill()
         self.clear()
         self.start_all()
 
     def clear(self) -> None:
-        """Take the leader key and all nodes off the record."""
+        """Remove the leader key and all nodes from the record."""
         assert self.daemon.request("DELETE", f"/v1/kv/{self.key}/leader").body == b"true"
         for addr in self.daemon.nodes(self.key):
             assert self.daemon.request("DELETE", f"/{self.key}", {"addr": addr}).status == 200
 
     def recorded(self) -> ConsulNode | None:
-        """The node that the leader key names."""
+        """Return the node that the leader key names."""
         reply = self.daemon.request("GET", f"/v1/kv/{self.key}/leader?raw")
         if reply.status == 404:
             return None
@@ -156,9 +154,7 @@ def test_nodes_form_one_cluster_although_one_never_starts(daemon: Daemon) -> Non
 
 
 def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
-    """Where it had won but no configuration on its disk yet, it is told again that it won when it
-    is back.
-    """
+    """A node that had won but has no configuration on its disk yet wins again when it is back."""
     ends = dict.fromkeys(("others formed", "waited for it", "won again"), 0)
     for seed in range(2 * ROUNDS):
         scene = Scene(daemon, seed)
@@ -183,7 +179,7 @@ def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
 
 
 def lose_a_winning_answer(daemon: Daemon, release: Release) -> Scene:
-    """Three nodes, of which the first never got the answer to the claim that it won."""
+    """Return three nodes, of which the first never received the answer to its winning claim."""
     scene = Scene(daemon, 1, [release] * 3)
     first, *others = scene.nodes
     first.start()
@@ -213,8 +209,8 @@ def test_a_node_whose_winning_answer_was_lost_follows_itself_until_cured_where_c
 
 
 def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Scene:
-    """Three nodes; the operator took the dead first one off the record, and did not stop the others
-    that follow it.
+    """Return three nodes; the operator removed the dead first one, and did not stop the others that
+    follow it.
     """
     scene = Scene(daemon, 1, [release] * 3)
     dead, *others = scene.nodes
@@ -311,7 +307,7 @@ def test_nodes_form_one_cluster_although_the_daemon_is_killed(start: Start, tmp_
 
 
 class Mirror(Network):
-    """Tells the nodes of the old protocol who leads, too."""
+    """Mirrors the leader to the nodes of the old protocol, too."""
 
     def __init__(self, old: rqlited.Network, world: World) -> None:
         super().__init__(world)
@@ -328,7 +324,7 @@ def test_one_of_old_and_new_nodes_under_one_id_leads(daemon: Daemon, first: str)
     """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and
     the log says so.
 
-    While a claim awaits its leader's report they are refused, exit, and are started again.
+    While a claim awaits its leader's report they are refused, exit, and are restarted.
     """
     for seed in range(ROUNDS // 4):
         old = rqlited.Network()

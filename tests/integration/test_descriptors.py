@@ -1,4 +1,4 @@
-"""The daemon's own files, where clients would have all descriptors that there are."""
+"""The daemon's own files, when clients use all remaining descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DNS door of the running daemon, asked by Debian's dig and by clients that know no manners."""
+"""The name server of the running daemon, queried by Debian's dig and by misbehaving clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS = ("--dns-zone", ZONE)
 
 @pytest.fixture(scope="module")
 def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon with a DNS door for all tests that leave it as it is."""
+    """One daemon with a name server for all tests that leave it unchanged."""
     state = tmp_path_factory.mktemp("dns") / "state"
     daemon = installed.start(*installed.twistd(state, "--dns", "127.0.0.1:0", *OPTIONS))
     yield daemon
@@ -37,7 +37,7 @@ def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def daemon(shared: Daemon) -> Iterator[Daemon]:
-    """The module's daemon, in whose log there is nothing but information after the test too."""
+    """The module's daemon; after the test its log has nothing above level info."""
     yield shared
     assert shared.request("GET", "/").status == 200
     assert [event for event in shared.events if event["level"] != "info"] == []
@@ -45,12 +45,12 @@ def daemon(shared: Daemon) -> Iterator[Daemon]:
 
 
 def port(daemon: Daemon, number: int = 0) -> int:
-    """Where a daemon answers DNS questions."""
+    """Return the DNS port of a daemon."""
     return int(daemon.wait_for("listening")["dns"][number].rpartition(":")[2])
 
 
 def dig(daemon: Daemon, *arguments: str, server: str = "127.0.0.1") -> str:
-    """What dig prints, which knows of no search list or option but those it is given."""
+    """Return the output of dig, without any search list or option but those given."""
     command = ["dig", "-r", f"@{server}", "-p", str(port(daemon)), "+tries=1", f"+time={PATIENCE:.0f}", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -62,7 +62,7 @@ def short(daemon: Daemon, *arguments: str) -> list[str]:
 
 
 def size(text: str) -> int:
-    """How long the answer was, as dig prints it."""
+    """Return the length of the answer, as dig prints it."""
     match = re.search(r"MSG SIZE +rcvd: (\d+)", text)
     assert match is not None, text
     return int(match[1])
@@ -274,7 +274,7 @@ def test_a_bad_option_is_64(installed: Environment, tmp_path: Path, options: tup
 
 
 def connected(daemon: Daemon) -> socket.socket:
-    """A connection to the DNS door."""
+    """Return a TCP connection to the name server."""
     return socket.create_connection(("127.0.0.1", port(daemon)), PATIENCE)
 
 
@@ -283,6 +283,6 @@ def framed(message: bytes) -> bytes:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """The next message."""
+    """Return the next message."""
     (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
     return connection.recv(length, socket.MSG_WAITALL)

@@ -1,5 +1,5 @@
-"""Clusters of rqlite 7-10 that form by what the real daemon answers to DNS questions: always one,
-with all nodes.
+"""Clusters of rqlite 7-10 that form through the real daemon's DNS answers: always one, with all
+nodes.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ Mode = Literal["dns", "dns-srv"]
 ZONE = "disco.example.com"
 OPTIONS = ("--dns=127.0.0.1:0", f"--dns-zone={ZONE}")
 ROUNDS = 25
-# Those of a line can be one cluster: rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or
-# 9's.
+# The releases of one line can be one cluster: rqlite 8 cannot read a snapshot of 7's, nor 10 one of
+# 8's or 9's.
 MIXES = (RELEASES[:3], RELEASES[3:5], RELEASES[5:])
 LONG = 300.0
-# Longer than any node waits for others, so that each has been started again.
+# Longer than any node waits for others, so that each has been restarted.
 FOR_EVER = 150.0
 
 
 def dns_port(daemon: Daemon) -> int:
-    """Where the daemon answers, by UDP and TCP."""
+    """Return the port of the name server, for UDP and TCP."""
     (address,) = daemon.wait_for("listening")["dns"]
     return int(address.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
 def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all tests of this module, which answers DNS questions too."""
+    """One daemon with a name server for all tests of this module."""
     daemon = installed.start(*installed.twistd(tmp_path_factory.mktemp("shared") / "state", *OPTIONS))
     yield daemon
     daemon.kill()
@@ -55,8 +55,8 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 class Scene:
-    """Nodes of mixed releases that are about to form a cluster of three, and the daemon that knows
-    where they are.
+    """Nodes of mixed releases that are about to form a cluster of three, and the daemon with their
+    addresses.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Scene:
         self.nodes = [self.node(release) for release in chosen]
 
     def node(self, release: Release) -> DNSNode:
-        """One more node, not yet registered."""
+        """Return one more node, not yet registered."""
         number = 1 + len(self.network.peers)
         host = self.hosts.format(number)
         peer = Peer(f"n{number}", f"{host}:4001", f"{host}:4002", release.endpoints, expect=3)
@@ -83,7 +83,7 @@ class Scene:
         )
 
     def register(self, peer: Peer) -> None:
-        """What ExecStartPre does."""
+        """Register a node, as ExecStartPre does."""
         if self.service.http is None:
             raise ConnectionRefusedError
         node = {"addr": peer.http_addr, "raft_addr": peer.raft_addr, "node_id": peer.node_id}
@@ -98,25 +98,25 @@ class Scene:
             node.start()
 
     def forms(self, seconds: float = LONG) -> bool:
-        """Whether all nodes that run are in a cluster within that time."""
+        """Report whether all nodes that run are in a cluster within that time."""
         return self.world.run(seconds, self.network.is_formed)
 
     def assert_one_cluster(self, *members: DNSNode) -> None:
-        """These nodes, or all, are in one cluster, and there never was another."""
+        """Assert that these nodes, or all, are in one cluster, and there never was another."""
         assert self.forms(), self.logs
         assert len(self.network.bootstrapped) == 1, self.logs
         (found,) = self.network.clusters.values()
         assert found == sorted(node.peer.node_id for node in members or self.nodes), self.logs
 
     def assert_nobody_leads(self) -> None:
-        """However long one waits, and however often nodes are started again, there is no
-        cluster.
+        """Assert that there is no cluster, however long one waits, and however often nodes are
+        restarted.
         """
         assert not self.world.run(FOR_EVER, lambda: bool(self.network.bootstrapped)), self.logs
 
     @contextmanager
     def without_daemon(self) -> Iterator[None]:
-        """Nobody answers meanwhile."""
+        """Have no name server inside the context."""
         self.service.http = self.service.dns = None
         yield
         self.service.http, self.service.dns = self.daemon.port, dns_port(self.daemon)
@@ -216,8 +216,8 @@ def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: Daemon, mode: Mode, re
 
 
 def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: Daemon, mode: Mode) -> None:
-    """rqlited cannot use any node while there is one whose name does not resolve, so it must not be
-    told of it.
+    """rqlited cannot use any node while there is one whose name does not resolve, so it must not
+    get that one.
     """
     scene = Scene(daemon, mode, 1, [*MIXES[1], MIXES[1][0]])
     scene.register(Peer("lost", "lost.invalid:4001", "lost.invalid:4002", frozenset()))
@@ -227,8 +227,8 @@ def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: Daemon, mode: Mo
 
 @pytest.mark.parametrize("edns", [True, False], ids=["edns", "plain"])
 def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) -> None:
-    """An answer that is larger than a datagram may be is a short list to rqlited, or none; so it is
-    to ask by TCP.
+    """rqlited takes an answer that is larger than a datagram for a short list, or none; so it must
+    query by TCP.
     """
     scene = Scene(daemon, "dns", 1)
     resolver = GoResolver(scene.world, scene.service, edns=edns)
@@ -245,7 +245,7 @@ def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) 
 
 
 def test_an_absent_name_is_no_such_host_at_once(daemon: Daemon) -> None:
-    """Neither is tried again, nor taken for a server that has lost its way."""
+    """Go neither retries it nor takes it for a misconfigured server."""
     scene = Scene(daemon, "dns", 1)
     for edns in (True, False):
         resolver = GoResolver(scene.world, scene.service, edns=edns)

@@ -42,7 +42,7 @@ class Ledger:
         self._lock = threading.Lock()
 
     def next_registration(self) -> tuple[str, str] | None:
-        """ID and address of what to register; None: time for another ID."""
+        """Return the ID and address to register next; None: time for another ID."""
         with self._lock:
             if self.unanswered:
                 return self.unanswered.pop()
@@ -52,7 +52,7 @@ class Ledger:
             return self.random.choice(self._fresh[-4:]), f"10.0.0.1:{self._addresses}"
 
     def created(self, discovery_id: str) -> int:
-        """Take note, and count."""
+        """Record and count a created ID."""
         with self._lock:
             assert discovery_id not in self.lists
             self.lists[discovery_id] = []
@@ -62,7 +62,7 @@ class Ledger:
             return self.acknowledged
 
     def registered(self, discovery_id: str, addr: str, nodes: list[str]) -> int:
-        """Take note, and count."""
+        """Record and count a registration."""
         with self._lock:
             assert addr in nodes
             if nodes == [addr]:
@@ -72,18 +72,18 @@ class Ledger:
             return self.acknowledged
 
     def lost(self, registration: tuple[str, str] | None) -> None:
-        """Nobody knows what came of a registration: its node asks again some time."""
+        """Record a registration with an unknown outcome: its node repeats it some time."""
         if registration is not None:
             with self._lock:
                 self.unanswered.append(registration)
 
     def copy(self) -> dict[str, list[str]]:
-        """All lists as they are acknowledged now."""
+        """Return all lists as they are acknowledged now."""
         with self._lock:
             return {discovery_id: list(nodes) for discovery_id, nodes in self.lists.items()}
 
     def check(self, daemon: Daemon, *, everything: bool = False) -> None:
-        """Compare with what the daemon shows of the IDs touched since the last time, or of all."""
+        """Compare with the lists of the daemon for the IDs touched since the last call, or for all."""
         with closing(daemon.connect()) as connection:
             for discovery_id in self.lists if everything else self.touched:
                 reply = ask(connection, "GET", f"/{discovery_id}")
@@ -103,8 +103,8 @@ class Ledger:
 
 
 def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[[], object]) -> None:
-    """Write with many threads at once; in the midst of it, after so many acknowledgements, call
-    `then`, and end.
+    """Write with many threads at once; meanwhile, after this many acknowledgements, call `then`,
+    and end.
     """
     goal = ledger.acknowledged + acknowledgements
     ending, ended = threading.Event(), threading.Event()
@@ -136,7 +136,7 @@ def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[
 
 
 def write_one(connection: HTTPConnection, ledger: Ledger, registration: tuple[str, str] | None) -> int:
-    """One acknowledged write; return how many there were until then."""
+    """Make one acknowledged write; return how many there were until then."""
     path, document = ("/", None) if registration is None else (f"/{registration[0]}", {"addr": registration[1]})
     reply = ask(connection, "POST", path, document)
     assert reply.status == 200, reply
@@ -201,7 +201,7 @@ def test_sighup_logs_the_status_and_the_daemon_continues(start: Start, tmp_path:
 
 
 def test_a_copy_without_identity_lists_everything_acknowledged_before_it(start: Start, tmp_path: Path) -> None:
-    """Its IDs are another daemon's: they are listed and joined, and nobody is told it is alone."""
+    """Its IDs have another owner: they are listed and joined, and nobody is granted."""
     daemon, ledger = start(tmp_path / "state"), Ledger(3)
     before: dict[str, list[str]] = {}
 

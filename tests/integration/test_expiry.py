@@ -23,9 +23,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def make_old(state: Path) -> None:
-    """Let the calendar of a daemon that does not run say that all there is has been there for
-    long.
-    """
+    """Write version ages for a stopped daemon as if all records had been there for long."""
     owner = json.loads((state / "identity.json").read_text())["incarnation"]
     disk = Disk()
     found = recover(disk, state)

@@ -1,7 +1,7 @@
-"""While somebody floods the daemon, everybody else is served as before, and afterwards so is it.
+"""A flood affects no other client, neither during it nor afterwards.
 
-The machine that runs this may be busy with other things, so each figure is held against the same
-one without a flood.
+The machine may be busy with other things, so each figure is compared with the same one without a
+flood.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.support.process import PATIENCE, PROJECT, Daemon, Environment, ask
 pytestmark = pytest.mark.process
 
 IDLE = 10_000
-# Somebody that the proxy speaks for.
+# A client named by the proxy.
 FLOODER = "198.51.100.7"
 SAMPLES = 150
 MOST_MS = 100.0
-# What `--create-rate` is by default, and how many may be minted at once.
+# The default of `--create-rate`, and how many IDs may be created at once.
 CREATIONS_PER_SECOND, CREATIONS_AT_ONCE = 10, 100
 MOST_GROWTH_KB = 150_000
 
@@ -58,7 +58,7 @@ def crowded_id(flooded: Daemon) -> str:
 
 @contextmanager
 def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iterator[dict[str, int]]:
-    """Somebody floods; what came of it is there at the end."""
+    """Flood inside the context; the results are there at its end."""
     port = daemon.port if source == "-" else proxied_port(daemon)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.floods", kind, str(port), str(count), source, path],
@@ -86,8 +86,8 @@ def proxied_port(daemon: Daemon) -> int:
 
 
 def register(daemon: Daemon, discovery_id: str, number: int) -> float:
-    """The milliseconds that a node waits: it connects, registers and is answered, from an address
-    of its own.
+    """Return the milliseconds that a node waits: it connects, registers and is answered, from a
+    separate address.
     """
     began = time.perf_counter()
     connection = HTTPConnection("127.0.0.1", daemon.port, PATIENCE, source_address=("127.0.0.2", 0))
@@ -99,9 +99,7 @@ def register(daemon: Daemon, discovery_id: str, number: int) -> float:
 
 
 class Figures(NamedTuple):
-    """Median and 99th percentile of the milliseconds for a registration; what the daemon has in
-    memory.
-    """
+    """Median and 99th percentile of the milliseconds for a registration; the daemon's memory."""
 
     p50: float
     p99: float
@@ -137,7 +135,7 @@ def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str
     began = time.monotonic()
     with flood(flooded, kind, count, source, crowded_id) as outcomes:
         during = Figures.of(flooded)
-        # The machine has other things to do, which only ever add to it.
+        # Other load on the machine only ever adds to it.
         for _ in range(2):
             if during.p99 >= MOST_MS:
                 during = min(during, Figures.of(flooded), key=lambda figures: figures.p99)

@@ -1,5 +1,5 @@
-"""A full disk: writes are refused with a reason, reads go on, and no restart is needed once there
-is room.
+"""A full disk: writes are refused with a reason, reads continue, and no restart is needed once
+there is room.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a megabyte. To mount it takes root, as the tests of a full disk do."""
+    """A file system of a megabyte. Mounting it needs root, as all tests of a full disk do."""
     mount = tmp_path / "disk"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], check=True)
@@ -43,7 +43,9 @@ def fill(disk: Path) -> Path:
 
 
 def create_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
-    """The IDs that still went onto the page that was begun, and the first refusal."""
+    """Create IDs until one is refused; return those that still fit the current page, and the
+    refusal.
+    """
     created: list[str] = []
     while (reply := daemon.request("POST", "/")).status == 200:
         created.append(reply.document["disco_id"])
@@ -150,8 +152,8 @@ def test_a_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk
 
 
 def test_a_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> None:
-    """A write that fails for another reason than want of room: 503 to who waits for it, and an
-    end.
+    """A write that fails for another reason than lack of room: 503 to the waiting client, and an
+    exit.
     """
     daemon = start(tmp_path / "state")
     discovery_id = daemon.create_id()

@@ -1,4 +1,4 @@
-"""Three peers behind haproxy, as deploy/haproxy/haproxy.cfg sets it up."""
+"""Three peers behind haproxy with deploy/haproxy/haproxy.cfg."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Behind = Callable[[list[int]], HAProxy]
 
 @pytest.fixture
 def behind(tmp_path: Path) -> Iterator[Behind]:
-    """Starts haproxy before whatever listens on three ports."""
+    """Starts haproxy in front of servers on three ports."""
     with ExitStack() as stack:
 
         def start_haproxy(ports: list[int]) -> HAProxy:
@@ -50,7 +50,7 @@ def haproxy(trio: Trio, behind: Behind) -> HAProxy:
 
 
 def proxied_port(daemon: Daemon) -> int:
-    """Where a daemon expects a PROXY header; its first listener is for everybody."""
+    """Return the port where a daemon expects a PROXY header; its first listener is public."""
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
@@ -177,8 +177,8 @@ def test_a_node_logs_that_no_daemon_is_up(trio: Trio, haproxy: HAProxy) -> None:
 
 
 class FakeDaemon:
-    """Says that it is ready; of other requests it reports the method, and then their end, to
-    `news`, unanswered.
+    """Reports that it is ready; reports other requests by method, and then their end, to `news`,
+    without an answer.
 
     It hangs up on them itself, unless it is `patient`.
     """
@@ -219,7 +219,7 @@ class FakeDaemon:
 
 @pytest.fixture
 def fake(behind: Behind) -> Iterator[Callable[..., tuple[HAProxy, Queue[str]]]]:
-    """haproxy before fake daemons, and the queue that those report to."""
+    """haproxy in front of fake daemons, and the queue that those report to."""
     with ExitStack() as stack:
 
         def start_fake(*, patient: bool) -> tuple[HAProxy, Queue[str]]:

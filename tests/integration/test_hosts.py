@@ -1,4 +1,4 @@
-"""The names that the running daemon answers to, on each kind of listener."""
+"""The host names that the running daemon answers to, on each kind of listener."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("127.0.0.1:4000", "localhost:4000", "disco.example", "evil.example")
 
 
 def statuses(where: str, path: str = "/healthz", names: tuple[str, ...] = NAMES) -> list[int]:
-    """What is answered to requests that are for these names."""
+    """Return the statuses of requests with these host names."""
     found = []
     for name in names:
         connection = http.client.HTTPConnection("127.0.0.1", timeout=30)

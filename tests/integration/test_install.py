@@ -1,4 +1,4 @@
-"""What installing the project gives: commands that know rqdisco, wherever they are run."""
+"""An installation of the project: commands that find rqdisco, wherever they are run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMANDS = ("twistd", "twist")
 
 
 def lists_rqdisco(environment: Environment, command: str) -> bool:
-    """Whether the help of `command` offers our service; nothing may go wrong on the way."""
+    """Report whether the help of `command` lists our service; there must be no error on the way."""
     result = environment.run(command, "--help")
     assert result.returncode == 0, result
     assert "Traceback" not in result.stdout + result.stderr

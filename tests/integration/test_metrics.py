@@ -1,6 +1,4 @@
-"""What is watched: the metrics of a running daemon, their documentation, the dashboard and the
-alerts.
-"""
+"""Monitoring: the metrics of a running daemon, their documentation, the dashboard and the alerts."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ _PARTS = ("_bucket", "_sum", "_count")
 
 @pytest.fixture(scope="module")
 def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with all that it can have, of which something was asked."""
+    """A daemon with all features, after some requests."""
     directory = tmp_path_factory.mktemp("watched")
     keys = directory / "keys"
     keys.write_bytes(base64.b64encode(bytes(32)) + b"\n")
@@ -70,7 +68,7 @@ def page(watched: Daemon) -> str:
 
 
 def families(page: str) -> dict[str, str]:
-    """The types of all that is on the page, by name, and of what there is only with a
+    """Return the types of all metrics on the page, by name, and of those that exist only with a
     certificate.
     """
     found = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
@@ -78,7 +76,7 @@ def families(page: str) -> dict[str, str]:
 
 
 def unknown(queries: list[str], page: str) -> set[str]:
-    """The metrics in queries that there are not."""
+    """Return the metrics in queries that do not exist."""
     known = families(page)
     series = {*known, "up", *(name + part for name, kind in known.items() for part in _PARTS if kind == "histogram")}
     asked = {name for query in queries for name in _NAME.findall(re.sub(r"\{[^}]*\}", "", query))}

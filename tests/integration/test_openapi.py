@@ -1,5 +1,5 @@
-"""The document of a real daemon, in the hands of schemathesis: whatever it allows or forbids is
-tried, and each answer judged by it.
+"""The document of a real daemon, tested by schemathesis: everything it allows or forbids is tried,
+and each answer judged by it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.support.process import Daemon, Environment
 pytestmark = pytest.mark.process
 
 _SECONDS = 120.0
-# A `DELETE` of an ID removes a node from it, not the ID, which goes on being there.
+# A `DELETE` of an ID removes a node from it, not the ID, which continues to exist.
 _NOT_MEANT = "use_after_free"
-# Whose answer has no end, which schemathesis would wait for.
+# Its answer has no end, which schemathesis would wait for.
 _ENDLESS = "/{id}/events"
 
 
 def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
-    """What schemathesis says of a daemon."""
+    """Return the output of schemathesis for a daemon."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "run",
@@ -49,7 +49,7 @@ def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
 
 
 def operations(output: str) -> int:
-    """How many of them were tried; raises if it was not all but the endless one."""
+    """Return how many operations were tested; raises if it was not all but the endless one."""
     found = re.search(r"Operations: +(\d+) selected / (\d+) total", output)
     assert found is not None, output
     assert int(found[1]) == int(found[2]) - 1

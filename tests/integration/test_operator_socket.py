@@ -1,5 +1,5 @@
-"""The operator's socket of the running daemon, and others in the file system: there again after any
-end.
+"""The operator socket of the running daemon, and other sockets in the file system: they are back
+after any exit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 
 def ask(path: Path, request: str) -> bytes:
-    """All that comes back for one request."""
+    """Return the whole answer to one request."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.sendall(f"{request} HTTP/1.0\r\n\r\n".encode())
@@ -53,8 +53,7 @@ def test_a_stale_socket_is_replaced_whatever_process_has_its_number_now(
     path, lock = tmp_path / "http.sock", tmp_path / "http.sock.lock"
     start(tmp_path / "state", f"--{option}=unix:{path}").kill()
     assert path.is_socket()
-    # What Twisted keeps beside a socket, unless told otherwise: the number of a process, here of
-    # one that lives.
+    # Twisted's own lock beside a socket: the number of a process, here of a live one.
     lock.unlink(missing_ok=True)
     lock.symlink_to(str(os.getpid()))
     daemon = start(tmp_path / "state", f"--{option}=unix:{path}")

@@ -1,4 +1,4 @@
-"""Three daemons that are peers, and what happens to the disks of one of them."""
+"""Three peer daemons, and faults of the disk of one of them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ Mount = Callable[..., Path]
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts as `mount(name, *arguments)`, which takes root; what is mounted is gone after the
-    test.
-    """
+    """Mounts as `mount(name, *arguments)`, which needs root; unmounts after the test."""
     with ExitStack() as stack:
 
         def mount_at(name: str, *arguments: str) -> Path:
@@ -46,7 +44,7 @@ def small_disk(mount: Mount) -> Path:
 
 
 def peers_of(installed: Environment, trio: Trio, name: str) -> tuple[int, str, str]:
-    """Exit status, rows and messages of `rqdisco peers`."""
+    """Return exit status, rows and messages of `rqdisco peers`."""
     shown = installed.run("rqdisco", "--url", f"unix:{trio.socket(name)}", "peers")
     return shown.returncode, shown.stdout, shown.stderr
 
@@ -250,7 +248,7 @@ def test_an_owner_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path
 
 
 def fill_up(daemon: Daemon, disk: Path) -> None:
-    """Leave no room for anything; also not on the page that was begun."""
+    """Leave no room for anything; not even on the current page."""
     fill(disk)
     create_until_refused(daemon)
 

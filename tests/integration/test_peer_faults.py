@@ -1,5 +1,5 @@
-"""Three daemons, as processes of their own, between which the network fails: what a node is told,
-and what is kept.
+"""Three daemons in separate processes, between which the network fails: the answers to nodes, and
+what is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NODES = ("n1:4001", "n2:4001", "n3:4001")
 
 @pytest.fixture(scope="module")
 def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpoiledPeers]:
-    """The same daemons for all tests here, since each has IDs of its own."""
+    """The same daemons for all tests here; each test has separate IDs."""
     directory = tmp_path_factory.mktemp("peers")
     with SpoiledPeers(lambda state, *options: installed.start(*installed.twistd(state, *options)), directory) as peers:
         yield peers
@@ -38,7 +38,7 @@ def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
-    """All daemons are up, and know it; after the test too, whose faults are their own affair."""
+    """All daemons are up, and have noticed it; after the test too, which ends its own faults."""
     yield shared
     shared.restore()
     assert all(daemon.complaints == [] for daemon in shared.all)
@@ -46,8 +46,8 @@ def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
 
 @pytest.fixture
 def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
-    """What clients were told, which must be in time, and what one list could have told them (P1,
-    P2, P4).
+    """Records the answers of clients, which must be in time, and could all have come from one list
+    (P1, P2, P4).
     """
     recorder = Recorder()
     yield recorder
@@ -58,7 +58,7 @@ def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
 
 
 def final_answer(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
-    """What a node is told that asks as often as its supervisor starts it."""
+    """Return the final answer to a node that retries as often as its supervisor restarts it."""
 
     def told() -> Answer | None:
         answer = recorder.register(peers.daemons[name], discovery_id, addr)
@@ -68,9 +68,7 @@ def final_answer(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_i
 
 
 def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
-    """Whoever was told that it is registered is on everybody's list, once what was kept elsewhere
-    has come home.
-    """
+    """Assert that every acknowledged node is on every list, once hints have reached the owner."""
     acknowledged = recorder.acknowledged(discovery_id)
     daemon, seen = peers.daemons[owner], 0
     while not acknowledged <= set(daemon.nodes(discovery_id)):
@@ -90,9 +88,7 @@ def list_at_owner(recorder: Recorder, api: Daemon, discovery_id: str) -> tuple[s
 
 
 class Hit(NamedTuple):
-    """Something that happens just before the home hears of a first node, or just before its grant
-    is heard of.
-    """
+    """A fault just before a first node reaches the owner, or just before its grant is acknowledged."""
 
     action: Fault | Callable[[], None]
     at: Way = "requests"
@@ -103,9 +99,7 @@ class Hit(NamedTuple):
 
 
 class Struck:
-    """An ID of a, and its first node, which asks b and is hit by something while it is
-    forwarded.
-    """
+    """An ID of a, and its first node, which registers at b and meets a fault while it is forwarded."""
 
     def __init__(self, peers: SpoiledPeers, recorder: Recorder, hit: Hit) -> None:
         self.discovery_id = peers.daemons["a"].create_id()
@@ -114,8 +108,8 @@ class Struck:
         self._recorder = recorder
 
     def first(self) -> Any:
-        """What the first node is told when it is hit; where the machine is slow it may be refused
-        before.
+        """Return the answer to the first node when it meets the fault; on a slow machine it may be
+        refused before.
         """
         answers = []
 
@@ -128,13 +122,13 @@ class Struck:
         return answers[-1]
 
     def ask(self, name: str, addr: str) -> Any:
-        """What a node is told."""
+        """Return the answer to a node."""
         return self._recorder.register(self._peers.daemons[name], self.discovery_id, addr)
 
 
 def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, discovery_id: str) -> None:
-    """All three nodes get a list, and stay on it; the recorder judges whether one of them was
-    alone.
+    """Assert that all three nodes get a list, and stay on it; the recorder judges whether one of
+    them was alone.
     """
     for name, addr in zip("bca", NODES, strict=True):
         final_answer(peers, recorder, name, discovery_id, addr)
@@ -247,7 +241,7 @@ CHAOS: tuple[Fault | None, ...] = (CUT, HALF_OPEN, DEAF, MUTE, slow(0.3), slow(3
 
 
 def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
-    """One thing after the other goes wrong, or well again."""
+    """Apply and end one fault after the other."""
     while not over.wait(random.uniform(0.1, 0.8)):
         proxy, fault = random.choice(list(peers.proxies.values())), random.choice(CHAOS)
         if fault is None:
@@ -257,9 +251,7 @@ def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
 
 
 def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
-    """A client that asks six things of each of some IDs; nothing is ever removed from the first of
-    them.
-    """
+    """Send six requests for each of some IDs; nothing is ever removed from the first of them."""
     addr = NODES[random.randrange(3)]
     for number, discovery_id in enumerate(ids):
         for _ in range(6):
@@ -294,7 +286,7 @@ def test_all_answers_during_faults_could_have_come_from_one_list(
 
 
 def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
-    """Three nodes of one ID, of mixed releases, that ask whichever daemon chance has it."""
+    """Return three nodes of one ID, of mixed releases, that register at random daemons."""
     running = [daemon for daemon in peers.daemons.values() if daemon.process.poll() is None]
     discovery_id, apis = random.choice(running).create_id(), Random(random.random())
     return [
@@ -311,7 +303,7 @@ def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random:
 
 
 def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
-    """What becomes of a node that its supervisor starts again whenever it exits."""
+    """Return the outcome of a node that its supervisor restarts whenever it exits."""
 
     def in_a_cluster() -> Outcome | None:
         outcome = node.run()

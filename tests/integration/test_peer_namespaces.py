@@ -1,6 +1,4 @@
-"""Three daemons that are peers, each on a host of its own, and what is answered while these are cut
-off.
-"""
+"""Three peer daemons, each on a host of its own, and their answers while hosts are cut off."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def trio(hosts: Hosts, start: Start, tmp_path: Path) -> Iterator[Trio]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node got that asked on a host."""
+    """The answer to a node on a host."""
 
     host: str
     discovery_id: str
@@ -60,7 +58,7 @@ class Answer:
 
 
 def ask_everywhere(trio: Trio, ids: Sequence[str], times: int = 1) -> list[Answer]:
-    """New nodes on all hosts ask for all IDs; on the hosts at once, on each host one after the
+    """Register new nodes for all IDs on all hosts; on the hosts at once, on each host one after the
     other.
     """
 
@@ -85,7 +83,7 @@ def seeds(answers: Sequence[Answer], discovery_id: str) -> list[Answer]:
 
 
 def seen(trio: Trio) -> dict[str, int]:
-    """How much each daemon has logged by now."""
+    """Return how much each daemon has logged by now."""
     return {name: len(daemon.events) for name, daemon in trio.daemons.items()}
 
 
@@ -133,7 +131,7 @@ def test_no_id_gets_two_seeds_while_a_host_is_cut_off_and_then_all_daemons_agree
 
 
 def assert_all_hold(trio: Trio, ids: Sequence[str], answers: Sequence[Answer]) -> None:
-    """Whoever was answered is listed by all, at once by the homes, whoever asks them, and then by
+    """Assert that all daemons list every answered node, at once by way of the owners, and then in
     every copy.
     """
     for discovery_id in ids:

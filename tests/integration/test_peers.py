@@ -1,4 +1,4 @@
-"""Three daemons that are peers, as processes of their own."""
+"""Three peer daemons in separate processes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A daemon that probes, among doubles of rqlited that listen, refuse, hang or speak TLS, on
-loopback addresses.
+"""A daemon that probes doubles of rqlited that listen, refuse, hang or use TLS, on loopback
+addresses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.process
 
 
 class Rqlited(BaseHTTPRequestHandler):
-    """What a node answers: ready, but for one that is of an age without /readyz."""
+    """The answer of a node: ready, except for an old one without /readyz."""
 
     def do_GET(self) -> None:
         is_old = self.connection.getsockname()[0] == "127.0.0.9"
@@ -36,9 +36,7 @@ class Rqlited(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Takes over a port that is bound already, on connections of which somebody may hang up
-    early.
-    """
+    """Takes over a port that is bound already; clients may hang up early."""
 
     def __init__(self, bound: socket.socket) -> None:
         super().__init__(bound.getsockname()[:2], Rqlited, bind_and_activate=False)
@@ -51,32 +49,32 @@ class Server(ThreadingHTTPServer):
 
 
 class Machines:
-    """Nodes on addresses of their own, whose ports nobody takes in the meantime."""
+    """Nodes on separate addresses, whose ports nobody takes in the meantime."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._bound: dict[str, socket.socket] = {}
 
     def refuses(self, ip: str) -> str:
-        """One where nothing listens; its address."""
+        """Return the address of one where nothing listens."""
         bound = self._bound[ip] = self._stack.enter_context(socket.socket())
         bound.bind((ip, 0))
         return "{}:{}".format(*bound.getsockname())
 
     def hangs(self, ip: str) -> str:
-        """One whose system takes connections that nobody answers."""
+        """Return the address of one whose system accepts connections that nobody answers."""
         addr = self.refuses(ip)
         self._bound[ip].listen()
         return addr
 
     def runs(self, ip: str, tls: ssl.SSLContext | None = None) -> str:
-        """One that answers."""
+        """Return the address of one that answers."""
         addr = self.refuses(ip)
         self.start(ip, tls)
         return addr
 
     def start(self, ip: str, tls: ssl.SSLContext | None = None) -> None:
-        """Have the one that refused answer."""
+        """Let the one that refused answer."""
         server = Server(self._bound[ip])
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -123,7 +121,7 @@ def test_nodes_go_up_and_down_come_back_and_are_pruned(
     assert (pruned.stdout, pruned.stderr) == (f"{hanging}\n", "")
     assert daemon.nodes(discovery_id) == [refusing, *alive]
     assert daemon.complaints == []
-    # However the probes are, a stop does not wait for them.
+    # A stop does not wait for probes in any state.
     daemon.terminate()
 
 

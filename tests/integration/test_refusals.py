@@ -1,6 +1,4 @@
-"""What keeps the daemon from starting is said in one line, with an exit code that tells supervisors
-what it is.
-"""
+"""Every reason that keeps the daemon from starting is one line, with an exit code for supervisors."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.process
 def refusal(
     installed: Environment, state: Path, *options: str, listen: str = ANY_PORT, **environment: str
 ) -> tuple[int, str]:
-    """Exit code and reason of a daemon that does not start, which says so in one line."""
+    """Return exit code and reason of a daemon that does not start; the reason must be one line."""
     result = installed.run(*installed.twistd(state, *options, listen=listen), **environment)
     assert "Traceback" not in result.stdout
     line, end, rest = result.stderr.partition("\n")
@@ -48,7 +46,7 @@ def state(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def written(state: Path) -> Iterator[Path]:
-    """The same for each test; put back in place, since a copy of it would be noticed."""
+    """The same for each test; restored in place, because a copy of it would be noticed."""
     content = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
     yield state
     for path in state.rglob("*"):
@@ -151,7 +149,7 @@ def test_a_hard_linked_backup_is_78_and_its_original_starts(
 
 
 def flip_byte(path: Path, at: float) -> None:
-    """Alter one byte, so far into the file (0 to 1)."""
+    """Alter one byte at this fraction of the file (0 to 1)."""
     content = bytearray(path.read_bytes())
     content[int(len(content) * at)] ^= 1
     path.write_bytes(content)

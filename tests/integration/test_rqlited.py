@@ -1,4 +1,4 @@
-"""The double of rqlited does what is known of rqlited."""
+"""The double of rqlited behaves as rqlited is known to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 @contextmanager
 def service(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
     """A service that gives one canned answer to each connection, in turn; yields its port and what
-    it was sent.
+    it received.
     """
     requests: list[bytes] = []
 
@@ -39,7 +39,7 @@ def service(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def run(answer: bytes, network: Network | None = None) -> Outcome:
-    """What becomes of a node that gets `answer`."""
+    """Return the outcome of a node that gets `answer`."""
     with service(answer) as (port, _):
         return Node(NEW, "a:4001", "id", lambda: port, network or Network()).run()
 

@@ -1,4 +1,4 @@
-"""Whatever is sent to the port, it is answered or closed, nobody else notices, and the log stays
+"""Anything sent to the port is answered or closed, no other client notices, and the log stays
 clean.
 """
 
@@ -27,7 +27,7 @@ def connected(daemon: Daemon) -> Iterator[socket.socket]:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """All that comes until the other side closes, or cuts, the connection."""
+    """Return everything until the other side closes, or cuts, the connection."""
     parts = []
     with suppress(ConnectionResetError):
         while part := connection.recv(65536):
@@ -36,7 +36,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def exchange(daemon: Daemon, data: bytes) -> list[Reply]:
-    """What is answered to `data` until the daemon closes the connection."""
+    """Return the answer to `data` until the daemon closes the connection."""
     with connected(daemon) as connection:
         with suppress(ConnectionResetError, BrokenPipeError):
             connection.sendall(data)
@@ -44,7 +44,7 @@ def exchange(daemon: Daemon, data: bytes) -> list[Reply]:
 
 
 def post(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
-    """A request with a body."""
+    """Return a request with a body."""
     lines = [f"POST {path} HTTP/{version}", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -54,14 +54,12 @@ def addr(text: str) -> bytes:
 
 
 def get(path: bytes, *headers: bytes) -> bytes:
-    """A request after which the connection is closed."""
+    """Return a request after which the connection is closed."""
     return b"\r\n".join((b"GET " + path + b" HTTP/1.1", b"Connection: close", *headers)) + b"\r\n\r\n"
 
 
 def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
-    """Ten seconds for a request, whatever part of it is missing, and whatever was answered
-    before.
-    """
+    """Ten seconds for a request, whatever part of it is missing, and whatever was answered before."""
     path = f"/{daemon.create_id()}"
     whole = post(path, addr("10.0.0.1:4001"))
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.process
 
 @contextmanager
 def stuck_snapshot(daemon: Daemon, state: Path) -> Iterator[int]:
-    """Wait for the next snapshot to begin and hold it; yields what tells when the process that
-    makes it is gone.
+    """Wait for the next snapshot to begin and hold it; yields a file that shows when the process
+    that makes it is gone.
 
-    It starts from the snapshot before, for which a pipe is put that nothing comes out of.
+    It starts from the previous snapshot, which is replaced by a pipe without a writer.
     """
     snapshot, kept, pipe = state / "snapshot.json", state / "kept", state / "pipe"
     daemon.create_id()

@@ -1,4 +1,4 @@
-"""The units under deploy/systemd, and what the daemon and systemd say to each other."""
+"""The units under deploy/systemd, and the communication between the daemon and systemd."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNITS = ROOT / "deploy" / "systemd"
 PATIENCE = 30.0
 FROM_SYSTEMD = ("LISTEN_", "NOTIFY_SOCKET", "RQDISCO_", "STATE_DIRECTORY", "WATCHDOG_")
 TWISTD = "from twisted.scripts.twistd import run; run()"
-# What systemd does before it starts the program: the socket is descriptor 3, and meant for this
+# systemd does this before it starts the program: the socket is descriptor 3, and meant for this
 # process.
 INHERIT = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
 
@@ -41,16 +41,14 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 def setting(unit: str, section: str, name: str) -> str:
-    """What a unit says; of what it says several times, the last."""
+    """Return the value of a setting in a unit; of several, the last."""
     parser = RawConfigParser(strict=False)
     parser.read(UNITS / unit)
     return parser.get(section, name)
 
 
 def command_line(program: str = TWISTD, *arguments: str) -> list[str]:
-    """The service's own, with this interpreter in place of the one that an administrator
-    installs.
-    """
+    """Return the service's command line, with this interpreter in place of the administrator's."""
     return [
         sys.executable,
         "-c",
@@ -61,14 +59,14 @@ def command_line(program: str = TWISTD, *arguments: str) -> list[str]:
 
 
 def listen_option(domain: str) -> str:
-    """The service's own setting, for sockets of another family."""
+    """Return the service's own option, for sockets of another family."""
     name, _, value = setting("rqdisco.service", "Service", "Environment").partition("=")
     assert name == "RQDISCO_LISTEN"
     return value.replace("domain=INET:", f"domain={domain}:")
 
 
 def socket_name() -> str:
-    """What the socket unit calls the socket that it passes."""
+    """Return the name of the socket that the socket unit passes."""
     return setting("rqdisco.socket", "Socket", "FileDescriptorName")
 
 
@@ -81,7 +79,7 @@ def environment(directory: Path, **more: str) -> dict[str, str]:
 def running(
     command: list[str], directory: Path, variables: Mapping[str, str], **how: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone when the block is left."""
+    """A process that is gone when the context is left."""
     with subprocess.Popen(command, cwd=directory, env=variables, **how) as process:
         try:
             yield process
@@ -102,7 +100,7 @@ def connect_unix(path: Path) -> socket.socket:
 
 
 def ask(connection: socket.socket, method: str, path: str) -> Any:
-    """What is answered over a connection, which is then closed."""
+    """Return the answer over a connection, which is then closed."""
     with closing(http.client.HTTPConnection("localhost")) as client:
         client.sock = connection
         client.request(method, path)
@@ -112,7 +110,7 @@ def ask(connection: socket.socket, method: str, path: str) -> Any:
 
 
 class Manager:
-    """systemd's end of the socket that services notify it through."""
+    """systemd's end of the socket for notifications."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -121,11 +119,11 @@ class Manager:
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
 
     def receive(self) -> str:
-        """The next that it is told."""
+        """Return the next notification."""
         return self._socket.recv(4096).decode()
 
     def received_nothing(self) -> bool:
-        """Whether it was told nothing, of all that was sent before."""
+        """Report whether there was no notification, of all that were sent before."""
         self._socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             self._socket.recv(4096)
@@ -238,7 +236,7 @@ def test_a_watchdog_of_another_process_is_not_fed(manager: Manager, tmp_path: Pa
 
 
 class TestRefusalToStart:
-    """It is never reported as ready, and started again only if the reason may pass."""
+    """It is never reported as ready, and restarted only if the reason may pass."""
 
     @pytest.fixture
     def state(self, tmp_path: Path) -> Path:
@@ -273,5 +271,5 @@ class TestRefusalToStart:
             assert process.wait(PATIENCE) == status
         final = setting("rqdisco.service", "Service", "RestartPreventExitStatus").split()
         assert (str(status) not in final) == may_pass
-        # A daemon that was not ready has nothing to report, unless that it stops.
+        # A daemon that was not ready has nothing to report, except that it stops.
         assert manager.received_nothing()

@@ -1,4 +1,4 @@
-"""What a daemon keeps to itself, and whom it never speaks to."""
+"""What a daemon keeps secret, and whom it never contacts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISTYPED = "rqd_mistypedmistypedmistypedmist"
 
 
 def ask(daemon: Daemon, method: str, path: str, body: str = "", **headers: str) -> str:
-    """All of the answer."""
+    """Return the whole answer."""
     connection = daemon.connect()
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

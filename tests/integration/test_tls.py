@@ -1,5 +1,5 @@
-"""TLS in the running daemon: a certificate that is replaced under an open connection, and peers
-that show theirs.
+"""TLS in the running daemon: a certificate replaced under an open connection, and peers with
+certificates.
 """
 
 from __future__ import annotations

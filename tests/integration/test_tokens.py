@@ -1,4 +1,4 @@
-"""The daemon as a process of its own that asks for tokens, with rqlited and with the command."""
+"""The daemon in a separate process with tokens, with rqlited and with the command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:verify_ssl
 
 
 def new(installed: Environment, file: Path, name: str, *options: str) -> str:
-    """A new token, by the command."""
+    """Create a token, by the command."""
     made = installed.run("rqdisco", "token", "new", name, f"--file={file}", *options)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()

@@ -1,4 +1,4 @@
-"""What is in deploy and shown in the documentation: rqlite's units, manifests, flags and links."""
+"""The files in deploy and in the documentation: rqlite's units, manifests, flags and links."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AN_ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _SHOWN = re.compile(r"^`(deploy/[^`]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STRING = re.compile(r'^ *(?:- )?("(?:[^"\\]|\\.)*"),?$', re.MULTILINE)
-# In a line of its own, in a comment, or in running text, where it may go on in the next line.
+# On a line of its own, in a comment, or in running text, where it may continue on the next line.
 _COMMAND = re.compile(r"(?:^ *(?://|#)? ?|`)(rqdisco flags (?:orders|\$ID) [^`\n]*(?:\n[^`\n]+(?=`))?)", re.MULTILINE)
 _LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 
@@ -40,7 +40,7 @@ def named(path: Path) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a line, taken as a shell and, but for its variables, systemd take them."""
+    """Return the words of a line, as a shell and, except for its variables, systemd split them."""
     return shlex.split(text.replace("\\\n", " "))
 
 
@@ -50,14 +50,14 @@ def node_variables() -> dict[str, str]:
 
 
 def command_lines(unit: Path) -> Iterator[list[str]]:
-    """What a unit starts, with the variables of the example."""
+    """Return the command lines of a unit, with the variables of the example."""
     text = re.sub(r"\$\{(\w+)\}", lambda match: node_variables()[match[1]], unit.read_text())
     for command in re.findall(r"^Exec\w+=((?:.*\\\n)*.*)$", text, re.MULTILINE):
         yield words_of(command)
 
 
 def lists_in(document: Any) -> Iterator[list[str]]:
-    """The commands and arguments anywhere in a manifest."""
+    """Return the commands and arguments anywhere in a manifest."""
     if isinstance(document, dict):
         for name, value in document.items():
             if name in ("command", "args"):
@@ -70,12 +70,12 @@ def lists_in(document: Any) -> Iterator[list[str]]:
 
 
 def strings_in(text: str) -> list[str]:
-    """The strings that stand alone on a line, as in lists of YAML and HCL."""
+    """Return the strings that stand alone on a line, as in lists of YAML and HCL."""
     return [json.loads(string) for string in _STRING.findall(text)]
 
 
 def argument_lists(path: Path) -> Iterator[list[str]]:
-    """All that is written in a file for rqlited to be given."""
+    """Return all argument lists for rqlited in a file."""
     text = path.read_text()
     if path.suffix == ".service":
         yield from command_lines(path)
@@ -93,7 +93,7 @@ def argument_lists(path: Path) -> Iterator[list[str]]:
 
 
 def discovery_flags(path: Path) -> list[list[str]]:
-    """Those flags of each argument list that a recipe gives."""
+    """Return the flags of each argument list that a recipe sets."""
     found = (
         [word for word in words if re.match(r"--?(disco|bootstrap-expect|raft-non-voter)", word)]
         for words in argument_lists(path)
@@ -102,7 +102,7 @@ def discovery_flags(path: Path) -> list[list[str]]:
 
 
 def wanted(flags: list[str]) -> Wanted:
-    """For what a recipe would give these flags."""
+    """Return the input for which a recipe would give these flags."""
     given = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
     if "-disco-url" in given:
         return Wanted(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
@@ -123,7 +123,7 @@ def wanted(flags: list[str]) -> Wanted:
 
 
 def commands_in(path: Path) -> Iterator[list[str]]:
-    """The commands that are said to print flags, in comments, blocks and running text."""
+    """Return the commands documented to print flags, in comments, blocks and running text."""
     for command in _COMMAND.findall(path.read_text()):
         yield words_of(command.replace("$ID", AN_ID))[1:]
 
@@ -242,7 +242,7 @@ def test_units_are_shown_in_the_documents() -> None:
 
 
 def heading_anchors(page: Path) -> set[str]:
-    """What links to the headings of a page end with."""
+    """Return the anchors of the headings of a page."""
     text = _BLOCK.sub("", page.read_text())
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

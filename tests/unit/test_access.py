@@ -1,4 +1,4 @@
-"""Tokens: what a file of them says, what they allow, and how the file is edited."""
+"""Tokens: the content of their file, what they allow, and how the file is edited."""
 
 from __future__ import annotations
 

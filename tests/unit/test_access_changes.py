@@ -1,4 +1,4 @@
-"""What an audit log says of tokens when their file is read again."""
+"""Token changes in the audit log when their file is reloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 
 
 class WatchedTokens:
-    """A file of tokens, and a daemon that has read it; what it tells of them is kept."""
+    """A file of tokens, and a daemon that has read it; its events about them are recorded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class WatchedTokens:
         self.path.write_bytes(without_token(self.path.read_bytes(), name))
 
     def reread(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """What is told when it is read again: outcome, the ID it is about, and the rest."""
+        """Reload the file; return the events: outcome, ID, and the rest."""
         self.events.clear()
         self.tokens.reread(Events(self.events.append))
         assert {event.kind for event in self.events} <= {"token"}

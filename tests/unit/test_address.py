@@ -1,4 +1,4 @@
-"""Which addresses are taken, which are doubted, and which are the same node."""
+"""Which addresses are accepted, which are doubted, and which are the same node."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_addresses_are_compared_as_rqlited_filters_itself() -> None:
 
 
 def in_any_case(text: str) -> st.SearchStrategy[str]:
-    """The text in upper and lower case."""
+    """Return the text in upper and lower case."""
     return st.tuples(*(st.sampled_from([each.lower(), each.upper()]) for each in text)).map("".join)
 
 

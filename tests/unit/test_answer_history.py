@@ -1,4 +1,4 @@
-"""What is remembered of who was told what."""
+"""The history of answers: which node was answered what."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Both doors, imports, cancellations, full and failing disks and restarts, in any order: P1, P2 and
+"""Both APIs, imports, cancellations, full and failing disks and restarts, in any order: P1, P2 and
 what may be shown.
 
-What must hold is said here in terms of answers and of what the disk has, without a second copy of
-the transitions.
+The invariants are stated in terms of answers and of what the disk has, without a second copy of the
+transitions.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ CLASS = {A.addr: "a", f"http://{A.addr}": "a", B.addr: "b", C.addr: "c", D.addr:
 NODES = st.sampled_from([A, Node(addr=f"http://{A.addr}"), B, C, D])
 HOSTS = st.sampled_from([None, "10.0.0.1", "10.0.0.2"])
 OWNER_RETRY_WINDOW_MS = 30_000
-# Most of what happens happens to the ID that nobody minted.
+# Most of what happens concerns the ID that nobody created.
 IDS = st.sampled_from([0, 0, 0, 1])
 
 
 class Call(msgspec.Struct, eq=False):
-    """A call under way, by a client at `host`; `showed` is what look-ups were made of when it
-    arrived.
-    """
+    """A call under way, by a client at `host`; `showed` is what lookups showed when it arrived."""
 
     discovery_id: str
     node: Node | None
@@ -53,8 +51,8 @@ class Call(msgspec.Struct, eq=False):
 
 
 class ApisTogether(RuleBasedStateMachine):
-    """Calls a daemon in any order, and looks at each answer when it is given and at each record
-    once it is durable.
+    """Calls a daemon in any order, and checks each answer when it is given and each record once it
+    is durable.
     """
 
     def __init__(self) -> None:
@@ -63,7 +61,7 @@ class ApisTogether(RuleBasedStateMachine):
         self.ids = [NAMED, create_id(self.daemon)]
         self.calls: list[Call] = []
         self.number = 0
-        # Of each ID: the grants that were said, those that a crash left unsaid, the newest one's
+        # Of each ID: the answered grants, those that a crash left unanswered, the newest one's
         # class, when nodes were removed, and whether a cluster may exist.
         self.said: dict[str, list[Grant]] = {each: [] for each in self.ids}
         self.unanswered: dict[str, list[Grant]] = {each: [] for each in self.ids}
@@ -75,7 +73,7 @@ class ApisTogether(RuleBasedStateMachine):
         self.problems: list[Failure] = []
         self._watch()
 
-    # What is asked.
+    # Requests.
 
     @rule(which=IDS, node=NODES)
     def register(self, which: int, node: Node) -> None:
@@ -122,7 +120,7 @@ class ApisTogether(RuleBasedStateMachine):
     def hang_up(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from(self.calls)).running.cancel()
 
-    # What happens.
+    # Events.
 
     @rule(seconds=st.sampled_from([1, 20, 31]))
     def wait(self, seconds: int) -> None:
@@ -167,7 +165,7 @@ class ApisTogether(RuleBasedStateMachine):
             assert found is None or settled is None or found.version > settled.version or found == settled, "P2"
             if found is not None and found.grant is not None and not self._is_known(each, found.grant):
                 self.unanswered[each].append(found.grant)
-                # Its node may have heard it or not: nobody can tell any more.
+                # Its node may have received it or not: nobody can find out any more.
                 self.seed[each], self.is_seeded[each] = CLASS[found.grant.addr], True
             self._note_if_dropped(settled, found, each)
             self._note_if_empty(found, each)
@@ -176,8 +174,8 @@ class ApisTogether(RuleBasedStateMachine):
     @precondition(lambda self: not self.daemon.failures)
     @rule()
     def all_is_well(self) -> None:
-        """Everybody is answered then, and who waits for another waits for one that leads or will
-        (P1: never none).
+        """Every call is answered then, and a node that waits for another waits for one that leads
+        or will (P1: never none).
         """
         self.daemon.disk.room, self.daemon.disk.broken_syncs = None, set()
         self.daemon.threads.hold = False
@@ -191,7 +189,7 @@ class ApisTogether(RuleBasedStateMachine):
             if record is not None and len(record.nodes) > 1 and record.owner == self.daemon.owner:
                 assert record.confirmed or self.is_seeded[each], "P1: none"
 
-    # What must hold of whatever is shown.
+    # Invariants of whatever is shown.
 
     @invariant()
     def shown_is_what_was_said_and_is_durable(self) -> None:
@@ -204,8 +202,8 @@ class ApisTogether(RuleBasedStateMachine):
             assert settled is not None
             assert shown.version == record.version <= settled.version
             if record.grant is not None:
-                # What is told again stays so, though the one who asked hung up: nobody else is told
-                # because of it.
+                # An answer that is repeated stays valid, although its client hung up: nobody else
+                # is granted because of it.
                 is_again = record.unreported is not None and record.unreported.times > 1
                 is_of_seed = is_again and CLASS[record.grant.addr] == self.seed[each]
                 assert is_of_seed or self._is_known(each, record.grant), "nobody heard of it"
@@ -225,7 +223,7 @@ class ApisTogether(RuleBasedStateMachine):
         assert self.daemon.directory.index >= max(1, self.index)
         self.index = self.daemon.directory.index
 
-    # What must hold of each answer, at the moment it is given.
+    # Invariants of each answer, at the moment it is given.
 
     def _registered(self, call: Call, outcome: Registration) -> None:
         settled = self._settled(call)
@@ -291,7 +289,7 @@ class ApisTogether(RuleBasedStateMachine):
         """
         settled = self.daemon.store.settled(call.discovery_id)
         if settled is not None and settled.unreported is not None:
-            # Its owner alone may swap it, and know of it (R5c).
+            # Only its claimant may swap it, and learn of it (R5c).
             return
         before = None if call.showed is None or call.showed.leader is None else call.showed.leader.modified
         after = None if settled is None or settled.leader is None else settled.leader.modified
@@ -317,7 +315,7 @@ class ApisTogether(RuleBasedStateMachine):
     ) -> None:
         if self.daemon.failures:
             self.crash(power_cut=True, seed=0)
-        # Grants are told apart by their moment.
+        # Grants are distinguished by their time.
         self.daemon.clock.advance(0.001)
         each = self.ids[which]
         call = Call(each, node, self._shown(each), Deferred(), host)
@@ -351,7 +349,7 @@ class ApisTogether(RuleBasedStateMachine):
         return Put(node=replace(node, raft_addr=node.addr), value=value)
 
     def _shown(self, each: str) -> Record | None:
-        """What a look-up is made of."""
+        """Return what a lookup shows."""
         return self.daemon.directory.shown(each)
 
     def _settled(self, call: Call) -> Record:
@@ -371,9 +369,7 @@ class ApisTogether(RuleBasedStateMachine):
         return any(_is_same(grant, known) for known in self.said[each] + self.unanswered[each])
 
     def _watch(self) -> None:
-        """Nothing is written from now on until it is let go, and each record is looked at once it
-        is durable.
-        """
+        """Hold all writes until released, and check each record once it is durable."""
         self.daemon.threads.hold = True
         settle = self.daemon.store.settle
 
@@ -388,8 +384,8 @@ class ApisTogether(RuleBasedStateMachine):
         self.daemon.store.settle = watched  # type: ignore[method-assign]
 
     def _note_if_dropped(self, before: Record | None, after: Record | None, each: str) -> None:
-        """A claim that was hidden went with its node, so that another may be granted once the list
-        is empty.
+        """A hidden claim was dropped with its node, so that another may be granted once the list is
+        empty.
         """
         if before is None or before.unreported is None or before.leader is None or after is None:
             return
@@ -405,7 +401,7 @@ class ApisTogether(RuleBasedStateMachine):
 
 
 def _is_same(one: Grant, other: Grant) -> bool:
-    """Whether it is one grant, which may have moved to another address of its node."""
+    """Report whether it is one grant, which may have moved to another address of its node."""
     return (one.boot, one.at, CLASS[one.addr]) == (other.boot, other.at, CLASS[other.addr])
 
 

@@ -1,4 +1,4 @@
-"""The audit log: every line whole and in order, whatever becomes of the file and the disk under
+"""The audit log: every line complete and in order, whatever happens to the file and the disk under
 it.
 """
 
@@ -20,7 +20,7 @@ from tests.support.daemon import WALL_US, Threads, result
 
 
 class FullDisk:
-    """The system's write, on a disk that has `room` for so many bytes, any number if that is
+    """The system's write, on a disk that has `room` for this many bytes, any number if that is
     None.
     """
 
@@ -38,7 +38,7 @@ class FullDisk:
 
 
 class Audited:
-    """An audit log that has started."""
+    """A running audit log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,7 +61,7 @@ class Audited:
         self.clock.advance(0.05)
 
     def lines(self, path: Path | None = None) -> list[dict[str, Any]]:
-        """All whole lines; anything else in the file is an error."""
+        """Return all complete lines; anything else in the file is an error."""
         text = (path or self.path).read_bytes()
         assert text.endswith(b"\n") or not text
         return [msgspec.json.decode(line) for line in text.splitlines()]

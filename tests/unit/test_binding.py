@@ -1,4 +1,4 @@
-"""Loopback addresses tie an ID to one client host: the rule on records alone."""
+"""Loopback addresses bind an ID to one client host: the rule on records alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def put(addr: str, raft_addr: str, node_id: str | None = None) -> Put:
     return Put(node=Node(addr=addr, raft_addr=raft_addr, node_id=node_id or raft_addr), value="{}")
 
 
-# What every rqlited of 7 to 10 says that was left at the default.
+# What rqlited 7 to 10 report when left at the default.
 LEFT_AT_DEFAULT = put("localhost:4001", "localhost:4002")
 
 
@@ -224,7 +224,7 @@ def test_a_hint_is_added_only_on_the_host_that_it_came_from() -> None:
 
 
 class TestFromBefore:
-    """Records of earlier releases, which list loopback addresses and do not say whose they are."""
+    """Records of earlier releases, which list loopback addresses without their host."""
 
     def test_the_next_loopback_registration_binds_an_old_record(self) -> None:
         record = fresh(Node(addr=DEFAULT), Node(addr=SECOND))
@@ -288,8 +288,8 @@ def test_nobody_is_ever_sent_to_anothers_loopback_and_at_most_one_host_is_grante
                 outcome = register(record, Node(addr=addr), host=host, now=now, retry_window_ms=WINDOW, max_nodes=9)
                 record = outcome.record
                 listed_local = any(is_local(node.addr) for node in outcome.listed)
-                # A leader may have put one there by its HTTP address; who was listed before may
-                # start again.
+                # A leader may have put one there by its HTTP address; a node that was listed before
+                # may restart.
                 assert record.host == host or not listed_local or (was_listed and record.host is None)
                 granted |= {(host, is_local(addr))} if outcome.bootstrap else set()
             elif step == "claim":

@@ -1,4 +1,4 @@
-"""What the log says of certificates before they end, and once they have."""
+"""Certificates in the log before they expire, and afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOON, ENDED = "certificate ends soon", "certificate has ended"
 
 
 class Watched:
-    """A daemon's certificates by where they are used, on a wall clock that goes along with the
+    """A daemon's certificates by where they are used, on a wall clock that advances with the
     test's.
     """
 
@@ -28,8 +28,7 @@ class Watched:
         self.authority = Authority()
         self.clock = Clock()
         self.certificates = Certificates(self.clock.seconds)
-        # A minute later than it is, so that no number of days is one whose beginning takes part of
-        # a second.
+        # A minute later than now, so that no number of days begins within a part of a second.
         began = datetime.now(timezone.utc).timestamp() + 60
         self.renewals = CertificateExpiryMonitor(self.clock, self.certificates, lambda: began + self.clock.seconds())
 
@@ -48,7 +47,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 class LoggedExpiries:
-    """What the log has said of ends of certificates since the last time."""
+    """The logged expiries of certificates since the last call."""
 
     def __init__(self, log: list[dict[str, Any]]) -> None:
         self._log = log

@@ -1,6 +1,4 @@
-"""What is remembered of a home's changes says what followed a version, or that this is too long
-ago.
-"""
+"""The log of an owner's changes returns what followed a version, or that this is too long ago."""
 
 from __future__ import annotations
 

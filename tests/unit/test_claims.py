@@ -1,5 +1,5 @@
-"""Claims and reports through the directory: durable before they are said, undone when nobody heard
-them.
+"""Claims and reports through the directory: durable before they are answered, undone without an
+answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What is typed and what comes back: commands on IDs and their nodes, on a whole daemon in
-memory.
-"""
+"""Commands on IDs and their nodes and their output, against a whole daemon in memory."""
 
 from __future__ import annotations
 

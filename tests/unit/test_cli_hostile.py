@@ -1,6 +1,4 @@
-"""A service that is none of ours cannot drive the terminal of who asks it, begin a line, or add a
-cell to one.
-"""
+"""A foreign service cannot control the terminal of a client, begin a line, or add a cell to one."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from tests.support.command import Service, Shell
 from tests.support.hostile import NASTY, Hostile, export, record
 
 LEADER = ("--id", "n", "--api-addr", "http://h:1", "--addr", "h:2")
-# What is typed of each command; {file} is a file to import, {tokens} one of tokens.
+# The command lines of each command; {file} is a file to import, {tokens} one of tokens.
 LINES: dict[str, list[str]] = {
     "create": ["create"],
     "register": ["register x a:1"],
@@ -51,7 +49,7 @@ LINES: dict[str, list[str]] = {
 
 
 def leaves(group: click.Group, above: str = "") -> Iterator[str]:
-    """The names of all commands that do something by themselves."""
+    """Return the names of all commands that do something by themselves."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             if command.invoke_without_command:
@@ -67,7 +65,7 @@ def typed(line: str, directory: Path) -> list[str]:
 
 
 def check(shell: Shell) -> None:
-    """Assert that nothing on either stream is more than text on lines of our own."""
+    """Assert that both streams have nothing but text on lines of our own."""
     for stream in (shell.out, shell.err):
         text = stream.text
         assert [c for c in text if not c.isprintable() and c not in "\n\t"] == []
@@ -97,8 +95,7 @@ def test_every_command_is_tested_here() -> None:
 def test_no_answer_moves_the_cursor_or_begins_a_line(
     hostile: Hostile, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A terminal that can do nothing, so that whatever the streams are made to do is not our own
-    # doing.
+    # A terminal without capabilities, so that any escape sequence is not our own.
     monkeypatch.setenv("TERM", "dumb")
     shell = Shell(Service(hostile.resource()), terminal=terminal, answers=(True,) * 99)
     for line in [line for lines in LINES.values() for line in lines]:
@@ -166,12 +163,12 @@ def test_an_internal_error_that_repeats_an_answer_moves_no_cursor_either() -> No
 WRITERS = {"print", "pprint", "echo", "secho", "confirm", "prompt", "input", "progressbar", "echo_via_pager"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 LIBRARIES = {"rich", "logging", "warnings"}
-# The screen is the one that writes; this one makes it, and asks what the screen has it ask.
+# The screen writes; this module makes it, and asks its questions.
 MAIN = {"sys.stdout", "sys.stderr", "sys.stdout.flush", "click.confirm"}
 
 
 def ways_to_write(source: str) -> set[str]:
-    """What of a module may write to a terminal."""
+    """Return the ways in which a module may write to a terminal."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         text = ast.unparse(node)
@@ -182,7 +179,7 @@ def ways_to_write(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             found |= {str(node.module).partition(".")[0]} & LIBRARIES
         elif isinstance(node, ast.Call) and text.endswith(".show()"):
-            # That of click's errors writes to stderr unless it is told where to.
+            # The show method of click's errors writes to stderr by default.
             found.add(text)
         elif isinstance(node, ast.Call) and text.startswith("os.write("):
             found.add(text)

@@ -1,4 +1,4 @@
-"""What the command shows of nodes that are probed, and what prune removes and never removes."""
+"""Probed nodes in the output of commands, and what prune removes and never removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rqdisco status`: what is printed of the service and of an ID, and when an ID is not healthy."""
+"""`rqdisco status`: its output for the service and for an ID, and when an ID is not healthy."""
 
 from __future__ import annotations
 

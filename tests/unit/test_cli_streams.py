@@ -1,6 +1,4 @@
-"""Where the output goes to: a terminal or a program of whatever encoding, and one that takes
-nothing more.
-"""
+"""Output to a terminal or a program of any encoding, and to one that reads nothing more."""
 
 from __future__ import annotations
 

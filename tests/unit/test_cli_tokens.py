@@ -1,4 +1,4 @@
-"""Tokens on the command line: made, listed, revoked, and used."""
+"""Tokens on the command line: created, listed, revoked, and used."""
 
 from __future__ import annotations
 

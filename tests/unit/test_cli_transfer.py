@@ -1,4 +1,4 @@
-"""All records out of one daemon and into another, and in from what other services keep."""
+"""All records out of one daemon and into another, and in from other services."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_interrupted_export_leaves_no_file(tmp_path: Path) -> None:
 
 
 class Unresponsive(LeafResource):
-    """Begins an export and goes silent."""
+    """Begins an export and stops sending."""
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n')
@@ -226,7 +226,7 @@ def test_progress_is_shown_on_a_terminal(shell: Shell, tmp_path: Path) -> None:
 def test_snapshots_of_every_version_can_be_imported(shell: Shell, version: str) -> None:
     path = GOLDEN / version / "snapshot.json"
     ids = [record["id"] for record in json.loads(path.read_text())["records"]]
-    # The others are what a daemon keeps of its peers.
+    # The others are what a daemon stores of its peers.
     ids = [discovery_id for discovery_id in ids if not discovery_id.startswith("!")]
     assert shell("import", str(path)) == 0
     assert shell.lines[0] == f"imported {len(ids)}"

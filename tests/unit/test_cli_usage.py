@@ -1,4 +1,4 @@
-"""What is said to somebody who mistypes, asks for help, or asks for what needs no service."""
+"""The output for typing mistakes, for help, and for commands that need no service."""
 
 from __future__ import annotations
 

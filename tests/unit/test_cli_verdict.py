@@ -1,6 +1,4 @@
-"""What `rqdisco status` remarks about an ID: each remark where it is true and of use, and nowhere
-else.
-"""
+"""The remarks of `rqdisco status` about an ID: each where it is true and of use, and nowhere else."""
 
 from __future__ import annotations
 
@@ -36,12 +34,12 @@ def led(*nodes: NodeRegistration, reported: bool = True) -> Document:
 
 
 def hands(document: Document) -> list[str]:
-    """What needs a hand."""
+    """Return the remarks that need action."""
     return [remark.text for remark in remarks(document, NOW) if remark.needs_a_hand]
 
 
 def notes(document: Document) -> list[str]:
-    """What is only good to know."""
+    """Return the remarks for information."""
     return [remark.text for remark in remarks(document, NOW) if not remark.needs_a_hand]
 
 
@@ -53,17 +51,17 @@ def notes(document: Document) -> list[str]:
         known(node(A), node(B), node(C)),
         # By DNS.
         known(node(A, RAFT_A), node(B, RAFT_B)),
-        # By consul-kv, which makes the leaders known.
+        # By consul-kv, which reports the leaders.
         led(node(A, RAFT_A, leader=True)),
         led(node(A, RAFT_A, leader=True), node(B, RAFT_B)),
-        # Registered by hand once, and led by consul-kv now: nobody asks DNS.
+        # Registered by hand once, and led by consul-kv now: nobody queries DNS.
         led(node(A, RAFT_A, leader=True), node(B)),
         led(node(A, RAFT_A, leader=True), node("opaque", "opaque")),
-        # Seen to be up, or one of several to be down.
+        # Probed as up, or one of several as down.
         led(node(A, RAFT_A, leader=True, up=True, ready=True)),
         known(node(A, up=False), node(B, up=True)),
         led(node(A, RAFT_A, leader=True, up=True), node(B, RAFT_B, up=False)),
-        # rqlite 8 and later join by Raft addresses: the other one may be for its own machine.
+        # rqlite 8 and later join by Raft addresses: the other one may be for its own host.
         known(node("localhost:4001", RAFT_A), node("localhost:4001", RAFT_B)),
     ],
 )

@@ -1,5 +1,5 @@
-"""Commands that take time: `watch`, and `--wait` where the service is not there yet. No time goes
-by but the test's.
+"""Commands that take time: `watch`, and `--wait` where the service is not up yet. Only the test
+moves the clock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client library, on a real daemon in memory and on servers that are none."""
+"""The client library, with a real daemon in memory and with foreign servers."""
 
 from __future__ import annotations
 

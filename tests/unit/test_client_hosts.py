@@ -1,5 +1,5 @@
-"""Loopback addresses and the machines they come from, in directories: across grants, restarts,
-imports, and peers.
+"""Loopback addresses and their client hosts, in directories: across grants, restarts, imports, and
+peers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEFT_AT_DEFAULT = Put(
 
 
 def seen(directory: Any, discovery_id: str) -> Any:
-    """What is shown of an ID."""
+    """Return what is shown of an ID."""
     return go(directory.look_up(discovery_id))
 
 

@@ -1,4 +1,4 @@
-"""The client library: which service a URL means, and what of the URL is sent and shown."""
+"""The client library: the service of a URL, and which parts of the URL are sent and shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has a place among the connections, and who makes room."""
+"""The limits of connections, and which connections are closed for others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLOCK = Clock()
 
 
 class Guest:
-    """A connection that rests until `deadline`, unless it is busy."""
+    """A connection that is idle until `deadline`, unless it is busy."""
 
     def __init__(self, deadline: float = 0.0, *, is_busy: bool = False) -> None:
         self.deadline = deadline

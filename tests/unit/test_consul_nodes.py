@@ -1,6 +1,4 @@
-"""The double of rqlite 7-10 with consul-kv does what is known of rqlite, and of Go's HTTP
-client.
-"""
+"""The double of rqlite 7-10 with consul-kv behaves as rqlite, and Go's HTTP client, are known to."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
 def leader_in_own(node: ConsulNode) -> str:
-    """Where a node that follows its own record joins."""
+    """Return where a node that follows its own record joins."""
     leader = leader_in(json.dumps([{"Value": b64encode(leader_value(node.peer)).decode()}]).encode())
     assert leader is not None
     return leader[node.release.joins_by]
@@ -173,7 +171,7 @@ def test_a_leader_reports_at_once_and_repeatedly(release: consul_nodes.Release) 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
 def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.Release) -> None:
-    """Those who lose wait for 3 to 6 seconds before they read who leads, and then somebody does."""
+    """Losers wait for 3 to 6 seconds before they read the leader, and then there is one."""
     for seed in range(10):
         stage = Stage(seed)
         with stage.consul.serve() as service:
@@ -185,7 +183,7 @@ def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.R
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
 def test_a_node_reports_at_the_moment_it_becomes_leader(release: consul_nodes.Release) -> None:
-    """So its claim stands unreported for a second or two, and the record follows a leader that died
+    """So its claim stays unreported for a second or two, and the record follows a leader that died
     within three.
     """
     stage = Stage()
@@ -302,7 +300,7 @@ def test_two_runs_with_one_seed_are_equal_and_with_another_they_differ() -> None
             for number in range(3):
                 stage.node("8.0", number, service).start()
             stage.world.run(100)
-            # Of what is asked at once the server may see any first.
+            # The server may see concurrent requests in any order.
             return sorted(stage.consul.asked)
 
     assert moments(1) == moments(1)

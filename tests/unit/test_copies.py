@@ -28,7 +28,7 @@ OWNERLESS_WARNING = "its IDs are then orphaned"
 
 
 class Unlocked(Disk):
-    """The disk of a process that ended before the next one began: both are this one."""
+    """The disk of a process that ended before the next one began: both are this process."""
 
     def lock(self, path: Path) -> bool:
         path.touch()
@@ -36,7 +36,7 @@ class Unlocked(Disk):
 
 
 class Life:
-    """One run of a daemon on a directory, as far as that is concerned."""
+    """One run of a daemon on a directory, as far as its files are concerned."""
 
     def __init__(self, directory: Path, seed: int = 1) -> None:
         self.directory = directory
@@ -45,7 +45,7 @@ class Life:
         self._version = self.found.last_version
 
     def put(self, *names: str, size: int = 0) -> None:
-        """Have records of these names on the disk."""
+        """Put records of these names on the disk."""
         for name in names:
             self._version += 1
             self.segments.commit([line(name, self._version, "x" * size)])
@@ -64,7 +64,7 @@ def line(name: str, version: int, value: str = "") -> bytes:
 
 
 def hard_linked(original: Path, to: Path) -> Path:
-    """A copy as `cp -al` makes it."""
+    """Return a copy as `cp -al` makes it."""
     shutil.copytree(original, to, copy_function=os.link)
     return to
 
@@ -128,7 +128,7 @@ def test_a_hard_linked_backup_is_refused_and_distinguished_from_its_original(
 
 
 def test_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
-    """It is older than what nodes were told since."""
+    """It is older than the last answers to nodes."""
     backup = hard_linked(original, tmp_path / "backup")
     shutil.rmtree(original)
     text = refusal(backup)
@@ -175,7 +175,7 @@ def test_an_identity_restored_from_a_copy_is_refused_unless_the_file_stayed_the_
 
 
 def first_version(directory: Path) -> None:
-    """Have the directory's identity as releases wrote it that did not know of hard links."""
+    """Write the directory's identity as releases before the check for hard links did."""
     path = directory / NAME
     known = msgspec.json.decode(path.read_bytes())
     del known["directory"]

@@ -1,6 +1,4 @@
-"""What is counted while requests are served, and what is known of a million records without looking
-through them.
-"""
+"""Counters of requests, and counts of a million records without scanning them."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ def test_node_count_and_owner_are_read_from_the_bytes_whatever_nodes_are_called(
 
 
 def test_every_field_of_a_record_was_tried_in_the_bytes() -> None:
-    """What would follow `lost` in the line would hide it."""
+    """A field after `lost` in the line would hide it."""
     assert Record.__struct_fields__[-1] == "ownerless"
     assert Node.__struct_fields__[0] == "addr"
 

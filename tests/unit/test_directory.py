@@ -1,6 +1,4 @@
-"""What the directory promises its doors: one decision at a time, nothing shown before it is
-durable.
-"""
+"""The directory's promises to its APIs: one decision at a time, nothing shown before it is durable."""
 
 from __future__ import annotations
 

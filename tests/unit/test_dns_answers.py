@@ -1,4 +1,4 @@
-"""What the name server answers, asked as resolvers ask it, over UDP and in memory."""
+"""The answers of the name server to resolvers, over UDP and in memory."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_classes_other_than_in_are_refused(names: Names, cls: str) -> None:
 
 
 def test_a_query_for_any_gets_one_record_set(names: Names) -> None:
-    """As little as there can be (RFC 8482), and never two families at once."""
+    """As little as possible (RFC 8482), and never two families at once."""
     names.add("id", "10.0.0.1:4001", "[fd00::2]:4001", "10.0.0.3:4001")
     names.add("six", "[fd00::2]:4001")
     assert answers(names.ask(f"id.{ZONE}", "ANY")) == ["10.0.0.1", "10.0.0.3"]

@@ -1,5 +1,5 @@
-"""Connections: questions over TCP, from those who ask one, many at once, slowly, or never take the
-answers.
+"""Connections: queries over TCP, from clients that send one, many at once, slowly, or never read
+the answers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def addrs(count: int) -> list[str]:
 
 
 def framed(*messages: bytes) -> bytes:
-    """Messages, each with its length before it."""
+    """Return messages, each with its length before it."""
     return b"".join(struct.pack("!H", len(message)) + message for message in messages)
 
 
@@ -47,7 +47,7 @@ def test_queries_that_arrive_together_are_answered_in_order(names: Names) -> Non
 
 
 def test_one_of_many_queries_of_a_connection_is_answered_per_reactor_turn(names: Names) -> None:
-    """Whoever sends thousands does not hold up everybody else."""
+    """A client that sends thousands does not delay the others."""
     line, other = names.connect(), names.connect()
     query = question(f"id.{ZONE}")
     line.put(framed(query) * 1000)

@@ -31,12 +31,12 @@ def names() -> Names:
 
 
 def warned(log: list[dict[str, Any]]) -> list[str]:
-    """The hosts that the log warns of."""
+    """Return the hosts that the log warns of."""
     return [event["host"] for event in log if event["log_format"] == UNRESOLVED]
 
 
 class Asker:
-    """Asks for the addresses of host names, and sees when they come."""
+    """Looks up the addresses of host names, and records when they arrive."""
 
     def __init__(self, resolve: Resolve | None = None) -> None:
         self.clock = Clock()
@@ -44,17 +44,17 @@ class Asker:
         self.hosts = HostNames(self.clock, resolve or self.resolver)
 
     def __call__(self, *names: str, of: str = "id") -> Deferred[dict[str, list[str]]]:
-        """Fires with the addresses of each name, asked for the ID `of`."""
+        """Fires with the addresses of each name, looked up for the ID `of`."""
         asking = Deferred.fromCoroutine(self.hosts.addresses(of, names))
         return asking.addCallback(lambda found: {name: list(each.ips) for name, each in found.items()})
 
     def now(self, *names: str, of: str = "id") -> dict[str, list[str]]:
-        """What is answered without waiting."""
+        """Return the answer without waiting."""
         answer: dict[str, list[str]] = result(self(*names, of=of))
         return answer
 
     def later(self, *names: str, of: str = "id") -> dict[str, list[str]]:
-        """What is answered in the end."""
+        """Return the final answer."""
         asking = self(*names, of=of)
         self.clock.advance(0 if asking.called else PATIENCE_SECONDS)
         answer: dict[str, list[str]] = result(asking)
@@ -82,7 +82,7 @@ def test_a_service_points_to_a_host_name_directly(names: Names) -> None:
 
 
 def test_a_host_name_that_does_not_resolve_is_left_out(names: Names, log: Any) -> None:
-    """One target without an address fails the whole look-up of a client (Go's resolver, rqlite's
+    """One target without an address fails the whole lookup of a client (Go's resolver, rqlite's
     client).
     """
     names.add("id", "gone.example.org:4001", "10.0.0.2:4001")
@@ -105,7 +105,7 @@ def test_a_host_name_that_resolves_to_no_machine_does_not_resolve(names: Names, 
 
 
 def test_names_in_our_own_zone_are_not_looked_up(names: Names) -> None:
-    """The machine's resolver would ask us."""
+    """The system resolver would query us."""
     names.add("id", f"other.{ZONE}:4001", f"ID.{ZONE.upper()}.:4001", f"{ZONE}:4001", "10.0.0.2:4001")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"]
     assert len(answers(names.ask(RAFT, "SRV"))) == 1

@@ -112,7 +112,7 @@ def test_two_name_variants_without_a_lower_case_one_are_ambiguous_too(names: Nam
     "name", ["id", "_tcp.id", "_rqlite-raft._tcp.id", "_rqlite-http._tcp.id", "b", "c.b", "_tcp.a.c.b"]
 )
 def test_an_empty_non_terminal_has_an_empty_answer(names: Names, name: str, kind: str) -> None:
-    """NXDOMAIN would say that there is nothing below either, and caches believe that (RFC 8020)."""
+    """NXDOMAIN would mean that there is nothing below either, and caches believe that (RFC 8020)."""
     names.add("id")
     names.add("a.c.b")
     assert is_absent(names.ask(f"{name}.{ZONE}", kind))
@@ -134,7 +134,7 @@ def test_an_unknown_name_does_not_exist(names: Names, name: str, kind: str) -> N
 
 
 def test_every_ancestor_of_an_answered_name_exists(names: Names) -> None:
-    """Resolvers ask for them one after the other (RFC 9156), and stop where there is nothing."""
+    """Resolvers query for them one after the other (RFC 9156), and stop where there is nothing."""
     names.add("A-very-long-ID-with-capitals-in-it-and-then-some", "10.0.0.1:4001")
     names.add("x._tcp.b", "10.0.0.2:4001")
     names.add("y._rqlite-raft._tcp.b", "10.0.0.3:4001")

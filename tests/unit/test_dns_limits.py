@@ -1,4 +1,4 @@
-"""How many answers a source gets over UDP, and what becomes of the rest."""
+"""The number of answers to a source over UDP, and what happens to the rest."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.dns import ZONE, Names, answers, question
 
 
 class Limit:
-    """A limit, and time that goes by."""
+    """A limit, and a clock."""
 
     def __init__(self, rate: float) -> None:
         self.clock = Clock()
         self.limit = SourceLimit(rate, self.clock.seconds)
 
     def __call__(self, host: str, asked: int = 100) -> int:
-        """How many of so many answers at once `host` is allowed."""
+        """Return how many of this many concurrent answers `host` is allowed."""
         return sum(self.limit.allows(host) for _ in range(asked))
 
 

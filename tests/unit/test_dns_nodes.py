@@ -1,4 +1,4 @@
-"""The double of rqlite 7-10 with DNS modes does what is known of rqlite, and of Go's resolver."""
+"""The double of rqlite 7-10 with DNS modes behaves as rqlite, and Go's resolver, are known to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.virtual import BOTH_ENDPOINTS, Network, Peer, Service, World,
 
 
 def outcome(world: World, begin: Callable[[], Coroutine[Any, Any, list[Any]]]) -> list[Any] | str:
-    """What a look-up gives, in a fixed order, or what it raises."""
+    """Return the result of a lookup in a fixed order, or its error."""
     try:
         return sorted(world.result(begin))
     except LookUpFailed as error:
@@ -223,7 +223,7 @@ def test_a_node_without_a_vote_that_expects_others_does_not_start(
 def test_a_restarted_member_looks_up_the_others_from_7_18_2_on(
     server: NameServer, rounds: Rounds, name: str, asks: bool
 ) -> None:
-    """And waits for the resolver where nobody answers; it serves as ever in the meantime."""
+    """It waits for the resolver where nobody answers; it continues to serve in the meantime."""
     peers = [rounds.peer(number) for number in range(3)]
     for peer in peers[1:]:
         rounds.network.add(peer)

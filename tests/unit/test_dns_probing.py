@@ -1,4 +1,4 @@
-"""What probes change for who asks over DNS: dead nodes are left out, as long as there are others to
+"""How probes change answers over DNS: nodes that are down are left out, if there are others to
 answer with.
 """
 

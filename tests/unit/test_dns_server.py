@@ -1,4 +1,4 @@
-"""Datagrams and connections: whatever arrives, and however slowly, it is answered, dropped or cut
+"""Datagrams and connections: anything that arrives, however slowly, is answered, dropped or cut
 off.
 """
 
@@ -181,7 +181,7 @@ def test_any_datagram_gets_a_short_and_valid_answer_or_none(data: bytes) -> None
     sent = names.exchange(data)
     assert len(sent) == (0 if len(data) < 12 or data[2] & 0x80 else 1)
     for answer in sent:
-        # dnspython reads an update by rules of its own (RFC 2136), which an echoed question does
+        # dnspython parses an update by rules of its own (RFC 2136), which an echoed question does
         # not keep.
         got = dns.message.from_wire(answer[:2] + bytes([answer[2] & 0x87]) + answer[3:])
         assert got.rcode() in RCODES
@@ -193,7 +193,9 @@ def test_any_datagram_gets_a_short_and_valid_answer_or_none(data: bytes) -> None
 
 @ensureDeferred
 async def test_a_flood_of_datagrams_is_read_in_portions() -> None:
-    """Over a real socket: Twisted would read a quarter of a megabyte before anybody else's turn."""
+    """Over a real socket: Twisted would read a quarter of a megabyte before anything else gets a
+    turn.
+    """
     from socket import AF_INET, SOCK_DGRAM, socket
 
     from twisted.internet import reactor

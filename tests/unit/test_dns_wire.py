@@ -1,4 +1,4 @@
-"""Questions as they are read and answers as they are written, byte by byte."""
+"""Reading queries and writing answers, byte by byte."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
 def packet(
     rest: bytes = NAME + IN_A, *, flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0)
 ) -> bytes:
-    """A message with an ID of 7."""
+    """Return a message with an ID of 7."""
     return struct.pack("!6H", 7, flags, *counts) + rest
 
 
 def problem(message: bytes) -> int:
-    """The RCODE of the answer to a message that is answered."""
+    """Return the RCODE of the answer to a message that is answered."""
     asked = wire.parse_query(message)
     assert asked is not None
     return asked.problem
 
 
 def encoded(reply: Reply, most: int, **options: Any) -> dns.message.Message:
-    """The answer to a question for an A record of id.disco.example.com."""
+    """Return the encoded answer to a query for an A record of id.disco.example.com."""
     query = question(f"id.{ZONE}", **options)
     asked = wire.parse_query(query)
     assert asked is not None
@@ -63,7 +63,7 @@ def test_a_packet_shorter_than_a_header_is_not_answered(length: int) -> None:
 
 @pytest.mark.parametrize("flags", [0x8000, 0x8180, 0xFFFF])
 def test_a_response_is_not_answered(flags: int) -> None:
-    """Or two servers could be made to talk to each other for ever."""
+    """Otherwise two servers could be made to answer each other for ever."""
     assert wire.parse_query(packet(flags=flags)) is None
 
 
@@ -156,7 +156,7 @@ def test_a_second_option_record_is_a_format_error() -> None:
 
 
 def test_unrelated_records_may_stand_beside_the_options() -> None:
-    """A transfer's SOA, say, or a signature."""
+    """A transfer's SOA, for instance, or a signature."""
     other = b"\xc0\x0c\0\6\0\1\0\0\0\0\0\3abc"
     asked = wire.parse_query(packet(NAME + IN_A + other + OPT + other, counts=(1, 0, 1, 2)))
     assert asked is not None

@@ -1,4 +1,4 @@
-"""What there is under which name of the zone: addresses as DNS can give them, and names as it has
+"""The names of the zone and their records: addresses as DNS can express them, and names as it has
 them.
 """
 

@@ -1,4 +1,4 @@
-"""Two daemons with one identity show; one that was started again is no twin of itself (R8)."""
+"""Two daemons with one identity are noticed; a restarted one is no duplicate of itself (R8)."""
 
 from __future__ import annotations
 

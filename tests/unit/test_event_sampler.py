@@ -1,4 +1,4 @@
-"""What is left out so that nobody can fill a disk, and that it is counted."""
+"""Events that are left out so that nobody can fill a disk, and their count."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""IDs that never had a node are forgotten after as many days as somebody asked for, and nothing
-else ever is.
+"""IDs that never had a node are forgotten after a configured number of days, and nothing else ever
+is.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def daemon() -> Daemon:
 
 
 def live(clock: Clock, days: float) -> None:
-    """So many days pass."""
+    """Let this many days pass."""
     clock.pump([3600.0] * int(days * 24))
 
 
 def live_until_it_is_marked(daemon: Daemon) -> None:
-    """What says that IDs are gone is on its way to the disk, and not there yet."""
+    """Advance until the expiry watermark is on its way to the disk, and not there yet."""
 
     def noticed(changes: Sequence[Change], _: bool) -> tuple[Change, ...]:
         daemon.threads.hold = daemon.threads.hold or any(each.key.startswith(b"!expired/") for each in changes)

@@ -1,4 +1,4 @@
-"""Bounded memory and turns that IDs share: whoever has most gives way, and nobody waits behind
+"""Bounded memory and turns that IDs share: the largest user yields, and nobody waits behind
 another's thousands.
 """
 
@@ -27,7 +27,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Work:
-    """Jobs as they were begun, of which some go on."""
+    """Jobs in the order they were begun, some of which continue."""
 
     def __init__(self, at_once: int = 4, of_one: int = 2, most: int = 1000) -> None:
         self.begun: list[Job] = []

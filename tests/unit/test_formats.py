@@ -1,4 +1,4 @@
-"""What is on disk: golden files of every version, and codecs that take nothing else."""
+"""The formats on disk: golden files of every version, and codecs that accept nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a daemon that has peers judges itself, and what it says of them."""
+"""The health of a daemon with peers, and its remarks about them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_differing_member_lists_are_shown_and_logged_once(
     def learn_all_but_c(told: Iterable[Member], *, by_itself: str | None = None) -> list[Metadata]:
         return learn([each for each in told if each.incarnation != c.owner], by_itself=by_itself)
 
-    # As if another release of `b` did not take over what it is told.
+    # As if another release of `b` did not adopt the members it receives.
     members.learn = learn_all_but_c  # type: ignore[method-assign]
     del members._known[c.owner]
     members._changed()

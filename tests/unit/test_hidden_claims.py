@@ -1,4 +1,4 @@
-"""A claim that its leader has not reported yet is known to its owner alone (R5c), at one daemon."""
+"""A claim without its leader's report is visible to its claimant alone (R5c), at one daemon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST_A, HOST_B = "10.0.0.1", "10.0.0.2"
 
 
 def put(name: str, **other: str) -> Put:
-    """What the node of that name puts under the key."""
+    """Return what the node of that name puts under the key."""
     members = {"id": name, "api_addr": f"http://{name}:4001", "addr": f"{name}:4002"} | other
     pairs = ",".join(f'"{key}":"{value}"' for key, value in members.items())
     return decode_put(f"{{{pairs}}}".encode())
@@ -61,7 +61,7 @@ def daemon() -> Daemon:
     return Daemon()
 
 
-# Who is told what.
+# Answers to claimants and others.
 
 
 def test_a_claimant_is_shown_to_nobody_and_others_lose(daemon: Daemon) -> None:
@@ -181,7 +181,7 @@ def test_an_answer_that_the_disk_refuses_is_not_counted(daemon: Daemon) -> None:
     assert claim(daemon, KEY, A).again
 
 
-# What ends a claim.
+# Ends of a claim.
 
 
 def test_a_report_by_the_claimant_shows_it_from_whatever_host(daemon: Daemon) -> None:
@@ -241,7 +241,7 @@ def test_an_old_node_is_told_to_wait_and_bootstraps_nothing(daemon: Daemon) -> N
     assert_hidden(look_up(daemon, KEY))
 
 
-# Where claims are visible.
+# Visible claims.
 
 
 def test_no_claim_wins_again_where_claims_are_visible() -> None:

@@ -1,6 +1,4 @@
-"""Among peers, too, a claim that its leader has not reported yet is known to its owner alone
-(R5c).
-"""
+"""Among peers, too, a claim without its leader's report is visible to its claimant alone (R5c)."""
 
 from __future__ import annotations
 
@@ -165,7 +163,7 @@ def test_the_next_claim_after_a_clearing_asks_all_peers_and_wins(three: Three, c
 
 
 class BeforeHiddenClaims(PeerSet):
-    """The peers of a daemon of an older release, which shows whatever stands in a record."""
+    """The peers of a daemon of an older release, which shows everything in a record."""
 
     def hello(self) -> Hello:
         hello = super().hello()
@@ -174,7 +172,7 @@ class BeforeHiddenClaims(PeerSet):
 
 @pytest.fixture
 def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
-    """A daemon of this release and an older one that know each other."""
+    """Return a daemon of this release and an older one that have met."""
     network = DirectNetwork(clock)
     daemons = [GossipDaemon(network, "a")]
     with monkeypatch.context() as patch:

@@ -1,5 +1,5 @@
-"""The judge of histories: what one list, asked one operation at a time, explains is let through,
-and nothing else.
+"""The judge of histories accepts what one list, asked one operation at a time, explains, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ BASE = ("register n1", 0, 1, "alone"), ("register n2", 2, 3, ["n1", "n2"])
 
 
 def judged(*events: Any, rules: Rules | None = None, limit: int = 100_000) -> Verdict:
-    """The verdict on operations, each `(what, from, to, answer)` and "off home" or "at home"; LOST
-    for no answer.
+    """Return the verdict on operations, each `(what, from, to, answer)` and "off home" or "at
+    home"; LOST for no answer.
     """
     history = History()
     for what, begun, ended, answer, *where in events:

@@ -1,5 +1,5 @@
-"""The leader key's transitions: who wins it, what a report changes, and that all doors grant
-once.
+"""The leader key's transitions: who wins it, what a report changes, and that all APIs together
+grant once.
 """
 
 from __future__ import annotations

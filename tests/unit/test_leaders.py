@@ -30,7 +30,9 @@ def put(raft_addr: str, node_id: str | None = None) -> Put:
 
 
 def seen(order: str, every: float = 10.0) -> list[bool]:
-    """Whether an ID has two leaders after each report, by the letters of those who report."""
+    """Return whether an ID has two leaders after each report, by the letters of the reporting
+    nodes.
+    """
     reports = LeaderReports()
     found = []
     for number, letter in enumerate(order):

@@ -1,4 +1,4 @@
-"""Which listeners other machines reach, told by the sockets themselves."""
+"""Which listeners other hosts reach, judged by the sockets themselves."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def api(description: str, passed: Any = None, *, is_guarded: bool = False) -> HT
 
 
 def passed_on(host: str, family: int = socket.AF_INET) -> Any:
-    """A socket that systemd opened on `host`, said to be of that family. It is its endpoint's to
-    close.
+    """Return a socket that systemd opened on `host`, declared to be of that family. Its endpoint
+    closes it.
     """
     from twisted.internet import endpoints, reactor
 
@@ -116,9 +116,7 @@ async def test_an_inherited_socket_of_the_wrong_kind_is_refused() -> None:
 
 @contextmanager
 def listening(path: Path, backlog: int = 10) -> Iterator[socket.socket]:
-    """Somebody who listens on a socket of the file system; whose socket stays there when he is
-    gone.
-    """
+    """Listen on a Unix socket, which stays in the file system afterwards."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen(backlog)
@@ -131,7 +129,7 @@ async def test_a_stale_socket_is_replaced_although_its_process_number_is_in_use(
     path = tmp_path / "http.sock"
     with listening(path):
         pass
-    # What Twisted keeps beside a socket. In a container each process is the first one.
+    # Twisted's own lock beside a socket. In a container each process is the first one.
     Path(f"{path}.lock").symlink_to(str(os.getpid()))
     opened = api(f"{kind}unix:{path}:mode=600", is_guarded=True)
     assert await opened.open() == [f"unix:{path}"]

@@ -1,6 +1,4 @@
-"""IDs as names in which case does not count: which are one name, and which names lie above
-others.
-"""
+"""IDs as names without regard to case: which are one name, and which names are ancestors of others."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ LONG = b"a-long-id-that-is-no-uuid-and-has-a-Capital"
 
 
 def other_spellings(keys: Iterable[bytes], name: bytes) -> list[bytes]:
-    """What `of` must give, the slow way."""
+    """Return what `of` must return, computed the slow way."""
     return list(dict.fromkeys(key for key in keys if key.lower() == name and key != name))[:2]
 
 
@@ -66,7 +64,9 @@ def test_many_variants_of_one_name_cost_no_more_than_two() -> None:
 
 @pytest.mark.parametrize("key", [LONG, b"-" * 64, b"A" * 38])
 def test_the_second_half_of_an_escaped_id_is_an_ancestor_of_the_whole(key: bytes) -> None:
-    """Who asks for one label after the other must not be told that there is nothing below."""
+    """A resolver that queries for one label after the other must not be answered that there is
+    nothing below.
+    """
     first, _, second = dns_labels(key.decode()).partition(".")
     assert len(first) == 63
     assert NameIndex([key]).is_above(second.encode())

@@ -1,5 +1,5 @@
-"""Homes whose disks refuse, stall, are slow or are older ones, and what their peers hold of that
-meanwhile (R8).
+"""Owners whose disks refuse, stall, are slow or are older ones, and what their peers hold meanwhile
+(R8).
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def test_an_owner_on_an_older_disk_does_not_mistake_a_grant_of_another_boot_for_
     for number in range(1, 4):
         register(a, discovery_id, f"n{number}:1")
     settle(clock, 600)
-    # The machine boots once more, and as long after that as then the first node asks again.
+    # The host boots once more, and as long after that as then the first node registers again.
     a = a.restart(before, boot_id="boot-c", booted=clock.seconds())
     settle(clock, 20)
     assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
@@ -210,7 +210,7 @@ def test_a_hint_for_an_id_that_the_owner_has_yet_to_recover_is_not_lost(three: T
     assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     network.split("a")
     a = a.restart(before)
-    # It is asked before it asks.
+    # It gets a query before it sends one.
     a.backend.peers.stopService()
     network.heal()
     settle(clock, 3)

@@ -1,4 +1,4 @@
-"""Several daemons: who claims to be another, or the same twice (R8)."""
+"""Several daemons: one that claims to be another, or two with one identity (R8)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Cl
 
 
 def test_a_replayed_hello_from_before_a_restart_stops_nobody(three: Three, clock: Clock) -> None:
-    """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender
+    """An attacker in between can keep a sealed hello and send it to anybody, its own sender
     included.
     """
     network, (a, b, c) = three
@@ -91,7 +91,7 @@ def test_a_duplicate_of_an_incarnation_that_greets_its_original_stops_both(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, *_) = three
-    # It reaches nobody else, who would find out, too.
+    # It reaches nobody else, who would discover it, too.
     network.cut |= {("d", name) for name in "bc"}
     duplicate = GossipDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
     settle(clock, 6)

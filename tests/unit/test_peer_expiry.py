@@ -1,5 +1,5 @@
-"""What a home forgets because it never had a node is forgotten by all its peers, and by nobody
-else's decision.
+"""An ID that its owner forgets because it never had a node is forgotten by all its peers, and by
+nobody else's decision.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tests.support.gossip import (
 )
 
 MINUTES = 60 / DAY
-# The home looks each minute, and so do its peers once they were told.
+# The owner checks each minute, and so do its peers once they were informed.
 OVER = 320
 
 
 @pytest.fixture
 def three(clock: Clock) -> Three:
-    """Daemons that forget after three minutes, and look each minute."""
+    """Daemons that forget after three minutes, and check each minute."""
     return trio(clock, unused_days=3 * MINUTES)
 
 
@@ -179,7 +179,7 @@ def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(cl
     network.heal()
     while not c.threads.held:
         settle(clock, 0.1)
-    # The mark is being written; what an older message tells goes with the next batch.
+    # The watermark is being written; the records of an older message go with the next batch.
     taking = Deferred.fromCoroutine(c.backend.peers.exchange.take(delta_of(a.owner, line)))
     c.threads.release()
     assert c.backend.watermarks.of(a.owner)
@@ -192,5 +192,5 @@ def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(cl
 
 
 def delta_of(owner: str, line: bytes) -> Delta:
-    """What tells of one record."""
+    """Return a delta with one record."""
     return Delta(owner=owner, after=0, upto=0, records=[msgspec.Raw(line)])

@@ -1,4 +1,4 @@
-"""Several daemons: who is told to bootstrap, and what that takes (R3, R5, R6)."""
+"""Several daemons: who is granted, and what that takes (R3, R5, R6)."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def put(name: str) -> Put:
 
 
 def granted_alone(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
-    """Two daemons, of which the owner was restarted while the other is down and then listed two
-    nodes itself.
+    """Return two daemons, of which the owner was restarted while the other is down and then listed
+    two nodes itself.
     """
     network, (a, b) = trio(clock, "ab")
     discovery_id = create_id(a)
@@ -60,7 +60,7 @@ def test_an_owner_decides_nothing_that_omits_its_answers_from_before_it_was_read
 def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_is(clock: Clock) -> None:
     a, b, discovery_id = granted_alone(clock)
     b.restart()
-    # The moment at which it hears the last member, no exchange having come to its end.
+    # The moment at which it reaches the last member, before any exchange has ended.
     a.backend.peers.guard.heard(b.owner)
     assert a.backend.peers.guard.is_ready
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
@@ -98,7 +98,7 @@ def test_a_removed_node_does_not_return_from_a_disk_that_refused_to_forget(clock
     a.threads.hold = True
     asking = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n7:1"), None))
     a.threads.release()
-    # What was kept anew takes the place of what was kept before; there is no room to say so.
+    # The newly stored hint replaces the earlier one; there is no room for the record of that.
     a.disk.room = 0
     assert result(asking).on_behalf
     a.threads.release_all()

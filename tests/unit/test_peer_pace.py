@@ -1,4 +1,4 @@
-"""Rounds that follow each other, sooner where somebody hurries."""
+"""Rounds that follow each other, sooner when hurried."""
 
 from __future__ import annotations
 

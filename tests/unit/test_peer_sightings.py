@@ -1,4 +1,4 @@
-"""How old grants of other homes are taken to be."""
+"""How old grants of other owners are assumed to be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several daemons: one that is lost is forgotten, one that is to go hands over (R7)."""
+"""Several daemons: a lost one is forgotten, a leaving one hands over (R7)."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_a_successor_has_records_that_the_lost_daemon_itself_lacked_on_an_older_
     a, b = (each.restart(disk) for each, disk in zip((a, b), before, strict=True))
     network.cut -= apart
     settle(clock, 5)
-    # What it makes now is newer than what it lacks, so that b takes it to have all.
+    # What it creates now is newer than what it lacks, so that b assumes it has all.
     create_id(a)
     settle(clock, 2)
     a.stop()

@@ -1,5 +1,5 @@
-"""Several daemons, each rule by itself: homes, copies and hints, members; messages are brought at
-once unless cut.
+"""Several daemons, each rule by itself: owners, copies and hints, members; messages are delivered
+at once unless cut.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def test_a_node_that_registers_again_after_its_removal_is_not_covered_by_an_olde
     network.split("a")
     settle(clock, 3)
     register(c, discovery_id, "n2:1")
-    # The home takes the hint, and c cannot note that it did, nor learn what comes of it.
+    # The owner takes the hint, and c can neither record that nor learn what comes of it.
     c.disk.room = 0
     network.heal()
     settle(clock, 3)

@@ -1,4 +1,4 @@
-"""How a daemon and its peers get on, in the numbers that are watched."""
+"""A daemon and its peers in the monitored numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 
 
 def watched(daemon: GossipDaemon) -> dict[str, Any]:
-    """The samples by name; those of peers as what each peer has."""
+    """Return the samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
     families: list[Metric] = list(peer_metrics(daemon.backend.report.seen)())
     for sample in (sample for family in families for sample in family.samples):
@@ -118,7 +118,7 @@ def test_ids_of_a_member_have_an_owner_and_those_of_a_stranger_have_none(three: 
 
 def test_an_id_of_an_unknown_owner_is_shown_as_ownerless_like_nodes_are_answered(three: Three) -> None:
     _network, (a, _b, _c) = three
-    # As after a backup of another daemon was put in the place of a new one's.
+    # As after a backup of another daemon was restored over a new one's.
     record = Record(id="orders", owner="f" * 16, version=1, created_at=1)
     a.store.settle([a.store.put(record)])
     assert not a.directory.is_owner_of(go(a.directory.look_up("orders")))

@@ -1,6 +1,4 @@
-"""What becomes of an ID between a grant and its answer: who waits, what is shown, and what is
-undone.
-"""
+"""An ID between a grant and its answer: who waits, what is shown, and what is undone."""
 
 from __future__ import annotations
 

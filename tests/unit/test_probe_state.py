@@ -1,4 +1,4 @@
-"""What comes of probes: who is up, who is down, since when, and how soon to look again."""
+"""The results of probes: who is up, who is down, since when, and how soon to probe again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rqdisco.probes.probe_state import FAILURES, Outcome, ProbeState, next_state
 
 
 def after(*outcomes: Outcome) -> ProbeState:
-    """What is held of a node after a probe each second met these."""
+    """Return the state of a node after one probe each second with these outcomes."""
     guard = None
     for at, outcome in enumerate(outcomes, 1):
         guard = next_state(guard, outcome, float(at))

@@ -17,7 +17,7 @@ A = "10.0.0.1:4001"
 
 
 class ProbeSetup:
-    """Probes one node, and sees what comes of it."""
+    """Probes one node, and records the outcome."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -30,7 +30,7 @@ class ProbeSetup:
         return Deferred.fromCoroutine(self._prober(target, target.host))
 
     def met(self, addr: str = A) -> Outcome:
-        """What it met without waiting; every connection is let go of."""
+        """Return the outcome that needs no waiting; every connection must be released."""
         outcome: Outcome = result(self(addr))
         assert self.network.open == 0
         return outcome

@@ -1,6 +1,4 @@
-"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not
-be.
-"""
+"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not be."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ INTERVAL = 10.0
 
 
 class World:
-    """A daemon that probes, on a clock, and the network that its nodes are in."""
+    """A daemon that probes, on a clock, and the network of its nodes."""
 
     def __init__(self, rate: float = 100.0, interval: float = INTERVAL) -> None:
         self.probe = Probe(interval=interval, rate=rate)
@@ -33,7 +31,7 @@ class World:
         self.rounds = self.daemon.rounds
 
     def start(self, *addrs: str) -> str:
-        """An ID with nodes at these addresses; begin to probe."""
+        """Create an ID with nodes at these addresses; begin to probe."""
         discovery_id = create_id(self.daemon)
         for addr in addrs:
             result(register(self.daemon, discovery_id, addr, THIS_MACHINE))
@@ -42,11 +40,11 @@ class World:
         return discovery_id
 
     def go_on(self, seconds: float) -> None:
-        """Let time go by, in steps in which everything may happen that is due."""
+        """Let time pass, in steps in which everything that is due may happen."""
         self.clock.pump([0.05] * round(seconds * 20))
 
     def up(self, addr: str) -> bool | None:
-        """Whether a node is up."""
+        """Report whether a node is up."""
         seen = self.rounds.seen(Node(addr=addr))
         return None if seen is None else seen.up
 

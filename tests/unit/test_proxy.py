@@ -17,7 +17,7 @@ PATIENCE = 10.0
 
 
 class Echo:
-    """Sends back what it is sent, and keeps it."""
+    """Sends back what it receives, and records it."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))

@@ -1,5 +1,5 @@
-"""Tests with real rqlited are made from the variable that names them, each in the modes that its
-version has.
+"""Tests with real rqlited are made from the variable that names the binaries, each in the modes of
+its version.
 """
 
 from __future__ import annotations

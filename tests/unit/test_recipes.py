@@ -1,6 +1,4 @@
-"""Flags for rqlited: right for its version, and still the same after whatever they were pasted into
-has read them.
-"""
+"""Flags for rqlited: right for its version, and unchanged by every format they are pasted into."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_cate
 
 
 def flags(mode: Mode, version: str, url: str = URL, **more: Any) -> dict[str, str]:
-    """The flags and their values."""
+    """Return the flags and their values."""
     wanted = Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)
     parts = [argument.partition("=") for argument in recipe(wanted).arguments]
     return {flag: value for flag, _, value in parts}
@@ -185,7 +183,7 @@ def test_an_invalid_id_is_refused(mode: Mode) -> None:
 
 
 def notes(mode: Mode, version: str, url: str = URL, **more: Any) -> str:
-    """All notes in one."""
+    """Return all notes as one text."""
     return " ".join(recipe(Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)).notes)
 
 
@@ -237,7 +235,7 @@ def test_notes_mention_when_a_read_replica_may_start() -> None:
 
 
 def unquote_systemd(line: str) -> list[str]:
-    """The words of a command line in a unit: quotes and escapes, then specifiers, then
+    """Return the words of a command line in a unit: quotes and escapes, then specifiers, then
     variables.
     """
     words = []

@@ -1,4 +1,4 @@
-"""The transitions: who is told to bootstrap, who is listed, and what a repeat changes."""
+"""The transitions: who is granted, who is listed, and what a repeat changes."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ NODE_IDS = st.sampled_from([None, "n1", "n2"])
 
 
 class NaiveModel(RuleBasedStateMachine):
-    """Plays the same calls to the transitions and to lists that are changed in place."""
+    """Applies the same calls to the transitions and to lists that are changed in place."""
 
     def __init__(self) -> None:
         super().__init__()

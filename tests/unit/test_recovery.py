@@ -1,4 +1,4 @@
-"""What is found again after a crash, what is refused, and what is said then."""
+"""What is recovered after a crash, what is refused, and with which reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class PowerCut(OSError):
 
 
 def power_cut_after(number: int) -> Callable[[str], None]:
-    """To be called before each operation of a disk: the power is gone after so many."""
+    """Return a function to be called before each operation of a disk: the power fails after this
+    many.
+    """
     left = iter(range(number))
 
     def before(operation: str) -> None:
@@ -193,7 +195,7 @@ def test_a_newer_format_is_refused_and_not_mistaken_for_damage(name: str, old: b
 
 
 def _reframed(content: bytes) -> bytes:
-    """The segment with the CRCs that its writer would have given it."""
+    """Return the segment with the CRCs that its writer would have given it."""
     head, *rest = content.split(b"\n#")
     first, payload = head.split(b"\n", 1)
     frame, _ = encode_frame([payload], int(first.split(b" ")[1], 16))

@@ -1,4 +1,4 @@
-"""What is taken of deltas, in whatever order they come, and how far the receiver then is without a
+"""What is accepted of deltas, in any order of arrival, and how far the receiver then is without a
 gap.
 """
 
@@ -28,7 +28,7 @@ def delta(after: int, upto: int, *sent: Record) -> Delta:
 
 
 class Receiver:
-    """A daemon that takes deltas, on a disk that is written to at once."""
+    """A daemon that receives deltas, on a disk that is written to at once."""
 
     def __init__(self, own: str = HERE, at_start: Sequence[Record] = (), era: int = 1) -> None:
         self.store = Store()
@@ -109,7 +109,7 @@ def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
 
 
 def rest_of(receiver: Receiver, place: int) -> list[str]:
-    """The IDs of all pages from one on."""
+    """Return the IDs of all pages from one on."""
     sent = []
     while True:
         page = receiver.replication.page(Pull(owner=OWNER, after=1, page=place, upto=5000))
@@ -120,7 +120,7 @@ def rest_of(receiver: Receiver, place: int) -> list[str]:
 
 
 def test_a_paging_receiver_misses_nothing_when_its_peer_restarts_in_between() -> None:
-    """IDs are in another order then, and a place in the one before says nothing."""
+    """IDs are in another order then, and a place in the previous one has no meaning."""
     records = [record(number, 2 + number) for number in range(1600)]
     place = Receiver(at_start=records).replication.page(Pull(owner=OWNER, after=1)).page
     again = Receiver(at_start=list(reversed(records)), era=7)

@@ -1,6 +1,4 @@
-"""The parts that run beside the requests: group commit, folding, deadlines, systemd's socket, the
-log.
-"""
+"""The services beside the requests: group commit, compaction, deadlines, systemd's socket, the log."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ def register(daemon: Daemon, addr: str) -> str:
 
 
 class Compactions:
-    """Stands where the child process would: folds at once, or does what the test tells it."""
+    """Stands for the child process: compacts at once, or does what the test sets."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -216,7 +214,7 @@ def test_nothing_is_notified_without_systemd_or_for_another_process(tmp_path: Pa
 
 
 class Paper:
-    """Takes what is written, as much at a time as the test allows."""
+    """Accepts what is written, as much at a time as the test allows."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -233,7 +231,7 @@ class Paper:
 
 
 class Log:
-    """A log written by our observer, and the events that go into it."""
+    """A log written by our observer, and its events."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.paper = Paper()

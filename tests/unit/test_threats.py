@@ -1,6 +1,4 @@
-"""The threat model of `docs/security.md`: that its tests exist, and those that belong nowhere
-else.
-"""
+"""The threat model of `docs/security.md`: that its tests exist, and those that belong nowhere else."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ NASTY = 'a\r\nINJECTED \x1b[2J\x9b2J\x7f\u202e\u2028\x00 \\ " b'
 
 
 def defined(path: Path) -> set[str]:
-    """The names of the tests in a file."""
+    """Return the names of the tests in a file."""
     tree = ast.parse(path.read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
@@ -75,7 +73,7 @@ def test_external_text_stays_within_one_line_of_the_audit_log(tmp_path: Path, wh
 
 
 class Terminal:
-    """Somebody who looks."""
+    """A terminal that records its output."""
 
     encoding = "utf-8"
 

@@ -1,5 +1,5 @@
-"""Host names that nobody answers for: what one ID with a thousand of them takes from others, which
-is nothing, and what is held of nodes whose names do not resolve.
+"""Host names that do not resolve: an ID with a thousand of them takes nothing from others, and
+nodes with such names have a state of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def addrs(hosts: Sequence[str]) -> list[str]:
 
 
 def prepare(resolver: Resolver) -> None:
-    """It knows three names, and never answers for a thousand others."""
+    """Resolve three names, and never answer for a thousand others."""
     resolver.known |= KNOWN
     resolver.is_unresponsive = lambda host: host.endswith(".silent.example.org")
 
@@ -43,7 +43,7 @@ def names() -> Names:
 
 
 def answered(names: Names, discovery_id: str) -> list[str]:
-    """The addresses of an ID, after as long as the answer takes."""
+    """Return the addresses of an ID, after as long as the answer takes."""
     query = question(f"{discovery_id}.{ZONE}")
     names.udp.sent.clear()
     names.udp.protocol.datagramReceived(query, CLIENT)
@@ -56,7 +56,7 @@ def answered(names: Names, discovery_id: str) -> list[str]:
 
 @pytest.mark.parametrize("also", [(), tuple(KNOWN)])
 def test_a_thousand_names_of_one_id_leave_out_nothing_of_another(names: Names, also: Sequence[str]) -> None:
-    """Nor if those of the other are among them."""
+    """Even if those of the other are among them."""
     names.add("noisy", *addrs(SILENT[: 1000 - len(also)]), *addrs(also))
     names.add("quiet", *addrs(tuple(KNOWN)))
     complete = 0
@@ -80,7 +80,7 @@ class World:
         prepare(self.resolver)
 
     def start(self, *addrs: str) -> str:
-        """One more ID, with nodes at these addresses; begin to probe."""
+        """Create an ID with nodes at these addresses; begin to probe."""
         discovery_id = f"id{self.daemon.directory.size}"
         brought = transferred(discovery_id, *(Node(addr=addr) for addr in addrs))
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
@@ -92,11 +92,11 @@ class World:
         self.clock.pump([0.1] * round(seconds * 10))
 
     def skip(self, seconds: float) -> None:
-        """Let time go by in which little happens."""
+        """Let time pass in which little happens."""
         self.clock.pump([2.0] * round(seconds / 2))
 
     def seen(self, addr: str) -> str:
-        """What is held of a node, in a word."""
+        """Return the state of a node in a word."""
         seen = self.rounds.seen(Node(addr=addr))
         if seen is None:
             return "unknown"
@@ -159,7 +159,7 @@ def test_a_node_is_unresolved_after_a_day_without_its_name(world: World) -> None
 
 @pytest.mark.parametrize("was_up", [True, False])
 def test_a_cached_address_without_an_answer_does_not_make_a_node_down(world: World, was_up: bool) -> None:
-    """It may have moved, and the name says where to whoever can look it up."""
+    """It may have moved, and the name leads to the new address for whoever can resolve it."""
     if was_up:
         world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
@@ -217,7 +217,7 @@ def test_an_unresolved_node_keeps_its_position_in_lists_and_nodes_that_are_down_
 
 
 def test_dns_answers_with_nodes_whose_names_the_probes_cannot_resolve() -> None:
-    """What DNS knows of a name counts, not what the probes know."""
+    """The names that DNS resolves count, not those that the probes resolve."""
     probe = Probe(interval=INTERVAL)
     names = Names(daemon=Daemon(clock=Reactor(), probe=probe))
     names.resolver.known |= KNOWN

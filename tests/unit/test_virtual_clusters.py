@@ -8,7 +8,7 @@ from tests.support.virtual import BOTH_ENDPOINTS, NEW_ENDPOINTS, Network, Peer, 
 
 
 def some_peers(network: Network, count: int, expect: int = 0) -> list[Peer]:
-    """Running nodes."""
+    """Return running nodes."""
     peers = [
         Peer(f"n{number}", f"h{number}:1", f"h{number}:2", BOTH_ENDPOINTS, expect=expect) for number in range(count)
     ]

@@ -1,5 +1,5 @@
-"""Claims that wait for their leaders' first reports for long are noticed, and an operator is told
-what to do.
+"""Claims that wait long for their leaders' first reports are noticed, and an operator learns what
+to do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def claim(daemon: Daemon, key: str, name: str = "a", host: str = "10.0.0.1") -> 
 
 
 def warnings(log: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    """ID, address and times of each claim that was told of."""
+    """Return ID, address and times of each claim that was warned of."""
     logged = [event for event in log if event["log_format"].startswith("a claim waits")]
     return [(event["discovery_id"], event["addr"], event["times"]) for event in logged]
 
