@@ -35,7 +35,7 @@ _LARGEST = 1_000_000
 _MEMORY = (0.6, 0.4)
 _STARTUP = (4.0, 1.5)
 _STALL = (50.0, 10.0)
-_HEARD = (250.0, 50.0)
+_PROPAGATION = (250.0, 50.0)
 _NOTHING = (None, None)
 
 
@@ -178,7 +178,7 @@ class Benchmark:
         state, every = self._state(count), self._sizes.snapshot_every
         keep_previous(state)
         runs = [
-            self._round(f"fold of {count:,} IDs", number, lambda work: stall_round(state, work, every))
+            self._round(f"compaction of {count:,} IDs", number, lambda work: stall_round(state, work, every))
             for number in range(self._rounds)
         ]
         wanted = _STALL if count == _LARGEST else _NOTHING
@@ -209,7 +209,7 @@ class Benchmark:
         who = f"the last of {WATCHERS:,} watchers receives a registration"
         self.rows += [
             Row(f"{who}: p50", "ms", [run.p50_ms for run in runs]),
-            Row(f"{who}: p99", "ms", [run.p99_ms for run in runs], *_HEARD),
+            Row(f"{who}: p99", "ms", [run.p99_ms for run in runs], *_PROPAGATION),
             Row(f"CPU of an event to {WATCHERS:,} watchers", "ms", [run.cpu_ms for run in runs]),
         ]
         self.notes.append(

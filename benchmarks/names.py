@@ -61,7 +61,7 @@ class _Node(NamedTuple):
     target: str
 
 
-class _Asked(NamedTuple):
+class _Query(NamedTuple):
     """A query, and the records that answer it, each as a text, sorted."""
 
     name: str
@@ -91,7 +91,7 @@ def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
     return Round(*runs)
 
 
-def _measure(daemon: Process, port: int, asked: Sequence[_Asked], directory: Path, seconds: float) -> Answers:
+def _measure(daemon: Process, port: int, asked: Sequence[_Query], directory: Path, seconds: float) -> Answers:
     """Raises BenchmarkFailed unless all answers are those expected, and all queries of the run are
     answered.
     """
@@ -132,16 +132,16 @@ def _nodes(state: State) -> Iterator[tuple[str, list[_Node]]]:
         yield name, [_Node(ip, int(port), f"n-{ipaddress.ip_address(ip).packed.hex()}.{name}") for ip, _, port in found]
 
 
-def _questions(state: State) -> tuple[list[_Asked], list[_Asked]]:
+def _questions(state: State) -> tuple[list[_Query], list[_Query]]:
     """Return the queries for addresses, and those for services."""
     addresses, services = [], []
     for name, nodes in _nodes(state):
         ips = [_text(name, dns.Record_A(node.ip, _TTL)) for node in nodes]
-        addresses.append(_Asked(name, dns.A, sorted(ips), []))
+        addresses.append(_Query(name, dns.A, sorted(ips), []))
         service = f"{_SERVICE}.{name}"
         places = [_text(service, dns.Record_SRV(1, 1, node.port, node.target, _TTL)) for node in nodes]
         targets = [_text(node.target, dns.Record_A(node.ip, _TTL)) for node in nodes]
-        services.append(_Asked(service, dns.SRV, sorted(places), sorted(targets)))
+        services.append(_Query(service, dns.SRV, sorted(places), sorted(targets)))
     return addresses, services
 
 
@@ -157,7 +157,7 @@ def _service_lines(state: State) -> Iterator[str]:
             yield f"srv-host={_SERVICE}.{name},{node.target},{node.port},1,1\n"
 
 
-def _wait_for_answer(daemon: Process, port: int, asked: _Asked) -> None:
+def _wait_for_answer(daemon: Process, port: int, asked: _Query) -> None:
     since = time.monotonic()
     while True:
         try:
@@ -169,7 +169,7 @@ def _wait_for_answer(daemon: Process, port: int, asked: _Asked) -> None:
             return
 
 
-def _ask(port: int, asked: _Asked, seconds: float = 5.0) -> dns.Message:
+def _ask(port: int, asked: _Query, seconds: float = 5.0) -> dns.Message:
     """Raises OSError where there is no answer in time."""
     question = dns.Message(id=1, recDes=1)
     question.addQuery(asked.name.encode(), asked.type)
@@ -183,7 +183,7 @@ def _ask(port: int, asked: _Asked, seconds: float = 5.0) -> dns.Message:
     return answer
 
 
-def _check(answer: dns.Message, asked: _Asked) -> None:
+def _check(answer: dns.Message, asked: _Query) -> None:
     answers, additional = _texts(answer.answers), _texts(answer.additional)
     if answer.rCode or answer.trunc or (answers, additional) != (asked.answers, asked.additional):
         raise BenchmarkFailed(f"{asked} expected, RCODE {answer.rCode} with {answers} and {additional} answered")

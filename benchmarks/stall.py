@@ -107,7 +107,7 @@ def _judge(samples: list[Sample], compact: float, end: float) -> Stall:
     before = max(first, compact - (end - compact))
     quiet = [sample for sample in samples if before <= sample.due < compact]
     if len(quiet) < 20 or len(during) < 0.99 * (end - compact) / INTERVAL - 2:
-        raise BenchmarkFailed(f"{len(quiet)} samples before the fold and {len(during)} during it are too few")
+        raise BenchmarkFailed(f"{len(quiet)} samples before the compaction and {len(during)} during it are too few")
     lookups = [sample.took for sample in during if sample.kind == "lookup"]
     return Stall(
         worst_ms=1e3 * max(sample.took for sample in during),

@@ -20,7 +20,7 @@ _PATIENCE = 30.0
 _BYTES = 1 << 16
 
 
-class Heard(NamedTuple):
+class Propagation(NamedTuple):
     """The time from sending a registration until the last watcher has its event; CPU time of the
     daemon for each event.
     """
@@ -50,7 +50,7 @@ class _Watchers:
         missing = {connection for connection, count in self._counts.items() if count < number}
         while missing:
             if time.monotonic() - begun > _PATIENCE:
-                raise BenchmarkFailed(f"{len(missing)} watchers have heard nothing after {_PATIENCE} s")
+                raise BenchmarkFailed(f"{len(missing)} watchers have received nothing after {_PATIENCE} s")
             for key, _ in self._selector.select(_PATIENCE):
                 connection: socket.socket = key.data
                 data = connection.recv(_BYTES)
@@ -62,7 +62,7 @@ class _Watchers:
         return time.monotonic()
 
 
-def watch_round(directory: Path) -> Heard:
+def watch_round(directory: Path) -> Propagation:
     """Measure registrations one by one, each with all watchers waiting for it; the list is short."""
     with ExitStack() as stack:
         daemon = stack.enter_context(Rqdisco(directory / "state", directory / "run"))
@@ -86,4 +86,4 @@ def watch_round(directory: Path) -> Heard:
         cpu = (daemon.cpu_seconds() - before) / (2 * _CHANGES)
         client.close()
     taken.sort()
-    return Heard(1e3 * taken[len(taken) // 2], 1e3 * taken[int(0.99 * len(taken))], 1e3 * cpu)
+    return Propagation(1e3 * taken[len(taken) // 2], 1e3 * taken[int(0.99 * len(taken))], 1e3 * cpu)

@@ -132,7 +132,7 @@ def lost(held: dict[str, Any], preloaded: dict[str, list[str]], acknowledged: It
     for each in acknowledged:
         found += [f"{key}: {addr} is not there" for key, addr in each.there if addr not in nodes.get(key, ())]
         found += [f"{key}: {addr} is there again" for key, addr in each.gone if addr in nodes.get(key, ())]
-        found += [f"{key}: was minted" for key in each.created if key not in held]
+        found += [f"{key}: was created" for key in each.created if key not in held]
         found += [
             f"{key}: is led by another"
             for key, value in each.led.items()

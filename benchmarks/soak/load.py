@@ -22,7 +22,7 @@ from benchmarks.soak.cluster import ZONE, Where
 THREADS = 8
 CLIENT_SECONDS = 10.0
 # Each client keeps this many registrations, so that state does not grow with time.
-_KEPT = 150
+_STORED = 150
 # The requests and their weights.
 _MIX = {"read": 45, "register": 22, "remove": 22, "report": 4, "claim": 1, "mint": 1, "dns": 5}
 _NAMES, _WEIGHTS = list(_MIX), list(_MIX.values())
@@ -101,7 +101,7 @@ class Worker(threading.Thread):
             if now < due:
                 time.sleep(due - now)
             kind = self._random.choices(_NAMES, _WEIGHTS)[0]
-            if kind == "register" and len(self._mine) >= _KEPT:
+            if kind == "register" and len(self._mine) >= _STORED:
                 kind = "remove"
             if kind == "remove" and not self._mine:
                 kind = "register"

@@ -101,8 +101,8 @@ def _register(page: Page, addr: str) -> None:
     page.evaluate(
         """async (addr) => {
             const headers = {Authorization: `Bearer ${sessionStorage.getItem("rqdisco-token")}`};
-            window.minted ??= (await (await fetch("/", {method: "POST", headers})).json()).disco_id;
-            await fetch("/" + window.minted, {method: "POST", headers, body: JSON.stringify({addr})});
+            window.created ??= (await (await fetch("/", {method: "POST", headers})).json()).disco_id;
+            await fetch("/" + window.created, {method: "POST", headers, body: JSON.stringify({addr})});
         }""",
         addr,
     )

@@ -16,8 +16,8 @@ from tests.chaos.event_log import EventLog
 from tests.chaos.nodes import KeyNode, Node, Pace, Setting
 from tests.chaos.requests import Losses, Requester
 
-Kind = Literal["legacy", "minted key", "named key"]
-KINDS: tuple[Kind, ...] = ("legacy", "legacy", "legacy", "minted key", "named key")
+Kind = Literal["legacy", "created key", "named key"]
+KINDS: tuple[Kind, ...] = ("legacy", "legacy", "legacy", "created key", "named key")
 _AGAIN_SECONDS = 0.5
 
 
@@ -112,7 +112,7 @@ class Lifecycle:
             (0.35, self._one_is_killed),
             (0.05, self._one_loses_its_data),
             (0.05, self._one_is_replaced),
-            (0.2, self._one_more_comes),
+            (0.2, self._one_is_added),
             # A member of consul-kv is listed once it has led: removing the only listed one makes a
             # second cluster.
             (0.12 if self.kind == "legacy" else 0.0, self._one_is_removed),
@@ -155,9 +155,9 @@ class Lifecycle:
         await node.kill()
         node.is_gone = True
         node.wipe()
-        await self._one_more_comes()
+        await self._one_is_added()
 
-    async def _one_more_comes(self) -> None:
+    async def _one_is_added(self) -> None:
         await self._rest(6)
         self._node(len(self._setting.nodes) + 1).start()
 

@@ -76,7 +76,7 @@ class Requester:
             self._events.log(f"{asked}: hangs up before the answer")
             return None
         is_lost = self._random.random() < losses.answers
-        self._events.log(f"{asked}: {'LOST ' if is_lost else ''}{_in_words(reply)} ({took:.1f} s)")
+        self._events.log(f"{asked}: {'LOST ' if is_lost else ''}{_format_result(reply)} ({took:.1f} s)")
         return None if is_lost else reply
 
     async def _exchange(self, port: int, request: bytes, losses: Losses) -> Reply | None:
@@ -106,7 +106,7 @@ async def _received(reader: asyncio.StreamReader) -> Reply:
     return reply
 
 
-def _in_words(reply: Reply) -> str:
+def _format_result(reply: Reply) -> str:
     if reply.status != 200:
         return f"{reply.status} {reply.reason}"
     try:

@@ -80,7 +80,7 @@ def test_the_audit_log_records_attempts_that_were_not_allowed(method: str, path:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask(method, path.replace("{id}", guarded.id), None, "wrong")
-    # No scope is named for an unknown request.
+    # These requests need no scope that a token could lack.
     is_open_to_all = (method, path) in (("PUT", "/"), ("PUT", "/v1/agent/self"))
     if not is_open_to_all:
         guarded.ask(method, path.replace("{id}", guarded.id), None, "elsewhere")

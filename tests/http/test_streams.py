@@ -297,16 +297,16 @@ def test_watchers_at_a_daemon_that_is_not_the_owner_get_changes_too() -> None:
     _, (a, b, _) = trio(clock)
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
     settle(clock, 2)
-    heard: list[int] = []
-    stop = b.directory.watch(discovery_id, lambda: heard.append(len(heard)))
+    notified: list[int] = []
+    stop = b.directory.watch(discovery_id, lambda: notified.append(len(notified)))
     result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=A), None)))
     settle(clock, 2)
-    assert heard
+    assert notified
     stop()
-    before = len(heard)
+    before = len(notified)
     result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=B), None)))
     settle(clock, 2)
-    assert len(heard) == before
+    assert len(notified) == before
 
 
 def test_watchers_of_a_forgotten_id_are_disconnected_and_find_it_gone() -> None:

@@ -194,7 +194,7 @@ def test_keys_that_create_ids_count_too_and_existing_ones_do_not(query: bytes) -
     for number in range(10):
         assert put(b"key-%d" % number).startswith(b"HTTP/1.1 200 OK")
     refused = put(b"another")
-    assert refused.startswith(b"HTTP/1.1 503 too many requests\r\n"), "429 is for who mints"
+    assert refused.startswith(b"HTTP/1.1 503 too many requests\r\n"), "429 is for creating IDs"
     assert refused.endswith(b"\r\n\r\ntoo many requests")
     assert put(b"key-1").startswith(b"HTTP/1.1 200 OK")
     assert put(server.discovery_id).startswith(b"HTTP/1.1 200 OK")

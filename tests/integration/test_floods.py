@@ -122,7 +122,7 @@ FLOODS = [
     ("idle", 3000, FLOODER),
     ("loris", 1500, FLOODER),
     ("headers", 30, FLOODER),
-    ("mints", 30, FLOODER),
+    ("creations", 30, FLOODER),
     ("reads", 30, FLOODER),
     ("unread", 300, FLOODER),
     ("reads", 1000, "203.0.113.9"),
@@ -144,7 +144,7 @@ def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str
     assert during.p99 < max(MOST_MS, 3 * max(before.p99, after.p99))
     assert after.p50 < max(MOST_MS / 2, 3 * before.p50)
     assert max(during.kb, after.kb) < before.kb + MOST_GROWTH_KB
-    if kind == "mints":
+    if kind == "creations":
         assert outcomes["200"] <= CREATIONS_AT_ONCE + CREATIONS_PER_SECOND * (time.monotonic() - began)
         assert outcomes["429"] > 0
     elif kind == "headers":

@@ -86,7 +86,7 @@ def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
         assert daemon.request("POST", f"/{empty}", {"addr": "n3:4001"}).status == 503
         assert daemon.request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
         assert daemon.nodes(discovery_id) == ["n1:4001", "n2:4001"]
-    for name in ("c", "c-twin"):
+    for name in ("c", "c-duplicate"):
         status, rows, output = peers_of(installed, trio, name)
         assert status == 1
         assert rows.splitlines()[0].split("\t")[1] == "fenced (asked)"
@@ -131,7 +131,7 @@ def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_
         nodes.append(f"n{number}:4001")
         status, listed = trio.register(name, discovery_id, nodes[-1])
         assert (status, listed[0], listed[-1]) == (200, "n1:4001", nodes[-1]), "listed and joined"
-        assert trio.register(name, empty, "n9:4001")[0] == 503, "told by nobody that it is alone"
+        assert trio.register(name, empty, "n9:4001")[0] == 503, "granted by nobody"
         assert trio.daemons[name].request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
     fresh = back.create_id()
     assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs seed as ever"

@@ -60,14 +60,14 @@ def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
 def final_answer(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
     """Return the final answer to a node that retries as often as its supervisor restarts it."""
 
-    def told() -> Answer | None:
+    def ask_again() -> Answer | None:
         answer = recorder.register(peers.daemons[name], discovery_id, addr)
         return None if answer == 503 else answer
 
-    return at_last(told)
+    return at_last(ask_again)
 
 
-def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
+def assert_all_are_listed(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
     """Assert that every acknowledged node is on every list, once hints have reached the owner."""
     acknowledged = recorder.acknowledged(discovery_id)
     daemon, seen = peers.daemons[owner], 0
@@ -132,20 +132,20 @@ def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, disco
     """
     for name, addr in zip("bca", NODES, strict=True):
         final_answer(peers, recorder, name, discovery_id, addr)
-    assert_all_are_kept(peers, recorder, discovery_id)
+    assert_all_are_listed(peers, recorder, discovery_id)
 
 
 MIDWAY = {
-    "its home is cut off before it hears of it": Hit(CUT),
-    "its home is cut off before the answer": Hit(CUT, "replies"),
-    "its home is half-open before it hears of it": Hit(HALF_OPEN),
-    "its home is half-open before the answer": Hit(HALF_OPEN, "replies"),
-    "its home hears nothing any more": Hit(DEAF),
-    "its home is heard no more": Hit(MUTE),
-    "its home is too slow": Hit(slow(2.5)),
-    "its home is slow": Hit(slow(0.7)),
-    "its home's answers end at once": Hit(truncating(40), "replies"),
-    "its home's answers lack their last bytes": Hit(truncating(300), "replies"),
+    "its owner is cut off before it receives it": Hit(CUT),
+    "its owner is cut off before the answer": Hit(CUT, "replies"),
+    "its owner is half-open before it receives it": Hit(HALF_OPEN),
+    "its owner is half-open before the answer": Hit(HALF_OPEN, "replies"),
+    "its owner receives nothing any more": Hit(DEAF),
+    "its owner sends nothing any more": Hit(MUTE),
+    "its owner is too slow": Hit(slow(2.5)),
+    "its owner is slow": Hit(slow(0.7)),
+    "its owner's answers end at once": Hit(truncating(40), "replies"),
+    "its owner's answers lack their last bytes": Hit(truncating(300), "replies"),
 }
 
 
@@ -161,7 +161,7 @@ def test_a_first_node_is_answered_in_time_and_one_cluster_forms_despite_faults(
         answers = [each.result() for each in (first, *others)]
     assert None not in answers
     if hit.at == "replies":
-        assert answers[0] == 503, "decided, and not heard"
+        assert answers[0] == 503, "decided, and not received"
         assert all(answer == 503 or NODES[0] in answer for answer in answers[1:]), answers
     peers.proxies["a"].heal()
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
@@ -231,10 +231,10 @@ def test_nodes_join_a_cluster_through_any_daemon_during_a_full_partition_and_all
         seed = pool.submit(recorder.register, peers.daemons["b"], discovery_id, NODES[0])
         for name, each in zip(NAMES, joining, strict=True):
             assert each.result() == (*NODES[:2], f"joined-{name}:4001")
-        assert seed.result() == 503, "the answer that told it that it is alone may still be on its way"
+        assert seed.result() == 503, "the answer that granted it may still be on its way"
     for proxy in peers.proxies.values():
         proxy.heal()
-    assert_all_are_kept(peers, recorder, discovery_id)
+    assert_all_are_listed(peers, recorder, discovery_id)
 
 
 CHAOS: tuple[Fault | None, ...] = (CUT, HALF_OPEN, DEAF, MUTE, slow(0.3), slow(3), truncating(100), None, None, None)
@@ -282,7 +282,7 @@ def test_all_answers_during_faults_could_have_come_from_one_list(
             each.result()
     peers.restore()
     for owner, ids in zip(NAMES, groups, strict=True):
-        assert_all_are_kept(peers, recorder, ids[0], owner)
+        assert_all_are_listed(peers, recorder, ids[0], owner)
 
 
 def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:

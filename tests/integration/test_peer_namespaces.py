@@ -114,7 +114,7 @@ def test_no_id_gets_two_seeds_while_a_host_is_cut_off_and_then_all_daemons_agree
             assert answer.status == (200 if answer.discovery_id in (led, led_at_c) else 503)
             assert not answer.is_alone
     assert seeds(while_cut, led) == seeds(while_cut, led_at_c) == []
-    assert len(seeds(while_cut, empty)) == 1, "told by its home, which another peer can hear"
+    assert len(seeds(while_cut, empty)) == 1, "granted by its owner, which another peer can reach"
     assert len(seeds(while_cut, empty_at_c)) <= 1
 
     for name, daemon in trio.daemons.items():

@@ -45,8 +45,8 @@ def test_a_killed_owner_stops_nobody_from_joining_and_learns_of_it_later(trio: T
     trio.daemons["a"].kill()
     trio.daemons["b"].wait_for("peer does not answer", url=trio.url("a"))
     assert trio.register("b", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
-    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been told to bootstrap"
-    assert trio.register("b", empty, "n1:4001")[0] == 503, "nobody is told to bootstrap but by the home"
+    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been granted"
+    assert trio.register("b", empty, "n1:4001")[0] == 503, "only the owner grants"
     other = trio.daemons["b"].create_id()
     assert trio.register("c", other, "n9:4001") == (200, ["n9:4001"])
     restarted = trio.start("a")
@@ -99,7 +99,7 @@ def test_a_drained_daemon_hands_its_clusters_to_another(trio: Trio, installed: E
     drained = command(installed, trio, "c", "drain", "--to", "b", "--yes")
     assert (drained.returncode, drained.stdout) == (0, "b\n"), drained.stderr
     trio.daemons["c"].terminate()
-    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the new home grants"
+    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the new owner grants"
     assert "orphaned" not in trio.daemons["b"].request("GET", f"/{discovery_id}").document
 
 

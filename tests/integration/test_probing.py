@@ -48,7 +48,7 @@ class Server(ThreadingHTTPServer):
         pass
 
 
-class Machines:
+class Hosts:
     """Nodes on separate addresses, whose ports nobody takes in the meantime."""
 
     def __init__(self, stack: ExitStack) -> None:
@@ -85,20 +85,20 @@ class Machines:
 
 
 @pytest.fixture
-def machines() -> Iterator[Machines]:
+def hosts() -> Iterator[Hosts]:
     with ExitStack() as stack:
-        yield Machines(stack)
+        yield Hosts(stack)
 
 
 def test_nodes_go_up_and_down_come_back_and_are_pruned(
-    installed: Environment, start: Start, machines: Machines, tmp_path: Path
+    installed: Environment, start: Start, hosts: Hosts, tmp_path: Path
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     key, certificate = Authority().write(tmp_path, "nobody", ["elsewhere.example.org"])
     context.load_cert_chain(certificate, key)
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=127.0.0.0/8")
-    refusing, hanging = machines.refuses("127.0.0.2"), machines.hangs("127.0.0.3")
-    alive = [machines.runs("127.0.0.4"), machines.runs("127.0.0.9"), f"https://{machines.runs('127.0.0.5', context)}"]
+    refusing, hanging = hosts.refuses("127.0.0.2"), hosts.hangs("127.0.0.3")
+    alive = [hosts.runs("127.0.0.4"), hosts.runs("127.0.0.9"), f"https://{hosts.runs('127.0.0.5', context)}"]
     discovery_id = daemon.create_id()
     for addr in (refusing, hanging, *alive):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
@@ -113,7 +113,7 @@ def test_nodes_go_up_and_down_come_back_and_are_pruned(
         (False, None),
         (False, None),
     ]
-    machines.start("127.0.0.2")
+    hosts.start("127.0.0.2")
     daemon.wait_for("a node is up again", target=f"http://{refusing}")
     pruned = installed.run(
         "rqdisco", "prune", discovery_id, "--down-for=1s", "--yes", RQDISCO_URL=f"http://127.0.0.1:{daemon.port}"
@@ -126,17 +126,17 @@ def test_nodes_go_up_and_down_come_back_and_are_pruned(
 
 
 def test_a_network_that_contains_this_host_does_not_allow_probing_it(
-    start: Start, machines: Machines, tmp_path: Path
+    start: Start, hosts: Hosts, tmp_path: Path
 ) -> None:
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=0.0.0.0/0", "--probe-allow=127.0.0.2")
-    secret, known = machines.hangs("127.0.0.3"), machines.refuses("127.0.0.2")
+    secret, known = hosts.hangs("127.0.0.3"), hosts.refuses("127.0.0.2")
     discovery_id = daemon.create_id()
     for addr in (secret, f"localhost:{secret.partition(':')[2]}", known):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     daemon.wait_for("a node is down", target=f"http://{known}")
     shown = daemon.request("GET", f"/{discovery_id}").document["registrations"]
     assert [node.get("up") for node in shown] == [None, None, False]
-    listening = machines._bound["127.0.0.3"]
+    listening = hosts._bound["127.0.0.3"]
     listening.setblocking(False)
     with suppress(BlockingIOError):
         listening.accept()

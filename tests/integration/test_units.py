@@ -39,7 +39,7 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a line, as a shell and, except for its variables, systemd split them."""
     return shlex.split(text.replace("\\\n", " "))
 
@@ -53,7 +53,7 @@ def command_lines(unit: Path) -> Iterator[list[str]]:
     """Return the command lines of a unit, with the variables of the example."""
     text = re.sub(r"\$\{(\w+)\}", lambda match: node_variables()[match[1]], unit.read_text())
     for command in re.findall(r"^Exec\w+=((?:.*\\\n)*.*)$", text, re.MULTILINE):
-        yield words_of(command)
+        yield split_words(command)
 
 
 def lists_in(document: Any) -> Iterator[list[str]]:
@@ -89,7 +89,7 @@ def argument_lists(path: Path) -> Iterator[list[str]]:
             if language in ("yaml", "hcl"):
                 yield strings_in(block)
             elif language == "":
-                yield from (words_of(line) for line in block.splitlines() if line.startswith("-disco"))
+                yield from (split_words(line) for line in block.splitlines() if line.startswith("-disco"))
 
 
 def discovery_flags(path: Path) -> list[list[str]]:
@@ -125,7 +125,7 @@ def wanted(flags: list[str]) -> Wanted:
 def commands_in(path: Path) -> Iterator[list[str]]:
     """Return the commands documented to print flags, in comments, blocks and running text."""
     for command in _COMMAND.findall(path.read_text()):
-        yield words_of(command.replace("$ID", AN_ID))[1:]
+        yield split_words(command.replace("$ID", AN_ID))[1:]
 
 
 @needs("systemd-analyze")
@@ -177,7 +177,7 @@ def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> 
     rows = re.findall(r"^\| ([0-9.]+) to ([0-9.]+) \| (.+?) \| `(.+)` \|$", table, re.MULTILINE)
     assert len(rows) == 5
     for first, last, way, line in rows:
-        words = words_of(line.replace("HOST", "h").replace("ZONE", "z").replace("URL", "http://h:4000"))
+        words = split_words(line.replace("HOST", "h").replace("ZONE", "z").replace("URL", "http://h:4000"))
         shown = re.sub(r"(^| )(-[a-z-]+) (?!-)", r"\1\2=", " ".join(words)).split(" ")
         mode: Any = {"DNS": "dns-srv", "consul-kv": "consul-kv"}.get(way, "legacy")
         zone = "z" if mode == "dns-srv" else None

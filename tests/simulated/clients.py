@@ -96,7 +96,7 @@ class Clients:
             arrived = self._world.now
             was_listed.append(self._world.judge.lists(boot, key, addr))
             if at is not None and was_listed[0]:
-                return _come_to_nothing()
+                return _fail_attempts()
             return boot.directory.remove(key, addr)
 
         reply = await self.call(f"remove {addr}", key, arrive, at)
@@ -295,7 +295,7 @@ def _deliver(answer: Deferred[Reply | None], node_answered: Reply | None) -> Non
         answer.callback(node_answered)
 
 
-async def _come_to_nothing() -> None:
+async def _fail_attempts() -> None:
     raise StoreUnavailable("not asked after all")
 
 

@@ -69,7 +69,7 @@ class Boot:
         self.directory = self.backend.directory
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
-        self._note_refusals()
+        self._record_refusals()
         self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds, found)
         self._counters: dict[str, Counters] = {}
         # Set for a daemon of a rule's proof that accepts a repeated message.
@@ -91,17 +91,17 @@ class Boot:
             every=3.0,
         )
 
-    def _note_refusals(self) -> None:
+    def _record_refusals(self) -> None:
         directory: Any = self.directory
         call = directory._call
 
-        async def noting(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
+        async def recording(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
             outcome = await call(owner, seconds, op, discovery_id, **more)
             if op == "register" and outcome.refusal == "Undecided":
                 self.refused.add((discovery_id, more["node"].addr))
             return outcome
 
-        directory._call = noting
+        directory._call = recording
 
     def hints_of_its_own(self, key: str) -> list[str]:
         """Return the addresses that it answered for an ID of its own and did not add yet, if it may

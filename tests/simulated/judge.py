@@ -167,7 +167,7 @@ class Judge:
         """A node bootstrapped a cluster (I1, I2)."""
         self._world.count("bootstrapped")
         for each in self.clusters:
-            if each.discovery_id != node.discovery_id or not self._lives(each):
+            if each.discovery_id != node.discovery_id or not self._runs(each):
                 continue
             text = f"I1 two clusters of {node.discovery_id}: {sorted(each.members)} and {node.addr}"
             if node.grant_reason == "again" and each.seed == node.addr:
@@ -191,7 +191,7 @@ class Judge:
         for key, record in host.known.items():
             # If another disk has a newer state than that, it is what it was before.
             held = [other[key] for other in others if key in other]
-            if not _knows(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
+            if not _holds(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
                 is_owner = record.owner == own
                 # Where nobody has met the owner, its IDs may be anybody's.
                 self._is_gone(
@@ -244,7 +244,7 @@ class Judge:
         if are_noticed and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")
 
-    def _lives(self, cluster: Cluster) -> bool:
+    def _runs(self, cluster: Cluster) -> bool:
         return any(
             node.cluster is cluster and not node.is_removed and not node.is_replaced
             for node in self._world.nodes.values()
@@ -328,7 +328,7 @@ class Judge:
         if key in self.residue:
             return self.residue[key]
         if record is None or record.ownerless:
-            return "orphan"
+            return "ownerless"
         seed = record.leader or record.grant
         if seed is None:
             return "promised" if key in self.left or key in self.on_behalf else None
@@ -378,16 +378,20 @@ def _is_named(key: str) -> bool:
     return key.startswith("rqlite")
 
 
-def _knows(known: Record | None, record: Record) -> bool:
+def _holds(known: Record | None, record: Record) -> bool:
     """Report whether another disk has the content of this one, or later content."""
     if known is None:
         return False
     if record.owner in known.previous_owners or (known.owner == record.owner and known.version >= record.version):
         return True
-    return known.nodes == record.nodes and known.was_emptied == record.was_emptied and _who(known) == _who(record)
+    return (
+        known.nodes == record.nodes
+        and known.was_emptied == record.was_emptied
+        and _decision(known) == _decision(record)
+    )
 
 
-def _who(record: Record) -> tuple[object, str | None, bool]:
+def _decision(record: Record) -> tuple[object, str | None, bool]:
     """Return the grant with its address, the leader, and whether that is hidden: an older, revoked
     grant does not count.
     """

@@ -96,7 +96,7 @@ class SimNode:
     granted_at: float | None = None
     grant_reason: str | None = None
     wiped: float | None = None
-    life: int = 0
+    lifetime: int = 0
     asking: Asking | None = None
     doubtful: list[tuple[Asking, float]] = field(default_factory=list)
 
@@ -112,14 +112,14 @@ class SimNode:
     def start(self) -> None:
         if self.is_up or self.is_removed or self.is_replaced:
             return
-        self.life += 1
+        self.lifetime += 1
         self.is_up = True
         self._settle()
-        self._do(self._run(self.life))
+        self._do(self._run(self.lifetime))
 
     def stop(self) -> None:
         """End its process; nobody receives the answer to a request on its way."""
-        self.life += 1
+        self.lifetime += 1
         self.is_up = False
         self._settle()
         if self.asking is not None:
@@ -140,15 +140,15 @@ class SimNode:
         """It was elected; the service is not notified."""
         self.has_led = True
 
-    async def _run(self, life: int) -> None:
-        while self.life == life and self.cluster is None:
-            await self._try(life)
-            if self.life == life and self.cluster is None:
+    async def _run(self, lifetime: int) -> None:
+        while self.lifetime == lifetime and self.cluster is None:
+            await self._try(lifetime)
+            if self.lifetime == lifetime and self.cluster is None:
                 await self.world.sleep(_RESTART_SECONDS)
 
-    async def _try(self, life: int) -> None:
+    async def _try(self, lifetime: int) -> None:
         listed = await self._ask_for_a_list()
-        if self.life != life or listed is None:
+        if self.lifetime != lifetime or listed is None:
             return
         if listed == [self.addr]:
             self._bootstrap()
@@ -158,7 +158,7 @@ class SimNode:
             if self._join_one_of(listed):
                 return
             await self.world.sleep(_LEGACY_JOIN_SECONDS)
-            if self.life != life:
+            if self.lifetime != lifetime:
                 return
 
     async def _ask_for_a_list(self) -> list[str] | None:
@@ -219,54 +219,54 @@ class ConsulNode(SimNode):
         super().leads()
         self._do(self.world.clients.report(self.discovery_id, self.addr))
 
-    async def _run(self, life: int) -> None:
-        self._do(self._report_regularly(life))
+    async def _run(self, lifetime: int) -> None:
+        self._do(self._report_regularly(lifetime))
         if self.cluster is None:
-            await self._find_cluster(life)
+            await self._find_cluster(lifetime)
 
-    async def _find_cluster(self, life: int) -> None:
-        leader = await self._register(life)
-        if self.life == life and leader is None:
+    async def _find_cluster(self, lifetime: int) -> None:
+        leader = await self._register(lifetime)
+        if self.lifetime == lifetime and leader is None:
             self._bootstrap()
             return
         has_led = leader is not None and self.world.nodes[self.discovery_id, leader].has_led
-        while self.life == life and not await self._join(life, leader or self.addr):
+        while self.lifetime == lifetime and not await self._join(lifetime, leader or self.addr):
             await self.world.sleep(1)
-            leader = await self._register(life)
-            self.won_in_vain |= has_led and self.life == life and leader is None
+            leader = await self._register(lifetime)
+            self.won_in_vain |= has_led and self.lifetime == lifetime and leader is None
 
-    async def _register(self, life: int) -> str | None:
+    async def _register(self, lifetime: int) -> str | None:
         """Return the leader to join; None if the leader key was won."""
-        while self.life == life:
+        while self.lifetime == lifetime:
             leader = await self.world.clients.leader(self.discovery_id)
             if leader is not None:
                 self.last = f"found {leader}"
                 return leader
-            if self.life == life and await self._claim(life):
+            if self.lifetime == lifetime and await self._claim(lifetime):
                 return None
             await self.world.sleep(self.world.random.uniform(3, 6))
         return None
 
-    async def _claim(self, life: int) -> bool:
+    async def _claim(self, lifetime: int) -> bool:
         self.asking = asking = Asking()
         won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, asking)
         self._asked(asking)
-        if self.life == life:
+        if self.lifetime == lifetime:
             self.grant_reason = "won" if won else self.grant_reason
             self.last = "503" if won is None else "won" if won else "not won"
         return bool(won)
 
-    async def _join(self, life: int, leader: str) -> bool:
+    async def _join(self, lifetime: int, leader: str) -> bool:
         """Make five attempts, three seconds apart (rqlite cluster/join.go)."""
         for attempt in range(_JOIN_ATTEMPTS):
             if attempt:
                 await self.world.sleep(_JOIN_SECONDS)
-            if self.life != life or self._join_one_of([leader]):
+            if self.lifetime != lifetime or self._join_one_of([leader]):
                 return True
         return False
 
-    async def _report_regularly(self, life: int) -> None:
-        while self.life == life:
+    async def _report_regularly(self, lifetime: int) -> None:
+        while self.lifetime == lifetime:
             await self.world.sleep(self.world.report_seconds)
-            if self.life == life and self.cluster is not None and self.cluster.leader is self:
+            if self.lifetime == lifetime and self.cluster is not None and self.cluster.leader is self:
                 await self.world.clients.report(self.discovery_id, self.addr)

@@ -235,14 +235,14 @@ def _forget_attempted(backend: Any) -> None:
     _cover(backend, lambda record: records.is_unused(replace(record, attempted=False)))
 
 
-def _learn_no_marks(backend: Any) -> None:
-    async def take_marks(peer: Any) -> None:
+def _learn_no_watermarks(backend: Any) -> None:
+    async def take_watermarks(peer: Any) -> None:
         pass
 
-    backend.peers.exchange._take_watermarks = take_marks
+    backend.peers.exchange._take_watermarks = take_watermarks
 
 
-def _take_what_is_gone(backend: Any) -> None:
+def _take_expired(backend: Any) -> None:
     backend.peers.replication._watermarks = ExpiryWatermarks()
 
 
@@ -273,7 +273,7 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R9 owner": _remove_anywhere,
     "P7 emptied": _forget_the_emptied,
     "P7 tried": _forget_attempted,
-    "P7 published": _learn_no_marks,
-    "P7 taken": _take_what_is_gone,
+    "P7 published": _learn_no_watermarks,
+    "P7 taken": _take_expired,
 }
 RULES = (*_SWITCHES, "R5a")

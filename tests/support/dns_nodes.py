@@ -105,7 +105,7 @@ class GoResolver:
         queries = [self._query(name, type_) for type_ in types]
         results: list[Result] = [TimedOut() for _ in types]
         for _ in range(TRIES):
-            left = [number for number, result in enumerate(results) if _is_tried_again(result)]
+            left = [number for number, result in enumerate(results) if _is_attempted_again(result)]
             for number, result in zip(left, await self._ask([queries[number] for number in left]), strict=True):
                 results[number] = result
         return results
@@ -215,7 +215,7 @@ def _parse(data: bytes) -> Reply | None:
     return Reply(message, int.from_bytes(data[6:8], "big"))
 
 
-def _is_tried_again(result: Result) -> bool:
+def _is_attempted_again(result: Result) -> bool:
     return isinstance(result, LookUpFailed) and not isinstance(result, NoSuchHost)
 
 

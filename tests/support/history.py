@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["register", "remove", "read", "claim", "report", "hint"]
 Answer: TypeAlias = Literal["alone", 503] | tuple[str, ...] | bool
-"""A register is told "alone" or a list, a remove or read a list, a claim or report whether it won; 503 is for all."""
+"""A register is answered "alone" or a list, a remove or read a list, a claim or report whether it won; or 503."""
 
 
 class Stamp(NamedTuple):
@@ -48,7 +48,7 @@ class Operation:
 
     def __str__(self) -> str:
         interval = f"{self.invoked}-{'' if self.returned is None else self.returned}"
-        where = " off home" if self.local else ""
+        where = " on behalf" if self.local else ""
         return f"{interval} {self.client}: {f'{self.kind} {self.addr}'.rstrip()} -> {format_answer(self.answer)}{where}"
 
     @property

@@ -122,8 +122,8 @@ class Recorder:
         """Summarize the answers."""
         daemons = list(daemons)
         operations = [each for known in self._histories for each in self.operations(known, daemons)]
-        told = Counter(_in_words(each) for each in operations)
-        return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(told.items()))
+        answers = Counter(_format_result(each) for each in operations)
+        return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(answers.items()))
 
     def operations(self, discovery_id: str, daemons: Iterable[Daemon]) -> list[Operation]:
         """Return all operations on one ID, with what the logs of all `daemons` that ever ran say of
@@ -160,13 +160,13 @@ class Recorder:
         return answer
 
 
-def _in_words(operation: Operation) -> str:
+def _format_result(operation: Operation) -> str:
     match operation.answer:
         case None:
             return "lost"
         case 503:
             return "refused"
-    return "answered off home" if operation.local else "answered"
+    return "answered on behalf" if operation.local else "answered"
 
 
 def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:

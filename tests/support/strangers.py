@@ -13,7 +13,7 @@ from rqdisco.http.requests.leaf import LeafResource
 from tests.support.command import Service
 
 
-class Says(LeafResource):
+class CannedAnswer(LeafResource):
     """Answers every request alike and records it; without a body it never answers."""
 
     def __init__(self, status: int = 200, body: bytes | None = b"", reason: bytes = b"", **headers: str) -> None:
@@ -51,7 +51,7 @@ def start(service: Service, coroutine: Any) -> list[Any]:
     return outcome
 
 
-class Dribbles(LeafResource):
+class SlowAnswer(LeafResource):
     """Sends a part of its answer, and another one on demand."""
 
     def render(self, request: Any) -> Any:

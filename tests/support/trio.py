@@ -83,7 +83,7 @@ class Trio:
 
     def start_duplicate(self, name: str, state: Path) -> Daemon:
         """Start another daemon of that name, reachable at a different address."""
-        return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-twin")))
+        return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-duplicate")))
 
     def options(self, name: str, address: str | None = None, operator: Path | None = None) -> tuple[str, ...]:
         """Return the options of one."""

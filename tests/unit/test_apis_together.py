@@ -128,12 +128,12 @@ class ApisTogether(RuleBasedStateMachine):
 
     @precondition(lambda self: self.daemon.threads.held)
     @rule()
-    def let_one_go(self) -> None:
+    def release_one(self) -> None:
         self.daemon.threads.release()
 
     @precondition(lambda self: self.daemon.threads.held)
     @rule()
-    def write_and_say_nothing_yet(self) -> None:
+    def write_without_an_answer(self) -> None:
         (write, done), *others = self.daemon.threads.held
         written = maybeDeferred(write)
         self.daemon.threads.held[:] = [(lambda: written, done), *others]
@@ -167,8 +167,8 @@ class ApisTogether(RuleBasedStateMachine):
                 self.unanswered[each].append(found.grant)
                 # Its node may have received it or not: nobody can find out any more.
                 self.seed[each], self.is_seeded[each] = CLASS[found.grant.addr], True
-            self._note_if_dropped(settled, found, each)
-            self._note_if_empty(found, each)
+            self._record_if_dropped(settled, found, each)
+            self._record_if_empty(found, each)
         self._watch()
 
     @precondition(lambda self: not self.daemon.failures)
@@ -192,7 +192,7 @@ class ApisTogether(RuleBasedStateMachine):
     # Invariants of whatever is shown.
 
     @invariant()
-    def shown_is_what_was_said_and_is_durable(self) -> None:
+    def shown_is_answered_and_durable(self) -> None:
         for each in self.ids:
             record = self._shown(each)
             if record is None:
@@ -206,7 +206,7 @@ class ApisTogether(RuleBasedStateMachine):
                 # is granted because of it.
                 is_again = record.unreported is not None and record.unreported.times > 1
                 is_of_seed = is_again and CLASS[record.grant.addr] == self.seed[each]
-                assert is_of_seed or self._is_known(each, record.grant), "nobody heard of it"
+                assert is_of_seed or self._is_known(each, record.grant), "nobody got the answer"
             if record.unreported is not None:
                 assert record.leader is not None
                 assert shown.leader is None
@@ -378,12 +378,12 @@ class ApisTogether(RuleBasedStateMachine):
             settle(changes)
             for each in self.ids:
                 if any(change.key == each.encode() for change in changes):
-                    self._note_if_dropped(before[each], self.daemon.store.settled(each), each)
-                    self._note_if_empty(self.daemon.store.settled(each), each)
+                    self._record_if_dropped(before[each], self.daemon.store.settled(each), each)
+                    self._record_if_empty(self.daemon.store.settled(each), each)
 
         self.daemon.store.settle = watched  # type: ignore[method-assign]
 
-    def _note_if_dropped(self, before: Record | None, after: Record | None, each: str) -> None:
+    def _record_if_dropped(self, before: Record | None, after: Record | None, each: str) -> None:
         """A hidden claim was dropped with its node, so that another may be granted once the list is
         empty.
         """
@@ -392,7 +392,7 @@ class ApisTogether(RuleBasedStateMachine):
         if before.leader.addr not in [node.addr for node in after.nodes]:
             self.removals[each].add(CLASS[before.leader.addr])
 
-    def _note_if_empty(self, record: Record | None, each: str) -> None:
+    def _record_if_empty(self, record: Record | None, each: str) -> None:
         if record is None or not record.nodes:
             self.is_seeded[each] = False
         elif record.was_emptied and record.grant is None and not self.is_seeded[each]:

@@ -53,7 +53,7 @@ class Audited:
         self.events = Events(self.log)
         self.log.startService()
 
-    def tell(self, *ids: str) -> None:
+    def report(self, *ids: str) -> None:
         for each in ids:
             self.events.tell(Event(kind="mint", outcome="minted", id=each))
 
@@ -120,13 +120,13 @@ def test_a_request_that_changed_nothing_has_no_line(audited: Audited) -> None:
 
 def test_nobody_waits_for_a_slow_disk_and_the_order_stays(audited: Audited) -> None:
     audited.threads.hold = True
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
-    audited.tell("b", "c")
+    audited.report("b", "c")
     audited.soon()
     assert len(audited.threads.held) == 1
     audited.threads.release()
-    audited.tell("d")
+    audited.report("d")
     audited.threads.hold = False
     audited.threads.release_all()
     audited.soon()
@@ -136,13 +136,13 @@ def test_nobody_waits_for_a_slow_disk_and_the_order_stays(audited: Audited) -> N
 
 @pytest.mark.parametrize("is_moved", [True, False])
 def test_a_file_that_was_moved_or_removed_is_created_again(audited: Audited, tmp_path: Path, is_moved: bool) -> None:
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     if is_moved:
         audited.path.rename(tmp_path / "audit.1")
     else:
         audited.path.unlink()
-    audited.tell("b")
+    audited.report("b")
     audited.soon()
     assert audited.ids() == ["b"]
     assert not is_moved or audited.ids(tmp_path / "audit.1") == ["a"]
@@ -153,7 +153,7 @@ def test_a_hangup_closes_an_idle_file(audited: Audited, tmp_path: Path) -> None:
     audited.path.rename(tmp_path / "audit.1")
     audited.log.reopen()
     assert audited.path.read_bytes() == b""
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     assert audited.ids() == ["a"]
 
@@ -161,10 +161,10 @@ def test_a_hangup_closes_an_idle_file(audited: Audited, tmp_path: Path) -> None:
 def test_lines_that_arrive_during_a_write_wait_for_the_next(audited: Audited) -> None:
     audited.threads.hold = True
     audited.soon()
-    audited.tell("a")
+    audited.report("a")
     audited.threads.release()
     assert not audited.threads.held
-    audited.tell("b")
+    audited.report("b")
     audited.soon()
     audited.threads.release_all()
     assert audited.ids() == ["a", "b"]
@@ -172,12 +172,12 @@ def test_lines_that_arrive_during_a_write_wait_for_the_next(audited: Audited) ->
 
 def test_a_hangup_during_a_write_loses_no_line(audited: Audited, tmp_path: Path) -> None:
     audited.threads.hold = True
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     audited.path.touch()
     audited.path.rename(tmp_path / "audit.1")
     audited.log.reopen()
-    audited.tell("b")
+    audited.report("b")
     audited.threads.hold = False
     audited.threads.release_all()
     audited.soon()
@@ -195,10 +195,10 @@ def test_a_full_disk_is_reported_once_and_no_line_is_lost_or_torn(
 ) -> None:
     audited.soon()
     audited.disk.room = 30
-    audited.tell("a", "b")
+    audited.report("a", "b")
     audited.soon()
     for each in "cde":
-        audited.tell(each)
+        audited.report(each)
         audited.clock.advance(1)
     assert errors_of(log) == ["audit log cannot be written: {why}"]
     assert audited.log.is_failing
@@ -216,7 +216,7 @@ def test_a_line_torn_by_a_full_disk_is_complete_in_the_next_file(
 ) -> None:
     audited.soon()
     size = audited.path.stat().st_size
-    audited.tell("a", "b")
+    audited.report("a", "b")
     audited.disk.room = size + 20
     audited.soon()
     audited.path.rename(tmp_path / "audit.1")
@@ -233,7 +233,7 @@ def test_a_hangup_on_a_full_disk_begins_the_new_file_with_a_complete_line(
     audited: Audited, tmp_path: Path, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
-    audited.tell("a", "b")
+    audited.report("a", "b")
     audited.disk.room = 20
     audited.soon()
     audited.path.rename(tmp_path / "audit.1")
@@ -250,13 +250,13 @@ def test_lines_over_the_limit_are_dropped_counted_and_mentioned_in_the_file(
     audited.disk.room = 0
     large = "x" * 100_000
     count = MOST_BYTES // 100_000 + 5
-    audited.tell(*(large for _ in range(count)))
+    audited.report(*(large for _ in range(count)))
     lost = audited.log.lost
     assert 0 < lost < 10
     audited.soon()
     audited.disk.room = None
     audited.clock.advance(1)
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["start", *["mint"] * (count - lost), "audit", "mint"]
     assert audited.lines()[-2] == {**audited.lines()[-2], "outcome": "lost", "lines": lost}
@@ -265,7 +265,7 @@ def test_lines_over_the_limit_are_dropped_counted_and_mentioned_in_the_file(
 
 def test_a_file_that_cannot_be_created_stops_nobody(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
     audited = Audited(tmp_path / "missing" / "audit")
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     audited.clock.advance(1)
     (event,) = logged_errors
@@ -277,7 +277,7 @@ def test_a_file_that_cannot_be_created_stops_nobody(tmp_path: Path, logged_error
 
 
 def test_everything_is_written_at_the_end(audited: Audited) -> None:
-    audited.tell("a")
+    audited.report("a")
     result(audited.log.stopService())
     assert [line["event"] for line in audited.lines()] == ["start", "mint", "stop"]
     assert not audited.clock.getDelayedCalls()
@@ -285,7 +285,7 @@ def test_everything_is_written_at_the_end(audited: Audited) -> None:
 
 def test_closing_waits_for_a_write_under_way(audited: Audited) -> None:
     audited.threads.hold = True
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     stopping = audited.log.stopService()
     assert not stopping.called
@@ -297,7 +297,7 @@ def test_closing_waits_for_a_write_under_way(audited: Audited) -> None:
 
 def test_closing_on_a_full_disk_reports_what_is_lost(audited: Audited, logged_errors: list[dict[str, Any]]) -> None:
     audited.disk.room = 0
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     result(audited.log.stopService())
     assert [event.get("lines") for event in logged_errors] == [None, 3]
@@ -311,7 +311,7 @@ def test_an_internal_error_is_logged_and_retried(
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(AuditFile, "write", lambda *_: 1 / 0)
-        audited.tell("a")
+        audited.report("a")
         audited.soon()
     assert isinstance(logged_errors[0]["log_failure"].value, ZeroDivisionError)
     audited.clock.advance(1)

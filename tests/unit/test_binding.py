@@ -261,7 +261,9 @@ class TestFromBefore:
 def test_the_next_to_register_a_loopback_address_binds_an_id_of_a_lost_daemons_host() -> None:
     record = posted(fresh(), (DEFAULT, "@aa"))
     assert succeed(record, "bb", version=2, lost=True).host is None
-    assert succeed(record, "bb", version=2, lost=False).host == "@aa", "its nodes may be alive, and others are told"
+    assert succeed(record, "bb", version=2, lost=False).host == "@aa", (
+        "its nodes may be alive, and others get an answer"
+    )
     assert succeed(posted(fresh(), (DEFAULT, "@cc")), "bb", version=2, lost=True).host == "@cc"
     assert succeed(posted(fresh(), (DEFAULT, M1)), "bb", version=2, lost=True).host == M1
 

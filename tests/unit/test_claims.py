@@ -79,7 +79,7 @@ def test_an_unanswered_claim_is_undone_and_the_next_one_wins() -> None:
     gone, waiting = claim(daemon, "rqlite", A), claim(daemon, "rqlite", B)
     give_up(gone)
     daemon.threads.release()
-    assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never heard of it"
+    assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never got the answer"
     daemon.threads.release_all()
     assert result(waiting).won
     daemon.threads.hold = False

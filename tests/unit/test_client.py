@@ -16,7 +16,7 @@ from rqdisco.backends.single.directory import Limits
 from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
 from tests.support.command import Service
 from tests.support.daemon import create_id
-from tests.support.strangers import Dribbles, Says, refused, start, unreachable
+from tests.support.strangers import CannedAnswer, SlowAnswer, refused, start, unreachable
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
@@ -92,11 +92,11 @@ def test_an_unavailable_service_gives_the_reason_and_a_retry_time() -> None:
 
 def test_an_overloaded_service_is_unavailable_too_with_or_without_a_retry_time() -> None:
     for headers, expected in (({"retry_after": "7"}, 7.0), ({"retry_after": "soon"}, None), ({}, None)):
-        service = Service(Says(429, b'{"error": "too many requests"}', b"", **headers))
+        service = Service(CannedAnswer(429, b'{"error": "too many requests"}', b"", **headers))
         refusal = refused(service, service.client().create())
         assert isinstance(refusal, Unavailable)
         assert (refusal.status, refusal.retry_after) == (429, expected)
-    service = Service(Says(503, b"<html>", b"Service Unavailable"))
+    service = Service(CannedAnswer(503, b"<html>", b"Service Unavailable"))
     assert str(refused(service, service.client().create())) == "Service Unavailable"
 
 
@@ -113,20 +113,20 @@ def test_an_invalid_id_is_never_sent(text: str) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Says(200, b"<html>"),
-        Says(200, b"[]"),
-        Says(200, b'{"name": "other", "version": "1", "uptime": 0, "ids": 0}'),
-        Says(200, b"\xff"),
-        Says(200, b"[" * 100_000),
-        Says(404, b"not found"),
-        Says(301, b"", location="http://elsewhere/"),
-        Says(502, b'{"error": "x"}'),
-        Says(504, b""),
-        Says(500, b'{"error": 5}'),
+        CannedAnswer(200, b"<html>"),
+        CannedAnswer(200, b"[]"),
+        CannedAnswer(200, b'{"name": "other", "version": "1", "uptime": 0, "ids": 0}'),
+        CannedAnswer(200, b"\xff"),
+        CannedAnswer(200, b"[" * 100_000),
+        CannedAnswer(404, b"not found"),
+        CannedAnswer(301, b"", location="http://elsewhere/"),
+        CannedAnswer(502, b'{"error": "x"}'),
+        CannedAnswer(504, b""),
+        CannedAnswer(500, b'{"error": 5}'),
     ],
     ids=lambda answer: f"{answer._status} {(answer._body or b'')[:8]!r}",
 )
-def test_an_answer_of_another_service_counts_as_unreachable(answer: Says) -> None:
+def test_an_answer_of_another_service_counts_as_unreachable(answer: CannedAnswer) -> None:
     service = Service(answer)
     assert unreachable(service, service.client().service()).startswith("not an")
     assert len(answer.requests) == 1
@@ -136,17 +136,17 @@ def test_an_answer_of_another_service_counts_as_unreachable(answer: Says) -> Non
     "body", [b"[{}]", b'[{"Value": "!", "ModifyIndex": 1}]', b'[{"Value": "NQ==", "ModifyIndex": 1}]']
 )
 def test_a_malformed_leader_record_counts_as_unreachable(body: bytes) -> None:
-    service = Service(Says(200, body))
+    service = Service(CannedAnswer(200, body))
     assert "not an answer of rqdisco" in unreachable(service, service.client().leader("x"))
 
 
 def test_no_leader_record_is_none_in_both_of_consuls_ways() -> None:
-    service = Service(Says(200, b"[]"))
+    service = Service(CannedAnswer(200, b"[]"))
     assert service.get(service.client().leader("x")) is None
 
 
 def test_the_original_services_documents_are_understood() -> None:
-    service = Service(Says(200, b'{"created_at": "2017-02-20 01:25:45", "disco_id": "x", "nodes": ["a:1"]}'))
+    service = Service(CannedAnswer(200, b'{"created_at": "2017-02-20 01:25:45", "disco_id": "x", "nodes": ["a:1"]}'))
     assert service.get(service.client().get("x")).registrations == (NodeRegistration(addr="a:1"),)
 
 
@@ -182,7 +182,7 @@ def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words:
 
 
 def test_a_service_that_never_answers_times_out() -> None:
-    service = Service(Says(body=None))
+    service = Service(CannedAnswer(body=None))
     outcome = start(service, service.client(timeout=3).create())
     service.advance(2.9)
     assert not outcome
@@ -192,7 +192,7 @@ def test_a_service_that_never_answers_times_out() -> None:
 
 
 def test_a_service_that_sends_its_answer_slowly_times_out_too() -> None:
-    server = Dribbles()
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, service.client(timeout=3).create())
     for _ in range(3):
@@ -204,7 +204,7 @@ def test_a_service_that_sends_its_answer_slowly_times_out_too() -> None:
 
 
 def test_an_endless_answer_is_cut_off() -> None:
-    server = Dribbles()
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, service.client().create())
     for _ in range(65):
@@ -214,7 +214,7 @@ def test_an_endless_answer_is_cut_off() -> None:
 
 
 def test_cancelling_a_request_is_not_the_services_fault() -> None:
-    service = Service(Says(body=None))
+    service = Service(CannedAnswer(body=None))
     asking = Deferred.fromCoroutine(service.client().create())
     service.settle()
     asking.cancel()
@@ -225,7 +225,7 @@ def test_cancelling_a_request_is_not_the_services_fault() -> None:
 
 
 def test_a_request_is_json_without_unknown_members() -> None:
-    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+    says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client().register("x", "ü:1"))
     assert list(map(json.loads, says.bodies)) == [{"addr": "ü:1"}]

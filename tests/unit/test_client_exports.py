@@ -21,7 +21,7 @@ from rqdisco.client import (
 )
 from tests.support.command import Service
 from tests.support.daemon import create_id, register
-from tests.support.strangers import Dribbles, Says, refused, start, unreachable
+from tests.support.strangers import CannedAnswer, SlowAnswer, refused, start, unreachable
 
 A = "10.0.0.1:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
@@ -80,7 +80,7 @@ RECORD = b'{"id":"a","created_at":1}'
 
 
 def test_an_export_is_read_line_by_line() -> None:
-    service = Service(Says(200, exported(RECORD, RECORD)))
+    service = Service(CannedAnswer(200, exported(RECORD, RECORD)))
     assert service.get(listed(service.client().export())) == [ExportedRecord(id="a", created_at=1)] * 2
 
 
@@ -102,12 +102,12 @@ def test_an_export_is_read_line_by_line() -> None:
     ],
 )
 def test_an_incomplete_export_is_never_accepted(content: bytes, words: str) -> None:
-    service = Service(Says(200, content))
+    service = Service(CannedAnswer(200, content))
     assert words in unreachable(service, listed(service.client().export()))
 
 
 def test_an_endless_line_is_cut_off() -> None:
-    server = Dribbles()
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, listed(service.client().export()))
     for _ in range(17):
@@ -117,7 +117,7 @@ def test_an_endless_line_is_cut_off() -> None:
 
 
 def test_an_export_may_be_slow_but_not_stall() -> None:
-    server = Dribbles()
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, listed(service.client(timeout=3).export()))
     for _ in range(5):
@@ -129,7 +129,7 @@ def test_an_export_may_be_slow_but_not_stall() -> None:
 
 
 def test_a_reader_that_leaves_an_export_closes_its_connection() -> None:
-    server = Dribbles()
+    server = SlowAnswer()
     service = Service(server)
 
     async def first_line() -> bytes:

@@ -268,7 +268,7 @@ def test_daemons_that_reach_each_other_by_loopback_share_a_host(clock: Clock) ->
     settle(clock, 5)
     discovery_id = gossip.create_id(a)
     assert gossip.register(a, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
-    assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT], "told so again"
+    assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT], "granted again"
     assert gossip.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
     with pytest.raises(WrongHost):
         gossip.register(b, discovery_id, DEFAULT, M1)

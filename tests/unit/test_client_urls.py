@@ -12,11 +12,11 @@ from twisted.internet.testing import MemoryReactorClock
 from rqdisco.client import connect
 from rqdisco.client.urls import parse_url
 from tests.support.command import Service
-from tests.support.strangers import Says
+from tests.support.strangers import CannedAnswer
 
 
 def test_credentials_in_the_url_are_sent_as_basic_authentication_and_nowhere_else() -> None:
-    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+    says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client("http://me:p%40%C3%BC@rqdisco:4000/prefix/").get("x"))
     (request,) = says.requests
@@ -30,7 +30,7 @@ def test_credentials_in_the_url_are_sent_as_basic_authentication_and_nowhere_els
 
 def test_ipv6_addresses_and_international_names_are_valid_hosts() -> None:
     for url, host in (("http://[::1]:4000", "[::1]:4000"), ("http://bücher.example", "xn--bcher-kva.example")):
-        says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+        says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
         service = Service(says)
         service.get(service.client(url).get("x"))
         assert says.requests[0].getHeader("host") == host
@@ -49,7 +49,7 @@ def test_an_ipv6_address_with_a_zone_is_reached_through_that_interface(scheme: s
 
 
 def test_a_zone_is_never_sent() -> None:
-    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+    says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client("http://[fe80::1%25eth0]:4000").get("x"))
     assert says.requests[0].getHeader("host") == "[fe80::1]:4000"

@@ -35,7 +35,7 @@ class Unlocked(Disk):
         return True
 
 
-class Life:
+class Run:
     """One run of a daemon on a directory, as far as its files are concerned."""
 
     def __init__(self, directory: Path, seed: int = 1) -> None:
@@ -79,7 +79,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def refusal(directory: Path) -> str:
     with pytest.raises(CopiedState) as refused:
-        Life(directory)
+        Run(directory)
     text = str(refused.value)
     assert "\n" not in text
     assert text.startswith(f"{directory / NAME}: ")
@@ -89,28 +89,28 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     """A directory with two snapshots and a segment that is being written."""
-    life = Life(tmp_path / "original")
+    run = Run(tmp_path / "original")
     for name in ("a", "b", "c"):
-        life.put(name)
+        run.put(name)
         if name != "c":
-            life.compact()
-    return life.directory
+            run.compact()
+    return run.directory
 
 
 def test_an_original_starts_beside_its_hard_linked_backup_and_names_the_linked_files(
     original: Path, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
-    owner = Life(original).owner
+    owner = Run(original).owner
     assert not [event for event in log if "names" in str(event.get("log_format"))]
     hard_linked(original, tmp_path / "backup")
-    life = Life(original)
-    assert (life.owner, names(life.found)) == (owner, ["a", "b", "c"])
+    run = Run(original)
+    assert (run.owner, names(run.found)) == (owner, ["a", "b", "c"])
     (logged,) = [event for event in log if "other names" in str(event.get("log_format"))]
     assert logged["log_level"].name == "warn"
     assert "identity.json (2 names)" in logged["files"]
     assert "journal/0000000003.journal (2 names)" in logged["files"]
     hard_linked(original, tmp_path / "second")
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
@@ -119,7 +119,7 @@ def test_a_hard_linked_backup_is_refused_and_distinguished_from_its_original(
 ) -> None:
     backup = hard_linked(original, tmp_path / "backup")
     if is_restarted:
-        Life(original)
+        Run(original)
     text = refusal(backup)
     assert "this state directory is a hard-linked copy" in text
     assert "2 names" in text
@@ -139,20 +139,20 @@ def test_a_hard_linked_backup_without_its_original_is_refused(original: Path, tm
 
 
 def test_files_that_were_moved_start_again_in_their_original_directory(original: Path, tmp_path: Path) -> None:
-    owner, elsewhere = Life(original).owner, tmp_path / "elsewhere"
+    owner, elsewhere = Run(original).owner, tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in original.iterdir():
         path.rename(elsewhere / path.name)
     assert "back" in refusal(elsewhere)
     for path in elsewhere.iterdir():
         path.rename(original / path.name)
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
 
 
 def test_a_directory_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
-    owner = Life(original).owner
+    owner = Run(original).owner
     original.rename(tmp_path / "renamed")
-    assert Life(tmp_path / "renamed").owner == owner
+    assert Run(tmp_path / "renamed").owner == owner
 
 
 def test_a_copy_file_by_file_is_refused_with_the_consequence_for_its_ids(original: Path, tmp_path: Path) -> None:
@@ -163,15 +163,15 @@ def test_a_copy_file_by_file_is_refused_with_the_consequence_for_its_ids(origina
 
 
 def test_an_identity_restored_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
-    owner, path = Life(original).owner, original / NAME
+    owner, path = Run(original).owner, original / NAME
     content = path.read_bytes()
     path.write_bytes(content)
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
     kept = path.rename(original / "kept")
     path.write_bytes(content)
     assert "this file was put back from a copy" in refusal(original)
     kept.rename(path)
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
 
 
 def first_version(directory: Path) -> None:
@@ -187,7 +187,7 @@ def test_an_identity_of_the_first_version_is_read_and_a_hard_linked_backup_does_
     original: Path, tmp_path: Path
 ) -> None:
     first_version(original)
-    owner, content = Life(original).owner, (original / NAME).read_bytes()
+    owner, content = Run(original).owner, (original / NAME).read_bytes()
     backup = hard_linked(original, tmp_path / "backup")
     for each in (original, backup):
         text = refusal(each)
@@ -195,9 +195,9 @@ def test_an_identity_of_the_first_version_is_read_and_a_hard_linked_backup_does_
         assert re.search(r"from the backup\b", text)
         assert "never from the original" in text
     (backup / NAME).unlink()
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
     assert (original / NAME).read_bytes() == content
-    assert Life(backup, seed=2).owner != owner
+    assert Run(backup, seed=2).owner != owner
 
 
 @pytest.mark.parametrize("change", [{"directory": "1"}, {"directory": ""}, {"version": 1}])
@@ -205,20 +205,20 @@ def test_an_identity_with_an_altered_directory_is_damaged(original: Path, change
     path = original / NAME
     path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **change}))
     with pytest.raises(DamagedState, match=r"identity\.json: the CRC does not match"):
-        Life(original)
+        Run(original)
 
 
 def test_replacing_a_snapshot_leaves_a_hard_linked_backup_unchanged(tmp_path: Path) -> None:
-    life = Life(tmp_path / "original")
+    run = Run(tmp_path / "original")
     for name in ("a", "b"):
-        life.put(name, size=9 << 20)
-        life.compact()
-    backup = hard_linked(life.directory, tmp_path / "backup")
+        run.put(name, size=9 << 20)
+        run.compact()
+    backup = hard_linked(run.directory, tmp_path / "backup")
     before = contents(backup)
     assert max(map(len, before.values())) > 8 << 20
     for name in ("c", "d"):
-        life.put(name)
-        life.compact()
+        run.put(name)
+        run.compact()
     assert contents(backup) == before
     assert names(recover(Unlocked(), backup, is_backup=True)) == ["a", "b"]
 
@@ -226,7 +226,7 @@ def test_replacing_a_snapshot_leaves_a_hard_linked_backup_unchanged(tmp_path: Pa
 def test_a_daemon_on_a_restored_hard_linked_backup_and_the_original_do_not_affect_each_other(
     tmp_path: Path,
 ) -> None:
-    writing = Life(tmp_path / "original")
+    writing = Run(tmp_path / "original")
     writing.put("a", size=9 << 20)
     writing.compact()
     writing.put("b")
@@ -236,7 +236,7 @@ def test_a_daemon_on_a_restored_hard_linked_backup_and_the_original_do_not_affec
         being_written.write(b"#000000ff 01234567 ")
         being_written.flush()
         whole = contents(writing.directory)
-        restored = Life(backup, seed=2)
+        restored = Run(backup, seed=2)
         assert restored.found.cut is not None, "what the original was about to write is no part of the backup"
         assert contents(writing.directory) == whole
         being_written.truncate(being_written.tell() - 19)
@@ -245,8 +245,8 @@ def test_a_daemon_on_a_restored_hard_linked_backup_and_the_original_do_not_affec
     for name in ("s", "t"):
         restored.compact()
         restored.put(name)
-    assert names(Life(backup, seed=2).found) == ["a", "b", "r", "s", "t"]
-    assert names(Life(writing.directory).found) == ["a", "b", "c", "d"]
+    assert names(Run(backup, seed=2).found) == ["a", "b", "r", "s", "t"]
+    assert names(Run(writing.directory).found) == ["a", "b", "c", "d"]
 
 
 def test_a_lock_shared_with_a_hard_linked_copy_is_reported_as_such(original: Path, tmp_path: Path) -> None:

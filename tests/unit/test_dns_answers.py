@@ -181,7 +181,7 @@ def test_a_query_for_any_gets_one_record_set(names: Names) -> None:
 def test_a_consul_kv_leader_is_a_node_like_every_other(names: Names) -> None:
     put = decode_put(b'{"id":"1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}', 0)
     assert result(Deferred.fromCoroutine(names.daemon.directory.claim("id", put, None))).won
-    assert is_absent(names.ask(f"id.{ZONE}")), "it may never have heard that it won"
+    assert is_absent(names.ask(f"id.{ZONE}")), "it may never have got its winning answer"
     assert is_absent(names.ask(RAFT, "SRV"))
     assert result(Deferred.fromCoroutine(names.daemon.directory.report("id", put, None)))
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]

@@ -78,7 +78,7 @@ def test_a_service_points_to_a_host_name_directly(names: Names) -> None:
     names.add("id", "n1.example.org:4001", "10.0.0.2:4001")
     got = names.ask(RAFT, "SRV")
     assert answers(got) == ["1 1 4002 n1.example.org.", f"1 1 4002 n-0a000002.id.{ZONE}."]
-    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "of others' names others tell"
+    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "other names belong to other zones"
 
 
 def test_a_host_name_that_does_not_resolve_is_left_out(names: Names, log: Any) -> None:
@@ -125,7 +125,7 @@ def test_a_slow_host_name_is_waited_for_a_second_and_a_half(names: Names) -> Non
     assert answers(checked(query, answer, 1232)) == ["10.0.0.2"]
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"], "and not waited for again"
     names.resolver.release()
-    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2"], "but heard when it comes"
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2"], "but used when it arrives"
     assert names.reactor.getDelayedCalls() == []
 
 

@@ -120,7 +120,7 @@ def test_nodes_look_up_each_others_http_or_raft_addresses(
     ends = {content[-11:] for _, content in server.asked}
     option = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"
     assert (ends == {option}) == (release.name not in ("7.2", "7.10")), (
-        "how large an answer may be is told from Go 1.19"
+        "queries carry the size of an answer from Go 1.19 on"
     )
     wants = [rounds.world.result(node.look_up) == sorted(found) for _ in range(20)]
     assert all(wants) == (release.name in ("8.39", "10.2")), "before v8.36.11 in any order"

@@ -17,8 +17,8 @@ BASE = ("register n1", 0, 1, "alone"), ("register n2", 2, 3, ["n1", "n2"])
 
 
 def judged(*events: Any, rules: Rules | None = None, limit: int = 100_000) -> Verdict:
-    """Return the verdict on operations, each `(what, from, to, answer)` and "off home" or "at
-    home"; LOST for no answer.
+    """Return the verdict on operations, each `(what, from, to, answer)` and "on behalf" or "by the
+    owner"; LOST for no answer.
     """
     history = History()
     for what, begun, ended, answer, *where in events:
@@ -28,12 +28,12 @@ def judged(*events: Any, rules: Rules | None = None, limit: int = 100_000) -> Ve
         if ended is LOST:
             history.lose(token)
         else:
-            history.end(token, answer, ended, local="off home" in where, consistent="at home" in where)
+            history.end(token, answer, ended, local="on behalf" in where, consistent="by the owner" in where)
     return check(history.operations, rules, limit=limit)
 
 
 def read(begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
-    return "read", begun, begun + 0.1, nodes, "at home"
+    return "read", begun, begun + 0.1, nodes, "by the owner"
 
 
 def refused(what: str, begun: float) -> tuple[str, float, float, Answer]:
@@ -45,11 +45,11 @@ def lost(what: str, begun: float) -> tuple[str, float, None, None]:
 
 
 def on_behalf(what: str, begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
-    return what, begun, begun + 0.1, nodes, "off home"
+    return what, begun, begun + 0.1, nodes, "on behalf"
 
 
 LEGAL = {
-    "one is alone and all others are told of it": (*BASE, read(4, "n1", "n2")),
+    "one is alone and all others get it listed": (*BASE, read(4, "n1", "n2")),
     "a list of the caller alone says that it is alone": (("register n1", 0, 1, ["n1"]), read(2, "n1")),
     "who asks at the same time is decided in any order": (
         ("register n1", 0, 3, ["n1", "n2"]),
@@ -77,7 +77,7 @@ LEGAL = {
         ("remove n1", 3, 4, ["n2"]),
         read(5, "n2"),
     ),
-    "a list off home is an old one": (
+    "a list on behalf is an old one": (
         *BASE,
         ("remove n1", 4, 5, ["n2"]),
         on_behalf("register n3", 6, "n1", "n2", "n3"),
@@ -85,7 +85,7 @@ LEGAL = {
         read(8, "n2", "n3"),
     ),
     "a hint is spelled as it is listed": (*BASE, on_behalf("register http://n2", 4, "n1", "n2")),
-    "who is listed off home is added after its forwarded request was, and removed": (
+    "a node listed on behalf is added after its forwarded request was, and removed": (
         *BASE,
         on_behalf("register n3", 4, "n1", "n2", "n3"),
         read(5, "n1", "n2", "n3"),
@@ -144,7 +144,7 @@ ILLEGAL = {
         ("register n3", 6, 7, "alone"),
     ),
     "nobody is alone": (("register n1", 0, 2, ["n1", "n2"]), ("register n2", 1, 3, ["n1", "n2"])),
-    "a list forgets who was told that it is listed": (*BASE, ("register n3", 4, 5, ["n1", "n3"])),
+    "a list forgets an acknowledged node": (*BASE, ("register n3", 4, 5, ["n1", "n3"])),
     "a removed node is listed again": (*BASE, ("remove n2", 4, 5, ["n1"]), read(6, "n1", "n2")),
     "a list has a node that nobody registered": (*BASE, read(4, "n1", "n2", "n3")),
     "a list without its caller": (*BASE, ("register n3", 4, 5, ["n1", "n2"])),
@@ -180,11 +180,11 @@ ILLEGAL = {
         ("remove n1", 2, 3, ["n1"]),
         lost("register n1", 4),
     ),
-    "alone off home": (("register n1", 0, 1, ["n1"], "off home"),),
-    "a list off home without its caller": (*BASE, on_behalf("register n3", 4, "n1", "n2")),
-    "a list off home of a node that nobody registered": (*BASE, on_behalf("register n3", 4, "n1", "n3", "n4")),
-    "a removal off home": (*BASE, on_behalf("remove n2", 4, "n1")),
-    "a claim won off home": (("claim n1", 0, 1, True, "off home"),),
+    "alone on behalf": (("register n1", 0, 1, ["n1"], "on behalf"),),
+    "a list on behalf without its caller": (*BASE, on_behalf("register n3", 4, "n1", "n2")),
+    "a list on behalf of a node that nobody registered": (*BASE, on_behalf("register n3", 4, "n1", "n3", "n4")),
+    "a removal on behalf": (*BASE, on_behalf("remove n2", 4, "n1")),
+    "a claim won on behalf": (("claim n1", 0, 1, True, "on behalf"),),
     "a hint is added twice": (
         *BASE,
         on_behalf("register n3", 4, "n1", "n2", "n3"),

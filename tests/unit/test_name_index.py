@@ -17,7 +17,7 @@ IDS = st.lists(st.from_regex(r"[A-Ca-c.-]{1,6}", fullmatch=True).map(str.encode)
 LONG = b"a-long-id-that-is-no-uuid-and-has-a-Capital"
 
 
-def other_spellings(keys: Iterable[bytes], name: bytes) -> list[bytes]:
+def other_variants(keys: Iterable[bytes], name: bytes) -> list[bytes]:
     """Return what `of` must return, computed the slow way."""
     return list(dict.fromkeys(key for key in keys if key.lower() == name and key != name))[:2]
 
@@ -26,7 +26,7 @@ def other_spellings(keys: Iterable[bytes], name: bytes) -> list[bytes]:
 def test_an_id_is_found_by_its_lower_case_name_and_by_no_other(keys: list[bytes], data: st.DataObject) -> None:
     name_index = NameIndex(keys)
     name = data.draw(st.sampled_from([*(key.lower() for key in keys), b"abc"]))
-    assert name_index.of(name) == other_spellings(keys, name)
+    assert name_index.of(name) == other_variants(keys, name)
 
 
 @given(IDS)

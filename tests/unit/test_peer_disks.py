@@ -41,7 +41,7 @@ def test_peers_have_a_change_while_the_disk_of_its_owner_is_still_writing(three:
     registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
     assert listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1", "n2:1"]
     assert not registering.called
-    assert listed(a, discovery_id) == ["n1:1"], "the home shows what its own disk has"
+    assert listed(a, discovery_id) == ["n1:1"], "the owner shows what its own disk has"
     a.threads.hold = False
     a.threads.release_all()
     assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]

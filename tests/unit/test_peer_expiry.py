@@ -36,7 +36,7 @@ def three(clock: Clock) -> Three:
     return trio(clock, unused_days=3 * MINUTES)
 
 
-def knows(daemon: GossipDaemon, discovery_id: str) -> bool:
+def holds(daemon: GossipDaemon, discovery_id: str) -> bool:
     return daemon.store.settled(discovery_id) is not None
 
 
@@ -46,9 +46,9 @@ def test_an_id_that_its_owner_forgets_is_gone_everywhere(clock: Clock, three: Th
     unused, used = create_id(a), create_id(a)
     register(a, used, "10.0.0.1:4001")
     settle(clock, 180)
-    assert all(knows(each, unused) for each in daemons)
+    assert all(holds(each, unused) for each in daemons)
     settle(clock, OVER - 180)
-    assert not any(knows(each, unused) for each in daemons)
+    assert not any(holds(each, unused) for each in daemons)
     assert [listed(each, used) for each in daemons] == [["10.0.0.1:4001"]] * 3
     with pytest.raises(NoSuchID):
         go(b.directory.look_up(unused))
@@ -62,8 +62,8 @@ def test_a_daemon_forgets_no_id_of_another_owner(clock: Clock) -> None:
     settle(clock, 5)
     unused = create_id(a)
     settle(clock, 400)
-    assert knows(a, unused)
-    assert knows(b, unused)
+    assert holds(a, unused)
+    assert holds(b, unused)
 
 
 def test_a_peer_that_was_away_forgets_an_id_when_it_is_back_and_revives_it_nowhere(clock: Clock, three: Three) -> None:
@@ -73,11 +73,11 @@ def test_a_peer_that_was_away_forgets_an_id_when_it_is_back_and_revives_it_nowhe
     settle(clock, 2)
     network.split("c")
     settle(clock, OVER)
-    assert not knows(a, unused)
-    assert knows(c, unused)
+    assert not holds(a, unused)
+    assert holds(c, unused)
     network.heal()
     settle(clock, 130)
-    assert not any(knows(each, unused) for each in daemons)
+    assert not any(holds(each, unused) for each in daemons)
 
 
 def test_a_peer_with_an_older_copy_gets_registrations_made_meanwhile(clock: Clock, three: Three) -> None:
@@ -85,15 +85,15 @@ def test_a_peer_with_an_older_copy_gets_registrations_made_meanwhile(clock: Cloc
     a, b, c = daemons
     discovery_id, another = create_id(a), create_id(a)
     settle(clock, 100)
-    assert knows(c, another)
+    assert holds(c, another)
     network.cut |= {("a", "c"), ("c", "a")}
     register(a, discovery_id, "10.0.0.1:4001")
     network.cut |= {("b", "c"), ("c", "b")}
     settle(clock, OVER)
-    assert not knows(a, another)
+    assert not holds(a, another)
     network.cut -= {("b", "c"), ("c", "b")}
     settle(clock, 70)
-    assert not knows(c, another)
+    assert not holds(c, another)
     assert listed(c, discovery_id) == listed(b, discovery_id) == ["10.0.0.1:4001"]
 
 
@@ -104,14 +104,14 @@ def test_an_owner_on_an_older_disk_learns_what_it_forgot(clock: Clock, three: Th
     settle(clock, 2)
     before = older(a.disk)
     settle(clock, OVER)
-    assert not knows(a, unused)
+    assert not holds(a, unused)
     network.split("a")
     a = a.restart(before)
     settle(clock, 70)
-    assert knows(a, unused)
+    assert holds(a, unused)
     network.heal()
     settle(clock, 130)
-    assert not any(knows(each, unused) for each in (a, b, c))
+    assert not any(holds(each, unused) for each in (a, b, c))
 
 
 def test_an_id_created_by_an_owner_on_an_older_disk_before_it_learns_that_is_not_forgotten(
@@ -129,9 +129,9 @@ def test_an_id_created_by_an_owner_on_an_older_disk_before_it_learns_that_is_not
     younger = create_id(a)
     network.heal()
     settle(clock, 100)
-    assert all(knows(each, younger) for each in (a, b, c))
+    assert all(holds(each, younger) for each in (a, b, c))
     again = a.restart()
-    assert knows(again, younger)
+    assert holds(again, younger)
 
 
 def test_an_owner_that_forgot_its_newest_id_restarts_as_itself(clock: Clock, three: Three) -> None:
@@ -162,8 +162,8 @@ def test_an_owner_that_learned_what_it_forgot_creates_younger_ids_even_with_its_
     settle(clock, 5)
     younger = create_id(a)
     settle(clock, 70)
-    assert all(knows(each, younger) for each in (a, b, c))
-    assert knows(a.restart(), younger)
+    assert all(holds(each, younger) for each in (a, b, c))
+    assert holds(a.restart(), younger)
 
 
 def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(clock: Clock, three: Three) -> None:
@@ -188,7 +188,7 @@ def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(cl
     c.threads.release_all()
     result(taking)
     settle(clock, 65)
-    assert not any(knows(each, unused) for each in (a, b, c))
+    assert not any(holds(each, unused) for each in (a, b, c))
 
 
 def delta_of(owner: str, line: bytes) -> Delta:

@@ -41,7 +41,7 @@ def test_only_the_owner_grants(three: Three, clock: Clock) -> None:
     settle(clock, 3)
     with pytest.raises(Undecided):
         register(c, discovery_id, "n1:1")
-    assert register(a, discovery_id, "n1:1") == ["n1:1"], "if no peer is up the home goes on"
+    assert register(a, discovery_id, "n1:1") == ["n1:1"], "the owner continues if no peer is up"
 
 
 def test_a_node_that_may_just_have_been_granted_is_not_sent_elsewhere(three: Three, clock: Clock) -> None:

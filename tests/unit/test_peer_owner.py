@@ -24,7 +24,7 @@ def put(name: str) -> Put:
     return decode_put(f'{{"id":"{name}","api_addr":"http://{name}:4001","addr":"{name}:4002"}}'.encode())
 
 
-def granted_alone(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
+def restarted_owner(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
     """Return two daemons, of which the owner was restarted while the other is down and then listed
     two nodes itself.
     """
@@ -45,7 +45,7 @@ def granted_alone(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
 
 
 def test_an_owner_decides_nothing_that_omits_its_answers_from_before_it_was_ready(clock: Clock) -> None:
-    a, b, discovery_id = granted_alone(clock)
+    a, b, discovery_id = restarted_owner(clock)
     a.network.swallowed.add(("a", "pull"))
     b.restart()
     settle(clock, 10)
@@ -58,7 +58,7 @@ def test_an_owner_decides_nothing_that_omits_its_answers_from_before_it_was_read
 
 
 def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_is(clock: Clock) -> None:
-    a, b, discovery_id = granted_alone(clock)
+    a, b, discovery_id = restarted_owner(clock)
     b.restart()
     # The moment at which it reaches the last member, before any exchange has ended.
     a.backend.peers.guard.heard(b.owner)
@@ -67,7 +67,7 @@ def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_i
 
 
 def test_nothing_is_decided_while_the_disk_refuses_the_earlier_answers(clock: Clock) -> None:
-    a, b, discovery_id = granted_alone(clock)
+    a, b, discovery_id = restarted_owner(clock)
     b.restart()
     a.disk.room = 0
     settle(clock, 5)
@@ -82,7 +82,7 @@ def test_nothing_is_decided_while_the_disk_refuses_the_earlier_answers(clock: Cl
 
 
 def test_a_node_added_and_removed_again_does_not_return_with_a_restart(clock: Clock) -> None:
-    a, b, discovery_id = granted_alone(clock)
+    a, b, discovery_id = restarted_owner(clock)
     b.restart()
     settle(clock, 5)
     wait(clock, a.directory.remove(discovery_id, "n7:1"), 2)
@@ -92,7 +92,7 @@ def test_a_node_added_and_removed_again_does_not_return_with_a_restart(clock: Cl
 
 
 def test_a_removed_node_does_not_return_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
-    a, b, discovery_id = granted_alone(clock)
+    a, b, discovery_id = restarted_owner(clock)
     a = a.restart()
     settle(clock, 1)
     a.threads.hold = True

@@ -108,7 +108,7 @@ def test_a_node_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_owner(
     settle(clock, 3)
     (warning,) = [event for event in log if "was emptied" in event["log_format"]]
     assert (warning["discovery_id"], warning["addr"]) == (discovery_id, "n2:1")
-    assert register(a, discovery_id, "n2:1") == ["n2:1"], "it is the only one, so that it can be told yet"
+    assert register(a, discovery_id, "n2:1") == ["n2:1"], "it is the only one, so that it can still be granted"
 
 
 def test_a_node_that_registers_again_after_its_removal_is_not_covered_by_an_older_hint(
@@ -235,7 +235,7 @@ def test_a_daemon_that_met_no_member_yet_cannot_deny_an_id(three: Three, clock: 
     with pytest.raises(Undecided):
         register(c, discovery_id, "n2:1")
     with pytest.raises(NoSuchID):
-        register(c, "never-minted", "n2:1")
+        register(c, "never-created", "n2:1")
     network.heal()
     settle(clock, 3)
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]

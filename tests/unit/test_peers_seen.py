@@ -80,7 +80,7 @@ def test_a_grant_answered_while_no_peer_was_up_is_counted(three: Three, clock: C
     network.split("a")
     settle(clock, 3)
     discovery_id = create_id(a)
-    assert watched(a)["rqdisco_unreplicated_grants_total"] == 0, "to mint is no grant"
+    assert watched(a)["rqdisco_unreplicated_grants_total"] == 0, "creating an ID is no grant"
     result(register(a, discovery_id, "n1:1"))
     assert watched(a)["rqdisco_unreplicated_grants_total"] == 1
 

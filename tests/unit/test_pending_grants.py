@@ -34,7 +34,7 @@ def test_a_removal_removes_what_was_listed_when_it_arrived_and_nothing_newer() -
     assert answer_of(granting) == [A]
     assert not result(removing).removed
     daemon.threads.hold = False
-    assert answer_of(register(daemon, discovery_id, B)) == [A, B], "nobody else is told to bootstrap"
+    assert answer_of(register(daemon, discovery_id, B)) == [A, B], "nobody else is granted"
 
 
 def test_a_removal_does_not_remove_a_node_that_is_just_being_granted_anew() -> None:

@@ -202,14 +202,14 @@ class NaiveModel(RuleBasedStateMachine):
         outcome = register(self.record, node, host=None, now=now, retry_window_ms=WINDOW, max_nodes=99)
         if own:
             place = self.addrs.index(own[0])
-            kept_id = next((self.ids[a] for a in own if self._bare(a) == self._bare(addr) and a in self.ids), None)
+            stored_id = next((self.ids[a] for a in own if self._bare(a) == self._bare(addr) and a in self.ids), None)
             self.addrs[place] = addr
             self.addrs = [a for i, a in enumerate(self.addrs) if i == place or a not in own]
             if self.granted and self.granted[0] in own:
                 self.granted = (addr, self.granted[1])
             for old in own:
                 self.ids.pop(old, None)
-            node_id = node_id or kept_id
+            node_id = node_id or stored_id
         else:
             self.addrs.append(addr)
         if node_id:
@@ -236,7 +236,7 @@ class NaiveModel(RuleBasedStateMachine):
                 self.granted = None
 
     @invariant()
-    def the_record_says_the_same(self) -> None:
+    def the_record_agrees(self) -> None:
         assert [node.addr for node in self.record.nodes] == self.addrs
         assert {node.addr: node.node_id for node in self.record.nodes if node.node_id} == self.ids
         bare = [self._bare(addr) for addr in self.addrs]

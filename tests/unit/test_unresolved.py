@@ -17,7 +17,7 @@ from tests.support.dns import ZONE, Names, answers, checked, question
 from tests.support.dns_sockets import CLIENT, Reactor
 from tests.support.resolver import Resolver
 
-SILENT = tuple(f"n{number}.silent.example.org" for number in range(1000))
+UNRESPONSIVE = tuple(f"n{number}.unresponsive.example.org" for number in range(1000))
 KNOWN: dict[str, Sequence[str]] = {f"n{number}.known.example.org": [f"10.0.0.{number}"] for number in (1, 2, 3)}
 COMPLETE = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 ANOTHER = ("198.51.100.8", 5353)
@@ -32,7 +32,7 @@ def addrs(hosts: Sequence[str]) -> list[str]:
 def prepare(resolver: Resolver) -> None:
     """Resolve three names, and never answer for a thousand others."""
     resolver.known |= KNOWN
-    resolver.is_unresponsive = lambda host: host.endswith(".silent.example.org")
+    resolver.is_unresponsive = lambda host: host.endswith(".unresponsive.example.org")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def answered(names: Names, discovery_id: str) -> list[str]:
 @pytest.mark.parametrize("also", [(), tuple(KNOWN)])
 def test_a_thousand_names_of_one_id_leave_out_nothing_of_another(names: Names, also: Sequence[str]) -> None:
     """Even if those of the other are among them."""
-    names.add("noisy", *addrs(SILENT[: 1000 - len(also)]), *addrs(also))
+    names.add("noisy", *addrs(UNRESPONSIVE[: 1000 - len(also)]), *addrs(also))
     names.add("quiet", *addrs(tuple(KNOWN)))
     complete = 0
     for _ in range(59):
@@ -114,7 +114,7 @@ def test_running_nodes_are_never_down_because_another_id_has_a_thousand_names(
 ) -> None:
     for ip in COMPLETE:
         world.network.listens(ip)
-    world.start(*addrs(SILENT[: 1000 - len(also)]), *addrs(also))
+    world.start(*addrs(UNRESPONSIVE[: 1000 - len(also)]), *addrs(also))
     world.start(*addrs(tuple(KNOWN)))
     world.go_on(INTERVAL / 2)
     for _ in range(10):
@@ -124,11 +124,11 @@ def test_running_nodes_are_never_down_because_another_id_has_a_thousand_names(
 
 
 def test_a_node_whose_name_never_resolves_stays_unresolved_and_is_never_down(world: World) -> None:
-    world.start("n0.silent.example.org:4001", "absent.example.org:4001")
+    world.start("n0.unresponsive.example.org:4001", "absent.example.org:4001")
     world.go_on(INTERVAL)
     for _ in range(20):
         world.go_on(INTERVAL)
-        assert {world.seen(f"{host}:4001") for host in ("n0.silent.example.org", "absent.example.org")} == {
+        assert {world.seen(f"{host}:4001") for host in ("n0.unresponsive.example.org", "absent.example.org")} == {
             "unresolved"
         }
     assert +world.rounds.states == {"unresolved": 2}
