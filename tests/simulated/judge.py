@@ -338,8 +338,7 @@ class Judge:
     def _why_it_made_none(self, node: SimNode, record: Record) -> str | None:
         """Return why the granted node has no cluster."""
         if node.was_member:
-            # It was in a cluster, and lost it with its disk, or for good; only the leader reports a
-            # leader key.
+            # It was in a cluster, and lost it for good; only the leader reports a leader key.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
         if node.won_in_vain:
             return "thrown"
