@@ -226,7 +226,7 @@ def test_the_reason_why_a_leader_is_refused_is_logged_and_counted_because_rqlite
     assert why() == [another]
     assert server.daemon.telemetry.refusals["consul", "another_machine"] == 7
     kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_AT_DEFAULT)
-    assert why() == [], "who lost to a node of its own machine waits for it"
+    assert why() == [], "the loser against a node of its own host waits for it"
 
 
 def test_an_unreachable_http_address_is_logged_where_the_raft_address_is_good(

@@ -177,7 +177,7 @@ async def test_the_key_can_be_deleted_and_the_nodes_stay(api: ApiClient) -> None
     assert (await api("GET", KEY)).status == 404
     assert (await api("DELETE", KEY)).body == b"true"
     assert (await api("GET", "/rqlite")).json["nodes"] == ["h:1"]
-    assert (await api("PUT", f"{KEY}?cas=0", OTHER)).body == b"false", "a living cluster may be behind the nodes"
+    assert (await api("PUT", f"{KEY}?cas=0", OTHER)).body == b"false", "there may be a running cluster behind the nodes"
 
 
 @ensureDeferred

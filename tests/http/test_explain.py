@@ -53,7 +53,7 @@ def test_claims_are_answers_too() -> None:
     shown = ask(daemon, "GET", "/my?explain=1")
     assert [each["what"] for each in shown["told"]] == ["claim granted", "claim again", "claim lost"]
     assert shown["leader"] == "n1:1"
-    assert shown["claim"] == {"times": 2}, "an operator sees whose claim it is that nobody else is shown"
+    assert shown["claim"] == {"times": 2}, "an operator sees the claimant that nobody else is shown"
     assert shown["grant"]["host"] is not None
 
 

@@ -238,4 +238,4 @@ def test_an_id_may_have_dots_and_look_like_a_document() -> None:
 
 def test_the_examples_are_real_answers() -> None:
     """`python -m tests.support.openapi` writes them."""
-    assert examples() == EXAMPLES, "write them anew: python -m tests.support.openapi"
+    assert examples() == EXAMPLES, "rewrite them: python -m tests.support.openapi"

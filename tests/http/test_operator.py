@@ -244,7 +244,7 @@ def test_other_methods_and_paths_are_refused_with_a_reason() -> None:
     assert operator.ask("POST", "/operator/export")[0] == 405
     assert operator.ask("GET", "/operator/import")[0] == 405
     assert operator.ask("GET", "/operator/other") == (404, b'{"error": "no such operator\'s resource"}')
-    assert operator.ask("GET", "/")[0] == 200, "all that is public is there too"
+    assert operator.ask("GET", "/")[0] == 200, "everything public is there too"
 
 
 def test_the_public_api_neither_exports_nor_imports() -> None:

@@ -270,4 +270,4 @@ def test_connections_are_counted_for_the_client_that_the_proxy_names() -> None:
         server.wait(1)
     assert other.send(text("10.1.2.4") + head).startswith(b"HTTP/1.1 200")
     assert [connection.closed for connection in (first, second, third, other)] == [True, False, False, False]
-    assert not any(connection.closed for connection in waiting), "of whom nothing is known yet"
+    assert not any(connection.closed for connection in waiting), "their clients are still unknown"

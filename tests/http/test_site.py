@@ -329,7 +329,7 @@ def test_stopping_closes_idle_connections_and_answers_requests_that_arrived(serv
     drained = server.site.drain()
     assert resting.closed
     assert not any(each.closed for each in (busy, half, new))
-    assert new.send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was on its way"
+    assert new.send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was in flight"
     assert new.closed
     server.clock.advance(1.1)
     assert half.closed

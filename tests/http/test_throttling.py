@@ -76,7 +76,7 @@ def test_a_client_that_would_wait_too_long_gets_503_with_a_retry_time() -> None:
     late[1].send(b"GET //v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
     late[2].send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
     server.clock.advance(0.99)
-    assert [answered(each) for each in late] == [None] * 3, "or it would ask again at once"
+    assert [answered(each) for each in late] == [None] * 3, "otherwise it would ask again at once"
     server.clock.advance(0.02)
     assert all(answered(each) == 200 for each in waiting)
     received = late[0].transport.value()

@@ -111,7 +111,7 @@ def test_existing_and_unknown_ids_are_refused_alike(
     unknown = guarded.ask(method, f"/{OTHER[::-1]}", body, token)
     assert known == (*unknown[:3], unknown[3].replace(OTHER[::-1], guarded.id))
     assert known[0] in (401, 403)
-    assert looked_up == [], "and so in the same time"
+    assert looked_up == [], "so the time is the same"
 
 
 def test_a_refusal_names_the_missing_scope_and_never_repeats_a_token() -> None:

@@ -42,9 +42,9 @@ def port_of(daemon: Daemon) -> int:
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
-def asked(hosts: Hosts, daemon: Daemon, machine: str, method: str, path: str, document: Any = None) -> Reply:
+def asked(hosts: Hosts, daemon: Daemon, name: str, method: str, path: str, document: Any = None) -> Reply:
     """Return the answer to a host, over a separate connection."""
-    connection = hosts.connect(machine, hosts.addresses["service"], port_of(daemon))
+    connection = hosts.connect(name, hosts.addresses["service"], port_of(daemon))
     try:
         return ask(connection, method, path, document)
     finally:
@@ -57,18 +57,18 @@ def test_one_of_several_hosts_left_at_the_default_is_granted_and_the_others_are_
     discovery_id = daemon.create_id()
     on = partial(asked, hosts, daemon)
     assert on("one", "POST", f"/{discovery_id}", {"addr": DEFAULT}).document["nodes"] == [DEFAULT]
-    for machine, addr in (("two", DEFAULT), ("three", f"{hosts.addresses['three']}:4001"), ("service", DEFAULT)):
-        reply = on(machine, "POST", f"/{discovery_id}", {"addr": addr})
+    for name, addr in (("two", DEFAULT), ("three", f"{hosts.addresses['three']}:4001"), ("service", DEFAULT)):
+        reply = on(name, "POST", f"/{discovery_id}", {"addr": addr})
         assert (reply.status, reply.reason) == (409, ANOTHER)
     assert on("one", "POST", f"/{discovery_id}", {"addr": SECOND}).document["nodes"] == [DEFAULT, SECOND]
 
 
 def test_one_of_several_hosts_left_at_the_default_leads(hosts: Hosts, daemon: Daemon) -> None:
     on = partial(asked, hosts, daemon)
-    won = [on(machine, "PUT", CLAIM, LEFT_AT_DEFAULT).body for machine in ("one", "two", "three", "service")]
+    won = [on(name, "PUT", CLAIM, LEFT_AT_DEFAULT).body for name in ("one", "two", "three", "service")]
     assert won == [b"true", b"false", b"false", b"false"]
     assert on("one", "PUT", KEY, LEFT_AT_DEFAULT).body == b"true"
-    assert [on(machine, "GET", KEY).status for machine in ("one", "two", "service")] == [200, 404, 404]
+    assert [on(name, "GET", KEY).status for name in ("one", "two", "service")] == [200, 404, 404]
 
 
 def test_the_daemons_own_host_is_one_client_host_by_all_its_addresses(hosts: Hosts, daemon: Daemon) -> None:

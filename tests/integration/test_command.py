@@ -43,7 +43,7 @@ def begin(installed: Environment) -> Iterator[Begin]:
     with ExitStack() as stack:
 
         def start(
-            *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
+            *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE
         ) -> subprocess.Popen[str]:
             process = subprocess.Popen(
                 installed.command("rqdisco", *arguments),
@@ -51,8 +51,8 @@ def begin(installed: Environment) -> Iterator[Begin]:
                 text=True,
                 bufsize=1,
                 stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
             )
             stack.enter_context(process)
             stack.callback(process.kill)

@@ -302,7 +302,7 @@ def test_nodes_form_one_cluster_although_the_daemon_is_killed(start: Start, tmp_
         scene.world.run(scene.world.random.uniform(0, 20))
         scene.daemon = daemon = start(tmp_path / "state")
         scene.service.http = daemon.port
-        assert scene.forms(400), "a first report that was lost comes again after 10 seconds, or 300"
+        assert scene.forms(400), "a lost first report is repeated after 10 seconds, or 300"
         scene.assert_one_cluster()
 
 

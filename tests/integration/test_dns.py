@@ -123,7 +123,7 @@ def test_dig_sees_absent_and_refused_names(daemon: Daemon) -> None:
         assert f";; flags: {flags};" in text, text
         assert ("IN\tSOA" in text) == ("aa" in flags), text
     assert "Transfer failed." in dig(daemon, "AXFR", ZONE)
-    assert "status: BADVERS" not in dig(daemon, "A", ZONE, "+edns=1"), "dig goes back to version 0"
+    assert "status: BADVERS" not in dig(daemon, "A", ZONE, "+edns=1"), "dig falls back to version 0"
 
 
 def test_forty_nodes_are_complete_over_tcp_and_never_truncated_over_udp(daemon: Daemon) -> None:

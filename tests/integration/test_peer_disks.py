@@ -94,7 +94,7 @@ def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
     assert trio.register("a", empty, "n3:4001")[0] == 503
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
     other = trio.daemons["a"].create_id()
-    assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others decide as ever"
+    assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others still decide"
     assert [(each["event"], each["why"]) for each in trio.daemons["a"].complaints] == [
         ("peers cannot be told apart", why)
     ]
@@ -134,7 +134,7 @@ def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_
         assert trio.register(name, empty, "n9:4001")[0] == 503, "granted by nobody"
         assert trio.daemons[name].request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
     fresh = back.create_id()
-    assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs seed as ever"
+    assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs still bootstrap"
     status, rows, output = peers_of(installed, trio, "a")
     assert status == 1
     assert [tuple(row.split("\t")[:2]) for row in rows.splitlines() if row.startswith("c\t")] == [
@@ -184,7 +184,7 @@ def test_a_daemon_on_a_restored_directory_recovers_its_own_records(start: Start,
     owner.wait_for("peers agree", count=3)
     assert [owner.nodes(each) for each in (grown, first, later)] == [["n1:4001", "n2:4001"], ["n1:4001"], ["n1:4001"]]
     for each in (first, later):
-        assert trio.register("c", each, "n9:4001") == (200, ["n1:4001", "n9:4001"]), "nobody is alone a second time"
+        assert trio.register("c", each, "n9:4001") == (200, ["n1:4001", "n9:4001"]), "nobody is granted a second time"
         assert trio.explain("c", each)["version"] > versions[each]
     assert trio.explain("c", grown)["version"] > versions[grown]
     trio.restart_all()
@@ -214,7 +214,7 @@ def test_an_owner_with_a_full_disk_refuses_with_a_reason_and_continues_once_ther
         status, listed = trio.register(name, used, "n3:4001")
         assert status == 503 or listed == ["n1:4001", "n2:4001", "n3:4001"]
     assert owner.nodes(used) == ["n1:4001", "n2:4001"]
-    assert trio.register("c", elsewhere, "n1:4001") == (200, ["n1:4001"]), "IDs of the others go on"
+    assert trio.register("c", elsewhere, "n1:4001") == (200, ["n1:4001"]), "IDs of the others continue"
     assert trio.register("a", trio.daemons["b"].create_id(), "n1:4001") == (200, ["n1:4001"])
 
     ballast.unlink()
@@ -238,10 +238,10 @@ def test_an_owner_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path
     assert trio.register("b", discovery_id, "n2:4001")[0] == 200
     trio.daemons["b"].kill()
     trio.daemons["a"].wait_for("peer does not answer", url=trio.url("b"))
-    assert trio.register("c", discovery_id, "n3:4001")[0] == 200, "said although nobody else has it"
+    assert trio.register("c", discovery_id, "n3:4001")[0] == 200, "answered although nobody else has it"
     assert json.loads(ask_operator(trio.socket("a"), "/operator/peers"))["unwitnessed"] == 1
     empty = trio.daemons["a"].create_id()
-    assert trio.register("a", empty, "n4:4001")[0] == 503, "alone is not said before a peer has it, if one is up"
+    assert trio.register("a", empty, "n4:4001")[0] == 503, "no grant before a peer has it, if one is up"
     (disk / "ballast").unlink()
     assert trio.register("a", empty, "n4:4001") == (200, ["n4:4001"])
     assert trio.complaints == []

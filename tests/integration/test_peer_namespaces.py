@@ -160,7 +160,7 @@ def test_two_hosts_that_reach_each_other_only_through_a_third_bootstrap_nothing_
     trio.daemons["a"].wait_for(DISAGREE, before["a"])
     trio.daemons["c"].wait_for(DISAGREE, before["c"])
     for name in NAMES:
-        assert trio.register(name, emptied, "n2:4001")[0] == 503, "c may have sent somebody to n1"
+        assert trio.register(name, emptied, "n2:4001")[0] == 503, "c may have sent another node to n1"
 
     before = seen(trio)
     hosts.join("a", "c")

@@ -61,6 +61,6 @@ def test_sigterm_ends_a_snapshot_under_way(start: Start, tmp_path: Path) -> None
         assert daemon.terminate() == -15
         reader = select.poll()
         reader.register(descriptor, 0)
-        assert reader.poll(PATIENCE / 3 * 1000), "the process that makes the snapshot lives on"
+        assert reader.poll(PATIENCE / 3 * 1000), "the process that makes the snapshot is still running"
     daemon = start(tmp_path / "state")
     assert daemon.request("GET", "/").document["ids"] == 2

@@ -69,7 +69,7 @@ def test_secrets_are_in_no_log_no_answer_no_file_and_no_process_list(
     assert any(answer.startswith("200 ") for answer in answers)
     files = [file for file in (*state.rglob("*"), tmp_path / "audit") if file.is_file()]
     kept = "".join(file.read_bytes().decode("latin-1") for file in files)
-    assert '"token":"ops"' in kept, "the name of it, in the audit log"
+    assert '"token":"ops"' in kept, "its name, in the audit log"
     shown = "".join(map(str, daemon.events)) + daemon.stderr + "".join(answers) + listed + kept
     for secret in (token, MISTYPED, KEY):
         assert secret not in shown

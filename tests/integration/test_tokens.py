@@ -52,7 +52,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     refused = run_all(nodes(""))
     assert {outcome.log for outcome in refused} == {
         "unable to determine join addresses: 401 authentication required"
-    }, "which is all that is in rqlited's log"
+    }, "the whole log of rqlited"
     assert {outcome.log for outcome in run_all(nodes("x:wrong"))} == {
         "unable to determine join addresses: 401 unknown token"
     }

@@ -69,13 +69,13 @@ def scene(
     many hosts.
     """
     if case.mode.startswith("dns"):
-        yield request.getfixturevalue("machines")
+        yield request.getfixturevalue("many_hosts")
         return
     yield from _played(Scene(case, OneHost(start, tmp_path), installed, tmp_path))
 
 
 @pytest.fixture
-def machines(
+def many_hosts(
     case: Case,
     hosts: Hosts,
     installed: Environment,  # noqa: F811, the fixture

@@ -12,17 +12,17 @@ pytestmark = pytest.mark.process
 DEFAULT = ("localhost:4001", "localhost:4002")
 
 
-def test_three_nodes_on_one_host_form_one_cluster_through_a_remote_daemon(machines: Scene) -> None:
+def test_three_nodes_on_one_host_form_one_cluster_through_a_remote_daemon(many_hosts: Scene) -> None:
     for port in (4001, 4003, 4005):
-        machines.node(addresses=(f"localhost:{port}", f"localhost:{port + 1}"), on=1)
-    for node in machines.nodes:
+        many_hosts.node(addresses=(f"localhost:{port}", f"localhost:{port + 1}"), on=1)
+    for node in many_hosts.nodes:
         node.start()
-    assert_one_cluster(machines.nodes)
-    assert sorted(machines.daemon.nodes(machines.id)) == ["localhost:4001", "localhost:4003", "localhost:4005"]
+    assert_one_cluster(many_hosts.nodes)
+    assert sorted(many_hosts.daemon.nodes(many_hosts.id)) == ["localhost:4001", "localhost:4003", "localhost:4005"]
 
 
-def test_one_of_three_hosts_left_at_the_default_leads_and_the_others_are_told_what_is_wrong(machines: Scene) -> None:
-    first, *others = (machines.node(addresses=DEFAULT, on=number) for number in (1, 2, 3))
+def test_one_of_three_hosts_left_at_the_default_leads_and_the_others_are_told_what_is_wrong(many_hosts: Scene) -> None:
+    first, *others = (many_hosts.node(addresses=DEFAULT, on=number) for number in (1, 2, 3))
     first.start()
     assert_one_cluster([first])
     for node in others:

@@ -76,7 +76,7 @@ def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_attemp
     other.start()
     stage.run(40)
     first, second = stage.moments("register n1:1 at")
-    assert 29.9 < second - first < 30.5, "five tries, five seconds after each, and five until it is started again"
+    assert 29.9 < second - first < 30.5, "five attempts, five seconds after each, and five until it is restarted"
 
 
 def test_a_claim_stays_unreported_until_its_node_is_elected() -> None:
@@ -86,7 +86,7 @@ def test_a_claim_stays_unreported_until_its_node_is_elected() -> None:
     stage.run(10)
     (won,), (led,) = stage.moments("claim .*: won$"), stage.moments(" leads ")
     assert 1 <= led - won <= 2
-    assert all(3 <= at - won <= 6.5 for at in stage.moments(" joins ")), "who lost waits for 3 to 6 seconds"
+    assert all(3 <= at - won <= 6.5 for at in stage.moments(" joins ")), "the loser waits for 3 to 6 seconds"
     assert len({node.cluster for node in stage.nodes}) == 1
 
 

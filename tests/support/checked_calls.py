@@ -92,7 +92,7 @@ class CheckedCalls(RuleBasedStateMachine):
         assert granted.host == call.host
         last = max(self.answered[each] + self.unanswered[each], key=lambda grant: grant.at)
         if call.host is None or call.host != last.host:
-            assert granted.at - last.at >= OWNER_RETRY_WINDOW_MS, "R5c: two machines of one name"
+            assert granted.at - last.at >= OWNER_RETRY_WINDOW_MS, "R5c: two hosts of one name"
         self.answered[each].append(granted)
 
     def _granted(self, call: Call, record: Record) -> None:
@@ -119,7 +119,7 @@ class CheckedCalls(RuleBasedStateMachine):
             return
         settled = self.daemon.store.settled(call.discovery_id)
         if settled is not None and settled.leader is not None and call.showed is not None and call.showed.leader:
-            assert settled.leader.modified > call.showed.leader.modified, "it was to be gone, and is still there"
+            assert settled.leader.modified > call.showed.leader.modified, "it should be gone, and is still there"
 
     def _assert_moved_on(self, call: Call, index: int | None) -> None:
         """The swap was refused: at some time in between the disk had another index than the

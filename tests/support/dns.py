@@ -156,7 +156,7 @@ def checked(query: bytes, answer: bytes, most: int) -> Message:
     assert got.flags & dns.flags.RD == asked.flags & dns.flags.RD
     (asked_for,) = asked.question
     end = _HEADER + len(asked_for.name.to_wire() or b"") + 4
-    assert answer[_HEADER:end] == query[_HEADER:end], "the question comes back byte for byte"
+    assert answer[_HEADER:end] == query[_HEADER:end], "the question is returned byte for byte"
     assert (got.edns >= 0) == (asked.edns >= 0), "EDNS is answered with EDNS, and nothing else is"
     if got.edns >= 0:
         assert (got.edns, got.payload, got.options) == (0, EDNS_SIZE, ())
@@ -165,14 +165,14 @@ def checked(query: bytes, answer: bytes, most: int) -> Message:
             assert rrset.ttl <= 1
             assert len({rdata.to_text() for rdata in rrset}) == len(rrset)
     for rrset in got.answer:
-        assert rrset.name.labels == asked_for.name.labels, "in the same spelling"
+        assert rrset.name.labels == asked_for.name.labels, "in the same case"
         assert asked_for.rdtype in (rrset.rdtype, dns.rdatatype.ANY)
     if got.flags & dns.flags.TC and most < 65535:
         assert not got.answer + got.authority + got.additional
     elif got.flags & dns.flags.AA and not got.answer and got.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
         (soa,) = got.authority
         assert (soa.name, soa.rdtype) == (dns.name.from_text(ZONE), dns.rdatatype.SOA)
-        assert soa[0].minimum <= 1, "an absence is soon forgotten"
+        assert soa[0].minimum <= 1, "an absence is cached briefly"
     else:
         assert not got.authority
     return got

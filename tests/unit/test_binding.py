@@ -102,7 +102,7 @@ def test_a_loopback_address_is_refused_where_other_hosts_are_listed() -> None:
     for host in (M2, "@0123456789abcdef"):
         with pytest.raises(WrongHost, match="localhost:4001 is a loopback address beside others, set -http-adv"):
             post(record, DEFAULT, host)
-    assert post(record, DEFAULT, M1).record.host == M1, "of the machine that is listed it is taken"
+    assert post(record, DEFAULT, M1).record.host == M1, "accepted from the host that is listed"
 
 
 def test_loopback_addresses_are_refused_behind_a_proxy_that_hides_hosts_and_others_are_not() -> None:

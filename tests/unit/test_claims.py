@@ -165,7 +165,7 @@ def test_the_index_never_decreases_and_is_never_0_even_after_a_crash() -> None:
     before = daemon.directory.index
     daemon.threads.hold = True
     report(daemon, "rqlite", B).addErrback(lambda _: None)
-    assert daemon.directory.index == before, "what the disk does not have is not shown"
+    assert daemon.directory.index == before, "nothing is shown before it is durable"
     after = daemon.restart(daemon.disk.kill())
     assert after.directory.index >= before
 

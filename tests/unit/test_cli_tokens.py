@@ -101,7 +101,7 @@ def test_commands_send_the_token_and_say_how_to_set_it_if_it_is_missing() -> Non
     assert shell.messages == f"rqdisco: token may not write {discovery_id}\n"
     shell.token = "secret"
     assert shell("register", discovery_id, "a:1") == 0
-    assert shell("export") == 0, "which needs no socket then"
+    assert shell("export") == 0, "no socket is needed then"
 
 
 def test_a_token_is_sent_beside_the_credentials_of_a_proxy() -> None:

@@ -166,7 +166,7 @@ def test_a_leader_reports_at_once_and_repeatedly(release: consul_nodes.Release) 
         assert stage.consul.kinds(since=1001) == []
         node.start()
         stage.world.run(5)
-        assert stage.consul.kinds(since=2000) == ["report"], "it has a configuration and asks nobody"
+        assert stage.consul.kinds(since=2000) == ["report"], "it has a configuration and sends no request"
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))

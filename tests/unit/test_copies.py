@@ -237,7 +237,7 @@ def test_a_daemon_on_a_restored_hard_linked_backup_and_the_original_do_not_affec
         being_written.flush()
         whole = contents(writing.directory)
         restored = Run(backup, seed=2)
-        assert restored.found.cut is not None, "what the original was about to write is no part of the backup"
+        assert restored.found.cut is not None, "what the original was about to write is not in the backup"
         assert contents(writing.directory) == whole
         being_written.truncate(being_written.tell() - 19)
     restored.put("r")

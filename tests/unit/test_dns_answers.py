@@ -48,7 +48,7 @@ def test_an_address_is_from_raft_or_else_from_http_and_appears_once(names: Names
         Node(addr="10.0.0.5:4001", raft_addr="0.0.0.0:4002"),
     )
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2", "10.0.0.4", "10.0.0.5"]
-    assert is_absent(names.ask(f"id.{ZONE}", "AAAA")), "IPv4 in the clothes of IPv6 is IPv4"
+    assert is_absent(names.ask(f"id.{ZONE}", "AAAA")), "IPv4 mapped into IPv6 is IPv4"
 
 
 @pytest.mark.parametrize(

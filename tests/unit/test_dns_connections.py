@@ -270,7 +270,7 @@ def test_every_message_on_a_connection_gets_its_answer_or_the_end(
         line.write_raw(stream[start:end])
     bad = [number for number, message in enumerate(sent) if len(message) < 12 or message[2] & 0x80]
     got = line.messages()
-    assert len(got) >= (bad[0] - 1 if bad else len(sent)), "the last may be on its way still"
+    assert len(got) >= (bad[0] - 1 if bad else len(sent)), "the last one may still be in flight"
     for message, answer in zip(sent[: bad[0] if bad else None], got, strict=False):
         assert answer[:2] == message[:2]
         assert dns.message.from_wire(answer).rcode() in RCODES

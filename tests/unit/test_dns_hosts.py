@@ -78,7 +78,7 @@ def test_a_service_points_to_a_host_name_directly(names: Names) -> None:
     names.add("id", "n1.example.org:4001", "10.0.0.2:4001")
     got = names.ask(RAFT, "SRV")
     assert answers(got) == ["1 1 4002 n1.example.org.", f"1 1 4002 n-0a000002.id.{ZONE}."]
-    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "other names belong to other zones"
+    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "the other names have names of their own"
 
 
 def test_a_host_name_that_does_not_resolve_is_left_out(names: Names, log: Any) -> None:
@@ -332,7 +332,7 @@ def test_a_late_failure_takes_nothing_from_a_lookup_that_succeeded(ask: Asker) -
     ask.clock.advance(9)
     assert ask.now("a") == {"a": ["10.0.0.1"]}
     ask.clock.advance(1)
-    assert not ask("a").called, "it is looked up again when it is due"
+    assert not ask("a").called, "it is looked up again when that is due"
     ask.clock.advance(1.5)
 
 

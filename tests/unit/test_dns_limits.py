@@ -94,7 +94,7 @@ def test_a_source_over_the_limit_is_sent_to_tcp_by_an_answer_no_longer_than_its_
         assert len(answer) == len(query)
         assert dns.message.from_wire(answer).flags & dns.flags.TC
         assert names.exchange(query, ("198.51.100.8", 53)) != [answer], "others are answered"
-    assert len(answers(names.ask_over_tcp(f"id.{ZONE}"))) == 20, "where nobody can pose as somebody else"
+    assert len(answers(names.ask_over_tcp(f"id.{ZONE}"))) == 20, "where nobody can forge the source"
     names.reactor.advance(1)
     assert len(answers(names.ask(f"id.{ZONE}", size=size))) == 20
 

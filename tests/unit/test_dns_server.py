@@ -149,7 +149,7 @@ def test_a_thousand_nodes_come_over_tcp_up_to_the_size_of_a_message(names: Names
     assert len(answers(names.ask_over_tcp(f"{UUID}.{ZONE}"))) == 1000
     for size in (None, EDNS_SIZE):
         got = names.ask_over_tcp(f"_rqlite-raft._tcp.{UUID}.{ZONE}", "SRV", size=size)
-        assert got.flags & dns.flags.TC, "and what does not fit is not kept secret"
+        assert got.flags & dns.flags.TC, "truncated for everybody"
         assert 700 < len(answers(got)) < 1000
     assert names.ask(f"_rqlite-raft._tcp.{UUID}.{ZONE}", "SRV").flags & dns.flags.TC
 

@@ -93,7 +93,7 @@ def test_a_daemon_without_records_is_ready_once_it_has_those_of_a_peer(three: Th
     discovery_id = wait(clock, a.directory.create()).id
     network.cut.add(("d", "a"))
     d = GossipDaemon(network, "d", ["a"])
-    assert health_of(d).for_lists().wrong == (), "it would have to wait for ever"
+    assert health_of(d).for_lists().wrong == (), "otherwise it would wait for ever"
     network.cut.clear()
     d.threads.hold = True
     settle(clock, 1.5)

@@ -130,7 +130,7 @@ def test_a_claim_from_another_host_loses_until_30_seconds_after_the_last_answer(
     assert not claim(daemon, KEY, A, other).won
     daemon.clock.advance(0.2)
     assert claim(daemon, KEY, A, other).again
-    assert not claim(daemon, KEY, A, HOST_A).won, "now that one has to wait"
+    assert not claim(daemon, KEY, A, HOST_A).won, "another node has to wait now"
     daemon.clock.advance(30)
     assert claim(daemon, KEY, A, HOST_A).again
 

@@ -234,7 +234,7 @@ def test_a_peer_not_met_since_the_start_makes_no_claim_visible(three: Three, clo
     discovery_id = create_id(a)
     assert claim(a, discovery_id, A).won
     assert_hidden(look_up(a, discovery_id))
-    assert claim(a, discovery_id, A).again, "what it knows of was kept"
+    assert claim(a, discovery_id, A).again, "what it knew was kept"
     b = b.restart()
     settle(clock, 12)
     for at in (a, b):

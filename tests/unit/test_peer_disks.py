@@ -82,7 +82,7 @@ def test_an_owner_killed_during_a_write_recovers_from_its_peers_what_its_disk_ne
     assert listed(a, ids[0]) == listed(b, ids[0]) == ["n1:1", "n2:1"]
     pushed = b"".join(body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "push"))
     assert ids[0].encode() in pushed
-    assert not any(each.encode() in pushed for each in ids[1:]), "the others stay as they are"
+    assert not any(each.encode() in pushed for each in ids[1:]), "the others stay unchanged"
 
 
 def test_an_owner_stopped_before_it_published_its_last_change_grants_soon_after_its_start(
@@ -129,7 +129,7 @@ def test_a_restarted_owner_decides_nothing_old_before_it_reached_all_members(thr
     for daemon in (a, network.daemons["b"]):
         with pytest.raises(Undecided):
             go(daemon.directory.look_up_at_owner(discovery_id))
-    assert register(a, create_id(a), "n9:1") == ["n9:1"], "what is new it knows all about"
+    assert register(a, create_id(a), "n9:1") == ["n9:1"], "it knows everything about new IDs"
     network.heal()
     settle(clock, 3)
     assert register(a, discovery_id, "n1:1") == ["n1:1"]

@@ -28,7 +28,7 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
     assert b.backend.peers.guard.fenced is None
     settle(clock, 20)
     complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
-    assert len(complaints) == len(set(complaints)) == 2, "by both others, and not each second"
+    assert len(complaints) == len(set(complaints)) == 2, "by both others, and not every second"
     duplicate.stop()
     logged_errors.clear()
 

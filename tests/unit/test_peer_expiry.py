@@ -144,7 +144,9 @@ def test_an_owner_that_forgot_its_newest_id_restarts_as_itself(clock: Clock, thr
     a = a.restart()
     settle(clock, 5)
     assert a.backend.may_expire()
-    assert "pull" not in {verb for sender, _, verb, _ in network.messages if sender == "a"}, "it takes itself for older"
+    assert "pull" not in {verb for sender, _, verb, _ in network.messages if sender == "a"}, (
+        "it assumes that it is older"
+    )
 
 
 def test_an_owner_that_learned_what_it_forgot_creates_younger_ids_even_with_its_clock_set_back(

@@ -224,7 +224,7 @@ def test_two_lost_daemons_declared_lost_at_two_others_are_both_forgotten(clock: 
     settle(clock, 5)
     with pytest.raises(CannotSucceed, match="d must agree"):
         wait(clock, a.backend.successions.forget("c"))
-    assert wait(clock, b.backend.successions.forget("d")) == 0, "of c it was said at a"
+    assert wait(clock, b.backend.successions.forget("d")) == 0, "a was told of c"
     assert wait(clock, a.backend.successions.forget("c")) == 0
     settle(clock, 3)
     for daemon in (a, b):

@@ -91,7 +91,7 @@ def test_peers_answer_for_an_unreachable_owner_which_gets_the_hint_once(three: T
     assert c.backend.hint_store.count == 0
     go(a.directory.remove(discovery_id, "n3:1"))
     settle(clock, 3)
-    assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint brings nobody back"
+    assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint restores nobody"
 
 
 def test_a_node_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_owner(
@@ -183,7 +183,7 @@ def test_a_new_key_waits_for_claims_on_their_way_here(three: Three, clock: Clock
     creating = Deferred.fromCoroutine(a.directory.create())
     settle(clock, 1.5)
     claiming = Deferred.fromCoroutine(b.directory.claim("name", _put("n1"), None))
-    assert not claiming.called, "b knows that a gives something out, which is not here"
+    assert not claiming.called, "b knows of a grant in flight at a that is not here"
     a.threads.hold = False
     a.threads.release_all()
     settle(clock, 0.2)

@@ -110,7 +110,7 @@ def test_requests_behind_a_revoked_grant_are_decided_one_at_a_time() -> None:
     give_up(gone)
     daemon.threads.release()
     daemon.threads.release()
-    assert len(daemon.threads.held) == 1, "the second one's grant is being written, and nothing else"
+    assert len(daemon.threads.held) == 1, "only the second one's grant is being written"
     give_up(second)
     daemon.threads.release_all()
     assert answer_of(third) == [C]

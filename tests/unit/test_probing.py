@@ -206,7 +206,7 @@ def test_a_node_that_is_removed_while_it_is_probed_leaves_nothing_behind() -> No
 def test_finding_nodes_to_probe_blocks_nobody(world: World) -> None:
     addrs = [f"192.0.{number // 250}.{number % 250}:4001" for number in range(950)]
     world.start(*addrs)
-    assert 0 < sum(world.rounds.states.values()) <= 100, "before anybody else has had a turn"
+    assert 0 < sum(world.rounds.states.values()) <= 100, "before anything else has had a turn"
     world.go_on(2)
     assert world.rounds.states["not_allowed"] == 950
 

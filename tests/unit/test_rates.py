@@ -15,7 +15,7 @@ def test_a_source_without_tokens_waits_and_waiting_sources_continue_in_order() -
     buckets = Buckets(10, 3, clock.seconds)
     waits = [buckets.take("a", patience=0.35) for _ in range(7)]
     assert waits == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3, 0.4])
-    assert buckets.take("a", 0.35) == pytest.approx(0.4), "who would wait too long took nothing"
+    assert buckets.take("a", 0.35) == pytest.approx(0.4), "a client that would wait too long took nothing"
     clock.advance(0.1)
     assert buckets.take("a", 0.35) == pytest.approx(0.3)
     assert buckets.take("b") == 0

@@ -136,7 +136,7 @@ def test_a_second_address_of_the_granted_node_is_refused_within_the_window() -> 
     record = post(post(fresh(), A, node_id="n1").record, B, node_id="n2").record
     with pytest.raises(Undecided, match="told to bootstrap under another address"):
         post(record, C, at=WINDOW - 1, node_id="n1")
-    assert post(record, f"http://{A}", at=5, node_id="n1").bootstrap == "again", "to rqlite that is one address"
+    assert post(record, f"http://{A}", at=5, node_id="n1").bootstrap == "again", "rqlite treats that as one address"
 
 
 def test_a_node_that_moves_onto_another_entry_replaces_both() -> None:

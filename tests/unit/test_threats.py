@@ -69,7 +69,7 @@ def test_external_text_stays_within_one_line_of_the_audit_log(tmp_path: Path, wh
     content = (tmp_path / "audit").read_bytes().decode()
     assert not any(map(is_control, content.replace("\n", "")))
     assert [line["event"] for line in audited.lines()] == ["start", "registration"]
-    assert NASTY in audited.lines()[1].values(), "and nothing of it is lost"
+    assert NASTY in audited.lines()[1].values(), "nothing of it is lost"
 
 
 class Terminal:

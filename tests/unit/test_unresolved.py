@@ -172,7 +172,7 @@ def test_a_cached_address_without_an_answer_does_not_make_a_node_down(world: Wor
     assert world.seen("n1.known.example.org:4001") == "unresolved"
     world.resolver.is_broken = lambda _: False
     world.go_on(20 * INTERVAL)
-    assert world.seen("n1.known.example.org:4001") == "down", "once the name says where it should be"
+    assert world.seen("n1.known.example.org:4001") == "down", "once the name resolves to the intended address"
 
 
 def test_a_resolver_that_takes_three_seconds_hides_no_node_that_is_down(world: World) -> None:

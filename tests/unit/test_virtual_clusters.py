@@ -30,7 +30,7 @@ def test_a_cluster_has_a_leader_while_most_of_it_runs() -> None:
     assert network.clusters == {"n0": ["n0", "n1", "n2"]}
     network.switch(first, on=False)
     assert leader_of(second) is None
-    assert not world.run(1.7, network.is_formed), "it has to be noticed that the leader is gone"
+    assert not world.run(1.7, network.is_formed), "the loss of the leader has to be noticed"
     assert world.run(1.2, network.is_formed)
     assert leader_of(second) in (second, third)
     network.switch(second, on=False)
