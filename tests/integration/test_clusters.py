@@ -61,7 +61,7 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
         assert_one_cluster(run_all(nodes), network, seed)
 
 
-def die_asking(daemon: Daemon, request: bytes, how: str) -> None:
+def disconnect_early(daemon: Daemon, request: bytes, how: str) -> None:
     """Send all of `request` and disconnect before any answer is read, or even before there is one."""
     with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as connection:
         if how == "reset":
@@ -77,7 +77,7 @@ def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str
     for seed in range(ROUNDS):
         network, discovery_id = Network(), daemon.create_id()
         died, *nodes = some_nodes(daemon, discovery_id, network, seed, count=4)
-        die_asking(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
+        disconnect_early(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
         with ThreadPoolExecutor() as pool:
             others = pool.submit(run_all, nodes)
             for node in nodes:
@@ -155,7 +155,7 @@ def test_cluster_forms_though_the_daemon_is_killed(start: Start, tmp_path: Path)
         service.is_at(daemon.port)
         with ThreadPoolExecutor() as pool:
             running = pool.submit(run_all, nodes, supervised=True)
-            moment = random.choice([moment for node in nodes for moment in (node.asking, node.answered)])
+            moment = random.choice([moment for node in nodes for moment in (node.has_asked, node.answered)])
             assert moment.wait(PATIENCE), seed
             service.is_at(None)
             daemon.kill()

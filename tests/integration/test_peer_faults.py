@@ -17,10 +17,10 @@ import pytest
 
 from tests.support.history import Answer
 from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.proxied_peers import NAMES, ProxiedPeers, at_last
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
 from tests.support.recorder import RecordedNode, Recorder
 from tests.support.rqlited import VERSIONS, Network, Outcome
-from tests.support.spoiled import NAMES, SpoiledPeers, at_last
 
 pytestmark = pytest.mark.process
 
@@ -29,15 +29,15 @@ NODES = ("n1:4001", "n2:4001", "n3:4001")
 
 
 @pytest.fixture(scope="module")
-def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpoiledPeers]:
+def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedPeers]:
     """The same daemons for all tests here; each test has separate IDs."""
     directory = tmp_path_factory.mktemp("peers")
-    with SpoiledPeers(lambda state, *options: installed.start(*installed.twistd(state, *options)), directory) as peers:
+    with ProxiedPeers(lambda state, *options: installed.start(*installed.twistd(state, *options)), directory) as peers:
         yield peers
 
 
 @pytest.fixture
-def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
+def peers(shared: ProxiedPeers) -> Iterator[ProxiedPeers]:
     """All daemons are up, and have noticed it; after the test too, which ends its own faults."""
     yield shared
     shared.restore()
@@ -45,7 +45,7 @@ def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
 
 
 @pytest.fixture
-def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
+def recorder(peers: ProxiedPeers) -> Iterator[Recorder]:
     """Records the answers of clients, which must be in time, and could all have come from one list
     (P1, P2, P4).
     """
@@ -57,7 +57,7 @@ def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
         assert verdict, f"{discovery_id}: {verdict.text}"
 
 
-def final_answer(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
+def final_answer(peers: ProxiedPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
     """Return the final answer to a node that retries as often as its supervisor restarts it."""
 
     def ask_again() -> Answer | None:
@@ -67,7 +67,7 @@ def final_answer(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_i
     return at_last(ask_again)
 
 
-def assert_all_are_listed(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
+def assert_all_are_listed(peers: ProxiedPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
     """Assert that every acknowledged node is on every list, once hints have reached the owner."""
     acknowledged = recorder.acknowledged(discovery_id)
     daemon, seen = peers.daemons[owner], 0
@@ -101,7 +101,7 @@ class Hit(NamedTuple):
 class Struck:
     """An ID of a, and its first node, which registers at b and meets a fault while it is forwarded."""
 
-    def __init__(self, peers: SpoiledPeers, recorder: Recorder, hit: Hit) -> None:
+    def __init__(self, peers: ProxiedPeers, recorder: Recorder, hit: Hit) -> None:
         self.discovery_id = peers.daemons["a"].create_id()
         self.event = peers.proxies["a"].strike(hit.action, hit.marker, hit.at)
         self._peers = peers
@@ -126,7 +126,7 @@ class Struck:
         return self._recorder.register(self._peers.daemons[name], self.discovery_id, addr)
 
 
-def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, discovery_id: str) -> None:
+def assert_one_cluster_in_the_end(peers: ProxiedPeers, recorder: Recorder, discovery_id: str) -> None:
     """Assert that all three nodes get a list, and stay on it; the recorder judges whether one of
     them was alone.
     """
@@ -151,7 +151,7 @@ MIDWAY = {
 
 @pytest.mark.parametrize("hit", MIDWAY.values(), ids=MIDWAY)
 def test_a_first_node_is_answered_in_time_and_one_cluster_forms_despite_faults(
-    peers: SpoiledPeers, recorder: Recorder, hit: Hit
+    peers: ProxiedPeers, recorder: Recorder, hit: Hit
 ) -> None:
     struck = Struck(peers, recorder, hit)
     with ThreadPoolExecutor(3) as pool:
@@ -168,7 +168,7 @@ def test_a_first_node_is_answered_in_time_and_one_cluster_forms_despite_faults(
 
 
 def test_a_registration_that_arrives_after_its_node_was_refused_bootstraps_no_second_cluster(
-    peers: SpoiledPeers, recorder: Recorder
+    peers: ProxiedPeers, recorder: Recorder
 ) -> None:
     struck = Struck(peers, recorder, Hit(DEAF))
     assert struck.first() == 503
@@ -178,7 +178,7 @@ def test_a_registration_that_arrives_after_its_node_was_refused_bootstraps_no_se
 
 
 def test_an_owner_stopped_while_a_first_node_is_forwarded_to_it_decides_once_when_it_resumes(
-    peers: SpoiledPeers, recorder: Recorder
+    peers: ProxiedPeers, recorder: Recorder
 ) -> None:
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a")))
     assert struck.first() == 503
@@ -187,7 +187,7 @@ def test_an_owner_stopped_while_a_first_node_is_forwarded_to_it_decides_once_whe
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_an_owner_stopped_while_it_answers_a_grant_grants_nobody_else(peers: SpoiledPeers, recorder: Recorder) -> None:
+def test_an_owner_stopped_while_it_answers_a_grant_grants_nobody_else(peers: ProxiedPeers, recorder: Recorder) -> None:
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a"), "replies"))
     assert struck.first() == (NODES[0],)
     assert struck.ask("c", NODES[1]) in (503, NODES[:2])
@@ -198,7 +198,7 @@ def test_an_owner_stopped_while_it_answers_a_grant_grants_nobody_else(peers: Spo
 @pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("at", ["requests", "replies"])
 def test_an_owner_killed_while_a_first_node_is_forwarded_to_it_bootstraps_one_cluster_after_its_restart(
-    peers: SpoiledPeers, recorder: Recorder, at: Way, is_read: bool
+    peers: ProxiedPeers, recorder: Recorder, at: Way, is_read: bool
 ) -> None:
     def kill() -> None:
         peers.daemons["a"].process.kill()
@@ -215,7 +215,7 @@ def test_an_owner_killed_while_a_first_node_is_forwarded_to_it_bootstraps_one_cl
 
 
 def test_nodes_join_a_cluster_through_any_daemon_during_a_full_partition_and_all_are_kept(
-    peers: SpoiledPeers, recorder: Recorder
+    peers: ProxiedPeers, recorder: Recorder
 ) -> None:
     discovery_id = peers.daemons["a"].create_id()
     assert final_answer(peers, recorder, "b", discovery_id, NODES[0]) == (NODES[0],)
@@ -240,7 +240,7 @@ def test_nodes_join_a_cluster_through_any_daemon_during_a_full_partition_and_all
 CHAOS: tuple[Fault | None, ...] = (CUT, HALF_OPEN, DEAF, MUTE, slow(0.3), slow(3), truncating(100), None, None, None)
 
 
-def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
+def spoil_at_random(peers: ProxiedPeers, random: Random, over: Event) -> None:
     """Apply and end one fault after the other."""
     while not over.wait(random.uniform(0.1, 0.8)):
         proxy, fault = random.choice(list(peers.proxies.values())), random.choice(CHAOS)
@@ -250,7 +250,7 @@ def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
             proxy.spoil(fault)
 
 
-def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
+def ask_at_random(peers: ProxiedPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
     """Send six requests for each of some IDs; nothing is ever removed from the first of them."""
     addr = NODES[random.randrange(3)]
     for number, discovery_id in enumerate(ids):
@@ -268,7 +268,7 @@ def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: 
 
 @pytest.mark.parametrize("seed", [1])
 def test_all_answers_during_faults_could_have_come_from_one_list(
-    peers: SpoiledPeers, recorder: Recorder, seed: int
+    peers: ProxiedPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")
     random, over = Random(seed), Event()
@@ -285,7 +285,7 @@ def test_all_answers_during_faults_could_have_come_from_one_list(
         assert_all_are_listed(peers, recorder, ids[0], owner)
 
 
-def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
+def new_nodes(peers: ProxiedPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
     """Return three nodes of one ID, of mixed releases, that register at random daemons."""
     running = [daemon for daemon in peers.daemons.values() if daemon.process.poll() is None]
     discovery_id, apis = random.choice(running).create_id(), Random(random.random())
@@ -314,7 +314,7 @@ def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
 
 @pytest.mark.parametrize("seed", [1])
 def test_fifty_clusters_form_while_daemons_are_killed_one_after_another(
-    peers: SpoiledPeers, recorder: Recorder, seed: int
+    peers: ProxiedPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")
     random, networks = Random(seed), [Network() for _ in range(50)]

@@ -33,7 +33,7 @@ class Reply:
         self.refusal: Exception | None = None
 
 
-class Asking:
+class PendingRequest:
     """A request on its way."""
 
     def __init__(self) -> None:
@@ -64,12 +64,12 @@ class Clients:
         reply = await self.call("mint", "", lambda boot: boot.directory.create())
         return None if reply is None or reply.refusal else reply.value
 
-    async def register(self, key: str, addr: str, at: Host | None, asking: Asking) -> list[str] | None:
+    async def register(self, key: str, addr: str, at: Host | None, pending: PendingRequest) -> list[str] | None:
         """Return the list in the answer to a node; None for a refusal or no answer."""
         token = self._begin(key, addr, "register")
         what = f"register {addr}"
         reply = await self.call(
-            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, asking
+            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, pending
         )
         registration = self._answered(key, token, reply)
         if registration is None or reply is None:
@@ -140,11 +140,11 @@ class Clients:
         view: View = reply.value
         return view
 
-    async def claim(self, key: str, addr: str, at: Host | None, asking: Asking) -> bool | None:
+    async def claim(self, key: str, addr: str, at: Host | None, pending: PendingRequest) -> bool | None:
         """Return whether the leader key was won."""
         token = self._begin(key, addr, "claim")
         what = f"claim {addr}"
-        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, asking)
+        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, pending)
         claim = self._answered(key, token, reply)
         if claim is None or reply is None:
             return None
@@ -184,26 +184,26 @@ class Clients:
         key: str,
         make: Callable[[Boot], Any],
         at: Host | None = None,
-        asking: Asking | None = None,
+        pending: PendingRequest | None = None,
     ) -> Reply | None:
         """Send a request to some daemon; return None where no answer comes. Checks that it is in
         time (I6).
         """
         world = self._world
         random, net, timeline = world.random, world.net, world.timeline
-        asking = asking or Asking()
+        pending = pending or PendingRequest()
         world.faults.before_a_call()
         await world.sleep(net.delay())
         up = [host for host in world.hosts if host.boot is not None]
         if world.faults.are_over:
             # A drained daemon is removed, or out of the load balancer: it is not ready for lists.
             up = [host for host in up if host.takes_part] or up
-        if not up or asking.is_dead or self.are_unresponsive:
+        if not up or pending.is_dead or self.are_unresponsive:
             return None
         host = at if at in up and at is not None and at.takes_part else random.choice(up)
         boot = host.boot
         assert boot is not None
-        asking.boot, asking.may_be_granted = boot, True
+        pending.boot, pending.may_be_granted = boot, True
         reply = Reply(boot, world.judge.is_owner(boot, key))
         answer: Deferred[Reply | None] = Deferred()
         asked, slept = world.now, boot.clock.slept - boot.clock.sleeps_for
@@ -225,7 +225,7 @@ class Clients:
             boot.refused.discard((key, what.partition(" ")[2]))
             if not doing.called:
                 boot.clock.callLater(DEADLINE, lambda: None if doing.called else doing.cancel())
-            world.faults.while_asking(what, key, reply.was_owner)
+            world.faults.during_a_request(what, key, reply.was_owner)
             doing.addBoth(keep_outcome)
 
         def stop() -> None:
@@ -247,7 +247,7 @@ class Clients:
                 reply.refusal = self._refusal(what, key, reply, outcome)
                 # A grant whose answer was lost at the owner is revoked there, unless it dies
                 # before; elsewhere nobody knows.
-                asking.may_be_granted = not reply.was_owner
+                pending.may_be_granted = not reply.was_owner
             else:
                 reply.value = outcome
                 world.judge.answered(boot, key, what, outcome)
@@ -259,14 +259,14 @@ class Clients:
             else:
                 timeline.callLater(net.delay(), _deliver, answer, reply)
 
-        asking.when_stopped = stop
+        pending.when_stopped = stop
         begin()
         if hangs_up:
             timeline.callLater(net.delay(), close)
         timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what, slept)
         node_answered = await answer
         if node_answered is not None:
-            asking.may_be_granted = asking.may_be_granted and (node_answered.refusal is not None or asking.is_dead)
+            pending.may_be_granted = pending.may_be_granted and (node_answered.refusal is not None or pending.is_dead)
         return node_answered
 
     def _refusal(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:

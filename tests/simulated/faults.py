@@ -99,7 +99,7 @@ class Faults:
         if "rollbacks" in self.kinds and not self.are_over and self._random.random() < 0.3:
             self._back_up()
 
-    def while_asking(self, what: str, key: str, is_at_owner: bool) -> None:
+    def during_a_request(self, what: str, key: str, is_at_owner: bool) -> None:
         """Kill the process of a node while its request is at a daemon."""
         verb, _, addr = what.partition(" ")
         node = self._world.nodes.get((key, addr))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from tests.simulated.clients import Asking
+from tests.simulated.clients import PendingRequest
 from tests.simulated.hosts import Host
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class SimNode:
     grant_reason: str | None = None
     wiped: float | None = None
     lifetime: int = 0
-    asking: Asking | None = None
-    doubtful: list[tuple[Asking, float]] = field(default_factory=list)
+    pending: PendingRequest | None = None
+    doubtful: list[tuple[PendingRequest, float]] = field(default_factory=list)
 
     @property
     def may_be_granted(self) -> bool:
@@ -122,8 +122,8 @@ class SimNode:
         self.lifetime += 1
         self.is_up = False
         self._settle()
-        if self.asking is not None:
-            self.asking.stop()
+        if self.pending is not None:
+            self.pending.stop()
 
     def lose_data(self) -> None:
         if self.cluster is not None:
@@ -162,17 +162,17 @@ class SimNode:
                 return
 
     async def _ask_for_a_list(self) -> list[str] | None:
-        self.asking = asking = Asking()
-        listed = await self.world.clients.register(self.discovery_id, self.addr, self.near, asking)
-        self._asked(asking)
+        self.pending = pending = PendingRequest()
+        listed = await self.world.clients.register(self.discovery_id, self.addr, self.near, pending)
+        self._end_request(pending)
         if listed is None:
             self.last = "503"
         return listed
 
-    def _asked(self, asking: Asking) -> None:
-        self.doubtful.append((asking, self.world.now + _SETTLES_SECONDS))
-        if self.asking is asking:
-            self.asking = None
+    def _end_request(self, pending: PendingRequest) -> None:
+        self.doubtful.append((pending, self.world.now + _SETTLES_SECONDS))
+        if self.pending is pending:
+            self.pending = None
 
     def _bootstrap(self) -> None:
         self.granted_at = self.world.now
@@ -248,9 +248,9 @@ class ConsulNode(SimNode):
         return None
 
     async def _claim(self, lifetime: int) -> bool:
-        self.asking = asking = Asking()
-        won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, asking)
-        self._asked(asking)
+        self.pending = pending = PendingRequest()
+        won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, pending)
+        self._end_request(pending)
         if self.lifetime == lifetime:
             self.grant_reason = "won" if won else self.grant_reason
             self.last = "503" if won is None else "won" if won else "not won"

@@ -102,7 +102,7 @@ class Operator:
         """A script removes the address of a node as it starts, and is late: the node registers
         already (R9).
         """
-        at = None if node.asking is None or node.asking.boot is None else node.asking.boot
+        at = None if node.pending is None or node.pending.boot is None else node.pending.boot
         if at is not None and at.is_alive and not self._world.judge.lists(at, node.discovery_id, node.addr):
             self._do(self._world.clients.remove(node.discovery_id, node.addr, at.host))
 

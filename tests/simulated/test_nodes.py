@@ -30,10 +30,10 @@ class Stage:
     def run(self, seconds: float) -> None:
         self.world.timeline.run_until(self.world.now + seconds)
 
-    def get(self, asking: Coroutine[Any, Any, Any]) -> Any:
+    def get(self, pending: Coroutine[Any, Any, Any]) -> Any:
         """Return the answer to a client within a second."""
         got: list[Any] = []
-        Deferred.fromCoroutine(asking).addBoth(got.append)
+        Deferred.fromCoroutine(pending).addBoth(got.append)
         self.run(1)
         return got[0]
 

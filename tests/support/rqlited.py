@@ -140,7 +140,7 @@ class Node:
         self._discovery_id = discovery_id
         self.addr = addr
         self.listed: list[str] = []
-        self.asking = Event()
+        self.has_asked = Event()
         self.answered = Event()
 
     def run(self) -> Outcome:
@@ -183,7 +183,7 @@ class Node:
             connection.sendall(
                 self._version.request(self.addr, self._discovery_id, f"127.0.0.1:{port}", user=self._user)
             )
-            self.asking.set()
+            self.has_asked.set()
             response = HTTPResponse(connection)
             response.begin()
             return response.status, response.reason, response.read()

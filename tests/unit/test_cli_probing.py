@@ -36,7 +36,7 @@ class World:
     def go_on(self, seconds: float) -> None:
         self.daemon.clock.pump([2.0] * round(seconds / 2))
 
-    def asking(self, *answers: bool) -> Shell:
+    def with_answers(self, *answers: bool) -> Shell:
         return Shell(self.service, terminal=True, answers=answers)
 
 
@@ -125,9 +125,9 @@ def test_prune_asks_on_a_terminal_and_needs_an_option_elsewhere() -> None:
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m") == 2
     assert "--yes" in world.shell.messages
-    assert world.asking(False)("prune", discovery_id, "--down-for=30m") == 1
+    assert world.with_answers(False)("prune", discovery_id, "--down-for=30m") == 1
     assert shown(world.daemon, discovery_id) == [A, B]
-    assert world.asking(True)("prune", discovery_id, "--down-for=30m") == 0
+    assert world.with_answers(True)("prune", discovery_id, "--down-for=30m") == 0
     assert shown(world.daemon, discovery_id) == [B]
 
 
@@ -135,7 +135,7 @@ def test_a_node_that_returns_during_the_question_is_not_removed(monkeypatch: pyt
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
-    shell = world.asking()
+    shell = world.with_answers()
 
     def think(_: str) -> bool:
         world.probe.network.listens("10.0.0.1")

@@ -16,7 +16,7 @@ from rqdisco.backends.single.directory import Limits
 from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
 from tests.support.command import Service
 from tests.support.daemon import create_id
-from tests.support.strangers import CannedAnswer, SlowAnswer, refused, start, unreachable
+from tests.support.foreign_services import CannedAnswer, SlowAnswer, refused, start, unreachable
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from rqdisco.client import connect
 from rqdisco.client.urls import parse_url
 from tests.support.command import Service
-from tests.support.strangers import CannedAnswer
+from tests.support.foreign_services import CannedAnswer
 
 
 def test_credentials_in_the_url_are_sent_as_basic_authentication_and_nowhere_else() -> None:

@@ -23,7 +23,7 @@ RESTART_SECONDS = 0.1
 T = TypeVar("T")
 
 
-class SpoiledPeers:
+class ProxiedPeers:
     """`start` starts a daemon on a directory with some options. The daemons advertise the ports of
     their proxies.
     """
@@ -37,7 +37,7 @@ class SpoiledPeers:
         self.all: list[Daemon] = []
         (directory / "keys").write_text(f"{KEY}\n")
 
-    def __enter__(self) -> SpoiledPeers:
+    def __enter__(self) -> ProxiedPeers:
         try:
             for name in NAMES:
                 self.start(name)
