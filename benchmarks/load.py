@@ -40,7 +40,9 @@ class Round(NamedTuple):
 
 
 def rqdisco_round(directory: Path, seconds: float) -> Round:
-    """Measure registrations, each of an address that is new to its ID, then lookups of those IDs."""
+    """Measure registrations, each of an address that is new to its ID, then lookups of those
+    IDs.
+    """
     state = make_state(directory / "state", _IDS, nodes=0)
     with Rqdisco(state.directory, directory) as daemon:
         host, port = daemon.address()
@@ -55,7 +57,9 @@ def rqdisco_round(directory: Path, seconds: float) -> Round:
 
 
 def etcd_round(directory: Path, seconds: float) -> Load:
-    """Measure puts of one key for each node, as an etcd behind rqdisco's APIs would receive them."""
+    """Measure puts of one key for each node, as an etcd behind rqdisco's APIs would receive
+    them.
+    """
     state = State(directory, [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(_IDS)])
     with Etcd(directory) as daemon:
         host, port = daemon.address()

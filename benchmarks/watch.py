@@ -63,7 +63,9 @@ class _Watchers:
 
 
 def watch_round(directory: Path) -> Propagation:
-    """Measure registrations one by one, each with all watchers waiting for it; the list is short."""
+    """Measure registrations one by one, each with all watchers waiting for it; the list is
+    short.
+    """
     with ExitStack() as stack:
         daemon = stack.enter_context(Rqdisco(directory / "state", directory / "run"))
         host, port = daemon.address()

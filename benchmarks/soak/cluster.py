@@ -1,4 +1,6 @@
-"""The three daemons of a soak: their addresses and resources, and how they are broken and repaired."""
+"""The three daemons of a soak: their addresses and resources, and how they are broken and
+repaired.
+"""
 
 from __future__ import annotations
 

@@ -56,7 +56,9 @@ class Acknowledged:
 
 
 class Worker(threading.Thread):
-    """A client of one daemon, `rate` requests a second. `is_calm` reports that no fault is active."""
+    """A client of one daemon, `rate` requests a second. `is_calm` reports that no fault is
+    active.
+    """
 
     def __init__(
         self,

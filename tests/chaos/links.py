@@ -114,7 +114,9 @@ class Links:
             link.cut()
 
     async def _pump(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
-        """Forward one direction; at its end both directions end, unless that is swallowed as well."""
+        """Forward one direction; at its end both directions end, unless that is swallowed as
+        well.
+        """
         with suppress(OSError):
             while data := await reader.read(1 << 16):
                 if delay := self.faults[link.pair].delay:

@@ -1,4 +1,6 @@
-"""Two clusters under one ID, as shown in the document, to watchers, on the page and in the metrics."""
+"""Two clusters under one ID, as shown in the document, to watchers, on the page and in the
+metrics.
+"""
 
 from __future__ import annotations
 

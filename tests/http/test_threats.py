@@ -132,7 +132,9 @@ def test_a_token_in_the_query_or_in_the_body_is_ignored() -> None:
 
 @pytest.mark.parametrize("audience", ["open", "guarded"])
 def test_a_page_of_another_site_may_read_nothing(audience: Audience) -> None:
-    """No answer lets a browser show it to others, and no preflight is granted (Fetch, section 3.2)."""
+    """No answer lets a browser show it to others, and no preflight is granted (Fetch, section
+    3.2).
+    """
     prepared = daemon_for(audience)
     asked = {"Origin": "http://evil.example", "Access_Control_Request_Method": "PUT"}
     for path in build(audience)["paths"]:

@@ -1,4 +1,6 @@
-"""One installation for all tests here, and daemons that do not outlive the test that started them."""
+"""One installation for all tests here, and daemons that do not outlive the test that started
+them.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
 
 
 def disconnect_early(daemon: Daemon, request: bytes, how: str) -> None:
-    """Send all of `request` and disconnect before any answer is read, or even before there is one."""
+    """Send all of `request` and disconnect before any answer is read, or even before there is
+    one.
+    """
     with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as connection:
         if how == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

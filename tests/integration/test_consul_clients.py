@@ -1,4 +1,6 @@
-"""Consul's own clients against the real daemon, and claims by clients that are many, rude, or gone."""
+"""Consul's own clients against the real daemon, and claims by clients that are many, rude, or
+gone.
+"""
 
 from __future__ import annotations
 

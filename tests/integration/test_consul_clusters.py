@@ -85,7 +85,9 @@ class Scene:
         assert all(node.peer.cluster is None for node in self.nodes)
 
     def cure(self) -> None:
-        """Cure nodes that wait for ever: stop all, clear the leader key and the nodes, start all."""
+        """Cure nodes that wait for ever: stop all, clear the leader key and the nodes, start
+        all.
+        """
         for node in self.nodes:
             node.kill()
         self.clear()

@@ -83,7 +83,9 @@ class Ledger:
             return {discovery_id: list(nodes) for discovery_id, nodes in self.lists.items()}
 
     def check(self, daemon: Daemon, *, everything: bool = False) -> None:
-        """Compare with the lists of the daemon for the IDs touched since the last call, or for all."""
+        """Compare with the lists of the daemon for the IDs touched since the last call, or for
+        all.
+        """
         with closing(daemon.connect()) as connection:
             for discovery_id in self.lists if everything else self.touched:
                 reply = ask(connection, "GET", f"/{discovery_id}")

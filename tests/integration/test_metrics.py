@@ -1,4 +1,6 @@
-"""Monitoring: the metrics of a running daemon, their documentation, the dashboard and the alerts."""
+"""Monitoring: the metrics of a running daemon, their documentation, the dashboard and the
+alerts.
+"""
 
 from __future__ import annotations
 

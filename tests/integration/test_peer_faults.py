@@ -88,7 +88,9 @@ def list_at_owner(recorder: Recorder, api: Daemon, discovery_id: str) -> tuple[s
 
 
 class Hit(NamedTuple):
-    """A fault just before a first node reaches the owner, or just before its grant is acknowledged."""
+    """A fault just before a first node reaches the owner, or just before its grant is
+    acknowledged.
+    """
 
     action: Fault | Callable[[], None]
     at: Way = "requests"
@@ -99,7 +101,9 @@ class Hit(NamedTuple):
 
 
 class Struck:
-    """An ID of a, and its first node, which registers at b and meets a fault while it is forwarded."""
+    """An ID of a, and its first node, which registers at b and meets a fault while it is
+    forwarded.
+    """
 
     def __init__(self, peers: ProxiedPeers, recorder: Recorder, hit: Hit) -> None:
         self.discovery_id = peers.daemons["a"].create_id()

@@ -1,4 +1,6 @@
-"""Every reason that keeps the daemon from starting is one line, with an exit code for supervisors."""
+"""Every reason that keeps the daemon from starting is one line, with an exit code for
+supervisors.
+"""
 
 from __future__ import annotations
 

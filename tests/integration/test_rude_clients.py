@@ -59,7 +59,9 @@ def get(path: bytes, *headers: bytes) -> bytes:
 
 
 def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
-    """Ten seconds for a request, whatever part of it is missing, and whatever was answered before."""
+    """Ten seconds for a request, whatever part of it is missing, and whatever was answered
+    before.
+    """
     path = f"/{daemon.create_id()}"
     whole = post(path, addr("10.0.0.1:4001"))
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"

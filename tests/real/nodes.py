@@ -90,7 +90,9 @@ class Node:
         return self._log.read_text(errors="replace")
 
     def view(self) -> View | None:
-        """The cluster as it sees it; None while it is in none, has no leader, or does not answer."""
+        """The cluster as it sees it; None while it is in none, has no leader, or does not
+        answer.
+        """
         host, _, port = self.http_addr.rpartition(":")
         try:
             with closing(self._connect(host, int(port))) as connection:

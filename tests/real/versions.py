@@ -15,7 +15,9 @@ _ANY = 1 << 30
 
 @dataclass(frozen=True)
 class Rqlited:
-    """A binary, and its version: `8.43.4`, or as little as `8` where it was compiled without one."""
+    """A binary, and its version: `8.43.4`, or as little as `8` where it was compiled without
+    one.
+    """
 
     path: str
     version: str
@@ -75,6 +77,8 @@ def version_in(output: str) -> str:
 
 
 def cases(binaries: Sequence[Rqlited], modes: Sequence[Mode], *, root: bool) -> list[Case]:
-    """Return each binary in each of its modes. The DNS modes need a resolver, and that needs root."""
+    """Return each binary in each of its modes. The DNS modes need a resolver, and that needs
+    root.
+    """
     possible = [mode for mode in modes if root or mode not in ("dns", "dns-srv")]
     return [Case(rqlited, mode) for rqlited in binaries for mode in rqlited.modes if mode in possible]

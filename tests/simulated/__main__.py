@@ -1,4 +1,6 @@
-"""`python -m tests.simulated --seeds 200 --daemons 3`: run seeds, print violations and the speed."""
+"""`python -m tests.simulated --seeds 200 --daemons 3`: run seeds, print violations and the
+speed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Clients' requests to daemons, the answers that reach them, and the resulting history of each ID."""
+"""Clients' requests to daemons, the answers that reach them, and the resulting history of each
+ID.
+"""
 
 from __future__ import annotations
 

@@ -183,7 +183,9 @@ class Judge:
         self.clusters.append(cluster)
 
     def loses(self, host: Host, why: str) -> None:
-        """A disk is about to be lost, or to be restored: what no other disk has is gone by nature."""
+        """A disk is about to be lost, or to be restored: what no other disk has is gone by
+        nature.
+        """
         self._was_rolled_back |= why == "rollback"
         others = [each.known for each in self._world.hosts if each is not host and not each.is_drained]
         own = None if host.boot is None else host.boot.owner
@@ -231,7 +233,9 @@ class Judge:
             self.residue[key] = why
 
     def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
-        """No daemon decides for long beside a copy of itself (R8), where a third one reaches both."""
+        """No daemon decides for long beside a copy of itself (R8), where a third one reaches
+        both.
+        """
         world = self._world
         if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
             return

@@ -146,7 +146,9 @@ class Connections:
         return await self._exchange(self._dial(), request)
 
     def lose_answers(self) -> None:
-        """Wait until every request is answered, and break the connections before anything is read."""
+        """Wait until every request is answered, and break the connections before anything is
+        read.
+        """
         for connection in set(self._open) - set(self._idle):
             assert select.select([connection], [], [], PATIENCE)[0]
             connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,6 @@
-"""A disk in memory that fills up, fails and crashes, and holds after a crash what a real one might."""
+"""A disk in memory that fills up, fails and crashes, and holds after a crash what a real one
+might.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ class GoResolver:
         self._edns = edns
 
     async def addresses(self, name: str) -> list[str]:
-        """Return the addresses of a name, of both families, queried at once. Raises LookUpFailed."""
+        """Return the addresses of a name, of both families, queried at once. Raises
+        LookUpFailed.
+        """
         results = await self._look_up(name, "A", "AAAA")
         found = [record.address for each in results if isinstance(each, Records) for record in each.records]
         if not found:

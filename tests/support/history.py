@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["register", "remove", "read", "claim", "report", "hint"]
 Answer: TypeAlias = Literal["alone", 503] | tuple[str, ...] | bool
-"""A register is answered "alone" or a list, a remove or read a list, a claim or report whether it won; or 503."""
+"""A register is answered "alone" or a list, a remove or read a list, a claim or report whether it
+won; or 503.
+"""
 
 
 class Stamp(NamedTuple):

@@ -10,7 +10,9 @@ from twisted.web.resource import IResource
 
 
 class InMemoryClient:
-    """Send requests to `resource` without sockets; `flush` delivers what both sides have written."""
+    """Send requests to `resource` without sockets; `flush` delivers what both sides have
+    written.
+    """
 
     def __init__(self, resource: IResource) -> None:
         self._stub: Any = StubTreq(resource)

@@ -27,7 +27,9 @@ Results: TypeAlias = dict[tuple[str, str], str]
 
 
 class RecordedNode(Node):
-    """A node that is restarted until it is in a cluster, and asks any of several daemons each time."""
+    """A node that is restarted until it is in a cluster, and asks any of several daemons each
+    time.
+    """
 
     def __init__(
         self,

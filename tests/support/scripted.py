@@ -159,7 +159,9 @@ MANNERS: dict[str, Manner] = {
 
 
 class NameServer:
-    """Behaves in the manner named by the first label of a name, or the first after `_service._tcp`."""
+    """Behaves in the manner named by the first label of a name, or the first after
+    `_service._tcp`.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes]] = []

@@ -76,7 +76,9 @@ class Client:
             self._ssl.bio_write(written)
 
     def ask(self) -> bytes:
-        """Return the first line of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
+        """Return the first line of the answer. Raises SSL.Error where TLS 1.3 refuses us that
+        late.
+        """
         self._ssl.send(ASK)
         answer: bytes = self._turn(lambda: self._ssl.recv(1 << 16))
         return answer.partition(b"\r\n")[0]

@@ -224,7 +224,9 @@ class Network:
             self._settle(peer.cluster)
 
     def bootstrap(self, members: Iterable[Peer]) -> None:
-        """Make a cluster of `members`; Raft makes one of two that bootstrap the same configuration."""
+        """Make a cluster of `members`; Raft makes one of two that bootstrap the same
+        configuration.
+        """
         members = list(members)
         if any(set(cluster.members) == set(members) for cluster in self.bootstrapped):
             return
@@ -304,7 +306,9 @@ class Service:
 
 
 class Process:
-    """The process of a node: everything it runs ends when it is killed, and its peer is down then."""
+    """The process of a node: everything it runs ends when it is killed, and its peer is down
+    then.
+    """
 
     def __init__(self, peer: Peer, world: World, network: Network) -> None:
         self.peer = peer

@@ -1,4 +1,6 @@
-"""The remarks of `rqdisco status` about an ID: each where it is true and of use, and nowhere else."""
+"""The remarks of `rqdisco status` about an ID: each where it is true and of use, and nowhere
+else.
+"""
 
 from __future__ import annotations
 

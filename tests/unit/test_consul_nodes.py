@@ -1,4 +1,6 @@
-"""The double of rqlite 7-10 with consul-kv behaves as rqlite, and Go's HTTP client, are known to."""
+"""The double of rqlite 7-10 with consul-kv behaves as rqlite, and Go's HTTP client, are known
+to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The directory's promises to its APIs: one decision at a time, nothing shown before it is durable."""
+"""The directory's promises to its APIs: one decision at a time, nothing shown before it is
+durable.
+"""
 
 from __future__ import annotations
 

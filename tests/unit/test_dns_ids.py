@@ -112,7 +112,9 @@ def test_two_name_variants_without_a_lower_case_one_are_ambiguous_too(names: Nam
     "name", ["id", "_tcp.id", "_rqlite-raft._tcp.id", "_rqlite-http._tcp.id", "b", "c.b", "_tcp.a.c.b"]
 )
 def test_an_empty_non_terminal_has_an_empty_answer(names: Names, name: str, kind: str) -> None:
-    """NXDOMAIN would mean that there is nothing below either, and caches believe that (RFC 8020)."""
+    """NXDOMAIN would mean that there is nothing below either, and caches believe that (RFC
+    8020).
+    """
     names.add("id")
     names.add("a.c.b")
     assert is_absent(names.ask(f"{name}.{ZONE}", kind))

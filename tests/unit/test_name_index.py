@@ -1,4 +1,6 @@
-"""IDs as names without regard to case: which are one name, and which names are ancestors of others."""
+"""IDs as names without regard to case: which are one name, and which names are ancestors of
+others.
+"""
 
 from __future__ import annotations
 

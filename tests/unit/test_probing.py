@@ -1,4 +1,6 @@
-"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not be."""
+"""Probes of many nodes as they come and go: who is probed when, and that nobody is who must not
+be.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The services beside the requests: group commit, compaction, deadlines, systemd's socket, the log."""
+"""The services beside the requests: group commit, compaction, deadlines, systemd's socket, the
+log.
+"""
 
 from __future__ import annotations
 

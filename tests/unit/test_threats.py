@@ -1,4 +1,6 @@
-"""The threat model of `docs/security.md`: that its tests exist, and those that belong nowhere else."""
+"""The threat model of `docs/security.md`: that its tests exist, and those that belong nowhere
+else.
+"""
 
 from __future__ import annotations
 
