@@ -1,4 +1,4 @@
-# The two commands are `make run` and `make test`; both make the virtual environment they need.
+# The two commands are `make run` and `make test`. Every target makes the virtual environment it needs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test simulate chaos lint types check coverage bench soak audit clean
+.PHONY: run test test-all simulate chaos lint types check coverage configuration docs release bench soak audit clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
@@ -14,7 +14,19 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS)
 
-# Of the seeds a tenth with five daemons, a quarter with two; in a twentieth more, unused IDs are forgotten.
+# Types and the fast tests on each supported Python of this machine, each in an environment of its own.
+FAST = tests/unit tests/http tests/simulated
+PYTHONS ?= $(shell .ci/interpreters)
+test-all:
+	@set -e; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "Python $$version: $$python"; \
+		other="PYTHON=$$python VENV=$(VENV)-$$version"; \
+		$(MAKE) --no-print-directory $$other types; \
+		$(MAKE) --no-print-directory $$other test ARGS="--quiet $(FAST) $(ARGS)"; \
+	done
+
+# 65 % of the seeds run with three daemons, 25 % with two, 10 % with five; 5 % more expire unused IDs.
 SEEDS ?= 2000
 simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) * 13 / 20)) $(ARGS)
@@ -22,7 +34,7 @@ simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) / 20)) --faults all,expiry $(ARGS)
 
-# Faults at three real daemons while clusters form; the events of each ID without one cluster go to --out.
+# IDs under faults at three real daemons. --out names the directory for the events of those without one cluster.
 IDS ?= 900
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m tests.chaos --ids $(IDS) $(ARGS)
@@ -43,16 +55,40 @@ coverage: $(VENV)/installed-test
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
 
+# docs/configuration.md, from the options of the daemon and the variables of the command.
+configuration: $(VENV)/installed
+	$(BIN)/python docs/write_configuration.py
+
+# The documentation as a site. Warnings are errors, a broken link among them; nothing is fetched to check links.
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -j auto -d build/doctrees docs build/docs
+	@echo build/docs/index.html
+
+# The distributions, in dist. Each is tried in an empty environment; nothing is uploaded.
+release: $(VENV)-release/installed
+	rm -rf dist
+	$(VENV)-release/bin/python -m build --outdir dist .
+	$(VENV)-release/bin/twine check --strict dist/*
+	set -e; for file in $(CURDIR)/dist/*; do \
+		rm -rf build/try; \
+		$(PYTHON) -m venv build/try; \
+		build/try/bin/python -m pip install --quiet $$file; \
+		(cd / && $(CURDIR)/build/try/bin/twistd --help | grep '^ *rqdisco '); \
+		(cd / && $(CURDIR)/build/try/bin/rqdisco --help | grep '^Usage: rqdisco '); \
+	done
+	rm -rf build/try
+	@ls dist
+
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Ten minutes, as root with a full disk among them; SECONDS=120 is for trying, and keeps nothing.
+# Ten minutes of faults; as root, a full disk is one of them. SECONDS=120 is for trying, and writes no results.
 SECONDS ?= 600
 soak: $(VENV)/installed
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(ARGS)
 
-# Known vulnerabilities of what is installed, as PyPI tells them: it needs https://pypi.org/pypi, and says so where that
-# is not there. pip-audit has an environment of its own, so that it does not audit what it needs itself.
+# Known vulnerabilities of what is installed. It needs https://pypi.org/pypi. pip-audit has an environment of its own,
+# so that its own dependencies are not audited.
 audit: $(VENV)/installed
 	test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && \
 		$(VENV)-audit/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'; }
@@ -60,13 +96,13 @@ audit: $(VENV)/installed
 		--path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-audit build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
 
-# editable_mode=compat puts the sources on sys.path, where Twisted looks for plugins; setuptools' default does not. It
-# warns of that mode in a box of ten lines, which is no news here.
+# editable_mode=compat puts the sources on sys.path, where Twisted looks for plugins; setuptools' default does not.
+# PYTHONWARNINGS silences setuptools' ten-line warning about that mode.
 INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --editable
 
-$(VENV)/installed: setup.py
+$(VENV)/installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(INSTALL) .
@@ -74,4 +110,13 @@ $(VENV)/installed: setup.py
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(INSTALL) '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(INSTALL) '.[docs]'
+	touch $@
+
+$(VENV)-release/installed:
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/python -m pip install --quiet 'build>=1.2,<2' 'twine>=6,<8'
 	touch $@

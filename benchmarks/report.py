@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -77,7 +77,7 @@ def machine() -> list[str]:
     """Return one line each about the machine, the programs and the date."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("rqdisco", "Twisted", "klein", "msgspec"))
     return [
-        f"Date: {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"CPU: {len(os.sched_getaffinity(0))} cores, {_field('/proc/cpuinfo', 'model name')}",
         f"Memory: {int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.1f} GiB",
         f"Kernel: {platform.system()} {platform.release()}",

@@ -1,3 +1,3 @@
-"""A discovery service for rqlite that one can run oneself."""
+"""The rqlite discovery service that you run yourself."""
 
 __version__ = "1.0.0"

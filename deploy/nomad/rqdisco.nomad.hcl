@@ -1,9 +1,9 @@
-# rqdisco, in one allocation that stays where its volume is. There is no published image: deploy/compose/Dockerfile
-# builds it.
+# rqdisco in one allocation that stays with its volume. There is no published image: build it with
+# deploy/compose/Dockerfile.
 
 job "rqdisco" {
   group "rqdisco" {
-    # One, always: two daemons would each tell a node that it is alone.
+    # Always one: two daemons would each tell a node to bootstrap.
     count = 1
 
     volume "state" {
@@ -18,7 +18,7 @@ job "rqdisco" {
       }
     }
 
-    # A new version stops the old one before it starts: there is one state, and one daemon may use it.
+    # The old version stops before the new one starts: only one daemon may use the state.
     update {
       max_parallel = 1
       canary       = 0
@@ -33,7 +33,8 @@ job "rqdisco" {
         ports = ["http"]
       }
 
-      # Let only the clients reach its port. docs/running/nomad.md says how it asks for tokens instead.
+      # Let only the clients reach this port. docs/running/nomad.md describes the use of tokens
+      # instead.
       env {
         RQDISCO_OPEN = "yes"
       }

@@ -1,4 +1,4 @@
-# Three rqlite nodes that find each other through rqdisco, one on a client.
+# Three rqlite nodes that find each other through rqdisco, one on each Nomad client.
 
 job "rqlite" {
   group "rqlite" {
@@ -25,7 +25,7 @@ job "rqlite" {
       }
     }
 
-    # One at a time, so that a majority is always there.
+    # One at a time, so that a majority is always up.
     update {
       max_parallel = 1
     }
@@ -38,7 +38,8 @@ job "rqlite" {
         image = "rqlite/rqlite"
         ports = ["http", "raft"]
         args = [
-          # The data is the client's, and so is the name: an allocation elsewhere is another node.
+          # The data stays on the Nomad client, and so does the name: an allocation elsewhere is
+          # another node.
           "-node-id=${node.unique.name}",
           "-http-addr=0.0.0.0:4001",
           "-http-adv-addr=${NOMAD_ADDR_http}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -150,7 +150,7 @@ def _of_document(document: _ForeignDocument, where: str, *, disco_id: str = "") 
 
 def _microseconds(made: datetime) -> int:
     """Since 1970; a time that names no zone is UTC, as the original wrote it."""
-    since = (made if made.tzinfo else made.replace(tzinfo=timezone.utc)) - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    since = (made if made.tzinfo else made.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 

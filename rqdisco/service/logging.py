@@ -9,7 +9,7 @@ import select
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -134,7 +134,7 @@ def _time(event: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=4)
 def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _as_json(event: dict[str, Any]) -> bytes:

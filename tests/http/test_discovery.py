@@ -150,7 +150,6 @@ async def test_the_content_type_does_not_matter(api: ApiClient, content_type: st
         ("/%2e%2e", ".. does not exist"),
         ("/%2e", ". does not exist"),
         ("/%00", "\x00 does not exist"),
-        ("//", "/ does not exist"),
         ("/%ff", None),
         ("/caf%c3%a9", "café does not exist"),
     ],
@@ -160,6 +159,16 @@ async def test_an_unknown_id_is_404_for_every_request(api: ApiClient, method: st
     answer = await api(method, path, b"not json")
     assert (answer.status, answer.reason) == (404, "no such discovery ID")
     assert text is None or answer.json == {"error": text}
+
+
+# Not in memory: since Python 3.12.4 urlunparse, and so Twisted's client, makes four slashes of two.
+@ensureDeferred
+@pytest.mark.parametrize("api", ["port"], indirect=True)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
+async def test_two_slashes_are_404(api: ApiClient, method: str) -> None:
+    answer = await api(method, "//", b"not json")
+    assert (answer.status, answer.reason) == (404, "no such discovery ID")
+    assert answer.json == {"error": "/ does not exist"}
 
 
 @ensureDeferred

@@ -4,7 +4,7 @@ certificates.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def test_a_replaced_certificate_is_used_for_new_connections_and_nobody_is_cut_of
     assert (before.ask(), after.ask()) == (b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK")
     ((where, end),) = listener.certificates.expiries()
     assert where == "listen tcp:4000"
-    assert timedelta(days=59) < end - datetime.now(timezone.utc) <= timedelta(days=60)
+    assert timedelta(days=59) < end - datetime.now(UTC) <= timedelta(days=60)
     assert [event["where"] for event in log if event["log_format"] == "certificates read again"] == [where]
 
 

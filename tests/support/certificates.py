@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -55,7 +55,7 @@ class Authority:
         days: int,
         is_authority: bool,
     ) -> x509.Certificate:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         begin = min(now, now + timedelta(days=days)) - timedelta(days=1)
         builder = (
             x509.CertificateBuilder()

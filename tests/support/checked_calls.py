@@ -247,7 +247,9 @@ class CheckedCalls(RuleBasedStateMachine):
         """
         if before is None or before.unreported is None or before.leader is None or after is None:
             return
-        if before.leader.addr not in [node.addr for node in after.nodes]:
+        # Within one commit the key may have been cleared and claimed anew.
+        claimed_anew = after.unreported and after.leader and after.leader.created != before.leader.created
+        if claimed_anew or before.leader.addr not in [node.addr for node in after.nodes]:
             self.removals[each].add(CLASS[before.leader.addr])
 
     def _record_if_empty(self, record: Record | None, each: str) -> None:

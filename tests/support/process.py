@@ -25,7 +25,7 @@ ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 # Caused by clients, even by a test that writes whatever it likes under a leader key.
 _OF_CLIENTS = "two clusters under one ID"
-_SOURCES = ("rqdisco", "twisted", "setup.py", "pyproject.toml", "README.md")
+_SOURCES = ("rqdisco", "twisted", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 _NOT_INHERITED = ("RQDISCO_", "PYTHON", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
 _RUN_SCRIPT = (
     "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='{}'))).load()()"

@@ -1,9 +1,9 @@
-"""Certificates in the log before they expire, and afterwards."""
+"""What the log says of certificates before they end, and once they have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ SOON, ENDED = "certificate ends soon", "certificate has ended"
 
 
 class Watched:
-    """A daemon's certificates by where they are used, on a wall clock that advances with the
+    """A daemon's certificates by where they are used, on a wall clock that goes along with the
     test's.
     """
 
@@ -29,7 +29,7 @@ class Watched:
         self.clock = Clock()
         self.certificates = Certificates(self.clock.seconds)
         # A minute later than now, so that no number of days begins within a part of a second.
-        began = datetime.now(timezone.utc).timestamp() + 60
+        began = datetime.now(UTC).timestamp() + 60
         self.renewals = CertificateExpiryMonitor(self.clock, self.certificates, lambda: began + self.clock.seconds())
 
     def write(self, name: str, days: int) -> Files:
@@ -46,77 +46,77 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     assert not watched.clock.getDelayedCalls()
 
 
-class LoggedExpiries:
-    """The logged expiries of certificates since the last call."""
+class Said:
+    """What the log has said of ends of certificates since the last time."""
 
     def __init__(self, log: list[dict[str, Any]]) -> None:
         self._log = log
 
     def __call__(self) -> list[tuple[str, str, int | None]]:
-        logged = [
+        said = [
             (event["log_format"], event["where"], event.get("days"))
             for event in self._log
             if event["log_format"] in (SOON, ENDED)
         ]
         self._log.clear()
-        return logged
+        return said
 
 
 @pytest.fixture
-def logged(log: list[dict[str, Any]]) -> LoggedExpiries:
-    return LoggedExpiries(log)
+def said(log: list[dict[str, Any]]) -> Said:
+    return Said(log)
 
 
-def test_a_certificate_that_expires_within_14_days_is_logged_at_the_start_and_once_a_day(
-    watched: Watched, logged: LoggedExpiries
+def test_a_certificate_that_ends_within_14_days_is_said_at_the_start_and_once_a_day(
+    watched: Watched, said: Said
 ) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=3))
     watched.certificates.for_clients("peers", watched.write("b", days=13))
     watched.certificates.for_listener("tls:5000", watched.write("c", days=30))
     watched.renewals.startService()
-    assert logged() == [(SOON, "tls:4000", 2), (SOON, "peers", 12)]
+    assert said() == [(SOON, "tls:4000", 2), (SOON, "peers", 12)]
     watched.clock.pump([DAY / 4] * 3)
-    assert logged() == []
+    assert said() == []
     watched.clock.advance(DAY / 4)
-    assert logged() == [(SOON, "tls:4000", 1), (SOON, "peers", 11)]
+    assert said() == [(SOON, "tls:4000", 1), (SOON, "peers", 11)]
 
 
-def test_a_certificate_is_logged_from_the_day_on_that_14_are_left(watched: Watched, logged: LoggedExpiries) -> None:
+def test_a_certificate_is_said_from_the_day_on_that_14_are_left(watched: Watched, said: Said) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=16))
     watched.renewals.startService()
     for _ in range(2):
-        assert logged() == []
+        assert said() == []
         watched.clock.advance(DAY)
-    assert logged() == [(SOON, "tls:4000", 13)]
+    assert said() == [(SOON, "tls:4000", 13)]
 
 
-def test_an_expired_certificate_is_an_error_at_once_and_each_day(
-    watched: Watched, logged: LoggedExpiries, logged_errors: list[dict[str, Any]]
+def test_the_end_itself_is_an_error_at_once_and_each_day(
+    watched: Watched, said: Said, logged_errors: list[dict[str, Any]]
 ) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=2))
     watched.clock.advance(DAY / 4)
     watched.renewals.startService()
     watched.clock.pump([3600.0] * 41)
-    assert [what for what, *_ in logged()] == [SOON, SOON]
+    assert [what for what, *_ in said()] == [SOON, SOON]
     watched.clock.advance(3600)
-    assert logged() == [(ENDED, "tls:4000", None)]
+    assert said() == [(ENDED, "tls:4000", None)]
     watched.clock.advance(DAY)
-    assert logged() == [(ENDED, "tls:4000", None)]
+    assert said() == [(ENDED, "tls:4000", None)]
     assert [event["where"] for event in logged_errors] == ["tls:4000"] * 2
     logged_errors.clear()
 
 
-def test_a_renewed_certificate_is_no_longer_logged(watched: Watched, logged: LoggedExpiries) -> None:
+def test_a_renewed_certificate_is_not_said_any_more(watched: Watched, said: Said) -> None:
     watched.certificates.for_listener("tls:4000", watched.write("a", days=3))
     watched.renewals.startService()
-    logged()
+    said()
     watched.write("a", days=90)
     watched.certificates.reread()
     watched.clock.advance(DAY)
-    assert logged() == []
+    assert said() == []
 
 
-def test_a_reloaded_certificate_that_expires_soon_is_logged_at_once(watched: Watched, logged: LoggedExpiries) -> None:
+def test_a_certificate_that_was_read_again_and_ends_soon_is_said_at_once(watched: Watched, said: Said) -> None:
     for where in ("tls:4000", "tls:5000"):
         watched.certificates.for_listener(where, watched.write(where[-4:], days=90))
     watched.renewals.startService()
@@ -124,25 +124,23 @@ def test_a_reloaded_certificate_that_expires_soon_is_logged_at_once(watched: Wat
         watched.write(where[-4:], days=5)
     watched.certificates.reread()
     watched.clock.advance(0)
-    assert logged() == [(SOON, "tls:4000", 4), (SOON, "tls:5000", 4)]
+    assert said() == [(SOON, "tls:4000", 4), (SOON, "tls:5000", 4)]
     watched.clock.advance(0)
-    assert logged() == []
+    assert said() == []
 
 
-def test_a_certificate_file_that_changed_is_logged_at_the_next_connection(
-    watched: Watched, logged: LoggedExpiries
-) -> None:
+def test_a_file_that_changed_by_itself_is_said_as_soon_as_anybody_connects(watched: Watched, said: Said) -> None:
     kept = watched.certificates.for_listener("tls:4000", watched.write("a", days=90))
     watched.renewals.startService()
     watched.write("a", days=5)
     watched.clock.advance(2)
     kept.get()
     watched.clock.advance(0)
-    assert logged() == [(SOON, "tls:4000", 4)]
+    assert said() == [(SOON, "tls:4000", 4)]
 
 
-def test_nothing_is_logged_without_certificates(watched: Watched, logged: LoggedExpiries) -> None:
+def test_where_there_is_no_certificate_nothing_is_said(watched: Watched, said: Said) -> None:
     watched.certificates.for_clients("peers", Files())
     watched.renewals.startService()
     watched.clock.advance(DAY)
-    assert logged() == []
+    assert said() == []

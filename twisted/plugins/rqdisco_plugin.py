@@ -1,9 +1,5 @@
-"""Tells twistd and twist that there is a service called rqdisco; imports nothing of it until it is
-run.
-"""
+"""The twistd plugin. It names the service by strings, so that listing plugins imports none of it."""
 
 from twisted.application.service import ServiceMaker
 
-rqdisco = ServiceMaker(
-    "rqdisco", "rqdisco.tap", "The discovery service for rqlite that one can run oneself.", "rqdisco"
-)
+rqdisco = ServiceMaker("rqdisco", "rqdisco.tap", "The rqlite discovery service that you run yourself.", "rqdisco")

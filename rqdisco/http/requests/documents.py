@@ -5,7 +5,7 @@ watched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from rqdisco.probes.probe_state import NodeStatus
 
 _encoder = msgspec.json.Encoder()
 # Of no zone, so that none is written.
-_EPOCH = datetime.fromtimestamp(0, timezone.utc).replace(tzinfo=None)
+_EPOCH = datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
 
 
 class _LegacyDocument(msgspec.Struct):
@@ -168,7 +168,7 @@ def encode_object(members: dict[str, Any]) -> bytes:
 
 def utc_second(microseconds: int) -> str:
     """The time to the second, as ISO 8601 has it."""
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def legacy_time(microseconds: int) -> str:

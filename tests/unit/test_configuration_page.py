@@ -1,0 +1,44 @@
+"""docs/configuration.md agrees with the options of the daemon and the variables of the command."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from rqdisco.cli.main import main
+from rqdisco.service.options import DaemonOptions
+
+DOCS = Path(__file__).parents[2] / "docs"
+WRITER = runpy.run_path(str(DOCS / "write_configuration.py"))
+
+
+def test_the_page_is_what_make_configuration_writes() -> None:
+    assert (DOCS / "configuration.md").read_text() == WRITER["page"]()
+
+
+def test_every_option_of_the_help_is_on_the_page() -> None:
+    page = WRITER["page"]()
+    ours = DaemonOptions({})
+    shown = {f"--{name.rstrip('=')}" for name in ours.longOpt} - {"--help", "--version"}
+    assert {"--listen", "--open", "--peer-listen", "--probe-rate"} <= shown
+    assert [name for name in sorted(shown) if f"| `{name}`<br>`RQDISCO_" not in page] == []
+
+
+def test_an_option_without_a_section_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = ["new-option", None, None, "It is new."]
+    monkeypatch.setattr(DaemonOptions, "optParameters", [*DaemonOptions.optParameters, more])
+    with pytest.raises(KeyError, match="new-option"):
+        WRITER["page"]()
+
+
+@pytest.mark.parametrize("variable", sorted(WRITER["COMMAND_VARIABLES"]))
+def test_the_command_reads_each_variable(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "")
+    with pytest.raises(SystemExit) as ended:
+        main(["create"])
+    assert ended.value.code == 2
+    assert f"{variable} is empty" in capsys.readouterr().err
