@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401, fixtures
-from tests.support.process import Daemon
+from tests.support.process import DaemonProcess
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (
@@ -76,7 +76,9 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
     visits = []
     with ExitStack() as stack:
 
-        def visit(daemon: Daemon, scheme: Scheme = "light", size: tuple[int, int] = WIDE, **options: Any) -> Visit:
+        def visit(
+            daemon: DaemonProcess, scheme: Scheme = "light", size: tuple[int, int] = WIDE, **options: Any
+        ) -> Visit:
             width, height = size
             context = browser.new_context(
                 color_scheme=scheme,
@@ -102,7 +104,7 @@ def screenshots(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture
-def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:  # noqa: F811, the fixture
+def daemon(shared_daemon: DaemonProcess) -> Iterator[DaemonProcess]:  # noqa: F811, the fixture
     """The module's daemon, which must be well after the test too."""
     yield shared_daemon
     assert shared_daemon.complaints == []

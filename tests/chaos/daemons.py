@@ -18,7 +18,7 @@ from typing import Any
 from rqdisco.telemetry.events import ON_BEHALF
 from tests.chaos.event_log import EventLog
 from tests.chaos.links import Links
-from tests.support.process import ANY_PORT, Daemon
+from tests.support.process import ANY_PORT, DaemonProcess
 
 NAMES = "abc"
 _KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
@@ -46,8 +46,8 @@ class ThreeDaemons:
         self._window = window
         self.events = EventLog()
         self.links = Links(NAMES, self._pid)
-        self._running: dict[str, Daemon] = {}
-        self._ended: list[tuple[str, Daemon]] = []
+        self._running: dict[str, DaemonProcess] = {}
+        self._ended: list[tuple[str, DaemonProcess]] = []
         self._locks = {name: asyncio.Lock() for name in NAMES}
         self._copies: dict[str, list[tuple[str, Path]]] = {name: [] for name in NAMES}
         self._forgetting: list[asyncio.Task[None]] = []
@@ -271,7 +271,7 @@ class ThreeDaemons:
             *(f"--peer={self.links.url(other)}" for other in NAMES if other != name),
         ]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RQDISCO_")}
-        daemon = await asyncio.to_thread(Daemon, command, environment)
+        daemon = await asyncio.to_thread(DaemonProcess, command, environment)
         self.links.targets[name] = int(daemon.wait_for("listening")["peers"][0].rpartition(":")[2])
         self._running[name] = daemon
         self.events.log(f"{name} listens")

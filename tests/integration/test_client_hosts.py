@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.hosts import Hosts
-from tests.support.process import Daemon, Reply, ask
+from tests.support.process import DaemonProcess, Reply, ask
 
 pytestmark = pytest.mark.process
 DEFAULT, SECOND = "localhost:4001", "localhost:4003"
@@ -31,18 +31,18 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.fixture
-def daemon(hosts: Hosts, start: Start, tmp_path: Path) -> Iterator[Daemon]:
+def daemon(hosts: Hosts, start: Start, tmp_path: Path) -> Iterator[DaemonProcess]:
     daemon = start(tmp_path / "state", "--open", "--listen=tcp6:0:interface=\\:\\:", run=hosts.run("service"))
     yield daemon
     assert daemon.complaints == []
 
 
-def port_of(daemon: Daemon) -> int:
+def port_of(daemon: DaemonProcess) -> int:
     """Return the port of the public listener; the first listener is for the daemon's host alone."""
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
-def asked(hosts: Hosts, daemon: Daemon, name: str, method: str, path: str, document: Any = None) -> Reply:
+def asked(hosts: Hosts, daemon: DaemonProcess, name: str, method: str, path: str, document: Any = None) -> Reply:
     """Return the answer to a host, over a separate connection."""
     connection = hosts.connect(name, hosts.addresses["service"], port_of(daemon))
     try:
@@ -52,7 +52,7 @@ def asked(hosts: Hosts, daemon: Daemon, name: str, method: str, path: str, docum
 
 
 def test_one_of_several_hosts_left_at_the_default_is_granted_and_the_others_are_told_what_to_do(
-    hosts: Hosts, daemon: Daemon
+    hosts: Hosts, daemon: DaemonProcess
 ) -> None:
     discovery_id = daemon.create_id()
     on = partial(asked, hosts, daemon)
@@ -63,7 +63,7 @@ def test_one_of_several_hosts_left_at_the_default_is_granted_and_the_others_are_
     assert on("one", "POST", f"/{discovery_id}", {"addr": SECOND}).document["nodes"] == [DEFAULT, SECOND]
 
 
-def test_one_of_several_hosts_left_at_the_default_leads(hosts: Hosts, daemon: Daemon) -> None:
+def test_one_of_several_hosts_left_at_the_default_leads(hosts: Hosts, daemon: DaemonProcess) -> None:
     on = partial(asked, hosts, daemon)
     won = [on(name, "PUT", CLAIM, LEFT_AT_DEFAULT).body for name in ("one", "two", "three", "service")]
     assert won == [b"true", b"false", b"false", b"false"]
@@ -71,7 +71,7 @@ def test_one_of_several_hosts_left_at_the_default_leads(hosts: Hosts, daemon: Da
     assert [on(name, "GET", KEY).status for name in ("one", "two", "service")] == [200, 404, 404]
 
 
-def test_the_daemons_own_host_is_one_client_host_by_all_its_addresses(hosts: Hosts, daemon: Daemon) -> None:
+def test_the_daemons_own_host_is_one_client_host_by_all_its_addresses(hosts: Hosts, daemon: DaemonProcess) -> None:
     discovery_id = daemon.create_id()
     assert asked(hosts, daemon, "service", "POST", f"/{discovery_id}", {"addr": DEFAULT}).status == 200
     connection = hosts.connect("service", "127.0.0.1", port_of(daemon))

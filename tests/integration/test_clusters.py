@@ -17,8 +17,8 @@ from threading import Condition
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon
-from tests.support.rqlited import VERSIONS, Network, Node, Outcome, Version, run_all
+from tests.support.process import PATIENCE, DaemonProcess
+from tests.support.rqlited import VERSIONS, Node, Outcome, RqliteNetwork, Version, run_all
 
 pytestmark = pytest.mark.process
 
@@ -37,7 +37,9 @@ def some_address(random: Random, number: int, version: Version) -> str:
     return random.choice(FORMS[:3] if version.name.startswith("6.10") else FORMS).format(number)
 
 
-def some_nodes(daemon: Daemon, discovery_id: str, network: Network, seed: int, count: int = 3) -> list[Node]:
+def some_nodes(
+    daemon: DaemonProcess, discovery_id: str, network: RqliteNetwork, seed: int, count: int = 3
+) -> list[Node]:
     """Return nodes of mixed releases that are about to form a cluster."""
     random = Random(seed)
     versions = random.choices(VERSIONS, k=count)
@@ -47,21 +49,21 @@ def some_nodes(daemon: Daemon, discovery_id: str, network: Network, seed: int, c
     ]
 
 
-def assert_one_cluster(outcomes: Sequence[Outcome], network: Network, seed: int) -> None:
+def assert_one_cluster(outcomes: Sequence[Outcome], network: RqliteNetwork, seed: int) -> None:
     """Assert that all nodes are in the cluster of the only leader."""
     kinds = sorted(outcome.kind for outcome in outcomes)
     assert kinds == ["joined"] * (len(outcomes) - 1) + ["leader"], (seed, outcomes)
     assert list(map(len, network.clusters.values())) == [len(outcomes)], seed
 
 
-def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
+def test_nodes_that_start_at_once_form_one_cluster(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS):
-        network = Network()
+        network = RqliteNetwork()
         nodes = some_nodes(daemon, daemon.create_id(), network, seed)
         assert_one_cluster(run_all(nodes), network, seed)
 
 
-def disconnect_early(daemon: Daemon, request: bytes, how: str) -> None:
+def disconnect_early(daemon: DaemonProcess, request: bytes, how: str) -> None:
     """Send all of `request` and disconnect before any answer is read, or even before there is
     one.
     """
@@ -74,10 +76,10 @@ def disconnect_early(daemon: Daemon, request: bytes, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "unread"])
-def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str) -> None:
+def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: DaemonProcess, how: str) -> None:
     """Its supervisor restarts it; if it holds the grant, only that lets the others continue."""
     for seed in range(ROUNDS):
-        network, discovery_id = Network(), daemon.create_id()
+        network, discovery_id = RqliteNetwork(), daemon.create_id()
         died, *nodes = some_nodes(daemon, discovery_id, network, seed, count=4)
         disconnect_early(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
         with ThreadPoolExecutor() as pool:
@@ -91,7 +93,7 @@ def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str
             assert_one_cluster([outcome, *others.result()], network, seed)
 
 
-def test_one_of_many_first_registrations_is_granted(daemon: Daemon) -> None:
+def test_one_of_many_first_registrations_is_granted(daemon: DaemonProcess) -> None:
     discovery_id = daemon.create_id()
     addresses = [f"nöde-{number}.<{number}>&:4001" for number in range(200)]
     requests = [
@@ -148,7 +150,7 @@ class Restarted:
 def test_cluster_forms_though_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     for seed in range(8):
-        network, service, discovery_id = Network(), Restarted(), daemon.create_id()
+        network, service, discovery_id = RqliteNetwork(), Restarted(), daemon.create_id()
         random = Random(seed)
         nodes = [
             Node(random.choice(VERSIONS), f"10.0.0.{number}:4001", discovery_id, service.port, network)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -62,7 +62,7 @@ def begin(installed: Environment) -> Iterator[Begin]:
 
 
 @pytest.fixture
-def url(daemon: Daemon) -> str:
+def url(daemon: DaemonProcess) -> str:
     return f"http://127.0.0.1:{daemon.port}"
 
 
@@ -170,7 +170,7 @@ def test_the_public_address_exports_nothing_and_names_the_operator_socket(ask: A
     assert "--operator-socket" in result.stderr
 
 
-def test_watch_receives_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
+def test_watch_receives_a_change_by_itself(begin: Begin, daemon: DaemonProcess, url: str) -> None:
     discovery_id = daemon.create_id()
     subscriptions = begin("watch", discovery_id, "--interval", "3600", "--url", url)
     for addr in (A, "10.0.0.2:4001"):
@@ -180,7 +180,7 @@ def test_watch_receives_a_change_by_itself(begin: Begin, daemon: Daemon, url: st
     assert subscriptions.communicate(timeout=PATIENCE) == ("", "")
 
 
-def test_watch_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
+def test_watch_ends_quietly_by_ctrl_c(begin: Begin, daemon: DaemonProcess, url: str) -> None:
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--url", url)
@@ -190,7 +190,7 @@ def test_watch_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) ->
     assert subscriptions.returncode == 130
 
 
-def test_watch_ends_quietly_when_its_output_is_closed(begin: Begin, daemon: Daemon, url: str) -> None:
+def test_watch_ends_quietly_when_its_output_is_closed(begin: Begin, daemon: DaemonProcess, url: str) -> None:
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
@@ -239,7 +239,7 @@ def test_a_stream_that_is_closed_or_full_changes_no_status(installed: Environmen
     "environment", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}]
 )
 def test_every_command_works_with_every_encoding_of_stdout(
-    ask: Ask, daemon: Daemon, url: str, environment: dict[str, str]
+    ask: Ask, daemon: DaemonProcess, url: str, environment: dict[str, str]
 ) -> None:
     discovery_id, addr = daemon.create_id(), "节点.example:4001"
     result = ask("register", discovery_id, addr, "--url", url, **environment)
@@ -250,7 +250,7 @@ def test_every_command_works_with_every_encoding_of_stdout(
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("n\n", 1, [A]), ("y\n", 0, []), ("\x04", 130, [A])])
 def test_the_last_node_is_only_removed_after_a_yes_at_the_terminal(
-    begin: Begin, daemon: Daemon, url: str, answer: str, status: int, left: list[str]
+    begin: Begin, daemon: DaemonProcess, url: str, answer: str, status: int, left: list[str]
 ) -> None:
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})

@@ -24,7 +24,7 @@ from consul.exceptions import BadRequest
 
 from tests.integration.conftest import Start
 from tests.support.consul_nodes import RELEASES, leader_value
-from tests.support.process import ANY_PORT, PATIENCE, Daemon, Reply
+from tests.support.process import ANY_PORT, PATIENCE, DaemonProcess, Reply
 from tests.support.virtual import Peer
 
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:verify_ssl is deprecated")]
@@ -59,7 +59,7 @@ class Waiting:
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Any]:
+def client(request: pytest.FixtureRequest, daemon: DaemonProcess) -> Iterator[Any]:
     """py-consul, in each of its flavours."""
     if request.param == "sync":
         yield consul.Consul("127.0.0.1", daemon.port)
@@ -180,7 +180,7 @@ def claims_of(key: str, count: int) -> list[bytes]:
 
 
 @contextmanager
-def connected(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
+def connected(daemon: DaemonProcess, count: int) -> Iterator[list[socket.socket]]:
     """Return connections on each of which the daemon has answered already."""
     with ExitStack() as stack:
         connections = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(count)]
@@ -198,7 +198,7 @@ def answer(connection: socket.socket) -> Reply:
     return Reply(response.status, response.reason, {}, response.read())
 
 
-def claim_at_once(daemon: Daemon, claims: Sequence[bytes]) -> list[bytes]:
+def claim_at_once(daemon: DaemonProcess, claims: Sequence[bytes]) -> list[bytes]:
     """Return the answers to claims that all arrive together, each on a separate connection."""
     with connected(daemon, len(claims)) as connections:
         for part in (slice(None, -1), slice(-1, None)):
@@ -207,7 +207,7 @@ def claim_at_once(daemon: Daemon, claims: Sequence[bytes]) -> list[bytes]:
         return [answer(connection).body for connection in connections]
 
 
-def test_one_of_many_concurrent_claims_is_won(daemon: Daemon) -> None:
+def test_one_of_many_concurrent_claims_is_won(daemon: DaemonProcess) -> None:
     for number in range(5):
         answers = claim_at_once(daemon, claims_of(f"many-{number}", 50))
         assert sorted(answers) == [b"false"] * 49 + [b"true"]
@@ -232,7 +232,7 @@ def test_a_won_claim_survives_kill_9_right_after_its_answer(start: Start, tmp_pa
 
 
 @contextmanager
-def held_up(daemon: Daemon) -> Iterator[None]:
+def held_up(daemon: DaemonProcess) -> Iterator[None]:
     """Stop the daemon inside the context, so that everything sent meanwhile arrives at once."""
     os.kill(daemon.process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED)
@@ -247,7 +247,7 @@ def hang_up(connection: socket.socket, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_claim_whose_client_is_gone_is_open_to_others(daemon: Daemon, how: str) -> None:
+def test_a_claim_whose_client_is_gone_is_open_to_others(daemon: DaemonProcess, how: str) -> None:
     for number in range(20):
         key = f"gone-{how}-{number}"
         gone, *others = claims_of(key, 4)

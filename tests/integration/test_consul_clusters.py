@@ -19,9 +19,9 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support import rqlited
-from tests.support.consul_nodes import RELEASES, ConsulNode, Release, leader_value
-from tests.support.process import Daemon
-from tests.support.virtual import Network, Peer, Service, World
+from tests.support.consul_nodes import RELEASES, ConsulNode, ConsulRelease, leader_value
+from tests.support.process import DaemonProcess
+from tests.support.virtual import Peer, Service, VirtualNetwork, World
 
 pytestmark = pytest.mark.process
 
@@ -40,13 +40,13 @@ class Scene:
 
     def __init__(
         self,
-        daemon: Daemon,
+        daemon: DaemonProcess,
         seed: int,
-        releases: Sequence[Release] = (),
+        releases: Sequence[ConsulRelease] = (),
         *,
         key: str = "",
         count: int = 3,
-        network: Callable[[World], Network] = Network,
+        network: Callable[[World], VirtualNetwork] = VirtualNetwork,
     ) -> None:
         self.daemon = daemon
         self.world = World(seed)
@@ -56,7 +56,7 @@ class Scene:
         chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=count)
         self.nodes = [self.node(release, number) for number, release in enumerate(chosen, 1)]
 
-    def node(self, release: Release, number: int) -> ConsulNode:
+    def node(self, release: ConsulRelease, number: int) -> ConsulNode:
         return ConsulNode(release, number, self.key, self.service, self.world, self.network)
 
     def start_all(self) -> None:
@@ -112,7 +112,7 @@ class Scene:
         return {f"{node.release.name} {node.peer.node_id}": node.log for node in self.nodes}
 
 
-def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
+def test_nodes_that_start_at_once_form_one_cluster(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS):
         scene = Scene(daemon, seed, key=f"at-once-{seed}" if seed % 2 else "")
         scene.start_all()
@@ -120,7 +120,7 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
         assert scene.recorded() in [node for node in scene.nodes if node.has_won]
 
 
-def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> None:
+def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: DaemonProcess) -> None:
     for mix in MIXES:
         for seed, releases in enumerate(3 * list(permutations((*mix, *mix, *mix)[:3]))):
             scene = Scene(daemon, seed, releases)
@@ -131,7 +131,7 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> 
             scene.assert_one_cluster()
 
 
-def test_newer_nodes_join_a_cluster_that_the_last_rqlite_7_began(daemon: Daemon) -> None:
+def test_newer_nodes_join_a_cluster_that_the_last_rqlite_7_began(daemon: DaemonProcess) -> None:
     """As they do in fact, and vote in it, before there is a snapshot: after that they are members
     without data.
     """
@@ -144,7 +144,7 @@ def test_newer_nodes_join_a_cluster_that_the_last_rqlite_7_began(daemon: Daemon)
     scene.assert_one_cluster()
 
 
-def test_nodes_form_one_cluster_although_one_never_starts(daemon: Daemon) -> None:
+def test_nodes_form_one_cluster_although_one_never_starts(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed)
         missing, *others = scene.nodes
@@ -155,7 +155,7 @@ def test_nodes_form_one_cluster_although_one_never_starts(daemon: Daemon) -> Non
         scene.assert_one_cluster()
 
 
-def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
+def test_a_node_may_die_at_any_moment(daemon: DaemonProcess) -> None:
     """A node that had won but has no configuration on its disk yet wins again when it is back."""
     ends = dict.fromkeys(("others formed", "waited for it", "won again"), 0)
     for seed in range(2 * ROUNDS):
@@ -180,7 +180,7 @@ def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
     assert all(ends.values()), ends
 
 
-def lose_a_winning_answer(daemon: Daemon, release: Release) -> Scene:
+def lose_a_winning_answer(daemon: DaemonProcess, release: ConsulRelease) -> Scene:
     """Return three nodes, of which the first never received the answer to its winning claim."""
     scene = Scene(daemon, 1, [release] * 3)
     first, *others = scene.nodes
@@ -193,7 +193,9 @@ def lose_a_winning_answer(daemon: Daemon, release: Release) -> Scene:
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_a_node_whose_winning_answer_was_lost_claims_again_and_bootstraps(daemon: Daemon, release: Release) -> None:
+def test_a_node_whose_winning_answer_was_lost_claims_again_and_bootstraps(
+    daemon: DaemonProcess, release: ConsulRelease
+) -> None:
     scene = lose_a_winning_answer(daemon, release)
     scene.assert_one_cluster()
     assert [node.has_won for node in scene.nodes] == [True, False, False]
@@ -201,7 +203,7 @@ def test_a_node_whose_winning_answer_was_lost_claims_again_and_bootstraps(daemon
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
 def test_a_node_whose_winning_answer_was_lost_follows_itself_until_cured_where_claims_are_visible(
-    start: Start, tmp_path: Path, release: Release
+    start: Start, tmp_path: Path, release: ConsulRelease
 ) -> None:
     scene = lose_a_winning_answer(start(tmp_path / "state", "--kv-visible-claims"), release)
     scene.assert_nobody_leads()
@@ -210,7 +212,7 @@ def test_a_node_whose_winning_answer_was_lost_follows_itself_until_cured_where_c
     scene.assert_one_cluster()
 
 
-def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Scene:
+def clear_a_dead_leader_that_is_followed(daemon: DaemonProcess, release: ConsulRelease) -> Scene:
     """Return three nodes; the operator removed the dead first one, and did not stop the others that
     follow it.
     """
@@ -228,7 +230,7 @@ def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Sc
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
 def test_a_claim_won_while_a_dead_leader_is_followed_takes_effect_once_its_node_is_restarted(
-    daemon: Daemon, release: Release
+    daemon: DaemonProcess, release: ConsulRelease
 ) -> None:
     scene = clear_a_dead_leader_that_is_followed(daemon, release)
     assert scene.recorded() is None
@@ -243,7 +245,7 @@ def test_a_claim_won_while_a_dead_leader_is_followed_takes_effect_once_its_node_
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
 def test_a_claim_won_while_a_dead_leader_is_followed_needs_a_cure_where_claims_are_visible(
-    start: Start, tmp_path: Path, release: Release
+    start: Start, tmp_path: Path, release: ConsulRelease
 ) -> None:
     scene = clear_a_dead_leader_that_is_followed(start(tmp_path / "state", "--kv-visible-claims"), release)
     assert scene.recorded() in [node for node in scene.nodes if node.has_won]
@@ -252,7 +254,9 @@ def test_a_claim_won_while_a_dead_leader_is_followed_needs_a_cure_where_claims_a
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_clearing_only_the_leader_lets_nobody_begin_a_second_cluster(daemon: Daemon, release: Release) -> None:
+def test_clearing_only_the_leader_lets_nobody_begin_a_second_cluster(
+    daemon: DaemonProcess, release: ConsulRelease
+) -> None:
     scene = Scene(daemon, 1, [release] * 3)
     first, *others = scene.nodes
     first.start()
@@ -267,7 +271,7 @@ def test_clearing_only_the_leader_lets_nobody_begin_a_second_cluster(daemon: Dae
     scene.assert_one_cluster()
 
 
-def test_later_nodes_find_a_new_leader(daemon: Daemon) -> None:
+def test_later_nodes_find_a_new_leader(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed, count=4)
         *first, late = scene.nodes
@@ -283,7 +287,7 @@ def test_later_nodes_find_a_new_leader(daemon: Daemon) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_wait_for_a_daemon_that_is_not_up_yet(daemon: Daemon) -> None:
+def test_nodes_wait_for_a_daemon_that_is_not_up_yet(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed)
         port, scene.service.http = scene.service.http, None
@@ -308,10 +312,10 @@ def test_nodes_form_one_cluster_although_the_daemon_is_killed(start: Start, tmp_
         scene.assert_one_cluster()
 
 
-class Mirror(Network):
+class Mirror(VirtualNetwork):
     """Mirrors the leader to the nodes of the old protocol, too."""
 
-    def __init__(self, old: rqlited.Network, world: World) -> None:
+    def __init__(self, old: rqlited.RqliteNetwork, world: World) -> None:
         super().__init__(world)
         self._old = old
 
@@ -322,14 +326,14 @@ class Mirror(Network):
 
 
 @pytest.mark.parametrize("first", ["old", "new", "neither"])
-def test_one_of_old_and_new_nodes_under_one_id_leads(daemon: Daemon, first: str) -> None:
+def test_one_of_old_and_new_nodes_under_one_id_leads(daemon: DaemonProcess, first: str) -> None:
     """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and
     the log says so.
 
     While a claim awaits its leader's report they are refused, exit, and are restarted.
     """
     for seed in range(ROUNDS // 4):
-        old = rqlited.Network()
+        old = rqlited.RqliteNetwork()
         scene = Scene(daemon, seed, [RELEASES[0], *2 * RELEASES[1:2]], network=partial(Mirror, old))
         nodes = [
             rqlited.Node(version, f"10.0.1.{number}:4001", scene.key, lambda: daemon.port, old)

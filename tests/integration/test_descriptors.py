@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, PROJECT, Daemon
+from tests.support.process import PATIENCE, PROJECT, DaemonProcess
 
 pytestmark = pytest.mark.process
 
@@ -33,8 +33,8 @@ def test_connections_are_limited_by_the_descriptors_left_over(soft: int, hard: i
 def test_a_client_that_takes_all_connections_does_not_stop_the_journal_or_snapshots(
     start: Start, tmp_path: Path
 ) -> None:
-    def bounded(command: list[str], environment: dict[str, str]) -> Daemon:
-        return Daemon(["prlimit", "--nofile=700:700", *command], environment)
+    def bounded(command: list[str], environment: dict[str, str]) -> DaemonProcess:
+        return DaemonProcess(["prlimit", "--nofile=700:700", *command], environment)
 
     daemon = start(tmp_path / "state", "--snapshot-every=1", run=bounded)
     idle = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(800)]

@@ -19,7 +19,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.dns import ZONE, answers, question
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +27,7 @@ OPTIONS = ("--dns-zone", ZONE)
 
 
 @pytest.fixture(scope="module")
-def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon with a name server for all tests that leave it unchanged."""
     state = tmp_path_factory.mktemp("dns") / "state"
     daemon = installed.start(*installed.twistd(state, "--dns", "127.0.0.1:0", *OPTIONS))
@@ -36,7 +36,7 @@ def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def daemon(shared: Daemon) -> Iterator[Daemon]:
+def daemon(shared: DaemonProcess) -> Iterator[DaemonProcess]:
     """The module's daemon; after the test its log has nothing above level info."""
     yield shared
     assert shared.request("GET", "/").status == 200
@@ -44,12 +44,12 @@ def daemon(shared: Daemon) -> Iterator[Daemon]:
     assert shared.stderr == ""
 
 
-def port(daemon: Daemon, number: int = 0) -> int:
+def port(daemon: DaemonProcess, number: int = 0) -> int:
     """Return the DNS port of a daemon."""
     return int(daemon.wait_for("listening")["dns"][number].rpartition(":")[2])
 
 
-def dig(daemon: Daemon, *arguments: str, server: str = "127.0.0.1") -> str:
+def dig(daemon: DaemonProcess, *arguments: str, server: str = "127.0.0.1") -> str:
     """Return the output of dig, without any search list or option but those given."""
     command = ["dig", "-r", f"@{server}", "-p", str(port(daemon)), "+tries=1", f"+time={PATIENCE:.0f}", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -57,7 +57,7 @@ def dig(daemon: Daemon, *arguments: str, server: str = "127.0.0.1") -> str:
     return result.stdout
 
 
-def short(daemon: Daemon, *arguments: str) -> list[str]:
+def short(daemon: DaemonProcess, *arguments: str) -> list[str]:
     return dig(daemon, "+short", *arguments).splitlines()
 
 
@@ -68,7 +68,7 @@ def size(text: str) -> int:
     return int(match[1])
 
 
-def cluster(daemon: Daemon, *addrs: str) -> str:
+def cluster(daemon: DaemonProcess, *addrs: str) -> str:
     """An ID with nodes that listen for Raft one port higher."""
     discovery_id = daemon.create_id()
     for addr in addrs:
@@ -78,7 +78,7 @@ def cluster(daemon: Daemon, *addrs: str) -> str:
     return discovery_id
 
 
-def test_dig_gets_the_answers_that_rqlite_needs(daemon: Daemon) -> None:
+def test_dig_gets_the_answers_that_rqlite_needs(daemon: DaemonProcess) -> None:
     discovery_id = cluster(daemon, "10.0.0.1:4001", "[fd00::2]:4001")
     name = f"{discovery_id}.{ZONE}"
     assert short(daemon, "A", name) == ["10.0.0.1"]
@@ -97,7 +97,7 @@ def test_dig_gets_the_answers_that_rqlite_needs(daemon: Daemon) -> None:
     assert short(daemon, "SOA", ZONE)[0].startswith(f"ns.{ZONE}. hostmaster.{ZONE}. ")
 
 
-def test_dig_parses_everything_in_an_answer(daemon: Daemon) -> None:
+def test_dig_parses_everything_in_an_answer(daemon: DaemonProcess) -> None:
     text = dig(daemon, "A", f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}", "+cookie", "+subnet=198.51.100.0/24")
     assert ";; flags: qr aa rd; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1" in text
     assert "; EDNS: version: 0, flags:; udp: 1232" in text
@@ -107,7 +107,7 @@ def test_dig_parses_everything_in_an_answer(daemon: Daemon) -> None:
         assert rude not in text
 
 
-def test_dig_sees_absent_and_refused_names(daemon: Daemon) -> None:
+def test_dig_sees_absent_and_refused_names(daemon: DaemonProcess) -> None:
     discovery_id = cluster(daemon)
     for arguments, status, flags in (
         (("A", f"{discovery_id}.{ZONE}"), "NOERROR", "qr aa rd"),
@@ -126,7 +126,7 @@ def test_dig_sees_absent_and_refused_names(daemon: Daemon) -> None:
     assert "status: BADVERS" not in dig(daemon, "A", ZONE, "+edns=1"), "dig falls back to version 0"
 
 
-def test_forty_nodes_are_complete_over_tcp_and_never_truncated_over_udp(daemon: Daemon) -> None:
+def test_forty_nodes_are_complete_over_tcp_and_never_truncated_over_udp(daemon: DaemonProcess) -> None:
     addrs = [f"10.0.0.{number}" for number in range(40)]
     name = f"{cluster(daemon, *(f'{addr}:4001' for addr in addrs))}.{ZONE}"
     plain = dig(daemon, "A", name, "+noedns", "+ignore")
@@ -148,7 +148,7 @@ def test_forty_nodes_are_complete_over_tcp_and_never_truncated_over_udp(daemon: 
     assert both.count("ANSWER: 40,") == 2
 
 
-def test_a_consul_kv_leader_is_in_dns_once_it_reported_itself(daemon: Daemon) -> None:
+def test_a_consul_kv_leader_is_in_dns_once_it_reported_itself(daemon: DaemonProcess) -> None:
     value = {"id": "1", "api_addr": "http://10.0.0.9:4001", "addr": "10.0.0.9:4002"}
     assert daemon.request("PUT", "/v1/kv/Prod/leader?cas=0", value).body == b"true"
     assert short(daemon, "A", f"prod.{ZONE}") == []
@@ -200,7 +200,7 @@ def test_it_stops_while_clients_are_connected(start: Start, tmp_path: Path) -> N
     assert daemon.stderr == ""
 
 
-def test_a_client_that_half_closes_still_gets_its_answers(daemon: Daemon) -> None:
+def test_a_client_that_half_closes_still_gets_its_answers(daemon: DaemonProcess) -> None:
     """As `nc -N` and some libraries do."""
     for _ in range(20):
         with connected(daemon) as connection:
@@ -211,7 +211,7 @@ def test_a_client_that_half_closes_still_gets_its_answers(daemon: Daemon) -> Non
 
 
 @pytest.mark.parametrize("transport", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_random_bytes_leave_nothing_in_the_log(daemon: Daemon, transport: int) -> None:
+def test_random_bytes_leave_nothing_in_the_log(daemon: DaemonProcess, transport: int) -> None:
     noise = random.Random(7)
     query = question(f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}")
     for _ in range(300):
@@ -225,7 +225,7 @@ def test_random_bytes_leave_nothing_in_the_log(daemon: Daemon, transport: int) -
     assert "status: NOERROR" in dig(daemon, "SOA", ZONE, "+tcp" if transport == socket.SOCK_STREAM else "+notcp")
 
 
-def test_many_questions_are_answered_over_one_connection(daemon: Daemon) -> None:
+def test_many_questions_are_answered_over_one_connection(daemon: DaemonProcess) -> None:
     name = f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}"
     with connected(daemon) as connection:
         connection.sendall(framed(question(name)) * 500)
@@ -273,7 +273,7 @@ def test_a_bad_option_is_64(installed: Environment, tmp_path: Path, options: tup
     assert re.fullmatch(r"rqdisco: dns[^\n]+\(see twistd rqdisco --help\)\n", result.stderr)
 
 
-def connected(daemon: Daemon) -> socket.socket:
+def connected(daemon: DaemonProcess) -> socket.socket:
     """Return a TCP connection to the name server."""
     return socket.create_connection(("127.0.0.1", port(daemon)), PATIENCE)
 

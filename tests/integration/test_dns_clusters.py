@@ -16,9 +16,9 @@ from typing import Literal
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.dns_nodes import RELEASES, DNSNode, GoResolver, NoSuchHost, Release
-from tests.support.process import Daemon, Environment
-from tests.support.virtual import Network, Peer, Service, World
+from tests.support.dns_nodes import RELEASES, DNSNode, DNSRelease, GoResolver, NoSuchHost
+from tests.support.process import DaemonProcess, Environment
+from tests.support.virtual import Peer, Service, VirtualNetwork, World
 
 pytestmark = pytest.mark.process
 
@@ -35,14 +35,14 @@ LONG = 300.0
 FOR_EVER = 150.0
 
 
-def dns_port(daemon: Daemon) -> int:
+def dns_port(daemon: DaemonProcess) -> int:
     """Return the port of the name server, for UDP and TCP."""
     (address,) = daemon.wait_for("listening")["dns"]
     return int(address.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
-def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon with a name server for all tests of this module."""
     daemon = installed.start(*installed.twistd(tmp_path_factory.mktemp("shared") / "state", *OPTIONS))
     yield daemon
@@ -60,19 +60,19 @@ class Scene:
     """
 
     def __init__(
-        self, daemon: Daemon, mode: Mode, seed: int, releases: Sequence[Release] = (), hosts: str = ""
+        self, daemon: DaemonProcess, mode: Mode, seed: int, releases: Sequence[DNSRelease] = (), hosts: str = ""
     ) -> None:
         self.daemon = daemon
         self.mode = mode
         self.world = World(seed)
-        self.network = Network(self.world)
+        self.network = VirtualNetwork(self.world)
         self.service = Service(daemon.port, dns_port(daemon))
         self.id = daemon.create_id()
         self.hosts = hosts or "10.0.0.{}"
         chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=3)
         self.nodes = [self.node(release) for release in chosen]
 
-    def node(self, release: Release) -> DNSNode:
+    def node(self, release: DNSRelease) -> DNSNode:
         """Return one more node, not yet registered."""
         number = 1 + len(self.network.peers)
         host = self.hosts.format(number)
@@ -126,7 +126,7 @@ class Scene:
         return {f"{node.release.name} {node.peer.node_id}": node.log for node in self.nodes}
 
 
-def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon, mode: Mode) -> None:
+def test_nodes_that_start_at_once_form_one_cluster(daemon: DaemonProcess, mode: Mode) -> None:
     for seed in range(ROUNDS):
         scene = Scene(daemon, mode, seed)
         scene.start_all()
@@ -134,7 +134,7 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon, mode: Mode) -
         assert [node.exits for node in scene.nodes] == [0, 0, 0], scene.logs
 
 
-def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon, mode: Mode) -> None:
+def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: DaemonProcess, mode: Mode) -> None:
     for mix in MIXES:
         for seed, releases in enumerate(permutations((*mix, *mix, *mix)[:3])):
             scene = Scene(daemon, mode, seed, releases)
@@ -146,7 +146,7 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon, mod
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
 def test_one_node_that_never_starts_blocks_the_others_until_it_does(
-    daemon: Daemon, mode: Mode, release: Release
+    daemon: DaemonProcess, mode: Mode, release: DNSRelease
 ) -> None:
     scene = Scene(daemon, mode, 1, [release] * 3)
     missing, *others = scene.nodes
@@ -160,7 +160,7 @@ def test_one_node_that_never_starts_blocks_the_others_until_it_does(
 
 
 @pytest.mark.parametrize("release", RELEASES[::3], ids=attrgetter("name"))
-def test_one_node_that_never_starts_can_be_replaced(daemon: Daemon, mode: Mode, release: Release) -> None:
+def test_one_node_that_never_starts_can_be_replaced(daemon: DaemonProcess, mode: Mode, release: DNSRelease) -> None:
     scene = Scene(daemon, mode, 1, [release] * 4)
     missing, *others, replacement = scene.nodes
     scene.register(missing.peer)
@@ -172,7 +172,7 @@ def test_one_node_that_never_starts_can_be_replaced(daemon: Daemon, mode: Mode, 
     scene.assert_one_cluster(*others, replacement)
 
 
-def test_a_node_that_comes_later_joins(daemon: Daemon, mode: Mode) -> None:
+def test_a_node_that_comes_later_joins(daemon: DaemonProcess, mode: Mode) -> None:
     for seed in range(ROUNDS // 5):
         scene = Scene(daemon, mode, seed, [RELEASES[seed % len(RELEASES)]] * 4)
         *first, late = scene.nodes
@@ -185,7 +185,7 @@ def test_a_node_that_comes_later_joins(daemon: Daemon, mode: Mode) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon, mode: Mode) -> None:
+def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: DaemonProcess, mode: Mode) -> None:
     for seed in range(ROUNDS // 5):
         scene = Scene(daemon, mode, seed)
         with scene.without_daemon():
@@ -209,13 +209,13 @@ def test_nodes_form_one_cluster_though_the_daemon_is_killed(start: Start, tmp_pa
 
 
 @pytest.mark.parametrize("release", RELEASES[4:], ids=attrgetter("name"))
-def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: Daemon, mode: Mode, release: Release) -> None:
+def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: DaemonProcess, mode: Mode, release: DNSRelease) -> None:
     scene = Scene(daemon, mode, 1, [release] * 3, hosts="[fd00::{}]")
     scene.start_all()
     scene.assert_one_cluster()
 
 
-def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: Daemon, mode: Mode) -> None:
+def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: DaemonProcess, mode: Mode) -> None:
     """rqlited cannot use any node while there is one whose name does not resolve, so it must not
     get that one.
     """
@@ -226,7 +226,7 @@ def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: Daemon, mode: Mo
 
 
 @pytest.mark.parametrize("edns", [True, False], ids=["edns", "plain"])
-def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) -> None:
+def test_all_nodes_are_found_however_many_there_are(daemon: DaemonProcess, edns: bool) -> None:
     """rqlited takes an answer that is larger than a datagram for a short list, or none; so it must
     query by TCP.
     """
@@ -244,7 +244,7 @@ def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) 
     assert sorted(scene.world.result(lambda: resolver.services("rqlite-raft", name))) == expected
 
 
-def test_an_absent_name_is_no_such_host_at_once(daemon: Daemon) -> None:
+def test_an_absent_name_is_no_such_host_at_once(daemon: DaemonProcess) -> None:
     """Go neither retries it nor takes it for a misconfigured server."""
     scene = Scene(daemon, "dns", 1)
     for edns in (True, False):

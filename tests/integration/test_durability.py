@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import Daemon, ask
+from tests.support.process import DaemonProcess, ask
 
 pytestmark = pytest.mark.process
 
@@ -82,7 +82,7 @@ class Ledger:
         with self._lock:
             return {discovery_id: list(nodes) for discovery_id, nodes in self.lists.items()}
 
-    def check(self, daemon: Daemon, *, everything: bool = False) -> None:
+    def check(self, daemon: DaemonProcess, *, everything: bool = False) -> None:
         """Compare with the lists of the daemon for the IDs touched since the last call, or for
         all.
         """
@@ -104,7 +104,7 @@ class Ledger:
         self.touched.add(discovery_id)
 
 
-def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[[], object]) -> None:
+def write(daemon: DaemonProcess, ledger: Ledger, acknowledgements: int, then: Callable[[], object]) -> None:
     """Write with many threads at once; meanwhile, after this many acknowledgements, call `then`,
     and end.
     """

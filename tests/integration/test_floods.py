@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.process import PATIENCE, PROJECT, Daemon, Environment, ask
+from tests.support.process import PATIENCE, PROJECT, DaemonProcess, Environment, ask
 
 pytestmark = pytest.mark.process
 
@@ -34,7 +34,7 @@ MOST_GROWTH_KB = 150_000
 
 
 @pytest.fixture(scope="module")
-def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon for all floods, with an ID of many nodes; its second port is for proxies."""
     if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[1]) < IDLE + 1000:
         pytest.skip(f"no more than {most} files may be open")
@@ -47,7 +47,7 @@ def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def crowded_id(flooded: Daemon) -> str:
+def crowded_id(flooded: DaemonProcess) -> str:
     discovery_id = flooded.create_id()
     connection = HTTPConnection("127.0.0.1", flooded.port)
     for number in range(200):
@@ -57,7 +57,7 @@ def crowded_id(flooded: Daemon) -> str:
 
 
 @contextmanager
-def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iterator[dict[str, int]]:
+def flood(daemon: DaemonProcess, kind: str, count: int, source: str, path: str) -> Iterator[dict[str, int]]:
     """Flood inside the context; the results are there at its end."""
     port = daemon.port if source == "-" else proxied_port(daemon)
     process = subprocess.Popen(
@@ -81,11 +81,11 @@ def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iter
         process.stdout.close()
 
 
-def proxied_port(daemon: Daemon) -> int:
+def proxied_port(daemon: DaemonProcess) -> int:
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
-def register(daemon: Daemon, discovery_id: str, number: int) -> float:
+def register(daemon: DaemonProcess, discovery_id: str, number: int) -> float:
     """Return the milliseconds that a node waits: it connects, registers and is answered, from a
     separate address.
     """
@@ -106,7 +106,7 @@ class Figures(NamedTuple):
     kb: int
 
     @classmethod
-    def of(cls, daemon: Daemon) -> Figures:
+    def of(cls, daemon: DaemonProcess) -> Figures:
         discovery_id = daemon.create_id()
         took = sorted(register(daemon, discovery_id, number) for number in range(SAMPLES))
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
@@ -130,7 +130,9 @@ FLOODS = [
 
 
 @pytest.mark.parametrize(("kind", "count", "source"), FLOODS)
-def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str, count: int, source: str) -> None:
+def test_nobody_else_notices_a_flood(
+    flooded: DaemonProcess, crowded_id: str, kind: str, count: int, source: str
+) -> None:
     before = Figures.of(flooded)
     began = time.monotonic()
     with flood(flooded, kind, count, source, crowded_id) as outcomes:

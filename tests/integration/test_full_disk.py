@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon, Environment, Reply
+from tests.support.process import PATIENCE, DaemonProcess, Environment, Reply
 
 pytestmark = pytest.mark.process
 
@@ -42,7 +42,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def create_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
+def create_until_refused(daemon: DaemonProcess, most: int = 100) -> tuple[list[str], Reply]:
     """Create IDs until one is refused; return those that still fit the current page, and the
     refusal.
     """

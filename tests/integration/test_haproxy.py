@@ -18,7 +18,7 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.test_peers import command
 from tests.support.haproxy import CONFIG, HAProxy
-from tests.support.process import ANY_PORT, PATIENCE, Daemon, Environment, Reply
+from tests.support.process import ANY_PORT, PATIENCE, DaemonProcess, Environment, Reply
 from tests.support.trio import Trio
 
 pytestmark = pytest.mark.process
@@ -49,7 +49,7 @@ def haproxy(trio: Trio, behind: Behind) -> HAProxy:
     return behind([proxied_port(daemon) for daemon in trio.daemons.values()])
 
 
-def proxied_port(daemon: Daemon) -> int:
+def proxied_port(daemon: DaemonProcess) -> int:
     """Return the port where a daemon expects a PROXY header; its first listener is public."""
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 

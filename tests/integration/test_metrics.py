@@ -17,7 +17,7 @@ import pytest
 from rqdisco.service.metrics import certificate_metrics
 from tests.integration.test_operator_socket import ask
 from tests.integration.test_systemd import needs
-from tests.support.process import ANY_PORT, Daemon, Environment
+from tests.support.process import ANY_PORT, DaemonProcess, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rqdisco.rules.yml"
@@ -27,7 +27,7 @@ _PARTS = ("_bucket", "_sum", "_count")
 
 
 @pytest.fixture(scope="module")
-def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """A daemon with all features, after some requests."""
     directory = tmp_path_factory.mktemp("watched")
     keys = directory / "keys"
@@ -57,7 +57,7 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def page(watched: Daemon) -> str:
+def page(watched: DaemonProcess) -> str:
     host, _, port = watched.wait_for("listening")["metrics"][0].rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/metrics")
@@ -128,7 +128,7 @@ def test_promtool_has_no_complaint_about_the_names(page: str) -> None:
 
 
 @pytest.mark.process
-def test_the_operator_has_the_metrics_page_and_the_public_has_not(watched: Daemon) -> None:
+def test_the_operator_has_the_metrics_page_and_the_public_has_not(watched: DaemonProcess) -> None:
     path = watched.wait_for("listening")["operator"][0].removeprefix("unix:")
     assert b"\nrqdisco_ids 1.0\n" in ask(Path(path), "GET /metrics")
     assert watched.request("GET", "/metrics").status == 404

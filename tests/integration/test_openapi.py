@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
-from tests.support.process import Daemon, Environment
+from tests.support.process import DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -24,7 +24,7 @@ _NOT_MEANT = "use_after_free"
 _ENDLESS = "/{id}/events"
 
 
-def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
+def attempted(daemon: DaemonProcess, directory: Path, *options: str) -> str:
     """Return the output of schemathesis for a daemon."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),

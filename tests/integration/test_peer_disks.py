@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_full_disk import create_until_refused, fill
-from tests.support.process import Daemon, Environment, ask
+from tests.support.process import DaemonProcess, Environment, ask
 from tests.support.trio import Trio, ask_operator, incarnation_of
 
 pytestmark = pytest.mark.process
@@ -247,7 +247,7 @@ def test_an_owner_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path
     assert trio.complaints == []
 
 
-def fill_up(daemon: Daemon, disk: Path) -> None:
+def fill_up(daemon: DaemonProcess, disk: Path) -> None:
     """Leave no room for anything; not even on the current page."""
     fill(disk)
     create_until_refused(daemon)

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.history import Answer
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxied_peers import NAMES, ProxiedPeers, at_last
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
 from tests.support.recorder import RecordedNode, Recorder
-from tests.support.rqlited import VERSIONS, Network, Outcome
+from tests.support.rqlited import VERSIONS, Outcome, RqliteNetwork
 
 pytestmark = pytest.mark.process
 
@@ -78,11 +78,11 @@ def assert_all_are_listed(peers: ProxiedPeers, recorder: Recorder, discovery_id:
         assert acknowledged <= set(at_last(partial(list_at_owner, recorder, each, discovery_id)))
 
 
-def has_copy(daemon: Daemon, discovery_id: str, nodes: Sequence[str]) -> bool:
+def has_copy(daemon: DaemonProcess, discovery_id: str, nodes: Sequence[str]) -> bool:
     return daemon.nodes(discovery_id) == list(nodes)
 
 
-def list_at_owner(recorder: Recorder, api: Daemon, discovery_id: str) -> tuple[str, ...] | None:
+def list_at_owner(recorder: Recorder, api: DaemonProcess, discovery_id: str) -> tuple[str, ...] | None:
     answer = recorder.read(api, discovery_id)
     return answer if isinstance(answer, tuple) else None
 
@@ -289,7 +289,7 @@ def test_all_answers_during_faults_could_have_come_from_one_list(
         assert_all_are_listed(peers, recorder, ids[0], owner)
 
 
-def new_nodes(peers: ProxiedPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
+def new_nodes(peers: ProxiedPeers, recorder: Recorder, network: RqliteNetwork, random: Random) -> list[RecordedNode]:
     """Return three nodes of one ID, of mixed releases, that register at random daemons."""
     running = [daemon for daemon in peers.daemons.values() if daemon.process.poll() is None]
     discovery_id, apis = random.choice(running).create_id(), Random(random.random())
@@ -321,7 +321,7 @@ def test_fifty_clusters_form_while_daemons_are_killed_one_after_another(
     peers: ProxiedPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")
-    random, networks = Random(seed), [Network() for _ in range(50)]
+    random, networks = Random(seed), [RqliteNetwork() for _ in range(50)]
     fresh = iter(networks)
     second = Event()
     with ThreadPoolExecutor(3 * len(networks)) as pool:

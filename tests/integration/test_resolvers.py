@@ -23,7 +23,7 @@ import dns.rdatatype
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, PROJECT, Daemon
+from tests.support.process import PATIENCE, PROJECT, DaemonProcess
 
 pytestmark = pytest.mark.process
 
@@ -160,7 +160,7 @@ class Resolver:
 class Setting:
     """A daemon and a resolver configured for it."""
 
-    daemon: Daemon
+    daemon: DaemonProcess
     resolver: Resolver
 
     def register(self, discovery_id: str, host: str) -> None:

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from tests.support.rqlited import VERSIONS, Network, Node, Outcome, Version, nodes_in, run_all
+from tests.support.rqlited import VERSIONS, Node, Outcome, RqliteNetwork, Version, nodes_in, run_all
 
 pytestmark = pytest.mark.process
 
@@ -38,10 +38,10 @@ def service(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
         thread.join()
 
 
-def run(answer: bytes, network: Network | None = None) -> Outcome:
+def run(answer: bytes, network: RqliteNetwork | None = None) -> Outcome:
     """Return the outcome of a node that gets `answer`."""
     with service(answer) as (port, _):
-        return Node(NEW, "a:4001", "id", lambda: port, network or Network()).run()
+        return Node(NEW, "a:4001", "id", lambda: port, network or RqliteNetwork()).run()
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_a_request_escapes_like_go() -> None:
 
 def test_a_request_is_sent_unchanged() -> None:
     with service(OK % (2, b"{}")) as (port, requests):
-        Node(NEW, "a:4001", "id", lambda: port, Network()).run()
+        Node(NEW, "a:4001", "id", lambda: port, RqliteNetwork()).run()
     assert requests == [NEW.request("a:4001", "id", f"127.0.0.1:{port}")]
 
 
 @pytest.mark.parametrize("body", [b"{}", b"null", b'{"nodes": []}', b'{"nodes": null}', b'{"NODES": ["a:4001"]}'])
 def test_a_200_without_other_nodes_means_bootstrap(body: bytes) -> None:
-    network = Network()
+    network = RqliteNetwork()
     assert run(OK % (len(body), body), network) == Outcome("leader")
     assert network.clusters == {"a:4001": ["a:4001"]}
 
@@ -98,7 +98,7 @@ def test_versions_differ_in_which_addresses_they_take_for_their_own() -> None:
 
 
 def test_a_node_joins_the_first_address_that_has_a_leader() -> None:
-    network = Network()
+    network = RqliteNetwork()
     network.bootstrap("c:4001")
     body = b'{"nodes": ["dead:4001", "http://c:4001", "a:4001"]}'
     assert run(OK % (len(body), body), network) == Outcome("joined")
@@ -106,7 +106,7 @@ def test_a_node_joins_the_first_address_that_has_a_leader() -> None:
 
 
 def test_a_node_waits_for_the_one_that_will_lead() -> None:
-    network = Network()
+    network = RqliteNetwork()
     bootstrap, both = b'{"nodes": ["a:4001"]}', b'{"nodes": ["a:4001", "b:4001"]}'
     with service(OK % (len(bootstrap), bootstrap)) as (first, _), service(OK % (len(both), both)) as (second, _):
         nodes = [Node(OLD, "b:4001", "id", lambda: second, network), Node(NEW, "a:4001", "id", lambda: first, network)]
@@ -116,4 +116,4 @@ def test_a_node_waits_for_the_one_that_will_lead() -> None:
 def test_the_supervisor_restarts_a_node() -> None:
     refusal = b"HTTP/1.1 503 store unavailable\r\nContent-Length: 0\r\n\r\n"
     with service(refusal, b"", OK % (2, b"{}")) as (port, _):
-        assert Node(NEW, "a:4001", "id", lambda: port, Network()).run_supervised() == Outcome("leader")
+        assert Node(NEW, "a:4001", "id", lambda: port, RqliteNetwork()).run_supervised() == Outcome("leader")

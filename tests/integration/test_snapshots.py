@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon
+from tests.support.process import PATIENCE, DaemonProcess
 
 pytestmark = pytest.mark.process
 
 
 @contextmanager
-def stuck_snapshot(daemon: Daemon, state: Path) -> Iterator[int]:
+def stuck_snapshot(daemon: DaemonProcess, state: Path) -> Iterator[int]:
     """Wait for the next snapshot to begin and hold it; yields a file that shows when the process
     that makes it is gone.
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
-from tests.support.process import Daemon, Environment
+from tests.support.process import DaemonProcess, Environment
 from tests.support.trio import KEY, own_address
 
 pytestmark = pytest.mark.process
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.process
 MISTYPED = "rqd_mistypedmistypedmistypedmist"
 
 
-def ask(daemon: Daemon, method: str, path: str, body: str = "", **headers: str) -> str:
+def ask(daemon: DaemonProcess, method: str, path: str, body: str = "", **headers: str) -> str:
     """Return the whole answer."""
     connection = daemon.connect()
     try:

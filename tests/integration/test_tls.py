@@ -19,7 +19,7 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.test_refusals import refusal
 from tests.support.certificates import Authority, replace
-from tests.support.process import PATIENCE, Daemon, Environment, ask
+from tests.support.process import PATIENCE, DaemonProcess, Environment, ask
 
 pytestmark = pytest.mark.process
 
@@ -40,7 +40,7 @@ class Site:
         key, certificate = self.authority.write(self.directory, name, [LOOPBACK])
         return ":".join([f"ssl:{port}:interface={host}:privateKey={key}:certKey={certificate}", *more])
 
-    def connect(self, daemon: Daemon, pair: tuple[Path, Path] | None = None) -> HTTPSConnection:
+    def connect(self, daemon: DaemonProcess, pair: tuple[Path, Path] | None = None) -> HTTPSConnection:
         context = ssl.create_default_context(cafile=self.ca)
         if pair is not None:
             context.load_cert_chain(pair[1], pair[0])
@@ -60,7 +60,7 @@ def stack() -> Any:
         yield stack
 
 
-def run(installed: Environment, stack: ExitStack, state: Path, listen: str) -> Daemon:
+def run(installed: Environment, stack: ExitStack, state: Path, listen: str) -> DaemonProcess:
     daemon = installed.start(*installed.twistd(state, listen=listen))
     stack.callback(daemon.kill)
     return daemon
@@ -156,7 +156,7 @@ def test_peers_use_tls_with_certificates_of_their_own(start: Start, site: Site, 
     with socket.create_server((LOOPBACK, 0)) as one, socket.create_server((LOOPBACK, 0)) as other:
         ports = one.getsockname()[1], other.getsockname()[1]
 
-    def begin(name: str, own: int, peer: int, *more: str) -> Daemon:
+    def begin(name: str, own: int, peer: int, *more: str) -> DaemonProcess:
         return start(
             tmp_path / name,
             f"--name={name}",

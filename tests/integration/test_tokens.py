@@ -13,7 +13,7 @@ from consul.exceptions import ACLPermissionDenied
 from tests.integration.conftest import Start
 from tests.integration.test_refusals import refusal
 from tests.support.process import Environment
-from tests.support.rqlited import VERSIONS, Network, Node, run_all
+from tests.support.rqlited import VERSIONS, Node, RqliteNetwork, run_all
 
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:verify_ssl is deprecated")]
 
@@ -41,7 +41,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     node = new(installed, file, "orders", f"--id={discovery_id}")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for("tokens read again", count=2)
-    network = Network()
+    network = RqliteNetwork()
 
     def nodes(user: str) -> list[Node]:
         return [

@@ -19,7 +19,7 @@ from tests.integration.conftest import Start
 from tests.real.nodes import Node
 from tests.real.versions import Case
 from tests.support.hosts import Hosts
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 EXPECTED = 3
 ZONE = "disco.example"
@@ -31,7 +31,7 @@ _WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 class Placement(Protocol):
     """Where the nodes of a scene and their daemon run. The first node is number 1."""
 
-    daemon: Daemon
+    daemon: DaemonProcess
     url: str
 
     def addresses(self, number: int) -> tuple[str, str]:

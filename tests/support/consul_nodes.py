@@ -27,10 +27,10 @@ from tests.support.virtual import (
     PATIENCE,
     Endpoint,
     InFlight,
-    Network,
     Peer,
     Process,
     Service,
+    VirtualNetwork,
     World,
 )
 
@@ -46,7 +46,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
-class Release:
+class ConsulRelease:
     """The differences between releases: how they send requests, where and how often they join and
     report.
 
@@ -83,11 +83,11 @@ class Release:
 
 
 RELEASES = (
-    Release("7.0", "http", OLD_ENDPOINTS, join_seconds=5, report_seconds=300),
-    Release("7.21", "http", BOTH_ENDPOINTS),
-    Release("8.0", "raft", NEW_ENDPOINTS),
-    Release("8.39", "raft", NEW_ENDPOINTS, "application/json", only_voters_claim=True),
-    Release("10.2", "raft", NEW_ENDPOINTS, "application/json; charset=utf-8", only_voters_claim=True),
+    ConsulRelease("7.0", "http", OLD_ENDPOINTS, join_seconds=5, report_seconds=300),
+    ConsulRelease("7.21", "http", BOTH_ENDPOINTS),
+    ConsulRelease("8.0", "raft", NEW_ENDPOINTS),
+    ConsulRelease("8.39", "raft", NEW_ENDPOINTS, "application/json", only_voters_claim=True),
+    ConsulRelease("10.2", "raft", NEW_ENDPOINTS, "application/json; charset=utf-8", only_voters_claim=True),
 )
 
 
@@ -204,7 +204,9 @@ class ConsulNode(Process):
     whatever happens next.
     """
 
-    def __init__(self, release: Release, number: int, key: str, service: Service, world: World, network: Network):
+    def __init__(
+        self, release: ConsulRelease, number: int, key: str, service: Service, world: World, network: VirtualNetwork
+    ):
         peer = Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", release.endpoints)
         super().__init__(peer, world, network)
         self.release = release

@@ -44,7 +44,7 @@ from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.disk import ModelDisk
-from tests.support.network import Network
+from tests.support.network import ProbedNetwork
 from tests.support.resolver import Resolver
 
 STATE = Path("/state")
@@ -82,7 +82,7 @@ class Probe:
     """
 
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
-        self.network = Network()
+        self.network = ProbedNetwork()
         self.resolver = Resolver()
         self._allowed = Allowed(map(network, allowed or ("10.0.0.0/8",)))
         self._interval, self._rate = interval, rate

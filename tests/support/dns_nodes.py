@@ -27,10 +27,10 @@ from tests.support.virtual import (
     PATIENCE,
     Endpoint,
     InFlight,
-    Network,
     Peer,
     Process,
     Service,
+    VirtualNetwork,
     World,
     leader_of,
 )
@@ -150,7 +150,7 @@ class GoResolver:
         except OSError as error:
             return LookUpFailed(str(error))
 
-    async def _ask_over_tcp(self, query: dns.message.Message) -> Reply:
+    async def _ask_over_tcp(self, query: dns.message.Message) -> DNSReply:
         data = query.to_wire()
         with socket.socket() as connection:
             self._send(connection, len(data).to_bytes(2, "big") + data)
@@ -163,7 +163,7 @@ class GoResolver:
             raise LookUpFailed("invalid DNS response")
         return reply
 
-    def _receive(self, query: dns.message.Message, datagrams: socket.socket) -> Reply:
+    def _receive(self, query: dns.message.Message, datagrams: socket.socket) -> DNSReply:
         """Return the next datagram that answers `query`; others are ignored, because they may be
         forged.
         """
@@ -180,7 +180,7 @@ class GoResolver:
 
 
 @dataclass(frozen=True)
-class Reply:
+class DNSReply:
     """A message from the server, as far as it could be read, and the number of answers in its
     header.
     """
@@ -209,12 +209,12 @@ class Reply:
         return Records(records, is_cut)
 
 
-def _parse(data: bytes) -> Reply | None:
+def _parse(data: bytes) -> DNSReply | None:
     try:
         message = dns.message.from_wire(data, one_rr_per_rrset=True, continue_on_error=True)
     except dns.exception.DNSException:
         return None
-    return Reply(message, int.from_bytes(data[6:8], "big"))
+    return DNSReply(message, int.from_bytes(data[6:8], "big"))
 
 
 def _is_attempted_again(result: Result) -> bool:
@@ -222,7 +222,7 @@ def _is_attempted_again(result: Result) -> bool:
 
 
 @dataclass(frozen=True)
-class Release:
+class DNSRelease:
     """The differences between releases: which of a node's ports they use, how they resolve, and how
     often they try.
 
@@ -248,12 +248,14 @@ class Release:
 
 
 RELEASES = (
-    Release("7.2", "http", OLD_ENDPOINTS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False),
-    Release("7.10", "http", OLD_ENDPOINTS, (2, 4), expects_all=True, members_ask=False, edns=False),
-    Release("7.21", "http", BOTH_ENDPOINTS, (2, 4)),
-    Release("8.0", "raft", NEW_ENDPOINTS, (2, 4)),
-    Release("8.39", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
-    Release("10.2", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
+    DNSRelease(
+        "7.2", "http", OLD_ENDPOINTS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False
+    ),
+    DNSRelease("7.10", "http", OLD_ENDPOINTS, (2, 4), expects_all=True, members_ask=False, edns=False),
+    DNSRelease("7.21", "http", BOTH_ENDPOINTS, (2, 4)),
+    DNSRelease("8.0", "raft", NEW_ENDPOINTS, (2, 4)),
+    DNSRelease("8.39", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
+    DNSRelease("10.2", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
 )
 
 
@@ -264,13 +266,13 @@ class DNSNode(Process):
 
     def __init__(
         self,
-        release: Release,
+        release: DNSRelease,
         peer: Peer,
         mode: Literal["dns", "dns-srv"],
         name: str,
         service: Service,
         world: World,
-        network: Network,
+        network: VirtualNetwork,
         prepare: Callable[[], None],
     ) -> None:
         super().__init__(peer, world, network)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.support.process import PATIENCE, Daemon
+from tests.support.process import PATIENCE, DaemonProcess
 
 _CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:00:01"
@@ -39,7 +39,7 @@ class Hosts:
         for namespace in self._made:
             _ip("netns", "delete", namespace)
 
-    def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], Daemon]:
+    def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], DaemonProcess]:
         """Return what runs a daemon on a host."""
         return lambda command, environment: HostedDaemon(self._namespace(name), command, environment)
 
@@ -104,7 +104,7 @@ class Hosts:
         return f"rqdisco-{os.getpid()}-{name}"
 
 
-class HostedDaemon(Daemon):
+class HostedDaemon(DaemonProcess):
     """A daemon on a host; requests to it are sent from there."""
 
     def __init__(self, namespace: str, command: Sequence[str], environment: Mapping[str, str]) -> None:

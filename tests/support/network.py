@@ -20,7 +20,7 @@ NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\n\r\n[+]node ok\n[+]leader does
 _PEER = IPv4Address("TCP", "127.0.0.1", 1)
 
 
-class Network:
+class ProbedNetwork:
     """What is at which IP address and port; connections to anything else are refused."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Network:
 
 @implementer(IStreamClientEndpoint)
 class _Endpoint:
-    def __init__(self, network: Network, ip: str, port: int) -> None:
+    def __init__(self, network: ProbedNetwork, ip: str, port: int) -> None:
         self._network, self._ip, self._port = network, ip, port
 
     def connect(self, factory: Any) -> Deferred[IProtocol]:
@@ -86,7 +86,7 @@ class _Endpoint:
 class _Link(StringTransport):
     """A connection to a host that reacts to the first bytes that are sent."""
 
-    def __init__(self, network: Network, protocol: Any, react: Callable[[_Link], None]) -> None:
+    def __init__(self, network: ProbedNetwork, protocol: Any, react: Callable[[_Link], None]) -> None:
         super().__init__()
         self._network, self._protocol, self._react = network, protocol, react
         self._is_open = True

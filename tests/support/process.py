@@ -70,7 +70,7 @@ def parse_replies(data: bytes) -> list[Reply]:
     return replies
 
 
-class Daemon:
+class DaemonProcess:
     """A daemon that listens. Its log is read all the time, so that it never blocks."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -185,7 +185,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     return event
 
 
-Run = Callable[[Sequence[str], Mapping[str, str]], Daemon]
+Run = Callable[[Sequence[str], Mapping[str, str]], DaemonProcess]
 
 
 class Environment:
@@ -226,7 +226,7 @@ class Environment:
         """Return the arguments that run the daemon on the directory `state`."""
         return ("twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--data-dir={state}", f"--listen={listen}", *options)
 
-    def start(self, *arguments: str, run: Run = Daemon, **environment: str) -> Daemon:
+    def start(self, *arguments: str, run: Run = DaemonProcess, **environment: str) -> DaemonProcess:
         """Start a daemon, by `run` if it is to be elsewhere; return when it listens."""
         return run(self.command(*arguments), _inherited() | environment)
 

@@ -12,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
-from tests.support.process import PATIENCE, Daemon
+from tests.support.process import PATIENCE, DaemonProcess
 from tests.support.proxy import Proxy
 
 KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
@@ -28,13 +28,13 @@ class ProxiedPeers:
     their proxies.
     """
 
-    def __init__(self, start: Callable[..., Daemon], directory: Path) -> None:
+    def __init__(self, start: Callable[..., DaemonProcess], directory: Path) -> None:
         self._start = start
         self._directory = directory
         self._stack = ExitStack()
         self.proxies = {name: self._stack.enter_context(Proxy()) for name in NAMES}
-        self.daemons: dict[str, Daemon] = {}
-        self.all: list[Daemon] = []
+        self.daemons: dict[str, DaemonProcess] = {}
+        self.all: list[DaemonProcess] = []
         (directory / "keys").write_text(f"{KEY}\n")
 
     def __enter__(self) -> ProxiedPeers:
@@ -53,7 +53,7 @@ class ProxiedPeers:
     ) -> None:
         self._stack.close()
 
-    def start(self, name: str) -> Daemon:
+    def start(self, name: str) -> DaemonProcess:
         """Start a daemon, or restart it after it was killed."""
         others = [f"--peer={proxy.url}" for each, proxy in self.proxies.items() if each != name]
         daemon = self._start(
@@ -101,5 +101,5 @@ def at_last(attempt: Callable[[], T | None]) -> T:
     return outcome
 
 
-def _is_forwarded(api: Daemon, discovery_id: str) -> bool:
+def _is_forwarded(api: DaemonProcess, discovery_id: str) -> bool:
     return api.request("GET", f"/{discovery_id}?consistent=1").status == 200

@@ -15,8 +15,8 @@ from typing import TypeAlias
 from tests.support.history import Answer, History, Kind, Operation
 from tests.support.linearizable import Verdict, check
 from tests.support.one_list import Rules
-from tests.support.process import Daemon, Reply, ask
-from tests.support.rqlited import Network, Node, Version, nodes_in
+from tests.support.process import DaemonProcess, Reply, ask
+from tests.support.rqlited import Node, RqliteNetwork, Version, nodes_in
 
 # P4
 ANSWER_SECONDS = 8.0
@@ -38,7 +38,7 @@ class RecordedNode(Node):
         addr: str,
         discovery_id: str,
         port: Callable[[], int],
-        network: Network,
+        network: RqliteNetwork,
     ) -> None:
         super().__init__(version, addr, discovery_id, port, network)
         self._recorder = recorder
@@ -103,15 +103,15 @@ class Recorder:
 
         return end
 
-    def register(self, daemon: Daemon, discovery_id: str, addr: str) -> Answer | None:
+    def register(self, daemon: DaemonProcess, discovery_id: str, addr: str) -> Answer | None:
         """Return the answer to a node: a list, 503, or None if the daemon was gone."""
         return self._request(daemon, "register", discovery_id, addr)
 
-    def remove(self, daemon: Daemon, discovery_id: str, addr: str) -> Answer | None:
+    def remove(self, daemon: DaemonProcess, discovery_id: str, addr: str) -> Answer | None:
         """Like `register`."""
         return self._request(daemon, "remove", discovery_id, addr)
 
-    def read(self, daemon: Daemon, discovery_id: str) -> Answer | None:
+    def read(self, daemon: DaemonProcess, discovery_id: str) -> Answer | None:
         """Return the list as the owner answers it."""
         return self._request(daemon, "read", discovery_id, "")
 
@@ -120,14 +120,14 @@ class Recorder:
         operations = self._histories[discovery_id].operations
         return {each.addr for each in operations if each.kind == "register" and isinstance(each.answer, tuple)}
 
-    def summary(self, daemons: Iterable[Daemon]) -> str:
+    def summary(self, daemons: Iterable[DaemonProcess]) -> str:
         """Summarize the answers."""
         daemons = list(daemons)
         operations = [each for known in self._histories for each in self.operations(known, daemons)]
         answers = Counter(_format_result(each) for each in operations)
         return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(answers.items()))
 
-    def operations(self, discovery_id: str, daemons: Iterable[Daemon]) -> list[Operation]:
+    def operations(self, discovery_id: str, daemons: Iterable[DaemonProcess]) -> list[Operation]:
         """Return all operations on one ID, with what the logs of all `daemons` that ever ran say of
         them.
         """
@@ -135,7 +135,7 @@ class Recorder:
         operations = self._histories[discovery_id].operations
         return [self._placed(discovery_id, token, each, results) for token, each in enumerate(operations)]
 
-    def verdicts(self, daemons: Iterable[Daemon], rules: Rules | None = None) -> dict[str, Verdict]:
+    def verdicts(self, daemons: Iterable[DaemonProcess], rules: Rules | None = None) -> dict[str, Verdict]:
         """Return the verdict on each ID."""
         daemons = list(daemons)
         return {each: check(self.operations(each, daemons), rules) for each in self._histories}
@@ -148,7 +148,7 @@ class Recorder:
         result = results.get((discovery_id, self._sources[discovery_id, token]), unknown)
         return replace(operation, local=result == ON_BEHALF)
 
-    def _request(self, daemon: Daemon, kind: Kind, discovery_id: str, addr: str) -> Answer | None:
+    def _request(self, daemon: DaemonProcess, kind: Kind, discovery_id: str, addr: str) -> Answer | None:
         source = self.source()
         end = self.begin(discovery_id, kind, addr, source)
         answer: Answer | None = None
@@ -171,7 +171,7 @@ def _format_result(operation: Operation) -> str:
     return "answered on behalf" if operation.local else "answered"
 
 
-def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:
+def _asked(daemon: DaemonProcess, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:
     connection = HTTPConnection("127.0.0.1", daemon.port, timeout=ANSWER_SECONDS, source_address=(source, 0))
     try:
         if kind == "read":
@@ -185,7 +185,7 @@ def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str
     return reply
 
 
-def _results(daemons: Iterable[Daemon]) -> Results:
+def _results(daemons: Iterable[DaemonProcess]) -> Results:
     """Return the result of each registration."""
     return {
         (event["discovery_id"], event["peer"]): event["result"]

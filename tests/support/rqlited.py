@@ -64,7 +64,7 @@ VERSIONS = (
 )
 
 
-class Network:
+class RqliteNetwork:
     """What nodes see of each other: who has a leader, and in whose cluster that is."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Node:
         addr: str,
         discovery_id: str,
         port: Callable[[], int],
-        network: Network,
+        network: RqliteNetwork,
         user: str = "",
     ):
         self._user = user

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import randrange
 from typing import Any
 
-from tests.support.process import Daemon
+from tests.support.process import DaemonProcess
 
 KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
 NAMES = "abc"
@@ -37,12 +37,12 @@ class Trio:
 
     def __init__(
         self,
-        start: Callable[..., Daemon],
+        start: Callable[..., DaemonProcess],
         directory: Path,
         *always: str,
         states: Mapping[str, Path] | None = None,
         addresses: Mapping[str, str] | None = None,
-        starts: Mapping[str, Callable[..., Daemon]] | None = None,
+        starts: Mapping[str, Callable[..., DaemonProcess]] | None = None,
     ) -> None:
         self._directory = directory
         self._always = always
@@ -50,8 +50,8 @@ class Trio:
         self._starts = dict.fromkeys(NAMES, start) | dict(starts or {})
         self._addresses = addresses or {name: own_address() for name in NAMES}
         (directory / "keys").write_text(f"{KEY}\n")
-        self.daemons: dict[str, Daemon] = {}
-        self._started: list[Daemon] = []
+        self.daemons: dict[str, DaemonProcess] = {}
+        self._started: list[DaemonProcess] = []
         self.start_all()
 
     @property
@@ -61,7 +61,7 @@ class Trio:
             complaint for daemon in self._started for complaint in (*daemon.complaints, *daemon.stderr.splitlines())
         ]
 
-    def start(self, name: str, *options: str) -> Daemon:
+    def start(self, name: str, *options: str) -> DaemonProcess:
         """Start one; return when it listens."""
         self.daemons[name] = self._starts[name](self.state(name), *self.options(name), *options)
         self._started.append(self.daemons[name])
@@ -81,7 +81,7 @@ class Trio:
             daemon.terminate()
         self.start_all()
 
-    def start_duplicate(self, name: str, state: Path) -> Daemon:
+    def start_duplicate(self, name: str, state: Path) -> DaemonProcess:
         """Start another daemon of that name, reachable at a different address."""
         return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-duplicate")))
 

@@ -190,7 +190,7 @@ class Cluster:
         return running if 2 * len(running) > len(voters) else []
 
 
-class Network:
+class VirtualNetwork:
     """Stands for the HTTP APIs and for Raft of all nodes of a test."""
 
     def __init__(self, world: World) -> None:
@@ -310,7 +310,7 @@ class Process:
     then.
     """
 
-    def __init__(self, peer: Peer, world: World, network: Network) -> None:
+    def __init__(self, peer: Peer, world: World, network: VirtualNetwork) -> None:
         self.peer = peer
         self.log: list[str] = []
         self._world = world

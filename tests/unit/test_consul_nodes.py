@@ -14,7 +14,7 @@ import pytest
 from tests.support import consul_nodes
 from tests.support.consul_nodes import ConsulNode, Failed, leader_in, leader_value
 from tests.support.scripted import Consul, reply
-from tests.support.virtual import NEW_ENDPOINTS, OLD_ENDPOINTS, Network, Peer, Service, World
+from tests.support.virtual import NEW_ENDPOINTS, OLD_ENDPOINTS, Peer, Service, VirtualNetwork, World
 
 PEER = Peer("1", "h:1", "h:2", NEW_ENDPOINTS)
 VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
@@ -32,7 +32,7 @@ class Stage:
 
     def __init__(self, seed: int = 1) -> None:
         self.world = World(seed)
-        self.network = Network(self.world)
+        self.network = VirtualNetwork(self.world)
         self.consul = Consul(self.world)
 
     def node(self, name: str, number: int, service: Service) -> ConsulNode:
@@ -44,7 +44,7 @@ READ_AS = {"8.39": b"Content-Type: application/json\r\n", "10.2": b"Content-Type
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.Release) -> None:
+def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.ConsulRelease) -> None:
     """As Consul's Go client sent them to a socket: api v1.12.0, v1.22.0, v1.26.1, v1.32.1 and
     v1.34.3.
     """
@@ -154,7 +154,7 @@ def test_a_node_joins_by_the_address_of_its_kind_five_times_and_asks_again(
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_leader_reports_at_once_and_repeatedly(release: consul_nodes.Release) -> None:
+def test_a_leader_reports_at_once_and_repeatedly(release: consul_nodes.ConsulRelease) -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         node = stage.node(release.name, 1, service)
@@ -172,7 +172,7 @@ def test_a_leader_reports_at_once_and_repeatedly(release: consul_nodes.Release) 
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.Release) -> None:
+def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.ConsulRelease) -> None:
     """Losers wait for 3 to 6 seconds before they read the leader, and then there is one."""
     for seed in range(10):
         stage = Stage(seed)
@@ -184,7 +184,7 @@ def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.R
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_node_reports_at_the_moment_it_becomes_leader(release: consul_nodes.Release) -> None:
+def test_a_node_reports_at_the_moment_it_becomes_leader(release: consul_nodes.ConsulRelease) -> None:
     """So its claim stays unreported for a second or two, and the record follows a leader that died
     within three.
     """
@@ -209,7 +209,7 @@ def test_a_node_reports_at_the_moment_it_becomes_leader(release: consul_nodes.Re
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_lost_first_report_is_repeated_at_the_next_turn(release: consul_nodes.Release) -> None:
+def test_a_lost_first_report_is_repeated_at_the_next_turn(release: consul_nodes.ConsulRelease) -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         stage.consul.answers = [reply(404), reply(200, b"true"), b""]
@@ -223,7 +223,7 @@ def test_a_lost_first_report_is_repeated_at_the_next_turn(release: consul_nodes.
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_running_winner_without_its_answer_joins_itself_for_ever(release: consul_nodes.Release) -> None:
+def test_a_running_winner_without_its_answer_joins_itself_for_ever(release: consul_nodes.ConsulRelease) -> None:
     """No restart is needed: it reads its own record the next time, and all others follow it."""
     stage = Stage()
     with stage.consul.serve() as service:
@@ -238,7 +238,7 @@ def test_a_running_winner_without_its_answer_joins_itself_for_ever(release: cons
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_claim_won_in_the_retry_loop_is_discarded(release: consul_nodes.Release) -> None:
+def test_a_claim_won_in_the_retry_loop_is_discarded(release: consul_nodes.ConsulRelease) -> None:
     stage = Stage()
     stage.consul.value = leader_value(PEER)
     with stage.consul.serve() as service:

@@ -11,7 +11,7 @@ import pytest
 from tests.support import dns_nodes
 from tests.support.dns_nodes import DNSNode, GoResolver, LookUpFailed
 from tests.support.scripted import NameServer
-from tests.support.virtual import BOTH_ENDPOINTS, Network, Peer, Service, World, leader_of
+from tests.support.virtual import BOTH_ENDPOINTS, Peer, Service, VirtualNetwork, World, leader_of
 
 
 def outcome(world: World, begin: Callable[[], Coroutine[Any, Any, list[Any]]]) -> list[Any] | str:
@@ -75,7 +75,7 @@ class Rounds:
 
     def __init__(self, service: Service) -> None:
         self.world = World(1)
-        self.network = Network(self.world)
+        self.network = VirtualNetwork(self.world)
         self.service = service
 
     def peer(self, number: int, expect: int = 2) -> Peer:
@@ -107,7 +107,7 @@ def rounds(server: NameServer) -> Iterator[Rounds]:
 
 @pytest.mark.parametrize("release", dns_nodes.RELEASES, ids=attrgetter("name"))
 def test_nodes_look_up_each_others_http_or_raft_addresses(
-    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+    server: NameServer, rounds: Rounds, release: dns_nodes.DNSRelease
 ) -> None:
     node = rounds.node(release.name, rounds.peer(0))
     port = 4001 if release.name.startswith("7") else 4002
@@ -209,7 +209,7 @@ def test_a_node_without_a_vote_notifies_nobody(rounds: Rounds) -> None:
 
 @pytest.mark.parametrize("release", dns_nodes.RELEASES, ids=attrgetter("name"))
 def test_a_node_without_a_vote_that_expects_others_does_not_start(
-    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+    server: NameServer, rounds: Rounds, release: dns_nodes.DNSRelease
 ) -> None:
     node = rounds.node(release.name, rounds.peer(0, expect=1))
     node.peer.votes = False
@@ -244,7 +244,7 @@ def test_a_restarted_member_looks_up_the_others_from_7_18_2_on(
 
 @pytest.mark.parametrize("release", dns_nodes.RELEASES[2:], ids=attrgetter("name"))
 def test_a_cluster_forms_in_the_time_that_real_ones_take(
-    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+    server: NameServer, rounds: Rounds, release: dns_nodes.DNSRelease
 ) -> None:
     nodes = [rounds.node(release.name, rounds.peer(number)) for number in range(2)]
     for node in nodes:

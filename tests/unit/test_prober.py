@@ -11,7 +11,7 @@ from rqdisco.probes.probe_state import Outcome
 from rqdisco.probes.prober import MOST_BYTES, SECONDS, Prober
 from rqdisco.probes.targets import target_of
 from tests.support.daemon import result
-from tests.support.network import NOT_READY, READY, Network
+from tests.support.network import NOT_READY, READY, ProbedNetwork
 
 A = "10.0.0.1:4001"
 
@@ -21,7 +21,7 @@ class ProbeSetup:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.network = Network()
+        self.network = ProbedNetwork()
         self._prober = Prober(self.network, self.clock)
 
     def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:

@@ -4,10 +4,10 @@ bootstraps.
 
 from __future__ import annotations
 
-from tests.support.virtual import BOTH_ENDPOINTS, NEW_ENDPOINTS, Network, Peer, World, leader_of
+from tests.support.virtual import BOTH_ENDPOINTS, NEW_ENDPOINTS, Peer, VirtualNetwork, World, leader_of
 
 
-def some_peers(network: Network, count: int, expect: int = 0) -> list[Peer]:
+def some_peers(network: VirtualNetwork, count: int, expect: int = 0) -> list[Peer]:
     """Return running nodes."""
     peers = [
         Peer(f"n{number}", f"h{number}:1", f"h{number}:2", BOTH_ENDPOINTS, expect=expect) for number in range(count)
@@ -20,7 +20,7 @@ def some_peers(network: Network, count: int, expect: int = 0) -> list[Peer]:
 
 def test_a_cluster_has_a_leader_while_most_of_it_runs() -> None:
     world = World(1)
-    network = Network(world)
+    network = VirtualNetwork(world)
     first, second, third = some_peers(network, 3)
     network.bootstrap([first])
     assert not network.join(second, "h0:2", "raft"), "nobody leads yet"
@@ -41,7 +41,7 @@ def test_a_cluster_has_a_leader_while_most_of_it_runs() -> None:
 
 def test_endpoints_accept_addresses_of_their_kind_on_nodes_that_run_and_follow_a_leader() -> None:
     world = World(1)
-    network = Network(world)
+    network = VirtualNetwork(world)
     joiner, leader = some_peers(network, 2)
     network.bootstrap([leader])
     world.run(2)
@@ -54,7 +54,7 @@ def test_endpoints_accept_addresses_of_their_kind_on_nodes_that_run_and_follow_a
 
 def test_a_node_notified_by_as_many_as_it_expects_bootstraps_with_exactly_those() -> None:
     world = World(1)
-    network = Network(world)
+    network = VirtualNetwork(world)
     first, second, third, fourth = some_peers(network, 4, expect=3)
     for _ in range(3):
         assert network.notify(second, "h0:2", "raft")
