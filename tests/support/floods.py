@@ -100,7 +100,7 @@ class Flood:
         finally:
             writer.close()
 
-    async def creation_limit(self) -> None:
+    async def creations(self) -> None:
         """Create one ID after another."""
         await self._ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 
