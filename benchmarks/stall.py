@@ -58,7 +58,7 @@ def stall_round(state: State, directory: Path, snapshot_every: float) -> Stall:
         compact = time.monotonic() + snapshot_every - _MARGIN
         _write_some(host, port, ids)
         with _Probing(host, port, ids, directory) as probing:
-            daemon.wait_for_event("snapshot: folded", snapshot_every + 300)
+            daemon.wait_for_event("snapshot written", snapshot_every + 300)
             end = time.monotonic()
             samples = probing.finish()
     return _judge(samples, compact, end)

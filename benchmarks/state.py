@@ -12,7 +12,7 @@ from rqdisco.core.codec import encode_record
 from rqdisco.core.ids import new_id
 from rqdisco.core.records import Grant, Node, Record
 from rqdisco.storage.files import Disk
-from rqdisco.storage.identity import establish
+from rqdisco.storage.identity import load_identity
 from rqdisco.storage.snapshot import NAME, SnapshotHeader, encode_snapshot
 from rqdisco.storage.wal.segments import DIRECTORY
 
@@ -40,7 +40,7 @@ def make_state(directory: Path, count: int, nodes: int = 3) -> State:
     """Make a snapshot of `count` IDs with `nodes` nodes each, the first of which was granted."""
     fs = Disk()
     fs.make_directory(directory / DIRECTORY)
-    owner = establish(fs, directory, os.urandom)[0].incarnation
+    owner = load_identity(fs, directory, os.urandom)[0].incarnation
     # No two records of an owner have one version, and all are newer than the existing ones.
     version = time.time_ns() // 1_000_000
     ids = sorted({new_id(owner, os.urandom) for _ in range(count)})

@@ -1,7 +1,7 @@
-"""Claims that wait for their leaders' first reports (R5c), and those that have waited for long: an
-operator has to end them.
+"""Track claims that wait for their leaders' first reports (R5c), and report those that have waited
+long: an operator has to end them.
 
-Nobody can look through a million records when asked, so they are kept up with every change.
+The set is updated with every change, since scanning a million records on request is too slow.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.node_counter import is_claimed
 
-MOST = 10_000
+MAX_TRACKED = 10_000
 
 
 class ClaimMonitor(Service):
-    """The IDs of a store with such claims, copies of other daemons' included; of more than 10,000
-    the others are left out.
+    """Claims awaiting a first report, in this daemon's own IDs and in copies; at most 10,000 are
+    tracked.
 
-    How long a claim has waited counts from when this daemon came to know of it, by the monotonic
-    clock.
+    A claim's waiting time counts from when this daemon received it, by the monotonic clock.
     """
 
     _log = Logger()
@@ -32,7 +31,7 @@ class ClaimMonitor(Service):
     def __init__(self, clock: IReactorTime, store: Store) -> None:
         self._clock = clock
         self._store = store
-        # When each will have waited for long, the first to do so first.
+        # When each claim becomes overdue, earliest first.
         self._due: dict[bytes, float] = {}
         self._overdue: set[bytes] = set()
         self._timer: IDelayedCall | None = None
@@ -41,7 +40,7 @@ class ClaimMonitor(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._wait()
+        self._set_timer()
 
     def stopService(self) -> None:
         super().stopService()
@@ -51,13 +50,11 @@ class ClaimMonitor(Service):
 
     @property
     def count(self) -> int:
-        """How many have waited for long."""
+        """The number of overdue claims."""
         return len(self._overdue)
 
     def notes(self) -> list[str]:
-        """What an operator should know of, in words. IDs are secrets, so the log alone names
-        them.
-        """
+        """Warnings for the operator. IDs are secrets, so only the log names them."""
         if not self._overdue:
             return []
         many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"
@@ -67,49 +64,49 @@ class ClaimMonitor(Service):
         ]
 
     def found(self, discovery_id: str) -> None:
-        """A claim was there at the start; by now it may have ended."""
+        """Track a claim found at start, unless it has ended since."""
         key = discovery_id.encode()
         rest = self._store.rest(key)
         if rest is not None and is_claimed(rest):
-            self._begin(key)
+            self._track(key)
 
     def _settled(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if is_claimed(change.rest):
-                self._begin(change.key)
+                self._track(change.key)
             else:
-                self._end(change.key)
+                self._untrack(change.key)
 
     def _dropped(self, keys: Sequence[bytes]) -> None:
         for key in keys:
-            self._end(key)
+            self._untrack(key)
 
-    def _begin(self, key: bytes) -> None:
-        if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MOST:
+    def _track(self, key: bytes) -> None:
+        if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MAX_TRACKED:
             return
         self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
-        self._wait()
+        self._set_timer()
 
-    def _end(self, key: bytes) -> None:
+    def _untrack(self, key: bytes) -> None:
         self._due.pop(key, None)
         self._overdue.discard(key)
 
-    def _wait(self) -> None:
+    def _set_timer(self) -> None:
         if self.running and self._timer is None and self._due:
             soonest = next(iter(self._due.values()))
-            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._look)
+            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._report_overdue)
 
-    def _look(self) -> None:
+    def _report_overdue(self) -> None:
         self._timer = None
         now = self._clock.seconds()
         while self._due and next(iter(self._due.values())) <= now:
             key = next(iter(self._due))
             del self._due[key]
             self._overdue.add(key)
-            self._tell(key.decode())
-        self._wait()
+            self._log_overdue(key.decode())
+        self._set_timer()
 
-    def _tell(self, discovery_id: str) -> None:
+    def _log_overdue(self, discovery_id: str) -> None:
         record = self._store.settled(discovery_id)
         if record is None or record.leader is None or record.unreported is None:
             return

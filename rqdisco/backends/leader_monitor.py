@@ -1,9 +1,8 @@
-"""Notices two clusters under one ID, by what settles in the store: what is reported here, and what
-peers replicate.
+"""Detect two clusters under one ID from the changes that settle in the store, local or replicated.
 
-Every report is a new version of the record, so each daemon sees those of all IDs that it holds,
-whichever daemon was asked. Reports that are written together count as one, which hides two leaders
-only while they report within the same milliseconds. Nothing is decided by what is found.
+Every report is a new version of the record, so each daemon sees the reports of all IDs it holds,
+whichever daemon received them. Reports written in one batch count as one, which hides two leaders
+only while both report within the same milliseconds. Detection changes no decision.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _HAS_LEADER = b'"leader":{'
 
 
 class LeaderMonitor(Service):
-    """The IDs that have two leaders now. Tells events, the log and whoever subscribed when one
-    does, and when it does no more.
+    """The IDs that have two leaders now. Emits an event, a log line and a callback when a conflict
+    starts and when it ends.
     """
 
     _log = Logger()
@@ -40,21 +39,21 @@ class LeaderMonitor(Service):
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of IDs with two leaders."""
         return len(self._reports)
 
     def of(self, discovery_id: str) -> Leaders | None:
-        """The addresses of the two leaders that report themselves under an ID; None unless there
-        are two.
+        """Return the addresses of the two leaders that report under an ID, None unless there are
+        two.
         """
         return self._reports.of(discovery_id)
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
-        """Call `changed` with each ID that has two leaders now, or has no more."""
+        """Call `changed` with each ID whose conflict starts or ends."""
         self._subscribers.append(changed)
 
     def settled(self, changes: Sequence[Change]) -> None:
-        """The disk has these; a store calls it."""
+        """Inspect changes that are durable now; called by a store."""
         for change in changes:
             if _HAS_LEADER in change.rest:
                 record = codec.decode_record(change.line)
@@ -82,10 +81,10 @@ class LeaderMonitor(Service):
             leaders=leaders,
             discovery_id=discovery_id,
         )
-        self._tell(discovery_id, "noticed", leaders)
+        self._notify(discovery_id, "noticed", leaders)
         self._set_timer()
 
-    def _tell(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
+    def _notify(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
         self._events.tell(Event(kind=_KIND, outcome=outcome, id=discovery_id, why=leaders, logged=False))
         for changed in self._subscribers:
             changed(discovery_id)
@@ -93,20 +92,20 @@ class LeaderMonitor(Service):
     def _set_timer(self) -> None:
         end = self._reports.next_end
         if self.running and self._timer is None and end is not None:
-            self._timer = self._clock.callLater(max(0.0, end - self._clock.seconds()), self._look)
+            self._timer = self._clock.callLater(max(0.0, end - self._clock.seconds()), self._end_reports)
 
-    def _look(self) -> None:
+    def _end_reports(self) -> None:
         self._timer = None
-        for discovery_id in self._reports.ended(self._clock.seconds()):
+        for discovery_id in self._reports.expire(self._clock.seconds()):
             self._log.info(
                 "two leaders no longer seen: for one minute at most one leader has reported", discovery_id=discovery_id
             )
-            self._tell(discovery_id, "over")
+            self._notify(discovery_id, "over")
         self._set_timer()
 
 
 def reported_leader(record: Record) -> str | None:
-    """The Raft address of a leader that this very version of its record reports; None if it is no
+    """Return the Raft address of the leader that this version of a record reports, None if it is no
     report.
     """
     leader = record.leader

@@ -6,28 +6,29 @@ from collections.abc import Iterable, Sized
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.backends.claim_monitor import MOST, ClaimMonitor
+from rqdisco.backends.claim_monitor import MAX_TRACKED, ClaimMonitor
 from rqdisco.telemetry.metric_families import gauge
 from rqdisco.telemetry.metrics import Source
 
 
-def claim_metrics(waiting: ClaimMonitor) -> Source:
-    """Who won a claim to lead and does not report itself."""
+def claim_metrics(claims: ClaimMonitor) -> Source:
+    """Claims whose leaders have not reported."""
 
     def source() -> Iterable[Metric]:
         yield gauge(
             "rqdisco_claims_waiting",
-            f"Claims that have waited for a leader's first report for more than a minute; {MOST} are counted at most.",
-            waiting.count,
+            "Claims that have waited more than a minute for a leader's first report; at most"
+            f" {MAX_TRACKED} are counted.",
+            claims.count,
         )
 
     return source
 
 
-def leader_metrics(watch: Sized) -> Source:
-    """Where two clusters share an ID."""
+def leader_metrics(leaders: Sized) -> Source:
+    """IDs shared by two clusters."""
 
     def source() -> Iterable[Metric]:
-        yield gauge("rqdisco_two_leaders", "IDs with two leaders reporting, which means two clusters.", len(watch))
+        yield gauge("rqdisco_two_leaders", "IDs with two reporting leaders, which means two clusters.", len(leaders))
 
     return source

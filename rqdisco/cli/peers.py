@@ -27,7 +27,7 @@ async def show(app: App) -> int:
     for note in state.notes:
         app.screen.say(note)
     if state.hints:
-        app.screen.say(f"{state.hints} registrations wait for their homes")
+        app.screen.say(f"{state.hints} registrations wait for their owners")
     return REFUSED if state.notes else DONE
 
 

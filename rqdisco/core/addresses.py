@@ -16,7 +16,7 @@ _LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "ipv6-localhost", "ipv6-loopback"}
     | {"localhost4", "localhost4.localdomain4", "localhost6", "localhost6.localdomain6"}
 )
-# In full, or with parts left out, as the C library takes it (inet_aton(3)).
+# Four parts or fewer, as inet_aton(3) accepts them.
 _LOOPBACK_IPV4 = re.compile(r"127(?:\.[0-9]{1,3}){1,3}\Z")
 _OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:[0-9]{1,5}\Z")
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
@@ -28,10 +28,10 @@ _HOST_PORT = re.compile(r"(?:https?://)?(\[[^\[\]/?#@]+\]|[^\[\]:/?#@]+):([0-9]{
 
 
 def check_text(what: str, value: object) -> str:
-    """Return `value` if it can be kept and given back byte-identical.
+    """Return `value` if it can be stored and returned byte-identical.
 
-    Raises InvalidValue for what is no text, empty, over 260 bytes, or holds white space, a control
-    character or a lone surrogate.
+    Raises InvalidValue unless it is a string of 1 to 260 bytes without white space, control
+    characters and lone surrogates.
     """
     if not isinstance(value, str):
         raise InvalidValue(what, "not a string")
@@ -54,20 +54,23 @@ def check_text(what: str, value: object) -> str:
 
 
 def same_node(one: str, other: str) -> bool:
-    """Whether some rqlited at `one` would filter `other` out of its list as itself, or the other
-    way round (R3).
+    """Report whether rqlited at one of the addresses would drop the other from its list as its own
+    (R3).
 
-    Up to 6.8.0 it drops what equals its address, from 6.8.1 on also http:// and its address (rqlite
+    Up to 6.8.0 it drops its own address, from 6.8.1 on also its own address behind http:// (rqlite
     cmd/rqlited).
     """
-    return one in (other, f"http://{other}") or other == f"http://{one}"
+    return one in same_addresses(other)
+
+
+def same_addresses(addr: str) -> tuple[str, ...]:
+    """Return the addresses for which `same_node` holds."""
+    bare = addr.removeprefix("http://")
+    return (addr, f"http://{addr}") if bare == addr else (addr, f"http://{addr}", bare)
 
 
 def host_and_port(addr: str) -> tuple[str, int]:
-    """Split HOST:PORT, with or without http:// or https:// before it.
-
-    Raises InvalidValue where there is no usable host and port.
-    """
+    """Split HOST:PORT, with or without http:// or https://. Raises InvalidValue."""
     match = _HOST_PORT.match(addr)
     if match is None:
         raise InvalidValue("address", "not host:port")
@@ -78,10 +81,10 @@ def host_and_port(addr: str) -> tuple[str, int]:
 
 
 def split_zone(url: str) -> tuple[str, str | None]:
-    """A URL without the zone of its IPv6 address, and that zone, the network interface by which the
-    address is reached.
+    """Split off the zone of a URL's IPv6 address: the network interface through which the address
+    is reached.
 
-    It is written [fe80::1%25eth0] (RFC 6874); people write [fe80::1%eth0], too. Raises ValueError.
+    The form is [fe80::1%25eth0] (RFC 6874); [fe80::1%eth0] is accepted as well. Raises ValueError.
     """
     match = _ZONE.match(url)
     if match is None:
@@ -92,11 +95,10 @@ def split_zone(url: str) -> tuple[str, str | None]:
 
 
 def check_reachable(addr: str, client_ip: str | None) -> None:
-    """Raise if other machines can hardly reach a node at `addr`, as registered by a client at
-    `client_ip`.
+    """Raise if other machines cannot reach a node at `addr`, registered by a client at `client_ip`.
 
     InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback
-    address that was registered from another machine.
+    address registered from another machine.
     """
     host = host_and_port(addr)[0].rstrip(".")
     if _is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
@@ -104,10 +106,10 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
 
 
 def host_of(addr: str) -> str:
-    """The host of an address, in lower case, without scheme, user, port, brackets and last dot; ""
-    if there is none.
+    """Return the host of an address in lower case, without scheme, user, port, brackets and final
+    dot; "" if there is none.
 
-    Unlike `host_and_port` it makes something of every text, as Go's dialer does.
+    Unlike `host_and_port` it accepts any text, as Go's dialer does.
     """
     rest = _AUTHORITY_END.split(_SCHEME.sub("", addr.lower(), count=1), maxsplit=1)[0].rpartition("@")[2]
     if rest.startswith("["):
@@ -116,22 +118,20 @@ def host_of(addr: str) -> str:
     return host.rstrip(".")
 
 
-def is_local(addr: str) -> bool:
-    """Whether an address leads every machine to itself: loopback, unspecified, or without a host
-    (rule R5d).
-    """
-    # Each node of a list is looked at for each that registers, and nearly all are such addresses.
-    return _OTHER_IPV4.match(addr) is None and _is_local(addr)
-
-
 @lru_cache(maxsize=8192)
-def _is_local(addr: str) -> bool:
+def is_local(addr: str) -> bool:
+    """Report whether an address leads every machine to itself: loopback, unspecified, or without a
+    host (rule R5d).
+    """
+    # Each registration checks every listed node, and nearly all have such an address.
+    if _OTHER_IPV4.match(addr):
+        return False
     host = host_of(addr)
     return not host or is_loopback(host) or _is_unspecified(host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name, without a last dot, or an IP address is one of the loopback interface."""
+    """Report whether a name, without a final dot, or an IP address is of the loopback interface."""
     if ":" in host:
         ip = _ipv6(host)
         return ip is not None and (ip.ipv4_mapped or ip).is_loopback
@@ -143,7 +143,7 @@ def _is_unspecified(host: str) -> bool:
     if ":" in host:
         ip = _ipv6(host)
         return ip is not None and (ip.ipv4_mapped or ip).is_unspecified
-    return host == "0.0.0.0"  # noqa: S104, it is looked for, not listened on
+    return host == "0.0.0.0"  # noqa: S104, compared, not listened on
 
 
 def _ipv6(text: str) -> ipaddress.IPv6Address | None:

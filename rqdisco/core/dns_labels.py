@@ -1,8 +1,8 @@
 """Discovery IDs as DNS labels.
 
 Most IDs can be looked up as they are. DNS does not tell capitals from small letters, bounds a label
-to 63 octets, and Go's resolver refuses labels with '-' at either end; an ID that this concerns has
-an *escaped* form besides.
+to 63 octets, and Go's resolver refuses labels with '-' at either end. An ID with any of these also
+has an *escaped* form.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rqdisco.core.host_ports import is_host_name
 MAX_LABEL = 63
 _ESCAPED = "x--"
 _PLAIN_LABEL = re.compile(r"(?!x--)[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
-# What stands for an address, below the ID whose node is there.
+# The name of a node's address, below the ID.
 NODE_LABEL = re.compile(r"n-([0-9a-f]{8}|[0-9a-f]{32})\Z")
 
 # 255 octets less the longest prefix: `n-` with an IPv6 address and the escaped form of the longest
@@ -29,10 +29,8 @@ def is_zone_name(text: str) -> bool:
 
 
 def dns_labels(discovery_id: str) -> str:
-    """The labels to put before the zone: the ID itself where every resolver takes it, its escaped
-    form elsewhere.
-
-    No two IDs have the same labels.
+    """Return the labels to put before the zone: the ID itself if every resolver accepts it, else its
+    escaped form. No two IDs have the same labels.
     """
     labels = discovery_id.split(".")
     if all(map(_PLAIN_LABEL.match, labels)) and not NODE_LABEL.match(labels[0]):
@@ -41,8 +39,8 @@ def dns_labels(discovery_id: str) -> str:
 
 
 def from_dns_labels(labels: str) -> str | None:
-    """The ID of which `labels` are the escaped form, in capitals or small letters; None if they are
-    no such form.
+    """Return the ID with this escaped form, in which case does not count; None if the labels are
+    not an escaped form.
     """
     lower = labels.lower()
     if not lower.startswith(_ESCAPED):
@@ -52,7 +50,7 @@ def from_dns_labels(labels: str) -> str | None:
         discovery_id = base64.b32decode(text + "=" * (-len(text) % 8)).decode()
     except ValueError:
         return None
-    # One ID has one form: left-over bits, or labels cut elsewhere, would be other names for it.
+    # Each ID has one escaped form: surplus bits, or other label boundaries, would make more.
     return discovery_id if discovery_id and _escape(discovery_id) == lower else None
 
 

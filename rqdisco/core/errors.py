@@ -1,24 +1,22 @@
-"""What can go wrong, in the words of the domain. Status codes and exit codes are given
-elsewhere.
-"""
+"""The errors of the domain. The APIs map them to statuses, the daemon to exit codes."""
 
 from __future__ import annotations
 
 
 class RequestRefused(Exception):
-    """A request that cannot be carried out as it was asked."""
+    """A request that cannot be carried out."""
 
 
 class NoSuchID(RequestRefused):
-    """The discovery ID was never minted here."""
+    """There is no such discovery ID."""
 
     def __init__(self, discovery_id: str) -> None:
         super().__init__(f"{discovery_id[:64]} does not exist")
 
 
 class UnknownCreatedID(NoSuchID):
-    """The ID has the form of those that daemons create, and no daemon knows it: whoever created it
-    lost its state.
+    """The ID has the form of those that daemons create, and no daemon knows it: the one that created
+    it lost its state.
 
     A claim must not create it anew, since a cluster may exist under it (rule R7).
     """
@@ -29,19 +27,16 @@ class UnknownCreatedID(NoSuchID):
 
 
 class AmbiguousName(RequestRefused):
-    """Several discovery IDs differ by case only, and were asked for by a name in which case does
-    not count.
-    """
+    """Several discovery IDs match a name in which case does not count."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"several discovery IDs are {name} but for case")
 
 
 class InvalidValue(RequestRefused):
-    """A value of the request is not one that can be registered.
+    """A value of the request cannot be registered.
 
-    `what` is what the value was meant to be ("address", "raft_addr", "node_id"), `why` what is
-    wrong with it.
+    `what` names the value ("address", "raft_addr", "node_id"), `why` what is wrong with it.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -51,20 +46,18 @@ class InvalidValue(RequestRefused):
 
 
 class MisleadingAddress(RequestRefused):
-    """An address that other machines cannot reach this node by; refused only where addresses are
-    checked strictly.
-    """
+    """An address at which other machines cannot reach the node; refused only in strict mode."""
 
 
 class WrongHost(RequestRefused):
-    """A loopback address is registered, or would be, and nodes of several machines cannot share it
-    (rule R5d).
+    """A registered loopback address, or the one in the request, cannot be shared by nodes of several
+    machines (rule R5d).
     """
 
 
 class ForeignHost(RequestRefused):
-    """The request is for a host that is not this machine, though only this machine is served; None
-    if it names none.
+    """The request is for `host`, which is not a name of this machine, though only this machine is
+    served; None for a request without a host.
     """
 
     def __init__(self, host: str | None) -> None:
@@ -76,10 +69,10 @@ class ForeignHost(RequestRefused):
 
 
 class AlreadyKnown(RequestRefused):
-    """An ID that would be imported exists already, and says something else."""
+    """An imported ID exists already, with other nodes or another leader."""
 
     def __init__(self, discovery_id: str) -> None:
-        super().__init__(f"{discovery_id} exists already and says something else")
+        super().__init__(f"{discovery_id} already exists with other content")
 
 
 class TooManyNodes(RequestRefused):
@@ -97,14 +90,14 @@ class TooManyIDs(RequestRefused):
 
 
 class TooManyWatchers(RequestRefused):
-    """One client more than may watch IDs, or this one ID, at the same time."""
+    """The limit of clients that watch IDs, or this one ID, is reached."""
 
     def __init__(self) -> None:
         super().__init__("too many watchers, ask now and then instead")
 
 
 class TooManyRequests(RequestRefused):
-    """More than one client may ask for now; `seconds` until it may ask again."""
+    """A client exceeded its rate limit; `seconds` until its next request is allowed."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("too many requests")
@@ -112,22 +105,22 @@ class TooManyRequests(RequestRefused):
 
 
 class TooManyCreations(TooManyRequests):
-    """More IDs than one client may mint now."""
+    """A client exceeded its rate limit for creating IDs."""
 
 
 class Ownerless(RequestRefused):
-    """The ID's home is lost, so nobody can be told to bootstrap under it (rule R7)."""
+    """The ID lost its owner, so no node can be told to bootstrap under it (rule R7)."""
 
     def __init__(self, discovery_id: str) -> None:
         super().__init__(f"{discovery_id} lost its home and cannot seed a cluster, mint a new ID")
 
 
 class CannotSucceed(RequestRefused):
-    """No other daemon becomes the home of these IDs now; the text says why."""
+    """No other daemon can become the owner of these IDs now; the text gives the reason."""
 
 
 class NotAuthenticated(RequestRefused):
-    """The caller has no token that is known here; `was_given` says whether there was any."""
+    """The caller sent no valid token; `was_given` tells an unknown token from none."""
 
     def __init__(self, *, was_given: bool) -> None:
         super().__init__("unknown token" if was_given else "authentication required")
@@ -135,8 +128,8 @@ class NotAuthenticated(RequestRefused):
 
 
 class NotAllowed(RequestRefused):
-    """The caller's token, `token` by name, has no right to this; whether there is such an ID is not
-    said.
+    """The caller's token, named `token`, lacks the right. The error does not reveal whether the ID
+    exists.
     """
 
     def __init__(self, token: str, right: str, discovery_id: str | None) -> None:
@@ -146,7 +139,7 @@ class NotAllowed(RequestRefused):
 
 
 class StoreUnavailable(Exception):
-    """The answer cannot be made durable now; `reason` says why."""
+    """The answer cannot be made durable now, for `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("store unavailable")
@@ -154,17 +147,15 @@ class StoreUnavailable(Exception):
 
 
 class Undecided(StoreUnavailable):
-    """Nothing can be decided about an ID here and now, though the disk is well; `reason` says
-    why.
-    """
+    """Nothing can be decided about an ID here and now, for a `reason` other than the disk."""
 
     def __str__(self) -> str:
         return self.reason
 
 
 class NotReady(Undecided):
-    """The owner of an ID does not decide now: it has not heard every member since it started, is
-    fenced, or hands over.
+    """The owner of an ID does not decide now: it has not exchanged with every member since it started,
+    is fenced, or hands over.
 
     Lists may be answered on its behalf (rules R4 and R8).
     """
@@ -175,15 +166,15 @@ class OwnerUnreachable(Undecided):
 
 
 class CannotStart(Exception):
-    """The daemon refuses to start. The text is one line: which file, where, and what to do."""
+    """The daemon refuses to start. The text is one line: the file, the place, and what to do."""
 
 
 class BadEndpoint(CannotStart):
-    """What an option says of where to listen is no endpoint."""
+    """An option does not name a valid endpoint to listen on."""
 
 
 class DamagedState(CannotStart):
-    """A file of the state directory does not say what was written to it."""
+    """A file of the state directory is damaged."""
 
 
 class UnknownFormat(CannotStart):
@@ -191,7 +182,7 @@ class UnknownFormat(CannotStart):
 
 
 class StateInUse(CannotStart):
-    """Another daemon works on the state directory."""
+    """Another daemon uses the state directory."""
 
 
 class CopiedState(CannotStart):
@@ -203,28 +194,28 @@ class StateUnusable(CannotStart):
 
 
 class KeysUnusable(CannotStart):
-    """There is no key that peers could be told by."""
+    """There is no key to authenticate peers with."""
 
 
 class TokensUnusable(CannotStart):
-    """The file of tokens cannot be read."""
+    """The token file cannot be read."""
 
 
 class TLSUnusable(CannotStart):
-    """A file of a key or of certificates cannot be used."""
+    """A key or certificate file cannot be used."""
 
 
 class PeersMissing(CannotStart):
-    """The state directory belongs to one of several peers, and the options say nothing of them
-    (rule R8).
+    """The state directory belongs to one of several peers, and the options name no peers (rule
+    R8).
     """
 
 
 class CannotListen(CannotStart):
-    """An address to listen on is taken, or not ours."""
+    """An address to listen on is in use, or not of this machine."""
 
 
 class OpenToOthers(CannotListen):
-    """What is listened on can be reached from other machines, and nothing says who may ask
-    there.
+    """An address can be reached from other machines, and the options name neither tokens nor
+    open access.
     """

@@ -1,4 +1,4 @@
-"""Text of strangers as it may be shown: it moves no cursor, begins no line, and rings no bell."""
+"""Escape untrusted text, so that it cannot move the cursor, start a line or ring the bell."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def escape_untrusted(text: str) -> str:
-    """The text with escapes for what cannot be seen: control characters, line ends, marks that turn
-    the writing.
+    """Escape characters that are not printable: control characters, line ends, marks that change
+    the direction of writing.
     """
     return text if text.isprintable() else "".join(map(_character, text))
 
 
 def escape_untrusted_json(line: bytes) -> bytes:
-    """JSON in which the control characters that JSON allows are escapes, too: DEL, and those that
-    follow it in Latin-1, which some terminals take for the beginning of a command.
+    """Escape the control characters that JSON allows: DEL and those of Latin-1 after it, which some
+    terminals take for the start of a command.
     """
     if b"\xc2" not in line and b"\x7f" not in line:
         return line
-    return _UNSAFE.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
+    return _UNSAFE.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
 
 
 def ascii_json(lines: bytes) -> bytes:
-    """Lines of JSON that say the same in ASCII that can be seen. Raises ValueError for what is in
-    no line of JSON.
+    """Rewrite lines of JSON in printable ASCII. Raises ValueError for what is not valid in a line
+    of JSON.
     """
     if _CONTROL.search(lines):
         raise ValueError("it has a control character")
@@ -38,7 +38,7 @@ def ascii_json(lines: bytes) -> bytes:
         text = lines.decode()
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
-    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text).encode()
+    return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text).encode()
 
 
 def _character(character: str) -> str:

@@ -1,10 +1,9 @@
-"""IDs that never had a node, and how those of a home come to be forgotten: all that are not newer
-than a version.
+"""Expiry of unused IDs: those that never had a node, up to a version.
 
-A home that forgets its unused IDs says so once for all of them, by a *mark*: a version up to which
-they are gone. It is kept as a note, so it is one line however many IDs it is about, it only ever
-rises, and whoever has it needs not be told of each. An ID that is registered under at the same time
-has a newer version, and is used; so a mark never takes away what anybody was told.
+An owner deletes its unused IDs by an *expiry watermark*: all of them up to a version are deleted. The
+watermark is stored as metadata, one line for any number of IDs. It only rises, and daemons that have
+it need no message for each ID. An ID that is used meanwhile has a newer version and a node; so a
+watermark never deletes anything that a node was answered.
 """
 
 from __future__ import annotations
@@ -20,43 +19,43 @@ _NODES = b'"nodes":'
 
 
 def expiry_watermark(owner: str, version: int) -> Metadata:
-    """The note that all unused IDs of a home up to a version are gone."""
+    """Return the metadata that deletes all unused IDs of an owner up to a version."""
     return Metadata(id=_EXPIRED + owner, owner=owner, number=version)
 
 
 class ExpiryWatermarks:
-    """The marks of all homes; notes of other kinds are passed over."""
+    """The watermarks of all owners; other metadata is ignored."""
 
-    def __init__(self, notes: Iterable[Metadata] = ()) -> None:
-        self._upto: dict[str, int] = {}
-        for note in notes:
-            self.learn(note)
+    def __init__(self, metadata: Iterable[Metadata] = ()) -> None:
+        self._versions: dict[str, int] = {}
+        for each in metadata:
+            self.learn(each)
 
     @property
-    def are_any(self) -> bool:
-        """Whether any home has one."""
-        return bool(self._upto)
+    def is_empty(self) -> bool:
+        """Whether no owner has a watermark."""
+        return not self._versions
 
-    def learn(self, note: Metadata) -> None:
-        """The disk has a note."""
-        if note.id.startswith(_EXPIRED):
-            self._upto[note.owner] = max(self.of(note.owner), note.number)
+    def learn(self, metadata: Metadata) -> None:
+        """Add metadata that the disk has."""
+        if metadata.id.startswith(_EXPIRED):
+            self._versions[metadata.owner] = max(self.of(metadata.owner), metadata.number)
 
     def of(self, owner: str) -> int:
-        """Up to which version the unused IDs of a home are gone, 0 if none are."""
-        return self._upto.get(owner, 0)
+        """Return the watermark of an owner, 0 if it has none."""
+        return self._versions.get(owner, 0)
 
     @property
     def all(self) -> dict[str, int]:
-        """The marks, by home."""
-        return dict(self._upto)
+        """The watermarks, by owner."""
+        return dict(self._versions)
 
     def cover(self, record: Record) -> bool:
-        """Whether that is one of those that are gone."""
+        """Report whether the watermark of its owner deletes the record."""
         return record.version <= self.of(record.owner) and is_unused(record)
 
     def cover_line(self, key: bytes, rest: bytes) -> bool:
-        """The same for a record as the store keeps it. One of which a newer release says more is
+        """As `cover`, for a split record. A record with fields that this release does not know is
         used.
         """
         if _NODES in rest or codec.quick_version_of(rest) > self.of(codec.owner_of(rest)):

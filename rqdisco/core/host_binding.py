@@ -1,11 +1,12 @@
-"""Loopback addresses tie an ID to one client host (rule R5d). Pure functions on records.
+"""Loopback addresses bind an ID to one client host (rule R5d). Pure functions on records.
 
-Nodes left at rqlited's default all register `localhost:4001`. From one machine that is a cluster on
-it; from several it would be several nodes told to bootstrap, and others sent to their own loopback.
+With rqlited's defaults every node registers `localhost:4001`. On one machine these nodes form a
+cluster. On several machines more than one of them would be told to bootstrap, and others would join
+their own loopback address.
 
 A *client host* is the address a request came from, or `@` and an incarnation for the machine of
-that daemon; None where a proxy hides it. Daemons that reach each other by loopback addresses are on
-one machine, `@localhost`.
+that daemon; None where a proxy hides it. Daemons that reach each other at loopback addresses share a
+machine, `@localhost`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from msgspec.structs import replace
 
 from rqdisco.core.addresses import host_of, is_local
 from rqdisco.core.errors import WrongHost
-from rqdisco.core.records import Node, Record, is_same_node
+from rqdisco.core.records import Node, Record, own_entries
 
-# What the layer above says of a client on the machine of the daemon that it asks.
+# The client host of a client on the daemon's own machine, before it is named.
 THIS_MACHINE = "@"
 LOCALHOST = "localhost"
-_MAY_BE_SHOWN = re.compile(r"[A-Za-z0-9.:/\[\]_-]{1,60}\Z")
+_PRINTABLE = re.compile(r"[A-Za-z0-9.:/\[\]_-]{1,60}\Z")
 
-# The address of a node that others join it by.
+# Returns the address at which other nodes join a node.
 JoinedBy = Callable[[Node], str]
 
 
@@ -40,13 +41,13 @@ class Nodes(Protocol):
 
 
 def by_http(node: Node) -> str:
-    """Where rqlite 3 to 6 join a node, which register nothing else."""
+    """Return the address at which rqlite 3 to 6 join a node; they register no other."""
     return node.addr
 
 
 def by_raft(node: Node) -> str:
-    """Where rqlite 8 and later join the leader of consul-kv. 7 joins by HTTP, and nothing tells its
-    claims apart.
+    """Return the address at which rqlite 8 and later join the leader of consul-kv. rqlite 7 joins by
+    HTTP, but its claims look the same.
     """
     return node.raft_addr or node.addr
 
@@ -54,35 +55,33 @@ def by_raft(node: Node) -> str:
 _FLAGS: dict[JoinedBy, str] = {by_http: "-http-adv-addr", by_raft: "-raft-adv-addr"}
 
 
-def named(host: str | None, machine: str) -> str | None:
-    """The client host as records keep it, where `machine` is what others call the machine of this
-    daemon.
-    """
+def name_host(host: str | None, machine: str) -> str | None:
+    """Return the client host as records store it; `machine` is the name of this daemon's machine."""
     return f"{THIS_MACHINE}{machine}" if host == THIS_MACHINE else host
 
 
-def renamed(record: Record, machine: str) -> Record:
-    """The record of a daemon's own, where `machine` is what others call its machine by now.
+def rename_host(record: Record, machine: str) -> Record:
+    """Return a daemon's own record with the present name of its machine.
 
-    It had another name before there were peers, or before it was reached at another address.
+    The machine had another name before the daemon had peers, or another address.
     """
     if record.host not in (f"{THIS_MACHINE}{record.owner}", f"{THIS_MACHINE}{LOCALHOST}"):
         return record
-    host = named(THIS_MACHINE, machine)
+    host = name_host(THIS_MACHINE, machine)
     return record if record.host == host else replace(record, host=host)
 
 
-def exported(host: str | None) -> str | None:
-    """The client host as an export has it: which machine a daemon is on means nothing elsewhere."""
+def export_host(host: str | None) -> str | None:
+    """Return the client host for an export; the machine of a daemon means nothing elsewhere."""
     return None if host is None or host.startswith(THIS_MACHINE) else host
 
 
 def check_list(record: Nodes, node: Node, host: str | None) -> None:
-    """Raise WrongHost where a client at `host` must not register `node` and be told of the others.
+    """Raise WrongHost where a client at `host` must not register `node` and join the others.
 
-    A record may list loopback addresses and be tied to no host: one of an earlier release, or an
-    import. It is tied to the next host that registers one; nobody else may come meanwhile, for it
-    would be sent to its own loopback. Who was listed before may start again.
+    A record of an earlier release, or an import, may list loopback addresses and be bound to no
+    host. The next host that registers one binds it. Until then other nodes are refused, since they
+    would join their own loopback address; a node that is listed may restart.
     """
     check_host(record, node, by_http, host)
     if record.host is not None or is_local(node.addr):
@@ -90,14 +89,14 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     local = [entry for entry in record.nodes if is_local(entry.addr)]
     if not local:
         return
-    own = [entry for entry in record.nodes if is_same_node(entry, node)]
+    own = own_entries(record.nodes, node)
     was_listed = any(entry not in local for entry in own)
     if not was_listed and any(entry not in own for entry in local):
         raise WrongHost(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
 
 
 def check_host(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) -> None:
-    """Raise WrongHost where a client at `host` must not put `node` on the list."""
+    """Raise WrongHost where a client at `host` must not list `node`."""
     addr = joined_by(node)
     if record.host is not None:
         if host != record.host:
@@ -112,7 +111,7 @@ def check_host(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None)
 
 
 def objection(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) -> str | None:
-    """Why a client at `host` must not put `node` on the list, None if it may."""
+    """Return why a client at `host` must not list `node`, None if it may."""
     try:
         check_host(record, node, joined_by, host)
     except WrongHost as refusal:
@@ -121,45 +120,45 @@ def objection(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) 
 
 
 def may_join(record: Nodes, entry: Node, joined_by: JoinedBy, host: str | None) -> bool:
-    """Whether a client at `host` may be sent to a listed node: to no loopback address but its own
-    machine's.
+    """Report whether a client at `host` may join a listed node: a loopback address only of its own
+    machine.
     """
     return not is_local(joined_by(entry)) if record.host is None else host == record.host
 
 
-def bound(record: Record, node: Node, joined_by: JoinedBy, host: str | None) -> Record:
-    """The record, on which `node` was put, tied to `host` if others join it at a loopback
+def bind(record: Record, node: Node, joined_at: str, host: str | None) -> Record:
+    """Return the record, which lists `node`, bound to `host` if `joined_at` is a loopback
     address.
     """
-    if record.host is not None or host is None or not is_local(joined_by(node)):
+    if record.host is not None or host is None or not is_local(joined_at):
         return record
     if not all(entry.addr == node.addr or _is_at(entry, host) for entry in record.nodes):
-        # It was listed beside others before there was this rule.
+        # It was listed beside others by a release without this rule.
         return record
     return replace(record, host=host)
 
 
-def released(record: Record) -> Record:
-    """The record tied to no host once no loopback address is listed."""
+def unbind(record: Record) -> Record:
+    """Return the record bound to no host if no loopback address is listed."""
     if record.host is None or any(map(_has_local, record.nodes)):
         return record
     return replace(record, host=None)
 
 
 def _is_listed_beside_others(nodes: Sequence[Node], addr: str, joined_by: JoinedBy) -> bool:
-    """Whether an address was listed beside those of other machines before there was this rule."""
+    """Report whether a release without this rule listed the address beside other machines'."""
     addrs = [joined_by(entry) for entry in nodes]
     return addr in addrs and not all(map(is_local, addrs))
 
 
 def _is_at(entry: Node, host: str) -> bool:
-    """Whether a listed node may be on the machine `host`, as far as its addresses tell."""
+    """Report whether the addresses of a listed node allow that it is on the machine `host`."""
     others = _other_hosts(entry)
     return not others or host in others
 
 
 def _other_hosts(entry: Node) -> list[str]:
-    """The hosts of a node's addresses that are no loopback addresses."""
+    """Return the hosts of a node's addresses, except loopback addresses."""
     return [host_of(addr) for addr in (entry.addr, entry.raft_addr) if addr is not None and not is_local(addr)]
 
 
@@ -168,14 +167,12 @@ def _has_local(entry: Node) -> bool:
 
 
 def _local_of(nodes: Sequence[Node], joined_by: JoinedBy) -> str:
-    """The first loopback address that is listed, if there is one of those that a node is joined
-    by.
-    """
+    """Return the first listed loopback address for an error, preferably one that nodes join."""
     joined = [joined_by(node) for node in nodes]
     others = [addr for node in nodes for addr in (node.addr, node.raft_addr) if addr is not None]
     return next((_shown(addr) for addr in (*joined, *others) if is_local(addr)), "the list")
 
 
 def _shown(addr: str) -> str:
-    """An address as a reason phrase may show it (RFC 9112 section 4)."""
-    return addr if _MAY_BE_SHOWN.match(addr) else "a loopback address"
+    """Return an address as a reason phrase can show it (RFC 9112 section 4)."""
+    return addr if _PRINTABLE.match(addr) else "a loopback address"

@@ -1,4 +1,4 @@
-"""Addresses taken apart: host and port, as far as a node could be reached there. Pure."""
+"""Split addresses into host and port, if a node can be reached there. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rqdisco.core.errors import InvalidValue
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
-# Some resolvers take these for addresses, others for names.
+# Some resolvers read these as addresses, others as names.
 _NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
 
 class HostPort(msgspec.Struct, frozen=True):
-    """Where a node is to be reached: an IP address in its usual form, or a host name that somebody
-    else resolves.
+    """Where a node is reached: an IP address in its canonical form, or a host name that has to be
+    resolved.
     """
 
     host: str
@@ -29,7 +29,7 @@ class HostPort(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=8192)
 def parse_host_port(addr: str) -> HostPort | None:
-    """Where `addr` leads; None if that is no host and port that could stand in DNS."""
+    """Parse an address; return None if it has no host and port that DNS can express."""
     try:
         host, port = host_and_port(addr)
     except InvalidValue:
@@ -43,7 +43,7 @@ def parse_host_port(addr: str) -> HostPort | None:
 
 
 def usable_ip(text: str) -> str | None:
-    """The address `text` in its usual form; None if no node can be reached there. Raises
+    """Return an IP address in its canonical form; None if no node can be reached there. Raises
     ValueError.
     """
     ip = ipaddress.ip_address(text)
@@ -55,5 +55,5 @@ def usable_ip(text: str) -> str | None:
 
 
 def is_host_name(text: str) -> bool:
-    """Whether a machine can have that name."""
+    """Report whether the text is a valid host name."""
     return _HOST_NAME.match(text) is not None

@@ -1,6 +1,4 @@
-"""Discovery IDs as names of a system in which case does not count and a dot separates levels, as in
-DNS.
-"""
+"""Discovery IDs as names in which case does not count and a dot separates levels, as in DNS."""
 
 from __future__ import annotations
 
@@ -8,14 +6,15 @@ from collections.abc import Iterable
 
 from rqdisco.core.dns_labels import dns_labels
 
-# The escaped form of so many octets is one label; that of more has a dot.
+# The escaped form of a longer ID has several labels.
 _ONE_LABEL = 37
-_ENOUGH = 2
+# Two variants make a name ambiguous.
+_MAX_VARIANTS = 2
 
 
 class NameIndex:
-    """Knows those IDs that are not simply their own lower-case name; none of these is ever
-    forgotten.
+    """The IDs that are not in lower case, and the names above IDs with dots. None of them
+    expires.
     """
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
@@ -25,23 +24,22 @@ class NameIndex:
             self.add(key)
 
     def add(self, key: bytes) -> None:
-        """Learn of an ID; knowing it already is fine."""
+        """Add an ID; adding it again changes nothing."""
         name = key.lower()
         if name != key:
-            name_index = self._by_name.setdefault(name, [])
-            # Two leave the name open already; a thousand more would only have to be looked through.
-            if len(name_index) < _ENOUGH and key not in name_index:
-                name_index.append(key)
+            variants = self._by_name.setdefault(name, [])
+            if len(variants) < _MAX_VARIANTS and key not in variants:
+                variants.append(key)
         self._add_above(name)
         if len(key) > _ONE_LABEL:
             self._add_above(dns_labels(key.decode()).encode())
 
     def of(self, name: bytes) -> list[bytes]:
-        """The IDs that are `name` but for case and not `name` itself, or two of them."""
+        """Return up to two IDs that differ from `name` by case only."""
         return self._by_name.get(name, [])
 
     def is_above(self, name: bytes) -> bool:
-        """Whether an ID, or its escaped form, ends with a dot and `name`."""
+        """Report whether an ID, or its escaped form, ends with a dot and `name`."""
         return name in self._above
 
     def _add_above(self, name: bytes) -> None:

@@ -1,8 +1,8 @@
-"""What any API may show of a record. There is no other way from a record to an answer.
+"""What any API may show of a record. Every answer is made from a view.
 
-A record also holds what nobody may be sent to: a node whose grant may never have been answered
+A record also holds nodes that no other node may join: one whose grant may never have been answered
 (rule R6), and one that claimed the leader key and has not reported itself (rule R5c). Every list,
-leader key, name, page and event is made of a view, at the owner of an ID and at its peers alike.
+leader key, DNS name, page and event is made of a view, at the owner of an ID and at its peers alike.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from rqdisco.core.records import Leader, Node, Record, with_grant_answered, with
 class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The public part of a record.
 
-    `granted` is the address that was last told to bootstrap, `confirmed` says that a leader
-    reported itself, `ownerless` that nobody is told to bootstrap any more (R7). `unconfirmed` are
-    addresses among `nodes` that were answered by the daemon asked, on the owner's behalf, and are
-    not on the owner's list yet (R4). `claimed` is how often a claim was answered that is not shown
-    because its leader has not reported itself, 0 if there is none, and `claimed_since` when it was
-    first, in milliseconds since 1970. `host` is the only client host that may be sent to the nodes
+    `granted` is the address last granted the bootstrap; `confirmed` means that a leader reported
+    itself, `ownerless` that no node is granted any more (R7). `unconfirmed` are the addresses among
+    `nodes` that this daemon answered on the owner's behalf and the owner does not list yet (R4).
+    `claimed` counts the answers to a hidden claim, 0 if there is none; `claimed_since` is the time
+    of the first, in milliseconds since 1970. `host` is the only client host that may join the nodes
     (R5d).
     """
 
@@ -43,11 +42,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def view_of(record: Record, *, is_owner: bool, hinted: Sequence[Node] = ()) -> View:
-    """The public view of a record, and of the nodes `hinted` that this daemon answered on the
+    """Return the public view of a record, with the nodes `hinted` that this daemon answered on the
     owner's behalf.
 
-    At its owner a record holds no undecided grant, as the owner itself leaves those out: one that
-    is still marked as pending was answered, or nobody will ever know.
+    The owner itself leaves out grants that are not answered. One that is still marked as pending
+    there is from an earlier start, and counts as answered.
     """
     record = with_grant_answered(record) if is_owner and not record.ownerless else without_pending_grant(record)
     if record.unreported is not None and record.leader is not None:
@@ -72,7 +71,7 @@ def view_of(record: Record, *, is_owner: bool, hinted: Sequence[Node] = ()) -> V
 
 
 def _missing(nodes: Sequence[Node], hinted: Sequence[Node]) -> list[Node]:
-    """Those of `hinted` that are not among `nodes`, each once."""
+    """Return the nodes of `hinted` that are not in `nodes`, each once."""
     missing: list[Node] = []
     for node in hinted:
         if not any(same_node(each.addr, node.addr) for each in (*nodes, *missing)):

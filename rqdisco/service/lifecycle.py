@@ -112,7 +112,7 @@ class Daemon(Service):
             await deferLater(self._clock, self._drain_timeout)
         await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in self._listeners])
         self._deadlines.stop()
-        await self._directory.settle()
+        await self._directory.revoke_stuck()
         if self._peers is not None:
             await maybeDeferred(self._peers.stopService)
         await maybeDeferred(self._compactor.stopService)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from twisted.python import usage
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.dns_labels import is_zone_name
 from rqdisco.core.host_ports import is_host_name
 from rqdisco.dns.zone import SERVICES, Zone
@@ -193,7 +193,7 @@ class DaemonOptions(usage.Options):
                 retry_window_ms=int(1000 * self._number("retry-window", 0.0)),
                 max_ids=None if self["max-ids"] is None else int(self._number("max-ids", 0)),
                 max_nodes=int(self._number("max-nodes", 1)),
-                make_named=self._flag("kv-create"),
+                create_named=self._flag("kv-create"),
                 visible_claims=self._flag("kv-visible-claims"),
             ),
             unused_days=None if self["expire-unused"] is None else self._number("expire-unused", _FEWEST_DAYS),

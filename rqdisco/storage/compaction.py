@@ -1,8 +1,7 @@
-"""Folding sealed journal segments into a new snapshot, in a process of its own: `python -m
+"""Compaction of sealed journal segments into a new snapshot, in a child process: `python -m
 rqdisco.storage.compaction`.
 
-The daemon does not stall for it: the previous snapshot is on disk already, so nothing has to be
-taken out of the daemon's memory.
+It reads the previous snapshot and the segments from the disk, so that the daemon does not stall.
 """
 
 from __future__ import annotations
@@ -18,29 +17,25 @@ from rqdisco.core.codec import join_record
 from rqdisco.core.errors import CannotStart
 from rqdisco.storage.files import Disk, FileSystem
 from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME, SnapshotHeader, SnapshotReader, encode_snapshot
-from rqdisco.storage.wal.recovery import Recovered, replay, wanted
+from rqdisco.storage.wal.recovery import Recovered, replay, without_deleted
 from rqdisco.storage.wal.segments import Position, segment_numbers, segment_path
 
-# Held while folding: a child whose daemon was killed may still be writing the file that the next
-# one would.
+# Held during compaction: the child of a daemon that was killed may still write the same file.
 LOCK = "fold.lock"
 _SYNC_EVERY = 4 << 20
 
 
 def compact(fs: FileSystem, directory: Path, through: int) -> int:
-    """Make a snapshot of all that the journal says up to the sealed segment `through`; return how
-    many records.
+    """Write a snapshot of the journal up to the sealed segment `through`; return its number of
+    records, 0 if the snapshot has that segment already.
 
-    Does nothing, and returns 0, where the snapshot there is has that segment already.
-
-    The snapshot before it is kept beside it, with the segments that lead from the one to the other,
-    so that a damaged snapshot can be replaced and a directory can be copied in any order. Raises
-    CannotStart's kinds, OSError.
+    The previous snapshot is kept, with the segments after it, so that a damaged snapshot can be
+    replaced and the directory can be copied in any order. Raises CannotStart's kinds, OSError.
     """
     path, new = directory / NAME, directory / f"{NAME}.new"
     base = SnapshotReader(fs, path) if fs.exists(path) else None
     if base is not None and through <= base.header.segment:
-        # Somebody was faster: this process outlived the daemon that began it, say.
+        # Another process was faster: the daemon that started this one may be gone.
         return 0
     changes = _changes(fs, directory, base, through)
     header = SnapshotHeader(
@@ -50,7 +45,7 @@ def compact(fs: FileSystem, directory: Path, through: int) -> int:
         boot_id=changes.boot_id,
         last_version=changes.last_version,
     )
-    _write(fs, new, encode_snapshot(header, _merged(base, changes.records | changes.notes)))
+    _write(fs, new, encode_snapshot(header, _merged(base, changes.records | changes.metadata)))
     count = sum(1 for _ in SnapshotReader(fs, new).records())
     _put_in_place(fs, directory, new)
     _remove_segments(fs, directory, 0 if base is None else base.header.segment)
@@ -58,7 +53,7 @@ def compact(fs: FileSystem, directory: Path, through: int) -> int:
 
 
 def _changes(fs: FileSystem, directory: Path, base: SnapshotReader | None, through: int) -> Recovered:
-    """What changed after `base`, the newest state of each ID only."""
+    """Return the newest version of each record that changed after `base`."""
     changes = Recovered(records={})
     if base is not None:
         header = base.header
@@ -69,10 +64,10 @@ def _changes(fs: FileSystem, directory: Path, base: SnapshotReader | None, throu
 
 
 def _merged(base: SnapshotReader | None, changes: dict[bytes, bytes]) -> Iterator[bytes]:
-    """The records of `base` with `changes` put in, in the order of IDs."""
+    """Iterate over the records of `base` with `changes` applied, in the order of IDs."""
     changed = sorted(changes.items())
     kept = () if base is None else (item for item in base.records() if item[0] not in changes)
-    return (join_record(key, rest) for key, rest in wanted(heapq.merge(kept, changed)))
+    return (join_record(key, rest) for key, rest in without_deleted(heapq.merge(kept, changed)))
 
 
 def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:
@@ -83,7 +78,7 @@ def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:
         unsynced = 0
         for part in parts:
             handle.write(part)
-            # A large file written back in one go at the end would hold up the journal's own syncs.
+            # Writing a large file back at once would delay the journal's syncs.
             if (unsynced := unsynced + len(part)) > _SYNC_EVERY:
                 handle.sync()
                 unsynced = 0
@@ -96,7 +91,7 @@ def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:
 
 
 def _put_in_place(fs: FileSystem, directory: Path, new: Path) -> None:
-    """There is a snapshot.json at every moment, and the one before it under its own name."""
+    """Rename the new snapshot; a snapshot.json exists at every moment, and the previous one."""
     path, previous, old = directory / NAME, directory / PREVIOUS_NAME, directory / f"{PREVIOUS_NAME}.old"
     if fs.exists(path):
         if fs.exists(previous):
@@ -109,13 +104,12 @@ def _put_in_place(fs: FileSystem, directory: Path, new: Path) -> None:
 
 
 def _remove_in_steps(fs: FileSystem, path: Path) -> None:
-    """Remove a large file without holding up the journal's syncs, as freeing all of its blocks at
-    once does.
+    """Remove a large file in steps, since freeing all of its blocks at once delays the journal's
+    syncs.
 
-    One that has another name, in a hard-linked backup, only loses this one: to cut it would cut the
-    backup.
+    A file with other links is only unlinked: truncating it would damage a hard-linked backup.
     """
-    if fs.names_of(path) > 1:
+    if fs.link_count(path) > 1:
         fs.remove(path)
         return
     handle = fs.open(path)
@@ -135,14 +129,14 @@ def _remove_segments(fs: FileSystem, directory: Path, before: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Fold DIRECTORY up to segment NUMBER; 1 and one line on stderr if that fails."""
+    """Compact DIRECTORY up to segment NUMBER; return 1, with a line on stderr, if that fails."""
     directory, through = Path(arguments[0]), int(arguments[1])
     with suppress(OSError):
         os.nice(10)
     disk = Disk()
     try:
         if not disk.lock(directory / LOCK):
-            print(f"{directory / LOCK}: another fold is under way", file=sys.stderr)
+            print(f"{directory / LOCK}: another compaction is running", file=sys.stderr)
             return 1
         count = compact(disk, directory, through)
     except (CannotStart, OSError) as error:

@@ -1,4 +1,4 @@
-"""Running the fold in a process of its own."""
+"""Run the compaction in a child process."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 
 class _Child(ProcessProtocol):
-    """Collects what the child prints, and ends it when nobody wants its result any more."""
+    """Collects the output of the child; cancelling `ended` kills the child."""
+
+    transport: IProcessTransport
 
     def __init__(self) -> None:
-        self.ended: Deferred[tuple[int, bytes]] = Deferred(lambda _: self.end())
+        self.ended: Deferred[tuple[int, bytes]] = Deferred(lambda _: self._kill())
         self._output: list[bytes] = []
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._output.append(data)
 
     def processEnded(self, reason: Failure) -> None:
-        status: Any = reason.value
+        assert isinstance(reason.value, (ProcessDone, ProcessTerminated))
+        status: int | None = reason.value.exitCode
         if not self.ended.called:
-            self.ended.callback((-1 if status.exitCode is None else status.exitCode, b"".join(self._output)))
+            self.ended.callback((-1 if status is None else status, b"".join(self._output)))
 
-    def end(self) -> None:
-        transport: Any = self.transport
+    def _kill(self) -> None:
         with suppress(ProcessExitedAlready):
-            transport.signalProcess("KILL")
+            self.transport.signalProcess("KILL")
 
 
 def run_compaction(reactor: IReactorProcess, directory: Path, through: int) -> Deferred[tuple[int, bytes]]:
-    """Fold `directory` up to segment `through`; fire with the exit status and what was printed.
+    """Compact `directory` up to segment `through`; fire with the exit status and the output.
 
-    Cancelled, the child is killed: it must not put a snapshot in place once this daemon has let go
-    of the directory.
+    Cancelling kills the child, which must not replace the snapshot once this daemon has released the
+    directory.
     """
     child = _Child()
     command = [sys.executable, "-m", "rqdisco.storage.compaction", str(directory), str(through)]

@@ -1,16 +1,16 @@
-"""Keeps the snapshot fresh: every so often seals the journal and has a child process fold it."""
+"""Keep the snapshot fresh: seal and compact the journal periodically."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rqdisco.storage.wal.writer import Journal
 
@@ -18,13 +18,13 @@ RunCompaction = Callable[[int], "Deferred[tuple[int, bytes]]"]
 
 
 class Compactor(Service):
-    """A service that folds what changed every `interval` seconds, and never two at a time.
+    """A service that compacts changes every `interval` seconds, one compaction at a time.
 
-    `run_compaction` folds up to a segment, in another process, and fires with its exit status and
-    what it printed; cancelled, it ends that process. `changed` says that there are segments the
-    snapshot does not have yet.
+    `run_compaction` compacts up to a segment in a child process, and fires with its exit status and
+    output; cancelling it kills the process. `changed` tells whether there are segments that are not
+    in the snapshot yet.
 
-    `lasted` is how many seconds the last fold took, `outcomes` counts how they ended.
+    `lasted` is the duration of the last compaction in seconds, `outcomes` counts how they ended.
     """
 
     _log = Logger()
@@ -38,27 +38,27 @@ class Compactor(Service):
         self._changed = changed
         self._compacted_bytes = 0
         self.interval = interval
-        self._whole_at = clock.seconds()
+        self._complete_at = clock.seconds()
         self.lasted: float | None = None
         self.outcomes: Counter[str] = Counter()
         self._loop: Deferred[None] | None = None
 
     @property
     def age(self) -> float:
-        """Seconds since the snapshot was last known to hold all there was."""
-        return self._clock.seconds() - self._whole_at
+        """Seconds since the snapshot was last known to be complete."""
+        return self._clock.seconds() - self._complete_at
 
     def startService(self) -> None:
         super().startService()
         self._loop = Deferred.fromCoroutine(self._run())
 
-    def stopService(self) -> Deferred[Any] | None:
+    def stopService(self) -> Deferred[None] | None:
         super().stopService()
         loop, self._loop = self._loop, None
         if loop is None:
             return None
         loop.cancel()
-        return loop.addErrback(lambda failure: failure.trap(CancelledError))
+        return loop.addErrback(_ignore_cancelled)
 
     async def _run(self) -> None:
         while True:
@@ -69,20 +69,24 @@ class Compactor(Service):
                 raise
             except Exception:
                 self.outcomes["failed"] += 1
-                self._log.failure("snapshot: not folded")
+                self._log.failure("snapshot failed")
 
     async def _compact_changes(self) -> None:
         written, since = self._journal.bytes_written, self._clock.seconds()
         if not self._changed and written == self._compacted_bytes:
-            self._whole_at = since
+            self._complete_at = since
             return
         through = await self._journal.seal()
         status, output = await self._run_compaction(through)
         if status != 0:
             self.outcomes["failed"] += 1
-            self._log.warn("snapshot: not folded: {why}", why=output.decode(errors="replace").strip()[-500:])
+            self._log.warn("snapshot failed: {why}", why=output.decode(errors="replace").strip()[-500:])
             return
         self._changed, self._compacted_bytes = False, written
-        self._whole_at, self.lasted = since, self._clock.seconds() - since
-        self.outcomes["folded"] += 1
-        self._log.info("snapshot: folded", records=int(output), segment=through)
+        self._complete_at, self.lasted = since, self._clock.seconds() - since
+        self.outcomes["written"] += 1
+        self._log.info("snapshot written", records=int(output), segment=through)
+
+
+def _ignore_cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)

@@ -1,5 +1,5 @@
-"""What stays free on the disk: writes are refused before it is full, so that a snapshot can still
-be folded.
+"""The disk reserve: writes are refused before the disk is full, so that a snapshot can still be
+written.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _CHECK_SECONDS = 1.0
 
 
 class Reserve:
-    """Looks whether the file system of `directory` has `least` bytes free: once a second, and more
-    often where that is not much less than there is.
+    """Checks that the file system of `directory` has `least` bytes free: once a second, and more
+    often when little more is free.
 
-    By default that is 64 MiB, but a hundredth of a file system that is small; 0 is no reserve.
-    `now` gives the seconds of a monotonic clock.
+    The default is 64 MiB, or a hundredth of a small file system; 0 disables the reserve. `now`
+    returns the seconds of a monotonic clock.
     """
 
     def __init__(self, fs: FileSystem, directory: Path, least: int | None, now: Callable[[], float]) -> None:
@@ -30,31 +30,32 @@ class Reserve:
         self._directory = directory
         self._least = least
         self._now = now
-        self._looked: float | None = None
-        self._enough = 0
+        self._checked_at: float | None = None
+        # Bytes that may be written before the next check.
+        self._allowance = 0
 
     def check(self, size: int) -> None:
-        """Called by the journal's thread before it writes so many bytes. Raises StoreUnavailable if
-        less is free.
+        """Raise StoreUnavailable if less than the reserve is free. The journal's thread calls this
+        before it writes `size` bytes.
         """
         if self._least == 0:
             return
         now = self._now()
-        self._enough -= size
-        if self._looked is None or now - self._looked >= _CHECK_SECONDS or self._enough < 0:
-            self._looked = None
-            self._look()
-            self._looked = now
+        self._allowance -= size
+        if self._checked_at is None or now - self._checked_at >= _CHECK_SECONDS or self._allowance < 0:
+            self._checked_at = None
+            self._measure()
+            self._checked_at = now
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         try:
             free, whole = self._fs.space(self._directory)
         except OSError:
-            # Whether anything can be written, the write will tell.
+            # The write itself will fail if the disk does.
             return
         least = min(DEFAULT_BYTES, whole // DEFAULT_SHARE) if self._least is None else self._least
         if free < least:
             full = os.strerror(errno.ENOSPC).lower()
-            raise StoreUnavailable("what is left on the device is its reserve (--disk-reserve)" if free else full)
-        # Others write to it too.
-        self._enough = (free - least) // 2
+            raise StoreUnavailable("only the disk reserve is left (--disk-reserve)" if free else full)
+        # Other processes write, too.
+        self._allowance = (free - least) // 2

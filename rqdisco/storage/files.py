@@ -1,5 +1,5 @@
-"""The file operations that durability rests on; tests put a disk in their place that fills up,
-fails and crashes.
+"""The file operations that durability depends on. Tests replace them by a disk that fills up, fails
+and crashes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-_MAY_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _GET_VERSION = 0x80087601  # FS_IOC_GETVERSION of linux/fs.h, on 64 bits
 
 
-def may_pass(error: OSError) -> bool:
-    """Whether `error` says that there is no room, on the disk or for another file, rather than that
-    the disk fails.
+def is_no_room(error: OSError) -> bool:
+    """Report whether there is no room, on the disk or for another open file, rather than a failing
+    disk.
     """
-    return error.errno in _MAY_PASS
+    return error.errno in _NO_ROOM
 
 
 class Handle(Protocol):
@@ -30,79 +30,81 @@ class Handle(Protocol):
         """Append all of `data`, or raise with some of it written."""
 
     def sync(self) -> None:
-        """Return when data and size are on the disk. After it raised, nothing is known of what was
-        written.
+        """Return when data and size are on the disk. If it raises, the state of the file is
+        unknown.
         """
 
     def truncate(self, size: int) -> None:
-        """Cut the file; the next write goes there."""
+        """Cut the file; the next write appends there."""
 
     def close(self) -> None:
-        """Let go of the file, synced or not."""
+        """Close the file, synced or not."""
 
 
 class FileSystem(Protocol):
-    """What the journal asks of a disk. All methods raise OSError; paths are Path throughout."""
+    """A file system. All methods raise OSError."""
 
     def make_directory(self, path: Path) -> None:
-        """Make the directory and those above it, durably and readable by their owner alone, unless
-        they are there.
+        """Create the directory and its parents, if missing, durably and with access for their user
+        alone.
         """
 
     def names(self, path: Path) -> list[str]:
-        """What the directory holds."""
+        """Return the names in a directory."""
 
     def exists(self, path: Path) -> bool:
-        """Whether there is a file or directory of that name."""
+        """Report whether a file or directory of that name exists."""
 
     def create(self, path: Path) -> Handle:
-        """A new, empty file; FileExistsError if there is one."""
+        """Create an empty file. Raises FileExistsError."""
 
     def open(self, path: Path) -> Handle:
-        """An existing file, positioned at its end."""
+        """Open an existing file for appending."""
 
     def read(self, path: Path) -> bytes:
-        """All of a file."""
+        """Return the content of a file."""
 
     def lines(self, path: Path) -> Iterator[bytes]:
-        """The lines of a file with their ends, never the whole file in memory."""
+        """Iterate over the lines of a file, with their ends, without reading all of it into
+        memory.
+        """
 
-    def forget_cached(self, path: Path) -> None:
-        """Make the next read of the file come from the disk itself.
+    def drop_cache(self, path: Path) -> None:
+        """Make the next read of the file come from the disk.
 
-        After a failed write-back Linux may hold pages in memory as clean that the disk never got.
+        After a failed write-back Linux may keep clean pages in memory that the disk never received.
         """
 
     def size(self, path: Path) -> int:
-        """The bytes in a file."""
+        """Return the size of a file in bytes."""
 
     def inode(self, path: Path) -> str:
-        """What a copy of the file or directory would not share."""
+        """Return an identifier of the file or directory that a copy would not share."""
 
-    def names_of(self, path: Path) -> int:
-        """How many names the file has."""
+    def link_count(self, path: Path) -> int:
+        """Return the number of hard links to the file."""
 
     def link(self, path: Path, name: Path) -> None:
-        """Give the file a second name."""
+        """Create a hard link."""
 
     def rename(self, path: Path, to: Path) -> None:
-        """Rename, replacing what has the new name in one step."""
+        """Rename atomically, replacing any file of the new name."""
 
     def remove(self, path: Path) -> None:
-        """Remove a file; FileNotFoundError if there is none."""
+        """Remove a file. Raises FileNotFoundError."""
 
     def lock(self, path: Path) -> bool:
-        """Take the lock that one process at a time holds; False if another has it. It lasts as long
-        as the process.
+        """Take an exclusive lock for the life of the process; return False if another process holds
+        it.
         """
 
     def space(self, path: Path) -> tuple[int, int]:
-        """How many bytes the file system of `path` has free for this process, and how many it
-        has.
+        """Return the bytes that this process may still write to the file system of `path`, and its
+        size.
         """
 
     def sync_directory(self, path: Path) -> None:
-        """Return when names made, changed and removed in the directory are on the disk."""
+        """Return when all changes of names in the directory are on the disk."""
 
 
 class _File:
@@ -137,7 +139,7 @@ class Disk:
         return os.listdir(path)
 
     def exists(self, path: Path) -> bool:
-        """A file that cannot be looked at is there: taken for absent, it would be written anew."""
+        """Report a file that cannot be accessed as existing, or it would be created anew."""
         try:
             path.lstat()
         except FileNotFoundError:
@@ -157,7 +159,7 @@ class Disk:
         with path.open("rb", buffering=1 << 20) as file:
             yield from file
 
-    def forget_cached(self, path: Path) -> None:
+    def drop_cache(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -168,9 +170,7 @@ class Disk:
         return path.stat().st_size
 
     def inode(self, path: Path) -> str:
-        """Number and generation: a number alone is given to a new file as soon as the old one is
-        removed.
-        """
+        """Return inode number and generation: the number alone is reused once a file is removed."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             generation = fcntl.ioctl(fd, _GET_VERSION, bytes(8))
@@ -180,7 +180,7 @@ class Disk:
         finally:
             os.close(fd)
 
-    def names_of(self, path: Path) -> int:
+    def link_count(self, path: Path) -> int:
         return path.stat().st_nlink
 
     def link(self, path: Path, name: Path) -> None:
@@ -193,8 +193,8 @@ class Disk:
         path.unlink()
 
     def space(self, path: Path) -> tuple[int, int]:
-        found = os.statvfs(path)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        stat = os.statvfs(path)
+        return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
 
     def sync_directory(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -204,7 +204,7 @@ class Disk:
             os.close(fd)
 
     def lock(self, path: Path) -> bool:
-        # The descriptor stays open until the process ends, through the fork of a daemon too.
+        # The descriptor stays open until the process ends, also across the fork of a daemon.
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Who this daemon is: its incarnation (R1)."""
+"""The identity of a daemon: its incarnation (R1)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rqdisco.storage.files import FileSystem
 
 NAME = "identity.json"
 FORMAT = "rqdisco identity"
-# 2: says in which directory it was made.
+# 2: with the directory it was created in.
 VERSION = 2
 _INCARNATION = re.compile(r"[0-9a-f]{16}\Z")
 _MANUAL = "see docs/operations.md"
-_OWNERLESS = "its IDs are then orphaned: they list and join nodes, and none seeds a cluster"
+_OWNERLESS = "its IDs are then ownerless: they list and join nodes, and none can bootstrap a cluster"
 _REMEDY = f"restore the file, or remove it to go on as a new incarnation; {_OWNERLESS} ({_MANUAL})"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file that makes a state directory one daemon's own.
+    """The file that identifies the state directory of one daemon.
 
-    `incarnation` is 64 random bits in hex, made with a fresh state directory; `inode` is that of
-    this very file, so that a copy, which has another, is noticed. `directory` is the inode of the
-    directory it was made in, which tells the original from a hard-linked copy, since a directory
-    has no second name; the first version does not have it. `crc` is the CRC-32 of these.
+    `incarnation` is 64 random bits in hex, created with the state directory. `inode` is that of this
+    file, so that a copy, which has another one, is detected. `directory` is the inode of the
+    directory it was created in; since directories have no hard links, it tells the original from a
+    hard-linked copy. Version 1 does not have it. `crc` is the CRC-32 of these.
     """
 
     format: str
@@ -40,8 +40,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     crc: str
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it says what was written."""
+    def is_intact(self) -> bool:
+        """Whether the content is valid and matches the CRC."""
         return (
             bool(_INCARNATION.match(self.incarnation))
             and bool(self.directory) == (self.version > 1)
@@ -49,9 +49,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
 
 
-def establish(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
-    """The identity of `directory`, and whether it was made just now. A directory without one is a
-    new incarnation.
+def load_identity(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:
+    """Return the identity of `directory`, and whether it is new. A directory without one gets a new
+    incarnation.
 
     Raises DamagedState, UnknownFormat, CopiedState; OSError if a new identity cannot be written.
     """
@@ -87,7 +87,7 @@ def _read(fs: FileSystem, path: Path) -> Identity:
         identity = decode_versioned(content, Identity, FORMAT, VERSION, path)
     except Malformed as error:
         raise DamagedState(f"{path}: {error}; {_REMEDY}") from None
-    if not identity.is_whole:
+    if not identity.is_intact:
         raise DamagedState(f"{path}: the CRC does not match; {_REMEDY}")
     why = _why_copied(fs, path, identity)
     if why is not None:
@@ -96,13 +96,12 @@ def _read(fs: FileSystem, path: Path) -> Identity:
 
 
 def _why_copied(fs: FileSystem, path: Path, identity: Identity) -> str | None:
-    """Why this is not, or may not be, the directory that the identity was made in, and what to do;
+    """Return why this may not be the directory that the identity was created in, and what to do;
     None if it is.
 
-    A name more or less makes no copy of the original, which has its own directory: only a file
-    without one cannot tell.
+    The number of links matters only for a file of version 1, which does not name its directory.
     """
-    names, place = fs.names_of(path), fs.inode(path.parent)
+    names, place = fs.link_count(path), fs.inode(path.parent)
     if identity.inode != fs.inode(path):
         what = "this file was put back from a copy" if identity.directory == place else "this state directory is a copy"
         return (
@@ -111,8 +110,8 @@ def _why_copied(fs: FileSystem, path: Path, identity: Identity) -> str | None:
         )
     if not identity.directory and names > 1:
         return (
-            f"the file has {names} names, as after a hard-linked backup, and was written by a release that did not note"
-            " whose it is: remove it from the backup, never from the original, whose IDs would be orphaned"
+            f"the file has {names} names, as after a hard-linked backup, and was written by a release that did not"
+            " store its directory: remove it from the backup, never from the original, whose IDs would be ownerless"
         )
     if identity.directory in ("", place):
         return None
@@ -130,5 +129,5 @@ def _why_copied(fs: FileSystem, path: Path, identity: Identity) -> str | None:
     )
 
 
-def _crc(*said: str) -> str:
-    return f"{zlib.crc32(' '.join(filter(None, said)).encode()):08x}"
+def _crc(*values: str) -> str:
+    return f"{zlib.crc32(' '.join(filter(None, values)).encode()):08x}"

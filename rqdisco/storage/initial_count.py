@@ -1,4 +1,4 @@
-"""Counts what was there at the start, a little at a time, while others are served."""
+"""Count the recovered records in small steps, while requests are served."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from rqdisco.storage.node_counter import NodeCounter
 
-# Half a millisecond of work, and then somebody else's turn: a million records take some ten
-# seconds.
+# Half a millisecond of work in each turn of the reactor: a million records take some ten seconds.
 RECORDS_AT_ONCE = 1000
 _PAUSE = 0.01
 
 
 class InitialCount(Service):
-    """Takes the steps of a tally one by one."""
+    """Runs the steps of a node counter one by one."""
 
     def __init__(self, clock: IReactorTime, node_counter: NodeCounter) -> None:
         self._clock = clock

@@ -1,9 +1,9 @@
-"""All records in memory, as the bytes that stand in the journal but for the ID, which is the key
-already.
+"""All records in memory, encoded as in the journal, with the ID as key and the rest of the line as
+value.
 
 A change is *pending* from the moment it is put until it is settled, which is when the disk has it.
-Pending changes lie over the settled ones, so that a batch the disk refuses is undone by dropping
-them.
+Pending changes are kept apart from settled records, so that a batch the disk refuses is undone by
+discarding them.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ from rqdisco.storage.node_counter import NodeCounter
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """One record on its way to the disk, as the store keeps it."""
+    """One line on its way to the disk: whole, and as the store keeps it, split into key and rest."""
 
     key: bytes
+    line: bytes
     rest: bytes
     version: int
-
-    @property
-    def line(self) -> bytes:
-        """What is written."""
-        return codec.join_record(self.key, self.rest)
+    is_metadata: bool = False
 
 
-def metadata_change(note: codec.Metadata) -> Change:
-    """A note on its way to the disk."""
-    return Change(*codec.split_record(codec.encode_metadata(note)), 0)
+def metadata_change(metadata: codec.Metadata) -> Change:
+    """Return the change that writes metadata."""
+    line = codec.encode_metadata(metadata)
+    key, rest = codec.split_record(line)
+    return Change(key, line, rest, 0, is_metadata=True)
 
 
 class IDs(Sequence[str]):
-    """IDs as texts, made one by one: to make a million at once would hold everything up."""
+    """IDs as text, decoded one by one: decoding a million at once would block the reactor."""
 
     def __init__(self, keys: list[bytes]) -> None:
         self._keys = keys
@@ -58,21 +57,21 @@ class IDs(Sequence[str]):
 
 
 class Store:
-    """Records by ID. Knows no disk: who puts a change also settles it, or discards all that is
-    pending.
+    """Records by ID. The store does no I/O: the caller that puts changes also settles them, or
+    discards all that are pending.
 
-    `last_version` is the highest that was given out, `settled_version` the highest that the disk
-    has. All `on_settled` are told of changes that the disk has now, `on_discarded` of those that it
-    refused, all `on_dropped` of IDs that are gone; `node_counter` is kept up with them.
+    `last_version` is the highest version given out, `settled_version` the highest on the disk. The
+    `on_settled` callbacks get changes that the disk has, `on_discarded` those that it refused,
+    `on_dropped` the IDs that were deleted. `node_counter` follows every settled change.
     """
 
     def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
         self._settled: dict[bytes, bytes] = {} if settled is None else settled
         self._pending: dict[bytes, Change] = {}
-        # How many of those are IDs that the disk does not have in any state.
-        self._fresh = 0
-        # How many the disk ever had since the start.
-        self._came = len(self._settled)
+        # Pending IDs that the disk does not have in any version.
+        self._new_ids = 0
+        # IDs ever settled, including those dropped since; the cursor of `keys_after`.
+        self._settled_ids = len(self._settled)
         self._name_index: NameIndex | None = None
         self.last_version = last_version
         self.settled_version = last_version
@@ -82,37 +81,37 @@ class Store:
         self.node_counter: NodeCounter | None = None
 
     def __len__(self) -> int:
-        """The number of IDs that the disk has."""
+        """Return the number of IDs on the disk."""
         return len(self._settled)
 
     def count_all(self) -> int:
-        """The number of IDs held, those included that the disk does not have yet."""
-        return len(self._settled) + self._fresh
+        """Return the number of IDs, including those that the disk does not have yet."""
+        return len(self._settled) + self._new_ids
 
     def ids(self) -> IDs:
-        """All IDs that the disk has now."""
+        """Return all IDs on the disk."""
         return IDs(list(self._settled))
 
     def newest(self, discovery_id: str) -> Record | None:
-        """The record with every change that was put, settled or not; the base for the next
-        change.
-        """
+        """Return the newest record, settled or pending: the base of the next change."""
         key = discovery_id.encode()
         change = self._pending.get(key)
-        return _decoded(key, self._settled.get(key) if change is None else change.rest)
+        rest = self._settled.get(key) if change is None else change.rest
+        return None if rest is None else codec.decode_stored(key, rest)
 
     def settled(self, discovery_id: str) -> Record | None:
-        """The record as the disk has it; what may be shown."""
+        """Return the record on the disk: the one that may be shown."""
         key = discovery_id.encode()
-        return _decoded(key, self._settled.get(key))
+        rest = self._settled.get(key)
+        return None if rest is None else codec.decode_stored(key, rest)
 
     def line(self, key: bytes) -> bytes | None:
-        """The record as the disk has it, as it is written."""
+        """Return the line of the record on the disk."""
         rest = self._settled.get(key)
         return None if rest is None else codec.join_record(key, rest)
 
     def rest(self, key: bytes) -> bytes | None:
-        """The same without its ID, as it is kept."""
+        """Return the rest of that line, as the store keeps it."""
         return self._settled.get(key)
 
     @property
@@ -121,89 +120,88 @@ class Store:
         return list(self._pending.values())
 
     def keys_after(self, count: int) -> list[bytes]:
-        """The IDs that came after the first `count` that the disk ever had, in the order in which
-        they came.
-        """
-        came = self._came - count
-        if came >= len(self._settled):
+        """Return the IDs settled after the first `count` ever settled, in that order."""
+        later = self._settled_ids - count
+        if later >= len(self._settled):
             return list(self._settled)
-        return list(islice(reversed(self._settled), came))[::-1]
+        return list(islice(reversed(self._settled), later))[::-1]
 
     def values(self) -> Iterable[bytes]:
-        """All records that the disk has, without their IDs."""
+        """Iterate over the rests of all lines on the disk."""
         return self._settled.values()
 
     def is_pending(self, discovery_id: str) -> bool:
-        """Whether the newest record is not yet on the disk."""
+        """Report whether the newest record is not on the disk yet."""
         return discovery_id.encode() in self._pending
 
     @property
     def name_index(self) -> NameIndex:
-        """The IDs as names in which case does not count; looks through all of them the first
-        time.
-        """
+        """The IDs as names in which case does not count; built at the first use."""
         if self._name_index is None:
             self._name_index = NameIndex(self._settled)
         return self._name_index
 
     def build_name_index(self) -> None:
-        """Look through all IDs as names now, and not while somebody waits for one of them."""
+        """Build the name index now, so that no request waits for it."""
         self._name_index = NameIndex(self._settled)
 
     def put(self, record: Record) -> Change:
-        """Make `record` the newest of its ID; the one way in for every change."""
-        return self.put_line(codec.encode_record(record), record.version)
+        """Make `record` the newest of its ID."""
+        key, line = record.id.encode(), codec.encode_record(record)
+        # A valid ID has no character that JSON escapes.
+        return self._add(Change(key, line, line[codec.ID_START + len(key) :], record.version))
 
     def put_line(self, line: bytes, version: int) -> Change:
-        """`put` for a record that came encoded, and may say more than this release knows."""
-        change = Change(*codec.split_record(line), version)
+        """Put a record that was received encoded, with any fields that this release does not
+        know.
+        """
+        key, rest = codec.split_record(line)
+        return self._add(Change(key, line, rest, version))
+
+    def _add(self, change: Change) -> Change:
         if change.key not in self._pending and change.key not in self._settled:
-            self._fresh += 1
+            self._new_ids += 1
         self._pending[change.key] = change
-        self.last_version = max(self.last_version, version)
+        self.last_version = max(self.last_version, change.version)
         return change
 
     def settle(self, changes: list[Change]) -> None:
-        """The disk has `changes`; notes among them are not kept here."""
-        changes = [change for change in changes if not codec.is_metadata(change.key)]
+        """Mark `changes` as written to the disk; metadata among them is not kept in memory."""
+        changes = [change for change in changes if not change.is_metadata]
         for change in changes:
             if self._name_index is not None:
                 self._name_index.add(change.key)
             if self.node_counter is not None:
                 self.node_counter.changed(self._settled.get(change.key), change.rest)
             if change.key not in self._settled:
-                self._came += 1
-                self._fresh -= change.key in self._pending
+                self._settled_ids += 1
+                self._new_ids -= change.key in self._pending
             self._settled[change.key] = change.rest
             self.settled_version = max(self.settled_version, change.version)
             if self._pending.get(change.key) is change:
                 del self._pending[change.key]
         if changes:
-            for tell in self.on_settled:
-                tell(changes)
+            for notify in self.on_settled:
+                notify(changes)
 
     def drop(self, keys: Sequence[bytes]) -> None:
-        """Forget IDs: the disk has a note that they are gone. One that is on its way to the disk is
-        as if new.
+        """Delete IDs, once the disk has the metadata that deletes them. A pending ID counts as new
+        again.
         """
         for key in keys:
             rest = self._settled.pop(key)
-            self._fresh += key in self._pending
-            # What is forgotten was minted, and so is its own lower-case name.
+            self._new_ids += key in self._pending
+            # Only created IDs expire; they are lower case, and so not in the name index.
             if self.node_counter is not None:
                 self.node_counter.dropped(rest)
-        for tell in self.on_dropped:
-            tell(keys)
+        for notify in self.on_dropped:
+            notify(keys)
 
     def discard(self) -> None:
-        """The disk refused: every ID is again what the disk has. Versions that were used up stay
-        used up.
+        """Return every ID to its record on the disk, which refused a batch. Versions given out are
+        not reused.
         """
         if self.on_discarded is not None and self._pending:
             self.on_discarded(list(self._pending.values()))
         self._pending.clear()
-        self._fresh = 0
-
-
-def _decoded(key: bytes, rest: bytes | None) -> Record | None:
-    return None if rest is None else codec.decode_record(codec.join_record(key, rest))
+        self._new_ids = 0

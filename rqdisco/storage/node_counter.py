@@ -1,7 +1,7 @@
-"""How many nodes are registered and whose the IDs are, kept up with every change: nobody can look
-through a million records when asked.
+"""Count registered nodes, and IDs by owner, with every change: scanning a million records on demand
+would take too long.
 
-Records are looked at as the bytes that the store keeps, without decoding them.
+Records are examined as the store keeps them, without decoding.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _OWNER = slice(10, 26)
 
 
 class NodeCounter:
-    """Counts the records in `settled`, which `steps` looks through part by part, and every change
-    from the start. Until `is_whole` the numbers leave out what was not looked at yet.
+    """Counts the records in `settled`, in `steps`, and every change from the start. Until
+    `is_complete` the numbers leave out records that are still to be counted.
 
-    `ids` are the IDs of `settled`, in the same order. `claimed` is called with the ID of each
-    record there whose claim has not been reported.
+    `ids` are the IDs of `settled`, in the same order. `claimed` is called with the ID of each record
+    there that has an unreported claim.
     """
 
     def __init__(
@@ -32,56 +32,56 @@ class NodeCounter:
         claimed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.nodes = 0
-        self.is_whole = not settled
+        self.is_complete = not settled
         self._settled = settled
         self._ids = ids
         self._claimed = claimed
         self._owners: Counter[tuple[bytes, bool]] = Counter()
 
     def steps(self, at_once: int) -> Iterator[None]:
-        """Look through `at_once` records at each step."""
+        """Count `at_once` records in each step."""
         for start in range(0, len(self._settled), at_once):
             for at, rest in enumerate(self._settled[start : start + at_once], start):
                 self.nodes += nodes_in(rest)
-                self._owners[_whose(rest)] += 1
+                self._owners[_owner_key(rest)] += 1
                 if is_claimed(rest):
                     self._claimed(self._ids[at])
             yield
         self._settled = self._ids = ()
-        self.is_whole = True
+        self.is_complete = True
 
     def changed(self, before: bytes | None, after: bytes) -> None:
-        """The store keeps `after` of an ID in place of `before`."""
+        """Count the change of a record from `before`, None for a new ID, to `after`."""
         self.nodes += nodes_in(after)
         if before is not None:
             self.nodes -= nodes_in(before)
             if before[_OWNER] == after[_OWNER] and before.endswith(_LOST) == after.endswith(_LOST):
                 return
-            self._owners[_whose(before)] -= 1
-        self._owners[_whose(after)] += 1
+            self._owners[_owner_key(before)] -= 1
+        self._owners[_owner_key(after)] += 1
 
     def dropped(self, rest: bytes) -> None:
-        """The store forgot an ID."""
+        """Count the deletion of an ID."""
         self.nodes -= nodes_in(rest)
-        self._owners[_whose(rest)] -= 1
+        self._owners[_owner_key(rest)] -= 1
 
     def owners(self) -> Iterator[tuple[str, bool, int]]:
-        """Each home, whether one before it lost its state, and how many IDs it has."""
+        """Return each owner, whether its IDs are ownerless, and their number."""
         return ((owner.decode(), lost, count) for (owner, lost), count in self._owners.items() if count)
 
 
 def nodes_in(rest: bytes) -> int:
-    """How many nodes a record has, as `split_record` gives it. Within a text every quote stands
-    behind a backslash, so that nothing sent can look like a node.
+    """Return the number of nodes in a split record. Quotes within a text are escaped, so that no
+    text can look like a node.
     """
-    # Before it come the home and two numbers.
+    # Owner and two numbers come before the nodes.
     return 1 + rest.count(_NEXT_NODE) if rest.find(_NODES, 50, 150) > 0 else 0
 
 
 def is_claimed(rest: bytes) -> bool:
-    """Whether a record has a claim that its leader has not reported yet (R5c)."""
+    """Report whether a split record has an unreported claim (R5c)."""
     return _UNREPORTED in rest
 
 
-def _whose(rest: bytes) -> tuple[bytes, bool]:
+def _owner_key(rest: bytes) -> tuple[bytes, bool]:
     return rest[_OWNER], rest.endswith(_LOST)

@@ -1,4 +1,4 @@
-"""Waiting for something that is done whether anybody waits for it or not."""
+"""Wait for an operation without cancelling it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 
-def shielded(doing: Deferred[T]) -> Deferred[T]:
-    """Fire as `doing` does. Cancelled, it leaves that alone."""
+def shielded(operation: Deferred[T]) -> Deferred[T]:
+    """Return a Deferred that fires as `operation` does; cancelling it does not cancel the
+    operation.
+    """
     waiter: Deferred[T] = Deferred()
 
     def done(result: T | Failure) -> None:
@@ -22,5 +24,5 @@ def shielded(doing: Deferred[T]) -> Deferred[T]:
         else:
             waiter.callback(result)
 
-    doing.addBoth(done)
+    operation.addBoth(done)
     return waiter

@@ -6,8 +6,8 @@ a CRC.
     {"id":...}
     ],"count":2,"crc":"0a1b2c3d"}
 
-It holds what the journal up to and including `segment` says, notes about peers, whose keys no ID
-can be, among it. The CRC runs over all lines before the last.
+It holds the state of the journal up to and including `segment`, with metadata, whose keys are not
+valid IDs, among the records. The CRC runs over all lines before the last.
 """
 
 from __future__ import annotations
@@ -25,20 +25,16 @@ from rqdisco.storage.files import FileSystem
 NAME = "snapshot.json"
 PREVIOUS_NAME = "snapshot.previous.json"
 FORMAT = "rqdisco snapshot"
-# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes
-# about peers. 4: a grant of theirs may have come to nothing; unused ones expire. 5: a claim may
-# await its report; they and grants have hosts.
+# The versions are those of the journal, see `wal.frames`.
 VERSION = 5
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the first line says: the part of the journal that is in the records, and the highest
-    version among them.
+    """The first line: the last segment in the snapshot, and the highest version in it.
 
-    `crc` is that of the last frame of `segment`, `boot` and `boot_id` the newest that the journal
-    named.
+    `crc` is that of the last frame of `segment`, `boot` and `boot_id` the newest in the journal.
     """
 
     format: str = FORMAT
@@ -56,7 +52,7 @@ class _SnapshotTrailer(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SnapshotReader:
-    """Reads a snapshot line by line; nothing read may be trusted before `records` came to its end.
+    """Reads a snapshot line by line; nothing may be trusted before `records` has ended.
 
     Raises DamagedState, UnknownFormat and OSError, from the constructor and while iterating.
     """
@@ -69,9 +65,7 @@ class SnapshotReader:
         self._crc = zlib.crc32(first)
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """ID of each record and what follows it, as `split_record` gives them, in the order of
-        IDs.
-        """
+        """Iterate over the split records, in the order of IDs."""
         crc, count, previous_key = self._crc, 0, b""
         crc32 = zlib.crc32
         for line in self._lines:
@@ -115,7 +109,7 @@ _ADVICE = f"put {PREVIOUS_NAME} in its place (nothing is lost by that), or resto
 
 
 def encode_snapshot(header: SnapshotHeader, records: Iterable[bytes]) -> Iterator[bytes]:
-    """The parts of the document for `records`, which come sorted by ID."""
+    """Return the document in parts, for `records` in the order of IDs."""
     first = msgspec.json.encode(header)[:-1] + _HEADER_END
     crc, count, separator = zlib.crc32(first), 0, b""
     yield first

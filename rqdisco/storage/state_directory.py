@@ -1,4 +1,4 @@
-"""Opening a state directory: the lock, the identity, and what snapshot and journal hold."""
+"""Open a state directory: the lock, the identity, and the recovery of snapshot and journal."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from twisted.logger import Logger
 
 from rqdisco.core.errors import DamagedState, StateInUse, StateUnusable
 from rqdisco.core.ids import RandomBytes
-from rqdisco.storage.files import FileSystem, may_pass
+from rqdisco.storage.files import FileSystem, is_no_room
 from rqdisco.storage.identity import NAME as IDENTITY
-from rqdisco.storage.identity import establish
+from rqdisco.storage.identity import load_identity
 from rqdisco.storage.snapshot import NAME as SNAPSHOT
 from rqdisco.storage.snapshot import PREVIOUS_NAME
 from rqdisco.storage.wal.recovery import Recovered, recover
 from rqdisco.storage.wal.segments import DIRECTORY, segment_numbers, segment_path
 
 LOCK = "lock"
-_MOST_SHOWN = 10
+_MAX_LOGGED = 10
 _MANUAL = "see docs/operations.md"
 
 _log = Logger()
 
 
 def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[str, Recovered]:
-    """Make `directory` this process's own; return its incarnation and what was found there.
+    """Lock `directory` for this process; return its incarnation and what was recovered.
 
-    Raises CannotStart's kinds, each saying which file is at fault and what to do.
+    Raises CannotStart's kinds, which name the file and what to do.
     """
     try:
         fs.make_directory(directory)
@@ -36,23 +36,23 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
         if fs.exists(directory / IDENTITY) and not fs.exists(directory / DIRECTORY):
             raise DamagedState(f"{directory / DIRECTORY}: missing; put it back, or restore a backup ({_MANUAL})")
         fs.make_directory(directory / DIRECTORY)
-        identity, is_new = establish(fs, directory, random)
-        if fs.names_of(directory / IDENTITY) > 1:
+        identity, is_new = load_identity(fs, directory, random)
+        if fs.link_count(directory / IDENTITY) > 1:
             _warn_about_links(fs, directory)
         found = recover(fs, directory, is_backup=is_new)
     except OSError as error:
-        remedy = "make room" if may_pass(error) else "name a directory that can be read and written"
+        remedy = "make room" if is_no_room(error) else "name a directory that can be read and written"
         raise StateUnusable(f"{error.filename or directory}: {error.strerror}; {remedy}") from None
     if found.cut is not None:
         _log.warn(
-            "journal: cut {size} bytes that were never acknowledged off {path} at byte {offset}",
+            "journal: cut {size} unacknowledged bytes off {path} at byte {offset}",
             path=found.cut.path,
             offset=found.cut.offset,
             size=found.cut.size,
         )
     if is_new and found.records:
         _log.warn(
-            "the records are another incarnation's: their IDs are listed and joined, and none will seed a cluster",
+            "records of another incarnation: their IDs list and join nodes, and none can bootstrap a cluster",
             ids=len(found.records),
             incarnation=identity.incarnation,
         )
@@ -60,8 +60,8 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
 
 
 def _user(fs: FileSystem, lock: Path) -> str:
-    """Who may have taken the lock, and what to do."""
-    names = fs.names_of(lock) if fs.exists(lock) else 1
+    """Describe which process may hold the lock, and what to do."""
+    names = fs.link_count(lock) if fs.exists(lock) else 1
     if names == 1:
         return "another rqdisco runs on this directory; stop it, or use another one"
     return (
@@ -71,12 +71,12 @@ def _user(fs: FileSystem, lock: Path) -> str:
 
 
 def _warn_about_links(fs: FileSystem, directory: Path) -> None:
-    """Say which files have how many names."""
+    """Log the files with several links."""
     paths = [directory / name for name in (IDENTITY, LOCK, SNAPSHOT, PREVIOUS_NAME)]
     paths += [segment_path(directory, number) for number in segment_numbers(fs, directory)]
-    counted = ((path.relative_to(directory), fs.names_of(path)) for path in paths if fs.exists(path))
+    counted = ((path.relative_to(directory), fs.link_count(path)) for path in paths if fs.exists(path))
     linked = (f"{path} ({names} names)" for path, names in counted if names > 1)
     _log.warn(
-        "files have other names, as after a hard-linked backup: that is on the same disk and changes with them",
-        files=", ".join(islice(linked, _MOST_SHOWN)),
+        "files have several hard links, as after a hard-linked backup: it is on the same disk and changes with them",
+        files=", ".join(islice(linked, _MAX_LOGGED)),
     )

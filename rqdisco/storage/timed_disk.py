@@ -1,4 +1,4 @@
-"""A disk that measures how long its syncs take, in the thread that waits for them."""
+"""A disk that measures the duration of its syncs, in the thread that waits for them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rqdisco.telemetry.counters import Histogram
 
 
 class TimedDisk(Disk):
-    """The real file system; `seconds` is a monotonic clock, `syncs` gets the seconds that each sync
-    of a file took.
+    """The real file system; `seconds` is a monotonic clock, `syncs` observes the duration of each
+    sync.
     """
 
     def __init__(self, seconds: Callable[[], float], syncs: Histogram) -> None:

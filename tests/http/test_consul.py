@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from tests.http.conftest import MAX_BODY, Answer, ApiClient
 from tests.support.daemon import Daemon
 from tests.support.in_memory_http import InMemoryClient
@@ -334,7 +334,7 @@ class TestWithoutNamedIDs:
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
-        return {"limits": Limits(make_named=False)}
+        return {"limits": Limits(create_named=False)}
 
     @ensureDeferred
     async def test_only_created_ids_can_be_claimed(self, api: ApiClient) -> None:

@@ -167,7 +167,7 @@ async def test_two_compactions_never_write_at_once(tmp_path: Path, events: list[
     await daemon.stop()
     assert Disk().lock(tmp_path / "fold.lock")
     status, output = await run_compaction(daemon.reactor, tmp_path, 1)
-    assert (status, output) == (1, f"{tmp_path}/fold.lock: another fold is under way\n".encode())
+    assert (status, output) == (1, f"{tmp_path}/fold.lock: another compaction is running\n".encode())
 
 
 @ensureDeferred

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from tests.http.conftest import MAX_BODY, ApiClient
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
@@ -314,7 +314,7 @@ async def test_a_path_below_an_id_is_not_the_id(api: ApiClient) -> None:
 @ensureDeferred
 async def test_an_ownerless_id_bootstraps_nobody(api: ApiClient) -> None:
     discovery_id = await api.create_id()
-    api.daemon.directory._owner = "another"
+    api.daemon.directory._records.owner = "another"
     answer = await api("POST", f"/{discovery_id}", {"addr": A})
     assert (answer.status, answer.reason) == (410, "lost its home, mint a new ID")
 

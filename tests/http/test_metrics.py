@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request

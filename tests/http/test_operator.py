@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.http.router import IMPORT_BYTES
 from rqdisco.http.server.site import BoundedSite
 from tests.support.connections import Connection, request, unchunked
@@ -181,7 +181,7 @@ def test_an_existing_id_with_other_nodes_is_never_overwritten() -> None:
     register(daemon, discovery_id, A)
     outcome = Operator(daemon).bring(legacy(discovery_id, B), legacy("new", C))
     assert outcome["imported"] == 1
-    assert outcome["refused"] == [{"id": discovery_id, "why": f"{discovery_id} exists already and says something else"}]
+    assert outcome["refused"] == [{"id": discovery_id, "why": f"{discovery_id} already exists with other content"}]
     assert shown(daemon, discovery_id) == [A]
 
 

@@ -114,7 +114,7 @@ def test_an_answer_changed_or_cut_short_in_transit_is_rejected(change: Any) -> N
     pair = Pair()
     pair.greet()
     _on_the_way(pair, change)
-    with pytest.raises(PeerUnreachable, match="its answer is not sealed"):
+    with pytest.raises(PeerUnreachable, match="the answer is not sealed"):
         pair.ask()
 
 
@@ -140,7 +140,7 @@ def test_an_answer_to_another_request_is_rejected() -> None:
 
     _on_the_way(pair, keep)
     assert pair.ask() == b"answer"
-    with pytest.raises(PeerUnreachable, match="its answer is not sealed"):
+    with pytest.raises(PeerUnreachable, match="the answer is not sealed"):
         pair.ask()
 
 

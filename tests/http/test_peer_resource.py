@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
-from rqdisco.backends.gossip.transport.resource import MOST_BYTES, STRANGERS_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.resource import MAX_BYTES, UNAUTHENTICATED_BYTES, PeerResource
 from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER, hello_parts
 from rqdisco.http.server.site import BoundedSite
 from tests.support.peer_links import Answering, ring
@@ -30,10 +30,10 @@ class PeerListener:
         self.site = BoundedSite(
             resource,
             Clock(),
-            STRANGERS_BYTES,
+            UNAUTHENTICATED_BYTES,
             lambda: 0.0,
             trusting=True,
-            most_body=MOST_BYTES,
+            most_body=MAX_BYTES,
             may_send_more=resource.may_send_more,
         )
         path, (key,) = PATH + b"hello", keys.ring.keys
@@ -65,7 +65,7 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
     logged_errors.clear()
 
 
-@pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", STRANGERS_BYTES + 1)])
+@pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", UNAUTHENTICATED_BYTES + 1)])
 def test_no_more_of_an_unauthenticated_body_is_stored_than_a_greeting_needs(session: bytes, kept: int) -> None:
     listener = PeerListener()
     protocol, transport = listener.connect()

@@ -111,7 +111,7 @@ def test_an_answer_that_is_too_late_is_given_up_and_the_peer_notices() -> None:
     pair = Pair()
     pair.greet()
     pair.handler.answer = None
-    asking = pair.link.ask("verb", b"", 2)
+    asking = pair.link.request("verb", b"", 2)
     pair.wire.agent.flush()
     pair.clock.advance(2.1)
     with pytest.raises(PeerUnreachable, match="no answer in 2 s"):

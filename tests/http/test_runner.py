@@ -98,7 +98,7 @@ def test_a_client_that_hangs_up_is_dropped_without_an_error_in_the_log(daemon: D
 def test_an_internal_error_is_500_and_is_logged(
     daemon: Daemon, client: InMemoryClient, logged_errors: list[dict[str, Any]], path: str
 ) -> None:
-    daemon.store.settled = daemon.store.put = None  # type: ignore[assignment,method-assign]
+    daemon.store.settled = daemon.store.newest = daemon.store.put = None  # type: ignore[assignment,method-assign]
     response = result(post(client, path, addr="a:1"))
     assert (response.code, result(client.content(response))) == (500, b'{"error": "internal error"}')
     (event,) = logged_errors

@@ -43,7 +43,7 @@ def test_a_client_that_takes_all_connections_does_not_stop_the_journal_or_snapsh
         discovery_id = daemon.create_id()
         reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
         assert reply.document["nodes"] == ["10.0.0.1:4001"]
-        daemon.wait_for("snapshot: folded", since)
+        daemon.wait_for("snapshot written", since)
     assert daemon.complaints == []
     for connection in idle:
         connection.close()

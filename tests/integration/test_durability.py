@@ -164,7 +164,7 @@ def test_kill_9_during_snapshots_loses_nothing_acknowledged(start: Start, tmp_pa
     daemon = start(tmp_path / "state", "--snapshot-every=1")
     for _ in range(4):
         write(daemon, ledger, ledger.random.randrange(40, 400), lambda: None)
-        daemon.wait_for("snapshot: folded")
+        daemon.wait_for("snapshot written")
         write(daemon, ledger, ledger.random.randrange(40, 400), daemon.kill)
         daemon = start(tmp_path / "state", "--snapshot-every=1")
         ledger.check(daemon, everything=True)
@@ -229,7 +229,7 @@ def test_a_snapshot_is_json_with_one_record_per_line(start: Start, tmp_path: Pat
     daemon, ledger = start(tmp_path / "state", "--snapshot-every=1"), Ledger(4)
     for _ in range(2):
         write(daemon, ledger, 200, lambda: None)
-        daemon.wait_for("snapshot: folded", records=len(ledger.lists))
+        daemon.wait_for("snapshot written", records=len(ledger.lists))
     daemon.kill()
     content = (tmp_path / "state" / "snapshot.json").read_text()
     records = json.loads(content)["records"]

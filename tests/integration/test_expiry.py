@@ -30,7 +30,7 @@ def make_old(state: Path) -> None:
     version_ages = VersionAges(owner, DAYS * DAY_MS)
     segments = SegmentWriter(disk, state, found.position, found.boot, found.boot_id)
     for day in range(DAYS + 1):
-        note = version_ages.turn(Moment(found.boot, day * DAY_MS), found.last_version)
+        note = version_ages.advance(Moment(found.boot, day * DAY_MS), found.last_version)
         assert note is not None
         version_ages.learn(note)
     assert note is not None
@@ -46,12 +46,12 @@ def test_unused_ids_are_forgotten_and_used_ones_are_not(start: Start, tmp_path: 
     assert daemon.terminate() == -signal.SIGTERM
     make_old(state)
     daemon = start(state, f"--expire-unused={DAYS}", "--snapshot-every=1", f"--audit={tmp_path / 'audit'}")
-    daemon.wait_for("forgot IDs that never had a node", own=1)
+    daemon.wait_for("unused IDs deleted", own=1)
     assert daemon.request("GET", f"/{unused}").status == 404
     assert daemon.nodes(used) == ["10.0.0.1:4001"]
     assert daemon.request("GET", "/").document["unused_days"] == DAYS
     younger = daemon.create_id()
-    daemon.wait_for("snapshot: folded", records=4)
+    daemon.wait_for("snapshot written", records=4)
     snapshot = (state / "snapshot.json").read_text()
     assert unused not in snapshot
     assert used in snapshot

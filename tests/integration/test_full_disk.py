@@ -114,9 +114,9 @@ def test_the_disk_reserve_is_left_to_snapshots(start: Start, small_disk: Path) -
     created, refusal = create_until_refused(daemon, 5000)
     assert (refusal.status, refusal.reason) == (
         503,
-        "store unavailable: what is left on the device is its reserve (--disk-reserve)",
+        "store unavailable: only the disk reserve is left (--disk-reserve)",
     )
-    daemon.wait_for("snapshot: folded")
+    daemon.wait_for("snapshot written")
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
     for each in (discovery_id, *created[-3:]):
@@ -127,15 +127,15 @@ def test_the_disk_reserve_is_left_to_snapshots(start: Start, small_disk: Path) -
 def test_a_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state", "--snapshot-every=1")
     discovery_id = daemon.create_id()
-    daemon.wait_for("snapshot: folded")
+    daemon.wait_for("snapshot written")
     daemon.create_id()
     ballast = fill(small_disk)
     since = len(daemon.events)
     create_until_refused(daemon)
-    daemon.wait_for("snapshot: not folded: [Errno 28] No space left on device", since)
+    daemon.wait_for("snapshot failed: [Errno 28] No space left on device", since)
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
-    daemon.wait_for("snapshot: folded", since)
+    daemon.wait_for("snapshot written", since)
     assert not (small_disk / "state" / "snapshot.json.new").exists()
 
 

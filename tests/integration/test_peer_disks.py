@@ -81,7 +81,7 @@ def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
     duplicate = trio.start_duplicate("c", cloned / "state")
     why = f"two daemons run as incarnation {incarnation_of(disk / 'state')}"
     for daemon in (original, duplicate):
-        assert daemon.wait_for("nothing is decided here any more")["why"] == why
+        assert daemon.wait_for("daemon fenced")["why"] == why
         assert daemon.request("POST", "/").status == 503
         assert daemon.request("POST", f"/{empty}", {"addr": "n3:4001"}).status == 503
         assert daemon.request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
@@ -90,14 +90,12 @@ def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
         status, rows, output = peers_of(installed, trio, name)
         assert status == 1
         assert rows.splitlines()[0].split("\t")[1] == "fenced (asked)"
-        assert f"nothing is decided here: {why}" in output
+        assert f"no decisions here: {why}" in output
     assert trio.register("a", empty, "n3:4001")[0] == 503
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
     other = trio.daemons["a"].create_id()
     assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others still decide"
-    assert [(each["event"], each["why"]) for each in trio.daemons["a"].complaints] == [
-        ("peers cannot be told apart", why)
-    ]
+    assert [(each["event"], each["why"]) for each in trio.daemons["a"].complaints] == [("duplicate peer identity", why)]
 
     duplicate.kill()
     original.terminate()
@@ -149,9 +147,9 @@ def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_
         daemon.wait_for("peers agree", since[name], count=3)
         keeper = incarnation_of(trio.state(name))
         if name == "a":
-            daemon.wait_for("added what was listed here on the owner's behalf", since[name])
+            daemon.wait_for("own hints added", since[name])
         else:
-            trio.daemons["a"].wait_for("registrations from elsewhere added", since["a"], keeper=keeper)
+            trio.daemons["a"].wait_for("registrations from elsewhere added", since["a"], sender=keeper)
     gone = trio.daemons["b"].request("POST", f"/{empty}", {"addr": "n9:4001"})
     assert (gone.status, gone.reason) == (410, "lost its home, mint a new ID")
     for daemon in trio.daemons.values():
@@ -180,7 +178,7 @@ def test_a_daemon_on_a_restored_directory_recovers_its_own_records(start: Start,
         path.write_bytes(content)
 
     owner = trio.start("c")
-    owner.wait_for("taken back from a peer, which had newer versions")
+    owner.wait_for("newer records recovered from a peer")
     owner.wait_for("peers agree", count=3)
     assert [owner.nodes(each) for each in (grown, first, later)] == [["n1:4001", "n2:4001"], ["n1:4001"], ["n1:4001"]]
     for each in (first, later):

@@ -20,7 +20,7 @@ from tests.support.trio import NAMES, Trio, incarnation_of
 
 pytestmark = pytest.mark.process
 PROMISED_SECONDS = 8.0
-DISAGREE = "peers do not agree, or one of them is silent"
+DISAGREE = "peers do not agree, or one is unreachable"
 ADDED = "registrations from elsewhere added"
 
 
@@ -124,7 +124,7 @@ def test_no_id_gets_two_seeds_while_a_host_is_cut_off_and_then_all_daemons_agree
     for name, daemon in trio.daemons.items():
         daemon.wait_for("peers agree", before[name], count=3)
     for owner, keeper in ("ac", "ca", "cb"):
-        trio.daemons[owner].wait_for(ADDED, before[owner], keeper=incarnation_of(trio.state(keeper)))
+        trio.daemons[owner].wait_for(ADDED, before[owner], sender=incarnation_of(trio.state(keeper)))
     answers += while_cut + ask_everywhere(trio, ids)
     assert [len(seeds(answers, each)) for each in ids] == [1] * 4
     assert_all_hold(trio, ids, answers)
@@ -166,7 +166,7 @@ def test_two_hosts_that_reach_each_other_only_through_a_third_bootstrap_nothing_
     hosts.join("a", "c")
     trio.daemons["a"].wait_for("peers agree", before["a"], count=3)
     trio.daemons["c"].wait_for("peers agree", before["c"], count=3)
-    trio.daemons["a"].wait_for(ADDED, before["a"], keeper=incarnation_of(trio.state("c")))
+    trio.daemons["a"].wait_for(ADDED, before["a"], sender=incarnation_of(trio.state("c")))
     assert trio.register("c", emptied, "n2:4001") == (200, ["n2:4001"])
     answers += while_cut + ask_everywhere(trio, [led, empty])
     assert [len(seeds(answers, each)) for each in (led, empty)] == [1, 1]

@@ -90,7 +90,7 @@ def test_an_operator_sees_peers_and_forgets_a_lost_one(trio: Trio, installed: En
     assert forgotten.returncode == 0, forgotten.stderr
     assert trio.register("a", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
     back = trio.start("c")
-    back.wait_for("nothing is decided here any more")
+    back.wait_for("daemon fenced")
     assert back.request("POST", "/").status == 503
 
 
@@ -131,7 +131,7 @@ def test_keys_are_rotated_while_all_daemons_run(trio: Trio, tmp_path: Path) -> N
         for daemon in trio.daemons.values():
             daemon.process.send_signal(signal.SIGHUP)
         for name, daemon in trio.daemons.items():
-            daemon.wait_for("keys read again", since=before[name])
+            daemon.wait_for("peer keys reloaded", since=before[name])
     discovery_id = trio.daemons["a"].create_id()
     assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert all(daemon.complaints == [] for daemon in trio.daemons.values())

@@ -38,7 +38,7 @@ def state(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> P
     try:
         for count in (1, 2):
             discovery_id = daemon.create_id()
-            daemon.wait_for("snapshot: folded", records=count)
+            daemon.wait_for("snapshot written", records=count)
         for number in range(5):
             daemon.request("POST", f"/{discovery_id}", {"addr": f"10.0.0.{number}:4001"})
     finally:

@@ -25,7 +25,7 @@ def stuck_snapshot(daemon: DaemonProcess, state: Path) -> Iterator[int]:
     """
     snapshot, kept, pipe = state / "snapshot.json", state / "kept", state / "pipe"
     daemon.create_id()
-    daemon.wait_for("snapshot: folded")
+    daemon.wait_for("snapshot written")
     os.mkfifo(pipe)
     snapshot.rename(kept)
     pipe.rename(snapshot)
@@ -45,8 +45,8 @@ def test_the_daemon_serves_while_a_snapshot_is_stuck(start: Start, tmp_path: Pat
         discovery_id = daemon.create_id()
         assert daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"}).status == 200
         since = len(daemon.events)
-    daemon.wait_for("snapshot: folded", since, records=3)
-    assert [event["level"] for event in daemon.events if "not folded" in event["event"]] == ["warn"]
+    daemon.wait_for("snapshot written", since, records=3)
+    assert [event["level"] for event in daemon.events if "snapshot failed" in event["event"]] == ["warn"]
     assert daemon.complaints == []
     daemon.kill()
     assert start(tmp_path / "state").nodes(discovery_id) == ["10.0.0.1:4001"]

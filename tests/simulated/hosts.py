@@ -10,9 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.seals import Counters
-from rqdisco.backends.single.directory import Limits
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.records import Moment, Record
@@ -53,18 +54,25 @@ class Boot:
             1 << 14,
         )
         self.backend = make(
-            GossipConfig(name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required),
+            GossipConfig(
+                name=host.name,
+                url=f"http://{host.name}",
+                seeds=host.seeds,
+                ack_required=host.ack_required,
+                limits=host.limits,
+            ),
             self.owner,
             self.store,
             self.journal,
-            found.notes.items(),
-            self.clock,
-            lambda url: net.link(self, url),
-            now=self._now,
-            wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
-            random=random.randbytes,
-            jitter=lambda: random.uniform(0.9, 1.1),
-            limits=host.limits,
+            found.metadata.items(),
+            Environment(
+                clock=self.clock,
+                link=lambda url: net.link(self, url),
+                now=self._now,
+                wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
+                random=random.randbytes,
+                jitter=lambda: random.uniform(0.9, 1.1),
+            ),
         )
         self.directory = self.backend.directory
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
@@ -85,15 +93,15 @@ class Boot:
             self.owner,
             Events(),
             self._now,
-            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.notes.items())),
+            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.metadata.items())),
             may_expire=self.backend.may_expire,
             is_deciding=self.backend.local.is_deciding_of,
-            every=3.0,
+            interval=3.0,
         )
 
     def _record_refusals(self) -> None:
         directory: Any = self.directory
-        call = directory._call
+        call = directory._forward
 
         async def recording(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
             outcome = await call(owner, seconds, op, discovery_id, **more)
@@ -101,7 +109,7 @@ class Boot:
                 self.refused.add((discovery_id, more["node"].addr))
             return outcome
 
-        directory._call = recording
+        directory._forward = recording
 
     def hints_of_its_own(self, key: str) -> list[str]:
         """Return the addresses that it answered for an ID of its own and did not add yet, if it may
@@ -109,7 +117,7 @@ class Boot:
         """
         if not self.backend.peers.guard.is_ready:
             return []
-        return [hint.node.addr for _, hint in self.backend.hint_store.of_own(key, self.owner)]
+        return [hint.node.addr for _, hint in self.backend.hint_store.unmerged(key, self.owner)]
 
     def accepts(self, session: str, counter: int) -> bool:
         """Report whether the seals let a message pass: each only once."""
@@ -175,7 +183,7 @@ class Host:
         return (
             self._hinted
             if self.boot is None
-            else [each.hint.id for each in self.boot.backend.hint_store._kept.values()]
+            else [each.hint.id for each in self.boot.backend.hint_store._hints.values()]
         )
 
     def has_met(self, incarnation: str) -> bool:

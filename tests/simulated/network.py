@@ -80,7 +80,7 @@ class SimLink:
 
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         def deliver(receiver: Boot) -> Deferred[Any]:
-            return maybeDeferred(receiver.backend.answers.greet, hello)
+            return maybeDeferred(receiver.backend.request_handler.greet, hello)
 
         def keep(answer: tuple[str, bytes]) -> bytes:
             self._session, self._counter = answer[0], 0
@@ -88,7 +88,7 @@ class SimLink:
 
         return self._exchange(deliver, seconds).addCallback(keep)
 
-    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
         session = self._session
         if session is None:
             return fail(NotGreeted())
@@ -97,8 +97,8 @@ class SimLink:
 
         def deliver(receiver: Boot) -> Deferred[Any]:
             if not receiver.accepts(session, counter):
-                return fail(PeerUnreachable("said before"))
-            return Deferred.fromCoroutine(receiver.backend.answers.serve(session, verb, body))
+                return fail(PeerUnreachable("replayed message"))
+            return Deferred.fromCoroutine(receiver.backend.request_handler.serve(session, verb, body))
 
         return self._exchange(deliver, seconds)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.assembly import GossipBackend
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig
 from rqdisco.backends.gossip.transport.links import Misdirected
 from rqdisco.backends.gossip.transport.messages import Call
 from rqdisco.core import records, transitions
@@ -21,10 +21,10 @@ from rqdisco.core.views import view_of
 def without(rule: str) -> Callable[..., GossipBackend]:
     """Return a factory of daemons that do not keep a rule."""
 
-    def make(*arguments: Any, **options: Any) -> GossipBackend:
+    def make(config: GossipConfig, *arguments: Any) -> GossipBackend:
         if rule == "R5a":
-            options["limits"] = replace(options["limits"], retry_window_ms=0)
-        backend = GossipBackend(*arguments, **options)
+            config = replace(config, limits=replace(config.limits, retry_window_ms=0))
+        backend = GossipBackend(config, *arguments)
         if rule != "R5a":
             _SWITCHES[rule](backend)
         return backend
@@ -40,11 +40,11 @@ def _everybody_decides(backend: Any) -> None:
 
 def _answer_for_others(backend: Any) -> None:
     """Whichever daemon is at a URL is taken for the intended one, and handles its messages."""
-    answers, own = backend.answers, backend.peers.members.own.incarnation
-    answers._caller._current_owner = lambda owner: own
+    answers, own = backend.request_handler, backend.peers.members.own.incarnation
+    answers._forwarded._current_owner = lambda owner: own
     for verb in ("call", "hints"):
         answers._verbs[verb] = _meant_for_anyone(own, *answers._verbs[verb])
-    add = backend.peers._add
+    add = backend.peers._add_peer
 
     def add_anyone(url: str, incarnation: str | None = None) -> None:
         add(url, incarnation)
@@ -52,7 +52,7 @@ def _answer_for_others(backend: Any) -> None:
         if peer is not None:
             peer._greet = _greeting_anyone(peer, peer._greet)
 
-    backend.peers._add = add_anyone
+    backend.peers._add_peer = add_anyone
 
 
 def _meant_for_anyone(own: str, kind: Any, answer: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
@@ -67,19 +67,19 @@ def _greeting_anyone(peer: Any, greet: Callable[[], Any]) -> Callable[[], Any]:
         try:
             await greet()
         except Misdirected:
-            peer._is_other = False
-            peer._answers()
+            peer._must_greet = False
+            peer._mark_up()
 
     return greet_anyone
 
 
 def _never_too_late(backend: Any) -> None:
-    _, answer = backend.answers._verbs["call"]
+    _, answer = backend.request_handler._verbs["call"]
 
     async def answer_late(speaker: Any, call: Call) -> Any:
         return await answer(speaker, replace(call, ms=1_000_000, until=None))
 
-    backend.answers._verbs["call"] = Call, answer_late
+    backend.request_handler._verbs["call"] = Call, answer_late
 
 
 def _believe_twice(backend: Any) -> None:
@@ -117,8 +117,8 @@ def _nobody_keeps_hints(backend: Any) -> None:
     async def keep(owner: str, discovery_id: str, node: Node, host: str | None) -> int:
         return 0
 
-    backend.hint_store.keep = keep
-    backend.hint_store.promise = backend.hint_store.withdraw = lambda number: None
+    backend.hint_store.store = keep
+    backend.hint_store.mark_answered = backend.hint_store.withdraw = lambda number: None
 
 
 def _no_barrier(backend: Any) -> None:
@@ -133,7 +133,7 @@ def _no_acknowledgement(backend: Any) -> None:
         return True
 
     backend.peers.replicated = replicated
-    backend.peers.change_pusher.push = backend.peers.replication.on_own = lambda: None
+    backend.peers.change_pusher.push = backend.peers.replication.on_own_changes = lambda: None
 
 
 def _no_revoking(backend: Any) -> None:
@@ -195,7 +195,7 @@ def _show_the_pending(backend: Any) -> None:
 
 
 def _no_fence(backend: Any) -> None:
-    backend.answers._sessions.note = lambda session: None
+    backend.request_handler._sessions.record_activity = lambda session: None
     backend.peers.fence = lambda why: None
 
 
@@ -203,9 +203,9 @@ def _remove_what_is_there(backend: Any) -> None:
     local = backend.local
 
     async def remove(discovery_id: str, addr: str) -> tuple[Record, bool]:
-        record = await local._decidable(discovery_id)
+        record = await local._records.find(discovery_id)
         after = transitions.remove(record, addr)
-        return await local._durably(record, after), after is not record
+        return await local._records.save(record, after), after is not record
 
     local.remove_from = remove
 

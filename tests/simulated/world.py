@@ -122,7 +122,7 @@ class World:
             self.trace.log(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
         if "log_failure" in event:
             self.judge.violate(f"a daemon failed: {event['log_failure'].getTraceback()}")
-        elif "discovery_id" in event and "different things" in str(event.get("log_format")):
+        elif "discovery_id" in event and "conflicting records" in str(event.get("log_format")):
             self.judge.clash(event["discovery_id"])
 
     def _run(self) -> Result:

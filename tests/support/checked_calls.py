@@ -198,7 +198,8 @@ class CheckedCalls(RuleBasedStateMachine):
 
     def _swallow_what_was_not_delivered(self) -> None:
         for write, _ in self.daemon.threads.held:
-            if write.__closure__ is not None and write.__code__.co_freevars == ("written",):
+            code = getattr(write, "__code__", None)
+            if code is not None and code.co_freevars == ("written",):
                 write().addErrback(lambda _: None)
 
     def _put(self, node: Node) -> Put:

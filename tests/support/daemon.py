@@ -15,8 +15,9 @@ from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.gossip.assembly import decode_metadata
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.metrics import leader_metrics
-from rqdisco.backends.single.directory import Limits, SingleDirectory
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -160,7 +161,7 @@ class Daemon:
         self.leaders.startService()
         self.store.on_settled.append(self.leaders.settled)
         self.watch.show(leader_metrics(self.leaders))
-        self.sweep = sweep(self, decode_metadata(self.found.notes.items()), self.telemetry.events)
+        self.sweep = sweep(self, decode_metadata(self.found.metadata.items()), self.telemetry.events)
         self.watch.count_all(self.store, lambda owner: owner != self.owner, self.claims)
         self.watch.show(request_metrics(self.watch.requests, self.telemetry.refusals))
         self.watch.show(wal_metrics(self.journal, self.watch.syncs))

@@ -110,7 +110,7 @@ class ModelDisk:
     def lines(self, path: Path) -> Iterator[bytes]:
         return iter(self._inode(path).seen.splitlines(keepends=True))
 
-    def forget_cached(self, path: Path) -> None:
+    def drop_cache(self, path: Path) -> None:
         inode = self._inode(path)
         if inode.clean:
             inode.seen, inode.clean = inode.safe, False
@@ -122,7 +122,7 @@ class ModelDisk:
         number = self._directories.get(path)
         return str(self._inode(path).number if number is None else number)
 
-    def names_of(self, path: Path) -> int:
+    def link_count(self, path: Path) -> int:
         return sum(inode is self._inode(path) for inode in self._seen.values())
 
     def link(self, path: Path, name: Path) -> None:

@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Moment, Node
 from rqdisco.storage.memory import Store
 from rqdisco.storage.state_directory import open_state
@@ -74,7 +75,7 @@ class DirectLink:
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         return self._deliver("hello", hello, seconds)
 
-    def ask(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
         if self._session is None:
             return fail(NotGreeted())
         return self._deliver(verb, body, seconds)
@@ -88,14 +89,14 @@ class DirectLink:
         self._network.messages.append((*pair, verb, body))
         if verb == "hello":
             try:
-                self._session, answer = daemon.backend.answers.greet(body)
+                self._session, answer = daemon.backend.request_handler.greet(body)
             except Exception as error:
                 return fail(error)
             answered: Deferred[bytes] = Deferred()
             answered.callback(answer)
         else:
             assert self._session is not None
-            answered = Deferred.fromCoroutine(daemon.backend.answers.serve(self._session, verb, body))
+            answered = Deferred.fromCoroutine(daemon.backend.request_handler.serve(self._session, verb, body))
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
@@ -145,18 +146,20 @@ class GossipDaemon:
                 url=f"http://{name}",
                 seeds=tuple(f"http://{each}" for each in seeds),
                 ack_required=ack_required,
+                limits=self.limits,
             ),
             self.owner,
             self.store,
             self.journal,
-            found.notes.items(),
-            clock,
-            network.link(name),
-            now=self.now,
-            wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
-            random=self.random.randbytes,
-            jitter=lambda: self.random.uniform(0.9, 1.1),
-            limits=self.limits,
+            found.metadata.items(),
+            Environment(
+                clock=clock,
+                link=network.link(name),
+                now=self.now,
+                wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
+                random=self.random.randbytes,
+                jitter=lambda: self.random.uniform(0.9, 1.1),
+            ),
         )
         self.directory = self.backend.directory
         self.unused_days = unused_days
@@ -166,7 +169,7 @@ class GossipDaemon:
         self.store.on_settled.append(self.leaders.settled)
         self.sweep = sweep(
             self,
-            decode_metadata(found.notes.items()),
+            decode_metadata(found.metadata.items()),
             Events(self.events.append),
             marks=self.backend.watermarks,
             may_expire=self.backend.may_expire,

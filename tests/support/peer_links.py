@@ -90,4 +90,4 @@ class Pair:
         return self.flush(self.link.greet(b"hello", 2))
 
     def ask(self, body: bytes = b"body") -> bytes:
-        return self.flush(self.link.ask("verb", body, 2))
+        return self.flush(self.link.request("verb", body, 2))

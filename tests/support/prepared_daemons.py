@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.openapi.parts import Audience
 from rqdisco.http.requests.deadlines import Deadlines
@@ -217,7 +217,7 @@ def ownerless(audience: Audience) -> PreparedDaemon:
 
 def unnamed(audience: Audience) -> PreparedDaemon:
     """Return a daemon where leader keys create no IDs."""
-    prepared = daemon_for(audience, make_named=False)
+    prepared = daemon_for(audience, create_named=False)
     prepared.id = "orders"
     return prepared
 

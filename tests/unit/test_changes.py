@@ -46,7 +46,7 @@ def test_a_change_of_a_created_id_takes_little_memory() -> None:
     keys = [b"%08x-5842-851c-a00f-72fe57b0eb16" % number for number in range(20_000)]
     tracemalloc.start()
     try:
-        log = ChangeLog(0, most=10_000)
+        log = ChangeLog(0, max_changes=10_000)
         for version, key in enumerate(keys, 1):
             log.add(version, key)
         taken, _ = tracemalloc.get_traced_memory()
@@ -74,12 +74,12 @@ def test_the_log_returns_all_changes_after_a_version_or_reports_that_it_cannot(
 
 
 def test_a_full_log_remembers_the_newest() -> None:
-    log = ChangeLog(0, most=1000)
+    log = ChangeLog(0, max_changes=1000)
     for version in range(1, 5001):
         log.add(version, b"%d" % version)
     assert log.since(5000 - 900) == [b"%d" % version for version in range(5000, 4100, -1)]
     assert log.since(3000) is None
-    assert log.since(4100, most=10) == [b"%d" % version for version in range(5000, 4990, -1)]
+    assert log.since(4100, limit=10) == [b"%d" % version for version in range(5000, 4990, -1)]
 
 
 def test_a_gap_that_is_filled_later_hides_no_earlier_change() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Claim, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
@@ -235,7 +235,7 @@ def test_a_claim_that_could_not_be_undone_is_undone_by_the_shutdown_at_the_lates
     daemon.disk.room = 0
     daemon.threads.release_all()
     daemon.disk.room, daemon.threads.hold = None, False
-    result(Deferred.fromCoroutine(daemon.directory.settle()))
+    result(Deferred.fromCoroutine(daemon.directory.revoke_stuck()))
     result(Deferred.fromCoroutine(daemon.journal.close()))
     after = daemon.restart()
     assert shown(after, "rqlite") == []
@@ -276,7 +276,7 @@ def test_a_removal_removes_what_was_shown_although_an_earlier_one_was_refused() 
 
 
 def test_claims_and_reports_create_ids_only_where_allowed() -> None:
-    daemon = Daemon(limits=Limits(make_named=False))
+    daemon = Daemon(limits=Limits(create_named=False))
     with pytest.raises(NoSuchID):
         result(claim(daemon, "rqlite", A))
     with pytest.raises(NoSuchID):

@@ -24,7 +24,7 @@ from rqdisco.storage.state_directory import LOCK, open_state
 from rqdisco.storage.wal.recovery import Recovered, recover
 from rqdisco.storage.wal.segments import SegmentWriter, segment_path
 
-OWNERLESS_WARNING = "its IDs are then orphaned"
+OWNERLESS_WARNING = "its IDs are then ownerless"
 
 
 class Unlocked(Disk):
@@ -101,11 +101,11 @@ def test_an_original_starts_beside_its_hard_linked_backup_and_names_the_linked_f
     original: Path, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
     owner = Run(original).owner
-    assert not [event for event in log if "names" in str(event.get("log_format"))]
+    assert not [event for event in log if "hard links" in str(event.get("log_format"))]
     hard_linked(original, tmp_path / "backup")
     run = Run(original)
     assert (run.owner, names(run.found)) == (owner, ["a", "b", "c"])
-    (logged,) = [event for event in log if "other names" in str(event.get("log_format"))]
+    (logged,) = [event for event in log if "several hard links" in str(event.get("log_format"))]
     assert logged["log_level"].name == "warn"
     assert "identity.json (2 names)" in logged["files"]
     assert "journal/0000000003.journal (2 names)" in logged["files"]

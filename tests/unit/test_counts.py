@@ -81,10 +81,10 @@ def test_records_present_at_the_start_are_counted_gradually_while_they_change() 
     store.node_counter = node_counter = NodeCounter(list(store.values()))
     census = InitialCount(clock, node_counter)
     census.startService()
-    assert not node_counter.is_whole
+    assert not node_counter.is_complete
     put(store, record(0, "a"), record(count - 1), record(count, "a"))
     clock.pump([0.01] * 3)
-    assert node_counter.is_whole
+    assert node_counter.is_complete
     assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(OWNER, False, count + 1)])
     assert not clock.getDelayedCalls()
 

@@ -12,20 +12,20 @@ def test_a_late_message_of_a_killed_daemon_does_not_make_its_successor_a_duplica
     sessions = Sessions()
     sessions.begin("old", BEFORE)
     sessions.begin("new", AFTER)
-    assert sessions.note(AFTER) is None
-    assert sessions.heard("old") is None
-    assert sessions.heard("new") == AFTER
-    assert sessions.duplicate(AFTER) is None
+    assert sessions.record_activity(AFTER) is None
+    assert sessions.touch("old") is None
+    assert sessions.touch("new") == AFTER
+    assert sessions.duplicate_reason(AFTER) is None
 
 
 def test_a_running_copy_greets_anew_and_both_are_stopped() -> None:
     sessions = Sessions()
     sessions.begin("one", BEFORE)
     sessions.begin("other", AFTER)
-    assert sessions.note(AFTER) is None
+    assert sessions.record_activity(AFTER) is None
     sessions.begin("one again", BEFORE)
-    assert sessions.note(BEFORE) is None
+    assert sessions.record_activity(BEFORE) is None
     sessions.begin("other again", AFTER)
-    assert sessions.note(AFTER) == "two daemons run as incarnation 7606d09ec940d27c"
-    assert sessions.duplicate(BEFORE) is not None
-    assert sessions.duplicate(AFTER) is not None
+    assert sessions.record_activity(AFTER) == "two daemons run as incarnation 7606d09ec940d27c"
+    assert sessions.duplicate_reason(BEFORE) is not None
+    assert sessions.duplicate_reason(AFTER) is not None

@@ -257,10 +257,10 @@ def test_a_monotonic_clock_that_steps_back_ages_nothing_and_stops_no_day() -> No
 
     def old_after(seconds: range) -> int:
         for second in seconds:
-            note = version_ages.turn(Moment(1, second * 1000), 7)
+            note = version_ages.advance(Moment(1, second * 1000), 7)
             if note is not None:
                 version_ages.learn(note)
-        return version_ages.old(Moment(1, seconds[-1] * 1000))
+        return version_ages.newest_old(Moment(1, seconds[-1] * 1000))
 
     assert old_after(range(5000, 5900)) == 0
     assert old_after(range(90)) == 0
@@ -271,9 +271,9 @@ def test_the_recorded_version_ages_stay_small() -> None:
     version_ages = VersionAges("home", 1000_000)
     lengths = set()
     for second in range(5000):
-        note = version_ages.turn(Moment(1, second * 1000), second)
+        note = version_ages.advance(Moment(1, second * 1000), second)
         if note is not None:
             version_ages.learn(note)
             lengths.add(len(note.content))
-        assert second - 1011 <= version_ages.old(Moment(1, second * 1000)) <= max(0, second - 1000)
+        assert second - 1011 <= version_ages.newest_old(Moment(1, second * 1000)) <= max(0, second - 1000)
     assert max(lengths) < 2500

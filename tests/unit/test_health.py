@@ -39,7 +39,7 @@ def test_a_daemon_restarted_among_unreachable_peers_lists_and_grants_nobody(thre
     c.stop()
     a = a.restart()
     settle(clock, 3)
-    undecided = "IDs from before the start are not decided about yet, not heard: "
+    undecided = "no decisions yet about IDs from before the start, no contact with: "
     lists, grants = health_of(a).for_lists(), health_of(a).for_grants()
     assert lists.wrong == ()
     assert lists.notes[0].startswith(undecided)
@@ -59,13 +59,13 @@ def test_registrations_that_wait_for_their_owner_are_shown(three: Three, clock: 
     a.stop()
     settle(clock, 40)
     wait(clock, b.directory.register(discovery_id, Node(addr="n2:1"), None))
-    assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their homes"))
+    assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their owners"))
 
 
 def test_a_duplicate_is_fenced_and_continues_to_list(three: Three) -> None:
     _, (a, _, _) = three
     a.backend.peers.guard.fenced = "two daemons run as incarnation x"
-    why = "nothing is decided here: two daemons run as incarnation x"
+    why = "no decisions here: two daemons run as incarnation x"
     assert health_of(a).for_lists() == Condition((), (why,))
     assert health_of(a).for_grants() == Condition((why,), ())
 
@@ -82,7 +82,7 @@ def test_a_required_acknowledgement_needs_a_peer_that_is_up(clock: Clock) -> Non
     assert health_of(a).for_grants() == WELL
     b.stop()
     settle(clock, 3)
-    assert health_of(a).for_grants().wrong == ("no peer is up to keep a grant, which is required",)
+    assert health_of(a).for_grants().wrong == ("no peer is up to replicate a grant, and --grant-ack is required",)
     assert health_of(a).for_lists().wrong == ()
     a.stop()
     settle(clock, 1)
@@ -131,27 +131,27 @@ def test_differing_member_lists_are_shown_and_logged_once(
     members = b.backend.peers.members
     known, learn = dict(members._known), members.learn
 
-    def learn_all_but_c(told: Iterable[Member], *, by_itself: str | None = None) -> list[Metadata]:
-        return learn([each for each in told if each.incarnation != c.owner], by_itself=by_itself)
+    def learn_all_but_c(listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
+        return learn([each for each in listed if each.incarnation != c.owner], first_hand=first_hand)
 
     # As if another release of `b` did not adopt the members it receives.
     members.learn = learn_all_but_c  # type: ignore[method-assign]
     del members._known[c.owner]
-    members._changed()
+    members._index()
     settle(clock, 1.5)
-    note = f"b knows other members: does not know c ({c.owner})"
+    note = f"b lists other members: does not list c ({c.owner})"
     assert note in a.backend.report.notes()
     assert note in health_of(a).for_lists().notes
     assert health_of(a).for_lists().wrong == ()
     settle(clock, 8)
     logged = [event for event in log if event.get("log_format") == "lists of members differ"]
     assert sorted((event["url"], event["how"]) for event in logged) == [
-        ("http://a", f"knows c ({c.owner}), which is not known here"),
-        ("http://b", f"does not know c ({c.owner})"),
+        ("http://a", f"lists c ({c.owner}), which is unknown here"),
+        ("http://b", f"does not list c ({c.owner})"),
     ]
     members.learn = learn  # type: ignore[method-assign]
     members._known.update(known)
-    members._changed()
+    members._index()
     settle(clock, 3)
     again = [event["url"] for event in log if event.get("log_format") == "lists of members are the same again"]
     assert sorted(again) == ["http://a", "http://b"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core.ids import new_id, tag
-from rqdisco.storage.identity import NAME, establish
+from rqdisco.storage.identity import NAME, load_identity
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
 
@@ -36,8 +36,8 @@ def test_all_of_an_id_but_tag_and_version_is_random() -> None:
 def test_a_fresh_directory_gets_an_incarnation_and_keeps_it() -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
-    first, was_new = establish(disk, STATE, Random(1).randbytes)
-    again, is_new = establish(disk, STATE, Random(2).randbytes)
+    first, was_new = load_identity(disk, STATE, Random(1).randbytes)
+    again, is_new = load_identity(disk, STATE, Random(2).randbytes)
     assert (first, was_new, is_new) == (again, True, False)
     assert len(bytes.fromhex(first.incarnation)) == 8
 
@@ -49,11 +49,11 @@ def test_the_golden_file_of_the_second_version_is_read_and_written_alike() -> No
     disk.make_directory(STATE)
     disk._numbers = 6
     disk.replace(STATE / NAME, content)
-    identity, is_new = establish(disk, STATE, Random(1).randbytes)
+    identity, is_new = load_identity(disk, STATE, Random(1).randbytes)
     assert (identity.incarnation, is_new) == ("1a2b3c4d5e6f7081", False)
     disk.remove(STATE / NAME)
     disk._numbers = 6
-    establish(disk, STATE, lambda count: bytes.fromhex("1a2b3c4d5e6f7081"))
+    load_identity(disk, STATE, lambda count: bytes.fromhex("1a2b3c4d5e6f7081"))
     assert disk.read(STATE / NAME) == content
 
 
@@ -61,12 +61,12 @@ def test_a_crash_during_the_write_of_the_identity_leaves_it_or_none() -> None:
     for seed in range(50):
         disk = ModelDisk()
         disk.make_directory(STATE)
-        first, _ = establish(disk, STATE, Random(1).randbytes)
-        again, is_new = establish(disk.crash(Random(seed)), STATE, Random(2).randbytes)
+        first, _ = load_identity(disk, STATE, Random(1).randbytes)
+        again, is_new = load_identity(disk.crash(Random(seed)), STATE, Random(2).randbytes)
         assert (again, is_new) == (first, False)
         unsynced = ModelDisk()
         unsynced.make_directory(STATE)
         unsynced.broken_syncs = {1 + seed % 2}
         with suppress(OSError):
-            establish(unsynced, STATE, Random(1).randbytes)
-        establish(unsynced.crash(Random(seed)), STATE, Random(2).randbytes)
+            load_identity(unsynced, STATE, Random(1).randbytes)
+        load_identity(unsynced.crash(Random(seed)), STATE, Random(2).randbytes)

@@ -22,7 +22,7 @@ MODULES = {
 PURE = {
     "backends.gossip.membership.decision_guard",
     "backends.gossip.membership.members",
-    "backends.gossip.membership.sightings",
+    "backends.gossip.membership.grant_ages",
     "backends.gossip.replication.change_log",
     "backends.gossip.replication.cursors",
     "backends.gossip.replication.id_order",

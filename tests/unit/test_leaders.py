@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor, reported_leader
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
 from rqdisco.core.records import Leader, Node, Put, Record
 from rqdisco.telemetry.events import Event, Events
@@ -37,7 +37,7 @@ def seen(order: str, every: float = 10.0) -> list[bool]:
     found = []
     for number, letter in enumerate(order):
         now = number * every
-        reports.ended(now)
+        reports.expire(now)
         reports.report("x", letter, now)
         found.append(reports.of("x") is not None)
     return found
@@ -78,9 +78,9 @@ def test_two_leaders_are_reported_once_and_over_when_one_alone_has_reported_for_
     last_change = 115
     for at in range(120, last_change + 60, 10):
         reports.report("x", "B", at)
-        assert reports.ended(at) == []
+        assert reports.expire(at) == []
     assert reports.next_end == last_change + WINDOW_SECONDS
-    assert reports.ended(last_change + 60) == ["x"]
+    assert reports.expire(last_change + 60) == ["x"]
     assert (reports.of("x"), len(reports)) == (None, 0)
     assert reports.next_end is None
     assert not reports.report("x", "B", 180)
@@ -98,11 +98,11 @@ def test_ids_do_not_affect_each_other() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from("ABC"), st.floats(0, 30)), max_size=80))
 def test_stored_reports_are_bounded_and_give_the_same_result_as_all(steps: list[tuple[int, str, float]]) -> None:
-    reports, all_of, now = LeaderReports(most=8), dict[str, list[Report]](), 0.0
+    reports, all_of, now = LeaderReports(max_ids=8), dict[str, list[Report]](), 0.0
     for number, leader, pause in steps:
         now += pause
         name = f"id{number % 3}"
-        reports.ended(now)
+        reports.expire(now)
         known = all_of.setdefault(name, [])
         known.append(Report(now, leader))
         previous_owners = reports.of(name)

@@ -85,7 +85,7 @@ def test_an_id_has_its_name_once_it_is_durable() -> None:
     assert not store.name_index.of(b"abc")
     daemon = Daemon()
     daemon.threads.hold = True
-    record = daemon.directory._fresh("ABC", 1)
+    record = daemon.directory._records.new("ABC", version=1, max_ids=None)
     change = daemon.store.put(record)
     assert daemon.store.name_index.of(b"abc") == []
     daemon.store.settle([change])

@@ -24,7 +24,7 @@ def test_the_defaults_are_loopback_and_a_state_directory_here() -> None:
     assert config.data_dir == Path.cwd() / "rqdisco-data"
     assert (config.limits.retry_window_ms, config.limits.max_ids, config.limits.max_nodes) == (30_000, None, 1000)
     assert (config.max_body, config.snapshot_every, config.strict_addresses) == (16384, 300.0, False)
-    assert config.limits.make_named
+    assert config.limits.create_named
     assert config.unused_days is None
     assert config.hosts == ()
 
@@ -74,7 +74,7 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
     assert config.unused_days == 30
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/d"), 100, 9.0)
     assert config.strict_addresses
-    assert not config.limits.make_named
+    assert not config.limits.create_named
     assert config.bounds == Bounds(create_rate=0.5, client_rate=0, connections=7, client_connections=6)
     assert config.disk_reserve == 5120
     assert config.operator_socket == Path("/o")
@@ -158,7 +158,7 @@ def test_every_option_can_be_given_in_the_environment() -> None:
     assert (config.listen, config.hosts) == (("tcp:1", "tcp:2"), ("a.example", "10.0.0.9"))
     assert (config.limits.retry_window_ms, config.limits.max_ids, config.limits.max_nodes) == (0, 3, 4)
     assert (config.data_dir, config.max_body, config.snapshot_every) == (Path("/e"), 500, 60.0)
-    assert (config.strict_addresses, config.limits.make_named, config.operator_socket) == (True, False, Path("/s"))
+    assert (config.strict_addresses, config.limits.create_named, config.operator_socket) == (True, False, Path("/s"))
     assert (config.metrics_listen, config.audit) == (("tcp:3", "tcp:4"), Path("/b"))
     assert config.dns is not None
     assert (len(config.dns.addresses), config.dns.zone.name, config.dns.nameserver) == (2, "x", "ns1.x")

@@ -304,7 +304,7 @@ def test_a_refused_change_keeps_nobody_from_claiming_a_new_key(three: Three, clo
     settle(clock, 2)
     a.disk.room = None
     settle(clock, 5)
-    assert b.backend.peers.agreement.is_whole()
+    assert b.backend.peers.convergence.is_converged()
     claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}'), None))
     settle(clock, 2)
     assert result(claiming).won

@@ -27,10 +27,16 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
         go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
     assert b.backend.peers.guard.fenced is None
     settle(clock, 20)
-    complaints = [event["log_source"] for event in logged_errors if "told apart" in event["log_format"]]
+    complaints = [event["log_source"] for event in logged_errors if "duplicate peer identity" in event["log_format"]]
     assert len(complaints) == len(set(complaints)) == 2, "by both others, and not every second"
     duplicate.stop()
     logged_errors.clear()
+
+
+def peers_shown(daemon: GossipDaemon) -> dict[str, Any]:
+    """Return the reported peers by incarnation."""
+    report: dict[str, Any] = daemon.backend.report.as_object()
+    return {peer["incarnation"]: peer for peer in report["peers"]}
 
 
 def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
@@ -38,7 +44,7 @@ def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Cl
     duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 12)
     why = "two daemons are called a"
-    shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
+    shown = peers_shown(c)
     assert {owner: (peer["state"], peer["why"]) for owner, peer in shown.items() if peer["name"] == "a"} == {
         a.owner: ("fenced", why),
         duplicate.owner: ("fenced", why),
@@ -50,7 +56,7 @@ def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Cl
     settle(clock, 6)
     a.restart()
     settle(clock, 12)
-    shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
+    shown = peers_shown(c)
     assert (shown[a.owner]["state"], shown[a.owner]["why"]) == ("up", None)
     assert shown[duplicate.owner]["state"] == "silent"
     logged_errors.clear()
@@ -65,7 +71,7 @@ def test_a_replayed_hello_from_before_a_restart_stops_nobody(three: Three, clock
     a = a.restart()
     settle(clock, 3)
     for daemon in (a, b, c):
-        daemon.backend.answers.greet(old)
+        daemon.backend.request_handler.greet(old)
     settle(clock, 3)
     assert [daemon.backend.peers.guard.objection for daemon in (a, b, c)] == [None] * 3
     assert register(a, create_id(a), "n1:1") == ["n1:1"]
@@ -81,9 +87,9 @@ def url_of(daemon: GossipDaemon, peer: GossipDaemon) -> str:
 def test_a_hello_takes_effect_with_the_next_message_of_its_session(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
-    session, _ = b.backend.answers.greet(moved)
+    session, _ = b.backend.request_handler.greet(moved)
     assert url_of(b, a) == "http://a"
-    go(b.backend.answers.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
+    go(b.backend.request_handler.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
     assert url_of(b, a) == "http://elsewhere"
 
 

@@ -30,7 +30,7 @@ def test_an_owner_killed_right_after_a_grant_agrees_with_its_peers_when_it_grant
     again = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     settle(clock, 1)
     assert result(again).bootstrap == "granted"
-    assert not [event for event in logged_errors if "different things" in event["log_format"]]
+    assert not [event for event in logged_errors if "conflicting records" in event["log_format"]]
     assert b.store.settled(discovery_id) == a.store.settled(discovery_id)
 
 

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID, WrongHost
 from rqdisco.core.host_binding import THIS_MACHINE
@@ -61,7 +61,7 @@ def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_i
     a, b, discovery_id = restarted_owner(clock)
     b.restart()
     # The moment at which it reaches the last member, before any exchange has ended.
-    a.backend.peers.guard.heard(b.owner)
+    a.backend.peers.guard.confirm(b.owner)
     assert a.backend.peers.guard.is_ready
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 
@@ -127,7 +127,7 @@ def test_a_refusal_of_the_owner_holds_at_every_daemon(three: Three, clock: Clock
     asked = Deferred.fromCoroutine(b.directory.register(discovery_id, Node(addr="n3:1"), None))
     b.threads.hold = False
     settle(clock, 8)
-    with pytest.raises(Undecided, match="cannot tell who is alone without c"):
+    with pytest.raises(Undecided, match="cannot grant a bootstrap without c"):
         result(asked)
     assert b.backend.hint_store.count == 0
 

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.backends.gossip.transport.keyring import BadKeys, PeerKey, parse_keys
-from rqdisco.backends.gossip.transport.seals import Begun, BegunSessions, Counters, answer_parts, ask_parts, hello_parts
+from rqdisco.backends.gossip.transport.seals import (
+    Counters,
+    SealedSession,
+    SealedSessions,
+    answer_parts,
+    hello_parts,
+    request_parts,
+)
 
 SECRET = bytes(range(32))
 
@@ -59,9 +66,9 @@ def test_a_seal_is_for_one_kind_of_message_path_body_session_counter_and_status(
         hello_parts(b"/p", "n", b"c"),
         hello_parts(b"/q", "n", b"b"),
         hello_parts(b"/p", "m", b"b"),
-        ask_parts(b"/p", "s", 1, b"b"),
-        ask_parts(b"/p", "s", 2, b"b"),
-        ask_parts(b"/p", "t", 1, b"b"),
+        request_parts(b"/p", "s", 1, b"b"),
+        request_parts(b"/p", "s", 2, b"b"),
+        request_parts(b"/p", "t", 1, b"b"),
         answer_parts("x", 200, b"b"),
         answer_parts("x", 403, b"b"),
         answer_parts("y", 200, b"b"),
@@ -90,20 +97,20 @@ def test_a_message_that_is_far_behind_is_refused() -> None:
 
 
 def test_unused_sessions_are_evicted_before_those_in_use() -> None:
-    sessions = BegunSessions()
-    sessions.add("used", Begun(PeerKey("k", SECRET)))
-    sessions.confirm("used")
+    sessions = SealedSessions()
+    sessions.add("used", SealedSession(PeerKey("k", SECRET)))
+    sessions.mark_used("used")
     for number in range(1000):
-        sessions.add(str(number), Begun(PeerKey("k", SECRET)))
+        sessions.add(str(number), SealedSession(PeerKey("k", SECRET)))
     assert sessions.find("used") is not None
     assert sessions.find("0") is None
     assert sessions.find("999") is not None
 
 
 def test_a_session_ends_with_the_key_it_was_begun_with() -> None:
-    sessions = BegunSessions()
-    sessions.add("one", Begun(PeerKey("k", SECRET)))
-    sessions.add("other", Begun(PeerKey("l", SECRET)))
+    sessions = SealedSessions()
+    sessions.add("one", SealedSession(PeerKey("k", SECRET)))
+    sessions.add("other", SealedSession(PeerKey("l", SECRET)))
     sessions.keep_only({"l"})
     assert sessions.find("one") is None
     assert sessions.find("other") is not None

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport.messages import Outcome, decode_message
-from rqdisco.backends.single.directory import Limits
+from rqdisco.backends.single.limits import Limits
 from rqdisco.core import ids
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put
@@ -23,7 +23,7 @@ from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, reg
 def test_one_seed_is_enough_to_meet_all_members(three: Three) -> None:
     _, daemons = three
     assert all(len(daemon.backend.peers.peers) == 2 for daemon in daemons)
-    assert all(daemon.backend.peers.agreement.is_whole() for daemon in daemons)
+    assert all(daemon.backend.peers.convergence.is_converged() for daemon in daemons)
 
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
@@ -57,7 +57,7 @@ def test_a_request_that_arrives_after_its_caller_gave_up_is_not_carried_out(thre
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     wait(clock, a.directory.remove(discovery_id, "n1:1"))
     body = next(body for _, _, verb, body in reversed(network.messages) if verb == "call")
-    late = Deferred.fromCoroutine(a.backend.answers.serve(_session(b, a), "call", body))
+    late = Deferred.fromCoroutine(a.backend.request_handler.serve(_session(b, a), "call", body))
     assert decode_message(result(late), Outcome).reason == "came too late"
     assert listed(a, discovery_id) == []
 
@@ -220,7 +220,7 @@ def test_an_isolated_daemon_logs_that_and_logs_the_end(three: Three, clock: Cloc
 
     network.split("c")
     settle(clock, 3)
-    assert logged() == ["peers do not agree, or one of them is silent"]
+    assert logged() == ["peers do not agree, or one is unreachable"]
     network.heal()
     settle(clock, 3)
     assert logged()[1:] == ["peers agree"]

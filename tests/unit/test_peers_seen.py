@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.backends.gossip.replication.change_log import ChangeLog
-from rqdisco.backends.gossip.report import MOST_LAG
+from rqdisco.backends.gossip.report import MAX_LAG
 from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
@@ -22,7 +22,7 @@ from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 def watched(daemon: GossipDaemon) -> dict[str, Any]:
     """Return the samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
-    families: list[Metric] = list(peer_metrics(daemon.backend.report.seen)())
+    families: list[Metric] = list(peer_metrics(daemon.backend.report.status)())
     for sample in (sample for family in families for sample in family.samples):
         if "peer" in sample.labels:
             found.setdefault(sample.name, {})[sample.labels["peer"]] = sample.value
@@ -142,7 +142,7 @@ def test_an_id_has_an_owner_while_that_is_unreachable_and_none_once_it_is_forgot
 
 def test_the_count_of_missing_records_at_a_peer_is_bounded() -> None:
     changes = ChangeLog(floor=0)
-    for version in range(2 * MOST_LAG):
+    for version in range(2 * MAX_LAG):
         changes.add(version + 1, b"%d" % version)
-    assert len(changes.since(0, MOST_LAG) or ()) == MOST_LAG
-    assert len(changes.since(0) or ()) == 2 * MOST_LAG
+    assert len(changes.since(0, MAX_LAG) or ()) == MAX_LAG
+    assert len(changes.since(0) or ()) == 2 * MAX_LAG

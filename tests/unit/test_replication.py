@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from rqdisco.backends.gossip.replication.cursors import RECORDS_AT_ONCE, Replication
+from rqdisco.backends.gossip.replication.cursors import RECORDS_PER_MESSAGE, Replication
 from rqdisco.backends.gossip.transport.messages import Delta, Pull
 from rqdisco.core import codec
 from rqdisco.core.records import Node, Record
@@ -37,9 +37,9 @@ class Receiver:
 
     def take(self, *deltas: Delta) -> None:
         for each in deltas:
-            taken = self.replication.take(each)
+            taken = self.replication.apply(each)
             self.store.settle(list(taken.changes))
-            self.replication.taken(each, taken)
+            self.replication.commit(each, taken)
 
     def put(self, *records: Record) -> None:
         self.store.settle([self.store.put(each) for each in records])
@@ -73,9 +73,9 @@ def test_changes_beyond_a_gap_are_stored_and_move_no_cursor() -> None:
 
 def test_a_change_refused_by_the_disk_fills_no_gap_later() -> None:
     receiver = Receiver()
-    receiver.replication.take(STEPS[1])
+    receiver.replication.apply(STEPS[1])
     receiver.store.discard()
-    receiver.replication.not_taken()
+    receiver.replication.rollback()
     receiver.take(STEPS[0])
     assert receiver.cursor == 10
 
@@ -84,11 +84,11 @@ def test_a_delta_twice_changes_nothing() -> None:
     receiver = Receiver()
     receiver.take(*STEPS, *STEPS)
     assert receiver.cursor == 15
-    assert receiver.replication.take(STEPS[2]).changes == ()
+    assert receiver.replication.apply(STEPS[2]).changes == ()
 
 
 def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
-    count = 3 * RECORDS_AT_ONCE
+    count = 3 * RECORDS_PER_MESSAGE
     sender = Receiver(OWNER, [record(number, number + 1) for number in range(count)])
     receiver = Receiver()
     page, upto, pages = 0, 0, 0
@@ -129,7 +129,7 @@ def test_a_paging_receiver_misses_nothing_when_its_peer_restarts_in_between() ->
 
 def test_a_paging_receiver_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
     receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
-    receiver.replication.pass_over(30_000)
+    receiver.replication.skip_versions(30_000)
     page = receiver.replication.page(Pull(owner=OWNER, after=1))
     receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
     assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))

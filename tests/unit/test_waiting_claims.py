@@ -119,7 +119,7 @@ def test_claims_present_at_the_start_are_found_and_those_that_ended_meanwhile_ar
 def test_the_number_of_monitored_claims_is_bounded(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim_monitor, "MOST", 3)
+    monkeypatch.setattr(claim_monitor, "MAX_TRACKED", 3)
     for number in range(5):
         claim(daemon, f"k{number}")
     daemon.clock.advance(61)

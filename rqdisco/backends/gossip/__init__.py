@@ -1,1 +1,1 @@
-"""Several daemons that replicate to each other: membership, replication, forwarding."""
+"""A cluster of daemons that replicate to each other: membership, replication, forwarding."""

@@ -1,4 +1,4 @@
-"""What a home asks of all members before a node is told to bootstrap again (R5)."""
+"""The barrier that an owner passes before it grants a bootstrap again (R5)."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Record
 
 BARRIER_SECONDS = 3.0
-_MOST_ROUNDS = 20
+_MAX_ROUNDS = 20
 
 
-class Barriers:
-    """Brings records to all `members`, who are asked as `peers`, and what those promised under them
-    to `taker`.
+class BarrierRunner:
+    """Replicates a record to all `members` through `peers`, and adds the hints they return with
+    `hint_merger`.
     """
 
-    def __init__(self, members: Members, peers: Mapping[str, Peer], taker: HintMerger) -> None:
+    def __init__(self, members: Members, peers: Mapping[str, Peer], hint_merger: HintMerger) -> None:
         self._members = members
         self._peers = peers
-        self._taker = taker
+        self._hint_merger = hint_merger
 
-    async def bring(self, record: Record) -> None:
-        """Ask all members at once, each until it has no more hints. Raises Undecided where one does
-        not answer.
+    async def run(self, record: Record) -> None:
+        """Query all members concurrently, each until it has no more hints. Raises Undecided if one
+        does not answer.
         """
         others = self._members.others
         unreachable = [each.name for each in others if not self._is_up(each.incarnation)]
         if unreachable:
-            raise Undecided(f"cannot tell who is alone without {', '.join(unreachable)}")
+            raise Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}")
         line = msgspec.Raw(codec.encode_record(record))
-        asking = [
-            Deferred.fromCoroutine(self._ask(self._peers[each.incarnation], record.owner, line)) for each in others
+        pending = [
+            Deferred.fromCoroutine(self._collect(self._peers[each.incarnation], record.owner, line)) for each in others
         ]
         try:
-            await gatherResults(asking, consumeErrors=True)
+            await gatherResults(pending, consumeErrors=True)
         except Exception as error:
-            for each in asking:
+            for each in pending:
                 each.cancel()
             if isinstance(error, CancelledError):
                 raise
-            raise Undecided("cannot tell who is alone: a peer does not answer") from None
-        # Who joined meanwhile was not asked.
+            raise Undecided("cannot grant a bootstrap: a peer does not answer") from None
+        # A member that joined meanwhile was not queried.
         if {each.incarnation for each in self._members.others} != {each.incarnation for each in others}:
-            raise Undecided("the members changed meanwhile")
+            raise Undecided("the members changed during the barrier")
 
     def _is_up(self, incarnation: str) -> bool:
         return incarnation in self._peers and self._peers[incarnation].is_up
 
-    async def _ask(self, peer: Peer, owner: str, line: msgspec.Raw) -> None:
+    async def _collect(self, peer: Peer, owner: str, line: msgspec.Raw) -> None:
         of, added = "", 0
-        for _ in range(_MOST_ROUNDS):
-            asked = Barrier(owner=owner, record=line, of=of, added=added)
-            answer = await peer.ask("barrier", asked, Hints, BARRIER_SECONDS)
+        for _ in range(_MAX_ROUNDS):
+            request = Barrier(owner=owner, record=line, of=of, added=added)
+            answer = await peer.request("barrier", request, Hints, BARRIER_SECONDS)
             if not answer.hints:
                 return
             assert peer.incarnation is not None
-            of, added = answer.of, await self._taker.add(peer.incarnation, answer.of, answer.hints)
+            of, added = answer.of, await self._hint_merger.add(peer.incarnation, answer.of, answer.hints)
         raise Undecided("a peer has too many hints")

@@ -1,28 +1,26 @@
-"""What an operator may ask of peers, in one place."""
+"""Administration of the cluster."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.succession import Successions
 
 
 class GossipAdmin:
-    """Shows peers, forgets them, and hands over to them."""
+    """Show peers, forget lost ones, drain this daemon."""
 
     def __init__(self, report: PeerReport, successions: Successions) -> None:
         self._report = report
         self._successions = successions
 
-    def show(self) -> dict[str, Any]:
-        """All peers and their state."""
+    def show(self) -> dict[str, object]:
+        """Return all peers and their state."""
         return self._report.as_object()
 
     async def forget(self, name: str) -> int:
-        """As `Successions.forget`."""
+        """See `Successions.forget`."""
         return await self._successions.forget(name)
 
     async def drain(self, to: str | None) -> str:
-        """As `Successions.drain`."""
+        """See `Successions.drain`."""
         return await self._successions.drain(to)

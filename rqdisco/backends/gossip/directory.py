@@ -1,5 +1,5 @@
-"""The directory of a daemon that has peers: asks the owner of an ID, or answers on its behalf what
-may be answered.
+"""The directory of a daemon that has peers: forwards requests to the owner of an ID, or answers on
+its behalf where that is safe.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.backends.gossip.forwarding import record_of, refusal_from_outcome
-from rqdisco.backends.gossip.membership.sightings import Sightings
+from rqdisco.backends.gossip.membership.grant_ages import GrantAges
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.hints import HintStore
 from rqdisco.backends.gossip.transport.links import PeerError
@@ -35,23 +35,21 @@ from rqdisco.core.records import Claim, Node, Put, Record, Registration
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
 
-# Of the 8 s in which a client must be answered (P4), so that there is time left for an answer on
-# the owner's behalf.
+# Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
 FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
 CONTACT_SECONDS = 24 * 3600.0
-_JUST_NOW_SECONDS = 1.5
+_RECENT_SECONDS = 1.5
 _UNREACHABLE = "the owner of this ID does not answer"
-_NOTHING = Outcome()
-_DISAGREE = "peers disagree or are silent"
+_NO_OUTCOME = Outcome()
+_DISAGREE = "peers disagree or are unreachable"
 
 
 class GossipDirectory:
-    """Routes each request to the home of its ID; in front of the directory of this daemon's own
-    IDs.
+    """Routes each request to the owner of its ID; wraps the directory of this daemon's own IDs.
 
-    `retry_window_ms` is the re-grant window, `max_nodes` how many nodes an ID may hold.
+    `retry_window_ms` is the retry window of grants.
     """
 
     _log = Logger()
@@ -75,7 +73,7 @@ class GossipDirectory:
         self._request_name = request_name
         self._own = peers.members.own.incarnation
         self._started = clock.seconds()
-        self._sightings = Sightings(clock.seconds, retry_window_ms / 1000)
+        self._grant_ages = GrantAges(clock.seconds, retry_window_ms / 1000)
 
     @property
     def index(self) -> int:
@@ -96,32 +94,34 @@ class GossipDirectory:
         record = self._local.shown(discovery_id)
         if record is not None:
             return self._local.view(record)
-        return _view_of_answer(await self._ask_creator(discovery_id), discovery_id)
+        return _view_of_answer(await self._query_creator(discovery_id), discovery_id)
 
     async def look_up_at_owner(self, discovery_id: str) -> View:
-        """As `look_up`, from the home itself. Raises StoreUnavailable where that does not answer,
-        or may not know yet what it decided before it started (R8).
+        """Look up as `look_up`, at the owner itself. Raises StoreUnavailable if the owner does not
+        answer, or may lack what it decided before its restart (R8).
         """
         record = await self._record(discovery_id)
         owner = self._owner(record)
         if owner != self._own:
-            outcome = await self._call(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
+            outcome = await self._forward(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
             return _view_of_answer(outcome, discovery_id)
         self._peers.check(record)
         return await self._local.look_up(discovery_id)
 
     async def inspect(self, discovery_id: str) -> Record:
         if self._local.shown(discovery_id) is None:
-            return record_of(await self._ask_creator(discovery_id), discovery_id)
+            return record_of(await self._query_creator(discovery_id), discovery_id)
         return await self._local.inspect(discovery_id)
 
     def age(self, record: View | Record) -> float | None:
-        """Seconds since the home of a record was last heard; None if it was not in this boot."""
+        """Return seconds since the last contact with the owner of a record, None if there was none
+        in this boot.
+        """
         owner = self._owner(record)
         return 0.0 if owner == self._own else self._peers.contact(owner)
 
     def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
-        # What a peer says ends in the same store as what is decided here.
+        # Replicated changes settle in the same store as local ones.
         return self._local.watch(discovery_id, changed)
 
     async def look_up_name(self, name: str) -> View:
@@ -136,16 +136,16 @@ class GossipDirectory:
         if owner == self._own:
             return await self._register_here(discovery_id, node, host)
         try:
-            outcome = await self._call(owner, FORWARD_SECONDS, "register", discovery_id, node=node, host=host)
+            outcome = await self._forward(owner, FORWARD_SECONDS, "register", discovery_id, node=node, host=host)
         except OwnerUnreachable as silence:
             return await self._on_behalf(discovery_id, node, host, silence.reason)
         if outcome.refusal == NotReady.__name__:
             return await self._on_behalf(discovery_id, node, host, outcome.reason, outcome)
-        # What the owner itself refuses is refused: it may know what this copy does not.
+        # A refusal by the owner is final: this copy may lack what the owner has.
         return Registration(record=record_of(outcome, discovery_id), listed=outcome.listed, bootstrap=outcome.bootstrap)
 
     async def _register_here(self, discovery_id: str, node: Node, host: str | None) -> Registration:
-        """`register` at the home; while that is not ready it lists as another daemon would (R8)."""
+        """Register at the owner; while it is not ready, list as another daemon would (R8)."""
         try:
             return await self._local.register(discovery_id, node, host)
         except NotReady as doubt:
@@ -155,7 +155,7 @@ class GossipDirectory:
         owner = self._owner(await self._record(discovery_id))
         if owner == self._own:
             return await self._local.remove(discovery_id, addr)
-        outcome = await self._call(owner, FORWARD_SECONDS, "remove", discovery_id, addr=addr)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "remove", discovery_id, addr=addr)
         return Removal(record=_view_of_answer(outcome, discovery_id), removed=outcome.yes)
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
@@ -163,7 +163,7 @@ class GossipDirectory:
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
             return await self._local.claim(discovery_id, put, host)
-        outcome = await self._call(owner, FORWARD_SECONDS, "claim", discovery_id, put=put, host=host)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "claim", discovery_id, put=put, host=host)
         return Claim(record=record_of(outcome, discovery_id), won=outcome.yes, again=outcome.again)
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
@@ -171,59 +171,61 @@ class GossipDirectory:
         owner = await self._owner_of_key(discovery_id, is_report=True)
         if owner == self._own:
             return await self._local.report(discovery_id, put, host, index)
-        outcome = await self._call(owner, FORWARD_SECONDS, "report", discovery_id, put=put, host=host, index=index)
-        return _yes(outcome, discovery_id)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "report", discovery_id, put=put, host=host, index=index)
+        return _flag(outcome, discovery_id)
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
             return await self._local.clear_leader(discovery_id, index)
-        outcome = await self._call(owner, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
-        return Clearing(done=_yes(outcome, discovery_id), removed=outcome.removed)
+        outcome = await self._forward(owner, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
+        return Clearing(done=_flag(outcome, discovery_id), removed=outcome.removed)
 
     async def ids(self) -> Sequence[str]:
         return await self._local.ids()
 
-    async def adopt(self, brought: TransferredRecord, *, as_own: bool) -> bool:
-        known = self._store.newest(brought.id)
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+        known = self._store.newest(transferred.id)
         if known is not None and self._owner(known) != self._own:
-            raise Undecided("its home is another daemon, import there")
-        if known is None and not await self._peers.agreement.soon():
+            raise Undecided("another daemon owns this ID: import it there")
+        if known is None and not await self._peers.convergence.wait():
             raise Undecided(_DISAGREE)
-        return await self._local.adopt(brought, as_own=as_own)
+        return await self._local.adopt(transferred, as_own=as_own)
 
-    def changed(self, record: Record) -> None:
-        """A peer's record came in."""
-        self._sightings.see(record)
+    def on_replicated(self, record: Record) -> None:
+        """Process a record replicated from a peer."""
+        self._grant_ages.observe(record)
 
     def _owner(self, record: View | Record) -> str:
-        """Who the home is by now; of an ID that came from nobody's member, this daemon."""
+        """Return the current owner; this daemon, if the record's owner was never a member."""
         owner = self._peers.members.current_owner(record.owner)
         return owner if self._peers.members.get(owner) is not None else self._own
 
     async def _record(self, discovery_id: str) -> Record:
-        """What is known of an ID here, or where it was minted. Raises NoSuchID,
+        """Return the local copy of a record, or the one of its creator. Raises NoSuchID,
         StoreUnavailable.
         """
         known = self._store.newest(discovery_id)
-        return record_of(await self._ask_creator(discovery_id), discovery_id) if known is None else known
+        return record_of(await self._query_creator(discovery_id), discovery_id) if known is None else known
 
     async def _owner_of_key(self, discovery_id: str, *, is_report: bool = False) -> str:
-        """The home of an ID, or who is to be it. Raises UnknownCreatedID, StoreUnavailable where
-        that is open.
+        """Return the owner of an ID, or its owner to be. Raises UnknownCreatedID, or
+        StoreUnavailable where the owner is undetermined.
         """
         try:
             return self._owner(await self._record(discovery_id))
         except NoSuchID:
             if is_created_id(discovery_id) and not is_report:
-                # It must not come to be a second time.
+                # A created ID must not come into being twice.
                 raise UnknownCreatedID(discovery_id) from None
-        if not await self._peers.agreement.soon():
+        if not await self._peers.convergence.wait():
             raise Undecided(_DISAGREE)
         return self._peers.members.owner_of_name(discovery_id)
 
-    async def _ask_creator(self, discovery_id: str) -> Outcome:
-        """Ask those whose tag an ID bears, since it may not have come here yet (R1)."""
+    async def _query_creator(self, discovery_id: str) -> Outcome:
+        """Query the members whose tag an ID carries, since it may not be replicated here yet
+        (R1).
+        """
         if not is_created_id(discovery_id):
             raise NoSuchID(discovery_id)
         unreachable: StoreUnavailable | None = None
@@ -231,20 +233,20 @@ class GossipDirectory:
             owner = self._peers.members.current_owner(member.incarnation)
             try:
                 if owner == self._own:
-                    raise self._local.unknown(discovery_id)
-                outcome = await self._call(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
+                    raise self._local.absence(discovery_id)
+                outcome = await self._forward(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
                 record_of(outcome, discovery_id)
                 return outcome
             except NoSuchID:
                 continue
             except StoreUnavailable as error:
                 unreachable = error
-        if unreachable is None and self._peers.strangers:
-            # Whoever was not met yet may know who minted it.
-            unreachable = Undecided("not all peers were met yet")
+        if unreachable is None and self._peers.unidentified:
+            # A peer that was never contacted may be the creator.
+            unreachable = Undecided("not all peers were contacted yet")
         raise NoSuchID(discovery_id) if unreachable is None else unreachable
 
-    async def _call(
+    async def _forward(
         self,
         owner: str,
         seconds: float,
@@ -257,9 +259,9 @@ class GossipDirectory:
         index: int | None = None,
         host: str | None = None,
     ) -> Outcome:
-        """Forward a request, once (R2). Raises OwnerUnreachable where no answer comes."""
+        """Forward a request once (R2). Raises OwnerUnreachable if no answer arrives."""
         peer = self._peers.peers.get(owner)
-        if peer is None or not (peer.is_up or self._spoke_just_now(owner)):
+        if peer is None or not (peer.is_up or self._answered_recently(owner)):
             raise OwnerUnreachable(_UNREACHABLE)
         left = seconds - _MARGIN_SECONDS
         message = Call(
@@ -272,48 +274,49 @@ class GossipDirectory:
             addr=addr,
             put=put,
             index=index,
-            until=peer.time_there_in(left),
+            until=peer.remote_time_in(left),
             host=host,
         )
         try:
-            return await peer.ask("call", message, Outcome, seconds)
+            return await peer.request("call", message, Outcome, seconds)
         except PeerError as error:
-            self._log.warn("not forwarded: {why}", why=str(error) or type(error).__name__, owner=owner)
+            self._log.warn("request not forwarded: {why}", why=str(error) or type(error).__name__, owner=owner)
             raise OwnerUnreachable(_UNREACHABLE) from None
 
-    def _spoke_just_now(self, owner: str) -> bool:
-        """Whether a home that did not answer the last time has been heard since, so that it is
-        worth a try.
+    def _answered_recently(self, owner: str) -> bool:
+        """Report whether there was contact with an owner after its last failure, which justifies an
+        attempt.
         """
         contact = self._peers.contact(owner)
-        return contact is not None and contact < _JUST_NOW_SECONDS
+        return contact is not None and contact < _RECENT_SECONDS
 
     async def _on_behalf(
-        self, discovery_id: str, node: Node, host: str | None, why: str, told: Outcome = _NOTHING
+        self, discovery_id: str, node: Node, host: str | None, why: str, reply: Outcome = _NO_OUTCOME
     ) -> Registration:
-        """List what is known, and keep the node for the owner to add (R4).
+        """Answer a registration from the copy, and store it as a hint for the owner (R4).
 
-        `told` is what the owner holds, if it said so. Raises Undecided where the list may be wrong,
-        WrongHost, Ownerless.
+        `reply` is what the owner holds, if it answered. Raises Undecided where the list may be
+        outdated, WrongHost, Ownerless.
         """
-        copy = self._listable(discovery_id, node, host, why, told)
-        hint = await self._hint_store.keep(self._owner(copy), discovery_id, node, host)
+        copy = self._listable(discovery_id, node, host, why, reply)
+        hint = await self._hint_store.store(self._owner(copy), discovery_id, node, host)
         try:
-            # What was listed before the wait may be gone: that is judged, and answered, now.
-            copy = self._listable(discovery_id, node, host, why, told)
+            # The record may have changed while the hint was written, so check and answer with it
+            # now.
+            copy = self._listable(discovery_id, node, host, why, reply)
         except Exception:
             self._hint_store.withdraw(hint)
             raise
-        self._hint_store.promise(hint)
-        hinted = [*told.listed, *self._hint_store.of(discovery_id), node]
+        self._hint_store.mark_answered(hint)
+        hinted = [*reply.listed, *self._hint_store.nodes(discovery_id), node]
         return Registration(record=copy, listed=view_of(copy, is_owner=False, hinted=hinted).nodes, on_behalf=True)
 
-    def _listable(self, discovery_id: str, node: Node, host: str | None, why: str, told: Outcome) -> Record:
-        """The newest that is known, if it lists another node and is one to rely on. Raises as
-        above.
+    def _listable(self, discovery_id: str, node: Node, host: str | None, why: str, reply: Outcome) -> Record:
+        """Return the newest record available, if it lists another node and is safe to list. Raises
+        as `_on_behalf`.
         """
-        copy = _newer(self._local.shown(discovery_id), told.record)
-        if copy is None or self._peers.members.own.state != "member" or self._peers.is_out:
+        copy = _newer(self._local.shown(discovery_id), reply.record)
+        if copy is None or self._peers.members.own.state != "member" or self._peers.is_excluded:
             raise Undecided(why)
         if not any(not same_node(each.addr, node.addr) for each in view_of(copy, is_owner=False).nodes):
             if copy.ownerless and not copy.nodes:
@@ -321,10 +324,10 @@ class GossipDirectory:
             raise Undecided(why)
         check_list(copy, node, host)
         if is_local(node.addr) and copy.host is None:
-            # Whose loopback it would be is the owner's to decide (R5d).
+            # Only the owner decides which host a loopback address belongs to (R5d).
             raise Undecided(why)
         grant = copy.grant
-        if grant is not None and same_node(grant.addr, node.addr) and self._sightings.is_young(copy):
+        if grant is not None and same_node(grant.addr, node.addr) and self._grant_ages.is_young(copy):
             raise Undecided(f"{why}, and this node may just have been told to bootstrap")
         owner = self._owner(copy)
         contact = self._peers.contact(owner) if owner != self._own else 0.0
@@ -334,19 +337,19 @@ class GossipDirectory:
         return copy
 
 
-def _newer(copy: Record | None, told: Record | None) -> Record | None:
-    """The newer of a copy and what the owner holds, whose disk may be an older one."""
-    if copy is None or told is None:
-        return told if copy is None else copy
-    return told if records.precedence(copy, told) == "newer" else copy
+def _newer(copy: Record | None, reply: Record | None) -> Record | None:
+    """Return the newer of a copy and the owner's record; the owner's disk may be an older one."""
+    if copy is None or reply is None:
+        return reply if copy is None else copy
+    return reply if records.precedence(copy, reply) == "newer" else copy
 
 
 def _view_of_answer(outcome: Outcome, discovery_id: str) -> View:
-    """What may be shown of a record that its owner sent. Raises what the owner refused with."""
+    """Return the view of a record sent by its owner. Raises the owner's refusal."""
     return view_of(record_of(outcome, discovery_id), is_owner=True, hinted=outcome.listed)
 
 
-def _yes(outcome: Outcome, discovery_id: str) -> bool:
+def _flag(outcome: Outcome, discovery_id: str) -> bool:
     if outcome.refusal is not None:
         raise refusal_from_outcome(outcome, discovery_id)
     return outcome.yes

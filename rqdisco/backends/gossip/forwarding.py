@@ -1,4 +1,4 @@
-"""Requests of clients that are forwarded to the home, and what came of them (R2)."""
+"""Client requests forwarded to the owner, and their outcomes (R2)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
 }
 
 
-class ForwardedCalls:
-    """Carries out at the home what was asked elsewhere.
+class ForwardedRequests:
+    """Executes at the owner the requests that other daemons forward.
 
-    `current_owner` tells the home of an incarnation's IDs; `check` raises Undecided where a record
-    may be an older one (R8); `hinted` gives the nodes that this home listed while it was not ready.
+    `current_owner` maps an incarnation to the owner of its IDs; `check` raises Undecided where a
+    record may be outdated (R8); `hinted` returns the nodes that this owner listed before it was
+    ready.
     """
 
     def __init__(
@@ -35,9 +36,9 @@ class ForwardedCalls:
         self._check = check
         self._hinted = hinted
 
-    async def carry_out(self, call: Call) -> Outcome:
-        """Raises RequestRefused's kinds, StoreUnavailable; Misdirected where another daemon is the
-        home.
+    async def execute(self, call: Call) -> Outcome:
+        """Execute a request. Raises RequestRefused's kinds, StoreUnavailable; Misdirected if
+        another daemon is the owner.
         """
         known = self._local.known(call.id)
         if known is not None and self._current_owner(known.owner) != call.owner:
@@ -56,24 +57,24 @@ class ForwardedCalls:
             clearing = await self._local.clear_leader(call.id, call.index)
             return Outcome(yes=clearing.done, removed=clearing.removed)
         if call.op == "look_up":
-            # The check may add what was answered before this home was ready, so the record is read
-            # after it.
+            # The check may add registrations answered before this owner was ready, so read the
+            # record after it.
             self._check(await self._local.inspect(call.id))
             return Outcome(record=await self._local.inspect(call.id), listed=tuple(self._hinted(call.id)))
-        raise BadMessage("a call without what it is about")
+        raise BadMessage("call lacks its arguments")
 
     async def _register(self, discovery_id: str, node: Node, host: str | None) -> Outcome:
         try:
-            told = await self._local.register(discovery_id, node, host)
+            registration = await self._local.register(discovery_id, node, host)
         except NotReady as doubt:
-            # Whoever forwarded this may list on this home's behalf, and knows now what it holds.
+            # The sender may list on this owner's behalf, and needs what this owner holds.
             record, listed = self._local.shown(discovery_id), tuple(self._hinted(discovery_id))
             return Outcome(refusal=NotReady.__name__, reason=doubt.reason, record=record, listed=listed)
-        return Outcome(record=told.record, listed=told.listed, bootstrap=told.bootstrap)
+        return Outcome(record=registration.record, listed=registration.listed, bootstrap=registration.bootstrap)
 
 
 def outcome_of_refusal(refusal: RequestRefused | StoreUnavailable) -> Outcome:
-    """What a refusal is on its way back."""
+    """Encode a refusal for the way back."""
     if isinstance(refusal, Undecided):
         return Outcome(refusal=Undecided.__name__, reason=refusal.reason)
     if isinstance(refusal, StoreUnavailable):
@@ -82,18 +83,18 @@ def outcome_of_refusal(refusal: RequestRefused | StoreUnavailable) -> Outcome:
 
 
 def record_of(outcome: Outcome, discovery_id: str) -> Record:
-    """The record that came back. Raises what the owner refused with; Undecided for what it may not
-    decide.
+    """Return the record of an outcome. Raises the owner's refusal; Undecided where the owner may
+    not decide.
     """
     if outcome.refusal is not None:
         raise refusal_from_outcome(outcome, discovery_id)
     if outcome.record is None:
-        raise BadMessage("an outcome without a record")
+        raise BadMessage("outcome lacks a record")
     return outcome.record
 
 
 def refusal_from_outcome(outcome: Outcome, discovery_id: str) -> Exception:
-    """The owner's refusal, as it is raised here."""
+    """Return the owner's refusal as the exception to raise here."""
     if outcome.refusal in (Undecided.__name__, NotReady.__name__):
         return Undecided(outcome.reason)
     if outcome.refusal == errors.TooManyIDs.__name__:
@@ -101,4 +102,4 @@ def refusal_from_outcome(outcome: Outcome, discovery_id: str) -> Exception:
     if outcome.refusal == errors.WrongHost.__name__:
         return errors.WrongHost(outcome.reason)
     kind = _REFUSALS.get(outcome.refusal or "")
-    return StoreUnavailable(outcome.reason or "the owner refuses") if kind is None else kind(discovery_id)
+    return StoreUnavailable(outcome.reason or "refused by the owner") if kind is None else kind(discovery_id)

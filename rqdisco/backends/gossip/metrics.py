@@ -1,4 +1,4 @@
-"""Metrics of the peers."""
+"""Metrics of the cluster."""
 
 from __future__ import annotations
 
@@ -6,54 +6,58 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.backends.gossip.report import MOST_LAG, PeersSeen
+from rqdisco.backends.gossip.report import MAX_LAG, ClusterStatus
 from rqdisco.telemetry.metric_families import counter, gauge, gauges
 from rqdisco.telemetry.metrics import Source
 
 
-def peer_metrics(look: Callable[[], PeersSeen]) -> Source:
-    """How this daemon and its peers get on."""
+def peer_metrics(status: Callable[[], ClusterStatus]) -> Source:
+    """State of the cluster as this daemon sees it."""
 
     def source() -> Iterable[Metric]:
-        seen = look()
+        cluster = status()
         labels = ("peer", "incarnation")
-        # A name may be another's too, by mistake.
-        each = [((peer.name, peer.incarnation), peer) for peer in seen.peers]
-        yield gauges("rqdisco_peer_up", "1 if the peer answered last time.", labels, ((of, p.is_up) for of, p in each))
+        # Two peers may share a name by mistake, so label by incarnation too.
+        each = [((peer.name, peer.incarnation), peer) for peer in cluster.peers]
+        yield gauges(
+            "rqdisco_peer_up", "1 if the peer answered the last request.", labels, ((of, p.is_up) for of, p in each)
+        )
         yield gauges(
             "rqdisco_peer_lag_changes",
-            f"This daemon's own records that changed since what the peer durably has; {MOST_LAG} are counted at most.",
+            f"This daemon's own records that changed since the peer's durable version; at most {MAX_LAG} are counted.",
             labels,
             ((of, p.lag) for of, p in each),
         )
         yield gauges(
             "rqdisco_peer_last_contact_seconds",
-            "Seconds since the peer was last heard.",
+            "Seconds since the last contact with the peer.",
             labels,
             ((of, p.contact) for of, p in each if p.contact is not None),
         )
         yield gauges(
             "rqdisco_peer_clock_offset_seconds",
-            "By how many seconds the peer's wall clock is ahead; nothing depends on it.",
+            "Seconds by which the peer's wall clock is ahead; no decision depends on it.",
             labels,
             ((of, p.offset) for of, p in each if p.offset is not None),
         )
         yield gauge(
-            "rqdisco_peers_agree", "1 if all are up, know the same members and have what was given out.", seen.agree
+            "rqdisco_peers_agree",
+            "1 if all peers are up and list the same members.",
+            cluster.agree,
         )
-        yield gauge("rqdisco_peers_never_met", "URLs of --peer at which nobody was met yet.", seen.never_met)
-        yield gauge("rqdisco_ready", "1 if IDs from before the start may be decided about.", seen.ready)
-        yield gauge("rqdisco_fenced", "1 if nothing is decided here until a restart: there is a twin.", seen.fenced)
-        yield gauge("rqdisco_hints", "Registrations that are kept for a home that does not answer.", seen.hints)
+        yield gauge("rqdisco_peers_never_met", "URLs of --peer that have never answered.", cluster.never_met)
+        yield gauge("rqdisco_ready", "1 if this daemon may decide about IDs from before its start.", cluster.ready)
+        yield gauge("rqdisco_fenced", "1 if a duplicate identity stops all decisions until a restart.", cluster.fenced)
+        yield gauge("rqdisco_hints", "Registrations stored for owners that are unreachable.", cluster.hints)
         yield counter(
             "rqdisco_unreplicated_changes",
-            "Changes that no peer had within a second; grants among them were revoked.",
-            seen.unreplicated,
+            "Changes that no peer acknowledged within a second; grants among them were revoked.",
+            cluster.unreplicated,
         )
         yield counter(
             "rqdisco_unreplicated_grants",
-            "Grants that were told while no peer was up to have them too.",
-            seen.unreplicated_grants,
+            "Grants made while no peer was up to replicate them.",
+            cluster.unreplicated_grants,
         )
 
     return source

@@ -1,8 +1,6 @@
-"""What an operator is shown of peers."""
+"""The state of the cluster for operators."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -11,13 +9,13 @@ from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.hints import HintStore
 from rqdisco.backends.gossip.transport.messages import Member
 
-# To count more would hold up others.
-MOST_LAG = 10_000
+# Counting more would delay other requests.
+MAX_LAG = 10_000
 
 
-class PeerSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer: how many own changes it lacks, seconds since it was heard, seconds by which its
-    clock is ahead.
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer: `lag` counts own changes it lacks, `contact` is seconds since the last contact,
+    `offset` seconds by which its clock is ahead.
     """
 
     name: str
@@ -28,10 +26,8 @@ class PeerSeen(msgspec.Struct, frozen=True, kw_only=True):
     offset: float | None
 
 
-class PeersSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """How this daemon and its peers get on, in numbers; `hints` are registrations kept for other
-    homes.
-    """
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster in numbers; `hints` are registrations stored for other owners."""
 
     agree: bool
     ready: bool
@@ -40,84 +36,89 @@ class PeersSeen(msgspec.Struct, frozen=True, kw_only=True):
     hints: int
     unreplicated: int
     unreplicated_grants: int
-    peers: tuple[PeerSeen, ...]
+    peers: tuple[PeerStatus, ...]
 
 
 class PeerReport:
-    """The state of all peers, and what is not as it should be."""
+    """The state of all peers, and what is wrong with it."""
 
     def __init__(self, peers: PeerSet, hint_store: HintStore) -> None:
         self._peers = peers
         self._hint_store = hint_store
 
-    def as_object(self) -> dict[str, Any]:
-        """Everything, as `rqdisco peers` shows it."""
+    def as_object(self) -> dict[str, object]:
+        """Return the document that `rqdisco peers` shows."""
         peers, own = self._peers, self._peers.members.own
         return {
             "name": own.name,
             "incarnation": own.incarnation,
             "url": own.url,
             "state": self._own_state(),
-            "agreed": peers.agreement.is_on_members(),
+            "agreed": peers.convergence.members_agree(),
             "hints": self._hint_store.count,
             "unwitnessed": peers.change_pusher.unreplicated,
-            "peers": [self._peer(member) for member in peers.members.all if member.incarnation != own.incarnation]
-            + [{"url": url, "state": "never met", "why": each.why} for url, each in sorted(peers.strangers.items())],
+            "peers": [
+                self._peer_object(member) for member in peers.members.all if member.incarnation != own.incarnation
+            ]
+            + [
+                {"url": url, "state": "never met", "why": each.last_error}
+                for url, each in sorted(peers.unidentified.items())
+            ],
             "notes": self.notes(),
         }
 
-    def seen(self) -> PeersSeen:
-        """The same in numbers, of those who take part."""
+    def status(self) -> ClusterStatus:
+        """Return the numbers for metrics, active members only."""
         peers = self._peers
-        return PeersSeen(
-            agree=peers.agreement.is_on_members(),
+        return ClusterStatus(
+            agree=peers.convergence.members_agree(),
             ready=peers.guard.is_ready,
             fenced=peers.guard.fenced is not None,
-            never_met=len(peers.strangers),
+            never_met=len(peers.unidentified),
             hints=self._hint_store.count,
             unreplicated=peers.change_pusher.unreplicated,
             unreplicated_grants=peers.change_pusher.unreplicated_grants,
-            peers=tuple(self._seen(member) for member in peers.members.others),
+            peers=tuple(self._peer_status(member) for member in peers.members.others),
         )
 
     def is_ownerless(self, owner: str) -> bool:
-        """Whether the IDs of a home have nobody who may grant (R7)."""
+        """Report whether the IDs of an owner are list-only (R7)."""
         return self._peers.members.has_lost(owner)
 
     def notes(self) -> list[str]:
-        """What an operator should know of, in words."""
+        """Warnings for the operator."""
         return [*self._undecided(), *self._others()]
 
     def against_lists(self) -> list[str]:
-        """Why lists cannot be served here: who is gone for good is told nothing any more, who is
-        new not all yet.
+        """Reasons why this daemon cannot serve lists: a removed member receives no updates, a new
+        one has not received all records yet.
         """
         own = self._peers.members.own
         if own.state in ("forgotten", "drained"):
             return [f"this daemon was {own.state}"]
-        return [f"the records of {who} are not here yet" for who in self._peers.to_be_taken_over]
+        return [f"the records of {who} are not here yet" for who in self._peers.awaited_sources]
 
     def against_grants(self) -> list[str]:
-        """Why nobody may be told here that it is alone."""
+        """Reasons why this daemon cannot grant a bootstrap."""
         peers = self._peers
-        if peers.change_pusher.is_required and not any(peer.is_up for peer in peers.taking_part()):
-            return [*self._undecided(), "no peer is up to keep a grant, which is required"]
+        if peers.change_pusher.is_required and not any(peer.is_up for peer in peers.active_peers()):
+            return [*self._undecided(), "no peer is up to replicate a grant, and --grant-ack is required"]
         return self._undecided()
 
     def news(self) -> list[str]:
-        """The other notes, and what waits."""
+        """All other warnings, and pending hints."""
         count = self._hint_store.count
-        hints = [f"{count} registrations wait for their homes"] if count else []
+        hints = [f"{count} registrations wait for their owners"] if count else []
         return [*self._others(), *hints]
 
     def _undecided(self) -> list[str]:
         guard = self._peers.guard
         if guard.objection is not None:
-            return [f"nothing is decided here: {guard.objection}"]
+            return [f"no decisions here: {guard.objection}"]
         if guard.is_ready:
             return []
-        names = ", ".join(each.name for each in guard.missing)
-        return [f"IDs from before the start are not decided about yet, not heard: {names}"]
+        names = ", ".join(each.name for each in guard.unconfirmed)
+        return [f"no decisions yet about IDs from before the start, no contact with: {names}"]
 
     def _others(self) -> list[str]:
         peers, notes = self._peers, []
@@ -127,10 +128,10 @@ class PeerReport:
                 notes.append(f"{member.name} does not answer")
             elif peer.stopped is not None:
                 notes.append(f"{member.name} decides nothing: {peer.stopped}")
-            elif peer.agreed != peers.members.agreed:
-                how = f": {', '.join(peer.differs)}" if peer.differs else ""
-                notes.append(f"{member.name} knows other members{how}")
-        return [*notes, *(f"{url} was never met" for url in sorted(peers.strangers))]
+            elif peer.fingerprint != peers.members.fingerprint:
+                how = f": {', '.join(peer.differences)}" if peer.differences else ""
+                notes.append(f"{member.name} lists other members{how}")
+        return [*notes, *(f"{url} was never met" for url in sorted(peers.unidentified))]
 
     def _own_state(self) -> str:
         guard = self._peers.guard
@@ -140,22 +141,22 @@ class PeerReport:
             return self._peers.members.own.state
         return "established" if guard.is_ready else "starting"
 
-    def _seen(self, member: Member) -> PeerSeen:
+    def _peer_status(self, member: Member) -> PeerStatus:
         peer = self._peers.peers.get(member.incarnation)
-        lag = self._peers.replication.lag(0 if peer is None else peer.acked, MOST_LAG)
-        return PeerSeen(
+        lag = self._peers.replication.lag(0 if peer is None else peer.acked, MAX_LAG)
+        return PeerStatus(
             name=member.name,
             incarnation=member.incarnation,
             is_up=peer is not None and peer.is_up,
-            lag=MOST_LAG if lag is None else lag,
+            lag=MAX_LAG if lag is None else lag,
             contact=self._peers.contact(member.incarnation),
             offset=None if peer is None or peer.offset_ms is None else peer.offset_ms / 1000,
         )
 
-    def _peer(self, member: Member) -> dict[str, Any]:
+    def _peer_object(self, member: Member) -> dict[str, object]:
         peers = self._peers
         peer = peers.peers.get(member.incarnation)
-        shown: dict[str, Any] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
+        shown: dict[str, object] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
         if member.state in ("forgotten", "drained") or peer is None:
             successor = peers.members.get(peers.members.current_owner(member.incarnation))
             return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
@@ -164,8 +165,8 @@ class PeerReport:
         shown["last_contact"] = None if contact is None else round(contact, 1)
         shown["lag"] = peers.replication.lag(peer.acked)
         shown["clock_offset_ms"] = peer.offset_ms
-        shown["agrees"] = peer.agreed == peers.members.agreed
-        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.why
+        shown["agrees"] = peer.fingerprint == peers.members.fingerprint
+        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.last_error
         return shown
 
 

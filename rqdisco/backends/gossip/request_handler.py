@@ -1,20 +1,20 @@
-"""What this daemon answers its peers."""
+"""The handler of requests from peers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
+import msgspec
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from rqdisco.backends.gossip.forwarding import ForwardedCalls, outcome_of_refusal
+from rqdisco.backends.gossip.environment import Environment
+from rqdisco.backends.gossip.forwarding import ForwardedRequests, outcome_of_refusal
 from rqdisco.backends.gossip.membership.members import Session, Sessions
 from rqdisco.backends.gossip.membership.peer import check_protocol
-from rqdisco.backends.gossip.peer_set import PeerSet, session_of
+from rqdisco.backends.gossip.peer_set import PeerSet, session_from_hello
 from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
 from rqdisco.backends.gossip.succession import Successions
 from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, Rejected
@@ -38,172 +38,168 @@ from rqdisco.backends.gossip.transport.messages import (
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.records import Moment
 from rqdisco.storage.wal.writer import Journal
 
-_MOST_UNPROVED = 256
+_MAX_UNPROVED = 256
 
 
 class PeerRequestHandler:
-    """The handler of what peers say. `session_name` gives names that nobody can guess, `now`
-    monotonic moments.
-    """
+    """Answers peers."""
 
     _log = Logger()
 
     def __init__(
         self,
-        clock: IReactorTime,
+        environment: Environment,
         peers: PeerSet,
         local: SingleDirectory,
         journal: Journal,
         hint_store: HintStore,
-        taker: HintMerger,
+        hint_merger: HintMerger,
         successions: Successions,
-        session_name: Callable[[], str],
-        now: Callable[[], Moment],
     ) -> None:
-        self._clock = clock
+        self._clock = environment.clock
         self._peers = peers
-        self._caller = ForwardedCalls(local, peers.members.current_owner, peers.check, peers.hinted)
+        self._forwarded = ForwardedRequests(local, peers.members.current_owner, peers.check, peers.hinted)
         self._local = local
         self._journal = journal
         self._hint_store = hint_store
-        self._taker = taker
+        self._hint_merger = hint_merger
         self._successions = successions
-        self._session_name = session_name
-        self._now = now
+        self._session_name = environment.random_name
+        self._now = environment.now
         self._sessions = Sessions()
         self._unproved: OrderedDict[str, Hello] = OrderedDict()
         self._own = peers.members.own.incarnation
-        self._verbs: dict[str, Any] = {
-            "digest": (Digest, self._digest),
-            "push": (Page, self._push),
-            "pull": (Pull, self._pull),
-            "hints": (Hints, self._hints),
-            "barrier": (Barrier, self._barrier),
-            "call": (Call, self._call),
-            "agree": (Succession, self._agree),
-            "succeed": (Succession, self._succeed),
+        self._verbs: dict[str, tuple[type[msgspec.Struct], Callable[..., Awaitable[msgspec.Struct]]]] = {
+            "digest": (Digest, self._handle_digest),
+            "push": (Page, self._handle_push),
+            "pull": (Pull, self._handle_pull),
+            "hints": (Hints, self._handle_hints),
+            "barrier": (Barrier, self._handle_barrier),
+            "call": (Call, self._handle_call),
+            "agree": (Succession, self._handle_agree),
+            "succeed": (Succession, self._handle_succeed),
         }
 
-    def greet(self, hello: bytes) -> tuple[str, bytes]:
+    def greet(self, body: bytes) -> tuple[str, bytes]:
         try:
-            told = decode_message(hello, Hello)
-            check_protocol(told)
-            self._peers.check_greeting(told)
+            hello = decode_message(body, Hello)
+            check_protocol(hello)
+            self._peers.check_hello(hello)
         except Malformed as error:
             raise BadMessage(str(error)) from None
         name = self._session_name()
-        self._sessions.begin(name, session_of(told))
-        self._unproved[name] = told
-        while len(self._unproved) > _MOST_UNPROVED:
+        self._sessions.begin(name, session_from_hello(hello))
+        self._unproved[name] = hello
+        while len(self._unproved) > _MAX_UNPROVED:
             self._unproved.popitem(last=False)
         return name, encode_message(self._peers.hello())
 
     async def serve(self, session: str, verb: str, body: bytes) -> bytes:
-        speaker = self._sessions.heard(session)
-        if speaker is None:
+        sender = self._sessions.touch(session)
+        if sender is None:
             raise NotGreeted
-        told = self._unproved.pop(session, None)
-        if told is not None:
-            # The first thing that is said in a session proves that its hello was no old one,
-            # repeated by somebody.
-            self._peers.greeted_by(told)
-        self._check(speaker)
+        hello = self._unproved.pop(session, None)
+        if hello is not None:
+            # The first message in a session proves that its hello was no replay.
+            self._peers.accept_hello(hello)
+        self._authorize(sender)
         if verb not in self._verbs:
             raise BadMessage("no such verb")
         kind, answer = self._verbs[verb]
         try:
-            return encode_message(await answer(speaker, decode_message(body, kind)))
+            return encode_message(await answer(sender, decode_message(body, kind)))
         except Malformed as error:
             raise BadMessage(str(error)) from None
 
-    def _check(self, speaker: Session) -> None:
-        """Raise Rejected for who must not take part; note that the others are alive."""
-        if speaker.incarnation == self._own:
+    def _authorize(self, sender: Session) -> None:
+        """Raise Rejected for a sender that must not take part; record contact with all others."""
+        if sender.incarnation == self._own:
             raise Rejected(f"two daemons run as incarnation {self._own}")
-        member = self._peers.members.get(speaker.incarnation)
+        member = self._peers.members.get(sender.incarnation)
         if member is None:
             raise NotGreeted
         if member.state not in ("member", "leaving"):
-            raise Rejected(f"{member.state}: the IDs of {speaker.incarnation} have another home")
-        duplicate = self._sessions.note(speaker)
+            raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
+        duplicate = self._sessions.record_activity(sender)
         if duplicate is not None:
-            self._log.error("peers cannot be told apart", why=duplicate)
-        peer = self._peers.peers.get(speaker.incarnation)
+            self._log.error("duplicate peer identity", why=duplicate)
+        peer = self._peers.peers.get(sender.incarnation)
         if peer is not None:
-            peer.hear()
+            peer.mark_contact()
 
-    async def _digest(self, speaker: Session, digest: Digest) -> Digest:
-        peer = self._peers.peers.get(speaker.incarnation)
+    async def _handle_digest(self, sender: Session, digest: Digest) -> Digest:
+        peer = self._peers.peers.get(sender.incarnation)
         if peer is not None:
-            peer.receive_digest()
-            self._peers.exchange.hear(peer, digest)
+            peer.mark_digest_received()
+            self._peers.exchange.receive(peer, digest)
             if self._peers.replication.behind(peer.held):
-                peer.pace.hurry()
-            self._peers.learned()
-        return self._peers.exchange.answer(digest, self._sessions.duplicate(speaker), self._now())
+                peer.timer.trigger()
+            self._peers.update_peers()
+        return self._peers.exchange.answer_digest(digest, self._sessions.duplicate_reason(sender), self._now())
 
-    async def _push(self, speaker: Session, page: Page) -> Held:
-        if page.delta.owner != speaker.incarnation:
-            raise BadMessage("pushes what is not its own")
+    async def _handle_push(self, sender: Session, page: Page) -> Held:
+        if page.delta.owner != sender.incarnation:
+            raise BadMessage("pushed records are not the sender's own")
         try:
-            await self._peers.exchange.take(page.delta)
+            await self._peers.exchange.apply(page.delta)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
         return Held(held=self._peers.replication.cursor(page.delta.owner))
 
-    async def _pull(self, speaker: Session, pull: Pull) -> Page:
+    async def _handle_pull(self, sender: Session, pull: Pull) -> Page:
         return self._peers.replication.page(pull)
 
-    async def _hints(self, speaker: Session, hints: Hints) -> Added:
+    async def _handle_hints(self, sender: Session, hints: Hints) -> Added:
         if hints.owner != self._own:
             raise Misdirected
         try:
-            return Added(upto=await self._taker.add(speaker.incarnation, hints.of, hints.hints))
+            return Added(upto=await self._hint_merger.add(sender.incarnation, hints.of, hints.hints))
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _barrier(self, speaker: Session, barrier: Barrier) -> Hints:
-        """Whatever is answered here from now on is answered from the home's current record."""
-        if barrier.owner != speaker.incarnation:
-            raise BadMessage("a barrier for what is not its own")
+    async def _handle_barrier(self, sender: Session, barrier: Barrier) -> Hints:
+        """Store the owner's current record, so that all later answers are based on it; return
+        hints.
+        """
+        if barrier.owner != sender.incarnation:
+            raise BadMessage("a barrier by a daemon that is not the owner")
         delta = Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
         try:
-            await self._peers.exchange.take(delta)
-            await self._hint_store.forget(barrier.of, barrier.added)
-            # Hints that are on their way count; those that come later are judged by the record just
-            # taken.
+            await self._peers.exchange.apply(delta)
+            await self._hint_store.delete_upto(barrier.of, barrier.added)
+            # Hints still being written count; later ones are checked against the record just
+            # stored.
             while not self._hint_store.all_durable(barrier.owner):
                 await self._journal.barrier()
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
-        of, hints = self._hint_store.oldest(barrier.owner)
+        of, hints = self._hint_store.next_batch(barrier.owner)
         return Hints(owner=barrier.owner, of=of, hints=tuple(hints))
 
-    async def _agree(self, speaker: Session, asked: Succession) -> Agreed:
+    async def _handle_agree(self, sender: Session, proposal: Succession) -> Agreed:
         try:
-            return await self._successions.agree(asked)
+            return await self._successions.agree(proposal)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _succeed(self, speaker: Session, asked: Succession) -> Agreed:
-        if asked.incarnation != speaker.incarnation:
-            raise BadMessage("hands over what is not its own")
+    async def _handle_succeed(self, sender: Session, proposal: Succession) -> Agreed:
+        if proposal.incarnation != sender.incarnation:
+            raise BadMessage("handed-over IDs are not the sender's own")
         try:
-            return await self._successions.succeed(asked)
+            return await self._successions.succeed(proposal)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _call(self, speaker: Session, call: Call) -> Outcome:
-        """A client's request that came in there (R2)."""
+    async def _handle_call(self, sender: Session, call: Call) -> Outcome:
+        """Execute a client's request that the sender received (R2)."""
         if call.owner != self._own:
             raise Misdirected
-        left = self._left(call)
+        left = self._remaining_ms(call)
         if left <= 0:
             return outcome_of_refusal(StoreUnavailable("came too late"))
-        calling = Deferred.fromCoroutine(self._caller.carry_out(call))
+        calling = Deferred.fromCoroutine(self._forwarded.execute(call))
         try:
             return await calling.addTimeout(left / 1000, self._clock)
         except defer.TimeoutError:
@@ -211,8 +207,8 @@ class PeerRequestHandler:
         except (RequestRefused, StoreUnavailable) as refusal:
             return outcome_of_refusal(refusal)
 
-    def _left(self, call: Call) -> int:
-        """For how many milliseconds its caller still waits, at least."""
+    def _remaining_ms(self, call: Call) -> int:
+        """Return for how many milliseconds the caller still waits, at least."""
         if call.until is None:
             return call.ms
         now = self._now()

@@ -1,1 +1,1 @@
-"""A single daemon that owns all its IDs: decides, makes durable, answers."""
+"""The backend of a single daemon that owns its IDs."""

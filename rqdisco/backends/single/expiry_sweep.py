@@ -1,12 +1,11 @@
-"""Forgets IDs that never had a node: when this home's own are old, and what other homes said of
-theirs.
+"""Delete IDs that never had a node: this daemon's own when they are old, others' by their owner's
+watermark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,17 +22,17 @@ from rqdisco.storage.memory import Store, metadata_change
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.events import Event, Events
 
-EVERY_SECONDS = 60.0
-# A millisecond of work, and then somebody else's turn: a million IDs take some forty seconds.
-_LOOKS_AT_ONCE = 500
-_BREATH = 0.02
+INTERVAL_SECONDS = 60.0
+# A millisecond of work in each turn of the reactor: a million IDs take some forty seconds.
+_IDS_PER_TURN = 500
+_PAUSE_SECONDS = 0.02
 
 
 class ExpirySweeper(Service):
-    """Goes through all IDs when there is something to forget. With a `version_ages`, those that
-    this daemon is the `owner` of are forgotten once they are old and `may_expire` says that it may
-    decide about them; `is_deciding` tells whether something is decided about an ID right now. It
-    looks `every` so many seconds.
+    """Sweeps all IDs, every `interval` seconds, when a watermark has risen.
+
+    With `version_ages`, IDs of `owner`, this daemon, are deleted once they are old, if `may_expire`
+    allows decisions about them. `is_deciding` reports whether a grant of an ID is pending.
     """
 
     _log = Logger()
@@ -51,7 +50,7 @@ class ExpirySweeper(Service):
         version_ages: VersionAges | None,
         may_expire: Callable[[], bool] = lambda: True,
         is_deciding: Callable[[str], bool] = lambda _: False,
-        every: float = EVERY_SECONDS,
+        interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -63,118 +62,110 @@ class ExpirySweeper(Service):
         self._version_ages = version_ages
         self._may_expire = may_expire
         self._is_deciding = is_deciding
-        self._every = every
-        # What was swept by already; what was there at the start is not in the store any more.
+        self._interval = interval
+        # The watermarks of the last complete sweep; recovery applied the first ones.
         self._swept = watermarks.all
-        # Up to where there was nothing to forget.
+        # The highest watermark that would not have deleted anything.
         self._passed_over = 0
-        self._going: Deferred[None] | None = None
+        self._loop: Deferred[None] | None = None
 
     def startService(self) -> None:
         super().startService()
-        self._going = Deferred.fromCoroutine(self._go_on())
+        self._loop = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()
-        going, self._going = self._going, None
-        if going is not None:
-            going.cancel()
-        return going
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+        return loop
 
-    async def _go_on(self) -> None:
+    async def _run(self) -> None:
         while self.running:
             try:
-                await self._round()
-                await self._wait(self._every)
+                await self._expire_and_sweep()
+                await deferLater(self._clock, self._interval)
             except CancelledError:
                 return
 
-    async def _round(self) -> None:
+    async def _expire_and_sweep(self) -> None:
         try:
             if self._version_ages is not None:
-                # The journal says what a disk refuses, and it is no matter of minutes.
+                # The journal logs what the disk refuses; the next round tries again.
                 with suppress(StoreUnavailable):
                     await self._expire(self._version_ages)
             await self._sweep()
         except CancelledError:
             raise
         except Exception:
-            self._log.failure("unused IDs could not be looked for")
+            self._log.failure("expiry of unused IDs failed")
 
     async def _expire(self, version_ages: VersionAges) -> None:
-        """Mark what is old of this home's own. Raises StoreUnavailable."""
-        turned = version_ages.turn(self._now(), self._store.settled_version)
-        if turned is not None:
-            await self._keep(turned)
-            version_ages.learn(turned)
-        old = expiry_watermark(self._owner, version_ages.old(self._now()))
-        if old.number <= max(self._watermarks.of(self._owner), self._passed_over) or not self._may_expire():
+        """Raise the watermark of this daemon's own IDs. Raises StoreUnavailable."""
+        advanced = version_ages.advance(self._now(), self._store.settled_version)
+        if advanced is not None:
+            await self._journal.append(metadata_change(advanced))
+            version_ages.learn(advanced)
+        watermark = expiry_watermark(self._owner, version_ages.newest_old(self._now()))
+        if watermark.number <= max(self._watermarks.of(self._owner), self._passed_over) or not self._may_expire():
             return
-        if not await self._would_cover(old):
-            self._passed_over = old.number
+        if not await self._would_delete(watermark):
+            self._passed_over = watermark.number
         elif self._may_expire():
-            await self._keep(old)
-            self._watermarks.learn(old)
+            await self._journal.append(metadata_change(watermark))
+            self._watermarks.learn(watermark)
 
-    async def _would_cover(self, note: Metadata) -> bool:
-        """Whether a mark would be about any ID."""
-        watermarks = ExpiryWatermarks([note])
+    async def _would_delete(self, watermark: Metadata) -> bool:
+        """Report whether a watermark covers any ID."""
+        watermarks = ExpiryWatermarks([watermark])
         for keys in self._parts():
-            found = ((key, self._store.rest(key)) for key in keys)
-            if any(rest is not None and watermarks.cover_line(key, rest) for key, rest in found):
+            if any(self._is_covered(key, watermarks) for key in keys):
                 return True
-            await self._wait(_BREATH)
+            await deferLater(self._clock, _PAUSE_SECONDS)
         return False
 
     async def _sweep(self) -> None:
-        """Forget what the marks are about, if there are new ones."""
+        """Delete the IDs that the watermarks cover, if one has risen since the last sweep."""
         watermarks = self._watermarks.all
         if watermarks == self._swept:
             return
-        own = coordinator = 0
-        # What is on its way to the disk is not among those that are looked at.
-        is_whole = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
+        own = others = 0
+        # Pending changes are not among the keys below.
+        is_complete = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
         for keys in self._parts():
-            gone = [key for key in keys if self._is_covered(key)]
-            free = [key for key in gone if not self._is_deciding(key.decode())]
-            # A grant that is on its way may come to nothing.
-            is_whole = is_whole and len(free) == len(gone)
-            if free:
-                mine = self._tell(free)
-                own, coordinator = own + mine, coordinator + len(free) - mine
-                self._store.drop(free)
-            await self._wait(_BREATH)
-        if is_whole:
+            covered = [key for key in keys if self._is_covered(key, self._watermarks)]
+            deleted = [key for key in covered if not self._is_deciding(key.decode())]
+            # A pending grant may be revoked, and its ID deleted in the next sweep.
+            is_complete = is_complete and len(deleted) == len(covered)
+            if deleted:
+                count = self._report_own(deleted)
+                own, others = own + count, others + len(deleted) - count
+                self._store.drop(deleted)
+            await deferLater(self._clock, _PAUSE_SECONDS)
+        if is_complete:
             self._swept = watermarks
-        if own or coordinator:
-            self._log.info("forgot IDs that never had a node", own=own, coordinator=coordinator)
+        if own or others:
+            self._log.info("unused IDs deleted", own=own, others=others)
 
-    def _is_covered(self, key: bytes) -> bool:
+    def _is_covered(self, key: bytes, watermarks: ExpiryWatermarks) -> bool:
         rest = self._store.rest(key)
-        return rest is not None and self._watermarks.cover_line(key, rest)
+        return rest is not None and watermarks.cover_line(key, rest)
 
-    def _tell(self, gone: list[bytes]) -> int:
-        """Note each of this home's own that is forgotten, and say how many those are."""
-        records = [record for key in gone if (record := self._store.settled(key.decode())) is not None]
+    def _report_own(self, deleted: list[bytes]) -> int:
+        """Report an event for each of this daemon's own IDs; return their number."""
+        records = [record for key in deleted if (record := self._store.settled(key.decode())) is not None]
         own = [record.id for record in records if record.owner == self._owner]
         for discovery_id in own:
             self._events.tell(Event(kind="expiry", outcome="expired", id=discovery_id, logged=False))
         return len(own)
 
     def _parts(self) -> Iterator[list[bytes]]:
-        """All IDs there are now, the oldest first, some at a time: to let go of a million at once
-        takes a while.
+        """Iterate over all IDs, the oldest first, in parts: handling, or freeing, a million at once
+        would block the reactor.
         """
         keys = self._store.keys_after(0)
         keys.reverse()
         while keys:
-            part = keys[-_LOOKS_AT_ONCE:]
-            del keys[-_LOOKS_AT_ONCE:]
+            part = keys[-_IDS_PER_TURN:]
+            del keys[-_IDS_PER_TURN:]
             yield part
-
-    async def _keep(self, note: Metadata) -> None:
-        await self._journal.append(metadata_change(note))
-
-    async def _wait(self, seconds: float) -> None:
-        clock: Any = self._clock
-        await deferLater(clock, seconds)

@@ -1,4 +1,4 @@
-"""What happens between a grant's decision and its answer (R3, R6)."""
+"""A grant between its decision and its answer (R3, R6)."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from rqdisco.storage.wal.writer import Journal
 
 
 class PendingGrant:
-    """A grant between its decision and its answer, and those who wait for it.
+    """A grant that is not answered yet, and the requests that wait for it.
 
-    `before` is the record as it was, None as long as peers are being asked and nothing is decided
-    yet. It is stuck when its client is gone and the disk refused to revoke it; `why` says why it is
-    revoked.
+    `before` is the record before the grant, None while peers are asked and nothing is decided yet.
+    The grant is stuck if it must be revoked, for `reason`, and the disk refused that.
     """
 
     def __init__(self, discovery_id: str, before: Record | None = None) -> None:
         self.id = discovery_id
         self.before = before
         self.is_stuck = False
-        self.why = ""
+        self.reason = ""
         self._waiting: list[Deferred[None]] = []
 
-    def settled(self) -> Deferred[None]:
-        """Fire when something else may be decided; fails with StoreUnavailable if that cannot be
-        now.
-        """
+    def wait(self) -> Deferred[None]:
+        """Fire at the end of the grant; fail with StoreUnavailable while it is stuck."""
         waiter: Deferred[None] = Deferred()
         self._waiting.append(waiter)
         return waiter
 
-    def settle(self) -> None:
+    def release(self) -> None:
+        """Let the waiting requests continue."""
         for waiter in self._take_waiting():
             waiter.callback(None)
 
-    def refuse(self, error: StoreUnavailable) -> None:
+    def stick(self, error: StoreUnavailable) -> None:
+        """Fail the waiting requests."""
         self.is_stuck = True
         for waiter in self._take_waiting():
             waiter.errback(error)
@@ -54,8 +53,10 @@ class PendingGrant:
 
 
 class Grants:
-    """Those on their way: nothing else of their IDs is decided until they are said or revoked, and
-    until then the records are shown without them. `coordinator` are the peers, if there are any.
+    """Pending grants. Until one is answered or revoked, nothing else is decided about its ID, and
+    the record is shown without it. `coordinator` stands for the peers, if there are any.
+
+    `pending` holds them by ID.
     """
 
     _log = Logger()
@@ -73,105 +74,94 @@ class Grants:
         self._versions = versions
         self._subscriptions = subscriptions
         self._coordinator = coordinator
-        self._pending: dict[str, PendingGrant] = {}
+        self.pending: dict[str, PendingGrant] = {}
 
-    @property
-    def are_any(self) -> bool:
-        """Whether any grant is on its way."""
-        return bool(self._pending)
-
-    def is_any_of(self, discovery_id: str) -> bool:
-        """Whether one of the ID is on its way, decided or not."""
-        return discovery_id in self._pending
-
-    def is_decided_of(self, discovery_id: str) -> bool:
-        """Whether one of the ID is decided, and not said yet."""
-        pending = self._pending.get(discovery_id)
+    def is_decided(self, discovery_id: str) -> bool:
+        """Report whether a grant of the ID is decided and not answered yet."""
+        pending = self.pending.get(discovery_id)
         return pending is not None and pending.before is not None
 
     def shown(self, discovery_id: str) -> Record | None:
-        """The record as the disk has it, without a grant that may never be heard."""
-        record, pending = self._store.settled(discovery_id), self._pending.get(discovery_id)
+        """Return the record on the disk, without a pending grant."""
+        record, pending = self._store.settled(discovery_id), self.pending.get(discovery_id)
         if record is None or pending is None or pending.before is None or record.version <= pending.before.version:
             return record
         return pending.before
 
-    def decided(self, discovery_id: str) -> Record | None:
-        """The newest record, without a grant that may never be heard."""
-        pending = self._pending.get(discovery_id)
+    def newest(self, discovery_id: str) -> Record | None:
+        """Return the newest record, without a pending grant."""
+        pending = self.pending.get(discovery_id)
         return self._store.newest(discovery_id) if pending is None or pending.before is None else pending.before
 
-    async def none_of(self, discovery_id: str) -> None:
-        """Return when no grant of the ID is on its way. Raises StoreUnavailable."""
-        while (pending := self._pending.get(discovery_id)) is not None:
-            settled = pending.settled()
+    async def finished(self, discovery_id: str) -> None:
+        """Return when no grant of the ID is pending. Raises StoreUnavailable."""
+        while (pending := self.pending.get(discovery_id)) is not None:
+            waiting = pending.wait()
             if pending.is_stuck:
                 Deferred.fromCoroutine(self._revoke(pending))
-            await settled
+            await waiting
 
-    def hold(self, discovery_id: str) -> PendingGrant:
-        """Let nothing else of the ID be decided until the grant to come is said, or given up."""
-        self._pending[discovery_id] = pending = PendingGrant(discovery_id)
+    def begin(self, discovery_id: str) -> PendingGrant:
+        """Block other decisions about the ID until `end`."""
+        self.pending[discovery_id] = pending = PendingGrant(discovery_id)
         return pending
 
     def end(self, pending: PendingGrant) -> None:
-        """It was said, or will not be: others may be decided."""
-        del self._pending[pending.id]
-        pending.settle()
-        self._subscriptions.said(pending.id)
+        """Allow other decisions: the grant is answered or given up."""
+        del self.pending[pending.id]
+        pending.release()
+        self._subscriptions.notify(pending.id)
 
-    async def tell(self, pending: PendingGrant, before: Record, granted: Record) -> Record:
-        """The grant, once it is durable; the caller says it before its next await."""
-        pending.before = before
-        told: Deferred[Record] = Deferred()
-        Deferred.fromCoroutine(self._settle(granted, pending, told))
-        return await told
-
-    async def settle(self) -> None:
-        """Revoke what nobody heard and the disk would not let go of; the last chance before the
-        end.
+    async def commit(self, pending: PendingGrant, before: Record, granted: Record) -> Record:
+        """Return the granted record once it is durable; the caller answers before its next
+        await.
         """
-        stuck = [pending for pending in self._pending.values() if pending.is_stuck]
+        pending.before = before
+        answer: Deferred[Record] = Deferred()
+        Deferred.fromCoroutine(self._commit(granted, pending, answer))
+        return await answer
+
+    async def revoke_stuck(self) -> None:
+        """Try once more to revoke the grants that are stuck."""
+        stuck = [pending for pending in self.pending.values() if pending.is_stuck]
         await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
 
-    async def _settle(self, granted: Record, pending: PendingGrant, told: Deferred[Record]) -> None:
-        """Goes on when the caller of `tell` was cancelled, which is when `told` is called before
-        its time.
-        """
+    async def _commit(self, granted: Record, pending: PendingGrant, answer: Deferred[Record]) -> None:
+        """Continues if the caller of `commit` is cancelled, which fires `answer`."""
         is_replicated = True
         try:
             if self._coordinator is None:
                 await self._journal.append(self._store.put(granted))
             else:
-                is_replicated = await self._write_unsaid(granted)
+                is_replicated = await self._write_pending(granted)
         except Exception:
             self.end(pending)
-            if not told.called:
-                told.errback()
+            if not answer.called:
+                answer.errback()
             return
-        if told.called or not is_replicated:
-            pending.why = "its client was gone" if told.called else "no peer had it in time"
+        if answer.called or not is_replicated:
+            pending.reason = "its client was gone" if answer.called else "no peer had it in time"
             await self._revoke(pending)
-            if not told.called:
-                told.errback(Undecided(pending.why))
+            if not answer.called:
+                answer.errback(Undecided(pending.reason))
             return
         # The caller sends its answer in this very call; only then may others be decided.
-        told.callback(granted)
+        answer.callback(granted)
         if self._coordinator is not None:
-            self._note_said(granted)
+            self._write_answered(granted)
         self.end(pending)
 
-    async def _write_unsaid(self, granted: Record) -> bool:
-        """Make a grant durable as one that was not sent yet, here and at a peer; false where no
-        peer has it in time.
+    async def _write_pending(self, granted: Record) -> bool:
+        """Make a grant durable, marked as pending, here and at a peer. Return False if no peer has
+        it in time.
         """
         assert self._coordinator is not None
         assert granted.grant is not None
         await self._journal.append(self._store.put(replace(granted, grant=replace(granted.grant, pending=True))))
         return await self._coordinator.replicated(granted.version, is_grant=True)
 
-    def _note_said(self, granted: Record) -> None:
-        """Peers may send others to the node from now on. Nobody waits for that."""
+    def _write_answered(self, granted: Record) -> None:
+        """Let peers list the node from now on. No request waits for that."""
         try:
             writing = self._journal.append(self._store.put(replace(granted, version=self._versions.next())))
         except StoreUnavailable:
@@ -179,10 +169,9 @@ class Grants:
         writing.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
     async def _revoke(self, pending: PendingGrant) -> None:
-        """Nobody heard the grant: restore what the record said before it (R6).
+        """Restore the record before a grant that was not answered (R6).
 
-        While the disk refuses that, those who wait are refused too, and the next one to come tries
-        again.
+        If the disk refuses, the waiting requests fail, and the next request tries again.
         """
         pending.is_stuck = False
         before = pending.before
@@ -192,7 +181,7 @@ class Grants:
             await self._journal.append(self._store.put(restored))
         except StoreUnavailable as error:
             self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
-            pending.refuse(error)
+            pending.stick(error)
             return
-        self._log.info("grant revoked, {why}", why=pending.why, discovery_id=before.id)
+        self._log.info("grant revoked, {why}", why=pending.reason, discovery_id=before.id)
         self.end(pending)

@@ -1,6 +1,4 @@
-"""Who wants to know when an ID changes: told when the disk has it, be it decided here or heard from
-a peer.
-"""
+"""Subscriptions to changes of an ID, decided here or received from a peer."""
 
 from __future__ import annotations
 
@@ -12,15 +10,13 @@ Watcher = Callable[[], None]
 
 
 class Subscriptions:
-    """The watchers of each ID. Where nobody watches, a batch of changes costs one look."""
+    """The watchers of each ID, called once the disk has a change."""
 
     def __init__(self) -> None:
         self._watchers: dict[bytes, list[Watcher]] = {}
 
     def add(self, discovery_id: str, changed: Watcher) -> Callable[[], None]:
-        """Tell `changed` from now on; returns what ends that, and does nothing when called
-        again.
-        """
+        """Call `changed` from now on. Return a function that ends that; further calls do nothing."""
         key = discovery_id.encode()
         self._watchers.setdefault(key, []).append(changed)
 
@@ -34,22 +30,22 @@ class Subscriptions:
         return end
 
     def settled(self, changes: Sequence[Change]) -> None:
-        """The disk has these."""
+        """Notify of changes that the disk has."""
         if self._watchers:
             for change in changes:
-                self._tell(change.key)
+                self._notify(change.key)
 
     def dropped(self, keys: Sequence[bytes]) -> None:
-        """These IDs are gone."""
+        """Notify of IDs that were deleted."""
         if self._watchers:
             for key in keys:
-                self._tell(key)
+                self._notify(key)
 
-    def said(self, discovery_id: str) -> None:
-        """What the disk has of an ID is shown from now on."""
+    def notify(self, discovery_id: str) -> None:
+        """Notify that a grant of the ID ended, so that its record may be shown."""
         if self._watchers:
-            self._tell(discovery_id.encode())
+            self._notify(discovery_id.encode())
 
-    def _tell(self, key: bytes) -> None:
+    def _notify(self, key: bytes) -> None:
         for changed in tuple(self._watchers.get(key, ())):
             changed()

@@ -1,4 +1,4 @@
-"""How old versions are, by the monotonic clock: which of them were given out so long ago."""
+"""The ages of versions by the monotonic clock."""
 
 from __future__ import annotations
 
@@ -9,69 +9,70 @@ import msgspec
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Moment
 
-_CALENDAR = "!calendar"
+_KEY = "!calendar"
 _STEPS = 100
 
 
-class _Days(msgspec.Struct, frozen=True):
-    """`lived` milliseconds were counted up to the moment `at` of `boot`; `days` says what the
-    newest version was when how many had been.
+class _Timeline(msgspec.Struct, frozen=True, rename={"elapsed": "lived", "versions": "days"}):
+    """Elapsed milliseconds up to the moment `at` of `boot`; `versions` pairs elapsed times with the
+    newest version at each.
     """
 
     boot: int
     at: int
-    lived: int
-    days: tuple[tuple[int, int], ...]
+    elapsed: int
+    versions: tuple[tuple[int, int], ...]
 
 
 class VersionAges:
-    """Tells which versions are `age_ms` old and more, in steps of a hundredth of that.
+    """Knows which versions are at least `age_ms` old, in steps of a hundredth of that.
 
-    No wall clock is asked (P6): what is counted is time that passed on this machine, be the daemon
-    up or not. How long the machine itself was off nobody knows, so that does not count, nor does
-    what passed of a step before it.
+    Counts the time that passed on this machine, whether the daemon ran or not, and no wall clock
+    (P6). Time in which the machine was off is unknown and does not count, nor does the part of a
+    step before that.
     """
 
-    def __init__(self, owner: str, age_ms: int, notes: Iterable[Metadata] = ()) -> None:
+    def __init__(self, owner: str, age_ms: int, metadata: Iterable[Metadata] = ()) -> None:
         self._owner = owner
         self._age_ms = age_ms
-        self._days: _Days | None = None
-        for note in notes:
-            self.learn(note)
+        self._timeline: _Timeline | None = None
+        for each in metadata:
+            self.learn(each)
 
-    def learn(self, note: Metadata) -> None:
-        """The disk has a note; those of other kinds are passed over."""
-        if note.id == _CALENDAR and note.owner == self._owner and note.content:
-            self._days = msgspec.json.decode(note.content, type=_Days)
+    def learn(self, metadata: Metadata) -> None:
+        """Take the timeline from metadata that the disk has; other metadata is ignored."""
+        if metadata.id == _KEY and metadata.owner == self._owner and metadata.content:
+            self._timeline = msgspec.json.decode(metadata.content, type=_Timeline)
 
-    def turn(self, now: Moment, newest: int) -> Metadata | None:
-        """The note to be kept now, if there is one, `newest` being the highest version that the
-        disk has.
+    def advance(self, now: Moment, newest: int) -> Metadata | None:
+        """Return the timeline to write now, None if no step has passed; `newest` is the highest
+        version on the disk.
         """
-        before = self._days
+        before = self._timeline
         if before is None:
-            return self._note(_Days(now.boot, now.ms, 0, ((0, newest),)))
+            return self._encode(_Timeline(now.boot, now.ms, 0, ((0, newest),)))
         if before.boot != now.boot or now.ms < before.at:
-            # A machine that was moved may count anew in the same boot.
-            return self._note(_Days(now.boot, now.ms, before.lived, before.days))
-        lived = self._lived(now)
-        if lived - before.lived < max(1, self._age_ms // _STEPS):
+            # A machine that was moved may restart its clock in the same boot.
+            return self._encode(_Timeline(now.boot, now.ms, before.elapsed, before.versions))
+        elapsed = self._elapsed(before, now)
+        if elapsed - before.elapsed < max(1, self._age_ms // _STEPS):
             return None
-        # Of what is older than it has to be the newest is enough.
-        old = [day for day in before.days if day[0] <= lived - self._age_ms][:-1]
-        return self._note(_Days(now.boot, now.ms, lived, (*before.days[len(old) :], (lived, newest))))
+        # Of the versions that are old enough only the newest matters.
+        old = [each for each in before.versions if each[0] <= elapsed - self._age_ms][:-1]
+        versions = (*before.versions[len(old) :], (elapsed, newest))
+        return self._encode(_Timeline(now.boot, now.ms, elapsed, versions))
 
-    def old(self, now: Moment) -> int:
-        """The highest version that is known to be old, 0 for none."""
-        if self._days is None:
+    def newest_old(self, now: Moment) -> int:
+        """Return the highest version that is known to be old, 0 for none."""
+        if self._timeline is None:
             return 0
-        since = self._lived(now) - self._age_ms
-        return max((version for lived, version in self._days.days if lived <= since), default=0)
+        since = self._elapsed(self._timeline, now) - self._age_ms
+        return max((version for elapsed, version in self._timeline.versions if elapsed <= since), default=0)
 
-    def _lived(self, now: Moment) -> int:
-        assert self._days is not None
-        passed = now.ms - self._days.at if now.boot == self._days.boot else 0
-        return self._days.lived + max(0, passed)
+    @staticmethod
+    def _elapsed(timeline: _Timeline, now: Moment) -> int:
+        passed = now.ms - timeline.at if now.boot == timeline.boot else 0
+        return timeline.elapsed + max(0, passed)
 
-    def _note(self, days: _Days) -> Metadata:
-        return Metadata(id=_CALENDAR, owner=self._owner, content=msgspec.json.encode(days).decode())
+    def _encode(self, timeline: _Timeline) -> Metadata:
+        return Metadata(id=_KEY, owner=self._owner, content=msgspec.json.encode(timeline).decode())

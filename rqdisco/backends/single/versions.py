@@ -8,8 +8,8 @@ from rqdisco.storage.memory import Store
 
 
 class Versions:
-    """Gives out milliseconds of the wall clock, `wall_us` being in microseconds, but never one that
-    was known before (R8). `issued` is the last one.
+    """Milliseconds of the wall clock, but always above every known version (R8). `wall_us` is in
+    microseconds, `issued` the last version given out.
     """
 
     def __init__(self, store: Store, wall_us: Callable[[], int]) -> None:
@@ -18,6 +18,6 @@ class Versions:
         self.issued = 0
 
     def next(self) -> int:
-        """A version for one more change."""
+        """Return a version for one more change."""
         self.issued = max(self._store.last_version + 1, self._wall_us() // 1000)
         return self.issued

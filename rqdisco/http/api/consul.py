@@ -103,7 +103,7 @@ class ConsulAPI:
 
     def resource(self) -> KleinResource:
         """All paths below `/v1`."""
-        return ApiResource(self.app, self._match, self._unknown, lambda path: _ROUTE if _KEY.match(path) else _OTHER)
+        return ApiResource(self.app, self._match, self._unknown, lambda _: _OTHER)
 
     @app.route("/v1/kv/", strict_slashes=False)
     def no_key(self, request: IRequest) -> Deferred[bytes] | bytes:
@@ -124,6 +124,7 @@ class ConsulAPI:
         match = _KEY.match(decoded_path(request))
         if match is None:
             return None
+        request.route = _ROUTE
         return self._runner.answer(self._answer(request, match[1].decode("utf-8", "replace")))
 
     def _unknown(self, request: IRequest) -> Answering:

@@ -208,14 +208,12 @@ class DiscoveryAPI:
 
     async def _register(self, request: IRequest, discovery_id: str, token: Token | None) -> Response:
         with self._runner.note("registration", request, discovery_id, token) as note:
-            await self._directory.look_up(discovery_id)
-            body = self._body(request)
-            node = Node(
-                addr=_addr(body, note),
-                raft_addr=_optional("raft_addr", body.raft_addr),
-                node_id=_optional("node_id", body.node_id),
-            )
-            self._runner.check_reachable(node.addr, note)
+            try:
+                node = self._node(request, note)
+            except Exception:
+                # A missing ID is reported before an invalid body.
+                await self._directory.look_up(discovery_id)
+                raise
             outcome = await self._directory.register(discovery_id, node, client_host(request))
             note.result = outcome.bootstrap or (ON_BEHALF if outcome.on_behalf else "listed")
             self._history.note(discovery_id, node.addr, note.result, len(outcome.listed))
@@ -241,6 +239,19 @@ class DiscoveryAPI:
             self._log.warn("no nodes left, the next to register is told it is alone", discovery_id=record.id)
         else:
             self._log.warn("no nodes left, and the ID is orphaned: it seeds no cluster", discovery_id=record.id)
+
+    def _node(self, request: IRequest, note: Attempt) -> Node:
+        """Decode the node of a registration. Raises BadRequest, BodyTooLarge, InvalidValue,
+        MisleadingAddress.
+        """
+        body = self._body(request)
+        node = Node(
+            addr=_addr(body, note),
+            raft_addr=None if body.raft_addr is None else check_text("raft_addr", body.raft_addr),
+            node_id=None if body.node_id is None else check_text("node_id", body.node_id),
+        )
+        self._runner.check_reachable(node.addr, note)
+        return node
 
     def _body(self, request: IRequest) -> _RegistrationBody:
         body = _decoded(self._runner.body(request))
@@ -284,7 +295,3 @@ def _addr(body: _RegistrationBody, note: Attempt) -> str:
     addr = check_text("address", body.addr)
     note.addr = addr
     return addr
-
-
-def _optional(what: str, value: object) -> str | None:
-    return None if value is None else check_text(what, value)

@@ -33,9 +33,9 @@ EXAMPLES: dict[str, Any] = {
     "GET /{id} 404 application/json": {"error": "0a5306d9-5842-851c-a00f-72fe57b0eb16 does not exist"},
     "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 04acf61951bb7978d6\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
     "GET /{id}/events 404 application/json": {"error": "0a5306d9-5842-851c-a00f-72fe57b0eb16 does not exist"},
-    "GET /{id}/events 503 application/json": {"error": "not all peers were met yet"},
+    "GET /{id}/events 503 application/json": {"error": "not all peers were contacted yet"},
     "GET /status 404 application/json": {"error": "status does not exist"},
-    "GET /{id} 503 application/json": {"error": "not all peers were met yet"},
+    "GET /{id} 503 application/json": {"error": "not all peers were contacted yet"},
     "POST /{id} 200 application/json": {
         "created_at": "2026-11-18 11:06:40.000000",
         "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
@@ -72,7 +72,7 @@ EXAMPLES: dict[str, Any] = {
     ],
     "GET /v1/kv/{id}/leader 200 text/plain": '{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}',
     "GET /v1/kv/{id}/leader 400 text/plain": "recurse and keys are not supported by rqdisco",
-    "GET /v1/kv/{id}/leader 503 text/plain": "not all peers were met yet",
+    "GET /v1/kv/{id}/leader 503 text/plain": "not all peers were contacted yet",
     "PUT /v1/kv/{id}/leader 200 application/json": True,
     "PUT /v1/kv/{id}/leader body": {"id": "n1", "api_addr": "http://10.0.0.1:4001", "addr": "10.0.0.1:4002"},
     "PUT /v1/kv/{id}/leader 400 text/plain": "leader value must be JSON with addr",
@@ -172,7 +172,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "POST /operator/peers/forget 404 application/json": {"error": "this daemon has no peers"},
     "POST /operator/peers/forget 409 application/json": {
-        "error": "c answers, or is gone already; one that answers can be drained"
+        "error": "c answers, or is gone already; drain a peer that answers"
     },
     "POST /operator/peers/forget 413 application/json": {"error": "request body too large"},
     "POST /operator/peers/forget 503 application/json": {

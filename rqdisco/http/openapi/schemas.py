@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rqdisco.core.addresses import MAX_BYTES
-from rqdisco.core.exports import MOST_AT_ONCE
+from rqdisco.core.exports import MAX_BATCH
 from rqdisco.http.openapi.parts import Object, schema
 
 # No white space and no control characters: as str.isspace and the category Cc, in any dialect of
@@ -228,7 +228,7 @@ SCHEMAS: dict[str, Object] = {
         {
             "records": {
                 "type": "array",
-                "maxItems": MOST_AT_ONCE,
+                "maxItems": MAX_BATCH,
                 "items": _object(
                     "An ID as an export has it.",
                     {"id": _STRING, "created_at": {"type": "integer"}},

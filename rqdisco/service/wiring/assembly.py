@@ -143,7 +143,7 @@ def assemble(config: Config, machine: System) -> Daemon:
 
 
 def _nodes(store: Store) -> int | None:
-    return store.node_counter.nodes if store.node_counter is not None and store.node_counter.is_whole else None
+    return store.node_counter.nodes if store.node_counter is not None and store.node_counter.is_complete else None
 
 
 def _show(
@@ -168,7 +168,7 @@ def _show(
     watch.show(wal_metrics(state.journal, watch.syncs))
     watch.show(snapshot_metrics(compactor))
     if backend is not None:
-        watch.show(peer_metrics(backend.report.seen))
+        watch.show(peer_metrics(backend.report.status))
 
 
 def _end(finish: Sequence[Callable[[], None]]) -> None:

@@ -10,9 +10,9 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 
 from rqdisco.backends.gossip.assembly import GossipBackend
-from rqdisco.backends.gossip.transport.resource import MOST_BYTES as PEER_BYTES
-from rqdisco.backends.gossip.transport.resource import STRANGERS_BYTES, PeerResource
-from rqdisco.backends.gossip.transport.setup import rereading
+from rqdisco.backends.gossip.transport.resource import MAX_BYTES as PEER_BYTES
+from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.setup import key_reloader
 from rqdisco.core.directory import Directory
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
@@ -105,18 +105,18 @@ class ListenerFactory:
     def peers(self, said: PeerConfig, backend: GossipBackend) -> None:
         """For peers."""
         reactor = self._machine.reactor
-        resource = PeerResource(backend.answers, backend.keys, reactor, self._machine.random)
+        resource = PeerResource(backend.request_handler, backend.keys, reactor, self._machine.random)
         site = self._site(
             "peers",
             resource,
-            max_body=STRANGERS_BYTES,
+            max_body=UNAUTHENTICATED_BYTES,
             most_body=PEER_BYTES,
             may_send_more=resource.may_send_more,
             route=("peers", "any"),
             trusting=True,
             limiter=ConnectionLimiter(PEER_CONNECTIONS, PEER_CONNECTIONS_EACH, reactor.seconds),
         )
-        self._machine.on_hangup(rereading(said.keys, backend.keys, resource))
+        self._machine.on_hangup(key_reloader(said.keys, backend.keys, resource))
         self.listeners.append(HTTPListener("peers", reactor, self._endpoints("peer-listen", said.listen), site))
 
     def _hosts(self, telemetry: RequestTelemetry) -> HostAllowlist:

@@ -12,8 +12,9 @@ from twisted.python.threadpool import ThreadPool
 
 from rqdisco import __version__
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata, known_members
+from rqdisco.backends.gossip.environment import Environment
 from rqdisco.backends.gossip.transport.http_link import Keys
-from rqdisco.backends.gossip.transport.setup import links, read_keys
+from rqdisco.backends.gossip.transport.setup import link_factory, read_keys
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.metrics import leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
@@ -118,7 +119,7 @@ def compactor_of(config: Config, machine: System, state: State) -> Compactor:
 
 def single_directory(config: Config, machine: System, state: State) -> SingleDirectory:
     """The directory of a daemon without peers. Raises PeersMissing."""
-    others = [member.name for member in known_members(state.found.notes.items(), state.owner)]
+    others = [member.name for member in known_members(state.found.metadata.items(), state.owner)]
     if others:
         raise PeersMissing(
             f"{config.data_dir}: is one of several peers ({', '.join(others)}), and may not decide without them: say"
@@ -141,19 +142,24 @@ def gossip_backend(
     """All of a daemon that has peers. Raises KeysUnusable, TLSUnusable."""
     keys = Keys(read_keys(said.keys))
     return GossipBackend(
-        GossipConfig(name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required),
+        GossipConfig(
+            name=said.name, url=said.advertise, seeds=said.seeds, ack_required=said.ack_required, limits=config.limits
+        ),
         state.owner,
         state.store,
         state.journal,
-        state.found.notes.items(),
-        machine.reactor,
-        links(machine.reactor, keys, machine.random, Policy(certificates.for_clients("peers", said.tls))),
+        state.found.metadata.items(),
+        Environment(
+            clock=machine.reactor,
+            link=link_factory(
+                machine.reactor, keys, machine.random, Policy(certificates.for_clients("peers", said.tls))
+            ),
+            now=state.now,
+            wall_us=machine.wall_us,
+            random=machine.random,
+            jitter=machine.jitter,
+        ),
         keys,
-        now=state.now,
-        wall_us=machine.wall_us,
-        random=machine.random,
-        jitter=machine.jitter,
-        limits=config.limits,
     )
 
 
@@ -168,7 +174,7 @@ def sweep_of(
     """What forgets IDs that never had a node: this daemon's own if it is to, and its peers' if they
     say so.
     """
-    notes = decode_metadata(state.found.notes.items())
+    notes = decode_metadata(state.found.metadata.items())
     days = config.unused_days
     return ExpirySweeper(
         machine.reactor,

@@ -1,14 +1,14 @@
 r"""The framing of journal segments.
 
-A segment is a sequence of frames, one for each batch that was committed in one go:
+A segment is a sequence of frames, one for each committed batch:
 
     #LENGTH PREVIOUS CRC\n      8 hex digits each: bytes of payload, CRC of the frame before, CRC of this one
     {"id":...}\n                payload: one record a line
 
-The CRC (CRC-32, as in RFC 1952 section 8) runs over the payload and starts from the one of the
-frame before, across segments too, so that a frame that is lost, moved or altered shows. The first
-frame of a segment holds its header. A frame is only begun when the one before is on the disk: what
-lies behind a whole frame was acknowledged.
+The CRC (CRC-32, as in RFC 1952 section 8) runs over the payload and starts from the CRC of the
+frame before, across segments too, so that a lost, moved or altered frame is detected. The first
+frame of a segment holds its header. A frame is only begun when the one before is on the disk: a
+frame with data behind it was acknowledged.
 """
 
 from __future__ import annotations
@@ -20,18 +20,16 @@ from collections.abc import Iterable
 import msgspec
 
 FORMAT = "rqdisco journal"
-# 2: records have a leader and may be confirmed. 3: they may have changed homes; there are notes
-# about peers. 4: a grant of theirs may have come to nothing; unused ones expire. 5: a claim may
-# await its report; they and grants have hosts.
+# 2: records have a leader and may be confirmed. 3: records may have previous owners; metadata about
+# peers. 4: records may have an attempted grant; unused records expire. 5: records may have an
+# unreported claim; records and grants have hosts.
 VERSION = 5
 _HEAD = re.compile(rb"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
 _HEAD_SIZE = 28
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the first frame of a segment says: its place in the journal, and the boot that its
-    moments belong to.
-    """
+    """The first frame of a segment: its place in the journal, and the boot of its moments."""
 
     format: str
     version: int
@@ -41,7 +39,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One frame as it was read: `start` and `end` are its place in the segment."""
+    """One frame; `start` and `end` are its offsets in the segment."""
 
     payload: bytes
     crc: int
@@ -50,8 +48,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class Broken(Exception):
-    """There is no whole frame at `offset`. `torn`: nothing behind it was ever acknowledged, so it
-    may be cut there.
+    """There is no whole frame at `offset`. If `torn`, nothing behind it was ever acknowledged, so the
+    segment may be cut there.
     """
 
     def __init__(self, offset: int, torn: bool, why: str) -> None:
@@ -61,15 +59,15 @@ class Broken(Exception):
 
 
 def encode_frame(lines: Iterable[bytes], previous: int) -> tuple[bytes, int]:
-    """The frame that holds `lines`, and its CRC."""
+    """Return the frame that holds `lines`, and its CRC."""
     payload = b"\n".join(lines) + b"\n"
     crc = zlib.crc32(payload, previous)
     return b"#%08x %08x %08x\n%b" % (len(payload), previous, crc, payload), crc
 
 
 def read_frames(data: bytes, previous: int | None) -> Iterable[Frame]:
-    """The frames of a segment. `previous` is the CRC that the first one continues; None where that
-    is not known.
+    """Iterate over the frames of a segment. `previous` is the CRC that the first one chains to, None
+    if it is not known.
 
     Raises Broken in place of the first frame that is not whole.
     """
@@ -78,11 +76,11 @@ def read_frames(data: bytes, previous: int | None) -> Iterable[Frame]:
         frame = _frame_at(data, offset)
         if frame is None:
             raise Broken(offset, not _any_frame_behind(data, offset), "not a whole frame")
-        told, frame_read = frame
-        if previous is not None and told != previous:
+        chained_to, whole = frame
+        if previous is not None and chained_to != previous:
             raise Broken(offset, False, "does not continue the frame before")
-        yield frame_read
-        previous, offset = frame_read.crc, frame_read.end
+        yield whole
+        previous, offset = whole.crc, whole.end
 
 
 def _frame_at(data: bytes, offset: int) -> tuple[int, Frame] | None:
@@ -98,8 +96,8 @@ def _frame_at(data: bytes, offset: int) -> tuple[int, Frame] | None:
 
 
 def _any_frame_behind(data: bytes, offset: int) -> bool:
-    """Whether a whole frame follows somewhere, which proves that what lies before it was on the
-    disk once.
+    """Report whether a whole frame follows, which proves that the data before it was on the disk
+    once.
     """
     at = data.find(b"#", offset + 1)
     while at != -1:

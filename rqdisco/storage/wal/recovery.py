@@ -1,4 +1,4 @@
-"""What a daemon finds on its disk when it starts, and what it refuses to start on."""
+"""Recovery of the snapshot and the journal when a daemon starts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BACKUP = "restore a backup (see docs/operations.md)"
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of the last segment, cut off because it was written but never acknowledged."""
+    """The torn end of the last segment, cut off since it was never acknowledged."""
 
     path: str
     offset: int
@@ -38,15 +38,14 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, kw_only=True):
-    """All that was found: the records as the store keeps them, where the journal goes on, the
-    newest boot it names.
+    """What was recovered: the records as the store keeps them, where the journal continues, and the
+    newest boot in it.
 
-    `notes` are what was kept about peers, in the same form; `compacted` is the last segment that
-    the snapshot holds.
+    `metadata` has the same form as `records`; `compacted` is the last segment in the snapshot.
     """
 
     records: dict[bytes, bytes]
-    notes: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    metadata: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     last_version: int = 0
     position: Position = Position(segment=1, crc=0)
     boot: int = 0
@@ -55,11 +54,11 @@ class Recovered(msgspec.Struct, kw_only=True):
     compacted: int = 0
 
     def boot_number(self, boot_id: str) -> int:
-        """The number of the boot that the kernel calls `boot_id`: the one that it has on this disk,
-        or one made of its name.
+        """Return the number of the boot that the kernel calls `boot_id`: the one on this disk, or one
+        derived from the name.
 
-        Counted on from the disk, an older one would give it the number of a boot that it does not
-        know of, and grants that peers give back would seem to be as young as the machine (R8).
+        If boots were counted, a restored disk would reuse the number of a boot that it does not
+        know, and grants recovered from peers would seem to be as young as the machine (R8).
         """
         if self.boot_id == boot_id:
             return self.boot
@@ -67,121 +66,122 @@ class Recovered(msgspec.Struct, kw_only=True):
 
     @property
     def changed(self) -> bool:
-        """Whether the journal says more than the snapshot."""
+        """Whether the journal has segments that are not in the snapshot."""
         return self.position.segment - 1 > self.compacted
 
 
 def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Recovered:
     """Read the snapshot and the journal after it.
 
-    Folds keep the last segment that is in the snapshot, so that one is missed; only a backup may be
-    without it. A torn end of the last segment is cut off. Raises DamagedState for any other damage,
-    UnknownFormat, OSError.
+    Compaction keeps the last segment that is in the snapshot, so it must exist, except in a backup.
+    Cuts off a torn end of the last segment. Raises DamagedState for any other damage, UnknownFormat,
+    OSError.
     """
-    found = Recovered(records={})
+    recovered = Recovered(records={})
     numbers = segment_numbers(fs, directory)
     if fs.exists(directory / NAME):
-        _read_snapshot(fs, directory / NAME, found)
+        _read_snapshot(fs, directory / NAME, recovered)
     elif fs.exists(directory / PREVIOUS_NAME):
         raise DamagedState(f"{directory / NAME}: missing; put {PREVIOUS_NAME} in its place (nothing is lost by that)")
-    if found.compacted and found.compacted not in numbers and not is_backup:
-        raise DamagedState(f"{segment_path(directory, found.compacted)}: missing; put it back, or {_BACKUP}")
-    numbers = [number for number in numbers if number >= found.position.segment]
-    replay(fs, directory, numbers[:-1], found)
+    if recovered.compacted and recovered.compacted not in numbers and not is_backup:
+        raise DamagedState(f"{segment_path(directory, recovered.compacted)}: missing; put it back, or {_BACKUP}")
+    numbers = [number for number in numbers if number >= recovered.position.segment]
+    replay(fs, directory, numbers[:-1], recovered)
     if numbers:
-        _mend(fs, segment_path(directory, numbers[-1]), found)
-        replay(fs, directory, numbers[-1:], found)
-    watermarks = ExpiryWatermarks(decode_metadata_line(join_record(key, rest)) for key, rest in found.notes.items())
-    if watermarks.are_any:
-        found.records = {key: rest for key, rest in found.records.items() if not watermarks.cover_line(key, rest)}
-    return found
+        _repair_end(fs, segment_path(directory, numbers[-1]), recovered)
+        replay(fs, directory, numbers[-1:], recovered)
+    watermarks = ExpiryWatermarks(
+        decode_metadata_line(join_record(key, rest)) for key, rest in recovered.metadata.items()
+    )
+    if not watermarks.is_empty:
+        recovered.records = {
+            key: rest for key, rest in recovered.records.items() if not watermarks.cover_line(key, rest)
+        }
+    return recovered
 
 
-def wanted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """Those of a journal's lines that are still worth keeping, which come in the order of their
-    keys, so notes first.
-
-    Notes that say there is none any more are not, nor are IDs that expired.
+def without_deleted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Leave out empty metadata and expired IDs from lines in the order of their keys, metadata
+    first.
     """
     watermarks = ExpiryWatermarks()
     for key, rest in lines:
         if is_metadata(key):
-            note = decode_metadata_line(join_record(key, rest))
-            watermarks.learn(note)
-            if note.is_empty:
+            metadata = decode_metadata_line(join_record(key, rest))
+            watermarks.learn(metadata)
+            if metadata.is_empty:
                 continue
-        elif watermarks.are_any and watermarks.cover_line(key, rest):
+        elif not watermarks.is_empty and watermarks.cover_line(key, rest):
             continue
         yield key, rest
 
 
-def replay(fs: FileSystem, directory: Path, numbers: Iterable[int], found: Recovered) -> None:
-    """Add what the segments `numbers` say to `found`, which are whole. Raises as `recover` does."""
+def replay(fs: FileSystem, directory: Path, numbers: Iterable[int], recovered: Recovered) -> None:
+    """Add the segments `numbers`, which must be whole, to `recovered`. Raises as `recover`."""
     for number in numbers:
-        expected = found.position.segment
+        expected = recovered.position.segment
         path = segment_path(directory, expected)
         if number != expected or not fs.exists(path):
             raise DamagedState(f"{path}: missing; put it back, or {_BACKUP}")
-        _read_segment(fs, path, found)
+        _read_segment(fs, path, recovered)
 
 
-def _read_snapshot(fs: FileSystem, path: Path, found: Recovered) -> None:
+def _read_snapshot(fs: FileSystem, path: Path, recovered: Recovered) -> None:
     reader = SnapshotReader(fs, path)
     header = reader.header
-    found.records.update(reader.records())
-    # They come first, since no ID has a character that sorts before theirs.
-    for key in list(itertools.takewhile(is_metadata, found.records)):
-        found.notes[key] = found.records.pop(key)
-    found.last_version = header.last_version
-    found.position = Position(segment=header.segment + 1, crc=header.crc)
-    found.boot, found.boot_id = header.boot, header.boot_id
-    found.compacted = header.segment
+    recovered.records.update(reader.records())
+    # Metadata comes first: its keys sort before all IDs.
+    for key in list(itertools.takewhile(is_metadata, recovered.records)):
+        recovered.metadata[key] = recovered.records.pop(key)
+    recovered.last_version = header.last_version
+    recovered.position = Position(segment=header.segment + 1, crc=header.crc)
+    recovered.boot, recovered.boot_id = header.boot, header.boot_id
+    recovered.compacted = header.segment
 
 
-def _read_segment(fs: FileSystem, path: Path, found: Recovered) -> None:
-    number, crc, end = found.position.segment, found.position.crc, 0
+def _read_segment(fs: FileSystem, path: Path, recovered: Recovered) -> None:
+    number, crc, end = recovered.position.segment, recovered.position.crc, 0
     try:
         for frame in read_frames(fs.read(path), crc):
             lines = frame.payload.split(b"\n")[:-1]
             if end == 0:
-                _read_header(path, number, lines, found)
+                _read_header(path, number, lines, recovered)
             else:
-                _read_records(path, frame.start, lines, found)
+                _read_records(path, frame.start, lines, recovered)
             crc, end = frame.crc, frame.end
     except Broken as broken:
         raise DamagedState(f"{path}: byte {broken.offset}: {broken}; {_BACKUP}") from None
-    found.position = Position(segment=number + 1, crc=crc)
+    recovered.position = Position(segment=number + 1, crc=crc)
 
 
-def _mend(fs: FileSystem, path: Path, found: Recovered) -> None:
-    """Cut a torn end off the last segment, and let nothing be read, and shown, that a power cut
-    could take away.
+def _repair_end(fs: FileSystem, path: Path, recovered: Recovered) -> None:
+    """Cut a torn end off the last segment, and make sure that the rest is on the disk, so that a
+    power cut cannot take away what is read from it.
 
-    One that has another name may be the end of another daemon's journal, whose hard-linked backup
-    this was: that goes on growing, and none of it may be cut. So what there is now becomes a file
-    of its own first.
+    A segment with several links may be a hard-linked backup of the journal of a running daemon,
+    which must not be cut. It is copied first.
     """
-    if fs.names_of(path) > 1:
-        _part(fs, path)
+    if fs.link_count(path) > 1:
+        _unlink_copy(fs, path)
     handle = fs.open(path)
     try:
         handle.sync()
-        fs.forget_cached(path)
+        fs.drop_cache(path)
         data = fs.read(path)
         try:
             for _ in read_frames(data, None):
                 pass
         except Broken as broken:
             if broken.torn:
-                found.cut = Cut(path=str(path), offset=broken.offset, size=len(data) - broken.offset)
+                recovered.cut = Cut(path=str(path), offset=broken.offset, size=len(data) - broken.offset)
                 handle.truncate(broken.offset)
                 handle.sync()
     finally:
         handle.close()
 
 
-def _part(fs: FileSystem, path: Path) -> None:
-    """Give this name a file of its own, with the same content."""
+def _unlink_copy(fs: FileSystem, path: Path) -> None:
+    """Replace a file by a copy of its own, without other links."""
     new = path.with_name(f"{path.name}.new")
     if fs.exists(new):
         fs.remove(new)
@@ -195,17 +195,17 @@ def _part(fs: FileSystem, path: Path) -> None:
     fs.sync_directory(path.parent)
 
 
-def _read_header(path: Path, number: int, lines: list[bytes], found: Recovered) -> None:
+def _read_header(path: Path, number: int, lines: list[bytes], recovered: Recovered) -> None:
     try:
         header = decode_versioned(b"\n".join(lines), SegmentHeader, FORMAT, VERSION, path)
     except Malformed as error:
         raise DamagedState(f"{path}: byte 0: {error}; {_BACKUP}") from None
     if header.segment != number:
         raise DamagedState(f"{path}: byte 0: this is segment {header.segment}; give the file its own name again")
-    found.boot, found.boot_id = header.boot, header.boot_id
+    recovered.boot, recovered.boot_id = header.boot, header.boot_id
 
 
-def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered) -> None:
+def _read_records(path: Path, offset: int, lines: list[bytes], recovered: Recovered) -> None:
     for line in lines:
         try:
             version = version_of(line)
@@ -213,7 +213,7 @@ def _read_records(path: Path, offset: int, lines: list[bytes], found: Recovered)
         except Malformed as error:
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None
         if is_metadata(key):
-            found.notes[key] = rest
+            recovered.metadata[key] = rest
         else:
-            found.records[key] = rest
-            found.last_version = max(found.last_version, version)
+            recovered.records[key] = rest
+            recovered.last_version = max(recovered.last_version, version)

@@ -1,4 +1,4 @@
-"""Writing journal segments: blocking calls, one at a time, made from a thread of their own."""
+"""Write journal segments: blocking calls, made one at a time from the journal's thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.storage.disk_reserve import Reserve
-from rqdisco.storage.files import FileSystem, Handle, may_pass
+from rqdisco.storage.files import FileSystem, Handle, is_no_room
 from rqdisco.storage.wal.frames import FORMAT, VERSION, SegmentHeader, encode_frame
 
 DIRECTORY = "journal"
@@ -18,14 +18,14 @@ _NAME = re.compile(r"([0-9]{10})\.journal\Z")
 
 
 class JournalFailed(Exception):
-    """A write or a sync failed and it is not known what the disk has: nothing may be acknowledged
-    any more.
+    """A write or sync failed and the state of the disk is unknown: no change may be acknowledged any
+    more.
     """
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the journal goes on: the number of the next segment and the CRC its first frame
-    continues.
+    """Where the journal continues: the number of the next segment, and the CRC that its first frame
+    chains to.
     """
 
     segment: int
@@ -33,19 +33,21 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def segment_path(directory: Path, number: int) -> Path:
-    """The file of segment `number` in the state directory."""
+    """Return the file of segment `number` in the state directory."""
     return directory / DIRECTORY / f"{number:010d}.journal"
 
 
 def segment_numbers(fs: FileSystem, directory: Path) -> list[int]:
-    """The segments there are, in order."""
+    """Return the numbers of the existing segments, in order."""
     names = fs.names(directory / DIRECTORY) if fs.exists(directory / DIRECTORY) else []
     return sorted(int(match[1]) for match in map(_NAME.match, names) if match)
 
 
 class SegmentWriter:
-    """Appends batches to the newest segment, as long as the disk has more than its `reserve`. A
-    segment is made when there is something to write, so that a daemon starts on a full disk too.
+    """Append batches to the newest segment, while the disk has more than its `reserve` free.
+
+    A segment is created by the first write, so that a daemon also starts on a full disk. `size` is
+    the number of bytes in the current segment.
     """
 
     def __init__(
@@ -63,46 +65,41 @@ class SegmentWriter:
         self._boot, self._boot_id = boot, boot_id
         self._number, self._crc = position.segment, position.crc
         self._handle: Handle | None = None
-        self._size = 0
+        self.size = 0
 
     @property
     def sealed(self) -> int:
-        """The newest segment that will not change any more, 0 if there is none."""
+        """The newest segment that no longer changes, 0 if there is none."""
         return self._number - 1
-
-    @property
-    def size(self) -> int:
-        """Bytes in the segment that is being written."""
-        return self._size
 
     def commit(self, lines: Sequence[bytes]) -> None:
         """Return when `lines` are on the disk.
 
-        Raises StoreUnavailable if there was no room and the journal is as it was before,
-        JournalFailed otherwise.
+        Raises StoreUnavailable if there is no room and the journal is unchanged, JournalFailed for
+        any other error.
         """
         if self._reserve is not None:
             self._reserve.check(sum(map(len, lines)))
         if self._handle is None:
-            self._begin()
+            self._create_segment()
         self._append(lines)
 
     def seal(self) -> int:
-        """End the segment, so that the next batch begins a new one; return the newest sealed
+        """End the current segment, so that the next batch begins a new one; return the newest sealed
         one.
         """
         if self._handle is not None:
             self._handle.close()
-            self._handle, self._size, self._number = None, 0, self._number + 1
+            self._handle, self.size, self._number = None, 0, self._number + 1
         return self.sealed
 
     @property
     def _path(self) -> Path:
         return segment_path(self._directory, self._number)
 
-    def _begin(self) -> None:
-        """Make the segment and its header durable before any record follows: what lies behind a
-        frame proves that the frame was on the disk.
+    def _create_segment(self) -> None:
+        """Make the segment and its header durable before any record follows: data behind a frame
+        proves that the frame was on the disk.
         """
         header = SegmentHeader(
             format=FORMAT, version=VERSION, segment=self._number, boot=self._boot, boot_id=self._boot_id
@@ -110,13 +107,13 @@ class SegmentWriter:
         try:
             self._handle = self._fs.create(self._path)
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._classify(error) from error
         previous = self._crc
         try:
             self._append([msgspec.json.encode(header)])
             self._sync_name()
         except StoreUnavailable:
-            self._crc, self._size = previous, 0
+            self._crc, self.size = previous, 0
             self._discard_segment()
             raise
 
@@ -124,7 +121,7 @@ class SegmentWriter:
         try:
             self._fs.sync_directory(self._path.parent)
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._classify(error) from error
 
     def _append(self, lines: Sequence[bytes]) -> None:
         assert self._handle is not None
@@ -132,20 +129,20 @@ class SegmentWriter:
         try:
             self._handle.write(frame)
         except OSError as error:
-            self._withdraw()
-            raise self._refusal(error) from error
+            self._undo_write()
+            raise self._classify(error) from error
         try:
             self._handle.sync()
         except OSError as error:
             raise self._failure(error) from error
-        self._crc, self._size = crc, self._size + len(frame)
+        self._crc, self.size = crc, self.size + len(frame)
 
-    def _withdraw(self) -> None:
-        """Undo a write that did not fit, so that the next frame continues the last whole one."""
+    def _undo_write(self) -> None:
+        """Cut off a frame that did not fit, so that the next one follows the last whole frame."""
         assert self._handle is not None
         try:
-            self._handle.truncate(self._size)
-            # The segment may be sealed next, and a sealed one must have no torn end.
+            self._handle.truncate(self.size)
+            # The segment may be sealed next; a sealed segment must not have a torn end.
             self._handle.sync()
         except OSError as error:
             raise self._failure(error) from error
@@ -159,8 +156,9 @@ class SegmentWriter:
         except OSError as error:
             raise self._failure(error) from error
 
-    def _refusal(self, error: OSError) -> Exception:
-        return StoreUnavailable((error.strerror or "no room").lower()) if may_pass(error) else self._failure(error)
+    def _classify(self, error: OSError) -> Exception:
+        """Return the exception for a write that left the journal unchanged."""
+        return StoreUnavailable((error.strerror or "no room").lower()) if is_no_room(error) else self._failure(error)
 
     def _failure(self, error: OSError) -> JournalFailed:
         return JournalFailed(f"{self._path}: {error.strerror}")

@@ -1,15 +1,16 @@
-"""Group commit: every change that waits while a batch is being written goes into the next one, and
-one sync serves all.
+"""Group commit: all changes that arrive while a batch is written go into the next one, with one
+sync.
 
-The batch is written by a thread; everything else here runs on the reactor.
+A thread writes the batch; everything else here runs on the reactor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,28 +19,27 @@ from rqdisco.core.errors import StoreUnavailable
 from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.wal.segments import JournalFailed, SegmentWriter
 
-InThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
-Soon = Callable[[Callable[[], None]], Any]
+InThread = Callable[[Callable[[], int]], "Deferred[int]"]
+Soon = Callable[[Callable[[], None]], object]
 
 SEGMENT_BYTES = 16 << 20
 
 
-class _Batch:
-    """What goes to the disk in one go, and who waits for it."""
+class _Batch(msgspec.Struct):
+    """Changes that are written together, and the Deferreds that wait for them."""
 
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-        self.waiting: list[Deferred[None]] = []
+    changes: list[Change] = []
+    waiting: list[Deferred[None]] = []
 
 
 class Journal:
-    """Makes the store's changes durable, in the order they were put.
+    """Make the store's changes durable, in the order they were put.
 
-    `in_thread` runs a blocking call and fires with its result, `soon` runs a call once the reactor
-    is through with what it has at hand, so that what arrives together shares a batch. `failed` is
-    told, once, why nothing can be acknowledged any more; the process must then end. `on_writing` is
-    told of changes that are being handed to the disk, and whether that took the last ones; it
-    returns what is to be written with them.
+    `in_thread` runs a blocking call and fires with its result. `soon` runs a call in the next turn
+    of the reactor, so that requests that arrive together share a batch. `failed` is called once,
+    with the reason, when nothing can be acknowledged any more; the process must then end.
+    `on_writing` is called with the changes of a batch, and whether the disk took the one before; it
+    returns changes to write with them.
     """
 
     _log = Logger()
@@ -69,10 +69,10 @@ class Journal:
         self.bytes_written = self.changes_written = self.batches_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
-        """Fire when the disk has `changes`, all or none. Each caller has a Deferred of its own, and
-        may cancel it.
+        """Fire when the disk has `changes`, all or none. Each caller gets its own Deferred, and may
+        cancel it.
 
-        Fails with StoreUnavailable if the disk refuses it; the store is then as the disk is.
+        Fails with StoreUnavailable if the disk refuses them; the store is then as the disk is.
         """
         if self._broken is not None:
             self._store.discard()
@@ -81,19 +81,19 @@ class Journal:
         return self._wait()
 
     def barrier(self) -> Deferred[None]:
-        """Fire when the disk has every change that was put before. Fails as `append` does."""
+        """Fire when the disk has every change put so far. Fails as `append` does."""
         if self._broken is not None:
             raise StoreUnavailable(self._broken)
         return self._wait()
 
     def seal(self) -> Deferred[int]:
-        """End the segment that is being written; fire with the newest that will not change any
-        more.
+        """End the current segment, between two batches; fire with the number of the newest sealed
+        one.
         """
         return self._between_batches().addCallback(lambda _: self._segments.seal())
 
     async def close(self) -> None:
-        """Flush, with all that is put on the way, and let go of the files."""
+        """Write all changes, including those put meanwhile, and close the files."""
         while self._broken is None:
             with suppress(StoreUnavailable):
                 await self._wait()
@@ -123,15 +123,14 @@ class Journal:
         if batch.changes:
             if self.on_writing is not None:
                 batch.changes.extend(self.on_writing(batch.changes, self.refused is None))
-            # Of one record that changed several times only the newest state needs to reach the
-            # disk.
+            # Only the newest version of a record needs to reach the disk.
             lines = list({change.key: change.line for change in batch.changes}.values())
-            self._in_thread(lambda: self._commit(lines)).addCallbacks(self._written, self._not_written)
+            self._in_thread(partial(self._commit, lines)).addCallbacks(self._written, self._not_written)
         else:
             self._written(0)
 
     def _commit(self, lines: list[bytes]) -> int:
-        """Runs in the thread."""
+        """Write a batch; runs in the thread. Return its bytes."""
         if self._segments.size > self._segment_bytes:
             self._segments.seal()
         self._segments.commit(lines)
@@ -149,10 +148,10 @@ class Journal:
         for waiter in batch.waiting:
             if not waiter.called:
                 waiter.callback(None)
-        self._go_on()
+        self._continue()
 
     def _not_written(self, failure: Failure) -> None:
-        """Undo the batch and all that was built upon it."""
+        """Undo the batch and all changes based on it."""
         assert self._writing is not None
         waiting = self._writing.waiting + self._next.waiting
         self._writing, self._next = None, _Batch()
@@ -161,7 +160,7 @@ class Journal:
         for waiter in waiting:
             if not waiter.called:
                 waiter.errback(StoreUnavailable(reason))
-        self._go_on()
+        self._continue()
 
     def _explain(self, failure: Failure) -> str:
         error = failure.value
@@ -178,7 +177,8 @@ class Journal:
             self._failed(f"journal: {error}")
         return self._broken
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
+        """Run what waited for the end of the batch, and schedule the next one."""
         between, self._between = self._between, []
         for waiter in between:
             waiter.callback(None)

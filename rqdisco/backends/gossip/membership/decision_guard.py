@@ -1,5 +1,5 @@
-"""Whether this daemon may decide about its own IDs: not before it heard what others know of them,
-nor with a twin.
+"""Whether this daemon may decide about its own IDs: not before it has all that peers hold of them,
+nor beside a duplicate of its identity.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ from rqdisco.core.records import Record
 
 
 class DecisionGuard:
-    """What this daemon is among its peers (R8). `own` gives what it is to them, `others` the
-    members that must have been heard, `is_unmet` whether there are to be others, and nobody is
-    known yet.
+    """This daemon's right to decide (R8). `own` returns its own member entry, `others` the members
+    to reach first, `lacks_members` whether seeds are configured and no member is known yet.
 
-    `fenced` says why it must not decide anything, for as long as it runs; `on_fenced` is told once.
+    `fenced` is the reason to decide nothing until a restart; `on_fenced` is called once.
     """
 
     def __init__(
         self,
         own: Callable[[], Member],
         others: Callable[[], Sequence[Member]],
-        is_unmet: Callable[[], bool] = lambda: False,
+        lacks_members: Callable[[], bool] = lambda: False,
     ) -> None:
         self._own = own
         self._others = others
-        self._is_unmet = is_unmet
-        self._heard: set[str] = set()
+        self._lacks_members = lacks_members
+        self._confirmed: set[str] = set()
         self._created: set[str] = set()
         self._is_ready = False
         self._fenced: str | None = None
@@ -47,49 +46,51 @@ class DecisionGuard:
 
     @property
     def objection(self) -> str | None:
-        """Why nothing at all may be decided here, minting included."""
+        """The reason to decide nothing at all, creation of IDs included."""
         if self.fenced is not None:
             return self.fenced
         own = self._own()
         if own.state in ("forgotten", "drained"):
-            return f"{own.state}: the IDs of {own.incarnation} have another home"
+            return f"{own.state}: the IDs of {own.incarnation} have another owner"
         return None if self.successor is None else f"handed over to {self.successor}"
 
     @property
     def is_ready(self) -> bool:
-        """Whether all members were heard, and nobody has newer versions of this daemon's own
+        """Report whether all members confirmed that they hold no newer version of this daemon's
         records.
         """
-        if not self._is_ready and not self.missing and not self._is_unmet():
+        if not self._is_ready and not self.unconfirmed and not self._lacks_members():
             self._is_ready = True
             self._created.clear()
         return self._is_ready
 
     @property
-    def missing(self) -> list[Member]:
-        """Who was not heard yet in this boot."""
-        return [each for each in self._others() if each.incarnation not in self._heard]
+    def unconfirmed(self) -> list[Member]:
+        """The members that have not confirmed in this boot."""
+        return [each for each in self._others() if each.incarnation not in self._confirmed]
 
     def created(self, discovery_id: str) -> None:
-        """An ID came to be here."""
+        """Note an ID created here, which is exempt from the wait for members."""
         if not self._is_ready:
             self._created.add(discovery_id)
 
-    def has_heard_from(self, incarnation: str) -> bool:
-        """Whether a member was heard."""
-        return incarnation in self._heard
+    def is_confirmed(self, incarnation: str) -> bool:
+        """Report whether a member has confirmed."""
+        return incarnation in self._confirmed
 
-    def heard(self, incarnation: str) -> None:
-        """A member has nothing newer of this daemon's own."""
-        self._heard.add(incarnation)
+    def confirm(self, incarnation: str) -> None:
+        """Record that a member holds nothing newer of this daemon's records."""
+        self._confirmed.add(incarnation)
 
-    def doubt(self, incarnation: str) -> None:
-        """A member has newer versions of this daemon's own records: it is not what it was."""
-        self._heard.discard(incarnation)
+    def retract(self, incarnation: str) -> None:
+        """Record that a member holds newer versions of this daemon's records: the disk is an older
+        one.
+        """
+        self._confirmed.discard(incarnation)
         self._is_ready = False
 
     def check(self, record: Record) -> None:
-        """Raise NotReady where this daemon must not change an ID of its own now: others may list on
+        """Raise NotReady if this daemon must not change one of its own IDs now; others may list on
         its behalf.
         """
         if (objection := self.objection) is not None:
@@ -98,7 +99,7 @@ class DecisionGuard:
             self.check_ready()
 
     def check_ready(self) -> None:
-        """Raise NotReady where there may have been more than this daemon knows of."""
+        """Raise NotReady if this daemon may lack records of its own."""
         if not self.is_ready:
-            names = ", ".join(each.name for each in self.missing)
-            raise NotReady(f"not heard yet since the start: {names}" if names else "no peer was met yet")
+            names = ", ".join(each.name for each in self.unconfirmed)
+            raise NotReady(f"no contact since the start with: {names}" if names else "no peer contacted yet")

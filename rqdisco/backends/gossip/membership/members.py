@@ -1,4 +1,4 @@
-"""Who takes part: members, the sessions they began, and twins that must not be (R1, R7, R8)."""
+"""Members, their sessions, and detection of duplicate identities (R1, R7, R8)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rqdisco.core.ids import tag
 
 _MEMBER = "!member/"
 _STATES = ("member", "leaving", "forgotten", "drained")
-_TAKING_PART = ("member", "leaving")
-_MOST_SESSIONS = 256
+_ACTIVE_STATES = ("member", "leaving")
+_MAX_SESSIONS = 256
 
 
 class Session(msgspec.Struct, frozen=True):
-    """Who speaks in a session, and what name it goes by."""
+    """The daemon behind a session, and its name."""
 
     incarnation: str
     boot: str
@@ -28,12 +28,11 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Members:
-    """All incarnations that ever took part, this daemon's own included. What changes is handed back
-    to be noted.
+    """All incarnations that ever took part, this daemon included. Changes are returned as metadata
+    to store.
 
-    `all` are all of them, the lost ones too, in the order of their incarnations, `taking_part`
-    those that are not gone for good, `others` the same but for this daemon; `agreed` is the same
-    where the same members are known.
+    `all` holds every one, lost ones too, sorted by incarnation; `active` those not gone for good;
+    `others` the active ones except this daemon. Equal member lists have an equal `fingerprint`.
     """
 
     def __init__(self, own: Member, notes: Iterable[Metadata] = ()) -> None:
@@ -44,106 +43,106 @@ class Members:
                 self._known[note.owner] = decode_message(note.content.encode(), Member)
         before = self._known.get(own.incarnation)
         if before is not None:
-            # Others may have found that this daemon is gone for good.
+            # Others may have declared this daemon gone for good.
             self.own = replace(own, state=before.state, successor=before.successor)
         self._known[own.incarnation] = self.own
-        self._changed()
+        self._index()
 
     def get(self, incarnation: str) -> Member | None:
-        """What is known of an incarnation."""
+        """Return the member of an incarnation."""
         return self._known.get(incarnation)
 
     def named(self, name: str) -> list[Member]:
-        """Those of that name who take part."""
-        return [each for each in self.taking_part if each.name == name]
+        """Return the active members of a name."""
+        return [each for each in self.active if each.name == name]
 
     def tagged(self, tag_: str) -> list[Member]:
-        """All whose IDs begin with a tag (R1)."""
+        """Return all members whose IDs begin with a tag (R1)."""
         return [each for each in self.all if tag(each.incarnation) == tag_]
 
     def current_owner(self, incarnation: str) -> str:
-        """Who is the home of an incarnation's IDs by now."""
+        """Return the current owner of the IDs that an incarnation created."""
         seen = set()
         while incarnation not in seen and (member := self._known.get(incarnation)) is not None:
             seen.add(incarnation)
-            if member.state in _TAKING_PART or member.successor is None:
+            if member.state in _ACTIVE_STATES or member.successor is None:
                 break
             incarnation = member.successor
         return incarnation
 
     def has_lost(self, owner: str) -> bool:
-        """Whether the IDs of a home have nobody who may grant: it was forgotten, or is nobody's
-        member (R7).
+        """Report whether the IDs of an owner are list-only: it was forgotten, or never a member
+        (R7).
         """
         member = self._known.get(owner)
         return member is None or member.state == "forgotten"
 
     def owner_of_name(self, discovery_id: str) -> str:
-        """Who is to be the home of an ID that nobody minted: rendezvous hashing over the names of
-        the members.
+        """Return the owner of an ID that nobody created, by rendezvous hashing over member
+        names.
         """
-        return max(self.taking_part, key=lambda each: (_weight(each.name, discovery_id), each.incarnation)).incarnation
+        return max(self.active, key=lambda each: (_weight(each.name, discovery_id), each.incarnation)).incarnation
 
-    def learn(self, told: Iterable[Member], *, by_itself: str | None = None) -> list[Metadata]:
-        """Take over what a peer knows of members; return what has to be noted. `by_itself` is who
-        spoke.
+    def learn(self, listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
+        """Merge a peer's member list; return metadata to store. `first_hand` is the sender.
 
-        Of itself a member knows best where it is; whoever is gone for good stays gone.
+        A member is the authority on its own URL; a member gone for good stays gone.
         """
         changed = []
-        for member in told:
+        for member in listed:
             known = self._known.get(member.incarnation)
-            now = _merged(known, member, is_first_hand=member.incarnation == by_itself)
+            now = _merge_member(known, member, is_first_hand=member.incarnation == first_hand)
             if now != known:
                 changed.append(self.put(now))
         return changed
 
     def differences(self, theirs: Iterable[Member]) -> tuple[str, ...]:
-        """How another daemon's list differs from this one, in words that go on after its name."""
-        told = {member.incarnation: member for member in theirs}
-        found = [
-            f"knows {each.name} ({each.incarnation}), which is not known here"
-            for each in told.values()
+        """Describe how another daemon's list differs from this one; each text continues its
+        name.
+        """
+        listed = {member.incarnation: member for member in theirs}
+        texts = [
+            f"lists {each.name} ({each.incarnation}), which is unknown here"
+            for each in listed.values()
             if each.incarnation not in self._known
         ]
         for ours in self.all:
-            other = told.get(ours.incarnation)
+            other = listed.get(ours.incarnation)
             who = f"{ours.name} ({ours.incarnation})"
             if other is None:
-                found.append(f"does not know {who}")
+                texts.append(f"does not list {who}")
             elif (other.state, other.successor) != (ours.state, ours.successor):
-                found.append(f"takes {who} for {other.state}, which is {ours.state} here")
-        return tuple(found)
+                texts.append(f"lists {who} as {other.state}, which is {ours.state} here")
+        return tuple(texts)
 
     def put(self, member: Member) -> Metadata:
-        """Change what is known of a member; return what has to be noted."""
+        """Replace a member; return metadata to store."""
         self._known[member.incarnation] = member
         if member.incarnation == self.own.incarnation:
             self.own = member
-        self._changed()
+        self._index()
         return member_metadata(member)
 
-    def _changed(self) -> None:
-        """What is asked for at every message is worked out at a change only."""
+    def _index(self) -> None:
+        """Precompute what every message needs."""
         self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
-        self.taking_part = tuple(each for each in self.all if each.state in _TAKING_PART)
-        self.others = tuple(each for each in self.taking_part if each.incarnation != self.own.incarnation)
-        told = [f"{each.incarnation} {each.state} {each.successor} {each.given_up}" for each in self.all]
-        self.agreed = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+        self.active = tuple(each for each in self.all if each.state in _ACTIVE_STATES)
+        self.others = tuple(each for each in self.active if each.incarnation != self.own.incarnation)
+        entries = [f"{each.incarnation} {each.state} {each.successor} {each.declared_lost}" for each in self.all]
+        self.fingerprint = hashlib.sha256("\n".join(entries).encode()).hexdigest()[:8]
 
 
 def member_metadata(member: Member) -> Metadata:
-    """What a disk keeps of a member."""
+    """Encode a member for the disk."""
     return Metadata(id=_MEMBER + member.incarnation, owner=member.incarnation, content=encode_message(member).decode())
 
 
 class Sessions:
-    """Who may speak under which session's name, and whether two speak with one identity (R8).
+    """Sessions by name, and detection of two daemons with one identity (R8).
 
-    A session proves that its owner is alive once something is said in it: its name is only told in
-    an answer. When another boot of an incarnation, or another incarnation of a name, is proved to
-    be alive, what was begun before is forgotten; whoever then comes back has been alive all the
-    time.
+    A message in a session proves its owner alive, since the session's name is only sent in an
+    answer. When another boot of an incarnation, or another incarnation of a name, is proved alive,
+    earlier sessions of the identity end; a daemon that then comes back has been alive all the time.
     """
 
     def __init__(self) -> None:
@@ -153,32 +152,32 @@ class Sessions:
         self._duplicates: dict[str, str] = {}
 
     def begin(self, name: str, session: Session) -> None:
-        """A hello was answered."""
+        """Store the session begun by an answered hello."""
         self._sessions[name] = session
-        while len(self._sessions) > _MOST_SESSIONS:
+        while len(self._sessions) > _MAX_SESSIONS:
             self._sessions.popitem(last=False)
 
-    def heard(self, name: str) -> Session | None:
-        """Something was said in a session; None if there is none of that name."""
+    def touch(self, name: str) -> Session | None:
+        """Return a session by name and mark it recently used, None if there is none."""
         session = self._sessions.get(name)
         if session is not None:
             self._sessions.move_to_end(name)
         return session
 
-    def note(self, session: Session) -> str | None:
-        """Call for all that is heard; returns what newly shows of a twin, beside which this boot
-        must not decide.
+    def record_activity(self, session: Session) -> str | None:
+        """Record a message; return a newly detected conflict, which bars this boot from
+        deciding.
         """
         incarnation = f"incarnation {session.incarnation}"
         before = self._current.get(incarnation)
         duplicate: str | None = None
         duplicates: set[str] = set()
-        if self._switch(incarnation, session.boot, session):
+        if self._set_current(incarnation, session.boot, session):
             duplicate = f"two daemons run as {incarnation}"
             duplicates |= {session.boot, str(before)}
         name = f"name {session.name}"
         other = self._current.get(name)
-        if self._switch(name, session.incarnation, session):
+        if self._set_current(name, session.incarnation, session):
             duplicate = f"two daemons are called {session.name}"
             duplicates |= {session.boot, self._current.get(f"incarnation {other}", "")}
         if duplicate is None or duplicates <= self._duplicates.keys():
@@ -186,12 +185,14 @@ class Sessions:
         self._duplicates |= dict.fromkeys(duplicates, duplicate)
         return duplicate
 
-    def duplicate(self, session: Session) -> str | None:
-        """Why the boot that speaks in a session must not decide anything, if it must not."""
+    def duplicate_reason(self, session: Session) -> str | None:
+        """Return why the boot behind a session must not decide, None if it may."""
         return self._duplicates.get(session.boot)
 
-    def _switch(self, identity: str, one: str, session: Session) -> bool:
-        """Make `one` the current bearer of an identity; true if it bore it before another did."""
+    def _set_current(self, identity: str, one: str, session: Session) -> bool:
+        """Make `one` the current holder of an identity; return True if it held it before another
+        did.
+        """
         current = self._current.get(identity)
         if current == one:
             return False
@@ -200,10 +201,10 @@ class Sessions:
         if current is not None and current not in past:
             past.append(current)
         self._current[identity] = one
-        self._forget_others(identity, session)
+        self._end_other_sessions(identity, session)
         return is_back
 
-    def _forget_others(self, identity: str, session: Session) -> None:
+    def _end_other_sessions(self, identity: str, session: Session) -> None:
         by_name = identity.startswith("name ")
         for name, each in list(self._sessions.items()):
             same = each.name == session.name if by_name else each.incarnation == session.incarnation
@@ -212,21 +213,21 @@ class Sessions:
 
 
 def check_member(member: Member) -> None:
-    """Raises Malformed for what no daemon says of itself."""
+    """Check the member entry of a hello. Raises Malformed."""
     is_short = len(member.name) <= 64 and len(member.url) <= 300 and sum(map(len, member.features)) <= 1000
     if not member.name or len(member.incarnation) != 16 or not is_short:
         raise Malformed("not a member")
 
 
-def _merged(known: Member | None, told: Member, *, is_first_hand: bool) -> Member:
+def _merge_member(known: Member | None, other: Member, *, is_first_hand: bool) -> Member:
     if known is None:
-        return told
-    where = told if is_first_hand else known
-    # Who is gone for good stays so; who is to go does not come back by hearsay, and of two
-    # successors one is meant.
-    further = max(known, told, key=_progress)
-    given_up = known.given_up or told.given_up
-    return replace(where, state=further.state, successor=further.successor, given_up=given_up)
+        return other
+    where = other if is_first_hand else known
+    # A member gone for good stays gone; one that is leaving does not return by hearsay; of two
+    # successors all daemons choose the same.
+    further = max(known, other, key=_progress)
+    declared_lost = known.declared_lost or other.declared_lost
+    return replace(where, state=further.state, successor=further.successor, declared_lost=declared_lost)
 
 
 def _progress(member: Member) -> tuple[int, list[int]]:

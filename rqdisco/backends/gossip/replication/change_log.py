@@ -1,4 +1,4 @@
-"""Which records of a home changed after a version: what a delta is made of."""
+"""The keys of an owner's records that changed after a version: the source of deltas."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from rqdisco.backends.gossip.replication.packed import PackedKeys
 
-MOST = 65_536
-# All changes are packed, and dropped in the end, in so many parts.
+MAX_CHANGES = 65_536
+# Changes are packed, and finally dropped, in parts of 1/256 of the whole.
 _PARTS = 256
 
 
 class _Part:
-    """Changes that came one after the other; `reached` is the highest version in this part and all
-    before it.
-    """
+    """Consecutive changes; `reached` is the highest version in this part and all before it."""
 
     __slots__ = ("keys", "reached", "versions")
 
@@ -27,46 +25,46 @@ class _Part:
 
 
 class ChangeLog:
-    """The newest changes of one home, as pairs of version and key, and how far back they reach.
+    """The newest changes of one owner, as pairs of version and key; `floor` is how far back they
+    reach.
 
-    All that the store holds of the home above `floor` is in the log. A change takes 24 bytes where
-    its key is a UUID, and 10 and its length where it is not; the newest, which are asked for most,
-    take more.
+    The log holds every stored record of the owner above `floor`. A change takes 24 bytes if its key
+    is a UUID, else 10 bytes and its length; the newest, which are read most, take more.
     """
 
-    def __init__(self, floor: int, most: int = MOST) -> None:
+    def __init__(self, floor: int, max_changes: int = MAX_CHANGES) -> None:
         self.floor = floor
-        self._most = most
-        self._at_once = max(1, most // _PARTS)
+        self._max_changes = max_changes
+        self._part_size = max(1, max_changes // _PARTS)
         self._parts: deque[_Part] = deque()
         self._packed = 0
         self._versions: list[int] = []
         self._keys: list[bytes] = []
-        # Whether those are in the order of their versions: a home's own are, but of another's a
-        # peer may fill a gap.
+        # Whether those are sorted by version. An owner's own are; for another's, a peer may fill a
+        # gap later.
         self._is_ordered = True
         self._highest = 0
 
     def add(self, version: int, key: bytes) -> None:
-        """The store has this version of the record now."""
+        """Add a change; the store holds this version of the record now."""
         if version >= self._highest:
             self._highest = version
         else:
             self._is_ordered = False
         self._versions.append(version)
         self._keys.append(key)
-        if len(self._keys) >= self._at_once:
+        if len(self._keys) >= self._part_size:
             self._pack()
 
-    def since(self, version: int, most: int | None = None) -> list[bytes] | None:
-        """The keys of all that changed after `version`, each once; None if that is too long ago.
+    def since(self, version: int, limit: int | None = None) -> list[bytes] | None:
+        """Return the distinct keys changed after `version`, None if that is below the floor.
 
-        With `most`, those of the newest so many changes only.
+        With `limit`, consider only that many of the newest changes.
         """
         if version < self.floor:
             return None
         keys: dict[bytes, None] = {}
-        left = self._packed + len(self._keys) if most is None else most
+        left = self._packed + len(self._keys) if limit is None else limit
         for at, key in self._backwards(version):
             if not left:
                 break
@@ -76,7 +74,7 @@ class ChangeLog:
         return list(keys)
 
     def _backwards(self, version: int) -> Iterator[tuple[int, bytes]]:
-        """The changes, the newest first, as far back as there may be any after `version`."""
+        """Yield changes, newest first, as far back as any may be after `version`."""
         for at, key in zip(reversed(self._versions), reversed(self._keys), strict=True):
             if self._is_ordered and at <= version:
                 return
@@ -90,7 +88,7 @@ class ChangeLog:
         self._parts.append(_Part(self._versions, self._keys, self._highest))
         self._packed += len(self._keys)
         self._versions, self._keys, self._is_ordered = [], [], True
-        while self._packed > self._most:
+        while self._packed > self._max_changes:
             oldest = self._parts.popleft()
             self._packed -= len(oldest.versions)
             self.floor = max(self.floor, *oldest.versions)

@@ -1,11 +1,8 @@
-"""Telling members of own changes at once, and waiting until one of them has a change on its disk
-(R6).
-"""
+"""Push own changes to members at once, and wait for the first durable acknowledgement (R6)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,16 +14,15 @@ from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.transport.links import PUSH_SECONDS, PeerError
 from rqdisco.backends.gossip.transport.messages import Delta, Held, Page
 
-# Messages on their way to one peer; what changes meanwhile goes along in the next.
-AT_ONCE = 2
+# Pushes in flight per peer; changes made meanwhile go into the next one.
+MAX_IN_FLIGHT = 2
 ACK_SECONDS = 1.0
 
 
 class ChangePusher:
-    """Pushes this daemon's own records to the peers that `taking_part` gives.
+    """Pushes this daemon's own records to the peers that `active_peers` returns.
 
-    `required` says that nobody is told it is alone unless a peer has the grant too, whether one is
-    up or not.
+    With `required`, no bootstrap is granted unless a peer has acknowledged it, even if none is up.
     """
 
     _log = Logger()
@@ -36,27 +32,27 @@ class ChangePusher:
         clock: IReactorTime,
         replication: Replication,
         own: str,
-        taking_part: Callable[[], Sequence[Peer]],
+        active_peers: Callable[[], Sequence[Peer]],
         *,
         required: bool,
     ) -> None:
         self._clock = clock
         self._replication = replication
         self._own = own
-        self._taking_part = taking_part
+        self._active_peers = active_peers
         self.is_required = required
-        self._pushes: dict[Peer, _Pushes] = {}
+        self._pushes: dict[Peer, _PeerPushes] = {}
         self._waiting: list[tuple[int, Deferred[None]]] = []
         self._is_stopped = False
         self.unreplicated = 0
         self.unreplicated_grants = 0
 
     async def replicated(self, version: int, *, is_grant: bool) -> bool:
-        """Whether a member durably has the own change of that version, or none is up that could.
+        """Report whether a member durably has an own change, or none is up that could.
 
-        False after a second of waiting, or at once where a grant requires a member that is up.
+        False after a second of waiting, or at once if a grant requires a member that is up.
         """
-        peers = self._taking_part()
+        peers = self._active_peers()
         if any(peer.acked >= version for peer in peers):
             return True
         if not any(peer.is_up for peer in peers):
@@ -74,75 +70,76 @@ class ChangePusher:
         return True
 
     def push(self) -> None:
-        """Send what is new to all who are up, as far as not too much is on its way to them
-        already.
-        """
-        peers = self._taking_part()
+        """Send new changes to all peers that are up, within the limit of pushes in flight."""
+        peers = self._active_peers()
         if self._waiting and peers:
-            # Digests may have told more than the answers to pushes did.
-            self._acknowledged_by(0, max(peer.acked for peer in peers))
+            # Digests may acknowledge more than the replies to pushes did.
+            self._acknowledge(0, max(peer.acked for peer in peers))
         for peer in peers:
             if peer.is_up:
                 self._push(peer)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Cancel all pushes."""
         self._is_stopped = True
         for pushes in list(self._pushes.values()):
-            for asking in list(pushes.under_way):
-                asking.cancel()
+            for sending in list(pushes.in_flight):
+                sending.cancel()
 
     def _push(self, peer: Peer) -> None:
-        pushes = self._pushes.setdefault(peer, _Pushes())
-        if not pushes.under_way:
+        pushes = self._pushes.setdefault(peer, _PeerPushes())
+        if not pushes.in_flight:
             pushes.sent = peer.acked
-        while not self._is_stopped and len(pushes.under_way) < AT_ONCE and pushes.sent < self._replication.told:
+        while (
+            not self._is_stopped and len(pushes.in_flight) < MAX_IN_FLIGHT and pushes.sent < self._replication.published
+        ):
             delta = self._replication.delta(self._own, pushes.sent)
             if delta is None:
-                # Too long ago to know what it lacks: it pulls pages of all, once it was told.
-                peer.push_soon()
+                # Older than the change log: the peer pulls pages of everything once it has our
+                # digest.
+                peer.exchange_soon()
                 return
             pushes.sent = delta.upto
-            asking = Deferred.fromCoroutine(self._ask(peer, delta))
-            pushes.under_way.add(asking)
-            asking.addCallback(self._asked, peer, asking)
+            sending = Deferred.fromCoroutine(self._send_delta(peer, delta))
+            pushes.in_flight.add(sending)
+            sending.addCallback(self._push_finished, peer, sending)
 
-    def _asked(self, is_taken: bool, peer: Peer, asking: Deferred[Any]) -> None:
-        pushes = self._pushes.get(peer, _Pushes())
-        pushes.under_way.discard(asking)
-        if is_taken:
+    def _push_finished(self, is_acknowledged: bool, peer: Peer, sending: Deferred[bool]) -> None:
+        pushes = self._pushes.get(peer, _PeerPushes())
+        pushes.in_flight.discard(sending)
+        if is_acknowledged:
             self._push(peer)
-        elif not pushes.under_way:
-            # The exchange of digests, each second, will find out what is missing.
+        elif not pushes.in_flight:
+            # The periodic digest exchange finds what is missing.
             self._pushes.pop(peer, None)
 
-    async def _ask(self, peer: Peer, delta: Delta) -> bool:
+    async def _send_delta(self, peer: Peer, delta: Delta) -> bool:
         try:
-            told = await peer.ask("push", Page(delta=delta), Held, PUSH_SECONDS)
+            reply = await peer.request("push", Page(delta=delta), Held, PUSH_SECONDS)
         except (PeerError, CancelledError):
             return False
         except Exception:
             self._log.failure("push failed", url=peer.url)
             return False
-        peer.held[self._own] = told.held
-        if told.held < delta.after:
-            # It lacks what came before; but what was sent it has.
-            peer.acked = max(peer.acked, told.held)
-            self._acknowledged_by(delta.after, delta.upto)
+        peer.held[self._own] = reply.held
+        if reply.held < delta.after:
+            # It lacks earlier changes, but has those of this push.
+            peer.acked = max(peer.acked, reply.held)
+            self._acknowledge(delta.after, delta.upto)
         else:
-            peer.acked = max(peer.acked, told.held, delta.upto)
-            self._acknowledged_by(0, peer.acked)
+            peer.acked = max(peer.acked, reply.held, delta.upto)
+            self._acknowledge(0, peer.acked)
         return True
 
-    def _acknowledged_by(self, above: int, upto: int) -> None:
+    def _acknowledge(self, above: int, upto: int) -> None:
         for version, waiter in self._waiting:
             if above < version <= upto and not waiter.called:
                 waiter.callback(None)
 
 
-class _Pushes:
-    """What is on its way to one peer, and up to which version that, and what came before, goes."""
+class _PeerPushes:
+    """Pushes in flight to one peer, and the version up to which they, and earlier ones, reach."""
 
     def __init__(self) -> None:
         self.sent = 0
-        self.under_way: set[Deferred[Any]] = set()
+        self.in_flight: set[Deferred[bool]] = set()

@@ -1,4 +1,6 @@
-"""Registrations answered away from their home: kept durably here, added once there (R4)."""
+"""Hints: registrations answered on the owner's behalf, stored durably here and added once there
+(R4).
+"""
 
 from __future__ import annotations
 
@@ -23,29 +25,28 @@ from rqdisco.storage.wal.writer import Journal
 _HINT = "!hint/"
 _LAST = "!hinted"
 _ADDED = "!added/"
-# Handed over in one message.
-AT_ONCE = 200
+# Hints per message.
+BATCH_SIZE = 200
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """A hint and how far it got: `is_durable` once the disk has it, `is_promised` once its node was
-    answered, `was_told` once it was handed over, `is_merging` while it is being added here.
+class _StoredHint(msgspec.Struct, frozen=True):
+    """A hint and its progress: `is_durable` once written, `is_answered` once its node was
+    answered, `was_handed_over` once sent to the owner, `is_merging` while it is being added here.
     """
 
     owner: str
     hint: Hint
     is_durable: bool = False
-    is_promised: bool = False
-    was_told: bool = False
+    is_answered: bool = False
+    was_handed_over: bool = False
     is_merging: bool = False
 
 
 class HintStore:
-    """The hints this daemon keeps for homes elsewhere, and for itself as long as it may not decide
-    (R8).
+    """The hints stored for other owners, and for this daemon itself until it is ready (R8).
 
-    `wall_ms` makes numbers that rise across restarts, be the disk an older one; `current_owner`
-    tells who is the home of an incarnation's IDs by now.
+    `wall_ms` provides numbers that rise across restarts, even on an older disk; `current_owner`
+    maps an incarnation to the owner of its IDs.
     """
 
     def __init__(
@@ -58,85 +59,85 @@ class HintStore:
         self._current_owner = current_owner
         self._journal = journal
         self._wall_ms = wall_ms
-        self._kept: dict[int, _Kept] = {}
+        self._hints: dict[int, _StoredHint] = {}
         self._numbers: dict[str, list[int]] = {}
-        # Kept no more, but by the disk, which refused to forget them.
-        self._left_over: dict[int, _Kept] = {}
+        # Deleted here, while the disk has refused to delete them.
+        self._undeleted: dict[int, _StoredHint] = {}
         self._last = 0
         for note in sorted(notes, key=lambda each: each.number):
             if note.id.startswith(_HINT) and not note.is_empty:
                 hint = decode_message(note.content.encode(), Hint)
-                # Whether it was answered nobody knows any more.
-                self._put(_Kept(note.owner, hint, is_durable=True, is_promised=True, was_told=True))
+                # Whether its node was answered is unknown after a restart.
+                self._put(_StoredHint(note.owner, hint, is_durable=True, is_answered=True, was_handed_over=True))
             if note.id == _LAST or note.id.startswith(_HINT):
                 self._last = max(self._last, note.number)
 
     @property
     def count(self) -> int:
-        """How many hints are kept."""
-        return len(self._kept)
+        """The number of hints."""
+        return len(self._hints)
 
     @property
     def owners(self) -> list[str]:
-        """Those for whom there are hints."""
-        return sorted({self._current_owner(each.owner) for each in self._kept.values()})
+        """The current owners for which there are hints."""
+        return sorted({self._current_owner(each.owner) for each in self._hints.values()})
 
-    def of(self, discovery_id: str) -> list[Node]:
-        """The nodes that were answered here for an ID, and that its home may not know."""
-        return [each.hint.node for each in self._of(discovery_id) if each.is_promised]
+    def nodes(self, discovery_id: str) -> list[Node]:
+        """Return the nodes answered here for an ID, which its owner may lack."""
+        return [each.hint.node for each in self._of_id(discovery_id) if each.is_answered]
 
-    def of_own(self, discovery_id: str, own: str) -> list[tuple[str, Hint]]:
-        """The hints for an ID of this daemon's own that are not being added yet, and the home each
-        was kept for.
+    def unmerged(self, discovery_id: str, own: str) -> list[tuple[str, Hint]]:
+        """Return the hints for an own ID that are not being merged, each with the owner it was
+        stored for.
         """
         return [
             (each.owner, each.hint)
-            for each in self._of(discovery_id)
-            if each.is_promised and not each.is_merging and self._current_owner(each.owner) == own
+            for each in self._of_id(discovery_id)
+            if each.is_answered and not each.is_merging and self._current_owner(each.owner) == own
         ]
 
     def ids(self, owner: str) -> list[str]:
-        """The IDs for which there are hints for a home."""
-        return list(dict.fromkeys(each.hint.id for each in self._for(owner)))
+        """Return the IDs with hints for an owner."""
+        return list(dict.fromkeys(each.hint.id for each in self._for_owner(owner)))
 
-    def oldest(self, owner: str) -> tuple[str, Sequence[Hint]]:
-        """What to hand over next, and for which home it was kept: what was answered, in the order
-        of numbers.
+    def next_batch(self, owner: str) -> tuple[str, Sequence[Hint]]:
+        """Return the answered hints to deliver next, ordered by number, and the owner they were
+        stored for.
         """
-        kept = [each for each in self._for(owner) if each.is_promised]
-        if not kept:
+        stored = [each for each in self._for_owner(owner) if each.is_answered]
+        if not stored:
             return "", ()
-        of = kept[0].owner
-        oldest = [each for each in kept if each.owner == of][:AT_ONCE]
+        of = stored[0].owner
+        oldest = [each for each in stored if each.owner == of][:BATCH_SIZE]
         for each in oldest:
-            self._put(replace(each, was_told=True))
+            self._put(replace(each, was_handed_over=True))
         return of, [each.hint for each in oldest]
 
     def all_durable(self, owner: str) -> bool:
-        """Whether no hint is on its way to the disk."""
-        return all(each.is_durable for each in self._for(owner))
+        """Report whether no hint is still being written."""
+        return all(each.is_durable for each in self._for_owner(owner))
 
-    async def keep(self, owner: str, discovery_id: str, node: Node, host: str | None) -> int:
-        """Return the number of a hint that is on the disk; the caller promises or withdraws it
-        before its next await.
+    async def store(self, owner: str, discovery_id: str, node: Node, host: str | None) -> int:
+        """Store a hint and return its number; the caller marks it answered or withdraws it before
+        its next await.
 
-        Cancelled, it is withdrawn. Raises StoreUnavailable.
+        Cancellation withdraws it. Raises StoreUnavailable.
         """
-        for each in self._of(discovery_id):
-            # One that was told may be added already, and the node removed since: that needs a new
+        for each in self._of_id(discovery_id):
+            # A delivered hint may have been added, and its node removed since, which needs a new
             # one.
-            is_new = each.is_promised and not (each.was_told or each.is_merging)
+            is_new = each.is_answered and not (each.was_handed_over or each.is_merging)
             if is_new and (each.hint.node, each.hint.host) == (node, host):
                 return each.hint.number
         self._last = number = max(self._last + 1, self._wall_ms())
         hint = Hint(number=number, id=discovery_id, node=node, host=host)
         note = Metadata(id=f"{_HINT}{number:016d}", owner=owner, number=number, content=encode_message(hint).decode())
-        # A clock that is set back must not make numbers that were used up once, and forgotten.
+        # A number used once must not return when the clock is set back.
         writing = self._journal.append(
             metadata_change(note), metadata_change(Metadata(id=_LAST, owner=owner, number=number))
         )
-        self._put(_Kept(owner, hint))
-        writing.addCallbacks(lambda _: self._written(number), lambda failure: self._not_written(failure, number))
+        self._put(_StoredHint(owner, hint))
+        writing.addCallbacks(lambda _: self._write_done(number), lambda failure: self._write_failed(failure, number))
         try:
             await shielded(writing)
         except CancelledError:
@@ -144,113 +145,115 @@ class HintStore:
             raise
         return number
 
-    def promise(self, number: int) -> None:
-        """The node of a hint is being answered: its home must add it. Those that were told before
-        are let go.
+    def mark_answered(self, number: int) -> None:
+        """Mark a hint whose node is being answered, so that the owner must add it; delete delivered
+        hints that it replaces.
         """
-        kept = self._kept[number]
-        self._put(replace(kept, is_promised=True))
-        self._let_go(
+        stored = self._hints[number]
+        self._put(replace(stored, is_answered=True))
+        self._delete(
             each
-            for each in self._of(kept.hint.id)
-            if each.was_told and not each.is_merging and each.hint.node == kept.hint.node and each.hint.number != number
+            for each in self._of_id(stored.hint.id)
+            if each.was_handed_over
+            and not each.is_merging
+            and each.hint.node == stored.hint.node
+            and each.hint.number != number
         )
 
     def withdraw(self, number: int) -> None:
-        """The node of a hint was refused after all: nobody may list it because of that."""
-        kept = self._kept.get(number)
-        if kept is not None and not kept.is_promised:
-            self._let_go([kept])
+        """Delete a hint whose node was refused after all; it must not cause a listing."""
+        stored = self._hints.get(number)
+        if stored is not None and not stored.is_answered:
+            self._delete([stored])
 
-    def tidy(self) -> None:
-        """Have the disk forget what it refused to."""
-        self._let_go(self._left_over.values())
+    def retry_deletions(self) -> None:
+        """Retry the deletions that the disk refused."""
+        self._delete(self._undeleted.values())
 
-    def _let_go(self, done: Iterable[_Kept]) -> None:
-        """Forget hints; nobody waits for the disk, from which they would come back as ones that
-        were told.
+    def _delete(self, done: Iterable[_StoredHint]) -> None:
+        """Delete hints without waiting for the disk; after a crash they count as delivered.
 
-        What it refuses is tried again, or a node would be listed again at a start long after it was
-        removed.
+        Refused deletions are retried, or a start long after a node's removal would list it again.
         """
         for each in list(done):
-            self._drop(each.hint.number)
-            self._left_over[each.hint.number] = each
+            self._remove(each.hint.number)
+            self._undeleted[each.hint.number] = each
             with suppress(StoreUnavailable):
-                writing = self._journal.append(_none(each))
-                writing.addCallback(lambda _, number: self._left_over.pop(number, None), each.hint.number)
+                writing = self._journal.append(_deletion(each))
+                writing.addCallback(lambda _, number: self._undeleted.pop(number, None), each.hint.number)
                 writing.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
-    async def forget(self, of: str, upto: int) -> None:
-        """Those kept for a home up to a number are where they belong. Raises StoreUnavailable."""
-        kept = [each for each in self._kept.values() if each.owner == of]
-        done = [each for each in kept if each.hint.number <= upto and each.is_promised]
+    async def delete_upto(self, of: str, upto: int) -> None:
+        """Delete the hints stored for an owner up to a number, which it has added. Raises
+        StoreUnavailable.
+        """
+        stored = [each for each in self._hints.values() if each.owner == of]
+        done = [each for each in stored if each.hint.number <= upto and each.is_answered]
         if not done:
             return
-        await self._journal.append(*map(_none, done))
+        await self._journal.append(*map(_deletion, done))
         for each in done:
-            self._drop(each.hint.number)
+            self._remove(each.hint.number)
 
     def merge(self, numbers: Iterable[int], changes: Sequence[Change]) -> Deferred[None]:
-        """Write `changes`, which add hints to this daemon's own records, and forget those, all or
-        nothing.
+        """Write `changes`, which add hints to own records, and delete those hints, atomically.
 
         Raises StoreUnavailable.
         """
-        merging = [self._kept[number] for number in numbers]
-        writing = self._journal.append(*changes, *map(_none, merging))
+        merging = [self._hints[number] for number in numbers]
+        writing = self._journal.append(*changes, *map(_deletion, merging))
         for each in merging:
             self._put(replace(each, is_merging=True))
-        writing.addCallbacks(self._merged, self._not_merged, (merging,), {}, (merging,), {})
+        writing.addCallbacks(self._merge_done, self._merge_failed, (merging,), {}, (merging,), {})
         return writing
 
-    def _merged(self, result: None, merging: Sequence[_Kept]) -> None:
+    def _merge_done(self, result: None, merging: Sequence[_StoredHint]) -> None:
         for each in merging:
-            self._drop(each.hint.number)
+            self._remove(each.hint.number)
 
-    def _not_merged(self, failure: Failure, merging: Sequence[_Kept]) -> Failure:
+    def _merge_failed(self, failure: Failure, merging: Sequence[_StoredHint]) -> Failure:
         for each in merging:
-            if each.hint.number in self._kept:
+            if each.hint.number in self._hints:
                 self._put(replace(each, is_merging=False))
         return failure
 
-    def _for(self, owner: str) -> list[_Kept]:
-        return [each for each in self._kept.values() if self._current_owner(each.owner) == owner]
+    def _for_owner(self, owner: str) -> list[_StoredHint]:
+        return [each for each in self._hints.values() if self._current_owner(each.owner) == owner]
 
-    def _of(self, discovery_id: str) -> list[_Kept]:
-        return [self._kept[number] for number in self._numbers.get(discovery_id, ())]
+    def _of_id(self, discovery_id: str) -> list[_StoredHint]:
+        return [self._hints[number] for number in self._numbers.get(discovery_id, ())]
 
-    def _put(self, kept: _Kept) -> None:
-        number = kept.hint.number
-        if number not in self._kept:
-            self._numbers.setdefault(kept.hint.id, []).append(number)
-        self._kept[number] = kept
+    def _put(self, stored: _StoredHint) -> None:
+        number = stored.hint.number
+        if number not in self._hints:
+            self._numbers.setdefault(stored.hint.id, []).append(number)
+        self._hints[number] = stored
 
-    def _drop(self, number: int) -> None:
-        kept = self._kept.pop(number, None)
-        if kept is not None:
-            numbers = self._numbers[kept.hint.id]
+    def _remove(self, number: int) -> None:
+        stored = self._hints.pop(number, None)
+        if stored is not None:
+            numbers = self._numbers[stored.hint.id]
             numbers.remove(number)
             if not numbers:
-                del self._numbers[kept.hint.id]
+                del self._numbers[stored.hint.id]
 
-    def _written(self, number: int) -> None:
-        self._put(replace(self._kept[number], is_durable=True))
+    def _write_done(self, number: int) -> None:
+        self._put(replace(self._hints[number], is_durable=True))
 
-    def _not_written(self, failure: Failure, number: int) -> Failure:
-        self._drop(number)
+    def _write_failed(self, failure: Failure, number: int) -> Failure:
+        self._remove(number)
         return failure
 
 
-def _none(kept: _Kept) -> Change:
-    """That a hint is kept no more."""
-    return metadata_change(Metadata(id=f"{_HINT}{kept.hint.number:016d}", owner=kept.owner))
+def _deletion(stored: _StoredHint) -> Change:
+    """Return the change that deletes a hint."""
+    return metadata_change(Metadata(id=f"{_HINT}{stored.hint.number:016d}", owner=stored.owner))
 
 
 class HintMerger:
-    """Adds the hints that others hand over, each once, whoever repeats them.
+    """Adds the hints that others deliver, each once, even if repeated.
 
-    `is_ready` says whether all is known that this daemon ever decided (R8).
+    `is_ready` reports whether this daemon has recovered all its decisions (R8).
     """
 
     _log = Logger()
@@ -264,45 +267,46 @@ class HintMerger:
         self._added = {note.id: note.number for note in notes if note.id.startswith(_ADDED)}
 
     def merge_own(self, hint_store: HintStore, own: str, discovery_id: str) -> Deferred[None] | None:
-        """Add what this daemon answered for an ID of its own before it was ready; None where there
-        is nothing.
+        """Add what this daemon answered for an own ID before it was ready; None if there is
+        nothing.
 
-        The record is changed when this returns, so that whatever is decided next is built on it;
-        the result fires once the disk has it. Raises Undecided, StoreUnavailable.
+        The record is changed on return, so later decisions build on it; the result fires once it is
+        durable. Raises Undecided, StoreUnavailable.
         """
-        hints = hint_store.of_own(discovery_id, own)
+        hints = hint_store.unmerged(discovery_id, own)
         if not hints:
             return None
-        # A disk of an earlier release may have one that was added already, and not forgotten yet.
+        # A disk of an earlier release may retain a hint that was added already.
         new = [hint for of, hint in hints if hint.number > self._added.get(f"{_ADDED}{own}/{of}", 0)]
-        changes = [change for hint in new for change in self._local.add_hinted(hint.id, hint.node, hint.host)]
+        changes = [
+            change for hint in new for change in self._local.takeover.add_own_node(hint.id, hint.node, hint.host)
+        ]
         merging = hint_store.merge([hint.number for _, hint in hints], changes)
-        return merging.addCallback(self._note_merged, discovery_id, len(new))
+        return merging.addCallback(self._log_merged, discovery_id, len(new))
 
-    def _note_merged(self, result: None, discovery_id: str, count: int) -> None:
-        self._log.info("added what was listed here on the owner's behalf", discovery_id=discovery_id, count=count)
+    def _log_merged(self, result: None, discovery_id: str, count: int) -> None:
+        self._log.info("own hints added", discovery_id=discovery_id, count=count)
 
-    async def add(self, keeper: str, of: str, hints: Sequence[Hint]) -> int:
-        """Add the hints that one daemon kept for a home; return up to which number all of those are
+    async def add(self, sender: str, of: str, hints: Sequence[Hint]) -> int:
+        """Add the hints that `sender` stored for owner `of`; return the number up to which all are
         durably added.
 
         Raises Undecided, StoreUnavailable.
         """
-        added = f"{_ADDED}{keeper}/{of}"
+        added = f"{_ADDED}{sender}/{of}"
         before = self._added.get(added, 0)
         new = [hint for hint in hints if hint.number > before]
         if not new:
             await self._journal.barrier()
             return before
         for hint in new:
-            self._local.check_addable(hint.id)
+            self._local.takeover.check_addable(hint.id)
             if self._local.known(hint.id) is None and not self._is_ready():
-                # On an older disk what it is for may have to be taken back first (R8).
-                raise Undecided("not heard all yet since the start")
-        changes = [change for hint in new for change in self._local.add(hint.id, hint.node, hint.host)]
+                # On an older disk the ID may have to be recovered first (R8).
+                raise Undecided("not all peers contacted yet since the start")
+        changes = [change for hint in new for change in self._local.takeover.add_node(hint.id, hint.node, hint.host)]
         upto = new[-1].number
-        # With the changes or not at all: a hint that is added twice could bring back who was
-        # removed.
+        # Atomic with the changes: a hint added twice could restore a node that was removed.
         note = metadata_change(Metadata(id=added, owner=of, number=upto))
         self._added[added] = upto
         try:
@@ -310,12 +314,12 @@ class HintMerger:
         except StoreUnavailable:
             self._added[added] = before
             raise
-        writing.addErrback(self._not_added, added, before)
+        writing.addErrback(self._undo_add, added, before)
         await shielded(writing)
-        self._log.info("registrations from elsewhere added", keeper=keeper, count=len(new))
+        self._log.info("registrations from elsewhere added", sender=sender, count=len(new))
         return upto
 
-    def _not_added(self, failure: Failure, added: str, before: int) -> Failure:
-        # With it all went that was built upon it.
+    def _undo_add(self, failure: Failure, added: str, before: int) -> Failure:
+        # The failed write discards all that was built on it.
         self._added[added] = min(self._added.get(added, 0), before)
         return failure

@@ -1,6 +1,4 @@
-"""All IDs in the order in which they first came, so that whoever goes through them in parts can go
-on where it was.
-"""
+"""All IDs in order of arrival, so that a scan in parts can resume where it stopped."""
 
 from __future__ import annotations
 
@@ -8,15 +6,15 @@ from rqdisco.storage.memory import Store
 
 _BITS = 32
 _INDEX = (1 << _BITS) - 1
-_FEWEST_GONE = 10_000
+_MIN_DROPPED = 10_000
 
 
 class IDOrder:
-    """Gives out *places*: numbers that say where a part ended, 0 being the beginning.
+    """Issues *positions*: numbers that mark where a part ended, 0 being the beginning.
 
-    The order is another one after a restart, and once many IDs were forgotten: a place says in
-    which one it is, by its `era`, a number that is made anew at each start; one of another order
-    leads to the beginning, as nobody knows what came before it.
+    The order changes with a restart, and once many IDs have been dropped. A position carries the
+    `era` of its order, a new number at each start; one of another order leads to the beginning,
+    since what came before it is unknown.
     """
 
     def __init__(self, store: Store, era: int) -> None:
@@ -26,28 +24,24 @@ class IDOrder:
         self._seen = len(self._keys)
         store.on_dropped.append(self._dropped)
 
-    def follow(self) -> None:
-        """Take in what came to the store."""
-        came = self._store.keys_after(self._seen)
-        self._seen += len(came)
-        self._keys += came
+    def append_new(self) -> None:
+        """Append the IDs added to the store."""
+        new = self._store.keys_after(self._seen)
+        self._seen += len(new)
+        self._keys += new
 
-    def part(self, place: int, most: int) -> tuple[list[bytes], int]:
-        """Up to `most` IDs from a place on, and the place of the first of them as a number to add
-        to.
-        """
-        begin = place & _INDEX if place >> _BITS == self._era else 0
-        return self._keys[begin : begin + most], begin
+    def part(self, position: int, limit: int) -> tuple[list[bytes], int]:
+        """Return up to `limit` IDs from a position on, and the index of the first."""
+        begin = position & _INDEX if position >> _BITS == self._era else 0
+        return self._keys[begin : begin + limit], begin
 
     def after(self, begin: int, count: int) -> int:
-        """The place where one goes on that has seen `count` IDs from `begin` on; 0 if those were
-        the last.
-        """
+        """Return the position after `count` IDs from index `begin` on; 0 if those were the last."""
         end = begin + count
         return self._era << _BITS | end if end < len(self._keys) else 0
 
     def _dropped(self, keys: object) -> None:
-        """Let go of IDs that are gone, once they are many: until then they are passed over."""
-        if len(self._keys) - len(self._store) > max(_FEWEST_GONE, len(self._store)):
+        """Rebuild the order once many IDs are gone; until then scans skip them."""
+        if len(self._keys) - len(self._store) > max(_MIN_DROPPED, len(self._store)):
             self._keys = self._store.keys_after(0)
             self._era += 1

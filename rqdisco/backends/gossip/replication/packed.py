@@ -1,6 +1,4 @@
-"""Keys of records in a row, in the 16 bytes of a UUID each, where the text of one takes five times
-as much.
-"""
+"""Record keys in sequence, 16 bytes per UUID, where the text takes five times as much."""
 
 from __future__ import annotations
 
@@ -14,17 +12,16 @@ _DIGITS = tuple(place for place in range(_TEXT) if place not in _DASHES)
 
 
 class PackedKeys:
-    """Some keys, packed and unpacked all at once, which takes a tenth of the time that it does one
-    by one.
+    """A list of keys, packed and unpacked as a whole, ten times as fast as one by one.
 
-    A key that is no UUID takes its length; so do all of them where one is as long as a UUID, which
-    few are.
+    A key that is not a UUID takes its length; if one such key is as long as a UUID, which is rare,
+    so do all.
     """
 
     __slots__ = ("_lengths", "_names", "_uuids")
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        # 0 is a UUID; there are none if all are UUIDs.
+        # Length 0 marks a UUID; the array is empty if all are UUIDs.
         self._lengths, self._names = array("H"), b""
         self._uuids = _packed(keys) if {*map(len, keys)} == {_TEXT} else b""
         if not self._uuids:
@@ -33,7 +30,7 @@ class PackedKeys:
             self._names = b"".join([key for key, length in zip(keys, self._lengths, strict=True) if length])
 
     def unpack(self) -> list[bytes]:
-        """The keys as they came."""
+        """Return the keys in their order."""
         uuids = _unpacked(self._uuids)
         if not self._lengths:
             return uuids
@@ -45,9 +42,7 @@ class PackedKeys:
 
 
 def _packed(keys: Sequence[bytes]) -> bytes:
-    """Texts of 36 bytes in 16 each, if all of them are UUIDs as they are minted; nothing
-    otherwise.
-    """
+    """Pack texts of 36 bytes into 16 each if all are canonical UUIDs, else return nothing."""
     text = b"".join(keys)
     is_dashed = all(text[place::_TEXT] == b"-" * len(keys) for place in _DASHES)
     if not is_dashed or text != text.lower():

@@ -1,4 +1,4 @@
-"""Asking a peer for all that it has of a home above a version, part by part."""
+"""Pull a peer's records of an owner above a version, page by page."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rqdisco.core import codec
 PAGE_SECONDS = 5.0
 
 
-async def pull(peer: Peer, owner: str, after: int, upto: int | None, take: Callable[[Delta], Awaitable[None]]) -> None:
-    """Have `take` take what follows `after`, up to the cursor `upto`; without one, also what lies
-    beyond a gap there.
+async def pull(peer: Peer, owner: str, after: int, upto: int | None, apply: Callable[[Delta], Awaitable[None]]) -> None:
+    """Pass to `apply` what follows `after`, up to cursor `upto`; without one, also what lies beyond
+    a gap at the peer.
 
-    Raises PeerError's kinds, and what `take` does.
+    Raises PeerError's kinds, and what `apply` raises.
     """
     page = target = 0
     while True:
-        answer = await peer.ask("pull", Pull(owner=owner, after=after, page=page, upto=target), Page, PAGE_SECONDS)
+        answer = await peer.request("pull", Pull(owner=owner, after=after, page=page, upto=target), Page, PAGE_SECONDS)
         delta = answer.delta
-        await take(delta)
+        await apply(delta)
         page, target = answer.page, delta.upto if answer.page else 0
         if page:
             continue

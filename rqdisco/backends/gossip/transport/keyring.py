@@ -1,5 +1,5 @@
-"""The keys that peers share: the first one signs, all of them are accepted, so that they can be
-changed one by one.
+"""The keys that peers share: the first signs, all are accepted, so keys can be rotated one by
+one.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import hmac
 
 import msgspec
 
-_LEAST_BYTES = 16
+_MIN_BYTES = 16
 _SEAL_BYTES = 16
 
 
 class BadKeys(ValueError):
-    """A key file that cannot be used; the text says why and never what is in it."""
+    """An unusable key file; the text gives the reason, never the content."""
 
 
 class PeerKey(msgspec.Struct, frozen=True):
-    """A shared secret. `name` tells keys apart without telling anything of them."""
+    """A shared secret. `name` identifies a key without revealing anything of it."""
 
     name: str
     secret: bytes
 
     def seal(self, *parts: bytes) -> str:
-        """A code that only who has the key can make: HMAC-SHA-256 over the parts, each with its
-        length, of which half is kept (RFC 2104 section 5).
+        """Return HMAC-SHA-256 over the parts, each prefixed by its length, truncated to half (RFC
+        2104 section 5).
         """
         return base64.urlsafe_b64encode(self._code(*parts)[:_SEAL_BYTES]).rstrip(b"=").decode()
 
     def is_sealed(self, seal: str, *parts: bytes) -> bool:
-        """Whether `seal` is that code, in a time that does not depend on it."""
+        """Report in constant time whether `seal` is the seal of the parts."""
         return hmac.compare_digest(seal.encode("utf-8", "replace"), self.seal(*parts).encode())
 
     def derive(self, *parts: bytes) -> PeerKey:
-        """A key for one session."""
+        """Derive the key of a session."""
         return PeerKey(self.name, self._code(*parts))
 
     def _code(self, *parts: bytes) -> bytes:
@@ -54,11 +54,11 @@ class KeyRing(msgspec.Struct, frozen=True):
 
     @property
     def signing(self) -> PeerKey:
-        """The one to sign with."""
+        """The key to sign with."""
         return self.keys[0]
 
     def find(self, name: str) -> PeerKey | None:
-        """The key of that name."""
+        """Return a key by name."""
         for key in self.keys:
             if key.name == name:
                 return key
@@ -66,7 +66,7 @@ class KeyRing(msgspec.Struct, frozen=True):
 
 
 def parse_keys(content: bytes) -> KeyRing:
-    """The keys of a file: one a line in base64 or hex, of 16 bytes or more; `#` begins a comment.
+    """Parse a key file: one key per line in base64 or hex, 16 bytes or more; `#` begins a comment.
     Raises BadKeys.
     """
     keys = []
@@ -75,9 +75,9 @@ def parse_keys(content: bytes) -> KeyRing:
         if text:
             keys.append(_key(text, number))
     if not keys:
-        raise BadKeys("there is no key in it; `openssl rand -base64 32` makes one")
+        raise BadKeys("it contains no key; create one with `openssl rand -base64 32`")
     if len({key.name for key in keys}) < len(keys):
-        raise BadKeys("the same key is in it twice")
+        raise BadKeys("it contains the same key twice")
     return KeyRing(tuple(keys))
 
 
@@ -85,8 +85,8 @@ def _key(text: str, number: int) -> PeerKey:
     secret = _decoded(text)
     if secret is None:
         raise BadKeys(f"line {number}: neither base64 nor hex")
-    if len(secret) < _LEAST_BYTES:
-        raise BadKeys(f"line {number}: a key of {len(secret)} bytes is too short, {_LEAST_BYTES} are the least")
+    if len(secret) < _MIN_BYTES:
+        raise BadKeys(f"line {number}: a key of {len(secret)} bytes is too short, the minimum is {_MIN_BYTES}")
     return PeerKey(hashlib.sha256(b"rqdisco key name" + secret).hexdigest()[:8], secret)
 
 

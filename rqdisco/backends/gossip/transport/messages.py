@@ -1,7 +1,6 @@
-"""What peers say to each other, as JSON; what a newer release says more is not looked at.
+"""Messages between peers, as JSON; unknown fields of newer releases are ignored.
 
-Every message names its own kind of verb. Records travel as the lines that stand in the journal,
-byte for byte.
+Each verb has its own message type. Records travel as the journal's lines, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,22 +14,24 @@ from rqdisco.core.records import Moment, Node, Put, Record
 
 T = TypeVar("T")
 
-# The releases of the protocol that this one speaks; two peers use the highest that both know.
+# Names on the wire that differ from the fields.
+_DIGEST_NAMES = {"newest_beyond_gap": "beyond", "fingerprint": "agreed"}
+
+# Supported protocol versions, lowest and highest; two peers use the highest common one.
 PROTOCOL = (1, 1)
-# It knows of claims that only their owners may see, and of hosts (R5c, R5d).
+# Supports hidden claims and client hosts (R5c, R5d).
 HIDDEN_CLAIMS = "hidden claims"
 FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS)
 
-# Whoever is "leaving" is still counted on: not all have agreed yet that it is gone.
+# A "leaving" member still counts: not all have agreed yet that it is gone.
 State = Literal["member", "leaving", "forgotten", "drained"]
-# What a client may ask of the home of an ID, wherever it asks.
+# The client requests that can be forwarded to an owner.
 Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A daemon that takes part or took part. `successor` is the new home of its IDs once it is gone
-    for good; `given_up` says that an operator called it lost; `features` are what it last said that
-    it knows of.
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"declared_lost": "given_up"}):
+    """A daemon that takes or took part. `successor` is the owner of its IDs once it is gone for
+    good; an operator sets `declared_lost`; `features` are those it last announced.
     """
 
     incarnation: str
@@ -38,13 +39,13 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str
     state: State = "member"
     successor: str | None = None
-    given_up: bool = False
+    declared_lost: bool = False
     features: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who is there: `boot` is made anew at each start. `wall_ms` is for people to look at, nothing
-    is decided by it.
+    """The sender's identity; `boot` is new at each start. `wall_ms` is informational, no decision
+    uses it.
     """
 
     name: str
@@ -57,21 +58,20 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wall_ms: int = 0
 
 
-class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a daemon durably holds, by home, and `beyond` a gap the newest of each; `issued` is the
-    highest version it gave out itself, if that is not durable.
+class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_DIGEST_NAMES):
+    """The durable cursors of a daemon, by owner, and the newest version of each beyond a gap;
+    `issued` is the highest version it has issued itself, if that is not durable.
 
-    `members` are those it knows of, the sum of which is told in its stead where the receiver said
-    the same before. `expired` says up to which version each home's unused IDs are gone. `fenced`
-    says that the receiver must not grant, and why, `stopped` why the speaker decides nothing
-    itself. `at` is the speaker's own time, by which it is told until when a request may be carried
-    out there (R2).
+    `members` is its member list, left out if the receiver last sent the same `fingerprint`.
+    `expired` holds the expiry watermark of each owner's unused IDs. `fenced` is why the receiver
+    must not grant, `stopped` why the sender decides nothing itself. `at` is the sender's own time,
+    which requests forwarded to it use as deadline (R2).
     """
 
     held: dict[str, int]
-    agreed: str
+    fingerprint: str
     issued: int = 0
-    beyond: dict[str, int] = {}
+    newest_beyond_gap: dict[str, int] = {}
     members: tuple[Member, ...] = ()
     expired: dict[str, int] = {}
     fenced: str | None = None
@@ -81,8 +81,8 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"}):
-    """All records of `owner` with versions above `after` and up to `upto`, the newest state of each
-    only.
+    """All records of `owner` with versions above `after` and up to `upto`, only the newest state of
+    each.
     """
 
     owner: str
@@ -92,16 +92,14 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"})
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a delta, which is durable now: how far the receiver has the home's records
-    without a gap.
-    """
+    """Acknowledges a durable delta with the receiver's cursor of the owner."""
 
     held: int
 
 
 class Pull(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
-    """Asks for what follows `after`. Where that is too long ago it is answered in pages of all that
-    `owner` has: `page` and `upto` are then what the page before said.
+    """Request what follows `after`. Below the change log's floor the answer comes in pages of all
+    records of `owner`: `page` and `upto` are then those of the previous page.
     """
 
     owner: str
@@ -111,7 +109,7 @@ class Pull(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A delta, or a part of one: then `page` is where to go on, and only the last part fills the
+    """A delta or a part of one: then `page` is the next position, and only the last page fills the
     gap up to `upto`.
     """
 
@@ -120,8 +118,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A registration that was answered away from its home (R4). Numbers rise, for each daemon that
-    keeps hints.
+    """A registration answered on the owner's behalf (R4). Each daemon numbers its hints in rising
+    order.
 
     `host` is the client host (R5d).
     """
@@ -133,8 +131,8 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hints(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"}):
-    """Hints of one daemon for the home, from its oldest on of those that were kept for `of`, who
-    was the home then.
+    """The oldest hints of one daemon among those stored for `of`, who was the owner then, for the
+    current owner.
     """
 
     owner: str
@@ -143,16 +141,15 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"})
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to hints: those up to this number are in the records now, or never will be."""
+    """Acknowledges hints: those up to this number are in the records, or never will be."""
 
     upto: int
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
-    """Asks to take the home's current record durably and to say which hints there are for that home
-    (R5).
+    """Request to store the owner's current record durably and return the hints for that owner (R5).
 
-    Those kept for `of` up to the number `added` are in the home's records already.
+    Hints stored for `of` up to number `added` are in the owner's records already.
     """
 
     owner: str
@@ -162,9 +159,9 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
-    """A request of a client, forwarded to the home (R2). `ms` is how long anybody waits for the
-    answer, `until` up to when, by the receiver's time; that a message was on its way for long shows
-    by nothing else. `host` is the client host (R5d).
+    """A client's request, forwarded to the owner (R2). `ms` is how long the sender waits, `until`
+    the deadline by the receiver's own time, which alone reveals a message delayed on its way.
+    `host` is the client host (R5d).
     """
 
     owner: str
@@ -181,11 +178,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"bootstrap": "alone"}):
-    """What came of a call: a record with what was told, or the refusal's kind and reason.
+    """The result of a call: a record and what the client is answered, or a refusal's kind and
+    reason.
 
-    `again` is as in `Claim`, `removed` as in `Clearing`. For a look-up, and where the owner is not
-    ready (R8), `record` is what it holds and `listed` are the nodes that it answered and did not
-    add yet.
+    `again` is as in `Claim`, `removed` as in `Clearing`. For a lookup, and where the owner is not
+    ready (R8), `record` is what it holds and `listed` the nodes it answered and has not added yet.
     """
 
     record: Record | None = None
@@ -199,10 +196,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
 
 
 class Succession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Asks to agree that `incarnation` is gone for good and `successor` is the new home of its IDs
-    (R7).
+    """Request to agree that `incarnation` is gone for good and `successor` owns its IDs (R7).
 
-    Where it hands them over by itself, `upto` is its last version: whoever agrees has all of them.
+    In a handover by the daemon itself, `upto` is its last version: an agreeing successor has all.
     """
 
     incarnation: str
@@ -211,8 +207,8 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: how far the member has the lost one's records; from now on it takes no more of
-    them from that one.
+    """The answer: the member's cursor of the lost daemon's records; from now on it accepts no more
+    of them from that daemon.
     """
 
     successor: str
@@ -223,12 +219,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_message(message: msgspec.Struct) -> bytes:
-    """As it travels."""
+    """Encode a message for the wire."""
     return _encoder.encode(message)
 
 
 def decode_message(content: bytes, kind: type[T]) -> T:
-    """Raises Malformed."""
+    """Decode a message. Raises Malformed."""
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,9 +1,8 @@
-"""The door for peers: what comes in by HTTP is authenticated, and handed to what answers it."""
+"""The HTTP resource for peers: authenticates messages and passes them to the handler."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -11,33 +10,33 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
 from rqdisco.backends.gossip.transport.links import BadMessage, Handler, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.transport.seals import (
     KEY_HEADER,
     SESSION_HEADER,
-    Begun,
-    BegunSessions,
+    SealedSession,
+    SealedSessions,
     answer_parts,
-    ask_parts,
     greeting_parts,
     hello_parts,
+    request_parts,
     session_parts,
 )
 from rqdisco.core.ids import RandomBytes
 from rqdisco.limits.log_throttle import LogThrottle
 
-MOST_BYTES = 4 << 20
-# Enough for a greeting, and all that is kept of what strangers send.
-STRANGERS_BYTES = 64 << 10
+MAX_BYTES = 4 << 20
+# Enough for a greeting, and all that is read from unauthenticated senders.
+UNAUTHENTICATED_BYTES = 64 << 10
 _VERB = re.compile(re.escape(PATH) + rb"([a-z]{1,20})\Z")
 _STATUS: dict[type[BaseException], int] = {NotGreeted: 401, Rejected: 403, Misdirected: 421, BadMessage: 400}
 
 
 class PeerResource(Resource):
-    """Answers `POST /peers/1/VERB` of who shares a key with this daemon, and nobody else."""
+    """Answers `POST /peers/1/VERB` for daemons that share a key, and nobody else."""
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
@@ -46,38 +45,39 @@ class PeerResource(Resource):
         self._handler = handler
         self._keys = keys
         self._random = random
-        self._sessions = BegunSessions()
-        self._strangers = LogThrottle(clock.seconds)
+        self._sessions = SealedSessions()
+        self._wrong_key_throttle = LogThrottle(clock.seconds)
         self._log = Logger()
 
     def keys_changed(self) -> None:
-        """End what was begun with keys that are in the ring no more."""
+        """End sessions begun with keys that are no longer in the ring."""
         self._sessions.keep_only({key.name for key in self._keys.ring.keys})
 
     def may_send_more(self, headers: Headers) -> bool:
-        """Whether these are the headers of a message within a session, which may have up to
-        MOST_BYTES.
+        """Report whether the headers belong to a session, whose messages may have up to
+        MAX_BYTES.
         """
-        words = (headers.getRawHeaders(SESSION_HEADER) or [b""])[-1].decode("ascii", "replace").split()
-        return len(words) == 3 and self._sessions.find(words[0]) is not None
+        fields = (headers.getRawHeaders(SESSION_HEADER) or [b""])[-1].decode("ascii", "replace").split()
+        return len(fields) == 3 and self._sessions.find(fields[0]) is not None
 
-    def render(self, request: Any) -> Any:
+    def render(self, request: Request) -> bytes | int:
         verb = _VERB.match(request.path)
         if verb is None or request.method != b"POST":
-            return _put(request, 404, b"nothing but peers is answered here\n")
-        content = request.content.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            return _put(request, 413, b"too large\n")
+            return _set_response(request, 404, b"this listener serves peers only\n")
+        assert request.content is not None
+        content = request.content.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            return _set_response(request, 413, b"too large\n")
         if verb[1] == b"hello":
             return self._greet(request, content)
         return self._serve(request, verb[1].decode(), content)
 
-    def _greet(self, request: Any, content: bytes) -> bytes:
-        words = _words(request, KEY_HEADER)
-        key = self._keys.ring.find(words[0]) if len(words) == 3 else None
-        if key is None or not key.is_sealed(words[2], *hello_parts(request.path, words[1], content)):
-            self._stranger(request, words)
-            return _put(request, 401, b"no key that is known here\n")
+    def _greet(self, request: Request, content: bytes) -> bytes:
+        fields = _header_fields(request, KEY_HEADER)
+        key = self._keys.ring.find(fields[0]) if len(fields) == 3 else None
+        if key is None or not key.is_sealed(fields[2], *hello_parts(request.path, fields[1], content)):
+            self._log_wrong_key(request, fields)
+            return _set_response(request, 401, b"unknown key\n")
         try:
             session, body = self._handler.greet(content)
             status = 200
@@ -85,38 +85,38 @@ class PeerResource(Resource):
             session, body, status = "-", str(error).encode(), _STATUS.get(type(error), 400)
         nonce = self._random(16).hex()
         if status == 200:
-            self._sessions.add(session, Begun(key.derive(*session_parts(words[2], session, nonce))))
-        seal = key.seal(*greeting_parts(words[2], session, nonce, body))
+            self._sessions.add(session, SealedSession(key.derive(*session_parts(fields[2], session, nonce))))
+        seal = key.seal(*greeting_parts(fields[2], session, nonce, body))
         request.setHeader(KEY_HEADER, f"{session} {nonce} {seal}".encode())
-        return _put(request, status, body)
+        return _set_response(request, status, body)
 
-    def _serve(self, request: Any, verb: str, content: bytes) -> Any:
-        words = _words(request, SESSION_HEADER)
-        begun = self._sessions.find(words[0]) if len(words) == 3 and words[1].isdecimal() else None
-        if begun is None:
-            return _put(request, 401, b"greet again\n")
-        session, counter, seal = words[0], int(words[1][:20]), words[2]
-        if not begun.key.is_sealed(seal, *ask_parts(request.path, session, counter, content)):
-            self._stranger(request, words)
-            return _put(request, 401, b"not sealed with the session's key\n")
-        if not begun.counters.accept(counter):
-            return _put(request, 409, b"said before\n")
-        self._sessions.confirm(session)
-        serving = Deferred.fromCoroutine(self._handler.serve(session, verb, content))
+    def _serve(self, request: Request, verb: str, content: bytes) -> bytes | int:
+        fields = _header_fields(request, SESSION_HEADER)
+        session = self._sessions.find(fields[0]) if len(fields) == 3 and fields[1].isdecimal() else None
+        if session is None:
+            return _set_response(request, 401, b"greet again\n")
+        name, counter, seal = fields[0], int(fields[1][:20]), fields[2]
+        if not session.key.is_sealed(seal, *request_parts(request.path, name, counter, content)):
+            self._log_wrong_key(request, fields)
+            return _set_response(request, 401, b"not sealed with the session's key\n")
+        if not session.counters.accept(counter):
+            return _set_response(request, 409, b"replayed message\n")
+        self._sessions.mark_used(name)
+        serving = Deferred.fromCoroutine(self._handler.serve(name, verb, content))
         finished = request.notifyFinish()
         finished.addErrback(lambda _: serving.cancel())
 
-        def answer(result: bytes | Failure) -> None:
+        def respond(result: bytes | Failure) -> None:
             if finished.called:
                 return
             status, body = (200, result) if isinstance(result, bytes) else self._failed(result)
             if status != 401:
-                sealed = begun.key.seal(*answer_parts(seal, status, body))
+                sealed = session.key.seal(*answer_parts(seal, status, body))
                 request.setHeader(SESSION_HEADER, sealed.encode())
-            request.write(_put(request, status, body))
+            request.write(_set_response(request, status, body))
             request.finish()
 
-        serving.addBoth(answer)
+        serving.addBoth(respond)
         return NOT_DONE_YET
 
     def _failed(self, failure: Failure) -> tuple[int, bytes]:
@@ -128,24 +128,24 @@ class PeerResource(Resource):
             self._log.failure("a peer's message failed", failure)
         return 500, b"internal error"
 
-    def _stranger(self, request: Any, words: list[str]) -> None:
-        """Log who has another key, each once a minute."""
+    def _log_wrong_key(self, request: Request, fields: list[str]) -> None:
+        """Log a sender with a wrong key, once a minute per host."""
         host = str(getattr(request.getClientAddress(), "host", None))
-        if not self._strangers.is_due(host):
+        if not self._wrong_key_throttle.is_due(host):
             return
-        name = words[0][:16] if words and words[0].isalnum() else "none"
+        name = fields[0][:16] if fields and fields[0].isalnum() else "none"
         self._log.error("a peer has a wrong key", peer=host, key=name)
 
 
-def _put(request: Any, status: int, body: bytes) -> bytes:
+def _set_response(request: Request, status: int, body: bytes) -> bytes:
     request.setResponseCode(status)
-    # Peers know what it is, and go by no clock of another machine.
+    # Peers know the content type, and use no clock of another machine.
     request.defaultContentType = None
     request.responseHeaders.removeHeader(b"date")
     request.setHeader(b"content-length", b"%d" % len(body))
     return body
 
 
-def _words(request: Any, header: bytes) -> list[str]:
+def _header_fields(request: Request, header: bytes) -> list[str]:
     value: bytes = request.getHeader(header) or b""
     return value.decode("ascii", "replace").split()

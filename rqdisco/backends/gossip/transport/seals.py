@@ -1,13 +1,13 @@
-"""How messages between peers are sealed, so that nobody else can make, change or repeat one. No
-clock is asked.
+"""How messages between peers are sealed, so that nobody else can create, change or replay one. Uses
+no clock.
 
     hello:   Rqdisco-Key: NAME NONCE SEAL             under a key of the ring
     answer:  Rqdisco-Key: SESSION NONCE SEAL          the same key; both nonces and the session make the session's key
     ask:     Rqdisco-Session: SESSION COUNTER SEAL    under the session's key; a counter is accepted once
     answer:  Rqdisco-Session: SEAL                    bound to what it answers and to its status
 
-Everything sealed begins with what it is, so that no seal can be used for anything else; receiver
-and sender are those who made the session's key, which takes an answer of the receiver itself.
+Sealed content begins with its purpose, so that no seal serves another one. Sender and receiver are
+the two that derived the session's key, which takes an answer by the receiver itself.
 """
 
 from __future__ import annotations
@@ -20,21 +20,19 @@ from rqdisco.backends.gossip.transport.keyring import PeerKey
 KEY_HEADER = b"rqdisco-key"
 SESSION_HEADER = b"rqdisco-session"
 _WINDOW = 1024
-_MOST = 256
+_MAX_SESSIONS = 256
 
 
 class Counters:
-    """The counters that one session has seen: messages may come out of order, on several
-    connections, but once.
-    """
+    """The counters seen in one session: messages may be reordered, but each is accepted once."""
 
     def __init__(self) -> None:
         self._highest = 0
         self._seen: set[int] = set()
 
     def accept(self, counter: int) -> bool:
-        """Whether a message is the first with its counter; one that is far behind is not told apart
-        from a repeated one.
+        """Report whether a message is the first with its counter; one too far behind counts as a
+        replay.
         """
         if counter in self._seen or counter <= self._highest - _WINDOW or counter < 1:
             return False
@@ -46,68 +44,68 @@ class Counters:
         return True
 
 
-class Begun:
-    """A session that this daemon answered a hello with."""
+class SealedSession:
+    """A session begun by a hello that this daemon answered."""
 
     def __init__(self, key: PeerKey) -> None:
         self.key = key
         self.counters = Counters()
-        self.is_confirmed = False
+        self.is_used = False
 
 
-class BegunSessions:
-    """Sessions by their names, as many as there may be; those that nobody ever used go first."""
+class SealedSessions:
+    """A bounded set of sessions by name; those never used are dropped first."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[str, Begun] = OrderedDict()
+        self._sessions: OrderedDict[str, SealedSession] = OrderedDict()
 
-    def add(self, name: str, begun: Begun) -> None:
-        """Keep a session."""
-        self._sessions[name] = begun
-        if len(self._sessions) > _MOST:
-            unused = next((each for each, begun in self._sessions.items() if not begun.is_confirmed), None)
+    def add(self, name: str, session: SealedSession) -> None:
+        """Add a session."""
+        self._sessions[name] = session
+        if len(self._sessions) > _MAX_SESSIONS:
+            unused = next((each for each, session in self._sessions.items() if not session.is_used), None)
             self._sessions.pop(unused or next(iter(self._sessions)))
 
-    def find(self, name: str) -> Begun | None:
-        """The session of that name."""
+    def find(self, name: str) -> SealedSession | None:
+        """Return a session by name."""
         return self._sessions.get(name)
 
-    def confirm(self, name: str) -> None:
-        """Somebody who has its key used it."""
-        self._sessions[name].is_confirmed = True
+    def mark_used(self, name: str) -> None:
+        """Mark a session as used by a holder of its key."""
+        self._sessions[name].is_used = True
         self._sessions.move_to_end(name)
 
     def keep_only(self, key_names: set[str]) -> None:
-        """End the sessions that were begun under other keys."""
-        for name, begun in list(self._sessions.items()):
-            if begun.key.name not in key_names:
+        """End the sessions begun with other keys."""
+        for name, session in list(self._sessions.items()):
+            if session.key.name not in key_names:
                 del self._sessions[name]
 
 
 def hello_parts(path: bytes, nonce: str, body: bytes) -> tuple[bytes, ...]:
-    """What the seal of a hello covers."""
-    return b"rqdisco hello", path, nonce.encode(), _digest(body)
+    """Return what the seal of a hello covers."""
+    return b"rqdisco hello", path, nonce.encode(), _hash(body)
 
 
 def greeting_parts(hello_seal: str, session: str, nonce: str, body: bytes) -> tuple[bytes, ...]:
-    """What the seal of the answer to a hello covers."""
-    return b"rqdisco greeting", hello_seal.encode(), session.encode(), nonce.encode(), _digest(body)
+    """Return what the seal of the answer to a hello covers."""
+    return b"rqdisco greeting", hello_seal.encode(), session.encode(), nonce.encode(), _hash(body)
 
 
 def session_parts(hello_seal: str, session: str, nonce: str) -> tuple[bytes, ...]:
-    """What the key of a session is made of."""
+    """Return what a session's key is derived from."""
     return b"rqdisco session", hello_seal.encode(), session.encode(), nonce.encode()
 
 
-def ask_parts(path: bytes, session: str, counter: int, body: bytes) -> tuple[bytes, ...]:
-    """What the seal of a message covers."""
-    return b"rqdisco ask", path, session.encode(), b"%d" % counter, _digest(body)
+def request_parts(path: bytes, session: str, counter: int, body: bytes) -> tuple[bytes, ...]:
+    """Return what the seal of a request covers."""
+    return b"rqdisco ask", path, session.encode(), b"%d" % counter, _hash(body)
 
 
-def answer_parts(ask_seal: str, status: int, body: bytes) -> tuple[bytes, ...]:
-    """What the seal of an answer covers."""
-    return b"rqdisco answer", ask_seal.encode(), b"%d" % status, _digest(body)
+def answer_parts(request_seal: str, status: int, body: bytes) -> tuple[bytes, ...]:
+    """Return what the seal of an answer covers."""
+    return b"rqdisco answer", request_seal.encode(), b"%d" % status, _hash(body)
 
 
-def _digest(body: bytes) -> bytes:
+def _hash(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()

@@ -1,11 +1,11 @@
-"""What the process has of peering: the key file, and the connections to peers."""
+"""Peer transport of the process: key file and connections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
@@ -21,26 +21,26 @@ from rqdisco.security.file_modes import warn_of_others
 _log = Logger()
 
 
-def links(reactor: Any, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS) -> Callable[[str], Link]:
-    """What makes the way to a URL; all ways share a pool of connections. `policy` is for those by
-    https.
-    """
+def link_factory(
+    reactor: IReactorTime, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS
+) -> Callable[[str], Link]:
+    """Return a factory of links that share a connection pool; `policy` applies to https."""
     agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
     return lambda url: HTTPLink(url, agent, reactor, keys, random)
 
 
-def _pool(reactor: Any) -> HTTPConnectionPool:
+def _pool(reactor: IReactorTime) -> HTTPConnectionPool:
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = 8
-    # A line for each connection, otherwise.
+    # Otherwise logs a line per connection.
     pool._factory.noisy = False
-    # Shorter than a peer keeps an idle connection: one that it just closed would lose a message.
+    # Shorter than a peer's idle timeout: a connection it just closed would lose a message.
     pool.cachedConnectionTimeout = 60
     return pool
 
 
 def read_keys(path: Path) -> KeyRing:
-    """The keys of a file. Raises KeysUnusable."""
+    """Read a key file. Raises KeysUnusable."""
     try:
         ring = parse_keys(path.read_bytes())
     except OSError as error:
@@ -51,16 +51,16 @@ def read_keys(path: Path) -> KeyRing:
     return ring
 
 
-def rereading(path: Path, keys: Keys, resource: PeerResource) -> Callable[[], None]:
-    """What reads the key file again; one that cannot be used changes nothing."""
+def key_reloader(path: Path, keys: Keys, resource: PeerResource) -> Callable[[], None]:
+    """Return a function that rereads the key file; an unusable file changes nothing."""
 
     def reread() -> None:
         try:
             keys.ring = read_keys(path)
         except KeysUnusable as error:
-            _log.error("keys not read again, the old ones stay: {why}", why=str(error))
+            _log.error("peer keys not reloaded, the old ones stay in use: {why}", why=str(error))
             return
         resource.keys_changed()
-        _log.info("keys read again", count=len(keys.ring.keys))
+        _log.info("peer keys reloaded", count=len(keys.ring.keys))
 
     return reread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.membership.sightings import Sightings
+from rqdisco.backends.gossip.membership.grant_ages import GrantAges
 from rqdisco.core.records import Grant, Record
 
 WINDOW = 30.0
@@ -18,53 +18,53 @@ def granted(number: int = 0, at: int = 1) -> Record:
 
 def test_a_grant_is_young_from_its_first_sighting_to_the_end_of_the_window() -> None:
     clock = Clock()
-    sightings = Sightings(clock.seconds, WINDOW)
+    ages = GrantAges(clock.seconds, WINDOW)
     clock.advance(1000)
-    sightings.see(granted())
+    ages.observe(granted())
     clock.advance(29)
-    sightings.see(granted())
-    assert sightings.is_young(granted())
+    ages.observe(granted())
+    assert ages.is_young(granted())
     clock.advance(2)
-    assert not sightings.is_young(granted())
+    assert not ages.is_young(granted())
 
 
 def test_another_grant_of_the_same_id_is_young_again() -> None:
     clock = Clock()
-    sightings = Sightings(clock.seconds, WINDOW)
-    sightings.see(granted())
+    ages = GrantAges(clock.seconds, WINDOW)
+    ages.observe(granted())
     clock.advance(20)
-    sightings.see(granted(at=2))
+    ages.observe(granted(at=2))
     clock.advance(20)
-    assert sightings.is_young(granted(at=2))
-    assert not sightings.is_young(granted(at=1))
+    assert ages.is_young(granted(at=2))
+    assert not ages.is_young(granted(at=1))
 
 
 def test_a_grant_present_at_the_start_is_as_young_as_the_start() -> None:
     clock = Clock()
-    sightings = Sightings(clock.seconds, WINDOW)
-    assert sightings.is_young(granted())
+    ages = GrantAges(clock.seconds, WINDOW)
+    assert ages.is_young(granted())
     clock.advance(31)
-    assert not sightings.is_young(granted())
+    assert not ages.is_young(granted())
 
 
 def test_evicted_grants_count_as_young() -> None:
     clock = Clock()
-    sightings = Sightings(clock.seconds, WINDOW, most=2)
+    ages = GrantAges(clock.seconds, WINDOW, max_grants=2)
     clock.advance(1000)
     for number in range(4):
-        sightings.see(granted(number))
+        ages.observe(granted(number))
         clock.advance(1)
     clock.advance(26.5)
-    assert [sightings.is_young(granted(number)) for number in range(4)] == [True, True, True, True]
+    assert [ages.is_young(granted(number)) for number in range(4)] == [True, True, True, True]
     clock.advance(1)
-    assert [sightings.is_young(granted(number)) for number in range(4)] == [False, False, True, True]
+    assert [ages.is_young(granted(number)) for number in range(4)] == [False, False, True, True]
     clock.advance(30)
-    assert not any(sightings.is_young(granted(number)) for number in range(4))
+    assert not any(ages.is_young(granted(number)) for number in range(4))
 
 
 def test_a_cluster_that_has_a_leader_is_not_remembered() -> None:
     clock = Clock()
-    sightings = Sightings(clock.seconds, WINDOW)
+    ages = GrantAges(clock.seconds, WINDOW)
     clock.advance(1000)
-    sightings.see(replace(granted(), confirmed=True))
-    assert not sightings.is_young(replace(granted(), confirmed=True))
+    ages.observe(replace(granted(), confirmed=True))
+    assert not ages.is_young(replace(granted(), confirmed=True))

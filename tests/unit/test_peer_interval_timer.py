@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.membership.pace import LEAST_SECONDS, Pace
+from rqdisco.backends.gossip.membership.interval_timer import MIN_SECONDS, IntervalTimer
 from tests.support.daemon import give_up
 
 
@@ -16,7 +16,7 @@ def clock() -> Clock:
 
 
 def test_a_pause_lasts_as_long_as_requested(clock: Clock) -> None:
-    resting = Deferred.fromCoroutine(Pace(clock).rest(1))
+    resting = Deferred.fromCoroutine(IntervalTimer(clock).wait(1))
     clock.advance(0.9)
     assert not resting.called
     clock.advance(0.1)
@@ -24,30 +24,30 @@ def test_a_pause_lasts_as_long_as_requested(clock: Clock) -> None:
 
 
 def test_hurrying_ends_a_pause_but_not_at_once(clock: Clock) -> None:
-    pace = Pace(clock)
-    resting = Deferred.fromCoroutine(pace.rest(1))
-    pace.hurry()
-    pace.hurry()
-    clock.advance(LEAST_SECONDS / 2)
+    timer = IntervalTimer(clock)
+    resting = Deferred.fromCoroutine(timer.wait(1))
+    timer.trigger()
+    timer.trigger()
+    clock.advance(MIN_SECONDS / 2)
     assert not resting.called
-    clock.advance(LEAST_SECONDS / 2)
+    clock.advance(MIN_SECONDS / 2)
     assert resting.called
 
 
 def test_hurrying_during_a_round_shortens_the_pause_after_it(clock: Clock) -> None:
-    pace = Pace(clock)
-    pace.hurry()
-    resting = Deferred.fromCoroutine(pace.rest(1))
-    clock.advance(LEAST_SECONDS)
+    timer = IntervalTimer(clock)
+    timer.trigger()
+    resting = Deferred.fromCoroutine(timer.wait(1))
+    clock.advance(MIN_SECONDS)
     assert resting.called
-    later = Deferred.fromCoroutine(pace.rest(1))
+    later = Deferred.fromCoroutine(timer.wait(1))
     clock.advance(0.9)
     assert not later.called, "only that one"
 
 
 def test_a_cancelled_pause_leaves_nothing_behind(clock: Clock) -> None:
-    pace = Pace(clock)
-    resting = Deferred.fromCoroutine(pace.rest(1))
+    timer = IntervalTimer(clock)
+    resting = Deferred.fromCoroutine(timer.wait(1))
     give_up(resting)
     assert clock.getDelayedCalls() == []
-    pace.hurry()
+    timer.trigger()

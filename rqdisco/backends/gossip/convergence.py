@@ -1,0 +1,76 @@
+"""Report whether members agree on the membership and hold all changes issued: only then is a key
+known to be new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.backends.gossip.membership.members import Members
+from rqdisco.backends.gossip.membership.peer import Peer
+from rqdisco.backends.gossip.replication.cursors import Replication
+
+# Changes in flight when a claim arrives are replicated well within this time.
+WAIT_SECONDS = 1.0
+
+
+class ConvergenceMonitor:
+    """Compares this daemon's state with the last digests of its peers.
+
+    `peers` returns the peers of active members; `all_peers_identified` reports whether every
+    configured URL has been matched to a member.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        members: Members,
+        replication: Replication,
+        peers: Callable[[], Sequence[Peer]],
+        all_peers_identified: Callable[[], bool],
+    ) -> None:
+        self._clock = clock
+        self._members = members
+        self._replication = replication
+        self._peers = peers
+        self._all_peers_identified = all_peers_identified
+        self._waiting: list[Deferred[None]] = []
+
+    def members_agree(self) -> bool:
+        """Report whether all members are up and list the same members."""
+        peers = self._peers()
+        return (
+            self._all_peers_identified()
+            and len(peers) == len(self._members.others)
+            and all(peer.is_up and peer.fingerprint == self._members.fingerprint for peer in peers)
+        )
+
+    def is_converged(self) -> bool:
+        """Report whether members agree and all changes they last reported as issued are here."""
+        cursor = self._replication.cursor
+        return self.members_agree() and all(cursor(peer.incarnation or "") >= peer.issued for peer in self._peers())
+
+    async def wait(self) -> bool:
+        """Report whether the cluster is converged now or within a second."""
+        if self.is_converged():
+            return True
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        try:
+            await waiter.addTimeout(WAIT_SECONDS, self._clock)
+        except defer.TimeoutError:
+            return False
+        finally:
+            self._waiting.remove(waiter)
+        return True
+
+    def update(self) -> None:
+        """Wake waiters if the cluster is converged; call after each digest and cursor change."""
+        if self._waiting and self.is_converged():
+            for waiter in list(self._waiting):
+                if not waiter.called:
+                    waiter.callback(None)

@@ -1,0 +1,23 @@
+"""The replicated state of one daemon, and what changes it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
+from rqdisco.backends.gossip.membership.members import Members
+from rqdisco.backends.gossip.replication.cursors import Replication
+from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.storage.wal.writer import Journal
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts shared by exchange and recovery."""
+
+    members: Members
+    replication: Replication
+    guard: DecisionGuard
+    journal: Journal
+    local: SingleDirectory
+    watermarks: ExpiryWatermarks

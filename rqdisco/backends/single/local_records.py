@@ -1,0 +1,127 @@
+"""The records that this daemon may change: the newest state of each, and durable changes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from rqdisco.backends.single.coordinator import Coordinator
+from rqdisco.backends.single.grants import Grants
+from rqdisco.backends.single.subscriptions import Subscriptions
+from rqdisco.backends.single.versions import Versions
+from rqdisco.core import host_binding, records
+from rqdisco.core.errors import NoSuchID, TooManyIDs, Undecided
+from rqdisco.core.ids import is_created_id, tag
+from rqdisco.core.records import Record
+from rqdisco.storage.memory import Store
+from rqdisco.storage.wal.writer import Journal
+
+
+class LocalRecords:
+    """Records of the daemon `owner`, which is called `machine` where records name its machine."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        subscriptions: Subscriptions,
+        owner: str,
+        machine: str,
+        wall_us: Callable[[], int],
+        coordinator: Coordinator | None,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self.owner = owner
+        self.machine = machine
+        self._wall_us = wall_us
+        self._coordinator = coordinator
+        self.versions = Versions(store, wall_us)
+        self.grants = Grants(store, journal, self.versions, subscriptions, coordinator)
+
+    async def find(self, discovery_id: str) -> Record | None:
+        """Return the newest record once no grant of the ID is pending: decisions about an ID are
+        made one at a time (R3). Raises as `newest`, and StoreUnavailable.
+        """
+        if discovery_id in self.grants.pending:
+            await self.grants.finished(discovery_id)
+        return self.newest(discovery_id)
+
+    def newest(self, discovery_id: str, *, as_stored: bool = False) -> Record | None:
+        """Return the newest record as this daemon's own, None if there is none. `as_stored` returns
+        it as it is stored under its version, here and at peers.
+
+        Raises Undecided where the daemon may not decide about the ID now.
+        """
+        record = self._store.newest(discovery_id)
+        if record is not None and self._coordinator is not None:
+            self._coordinator.check(record)
+            # The check may list nodes that were answered before this daemon was ready.
+            record = self._store.newest(discovery_id) or record
+        if record is None:
+            return None
+        record = record if record.owner == self.owner else self.as_own(record)
+        return record if as_stored else self.normalized(record)
+
+    def as_own(self, record: Record) -> Record:
+        """Return a record of another owner as this daemon's. It never grants if that owner was lost
+        (R7).
+        """
+        lost = self._coordinator is None or self._coordinator.is_lost(record.owner)
+        return records.succeed(record, self.owner, version=record.version, lost=lost)
+
+    def normalized(self, record: Record) -> Record:
+        """Return the record with this machine's present name, and with its grant answered: no grant
+        is pending, or it is from an earlier start.
+        """
+        if record.host is not None:
+            record = host_binding.rename_host(record, self.machine)
+        is_pending = record.grant is not None and record.grant.pending
+        return records.with_grant_answered(record) if is_pending and not record.ownerless else record
+
+    def new(self, discovery_id: str, *, version: int, max_ids: int | None) -> Record:
+        """Return an empty record for a new ID. Raises as `check_room`; Undecided where nothing may be
+        decided.
+        """
+        self.check_room(max_ids)
+        if self._coordinator is not None:
+            self._coordinator.created(discovery_id)
+        return Record(id=discovery_id, owner=self.owner, version=version, created_at=self._wall_us())
+
+    def check_room(self, max_ids: int | None) -> None:
+        """Raise TooManyIDs where there is no room for one more ID."""
+        if max_ids is not None and self._store.count_all() >= max_ids:
+            raise TooManyIDs
+
+    def absence(self, discovery_id: str) -> NoSuchID | Undecided:
+        """Return the error for an ID without a record: this daemon may have created it, and only
+        peers may still know it (R8).
+        """
+        if self._coordinator is not None and is_created_id(discovery_id) and tag(discovery_id) == tag(self.owner):
+            try:
+                self._coordinator.check_unknown()
+            except Undecided as doubt:
+                return doubt
+        return NoSuchID(discovery_id)
+
+    async def write(self, record: Record) -> Record:
+        """Return the record once the disk has it, and a peer where one is up."""
+        await self._journal.append(self._store.put(record))
+        if self._coordinator is not None:
+            await self._coordinator.replicated(record.version, is_grant=False)
+        return record
+
+    async def save(self, before: Record, after: Record, version: int | None = None) -> Record:
+        """Write `after` under a new version, or `version`, if it differs from `before`; return it
+        once it is durable.
+        """
+        if after is before:
+            await self.flush(before.id)
+            return before
+        return await self.write(replace(after, version=self.versions.next() if version is None else version))
+
+    async def flush(self, discovery_id: str) -> None:
+        """Return once the newest record, which an answer depends on, is durable (R6)."""
+        if self._store.is_pending(discovery_id):
+            await self._journal.barrier()

@@ -1,0 +1,62 @@
+"""How many functions of the package a registration enters, from the connection to the disk and
+back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import rqdisco
+from rqdisco.http.server.throttling import Throttled
+from tests.support.connections import Connection, Server, request
+
+ROOT = f"{Path(rqdisco.__file__).parent}/"
+MOST_CALLS = 117
+
+
+def entered(action: Callable[[], object]) -> list[str]:
+    """Functions of the package that `action` enters, in order; comprehensions are not counted, and
+    a coroutine that is resumed is not counted again.
+    """
+    frames: set[FrameType] = set()
+    names: list[str] = []
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event != "call" or frame in frames or not code.co_filename.startswith(ROOT):
+            return
+        if code.co_name == "<lambda>" or not code.co_name.startswith("<"):
+            frames.add(frame)
+            names.append(f"{code.co_filename.removeprefix(ROOT)} {code.co_qualname}")
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return names
+
+
+def ask(connection: Connection, path: str, document: object = None) -> dict[str, object]:
+    head, _, body = connection.send(request("POST", path, document)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    answer: dict[str, object] = json.loads(body)
+    return answer
+
+
+def test_a_registration_that_is_listed_enters_few_functions() -> None:
+    server = Server()
+    server.site.resource = Throttled(server.site.resource, server.clock, rate=1000)
+    connection = server.connect()
+    path = f"/{ask(connection, '/')['disco_id']}"
+    for number in (1, 2):
+        ask(connection, path, {"addr": f"10.0.0.{number}:4001"})
+    answers: list[dict[str, object]] = []
+    calls = entered(lambda: answers.append(ask(connection, path, {"addr": "10.0.0.3:4001"})))
+    assert answers[0]["nodes"] == ["10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"]
+    assert len(calls) <= MOST_CALLS, "\n".join(["", *calls, f"{len(calls)} calls"])
