@@ -1,9 +1,4 @@
-"""What to give rqlited so that it finds its cluster here: its flags, quoted for where they are
-pasted.
-
-Pure: a recipe is asked for, its arguments and what else there is to know come out. What a version
-of rqlited cannot do is refused in words.
-"""
+"""The flags with which each version of rqlited finds its cluster through rqdisco. Pure."""
 
 from __future__ import annotations
 
@@ -31,35 +26,33 @@ _VERSION = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Impossible(ValueError):
-    """A recipe that this version of rqlited cannot be given; the text says why and what would
-    work.
+class Unsupported(ValueError):
+    """This version of rqlited cannot do what is requested; the text says why and what works
+    instead.
     """
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for.
-
-    `version` is that of rqlited, "8.36.3" or as little of it as is known: "8" is its newest. `url`
-    is the service's. `zone` is the DNS zone, `expect` how many nodes form the cluster, `port` the
-    nodes' own where it is not the default; all three are for the DNS modes only. A `replica` is a
-    read replica, a node without a vote.
-    """
+class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for flags. `zone`, `expect` and `port` are for the DNS modes only."""
 
     discovery_id: str
+    # Of rqlited: "8.36.3", or a prefix, which means the newest release with that prefix.
     version: str
     mode: Mode
+    # The URL of the service.
     url: str
+    # The DNS zone of the service.
     zone: str | None = None
+    # How many nodes form the cluster.
     expect: int | None = None
+    # The port of the nodes, None for the default.
     port: int | None = None
+    # Whether the flags are for a read replica, a non-voter.
     replica: bool = False
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """Arguments of rqlited, one flag each, not yet quoted; and notes for whoever pastes them, one
-    sentence each.
-    """
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """Unquoted arguments of rqlited, one flag each, and notes for the user, one sentence each."""
 
     arguments: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -68,216 +61,215 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 _Version = tuple[int, int, int]
 
 
-def recipe(wanted: Wanted) -> Recipe:
-    """The recipe for what is wanted. Raises Impossible."""
-    if not may_be_named(wanted.discovery_id):
-        raise Impossible("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
-    version = _version(wanted.version)
+def make_flags(request: FlagsRequest) -> Flags:
+    """Return the flags for a request. Raises Unsupported."""
+    if not may_be_named(request.discovery_id):
+        raise Unsupported("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
+    version = _parse_version(request.version)
     if version < (3, 12, 0):
-        raise Impossible(f"rqlite {wanted.version} knows no discovery, it came with 3.12")
-    if wanted.mode == "legacy":
-        return _legacy(wanted, version)
-    if wanted.mode == "consul-kv":
-        return _consul_kv(wanted, version)
-    return _dns(wanted, version)
+        raise Unsupported(f"rqlite {request.version} has no discovery: use 3.12 or later")
+    if request.mode == "legacy":
+        return _legacy(request, version)
+    if request.mode == "consul-kv":
+        return _consul_kv(request, version)
+    return _dns(request, version)
 
 
-def quoted(target: Target, arguments: Sequence[str]) -> str:
-    """The arguments as they are pasted: words of a line for shell and systemd, a member of YAML for
-    the others.
+def quote_flags(target: Target, arguments: Sequence[str]) -> str:
+    """Quote the arguments for a target: as words of a line for shell and systemd, as a YAML member
+    for the others.
     """
     if target == "shell":
         return shlex.join(arguments)
     if target == "systemd":
         return " ".join(map(_systemd_word, arguments))
     member = "command" if target == "compose" else "args"
-    # Both write $$ for $. Kubernetes would leave a $ alone that no parenthesis follows, but takes
-    # $$ for $ anywhere.
+    # Both read $$ as $. Kubernetes also leaves a $ without a parenthesis alone.
     return "\n".join([f"{member}:", *(f"  - {_yaml_string(text.replace('$', '$$'))}" for text in arguments)])
 
 
-def _legacy(wanted: Wanted, version: _Version) -> Recipe:
+def _legacy(request: FlagsRequest, version: _Version) -> Flags:
     if not (3, 12, 0) <= version < (7, 0, 0):
-        raise Impossible(f"legacy mode is for rqlite 3.12 to 6.10, use consul-kv with {wanted.version}")
-    _only_for_dns(wanted)
-    _service(wanted.url)
-    if wanted.replica and version < (5, 1, 0):
-        raise Impossible(f"rqlite {wanted.version} has no read replicas, they came with 5.1")
+        raise Unsupported(f"legacy mode is for rqlite 3.12 to 6.10: use consul-kv with {request.version}")
+    _only_for_dns(request)
+    _parse_service_url(request.url)
+    if request.replica and version < (5, 1, 0):
+        raise Unsupported(f"rqlite {request.version} has no read replicas: use 5.1 or later")
     url_flag, id_flag = ("-disco", "-discoid") if version < (4, 0, 0) else ("-disco-url", "-disco-id")
     address_flag = "-httpadv" if version < (4, 0, 0) else "-http-adv-addr"
-    return Recipe(
+    return Flags(
         arguments=(
-            f"{url_flag}={_with_zone(wanted.url).rstrip('/')}",
-            f"{id_flag}={wanted.discovery_id}",
-            *_suffrage(wanted),
+            f"{url_flag}={_with_zone(request.url).rstrip('/')}",
+            f"{id_flag}={request.discovery_id}",
+            *_suffrage(request),
         ),
         notes=(
-            *_loopback_note(wanted.url),
-            f"give each node the address that the others reach it by: {address_flag}=HOST:PORT",
-            "rqlited asks once and exits if the service is away: run `rqdisco status --service --wait 120` before it",
-            *_legacy_notes(wanted),
+            *_loopback_note(request.url),
+            f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT",
+            "rqlited exits if the service is down when it starts: run `rqdisco status --service --wait 120` before it",
+            *_legacy_notes(request),
         ),
     )
 
 
-def _legacy_notes(wanted: Wanted) -> list[str]:
+def _legacy_notes(request: FlagsRequest) -> list[str]:
     notes = []
-    if wanted.url.startswith("https:"):
-        notes.append("rqlited trusts the system's authorities only, or those in the file that SSL_CERT_FILE names")
-    if wanted.replica:
+    if request.url.startswith("https:"):
+        notes.append("rqlited trusts only the system's authorities, or those in the file named by SSL_CERT_FILE")
+    if request.replica:
         notes.append(
-            "start replicas when the cluster has formed: a replica that is told to bootstrap does so, as a voter"
+            "start replicas after the cluster has formed: a replica that is told to bootstrap does so, as a voter"
         )
     return notes
 
 
-def _consul_kv(wanted: Wanted, version: _Version) -> Recipe:
+def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
     if version < (7, 0, 0):
-        raise Impossible(f"rqlite {wanted.version} knows no consul-kv mode, use legacy")
-    _only_for_dns(wanted)
-    url, port = _service(wanted.url)
+        raise Unsupported(f"rqlite {request.version} has no consul-kv mode: use legacy")
+    _only_for_dns(request)
+    url, port = _parse_service_url(request.url)
     if url.path.strip("/"):
-        raise Impossible("consul-kv takes a host and a port, the URL of the service must not have a path")
+        raise Unsupported("consul-kv takes a host and a port: remove the path from the URL of the service")
     host = str(url.hostname)
     if version >= (7, 4, 0) and host.startswith("http"):
-        raise Impossible(
-            f"rqlite {wanted.version} refuses an address that begins with http, use another name or the IP"
+        raise Unsupported(
+            f"rqlite {request.version} refuses addresses that start with http: use another name or the IP address"
         )
-    zone = _split_zone(wanted.url)[1]
-    # Unlike in a URL, the zone is not escaped.
+    zone = _split_zone(request.url)[1]
+    # The zone is not escaped, unlike in a URL.
     ipv6 = host if zone is None else f"{host}%{zone}"
     config: dict[str, object] = {"address": f"[{ipv6}]:{port}" if ":" in host else f"{host}:{port}"}
     if url.scheme == "https":
         config["schema" if version == (7, 0, 0) else "scheme"] = "https"
     if url.username is not None:
         config["basic_auth"] = _basic_auth(url, version)
-    return Recipe(
+    return Flags(
         arguments=(
             "-disco-mode=consul-kv",
-            f"-disco-key={wanted.discovery_id}",
-            f"-disco-config={_compact(config)}",
-            *_suffrage(wanted),
+            f"-disco-key={request.discovery_id}",
+            f"-disco-config={_compact_json(config)}",
+            *_suffrage(request),
         ),
         notes=(
-            *_loopback_note(wanted.url),
-            "give each node a -node-id that stays, and addresses that the others reach it by: -http-addr, -raft-addr",
+            *_loopback_note(request.url),
+            "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr, -raft-addr",
             *(_tls_notes(version) if url.scheme == "https" else ()),
-            *(_replica_notes(version) if wanted.replica else ()),
+            *(_replica_notes(version) if request.replica else ()),
         ),
     )
 
 
 def _tls_notes(version: _Version) -> list[str]:
-    # Up to 7.13.1 what is given as ca_file is overwritten by cert_file, given or not.
+    # Up to 7.13.1 cert_file, set or not, overwrites ca_file.
     if version < (7, 13, 2):
-        member, why = '"ca_pem":"BASE64"', " with its PEM in base64: before 7.13.2 rqlited does not heed ca_file"
+        member, why = '"ca_pem":"BASE64"', " with its PEM in base64, since rqlited before 7.13.2 ignores ca_file"
     else:
         member, why = '"ca_file":"/PATH"', ""
-    trust = "rqlited trusts the system's authorities, for a private one add"
+    trust = "rqlited trusts the system's authorities; for a private one add"
     notes = [f'{trust} "tls_config":{{{member}}} to -disco-config{why}']
     if (7, 0, 0) < version < (7, 1, 0) and version[2] == _ANY:
-        notes.append('rqlite 7.0.0 itself wants "schema" for "scheme": say --rqlite 7.0.0 if you have that')
+        notes.append('rqlite 7.0.0 calls "scheme" "schema": use --rqlite 7.0.0 for it')
     return notes
 
 
 def _replica_notes(version: _Version) -> list[str]:
     if version < (8, 14, 0):
-        return ["start replicas when the cluster has formed: a replica that wins the claim bootstraps, as a voter"]
-    return ["a replica never claims to lead, it waits for a leader"]
+        return ["start replicas after the cluster has formed: a replica that wins the claim bootstraps, as a voter"]
+    return ["a replica never claims to lead: it waits for a leader"]
 
 
-def _dns(wanted: Wanted, version: _Version) -> Recipe:
+def _dns(request: FlagsRequest, version: _Version) -> Flags:
     if version < (7, 2, 0):
-        raise Impossible(f"rqlite {wanted.version} knows no {wanted.mode} mode, it needs 7.2 or later")
-    if wanted.replica and version < (8, 14, 1):
-        # Before 8.14.0 rqlited does not start, with -bootstrap-expect or without; with 8.14.0 it
+        raise Unsupported(f"rqlite {request.version} has no {request.mode} mode: use 7.2 or later")
+    if request.replica and version < (8, 14, 1):
+        # Before 8.14.0 such a rqlited does not start, with or without -bootstrap-expect; 8.14.0
         # joins as a voter.
-        raise Impossible(
-            f"rqlite {wanted.version} has no read replicas in {wanted.mode} mode, 8.14.1 and later have, and consul-kv"
+        raise Unsupported(
+            f"rqlite {request.version} has no read replicas in {request.mode} mode: use 8.14.1 or later, or consul-kv"
         )
     by_raft = version >= (8, 0, 0)
-    name = f"{dns_labels(wanted.discovery_id)}.{_zone(wanted)}."
+    name = f"{dns_labels(request.discovery_id)}.{_zone(request)}."
     config: dict[str, object] = {"name": name}
-    if wanted.mode == "dns-srv":
-        if wanted.port is not None:
-            raise Impossible("dns-srv takes the port from the SRV record, leave it out")
+    if request.mode == "dns-srv":
+        if request.port is not None:
+            raise Unsupported("dns-srv takes the port from the SRV record: leave out the port")
         config["service"] = "rqlite-raft" if by_raft else "rqlite-http"
-    elif wanted.port is not None:
-        if not 0 < wanted.port < 65536:
-            raise Impossible("not a port, it must be between 1 and 65535")
-        config["port"] = wanted.port
-    return Recipe(
+    elif request.port is not None:
+        if not 0 < request.port < 65536:
+            raise Unsupported("not a port: use 1 to 65535")
+        config["port"] = request.port
+    return Flags(
         arguments=(
-            f"-disco-mode={wanted.mode}",
-            f"-disco-config={_compact(config)}",
-            *_suffrage(wanted),
-            *_expect(wanted),
+            f"-disco-mode={request.mode}",
+            f"-disco-config={_compact_json(config)}",
+            *_suffrage(request),
+            *_expect(request),
         ),
-        notes=tuple(_dns_notes(wanted, version, by_raft)),
+        notes=tuple(_dns_notes(request, version, by_raft)),
     )
 
 
-def _expect(wanted: Wanted) -> tuple[str, ...]:
-    """How many nodes form the cluster. rqlited refuses to start a replica that is told."""
-    if wanted.replica:
-        if wanted.expect is not None:
-            raise Impossible("a read replica takes no -bootstrap-expect, rqlited would not start")
+def _expect(request: FlagsRequest) -> tuple[str, ...]:
+    """Return -bootstrap-expect. With it rqlited refuses to start a replica."""
+    if request.replica:
+        if request.expect is not None:
+            raise Unsupported("a read replica takes no -bootstrap-expect: rqlited would not start")
         return ()
-    expect = DEFAULT_EXPECT if wanted.expect is None else wanted.expect
+    expect = DEFAULT_EXPECT if request.expect is None else request.expect
     if expect < 1:
-        raise Impossible("a cluster has at least one node to expect")
+        raise Unsupported("expect at least one node")
     return (f"-bootstrap-expect={expect}",)
 
 
-def _suffrage(wanted: Wanted) -> tuple[str, ...]:
-    return ("-raft-non-voter",) if wanted.replica else ()
+def _suffrage(request: FlagsRequest) -> tuple[str, ...]:
+    return ("-raft-non-voter",) if request.replica else ()
 
 
-def _dns_notes(wanted: Wanted, version: _Version, by_raft: bool) -> list[str]:
+def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[str]:
     needed = " --raft-addr HOST:RAFTPORT --node-id NODE" if by_raft else ""
-    if wanted.replica:
+    if request.replica:
         notes = [
-            "a replica joins the nodes that are registered and need not be registered itself: before the cluster has"
-            " formed the others would wait for it",
-            "the host's resolver must know the zone",
+            "do not register a replica: it joins the registered nodes, and before the cluster has formed these would"
+            " wait for it",
+            "the host's resolver must resolve the zone",
         ]
     else:
         notes = [
-            f"nodes do not register themselves in {wanted.mode} mode: run"
-            f" `rqdisco register {wanted.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
-            "all nodes need the same -bootstrap-expect, and the host's resolver must know the zone",
+            f"rqlited does not register itself in {request.mode} mode: run"
+            f" `rqdisco register {request.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
+            "give all nodes the same -bootstrap-expect, and the host's resolver must resolve the zone",
         ]
-    if wanted.mode == "dns" and wanted.port is None:
+    if request.mode == "dns" and request.port is None:
         port = "the node's own Raft port" if by_raft else "4001, the HTTP port"
-        notes.append(f"the port is {port}, unless another is given")
+        notes.append(f"the port is {port}, unless you set another one")
     if version < (8, 12, 2):
-        notes.append(f"rqlite {wanted.version} cannot use IPv6 addresses from DNS, 8.12.2 and later can")
+        notes.append(f"rqlite {request.version} cannot use IPv6 addresses from DNS: use 8.12.2 or later")
     return notes
 
 
-def _version(text: str) -> _Version:
+def _parse_version(text: str) -> _Version:
     match = _VERSION.match(text)
     if match is None:
-        raise Impossible("not a version of rqlite, say 8 or 7.21.4")
+        raise Unsupported("not a version of rqlite: use 8 or 7.21.4")
     major, minor, patch = (_ANY if part is None else int(part) for part in match.groups())
     return major, minor, patch
 
 
-def _service(url: str) -> tuple[SplitResult, int]:
-    """The URL taken apart, without the zone of an IPv6 address, and the port."""
+def _parse_service_url(url: str) -> tuple[SplitResult, int]:
+    """Return the parsed URL, without the zone of an IPv6 address, and the port."""
     plain, _ = _split_zone(url)
     try:
         split = urlsplit(plain)
         port = split.port
     except ValueError:
-        # Its own words may repeat a part of a password.
-        raise Impossible("not a URL: http://HOST:PORT, with %2F for a / in a password") from None
+        # The original error may contain a part of a password.
+        raise Unsupported("not a URL: use http://HOST:PORT, with %2F for a / in a password") from None
     if split.scheme == "unix":
-        raise Impossible("rqlited cannot ask over a UNIX socket, give the http:// or https:// URL of the service")
+        raise Unsupported("rqlited cannot use a UNIX socket: use the http:// or https:// URL of the service")
     if split.scheme not in _DEFAULT_PORTS or not split.hostname or split.query or split.fragment:
-        raise Impossible("the URL of the service must be http://HOST:PORT or https://HOST:PORT")
+        raise Unsupported("the URL of the service must be http://HOST:PORT or https://HOST:PORT")
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise Impossible("the URL of the service must not have white space or control characters")
+        raise Unsupported("the URL of the service must not contain white space or control characters")
     return split, _DEFAULT_PORTS[split.scheme] if port is None else port
 
 
@@ -285,46 +277,45 @@ def _split_zone(url: str) -> tuple[str, str | None]:
     try:
         return split_zone(url)
     except ValueError as error:
-        raise Impossible(str(error)) from None
+        raise Unsupported(str(error)) from None
 
 
 def _with_zone(url: str) -> str:
-    """The URL as Go reads it: `%` begins an escape in a URL."""
+    """Return the URL as Go parses it, with the `%` before the zone escaped."""
     plain, zone = _split_zone(url)
     return url if zone is None else plain.replace("]", f"%25{zone}]", 1)
 
 
 def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:
     auth = {"username": unquote(url.username or ""), "password": unquote(url.password or "")}
-    # rqlited expands environment variables in the whole configuration, and there is no way to quote
-    # a $.
+    # rqlited expands environment variables in the whole configuration, and a $ cannot be quoted.
     if version >= (7, 16, 0) and any("$" in text for text in auth.values()):
-        raise Impossible("rqlite 7.16 and later drop what follows a $ in user and password, use others")
+        raise Unsupported("rqlite 7.16 and later expand a $ in user and password: use others without $")
     return auth
 
 
-def _zone(wanted: Wanted) -> str:
-    if not wanted.zone:
-        raise Impossible(f"{wanted.mode} needs the DNS zone that the service answers for")
-    name = wanted.zone.rstrip(".").lower()
+def _zone(request: FlagsRequest) -> str:
+    if not request.zone:
+        raise Unsupported(f"{request.mode} needs the DNS zone that the service answers for")
+    name = request.zone.rstrip(".").lower()
     if not is_zone_name(name):
-        raise Impossible("not a DNS zone of 110 characters at most, say disco.example")
+        raise Unsupported("not a DNS zone: use a name of at most 110 characters, such as disco.example")
     return name
 
 
-def _only_for_dns(wanted: Wanted) -> None:
-    if wanted.expect is not None:
-        raise Impossible(f"-bootstrap-expect does not go with {wanted.mode}, leave it out")
-    if wanted.port is not None or wanted.zone is not None:
-        raise Impossible(f"{wanted.mode} takes no DNS zone and no port of the nodes, they are for the DNS modes")
+def _only_for_dns(request: FlagsRequest) -> None:
+    if request.expect is not None:
+        raise Unsupported(f"{request.mode} takes no -bootstrap-expect: leave it out")
+    if request.port is not None or request.zone is not None:
+        raise Unsupported(f"{request.mode} takes no DNS zone and no port: they are for the DNS modes")
 
 
 def _loopback_note(url: str) -> tuple[str, ...]:
     host = urlsplit(url).hostname
-    return (f"other machines cannot reach the service at {host}",) if host and is_local(url) else ()
+    return (f"other hosts cannot reach the service at {host}",) if host and is_local(url) else ()
 
 
-def _compact(config: dict[str, object]) -> str:
+def _compact_json(config: dict[str, object]) -> str:
     return json.dumps(config, separators=(",", ":"))
 
 
@@ -349,7 +340,9 @@ def _systemd_character(character: str) -> str:
 
 
 def _yaml_string(text: str) -> str:
-    """JSON, which YAML reads too, but for what it takes neither raw nor as a pair of surrogates."""
+    """Return a JSON string that YAML reads too: it takes unprintable characters only escaped, and
+    no surrogate pairs.
+    """
     written = json.dumps(text, ensure_ascii=False)
     return "".join(
         character if character.isprintable() or ord(character) > 0xFFFF else f"\\u{ord(character):04x}"

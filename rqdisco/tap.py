@@ -1,7 +1,6 @@
-"""`twistd rqdisco`: what the process has of its system, how it starts, and the exit status it ends
-with.
+"""`twistd rqdisco`: starts the daemon on the real system, and sets the exit status.
 
-The only module that names the reactor.
+The only module that imports the reactor.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
+from twisted.python import usage
 
 from rqdisco.core.errors import (
     BadEndpoint,
@@ -41,9 +41,10 @@ from rqdisco.limits import descriptors
 from rqdisco.service import options
 from rqdisco.service.config import Config
 from rqdisco.service.lifecycle import Daemon
-from rqdisco.service.logging import Descriptor, LineObserver, Nowhere
+from rqdisco.service.logging import Descriptor, Discard, LineObserver
 from rqdisco.service.system import System
-from rqdisco.service.wiring.assembly import assemble
+from rqdisco.service.wiring.daemon import build_daemon
+from rqdisco.twisted_compat import use_clock
 
 _IO_STATUS = 74
 _STATUS: dict[type[CannotStart], int] = {
@@ -66,13 +67,13 @@ _log = Logger()
 
 
 class Options(options.DaemonOptions):
-    """The options as twistd reads them; logs as we want them, unless twistd's own options ask for
-    another way.
+    """The options as twistd reads them. Unless twistd's own options choose a log, the daemon logs
+    in its own format.
     """
 
     def postOptions(self) -> None:
         super().postOptions()
-        twistd: Any = self.parent
+        twistd: usage.Options | None = self.parent
         if twistd is None or "logger" not in twistd or any(map(twistd.get, ("logger", "logfile", "syslog"))):
             return
         if twistd.get("nodaemon"):
@@ -80,12 +81,12 @@ class Options(options.DaemonOptions):
 
 
 def log_observer() -> LineObserver:
-    """What twistd writes its log with."""
+    """Return the log observer for twistd: text on a terminal, JSON otherwise."""
     from twisted.internet import reactor
 
     if sys.stdout is None:
-        # It was closed; its descriptor may be any other file's by now.
-        return LineObserver(Nowhere(), _schedule, as_json=False)
+        # stdout was closed; its descriptor may belong to another file by now.
+        return LineObserver(Discard(), _schedule, as_json=False)
     fd = sys.stdout.fileno()
     observer = LineObserver(Descriptor(fd), _schedule, as_json=not os.isatty(fd))
     reactor.addSystemEventTrigger("after", "shutdown", observer.flush)
@@ -93,24 +94,24 @@ def log_observer() -> LineObserver:
 
 
 def makeService(options: Options) -> Daemon:
-    """The daemon as `options` want it; a reason not to start ends the process with one line."""
+    """Build the daemon. If it cannot start, print one line that says why and exit."""
     from twisted.internet import reactor
 
-    twistd: Any = options.parent
+    twistd: usage.Options | None = options.parent
     becomes_daemon = twistd is not None and not twistd.get("nodaemon", True)
     try:
         return _start(options.config, reactor, _refuse_to_parent if becomes_daemon else _refuse)
     except CannotStart as refusal:
-        raise SystemExit(_say(refusal)) from None
+        raise SystemExit(_print_refusal(refusal)) from None
 
 
 def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
-    # Twisted goes by the wall clock, which may step: deadlines would wait for hours, or all pass at
+    # Twisted uses the wall clock, which may step: deadlines would wait for hours, or all expire at
     # once (P6).
-    reactor.seconds = time.monotonic
-    jitter = Random(os.urandom(8))  # noqa: S311, nobody gains by guessing it
+    use_clock(reactor, time.monotonic)
+    jitter = Random(os.urandom(8))  # noqa: S311, not a secret
     hangup: list[Callable[[], None]] = []
-    machine = System(
+    system = System(
         reactor=reactor,
         environment=os.environ,
         pid=os.getpid(),
@@ -119,29 +120,34 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
         uptime=_uptime,
         random=os.urandom,
         jitter=lambda: jitter.uniform(0.9, 1.1),
-        descriptors=descriptors.allow,
+        call_soon=lambda call: reactor.callLater(0, call),
+        allow_descriptors=descriptors.allow_connections,
         on_hangup=hangup.append,
         refuse=refuse,
         fail=_fail,
     )
-    daemon = assemble(config, machine)
-    # What is here now stays: looking through it would stop the daemon for tens of milliseconds
-    # every now and then.
+    daemon = build_daemon(config, system)
+    # These objects live as long as the daemon; collecting them would pause it for tens of
+    # milliseconds now and then.
     gc.freeze()
-    # The journal's thread, back from the disk, waits this long for its turn while requests are
-    # being worked on.
+    # The longest that the journal's thread, back from the disk, waits for the interpreter while
+    # requests are processed.
     sys.setswitchinterval(0.0005)
     signal.signal(signal.SIGHUP, lambda *_: [reactor.callFromThread(call) for call in hangup])
     return daemon
 
 
 def _uptime() -> float:
-    """Seconds since the machine booted, those it slept included, where the system can tell."""
+    """Return seconds since the machine booted, including suspended time where the system counts
+    it.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _read_boot_id() -> str:
-    """What tells this boot of the machine from others; without it every start counts as a boot."""
+    """Return the ID of this boot of the machine. Where there is none, every start counts as a
+    boot.
+    """
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -157,37 +163,37 @@ def _schedule(seconds: float, call: Callable[[], None]) -> None:
         call()
 
 
-def _say(refusal: CannotStart) -> int:
-    """Print the one line that says why there is no daemon; return the exit status."""
-    _complain(str(refusal))
+def _print_refusal(refusal: CannotStart) -> int:
+    """Print why the daemon cannot start; return the exit status."""
+    _print_error(str(refusal))
     return _STATUS[type(refusal)]
 
 
 def _refuse(refusal: CannotListen) -> None:
-    _end(_say(refusal))
+    _exit(_print_refusal(refusal))
 
 
 def _refuse_to_parent(refusal: CannotListen) -> None:
-    """Once forked, only an exception reaches the twistd that the user waits for; it prints it and
-    exits with 1.
+    """Raise, because after a fork only an exception reaches the twistd that the user waits for; it
+    prints it and exits with 1.
     """
     raise refusal
 
 
 def _fail(reason: str) -> None:
-    """End the process: going on would mean to acknowledge what may not be there after a restart."""
+    """End the process: whatever it acknowledged from now on might be lost in a restart."""
     _log.critical("journal failed, nothing can be acknowledged any more: {reason}", reason=reason)
-    _complain(reason)
-    _end(_IO_STATUS)
+    _print_error(reason)
+    _exit(_IO_STATUS)
 
 
-def _complain(text: str) -> None:
-    # The real one: sys.stderr goes into the log once that was begun.
+def _print_error(text: str) -> None:
+    # sys.stderr goes to the log once that is open.
     print(f"rqdisco: {text}", file=sys.__stderr__)
 
 
-def _end(status: int) -> None:
-    """End with `status`, which twistd itself cannot do once the reactor runs."""
+def _exit(status: int) -> None:
+    """End the process with `status`, which twistd cannot do once the reactor runs."""
     from twisted.internet import reactor
 
     if not reactor.running:

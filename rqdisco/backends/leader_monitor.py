@@ -85,7 +85,7 @@ class LeaderMonitor(Service):
         self._set_timer()
 
     def _notify(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
-        self._events.tell(Event(kind=_KIND, outcome=outcome, id=discovery_id, why=leaders, logged=False))
+        self._events.publish(Event(kind=_KIND, outcome=outcome, id=discovery_id, why=leaders, logged=False))
         for changed in self._subscribers:
             changed(discovery_id)
 

@@ -1,1 +1,1 @@
-"""The command `rqdisco`."""
+"""The `rqdisco` command."""

@@ -1,19 +1,17 @@
-"""What a command is and what it is given, how it ends, and how it waits for a service that is not
-there yet.
-"""
+"""The context that commands run in, their exit status, and retries while the service is down."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
-from rqdisco.cli.screen import Screen
+from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
 from rqdisco.core.ids import RandomBytes, is_uuid
 
@@ -23,28 +21,31 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 
-# In the words of the discovery API, and of Consul's.
-_NOT_YET = " yet: the first node in consul-kv mode makes it; `rqdisco create` mints another"
+_NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it; `rqdisco create` creates another ID"
+_SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
+# The error text of a daemon without peers.
+_NO_PEERS = "this daemon has no peers"
+# The error texts of the discovery API and of Consul's.
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
 T = TypeVar("T")
 
 
-class Failed(Exception):
-    """A command that did not do what it was to do, for a reason of its own; ends with status 1."""
+class CommandFailed(Exception):
+    """A command failed for a reason of its own; it exits with status 1."""
 
 
-class Misused(Exception):
-    """A command that cannot be understood; ends with status 2."""
+class UsageError(Exception):
+    """A command was used incorrectly; it exits with status 2."""
 
 
 @dataclass(frozen=True)
 class App:
-    """What a command has of the world: the service at `url` (without credentials), time, chance and
-    a screen.
+    """What commands use: a client of the service at `url` (without credentials), and output, time
+    and randomness.
 
-    `jitter` gives numbers of at least 0 and less than 1, `secret` so many bytes that nobody can
-    guess, `wall` the seconds since 1970.
+    `jitter` returns numbers in [0, 1), `secret` the given number of unguessable bytes, `wall` the
+    seconds since 1970.
     """
 
     client: DiscoveryClient
@@ -52,7 +53,7 @@ class App:
     clock: IReactorTime
     jitter: Callable[[], float]
     secret: RandomBytes
-    screen: Screen
+    output: CommandOutput
     wall: Callable[[], float]
 
 
@@ -60,7 +61,7 @@ Command = Callable[[App], Awaitable[int]]
 
 
 async def run(app: App, command: Command) -> int:
-    """Run a command and return its exit status; what it fails with is said in one line."""
+    """Run a command and return its exit status. Expected errors are printed as one line."""
     try:
         return await command(app)
     except CancelledError:
@@ -68,58 +69,66 @@ async def run(app: App, command: Command) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except Unreachable as error:
-        app.screen.say(f"cannot reach {app.url}: {error}")
+        app.output.message(f"cannot reach {app.url}: {error}")
         return UNREACHABLE
-    except (Refused, Failed, Misused, OSError) as error:
-        app.screen.say(f"{error}{_hint(error)}")
-        return USAGE if isinstance(error, Misused) else REFUSED
+    except (Refused, CommandFailed, UsageError, OSError) as error:
+        app.output.message(f"{error}{_remedy(error)}")
+        return USAGE if isinstance(error, UsageError) else REFUSED
 
 
-async def run_to_its_end(app: App, command: Command) -> int:
-    """The same, and a fault of the command itself is shown with where it happened.
+async def run_with_traceback(app: App, command: Command) -> int:
+    """Run a command like `run`; print the traceback of an unexpected error.
 
-    Twisted would write it as it is, and it may repeat what the service said.
+    Twisted would print the traceback unescaped, and it may contain what the service sent.
     """
     try:
         return await run(app, command)
     except Exception:
-        app.screen.complain(traceback.format_exc())
+        app.output.raw_message(traceback.format_exc())
         return REFUSED
 
 
-def _hint(error: Exception) -> str:
-    """What to do about it, where that is known."""
+def _remedy(error: Exception) -> str:
+    """Return how to fix an error, where that is known."""
     if isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error):
-        return "; `rqdisco create` mints an ID" if is_uuid(str(error).split()[0]) else _NOT_YET
+        return "; `rqdisco create` creates an ID" if is_uuid(str(error).split()[0]) else _NO_SUCH_NAME
     if isinstance(error, Refused) and str(error) in _NO_TOKEN:
-        return ": set RQDISCO_TOKEN to one that the service knows"
+        return ": set RQDISCO_TOKEN to a token of the service"
     return ""
 
 
-async def pause(app: App, seconds: float) -> None:
-    """Wait."""
-    clock: Any = app.clock
-    await deferLater(clock, seconds)
+def operator_failure(error: Refused) -> CommandFailed:
+    """Return the failure of a request to the operator socket, with a hint if another socket was
+    used.
+    """
+    is_wrong_socket = error.status == 404 and _NO_PEERS not in str(error)
+    return CommandFailed(f"{error}: {_SOCKET_HINT}" if is_wrong_socket else str(error))
 
 
-async def patiently(app: App, ask: Callable[[], Awaitable[T]], patience: float) -> T:
-    """What `ask` returns, asked again for `patience` seconds while the service is unreachable or
-    unavailable.
+async def sleep(app: App, seconds: float) -> None:
+    """Wait `seconds` seconds."""
+    # deferLater takes any IReactorTime, but its annotation names implementations.
+    await deferLater(cast("Clock", app.clock), seconds)
 
-    Pauses are random, up to a bound that doubles from 0.25 to 8 seconds, so that nodes which start
-    together do not ask together; what the service asks for in Retry-After comes on top.
+
+async def retry(app: App, request: Callable[[], Awaitable[T]], patience: float) -> T:
+    """Return the result of `request`, repeated for `patience` seconds while the service is
+    unreachable or unavailable.
+
+    Pauses are random, up to a bound that doubles from 0.25 to 8 seconds, so that nodes that start
+    together do not retry together. The Retry-After of the service is added.
     """
     deadline = app.clock.seconds() + patience
-    longest = _FIRST_PAUSE
+    bound = _FIRST_PAUSE
     while True:
         try:
-            return await ask()
+            return await request()
         except (Unreachable, Unavailable) as error:
             left = deadline - app.clock.seconds()
             if left <= 0:
                 raise
-            if longest == _FIRST_PAUSE:
-                app.screen.say(f"{app.url}: {error}; trying again for {left:.0f} s")
-            asked_for = error.retry_after if isinstance(error, Unavailable) else None
-        await pause(app, min(left, (asked_for or 0.0) + app.jitter() * longest))
-        longest = min(_LONGEST_PAUSE, 2 * longest)
+            if bound == _FIRST_PAUSE:
+                app.output.message(f"{app.url}: {error}; retrying for {left:.0f} s")
+            retry_after = error.retry_after if isinstance(error, Unavailable) else None
+        await sleep(app, min(left, (retry_after or 0.0) + app.jitter() * bound))
+        bound = min(_LONGEST_PAUSE, 2 * bound)

@@ -1,6 +1,4 @@
-"""What there is to be said of a claim whose node has not reported that it leads, and is shown to
-nobody until then.
-"""
+"""Descriptions of a claim whose node is hidden until it reports that it leads."""
 
 from __future__ import annotations
 
@@ -11,31 +9,31 @@ from rqdisco.core.records import LONG_CLAIM_SECONDS
 
 
 def describe_claim(claim: ClaimInfo) -> str:
-    """How it stands."""
-    return f"a node claimed to lead at {claim.since}, was told {_times(claim)} that it won, and has not reported itself"
+    """Describe a claim in a clause."""
+    return f"a node claimed to lead at {claim.since}, was granted the claim {_times(claim)}, and has not reported yet"
 
 
 def summarize_claim(claim: ClaimInfo) -> str:
-    """The same beside other lines."""
-    return f"since {claim.since}, answered {_times(claim)}, no report yet"
+    """Describe a claim for a line of `status`."""
+    return f"since {claim.since}, granted {_times(claim)}, not reported yet"
 
 
-def waits_for_long(claim: ClaimInfo, now: float) -> bool:
-    """Whether its node should have reported itself by now; `now` is in seconds since 1970, by this
-    machine's clock.
+def is_overdue(claim: ClaimInfo, now: float) -> bool:
+    """Report whether the node should have reported by now; `now` is in seconds since 1970, by this
+    host's clock.
     """
     try:
         since = datetime.fromisoformat(claim.since.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError):
-        # What a service says need not be a time.
+        # The service may send anything.
         return False
     return now - since > LONG_CLAIM_SECONDS
 
 
-def advice(discovery_id: str) -> str:
-    """What ends one that waits for long."""
+def overdue_remedy(discovery_id: str) -> str:
+    """Return how to end an overdue claim."""
     return (
-        "the daemon's log names it: stop that node for good, or wipe its data directory, then"
+        "the daemon's log names it: stop that node for good, or wipe its data directory, then run"
         f" `rqdisco leader clear {discovery_id} --yes`"
     )
 

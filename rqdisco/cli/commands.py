@@ -1,7 +1,7 @@
-"""The command line: what there is to be said, checked. What it does is elsewhere, loaded when it is
-needed.
+"""The definition of the command line. Implementations are imported only when a command needs them.
 
-Each callback returns what is to be run with an `App`, or what to print where no service is needed.
+Each callback returns a function to call with an `App`, or the text to print if no service is
+needed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,33 @@ import click
 from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
-from rqdisco.cli.listing import FORMS, Form
-from rqdisco.cli.operating import drain, export, import_records, peers, token
-from rqdisco.cli.options import DISCOVERY_ID, DURATION, TEXT, CommandGroup, RootCommand, cas, sure, the_id, url_of, wait
-from rqdisco.cli.screen import NAME
-from rqdisco.recipes import DEFAULT_EXPECT, MODES, TARGETS, Impossible, Mode, Target, Wanted, quoted, recipe
+from rqdisco.cli.admin_commands import drain, export, import_records, peers, token
+from rqdisco.cli.listing import FORMATS, Format
+from rqdisco.cli.options import (
+    DISCOVERY_ID,
+    DURATION,
+    ROOT_URL_OPTION,
+    TEXT,
+    CommandGroup,
+    RootCommand,
+    cas,
+    id_argument,
+    service_url,
+    wait_option,
+    yes_option,
+)
+from rqdisco.cli.output import NAME
+from rqdisco.recipes import (
+    DEFAULT_EXPECT,
+    MODES,
+    TARGETS,
+    FlagsRequest,
+    Mode,
+    Target,
+    Unsupported,
+    make_flags,
+    quote_flags,
+)
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -26,45 +48,48 @@ _COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class ParsedCommand(NamedTuple):
-    """What a command prints that needs no service: text for stdout, and notes for stderr."""
+class StaticOutput(NamedTuple):
+    """The output of a command that needs no service: text for stdout, notes for stderr."""
 
     text: str
     notes: tuple[str, ...] = ()
 
 
 class Invocation(NamedTuple):
-    """A command line that was understood: what to run or to print, None if all is done, and where
-    the service is.
+    """A parsed command line: what to run or print, None if there is nothing left to do, and the URL
+    of the service.
     """
 
-    command: Command | ParsedCommand | None
+    command: Command | StaticOutput | None
     url: str
 
 
 def parse_arguments(arguments: list[str]) -> Invocation | int:
-    """What the command line asks for, or an exit status where click has answered it.
+    """Parse a command line. Return an exit status if click handled it, as for --help.
 
-    Raises click.ClickException, and click.Abort where the user gave up.
+    Raises click.ClickException, and click.Abort if the user interrupts it.
     """
-    answer: Invocation | int = cli.main(arguments, NAME, _COMPLETE, standalone_mode=False)
-    return answer
+    result: Invocation | int = cli.main(arguments, NAME, _COMPLETE, standalone_mode=False)
+    return result
 
 
 @click.group(cls=RootCommand, context_settings=_SETTINGS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Ask and operate rqdisco, the discovery service for rqlite.
+    """Query and administer rqdisco, the rqlite cluster discovery service.
 
-    Results are on stdout, messages on stderr. Exit status: 0 done, 1 refused or not healthy, 2 not
-    understood, 3 the service cannot be reached.
+    Results go to stdout, messages to stderr. Exit status: 0 success, 1 failed or unhealthy, 2 usage
+    error, 3 service unreachable.
     """
+
+
+cli.params.append(ROOT_URL_OPTION)
 
 
 @cli.result_callback()
 @click.pass_context
-def _understood(ctx: click.Context, command: Command | ParsedCommand | None) -> Invocation:
-    return Invocation(command, url_of(ctx))
+def _to_invocation(ctx: click.Context, command: Command | StaticOutput | None) -> Invocation:
+    return Invocation(command, service_url(ctx))
 
 
 for _command in (drain, export, import_records, peers, token):
@@ -72,25 +97,25 @@ for _command in (drain, export, import_records, peers, token):
 
 
 @cli.command()
-@wait
+@wait_option
 def create(wait: float) -> Command:
-    """Mint a discovery ID and print it."""
+    """Create a discovery ID and print it."""
     from rqdisco.cli import nodes
 
     return partial(nodes.create, patience=wait)
 
 
 @cli.command()
-@the_id
+@id_argument
 @click.argument("addr", type=TEXT)
-@click.option("--raft-addr", type=TEXT, metavar="ADDR", help="The node's Raft address.")
-@click.option("--node-id", type=TEXT, metavar="N", help="The node's ID.")
-@wait
+@click.option("--raft-addr", type=TEXT, metavar="ADDR", help="Raft address.")
+@click.option("--node-id", type=TEXT, metavar="N", help="Node ID.")
+@wait_option
 def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, wait: float) -> Command:
-    """Register a node and print the list that it gets.
+    """Register a node and print the list of nodes in the response.
 
-    For rqlite in DNS modes. rqlite 3.12 to 6.10 registers itself and acts on the list: one node
-    gets a list of nobody else, and bootstraps.
+    Use it for rqlite in DNS modes. rqlite 3.12 to 6.10 registers itself and acts on the response:
+    the one node whose list holds only itself bootstraps the cluster.
     """
     from rqdisco.cli import nodes
 
@@ -100,146 +125,147 @@ def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str |
 
 
 @cli.command(name="nodes")
-@the_id
-@click.option("--raft/--http", default=False, help="Raft addresses, as rqlite 8 and later join by, or HTTP addresses.")
-@click.option("--exclude-self", type=TEXT, metavar="ADDR", help="Leave out the node at ADDR, its HTTP or Raft address.")
-@click.option("--format", "form", type=click.Choice(FORMS), default="lines", show_default=True)
+@id_argument
+@click.option(
+    "--raft/--http", default=False, help="Print Raft addresses, which rqlite 8 and later join by, or HTTP addresses."
+)
+@click.option("--exclude-self", type=TEXT, metavar="ADDR", help="Omit the node with this HTTP or Raft address.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="lines", show_default=True)
 @click.option(
     "--non-voter",
     "non_voters",
     multiple=True,
     type=TEXT,
     metavar="N",
-    help="The node ID of a read replica, for peers.json; repeatable. The service does not know which nodes these are.",
+    help="Node ID of a read replica, for peers.json; repeatable. The service does not store which nodes these are.",
 )
 def list_nodes(
-    discovery_id: str, raft: bool, exclude_self: str | None, form: Form, non_voters: tuple[str, ...]
+    discovery_id: str, raft: bool, exclude_self: str | None, form: Format, non_voters: tuple[str, ...]
 ) -> Command:
-    """Print the addresses of the nodes of ID.
+    """List the addresses of the nodes of ID.
 
-    In the order of their first registration. join: h1:4002,h2:4002, sorted; flags: the same behind
-    -join; peers.json: what rqlite recovers a cluster from.
+    Nodes are listed in the order of their first registration. Formats: join is h1:4002,h2:4002,
+    sorted; flags is the same after -join; peers.json is the file that rqlite recovers a cluster
+    from.
     """
     if non_voters and form != "peers.json":
-        raise click.UsageError("--non-voter is for --format peers.json")
+        raise click.UsageError("--non-voter requires --format peers.json")
     from rqdisco.cli import nodes
 
     return partial(
-        nodes.nodes, discovery_id=discovery_id, form=form, own=exclude_self, raft=raft, non_voters=non_voters
+        nodes.nodes, discovery_id=discovery_id, form=form, excluded=exclude_self, raft=raft, non_voters=non_voters
     )
 
 
 @cli.command()
-@the_id
+@id_argument
 def show(discovery_id: str) -> Command:
-    """Print all that is known of the nodes of ID."""
+    """Show details of the nodes of ID."""
     from rqdisco.cli import nodes
 
     return partial(nodes.show, discovery_id=discovery_id)
 
 
 @cli.command()
-@the_id
+@id_argument
 @click.argument("addr", type=TEXT)
-@sure("Do not ask before the last node is removed.")
-def remove(discovery_id: str, addr: str, sure: bool) -> Command:
-    """Remove the node at ADDR and print who is left."""
+@yes_option("Remove the last node without confirmation.")
+def remove(discovery_id: str, addr: str, yes: bool) -> Command:
+    """Remove the node at ADDR and print the remaining nodes."""
     from rqdisco.cli import nodes
 
-    return partial(nodes.remove, discovery_id=discovery_id, addr=addr, sure=sure)
+    return partial(nodes.remove, discovery_id=discovery_id, addr=addr, yes=yes)
 
 
 @cli.command()
-@the_id
-@click.option(
-    "--down-for", required=True, type=DURATION, metavar="TIME", help="How long they have been down: 90s, 15m, 24h, 7d."
-)
-@click.option("--dry-run", is_flag=True, help="Print which these are, and remove none.")
-@sure("Do not ask.")
-def prune(discovery_id: str, down_for: float, dry_run: bool, sure: bool) -> Command:
-    """Remove the nodes of ID that have been down for long, and print them.
+@id_argument
+@click.option("--down-for", required=True, type=DURATION, metavar="TIME", help="Minimum time down: 90s, 15m, 24h, 7d.")
+@click.option("--dry-run", is_flag=True, help="Print the nodes without removing them.")
+@yes_option("Do not ask for confirmation.")
+def prune(discovery_id: str, down_for: float, dry_run: bool, yes: bool) -> Command:
+    """Remove the nodes of ID that have been down for long.
 
-    As the asked daemon has seen it since its own start, if it probes nodes (--probe). Nothing is
-    removed while no node is up, and no node whose host name does not resolve.
+    Prints the removed nodes. The daemon must probe nodes (--probe), and counts from its own start.
+    Nothing is removed while no node is up. Nodes whose host name does not resolve are kept.
     """
     from rqdisco.cli import prune
 
-    return partial(prune.prune, discovery_id=discovery_id, down_for=down_for, dry_run=dry_run, sure=sure)
+    return partial(prune.prune, discovery_id=discovery_id, down_for=down_for, dry_run=dry_run, yes=yes)
 
 
 @cli.command()
-@the_id
-@sure("All nodes of the cluster are stopped.")
-def reset(discovery_id: str, sure: bool) -> Command:
-    """Let ID seed a new cluster.
+@id_argument
+@yes_option("Confirm that all nodes of the cluster are stopped.")
+def reset(discovery_id: str, yes: bool) -> Command:
+    """Prepare ID for a new cluster.
 
-    Removes its leader record, a claim that waits for its leader's first report, and all its nodes.
-    Stop all nodes of the old cluster first, for good, or wipe their data directories.
+    Removes the leader record, a claim that is not reported yet, and all nodes. Stop all nodes of
+    the old cluster first, for good, or wipe their data directories.
     """
     from rqdisco.cli import nodes
 
-    return partial(nodes.reset, discovery_id=discovery_id, sure=sure)
+    return partial(nodes.reset, discovery_id=discovery_id, yes=yes)
 
 
 @cli.group(cls=CommandGroup)
 def leader() -> None:
-    """Show, set and clear the leader record of rqlite 7 and later."""
+    """Manage the leader record of rqlite 7 and later."""
 
 
 @leader.command(name="show")
-@the_id
+@id_argument
 def show_leader(discovery_id: str) -> Command:
-    """Print the leader record of ID."""
+    """Show the leader record of ID."""
     from rqdisco.cli import leader
 
     return partial(leader.show, discovery_id=discovery_id)
 
 
 @leader.command(name="set")
-@the_id
-@click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="The node's ID.")
-@click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="http:// or https:// and its HTTP address.")
-@click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Its Raft address.")
-@cas("if there is none")
+@id_argument
+@click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="Node ID.")
+@click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="HTTP address, with http:// or https://.")
+@click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Raft address.")
+@cas("only if there is no record")
 def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: int | None) -> Command:
-    """Set the leader record of ID; who joins is sent there."""
+    """Set the leader record of ID, which nodes that join are sent to."""
     if not api_addr.startswith(("http://", "https://")):
-        raise click.BadParameter("it begins with http:// or https://", param_hint="--api-addr")
+        raise click.BadParameter("must start with http:// or https://", param_hint="--api-addr")
     if "://" in addr:
-        raise click.BadParameter("it is HOST:PORT", param_hint="--addr")
+        raise click.BadParameter("must be HOST:PORT", param_hint="--addr")
     from rqdisco.cli import leader
     from rqdisco.client import LeaderValue
 
     value = LeaderValue(id=node_id, api_addr=api_addr, addr=addr)
-    return partial(leader.put, discovery_id=discovery_id, value=value, cas=cas)
+    return partial(leader.set_record, discovery_id=discovery_id, value=value, cas=cas)
 
 
 @leader.command(name="clear")
-@the_id
-@cas("only if there is neither a record nor a claim that waits")
-@sure("All nodes of the cluster are stopped, or the one that claimed is stopped for good or wiped.")
-def clear_leader(discovery_id: str, cas: int | None, sure: bool) -> Command:
-    """Delete the leader record of ID, or end a claim that waits for its leader's first report.
+@id_argument
+@cas("only if there is neither a record nor a claim")
+@yes_option("Confirm that all nodes, or the one that claimed to lead, are stopped.")
+def clear_leader(discovery_id: str, cas: int | None, yes: bool) -> Command:
+    """Delete the leader record of ID, or end a claim that is not reported yet.
 
-    Stop all nodes of ID first. For a claim it is enough to stop that node for good, or wipe its
-    data directory: the daemon's log names it.
+    Stop all nodes of ID first. To end a claim, stop the node that claimed to lead for good, or wipe
+    its data directory; the daemon's log names it.
     """
     from rqdisco.cli import leader
 
-    return partial(leader.clear, discovery_id=discovery_id, cas=cas, sure=sure)
+    return partial(leader.clear, discovery_id=discovery_id, cas=cas, yes=yes)
 
 
 @cli.command()
-@the_id
+@id_argument
 @click.option(
-    "--interval", type=click.FloatRange(0.1), default=2, show_default=True, metavar="S", help="Seconds between looks."
+    "--interval", type=click.FloatRange(0.1), default=2, show_default=True, metavar="S", help="Seconds between polls."
 )
 def watch(discovery_id: str, interval: float) -> Command:
-    """Print what changes about ID, until interrupted.
+    """Print changes to ID until interrupted.
 
-    `+ ADDR` and `- ADDR`: a node was added or removed. `leader ADDR`: it leads; `leader -`: none
-    does. `claimed ADDR`: it claimed to lead and has not reported itself; `claimed -`: the same, of
-    a node that is not shown yet.
+    `+ ADDR` and `- ADDR`: a node was added or removed. `leader ADDR`: the node leads; `leader -`:
+    no node leads. `claimed ADDR`: the node claimed to lead and has not reported; `claimed -`: the
+    same of a hidden node.
     """
     from rqdisco.cli import watch
 
@@ -248,12 +274,12 @@ def watch(discovery_id: str, interval: float) -> Command:
 
 @cli.command()
 @click.argument("discovery_id", metavar="[ID]", required=False, type=DISCOVERY_ID)
-@click.option("--service", is_flag=True, help="The service itself, also where an ID is given.")
-@wait
+@click.option("--service", is_flag=True, help="Report the service too if an ID is given.")
+@wait_option
 def status(discovery_id: str | None, service: bool, wait: float) -> Command:
-    """Print whether the service answers, and how ID is.
+    """Report whether the service responds and whether ID is healthy.
 
-    Exit status 1 if ID is not healthy, as far as the service knows.
+    The exit status is 1 if ID is unhealthy, as far as the service can tell.
     """
     from rqdisco.cli import status
 
@@ -261,14 +287,16 @@ def status(discovery_id: str | None, service: bool, wait: float) -> Command:
 
 
 @cli.command()
-@the_id
-@click.option("--rqlite", "version", required=True, metavar="VERSION", help="Of rqlited: 8, or 7.21.4.")
-@click.option("--mode", type=click.Choice(MODES), required=True)
-@click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True)
-@click.option("--dns-zone", type=TEXT, metavar="ZONE", help="The zone that the service answers for, in DNS modes.")
-@click.option("--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [{DEFAULT_EXPECT}]")
-@click.option("--port", type=int, metavar="PORT", help="The nodes' port in dns mode, if not the default.")
-@click.option("--replica", is_flag=True, help="For a read replica, a node without a vote.")
+@id_argument
+@click.option("--rqlite", "version", required=True, metavar="VERSION", help="Version of rqlited: 8, or 7.21.4.")
+@click.option("--mode", type=click.Choice(MODES), required=True, help="Discovery mode.")
+@click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True, help="Quoting.")
+@click.option("--dns-zone", type=TEXT, metavar="ZONE", help="DNS zone of the service, in DNS modes.")
+@click.option(
+    "--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [default: {DEFAULT_EXPECT}]"
+)
+@click.option("--port", type=int, metavar="PORT", help="Port of the nodes in dns mode, if not the default.")
+@click.option("--replica", is_flag=True, help="Print the flags of a read replica (non-voter).")
 @click.pass_context
 def flags(
     ctx: click.Context,
@@ -280,29 +308,32 @@ def flags(
     expect: int | None,
     port: int | None,
     replica: bool,
-) -> ParsedCommand:
-    """Print the flags for rqlited, quoted for where they are pasted."""
-    wanted = Wanted(
+) -> StaticOutput:
+    """Print the flags for rqlited.
+
+    They are quoted for a shell, systemd, Compose or Kubernetes. Advice is on stderr.
+    """
+    request = FlagsRequest(
         discovery_id=discovery_id,
         version=version,
         mode=mode,
-        url=url_of(ctx),
+        url=service_url(ctx),
         zone=dns_zone,
         expect=expect,
         port=port,
         replica=replica,
     )
     try:
-        made = recipe(wanted)
-    except Impossible as error:
+        result = make_flags(request)
+    except Unsupported as error:
         raise click.UsageError(str(error)) from None
-    return ParsedCommand(quoted(target, made.arguments), made.notes)
+    return StaticOutput(quote_flags(target, result.arguments), result.notes)
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> ParsedCommand:
-    """Print what makes the shell complete commands and options."""
+def completion(shell: str) -> StaticOutput:
+    """Print the completion script for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None
-    return ParsedCommand(kind(cli, {}, NAME, _COMPLETE).source())
+    return StaticOutput(kind(cli, {}, NAME, _COMPLETE).source())

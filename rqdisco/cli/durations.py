@@ -1,4 +1,4 @@
-"""Durations as people write them. Pure."""
+"""Durations such as 90s and 7d. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)\Z")
 
 
 def parse_duration(text: str) -> float:
-    """The seconds in `90`, `90s`, `15m`, `24h` or `7d`. Raises ValueError."""
+    """Return the seconds in `90`, `90s`, `15m`, `24h` or `7d`. Raises ValueError."""
     match = _DURATION.match(text)
     if match is None:
-        raise ValueError(f"{text!r} is no duration such as 90s, 15m, 24h or 7d")
+        raise ValueError(f"{text!r} is not a duration: use 90s, 15m, 24h or 7d")
     return float(match[1]) * _SECONDS[match[2]]
 
 
 def format_duration(seconds: float) -> str:
-    """So many seconds, in the largest unit of which there are two."""
+    """Format seconds in the largest unit that gives at least 2."""
     name, size = next(((name, size) for name, size in reversed(_SECONDS.items()) if seconds >= 2 * size), ("s", 1))
     return f"{seconds / size:.0f} {name or 's'}"

@@ -1,65 +1,65 @@
-"""Commands about the leader record, which rqlite 7 and later keep by consul-kv: leader show, set,
+"""Commands on the leader record that rqlite 7 and later write in consul-kv mode: leader show, set,
 clear.
 """
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, App, Failed, Misused
+from rqdisco.cli.app import DONE, App, CommandFailed, UsageError
 from rqdisco.cli.claims import describe_claim
 from rqdisco.client import LeaderValue
 
-CLEAR_MEANS = (
-    "stop all nodes of {id} before its leader record is cleared: a running leader puts it back, and nodes that wait to"
-    " join it would wait for ever. Then also remove its nodes (`rqdisco reset {id}` does both): while any is listed"
-    " nobody is told to bootstrap"
+CLEAR_WARNING = (
+    "stop all nodes of {id} before clearing its leader record: a running leader writes it again, and nodes waiting to"
+    " join would wait forever. Then remove its nodes too (`rqdisco reset {id}` does both): while any node is listed,"
+    " no node is told to bootstrap"
 )
-CLAIM_MEANS = (
+CLAIM_WARNING = (
     "a node claimed to lead under {id}, and the daemon's log names it: stop that node for good, or wipe its data"
-    " directory, before its claim is ended. It may have bootstrapped a cluster that it could not report, and the next"
-    " node that claims bootstraps another one"
+    " directory, before ending its claim. It may have bootstrapped a cluster that it could not report, and the next"
+    " node that claims to lead bootstraps another one"
 )
 
 
 async def show(app: App, discovery_id: str) -> int:
-    """Print the leader record: Raft address, HTTP address, node ID, index, and whether the node
-    reported itself.
+    """Print the leader record: Raft address, HTTP address, node ID, index, and whether the leader
+    has reported.
     """
     document = await app.client.get(discovery_id)
     leader = document.leader
     if leader is None:
         claim = "" if document.claim is None else f" yet: {describe_claim(document.claim)}"
-        raise Failed(f"{discovery_id} has no leader record{claim}")
+        raise CommandFailed(f"{discovery_id} has no leader record{claim}")
     state = "reported" if leader.reported else "claimed"
     columns = ("RAFT ADDRESS", "HTTP ADDRESS", "NODE ID", "INDEX", "STATE")
     row = (leader.addr, leader.api_addr or "-", leader.id or "-", str(leader.index), state)
-    app.screen.table(f"leader of {discovery_id}", columns, [row])
+    app.output.table(f"leader of {discovery_id}", columns, [row])
     return DONE
 
 
-async def put(app: App, discovery_id: str, value: LeaderValue, cas: int | None) -> int:
+async def set_record(app: App, discovery_id: str, value: LeaderValue, cas: int | None) -> int:
     """Set the leader record."""
     if not await app.client.set_leader(discovery_id, value, cas):
-        raise Failed(f"not set: {await _obstacle(app, discovery_id, cas)}")
+        raise CommandFailed(f"not set: {await _cas_failure(app, discovery_id, cas)}")
     return DONE
 
 
-async def clear(app: App, discovery_id: str, cas: int | None, *, sure: bool) -> int:
-    """Delete the leader record, or end a claim whose node has not reported itself."""
+async def clear(app: App, discovery_id: str, cas: int | None, *, yes: bool) -> int:
+    """Delete the leader record, or end a claim whose node has not reported."""
     document = await app.client.get(discovery_id)
     if document.leader is None and document.claim is None:
-        app.screen.say(f"{discovery_id} has no leader record")
+        app.output.message(f"{discovery_id} has no leader record")
         return DONE
-    means = (CLEAR_MEANS if document.claim is None else CLAIM_MEANS).format(id=discovery_id)
-    if not sure:
-        raise Misused(f"{means}; say --yes if you did")
-    app.screen.say(means)
+    warning = (CLEAR_WARNING if document.claim is None else CLAIM_WARNING).format(id=discovery_id)
+    if not yes:
+        raise UsageError(f"{warning}; confirm with --yes")
+    app.output.message(warning)
     if not await app.client.clear_leader(discovery_id, cas):
-        raise Failed(f"not cleared: {await _obstacle(app, discovery_id, cas)}")
+        raise CommandFailed(f"not cleared: {await _cas_failure(app, discovery_id, cas)}")
     return DONE
 
 
-async def _obstacle(app: App, discovery_id: str, cas: int | None) -> str:
-    """Why a change at the index `cas` was refused."""
+async def _cas_failure(app: App, discovery_id: str, cas: int | None) -> str:
+    """Return why a change at the index `cas` was refused."""
     record = await app.client.leader(discovery_id)
     if record is not None:
         return f"the index is {record.index}, not {cas}"

@@ -1,6 +1,4 @@
-"""The console script `rqdisco`: where its parts are joined; it alone names the reactor, chance and
-the terminal.
-"""
+"""The console script `rqdisco`. Only this module uses the reactor, randomness and the terminal."""
 
 from __future__ import annotations
 
@@ -12,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
-from rqdisco.cli.commands import Invocation, ParsedCommand, parse_arguments
-from rqdisco.cli.options import setting
-from rqdisco.cli.screen import Screen
+from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
+from rqdisco.cli.options import environment_setting
+from rqdisco.cli.output import CommandOutput
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -28,8 +26,8 @@ _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and end the process with its status."""
-    # Closed by who started us, they are None, which nothing is prepared for.
+    """Run the command and exit with its status."""
+    # Python sets streams that were closed by the parent process to None.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, until the process ends
     try:
@@ -40,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _PIPE_CLOSED
     except OSError as error:
-        Screen(sys.stdout, sys.stderr).say(str(error))
+        CommandOutput(sys.stdout, sys.stderr).message(str(error))
         status = _FAILED
     for stream in (sys.stdout, sys.stderr):
         _discard_rest(stream)
@@ -48,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _discard_rest(stream: TextIO) -> None:
-    """What cannot be written by now never can be; Python would try again on its way out, and
-    complain.
-    """
+    """Discard what cannot be written: Python would try again at exit and print an error."""
     try:
         stream.flush()
     except OSError:
@@ -58,74 +54,73 @@ def _discard_rest(stream: TextIO) -> None:
 
 
 def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> int:
-    """Do what the command line says and return its exit status; `react` runs a command on the
-    service at a URL.
+    """Run a command line and return its exit status. `react` runs a command against the service at
+    a URL.
 
     Raises click.Abort, OSError.
     """
-    screen = Screen(sys.stdout, sys.stderr)
+    output = CommandOutput(sys.stdout, sys.stderr)
     try:
-        parsed = _parsed(list(arguments), screen)
+        parsed = _parse_command_line(list(arguments), output)
         if not isinstance(parsed, Invocation):
             return parsed
-        if not isinstance(parsed.command, ParsedCommand):
+        if not isinstance(parsed.command, StaticOutput):
             return 0 if parsed.command is None else react(parsed.command, parsed.url)
-        screen.text(parsed.command.text)
+        output.text(parsed.command.text)
         for note in parsed.command.notes:
-            screen.say(note)
+            output.message(note)
         return 0
     except click.ClickException as error:
-        explained = io.StringIO()
-        error.show(explained)
-        screen.complain(explained.getvalue().removesuffix("\n"))
+        text = io.StringIO()
+        error.show(text)
+        output.raw_message(text.getvalue().removesuffix("\n"))
         return error.exit_code
 
 
-def _parsed(arguments: list[str], screen: Screen) -> Invocation | int:
-    """What is asked for; what click itself has to say about it, help above all, is on the
-    screen.
-    """
-    # It says some in bytes.
-    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+def _parse_command_line(arguments: list[str], output: CommandOutput) -> Invocation | int:
+    """Parse a command line. What click prints itself, such as help, goes to `output`."""
+    # click writes some of it as bytes.
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(printed):
             return parse_arguments(arguments)
-    except SystemExit as ended:
-        return int(ended.code or 0)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     finally:
-        said.seek(0)
-        if text := said.read():
-            screen.text(text.removesuffix("\n"))
+        printed.seek(0)
+        if text := printed.read():
+            output.text(text.removesuffix("\n"))
 
 
 def _react(command: Command, url: str) -> int:
-    # Only now: what needs no service, completion above all, answers without loading Twisted.
+    # Imported here so that commands without a service, such as completion, do not load Twisted.
     from random import random
 
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
-    from rqdisco.cli.app import App, run_to_its_end
-    from rqdisco.client import connect
+    from rqdisco.cli.app import App, run_with_traceback
+    from rqdisco.client.connect import Reactor, connect
     from rqdisco.security.certificates import Certificates
-    from rqdisco.security.tls import Policy
+    from rqdisco.security.tls import ClientPolicy
+    from rqdisco.twisted_compat import use_clock
 
-    name, token, files = _name(url), _token(), _files()
+    name, token, files = _display_url(url), _token(), _tls_files()
     status = _FAILED
 
-    async def go(reactor: Any) -> None:
+    async def go(reactor: Reactor) -> None:
         nonlocal status
-        # Twisted goes by the wall clock, which steps while machines boot: --wait would end at once,
-        # or never.
-        reactor.seconds = time.monotonic
-        policy = Policy(Certificates(reactor.seconds).for_clients("client", files))
-        ask = _confirm if sys.stdin is not None and sys.stdin.isatty() else None
-        screen = Screen(sys.stdout, sys.stderr, ask)
+        # Twisted uses the wall clock, which steps while hosts boot: --wait would end too early or
+        # too late.
+        use_clock(reactor, time.monotonic)
+        policy = ClientPolicy(Certificates(reactor.seconds).for_clients("client", files))
+        ask = _ask_yes_no if sys.stdin is not None and sys.stdin.isatty() else None
+        output = CommandOutput(sys.stdout, sys.stderr, ask)
         app = App(
-            connect(reactor, url, token=token, policy=policy), name, reactor, random, os.urandom, screen, time.time
+            connect(reactor, url, token=token, policy=policy), name, reactor, random, os.urandom, output, time.time
         )
-        running = Deferred.fromCoroutine(run_to_its_end(app, command))
-        # Ctrl-C stops the reactor, and then the command, which may have something to tidy up.
+        running = Deferred.fromCoroutine(run_with_traceback(app, command))
+        # Ctrl-C stops the reactor and cancels the command, which may need to clean up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
         status = await running
 
@@ -135,36 +130,36 @@ def _react(command: Command, url: str) -> int:
         return status
 
 
-def _name(url: str) -> str:
-    """The URL as it may be shown. Raises click.UsageError."""
+def _display_url(url: str) -> str:
+    """Return the URL without credentials. Raises click.UsageError."""
     from rqdisco.client.urls import parse_url
 
     try:
         return parse_url(url).name
     except ValueError as error:
-        raise click.UsageError(f"the URL of the service cannot be used: {error}") from None
+        raise click.UsageError(f"invalid service URL: {error}") from None
 
 
 def _token() -> str | None:
-    """The token in the environment: everybody on the machine sees an option. Raises
-    click.UsageError.
+    """Return the token in the environment; an option would be visible to other users of the host.
+    Raises click.UsageError.
     """
     from rqdisco.client.urls import check_token
 
-    given = setting("TOKEN", "a token of the service")
+    token = environment_setting("TOKEN", "a token of the service")
     try:
-        return None if given is None else check_token(given)
+        return None if token is None else check_token(token)
     except ValueError as error:
-        raise click.UsageError(f"RQDISCO_TOKEN cannot be used: {error}") from None
+        raise click.UsageError(f"invalid RQDISCO_TOKEN: {error}") from None
 
 
-def _files() -> Files:
-    """What the environment says of TLS. Raises click.UsageError."""
+def _tls_files() -> Files:
+    """Return the TLS files named in the environment. Raises click.UsageError."""
     from rqdisco.core.errors import TLSUnusable
     from rqdisco.security.certificates import Files, check_files
 
-    named = [setting(name, "the path of a file") for name in ("CA", "CERT", "KEY")]
-    authorities, certificate, key = (None if text is None else Path(text) for text in named)
+    paths = [environment_setting(name, "the path of a file") for name in ("CA", "CERT", "KEY")]
+    authorities, certificate, key = (None if text is None else Path(text) for text in paths)
     files = Files(key=key or certificate, certificate=certificate, authorities=authorities)
     try:
         check_files(files)
@@ -173,7 +168,7 @@ def _files() -> Files:
     return files
 
 
-def _confirm(question: str) -> bool:
+def _ask_yes_no(question: str) -> bool:
     from twisted.internet.defer import CancelledError
 
     try:
@@ -185,7 +180,7 @@ def _confirm(question: str) -> bool:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lets Ctrl-C end a question, which the reactor would only look at after the answer."""
+    """Let Ctrl-C interrupt a prompt; the reactor would handle it only after the answer."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -1,5 +1,5 @@
-"""Options and arguments that several commands have in common, and how `--url` is taken before and
-after a command.
+"""Options and arguments shared by commands, and `--url`, which is accepted before and after a
+command.
 """
 
 from __future__ import annotations
@@ -17,61 +17,60 @@ from rqdisco.core.ids import is_id
 
 DEFAULT_URL = "http://127.0.0.1:4000"
 _URL = "rqdisco.url"
-_EMPTY = "it is empty"
+_EMPTY = "must not be empty"
 
+# A decorator returns the function that it is given, whatever its parameters.
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Name(click.ParamType[str]):
-    """A discovery ID. Checked here, since an empty variable of a script would otherwise ask for
-    something else.
+class _DiscoveryID(click.ParamType[str]):
+    """A discovery ID. An empty one, from an unset variable of a script, would address another
+    resource.
     """
 
     name = "id"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not is_id(str(value)):
             self.fail(f"{value!r} is not a discovery ID: up to 64 letters, digits, dots, '-' and '_'", param, ctx)
         return str(value)
 
 
 class _Text(click.ParamType[str]):
-    """Text that can be sent: what a terminal gives that is no UTF-8 cannot.
-
-    Nor is it empty, as it is where a script has no value for its variable: it would say something
-    else than is meant.
-    """
+    """Non-empty UTF-8 text. An empty value usually comes from an unset variable of a script."""
 
     name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value:
             self.fail(_EMPTY, param, ctx)
         try:
             str(value).encode()
         except UnicodeEncodeError:
-            self.fail("not UTF-8", param, ctx)
+            self.fail("must be UTF-8", param, ctx)
         return str(value)
 
 
-class File(click.Path):
-    """The path of a file, which is not empty."""
+class FilePath(click.Path):
+    """A non-empty path of a file. The parameters are those of click.Path."""
 
-    def __init__(self, **more: Any) -> None:
-        super().__init__(path_type=Path, **more)
+    def __init__(self, *, exists: bool = False, dir_okay: bool = False, allow_dash: bool = False) -> None:
+        super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay, allow_dash=allow_dash)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
         if not str(value):
             self.fail(_EMPTY, param, ctx)
         return super().convert(value, param, ctx)
 
 
 class _Duration(click.ParamType[float]):
-    """A time span, in seconds."""
+    """A duration, converted to seconds."""
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
             return parse_duration(str(value))
         except ValueError as error:
@@ -79,46 +78,40 @@ class _Duration(click.ParamType[float]):
 
 
 class LeafCommand(click.Command):
-    """A command that takes the global options after its name too."""
+    """A command that also accepts the global options after its name."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(_url_option())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return _with_url_option(super().get_params(ctx))
 
 
 class CommandGroup(click.Group):
-    """A group of such commands."""
+    """A group of commands that also accepts the global options."""
 
     command_class = LeafCommand
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(_url_option())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return _with_url_option(super().get_params(ctx))
 
 
 class RootCommand(click.Group):
-    """The command itself, with what the global options are if they are nowhere given."""
+    """The `rqdisco` command."""
 
     command_class = LeafCommand
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(_url_option(default=DEFAULT_URL, envvar="RQDISCO_URL", show_default=True, show_envvar=True))
 
-
-def url_of(ctx: click.Context) -> str:
-    """The URL that was given last on the command line, else in the environment. Raises
+def service_url(ctx: click.Context) -> str:
+    """Return the last URL on the command line, else that of the environment. Raises
     click.UsageError.
     """
     url: str = ctx.meta[_URL]
-    return url or setting("URL", "that of the service") or DEFAULT_URL
+    return url or environment_setting("URL", "the URL of the service") or DEFAULT_URL
 
 
-def setting(name: str, what: str) -> str | None:
+def environment_setting(name: str, what: str) -> str | None:
     """Return RQDISCO_`name` from the environment, None if it is unset.
 
-    Raises click.UsageError if it is empty, since a script that has no value for it does not mean
-    the default; `what` says what to set it to.
+    Raises click.UsageError if it is empty, since a script without a value for it does not mean the
+    default. `what` describes the value in that error.
     """
     text = os.environ.get(f"RQDISCO_{name}")
     if text == "":
@@ -126,55 +119,68 @@ def setting(name: str, what: str) -> str | None:
     return text
 
 
-DISCOVERY_ID = _Name()
+DISCOVERY_ID = _DiscoveryID()
 TEXT = _Text()
 DURATION = _Duration()
-the_id = click.argument("discovery_id", metavar="ID", type=DISCOVERY_ID)
-wait = click.option(
+id_argument = click.argument("discovery_id", metavar="ID", type=DISCOVERY_ID)
+wait_option = click.option(
     "--wait",
     type=click.FloatRange(0, 1e9),
     default=0,
     metavar="S",
-    help="Try again for S seconds while the service is away or says 503.",
+    help="Retry for S seconds while the service is down or responds 503.",
 )
-token_file = click.option(
+token_file_option = click.option(
     "--file",
-    type=File(dir_okay=False),
+    type=FilePath(),
     required=True,
     envvar="RQDISCO_TOKENS",
     show_envvar=True,
     metavar="FILE",
-    help="The file of tokens.",
+    help="The token file.",
 )
 
 
 def cas(zero: str) -> Callable[[F], F]:
-    """`--cas`; `zero` says what 0 stands for."""
+    """The option `--cas`; `zero` is the meaning of 0."""
     return click.option(
-        "--cas", type=click.IntRange(0), metavar="N", help=f"Only if the record's index is N; 0: {zero}."
+        "--cas", type=click.IntRange(0), metavar="N", help=f"Change the record only if its index is N; 0: {zero}."
     )
 
 
-def sure(what: str) -> Callable[[F], F]:
-    """`--yes`."""
-    return click.option("--yes", "sure", is_flag=True, help=what)
-
-
-def _url_option(**more: Any) -> click.Option:
-    return click.Option(
-        ["--url"],
-        metavar="URL",
-        expose_value=False,
-        callback=_remember_url,
-        help="Where the service is: http://HOST:PORT, https://USER:PASSWORD@HOST:PORT or unix:/PATH.",
-        **more,
-    )
+def yes_option(text: str) -> Callable[[F], F]:
+    """The option `--yes`."""
+    return click.option("--yes", is_flag=True, help=text)
 
 
 def _remember_url(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value == "":
         raise click.BadParameter(_EMPTY, ctx, param)
-    # An empty variable of the environment is none to click.
+    # click takes an empty environment variable for an unset one.
     is_default = ctx.get_parameter_source("url") is ParameterSource.DEFAULT
     if value is not None:
         ctx.meta[_URL] = "" if is_default else value
+
+
+def _with_url_option(params: list[click.Parameter]) -> list[click.Parameter]:
+    # --help stays last.
+    return [*params[:-1], _URL_OPTION, params[-1]]
+
+
+def _url_option(*, is_root: bool) -> click.Option:
+    return click.Option(
+        ["--url"],
+        metavar="URL",
+        expose_value=False,
+        callback=_remember_url,
+        help="The URL of the service: http://HOST:PORT, https://USER:PASSWORD@HOST:PORT or unix:/PATH.",
+        default=DEFAULT_URL if is_root else None,
+        envvar="RQDISCO_URL" if is_root else None,
+        show_default=is_root,
+        show_envvar=is_root,
+    )
+
+
+_URL_OPTION = _url_option(is_root=False)
+# With the defaults, which the options after a command do not have.
+ROOT_URL_OPTION = _url_option(is_root=True)

@@ -1,61 +1,63 @@
-"""The command prune: removes the nodes that have been down for long."""
+"""The command prune, which removes nodes that have been down for long."""
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, App, Failed, Misused
+from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, UsageError
 from rqdisco.cli.durations import format_duration
-from rqdisco.cli.nodes import state
+from rqdisco.cli.nodes import describe_health
 from rqdisco.client import Document, NodeRegistration
 
-_MEANS = "a node that is removed and runs after all stays in its cluster, but others are not sent to it any more"
+_WARNING = "a removed node that still runs stays in its cluster, but new nodes do not join through it any more"
 
 
-async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, sure: bool) -> int:
-    """Print the nodes that the daemon has seen down for `down_for` seconds, and remove them unless
-    it is a `dry_run`.
+async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, yes: bool) -> int:
+    """Remove the nodes that the daemon's probes have found down for `down_for` seconds, and print
+    them. With `dry_run`, only print them.
 
-    Never all nodes, and none as long as no other is up: then it may be the daemon that is cut off.
-    Never one whose name does not resolve: whether it is down is not known.
+    Nothing is removed while no node is up, since then the daemon itself may be cut off. A node
+    whose name does not resolve may be up and is not removed.
     """
     document = await app.client.get(discovery_id)
-    found = _pruned(document, down_for)
+    selected = _select(document, down_for)
     for node in document.registrations:
         if node.unresolved:
-            app.screen.say(f"{node.addr} is {state(node)}, so it may be up and stays")
-    if not found or dry_run:
-        app.screen.lines([node.addr for node in found])
+            app.output.message(f"kept {node.addr}: it is {describe_health(node)}, so it may be up")
+    if not selected or dry_run:
+        app.output.lines([node.addr for node in selected])
         return DONE
-    if not sure:
-        _ask(app, found)
+    if not yes:
+        _confirm_removal(app, selected)
     status = DONE
-    for node in found:
-        # It may have come back while we asked, and the others may have gone.
-        again = _pruned(await app.client.get(discovery_id), down_for)
+    for node in selected:
+        # Nodes may have come back up, or gone down, since the confirmation.
+        again = _select(await app.client.get(discovery_id), down_for)
         if node.addr not in [each.addr for each in again]:
-            app.screen.say(f"{node.addr} is no longer down for that long, it stays")
+            app.output.message(f"kept {node.addr}: it is no longer down for that long")
             status = REFUSED
             continue
         await app.client.remove(discovery_id, node.addr)
-        app.screen.line(node.addr)
+        app.output.line(node.addr)
     return status
 
 
-def _pruned(document: Document, down_for: float) -> list[NodeRegistration]:
-    """The nodes to remove. Raises Failed where it cannot be known."""
+def _select(document: Document, down_for: float) -> list[NodeRegistration]:
+    """Return the nodes to remove. Raises CommandFailed if the probes do not suffice."""
     nodes = document.registrations
-    if nodes and all(state(node) is None for node in nodes):
-        raise Failed("the service has seen none of the nodes: it does not --probe, or not for long enough yet")
+    if nodes and all(describe_health(node) is None for node in nodes):
+        raise CommandFailed("the service has probed none of the nodes: it runs without --probe, or has just started")
     down = [node for node in nodes if node.up is False and node.since is not None and node.since >= down_for]
     if down and not any(node.up for node in nodes):
-        raise Failed("no node is up, so it may be the service that is cut off: nothing is removed")
+        raise CommandFailed("nothing removed: no node is up, so the service itself may be cut off")
     return down
 
 
-def _ask(app: App, found: list[NodeRegistration]) -> None:
-    """Have somebody say that it is meant. Raises Misused, Failed."""
-    if app.screen.ask is None:
-        raise Misused(f"{_MEANS}; say --yes if that is meant")
-    for node in found:
-        app.screen.say(f"{node.addr} is down for {format_duration(node.since or 0.0)}")
-    if not app.screen.ask(f"Remove {'it' if len(found) == 1 else f'these {len(found)}'}? {_MEANS}"):
-        raise Failed("not removed")
+def _confirm_removal(app: App, selected: list[NodeRegistration]) -> None:
+    """Ask for confirmation. Raises UsageError without a terminal, CommandFailed if the user
+    declines.
+    """
+    if app.output.ask is None:
+        raise UsageError(f"{_WARNING}; confirm with --yes")
+    for node in selected:
+        app.output.message(f"{node.addr} is down for {format_duration(node.since or 0.0)}")
+    if not app.output.ask(f"Remove {'it' if len(selected) == 1 else f'these {len(selected)}'}? {_WARNING}"):
+        raise CommandFailed("not removed")

@@ -1,44 +1,44 @@
-"""The command status: whether the service answers, and whether an ID is well."""
+"""The command status, which reports whether the service responds and whether an ID is healthy."""
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, App, patiently
+from rqdisco.cli.app import DONE, REFUSED, App, retry
 from rqdisco.cli.claims import summarize_claim
-from rqdisco.cli.nodes import state
-from rqdisco.cli.screen import ids_in_words
-from rqdisco.cli.verdict import remarks
+from rqdisco.cli.diagnosis import diagnose
+from rqdisco.cli.nodes import describe_health
+from rqdisco.cli.output import format_ids
 from rqdisco.client import NodeRegistration
 
 
 async def status(app: App, discovery_id: str | None, patience: float, *, service: bool) -> int:
-    """Print how the service is, or an ID, or both; REFUSED if the ID is not well.
+    """Print the state of the service, of an ID, or of both; REFUSED if the ID is unhealthy.
 
-    While the service is away it is waited for, `patience` seconds.
+    Retry for `patience` seconds while the service is down.
     """
     if service or discovery_id is None:
-        info = await patiently(app, app.client.service, patience)
-        ids = "" if info.ids is None else f", {ids_in_words(info.ids)}"
-        app.screen.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}{ids}")
+        info = await retry(app, app.client.service, patience)
+        ids = "" if info.ids is None else f", {format_ids(info.ids)}"
+        app.output.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}{ids}")
     if discovery_id is None:
         return DONE
-    document = await patiently(app, lambda: app.client.get(discovery_id), patience)
-    app.screen.lines([_node_line(node) for node in document.registrations])
+    document = await retry(app, lambda: app.client.get(discovery_id), patience)
+    app.output.lines([_node_line(node) for node in document.registrations])
     if document.leader is not None:
-        state = "reported itself" if document.leader.reported else "claimed, never reported itself"
-        app.screen.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
+        state = "reported" if document.leader.reported else "claimed, not reported yet"
+        app.output.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
     elif document.claim is not None:
-        app.screen.line(f"claim {summarize_claim(document.claim)}")
-    found = remarks(document, app.wall())
-    app.screen.lines([remark.text for remark in found if not remark.needs_a_hand])
-    problems = [remark.text for remark in found if remark.needs_a_hand]
+        app.output.line(f"claim {summarize_claim(document.claim)}")
+    findings = diagnose(document, app.wall())
+    app.output.lines([finding.text for finding in findings if not finding.is_problem])
+    problems = [finding.text for finding in findings if finding.is_problem]
     for problem in problems:
-        app.screen.say(f"{discovery_id}: {problem}")
-    app.screen.line("unhealthy" if problems else "healthy")
+        app.output.message(f"{discovery_id}: {problem}")
+    app.output.line("unhealthy" if problems else "healthy")
     return REFUSED if problems else DONE
 
 
 def _node_line(node: NodeRegistration) -> str:
-    known = [("raft", node.raft_addr), ("id", node.node_id)]
-    words = ["node", node.addr, *(f"{name} {value}" for name, value in known if value is not None)]
-    seen = state(node)
-    return " ".join(words + ["leader"] * node.leader + ([] if seen is None else [seen]))
+    details = [("raft", node.raft_addr), ("id", node.node_id)]
+    words = ["node", node.addr, *(f"{name} {value}" for name, value in details if value is not None)]
+    health = describe_health(node)
+    return " ".join(words + ["leader"] * node.leader + ([] if health is None else [health]))

@@ -1,50 +1,50 @@
-"""Commands about the file of tokens: token new, list, revoke. They ask no service."""
+"""Commands on the token file: token new, list, revoke. They do not contact the service."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rqdisco.cli.app import DONE, App, Failed
+from rqdisco.cli.app import DONE, App, CommandFailed
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.token_file import edit_tokens, read_tokens
 from rqdisco.security.tokens import SCOPES, BadTokens, describe, make_token, with_token, without_token
 
-_READ_AGAIN = "a daemon that runs reads the file again at SIGHUP"
+_RELOAD = "send SIGHUP to a running daemon to reload the file"
 
 
 async def new(app: App, file: Path, name: str, scopes: Sequence[str], discovery_id: str | None) -> int:
-    """Print a new token, once its digest is in the file."""
+    """Print a new token after adding its digest to the file."""
     secret = make_token(app.secret)
     try:
         token = describe(name, scopes, secret, discovery_id)
         edit_tokens(file, lambda content: with_token(content, token))
     except BadTokens as error:
-        raise Failed(f"{file}: {error}") from None
-    app.screen.line(secret)
-    app.screen.say(f"this is all there is of it, {file} has its digest only; {_READ_AGAIN}")
+        raise CommandFailed(f"{file}: {error}") from None
+    app.output.line(secret)
+    app.output.message(f"save the token, {file} only stores its digest; {_RELOAD}")
     return DONE
 
 
 async def show(app: App, file: Path) -> int:
-    """Print what is known of all tokens."""
+    """Print the name, scopes and ID of every token."""
     try:
         ring = read_tokens(file)
     except TokensUnusable as error:
-        raise Failed(str(error)) from None
+        raise CommandFailed(str(error)) from None
     rows = [
         (token.name, ",".join(scope for scope in SCOPES if scope in token.scopes), token.id or "-")
         for token in ring.tokens
     ]
-    app.screen.table(f"tokens of {file}", ("NAME", "SCOPES", "ID"), rows)
+    app.output.table(f"tokens of {file}", ("NAME", "SCOPES", "ID"), rows)
     return DONE
 
 
 async def revoke(app: App, file: Path, name: str) -> int:
-    """Take a token out of the file."""
+    """Remove a token from the file."""
     try:
         edit_tokens(file, lambda content: without_token(content, name))
     except BadTokens as error:
-        raise Failed(f"{file}: {error}") from None
-    app.screen.say(f"revoked {name}; {_READ_AGAIN}")
+        raise CommandFailed(f"{file}: {error}") from None
+    app.output.message(f"revoked {name}; {_RELOAD}")
     return DONE

@@ -1,4 +1,4 @@
-"""A client library for rqdisco, asynchronous over Twisted.
+"""An asynchronous client library for rqdisco, on Twisted.
 
 client = connect(reactor, "http://127.0.0.1:4000")
 document = await client.register(discovery_id, "10.0.0.1:4001")

@@ -1,8 +1,8 @@
-"""A client over the network, or over a UNIX socket."""
+"""Clients over TCP, TLS and UNIX sockets."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from treq.client import HTTPClient
 from twisted.internet.endpoints import TCP6ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
@@ -14,9 +14,12 @@ from zope.interface import implementer
 from rqdisco.client.api import DiscoveryClient
 from rqdisco.client.urls import parse_url
 
+# Twisted has no type for a reactor that provides time, TCP and UNIX sockets.
+Reactor: TypeAlias = Any
+
 
 def connect(
-    reactor: Any,
+    reactor: Reactor,
     url: str,
     *,
     timeout: float = 10.0,
@@ -32,24 +35,23 @@ def connect(
     Raises ValueError if `url` is not a service URL or `token` cannot be a token.
     """
     target = parse_url(url)
-    if target.socket is None:
-        policy = policy or BrowserLikePolicyForHTTPS()
-        if target.zone is None:
-            agent = Agent(reactor, policy, connectTimeout=timeout)
-        else:
-            agent = Agent.usingEndpointFactory(reactor, _Interface(reactor, target.zone, policy, timeout))
+    factory: IAgentEndpointFactory | None = None
+    if target.socket is not None:
+        factory = _UNIXSocket(reactor, target.socket, timeout)
+    elif target.zone is not None:
+        factory = _LinkLocal(reactor, target.zone, policy or BrowserLikePolicyForHTTPS(), timeout)
+    if factory is not None:
+        agent = Agent.usingEndpointFactory(reactor, factory)
     else:
-        agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, target.socket, timeout))
+        agent = Agent(reactor, policy or BrowserLikePolicyForHTTPS(), connectTimeout=timeout)
     return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout, token=token)
 
 
 @implementer(IAgentEndpointFactory)
-class _Interface:
-    """Takes every request through one network interface, to an IPv6 address that is known there
-    only.
-    """
+class _LinkLocal:
+    """Connect to link-local IPv6 addresses through one network interface, `zone`."""
 
-    def __init__(self, reactor: Any, zone: str, policy: IPolicyForHTTPS, timeout: float) -> None:
+    def __init__(self, reactor: Reactor, zone: str, policy: IPolicyForHTTPS, timeout: float) -> None:
         self._reactor = reactor
         self._zone = zone
         self._policy = policy
@@ -64,10 +66,10 @@ class _Interface:
 
 
 @implementer(IAgentEndpointFactory)
-class _Socket:
-    """Takes every request to one socket."""
+class _UNIXSocket:
+    """Connect to one UNIX socket, whatever the URI."""
 
-    def __init__(self, reactor: Any, path: str, timeout: float) -> None:
+    def __init__(self, reactor: Reactor, path: str, timeout: float) -> None:
         self._endpoint = UNIXClientEndpoint(reactor, path, timeout)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:

@@ -1,4 +1,6 @@
-"""What the service answers, as records. Members that a newer service adds are passed over."""
+"""The documents that the service answers with. Unknown members, which a newer service may add, are
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -6,136 +8,143 @@ import msgspec
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The service itself: its seconds since start, and how many IDs it holds, which is told to who
-    has a token.
-    """
+    """The service itself."""
 
+    # "rqdisco"
     name: str
     version: str
+    # Seconds since the daemon started.
     uptime: float
+    # How many IDs the daemon stores. A service with tokens reports it to holders of a token only.
     ids: int | None = None
 
 
 class NodeRegistration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One registered node: its HTTP address, Raft address and node ID; `leader` where the leader
-    record names it.
+    """One registered node.
 
-    The rest is what the asked daemon itself has seen, if it probes nodes: `up`, for `since`
-    seconds, last looked at `checked` seconds ago, `ready` as the node says of itself, and `why` it
-    is down. None is what is not known. Of a node that is `unresolved`, since its host name has no
-    addresses there, it is not known whether it is up.
+    The members from `up` on are the results of the queried daemon's own health checks, if it probes
+    nodes; None is unknown.
     """
 
+    # The HTTP address.
     addr: str
     raft_addr: str | None = None
     node_id: str | None = None
+    # Whether the leader record names this node.
     leader: bool = False
     up: bool | None = None
+    # Whether the host name has no addresses at the daemon, so that the node may be up or down.
     unresolved: bool = False
+    # Whether rqlited itself reports that it is ready.
     ready: bool | None = None
+    # For how many seconds the node has been up, down or unresolved.
     since: float | None = None
+    # How many seconds ago the node was last probed.
     checked: float | None = None
+    # Why the node is down.
     why: str | None = None
 
 
 class LeaderInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The leader record of an ID: node ID, `http://` and HTTP address, Raft address.
+    """The leader record of an ID."""
 
-    `index` is what `cas` is compared with. `reported` is False while a node has claimed to become
-    the leader and never said that it is.
-    """
-
+    # The Raft address.
     addr: str
+    # The modify index, which `cas` is compared with.
     index: int
+    # False while a node has claimed to lead but not reported that it does.
     reported: bool
+    # The node ID.
     id: str | None = None
+    # The HTTP address, after http:// or https://.
     api_addr: str | None = None
 
 
 class ClaimInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim to lead whose node is not shown, because it has not reported yet that it leads.
+    """A claim to lead whose node is hidden until it reports that it leads."""
 
-    `since` is the time of the first claim in UTC, as 2026-11-23T01:12:57Z; `answered` is how often
-    the node was told that it won.
-    """
-
+    # The time of the first claim in UTC, as in 2026-11-23T01:12:57Z.
     since: str
+    # How often the node was told that it won.
     answered: int
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """A discovery ID with its nodes' addresses, in the order of their first registration, those
-    known down last.
+class Document(msgspec.Struct, frozen=True, kw_only=True, rename={"ownerless": "orphaned"}):
+    """A discovery ID and its nodes.
 
-    The answer to a registration is what the node has to act on: a list of nobody but itself tells
-    it to bootstrap. `registrations` and what follows only come with a look-up. An orphaned ID lost
-    its home: nodes are listed, added and removed, and none is ever told to bootstrap. `two_leaders`
-    are the Raft addresses of two that both report themselves: there are two clusters under this ID.
+    In response to a registration `nodes` is what the node acts on: a list of only itself tells it
+    to bootstrap. `registrations` and the members after it come with a lookup only.
     """
 
+    # When the ID was created, in UTC, as in "2017-02-20 01:25:45.589277".
     created_at: str
     disco_id: str
+    # The nodes' HTTP addresses in the order of their first registration, those known to be down
+    # last.
     nodes: tuple[str, ...]
     registrations: tuple[NodeRegistration, ...] = ()
     leader: LeaderInfo | None = None
     claim: ClaimInfo | None = None
-    orphaned: bool = False
+    # Whether the ID's owner is lost: nodes are still listed, added and removed, but none is ever
+    # told to bootstrap.
+    ownerless: bool = False
+    # The Raft addresses of two leaders that both report: two clusters share this ID.
     two_leaders: tuple[str, ...] = ()
 
 
 class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What rqlited 7 and later keep as the leader: node ID, `http://` and HTTP address, Raft
-    address.
-    """
+    """The leader record that rqlited 7 and later write."""
 
+    # The Raft address.
     addr: str
+    # The node ID.
     id: str | None = None
+    # The HTTP address, after http:// or https://.
     api_addr: str | None = None
 
 
 class LeaderRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A leader record as the key-value API holds it; `index` is what `cas` is compared with."""
+    """A leader record in the key-value store."""
 
     value: LeaderValue
+    # The modify index, which `cas` is compared with.
     index: int
 
 
 class ExportedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One registered node of an exported record."""
 
+    # The HTTP address.
     addr: str
     raft_addr: str | None = None
     node_id: str | None = None
 
 
 class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The leader record of an exported record: the JSON text that was put, and its Consul flags.
+    """The leader record of an exported record."""
 
-    `addr` is the listed address of its node, None for the one that the text names; `reported` is as
-    in `Leader`. `claims` is how often the node was told that it won its claim, 0 if the claim is
-    not hidden.
-    """
-
+    # The JSON text that was put, and its Consul flags.
     value: str
     flags: int = 0
+    # The listed address of the leader's node, None for the node that `value` names.
     addr: str | None = None
+    # As in `LeaderInfo`.
     reported: bool = True
+    # How often the node was told that it won its claim; 0 if the claim is not hidden.
     claims: int = 0
 
 
 class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
-    """All that is moved of a discovery ID.
-
-    `owner` is the incarnation that created it, None for that of the daemon it is imported into;
-    `created_at` is in microseconds since 1970. `host` is the address of the only machine that may
-    register while loopback addresses are listed.
-    """
+    """Everything that an export contains of one discovery ID."""
 
     id: str
+    # Microseconds since 1970.
     created_at: int
+    # The incarnation that owns the ID, None for that of the importing daemon.
     owner: str | None = None
     nodes: tuple[ExportedNode, ...] = ()
     leader: ExportedLeader | None = None
+    # The IP address of the only host that may register while loopback addresses are listed.
     host: str | None = None
 
 
@@ -147,7 +156,9 @@ class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the records of one batch."""
+    """The result of one import: how many records were imported, were present already, and were
+    refused.
+    """
 
     imported: int
     unchanged: int

@@ -1,27 +1,27 @@
-"""How a request can end other than well."""
+"""Errors of the client library."""
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """A request that was not carried out, as far as is known; the text is one line in words."""
+    """A request that failed, as far as the client can tell; `str` is one line of text."""
 
 
 class Unreachable(ClientError):
-    """No answer of rqdisco came: no connection, no answer in time, or somebody else answered.
+    """rqdisco did not respond: no connection, no response in time, or a response of something else.
 
-    What a request would have changed may have been changed all the same.
+    The request may have taken effect nevertheless.
     """
 
 
 class NotWatchable(ClientError):
-    """The service does not say by itself what changes: it is an older one. It can be asked now and
-    then.
-    """
+    """The service is too old to stream changes; poll it instead."""
 
 
 class Refused(ClientError):
-    """The service said no: the status, its reason phrase, and its error text as `str`."""
+    """The service refused the request. `status` is the HTTP status, `reason` its reason phrase, and
+    `str` the error text.
+    """
 
     def __init__(self, status: int, reason: str, error: str) -> None:
         super().__init__(error or reason)
@@ -30,8 +30,8 @@ class Refused(ClientError):
 
 
 class Unavailable(Refused):
-    """The service cannot do it now (503, 429); `retry_after` is in how many seconds it wants to be
-    asked again.
+    """The service cannot serve the request now (429, 503). `retry_after` is how many seconds the
+    service asks to wait, None if it does not say.
     """
 
     def __init__(self, status: int, reason: str, error: str, retry_after: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Server-sent events, as a stream of bytes brings them (WHATWG HTML, section 9.2)."""
+"""A parser of server-sent events (WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from collections.abc import Iterator
 
 from rqdisco.client.errors import Unreachable
 
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 class EventReader:
-    """Takes pieces in, and gives the data of each event that is whole. Names and other fields are
-    passed over.
-    """
+    """Parse a stream of events from chunks of bytes. Event names and other fields are ignored."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, part: bytes) -> Iterator[bytes]:
-        """The events that end in this piece. Raises Unreachable where one is longer than any of
-        rqdisco.
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the data of each event that ends in this chunk. Raises Unreachable if an event is
+        larger than 64 MiB, which rqdisco never sends.
         """
-        *lines, self._rest = (self._rest + part).split(b"\n")
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for ended in lines:
             line = ended.removesuffix(b"\r")
             if line.startswith(b"data:"):
@@ -32,5 +30,5 @@ class EventReader:
             elif not line and self._data:
                 yield b"\n".join(self._data)
                 self._data, self._size = [], 0
-        if self._size + len(self._rest) > _MOST_BYTES:
-            raise Unreachable("not an answer of rqdisco: it is too long")
+        if self._size + len(self._rest) > _MAX_BYTES:
+            raise Unreachable("not a response from rqdisco: it is too long")

@@ -1,4 +1,4 @@
-"""The document that an export is: one JSON object with a record a line, ended by a count and a CRC.
+"""The format of an export: one JSON object with one record per line, ended by a count and a CRC.
 
 {"format":"rqdisco export","version":1,"count":2,"records":[
 {"id":...},
@@ -20,12 +20,10 @@ _TRAILER_START = b"],"
 
 
 class DamagedExport(ValueError):
-    """An export that does not say what was written to it, or was cut off; the text names the
-    line.
-    """
+    """A corrupt or truncated export; the text names the line."""
 
 
-class _Header(msgspec.Struct):
+class _ExportHeader(msgspec.Struct):
     format: str
     version: int
     count: int
@@ -37,8 +35,9 @@ class _ExportTrailer(msgspec.Struct):
 
 
 class ExportReader:
-    """Takes an export line by line and checks it; nothing read may be trusted before `finish`
-    returned.
+    """Read and check an export line by line. Records are trustworthy only after `finish` returns.
+
+    `announced` is the number of records by the header, `count` the number of records read.
     """
 
     def __init__(self) -> None:
@@ -49,14 +48,14 @@ class ExportReader:
         self._ended = False
 
     def feed(self, line: bytes) -> bytes | None:
-        """The record in the next line, given with its end; None for the first and the last. Raises
-        DamagedExport.
+        """Return the record in the next line, None for the first and the last line. `line` includes
+        its end. Raises DamagedExport.
         """
         self._lines += 1
         if self._lines == 1:
             self._check_header(line)
         elif self._ended:
-            raise self._damaged("something follows the end")
+            raise self._damaged("unexpected data after the end")
         elif line.startswith(_TRAILER_START):
             self._check_trailer(line)
             return None
@@ -67,30 +66,30 @@ class ExportReader:
         return line.rstrip(b"\r\n").removesuffix(b",")
 
     def finish(self) -> None:
-        """Check that all came. Raises DamagedExport."""
+        """Check that the export is complete. Raises DamagedExport."""
         if not self._ended:
-            raise DamagedExport(f"cut off after line {self._lines}")
+            raise DamagedExport(f"truncated after line {self._lines}")
 
     def _check_header(self, line: bytes) -> None:
         try:
-            header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_Header)
+            header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_ExportHeader)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._damaged("not the beginning of an export") from None
+            raise self._damaged("not the header of an export") from None
         if header.format != FORMAT:
-            raise self._damaged("not an export of rqdisco")
+            raise self._damaged("not an rqdisco export")
         if header.version > VERSION:
-            raise DamagedExport(f"version {header.version} is newer than this release reads, use a newer one")
+            raise DamagedExport(f"version {header.version} is too new for this release: use a newer release")
         self.announced = header.count
 
     def _check_trailer(self, line: bytes) -> None:
         try:
             trailer = msgspec.json.decode(b"{" + line.removeprefix(_TRAILER_START), type=_ExportTrailer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._damaged("not the end of an export") from None
+            raise self._damaged("not the trailer of an export") from None
         if trailer.count != self.count:
-            raise self._damaged(f"{self.count} records, not {trailer.count}")
+            raise self._damaged(f"read {self.count} records, expected {trailer.count}")
         if trailer.crc != f"{self._crc:08x}":
-            raise self._damaged("the CRC does not match, something was changed")
+            raise self._damaged("CRC mismatch")
         self._ended = True
 
     def _damaged(self, what: str) -> DamagedExport:
@@ -98,16 +97,16 @@ class ExportReader:
 
 
 class LineSplitter:
-    """Cuts what arrives in pieces into lines."""
+    """Split chunks of bytes into lines. `rest` is the incomplete last line."""
 
     def __init__(self) -> None:
         self.rest = b""
 
-    def feed(self, part: bytes) -> list[bytes]:
-        """The lines that are complete now, with their ends. Raises DamagedExport for one over 16
-        MiB.
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that this chunk completes, with their ends. Raises DamagedExport if a
+        line is longer than 16 MiB.
         """
-        *lines, self.rest = (self.rest + part).split(b"\n")
+        *lines, self.rest = (self.rest + chunk).split(b"\n")
         if len(self.rest) > MAX_LINE:
             raise DamagedExport("a line is too long")
         return [line + b"\n" for line in lines]

@@ -1,4 +1,4 @@
-"""What a daemon says of its peers."""
+"""The documents about a daemon's peers."""
 
 from __future__ import annotations
 
@@ -6,48 +6,58 @@ import msgspec
 
 
 class PeerState(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer: `state` is up, fenced, silent, leaving, forgotten, drained or "never met".
+    """One peer, as the queried daemon sees it."""
 
-    `last_contact` is in seconds, `lag` in changes of the asked daemon that it does not have yet
-    (None: too many to know), `clock_offset_ms` how far its wall clock is ahead, `why` what the last
-    message to it failed with, or why it decides nothing (fenced).
-    """
-
+    # The address that the daemon reaches the peer at.
     url: str
+    # "up", "fenced", "silent" (unreachable), "leaving", "forgotten", "drained" or "never met".
     state: str
+    # Empty until the peer has been reached.
     name: str = ""
+    # The identity of the peer's state directory; empty until the peer has been reached.
     incarnation: str = ""
+    # Seconds since the last contact; None if there was none.
     last_contact: float | None = None
+    # How many changes of the queried daemon the peer lacks; None if there are too many to count.
     lag: int | None = None
+    # How far the peer's wall clock is ahead, in milliseconds.
     clock_offset_ms: int | None = None
+    # Whether the peer lists the same peers.
     agrees: bool = True
+    # The peer that took over the IDs of a forgotten or drained one.
     successor: str | None = None
+    # Why the last message to the peer failed, or why the peer is fenced.
     why: str | None = None
 
 
 class PeersState(msgspec.Struct, frozen=True, kw_only=True):
-    """The asked daemon and its peers. `hints` are registrations it keeps for homes that did not
-    answer, `notes` what an operator should know of.
-    """
+    """The queried daemon and its peers."""
 
     name: str
     incarnation: str
     url: str
+    # "starting", "established" (ready), or as in `PeerState`.
     state: str
+    # Whether all peers have agreed on the list of peers.
     agreed: bool
+    # How many registrations the daemon holds for owners that do not respond (hinted handoff).
     hints: int
     peers: tuple[PeerState, ...]
+    # Conditions that need an operator, one sentence each.
     notes: tuple[str, ...]
 
 
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer was forgotten: the asked daemon is the home of its IDs now, which are so many."""
+    """The result of forgetting a peer: the queried daemon now owns the peer's IDs."""
 
+    # The name of the peer.
     forgotten: str
+    # How many IDs changed their owner.
     ids: int
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True):
-    """The asked daemon handed its IDs over."""
+    """The result of draining the queried daemon."""
 
+    # The name of the peer that now owns its IDs.
     to: str

@@ -1,6 +1,4 @@
-"""One request and its answer over treq: bounded in time and size, and whatever goes wrong is said
-in one line.
-"""
+"""HTTP requests over treq, bounded in time and size. Every failure is one line of text."""
 
 from __future__ import annotations
 
@@ -31,11 +29,13 @@ from rqdisco.client.urls import ServiceURL
 
 T = TypeVar("T")
 
-MAX_ANSWER = 64 << 20
-_AHEAD = 256 << 10
-_WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived)
-_NETWORK = (
-    *_WRAPPERS,
+MAX_BODY = 64 << 20
+_READ_AHEAD = 256 << 10
+_NETWORK_ERRORS = (
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
     ConnectError,
     ConnectionClosed,
     ConnectingCancelledError,
@@ -46,20 +46,20 @@ _NETWORK = (
 
 
 class RawResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP answer as it came."""
+    """An HTTP response, with the body undecoded."""
 
     status: int
     reason: str
     retry_after: str | None
-    content_type: str = ""
+    content_type: str
     body: bytes = b""
 
 
 class Transport:
-    """Sends requests to one service. `timeout` is in seconds: for an answer, and for each silence
-    of a stream.
+    """Send requests to one service.
 
-    A `token` goes along with every request; where the URL has credentials too, in Consul's header.
+    `timeout` is in seconds: for a whole response, and for each pause of a stream. `token` is sent
+    with every request, in Consul's header if the URL has credentials too.
 
     Every method raises Unreachable.
     """
@@ -67,6 +67,7 @@ class Transport:
     def __init__(
         self, http: HTTPClient, target: ServiceURL, clock: IReactorTime, timeout: float, token: str | None = None
     ) -> None:
+        # treq's type requires a reactor that connects, but treq only uses it for its own timeout.
         self._http: Any = http
         self._target = target
         self._clock = clock
@@ -78,36 +79,36 @@ class Transport:
             header, value = ("X-Consul-Token", token) if self._credentials else ("Authorization", f"Bearer {token}")
             self._credentials[header] = value
 
-    async def exchange(self, method: str, path: str, body: bytes | None = None) -> RawResponse:
-        """Send a request and read the whole answer."""
-        return await self._in_time(self._exchange(method, path, body))
+    async def request(self, method: str, path: str, body: bytes | None = None) -> RawResponse:
+        """Send a request and read the whole response."""
+
+        async def send_and_read() -> RawResponse:
+            return await _read_all(*await self._send(method, path, body))
+
+        return await self._within(send_and_read(), self._timeout)
 
     async def stream(
-        self, path: str, accept: str = "application/json", silence: float | None = None
+        self, path: str, accept: str = "application/json", max_pause: float | None = None
     ) -> AsyncGenerator[RawResponse | bytes, None]:
-        """The answer to a GET: head first, then its body in pieces if the status is 200, else the
-        head has it all.
+        """Send a GET request and yield the response, then its body in chunks if the status is 200.
+        A response of another status is yielded whole.
 
-        `silence` is in seconds, how long nothing may come if not `timeout`.
+        `max_pause` is how many seconds may pass between chunks, by default `timeout`.
         """
-        head, reader = await self._in_time(self._send("GET", path, None, accept))
+        response, body = await self._within(self._send("GET", path, None, accept), self._timeout)
         try:
-            if head.status != 200:
-                yield await self._in_time(_completed(head, reader))
+            if response.status != 200:
+                yield await self._within(_read_all(response, body), self._timeout)
                 return
-            yield head
-            while part := await self._in_time(reader.take(), silence):
-                yield part
+            yield response
+            while chunk := await self._within(body.read(), self._timeout if max_pause is None else max_pause):
+                yield chunk
         finally:
-            reader.close()
-
-    async def _exchange(self, method: str, path: str, body: bytes | None) -> RawResponse:
-        head, reader = await self._send(method, path, body)
-        return await _completed(head, reader)
+            body.close()
 
     async def _send(
         self, method: str, path: str, body: bytes | None, accept: str = "application/json"
-    ) -> tuple[RawResponse, _BodyReader]:
+    ) -> tuple[RawResponse, _Body]:
         headers: dict[str | bytes, str | bytes] = {"Accept": accept, **self._credentials}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -120,111 +121,105 @@ class Transport:
             unbuffered=True,
             reactor=self._clock,
         )
-        reader = _BodyReader()
+        reader = _Body()
         response.deliverBody(reader)
-        retry_after = response.headers.getRawHeaders("retry-after")
-        content_type = response.headers.getRawHeaders("content-type")
         head = RawResponse(
             status=response.code,
             reason=response.phrase.decode("utf-8", "replace"),
-            retry_after=retry_after[0] if retry_after else None,
-            content_type=content_type[0] if content_type else "",
+            retry_after=response.headers.getRawHeaders("retry-after", [None])[0],
+            content_type=response.headers.getRawHeaders("content-type", [""])[0],
         )
         return head, reader
 
-    async def _in_time(self, work: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+    async def _within(self, work: Coroutine[Deferred[object], object, T], seconds: float) -> T:
         try:
-            within = self._timeout if seconds is None else seconds
-            return await Deferred.fromCoroutine(work).addTimeout(within, self._clock, _out_of_time)
-        except _NETWORK as error:
-            raise Unreachable(_in_words(error)) from error
+            return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock, _raise_unreachable)
+        except _NETWORK_ERRORS as error:
+            raise Unreachable(_describe_failure(error)) from error
 
 
-class _BodyReader(Protocol):
-    """Takes the body of one answer in, and holds its sender back while nobody asks for more."""
+class _Body(Protocol):
+    """The body of one response, read on demand. treq only pushes bodies (`treq.collect`); this one
+    pauses the sender while nothing is read.
+    """
+
+    # Twisted has no type for the transport of a body. It is set before anything is received.
+    transport: Any
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._pending = 0
+        self._chunks: list[bytes] = []
+        self._size = 0
         self._end: Failure | None = None
-        self._waiting: Deferred[None] | None = None
+        self._reader: Deferred[None] | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._pending += len(data)
-        if self._pending > _AHEAD:
-            self._transport("pauseProducing")
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > _READ_AHEAD:
+            self.transport.pauseProducing()
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end = reason
         self._wake()
 
-    async def take(self) -> bytes:
-        """What has come since the last call, waiting for something to come; nothing at the end."""
-        while not self._parts and self._end is None:
-            self._waiting = Deferred()
-            await self._waiting
-        if self._parts:
-            taken = b"".join(self._parts)
-            self._parts.clear()
-            if self._pending > _AHEAD:
-                self._transport("resumeProducing")
-            self._pending = 0
-            return taken
-        assert self._end is not None
-        self._end.trap(ResponseDone, PotentialDataLoss)
-        return b""
+    async def read(self) -> bytes:
+        """Wait for data and return what has arrived; nothing at the end."""
+        while not self._chunks and self._end is None:
+            self._reader = Deferred()
+            await self._reader
+        if not self._chunks and self._end is not None:
+            self._end.trap(ResponseDone, PotentialDataLoss)
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        if self._size > _READ_AHEAD:
+            self.transport.resumeProducing()
+        self._size = 0
+        return data
 
     def close(self) -> None:
-        """Let the connection go if there is more to come."""
+        """Drop the connection unless the body has ended."""
         if self._end is None:
-            self._transport("loseConnection")
-
-    def _transport(self, action: str) -> None:
-        if self.transport is not None:
-            getattr(self.transport, action)()
+            self.transport.loseConnection()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(None)
 
 
-async def _completed(head: RawResponse, reader: _BodyReader) -> RawResponse:
-    """The answer with its whole body. Raises Unreachable where that is longer than any of
+async def _read_all(response: RawResponse, body: _Body) -> RawResponse:
+    """Return the response with its body. Raises Unreachable if the body is longer than any of
     rqdisco.
     """
-    parts = []
-    size = 0
+    content = bytearray()
     try:
-        while part := await reader.take():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_ANSWER:
-                raise Unreachable("not an answer of rqdisco: it is too long")
+        while chunk := await body.read():
+            content += chunk
+            if len(content) > MAX_BODY:
+                raise Unreachable("not a response from rqdisco: it is too long")
     finally:
-        reader.close()
-    return msgspec.structs.replace(head, body=b"".join(parts))
+        body.close()
+    return msgspec.structs.replace(response, body=bytes(content))
 
 
-def _out_of_time(_: object, seconds: float) -> NoReturn:
-    raise Unreachable(f"no answer within {seconds:g} s")
+def _raise_unreachable(_: object, seconds: float) -> NoReturn:
+    raise Unreachable(f"no response within {seconds:g} s")
 
 
-def _in_words(error: Exception) -> str:
-    """Why there was no answer. Raises CancelledError where it was our own caller who gave up."""
+def _describe_failure(error: Exception) -> str:
+    """Return why there was no response. Raises CancelledError if the caller gave up."""
     causes = [reason.value for reason in getattr(error, "reasons", ()) or ()]
     if isinstance(error, ConnectingCancelledError) or any(isinstance(cause, CancelledError) for cause in causes):
         raise CancelledError from error
     cause = causes[0] if causes else error
     if isinstance(cause, DNSLookupError):
-        return "its host name is not known"
+        return "unknown host name"
     if isinstance(cause, socket.gaierror):
-        # Names are asked for elsewhere: this is an address, and what is not known is its zone.
-        return "there is no such network interface"
+        # Names are resolved elsewhere: this is an address with an unknown zone.
+        return "no such network interface"
     if isinstance(cause, ConnectionClosed):
-        return "the connection was closed before all of the answer came"
+        return "the connection was closed before the response was complete"
     if isinstance(cause, ConnectError):
         return os.strerror(cause.osError) if isinstance(cause.osError, int) else str(cause).rstrip(".")
     if isinstance(cause, SSL.Error):

@@ -1,6 +1,4 @@
-"""Where a service is: `http://HOST:PORT`, `https://USER:PASSWORD@HOST:PORT`,
-`unix:/PATH/OF/SOCKET`.
-"""
+"""Service URLs: `http://HOST:PORT`, `https://USER:PASSWORD@HOST:PORT`, `unix:/PATH/OF/SOCKET`."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ _ZONE = re.compile(r"([A-Za-z]+://(?:[^/?#@]*@)?\[[0-9A-Fa-f:.]+)%(?:25)?([^\]/?
 _ZONE_NAME = re.compile(r"[A-Za-z0-9._~-]+\Z")
 
 
-class _Sendable(EncodedURL):
-    """A URL of ASCII only. treq has hyperlink make one of every URL, which fails on the colons of
-    an IPv6 address.
+class _ASCIIURL(EncodedURL):
+    """An ASCII URL. treq converts every URL with hyperlink, which fails on the colons of an IPv6
+    address.
     """
 
     def to_uri(self) -> EncodedURL:
@@ -26,62 +24,66 @@ class _Sendable(EncodedURL):
 
 
 class ServiceURL(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL taken apart: what to put before paths, the Authorization header, the socket's path, and
-    the interface by which its IPv6 address is reached, if there are.
-    """
+    """A parsed service URL."""
 
+    # What precedes the path of a request.
     base: str
+    # The Authorization header.
     authorization: str | None = None
+    # The path of a UNIX socket.
     socket: str | None = None
+    # The network interface of a link-local IPv6 address.
     zone: str | None = None
 
     def __repr__(self) -> str:
-        """Without credentials, which would end up in a traceback."""
-        return f"Target({self.name!r})"
+        """Hide the credentials, which would show up in tracebacks."""
+        return f"ServiceURL({self.name!r})"
 
     def url(self, path: str) -> EncodedURL:
-        """What to ask for `path`, which is ASCII."""
-        return _Sendable.from_text(f"{self.base}{path}")
+        """Return the URL of `path`, which is ASCII."""
+        return _ASCIIURL.from_text(f"{self.base}{path}")
 
     @property
     def name(self) -> str:
-        """The URL without credentials."""
+        """The URL without credentials, for display."""
         if self.socket is not None:
             return f"unix:{self.socket}"
         return self.base if self.zone is None else self.base.replace("]", f"%25{self.zone}]", 1)
 
 
 def parse_url(url: str) -> ServiceURL:
-    """Take the URL of a service apart. Raises ValueError; its text never repeats a password."""
+    """Parse a service URL. Raises ValueError, whose text never contains a password."""
     if url.startswith("unix:"):
-        return _unix(url.removeprefix("unix:"))
+        return _parse_unix(url.removeprefix("unix:"))
     url, zone = _split_zone(url)
     try:
         split = urlsplit(url)
     except ValueError:
-        raise ValueError("only an IPv6 address stands between [ and ]; in a password they are %5B and %5D") from None
+        raise ValueError("[ and ] may only enclose an IPv6 address; write %5B and %5D in a password") from None
     try:
         port = "" if split.port is None else f":{split.port}"
     except ValueError:
-        # Its own words may repeat a part of a password.
-        raise ValueError("its port is no port; a / in a password is written %2F") from None
+        # The original error may contain a part of a password.
+        raise ValueError("invalid port; write %2F for a / in a password") from None
     if split.scheme not in ("http", "https") or not split.hostname:
-        raise ValueError("it must be http://HOST:PORT, https://HOST:PORT or unix:/PATH")
+        raise ValueError("use http://HOST:PORT, https://HOST:PORT or unix:/PATH")
     if split.query or split.fragment:
-        raise ValueError("it must end with the port or a path")
+        raise ValueError("a query or fragment is not allowed")
     host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
     parsed = EncodedURL.from_text(f"{split.scheme}://{host}{port}{split.path.rstrip('/')}")
     base = (parsed if ":" in parsed.host else parsed.to_uri()).to_text()
     if not base.isascii():
-        raise ValueError("it must be ASCII")
+        raise ValueError("non-ASCII characters are not allowed")
     return ServiceURL(base=base, authorization=_basic(split), zone=zone)
 
 
 def check_token(token: str) -> str:
-    """A token, without white space around it. Raises ValueError; its text never repeats it."""
+    """Return a token without surrounding white space. Raises ValueError, whose text never contains
+    the token.
+    """
     token = token.strip()
     if not token or not all("!" <= character <= "~" for character in token):
-        raise ValueError("the token is empty, or has characters that no token has")
+        raise ValueError("the token is empty or has invalid characters")
     return token
 
 
@@ -90,16 +92,16 @@ def _split_zone(url: str) -> tuple[str, str | None]:
     if match is None:
         return url, None
     if not _ZONE_NAME.match(match[2]):
-        raise ValueError("the zone of an IPv6 address is the name of a network interface, as in [fe80::1%25eth0]")
+        raise ValueError("the zone of an IPv6 address must be the name of a network interface, as in [fe80::1%25eth0]")
     return f"{match[1]}]{url[match.end() :]}", match[2]
 
 
-def _unix(path: str) -> ServiceURL:
+def _parse_unix(path: str) -> ServiceURL:
     if path.startswith("//") and not path.startswith("///"):
-        raise ValueError("a UNIX socket is unix:/PATH")
+        raise ValueError("write a UNIX socket as unix:/PATH")
     path = path.removeprefix("//")
     if not path or "\0" in path:
-        raise ValueError("a UNIX socket is unix:/PATH")
+        raise ValueError("write a UNIX socket as unix:/PATH")
     return ServiceURL(base="http://localhost", socket=path)
 
 

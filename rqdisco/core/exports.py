@@ -7,7 +7,7 @@ import re
 import zlib
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from rqdisco.core import codec, transitions
 from rqdisco.core.addresses import check_text
@@ -177,7 +177,7 @@ def to_transferred(record: Record) -> TransferredRecord:
             claims=0 if unreported is None else unreported.times,
         )
     )
-    nodes = tuple(ImportedNode(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id) for node in record.nodes)
+    nodes = tuple(ImportedNode(**asdict(node)) for node in record.nodes)
     owner = record.previous_owners[-1] if record.ownerless and record.previous_owners else record.owner
     return TransferredRecord(
         id=record.id, created_at=record.created_at, owner=owner, nodes=nodes, leader=key, host=export_host(record.host)
@@ -191,12 +191,12 @@ def _host(text: str) -> str:
         raise InvalidValue("host", "not an IP address") from None
 
 
-def _checked(node: Node) -> Node:
+def _checked(node: ImportedNode) -> Node:
     check_text("address", node.addr)
     for what, value in (("raft_addr", node.raft_addr), ("node_id", node.node_id)):
         if value is not None:
             check_text(what, value)
-    return Node(addr=node.addr, raft_addr=node.raft_addr, node_id=node.node_id)
+    return Node(**asdict(node))
 
 
 def _check_distinct(nodes: tuple[Node, ...]) -> None:

@@ -14,16 +14,20 @@ _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP"
 
 
 def dns_metrics(counts: DNSCounts) -> Source:
-    """What was asked over DNS."""
+    """Return the metrics of the DNS server."""
 
     def source() -> Iterable[Metric]:
         yield counters(
             "rqdisco_dns_answers",
-            "Answers over DNS.",
+            "DNS responses by transport and RCODE.",
             ("transport", "rcode"),
             (((way, _RCODES.get(code, str(code))), count) for (way, code), count in counts.answers.items()),
         )
-        yield histogram("rqdisco_dns_answer_duration_seconds", "Seconds from a question to its answer.", counts.seconds)
-        yield counter("rqdisco_dns_limited", "Questions of sources that asked too much over UDP.", counts.limited)
+        yield histogram(
+            "rqdisco_dns_answer_duration_seconds", "Seconds from a DNS query to its response.", counts.seconds
+        )
+        yield counter(
+            "rqdisco_dns_limited", "Rate-limited UDP queries, which were told to retry over TCP.", counts.limited
+        )
 
     return source

@@ -1,11 +1,12 @@
-"""The DNS door itself: datagrams and connections."""
+"""The DNS server: datagrams and connections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IReactorTime
@@ -22,21 +23,27 @@ from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.dns.wire import Question, Reply
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.telemetry.counters import DNSCounts
+from rqdisco.twisted_compat import use_timer
 
 IDLE_SECONDS = 10.0
-MOST_CONNECTIONS = 200
-MOST_OF_ONE = 20
-# Of datagrams that wait, this much is read before it is somebody else's turn: some 200 questions, a
+MAX_CONNECTIONS = 200
+MAX_CONNECTIONS_PER_SOURCE = 20
+# How many bytes of waiting datagrams are read before other events are handled: some 200 queries, a
 # few milliseconds.
-BYTES_AT_ONCE = 8192
-_TRIES = 10
+READ_BYTES = 8192
+_BIND_ATTEMPTS = 10
+
+# Twisted has no type for a reactor that provides time, TCP and UDP, nor for a transport that can be
+# aborted and registers producers.
+_Twisted: TypeAlias = Any
+_Source: TypeAlias = "tuple[str, int]"
 
 _log = Logger()
 
 
-class Datagrams(DatagramProtocol):
-    """Questions over UDP. A source that asks too much is sent to TCP, where nobody can pose as
-    somebody else, by an answer that is no larger than its question.
+class DNSDatagramProtocol(DatagramProtocol):
+    """Queries over UDP. A rate-limited source gets a truncated response, no larger than its query,
+    and retries over TCP, where the source cannot be forged.
     """
 
     noisy = False
@@ -44,54 +51,52 @@ class Datagrams(DatagramProtocol):
     def __init__(
         self, server: NameServer, limit: SourceLimit, clock: IReactorTime, counts: DNSCounts | None = None
     ) -> None:
-        self._answers = _Answers(server, clock, "udp", counts)
+        self._responder = _Responder(server, clock, "udp", counts)
         self._limit = limit
 
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+    def datagramReceived(self, datagram: bytes, addr: _Source) -> None:
         question = wire.parse_query(datagram)
         if question is None or not addr[1]:
-            # No query, or from port 0, where nobody can be answered.
+            # Not a query, or from port 0, which cannot receive a response.
             return
         if not self._limit.allows(addr[0]):
-            self._answers.limited()
+            self._responder.count_limited()
             if not question.problem:
                 self._send(wire.truncated(question), addr)
             return
-        answering = Deferred.fromCoroutine(self._answers.to(question, question.udp_size))
-        answering.addCallback(self._send, addr)
+        responding = Deferred.fromCoroutine(self._responder.respond(question, question.udp_size))
+        responding.addCallback(self._send, addr)
 
-    def _send(self, answer: bytes, addr: Any) -> None:
-        # Where there is no way to the sender, real or not, or no room, it asks again or is not
-        # there.
+    def _send(self, message: bytes, addr: _Source) -> None:
+        # The sender may be forged or unreachable, and retries if a message is lost.
         with suppress(OSError, MessageLengthError):
             if self.transport is not None:
-                self.transport.write(answer, addr)
+                self.transport.write(message, addr)
 
 
 @implementer(IHalfCloseableProtocol)
-class Connection(Int16StringReceiver, TimeoutMixin):
-    """Questions over TCP, one after the other (RFC 7766), of each connection one in a turn of the
-    reactor.
+class DNSConnection(Int16StringReceiver, TimeoutMixin):
+    """Queries over TCP, one after the other (RFC 7766), one per connection and reactor iteration.
 
-    Nothing is read while an answer is on its way, nor from those who do not take the answers.
+    Nothing is read while a response is in progress, or while the client does not read responses.
     """
 
-    factory: Connections
-    transport: Any
+    factory: DNSConnectionFactory
+    transport: _Twisted
     host: str
     deadline: float
-    _is_answering = False
+    _is_responding = False
     _is_full = False
-    _is_over = False
+    _has_ended = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether the client waits for an answer, and takes it."""
-        return self._is_answering and not self._is_full
+        """Whether the client waits for a response and reads responses."""
+        return self._is_responding and not self._is_full
 
     def connectionMade(self) -> None:
         self.setTimeout(IDLE_SECONDS)
-        self._expect_more()
+        self._extend_deadline()
         self.factory.open.add(self)
         if not self.factory.limiter.enter(self, self.host):
             self.cut()
@@ -99,42 +104,42 @@ class Connection(Int16StringReceiver, TimeoutMixin):
         self.transport.registerProducer(self, True)
 
     def readConnectionLost(self) -> None:
-        """Whoever has no more questions gets the answers that are still to be sent; all were given
-        before.
+        """Send the buffered responses to a client that sends no more queries; none is in
+        progress.
         """
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Never: we do not close one half ourselves."""
+        """Do nothing: the server never closes only its half."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.setTimeout(None)
-        self._is_over = True
+        self._has_ended = True
         self.factory.open.discard(self)
         self.factory.limiter.leave(self)
 
     def stringReceived(self, string: bytes) -> None:
         self.resetTimeout()
-        self._expect_more()
+        self._extend_deadline()
         question = wire.parse_query(string)
-        self._is_answering = True
+        self._is_responding = True
         super().pauseProducing()
         if question is None:
             self.cut()
             return
-        answering = Deferred.fromCoroutine(self.factory.answers.to(question, wire.TCP_SIZE))
-        answering.addCallback(self._send)
+        responding = Deferred.fromCoroutine(self.factory.responder.respond(question, wire.TCP_SIZE))
+        responding.addCallback(self._send)
 
     def pauseProducing(self) -> None:
-        """As the transport says when it has too much to send."""
+        """Stop reading: the send buffer is full."""
         self._is_full = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """As the transport says when it has sent it."""
+        """Resume reading: the send buffer has drained."""
         self._is_full = False
-        self._go_on()
+        self._resume_if_idle()
 
     def timeoutConnection(self) -> None:
         self.cut()
@@ -142,60 +147,62 @@ class Connection(Int16StringReceiver, TimeoutMixin):
     def lengthLimitExceeded(self, length: int) -> None:
         """Never: a length of 16 bits is within the limit."""
 
-    def _send(self, answer: bytes) -> None:
-        if not self._is_over:
-            self.sendString(answer)
-            self.factory.clock.callLater(0, self._ask_for_more)
+    def _send(self, message: bytes) -> None:
+        if not self._has_ended:
+            self.sendString(message)
+            self.factory.clock.callLater(0, self._finish)
 
-    def _ask_for_more(self) -> None:
-        self._is_answering = False
-        self._go_on()
+    def _finish(self) -> None:
+        self._is_responding = False
+        self._resume_if_idle()
 
-    def _go_on(self) -> None:
-        if not (self._is_answering or self._is_full or self._is_over):
+    def _resume_if_idle(self) -> None:
+        if not (self._is_responding or self._is_full or self._has_ended):
             super().resumeProducing()
 
-    def _expect_more(self) -> None:
+    def _extend_deadline(self) -> None:
         self.deadline = self.factory.clock.seconds() + IDLE_SECONDS
 
     def cut(self) -> None:
-        """End at once."""
-        self._is_over = True
+        """Abort the connection."""
+        self._has_ended = True
         self.transport.abortConnection()
 
 
-class Connections(Factory):
-    """All connections of the door; one that rests makes room for a new one."""
+class DNSConnectionFactory(Factory):
+    """All TCP connections of the server. An idle connection is dropped to make room for a new
+    one.
+    """
 
     noisy = False
 
     def __init__(self, server: NameServer, clock: IReactorTime, counts: DNSCounts | None = None) -> None:
-        self.answers = _Answers(server, clock, "tcp", counts)
+        self.responder = _Responder(server, clock, "tcp", counts)
         self.clock = clock
-        self.open: set[Connection] = set()
-        self.limiter = ConnectionLimiter(MOST_CONNECTIONS, MOST_OF_ONE, clock.seconds)
+        self.open: set[DNSConnection] = set()
+        self.limiter = ConnectionLimiter(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE, clock.seconds)
 
-    def buildProtocol(self, addr: Any) -> Any:
+    # Factory takes any IAddress; these ports only have IP addresses.
+    def buildProtocol(self, addr: IPv4Address | IPv6Address) -> DNSConnection | None:  # type: ignore[override]
         if self.limiter.is_closed_to(addr.host):
             return None
-        connection: Any = Connection()
+        connection = DNSConnection()
         connection.host = addr.host
         connection.factory = self
-        connection.callLater = self.clock.callLater
-        return connection
+        return use_timer(connection, self.clock)
 
     def cut(self) -> None:
-        """Cut what is open."""
+        """Abort all connections."""
         for connection in list(self.open):
             connection.transport.abortConnection()
 
 
 class DNSServer:
-    """Listens for one name server at each of `addresses`, host and port, over UDP and TCP."""
+    """Serves one name server over UDP and TCP at each of `addresses`, host and port."""
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: _Twisted,
         server: NameServer,
         limit: SourceLimit,
         addresses: Sequence[tuple[str, int]],
@@ -203,40 +210,40 @@ class DNSServer:
     ) -> None:
         self._reactor = reactor
         self._addresses = addresses
-        self._datagrams = lambda: Datagrams(server, limit, reactor, counts)
-        self._connections = Connections(server, reactor, counts)
+        self._datagrams = lambda: DNSDatagramProtocol(server, limit, reactor, counts)
+        self._connections = DNSConnectionFactory(server, reactor, counts)
 
     def listen(self) -> list[IListeningPort]:
-        """The ports, of each address one for TCP and one for UDP. Raises Twisted's
+        """Return the listening ports, one for TCP and one for UDP per address. Raises
         CannotListenError.
         """
-        return [port for host, number in self._addresses for port in self._pair(host, number)]
+        return [port for host, number in self._addresses for port in self._listen_pair(host, number)]
 
-    def _pair(self, host: str, port: int) -> tuple[IListeningPort, IListeningPort]:
-        """TCP and UDP on one port. One that is free for TCP may be taken for UDP, and then another
-        one is tried.
+    def _listen_pair(self, host: str, port: int) -> tuple[IListeningPort, IListeningPort]:
+        """Listen for TCP and UDP on the same port. If `port` is 0 and the port chosen for TCP is in
+        use for UDP, try another one.
         """
-        tries = 1 if port else _TRIES
+        attempts = 1 if port else _BIND_ATTEMPTS
         while True:
             tcp = self._reactor.listenTCP(port, self._connections, interface=host)
             try:
                 udp = self._reactor.listenUDP(tcp.getHost().port, self._datagrams(), interface=host)
             except CannotListenError:
                 tcp.stopListening()
-                tries -= 1
-                if not tries:
+                attempts -= 1
+                if not attempts:
                     raise
                 continue
-            udp.maxThroughput = BYTES_AT_ONCE
+            udp.maxThroughput = READ_BYTES
             return tcp, udp
 
     def cut(self) -> None:
-        """Cut the connections; whoever waits for an answer asks again."""
+        """Abort all connections; clients that wait for a response retry."""
         self._connections.cut()
 
 
-class _Answers:
-    """What is answered over one transport, and counted."""
+class _Responder:
+    """Responds to queries over one transport, and counts the responses."""
 
     def __init__(self, server: NameServer, clock: IReactorTime, transport: str, counts: DNSCounts | None) -> None:
         self._server = server
@@ -244,19 +251,19 @@ class _Answers:
         self._transport = transport
         self._counts = DNSCounts() if counts is None else counts
 
-    async def to(self, question: Question, most: int) -> bytes:
-        """The message to send, no longer than `most` bytes."""
-        since = self._seconds()
+    async def respond(self, question: Question, max_size: int) -> bytes:
+        """Return the response, at most `max_size` bytes long."""
+        start = self._seconds()
         try:
             reply = await self._server.reply(question)
-            answer = wire.encode_reply(question, reply, most)
+            message = wire.encode_reply(question, reply, max_size)
         except Exception:
-            _log.failure("DNS question failed: {name}", name=question.name)
+            _log.failure("DNS query failed: {name}", name=question.name)
             reply = Reply(rcode=wire.SERVFAIL, is_authoritative=False)
-            answer = wire.encode_reply(question, reply, most)
-        self._counts.answered(self._transport, reply.rcode, self._seconds() - since)
-        return answer
+            message = wire.encode_reply(question, reply, max_size)
+        self._counts.answered(self._transport, reply.rcode, self._seconds() - start)
+        return message
 
-    def limited(self) -> None:
-        """A source asked too much."""
+    def count_limited(self) -> None:
+        """Count a rate-limited query."""
         self._counts.limited += 1

@@ -1,4 +1,4 @@
-"""How many answers a source may have over UDP, whose sender anybody can claim to be."""
+"""The response rate limit of UDP, whose source addresses can be forged."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 
 class SourceLimit:
-    """`rate` answers a second for each source, as many at once, or one. A rate of 0 is no limit.
+    """Limit responses to `rate` per second and source, with bursts of the same size (at least 1). A
+    rate of 0 is no limit.
 
-    The machine itself is not limited: its own resolver asks for everybody on it.
+    The local host is not limited, since its resolver queries for all of its programs.
     """
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
@@ -18,7 +19,7 @@ class SourceLimit:
         self._buckets = Buckets(rate, rate, now)
 
     def allows(self, host: str) -> bool:
-        """Whether `host` may have an answer now; counts it if so."""
+        """Report whether `host` may get a response now, and count it."""
         if not self._rate or is_local_source(host):
             return True
         return self._buckets.take(source_of(host)) == 0

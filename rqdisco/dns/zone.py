@@ -1,9 +1,8 @@
-"""What there is under which name of the zone: pure functions from names and records to sets of DNS
-records.
+"""The names of the zone, and what they contain. Pure.
 
-For an ID there are addresses at `ID.zone`, services at `_rqlite-raft._tcp.ID.zone` and
-`_rqlite-http._tcp.ID.zone`, and a name for each address, `n-0a000001.ID.zone`, for the services to
-point to, since a target must be a name (RFC 2782).
+An ID has addresses at `ID.zone`, services at `_rqlite-raft._tcp.ID.zone` and
+`_rqlite-http._tcp.ID.zone`, and a name per address, `n-0a000001.ID.zone`, as the target of the
+services, which must be a name (RFC 2782).
 """
 
 from __future__ import annotations
@@ -27,70 +26,68 @@ NAMESERVER = "ns"
 
 
 class ZoneQuery(msgspec.Struct, frozen=True):
-    """What a name below the zone asks for.
+    """A service name below the zone."""
 
-    `labels` are those of the ID. `kind` says which addresses of the nodes; None where there is
-    nothing at this name but names below it.
-    """
-
+    # The labels of the ID.
     labels: str
+    # Which addresses of the nodes; None if there are only names below this one.
     kind: Kind | None
 
 
 class Zone(msgspec.Struct, frozen=True):
-    """The zone's name without its last dot, in lower case, and which services give which
-    addresses.
-    """
+    """The zone."""
 
+    # In lower case, without the final dot.
     name: str
+    # The addresses that each service gives.
     services: dict[str, Kind]
 
     def below(self, name: str) -> str | None:
-        """`name` without the zone: empty at the zone itself, None outside of it."""
+        """Return `name` without the zone: empty for the zone itself, None for a name outside of
+        it.
+        """
         if name == self.name:
             return ""
         below = f".{self.name}"
         return name.removesuffix(below) if name.endswith(below) else None
 
     def service(self, labels: str) -> ZoneQuery | None:
-        """What `_service._tcp.ID` or `_tcp.ID` asks for; None for a name of another form, or
-        another service.
+        """Parse `_service._tcp.ID` or `_tcp.ID`. Return None for another form or an unknown
+        service.
         """
         first, _, rest = labels.partition(".")
         if first == "_tcp" and rest:
             return ZoneQuery(rest, None)
-        protocol, _, of = rest.partition(".")
+        protocol, _, owner = rest.partition(".")
         kind = self.services.get(first[1:]) if first.startswith("_") else None
-        return ZoneQuery(of, kind) if kind is not None and protocol == "_tcp" and of else None
+        return ZoneQuery(owner, kind) if kind is not None and protocol == "_tcp" and owner else None
 
 
-def places(record: View, kind: Kind) -> list[HostPort]:
-    """Where the nodes listen for others of their kind, each once, in the order of registration.
+def service_addresses(record: View, kind: Kind) -> list[HostPort]:
+    """Return the distinct Raft or HTTP addresses of the nodes, in the order of registration.
 
-    Nodes without such an address are left out.
+    Nodes without such an address are omitted.
     """
-    found = (
+    addrs = (
         parse_host_port(node.raft_addr or "") if kind == "raft" else parse_host_port(node.addr) for node in record.nodes
     )
-    return list(dict.fromkeys(each for each in found if each is not None))
+    return list(dict.fromkeys(addr for addr in addrs if addr is not None))
 
 
-def hosts(record: View) -> list[HostPort]:
-    """The machines of the nodes: that of the Raft address, else that of the address; ports mean
-    nothing.
+def node_hosts(record: View) -> list[HostPort]:
+    """Return the distinct hosts of the nodes, by Raft address, else HTTP address; ignore the
+    ports.
     """
-    found = (parse_host_port(node.raft_addr or node.addr) or parse_host_port(node.addr) for node in record.nodes)
+    addrs = (parse_host_port(node.raft_addr or node.addr) or parse_host_port(node.addr) for node in record.nodes)
     unique: dict[str, HostPort] = {}
-    for each in found:
-        if each is not None:
-            unique.setdefault(each.host, each)
+    for addr in addrs:
+        if addr is not None:
+            unique.setdefault(addr.host, addr)
     return list(unique.values())
 
 
-def left_out(node: Node) -> str | None:
-    """Why a node is not, or not everywhere, among the answers, as far as its addresses tell; None
-    if it is.
-    """
+def omission_reason(node: Node) -> str | None:
+    """Return why some or all answers omit a node, judging by its addresses; None if none does."""
     if parse_host_port(node.addr) is None:
         return "its address has no usable host and port"
     if node.raft_addr is None:
@@ -100,22 +97,22 @@ def left_out(node: Node) -> str | None:
 
 @lru_cache(maxsize=8192)
 def node_label(ip: str) -> str:
-    """The label of the name that stands for an address."""
+    """Return the label of the name for an IP address."""
     return f"n-{ipaddress.ip_address(ip).packed.hex()}"
 
 
 def ip_of_label(label: str) -> str | None:
-    """The address that `node_label` made `label` of."""
+    """Return the IP address of a label of `node_label`, None for another label."""
     match = NODE_LABEL.match(label)
     return None if match is None else str(ipaddress.ip_address(bytes.fromhex(match[1])))
 
 
 def has_ip(record: View, ip: str) -> bool:
-    """Whether one of the nodes is reached at `ip`."""
+    """Report whether a node has the address `ip`."""
     addrs = (addr for node in record.nodes for addr in (node.addr, node.raft_addr) if addr is not None)
-    return any(found is not None and found.host == ip for found in map(parse_host_port, addrs))
+    return any(parsed is not None and parsed.host == ip for parsed in map(parse_host_port, addrs))
 
 
 def of_family(ips: Iterable[str], *, v6: bool) -> list[str]:
-    """Those of `ips` that are IPv6 addresses, or those that are not, each once."""
+    """Return the distinct IPv6 or IPv4 addresses among `ips`."""
     return [ip for ip in dict.fromkeys(ips) if (":" in ip) == v6]

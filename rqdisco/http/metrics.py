@@ -13,46 +13,46 @@ from rqdisco.telemetry.metric_families import counters, gauges, histograms
 from rqdisco.telemetry.metrics import Source
 
 _EXPECTED_REFUSALS = [
-    (api, reason)
+    (api, label)
     for api in ("discovery", "consul", "operator")
-    for reason in ("disk", "undecided", "too_late", "ownerless", "fault")
+    for label in ("disk", "undecided", "too_late", "ownerless", "fault")
 ]
 
 
 def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -> Source:
-    """What was asked over HTTP, and how it was answered."""
+    """Metrics of requests and their responses."""
 
     def source() -> Iterable[Metric]:
-        asked = [((*route, method), each) for (route, method), each in counts.asked.items()]
+        routes = [((*route, method), each) for (route, method), each in counts.by_route.items()]
         yield counters(
             "rqdisco_requests",
-            "Requests over HTTP that were answered.",
+            "HTTP requests answered.",
             ("api", "route", "method", "status"),
-            (((*of, str(status)), count) for of, each in asked for status, count in each.statuses.items()),
+            (((*labels, str(status)), count) for labels, each in routes for status, count in each.statuses.items()),
         )
         yield histograms(
             "rqdisco_request_duration_seconds",
-            "Seconds from a request that has arrived whole to its answer.",
+            "Seconds from the last byte of a request to its response.",
             ("api", "route", "method"),
-            ((of, each.seconds) for of, each in asked),
+            ((labels, each.seconds) for labels, each in routes),
         )
         yield counters(
             "rqdisco_requests_abandoned",
-            "Requests whose client was gone before they were answered.",
+            "Requests whose client disconnected before the response.",
             ("api",),
             (((api,), count) for api, count in counts.abandoned.items()),
         )
-        seen = {**dict.fromkeys(_EXPECTED_REFUSALS, 0), **refusals}
-        yield counters("rqdisco_refusals", "Requests that were refused, and for what.", ("api", "reason"), seen.items())
+        labeled = {**dict.fromkeys(_EXPECTED_REFUSALS, 0), **refusals}
+        yield counters("rqdisco_refusals", "Requests refused, by reason.", ("api", "reason"), labeled.items())
 
     return source
 
 
 def connection_metrics(sites: Mapping[str, BoundedSite]) -> Source:
-    """Who is connected."""
+    """Metrics of connections."""
 
     def source() -> Iterable[Metric]:
         open_ = [((name,), len(site.channels)) for name, site in sites.items()]
-        yield gauges("rqdisco_connections", "Connections that are open.", ("listener",), open_)
+        yield gauges("rqdisco_connections", "Open connections.", ("listener",), open_)
 
     return source

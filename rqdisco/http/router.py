@@ -1,47 +1,38 @@
-"""The root of a site: the doors that are open on it, and which of them a path belongs to."""
+"""Selects the API of a request by its path, and builds the resources of a daemon's listeners."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 
-from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.core.directory import Directory
-from rqdisco.core.leaders import Leaders
-from rqdisco.http.api.admin import ClusterAdmin, OperatorAPI
+from rqdisco.http.api.admin import OperatorAPI
 from rqdisco.http.api.consul import ConsulAPI, with_consul_headers
 from rqdisco.http.api.discovery import DiscoveryAPI
-from rqdisco.http.api.event_streams import MOST_WATCHERS, EventStreams
-from rqdisco.http.api.health import HealthPages
+from rqdisco.http.api.event_streams import EventStreams
+from rqdisco.http.api.health import HealthAPI
+from rqdisco.http.api.record_encoder import RecordEncoder
+from rqdisco.http.context import HTTPContext
 from rqdisco.http.middleware import Middleware
 from rqdisco.http.openapi.page import NAME, OpenAPIPage
 from rqdisco.http.requests.authorization import Authorizer
-from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.leaf import LeafResource
+from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Refusal
-from rqdisco.http.requests.runner import ApiRunner, RequestTelemetry
+from rqdisco.http.requests.runner import ApiConfig, ApiRunner
 from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.http.ui.assets import read_assets
-from rqdisco.http.ui.overview import Overview
-from rqdisco.http.ui.pages import PageAbout, Pages
-from rqdisco.probes.node_health import NodeHealth
-from rqdisco.security.tokens import Access
+from rqdisco.http.ui.pages import Pages
 from rqdisco.telemetry.answer_history import AnswerHistory
-from rqdisco.telemetry.events import Events, log_event
-from rqdisco.telemetry.health import Health
 
 IMPORT_BYTES = 16 << 20
 
 
-class Router(Resource):
-    """Hands a request to the door that the first segment of its path names, if a slash follows; to
-    the page that it names, if nothing else does; else to `rest`.
+class Router(LeafResource):
+    """Passes a request to the API that the first segment of its path names, if a slash follows; to
+    the page that it names, if nothing follows; else to `rest`.
     """
-
-    isLeaf = True  # noqa: N815, it is Twisted's
 
     def __init__(self, apis: Mapping[bytes, IResource], pages: Mapping[bytes, IResource], rest: IResource) -> None:
         super().__init__()
@@ -49,148 +40,115 @@ class Router(Resource):
         self._pages = pages
         self._rest = rest
 
-    def render(self, request: Any) -> Any:
-        name, slash, behind = request.path.lstrip(b"/").partition(b"/")
+    def render(self, request: Request) -> object:
+        name, slash, remainder = request.path.lstrip(b"/").partition(b"/")
         if slash and name in self._apis:
             api = self._apis[name]
         else:
-            api = self._rest if behind.strip(b"/") else self._pages.get(name, self._rest)
+            api = self._rest if remainder.strip(b"/") else self._pages.get(name, self._rest)
         return api.render(request)
 
 
 class Apis:
-    """Makes the resources of one daemon's sites, which share a directory and the deadlines of their
+    """The resources of one daemon's HTTP listeners. They share a directory and the deadlines of
     requests.
-
-    `max_body`, `strict` and `create_rate` (IDs a second for each client) are the operator's,
-    `describe` gives the members of the answer to `GET /`, `health` judges the daemon. With `access`
-    the public doors ask for tokens; the operator's never do. `metrics` is the page at `/metrics`
-    for the operator, `node_health` what is seen of nodes, `leaders` notices IDs that have two.
     """
 
-    def __init__(
-        self,
-        directory: Directory,
-        deadlines: Deadlines,
-        describe: Callable[[], dict[str, Any]],
-        health: Health,
-        clock: IReactorTime,
-        wall_us: Callable[[], int],
-        *,
-        max_body: int,
-        strict: bool,
-        peers: ClusterAdmin | None = None,
-        access: Access | None = None,
-        telemetry: RequestTelemetry | None = None,
-        metrics: IResource | None = None,
-        node_health: NodeHealth | None = None,
-        most_watchers: int = MOST_WATCHERS,
-        zone: str | None = None,
-        overview: Overview | None = None,
-        create_rate: float = 0.0,
-        leaders: LeaderMonitor | None = None,
-    ) -> None:
-        telemetry = RequestTelemetry(Events(log_event)) if telemetry is None else telemetry
-        discovery = ApiRunner("discovery", telemetry, deadlines, Refusal.as_json, max_body=max_body, strict=strict)
-        consul = ApiRunner(
-            "consul",
-            telemetry,
-            deadlines,
-            Refusal.as_text,
-            max_body=max_body,
-            too_large=f"Request body too large, max size: {max_body} bytes",
-            strict=strict,
-            finish=with_consul_headers(directory),
+    def __init__(self, context: HTTPContext) -> None:
+        self._context = context
+        self._history = AnswerHistory(context.wall_us)
+        self._creation_limit = CreationLimit(context.limits.create_rate, context.clock.seconds)
+        self._assets = read_assets()
+        max_body, strict = context.limits.max_body, context.limits.strict_addresses
+        self._discovery = self._runner(ApiConfig(name="discovery", max_body=max_body, strict_addresses=strict))
+        self._operator = self._runner(ApiConfig(name="operator", max_body=IMPORT_BYTES))
+        self._pages = self._runner(ApiConfig(name="pages", max_body=0))
+        self._consul = self._runner(
+            ApiConfig(
+                name="consul",
+                max_body=max_body,
+                strict_addresses=strict,
+                format_refusal=Refusal.as_text,
+                too_large=f"Request body too large, max size: {max_body} bytes",
+                finish=with_consul_headers(context.directory),
+            )
         )
-        operator = ApiRunner("operator", telemetry, deadlines, Refusal.as_json, max_body=IMPORT_BYTES)
-        measured = {} if metrics is None else {b"metrics": metrics}
-        history = AnswerHistory(wall_us)
-        creation_limit = CreationLimit(create_rate, clock.seconds)
-        two: Callable[[str], Leaders | None] = _one_leader if leaders is None else leaders.of
-        self.streams = EventStreams(directory, discovery, history, clock, most_watchers, node_health, two)
-        if leaders is not None:
-            leaders.subscribe(self.streams.look_again)
-        assets = read_assets()
-        status = None if overview is None else lambda: overview.look(len(self.streams))
-        about = PageAbout(service=describe, peers=_states_of(peers), wall_us=wall_us, zone=zone, status=status)
-        people = ApiRunner("pages", telemetry, deadlines, Refusal.as_json, max_body=0)
-
-        def pages_of(authorizer: Authorizer | None, *, is_operators: bool = False) -> Pages:
-            encode = self.streams.encode
-            return Pages(assets, directory, people, about, encode, authorizer, is_operators=is_operators)
-
-        operators = Router(
-            {
-                b"operator": OperatorAPI(directory, operator, clock, peers).resource(),
-                b"v1": ConsulAPI(directory, consul, history, creation_limit).resource(),
-            },
-            {**HealthPages(health, discovery).resources(), **measured, NAME: OpenAPIPage("operator", discovery)},
-            DiscoveryAPI(
-                directory,
-                discovery,
-                describe,
-                history,
-                creation_limit,
-                explains=True,
-                node_health=node_health,
-                two_leaders=two,
-            ).resource(),
+        two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
+        self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders)
+        self.streams = EventStreams(context, self._discovery, self._encoder.watched)
+        if context.leaders is not None:
+            context.leaders.subscribe(self.streams.refresh)
+        self._authorizer = (
+            None if context.access is None else Authorizer(context.access, context.clock.seconds, context.telemetry)
         )
-        self._authorizer = None if access is None else Authorizer(access, clock.seconds, telemetry)
-        apis: dict[bytes, IResource] = {
-            b"v1": ConsulAPI(directory, consul, history, creation_limit, self._authorizer).resource()
-        }
-        if self._authorizer is not None:
-            apis[b"operator"] = OperatorAPI(directory, operator, clock, peers, self._authorizer).resource()
-        page = OpenAPIPage("open" if self._authorizer is None else "guarded", discovery)
-        public = Router(
-            apis,
-            {**HealthPages(health, discovery, self._authorizer).resources(), NAME: page},
-            DiscoveryAPI(
-                directory,
-                discovery,
-                describe,
-                history,
-                creation_limit,
-                authorizer=self._authorizer,
-                node_health=node_health,
-                two_leaders=two,
-            ).resource(),
-        )
-        self._operators = Middleware(operators, self.streams, pages_of(None, is_operators=True))
-        self._public = Middleware(
-            public,
-            self.streams,
-            pages_of(self._authorizer),
-            None if self._authorizer is None else self._authorizer.at(discovery.api),
-        )
+        self._operators = self._operators_site()
+        self._public = self._public_site(self._authorizer)
 
     def public(self) -> IResource:
-        """What nodes and their operators ask; where tokens are asked for, all that there is."""
+        """The resource of public listeners; the operator's API is included where tokens are
+        required.
+        """
         return self._public
 
     def operators(self) -> IResource:
-        """The same, and what only those may ask who operate this daemon."""
+        """The resource of the operator's listener, which needs no token."""
         return self._operators
 
-    def may_send_more(self, headers: Headers) -> bool:
-        """Whether who sends these headers to a public door may have a body of up to
+    def may_send_large_body(self, headers: Headers) -> bool:
+        """Report whether a request with these headers to a public listener may have a body of up to
         IMPORT_BYTES.
         """
         return self._authorizer is not None and self._authorizer.lets_administer(headers)
 
+    def _runner(self, config: ApiConfig) -> ApiRunner:
+        return ApiRunner(config, self._context.telemetry, self._context.deadlines)
 
-def _one_leader(_: str) -> None:
-    """Where nobody watches leaders no ID has two."""
+    def _operators_site(self) -> IResource:
+        pages: dict[bytes, IResource] = {
+            **HealthAPI(self._context.health, self._discovery).resources(),
+            NAME: OpenAPIPage("operator", self._discovery),
+        }
+        if self._context.metrics is not None:
+            pages[b"metrics"] = self._context.metrics
+        apis = {b"operator": self._operator_api(None), b"v1": self._consul_api(None)}
+        router = Router(apis, pages, self._discovery_api(None, explains=True))
+        return Middleware(router, self.streams, self._html_pages(None, is_operators=True))
+
+    def _public_site(self, authorizer: Authorizer | None) -> IResource:
+        pages: dict[bytes, IResource] = {
+            **HealthAPI(self._context.health, self._discovery, authorizer).resources(),
+            NAME: OpenAPIPage("open" if authorizer is None else "guarded", self._discovery),
+        }
+        apis = {b"v1": self._consul_api(authorizer)}
+        if authorizer is not None:
+            apis[b"operator"] = self._operator_api(authorizer)
+        router = Router(apis, pages, self._discovery_api(authorizer))
+        streams_authorizer = None if authorizer is None else authorizer.for_api(self._discovery.api)
+        return Middleware(router, self.streams, self._html_pages(authorizer), streams_authorizer)
+
+    def _discovery_api(self, authorizer: Authorizer | None, *, explains: bool = False) -> IResource:
+        return DiscoveryAPI(
+            self._context,
+            self._discovery,
+            self._encoder,
+            self._history,
+            self._creation_limit,
+            authorizer,
+            explains=explains,
+        ).resource()
+
+    def _consul_api(self, authorizer: Authorizer | None) -> IResource:
+        directory = self._context.directory
+        return ConsulAPI(directory, self._consul, self._history, self._creation_limit, authorizer).resource()
+
+    def _operator_api(self, authorizer: Authorizer | None) -> IResource:
+        context = self._context
+        api = OperatorAPI(context.directory, self._operator, context.clock, context.cluster_admin, authorizer)
+        return api.resource()
+
+    def _html_pages(self, authorizer: Authorizer | None, *, is_operators: bool = False) -> Pages:
+        return Pages(self._context, self._assets, self._pages, self.streams, authorizer, is_operators=is_operators)
 
 
-def _states_of(peers: ClusterAdmin | None) -> Callable[[], Sequence[tuple[str, str]]]:
-    """What gives name and state of each daemon, this one first."""
-
-    def states() -> Sequence[tuple[str, str]]:
-        if peers is None:
-            return ()
-        shown = peers.show()
-        return [(each.get("name", each.get("url", "")), each["state"]) for each in (shown, *shown["peers"])]
-
-    return states
+def _no_two_leaders(_: str) -> None:
+    """Without a leader monitor no ID is known to have two leaders."""

@@ -1,4 +1,4 @@
-"""How many connections there may be, in all and for each source; who makes room for a new one."""
+"""Limits connections, in total and per source; closes an idle one to make room for a new one."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Protocol
 
 from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
-# Of so many at a time the one is chosen that makes room: enough to meet those of a crowd, and no
-# cost by their number.
-_LOOKED_AT = 32
+# The connection to close is chosen among this many: enough to find one of a flooding source, at a
+# cost independent of the total.
+_CANDIDATES = 32
 UNLIMITED = 1 << 60
-# To put one in the place of another costs more than to close it as it comes, so it is done so often
-# a second for one source, and so often at once.
-_DISPLACED = 20.0
-_DISPLACED_AT_ONCE = 100.0
+# Displacing a connection costs more than refusing the new one, so each source may do so at this
+# rate per second, with this burst.
+_DISPLACE_RATE = 20.0
+_DISPLACE_BURST = 100.0
 
 
 class LimitedConnection(Protocol):
-    """A connection: whether its client waits for an answer, and until when it may go on like
-    this.
+    """A connection. `deadline` is when it is closed unless its state changes; it is busy while its
+    client waits for an answer.
     """
 
     deadline: float
@@ -30,19 +30,19 @@ class LimitedConnection(Protocol):
     def is_busy(self) -> bool: ...
 
     def cut(self) -> None:
-        """End at once."""
+        """Close at once."""
 
 
 class ConnectionLimiter:
-    """The connections of one door: `most` in all, `most_each` of one source.
+    """The connections of one listener: at most `most` in total, `most_each` per source.
 
-    Beyond that one makes room that waits for no answer: of the same source, or of the one that has
-    the most. The machine itself counts as one source with no limit of its own, since its proxies
-    ask for everybody. `now` gives the seconds of a monotonic clock.
+    Beyond that, a new connection displaces an idle one: of the same source, or of the source that
+    has the most. This machine counts as one source without a limit of its own, since its proxies
+    act for many clients. `now` returns seconds of a monotonic clock.
     """
 
     def __init__(self, most: int, most_each: int, now: Callable[[], float]) -> None:
-        self._displacing = Buckets(_DISPLACED, _DISPLACED_AT_ONCE, now)
+        self._displacing = Buckets(_DISPLACE_RATE, _DISPLACE_BURST, now)
         self._most = most
         self._most_each = most_each
         self._sources: dict[LimitedConnection, str] = {}
@@ -53,17 +53,16 @@ class ConnectionLimiter:
         return len(self._all)
 
     def is_closed_to(self, host: str | None) -> bool:
-        """Whether one more from there would have no place, as far as that can be told before it is
-        there.
+        """Report whether another connection from `host` would be refused, as far as that is known
+        before it is accepted.
         """
         source = _source(host)
         return source != "" and self._is_full(source) and self._displacing.take(source, patience=-1) > 0
 
     def enter(self, member: LimitedConnection, host: str | None) -> bool:
-        """Take in a connection; False if there is no room, and nobody who could make any.
+        """Admit a connection; return False if there is no room and no idle one to displace.
 
-        `host` is None for one that came through no network, or of which it is not known yet from
-        where.
+        `host` is None for a UNIX socket, or while the client's address is not known yet.
         """
         source = _source(host)
         if source and self._is_full(source):
@@ -76,7 +75,7 @@ class ConnectionLimiter:
         return True
 
     def leave(self, member: LimitedConnection) -> None:
-        """A connection is gone, if it was here at all."""
+        """Remove a connection, if it was admitted."""
         source = self._sources.pop(member, None)
         if source is not None:
             del self._all[member]
@@ -88,16 +87,16 @@ class ConnectionLimiter:
         return len(self._of.get(source, ())) >= self._most_each
 
     def _make_room(self, among: OrderedDict[LimitedConnection, None]) -> bool:
-        looked_at = list(islice(among, _LOOKED_AT))
-        for member in looked_at:
-            # Next time it is the turn of others.
+        candidates = list(islice(among, _CANDIDATES))
+        for member in candidates:
+            # Next time others are candidates.
             among.move_to_end(member)
-        idle = [member for member in looked_at if not member.is_busy]
+        idle = [member for member in candidates if not member.is_busy]
         if not idle:
             return False
-        least = min(idle, key=lambda member: (-len(self._of[self._sources[member]]), member.deadline))
-        self.leave(least)
-        least.cut()
+        displaced = min(idle, key=lambda member: (-len(self._of[self._sources[member]]), member.deadline))
+        self.leave(displaced)
+        displaced.cut()
         return True
 
 

@@ -1,17 +1,17 @@
-"""How many files this process may have open, and how many of those its clients may have."""
+"""The file descriptor limit of this process, and how many of those its clients may use."""
 
 from __future__ import annotations
 
 import resource
 
-# For the journal, snapshots and the child that folds them, listeners, logs, look-ups of names,
-# questions over TCP, peers, and connections that are being closed.
+# For the journal, snapshots and the compaction child, listeners, logs, host name lookups, DNS over
+# TCP, peers, and connections that are being closed.
 _RESERVED = 512
 
 
-def allow(connections: int) -> int:
-    """Have descriptors for `connections` of clients, if the system lets us; return how many of
-    those there may be.
+def allow_connections(connections: int) -> int:
+    """Raise the limit as far as the system allows for `connections`; return how many there may
+    be.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _RESERVED

@@ -1,5 +1,7 @@
-"""What is written down of each source now and then, and how much was left out, so that nobody can
-fill a disk.
+"""Samples events by source, so that no client can fill the disk.
+
+Unlike a LogThrottle it admits short bursts, bounds the total of a group of sources, and counts the
+events it drops: a reader of the audit log sees how many are missing.
 """
 
 from __future__ import annotations
@@ -8,28 +10,27 @@ from collections.abc import Callable
 
 from rqdisco.limits.rates import Buckets
 
-_EACH, _EACH_AT_ONCE = 1.0, 10.0
-_GROUP, _GROUP_AT_ONCE = 5.0, 50.0
+_SOURCE_RATE, _SOURCE_BURST = 1.0, 10.0
+_GROUP_RATE, _GROUP_BURST = 5.0, 50.0
 
 
 class EventSampler:
-    """Lets through one thing a second of each source, and ten at once; of all sources of a group
-    five, and fifty.
-
-    `now` gives the seconds of a clock that never steps. `left_out` counts what was not let through
-    since something was.
+    """Admits one event a second from each source, with bursts of ten, and five a second from each
+    group of sources, with bursts of fifty. `now` returns seconds of a monotonic clock.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._each = Buckets(_EACH, _EACH_AT_ONCE, now)
-        self._groups = Buckets(_GROUP, _GROUP_AT_ONCE, now)
-        self._left_out = 0
+        self._sources = Buckets(_SOURCE_RATE, _SOURCE_BURST, now)
+        self._groups = Buckets(_GROUP_RATE, _GROUP_BURST, now)
+        self._dropped = 0
 
     def sample(self, source: str, group: str) -> int | None:
-        """How many were left out before this one; None if it is one of them."""
-        # A source that asks too much takes nothing from the others of its group.
-        if self._each.take(f"{group} {source}") or self._groups.take(group):
-            self._left_out += 1
+        """Return the number of events dropped since the last one admitted; None if this one is
+        dropped.
+        """
+        # A source over its rate takes nothing from the others of its group.
+        if self._sources.take(f"{group} {source}") or self._groups.take(group):
+            self._dropped += 1
             return None
-        before, self._left_out = self._left_out, 0
-        return before
+        dropped, self._dropped = self._dropped, 0
+        return dropped

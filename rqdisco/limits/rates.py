@@ -1,4 +1,4 @@
-"""How often each source may ask: token buckets, in bounded memory."""
+"""Rate limits per source: token buckets in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _LOOPBACK = ("127.", "::ffff:127.")
 
 
 def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, however it is written, or an IPv6 /64, which any
-    one user may have all of.
+    """Return the source of an address: an IPv4 address, also if written as IPv6, or an IPv6 /64,
+    all of which one user may have.
     """
     if ":" not in host:
         return host
@@ -21,15 +21,17 @@ def source_of(host: str) -> str:
 
 
 def is_local_source(host: str) -> bool:
-    """Whether this is the machine itself, whose resolver or proxy asks for everybody."""
+    """Report whether an address is this machine's own, whose resolver or proxy acts for many
+    clients.
+    """
     return host.startswith(_LOOPBACK) or host == "::1"
 
 
 class Buckets:
-    """A token bucket for each source: `rate` tokens come a second, `most` may be there at once.
+    """A token bucket for each source: `rate` tokens are added per second, up to `most`.
 
-    `now` gives the seconds of a monotonic clock. The sources that asked last are remembered; one
-    that is forgotten has a full bucket again.
+    `now` returns seconds of a monotonic clock. Only the sources seen last are remembered; one that
+    is forgotten has a full bucket again.
     """
 
     def __init__(self, rate: float, most: float, now: Callable[[], float]) -> None:
@@ -39,15 +41,14 @@ class Buckets:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many sources are remembered."""
+        """Return the number of sources remembered."""
         return len(self._buckets)
 
     def take(self, source: str, patience: float = 0.0) -> float:
-        """Take a token; return the seconds until it is there, 0 if it is now. None is taken beyond
-        `patience`.
+        """Take a token; return the seconds until it is available, 0 if it is now. Take none if that
+        is more than `patience`.
 
-        Whoever waits has a token of its own to come, so those of one source go on in the order in
-        which they asked.
+        A waiting request has reserved its token, so requests of one source proceed in their order.
         """
         now = self._now()
         tokens, since = self._buckets.get(source, (self._most, now))

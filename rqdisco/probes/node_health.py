@@ -1,5 +1,5 @@
-"""What doors make of it: nodes that are down come last, and are never left out of a list that nodes
-join by. Pure.
+"""How APIs use the health of nodes: nodes that are down are listed last, and are never removed from
+a list that nodes join by. Pure.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from rqdisco.probes.probe_state import NodeStatus
 
 
 class NodeHealth(Protocol):
-    """What this daemon has seen of nodes."""
+    """The results of this daemon's health checks."""
 
-    def seen(self, node: Node) -> NodeStatus | None:
-        """What is known of a node; None as long as nothing is, or if it is not to be probed."""
+    def status(self, node: Node) -> NodeStatus | None:
+        """Return the status of a node, None if it is unknown or the node is not probed."""
 
-    def heard(self, node: Node) -> None:
-        """A node registered here: it is alive, and about to listen; what was held against it is
-        forgotten.
+    def on_registration(self, node: Node) -> None:
+        """Discard the failures of a node that has just registered: it runs, and is about to
+        listen.
         """
 
 
 def down_last(nodes: tuple[Node, ...], node_health: NodeHealth | None) -> tuple[Node, ...]:
-    """The same nodes, those that are down behind the others, else in their order."""
+    """Return the nodes with those that are down at the end, otherwise in the same order."""
     if node_health is None or len(nodes) < 2:
         return nodes
     down = {node.addr for node in nodes if _is_down(node, node_health)}
@@ -36,7 +36,7 @@ def down_last(nodes: tuple[Node, ...], node_health: NodeHealth | None) -> tuple[
 
 
 def without_down(record: View, node_health: NodeHealth | None) -> View:
-    """The record without the nodes that are down, which may be all."""
+    """Return the record without the nodes that are down, possibly without any nodes."""
     if node_health is None:
         return record
     left = tuple(node for node in record.nodes if not _is_down(node, node_health))
@@ -44,5 +44,5 @@ def without_down(record: View, node_health: NodeHealth | None) -> View:
 
 
 def _is_down(node: Node, node_health: NodeHealth) -> bool:
-    seen = node_health.seen(node)
-    return seen is not None and seen.up is False
+    status = node_health.status(node)
+    return status is not None and status.up is False

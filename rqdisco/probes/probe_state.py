@@ -1,4 +1,4 @@
-"""From what single probes met to what is held of a node: pure functions, times are seconds of a
+"""The state of a node, computed from the outcomes of its probes. Pure; times are seconds of a
 monotonic clock.
 """
 
@@ -12,60 +12,58 @@ Outcome = Literal[
     "ready", "not_ready", "answered", "connected", "refused", "unreachable", "no_answer", "closed", "unresolved"
 ]
 
-# Whoever says anything at all can be joined, or says so: rqlited answers /readyz with 503 as long
-# as it knows of no leader, as every node does while a cluster forms, and versions before 6.5 have
-# no /readyz.
+# A node that responds at all can be joined, or says that it cannot: rqlited responds 503 to /readyz
+# while it has no leader, as every node does while a cluster forms, and versions before 6.5 have no
+# /readyz.
 ALIVE: frozenset[Outcome] = frozenset(("ready", "not_ready", "answered", "connected"))
-FAILURES = 3
-_MOST_PAUSES = 10
+FAILURES_UNTIL_DOWN = 3
+_MAX_BACKOFF = 10
 _READY: dict[Outcome, bool] = {"ready": True, "not_ready": False}
 
 
 class ProbeState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is held of a node. `is_up` is None as long as too few probes failed for a judgement, and
-    where its name does not resolve: then nothing was probed, and nothing is known.
+    """The state of one node."""
 
-    It has been so `since`, which for one that is down is the first of the probes that failed;
-    `failures` of them came in a row up to now, the first at `failing`. `outcome` is that of the
-    last one.
-    """
-
+    # None until enough probes have failed, and while the name does not resolve, since then nothing
+    # is probed.
     is_up: bool | None
+    # Since when `is_up` holds; for a node that is down, the time of the first failed probe.
     since: float
+    # When the last probe ended, and how.
     checked: float
     outcome: Outcome
+    # How many probes in a row have failed, and when the first of them did.
     failures: int = 0
     failing: float = 0.0
 
     @property
     def is_unresolved(self) -> bool:
-        """Whether the last probe met nobody because its name has no addresses."""
+        """Whether the name had no addresses at the last probe."""
         return self.outcome == "unresolved"
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What others are told: for how many seconds the node has been up, down or `unresolved`, and
-    how many ago it was probed.
+    """The status of a node in answers of the APIs."""
 
-    `up` is None for one that is unresolved, of which nothing is known. `ready` is what the node
-    says of itself, None where it does not say; `why` is what the last probe of one that is down
-    met.
-    """
-
+    # None for an unresolved node.
     up: bool | None
+    # For how many seconds the node has been up, down or unresolved.
     since: float
+    # How many seconds ago the node was probed.
     checked: float
     unresolved: bool = False
+    # What the node itself reports, None if it does not.
     ready: bool | None = None
+    # The outcome of the last probe of a node that is down.
     why: Outcome | None = None
 
 
 def next_state(before: ProbeState | None, outcome: Outcome, at: float) -> ProbeState:
-    """What is held after one more probe: one success is enough to be up, three failures in a row to
-    be down.
+    """Return the state after one more probe. One success makes a node up, three failures in a row
+    make it down.
 
-    That a name does not resolve is no failure of its node: it ends what was held before, and
-    failures in a row.
+    A name that does not resolve is no failure of the node: it makes the state unknown and ends a
+    row of failures.
     """
     if outcome in ALIVE:
         since = before.since if before is not None and before.is_up else at
@@ -77,27 +75,27 @@ def next_state(before: ProbeState | None, outcome: Outcome, at: float) -> ProbeS
     is_up, since = (None, at) if before is None else (before.is_up, before.since)
     if is_unresolved:
         is_up, since = None, failing
-    elif failures >= FAILURES:
+    elif failures >= FAILURES_UNTIL_DOWN:
         is_up, since = False, failing
     return ProbeState(is_up=is_up, since=since, checked=at, outcome=outcome, failures=failures, failing=failing)
 
 
-def pauses(standing: ProbeState) -> int:
-    """How many intervals to wait until the next probe: one, but up to ten for a node that stays
+def backoff(state: ProbeState) -> int:
+    """Return how many intervals to wait until the next probe: 1, growing to 10 while a node stays
     down or unresolved.
     """
-    return min(_MOST_PAUSES, 1 << max(0, standing.failures - FAILURES))
+    return min(_MAX_BACKOFF, 1 << max(0, state.failures - FAILURES_UNTIL_DOWN))
 
 
-def node_status(standing: ProbeState, now: float) -> NodeStatus | None:
-    """What others are told; None as long as nothing is known."""
-    if standing.is_up is None and not standing.is_unresolved:
+def node_status(state: ProbeState, now: float) -> NodeStatus | None:
+    """Return the status for the APIs, None if it is unknown."""
+    if state.is_up is None and not state.is_unresolved:
         return None
     return NodeStatus(
-        up=standing.is_up,
-        since=round(now - standing.since, 1),
-        checked=round(now - standing.checked, 1),
-        unresolved=standing.is_unresolved,
-        ready=_READY.get(standing.outcome),
-        why=standing.outcome if standing.is_up is False else None,
+        up=state.is_up,
+        since=round(now - state.since, 1),
+        checked=round(now - state.checked, 1),
+        unresolved=state.is_unresolved,
+        ready=_READY.get(state.outcome),
+        why=state.outcome if state.is_up is False else None,
     )

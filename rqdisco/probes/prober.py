@@ -1,15 +1,14 @@
-"""One probe of one address: connect, ask for /readyz, and look at the first line of what comes,
-within bounds.
+"""One probe of one address: connect, request /readyz, and read the status line, within bounds.
 
-Not an HTTP client: those have no bound for headers, and do not tell an answer that is none from no
-answer at all. Here nothing behind the first line is read, and no redirect is followed.
+This is not an HTTP client: those do not bound headers, and do not distinguish a malformed response
+from none. Nothing after the status line is read, and no redirect is followed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from OpenSSL import SSL
 from twisted.internet import defer, error
@@ -17,48 +16,52 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.probes.probe_state import Outcome
 from rqdisco.probes.targets import ProbeTarget
 
-SECONDS = 2.0
-MOST_BYTES = 4096
+TIMEOUT = 2.0
+MAX_BYTES = 4096
 _STATUS = re.compile(rb"HTTP/[0-9.]{1,5} ([0-9]{3})(?: |\r|\Z)")
-_SAID: dict[bytes, Outcome] = {b"200": "ready", b"503": "not_ready"}
+_OUTCOMES: dict[bytes, Outcome] = {b"200": "ready", b"503": "not_ready"}
 
 Endpoints = Callable[[str, int], IStreamClientEndpoint]
+# Twisted has no type for a reactor that provides time and TCP, nor one that says that every stream
+# transport can be aborted.
+_Twisted: TypeAlias = Any
 
 
-def tcp_endpoints(reactor: Any) -> Endpoints:
-    """Endpoints of addresses, which are not looked up any more."""
+def tcp_endpoints(reactor: _Twisted) -> Endpoints:
+    """Return a function that makes endpoints of IP addresses, without name resolution."""
 
     def endpoint(ip: str, port: int) -> IStreamClientEndpoint:
         kind = TCP6ClientEndpoint if ":" in ip else TCP4ClientEndpoint
-        found: IStreamClientEndpoint = kind(reactor, ip, port, timeout=SECONDS)
-        return found
+        made: IStreamClientEndpoint = kind(reactor, ip, port, timeout=TIMEOUT)
+        return made
 
     return endpoint
 
 
 class Prober:
-    """Probes addresses over `endpoints`."""
+    """Probe addresses over `endpoints`."""
 
     def __init__(self, endpoints: Endpoints, clock: IReactorTime) -> None:
         self._endpoints = endpoints
         self._clock = clock
 
     async def __call__(self, target: ProbeTarget, ip: str) -> Outcome:
-        """What a node meets that turns to `target`, of which `ip` is an address; within 2
-        seconds.
-        """
+        """Probe `target` at its address `ip`, within 2 seconds."""
         endpoint = self._endpoints(ip, target.port)
-        if target.way == "https":
-            endpoint = wrapClientTLS(_Unverified(target), endpoint)
-        asking = _Asking(target)
+        if target.scheme == "https":
+            endpoint = wrapClientTLS(_UnverifiedTLS(target), endpoint)
+        probe = _ProbeProtocol(target)
         try:
-            return await Deferred.fromCoroutine(_ask(endpoint, asking)).addTimeout(SECONDS, self._clock, _too_late)
+            return await Deferred.fromCoroutine(_connect_and_wait(endpoint, probe)).addTimeout(
+                TIMEOUT, self._clock, _raise_timeout
+            )
         except (defer.TimeoutError, error.TimeoutError):
             return "no_answer"
         except error.ConnectingCancelledError:
@@ -68,54 +71,50 @@ class Prober:
         except (error.ConnectError, OSError):
             return "unreachable"
         finally:
-            asking.hang_up()
+            probe.abort()
 
 
-async def _ask(endpoint: IStreamClientEndpoint, asking: _Asking) -> Outcome:
-    await endpoint.connect(Factory.forProtocol(lambda: asking))
-    return await asking.outcome
+async def _connect_and_wait(endpoint: IStreamClientEndpoint, probe: _ProbeProtocol) -> Outcome:
+    await endpoint.connect(Factory.forProtocol(lambda: probe))
+    return await probe.outcome
 
 
-def _too_late(_: object, seconds: float) -> NoReturn:
-    raise defer.TimeoutError(f"no answer within {seconds:g} s")
+def _raise_timeout(_: object, seconds: float) -> NoReturn:
+    raise defer.TimeoutError(f"no response within {seconds:g} s")
 
 
-class _Asking(Protocol):
-    """Asks, and fires `outcome` at the first line; anything at all is an answer, and none is a
-    closed connection.
+class _ProbeProtocol(Protocol):
+    """Send the request and fire `outcome` at the first line. Any data counts as a response; none at
+    all is a closed connection.
     """
+
+    transport: _Twisted = None
 
     def __init__(self, target: ProbeTarget) -> None:
         self._target = target
-        self._got = b""
+        self._received = b""
         self.outcome: Deferred[Outcome] = Deferred()
 
     def connectionMade(self) -> None:
-        if self._target.way == "tcp":
+        if self._target.scheme == "tcp":
             self._end("connected")
         else:
-            self._send(_request(self._target))
+            self.transport.write(_request(self._target))
 
     def dataReceived(self, data: bytes) -> None:
-        self._got += data[:MOST_BYTES]
-        if b"\n" in self._got or len(self._got) >= MOST_BYTES:
-            self._end(_said(self._got))
+        self._received += data[:MAX_BYTES]
+        if b"\n" in self._received or len(self._received) >= MAX_BYTES:
+            self._end(_parse_outcome(self._received))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # A server of TLS that will not have us has answered, too: perhaps it asks for a
-        # certificate.
-        has_answered = self._got or reason.check(SSL.Error) is not None
-        self._end(_said(self._got) if has_answered else "closed")
+        # A TLS server that refuses the handshake has responded too; it may require a certificate.
+        has_responded = self._received or reason.check(SSL.Error) is not None
+        self._end(_parse_outcome(self._received) if has_responded else "closed")
 
-    def hang_up(self) -> None:
-        """Let go of the connection, if there is one; nobody is waited for."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
-
-    def _send(self, request: bytes) -> None:
-        transport: Any = self.transport
-        transport.write(request)
+    def abort(self) -> None:
+        """Drop the connection, if there is one, without waiting."""
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     def _end(self, outcome: Outcome) -> None:
         if not self.outcome.called:
@@ -128,23 +127,23 @@ def _request(target: ProbeTarget) -> bytes:
     return head.encode()
 
 
-def _said(got: bytes) -> Outcome:
-    status = _STATUS.match(got)
-    return "answered" if status is None else _SAID.get(status[1], "answered")
+def _parse_outcome(received: bytes) -> Outcome:
+    status = _STATUS.match(received)
+    return "answered" if status is None else _OUTCOMES.get(status[1], "answered")
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Unverified:
-    """TLS with whoever is there. It is asked whether it lives, and nothing that it says is believed
-    beyond that.
+class _UnverifiedTLS:
+    """TLS without verification. A probe only finds out whether the node runs, and trusts nothing
+    that it sends.
     """
 
     def __init__(self, target: ProbeTarget) -> None:
         self._name = None if target.is_ip else target.host.encode()
 
-    def clientConnectionForTLS(self, tls_protocol: Any) -> SSL.Connection:
+    def clientConnectionForTLS(self, tls_protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        # Without a callback of Python's, which a systemd unit may forbid (MemoryDenyWriteExecute).
+        # Without a Python callback, which a systemd unit may forbid (MemoryDenyWriteExecute).
         context.set_verify(SSL.VERIFY_NONE)
         connection = SSL.Connection(context, None)
         if self._name is not None:

@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all, by whoever reads them at any moment."""
+"""Atomic replacement of files: readers see the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, which only its owner can read. It takes the name when all is in it and on the
-    disk; it never does where that fails. Raises OSError.
+    """Yield a new file that only its owner can read. It replaces `path` once it is written and
+    synced, and is deleted if anything fails. Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,4 +1,4 @@
-"""When certificates have to be renewed, as the log says it before others notice."""
+"""Logs certificates that expire soon or have expired."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SOON_DAYS = 14
 
 
 class CertificateExpiryMonitor(Service):
-    """Looks at all certificates at its start, once a day, when one was read again, and when one
-    ends.
+    """Checks all certificates when it starts, once a day, when one is reloaded, and when one
+    expires.
 
-    `wall` gives the seconds since 1970; nothing depends on it but what is said.
+    `wall` returns seconds since 1970; only the log depends on it.
     """
 
     _log = Logger()
@@ -29,43 +29,41 @@ class CertificateExpiryMonitor(Service):
         self._certificates = certificates
         self._wall = wall
         self._next: IDelayedCall | None = None
+        certificates.subscribe(self._check_soon)
 
     def startService(self) -> None:
         super().startService()
-        self._certificates.on_read = lambda: self._in(0.0)
-        self._look()
+        self._check()
 
     def stopService(self) -> None:
         super().stopService()
-        self._certificates.on_read = _nothing
         self._cancel()
 
-    def _look(self) -> None:
-        ends = self._certificates.expiries()
-        left = [self._say(where, end) for where, end in ends]
-        # A second later it has ended for everybody.
-        self._in(min([_DAY, *(seconds + 1 for seconds in left if seconds > 0)]))
+    def _check_soon(self) -> None:
+        if self.running:
+            self._check_in(0.0)
 
-    def _say(self, where: str, end: datetime) -> float:
-        """Log what there is to be said; return how many seconds are left."""
+    def _check(self) -> None:
+        left = [self._report(where, end) for where, end in self._certificates.expiries()]
+        # A second later it has expired on every clock.
+        self._check_in(min([_DAY, *(seconds + 1 for seconds in left if seconds > 0)]))
+
+    def _report(self, where: str, end: datetime) -> float:
+        """Log a certificate that expires soon or has expired; return the seconds left."""
         left = end.timestamp() - self._wall()
         days = int(left // _DAY)
         if left <= 0:
-            self._log.error("certificate has ended", where=where, not_after=end.isoformat())
+            self._log.error("certificate has expired", where=where, not_after=end.isoformat())
         elif days < _SOON_DAYS:
-            self._log.warn("certificate ends soon", where=where, not_after=end.isoformat(), days=days)
+            self._log.warn("certificate expires soon", where=where, not_after=end.isoformat(), days=days)
         return left
 
-    def _in(self, seconds: float) -> None:
-        """Look again then, and not before."""
+    def _check_in(self, seconds: float) -> None:
+        """Set the time of the next check."""
         self._cancel()
-        self._next = self._clock.callLater(seconds, self._look)
+        self._next = self._clock.callLater(seconds, self._check)
 
     def _cancel(self) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None
-
-
-def _nothing() -> None:
-    pass

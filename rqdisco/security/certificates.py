@@ -1,7 +1,6 @@
 """Keys and certificates, read from files.
 
-What was read is made anew when a file changes, for the next connection; those that are open stay as
-they are.
+When a file changes, it is read again for new connections; open ones keep what they started with.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from twisted.internet.ssl import (
 from twisted.logger import Logger
 
 from rqdisco.core.errors import TLSUnusable
-from rqdisco.security.file_modes import warn_of_others
+from rqdisco.security.file_modes import warn_of_loose_mode
 
-# The protocols that are spoken inside.
+# The protocols inside TLS, as ALPN names them.
 HTTP = [b"http/1.1"]
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
-T = TypeVar("T", bound="_Made")
+T = TypeVar("T", bound="_Loaded")
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a key and its certificate are. What is behind the certificate in its file goes along,
-    as `chain` does.
+    """The files of a key and its certificate. Certificates that follow in the certificate's file
+    are sent too, as are those in `chain`.
 
-    `authorities` are who signs the certificates of the others: for a listener, of those who ask,
-    who need none without; else of those who are asked, and without it the system's are.
+    `authorities` sign the certificates of the other side. A listener requires client certificates
+    only if it has them; a client without them trusts the system's authorities.
     """
 
     key: Path | None = None
@@ -50,37 +49,40 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     authorities: Path | None = None
 
     def all(self) -> list[Path]:
-        """Those that there are."""
+        """Return the files that are set."""
         files = (self.key, self.certificate, self.chain, self.authorities)
         return [file for file in files if file is not None]
 
 
-class _Made(msgspec.Struct, frozen=True):
-    """What was made of files; `not_after` is when the certificate in them, if any, ends."""
+class _Loaded(msgspec.Struct, frozen=True):
+    """The content of files; `not_after` is when the certificate among them, if any, expires."""
 
     not_after: datetime | None
 
 
-class ForListener(_Made, frozen=True):
-    """What connections to a listener begin with."""
+class ForListener(_Loaded, frozen=True):
+    """What connections to a listener start with."""
 
     context: SSL.Context
 
 
-class ForClients(_Made, frozen=True):
-    """What connections that we make begin with: whom to trust, and what we show if we are asked."""
+class ForClients(_Loaded, frozen=True):
+    """What connections to others start with: the authorities to trust, and the certificate to send
+    if asked.
+    """
 
+    # Twisted declares its type, IOpenSSLTrustRoot, in a private module.
     trust: Any
     certificate: PrivateCertificate | None
     chain: Sequence[crypto.X509]
 
 
 class ReloadingFiles(Generic[T]):
-    """What `make` makes of files, made anew when they change; `now` gives the seconds of a
-    monotonic clock, `on_read` hears that they were read again.
+    """The result of `load` on files, loaded again when they change.
 
-    Raises TLSUnusable, but only while it is made for the first time: later what there was stays,
-    and the log says so.
+    `now` returns seconds of a monotonic clock; `on_reload` is called after every reload. Raises
+    TLSUnusable, but only when it is constructed: a reload that fails is logged, and the old content
+    stays in use.
     """
 
     _log = Logger()
@@ -89,93 +91,103 @@ class ReloadingFiles(Generic[T]):
         self,
         where: str,
         files: Files,
-        make: Callable[[Files], T],
+        load: Callable[[Files], T],
         now: Callable[[], float],
-        on_read: Callable[[], None],
+        on_reload: Callable[[], None],
     ) -> None:
         self.where = where
         self._files = files
-        self._make = make
-        self._on_read = on_read
+        self._load = load
+        self._on_reload = on_reload
         self._now = now
-        self._looked = now()
+        self._checked = now()
         self._stamps = self._stamp()
-        self._made = make(files)
+        self._loaded = load(files)
 
     def get(self) -> T:
-        """What there is now. Files are looked at once a second, if anybody asks."""
+        """Return the current content. Checks once a second, when called, whether files changed."""
         now = self._now()
-        if now - self._looked >= _LOOK_SECONDS:
-            self._looked = now
+        if now - self._checked >= _CHECK_SECONDS:
+            self._checked = now
             if self._stamp() != self._stamps:
-                self.reread()
-        return self._made
+                self.reload()
+        return self._loaded
 
-    def reread(self) -> None:
-        """Read the files."""
+    def reload(self) -> None:
+        """Load the files again."""
         if not self._stamps:
             return
-        # Looked at before they are read: what changes in between is seen the next time.
+        # Before they are read: a change in between is seen by the next check.
         self._stamps = self._stamp()
         try:
-            self._made = self._make(self._files)
+            self._loaded = self._load(self._files)
         except TLSUnusable as error:
-            self._log.error("certificates not read again, the old ones stay: {why}", why=str(error), where=self.where)
+            self._log.error(
+                "certificates not reloaded, the old ones stay in use: {why}", why=str(error), where=self.where
+            )
             return
-        self._log.info("certificates read again", where=self.where, not_after=_in_words(self._made.not_after))
-        self._on_read()
+        not_after = self._loaded.not_after
+        self._log.info(
+            "certificates reloaded", where=self.where, not_after=None if not_after is None else not_after.isoformat()
+        )
+        self._on_reload()
 
     def _stamp(self) -> list[tuple[int, ...] | None]:
         return [_stamp(file) for file in self._files.all()]
 
 
 class Certificates:
-    """All keys and certificates of a daemon; `on_read` hears when some of them were read again."""
+    """All keys and certificates of a daemon."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.on_read: Callable[[], None] = lambda: None
         self._now = now
-        self._kept: list[ReloadingFiles[Any]] = []
+        self._files: list[ReloadingFiles[Any]] = []
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, reloaded: Callable[[], None]) -> None:
+        """Call `reloaded` whenever some of them were loaded again."""
+        self._subscribers.append(reloaded)
 
     def for_listener(self, where: str, files: Files) -> ReloadingFiles[ForListener]:
-        """Those of a listener. Raises TLSUnusable."""
-        return self._keep(ReloadingFiles(where, files, _server, self._now, self._was_read))
+        """Load those of a listener; `where` names it. Raises TLSUnusable."""
+        return self._add(ReloadingFiles(where, files, _load_for_listener, self._now, self._notify))
 
     def for_clients(self, where: str, files: Files) -> ReloadingFiles[ForClients]:
-        """Those for connections that we make. Raises TLSUnusable."""
-        return self._keep(ReloadingFiles(where, files, _client, self._now, self._was_read))
+        """Load those for connections to others; `where` names these. Raises TLSUnusable."""
+        return self._add(ReloadingFiles(where, files, _load_for_clients, self._now, self._notify))
 
-    def reread(self) -> None:
-        """Read all files again."""
-        for kept in self._kept:
-            kept.reread()
+    def reload(self) -> None:
+        """Load all files again."""
+        for files in self._files:
+            files.reload()
 
     def expiries(self) -> list[tuple[str, datetime]]:
-        """Where there is a certificate, and when it ends."""
-        ends = [(kept.where, kept.get().not_after) for kept in self._kept]
+        """Return where there is a certificate, and when it expires."""
+        ends = [(files.where, files.get().not_after) for files in self._files]
         return [(where, end) for where, end in ends if end is not None]
 
-    def _was_read(self) -> None:
-        self.on_read()
+    def _notify(self) -> None:
+        for reloaded in self._subscribers:
+            reloaded()
 
-    def _keep(self, kept: ReloadingFiles[T]) -> ReloadingFiles[T]:
-        self._kept.append(kept)
-        return kept
+    def _add(self, files: ReloadingFiles[T]) -> ReloadingFiles[T]:
+        self._files.append(files)
+        return files
 
 
 def check_files(files: Files) -> None:
-    """See that connections can be made with these. Raises TLSUnusable."""
-    _client(files)
+    """Check that connections can be made with these files. Raises TLSUnusable."""
+    _load_for_clients(files)
 
 
-def _server(files: Files) -> ForListener:
+def _load_for_listener(files: Files) -> ForListener:
     assert files.key is not None
     assert files.certificate is not None
     key, (leaf, *chain) = _key(files.key), _certificates(files.certificate)
     _check_pair(files, key, leaf)
     if files.chain is not None:
         chain += _certificates(files.chain)
-    made = CertificateOptions(
+    options = CertificateOptions(
         privateKey=crypto.PKey.from_cryptography_key(key),
         certificate=crypto.X509.from_cryptography(leaf),
         extraCertChain=[crypto.X509.from_cryptography(each) for each in chain],
@@ -183,10 +195,10 @@ def _server(files: Files) -> ForListener:
         acceptableProtocols=HTTP,
     )
     with _executable_memory():
-        return ForListener(leaf.not_valid_after_utc, made.getContext())
+        return ForListener(leaf.not_valid_after_utc, options.getContext())
 
 
-def _client(files: Files) -> ForClients:
+def _load_for_clients(files: Files) -> ForClients:
     trust = platformTrust() if files.authorities is None else _authorities(files.authorities)
     if files.authorities is not None or files.certificate is not None:
         with _executable_memory():
@@ -203,14 +215,14 @@ def _client(files: Files) -> ForClients:
 
 @contextmanager
 def _executable_memory() -> Iterator[None]:
-    """What OpenSSL calls back is machine code that is made when it is needed. Raises TLSUnusable
-    where it cannot be.
+    """OpenSSL's callbacks are machine code generated at run time. Raises TLSUnusable where the
+    system forbids that.
     """
     try:
         yield
     except MemoryError:
         raise TLSUnusable(
-            "TLS needs memory that is written and executed: MemoryDenyWriteExecute=no, under systemd"
+            "TLS needs memory that is writable and executable; under systemd set MemoryDenyWriteExecute=no"
         ) from None
 
 
@@ -228,19 +240,20 @@ def _certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
-        raise TLSUnusable(f"{path}: there is no certificate in PEM format in it") from None
+        raise TLSUnusable(f"{path}: contains no certificate in PEM format") from None
 
 
 def _key(path: Path) -> Any:
+    # pyOpenSSL refuses some kinds of keys that cryptography loads.
     content = _read(path)
-    warn_of_others(path, "a private key")
+    warn_of_loose_mode(path, "a private key")
     try:
         return load_pem_private_key(content, None)
     except TypeError:
-        raise TLSUnusable(f"{path}: the key is encrypted, and nobody is there to be asked for its password") from None
+        raise TLSUnusable(f"{path}: the key is encrypted; store it without a password") from None
     except Exception:
-        # What else there can be wrong, cryptography has many words for.
-        raise TLSUnusable(f"{path}: there is no private key in PEM format in it") from None
+        # cryptography raises many kinds of errors for a key that it cannot load.
+        raise TLSUnusable(f"{path}: contains no private key in PEM format") from None
 
 
 def _read(path: Path) -> bytes:
@@ -251,13 +264,11 @@ def _read(path: Path) -> bytes:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What is another one once a file was written or replaced."""
+    """Return a value that changes when the file is written or replaced; None if it cannot be
+    read.
+    """
     try:
         status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _in_words(end: datetime | None) -> str | None:
-    return None if end is None else end.isoformat()

@@ -1,4 +1,4 @@
-"""Who else on the machine may read or change a file that should be its owner's."""
+"""Checks whether other users may read or write a secret file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _OTHERS_READ, _OTHERS_WRITE, _GROUP_WRITES = 0o004, 0o002, 0o020
 _log = Logger()
 
 
-def warn_of_others(path: Path, what: str) -> None:
-    """Log a file that everybody may read, or that others than its owner may write. A group may read
-    it: that may be how the daemon gets it.
+def warn_of_loose_mode(path: Path, what: str) -> None:
+    """Log a warning if every user may read the file, or any but its owner may write it. The group
+    may read it: that may be how the daemon gets access.
     """
     try:
         mode = path.stat().st_mode
     except OSError:
-        # Who cannot read it either says so.
+        # Reading it reports the error.
         return
     if mode & (_OTHERS_WRITE | _GROUP_WRITES):
-        _log.warn("others may change the file of {what}: chmod 600", what=what, file=str(path))
+        _log.warn("file of {what} is writable by other users; set mode 600", what=what, file=str(path))
     elif mode & _OTHERS_READ:
-        _log.warn("everybody may read the file of {what}: chmod 600", what=what, file=str(path))
+        _log.warn("file of {what} is readable by every user; set mode 600", what=what, file=str(path))

@@ -1,6 +1,6 @@
-"""TLS for listeners, as it is described, and for connections to them.
+"""TLS for listeners, from endpoint descriptions, and for connections to peers.
 
-Never less than TLS 1.2 is spoken, which is Twisted's own least.
+The minimum is TLS 1.2, Twisted's default.
 """
 
 from __future__ import annotations
@@ -29,28 +29,27 @@ from rqdisco.security.certificates import HTTP, Files, ForClients, ForListener, 
 
 _PREFIX = re.compile(r"(?:ssl|tls):")
 _HIDDEN = re.compile(r"haproxy:(?:ssl|tls):")
-# Arguments are separated by colons; a backslash takes its meaning from whatever follows
-# (twisted.internet.endpoints).
+# Colons separate arguments; a backslash escapes the next character (twisted.internet.endpoints).
 _ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^\\:])*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class TLSDescription(msgspec.Struct, frozen=True):
-    """A listener with TLS: the description of what is below, and the files."""
+    """A listener with TLS: the description of the endpoint below, and the files."""
 
     inner: str
     files: Files
 
 
 def parse_description(description: str) -> TLSDescription | None:
-    """`ssl:4000:privateKey=FILE:certKey=FILE`, or `tls:` and any other description with these
-    arguments; else None.
+    """Parse `ssl:4000:privateKey=FILE:certKey=FILE`, or `tls:` and any other description with these
+    arguments; return None for other descriptions.
 
-    The arguments are those of Twisted's own `ssl:`, which reads its files once, and `clientCA`.
+    The arguments are those of Twisted's own `ssl:`, which never reloads its files, and `clientCA`.
     Raises ValueError.
     """
     if _HIDDEN.match(description):
-        raise ValueError("TLS is inside of HAProxy's protocol, so it is written tls:haproxy:...")
+        raise ValueError("the PROXY header comes before TLS; write tls:haproxy:...")
     if _PREFIX.match(description) is None:
         return None
     _, *arguments = _ARGUMENT.findall(description)
@@ -63,11 +62,11 @@ def parse_description(description: str) -> TLSDescription | None:
         else:
             rest.append(argument)
     if "privateKey" not in given:
-        raise ValueError("privateKey=FILE is missing, and certKey=FILE if the certificate is in another file")
+        raise ValueError("privateKey=FILE is missing (and certKey=FILE if the certificate is in another file)")
     if not rest:
-        raise ValueError("there is no port")
+        raise ValueError("the port is missing")
     if f"{rest[0]}:".startswith(("ssl:", "tls:")):
-        raise ValueError("TLS in TLS")
+        raise ValueError("TLS inside TLS is not supported")
     files = Files(
         key=given["privateKey"],
         certificate=given.get("certKey", given["privateKey"]),
@@ -79,60 +78,61 @@ def parse_description(description: str) -> TLSDescription | None:
 
 @implementer(IStreamServerEndpoint)
 class TLSEndpoint:
-    """Speaks TLS on what `inner` listens on; `is_mutual` says that clients need a certificate,
-    too.
-    """
+    """An endpoint with TLS over `inner`. `is_mutual` is set if clients need a certificate too."""
 
     def __init__(
-        self, inner: IStreamServerEndpoint, kept: ReloadingFiles[ForListener], clock: IReactorTime, *, is_mutual: bool
+        self, inner: IStreamServerEndpoint, files: ReloadingFiles[ForListener], clock: IReactorTime, *, is_mutual: bool
     ):
         self.is_mutual = is_mutual
         self._inner = inner
-        self._kept = kept
+        self._files = files
         self._clock = clock
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen, as any endpoint does."""
-        below = _Below(_Accepting(self._kept), False, protocolFactory, self._clock)
-        return self._inner.listen(below)
+        factory = _TLSFactory(_ServerConnections(self._files), False, protocolFactory, self._clock)
+        return self._inner.listen(factory)
 
 
-class _Below(TLSMemoryBIOFactory):
-    """Twisted's own, but for those that are to be closed as they come."""
+class _TLSFactory(TLSMemoryBIOFactory):
+    """Twisted's factory, except that the wrapped factory may refuse a connection by returning
+    None.
+    """
 
+    # Twisted declares that every connection gets a protocol.
     def buildProtocol(self, addr: Any) -> Any:
         above = self.wrappedFactory.buildProtocol(addr)
         return None if above is None else self.protocol(self, above)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class _Accepting:
-    """Begins each connection with what is kept then."""
+class _ServerConnections:
+    """Starts each connection with the certificate of the moment."""
 
-    def __init__(self, kept: ReloadingFiles[ForListener]) -> None:
-        self._kept = kept
+    def __init__(self, files: ReloadingFiles[ForListener]) -> None:
+        self._files = files
 
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return SSL.Connection(self._kept.get().context, None)
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        return SSL.Connection(self._files.get().context, None)
 
 
 @implementer(IPolicyForHTTPS)
-class Policy:
-    """How connections are made: to who proves to be whom we ask for, with our own certificate if
-    there is one.
+class ClientPolicy:
+    """Connections to others: verifies their host name, and sends our certificate if there is
+    one.
     """
 
-    def __init__(self, kept: ReloadingFiles[ForClients]) -> None:
-        self._kept = kept
+    def __init__(self, files: ReloadingFiles[ForClients]) -> None:
+        self._files = files
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Raises what Twisted does for a name that no certificate can have."""
-        made = self._kept.get()
-        extra = {} if made.certificate is None else {"extraCertChain": list(made.chain)}
+        """Raise Twisted's error for a name that no certificate can have."""
+        loaded = self._files.get()
+        extra = {} if loaded.certificate is None else {"extraCertChain": list(loaded.chain)}
         return optionsForClientTLS(
             hostname.decode("ascii"),
-            trustRoot=made.trust,
-            clientCertificate=made.certificate,
+            trustRoot=loaded.trust,
+            clientCertificate=loaded.certificate,
             acceptableProtocols=HTTP,
             extraCertificateOptions=extra,
         )

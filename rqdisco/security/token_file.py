@@ -1,6 +1,4 @@
-"""The file that digests of tokens are kept in: read, and edited so that nobody ever sees half of an
-edit.
-"""
+"""The file of token digests: read, and edited atomically."""
 
 from __future__ import annotations
 
@@ -16,24 +14,24 @@ from rqdisco.security.tokens import BadTokens, TokenRing, parse_tokens
 
 
 def read_tokens(path: Path) -> TokenRing:
-    """The tokens of a file. Raises TokensUnusable."""
+    """Return the tokens in a file. Raises TokensUnusable."""
     try:
         return parse_tokens(path.read_bytes())
     except OSError as error:
-        raise TokensUnusable(f"{path}: {error.strerror}; `rqdisco token new` makes one") from None
+        raise TokensUnusable(f"{path}: {error.strerror}; create one with `rqdisco token new`") from None
     except BadTokens as error:
         raise TokensUnusable(f"{path}: {error}") from None
 
 
 def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
-    """Replace the content of a file by what `edit` makes of it, durably and in one step; edits wait
-    for each other.
+    """Replace the content of a file by the result of `edit`, durably and atomically. Concurrent
+    edits wait for each other.
 
-    A new file can be read by its owner alone; an old one keeps owner and mode, so that the daemon
-    can go on reading it. Raises OSError, and what `edit` raises.
+    Only the owner can read a new file; an existing one keeps its owner and mode, so that the daemon
+    can still read it. Raises OSError, and what `edit` raises.
     """
     path = path.resolve()
-    with _alone(path.parent):
+    with _locked(path.parent):
         before = path.stat() if path.exists() else None
         after = edit(path.read_bytes() if before is not None else b"")
         parse_tokens(after)
@@ -45,8 +43,10 @@ def edit_tokens(path: Path, edit: Callable[[bytes], bytes]) -> None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """The directory, locked: a file that is replaced cannot be locked itself. Synced at the end."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock the directory, since a file that is replaced cannot be locked itself; sync it at the
+    end.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

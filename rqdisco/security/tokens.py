@@ -1,8 +1,8 @@
-"""Who may do what: tokens, of which only digests are kept, the scopes they have, and the file they
-are kept in.
+"""Authorization by tokens: their scopes, their digests, and the format of the file that stores
+these.
 
-A token is 160 random bits, so one round of SHA-256 is enough: nobody can try all of them, whatever
-a try costs.
+A token has 160 random bits, so one round of SHA-256 is enough: no attacker can try them all,
+however cheap a guess is.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ assert {"known", *SCOPES} == set(get_args(Right))
 
 
 class BadTokens(ValueError):
-    """Tokens that cannot be used; the text says why."""
+    """A token or a token file is invalid; the text says why."""
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a token: what it is called, the SHA-256 of it, its scopes, and the one ID it
-    is bound to.
+    """What is stored of a token: its name, its SHA-256 digest, its scopes, and the one ID it is
+    bound to, if any.
     """
 
     name: str
@@ -48,23 +48,23 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_admin(self) -> bool:
-        """Whether its owner may do everything."""
+        """Report whether it has every right."""
         return "admin" in self.scopes
 
     @property
     def listed_scopes(self) -> str:
-        """Its scopes, as they stand in a file."""
+        """Return its scopes as the file lists them."""
         return ",".join(scope for scope in SCOPES if scope in self.scopes)
 
     def may(self, right: Right, discovery_id: str | None = None) -> bool:
-        """Whether its owner may do this, with that ID if it is about one."""
+        """Report whether it has a right, for that ID if the request is about one."""
         if self.is_admin or right == "known":
             return True
         return right in self.scopes and (self.id is None or self.id == discovery_id)
 
 
 class TokenRing:
-    """The tokens of a file, in its order."""
+    """The tokens of a file, in the file's order."""
 
     def __init__(self, tokens: Sequence[Token] = ()) -> None:
         self.tokens = tuple(tokens)
@@ -73,22 +73,22 @@ class TokenRing:
             self._by_first.setdefault(token.digest[:8], []).append(token)
 
     def find(self, secret: bytes) -> Token | None:
-        """The token that `secret` is, None if it is none.
+        """Return the token that `secret` belongs to, None if there is none.
 
-        The time this takes tells of digests only, and nobody can choose what his guesses' digests
-        begin with.
+        Its duration depends only on digests, and an attacker cannot choose how the digest of a
+        guess begins.
         """
         digest = hashlib.sha256(secret).digest()
-        found = None
+        match = None
         for token in self._by_first.get(digest[:8], ()):
             if hmac.compare_digest(token.digest, digest):
-                found = token
-        return found
+                match = token
+        return match
 
 
 class TokenChange(msgspec.Struct, frozen=True):
-    """What became of a token, as it is now, or was if it is gone; `of` says what is different of
-    one that changed.
+    """A token that was added, revoked or changed: as it is now, or as it was before it was revoked.
+    `of` names the fields that changed.
     """
 
     what: Literal["added", "revoked", "changed"]
@@ -97,34 +97,38 @@ class TokenChange(msgspec.Struct, frozen=True):
 
 
 def changes(before: TokenRing, after: TokenRing) -> list[TokenChange]:
-    """What became of tokens, which are known by their names."""
+    """Return the differences between two rings. Tokens are compared by name."""
     old = {token.name: token for token in before.tokens}
     new = {token.name: token for token in after.tokens}
-    found = [TokenChange("revoked", token) for name, token in old.items() if name not in new]
+    changed = [TokenChange("revoked", token) for name, token in old.items() if name not in new]
     for name, token in new.items():
         if name not in old:
-            found.append(TokenChange("added", token))
+            changed.append(TokenChange("added", token))
         elif token != old[name]:
-            found.append(TokenChange("changed", token, _different(old[name], token)))
-    return found
+            changed.append(TokenChange("changed", token, _changed_fields(old[name], token)))
+    return changed
 
 
-def _different(old: Token, new: Token) -> tuple[str, ...]:
+def _changed_fields(old: Token, new: Token) -> tuple[str, ...]:
     compared = (("scopes", old.scopes, new.scopes), ("id", old.id, new.id), ("secret", old.digest, new.digest))
     return tuple(what for what, one, other in compared if one != other)
 
 
 class Access:
-    """Says who may do what; `ring` may be another one from one request to the next."""
+    """Authorizes secrets against a ring of tokens, which a reload replaces."""
 
     def __init__(self, ring: TokenRing) -> None:
         self.ring = ring
 
-    def admit(self, secrets: Sequence[bytes], right: Right, discovery_id: str | None = None) -> Token:
-        """The first token there is among what a caller gave, which must have the right to this.
+    def replace(self, ring: TokenRing) -> None:
+        """Authorize against `ring` from now on."""
+        self.ring = ring
 
-        It is not looked whether there is such an ID: who may not know is told the same of all IDs,
-        in the same time. Raises NotAuthenticated, NotAllowed.
+    def admit(self, secrets: Sequence[bytes], right: Right, discovery_id: str | None = None) -> Token:
+        """Return the token of the first valid secret, which must have the right.
+
+        Does not check whether the ID exists: an unauthorized caller gets the same answer for every
+        ID, in the same time. Raises NotAuthenticated, NotAllowed.
         """
         for secret in secrets:
             token = self.ring.find(secret)
@@ -136,16 +140,16 @@ class Access:
 
 
 def make_token(random: Callable[[int], bytes]) -> str:
-    """A new token. It can stand in a URL, a shell and rqlited's configuration as it is, and
-    scanners can know it.
+    """Return a new token. It needs no quoting in URLs, shells and rqlited's configuration, and
+    secret scanners can recognize its prefix.
     """
     return _PREFIX + base64.b32encode(random(TOKEN_BYTES)).decode().lower()
 
 
 def describe(name: str, scopes: Sequence[str], secret: str, discovery_id: str | None = None) -> Token:
-    """What is to be kept of a token. Raises BadTokens."""
+    """Return what to store of a token. Raises BadTokens."""
     if not _NAME.match(name):
-        raise BadTokens(f"{name!r} is no name: up to 64 letters, digits, dots, '-' and '_'")
+        raise BadTokens(f"{name!r} is not a valid name: 1 to 64 letters, digits, dots, '-' and '_'")
     return Token(
         name=name,
         digest=hashlib.sha256(secret.encode()).digest(),
@@ -155,8 +159,8 @@ def describe(name: str, scopes: Sequence[str], secret: str, discovery_id: str | 
 
 
 def parse_tokens(content: bytes) -> TokenRing:
-    """The tokens of a file: one a line, `NAME SCOPES sha256:HEX [id=ID]`; `#` begins a comment.
-    Raises BadTokens.
+    """Parse a token file: one token per line, `NAME SCOPES sha256:HEX [id=ID]`; `#` begins a
+    comment. Raises BadTokens.
     """
     tokens = [token for _, token in _numbered(content)]
     for what, seen in (("name", [token.name for token in tokens]), ("digest", [token.digest for token in tokens])):
@@ -166,51 +170,51 @@ def parse_tokens(content: bytes) -> TokenRing:
 
 
 def with_token(content: bytes, token: Token) -> bytes:
-    """The file with one more token. Raises BadTokens."""
+    """Return the file's content with one more token. Raises BadTokens."""
     before = content or HEADER.encode()
     after = before + (b"" if before.endswith(b"\n") else b"\n") + _line(token).encode()
     if any(known.name == token.name for known in parse_tokens(content).tokens):
-        raise BadTokens(f"there is a token {token.name} already")
+        raise BadTokens(f"token {token.name} already exists")
     return after
 
 
 def without_token(content: bytes, name: str) -> bytes:
-    """The file without a token; all else stays. Raises BadTokens."""
+    """Return the file's content without a token; everything else stays. Raises BadTokens."""
     numbers = {number for number, token in _numbered(content) if token.name == name}
     if not numbers:
-        raise BadTokens(f"there is no token {name}")
+        raise BadTokens(f"token {name} does not exist")
     lines = content.splitlines(keepends=True)
     return b"".join(line for number, line in enumerate(lines, 1) if number not in numbers)
 
 
 def _numbered(content: bytes) -> list[tuple[int, Token]]:
-    """The tokens, each with the number of its line."""
-    found = []
+    """Return the tokens, each with its line number."""
+    tokens = []
     for number, line in enumerate(content.splitlines(), 1):
         words = line.decode("utf-8", "replace").partition("#")[0].split()
         if words:
             try:
-                found.append((number, _parsed(words)))
+                tokens.append((number, _parse_token(words)))
             except BadTokens as error:
                 raise BadTokens(f"line {number}: {error}") from None
-    return found
+    return tokens
 
 
-def _parsed(words: list[str]) -> Token:
+def _parse_token(words: list[str]) -> Token:
     if len(words) not in (3, 4):
         raise BadTokens("not NAME SCOPES sha256:HEX [id=ID]")
     name, scopes, digest, *rest = words
     match = _DIGEST.match(digest)
-    # What stands there may be the token itself, so it is not repeated.
+    # It may be the token itself by mistake, so the error does not repeat it.
     if match is None:
         raise BadTokens("the digest is not sha256: and 64 hexadecimal digits")
     if not _NAME.match(name):
-        raise BadTokens("its name is not 1 to 64 letters, digits, dots, '-' and '_'")
+        raise BadTokens("the name is not 1 to 64 letters, digits, dots, '-' and '_'")
     discovery_id = None
     if rest:
         key, _, discovery_id = rest[0].partition("=")
         if key != "id":
-            raise BadTokens("behind the digest only id=ID may follow")
+            raise BadTokens("only id=ID may follow the digest")
     return Token(
         name=name,
         digest=bytes.fromhex(match[1]),
@@ -222,10 +226,10 @@ def _parsed(words: list[str]) -> Token:
 def _scopes(names: Sequence[str], discovery_id: str | None) -> frozenset[str]:
     unknown = set(names) - set(SCOPES)
     if unknown or not names:
-        raise BadTokens(f"the scopes are {', '.join(SCOPES)}, and several are separated by commas")
+        raise BadTokens(f"scopes must be one or more of {', '.join(SCOPES)}, separated by commas")
     if discovery_id is not None:
         if not is_id(discovery_id):
-            raise BadTokens("what it is bound to is no discovery ID")
+            raise BadTokens("the value of id= is not a discovery ID")
         if not _OF_AN_ID.issuperset(names):
             raise BadTokens("mint and admin cannot be bound to an ID")
     return frozenset(names)

@@ -1,4 +1,4 @@
-"""What a daemon was told by its options, checked and frozen."""
+"""The daemon's configuration: its options, validated and immutable."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from rqdisco.security.certificates import Files
 
 
 class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and what to answer by DNS; `rate` is in answers a second for each source, 0 for any
-    number.
-    """
+    """The DNS server. `rate` is UDP answers per second and source, 0 for no limit."""
 
     addresses: tuple[tuple[str, int], ...]
     zone: Zone
@@ -24,11 +22,10 @@ class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What clients may take: IDs and requests a second for each of them, connections in all and for
-    each.
+    """Limits on clients: the rates of new IDs and of requests, per client and second, 0 for no
+    limit; and connections, in total and per client.
 
-    0 is no limit of a rate; None of connections is as many as there can be descriptors, within
-    reason.
+    If `connections` is None, the limit is a default, or fewer if file descriptors are scarce.
     """
 
     create_rate: float
@@ -38,8 +35,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """This daemon among its peers: its name and URL there, where it listens, whom to ask for the
-    others, the keys.
+    """This daemon among its peers. `advertise` is its URL, `seeds` the URLs to find others at,
+    `keys` the file of shared keys, `tls` the files for connections to peers.
     """
 
     name: str
@@ -52,8 +49,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds between probes of a node, where nodes may be probed, and how many probes a second
-    there are at most.
+    """Probes: seconds between those of one node, the networks allowed, and the maximum number per
+    second.
     """
 
     interval: float
@@ -62,9 +59,11 @@ class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The options, checked. Without `tokens`, a file, everybody may everything, everywhere if it
-    `is_open`; `hosts` are what this machine is called besides its own names. IDs that never had a
-    node are forgotten after `unused_days`, if that is given.
+    """The whole configuration.
+
+    Without a `tokens` file every request is allowed, but only from this machine unless `is_open`.
+    `hosts` are further names to accept in the Host header. IDs that never had a node expire after
+    `unused_days`, if that is set.
     """
 
     tokens: Path | None

@@ -1,12 +1,11 @@
-"""The running daemon: what starts in which order, and how it ends without losing what it was
-told.
-"""
+"""The running daemon: starts its parts in order, and stops without losing anything it acknowledged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -24,13 +23,32 @@ from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.health import Health
 
 
-class Daemon(Service):
-    """Opens every door once all else is up; stops by letting what is in flight finish, then
-    flushes.
+class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a daemon starts and stops.
 
-    `refuse` ends the process with the reason why it cannot start; `finish` lets go of what is not a
-    service; `peers` keeps up with those, if there are any, `aside` is whatever else runs as long as
-    all this does; `drain_timeout` is for how many seconds it serves on when it is to stop.
+    `peers` keeps in contact with peers; it is None without them. `background` groups the services
+    that run for as long as the daemon. `stop_threads` waits for the worker threads; it is called
+    last.
+    """
+
+    listeners: Sequence[Listener]
+    deadlines: Deadlines
+    directory: SingleDirectory
+    journal: Journal
+    health: Health
+    compactor: Compactor
+    notifier: Notifier
+    peers: Service | None
+    background: Service
+    stop_threads: Callable[[], None]
+
+
+class Daemon(Service):
+    """Opens the listeners after everything else runs; on stop, finishes requests in flight and then
+    flushes the write-ahead log.
+
+    `refuse` ends the process if a listener cannot be opened. The daemon serves for `drain_timeout`
+    more seconds after it is asked to stop.
     """
 
     _log = Logger()
@@ -38,38 +56,20 @@ class Daemon(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        listeners: Sequence[Listener],
-        deadlines: Deadlines,
-        directory: SingleDirectory,
-        journal: Journal,
-        health: Health,
-        compactor: Compactor,
-        notifier: Notifier,
+        parts: DaemonParts,
         refuse: Callable[[CannotListen], None],
-        finish: Callable[[], None],
-        peers: Service | None = None,
-        aside: Service | None = None,
         *,
         drain_timeout: float = 0.0,
     ) -> None:
         self._clock = clock
-        self._listeners = listeners
-        self._deadlines = deadlines
-        self._directory = directory
-        self._journal = journal
-        self._health = health
-        self._compactor = compactor
-        self._notifier = notifier
+        self._parts = parts
         self._refuse = refuse
-        self._finish = finish
-        self._peers = peers
         self._drain_timeout = drain_timeout
-        self._aside = Service() if aside is None else aside
         self._is_open = False
         self._listening: Deferred[Any] | None = None
 
     def privilegedStartService(self) -> None:
-        """Bind, while ports below 1024 may still be allowed."""
+        """Bind while ports below 1024 may still be allowed."""
         refusals: list[CannotListen] = []
         self._listening = Deferred.fromCoroutine(self._listen())
         self._listening.addErrback(_collect, refusals)
@@ -82,43 +82,44 @@ class Daemon(Service):
         if self._listening is None:
             self.privilegedStartService()
         assert self._listening is not None
-        self._compactor.startService()
-        self._aside.startService()
-        if self._peers is not None:
-            self._peers.startService()
-        # Signals are taken once the reactor runs; whoever is told READY before that could end us
-        # without a flush.
-        self._listening.addCallback(lambda _: self._clock.callLater(0, self._ready))
+        self._parts.compactor.startService()
+        self._parts.background.startService()
+        if self._parts.peers is not None:
+            self._parts.peers.startService()
+        # Signals are handled once the reactor runs; READY before that would allow a signal that
+        # ends the process without a flush.
+        self._listening.addCallback(lambda _: self._clock.callLater(0, self._notify_ready))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _listen(self) -> None:
-        where = {listener.name: await listener.open() for listener in self._listeners}
+        addresses = {listener.name: await listener.open() for listener in self._parts.listeners}
         self._is_open = True
-        self._log.info("listening", **where)
+        self._log.info("listening", **addresses)
 
-    def _ready(self) -> None:
+    def _notify_ready(self) -> None:
         if self.running and self._is_open:
-            self._notifier.startService()
+            self._parts.notifier.startService()
 
     async def _stop(self) -> None:
-        self._health.stop()
-        self._notifier.stopService()
+        parts = self._parts
+        parts.health.stop()
+        parts.notifier.stopService()
         if self._drain_timeout and self._is_open:
-            # Balancers find out that it is not ready, and send nobody any more.
-            self._log.info("stopping, but first serving on", seconds=self._drain_timeout)
+            # Load balancers see that /readyz fails, and send no more requests.
+            self._log.info("draining before stop", seconds=self._drain_timeout)
             await deferLater(self._clock, self._drain_timeout)
-        await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in self._listeners])
-        self._deadlines.stop()
-        await self._directory.revoke_stuck()
-        if self._peers is not None:
-            await maybeDeferred(self._peers.stopService)
-        await maybeDeferred(self._compactor.stopService)
-        await self._journal.close()
-        await maybeDeferred(self._aside.stopService)
-        self._finish()
+        await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in parts.listeners])
+        parts.deadlines.stop()
+        await parts.directory.grants.revoke_stuck()
+        if parts.peers is not None:
+            await maybeDeferred(parts.peers.stopService)
+        await maybeDeferred(parts.compactor.stopService)
+        await parts.journal.close()
+        await maybeDeferred(parts.background.stopService)
+        parts.stop_threads()
 
 
 def _collect(failure: Failure, refusals: list[CannotListen]) -> None:

@@ -1,4 +1,4 @@
-"""Where the daemon listens: doors that are opened and closed alike, whatever they speak."""
+"""Listeners: endpoints with an HTTP site or a DNS server behind them, opened and closed alike."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet import defer
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IReactorUNIX,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -29,29 +35,30 @@ from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import TLSEndpoint, parse_description
 
 DRAIN_SECONDS = 5.0
-# Kinds of endpoints that are reached as far as their sockets are.
+# Kinds of endpoints that are as reachable as their sockets.
 _PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
 _PROXIED = "haproxy:"
 _SOCKET = re.compile(r"(?:haproxy:)?unix:")
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, they are looked for, not listened on
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, compared with, not bound
 
 
 class Listener(Protocol):
-    """Something that listens; `name` is what it is called in the log."""
+    """Something that listens. `name` is what the log calls it."""
 
     name: str
 
     async def open(self) -> list[str]:
-        """Listen; return where, in words. Raises CannotListen."""
+        """Listen; return the addresses as text. Raises CannotListen, OpenToOthers."""
 
     async def close(self) -> None:
-        """Listen no more; return when what had arrived is answered or cut off."""
+        """Stop listening; return once the requests received are answered or aborted."""
 
 
 class HTTPListener:
-    """A site on each of some endpoints; `is_guarded` says that it need not be kept from other
-    machines, `hosts` which hosts requests may be for that come by an address that only this machine
-    reaches.
+    """A site that listens on `endpoints`.
+
+    Unless the listener `is_guarded`, or other machines cannot reach an endpoint, `open` refuses it.
+    `hosts` restricts the Host header on endpoints that only this machine reaches.
     """
 
     _log = Logger()
@@ -71,30 +78,29 @@ class HTTPListener:
         self._is_guarded = is_guarded
         self._clock = clock
         self._endpoints = endpoints
-        self._site = site
+        self.site = site
         self._ports: list[IListeningPort] = []
 
     async def open(self) -> list[str]:
         for description, endpoint in self._endpoints:
             await self._listen(description, endpoint)
-        return [_in_words(port.getHost()) for port in self._ports]
+        return [format_address(port.getHost()) for port in self._ports]
 
     async def close(self) -> None:
         for port in self._ports:
-            # Whoever the kernel has taken the connection of, and nobody accepted yet, would be
-            # reset.
+            # Connections that only the kernel has accepted would be reset.
             accept_waiting(port)
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         try:
-            await self._site.drain().addTimeout(DRAIN_SECONDS, self._clock)
+            await self.site.drain().addTimeout(DRAIN_SECONDS, self._clock)
         except defer.TimeoutError:
-            self._log.warn("some requests are left unanswered", connections=len(self._site.channels))
-            self._site.abort_connections()
+            self._log.warn("requests left unanswered", connections=len(self.site.channels))
+            self.site.abort_connections()
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         is_mutual = isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual
-        listener = ConnectionFactory(self._site)
-        factory: Any = self._site if isinstance(endpoint, _ProxiedEndpoint) else listener
+        listener = ConnectionFactory(self.site)
+        factory = self.site if isinstance(endpoint, _ProxiedEndpoint) else listener
         try:
             port = await endpoint.listen(factory)
             self._ports.append(port)
@@ -103,27 +109,27 @@ class HTTPListener:
         except CannotListenError as error:
             raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
         except Exception as error:
-            # Endpoints raise what they like: over a port out of range, a file that is missing, ...
+            # Endpoints raise anything: for a port out of range, a missing file, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
-        # Nothing is accepted yet. Only the socket itself tells what a host's name or a socket of
-        # systemd's stands for.
+        # Nothing is accepted yet. Only the socket itself shows which address a host name or a
+        # socket passed by systemd has.
         local = listens_locally(description, address)
-        # No name leads to a socket of the file system.
+        # No host name leads to a UNIX socket.
         if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
             listener.restrict(self._hosts)
         if not (local or is_mutual or self._is_guarded):
             raise OpenToOthers(
-                f"{description}: other machines can ask there and no tokens are needed: say --tokens FILE, or --open"
+                f"{description}: other machines can connect and no token is required; set --tokens FILE or --open"
             )
 
 
 class _Occupied(Exception):
-    """There is no place for a socket in the file system; the text says why."""
+    """A UNIX socket cannot be created; the text says why."""
 
 
 @implementer(IStreamServerEndpoint)
 class _ProxiedEndpoint:
-    """An endpoint for connections that come through proxies."""
+    """An endpoint for connections that begin with a PROXY header."""
 
     def __init__(self, endpoint: IStreamServerEndpoint) -> None:
         self._endpoint = endpoint
@@ -133,36 +139,43 @@ class _ProxiedEndpoint:
         return listening
 
 
-class _Sockets:
-    """Twisted's reactor as far as its endpoints for sockets of the file system ask for it
-    (IReactorUNIX). A socket that was left there by who was killed is replaced.
+class _UNIXReactor:
+    """The part of the reactor that UNIX endpoints use (IReactorUNIX). It replaces a socket left
+    behind by a killed daemon.
 
-    Twisted's own way, a lock that names a process, fails for ever where that number is another
-    process's by now: in a container every process is the first one.
+    Twisted's own lock file names a process; it blocks forever once another process has that
+    number, and in a container every daemon is process 1.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, reactor: IReactorUNIX) -> None:
+        # Twisted declares narrower arguments for listenUNIX than its endpoints pass.
+        self._reactor: Any = reactor
 
-    def listenUNIX(  # noqa: N802, it is Twisted's
-        self, address: str | bytes, factory: IProtocolFactory, **how: Any
+    def listenUNIX(  # noqa: N802, Twisted's name
+        self,
+        address: str | bytes,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,  # noqa: N803
     ) -> IListeningPort:
-        """Listen. Raises _Occupied if there is anything else than a socket that nobody listens
-        on.
-        """
-        _make_way(Path(os.fsdecode(address)))
-        port: IListeningPort = self._reactor.listenUNIX(address, factory, **{**how, "wantPID": False})
+        """Listen. Raises _Occupied if the path is anything but a socket without a listener."""
+        _remove_stale_socket(Path(os.fsdecode(address)))
+        port: IListeningPort = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID=False)
         return port
 
 
 def endpoint(
-    reactor: Any, option: str, description: str, certificates: Certificates
+    # Which interfaces the reactor needs depends on the kind of endpoint.
+    reactor: Any,
+    option: str,
+    description: str,
+    certificates: Certificates,
 ) -> tuple[str, IStreamServerEndpoint]:
-    """An endpoint beside its description, as an option has it. Raises BadEndpoint, CannotListen,
-    TLSUnusable.
+    """Parse the endpoint description of an option; return it with its endpoint.
 
-    `haproxy:` before another endpoint is Twisted's word for connections that begin with a PROXY
-    header.
+    `haproxy:` before another endpoint is Twisted's prefix for connections that begin with a PROXY
+    header. Raises BadEndpoint, CannotListen, TLSUnusable.
     """
     try:
         if description.startswith(_PROXIED):
@@ -170,9 +183,11 @@ def endpoint(
         tls = parse_description(description)
         inner = _plain_endpoint(reactor, description if tls is None else tls.inner)
     except LookupError as error:
-        raise CannotListen(f"cannot listen on {description}: no socket {error} was passed on to this process") from None
+        raise CannotListen(
+            f"cannot listen on {description}: systemd passed no socket {error} to this process"
+        ) from None
     except Exception as error:
-        # Each kind of endpoint raises what it likes over a description it cannot read.
+        # Each kind of endpoint raises its own errors for a description it cannot parse.
         example = "such as tcp:4000:interface=127.0.0.1"
         raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
     if tls is None:
@@ -182,55 +197,55 @@ def endpoint(
 
 
 def _plain_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """What Twisted makes of a description; raises what it likes."""
+    """Parse a description that has no prefix of ours. Raises anything."""
     is_socket = _SOCKET.match(description) is not None
-    found: IStreamServerEndpoint = serverFromString(_Sockets(reactor) if is_socket else reactor, description)
-    return found
+    parsed: IStreamServerEndpoint = serverFromString(_UNIXReactor(reactor) if is_socket else reactor, description)
+    return parsed
 
 
-def listens_locally(description: str, address: Any) -> bool:
-    """Whether only this machine reaches what listens at `address`.
+def listens_locally(description: str, address: object) -> bool:
+    """Report whether only this machine can reach `address`.
 
-    What is behind HAProxy is reached by others, and of a kind that a plugin of Twisted adds nobody
-    can know.
+    Not for endpoints behind a proxy, which others reach, nor for kinds that a Twisted plugin adds,
+    of which nothing is known.
     """
     if _PLAIN.match(description) is None:
         return False
     if isinstance(address, UNIXAddress):
         return True
     try:
-        ip = ipaddress.ip_address(address.host.partition("%")[0])
-    except (AttributeError, ValueError):
+        ip = ipaddress.ip_address(getattr(address, "host", "").partition("%")[0])
+    except ValueError:
         return False
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
-def owners_socket(reactor: Any, path: Path) -> tuple[str, IStreamServerEndpoint]:
-    """A socket that its owner alone can open."""
-    return f"unix:{path}", UNIXServerEndpoint(_Sockets(reactor), str(path), mode=0o600)
+def owner_only_socket(reactor: IReactorUNIX, path: Path) -> tuple[str, IStreamServerEndpoint]:
+    """Return a UNIX socket that only its owner can connect to, with its description."""
+    return f"unix:{path}", UNIXServerEndpoint(_UNIXReactor(reactor), str(path), mode=0o600)
 
 
-def _make_way(path: Path) -> None:
-    """Take away a socket that nobody listens on any more, and nothing else. Raises _Occupied.
+def _remove_stale_socket(path: Path) -> None:
+    """Remove a socket without a listener, and nothing else. Raises _Occupied.
 
-    Two daemons that start on one path in the same instant could each take the other's for such a
-    one; those of one state directory cannot, since it is locked by now.
+    Two daemons that start on one path in the same instant could each remove the other's socket;
+    those of one state directory cannot, since it is locked by now.
     """
     try:
         if path.is_symlink() or (path.exists() and not path.is_socket()):
-            raise _Occupied("something else is there")
+            raise _Occupied("it exists and is not a socket")
         if path.exists():
-            if not _is_left(path):
-                raise _Occupied("somebody listens there already")
+            if not _is_stale(path):
+                raise _Occupied("another process listens there")
             path.unlink(missing_ok=True)
     except OSError as error:
         raise _Occupied(error.strerror or str(error)) from error
 
 
-def _is_left(path: Path) -> bool:
-    """Whether nobody listens on the socket any more."""
+def _is_stale(path: Path) -> bool:
+    """Report whether no process listens on the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
-        # Without waiting: one that is alive may have more to do than to accept.
+        # Without blocking: a live daemon may be too busy to accept.
         probe.setblocking(False)
         try:
             probe.connect(str(path))
@@ -242,7 +257,7 @@ def _is_left(path: Path) -> bool:
 
 
 class DNSListener:
-    """A name server."""
+    """A DNS server."""
 
     _log = Logger()
     name = "dns"
@@ -259,21 +274,23 @@ class DNSListener:
         except CannotListenError as error:
             where = f"[{error.interface}]:{error.port}" if ":" in error.interface else f"{error.interface}:{error.port}"
             raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
-        addresses: list[Any] = [port.getHost() for port in self._ports[::2]]
-        if any(address.host in _WILDCARDS for address in addresses):
-            # The kernel chooses from where an answer leaves; who asked another address of ours
-            # takes it for forged.
-            self._log.warn("DNS on a wildcard address: a machine with several addresses needs each of them named")
-        return [_in_words(address) for address in addresses]
+        addresses = [port.getHost() for port in self._ports[::2]]
+        if any(getattr(address, "host", None) in _WILDCARDS for address in addresses):
+            # The kernel chooses the source address of an answer; a client that sent its question to
+            # another one discards it as forged.
+            self._log.warn("DNS on a wildcard address: on a machine with several addresses, list each of them")
+        return [format_address(address) for address in addresses]
 
     async def close(self) -> None:
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         self._listener.cut()
 
 
-def _in_words(address: Any) -> str:
-    if not hasattr(address, "port"):
-        return f"unix:{address.name.decode()}"
+def format_address(address: object) -> str:
+    """Format the address of a port: `HOST:PORT`, or `unix:PATH`."""
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name or b'')}"
+    assert isinstance(address, (IPv4Address, IPv6Address))
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 

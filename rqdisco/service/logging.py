@@ -1,6 +1,4 @@
-"""How events are written: text for people on a terminal, one JSON object a line for everything
-else.
-"""
+"""Formats and writes the log: text on a terminal, otherwise one JSON object per line."""
 
 from __future__ import annotations
 
@@ -11,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-from twisted.logger import ILogObserver, formatEvent
+from twisted.logger import ILogObserver, LogEvent, formatEvent
 from zope.interface import implementer
 
 from rqdisco.core.escaping import escape_untrusted, escape_untrusted_json
@@ -25,34 +23,36 @@ _OWN = ("rqdisco.",)
 _LOUD = ("warn", "error", "critical")
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
-Schedule = Callable[[float, Callable[[], None]], Any]
+Schedule = Callable[[float, Callable[[], None]], object]
 
 
 class Output(Protocol):
-    """Where the lines go."""
+    """The destination of log lines."""
 
     def write(self, data: bytes) -> int:
-        """Take as much of `data` as can be taken without waiting, and say how much that was. Raises
-        OSError.
+        """Write as much of `data` as possible without blocking; return the number of bytes written.
+        Raises OSError.
         """
 
 
 class Descriptor:
-    """An open file, pipe or terminal. A reader that stops reading must never stop us (P4)."""
+    """An open file, pipe or terminal. A reader that stops reading must not block the daemon
+    (P4).
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        # Of a pipe that is ready no more is known than that it takes this much.
+        # A pipe that is ready is only guaranteed to accept this much.
         self._most = None if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
 
     def write(self, data: bytes) -> int:
         return os.write(self._fd, data[: self._most]) if self._poll.poll(0) else 0
 
 
-class Nowhere:
-    """Where there is nobody to read."""
+class Discard:
+    """An output that discards everything."""
 
     def write(self, data: bytes) -> int:
         return len(data)
@@ -62,10 +62,10 @@ class Nowhere:
 class LineObserver:
     """Writes each event as one line.
 
-    Lines are collected until `schedule` runs what it is given, after so many seconds, since a write
-    for each of many registrations costs more than the rest of logging them; what is a warning or
-    worse goes out at once. While nobody takes the lines they are kept, up to a limit, and counted
-    from then on.
+    Lines are collected until `schedule`, which runs a call after a number of seconds, flushes them:
+    a write for each registration would cost more than the rest of logging it. Warnings and worse
+    are written at once. While the output accepts nothing, lines are kept up to a limit; further
+    ones are dropped and counted.
     """
 
     def __init__(self, output: Output, schedule: Schedule, *, as_json: bool) -> None:
@@ -78,7 +78,7 @@ class LineObserver:
         self._dropped = 0
         self._scheduled = False
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: LogEvent) -> None:
         if self._size > BACKLOG_BYTES:
             self._dropped += 1
             return
@@ -91,15 +91,15 @@ class LineObserver:
             self._flush_in(0)
 
     def flush(self) -> None:
-        """Write what was collected. A log that cannot be written is no reason to stop serving."""
+        """Write the collected lines. Errors are ignored: the daemon serves on without a log."""
         data = self._backlog + b"".join(self._lines)
         self._lines.clear()
         self._backlog, self._size = b"", 0
         with suppress(OSError):
-            while data and (taken := self._output.write(data)):
-                data = data[taken:]
+            while data and (written := self._output.write(data)):
+                data = data[written:]
             if self._dropped and not data:
-                data, self._dropped = b"%d lines of the log were dropped\n" % self._dropped, 0
+                data, self._dropped = b"%d log lines dropped\n" % self._dropped, 0
             self._backlog, self._size = data, len(data)
             if data and not self._scheduled:
                 self._flush_in(_RETRY_SECONDS)
@@ -113,13 +113,13 @@ class LineObserver:
         self.flush()
 
 
-def _fields(event: dict[str, Any]) -> dict[str, Any]:
+def _fields(event: LogEvent) -> dict[str, object]:
     if not event.get("log_namespace", "").startswith(_OWN):
         return {}
     return {name: value for name, value in event.items() if value is not None and not name.startswith("log_")}
 
 
-def _message(event: dict[str, Any]) -> str:
+def _message(event: LogEvent) -> str:
     text: str = event.get("log_format") or ""
     if "{" in text or not text:
         text = formatEvent(event)
@@ -127,7 +127,7 @@ def _message(event: dict[str, Any]) -> str:
     return escape_untrusted(text) if failure is None else f"{escape_untrusted(text)}\n{failure.getTraceback()}"
 
 
-def _time(event: dict[str, Any]) -> str:
+def _time(event: LogEvent) -> str:
     seconds, rest = divmod(int(event["log_time"] * 1000), 1000)
     return f"{_second(seconds)}.{rest:03}Z"
 
@@ -137,7 +137,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _as_json(event: dict[str, Any]) -> bytes:
+def _as_json(event: LogEvent) -> bytes:
     line = {
         "time": _time(event),
         "level": event["log_level"].name,
@@ -148,6 +148,6 @@ def _as_json(event: dict[str, Any]) -> bytes:
     return escape_untrusted_json(_encoder.encode(line)) + b"\n"
 
 
-def _as_text(event: dict[str, Any]) -> bytes:
+def _as_text(event: LogEvent) -> bytes:
     fields = "".join(f" {name}={escape_untrusted(str(value))}" for name, value in _fields(event).items())
     return f"{_time(event)} {event['log_level'].name:5} {_message(event)}{fields}\n".encode(errors="backslashreplace")

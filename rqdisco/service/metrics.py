@@ -1,8 +1,9 @@
-"""Metrics of what the service itself holds."""
+"""Metrics of the certificates that the service loads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from prometheus_client.metrics_core import Metric
 
@@ -10,15 +11,17 @@ from rqdisco.telemetry.metric_families import gauges
 from rqdisco.telemetry.metrics import Source
 
 
-def certificate_metrics(expiries: Callable[[], Mapping[str, float]]) -> Source:
-    """`expiries` gives when each certificate ends, in seconds since 1970, by what it is called."""
+def certificate_metrics(expiries: Callable[[], Iterable[tuple[str, datetime]]]) -> Source:
+    """Build the source of certificate metrics. `expiries` returns each certificate's name and when
+    it expires.
+    """
 
     def source() -> Iterable[Metric]:
         yield gauges(
             "rqdisco_certificate_expiry_timestamp_seconds",
-            "When a certificate ends, in seconds since 1970.",
+            "When the certificate expires, in seconds since 1970.",
             ("certificate",),
-            (((name,), end) for name, end in expiries().items()),
+            (((name,), end.timestamp()) for name, end in expiries()),
         )
 
     return source

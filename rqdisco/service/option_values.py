@@ -1,4 +1,4 @@
-"""The values of options, from text. All raise Twisted's UsageError, which names the option."""
+"""Parsers of option values. All raise Twisted's UsageError, whose text names the option."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.python import usage
 
 from rqdisco.core.host_ports import is_host_name
 from rqdisco.dns.zone import Kind
-from rqdisco.probes.targets import Network, network
+from rqdisco.probes.targets import Network, parse_network
 
 MOST = 1e12
 _BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
@@ -19,7 +19,7 @@ _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 def peer_url(option: str, text: str) -> str:
-    """http:// or https://, HOST:PORT, and nothing else."""
+    """Parse http://HOST:PORT or https://HOST:PORT."""
     url = text.rstrip("/")
     try:
         parts = urlsplit(url)
@@ -32,80 +32,82 @@ def peer_url(option: str, text: str) -> str:
 
 
 def ip_and_port(address: str) -> tuple[str, int]:
-    """Where to answer DNS questions: IP:PORT."""
+    """Parse an address to answer DNS queries on: IP:PORT."""
     host, _, port = address.rpartition(":")
     try:
         ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        found = int(port)
+        port_number = int(port)
     except ValueError:
         raise usage.UsageError(f"dns: {address!r} is not IP:PORT") from None
-    if not 0 <= found < 65536:
-        raise usage.UsageError(f"dns: port {found} is out of range")
-    return str(ip), found
+    if not 0 <= port_number < 65536:
+        raise usage.UsageError(f"dns: port {port_number} is out of range")
+    return str(ip), port_number
 
 
 def probed_network(text: str) -> Network:
-    """Addresses that may be probed."""
+    """Parse a network whose addresses may be probed."""
     try:
-        return network(text)
+        return parse_network(text)
     except ValueError as error:
         raise usage.UsageError(f"probe-allow: {error}") from None
 
 
 def aliases(text: str) -> dict[str, Kind]:
-    """Names of services in DNS, and which addresses they are of: `a,b:http`, separated by commas or
-    spaces.
+    """Parse names of DNS services and the addresses they stand for: `a,b:http`, separated by commas
+    or spaces.
     """
-    found: dict[str, Kind] = {}
+    kinds: dict[str, Kind] = {}
     for alias in text.replace(",", " ").lower().split():
         name, _, kind = alias.partition(":")
         if kind not in ("", "raft", "http") or not name or not is_host_name(f"_{name}") or "." in name:
-            raise usage.UsageError(f"dns-aliases: {alias!r} is neither a service's name nor that and :http")
-        found[name] = "http" if kind == "http" else "raft"
-    return found
+            raise usage.UsageError(f"dns-aliases: {alias!r} is neither NAME nor NAME:http")
+        kinds[name] = "http" if kind == "http" else "raft"
+    return kinds
 
 
 def host_name(option: str, text: str, is_valid: Callable[[str], bool]) -> str:
-    """A name in DNS, in small letters and without its last dot."""
+    """Parse a DNS name; return it in lower case, without a trailing dot."""
     name = text.lower().removesuffix(".")
     if not is_valid(name):
-        raise usage.UsageError(f"{option}: {text!r} is not a name that DNS can have")
+        raise usage.UsageError(f"{option}: {text!r} is not a valid DNS name")
     return name
 
 
 def own_host(text: str) -> str:
-    """A name or an IP address of this machine, as a Host header has it but for the port."""
+    """Parse a host name or IP address of this machine; return it as a Host header has it, without
+    port.
+    """
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         pass
     name = text.lower().removesuffix(".")
     if not is_host_name(name):
-        raise usage.UsageError(f"host: {text!r} is neither the name of a machine, without a port, nor an IP address")
+        raise usage.UsageError(f"host: {text!r} is neither a host name nor an IP address (without port)")
     return name
 
 
 def number(option: str, text: str, least: float) -> float:
-    """A number between `least` and MOST, and a whole one if `least` is an int."""
+    """Parse a number between `least` and MOST; an integer if `least` is one."""
     try:
-        found = float(text) if isinstance(least, float) else int(text)
+        value = float(text) if isinstance(least, float) else int(text)
     except ValueError:
         raise usage.UsageError(f"{option}: {text!r} is not a number") from None
-    if not least <= found <= MOST:
+    if not least <= value <= MOST:
         raise usage.UsageError(f"{option}: {text} is not between {least:g} and {MOST:g}")
-    return found
+    return value
 
 
 def bytes_of(option: str, text: str) -> int:
-    """How many bytes `64M` are."""
+    """Parse a size such as `64M`; return bytes."""
     match = _BYTES.fullmatch(text)
-    if match is None or not (found := int(match[1]) << _SHIFTS[match[2].upper()]) <= MOST:
+    if match is None or not (size := int(match[1]) << _SHIFTS[match[2].upper()]) <= MOST:
         raise usage.UsageError(f"{option}: {text!r} is not a number of bytes, such as 64M")
-    return found
+    return size
 
 
 def parse_flag(option: str, text: str) -> bool:
-    """Yes or no, in one of the usual words."""
+    """Parse yes or no, or another usual word for them."""
     word = text.lower()
     if word in ("1", "yes", "true", "on"):
         return True

@@ -1,4 +1,4 @@
-"""The daemon's options, from the command line and the environment, checked as a whole."""
+"""The daemon's options, from the command line and the environment; validated together."""
 
 from __future__ import annotations
 
@@ -39,70 +39,79 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 class DaemonOptions(usage.Options):
     """The options. Each may also be set in the environment, as RQDISCO_ and its name; the command
-    line wins.
+    line takes precedence.
     """
 
     synopsis = "[options]"
-    longdesc = "Runs the rqlite discovery service. Each option may also be set as RQDISCO_<OPTION> in the environment."
+    longdesc = (
+        "Runs the rqlite discovery service. Each option can also be set in the environment as RQDISCO_<OPTION>;"
+        " separate repeated values by spaces."
+    )
 
     optParameters: ClassVar[list[list[str | None]]] = [
-        ["operator-socket", None, None, "A socket for the operator; off = none. [default: one in $RUNTIME_DIRECTORY]"],
+        [
+            "operator-socket",
+            None,
+            None,
+            "UNIX socket for operators, without tokens; off disables it."
+            " [default: $RUNTIME_DIRECTORY/operator.sock if that is set, else off]",
+        ],
         [
             "tokens",
             None,
             None,
-            "A file of tokens; if given, only who has one of them is served."
-            " [default: none; then only this machine is served, unless --open]",
+            "Token file. If set, clients need a token from it."
+            " [default: none; other machines cannot connect unless --open]",
         ],
-        ["data-dir", None, None, "Where the state is kept. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
-        ["retry-window", None, "30", "Seconds in which a node that was told it is alone is told so again; 0 = off."],
-        ["max-ids", None, None, "How many discovery IDs may be held. [default: no limit]"],
-        ["expire-unused", None, None, "Days after which an ID that never had a node is forgotten. [default: never]"],
-        ["max-nodes", None, "1000", "How many nodes an ID may hold."],
-        ["max-body", None, "16384", "How many bytes the body of a request may have."],
-        ["create-rate", None, "10", "IDs a second that a client may mint; 0 = no limit."],
-        ["client-rate", None, "500", "Requests a second of a client, beyond which they wait; 0 = no limit."],
-        ["max-connections", None, None, "How many connections there may be. [default: 10000, or what can be had]"],
-        ["max-client-connections", None, "2000", "How many connections a client may have."],
+        ["data-dir", None, None, "Directory for the daemon's state. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
+        ["retry-window", None, "30", "Seconds within which a node may retry its bootstrap grant; 0 disables retries."],
+        ["max-ids", None, None, "Maximum number of discovery IDs. [default: no limit]"],
+        ["expire-unused", None, None, "Days after which an ID that never had a node is deleted. [default: never]"],
+        ["max-nodes", None, "1000", "Maximum number of nodes per ID."],
+        ["max-body", None, "16384", "Maximum size of a request body in bytes."],
+        ["create-rate", None, "10", "Maximum rate of new IDs per client and second; 0 means no limit."],
+        ["client-rate", None, "500", "Requests per client and second above which they are delayed; 0 means no limit."],
+        ["max-connections", None, None, "Maximum number of connections. [default: 10000, or fewer by ulimit -n]"],
+        ["max-client-connections", None, "2000", "Maximum number of connections per client."],
         [
             "disk-reserve",
             None,
             None,
-            "What stays free on the disk, as 64M or 1G. [default: 1 %, or 64M if that is less]",
+            "Disk space to keep free, such as 64M or 1G. [default: 64M or 1% of the disk, whichever is less]",
         ],
         ["snapshot-every", None, "300", "Seconds between snapshots."],
-        [
-            "drain-timeout",
-            None,
-            "0",
-            "Seconds for which one that is to stop still serves, and /readyz says that it will not.",
-        ],
-        ["audit", None, None, "A file for the audit log, a line of JSON for each change. [default: none]"],
-        ["dns-zone", None, None, "The zone that DNS questions are answered for, such as disco.example.com."],
+        ["drain-timeout", None, "0", "Seconds to keep serving after a stop signal, while /readyz fails."],
+        ["audit", None, None, "File for the audit log: one line of JSON per change. [default: none]"],
+        ["dns-zone", None, None, "Zone to answer DNS queries for, such as disco.example.com."],
         [
             "dns-aliases",
             None,
             "rqlite,raft,rqlite-svc",
-            "More names of rqlite-raft's service; NAME:http of the other's.",
+            "More service names for Raft addresses; NAME:http for HTTP addresses.",
         ],
-        ["dns-nameserver", None, None, "What the zone calls its name server. [default: ns in the zone]"],
-        ["dns-rate", None, "1000", "Answers a second that a source may have over UDP; 0 = no limit."],
-        ["advertise", None, None, "The URL that peers reach this daemon by, http://HOST:PORT."],
-        ["peer-keys", None, None, "A file with the keys that peers share, one a line; the first one signs."],
-        ["peer-ca", None, None, "A file of who signs the peers' certificates. [default: the system's]"],
-        ["peer-cert", None, None, "A file with the certificate that peers are shown. [default: none]"],
-        ["peer-key", None, None, "A file with its key. [default: that of the certificate]"],
-        ["name", None, None, "What peers call this daemon. [default: the name of the machine]"],
-        ["grant-ack", None, "if-up", "Whether a peer must have it that a node is alone: if-up or required."],
-        ["probe", None, None, "Seconds between probes of a node; needs --probe-allow. [default: none is probed]"],
-        ["probe-rate", None, "100", "How many probes a second there are at most."],
-        ["kv-create", None, "yes", "Whether an unknown consul-kv key makes its ID: yes or no."],
+        ["dns-nameserver", None, None, "Name server in the zone's NS record. [default: ns in the zone]"],
+        ["dns-rate", None, "1000", "Maximum rate of UDP answers per source and second; 0 means no limit."],
+        ["advertise", None, None, "URL at which peers reach this daemon: http://HOST:PORT or https://HOST:PORT."],
+        ["peer-keys", None, None, "File of keys shared by all peers, one per line; the first one signs."],
+        ["peer-ca", None, None, "CA file to verify the peers' certificates. [default: the system's CAs]"],
+        ["peer-cert", None, None, "Certificate file for connections to peers. [default: none]"],
+        ["peer-key", None, None, "Key file of --peer-cert. [default: the certificate file]"],
+        ["name", None, None, "Name of this daemon among its peers. [default: the host name]"],
+        [
+            "grant-ack",
+            None,
+            "if-up",
+            "When a peer must acknowledge a bootstrap grant: if-up (if any is reachable) or required.",
+        ],
+        ["probe", None, None, "Seconds between probes of a node; requires --probe-allow. [default: no probes]"],
+        ["probe-rate", None, "100", "Maximum number of probes per second."],
+        ["kv-create", None, "yes", "Create IDs for unknown consul-kv keys: yes or no."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
-        ["open", None, "Serve everybody who reaches this daemon, from other machines too."],
-        ["dns-open", None, "Answer DNS questions of everybody who knows an ID, though HTTP needs a token or is local."],
+        ["open", None, "Serve every client that can connect, without tokens."],
+        ["dns-open", None, "Answer DNS queries without tokens, from other machines too."],
         ["kv-visible-claims", None, "Show a consul-kv claim before its leader reports itself, as Consul does."],
-        ["strict-addresses", None, "Refuse addresses that other machines can hardly reach, instead of logging them."],
+        ["strict-addresses", None, "Refuse addresses that other machines cannot reach, instead of logging them."],
     ]
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -124,50 +133,50 @@ class DaemonOptions(usage.Options):
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
         for name in (str(each[0]) for each in (*self.optParameters, *self.optFlags)):
-            # What the environment sets is a default of its own, so that the command line wins.
+            # Values from the environment are defaults, so the command line takes precedence.
             if text := environment.get("RQDISCO_" + name.upper().replace("-", "_")):
                 self[name] = text
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to listen: Twisted endpoint string, repeatable. [default:
+        """Endpoint to listen on, as a Twisted endpoint string; repeatable. [default:
         tcp:4000:interface=127.0.0.1:backlog=1000]
         """
         self._listen.append(endpoint)
 
     def opt_host(self, name: str) -> None:
-        """A further name or IP that loopback requests may be for, repeatable; localhost and
-        loopback IPs always are.
+        """Host name or IP to accept in the Host header of loopback requests, besides localhost and
+        loopback IPs; repeatable.
         """
         self._hosts.append(name)
 
     def opt_dns(self, address: str) -> None:
-        """Where to answer DNS questions, over UDP and TCP: IP:PORT, repeatable. [default:
-        nowhere]
-        """
+        """IP:PORT to answer DNS queries on, over UDP and TCP; repeatable. [default: none]"""
         self._dns.append(address)
 
     def opt_metrics_listen(self, endpoint: str) -> None:
-        """Where to serve /metrics for Prometheus: Twisted endpoint string, repeatable. [default:
-        nowhere]
+        """Endpoint to serve /metrics on, as a Twisted endpoint string; repeatable. [default:
+        none]
         """
         self._metrics_listen.append(endpoint)
 
     def opt_probe_allow(self, cidr: str) -> None:
-        """Addresses that may be probed: 10.0.0.0/16, repeatable. [default: none, nothing is
-        probed]
+        """Network whose addresses may be probed, such as 10.0.0.0/16; repeatable. [default:
+        none]
         """
         self._probe_allow.append(cidr)
 
     def opt_peer(self, url: str) -> None:
-        """The URL of a peer, repeatable; one is enough to learn of the others. [default: none]"""
+        """URL of a peer; repeatable. One is enough to discover the others. [default: none]"""
         self._peers.append(url)
 
     def opt_peer_listen(self, endpoint: str) -> None:
-        """Where to listen for peers: Twisted endpoint string, repeatable. [default: nowhere]"""
+        """Endpoint to listen for peers on, as a Twisted endpoint string; repeatable. [default:
+        none]
+        """
         self._peer_listen.append(endpoint)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
-        """Parse; a bad option ends the process with one line."""
+        """Parse the command line. Print a usage error in one line and exit with USAGE_STATUS."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -177,7 +186,7 @@ class DaemonOptions(usage.Options):
     def postOptions(self) -> None:
         tokens = self._path("tokens")
         if tokens is not None and self._flag("open"):
-            raise usage.UsageError("open: everybody is served, or only who has one of the --tokens; say one of the two")
+            raise usage.UsageError("open: cannot be combined with --tokens")
         dns = self._dns_config(self._dns or self._default_dns)
         if dns is not None and not self._flag("dns-open"):
             self._check_dns(dns, tokens)
@@ -226,9 +235,9 @@ class DaemonOptions(usage.Options):
             return None
         for name, value in needed.items():
             if not value:
-                raise usage.UsageError(f"{name}: must be set where there are peers")
+                raise usage.UsageError(f"{name}: required with peers")
         if self["peer-key"] and not self["peer-cert"]:
-            raise usage.UsageError("peer-key: must be the key of a --peer-cert")
+            raise usage.UsageError("peer-key: requires --peer-cert")
         if self["grant-ack"] not in ("if-up", "required"):
             raise usage.UsageError(f"grant-ack: {self['grant-ack']!r} is neither if-up nor required")
         name = self["name"] or socket.gethostname()
@@ -251,12 +260,12 @@ class DaemonOptions(usage.Options):
     def _probe_config(self, allowed: list[str]) -> ProbeConfig | None:
         if self["probe"] is None:
             if allowed:
-                raise usage.UsageError("probe-allow: nothing is probed without --probe, the seconds between probes")
+                raise usage.UsageError("probe-allow: requires --probe, the seconds between probes")
             return None
         if not allowed:
             raise usage.UsageError(
-                "probe: needs --probe-allow, the addresses where nodes are (10.0.0.0/16): whoever registers a node says"
-                " where this daemon connects to"
+                "probe: requires --probe-allow, the networks of the nodes (such as 10.0.0.0/16), because clients choose"
+                " the addresses that this daemon connects to"
             )
         return ProbeConfig(
             interval=self._number("probe", 1.0),
@@ -269,20 +278,20 @@ class DaemonOptions(usage.Options):
 
     def _check_dns(self, dns: DNSConfig, tokens: Path | None) -> None:
         if tokens is not None:
-            raise usage.UsageError("dns: needs no token: say --dns-open if who knows an ID may read its nodes so")
+            raise usage.UsageError(
+                "dns: DNS queries carry no token; set --dns-open to let every client that knows an ID read its nodes"
+            )
         beyond = [host for host, _ in dns.addresses if not ipaddress.ip_address(host).is_loopback]
         if beyond and not self._flag("open"):
-            raise usage.UsageError(
-                f"dns: {beyond[0]} can be asked from other machines: say --dns-open, or --open, if they may"
-            )
+            raise usage.UsageError(f"dns: other machines can reach {beyond[0]}; set --dns-open or --open to allow them")
 
     def _dns_config(self, addresses: list[str]) -> DNSConfig | None:
         if not addresses:
             if self["dns-zone"] is not None:
-                raise usage.UsageError("dns-zone: nobody answers for it without --dns, the address to answer on")
+                raise usage.UsageError("dns-zone: requires --dns, the address to answer on")
             return None
         if self["dns-zone"] is None:
-            raise usage.UsageError("dns: needs --dns-zone, the zone to answer for")
+            raise usage.UsageError("dns: requires --dns-zone, the zone to answer for")
         zone = host_name("dns-zone", self["dns-zone"], is_zone_name)
         nameserver = self["dns-nameserver"]
         return DNSConfig(

@@ -1,4 +1,4 @@
-"""What a process has of the system that it runs on."""
+"""What the daemon's process uses of the system it runs on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from rqdisco.core.ids import RandomBytes
 
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process has of its system.
+    """The process's clocks, randomness and ways to end.
 
-    `uptime` gives the seconds since the boot that `boot_id` names, `wall_us` the wall clock in
-    microseconds, `jitter` numbers around 1; `descriptors` has the system allow so many connections,
-    and says how many it does; `on_hangup` adds what is done at SIGHUP; `refuse` ends the process
-    where it cannot listen, `fail` where it can acknowledge nothing any more.
+    `uptime` returns seconds since the boot that `boot_id` identifies, `wall_us` the wall clock in
+    microseconds since 1970, `jitter` random numbers around 1. `call_soon` runs a call after the
+    events that the reactor is processing. `allow_descriptors` raises the file descriptor limit for
+    that many connections and returns how many it allows. `on_hangup` registers a call to run on
+    SIGHUP. `refuse` ends the process because it cannot listen, `fail` because it can acknowledge
+    nothing any more.
     """
 
+    # The reactor has more interfaces than one type names: time, TCP, UDP, UNIX, processes, threads.
     reactor: Any
     environment: Mapping[str, str]
     pid: int
@@ -28,11 +31,12 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     uptime: Callable[[], float]
     random: RandomBytes
     jitter: Callable[[], float]
-    descriptors: Callable[[int], int]
+    call_soon: Callable[[Callable[[], None]], object]
+    allow_descriptors: Callable[[int], int]
     on_hangup: Callable[[Callable[[], None]], None]
     refuse: Callable[[CannotListen], None]
     fail: Callable[[str], None]
 
     def wall(self) -> float:
-        """The wall clock in seconds."""
+        """Return the wall clock in seconds since 1970."""
         return self.wall_us() / 1_000_000

@@ -1,4 +1,4 @@
-"""Telling systemd how the daemon is: READY, STOPPING and the watchdog (sd_notify(3),
+"""Notifies systemd of the daemon's state: READY, STOPPING and the watchdog (sd_notify(3),
 sd_watchdog_enabled(3)).
 """
 
@@ -14,9 +14,9 @@ from twisted.internet.task import LoopingCall
 
 
 class Notifier(Service):
-    """Speaks to the socket that systemd names in the environment; silent where there is none.
+    """Sends states to the socket that systemd names in the environment; does nothing without one.
 
-    The watchdog is fed from the reactor, at half the interval, so that a stuck reactor shows.
+    The reactor feeds the watchdog at half its interval, so that a stuck reactor shows.
     """
 
     def __init__(self, clock: IReactorTime, environment: Mapping[str, str], pid: int) -> None:
@@ -24,13 +24,13 @@ class Notifier(Service):
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         mine = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
         self._interval = int(environment.get("WATCHDOG_USEC", "0")) / 2_000_000 if mine else 0.0
-        self._feeding = LoopingCall(self.tell, "WATCHDOG=1")
+        self._feeding = LoopingCall(self.notify, "WATCHDOG=1")
         self._feeding.clock = clock
 
     def startService(self) -> None:
-        """Everything listens."""
+        """Report the daemon as ready."""
         super().startService()
-        self.tell("READY=1")
+        self.notify("READY=1")
         if self._interval > 0:
             self._feeding.start(self._interval)
 
@@ -38,11 +38,11 @@ class Notifier(Service):
         super().stopService()
         if self._feeding.running:
             self._feeding.stop()
-        self.tell("STOPPING=1")
+        self.notify("STOPPING=1")
 
-    def tell(self, state: str) -> None:
-        """Send one assignment. Nobody listening is no reason to stop serving."""
+    def notify(self, state: str) -> None:
+        """Send one assignment. Errors are ignored: the daemon serves on without systemd."""
         if not self._address:
             return
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            notify.sendto(state.encode(), self._address)
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto(state.encode(), self._address)

@@ -1,6 +1,4 @@
-"""The tokens of a running daemon: read at its start and again when it is told to, and what changed
-by that.
-"""
+"""The tokens of a running daemon, and their reload on SIGHUP."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from rqdisco.core.errors import TokensUnusable
-from rqdisco.security.file_modes import warn_of_others
+from rqdisco.security.file_modes import warn_of_loose_mode
 from rqdisco.security.token_file import read_tokens
 from rqdisco.security.tokens import Access, TokenChange, changes
 from rqdisco.telemetry.events import Event, Events
@@ -19,43 +17,44 @@ _log = Logger()
 
 
 class ReloadingTokens:
-    """The tokens of a file. Raises TokensUnusable, but only while they are read for the first
-    time.
-    """
+    """The tokens of a file. The constructor raises TokensUnusable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.access = Access(read_tokens(path))
         self._warn()
 
-    def reread(self, events: Events) -> None:
-        """Read the file again; if it cannot be used, what was read before stays. Either is told to
-        `events`.
+    def reload(self, events: Events) -> None:
+        """Read the file again, and publish what changed. If it cannot be used, the old tokens stay
+        valid.
         """
         before = self.access.ring
         try:
-            self.access.ring = read_tokens(self._path)
+            self.access.replace(read_tokens(self._path))
         except TokensUnusable as error:
-            _log.error("tokens not read again, the old ones stay: {why}", why=str(error))
-            events.tell(Event(kind="token", outcome="unusable", why=str(error), logged=False))
+            _log.error("tokens not reloaded, the old ones stay in use: {why}", why=str(error))
+            events.publish(Event(kind="token", outcome="unusable", why=str(error), logged=False))
             return
         changed = changes(before, self.access.ring)
         counts = Counter(change.what for change in changed)
         _log.info(
-            "tokens read again",
+            "tokens reloaded",
             count=len(self.access.ring.tokens),
             added=counts["added"],
             revoked=counts["revoked"],
             changed=counts["changed"],
         )
         for change in changed:
-            events.tell(_event(change))
+            events.publish(_event(change))
         self._warn()
 
     def _warn(self) -> None:
-        warn_of_others(self._path, "tokens")
+        warn_of_loose_mode(self._path, "tokens")
         if not self.access.ring.tokens:
-            _log.warn("there are no tokens, so nobody is served: `rqdisco token new` makes one", file=str(self._path))
+            _log.warn(
+                "the token file is empty, so every request is refused; create one with `rqdisco token new`",
+                file=str(self._path),
+            )
 
 
 def _event(change: TokenChange) -> Event:

@@ -1,17 +1,15 @@
-"""The audit log: each event as a line of JSON in a file of its own, in the order in which they were
-told.
+"""The audit log: every event as one line of JSON in a file, in the order of publication.
 
-It is written by a thread, a moment later and many lines at once, so that no request waits for it;
-and it is no reason to refuse one. What could not be written is kept up to a limit and tried again,
-and what is lost is counted and said.
+A thread writes it a moment later, many lines at once, so that no request waits for it or is refused
+because of it. Lines that cannot be written are kept up to a limit and retried; lost lines are
+counted and reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 from twisted.application.service import Service
@@ -32,10 +30,11 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class AuditLog(Service):
-    """An observer of events. `in_thread` runs a blocking call and fires with its result, `wall_us`
-    is the wall clock in microseconds, `about` is said of this daemon when it starts.
+    """An observer of events.
 
-    `written` and `lost` count lines; `is_failing` says that the last attempt to write failed.
+    `in_thread` runs a blocking call and fires with its result. `wall_us` returns the wall clock in
+    microseconds since 1970. `about` has the fields of the line for a start. `written` and `lost`
+    count lines; `is_failing` is set while the last attempt to write failed.
     """
 
     _log = Logger()
@@ -46,7 +45,7 @@ class AuditLog(Service):
         file: AuditFile,
         in_thread: Callable[[Callable[[], None]], Deferred[None]],
         wall_us: Callable[[], int],
-        about: dict[str, Any],
+        about: Mapping[str, object],
     ) -> None:
         self._clock = clock
         self._file = file
@@ -72,14 +71,14 @@ class AuditLog(Service):
                 discovery_id=event.id or None,
                 addr=event.addr,
                 client=event.client,
-                token=event.asker,
+                token=event.token,
                 request=event.request,
                 why=event.why,
                 **event.more,
             )
 
     def reopen(self) -> None:
-        """Write to what has the file's name from now on."""
+        """Open the file by its name again, which log rotation may have given to another file."""
         self._is_to_reopen = True
         self._go_on()
 
@@ -88,7 +87,7 @@ class AuditLog(Service):
         self._add("start", "started", **self._about)
 
     def stopService(self) -> Deferred[None]:
-        """Fire when all is written, or cannot be."""
+        """Fire when all lines are written, or cannot be."""
         stopped: Deferred[None] = Deferred()
         if not self.running:
             stopped.callback(None)
@@ -117,7 +116,7 @@ class AuditLog(Service):
         return escape_untrusted_json(_encode(line)) + b"\n"
 
     def _go_on(self) -> None:
-        """Have the thread do what is to be done next, if it has nothing to do."""
+        """Start the thread's next task, if it is idle."""
         if self._is_busy:
             return
         if self._timer is not None and self._timer.active():
@@ -126,49 +125,50 @@ class AuditLog(Service):
         has_lines = bool(self._batch or self._lines)
         if self._is_to_reopen and (self.is_failing or not has_lines):
             self._is_to_reopen = False
-            self._run(self._file.reopen, self._reopened)
+            self._run(self._file.reopen, self._on_reopened)
         elif has_lines:
-            # A batch that failed is tried again as it was: some of it may be written.
+            # A failed batch is retried unchanged: part of it may be written.
             if not self._batch:
                 self._batch, self._lines = self._lines, []
             lines = b"".join(self._batch)
-            self._run(lambda: self._file.write(lines), lambda: self._wrote(len(lines)))
+            self._run(lambda: self._file.write(lines), lambda: self._on_written(len(lines)))
         elif self._stopped is not None:
             self._end()
 
     def _run(self, call: Callable[[], None], done: Callable[[], None]) -> None:
         self._is_busy = True
-        self._in_thread(call).addCallbacks(lambda _: done(), self._failed).addErrback(self._broke)
+        self._in_thread(call).addCallbacks(lambda _: done(), self._on_failed).addErrback(self._on_bug)
 
-    def _reopened(self) -> None:
-        self._well()
-        self._log.info("audit log opened again")
+    def _on_reopened(self) -> None:
+        self._succeeded()
+        self._log.info("audit log reopened")
         self._go_on()
 
-    def _wrote(self, size: int) -> None:
+    def _on_written(self, size: int) -> None:
         self.written += len(self._batch)
         self._batch, self._size = [], self._size - size
-        self._well()
+        self._succeeded()
         if self._dropped:
             self._add("audit", "lost", lines=self._dropped)
             self._dropped = 0
         if self._stopped is not None or self._is_to_reopen:
             self._go_on()
         elif self._lines and self._timer is None:
-            # Not at once: to wake the thread for a few lines costs more than to write many.
+            # Waking the thread for a few lines costs more than writing many.
             self._timer = self._clock.callLater(_SOON, self._go_on)
 
-    def _well(self) -> None:
+    def _succeeded(self) -> None:
         self._is_busy = False
         if self.is_failing:
-            self._log.warn("audit log written again", lost=self.lost)
+            self._log.warn("audit log recovered", lost=self.lost)
         self.is_failing = False
 
-    def _failed(self, failure: Failure) -> None:
+    def _on_failed(self, failure: Failure) -> None:
         failure.trap(OSError)
         self._is_busy = False
         if not self.is_failing:
-            error: Any = failure.value
+            error = failure.value
+            assert isinstance(error, OSError)
             self._log.error("audit log cannot be written: {why}", why=error.strerror or str(error))
         self.is_failing = True
         if self._stopped is not None:
@@ -176,17 +176,17 @@ class AuditLog(Service):
         else:
             self._timer = self._clock.callLater(_RETRY_SECONDS, self._go_on)
 
-    def _broke(self, failure: Failure) -> None:
-        """A fault of ours must not end the audit log either."""
+    def _on_bug(self, failure: Failure) -> None:
+        """Log an unexpected exception; it must not end the audit log."""
         self._log.failure("audit log failed", failure)
-        self._failed(Failure(OSError("a fault")))
+        self._on_failed(Failure(OSError("internal error")))
 
     def _end(self) -> None:
         assert self._stopped is not None
         left = len(self._batch) + len(self._lines)
         if left:
             self.lost += left
-            self._log.error("the end of the audit log is lost", lines=left)
+            self._log.error("end of audit log lost", lines=left)
         self._batch, self._lines = [], []
         stopped, self._stopped = self._stopped, None
         self._in_thread(self._file.close).addBoth(lambda _: stopped.callback(None))

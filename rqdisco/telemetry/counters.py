@@ -1,7 +1,8 @@
-"""What is counted while requests are served: plain numbers, which become metrics only when somebody
-asks for those.
+"""Counts of requests, questions and lookups: plain numbers, which become metrics only when
+`/metrics` is read.
 
-A labelled counter of a metrics library takes some microseconds; a request of ours takes a hundred.
+Incrementing a labelled counter of a metrics library takes some microseconds; a whole request takes
+a hundred.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
-# A door and what is asked there, such as ("discovery", "/ID").
+# An API and a path pattern in it, such as ("discovery", "/ID").
 Route = tuple[str, str]
 
-NOWHERE: Route = ("none", "other")
+UNKNOWN_ROUTE: Route = ("none", "other")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5)
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
 
 
 class Histogram:
-    """How many of what was observed lie below each of some bounds, and their sum. One thread
-    observes.
-    """
+    """Counts observed values by upper bound, and their sum. Only one thread may call `observe`."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -31,15 +30,13 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """One more, which belongs to the first bound that it does not exceed."""
+        """Count a value under the first bound that it does not exceed."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
 class RouteCounts:
-    """The requests of one method for one route: how often each status was answered, and in how many
-    seconds.
-    """
+    """The answers to one method of one route, by status, and their durations in seconds."""
 
     __slots__ = ("seconds", "statuses")
 
@@ -49,33 +46,33 @@ class RouteCounts:
 
 
 class RequestCounts:
-    """All requests over HTTP; `abandoned` are those whose client left before its answer, by
-    door.
+    """HTTP requests by route and method. `abandoned` counts those whose client disconnected before
+    the answer, by API.
     """
 
     def __init__(self) -> None:
-        self.asked: dict[tuple[Route, str], RouteCounts] = {}
+        self.by_route: dict[tuple[Route, str], RouteCounts] = {}
         self.abandoned: Counter[str] = Counter()
         self._known: dict[tuple[Route, bytes], RouteCounts] = {}
 
     def answered(self, route: Route, method: bytes, status: int, seconds: float) -> None:
-        """A request was answered."""
-        asked = self._known.get((route, method)) or self._find(route, method)
-        asked.statuses[status] += 1
-        asked.seconds.observe(seconds)
+        """Count an answer that took `seconds`."""
+        counts = self._known.get((route, method)) or self._find(route, method)
+        counts.statuses[status] += 1
+        counts.seconds.observe(seconds)
 
     def _find(self, route: Route, method: bytes) -> RouteCounts:
-        # Clients invent methods; what is kept of them must not grow with that.
+        # Clients may send any number of invented methods, which must not use memory each.
         name = _METHODS.get(method, "other")
-        asked = self.asked.setdefault((route, name), RouteCounts())
+        counts = self.by_route.setdefault((route, name), RouteCounts())
         if method in _METHODS:
-            self._known[route, method] = asked
-        return asked
+            self._known[route, method] = counts
+        return counts
 
 
 class DNSCounts:
-    """All questions over DNS: what was answered, by transport and RCODE, in how many seconds, and
-    who was sent to TCP for asking too much.
+    """DNS answers by transport and RCODE, and their durations in seconds. `limited` counts
+    rate-limited questions, whose clients were sent to TCP.
     """
 
     def __init__(self) -> None:
@@ -84,14 +81,14 @@ class DNSCounts:
         self.limited = 0
 
     def answered(self, transport: str, rcode: int, seconds: float) -> None:
-        """A question was answered."""
+        """Count an answer that took `seconds`."""
         self.answers[transport, rcode] += 1
         self.seconds.observe(seconds)
 
 
-class LookUpCounts:
-    """Look-ups of registered host names, by what came of them; `kept` is how often the addresses of
-    an older one were used because no newer one had ended well.
+class LookupCounts:
+    """Lookups of registered host names, by outcome. `kept` counts how often the addresses of an
+    older lookup were used because no newer one succeeded.
     """
 
     def __init__(self) -> None:

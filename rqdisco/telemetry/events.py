@@ -1,34 +1,32 @@
-"""What happened: told once, by whoever made it happen, to the log, the counters and the audit log
-alike.
-"""
+"""Events: every change and refusal is published once, to the log, the counts and the audit log."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import msgspec
 from twisted.logger import Logger, LogLevel
 
 _log = Logger()
 _WARNINGS = ("forget", "drain")
-# The outcome of what was refused with 503, for which the disk or peers are to blame.
+# The outcome of a request refused with 503 because of the disk or of peers.
 UNAVAILABLE = "unavailable"
-# What came of a registration that another daemon answered than the owner of the ID (R4).
+# The outcome of a registration that another daemon than the owner of the ID answered (R4).
 ON_BEHALF = "listed on the owner's behalf"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt to change something, and what came of it.
+    """An attempt to change something, and its outcome.
 
-    `kind` is one of mint, registration, removal, claim, leader report, leader removal, import,
-    expiry, forget, drain, fence, two leaders, token, or `request` for one that was not let in and
-    would have changed nothing. `outcome` is one of few words, `why` says more where there is more;
-    `more` are fields that this kind alone has. `client` is the address it came from, `asker` the
-    name of the token it was asked with, `request` what the request is called. What nobody needs to
-    read line by line is not `logged`, what changed nothing is not `audited`, and who was not let in
-    is not `counted` among those who tried.
+    `kind` is one of create, registration, removal, claim, leader report, leader removal, import,
+    expiry, forget, drain, fence, two leaders, token, or `request` for an unauthorized request that
+    would have changed nothing. `outcome` is one of a few words; `why` explains it where needed.
+    `more` holds the fields of this kind only. `client` is the address of the client, `token` the
+    name of its token, `request` the ID of the request.
+
+    Events of bulk changes are not `logged` one by one. An event that changed nothing is not
+    `audited`, and one of an unauthorized request is not `counted`.
     """
 
     kind: str
@@ -37,10 +35,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""
     addr: str | None = None
     client: str | None = None
-    asker: str | None = None
+    token: str | None = None
     request: str | None = None
     why: str | None = None
-    more: dict[str, Any] = {}
+    more: Mapping[str, object] = {}
     logged: bool = True
     audited: bool = True
     counted: bool = True
@@ -50,41 +48,40 @@ Observer = Callable[[Event], None]
 
 
 class Events:
-    """Tells everybody who should know, in the order in which they came."""
+    """Publishes events to its observers, in their order."""
 
     def __init__(self, *observers: Observer) -> None:
         self.observers = list(observers)
 
-    def tell(self, event: Event) -> None:
-        """It happened."""
+    def publish(self, event: Event) -> None:
+        """Call every observer with `event`."""
         for observer in self.observers:
             observer(event)
 
 
 def log_event(event: Event) -> None:
-    """One line in the log."""
+    """Write an event to the log."""
     if not event.logged:
         return
     why = event.why
-    fields = {
+    fields: dict[str, object] = {
         "discovery_id": event.id or None,
         "addr": event.addr,
         "peer": event.client,
-        "token": event.asker,
+        "token": event.token,
         "request": event.request,
         "result": event.outcome if why is None else f"{event.outcome}: {why}",
     }
     if event.more:
         fields.update(event.more)
-    # What was forgotten or drained is not undone; what cannot be decided or written needs
-    # somebody's attention.
+    # Forgetting and draining cannot be undone; what cannot be decided or written needs attention.
     is_warning = event.outcome == UNAVAILABLE or (event.kind in _WARNINGS and why is None)
     level = LogLevel.warn if is_warning else LogLevel.info
     _log.emit(level, event.kind, **fields)
 
 
 class OutcomeCounts:
-    """How often each kind of event came to each of its outcomes."""
+    """Counts events by kind and outcome."""
 
     def __init__(self) -> None:
         self.by_kind: Counter[tuple[str, str]] = Counter()

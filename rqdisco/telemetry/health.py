@@ -1,4 +1,4 @@
-"""Whether this daemon can do what it is asked for, and what is wrong where it cannot."""
+"""Health: whether this daemon can serve lists and grants, and why not."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import msgspec
 
 
 class PeersHealth(Protocol):
-    """What peers have to do with it. All is said in words."""
+    """The health of this daemon among its peers, as sentences for operators."""
 
     def against_lists(self) -> Sequence[str]:
-        """Why lists cannot be served."""
+        """Return why lists cannot be served."""
 
     def against_grants(self) -> Sequence[str]:
-        """Why nobody may be told here that it is alone."""
+        """Return why no bootstrap grant can be given here."""
 
     def news(self) -> Sequence[str]:
-        """What else an operator should know of."""
+        """Return what else an operator should know."""
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What is wrong, if anything is, and what an operator should know of besides."""
+    """What is wrong, if anything, and what else an operator should know."""
 
     wrong: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 class Health:
-    """The judgement of one daemon. `disk_refuses` gives the reason if the disk took nothing the
-    last time, `more` what an operator should know of besides, in words.
+    """The health of one daemon. `disk_refuses` returns why the last write failed, None if it did
+    not. `more` returns what else an operator should know.
     """
 
     def __init__(
@@ -45,17 +45,17 @@ class Health:
         self._is_stopping = False
 
     def stop(self) -> None:
-        """The daemon is about to end."""
+        """Report the daemon as stopping from now on."""
         self._is_stopping = True
 
     def for_lists(self) -> Condition:
-        """Whether it can be asked at all. What is known already is told without peers and on a full
+        """Return whether lists can be served. Stored records are served without peers and on a full
         disk (P5).
         """
         return self._condition(self._against_lists(), [*self._against_grants(), *self._news()])
 
     def for_grants(self) -> Condition:
-        """Whether it can change what is known, and may tell a node that it is alone."""
+        """Return whether records can change and bootstrap grants can be given."""
         return self._condition([*self._against_lists(), *self._against_grants()], self._news())
 
     def _condition(self, wrong: Sequence[str], notes: Sequence[str]) -> Condition:

@@ -1,4 +1,4 @@
-"""Plain numbers as families of metrics."""
+"""Builds Prometheus metric families from plain numbers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Labels = Sequence[str]
 
 
 def gauge(name: str, help_: str, value: float) -> Metric:
-    """A number that rises and falls."""
+    """Build a gauge: a number that may rise and fall."""
     return GaugeMetricFamily(name, help_, value=value)
 
 
 def gauge_if_known(name: str, help_: str, value: float | None) -> Metric:
-    """The same, without a value as long as there is none."""
+    """Build a gauge without a sample if `value` is None."""
     return GaugeMetricFamily(name, help_, value=value)
 
 
 def gauges(name: str, help_: str, labels: Labels, values: Iterable[tuple[Labels, float]]) -> Metric:
-    """One for each set of labels."""
+    """Build a gauge for each set of labels."""
     family = GaugeMetricFamily(name, help_, labels=labels)
     for of, value in values:
         family.add_metric(of, value)
@@ -32,12 +32,12 @@ def gauges(name: str, help_: str, labels: Labels, values: Iterable[tuple[Labels,
 
 
 def counter(name: str, help_: str, value: float) -> Metric:
-    """A number that only rises, until a restart."""
+    """Build a counter: a number that only rises until a restart."""
     return CounterMetricFamily(name, help_, value=value)
 
 
 def counters(name: str, help_: str, labels: Labels, values: Iterable[tuple[Labels, float]]) -> Metric:
-    """One for each set of labels."""
+    """Build a counter for each set of labels."""
     family = CounterMetricFamily(name, help_, labels=labels)
     for of, value in values:
         family.add_metric(of, value)
@@ -45,7 +45,7 @@ def counters(name: str, help_: str, labels: Labels, values: Iterable[tuple[Label
 
 
 def histograms(name: str, help_: str, labels: Labels, values: Iterable[tuple[Labels, Histogram]]) -> Metric:
-    """How a value was distributed, for each set of labels."""
+    """Build a histogram for each set of labels."""
     family = HistogramMetricFamily(name, help_, labels=labels)
     for of, histogram in values:
         bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
@@ -54,5 +54,5 @@ def histograms(name: str, help_: str, labels: Labels, values: Iterable[tuple[Lab
 
 
 def histogram(name: str, help_: str, value: Histogram) -> Metric:
-    """How a value was distributed."""
+    """Build a histogram."""
     return histograms(name, help_, (), [((), value)])

@@ -21,7 +21,7 @@ _GRANTS = {
     "claim": ("claim", "granted"),
     "claim_again": ("claim", "again"),
 }
-# Shown from the start, so that the first one is a rise and not a series that was not there.
+# Exported from the start, so that the first event shows as a rise and not as a new series.
 _EXPECTED = (
     ("create", "created"),
     *(("registration", outcome) for outcome in ("granted", "again", "listed", "refused", "unavailable")),
@@ -35,27 +35,26 @@ _LABELS = {ON_BEHALF: "on_behalf"}
 
 
 def build_metrics() -> Iterable[Metric]:
-    """What is running."""
+    """Report the versions that run."""
     labels = ("version", "python", "twisted")
     running = (__version__, platform.python_version(), twisted_version)
     yield gauges("rqdisco_build_info", "What is running; always 1.", labels, [(running, 1)])
 
 
 def outcome_metrics(counts: OutcomeCounts) -> Source:
-    """What was changed, or was meant to be."""
+    """Build the source of metrics about changes."""
 
     def source() -> Iterable[Metric]:
         seen = {**dict.fromkeys(_EXPECTED, 0), **counts.by_kind}
         yield counters(
             "rqdisco_changes",
-            "Attempts to change something, and what came of them.",
+            "Attempts to change something, by outcome.",
             ("change", "outcome"),
             (((_label(change), _label(outcome)), count) for (change, outcome), count in seen.items()),
         )
         yield counters(
             "rqdisco_grants",
-            "Answers that told a node that it is alone: granted, again within the window, or a claim that was won, or"
-            " won again.",
+            "Bootstrap grants: granted, granted again within the retry window, or a claim won or won again.",
             ("kind",),
             (((kind,), counts.by_kind[of]) for kind, of in _GRANTS.items()),
         )
@@ -64,23 +63,21 @@ def outcome_metrics(counts: OutcomeCounts) -> Source:
 
 
 def reactor_metrics(late: Histogram) -> Source:
-    """How long the reactor makes others wait."""
+    """Build the source of metrics about the delay of the reactor."""
 
     def source() -> Iterable[Metric]:
-        yield histogram(
-            "rqdisco_reactor_delay_seconds", "Seconds by which a timer that rings each 100 ms is late.", late
-        )
+        yield histogram("rqdisco_reactor_delay_seconds", "Seconds by which a timer of 100 ms is late.", late)
 
     return source
 
 
 def audit_metrics(log: AuditLog) -> Source:
-    """Whether the audit log is whole."""
+    """Build the source of metrics about the audit log."""
 
     def source() -> Iterable[Metric]:
-        yield counter("rqdisco_audit_lines", "Lines that were written to the audit log.", log.written)
-        yield counter("rqdisco_audit_lost_lines", "Lines of the audit log that are lost.", log.lost)
-        yield gauge("rqdisco_audit_failing", "1 if the audit log could not be written the last time.", log.is_failing)
+        yield counter("rqdisco_audit_lines", "Lines written to the audit log.", log.written)
+        yield counter("rqdisco_audit_lost_lines", "Lines of the audit log that were lost.", log.lost)
+        yield gauge("rqdisco_audit_failing", "1 if the last write to the audit log failed.", log.is_failing)
 
     return source
 

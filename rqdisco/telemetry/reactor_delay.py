@@ -1,4 +1,4 @@
-"""How long the reactor lets others wait: whatever takes long in it makes the next timer late."""
+"""Measures how long events wait for the reactor: a call that takes long delays the next timer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class ReactorDelayMonitor(Service):
-    """Sets itself a timer ten times a second, and measures by how many seconds it is late.
+    """Sets a timer ten times a second and measures by how many seconds it is late.
 
-    Not a LoopingCall, which leaves out the times that it missed: a stall of a second would look
-    like one of 100 ms.
+    A LoopingCall skips the intervals it missed, so that a stall of a second would look like one of
+    100 ms.
     """
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -1,4 +1,4 @@
-"""The last hour in numbers, and the last changes in words: in memory, for the operator's page."""
+"""Recent activity for the status page: counts of the last hour, and the last changes; in memory."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _COUNTED: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 class RecentChange(msgspec.Struct, frozen=True, gc=False):
-    """An event, and when it was told, in microseconds since 1970."""
+    """An event, and when it was published, in microseconds since 1970."""
 
     at: int
     event: Event
 
 
 class RecentActivity:
-    """An observer of events. `now` gives the seconds of a monotonic clock, `wall_us` the wall clock
-    in microseconds.
+    """An observer of events. `now` returns seconds of a monotonic clock, `wall_us` the wall clock
+    in microseconds since 1970.
     """
 
     def __init__(self, now: Callable[[], float], wall_us: Callable[[], int]) -> None:
@@ -47,18 +47,18 @@ class RecentActivity:
             self._go_on()
             for name in names:
                 self._counts[name][-1] += 1
-        # Expiries come in thousands, and would be all there is to see.
+        # Expiries come in thousands and would hide everything else.
         if event.audited and event.counted and event.kind != "expiry":
             self._changes.append(RecentChange(self._wall_us(), event))
 
     def minutes(self, name: str) -> Sequence[int]:
-        """How many there were in each of the last 60 minutes, the running one being the last."""
+        """Return the counts of the last 60 minutes, the current one last."""
         self._go_on()
         return tuple(self._counts[name])
 
     @property
     def changes(self) -> Sequence[RecentChange]:
-        """The last attempts to change something, the newest first."""
+        """Return the last attempts to change something, the newest first."""
         return tuple(reversed(self._changes))
 
     def _go_on(self) -> None:

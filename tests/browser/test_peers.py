@@ -34,7 +34,7 @@ def test_a_page_also_changes_at_a_daemon_that_is_not_the_owner(trio: Trio, visit
     expect(rows(page)).to_have_count(1)
     register(trio.daemons["c"], discovery_id, B)
     expect(rows(page)).to_have_count(2)
-    expect(rows(page).first).to_contain_text("told it is alone")
+    expect(rows(page).first).to_contain_text("told to bootstrap")
 
 
 def test_a_page_reports_that_the_owner_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
@@ -66,14 +66,14 @@ def test_the_operators_page_shows_peers_and_changes_and_axe_finds_nothing_seriou
     page = visitor(daemon, scheme, size).open("/status")
     check(page)
     page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     is_live(page)
     for number in range(1, 4):
         _register(page, f"10.0.0.{number}:4001")
     page.reload()
     is_live(page)
     expect(page.get_by_role("cell", name="registration")).to_have_count(3)
-    expect(page.locator(".graph svg text").get_by_text("has all")).to_have_count(2)
+    expect(page.locator(".graph svg text").get_by_text("up to date")).to_have_count(2)
     check(page)
     if screenshots is not None:
         page.screenshot(path=screenshots / f"status-{scheme}-{name}.png", full_page=True, animations="disabled")
@@ -91,7 +91,7 @@ def test_peers_are_shown_to_admins_only_where_there_are_tokens(
     for scope, count in (("admin", 3), ("read", 0)):
         page = visitor(trio.daemons["a"]).open()
         page.get_by_label("Token").fill(tokens[scope])
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Continue").click()
         expect(page.get_by_role("heading", name="This service")).to_be_visible()
         expect(page.locator(".peers li")).to_have_count(count)
 

@@ -9,7 +9,7 @@ import pytest
 
 from rqdisco.backends.single.limits import Limits
 from rqdisco.http.requests.request_ids import RequestIDs
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, create_id
@@ -25,8 +25,8 @@ class Audited:
         self.daemon = Daemon(limits=Limits(max_nodes=2))
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
-        self.daemon.telemetry.name = RequestIDs(self.daemon.random.randbytes)
-        site = BoundedSite(self.daemon.apis.operators(), self.daemon.clock, 20_000, lambda: 0.0)
+        self.daemon.telemetry.request_id = RequestIDs(self.daemon.random.randbytes)
+        site = BoundedSite(self.daemon.apis.operators(), self.daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0)
         self.connection = Connection(site)
 
     def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:
@@ -146,7 +146,7 @@ def test_all_records_of_one_import_have_the_request_id(audited: Audited) -> None
 
 
 def test_requests_have_no_request_id_where_nothing_is_audited(audited: Audited) -> None:
-    audited.daemon.telemetry.name = lambda _: None
+    audited.daemon.telemetry.request_id = lambda _: None
     fields, _ = audited.ask("POST", "/", X_Request_ID="a")
     assert "x-request-id" not in fields
     assert audited.events[0].request is None

@@ -124,7 +124,7 @@ async def test_a_doubtful_address_is_a_warning_that_names_who_registered_it(
     warnings = [event for event in events if event["log_level"].name == "warn"]
     assert [(event["log_format"], event["discovery_id"]) for event in warnings] == [
         ("doubtful address", discovery_id),
-        ("no nodes left, the next to register is told it is alone", discovery_id),
+        ("no nodes left, the next to register is told to bootstrap", discovery_id),
     ]
     assert warnings[0]["peer"] == "127.0.0.1"
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rqdisco.backends.single.limits import Limits
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import STATE, Daemon, Probe, create_id, register
@@ -20,9 +20,11 @@ class Client(Connection):
     """One connection to the public site, or to the operator's, of a daemon in memory."""
 
     def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
-        public = daemon.watch.page if metrics else daemon.apis.public()
+        public = daemon.page if metrics else daemon.apis.public()
         resource = daemon.apis.operators() if operator else public
-        super().__init__(BoundedSite(resource, daemon.clock, 20_000, lambda: 0.0, daemon.watch.requests))
+        super().__init__(
+            BoundedSite(resource, daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0, daemon.counts.requests)
+        )
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
         top, _, content = self.send(request(method, path, document)).partition(b"\r\n\r\n")
@@ -187,18 +189,18 @@ def test_grants_registrations_and_removals_are_counted_by_outcome(daemon: Daemon
 
 
 def test_a_registration_on_the_owners_behalf_has_a_label_of_its_own(daemon: Daemon) -> None:
-    daemon.telemetry.events.tell(Event(kind="registration", outcome=ON_BEHALF))
+    daemon.telemetry.events.publish(Event(kind="registration", outcome=ON_BEHALF))
     assert samples(daemon)["rqdisco_changes_total{change=registration,outcome=on_behalf}"] == 1
 
 
 def test_a_waiting_claim_is_shown_on_the_metrics_page(daemon: Daemon) -> None:
-    daemon.watch.startService()
+    daemon.background.startService()
     Client(daemon).ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
     daemon.clock.advance(59)
     assert samples(daemon)["rqdisco_claims_waiting"] == 0
     daemon.clock.advance(1)
     assert samples(daemon)["rqdisco_claims_waiting"] == 1
-    daemon.watch.stopService()
+    daemon.background.stopService()
 
 
 def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
@@ -245,10 +247,10 @@ def test_ids_of_an_unknown_owner_are_ownerless() -> None:
     daemon.disk.remove(STATE / "identity.json")
     daemon = daemon.restart()
     assert "rqdisco_nodes" not in samples(daemon), "not before all were looked at"
-    daemon.watch.startService()
+    daemon.background.startService()
     daemon.clock.advance(1)
     assert samples(daemon)["rqdisco_ownerless_ids"] == 3
-    daemon.watch.stopService()
+    daemon.background.stopService()
 
 
 def test_the_metrics_page_is_for_operators_only(daemon: Daemon) -> None:

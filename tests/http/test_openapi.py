@@ -159,11 +159,11 @@ def test_the_document_has_each_member_that_an_answer_can_have() -> None:
     schemas = build("operator")["components"]["schemas"]
     full = schemas["FullDocument"]["properties"]
     for answered, described in (
-        (documents._LegacyDocument, schemas["Document"]["properties"]),
-        (documents._FullDocument, full),
-        (documents._Registration, full["registrations"]["items"]["properties"]),
-        (documents._LeaderShown, full["leader"]["properties"]),
-        (documents._Claim, full["claim"]["properties"]),
+        (documents.LegacyDocument, schemas["Document"]["properties"]),
+        (documents.FullDocument, full),
+        (documents.RegisteredNode, full["registrations"]["items"]["properties"]),
+        (documents.LeaderDocument, full["leader"]["properties"]),
+        (documents.ClaimDocument, full["claim"]["properties"]),
         (consul._KVEntry, schemas["Entries"]["items"]["properties"]),
         (exports.ExportedKey, schemas["Record"]["properties"]["leader"]["properties"]),
         (exports.TransferredRecord, schemas["Record"]["properties"]),

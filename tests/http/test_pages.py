@@ -166,14 +166,14 @@ async def test_the_front_page_describes_the_service_and_its_status(api: ApiClien
     got = await page(api, "/")
     assert "find each other" in got.text
     assert "Discovery IDs1" in got.text.replace("\n", "")
-    assert {"id": "mint", "method": "post"}.items() <= got.all("form")[0].items()
+    assert {"id": "create", "method": "post"}.items() <= got.all("form")[0].items()
 
 
 @ensureDeferred
 async def test_the_front_page_mentions_that_unused_ids_are_forgotten_where_they_are(api: ApiClient) -> None:
     api.daemon.unused_days = 30
     got = await page(api, "/")
-    assert "IDs without a nodeforgotten after 30 d 0 h" in got.text.replace("\n", "")
+    assert "IDs without a nodedeleted after 30 d 0 h" in got.text.replace("\n", "")
 
 
 def test_a_browser_without_scripts_is_sent_to_the_page_of_an_id() -> None:
@@ -191,8 +191,16 @@ async def test_the_page_of_an_id_lists_its_nodes_without_any_script(api: ApiClie
     await api("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
     await api("POST", f"/{discovery_id}", {"addr": B})
     got = await page(api, f"/{discovery_id}")
-    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told it is alone"):
+    for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told to bootstrap"):
         assert text in got.text
+
+
+@pytest.mark.parametrize("more", [{}, {"id": "n1"}, {"api_addr": f"http://{A}"}, {"id": "", "api_addr": None}])
+@ensureDeferred
+async def test_the_page_shows_a_leader_that_reports_only_some_members(api: ApiClient, more: dict[str, Any]) -> None:
+    discovery_id = await api.create_id()
+    await api("PUT", f"/v1/kv/{discovery_id}/leader", {"addr": "10.0.0.1:4002", **more})
+    assert {"class": "tag leader"} in (await page(api, f"/{discovery_id}")).all("span")
 
 
 @ensureDeferred
@@ -345,7 +353,7 @@ class TestWithTokens:
     @ensureDeferred
     async def test_the_status_page_says_which_token_was_revoked(self, api: ApiClient) -> None:
         event = Event(kind="token", outcome="revoked", more={"name": "orders", "scopes": "read"})
-        api.daemon.telemetry.events.tell(event)
+        api.daemon.telemetry.events.publish(event)
         got = await page(api, "/status", Authorization="Bearer secret-admin")
         assert "token orders" in got.text
 

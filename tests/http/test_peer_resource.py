@@ -16,7 +16,7 @@ from twisted.internet.testing import StringTransport
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
 from rqdisco.backends.gossip.transport.resource import MAX_BYTES, UNAUTHENTICATED_BYTES, PeerResource
 from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER, hello_parts
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from tests.support.peer_links import Answering, ring
 
 
@@ -30,11 +30,13 @@ class PeerListener:
         self.site = BoundedSite(
             resource,
             Clock(),
-            UNAUTHENTICATED_BYTES,
+            SiteConfig(
+                max_body=UNAUTHENTICATED_BYTES,
+                max_large_body=MAX_BYTES,
+                may_send_large_body=resource.may_send_more,
+                trusts_clients=True,
+            ),
             lambda: 0.0,
-            trusting=True,
-            most_body=MAX_BYTES,
-            may_send_more=resource.may_send_more,
         )
         path, (key,) = PATH + b"hello", keys.ring.keys
         seal = key.seal(*hello_parts(path, "nonce", b"hi"))

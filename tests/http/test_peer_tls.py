@@ -13,7 +13,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from rqdisco.security.certificates import Certificates, Files
-from rqdisco.security.tls import Policy
+from rqdisco.security.tls import ClientPolicy
 from tests.support.certificates import Authority, replace
 from tests.support.tls import ASK, CLIENT_ADDRESS, HOST, Listener, Transport, described
 
@@ -42,7 +42,7 @@ class Peer:
     def __init__(self, listener: Listener, files: Files) -> None:
         self.certificates = Certificates(listener.clock.seconds)
         self._listener = listener
-        self._policy = Policy(self.certificates.for_clients("peers", files))
+        self._policy = ClientPolicy(self.certificates.for_clients("peers", files))
 
     def ask(self, host: str = HOST) -> bytes:
         """Return the first line of an answer. Raises the error that the connection ended with,

@@ -36,7 +36,7 @@ class Refusals:
     def reported(self) -> list[tuple[str, str, str | None]]:
         """Return those since the last call: what was attempted, at which API, with which token."""
         assert {event.outcome for event in self.events} <= {"refused"}
-        reported = [(event.kind, event.api, event.asker) for event in self.events]
+        reported = [(event.kind, event.api, event.token) for event in self.events]
         self.events.clear()
         return reported
 
@@ -89,12 +89,12 @@ def test_the_audit_log_records_attempts_that_were_not_allowed(method: str, path:
 
 def test_a_refusal_records_the_id_and_reason_and_its_answer_has_the_request_id() -> None:
     guarded = Guarded()
-    guarded.daemon.telemetry.name = RequestIDs(guarded.daemon.random.randbytes)
+    guarded.daemon.telemetry.request_id = RequestIDs(guarded.daemon.random.randbytes)
     refusals = Refusals(guarded)
     _, _, headers, _ = guarded.ask("DELETE", f"/{guarded.id}", {"addr": A}, "read", X_Request_ID="r-1")
     assert headers["x-request-id"] == "r-1"
     (event,) = refusals.events
-    assert (event.id, event.client, event.asker, event.request, event.why) == (
+    assert (event.id, event.client, event.token, event.request, event.why) == (
         guarded.id,
         HOST,
         "read",
@@ -140,9 +140,9 @@ def test_a_flood_of_refusals_is_a_few_lines_and_the_next_line_has_their_number()
 def test_refusals_displace_no_change_from_the_operators_page_and_are_no_changes() -> None:
     guarded = Guarded()
     guarded.ask("POST", "/", None, "mint")
-    outcomes = dict(guarded.daemon.watch.outcomes.by_kind)
+    outcomes = dict(guarded.daemon.counts.outcomes.by_kind)
     for _ in range(100):
         guarded.ask("POST", f"/{guarded.id}", {"addr": A}, "wrong")
         guarded.daemon.clock.advance(1)
     assert [each.event.kind for each in guarded.daemon.recent.changes] == ["create"]
-    assert guarded.daemon.watch.outcomes.by_kind == outcomes
+    assert guarded.daemon.counts.outcomes.by_kind == outcomes

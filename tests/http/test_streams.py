@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.records import Node
-from rqdisco.http.api import event_streams
+from rqdisco.http.api import event_streams, record_encoder
 from rqdisco.http.requests.documents import encode_watched
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
@@ -169,7 +169,7 @@ def test_a_change_is_encoded_once_for_all_watchers(
 ) -> None:
     watchers = [server.watch(some_id) for _ in range(250)]
     encoded = Mock(wraps=encode_watched)
-    monkeypatch.setattr(event_streams, "encode_watched", encoded)
+    monkeypatch.setattr(record_encoder, "encode_watched", encoded)
     register(server.daemon, some_id, B)
     server.clock.pump([0] * 4)
     assert all(watcher.lists == [[A], [A, B]] for watcher in watchers)
@@ -217,8 +217,8 @@ def test_nothing_is_buffered_for_a_watcher_that_does_not_read_and_it_is_cut_off(
 def test_a_watcher_over_the_limit_is_refused_and_all_others_are_served(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_streams, "MOST_PER_ID", 2)
-    server = WatchedServer(most_watchers=most)
+    monkeypatch.setattr(event_streams, "MAX_WATCHERS_PER_ID", 2)
+    server = WatchedServer(max_watchers=most)
     discovery_id = create_id(server.daemon)
     watchers = [server.watch(discovery_id) for _ in range(2)]
     refused = server.watch(discovery_id)

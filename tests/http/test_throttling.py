@@ -7,8 +7,8 @@ import json
 import pytest
 
 from rqdisco.core.records import Node
-from rqdisco.http.server.site import BoundedSite
-from rqdisco.http.server.throttling import HOLD_SECONDS, Throttled
+from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledResource
 from rqdisco.service.options import DaemonOptions
 from tests.support.connections import CLIENT, CREATE_REQUEST, MAX_BODY, Connection
 from tests.support.daemon import Daemon, create_id, register, result, shown
@@ -25,8 +25,8 @@ class Server:
         self.clock = Reactor()
         self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
-        self.throttled = Throttled(self.daemon.apis.public(), self.clock, rate, self._count)
-        self.site = BoundedSite(self.throttled, self.clock, MAX_BODY, lambda: 0.0)
+        self.throttled = ThrottledResource(self.daemon.apis.public(), self.clock, rate, self._count)
+        self.site = BoundedSite(self.throttled, self.clock, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
         self.discovery_id = create_id(self.daemon).encode()
 
     def _count(self) -> None:
@@ -138,7 +138,7 @@ def test_a_client_that_hangs_up_while_it_is_delayed_leaves_nothing_behind_and_no
     connection = server.connect()
     connection.protocol.dataReceived(post(server.discovery_id, "a:1"))
     connection.hang_up()
-    server.clock.advance(HOLD_SECONDS)
+    server.clock.advance(MAX_DELAY_SECONDS)
     assert shown(server.daemon, server.discovery_id.decode()) == []
 
 

@@ -129,7 +129,7 @@ def test_a_replaced_certificate_is_used_for_new_connections_and_nobody_is_cut_of
     ((where, end),) = listener.certificates.expiries()
     assert where == "listen tcp:4000"
     assert timedelta(days=59) < end - datetime.now(UTC) <= timedelta(days=60)
-    assert [event["where"] for event in log if event["log_format"] == "certificates read again"] == [where]
+    assert [event["where"] for event in log if event["log_format"] == "certificates reloaded"] == [where]
 
 
 def test_an_unusable_file_changes_nothing_until_it_is_repaired(
@@ -147,7 +147,7 @@ def test_an_unusable_file_changes_nothing_until_it_is_repaired(
     listener.clock.advance(1)
     assert Client(listener, anybody(authority)).subject == "new"
     files[0].unlink()
-    listener.certificates.reread()
+    listener.certificates.reload()
     assert Client(listener, anybody(authority)).subject == "new"
     assert [event["why"] for event in logged_errors[1:]] == [f"{files[0]}: No such file or directory"]
     logged_errors.clear()
@@ -191,11 +191,11 @@ def test_clients_need_a_certificate_of_the_authority_that_is_named(authority: Au
     ("spoil", "why"),
     [
         ("no key", "key: No such file or directory"),
-        ("no certificate", "crt: there is no certificate in PEM format in it"),
+        ("no certificate", "crt: contains no certificate in PEM format"),
         ("encrypted", "key: the key is encrypted"),
-        ("swapped", "there is no private key in PEM format"),
+        ("swapped", "contains no private key in PEM format"),
         ("other key", "is not the key of the certificate in"),
-        ("bad authority", "ca: there is no certificate in PEM format in it"),
+        ("bad authority", "ca: contains no certificate in PEM format"),
     ],
 )
 def test_unusable_files_are_named(authority: Authority, tmp_path: Path, spoil: str, why: str) -> None:

@@ -30,11 +30,11 @@ def test_a_hangup_begins_a_new_file_and_no_line_is_lost(start: Start, tmp_path: 
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for("audit log opened again")
+    daemon.wait_for("audit log reopened")
     path.rename(old)
     before = len(daemon.events)
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for("audit log opened again", since=before)
+    daemon.wait_for("audit log reopened", since=before)
     assert path.read_bytes() == b""
     daemon.request("DELETE", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
     daemon.terminate()
@@ -52,7 +52,7 @@ def test_token_changes_and_refusals_are_in_the_audit_log(installed: Environment,
     installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={file}")
     installed.run("rqdisco", "token", "revoke", "ops", f"--file={file}")
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for("tokens read again", added=1, revoked=1, changed=0)
+    daemon.wait_for("tokens reloaded", added=1, revoked=1, changed=0)
     daemon.terminate()
     reported = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]
     assert reported == [

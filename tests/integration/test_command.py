@@ -102,8 +102,8 @@ def test_a_refusal_of_the_service_is_status_1(ask: Ask, url: str) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
-        "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it; `rqdisco create` mints"
-        " another\n",
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it; `rqdisco create`"
+        " creates another ID\n",
     )
 
 
@@ -126,13 +126,13 @@ def test_a_missing_interface_is_status_3(ask: Ask) -> None:
     result = ask("status", "--url", "http://[fe80::1%25none]:1")
     assert (result.returncode, result.stdout) == (3, "")
     where = "http://[fe80::1%25none]:1"
-    assert result.stderr == f"rqdisco: cannot reach {where}: there is no such network interface\n"
+    assert result.stderr == f"rqdisco: cannot reach {where}: no such network interface\n"
 
 
 def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start: Start, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     waiting = begin("create", "--wait", "60", "--url", f"unix:{path}")
-    assert "trying again for 60 s" in until(waiting, "stderr", "\n")
+    assert "retrying for 60 s" in until(waiting, "stderr", "\n")
     daemon = start(tmp_path / "state", f"--listen=unix:{path}")
     output, errors = waiting.communicate(timeout=PATIENCE)
     assert (waiting.returncode, errors) == (0, "")

@@ -32,7 +32,7 @@ MIXES = (RELEASES[:2], RELEASES[2:4], RELEASES[4:])
 LONG = 120.0
 FOR_EVER = 900.0
 AWAITS = "503 a claim awaits its owner's first report"
-WAITS_FOR_A_LEADER = "nodes are registered but no leader is known: who claims leadership waits until one reports itself"
+WAITS_FOR_A_LEADER = "claims wait: nodes are registered, but no leader has reported itself"
 
 
 class Scene:

@@ -163,7 +163,7 @@ def test_a_host_name_of_this_host_is_resolved(start: Start, tmp_path: Path) -> N
     assert short(daemon, "A", f"{discovery_id}.{ZONE}") == ["127.0.0.1"]
     (line,) = short(daemon, "SRV", f"_rqlite-raft._tcp.{discovery_id}.{ZONE}")
     assert line == "1 1 4002 localhost."
-    warning = "a registered host name does not resolve and is left out of DNS answers"
+    warning = "registered host name does not resolve and is omitted from DNS answers"
     assert daemon.wait_for(warning, host="no-such-host.invalid")["level"] == "warn"
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,9 @@ def families(page: str) -> dict[str, str]:
     certificate.
     """
     found = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
-    return found | {family.name: family.type for family in certificate_metrics(lambda: {"public": 1.0})()}
+    return found | {
+        family.name: family.type for family in certificate_metrics(lambda: [("public", datetime.now(UTC))])()
+    }
 
 
 def unknown(queries: list[str], page: str) -> set[str]:

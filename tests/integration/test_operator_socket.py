@@ -70,7 +70,7 @@ def test_a_socket_that_another_daemon_listens_on_is_not_removed(
     for option in (f"--operator-socket={path}", f"--listen=unix:{path}"):
         second = installed.run(*installed.twistd(tmp_path / "other", option))
         assert second.returncode == 69
-        assert second.stderr == f"rqdisco: cannot listen on unix:{path}: somebody listens there already\n"
+        assert second.stderr == f"rqdisco: cannot listen on unix:{path}: another process listens there\n"
         assert b"200 OK" in ask(path, "GET /operator/export")
 
 

@@ -89,7 +89,7 @@ def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
     for name in ("c", "c-duplicate"):
         status, rows, output = peers_of(installed, trio, name)
         assert status == 1
-        assert rows.splitlines()[0].split("\t")[1] == "fenced (asked)"
+        assert rows.splitlines()[0].split("\t")[1] == "fenced (queried)"
         assert f"no decisions here: {why}" in output
     assert trio.register("a", empty, "n3:4001")[0] == 503
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])

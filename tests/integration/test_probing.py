@@ -102,8 +102,8 @@ def test_nodes_go_up_and_down_come_back_and_are_pruned(
     discovery_id = daemon.create_id()
     for addr in (refusing, hanging, *alive):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
-    daemon.wait_for("a node is down", target=f"http://{refusing}", outcome="refused")
-    daemon.wait_for("a node is down", target=f"http://{hanging}", outcome="no_answer")
+    daemon.wait_for("node is down", target=f"http://{refusing}", outcome="refused")
+    daemon.wait_for("node is down", target=f"http://{hanging}", outcome="no_answer")
     document = daemon.request("GET", f"/{discovery_id}").document
     assert document["nodes"] == [*alive, refusing, hanging]
     assert [(node["up"], node.get("ready")) for node in document["registrations"]] == [
@@ -114,7 +114,7 @@ def test_nodes_go_up_and_down_come_back_and_are_pruned(
         (False, None),
     ]
     hosts.start("127.0.0.2")
-    daemon.wait_for("a node is up again", target=f"http://{refusing}")
+    daemon.wait_for("node is up again", target=f"http://{refusing}")
     pruned = installed.run(
         "rqdisco", "prune", discovery_id, "--down-for=1s", "--yes", RQDISCO_URL=f"http://127.0.0.1:{daemon.port}"
     )
@@ -133,7 +133,7 @@ def test_a_network_that_contains_this_host_does_not_allow_probing_it(
     discovery_id = daemon.create_id()
     for addr in (secret, f"localhost:{secret.partition(':')[2]}", known):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
-    daemon.wait_for("a node is down", target=f"http://{known}")
+    daemon.wait_for("node is down", target=f"http://{known}")
     shown = daemon.request("GET", f"/{discovery_id}").document["registrations"]
     assert [node.get("up") for node in shown] == [None, None, False]
     listening = hosts._bound["127.0.0.3"]
@@ -145,4 +145,4 @@ def test_a_network_that_contains_this_host_does_not_allow_probing_it(
 
 def test_a_daemon_that_may_probe_nobody_does_not_start(installed: Environment, tmp_path: Path) -> None:
     code, line = refusal(installed, tmp_path / "state", "--probe=15")
-    assert (code, "needs --probe-allow" in line) == (64, True)
+    assert (code, "requires --probe-allow" in line) == (64, True)

@@ -80,7 +80,7 @@ def test_a_certificate_is_replaced_while_a_connection_stays_open(
     for file, content in zip(("old.key", "old.crt"), site.authority.issue("new", [LOOPBACK], 60), strict=True):
         replace(tmp_path / file, content)
     daemon.process.send_signal(signal.SIGHUP)
-    ends = daemon.wait_for("certificates read again", where=f"listen tcp:0:interface={LOOPBACK}")
+    ends = daemon.wait_for("certificates reloaded", where=f"listen tcp:0:interface={LOOPBACK}")
     after = stack.enter_context(closing(site.connect(daemon)))
     assert (subject(before), subject(after)) == ("old", "new")
     assert (ask(before, "POST", "/").status, ask(after, "GET", "/").document["ids"]) == (200, 2)
@@ -97,7 +97,7 @@ def test_a_certificate_that_expires_soon_is_logged(
     listen = site.listener("daemon")
     site.authority.write(tmp_path, "daemon", [LOOPBACK], days=5)
     daemon = run(installed, stack, tmp_path / "state", listen)
-    logged = daemon.wait_for("certificate ends soon", where=f"listen tcp:0:interface={LOOPBACK}")
+    logged = daemon.wait_for("certificate expires soon", where=f"listen tcp:0:interface={LOOPBACK}")
     assert (logged["level"], logged["days"]) == ("warn", 4)
     assert daemon.terminate() == -signal.SIGTERM
 
@@ -148,7 +148,7 @@ def test_a_systemd_restriction_that_breaks_tls_is_reported(installed: Environmen
 
 def test_tls_alone_is_no_reason_to_serve_other_hosts(installed: Environment, site: Site, tmp_path: Path) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=site.listener("a", host="0.0.0.0"))
-    assert (code, "no tokens are needed" in line) == (64, True)
+    assert (code, "no token is required" in line) == (64, True)
 
 
 def test_peers_use_tls_with_certificates_of_their_own(start: Start, site: Site, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     discovery_id = created.stdout.strip()
     node = new(installed, file, "orders", f"--id={discovery_id}")
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for("tokens read again", count=2)
+    daemon.wait_for("tokens reloaded", count=2)
     network = RqliteNetwork()
 
     def nodes(user: str) -> list[Node]:
@@ -102,7 +102,7 @@ def test_a_revoked_token_is_refused_after_a_hangup_on_an_open_connection(
     installed.run("rqdisco", "token", "revoke", "minter", f"--file={file}")
     assert status(connection) == 200
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for("tokens read again", count=1)
+    daemon.wait_for("tokens reloaded", count=1)
     assert status(connection) == 401
     connection.close()
 
@@ -117,14 +117,14 @@ def test_an_unusable_file_leaves_the_old_tokens(
         seen = len(daemon.events)
         spoil()
         daemon.process.send_signal(signal.SIGHUP)
-        assert str(file) in daemon.wait_for(f"tokens not read again, the old ones stay: {_why(file)}", seen)["why"]
+        assert str(file) in daemon.wait_for(f"tokens not reloaded, the old ones stay in use: {_why(file)}", seen)["why"]
         assert installed.run("rqdisco", "create", RQDISCO_URL=url).returncode == 0
 
 
 def _why(file: Path) -> str:
     if file.exists():
         return f"{file}: line 1: not NAME SCOPES sha256:HEX [id=ID]"
-    return f"{file}: No such file or directory; `rqdisco token new` makes one"
+    return f"{file}: No such file or directory; create one with `rqdisco token new`"
 
 
 @pytest.mark.parametrize("content", [None, "nonsense\n", "ops admin rqd_thetokenitself\n"])
@@ -145,7 +145,7 @@ def test_other_hosts_are_not_served_without_tokens_unless_configured(
 ) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=endpoint)
     assert code == 64
-    assert line.startswith(f"{endpoint}: other machines can ask there and no tokens are needed")
+    assert line.startswith(f"{endpoint}: other machines can connect and no token is required")
 
 
 def test_an_open_daemon_serves_everybody(installed: Environment, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from rqdisco.cli.commands import Invocation, ParsedCommand, parse_arguments
+from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.core.dns_labels import dns_labels
-from rqdisco.recipes import Mode, Wanted, recipe
+from rqdisco.recipes import FlagsRequest, Mode, make_flags
 from tests.integration.test_systemd import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,17 +101,19 @@ def discovery_flags(path: Path) -> list[list[str]]:
     return [flags for flags in found if flags]
 
 
-def wanted(flags: list[str]) -> Wanted:
+def wanted(flags: list[str]) -> FlagsRequest:
     """Return the input for which a recipe would give these flags."""
     given = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
     if "-disco-url" in given:
-        return Wanted(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
+        return FlagsRequest(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
     config = json.loads(given["-disco-config"])
     mode = cast("Mode", given["-disco-mode"])
     if mode == "consul-kv":
-        return Wanted(discovery_id=given["-disco-key"], version="10", mode=mode, url=f"http://{config['address']}")
+        return FlagsRequest(
+            discovery_id=given["-disco-key"], version="10", mode=mode, url=f"http://{config['address']}"
+        )
     discovery_id, _, zone = config["name"].partition(".")
-    return Wanted(
+    return FlagsRequest(
         discovery_id=discovery_id,
         version="7" if config.get("service") == "rqlite-http" else "10",
         mode=mode,
@@ -169,7 +171,7 @@ def test_pods_in_consul_kv_mode_start_without_the_images_delay_for_dns() -> None
 @pytest.mark.parametrize("path", [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
 def test_flags_in_deploy_files_match_the_recipes(path: Path) -> None:
     for flags in discovery_flags(path):
-        assert list(recipe(wanted(flags)).arguments) == flags
+        assert list(make_flags(wanted(flags)).arguments) == flags
 
 
 def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> None:
@@ -182,8 +184,8 @@ def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> 
         mode: Any = {"DNS": "dns-srv", "consul-kv": "consul-kv"}.get(way, "legacy")
         zone = "z" if mode == "dns-srv" else None
         for version in (first, last):
-            flags = Wanted(discovery_id="ID", version=version, mode=mode, url="http://h:4000", zone=zone)
-            made = [flag.replace(dns_labels("ID"), "ID") for flag in recipe(flags).arguments]
+            flags = FlagsRequest(discovery_id="ID", version=version, mode=mode, url="http://h:4000", zone=zone)
+            made = [flag.replace(dns_labels("ID"), "ID") for flag in make_flags(flags).arguments]
             assert made == shown
 
 
@@ -205,7 +207,7 @@ def test_the_command_prints_what_the_documents_show(path: Path) -> None:
     for command in commands_in(path):
         understood = parse_arguments(command)
         assert isinstance(understood, Invocation)
-        assert isinstance(understood.command, ParsedCommand)
+        assert isinstance(understood.command, StaticOutput)
         printed = understood.command.text
         if printed.startswith(("command:", "args:")):
             ((_, flags),) = yaml.safe_load(printed).items()

@@ -9,23 +9,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
-from rqdisco.backends.gossip.environment import Environment
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.transport.seals import Counters
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
-from rqdisco.core.records import Moment, Record
-from rqdisco.storage.memory import Store
-from rqdisco.storage.state_directory import open_state
-from rqdisco.storage.wal.recovery import Recovered
-from rqdisco.storage.wal.segments import SegmentWriter
-from rqdisco.storage.wal.writer import Journal
+from rqdisco.core.records import Record
+from rqdisco.service.wiring.storage import open_storage
 from rqdisco.telemetry.events import Events
 from tests.simulated.network import Net
 from tests.simulated.timeline import Trace, ViewOfTime
-from tests.support.daemon import STATE, WALL_US
+from tests.support.daemon import WALL_US, default_config, memory_system
 from tests.support.disk import ModelDisk
 
 
@@ -40,50 +35,45 @@ class Boot:
         self.clock = ViewOfTime(host.net.timeline)
         random, net, timeline = host.random, host.net, host.net.timeline
         self.pending: list[Callable[[], Any]] = []
-        self.owner, found = open_state(host.disk, STATE, random.randbytes)
-        boot = found.boot_number(host.boot_id)
-        self._now = lambda: Moment(boot, int(timeline.now * 1000))
-        self.store = Store(found.records, found.last_version)
-        segments = SegmentWriter(host.disk, STATE, found.position, boot, host.boot_id)
-        self.journal = Journal(
-            self.store,
-            segments,
-            self._in_thread,
-            lambda call: self.clock.callLater(0, call),
-            lambda why: host.crash("kill"),
-            1 << 14,
+        self._system = memory_system(
+            self.clock,
+            random,
+            boot_id=host.boot_id,
+            wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
+            uptime=lambda: timeline.now,
+            call_soon=lambda call: self.clock.callLater(0, call),
+            fail=lambda why: host.crash("kill"),
         )
+        self._storage = storage = open_storage(default_config(), self._system, host.disk, self._in_thread, 1 << 14)
+        self.owner, self.store, self.journal = storage.incarnation, storage.store, storage.journal
         self.backend = make(
-            GossipConfig(
-                name=host.name,
-                url=f"http://{host.name}",
-                seeds=host.seeds,
-                ack_required=host.ack_required,
+            GossipContext(
+                config=GossipConfig(
+                    name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required
+                ),
                 limits=host.limits,
-            ),
-            self.owner,
-            self.store,
-            self.journal,
-            found.metadata.items(),
-            Environment(
+                incarnation=self.owner,
+                store=self.store,
+                journal=self.journal,
+                metadata=storage.metadata,
                 clock=self.clock,
-                link=lambda url: net.link(self, url),
-                now=self._now,
-                wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
+                now=storage.now,
+                wall_us=self._system.wall_us,
                 random=random.randbytes,
-                jitter=lambda: random.uniform(0.9, 1.1),
-            ),
+                jitter=self._system.jitter,
+                connect=lambda url: net.link(self, url),
+            )
         )
         self.directory = self.backend.directory
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
         self._record_refusals()
-        self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds, found)
+        self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds)
         self._counters: dict[str, Counters] = {}
         # Set for a daemon of a rule's proof that accepts a repeated message.
         self.is_credulous = getattr(self.backend, "is_credulous", False)
 
-    def _sweep(self, seconds: float, found: Recovered) -> ExpirySweeper:
+    def _sweep(self, seconds: float) -> ExpirySweeper:
         """Return the service that forgets IDs that never had a node."""
         return ExpirySweeper(
             self.clock,
@@ -92,8 +82,8 @@ class Boot:
             self.backend.watermarks,
             self.owner,
             Events(),
-            self._now,
-            version_ages=VersionAges(self.owner, int(seconds * 1000), decode_metadata(found.metadata.items())),
+            self._storage.now,
+            version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
             may_expire=self.backend.may_expire,
             is_deciding=self.backend.local.is_deciding_of,
             interval=3.0,

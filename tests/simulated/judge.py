@@ -71,7 +71,7 @@ class Judge:
 
     def lists(self, boot: Boot, key: str, addr: str) -> bool:
         """Report whether a daemon lists an address, as it decided or as it shows it."""
-        known = (boot.backend.local.known(key), boot.backend.local.shown(key))
+        known = (boot.backend.local.grants.newest(key), boot.backend.local.grants.shown(key))
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
     def answered(self, boot: Boot, key: str, what: str, outcome: Any) -> None:

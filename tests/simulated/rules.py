@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipContext
 from rqdisco.backends.gossip.transport.links import Misdirected
 from rqdisco.backends.gossip.transport.messages import Call
 from rqdisco.core import records, transitions
@@ -21,10 +21,10 @@ from rqdisco.core.views import view_of
 def without(rule: str) -> Callable[..., GossipBackend]:
     """Return a factory of daemons that do not keep a rule."""
 
-    def make(config: GossipConfig, *arguments: Any) -> GossipBackend:
+    def make(context: GossipContext) -> GossipBackend:
         if rule == "R5a":
-            config = replace(config, limits=replace(config.limits, retry_window_ms=0))
-        backend = GossipBackend(config, *arguments)
+            context = replace(context, limits=replace(context.limits, retry_window_ms=0))
+        backend = GossipBackend(context)
         if rule != "R5a":
             _SWITCHES[rule](backend)
         return backend
@@ -137,7 +137,7 @@ def _no_acknowledgement(backend: Any) -> None:
 
 
 def _no_revoking(backend: Any) -> None:
-    grants = backend.local._grants
+    grants = backend.local.grants
 
     async def leave(pending: Any) -> None:
         grants.end(pending)

@@ -209,7 +209,7 @@ class CheckedCalls(RuleBasedStateMachine):
 
     def _shown(self, each: str) -> Record | None:
         """Return what a lookup shows."""
-        return self.daemon.directory.shown(each)
+        return self.daemon.directory.grants.shown(each)
 
     def _settled(self, call: Call) -> Record:
         settled = self.daemon.store.settled(call.discovery_id)

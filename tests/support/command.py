@@ -12,7 +12,7 @@ from twisted.web.resource import IResource
 
 from rqdisco.cli.app import App, Command, run
 from rqdisco.cli.main import execute
-from rqdisco.cli.screen import Screen
+from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
 from tests.support.daemon import Daemon
 from tests.support.in_memory_http import InMemoryClient
@@ -132,11 +132,11 @@ class Shell:
         running = Running()
 
         def react(command: Command, url: str) -> int:
-            screen = Screen(self.out, self.err, self._ask if self._terminal else None)
+            output = CommandOutput(self.out, self.err, self._ask if self._terminal else None)
             client = self.service.client(url, token=self.token)
             daemon, clock = self.service.daemon, self.service.clock
             app = App(
-                client, url, clock, lambda: 0.5, daemon.random.randbytes, screen, lambda: daemon.wall_us() / 1_000_000
+                client, url, clock, lambda: 0.5, daemon.random.randbytes, output, lambda: daemon.wall_us() / 1_000_000
             )
             running.deferred = Deferred.fromCoroutine(run(app, command))
             running.deferred.addCallback(running.end)

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from tests.support.daemon import Daemon
 
@@ -81,7 +81,9 @@ class Server:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = clock or Clock()
         public = self.daemon.apis.public()
-        self.site = BoundedSite(public, self.clock, MAX_BODY, lambda: 0.0, trusting=trusting, limiter=limiter)
+        self.site = BoundedSite(
+            public, self.clock, SiteConfig(max_body=MAX_BODY, trusts_clients=trusting), lambda: 0.0, limiter=limiter
+        )
         self.factory = self.listening()
         self.factory.doStart()
 

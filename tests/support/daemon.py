@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
+from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.claim_monitor import ClaimMonitor
-from rqdisco.backends.gossip.assembly import decode_metadata
-from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.metrics import leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
-from rqdisco.backends.single.expiry_sweep import ExpirySweeper
 from rqdisco.backends.single.limits import Limits
-from rqdisco.backends.single.version_ages import VersionAges
-from rqdisco.core.codec import Metadata
-from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.exports import ImportedNode, TransferredRecord
-from rqdisco.core.records import Moment, Node, Record, Registration
-from rqdisco.http.metrics import request_metrics
+from rqdisco.core.records import Node, Record, Registration
+from rqdisco.http.api.metrics import MetricsPage
+from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
+from rqdisco.http.requests.documents import ServiceDocument
+from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.router import Apis
-from rqdisco.http.ui.overview import Overview
-from rqdisco.probes.metrics import probe_metrics, resolution_metrics
-from rqdisco.probes.prober import Prober
-from rqdisco.probes.resolution.host_names import HostNames
+from rqdisco.http.ui.daemon_status import StatusCollector
+from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler
-from rqdisco.probes.targets import Allowed, network
+from rqdisco.probes.targets import parse_network
 from rqdisco.security.tokens import Access
-from rqdisco.service.wiring.registry import MetricsRegistry
-from rqdisco.storage.disk_reserve import Reserve
-from rqdisco.storage.memory import Store
-from rqdisco.storage.metrics import wal_metrics
-from rqdisco.storage.state_directory import open_state
-from rqdisco.storage.wal.segments import SegmentWriter
-from rqdisco.storage.wal.writer import Journal
-from rqdisco.telemetry.events import Events, log_event
+from rqdisco.service.config import Config, ProbeConfig
+from rqdisco.service.options import DaemonOptions
+from rqdisco.service.system import System
+from rqdisco.service.wiring.backend import build_expiry_sweeper, build_leader_monitor, build_single_backend
+from rqdisco.service.wiring.daemon import build_probe_scheduler
+from rqdisco.service.wiring.storage import open_storage
+from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, count_records, new_counts
+from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.disk import ModelDisk
 from tests.support.network import ProbedNetwork
@@ -85,20 +81,37 @@ class Probe:
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
         self.network = ProbedNetwork()
         self.resolver = Resolver()
-        self._allowed = Allowed(map(network, allowed or ("10.0.0.0/8",)))
-        self._interval, self._rate = interval, rate
+        networks = tuple(map(parse_network, allowed or ("10.0.0.0/8",)))
+        self._config = ProbeConfig(interval=interval, allowed=networks, rate=rate)
 
-    def rounds(self, directory: SingleDirectory, clock: Clock, watch: MetricsRegistry) -> ProbeScheduler:
-        return ProbeScheduler(
-            directory,
-            Prober(self.network, clock),
-            HostNames(clock, self.resolver, counts=watch.look_ups["probes"]),
-            self._allowed,
-            clock,
-            lambda: 1.0,
-            interval=self._interval,
-            rate=self._rate,
-        )
+    def scheduler(self, system: System, directory: SingleDirectory, counts: LookupCounts) -> ProbeScheduler:
+        """The probe scheduler of a daemon."""
+        return build_probe_scheduler(self._config, system, directory, self.network, self.resolver, counts)
+
+
+def default_config(**changes: Any) -> Config:
+    """The configuration of a daemon without options, but with `changes`; without a disk reserve."""
+    options = DaemonOptions({})
+    options.parseOptions([])
+    return replace(options.config, data_dir=STATE, disk_reserve=0, **changes)
+
+
+def memory_system(clock: Any, random: Random, **fields: Any) -> System:
+    """Return the system of a daemon in memory: deferred calls run at once, and nothing ends the process."""
+    defaults: dict[str, Any] = {
+        "reactor": clock,
+        "environment": {},
+        "pid": 1,
+        "boot_id": "boot-a",
+        "uptime": clock.seconds,
+        "random": random.randbytes,
+        "jitter": lambda: random.uniform(0.9, 1.1),
+        "call_soon": lambda call: call(),
+        "allow_descriptors": lambda connections: connections,
+        "on_hangup": lambda call: None,
+        "refuse": lambda refusal: None,
+    }
+    return System(**{**defaults, **fields})
 
 
 class Daemon:
@@ -122,7 +135,7 @@ class Daemon:
         create_rate: float = 0.0,
         reserve: int | None = 0,
         unused_days: float | None = None,
-        **apis: Any,
+        max_watchers: int = 2000,
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -132,71 +145,69 @@ class Daemon:
         self.threads = Threads()
         self.random = Random(seed)
         self.failures: list[str] = []
-        self.owner, self.found = open_state(self.disk, STATE, self.random.randbytes)
-        boot = self.found.boot_number(boot_id)
-        self.store = Store(self.found.records, self.found.last_version)
-        kept = Reserve(self.disk, STATE, reserve, self.clock.seconds)
-        self.segments = SegmentWriter(self.disk, STATE, self.found.position, boot, boot_id, kept)
-        self.journal = Journal(
-            self.store, self.segments, self.threads, lambda call: call(), self.failures.append, segment_bytes
-        )
-        self.now = lambda: Moment(boot, int(self.clock.seconds() * 1000))
-        self.directory = SingleDirectory(
-            self.store,
-            self.journal,
-            self.owner,
-            now=self.now,
+        system = memory_system(
+            self.clock,
+            self.random,
+            boot_id=boot_id,
             wall_us=self.wall_us,
-            random=self.random.randbytes,
-            limits=self.limits,
+            fail=self.failures.append,
+            jitter=lambda: 1.0,
         )
+        config = replace(default_config(limits=self.limits), disk_reserve=reserve)
+        storage = open_storage(config, system, self.disk, self.threads, segment_bytes)
+        self.owner, self.found = storage.incarnation, storage.recovered
+        self.store, self.segments, self.journal = storage.store, storage.segments, storage.journal
+        self.now = storage.now
+        backend = build_single_backend(config, system, storage)
+        self.directory = backend.local
         self.unused_days = unused_days
         self.claims = ClaimMonitor(self.clock, self.store)
         self.health = Health(lambda: self.journal.refused, more=self.claims.notes)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
-        self.watch = MetricsRegistry(self.clock)
+        self.counts = new_counts()
         self.recent = RecentActivity(self.clock.seconds, self.wall_us)
-        self.telemetry = RequestTelemetry(Events(log_event, self.watch.outcomes, self.recent))
-        self.leaders = LeaderMonitor(self.clock, self.telemetry.events)
+        self.telemetry = build_request_telemetry(system, self.counts, self.recent, None)
+        self.leaders = build_leader_monitor(system, storage, self.telemetry.events)
         self.leaders.startService()
-        self.store.on_settled.append(self.leaders.settled)
-        self.watch.show(leader_metrics(self.leaders))
-        self.sweep = sweep(self, decode_metadata(self.found.metadata.items()), self.telemetry.events)
-        self.watch.count_all(self.store, lambda owner: owner != self.owner, self.claims)
-        self.watch.show(request_metrics(self.watch.requests, self.telemetry.refusals))
-        self.watch.show(wal_metrics(self.journal, self.watch.syncs))
-        self.overview = Overview(self.describe, lambda: None, self.health, self.recent)
-        self.rounds = None if probe is None else probe.rounds(self.directory, self.clock, self.watch)
-        if self.rounds is not None:
-            self.watch.show(probe_metrics(self.rounds))
-        self.watch.show(resolution_metrics(self.watch.look_ups))
+        self.sweep = build_expiry_sweeper(unused_days, system, storage, backend, self.telemetry.events)
+        delay = ReactorDelayMonitor(self.clock)
+        self.background = MultiService()
+        for service in (delay, count_records(self.clock, storage, self.claims), self.claims):
+            service.setServiceParent(self.background)
+        self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent)
+        self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
+        sources = base_metrics(
+            self.counts, self.telemetry, storage, backend.is_ownerless, delay, self.claims, self.leaders
+        )
+        self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
         self.apis = Apis(
-            self.directory,
-            self.deadlines,
-            self.describe,
-            self.health,
-            self.clock,
-            self.wall_us,
-            max_body=max_body,
-            strict=strict,
-            access=access,
-            telemetry=self.telemetry,
-            metrics=self.watch.page,
-            overview=self.overview,
-            node_health=self.rounds,
-            create_rate=create_rate,
-            leaders=self.leaders,
-            **apis,
+            HTTPContext(
+                directory=self.directory,
+                clock=self.clock,
+                wall_us=self.wall_us,
+                deadlines=self.deadlines,
+                telemetry=self.telemetry,
+                health=self.health,
+                describe=self.describe,
+                limits=HTTPLimits(
+                    max_body=max_body, strict_addresses=strict, create_rate=create_rate, max_watchers=max_watchers
+                ),
+                access=access,
+                node_health=self.rounds,
+                leaders=self.leaders,
+                metrics=self.page,
+                status=self.status,
+            )
         )
 
     def wall_us(self) -> int:
         """The wall clock, in microseconds since 1970."""
         return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ServiceDocument:
         """Describe the daemon as `GET /` does."""
-        known = {"name": "rqdisco", "version": "0", "uptime": 0, "ids": self.directory.size}
-        return known if self.unused_days is None else {**known, "unused_days": self.unused_days}
+        unused_days = msgspec.UNSET if self.unused_days is None else self.unused_days
+        return ServiceDocument(version="0", ids=self.directory.size, unused_days=unused_days)
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """Kill this daemon and start the next one; on the same disk with everything that was
@@ -206,24 +217,6 @@ class Daemon:
         options = {"limits": self.limits, "clock": self.clock, "unused_days": self.unused_days, **options}
         self.sweep.stopService()
         return Daemon(disk or self.disk.kill(), seed=seed, **options)
-
-
-def sweep(
-    daemon: Any, notes: Sequence[Metadata], events: Events, marks: ExpiryWatermarks | None = None, **more: Any
-) -> ExpirySweeper:
-    """Return the service that forgets the unused IDs of a daemon and those of its peers."""
-    days = daemon.unused_days
-    return ExpirySweeper(
-        daemon.clock,
-        daemon.store,
-        daemon.journal,
-        marks or ExpiryWatermarks(notes),
-        daemon.owner,
-        events,
-        daemon.now,
-        version_ages=None if days is None else VersionAges(daemon.owner, int(days * DAY * 1000), notes),
-        **more,
-    )
 
 
 def result(deferred: Deferred[Any]) -> Any:

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.records import Node
 from rqdisco.dns.responses import NameServer
-from rqdisco.dns.server import Connections, DNSServer
+from rqdisco.dns.server import DNSConnectionFactory, DNSServer
 from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
@@ -68,9 +68,9 @@ class Names:
         return self.reactor.udp_ports[0]
 
     @property
-    def connections(self) -> Connections:
+    def connections(self) -> DNSConnectionFactory:
         factory = self.reactor.tcpServers[0][1]
-        assert isinstance(factory, Connections)
+        assert isinstance(factory, DNSConnectionFactory)
         return factory
 
     def add(self, discovery_id: str, *nodes: Node | str) -> None:

@@ -12,18 +12,14 @@ from typing import Any, NoReturn
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, decode_metadata
-from rqdisco.backends.gossip.environment import Environment
+from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
-from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.single.limits import Limits
-from rqdisco.core.records import Moment, Node
-from rqdisco.storage.memory import Store
-from rqdisco.storage.state_directory import open_state
-from rqdisco.storage.wal.segments import SegmentWriter
-from rqdisco.storage.wal.writer import Journal
+from rqdisco.core.records import Node
+from rqdisco.service.wiring.backend import Backend, build_expiry_sweeper, build_leader_monitor
+from rqdisco.service.wiring.storage import open_storage
 from rqdisco.telemetry.events import Event, Events
-from tests.support.daemon import STATE, WALL_US, Threads, result, sweep
+from tests.support.daemon import WALL_US, Threads, default_config, memory_system, result
 from tests.support.disk import ModelDisk
 
 
@@ -132,49 +128,58 @@ class GossipDaemon:
         self.random = Random(f"{name} {seed}")
         self.failures: list[str] = []
         self.limits = limits or Limits()
-        self.owner, found = open_state(self.disk, STATE, self.random.randbytes)
-        boot = found.boot_number(boot_id)
-        self.store = Store(found.records, found.last_version)
-        segments = SegmentWriter(self.disk, STATE, found.position, boot, boot_id)
-        self.journal = Journal(self.store, segments, self.threads, lambda call: call(), self.failures.append)
         self.clock = clock = network.clock
-        # The host of the daemon booted at that second of the clock.
-        self.now = lambda: Moment(boot, int((clock.seconds() - booted) * 1000))
+        system = memory_system(
+            clock,
+            self.random,
+            boot_id=boot_id,
+            wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
+            # The host of the daemon booted at that second of the clock.
+            uptime=lambda: clock.seconds() - booted,
+            fail=self.failures.append,
+        )
+        storage = open_storage(default_config(), system, self.disk, self.threads)
+        self.owner, self.store, self.journal, self.now = (
+            storage.incarnation,
+            storage.store,
+            storage.journal,
+            storage.now,
+        )
         self.backend = GossipBackend(
-            GossipConfig(
-                name=called or name,
-                url=f"http://{name}",
-                seeds=tuple(f"http://{each}" for each in seeds),
-                ack_required=ack_required,
+            GossipContext(
+                config=GossipConfig(
+                    name=called or name,
+                    url=f"http://{name}",
+                    seeds=tuple(f"http://{each}" for each in seeds),
+                    ack_required=ack_required,
+                ),
                 limits=self.limits,
-            ),
-            self.owner,
-            self.store,
-            self.journal,
-            found.metadata.items(),
-            Environment(
+                incarnation=self.owner,
+                store=self.store,
+                journal=self.journal,
+                metadata=storage.metadata,
                 clock=clock,
-                link=network.link(name),
                 now=self.now,
-                wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
-                random=self.random.randbytes,
-                jitter=lambda: self.random.uniform(0.9, 1.1),
-            ),
+                wall_us=system.wall_us,
+                random=system.random,
+                jitter=system.jitter,
+                connect=network.link(name),
+            )
         )
         self.directory = self.backend.directory
         self.unused_days = unused_days
         self.events: list[Event] = []
-        self.leaders = LeaderMonitor(clock, Events(self.events.append))
+        events = Events(self.events.append)
+        self.leaders = build_leader_monitor(system, storage, events)
         self.leaders.startService()
-        self.store.on_settled.append(self.leaders.settled)
-        self.sweep = sweep(
-            self,
-            decode_metadata(found.metadata.items()),
-            Events(self.events.append),
-            marks=self.backend.watermarks,
+        backend = Backend(
+            directory=self.directory,
+            local=self.backend.local,
+            watermarks=self.backend.watermarks,
             may_expire=self.backend.may_expire,
-            is_deciding=self.backend.local.is_deciding_of,
+            is_ownerless=self.backend.report.is_ownerless,
         )
+        self.sweep = build_expiry_sweeper(unused_days, system, storage, backend, events)
         self.sweep.startService()
         self.is_up = True
         network.daemons[name] = self

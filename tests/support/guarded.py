@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from rqdisco.http.router import IMPORT_BYTES
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, create_id, register
@@ -54,10 +54,8 @@ class Guarded:
         site = BoundedSite(
             apis.operators() if operators else apis.public(),
             Clock(),
-            MAX_BODY,
+            SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body),
             lambda: 0.0,
-            most_body=IMPORT_BYTES,
-            may_send_more=apis.may_send_more,
         )
         connection = Connection(site, HOST)
         sent = {**headers, **more}

@@ -218,7 +218,7 @@ def exchanges(audience: Audience) -> list[Exchange]:
         if operation.right == "known":
             found.append(Exchange(method, path, 401, token="unknown"))
         elif operation.right is not None:
-            text = operation.words == "text"
+            text = operation.error_format == "text"
             wrong = "mint" if operation.right != "mint" else "read"
             found.append(Exchange(method, path, 403 if text else 401, token=None))
             found.append(Exchange(method, path, 403, token=wrong))

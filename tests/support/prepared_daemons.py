@@ -11,12 +11,15 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import TransferredRecord
+from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.openapi.parts import Audience
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.runner import ANSWER_SECONDS
+from rqdisco.http.requests.documents import ServiceDocument
+from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
+from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
@@ -56,9 +59,8 @@ class PreparedDaemon:
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
         """Return the answer, however long it takes."""
-        site = BoundedSite(
-            self._resource, Clock(), MAX_BODY, lambda: 0.0, most_body=IMPORT_BYTES, may_send_more=lambda _: True
-        )
+        config = SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=lambda _: True)
+        site = BoundedSite(self._resource, Clock(), config, lambda: 0.0)
         # The operator's site is a Unix socket.
         connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":
@@ -103,19 +105,21 @@ def daemon_for(audience: Audience, **limits: Any) -> PreparedDaemon:
 
 
 def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> PreparedDaemon:
-    overview: Any = _Broken() if daemon is None else None
+    status: Any = _Broken() if daemon is None else None
     apis = Apis(
-        directory,
-        Deadlines(clock, ANSWER_SECONDS),
-        lambda: directory.broken() if daemon is None else {},
-        Health(lambda: None),
-        clock,
-        lambda: WALL_US,
-        max_body=MAX_BODY,
-        strict=False,
-        peers=cluster_admin,
-        access=_access(audience),
-        overview=overview,
+        HTTPContext(
+            directory=directory,
+            clock=clock,
+            wall_us=lambda: WALL_US,
+            deadlines=Deadlines(clock, ANSWER_SECONDS),
+            telemetry=RequestTelemetry(Events(log_event)),
+            health=Health(lambda: None),
+            describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
+            limits=HTTPLimits(max_body=MAX_BODY),
+            access=_access(audience),
+            cluster_admin=cluster_admin,
+            status=status,
+        )
     )
     return PreparedDaemon(apis, audience, clock, daemon)
 

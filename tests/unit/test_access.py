@@ -105,12 +105,12 @@ def test_the_first_known_token_of_a_request_counts() -> None:
         ("ops admin secret", "the digest is not"),
         (f"ops admin {DIGEST[:-1]}", "the digest is not"),
         (f"ops admin {DIGEST.upper()}", "the digest is not"),
-        (f"o/ps admin {DIGEST}", "its name is not"),
-        (f"ops admins {DIGEST}", "the scopes are"),
-        (f"ops read, {DIGEST}", "the scopes are"),
+        (f"o/ps admin {DIGEST}", "the name is not"),
+        (f"ops admins {DIGEST}", "scopes must be"),
+        (f"ops read, {DIGEST}", "scopes must be"),
         (f"ops read {DIGEST} {ID}", "only id=ID may follow"),
-        (f"ops read {DIGEST} id=a/b", "no discovery ID"),
-        (f"ops read {DIGEST} id=", "no discovery ID"),
+        (f"ops read {DIGEST} id=a/b", "not a discovery ID"),
+        (f"ops read {DIGEST} id=", "not a discovery ID"),
         (f"ops mint {DIGEST} id={ID}", "cannot be bound"),
         (f"ops read,admin {DIGEST} id={ID}", "cannot be bound"),
         (f"ops read {DIGEST} id={ID} more", "not NAME SCOPES"),
@@ -128,7 +128,7 @@ def test_two_tokens_of_one_name_or_one_digest_are_refused() -> None:
     for second in (f"ops read sha256:{'0' * 64}", f"other read {DIGEST}"):
         with pytest.raises(BadTokens, match="the same"):
             parse_tokens(f"ops admin {DIGEST}\n{second}\n".encode())
-    with pytest.raises(BadTokens, match="there is a token ops already"):
+    with pytest.raises(BadTokens, match="token ops already exists"):
         with_token(f"ops admin {DIGEST}\n".encode(), describe("ops", ["read"], "other"))
 
 
@@ -137,7 +137,7 @@ def test_revoking_removes_one_line_and_leaves_all_others_unchanged() -> None:
     after = without_token(content, "bad")
     assert after == f"# mine\nops  admin {DIGEST}  # of ops\n\n# end".encode()
     assert with_token(after, describe("new", ["read"], "1")).startswith(after + b"\nnew read sha256:")
-    with pytest.raises(BadTokens, match="there is no token worse"):
+    with pytest.raises(BadTokens, match="token worse does not exist"):
         without_token(content, "worse")
 
 
@@ -183,7 +183,7 @@ def test_concurrent_edits_all_take_effect(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(TokensUnusable, match=r"tokens: No such file or directory; `rqdisco token new` makes one"):
+    with pytest.raises(TokensUnusable, match=r"tokens: No such file or directory; create one with `rqdisco token new`"):
         read_tokens(tmp_path / "tokens")
     (tmp_path / "tokens").write_text("nonsense\n")
     with pytest.raises(TokensUnusable, match=r"tokens: line 1: "):

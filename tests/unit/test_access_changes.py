@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ class WatchedTokens:
     def revoke(self, name: str) -> None:
         self.path.write_bytes(without_token(self.path.read_bytes(), name))
 
-    def reread(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def reload(self) -> list[tuple[str, str, Mapping[str, object]]]:
         """Reload the file; return the events: outcome, ID, and the rest."""
         self.events.clear()
-        self.tokens.reread(Events(self.events.append))
+        self.tokens.reload(Events(self.events.append))
         assert {event.kind for event in self.events} <= {"token"}
         return [(event.outcome, event.id, event.more) for event in self.events]
 
@@ -54,7 +55,7 @@ def tokens(tmp_path: Path) -> WatchedTokens:
 def test_a_new_token_is_recorded_with_its_name_scopes_and_id(tokens: WatchedTokens) -> None:
     tokens.add("billing", "write", "read", bound=ID)
     tokens.add("minter", "mint")
-    assert tokens.reread() == [
+    assert tokens.reload() == [
         ("added", ID, {"name": "billing", "scopes": "read,write"}),
         ("added", "", {"name": "minter", "scopes": "mint"}),
     ]
@@ -62,7 +63,7 @@ def test_a_new_token_is_recorded_with_its_name_scopes_and_id(tokens: WatchedToke
 
 def test_a_revoked_token_is_recorded_with_its_scopes(tokens: WatchedTokens) -> None:
     tokens.revoke("orders")
-    assert tokens.reread() == [("revoked", ID, {"name": "orders", "scopes": "read,write"})]
+    assert tokens.reload() == [("revoked", ID, {"name": "orders", "scopes": "read,write"})]
 
 
 def test_a_changed_token_is_recorded_with_the_differences(tokens: WatchedTokens) -> None:
@@ -70,7 +71,7 @@ def test_a_changed_token_is_recorded_with_the_differences(tokens: WatchedTokens)
     tokens.add("orders", "read", "mint")
     tokens.revoke("ops")
     tokens.add("ops", "admin", secret="another")
-    assert tokens.reread() == [
+    assert tokens.reload() == [
         ("changed", "", {"name": "orders", "scopes": "mint,read", "changed": "scopes,id"}),
         ("changed", "", {"name": "ops", "scopes": "admin", "changed": "secret"}),
     ]
@@ -79,14 +80,14 @@ def test_a_changed_token_is_recorded_with_the_differences(tokens: WatchedTokens)
 def test_tokens_that_only_moved_in_the_file_are_not_recorded(tokens: WatchedTokens) -> None:
     first, *rest = tokens.path.read_bytes().splitlines(keepends=True)
     tokens.path.write_bytes(b"".join([*rest, b"# a comment\n", first]))
-    assert tokens.reread() == []
-    assert tokens.reread() == []
+    assert tokens.reload() == []
+    assert tokens.reload() == []
 
 
 def test_each_change_is_recorded_once(tokens: WatchedTokens) -> None:
     tokens.add("minter", "mint")
-    assert len(tokens.reread()) == 1
-    assert tokens.reread() == []
+    assert len(tokens.reload()) == 1
+    assert tokens.reload() == []
 
 
 def test_an_unusable_file_is_recorded_and_the_old_tokens_stay(
@@ -94,11 +95,11 @@ def test_an_unusable_file_is_recorded_and_the_old_tokens_stay(
 ) -> None:
     before = tokens.tokens.access.ring
     tokens.path.write_text("ops admin sEcReT\n")
-    assert tokens.reread() == [("unusable", "", {})]
+    assert tokens.reload() == [("unusable", "", {})]
     assert tokens.events[0].why == f"{tokens.path}: line 1: the digest is not sha256: and 64 hexadecimal digits"
     assert tokens.tokens.access.ring is before
     tokens.path.unlink()
-    assert [outcome for outcome, *_ in tokens.reread()] == ["unusable"]
+    assert [outcome for outcome, *_ in tokens.reload()] == ["unusable"]
     assert len(logged_errors) == 2
     logged_errors.clear()
 
@@ -108,10 +109,10 @@ def test_changes_after_an_unusable_file_are_recorded_against_the_tokens_in_effec
 ) -> None:
     whole = tokens.path.read_bytes()
     tokens.path.write_text("nonsense\n")
-    tokens.reread()
+    tokens.reload()
     tokens.path.write_bytes(whole)
     tokens.revoke("ops")
-    assert [outcome for outcome, *_ in tokens.reread()] == ["revoked"]
+    assert [outcome for outcome, *_ in tokens.reload()] == ["revoked"]
     logged_errors.clear()
 
 
@@ -119,7 +120,7 @@ def test_the_audit_log_has_neither_tokens_nor_digests(tokens: WatchedTokens, tmp
     clock, path = Clock(), tmp_path / "audit"
     audit = AuditLog(clock, AuditFile(path), Threads(), lambda: 0, {})
     tokens.add("minter", "mint")
-    tokens.tokens.reread(Events(audit))
+    tokens.tokens.reload(Events(audit))
     clock.advance(1)
     text = path.read_text()
     assert '"event":"token","outcome":"added","name":"minter","scopes":"mint"' in text
@@ -133,8 +134,8 @@ def test_the_log_has_the_number_of_new_removed_and_changed_tokens(
 ) -> None:
     tokens.add("minter", "mint")
     tokens.revoke("orders")
-    tokens.reread()
-    (line,) = [event for event in log if event["log_format"] == "tokens read again"]
+    tokens.reload()
+    (line,) = [event for event in log if event["log_format"] == "tokens reloaded"]
     assert {name: line[name] for name in ("count", "added", "revoked", "changed")} == {
         "count": 2,
         "added": 1,

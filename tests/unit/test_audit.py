@@ -55,7 +55,7 @@ class Audited:
 
     def report(self, *ids: str) -> None:
         for each in ids:
-            self.events.tell(Event(kind="mint", outcome="minted", id=each))
+            self.events.publish(Event(kind="mint", outcome="minted", id=each))
 
     def soon(self) -> None:
         self.clock.advance(0.05)
@@ -87,12 +87,12 @@ def test_a_line_has_the_event_and_its_time(audited: Audited) -> None:
         id="x",
         addr="a:1",
         client="10.0.0.1",
-        asker="ops",
+        token="ops",
         request="r-1",
         why="too many nodes",
         more={"more": 1},
     )
-    audited.events.tell(event)
+    audited.events.publish(event)
     audited.soon()
     assert audited.lines() == [
         {"time": "2026-11-18T11:06:40.000000Z", "event": "start", "outcome": "started", "version": "1"},
@@ -113,7 +113,7 @@ def test_a_line_has_the_event_and_its_time(audited: Audited) -> None:
 
 
 def test_a_request_that_changed_nothing_has_no_line(audited: Audited) -> None:
-    audited.events.tell(Event(kind="leader report", outcome="reported", audited=False))
+    audited.events.publish(Event(kind="leader report", outcome="reported", audited=False))
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["start"]
 

@@ -15,7 +15,7 @@ from rqdisco.security.certificates import Certificates, Files
 from tests.support.certificates import Authority
 
 DAY = 86400.0
-SOON, ENDED = "certificate ends soon", "certificate has ended"
+SOON, ENDED = "certificate expires soon", "certificate has expired"
 
 
 class Watched:
@@ -111,7 +111,7 @@ def test_a_renewed_certificate_is_not_said_any_more(watched: Watched, said: Said
     watched.renewals.startService()
     said()
     watched.write("a", days=90)
-    watched.certificates.reread()
+    watched.certificates.reload()
     watched.clock.advance(DAY)
     assert said() == []
 
@@ -122,7 +122,7 @@ def test_a_certificate_that_was_read_again_and_ends_soon_is_said_at_once(watched
     watched.renewals.startService()
     for where in ("tls:4000", "tls:5000"):
         watched.write(where[-4:], days=5)
-    watched.certificates.reread()
+    watched.certificates.reload()
     watched.clock.advance(0)
     assert said() == [(SOON, "tls:4000", 4), (SOON, "tls:5000", 4)]
     watched.clock.advance(0)

@@ -235,7 +235,7 @@ def test_a_claim_that_could_not_be_undone_is_undone_by_the_shutdown_at_the_lates
     daemon.disk.room = 0
     daemon.threads.release_all()
     daemon.disk.room, daemon.threads.hold = None, False
-    result(Deferred.fromCoroutine(daemon.directory.revoke_stuck()))
+    result(Deferred.fromCoroutine(daemon.directory.grants.revoke_stuck()))
     result(Deferred.fromCoroutine(daemon.journal.close()))
     after = daemon.restart()
     assert shown(after, "rqlite") == []

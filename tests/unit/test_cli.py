@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.cli.listing import formatted
+from rqdisco.cli.listing import format_nodes
 from rqdisco.client import NodeRegistration
 from tests.support.command import RAFT_A, RAFT_B, A, B, C, Service, Shell, lead
 from tests.support.daemon import create_id, register, shown
@@ -49,7 +49,7 @@ def test_nodes_prints_addresses_in_the_requested_form(shell: Shell, some_id: str
 
 def test_nodes_without_a_raft_address_are_left_out_and_named(shell: Shell, some_id: str) -> None:
     assert shell("nodes", some_id, "--raft") == 0
-    assert shell.messages == f"rqdisco: left out: {B} has no Raft address\n"
+    assert shell.messages == f"rqdisco: omitted {B}: it has no Raft address\n"
 
 
 @pytest.mark.parametrize("own", [A, f"http://{A}", RAFT_A])
@@ -92,21 +92,21 @@ def test_read_replicas_are_named_for_peers_json_because_the_service_does_not_kno
     ]
     assert shell.messages == ""
     assert shell("nodes", some_id, "--format", "peers.json") == 0
-    assert "name each read replica with --non-voter" in shell.messages
+    assert "name them with --non-voter" in shell.messages
 
 
 def test_peers_json_refuses_a_read_replica_that_is_not_listed(shell: Shell, some_id: str) -> None:
     shell("register", some_id, B, "--raft-addr", RAFT_B, "--node-id", "n2")
     assert shell("nodes", some_id, "--format", "peers.json", "--non-voter", "n9") == 1
     assert shell.lines == []
-    assert "no peers.json: no node has the node ID n9" in shell.messages
+    assert "cannot make peers.json: no node has the node ID n9" in shell.messages
 
 
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(lambda a: "," not in a))
 )
 def test_joined_addresses_are_sorted_and_can_be_split(addrs: list[str]) -> None:
-    lines = formatted([NodeRegistration(addr=addr) for addr in addrs], "join", raft=False)
+    lines = format_nodes([NodeRegistration(addr=addr) for addr in addrs], "join", raft=False)
     assert [addr for line in lines for addr in line.split(",")] == sorted(addrs)
 
 
@@ -134,7 +134,7 @@ def test_no_color_is_honoured(service: Service, some_id: str, monkeypatch: pytes
 
 def test_show_explains_an_empty_list(service: Service, shell: Shell) -> None:
     assert shell("show", create_id(service.daemon)) == 0
-    assert "the next to ask is told to bootstrap" in shell.messages
+    assert "the next node to register is told to bootstrap" in shell.messages
 
 
 def test_remove_prints_the_remaining_nodes(shell: Shell, some_id: str) -> None:
@@ -194,7 +194,7 @@ def test_reset_warns_of_nodes_that_still_run(service: Service, shell: Shell, som
 
     service.request = and_another_registers  # type: ignore[method-assign]
     assert shell("reset", some_id, "--yes") == 1
-    assert f"not all nodes were stopped: {C}" in shell.messages
+    assert f"not all nodes were stopped, registered meanwhile: {C}" in shell.messages
 
 
 def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: str) -> None:
@@ -213,7 +213,7 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert shell("leader", "clear", some_id, "--yes", "--cas", "1") == 1
     assert f"the index is {index}, not 1" in shell.messages
     assert shell("leader", "clear", some_id, "--yes", "--cas", index) == 0
-    assert "while any is listed nobody is told to bootstrap" in shell.messages
+    assert "while any node is listed, no node is told to bootstrap" in shell.messages
     assert shell("leader", "clear", some_id, "--yes") == 0
     assert "has no leader record" in shell.messages
 
@@ -223,7 +223,7 @@ def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_w
     assert shell("leader", "show", "kv") == 1
     assert "kv has no leader record yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.messages
     assert shell("show", "kv") == 0
-    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.messages
+    assert "no nodes are registered, and a node that claimed to lead has not reported yet" in shell.messages
     assert shell("leader", "clear", "kv") == 2
     assert shell.messages.startswith("rqdisco: a node claimed to lead under kv, and the daemon's log names it: stop")
     assert "all nodes of kv" not in shell.messages
@@ -232,23 +232,23 @@ def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_w
     assert shell("leader", "clear", "kv", "--yes", "--cas", "1") == 1
     assert "not cleared: there is no leader record" in shell.messages
     assert shell("leader", "clear", "kv", "--yes") == 0
-    assert "stop that node for good, or wipe its data directory, before its claim is ended" in shell.messages
+    assert "stop that node for good, or wipe its data directory, before ending its claim" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
 def test_reset_ends_a_claim_and_reports_it(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("reset", "kv") == 2
-    assert "a claim that waits for its leader's first report" in shell.messages
+    assert "a claim that is not reported yet" in shell.messages
     assert shell("reset", "kv", "--yes") == 0
-    assert "kv: the claim that waited has ended" in shell.messages
+    assert "kv: the pending claim has ended" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
 def test_removing_the_node_that_claimed_ends_its_claim(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("remove", "kv", A) == 0
-    assert f"{A} was not listed; a claim of that node, if there was one, has ended" in shell.messages
+    assert f"{A} was not listed; any claim of that node has ended" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 

@@ -14,9 +14,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 import rqdisco.cli
-from rqdisco.cli.app import App, run_to_its_end
+from rqdisco.cli.app import App, run_with_traceback
 from rqdisco.cli.commands import cli
-from rqdisco.cli.screen import Screen
+from rqdisco.cli.output import CommandOutput
 from tests.support.command import Service, Shell
 from tests.support.hostile import NASTY, Hostile, export, record
 
@@ -140,7 +140,7 @@ def test_an_export_with_a_raw_control_character_is_malformed(tmp_path: Path, raw
     hostile.export = export(record("one"), b'{"id":"' + raw + b'"}')
     shell = Shell(Service(hostile.resource()))
     assert shell("export") == 3
-    assert "the export is not whole: line 3: " in shell.messages
+    assert "the export is incomplete: line 3: " in shell.messages
     assert raw not in shell.out.text.encode()
     assert shell("export", "-o", str(tmp_path / "file")) == 3
     assert not (tmp_path / "file").exists()
@@ -151,9 +151,9 @@ def test_an_internal_error_that_repeats_an_answer_moves_no_cursor_either() -> No
         raise RuntimeError(NASTY)
 
     out, err = io.StringIO(), io.StringIO()
-    app: Any = App(None, "", None, None, None, Screen(out, err), None)  # type: ignore[arg-type]
+    app: Any = App(None, "", None, None, None, CommandOutput(out, err), None)  # type: ignore[arg-type]
     ended: list[int] = []
-    Deferred.fromCoroutine(run_to_its_end(app, fails)).addCallback(ended.append)
+    Deferred.fromCoroutine(run_with_traceback(app, fails)).addCallback(ended.append)
     assert ended == [1]
     assert out.getvalue() == ""
     assert "RuntimeError: a\\r\n" in err.getvalue().replace("\\n", "\n")
@@ -163,7 +163,7 @@ def test_an_internal_error_that_repeats_an_answer_moves_no_cursor_either() -> No
 WRITERS = {"print", "pprint", "echo", "secho", "confirm", "prompt", "input", "progressbar", "echo_via_pager"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 LIBRARIES = {"rich", "logging", "warnings"}
-# The screen writes; this module makes it, and asks its questions.
+# Only `output` writes; `main` constructs it and asks its questions.
 MAIN = {"sys.stdout", "sys.stderr", "sys.stdout.flush", "click.confirm"}
 
 
@@ -189,7 +189,7 @@ def ways_to_write(source: str) -> set[str]:
 @pytest.mark.parametrize("path", sorted(Path(rqdisco.cli.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
 def test_only_the_screen_writes_to_the_terminal(path: Path) -> None:
     found = ways_to_write(path.read_text())
-    assert found <= MAIN if path.stem == "main" else not found or path.stem == "screen"
+    assert found <= MAIN if path.stem == "main" else not found or path.stem == "output"
 
 
 @pytest.mark.parametrize(

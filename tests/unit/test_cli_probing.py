@@ -93,7 +93,7 @@ def test_a_node_whose_name_does_not_resolve_is_never_removed_and_is_named() -> N
     world.go_on(3 * HOUR)
     for options in (("--dry-run",), ("--yes",), ("--yes",)):
         assert world.shell("prune", discovery_id, "--down-for=1s", *options) == 0
-        assert world.shell.messages == f"rqdisco: {NAMED} is unresolved for 3 h, so it may be up and stays\n"
+        assert world.shell.messages == f"rqdisco: kept {NAMED}: it is unresolved for 3 h, so it may be up\n"
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
@@ -116,7 +116,7 @@ def test_prune_reports_that_no_name_resolves() -> None:
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
     assert world.shell.lines == []
-    assert f"{NAMED} is unresolved" in world.shell.messages
+    assert f"{NAMED}: it is unresolved" in world.shell.messages
 
 
 def test_prune_asks_on_a_terminal_and_needs_an_option_elsewhere() -> None:
@@ -144,7 +144,7 @@ def test_a_node_that_returns_during_the_question_is_not_removed(monkeypatch: pyt
 
     monkeypatch.setattr(shell, "_ask", think)
     assert shell("prune", discovery_id, "--down-for=30m") == 1
-    assert f"{A} is no longer down" in shell.messages
+    assert f"kept {A}: it is no longer down" in shell.messages
     assert shown(world.daemon, discovery_id) == [A, B]
 
 

@@ -23,13 +23,13 @@ def test_status_of_an_id_lists_its_nodes_and_its_leader(shell: Shell, some_id: s
     assert service.startswith("service ")
     assert first == f"node {A} raft {RAFT_A} id n1 leader"
     assert second == f"node {B}"
-    assert leader.startswith(f"leader {RAFT_A} reported itself, index ")
+    assert leader.startswith(f"leader {RAFT_A} reported, index ")
     assert verdict == "healthy"
 
 
 def test_status_of_an_id_served_by_dns_names_nodes_that_dns_leaves_out(shell: Shell, some_id: str) -> None:
     assert shell("status", some_id) == 0
-    assert shell.lines[2:] == [f"dns {B} is not in every answer: it has no Raft address", "healthy"]
+    assert shell.lines[2:] == [f"dns: some answers omit {B}: it has no Raft address", "healthy"]
     assert shell.messages == ""
 
 
@@ -56,7 +56,7 @@ def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("status", "kv") == 1
-    assert f"{RAFT_A} claimed to lead and never reported that it does" in shell.messages
+    assert f"{RAFT_A} claimed to lead and has not reported" in shell.messages
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0
 
@@ -71,14 +71,14 @@ def test_a_claim_that_waits_for_a_minute_is_reported_with_advice(service: Servic
     assert lead(shell, "kv", "--cas", "0") == 0
     service.advance(60)
     assert shell("status", "kv") == 1
-    claim = "a node claimed to lead at 2026-11-18T11:06:40Z, was told once that it won, and has not reported itself"
-    assert shell.lines == ["claim since 2026-11-18T11:06:40Z, answered once, no report yet", "unhealthy"]
-    assert "no nodes are registered, and a node that claimed to lead is waited for" in shell.messages
+    claim = "a node claimed to lead at 2026-11-18T11:06:40Z, was granted the claim once, and has not reported yet"
+    assert shell.lines == ["claim since 2026-11-18T11:06:40Z, granted once, not reported yet", "unhealthy"]
+    assert "no nodes are registered, and a node that claimed to lead has not reported yet" in shell.messages
     service.advance(1)
     assert shell("status", "kv") == 1
     assert shell.messages == (
         f"rqdisco: kv: {claim}; the daemon's log names it: stop that node for good, or wipe its data directory, then"
-        " `rqdisco leader clear kv --yes`\n"
+        " run `rqdisco leader clear kv --yes`\n"
     )
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0

@@ -29,7 +29,7 @@ def test_characters_that_stdout_cannot_encode_are_escaped_and_that_is_reported(
     shell = Shell(service, encoding=encoding)
     assert shell("register", discovery_id, CHINESE) == 0
     assert shell.lines == [first]
-    is_lossy = f"U+8282 cannot be written to stdout in {encoding}, so it is an escape there"
+    is_lossy = f"stdout cannot encode U+8282 in {encoding} and shows an escape instead"
     assert shell.messages == ("" if first == CHINESE else f"rqdisco: {is_lossy}\n")
     assert shell("register", discovery_id, FRENCH) == 0
     assert shell.lines == [first, second]

@@ -52,11 +52,11 @@ def test_tokens_are_listed_and_revoked_by_name(file: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["new", "taken"], 1, "there is a token taken already"),
-        (["new", "a b"], 1, "is no name"),
+        (["new", "taken"], 1, "token taken already exists"),
+        (["new", "a b"], 1, "is not a valid name"),
         (["new", "x", "--scope", "mint", "--id", ID], 1, "cannot be bound"),
         (["new", "x", "--scope", "root"], 2, "'root' is not one of"),
-        (["revoke", "unknown"], 1, "there is no token unknown"),
+        (["revoke", "unknown"], 1, "token unknown does not exist"),
     ],
 )
 def test_an_impossible_operation_is_reported_and_changes_nothing(
@@ -90,12 +90,12 @@ def test_commands_send_the_token_and_say_how_to_set_it_if_it_is_missing() -> Non
     service, discovery_id = guarded()
     shell = Shell(service)
     assert shell("nodes", discovery_id) == 1
-    assert shell.messages == "rqdisco: authentication required: set RQDISCO_TOKEN to one that the service knows\n"
+    assert shell.messages == "rqdisco: authentication required: set RQDISCO_TOKEN to a token of the service\n"
     assert shell("status", "--service") == 0
     assert shell.lines == ["service http://127.0.0.1:4000 is up for 0 s, version 0"]
     shell.token = "wrong"
     assert shell("leader", "set", discovery_id, "--id", "1", "--api-addr", "http://a:1", "--addr", "a:2") == 1
-    assert shell.messages == "rqdisco: ACL not found: set RQDISCO_TOKEN to one that the service knows\n"
+    assert shell.messages == "rqdisco: ACL not found: set RQDISCO_TOKEN to a token of the service\n"
     shell.token = "other"
     assert shell("register", discovery_id, "a:1") == 1
     assert shell.messages == f"rqdisco: token may not write {discovery_id}\n"
@@ -112,7 +112,7 @@ def test_a_token_is_sent_beside_the_credentials_of_a_proxy() -> None:
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "ü", "a\x7f"])
 def test_an_invalid_token_is_neither_sent_nor_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="the token is empty, or has characters that no token has"):
+    with pytest.raises(ValueError, match="the token is empty or has invalid characters"):
         Service().client(token=token)
 
 

@@ -94,7 +94,7 @@ def test_an_interrupted_export_leaves_no_file(tmp_path: Path) -> None:
     shell = Shell(Service(CutOff()))
     assert shell("export", "-o", str(tmp_path / "export.json")) == 3
     assert os.listdir(tmp_path) == []
-    assert "the connection was closed before all of the answer came" in shell.messages
+    assert "the connection was closed before the response was complete" in shell.messages
 
 
 class Unresponsive(LeafResource):
@@ -119,7 +119,7 @@ def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
 def test_the_public_api_refers_operators_to_their_socket(line: list[str]) -> None:
     shell = Shell(Service())
     assert shell(*line) == 1
-    assert "operator socket only: say --url unix:/" in shell.messages
+    assert "operator socket: use --url unix:/" in shell.messages
 
 
 def export_file(shell: Shell, path: Path) -> str:
@@ -156,7 +156,7 @@ def test_a_dry_run_reads_and_sends_nothing(shell: Shell, tmp_path: Path) -> None
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     assert other("import", "--dry-run", path) == 0
-    assert other.messages == f"rqdisco: {path}: export of rqdisco, 1 ID; nothing was sent\n"
+    assert other.messages == f"rqdisco: {path}: rqdisco export, 1 ID; nothing sent\n"
     assert other.service.asked == 0
 
 
@@ -176,7 +176,7 @@ def test_nothing_of_a_damaged_export_is_sent(shell: Shell, tmp_path: Path, damag
     path.write_text(damage(path.read_text()))
     other = other_daemon()
     assert other("import", str(path)) == 1
-    assert other.messages.startswith(f"rqdisco: nothing was imported: {path}: ")
+    assert other.messages.startswith(f"rqdisco: nothing imported: {path}: ")
     assert other.service.asked == 0
 
 
@@ -194,7 +194,7 @@ def test_an_interrupted_import_reports_that_it_can_be_repeated(shell: Shell, tmp
 
     other.service.request = once  # type: ignore[method-assign]
     assert other("import", path) == 3
-    assert "500 of 600 IDs were imported; run it again" in other.messages
+    assert "imported 500 of 600 IDs; run the command again" in other.messages
     other.service.away = False
     other.service.request = ask  # type: ignore[method-assign]
     assert other("import", path) == 0
@@ -210,7 +210,7 @@ def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest
     assert shown(other.service.daemon, discovery_id) == []
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"what?")))
     assert other("import", "-") == 1
-    assert other.messages.startswith("rqdisco: nothing was imported: -: ")
+    assert other.messages.startswith("rqdisco: nothing imported: -: ")
 
 
 def test_progress_is_shown_on_a_terminal(shell: Shell, tmp_path: Path) -> None:
@@ -344,18 +344,18 @@ def test_a_directory_of_rqlite_disco_express_is_read_file_by_file(tmp_path: Path
         ("", "truncated"),
         ("what?", "malformed"),
         ("5", "Expected `object`"),
-        ('{"created_at": "x", "disco_id": "x"}', "created_at is no time"),
-        ('{"created_at": "2017-02-20"}', "there is no disco_id"),
+        ('{"created_at": "x", "disco_id": "x"}', "created_at is not a time"),
+        ('{"created_at": "2017-02-20"}', "disco_id is missing"),
         ('{"disco_id": "x"}', "missing required field `created_at`"),
         (
             '[{"created_at": "2017-02-20", "disco_id": "x"}, {"created_at": "2017-02-20"}]',
-            "entry 2: there is no disco_id",
+            "entry 2: disco_id is missing",
         ),
         ('{"created_at": "2017-02-20", "disco_id": "x"}\n{}', "line 2: Object missing required field"),
         ('{"created_at": "2017-02-20", "disco_id": "x", "nodes": [5]}', "$.nodes[0]"),
         ('{"format":"rqdisco snapshot","version":99,"segment":1,"crc":1,"records":[\n', "newer"),
         ('{"format":"rqdisco snapshot"}', "not the header of a snapshot"),
-        ('{\n "format": "rqdisco export"}', "byte for byte"),
+        ('{\n "format": "rqdisco export"}', "exactly as it was written"),
     ],
 )
 def test_a_record_that_cannot_be_imported_is_refused_with_its_position(tmp_path: Path, text: str, words: str) -> None:

@@ -71,7 +71,7 @@ def test_watch_continues_after_a_service_that_stopped_answering(service: Service
     subscriptions = shell.start("watch", some_id)
     service.deaf = True
     service.advance(45)
-    assert "no answer within 45 s; watching on" in shell.messages
+    assert "no response within 45 s; still watching" in shell.messages
     service.deaf = False
     service.advance(2)
     assert f"{URL} is back" in shell.messages
@@ -107,7 +107,7 @@ def test_a_service_that_is_not_up_yet_is_waited_for(service: Service, shell: She
     waiting = shell.start(*arguments[command], "--wait", "60")
     service.advance(20)
     assert waiting.status is None
-    assert "trying again for 60 s" in shell.messages
+    assert "retrying for 60 s" in shell.messages
     assert shell.messages.count("\n") == 1
     service.away = False
     service.advance(8)
@@ -141,17 +141,19 @@ def test_waiting_lasts_as_long_as_an_unavailable_service_requests(service: Servi
 def test_a_refusal_is_not_retried(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
     assert shell.messages == (
-        "rqdisco: unknown does not exist yet: the first node in consul-kv mode makes it;"
-        " `rqdisco create` mints another\n"
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it;"
+        " `rqdisco create` creates another ID\n"
     )
 
 
 def test_a_created_id_that_is_gone_differs_from_a_name_that_a_node_will_create(shell: Shell) -> None:
     unknown = "9af5306d-5842-851c-a00f-72fe57b0eb16"
     assert shell("status", unknown) == 1
-    assert shell.messages == f"rqdisco: {unknown} does not exist; `rqdisco create` mints an ID\n"
+    assert shell.messages == f"rqdisco: {unknown} does not exist; `rqdisco create` creates an ID\n"
     assert shell("status", "orders") == 1
-    assert shell.messages.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode makes it; ")
+    assert shell.messages.startswith(
+        "rqdisco: orders does not exist yet: the first node in consul-kv mode creates it; "
+    )
 
 
 def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:

@@ -128,7 +128,7 @@ def test_an_invalid_id_is_never_sent(text: str) -> None:
 )
 def test_an_answer_of_another_service_counts_as_unreachable(answer: CannedAnswer) -> None:
     service = Service(answer)
-    assert unreachable(service, service.client().service()).startswith("not an")
+    assert unreachable(service, service.client().service()).startswith("not a response from rqdisco")
     assert len(answer.requests) == 1
 
 
@@ -137,7 +137,7 @@ def test_an_answer_of_another_service_counts_as_unreachable(answer: CannedAnswer
 )
 def test_a_malformed_leader_record_counts_as_unreachable(body: bytes) -> None:
     service = Service(CannedAnswer(200, body))
-    assert "not an answer of rqdisco" in unreachable(service, service.client().leader("x"))
+    assert "not a response from rqdisco" in unreachable(service, service.client().leader("x"))
 
 
 def test_no_leader_record_is_none_in_both_of_consuls_ways() -> None:
@@ -159,10 +159,10 @@ def test_a_refused_connection_is_unreachable_in_words() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (DNSLookupError(), "its host name is not known"),
+        (DNSLookupError(), "unknown host name"),
         (ConnectError(osError=2), "No such file or directory"),
         (ResponseNeverReceived([]), "ResponseNeverReceived"),
-        (ResponseNeverReceived([Failure(ConnectionLost())]), "closed before all of the answer came"),
+        (ResponseNeverReceived([Failure(ConnectionLost())]), "closed before the response was complete"),
         (
             ResponseNeverReceived([Failure(SSL.Error([("", "", "certificate verify failed")]))]),
             "TLS: certificate verify",
@@ -188,7 +188,7 @@ def test_a_service_that_never_answers_times_out() -> None:
     assert not outcome
     service.advance(0.2)
     assert isinstance(outcome[0].value, Unreachable)
-    assert str(outcome[0].value) == "no answer within 3 s"
+    assert str(outcome[0].value) == "no response within 3 s"
 
 
 def test_a_service_that_sends_its_answer_slowly_times_out_too() -> None:

@@ -87,18 +87,18 @@ def test_an_export_is_read_line_by_line() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "cut off"),
-        (b"<html>", "not the beginning"),
-        (b'{"format":"other","version":1,"count":0,"records":[\n', "not an export"),
-        (b'{"format":"rqdisco export","version":2,"count":0,"records":[\n', "use a newer one"),
-        (exported(RECORD)[:-30], "cut off after line 2"),
-        (exported(RECORD).rpartition(b"]")[0], "cut off after line 2"),
-        (exported(RECORD)[:-5], "not the end"),
-        (exported(RECORD, count=2), "1 records, not 2"),
+        (b"", "truncated"),
+        (b"<html>", "not the header"),
+        (b'{"format":"other","version":1,"count":0,"records":[\n', "not an rqdisco export"),
+        (b'{"format":"rqdisco export","version":2,"count":0,"records":[\n', "use a newer release"),
+        (exported(RECORD)[:-30], "truncated after line 2"),
+        (exported(RECORD).rpartition(b"]")[0], "truncated after line 2"),
+        (exported(RECORD)[:-5], "not the trailer"),
+        (exported(RECORD, count=2), "read 1 records, expected 2"),
         (exported(RECORD, crc="00000000"), "CRC"),
         (exported(RECORD).replace(b'"a"', b'"b"'), "CRC"),
-        (exported(RECORD, tail=b"more"), "something follows"),
-        (exported(b'{"id":5}'), "not an answer of rqdisco"),
+        (exported(RECORD, tail=b"more"), "unexpected data after the end"),
+        (exported(b'{"id":5}'), "not a response from rqdisco"),
     ],
 )
 def test_an_incomplete_export_is_never_accepted(content: bytes, words: str) -> None:

@@ -61,9 +61,9 @@ def test_a_zone_is_never_sent() -> None:
         ("http://[fe80::1%25]:1", "the name of a network interface"),
         ("http://[fe80::1%25a%2fb]:1", "the name of a network interface"),
         ("http://[fe80::1%25a b]:1", "the name of a network interface"),
-        ("http://[::1", "only an IPv6 address stands between [ and ]"),
+        ("http://[::1", "[ and ] may only enclose an IPv6 address"),
         ("http://[::1%]:1", "the name of a network interface"),
-        ("http://me:[@h:1", "only an IPv6 address stands between [ and ]"),
+        ("http://me:[@h:1", "[ and ] may only enclose an IPv6 address"),
     ],
 )
 def test_an_invalid_ipv6_address_with_a_zone_is_refused_with_a_reason(url: str, words: str) -> None:

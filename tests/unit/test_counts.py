@@ -111,7 +111,7 @@ def test_unknown_methods_are_counted_as_one() -> None:
     for number in range(100):
         counts.answered(("discovery", "/ID"), b"M%d" % number, 404, 0.1)
     counts.answered(("discovery", "/ID"), b"GET", 404, 0.1)
-    assert {key[1]: each.statuses[404] for key, each in counts.asked.items()} == {"other": 100, "GET": 1}
+    assert {key[1]: each.statuses[404] for key, each in counts.by_route.items()} == {"other": 100, "GET": 1}
     assert len(counts._known) == 1
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.protocols.policies import TimeoutMixin
 
 from rqdisco.core.records import Node
-from rqdisco.dns.server import IDLE_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE
+from rqdisco.dns.server import IDLE_SECONDS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE
 from tests.support.dns import RCODES, ZONE, Names, answers, checked, messages, question
 
 
@@ -211,7 +211,7 @@ def test_an_answer_whose_connection_is_closed_is_dropped(names: Names, ending: s
 
 def test_a_source_has_a_limit_of_connections_and_the_longest_idle_one_makes_room(names: Names) -> None:
     lines = []
-    for _ in range(MOST_OF_ONE):
+    for _ in range(MAX_CONNECTIONS_PER_SOURCE):
         lines.append(names.connect())
         names.reactor.advance(0.1)
     lines[0].write(question(f"id.{ZONE}"))
@@ -228,7 +228,7 @@ def test_a_source_has_a_limit_of_connections_and_the_longest_idle_one_makes_room
 def test_a_connection_that_waits_for_answers_does_not_make_room(names: Names) -> None:
     names.resolver.hold = True
     names.add("id", "host.example:4001")
-    lines = [names.connect() for _ in range(MOST_OF_ONE)]
+    lines = [names.connect() for _ in range(MAX_CONNECTIONS_PER_SOURCE)]
     for line in lines:
         line.write(question(f"id.{ZONE}"))
     late = names.connect()
@@ -243,13 +243,13 @@ def test_a_connection_that_waits_for_answers_does_not_make_room(names: Names) ->
 
 def test_connections_of_all_sources_are_limited_and_the_largest_source_makes_room(names: Names) -> None:
     few = [names.connect(f"192.0.2.{number}") for number in range(10)]
-    for source in range(MOST_CONNECTIONS // 19):
+    for source in range(MAX_CONNECTIONS // 19):
         for _ in range(19):
             names.connect(f"198.51.100.{source}")
     for number in range(100):
         names.connect(f"203.0.113.{number}")
     names.reactor.advance(0)
-    assert len(names.connections.open) == MOST_CONNECTIONS
+    assert len(names.connections.open) == MAX_CONNECTIONS
     assert not any(line.is_closed for line in few)
     names.listener.cut()
     names.reactor.advance(0)

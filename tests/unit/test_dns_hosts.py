@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -15,14 +15,14 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.records import Node
 from rqdisco.probes.resolution import host_names
-from rqdisco.probes.resolution.host_names import PATIENCE_SECONDS, HostNames, Resolve
+from rqdisco.probes.resolution.host_names import MAX_WAIT_SECONDS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
 from tests.support.resolver import Resolver
 
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
-UNRESOLVED = "a registered host name does not resolve and is left out of DNS answers"
+UNRESOLVED = "registered host name does not resolve and is omitted from DNS answers"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ class Asker:
     def later(self, *names: str, of: str = "id") -> dict[str, list[str]]:
         """Return the final answer."""
         asking = self(*names, of=of)
-        self.clock.advance(0 if asking.called else PATIENCE_SECONDS)
+        self.clock.advance(0 if asking.called else MAX_WAIT_SECONDS)
         answer: dict[str, list[str]] = result(asking)
         return answer
 
@@ -214,7 +214,7 @@ def test_thirty_two_names_of_all_ids_are_looked_up_at_once_and_ids_take_turns(as
 def test_an_unresponsive_resolver_costs_a_bounded_amount_and_delays_nobody_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(host_names, "MOST", 20)
+    monkeypatch.setattr(host_names, "CAPACITY", 20)
     ask = Asker()
     ask.resolver.hold = True
     for number in range(100):
@@ -222,8 +222,8 @@ def test_an_unresponsive_resolver_costs_a_bounded_amount_and_delays_nobody_for_l
     for _ in range(100):
         assert ask.now("slow") == {"slow": []}, "at once"
     assert len(ask.resolver.asked) == 4
-    assert len(ask.hosts._queue) == len(ask.hosts._known) == 20
-    assert len(ask.hosts._asked) == 24
+    assert len(ask.hosts._queue) == len(ask.hosts._cache) == 20
+    assert len(ask.hosts._lookups) == 24
     assert ask.clock.getDelayedCalls() == []
 
 
@@ -246,7 +246,7 @@ def test_a_query_is_answered_from_the_cache_when_too_many_wait_for_its_id(ask: A
 def test_a_query_is_answered_from_the_cache_when_too_many_wait_in_all(
     ask: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_names, "MOST_WAITING", 10)
+    monkeypatch.setattr(host_names, "MAX_WAITING", 10)
     ask.resolver.hold = True
     asking = [ask("slow", of=f"id{number}") for number in range(10)]
     assert ask.now("slow", of="other") == {"slow": []}
@@ -337,7 +337,7 @@ def test_a_late_failure_takes_nothing_from_a_lookup_that_succeeded(ask: Asker) -
 
 
 def test_an_id_with_many_names_evicts_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_names, "MOST", 20)
+    monkeypatch.setattr(host_names, "CAPACITY", 20)
     ask = Asker()
     ask.resolver.known = {f"n{number}": ["10.0.0.1"] for number in range(100)}
     ask.now("n0", "n1", of="quiet")
@@ -345,7 +345,7 @@ def test_an_id_with_many_names_evicts_only_its_own(monkeypatch: pytest.MonkeyPat
     ask.resolver.goes_away(silently=False)
     ask.clock.advance(100)
     assert ask.now("n0", "n1", of="quiet") == {"n0": ["10.0.0.1"], "n1": ["10.0.0.1"]}
-    assert len(ask.hosts._known) == 20
+    assert len(ask.hosts._cache) == 20
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -389,7 +389,7 @@ async def test_the_system_resolver_is_called_in_threads(monkeypatch: pytest.Monk
         raise socket.gaierror(socket.EAI_AGAIN if host == "away" else socket.EAI_NONAME, "no")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    resolve = SystemResolver(reactor, 2)
+    resolve = SystemResolver(cast("Any", reactor), 2)
     try:
         found = await gatherResults([resolve(host) for host in ("n1", "gone", "." * 9)])
         assert found == [["10.0.0.1", "fd00::1"], [], []]

@@ -16,7 +16,7 @@ from hypothesis import given
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import CannotListenError, MessageLengthError
 
-from rqdisco.dns.server import BYTES_AT_ONCE
+from rqdisco.dns.server import READ_BYTES
 from tests.support.dns import EDNS_SIZE, RCODES, ZONE, Names, additional, answers, messages, question, rcode
 from tests.support.listening import close, port_number
 
@@ -220,7 +220,7 @@ async def test_a_flood_of_datagrams_is_read_in_portions() -> None:
                 except BlockingIOError:
                     break
                 answered += 1
-        assert 0 < answered <= BYTES_AT_ONCE // len(query) + 1
+        assert 0 < answered <= READ_BYTES // len(query) + 1
     finally:
         for port in (tcp, udp):
             await close(port)

@@ -45,8 +45,8 @@ def encoded(reply: Reply, most: int, **options: Any) -> dns.message.Message:
     return dns.message.from_wire(answer)
 
 
-def addresses(count: int) -> list[wire.Data]:
-    return [wire.address(b"id.disco.example.com", f"10.0.{n >> 8}.{n & 255}", 1) for n in range(count)]
+def addresses(count: int) -> list[wire.ResourceRecord]:
+    return [wire.address_record(b"id.disco.example.com", f"10.0.{n >> 8}.{n & 255}", 1) for n in range(count)]
 
 
 def test_a_query_is_read_back_unchanged() -> None:
@@ -189,7 +189,7 @@ def test_an_answer_is_complete_or_marked_as_truncated(size: int | None, count: i
 
 def test_additional_records_are_left_out_before_an_answer_is_cut() -> None:
     reply = Reply(
-        answers=addresses(20), additional=[wire.address(b"n-0a000001.id.disco.example.com", "10.0.0.1", 1)] * 9
+        answers=addresses(20), additional=[wire.address_record(b"n-0a000001.id.disco.example.com", "10.0.0.1", 1)] * 9
     )
     assert len(encoded(reply, 1232).additional) == 1
     without = encoded(reply, 512)
@@ -207,8 +207,8 @@ def test_an_answer_too_long_for_tcp_is_truncated_to_fit() -> None:
 def test_names_far_into_a_long_answer_are_not_compressed() -> None:
     """A pointer has 14 bits."""
     twice = [
-        wire.address(b"n.far.id.disco.example.com", "10.0.0.1", 1),
-        wire.address(b"far.id.disco.example.com", "10.0.0.2", 1),
+        wire.address_record(b"n.far.id.disco.example.com", "10.0.0.1", 1),
+        wire.address_record(b"far.id.disco.example.com", "10.0.0.2", 1),
     ]
     got = encoded(Reply(answers=addresses(2000), additional=twice), wire.TCP_SIZE)
     assert [rrset.name.to_text() for rrset in got.additional] == [
@@ -225,11 +225,11 @@ def test_every_kind_of_record_is_read_back_unchanged(label: bytes, port: int, se
     asked = wire.parse_query(packet(echo))
     assert asked is not None
     records = [
-        wire.address(name, "10.0.0.1", 1),
-        wire.address(b"other.org", "fd00::1", 1),
-        wire.service(name, port, b"x." + name, 0),
-        wire.nameserver(b"disco.example.com", b"ns.disco.example.com", 1),
-        wire.start_of_authority(b"disco.example.com", b"ns.org", serial, 1),
+        wire.address_record(name, "10.0.0.1", 1),
+        wire.address_record(b"other.org", "fd00::1", 1),
+        wire.srv_record(name, port, b"x." + name, 0),
+        wire.ns_record(b"disco.example.com", b"ns.disco.example.com", 1),
+        wire.soa_record(b"disco.example.com", b"ns.org", serial, 1),
     ]
     got = dns.message.from_wire(wire.encode_reply(asked, Reply(answers=records[:3], authority=records[3:]), 1232))
     found = {rrset.rdtype: rrset[0] for rrset in got.answer + got.authority}

@@ -19,12 +19,12 @@ from rqdisco.dns.zone import (
     Zone,
     ZoneQuery,
     has_ip,
-    hosts,
     ip_of_label,
-    left_out,
+    node_hosts,
     node_label,
     of_family,
-    places,
+    omission_reason,
+    service_addresses,
 )
 
 ZONE = Zone("disco.example.com", {**SERVICES, "web": "http"})
@@ -145,7 +145,10 @@ def test_raft_services_have_each_node_with_a_raft_address_once() -> None:
         Node(addr="10.0.0.3:4001", raft_addr="opaque"),
         Node(addr="10.0.0.1:5001", raft_addr="10.0.0.1:5002"),
     )
-    assert [(each.host, each.port) for each in places(found, "raft")] == [("10.0.0.1", 4002), ("10.0.0.1", 5002)]
+    assert [(each.host, each.port) for each in service_addresses(found, "raft")] == [
+        ("10.0.0.1", 4002),
+        ("10.0.0.1", 5002),
+    ]
 
 
 def test_http_services_have_every_node_with_the_port_of_its_address() -> None:
@@ -154,7 +157,7 @@ def test_http_services_have_every_node_with_the_port_of_its_address() -> None:
         Node(addr="n2:4001"),
         Node(addr="opaque", raft_addr="h:1"),
     )
-    assert [(each.host, each.port) for each in places(found, "http")] == [("10.0.0.1", 4001), ("n2", 4001)]
+    assert [(each.host, each.port) for each in service_addresses(found, "http")] == [("10.0.0.1", 4001), ("n2", 4001)]
 
 
 def test_a_host_is_from_the_raft_address_or_else_from_the_address() -> None:
@@ -166,7 +169,7 @@ def test_a_host_is_from_the_raft_address_or_else_from_the_address() -> None:
         Node(addr="10.9.9.1:7001"),
         Node(addr="opaque"),
     )
-    assert [each.host for each in hosts(found)] == ["10.9.9.1", "10.0.0.2", "10.0.0.3", "n4"]
+    assert [each.host for each in node_hosts(found)] == ["10.9.9.1", "10.0.0.2", "10.0.0.3", "n4"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_a_host_is_from_the_raft_address_or_else_from_the_address() -> None:
     ],
 )
 def test_every_node_that_is_left_out_has_a_reason(node: Node, why: str | None) -> None:
-    assert left_out(node) == why
+    assert omission_reason(node) == why
 
 
 @given(st.ip_addresses())

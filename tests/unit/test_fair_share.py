@@ -33,7 +33,9 @@ class Work:
         self.begun: list[Job] = []
         self.going_on: list[Job] = []
         self.ends_at_once = False
-        self.queue: FairQueue[Job] = FairQueue(self.start, at_once=at_once, of_one=of_one, most=most)
+        self.queue: FairQueue[Job] = FairQueue(
+            self.start, max_running=at_once, max_running_per_id=of_one, capacity=most
+        )
 
     def start(self, job: Job) -> None:
         self.begun.append(job)

@@ -10,7 +10,7 @@ import pytest
 
 import rqdisco
 from rqdisco.core.errors import CannotStart, RequestRefused, StoreUnavailable
-from rqdisco.http.requests.responses import _REFUSALS
+from rqdisco.http.requests.responses import _ERROR_KINDS
 from rqdisco.tap import _STATUS
 
 ROOT = Path(rqdisco.__file__).parent
@@ -34,6 +34,7 @@ PURE = {
     "dns.zone",
     "limits.connection_limiter",
     "limits.event_sampler",
+    "limits.log_throttle",
     "limits.rates",
     "probes.node_health",
     "probes.probe_state",
@@ -53,10 +54,21 @@ STANDARD = "array base64 binascii bisect collections datetime functools hashlib 
 STANDARD += " hmac typing unicodedata urllib uuid zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
+PRIVATE_IN_TWISTED = {
+    "_factory",
+    "_receivedHeaderCount",
+    "_receivedHeaderSize",
+    "_respondToBadRequestAndDisconnect",
+    "disconnecting",
+    "doRead",
+    "numberAccepts",
+    "timeOut",
+}
+
 # The floors of the package, from the ground up. A package may import from the floors below it and
 # from itself.
 FLOORS = [
-    {"", "core"},
+    {"", "core", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes"},
     {"storage"},
     {"backends"},
@@ -167,6 +179,14 @@ def test_clocks_and_randomness_come_in_through_constructors(name: str) -> None:
     assert "datetime.now" not in ast.unparse(tree)
 
 
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"twisted_compat"}))
+def test_no_other_module_uses_private_names_of_twisted(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not (defined | used) & PRIVATE_IN_TWISTED
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_only_http_uses_klein(name: str) -> None:
     foreign = {other.split(".")[0] for other in imported(name)}
@@ -187,5 +207,5 @@ def kinds(base: type[Exception]) -> set[type[Exception]]:
 
 
 def test_every_error_has_an_answer_or_an_exit_code() -> None:
-    assert kinds(RequestRefused) | {StoreUnavailable} <= set(_REFUSALS)
+    assert kinds(RequestRefused) | {StoreUnavailable} <= set(_ERROR_KINDS)
     assert kinds(CannotStart) == set(_STATUS)

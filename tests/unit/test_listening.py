@@ -14,7 +14,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from rqdisco.core.errors import CannotListen, OpenToOthers
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import HTTPListener, endpoint, listens_locally
 from tests.support.daemon import Daemon
@@ -59,7 +59,7 @@ def api(description: str, passed: Any = None, *, is_guarded: bool = False) -> HT
         if passed is None
         else (description, passed)
     )
-    site = BoundedSite(Daemon().apis.public(), reactor, 1000, lambda: 0.0)
+    site = BoundedSite(Daemon().apis.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
     return HTTPListener("endpoints", reactor, [at], site, is_guarded=is_guarded)
 
 
@@ -152,7 +152,7 @@ async def test_a_socket_with_a_listener_is_not_removed_even_if_it_accepts_nobody
                 client.connect(str(path))
         with pytest.raises(CannotListen) as refused:
             await api(f"unix:{path}").open()
-        assert str(refused.value) == f"cannot listen on unix:{path}: somebody listens there already"
+        assert str(refused.value) == f"cannot listen on unix:{path}: another process listens there"
         assert path.is_socket()
         assert server.getsockname() == str(path)
 
@@ -167,6 +167,6 @@ async def test_only_a_socket_is_ever_removed(tmp_path: Path, kind: str) -> None:
     make[kind]()
     with pytest.raises(CannotListen) as refused:
         await api(f"unix:{path}").open()
-    assert str(refused.value) == f"cannot listen on unix:{path}: something else is there"
+    assert str(refused.value) == f"cannot listen on unix:{path}: it exists and is not a socket"
     assert path.exists()
     assert left.is_socket()

@@ -261,13 +261,13 @@ def test_nothing_is_probed_unless_interval_and_networks_are_given() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--probe=15",), "needs --probe-allow"),
-        (("--probe-allow=10.0.0.0/8",), "without --probe"),
+        (("--probe=15",), "requires --probe-allow"),
+        (("--probe-allow=10.0.0.0/8",), "requires --probe"),
         (("--probe=0.5", "--probe-allow=10.0.0.0/8"), "not between"),
         (("--probe=x", "--probe-allow=10.0.0.0/8"), "not a number"),
         (("--probe=15", "--probe-allow=10.0.0.1/8"), "host bits"),
         (("--probe=15", "--probe-allow=example.org"), "probe-allow"),
-        (("--probe=15", "--probe-allow=::ffff:10.0.0.0/104"), "write it as one"),
+        (("--probe=15", "--probe-allow=::ffff:10.0.0.0/104"), "write it as an IPv4 address"),
         (("--probe=15", "--probe-allow=10.0.0.0/8", "--probe-rate=0"), "not between"),
     ],
 )

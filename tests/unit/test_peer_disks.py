@@ -114,7 +114,7 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_issued_again(three: Th
     assert [node.addr for node in known.nodes] == ["n1:1", "n2:1"]
     clock.advance(-0.5)
     a = a.restart()
-    assert a.backend.local.next_version() > known.version
+    assert a.backend.local.versions.next() > known.version
 
 
 def test_a_restarted_owner_decides_nothing_old_before_it_reached_all_members(three: Three, clock: Clock) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.probes.probe_state import FAILURES, Outcome, ProbeState, next_state, node_status, pauses
+from rqdisco.probes.probe_state import FAILURES_UNTIL_DOWN, Outcome, ProbeState, backoff, next_state, node_status
 
 
 def after(*outcomes: Outcome) -> ProbeState:
@@ -59,7 +59,9 @@ def test_a_node_is_up_since_it_came_back_and_not_since_the_last_probe() -> None:
 @given(st.lists(st.sampled_from(["ready", "refused", "closed", "unresolved"]), min_size=1))
 def test_a_node_is_down_exactly_if_its_last_three_probes_failed(outcomes: list[Outcome]) -> None:
     guard = after(*outcomes)
-    is_down = len(outcomes) >= FAILURES and not {"ready", "unresolved"} & set(outcomes[-FAILURES:])
+    is_down = len(outcomes) >= FAILURES_UNTIL_DOWN and not {"ready", "unresolved"} & set(
+        outcomes[-FAILURES_UNTIL_DOWN:]
+    )
     resolved = [each for at, each in enumerate(outcomes) if "unresolved" not in outcomes[at:]]
     assert (guard.is_up is False) == is_down
     assert (guard.is_up is None) == ("ready" not in resolved and not is_down)
@@ -67,10 +69,10 @@ def test_a_node_is_down_exactly_if_its_last_three_probes_failed(outcomes: list[O
 
 
 def test_a_node_is_probed_less_often_the_longer_it_is_down_but_at_least_every_tenth_time() -> None:
-    assert [pauses(after(*repeated("refused", count))) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
-    assert pauses(after("refused", "refused", "refused", "refused", "ready")) == 1
-    assert pauses(after("refused", "refused", "refused", "refused", "unresolved")) == 1
-    assert pauses(after(*repeated("unresolved", 8))) == 10
+    assert [backoff(after(*repeated("refused", count))) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
+    assert backoff(after("refused", "refused", "refused", "refused", "ready")) == 1
+    assert backoff(after("refused", "refused", "refused", "refused", "unresolved")) == 1
+    assert backoff(after(*repeated("unresolved", 8))) == 10
 
 
 def test_times_are_given_in_seconds_ago_and_not_before_the_first_probe() -> None:

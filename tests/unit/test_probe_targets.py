@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core.records import Node
-from rqdisco.probes.targets import Allowed, ProbeTarget, network, target_of
+from rqdisco.probes.targets import AllowedAddresses, ProbeTarget, parse_network, target_of
 
 A = "10.0.0.1:4001"
 
@@ -71,8 +71,8 @@ def test_a_node_is_probed_at_its_http_address_or_else_at_its_raft_address(node: 
     ],
 )
 def test_only_allowed_networks_are_probed_and_special_addresses_need_their_own(ip: str, by: str, allowed: bool) -> None:
-    assert Allowed([network(by)])(ip) is allowed
-    assert Allowed([network("192.0.2.0/24"), network(by)])(ip) is allowed
+    assert AllowedAddresses([parse_network(by)])(ip) is allowed
+    assert AllowedAddresses([parse_network("192.0.2.0/24"), parse_network(by)])(ip) is allowed
 
 
 METADATA = [
@@ -106,28 +106,28 @@ def test_a_clouds_metadata_address_is_probed_only_if_a_network_names_exactly_it(
     mapped = getattr(address, "ipv4_mapped", None)
     itself = address if mapped is None else mapped
     for length in range(itself.max_prefixlen):
-        assert not Allowed([ip_network((itself, length), strict=False)])(ip), length
-    assert Allowed([network("10.0.0.0/8"), network(str(itself))])(ip)
-    assert not Allowed([network("::/0"), network("0.0.0.0/0"), network(str(itself + 1))])(ip)
+        assert not AllowedAddresses([ip_network((itself, length), strict=False)])(ip), length
+    assert AllowedAddresses([parse_network("10.0.0.0/8"), parse_network(str(itself))])(ip)
+    assert not AllowedAddresses([parse_network("::/0"), parse_network("0.0.0.0/0"), parse_network(str(itself + 1))])(ip)
 
 
 def test_neighbours_of_a_clouds_metadata_address_follow_their_network() -> None:
-    allowed = Allowed(map(network, ("100.64.0.0/10", "168.63.0.0/16", "fd00::/8")))
+    allowed = AllowedAddresses(map(parse_network, ("100.64.0.0/10", "168.63.0.0/16", "fd00::/8")))
     assert allowed.all(["100.100.100.201", "168.63.129.17", "fd00:ec2::253", "fd20:ce::255"])
     assert not allowed.all(["100.100.100.201", "100.100.100.200"])
 
 
 @given(st.ip_addresses())
 def test_nothing_is_allowed_without_networks_and_no_special_address_by_wide_ones(address: Any) -> None:
-    assert not Allowed([])(str(address))
+    assert not AllowedAddresses([])(str(address))
     special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     if special:
-        assert not Allowed(map(network, ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")))(str(address))
+        assert not AllowedAddresses(map(parse_network, ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")))(str(address))
 
 
 def test_an_ipv4_network_in_ipv6_is_not_mistaken_for_another() -> None:
-    with pytest.raises(ValueError, match="clothes"):
-        network("::ffff:10.0.0.0/104")
+    with pytest.raises(ValueError, match="write it as an IPv4 address"):
+        parse_network("::ffff:10.0.0.0/104")
 
 
 def test_targets_differ_by_how_they_are_probed() -> None:

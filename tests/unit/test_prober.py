@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.records import Node
 from rqdisco.probes.probe_state import Outcome
-from rqdisco.probes.prober import MOST_BYTES, SECONDS, Prober
+from rqdisco.probes.prober import MAX_BYTES, TIMEOUT, Prober
 from rqdisco.probes.targets import target_of
 from tests.support.daemon import result
 from tests.support.network import NOT_READY, READY, ProbedNetwork
@@ -16,29 +16,29 @@ from tests.support.network import NOT_READY, READY, ProbedNetwork
 A = "10.0.0.1:4001"
 
 
-class ProbeSetup:
+class ProbedNode:
     """Probes one node, and records the outcome."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.network = ProbedNetwork()
-        self._prober = Prober(self.network, self.clock)
+        self._probe = Prober(self.network, self.clock)
 
     def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:
         target = target_of(Node(addr=addr, raft_addr=raft_addr))
         assert target is not None
-        return Deferred.fromCoroutine(self._prober(target, target.host))
+        return Deferred.fromCoroutine(self._probe(target, target.host))
 
     def met(self, addr: str = A) -> Outcome:
-        """Return the outcome that needs no waiting; every connection must be released."""
+        """What it met without waiting; every connection is let go of."""
         outcome: Outcome = result(self(addr))
         assert self.network.open == 0
         return outcome
 
 
 @pytest.fixture
-def probing() -> ProbeSetup:
-    return ProbeSetup()
+def probe() -> ProbedNode:
+    return ProbedNode()
 
 
 @pytest.mark.parametrize(
@@ -56,51 +56,51 @@ def probing() -> ProbeSetup:
     ],
 )
 def test_any_answer_counts_and_readyz_shows_whether_the_node_is_ready(
-    probing: ProbeSetup, answer: bytes, outcome: Outcome
+    probe: ProbedNode, answer: bytes, outcome: Outcome
 ) -> None:
-    probing.network.listens("10.0.0.1", answer)
-    assert probing.met() == outcome
-    assert probing.network.attempted == [("10.0.0.1", 4001)], "no redirect is followed"
-    assert probing.network.asked == [
+    probe.network.listens("10.0.0.1", answer)
+    assert probe.met() == outcome
+    assert probe.network.attempted == [("10.0.0.1", 4001)], "no redirect is followed"
+    assert probe.network.asked == [
         b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1:4001\r\nUser-Agent: rqdisco\r\nConnection: close\r\n\r\n"
     ]
 
 
-def test_refused_closed_and_unreachable_connections_are_distinguished(probing: ProbeSetup) -> None:
-    assert probing.met() == "refused"
-    probing.network.hangs_up("10.0.0.1")
-    assert probing.met() == "closed"
-    probing.network.is_cut_off("10.0.0.1")
-    assert probing.met() == "unreachable"
+def test_refused_closed_and_unreachable_connections_are_distinguished(probe: ProbedNode) -> None:
+    assert probe.met() == "refused"
+    probe.network.hangs_up("10.0.0.1")
+    assert probe.met() == "closed"
+    probe.network.is_cut_off("10.0.0.1")
+    assert probe.met() == "unreachable"
 
 
 @pytest.mark.parametrize("behaviour", ["takes no connection", "says nothing", "says half a line"])
-def test_a_node_that_never_answers_is_waited_for_two_seconds(probing: ProbeSetup, behaviour: str) -> None:
+def test_a_node_that_never_answers_is_waited_for_two_seconds(probe: ProbedNode, behaviour: str) -> None:
     if behaviour == "takes no connection":
-        probing.network.hangs("10.0.0.1")
+        probe.network.hangs("10.0.0.1")
     else:
-        probing.network.listens("10.0.0.1", b"" if behaviour == "says nothing" else b"HTTP/1.1 200")
-    under_way = probing()
-    probing.clock.advance(SECONDS - 0.1)
-    assert not under_way.called
-    probing.clock.advance(0.1)
-    assert result(under_way) == "no_answer"
-    assert probing.network.open == 0
+        probe.network.listens("10.0.0.1", b"" if behaviour == "says nothing" else b"HTTP/1.1 200")
+    running = probe()
+    probe.clock.advance(TIMEOUT - 0.1)
+    assert not running.called
+    probe.clock.advance(0.1)
+    assert result(running) == "no_answer"
+    assert probe.network.open == 0
 
 
-def test_only_the_first_few_kib_of_an_answer_are_read(probing: ProbeSetup) -> None:
-    probing.network.listens("10.0.0.1", b"x" * (MOST_BYTES - 1))
-    waiting = probing()
+def test_only_the_first_few_kib_of_an_answer_are_read(probe: ProbedNode) -> None:
+    probe.network.listens("10.0.0.1", b"x" * (MAX_BYTES - 1))
+    waiting = probe()
     assert not waiting.called
     waiting.cancel()
     waiting.addErrback(lambda _: None)
-    assert probing.network.open == 0
-    probing.network.listens("10.0.0.1", b"x" * MOST_BYTES)
-    assert probing.met() == "answered"
+    assert probe.network.open == 0
+    probe.network.listens("10.0.0.1", b"x" * MAX_BYTES)
+    assert probe.met() == "answered"
 
 
-def test_a_raft_address_is_only_connected_to(probing: ProbeSetup) -> None:
-    probing.network.listens("10.0.0.1", port=4002)
-    assert result(probing("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
-    assert probing.network.asked == []
-    assert probing.network.open == 0
+def test_a_raft_address_is_only_connected_to(probe: ProbedNode) -> None:
+    probe.network.listens("10.0.0.1", port=4002)
+    assert result(probe("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
+    assert probe.network.asked == []
+    assert probe.network.open == 0

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
-from rqdisco.probes.probe_state import FAILURES
-from rqdisco.probes.scheduler import AT_ONCE
+from rqdisco.probes.probe_state import FAILURES_UNTIL_DOWN
+from rqdisco.probes.scheduler import MAX_CONCURRENT
 from tests.support.daemon import Daemon, Probe, create_id, register, result
 from tests.support.network import NOT_READY
 
@@ -47,7 +47,7 @@ class World:
 
     def up(self, addr: str) -> bool | None:
         """Report whether a node is up."""
-        seen = self.rounds.seen(Node(addr=addr))
+        seen = self.rounds.status(Node(addr=addr))
         return None if seen is None else seen.up
 
     def tries(self, ip: str = "10.0.0.1") -> int:
@@ -120,7 +120,7 @@ def test_a_node_that_registers_again_counts_as_up_and_is_probed_soon(world: Worl
     world.go_on(30 * INTERVAL)
     assert world.up(A) is False
     world.network.listens("10.0.0.1", NOT_READY)
-    world.rounds.heard(Node(addr=A))
+    world.rounds.on_registration(Node(addr=A))
     assert world.up(A) is None
     world.go_on(INTERVAL / 2)
     assert world.up(A) is True
@@ -185,7 +185,7 @@ def test_the_number_of_hanging_probes_is_bounded() -> None:
         world.network.hangs(addr.partition(":")[0])
     world.start(*addrs)
     world.go_on(3)
-    assert world.network.most_open == AT_ONCE
+    assert world.network.most_open == MAX_CONCURRENT
     world.go_on(4 * INTERVAL)
     assert {world.up(addr) for addr in addrs} == {False}
     result(world.rounds.stopService())
@@ -196,11 +196,11 @@ def test_a_node_that_is_removed_while_it_is_probed_leaves_nothing_behind() -> No
     world = World(interval=1.0)
     world.network.hangs("10.0.0.1")
     discovery_id = world.start(A)
-    while world.rounds.outcomes["no_answer"] < FAILURES - 1 or not world.network.open:
+    while world.rounds.outcomes["no_answer"] < FAILURES_UNTIL_DOWN - 1 or not world.network.open:
         world.go_on(0.1)
     result(Deferred.fromCoroutine(world.daemon.directory.remove(discovery_id, A)))
     world.go_on(10)
-    assert world.rounds.outcomes["no_answer"] == FAILURES, "the last of which found it down"
+    assert world.rounds.outcomes["no_answer"] == FAILURES_UNTIL_DOWN, "the last of which found it down"
     assert set(world.rounds.states.values()) == {0}
     result(world.rounds.stopService())
 
@@ -230,6 +230,6 @@ def test_the_log_reports_once_that_a_node_is_down_and_once_that_it_is_up_again(w
     world.go_on(10 * INTERVAL)
     logged = [(event["log_format"], event["target"], event["outcome"]) for event in log if "target" in event]
     assert logged == [
-        ("a node is down", f"http://{A}", "refused"),
-        ("a node is up again", f"http://{A}", "ready"),
+        ("node is down", f"http://{A}", "refused"),
+        ("node is up again", f"http://{A}", "ready"),
     ]

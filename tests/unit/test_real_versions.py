@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from rqdisco.recipes import MODES, Impossible, Wanted, recipe
+from rqdisco.recipes import MODES, FlagsRequest, Unsupported, make_flags
 from tests.real.nodes import View, view_in
 from tests.real.versions import Rqlited, cases, paths, version_in
 
@@ -34,8 +34,8 @@ def test_a_version_is_tested_in_exactly_the_modes_that_have_recipes(version: str
     for mode in MODES:
         zone = "disco.example" if mode.startswith("dns") else None
         try:
-            recipe(Wanted(discovery_id="x", version=version, mode=mode, url="http://h:4000", zone=zone))
-        except Impossible:
+            make_flags(FlagsRequest(discovery_id="x", version=version, mode=mode, url="http://h:4000", zone=zone))
+        except Unsupported:
             continue
         printed.append(mode)
     assert list(Rqlited("rqlited", version).modes) == printed

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels, from_dns_labels
 from rqdisco.core.ids import is_id
-from rqdisco.recipes import MODES, Impossible, Mode, Target, Wanted, quoted, recipe
+from rqdisco.recipes import MODES, FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 URL = "http://rqdisco:4000"
@@ -26,8 +26,8 @@ arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_cate
 
 def flags(mode: Mode, version: str, url: str = URL, **more: Any) -> dict[str, str]:
     """Return the flags and their values."""
-    wanted = Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)
-    parts = [argument.partition("=") for argument in recipe(wanted).arguments]
+    wanted = FlagsRequest(discovery_id=ID, version=version, mode=mode, url=url, **more)
+    parts = [argument.partition("=") for argument in make_flags(wanted).arguments]
     return {flag: value for flag, _, value in parts}
 
 
@@ -36,7 +36,7 @@ def config(mode: Mode, version: str, *url: str, **more: Any) -> object:
 
 
 def why_not(mode: Mode, version: str, **more: Any) -> str:
-    with pytest.raises(Impossible) as refused:
+    with pytest.raises(Unsupported) as refused:
         flags(mode, version, **more)
     return str(refused.value)
 
@@ -129,8 +129,8 @@ def test_the_nodes_port_can_be_given_in_dns_mode() -> None:
 
 
 def test_an_id_that_is_no_dns_name_is_looked_up_in_its_escaped_form() -> None:
-    wanted = Wanted(discovery_id="Main.-x", version="8", mode="dns", url=URL, zone="z")
-    (name,) = json.loads(recipe(wanted).arguments[1].partition("=")[2]).values()
+    wanted = FlagsRequest(discovery_id="Main.-x", version="8", mode="dns", url=URL, zone="z")
+    (name,) = json.loads(make_flags(wanted).arguments[1].partition("=")[2]).values()
     assert from_dns_labels(name.removesuffix(".z.")) == "Main.-x"
 
 
@@ -138,19 +138,19 @@ def test_an_id_that_is_no_dns_name_is_looked_up_in_its_escaped_form() -> None:
     ("mode", "version", "more", "words"),
     [
         ("legacy", "7", {}, "legacy mode is for rqlite 3.12 to 6.10"),
-        ("legacy", "3.11", {}, "knows no discovery, it came with 3.12"),
-        ("consul-kv", "6.10", {}, "knows no consul-kv mode, use legacy"),
-        ("dns", "7.1", {"zone": "z"}, "needs 7.2 or later"),
-        ("dns-srv", "6", {"zone": "z"}, "needs 7.2 or later"),
+        ("legacy", "3.11", {}, "has no discovery: use 3.12 or later"),
+        ("consul-kv", "6.10", {}, "has no consul-kv mode: use legacy"),
+        ("dns", "7.1", {"zone": "z"}, "use 7.2 or later"),
+        ("dns-srv", "6", {"zone": "z"}, "use 7.2 or later"),
         ("dns", "8", {}, "needs the DNS zone"),
         ("dns", "8", {"zone": "a..b"}, "not a DNS zone"),
         ("dns", "8", {"zone": "-a"}, "not a DNS zone"),
-        ("dns", "8", {"zone": ".".join(["a" * 60] * 4)}, "not a DNS zone of 110 characters"),
+        ("dns", "8", {"zone": ".".join(["a" * 60] * 4)}, "use a name of at most 110 characters"),
         ("dns", "8", {"zone": "z", "port": 0}, "not a port"),
         ("dns", "8", {"zone": "z", "expect": 0}, "at least one node"),
         ("dns-srv", "8", {"zone": "z", "port": 1}, "port from the SRV record"),
-        ("consul-kv", "8", {"expect": 3}, "-bootstrap-expect does not go with consul-kv"),
-        ("legacy", "6", {"expect": 3}, "-bootstrap-expect does not go with legacy"),
+        ("consul-kv", "8", {"expect": 3}, "consul-kv takes no -bootstrap-expect"),
+        ("legacy", "6", {"expect": 3}, "legacy takes no -bootstrap-expect"),
         ("consul-kv", "8", {"zone": "z"}, "takes no DNS zone"),
         ("consul-kv", "8", {"port": 1}, "takes no DNS zone and no port"),
         ("consul-kv", "8", {"url": "unix:/x"}, "UNIX socket"),
@@ -158,13 +158,13 @@ def test_an_id_that_is_no_dns_name_is_looked_up_in_its_escaped_form() -> None:
         ("legacy", "6", {"url": "http://h:x"}, "not a URL"),
         ("legacy", "6", {"url": "http://h/a b"}, "white space"),
         ("legacy", "6", {"url": "http://[fe80::1%25]:4000"}, "the name of a network interface"),
-        ("consul-kv", "8", {"url": "http://h/prefix"}, "must not have a path"),
-        ("consul-kv", "7.4", {"url": "http://httpd:4000"}, "begins with http"),
-        ("consul-kv", "7.16", {"url": "http://u:a%24b@h"}, "drop what follows a $"),
+        ("consul-kv", "8", {"url": "http://h/prefix"}, "remove the path"),
+        ("consul-kv", "7.4", {"url": "http://httpd:4000"}, "start with http"),
+        ("consul-kv", "7.16", {"url": "http://u:a%24b@h"}, "expand a $"),
         ("consul-kv", "eight", {}, "not a version"),
-        ("legacy", "5.0.1", {"replica": True}, "has no read replicas, they came with 5.1"),
-        ("legacy", "3.12", {"replica": True}, "has no read replicas, they came with 5.1"),
-        ("dns", "7.21", {"zone": "z", "replica": True}, "has no read replicas in dns mode, 8.14.1 and later have"),
+        ("legacy", "5.0.1", {"replica": True}, "has no read replicas: use 5.1 or later"),
+        ("legacy", "3.12", {"replica": True}, "has no read replicas: use 5.1 or later"),
+        ("dns", "7.21", {"zone": "z", "replica": True}, "has no read replicas in dns mode: use 8.14.1 or later"),
         ("dns-srv", "8.13", {"zone": "z", "replica": True}, "has no read replicas in dns-srv mode"),
         ("dns-srv", "8.14.0", {"zone": "z", "replica": True}, "has no read replicas in dns-srv mode"),
         ("dns", "8", {"zone": "z", "replica": True, "expect": 3}, "a read replica takes no -bootstrap-expect"),
@@ -178,19 +178,19 @@ def test_a_combination_that_rqlited_does_not_support_is_refused_with_a_reason(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_invalid_id_is_refused(mode: Mode) -> None:
-    with pytest.raises(Impossible, match="not a discovery ID"):
-        recipe(Wanted(discovery_id="", version="8", mode=mode, url=URL))
+    with pytest.raises(Unsupported, match="not a discovery ID"):
+        make_flags(FlagsRequest(discovery_id="", version="8", mode=mode, url=URL))
 
 
 def notes(mode: Mode, version: str, url: str = URL, **more: Any) -> str:
     """Return all notes as one text."""
-    return " ".join(recipe(Wanted(discovery_id=ID, version=version, mode=mode, url=url, **more)).notes)
+    return " ".join(make_flags(FlagsRequest(discovery_id=ID, version=version, mode=mode, url=url, **more)).notes)
 
 
 def test_notes_mention_what_flags_cannot_do() -> None:
     assert "-http-adv-addr" in notes("legacy", "6")
     assert "-httpadv" in notes("legacy", "3")
-    assert "other machines cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
+    assert "other hosts cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
     assert "-node-id" in notes("consul-kv", "8")
     assert "--raft-addr" in notes("dns-srv", "8", zone="z")
     assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")
@@ -203,7 +203,7 @@ def test_notes_explain_how_a_private_authority_is_trusted() -> None:
     assert '"tls_config":{"ca_file":"/PATH"}' in notes("consul-kv", "8", own)
     assert '"tls_config":{"ca_file":"/PATH"}' in notes("consul-kv", "7.13.2", own)
     assert '"tls_config":{"ca_pem":"BASE64"}' in notes("consul-kv", "7.13.1", own)
-    assert "before 7.13.2 rqlited does not heed ca_file" in notes("consul-kv", "7.13.1", own)
+    assert "rqlited before 7.13.2 ignores ca_file" in notes("consul-kv", "7.13.1", own)
     assert "SSL_CERT_FILE" in notes("legacy", "6", own)
     versions: list[tuple[Mode, str]] = [("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")]
     for mode, version in versions:
@@ -212,7 +212,7 @@ def test_notes_explain_how_a_private_authority_is_trusted() -> None:
 
 
 def test_notes_mention_the_other_name_of_the_scheme_for_incomplete_versions() -> None:
-    assert '7.0.0 itself wants "schema"' in notes("consul-kv", "7.0", "https://h")
+    assert '7.0.0 calls "scheme" "schema"' in notes("consul-kv", "7.0", "https://h")
     for version, url in (("7.0.0", "https://h"), ("7.0.1", "https://h"), ("7.1", "https://h"), ("7.0", "http://h")):
         assert "schema" not in notes("consul-kv", version, url)
 
@@ -222,7 +222,7 @@ def test_notes_mention_when_a_read_replica_may_start() -> None:
     assert "a replica that wins the claim bootstraps" in notes("consul-kv", "8.13", replica=True)
     assert "waits for a leader" in notes("consul-kv", "8.14", replica=True)
     by_dns = notes("dns-srv", "8", zone="z", replica=True)
-    assert "need not be registered" in by_dns
+    assert "do not register a replica" in by_dns
     assert "-bootstrap-expect" not in by_dns
     assert "rqdisco register" not in by_dns
     modes: list[tuple[Mode, str, dict[str, str]]] = [
@@ -275,21 +275,21 @@ READERS: dict[str, Callable[[str], list[str]]] = {
 
 @given(target=st.sampled_from(sorted(READERS)), arguments=arguments)
 def test_arguments_survive_quoting_for_every_target(target: Target, arguments: list[str]) -> None:
-    assert READERS[target](quoted(target, arguments)) == arguments
+    assert READERS[target](quote_flags(target, arguments)) == arguments
 
 
 @pytest.mark.parametrize("target", READERS)
 def test_json_survives_quoting_with_all_special_characters(target: Target) -> None:
     arguments = ['-disco-config={"a":"$HOME $(x) %h \'\\" ` ; \\n \\x41 ü \U0001f600"}', "-plain=1"]
-    assert READERS[target](quoted(target, arguments)) == arguments
+    assert READERS[target](quote_flags(target, arguments)) == arguments
 
 
 def test_a_line_stays_a_line_and_plain_words_stay_plain() -> None:
-    made = recipe(Wanted(discovery_id=ID, version="8", mode="consul-kv", url=URL))
+    made = make_flags(FlagsRequest(discovery_id=ID, version="8", mode="consul-kv", url=URL))
     config = '{"address":"rqdisco:4000"}'
     line = f"-disco-mode=consul-kv -disco-key={ID} '-disco-config={config}'"
-    assert quoted("shell", made.arguments) == line
-    assert quoted("systemd", made.arguments) == line
+    assert quote_flags("shell", made.arguments) == line
+    assert quote_flags("systemd", made.arguments) == line
 
 
 @given(ids)

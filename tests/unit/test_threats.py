@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.backends.gossip.transport.setup import read_keys
-from rqdisco.cli.screen import Screen
+from rqdisco.cli.output import CommandOutput
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.core.escaping import escape_untrusted
-from rqdisco.security.file_modes import warn_of_others
+from rqdisco.security.file_modes import warn_of_loose_mode
 from rqdisco.security.token_file import read_tokens
 from rqdisco.telemetry.events import Event
 from tests.support.trio import KEY
@@ -62,11 +62,11 @@ def test_external_text_stays_within_one_line_of_the_log_without_control_characte
         assert not any(map(is_control, "".join(lines)))
 
 
-@pytest.mark.parametrize("where", ["id", "addr", "client", "why", "asker", "request"])
+@pytest.mark.parametrize("where", ["id", "addr", "client", "why", "token", "request"])
 def test_external_text_stays_within_one_line_of_the_audit_log(tmp_path: Path, where: str) -> None:
     audited = Audited(tmp_path / "audit")
     messages: dict[str, Any] = {"kind": "registration", "outcome": "refused", where: NASTY}
-    audited.events.tell(Event(**messages))
+    audited.events.publish(Event(**messages))
     audited.soon()
     content = (tmp_path / "audit").read_bytes().decode()
     assert not any(map(is_control, content.replace("\n", "")))
@@ -94,11 +94,11 @@ class Terminal:
 
 def test_answers_of_a_foreign_service_move_no_cursor() -> None:
     terminal: Any = Terminal()
-    screen = Screen(terminal, terminal)
-    screen.line(NASTY)
-    screen.lines([NASTY, "two\nlines\tand a tab"])
-    screen.say(NASTY)
-    screen.table(NASTY, ["addr"], [[NASTY]])
+    output = CommandOutput(terminal, terminal)
+    output.line(NASTY)
+    output.lines([NASTY, "two\nlines\tand a tab"])
+    output.message(NASTY)
+    output.table(NASTY, ["addr"], [[NASTY]])
     own = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown)
     assert {each for each in own if is_control(each)} == {"\n"}
     assert "two\\nlines\\tand a tab\n" in own
@@ -116,9 +116,9 @@ def test_printable_text_stays_unchanged() -> None:
         (0o600, None),
         (0o640, None),
         (0o400, None),
-        (0o644, "everybody may read the file of {what}: chmod 600"),
-        (0o620, "others may change the file of {what}: chmod 600"),
-        (0o602, "others may change the file of {what}: chmod 600"),
+        (0o644, "file of {what} is readable by every user; set mode 600"),
+        (0o620, "file of {what} is writable by other users; set mode 600"),
+        (0o602, "file of {what} is writable by other users; set mode 600"),
     ],
 )
 def test_a_file_of_secrets_that_others_may_read_or_change_is_warned_of(
@@ -127,14 +127,14 @@ def test_a_file_of_secrets_that_others_may_read_or_change_is_warned_of(
     file = tmp_path / "keys"
     file.write_text(f"{KEY}\n")
     file.chmod(mode)
-    warn_of_others(file, "tokens")
+    warn_of_loose_mode(file, "tokens")
     read_keys(file)
     assert [event["log_format"] for event in log] == [] if messages is None else [messages] * 2
     assert KEY not in str(log)
 
 
 def test_a_missing_file_is_not_warned_of(tmp_path: Path, log: list[dict[str, Any]]) -> None:
-    warn_of_others(tmp_path / "none", "tokens")
+    warn_of_loose_mode(tmp_path / "none", "tokens")
     assert log == []
     with pytest.raises(TokensUnusable):
         read_tokens(tmp_path / "none")

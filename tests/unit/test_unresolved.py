@@ -97,7 +97,7 @@ class World:
 
     def seen(self, addr: str) -> str:
         """Return the state of a node in a word."""
-        seen = self.rounds.seen(Node(addr=addr))
+        seen = self.rounds.status(Node(addr=addr))
         if seen is None:
             return "unknown"
         return "unresolved" if seen.unresolved else "up" if seen.up else "down"
@@ -202,7 +202,7 @@ def test_a_node_that_was_down_becomes_unresolved_once_its_name_is_gone_and_that_
     assert world.seen("n1.known.example.org:4001") == "up"
     target = "http://n1.known.example.org:4001"
     logged = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
-    assert logged == [("a node is down", "refused"), ("a node that was down does not resolve", "unresolved")]
+    assert logged == [("node is down", "refused"), ("node that was down does not resolve", "unresolved")]
 
 
 def test_an_unresolved_node_keeps_its_position_in_lists_and_nodes_that_are_down_come_last(world: World) -> None:

@@ -41,10 +41,10 @@ def warnings(log: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
 @pytest.fixture
 def daemon() -> Any:
     running = Daemon()
-    running.watch.startService()
+    running.background.startService()
     yield running
-    if running.watch.running:
-        running.watch.stopService()
+    if running.background.running:
+        running.background.stopService()
 
 
 def test_a_claim_that_waits_for_a_minute_is_logged_in_readyz_and_counted(
@@ -60,7 +60,7 @@ def test_a_claim_that_waits_for_a_minute_is_logged_in_readyz_and_counted(
     daemon.clock.advance(0.2)
     assert (warnings(log), daemon.claims.count) == ([("orders", "a:2", 2)], 1)
     assert daemon.health.for_lists() == daemon.health.for_grants() == Condition((), (NOTE,))
-    assert daemon.overview.look(0).notes == (NOTE,)
+    assert daemon.status.collect(0).notes == (NOTE,)
     daemon.clock.advance(30)
     assert (len(warnings(log)), daemon.claims.count) == (2, 2)
     assert daemon.health.for_lists().notes[0].startswith("2 claims wait for")
@@ -105,15 +105,15 @@ def test_claims_present_at_the_start_are_found_and_those_that_ended_meanwhile_ar
     for key in (ids[1], ids[4]):
         claim(daemon, key)
     monkeypatch.setattr("rqdisco.storage.initial_count.RECORDS_AT_ONCE", 2)
-    daemon.watch.stopService()
+    daemon.background.stopService()
     after = daemon.restart()
     go(after.directory.report(ids[4], put("a"), None))
-    after.watch.startService()
+    after.background.startService()
     after.clock.advance(1)
     after.clock.pump([1] * 60)
     assert [discovery_id for discovery_id, *_ in warnings(log)] == [ids[1]]
     assert after.claims.count == 1
-    after.watch.stopService()
+    after.background.stopService()
 
 
 def test_the_number_of_monitored_claims_is_bounded(

@@ -1,10 +1,14 @@
-"""Build the parts of a daemon that has peers."""
+"""The gossip backend: joins the parts of a daemon that has peers.
+
+`rqdisco.service.wiring.backend` builds it; all connections among its own parts are made here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
+from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.gossip.directory import GossipDirectory
 from rqdisco.backends.gossip.environment import Environment
@@ -19,59 +23,78 @@ from rqdisco.backends.gossip.replication.replica import Replica
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import Successions
-from rqdisco.backends.gossip.transport.http_link import Keys
-from rqdisco.backends.gossip.transport.keyring import KeyRing
+from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.addresses import is_local
-from rqdisco.core.codec import Metadata, decode_metadata_line, join_record
+from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.host_binding import LOCALHOST
+from rqdisco.core.ids import RandomBytes
+from rqdisco.core.records import Moment
 from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.wal.writer import Journal
 
 
 class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's settings: this daemon's name and URL, seeds, whether grants need an
-    acknowledgement, and limits.
+    """The operator's settings for peers: this daemon's name and URL, the URLs to find others at,
+    and whether a bootstrap grant requires an acknowledgement.
     """
 
     name: str
     url: str
     seeds: tuple[str, ...] = ()
     ack_required: bool = False
+
+
+class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gossip backend is built on.
+
+    `metadata` is what is stored beside the records. `now` returns the boot number and milliseconds
+    since that boot, `wall_us` the wall clock in microseconds since 1970, `jitter` random numbers
+    around 1. `connect` returns the link to a URL. `on_fenced` is called with the reason when this
+    daemon is fenced.
+    """
+
+    config: GossipConfig
     limits: Limits
+    incarnation: str
+    store: Store
+    journal: Journal
+    metadata: Sequence[Metadata]
+    clock: IReactorTime
+    now: Callable[[], Moment]
+    wall_us: Callable[[], int]
+    random: RandomBytes
+    jitter: Callable[[], float]
+    connect: Callable[[str], Link]
+    on_fenced: Callable[[str], None] = lambda _: None
 
 
-def decode_metadata(notes: Iterable[tuple[bytes, bytes]]) -> Sequence[Metadata]:
-    """Decode the metadata found on disk."""
-    return [decode_metadata_line(join_record(key, rest)) for key, rest in notes]
-
-
-def known_members(notes: Iterable[tuple[bytes, bytes]], own: str) -> Sequence[Member]:
-    """Return the other active members found on disk."""
-    return Members(Member(incarnation=own, name="", url=""), decode_metadata(notes)).others
+def known_members(metadata: Sequence[Metadata], own: str) -> Sequence[Member]:
+    """Return the other daemons that are still members, as far as the metadata shows."""
+    return Members(Member(incarnation=own, name="", url=""), metadata).others
 
 
 class GossipBackend:
-    """A daemon's directory, its replication to peers, and the handler of their requests.
+    """A daemon's directory, what keeps it in step with its peers, and what answers their requests.
 
-    `notes` is the metadata found on disk.
+    `directory` answers the APIs, `local` decides about the IDs this daemon owns, `peers` is the
+    service to start, `request_handler` handles the requests of peers.
     """
 
-    def __init__(
-        self,
-        config: GossipConfig,
-        incarnation: str,
-        store: Store,
-        journal: Journal,
-        notes: Iterable[tuple[bytes, bytes]],
-        environment: Environment,
-        keys: Keys | None = None,
-    ) -> None:
-        self.keys = keys or Keys(KeyRing(()))
-        metadata = decode_metadata(notes)
+    def __init__(self, context: GossipContext) -> None:
+        config, store, journal, incarnation = context.config, context.store, context.journal, context.incarnation
+        metadata = context.metadata
+        environment = Environment(
+            clock=context.clock,
+            link=context.connect,
+            now=context.now,
+            wall_us=context.wall_us,
+            random=context.random,
+            jitter=context.jitter,
+        )
         own = Member(incarnation=incarnation, name=config.name, url=config.url, features=FEATURES)
         members = Members(own, metadata)
         boot = environment.random_name()
@@ -94,7 +117,7 @@ class GossipBackend:
             now=environment.now,
             wall_us=environment.wall_us,
             random=environment.random,
-            limits=config.limits,
+            limits=context.limits,
             coordinator=self.peers,
             # A client that reaches this daemon by loopback runs on the same host.
             machine=LOCALHOST if is_local(config.url) else None,
@@ -121,24 +144,26 @@ class GossipBackend:
             self.hint_store,
             environment.clock,
             environment.random_name,
-            retry_window_ms=config.limits.retry_window_ms,
+            retry_window_ms=context.limits.retry_window_ms,
         )
-        replication.on_foreign_grant = self.directory.on_replicated
-
-        def writing(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
-            may_correct = guard.is_ready
-            extra = replication.before_write(changes, may_send=may_send, may_correct=may_correct)
-            return (*extra, *own_recovery.before_write(changes))
-
-        journal.on_writing = writing
         self.successions = Successions(
-            environment.clock, self.peers, exchange, self.local, store, journal, lambda: self.local.is_deciding
+            environment.clock, self.peers, exchange, self.local, store, journal, lambda: bool(self.local.grants.pending)
         )
-        self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
         self.request_handler = PeerRequestHandler(
             environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.successions
         )
         self.report = PeerReport(self.peers, self.hint_store)
+
+        def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
+            """Return what the journal writes together with `changes`."""
+            extra = replication.before_write(changes, may_send=may_send, may_correct=guard.is_ready)
+            return (*extra, *own_recovery.before_write(changes))
+
+        # These parts need each other, so they are joined once all exist.
+        guard.on_fenced = context.on_fenced
+        replication.on_foreign_grant = self.directory.on_replicated
+        journal.on_writing = changes_to_add
+        self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
         if members.own.state != "member":
             guard.successor = members.current_owner(incarnation)
 

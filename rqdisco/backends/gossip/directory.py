@@ -91,7 +91,7 @@ class GossipDirectory:
         return await self._local.create()
 
     async def look_up(self, discovery_id: str) -> View:
-        record = self._local.shown(discovery_id)
+        record = self._local.grants.shown(discovery_id)
         if record is not None:
             return self._local.view(record)
         return _view_of_answer(await self._query_creator(discovery_id), discovery_id)
@@ -109,7 +109,7 @@ class GossipDirectory:
         return await self._local.look_up(discovery_id)
 
     async def inspect(self, discovery_id: str) -> Record:
-        if self._local.shown(discovery_id) is None:
+        if self._local.grants.shown(discovery_id) is None:
             return record_of(await self._query_creator(discovery_id), discovery_id)
         return await self._local.inspect(discovery_id)
 
@@ -315,7 +315,7 @@ class GossipDirectory:
         """Return the newest record available, if it lists another node and is safe to list. Raises
         as `_on_behalf`.
         """
-        copy = _newer(self._local.shown(discovery_id), reply.record)
+        copy = _newer(self._local.grants.shown(discovery_id), reply.record)
         if copy is None or self._peers.members.own.state != "member" or self._peers.is_excluded:
             raise Undecided(why)
         if not any(not same_node(each.addr, node.addr) for each in view_of(copy, is_owner=False).nodes):

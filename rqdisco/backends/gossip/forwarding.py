@@ -40,7 +40,7 @@ class ForwardedRequests:
         """Execute a request. Raises RequestRefused's kinds, StoreUnavailable; Misdirected if
         another daemon is the owner.
         """
-        known = self._local.known(call.id)
+        known = self._local.grants.newest(call.id)
         if known is not None and self._current_owner(known.owner) != call.owner:
             raise Misdirected
         if call.op == "register" and call.node is not None:
@@ -68,7 +68,7 @@ class ForwardedRequests:
             registration = await self._local.register(discovery_id, node, host)
         except NotReady as doubt:
             # The sender may list on this owner's behalf, and needs what this owner holds.
-            record, listed = self._local.shown(discovery_id), tuple(self._hinted(discovery_id))
+            record, listed = self._local.grants.shown(discovery_id), tuple(self._hinted(discovery_id))
             return Outcome(refusal=NotReady.__name__, reason=doubt.reason, record=record, listed=listed)
         return Outcome(record=registration.record, listed=registration.listed, bootstrap=registration.bootstrap)
 

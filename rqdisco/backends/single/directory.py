@@ -68,7 +68,7 @@ class SingleDirectory:
         store.on_dropped.append(self._subscriptions.dropped)
         machine = owner if machine is None else machine
         self._records = LocalRecords(store, journal, self._subscriptions, owner, machine, wall_us, coordinator)
-        self._grants = self._records.grants
+        self.grants, self.versions = self._records.grants, self._records.versions
         self.takeover = Takeover(store, self._records, limits, now)
 
     @property
@@ -84,7 +84,7 @@ class SingleDirectory:
         return record.owner == self._records.owner and not record.ownerless
 
     async def create(self) -> Record:
-        discovery_id, version = new_id(self._records.owner, self._random), self._records.versions.next()
+        discovery_id, version = new_id(self._records.owner, self._random), self.versions.next()
         record = self._records.new(discovery_id, version=version, max_ids=self._limits.max_ids)
         return await self._records.write(record)
 
@@ -92,7 +92,7 @@ class SingleDirectory:
         return host_binding.name_host(host, self._records.machine)
 
     async def look_up(self, discovery_id: str) -> View:
-        record = self._grants.shown(discovery_id)
+        record = self.grants.shown(discovery_id)
         if record is None:
             raise self.absence(discovery_id)
         return self.view(record)
@@ -101,7 +101,7 @@ class SingleDirectory:
         return await self.look_up(discovery_id)
 
     async def inspect(self, discovery_id: str) -> Record:
-        record = self._grants.shown(discovery_id)
+        record = self.grants.shown(discovery_id)
         if record is None:
             raise self.absence(discovery_id)
         return self._records.normalized(record) if record.owner == self._records.owner else record
@@ -143,16 +143,16 @@ class SingleDirectory:
             outcome = _without_pending(outcome, self.view(outcome.record), node)
         if outcome.bootstrap != "granted":
             return replace(outcome, record=await self._records.save(record, outcome.record))
-        pending = self._grants.begin(record.id)
+        pending = self.grants.begin(record.id)
         if self._coordinator is not None and (record.was_emptied or record.nodes):
             record, outcome = await self._past_barrier(pending, lambda newest: self._register(newest, node, host))
             if outcome.bootstrap != "granted":
                 # The change is put before others may decide.
                 saving = Deferred.fromCoroutine(self._records.save(record, outcome.record))
-                self._grants.end(pending)
+                self.grants.end(pending)
                 return replace(outcome, record=await saving)
-        granted = replace(outcome.record, version=self._records.versions.next())
-        return replace(outcome, record=await self._grants.commit(pending, record, granted))
+        granted = replace(outcome.record, version=self.versions.next())
+        return replace(outcome, record=await self.grants.commit(pending, record, granted))
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
         record, removed = await self.remove_from(discovery_id, addr)
@@ -161,7 +161,7 @@ class SingleDirectory:
     async def remove_from(self, discovery_id: str, addr: str) -> tuple[Record, bool]:
         """As `remove`; return the whole record, and whether there was anything to remove."""
         # The disk may still refuse what was decided, and then what is shown is listed again.
-        arrival = (self._grants.newest(discovery_id), self._grants.shown(discovery_id))
+        arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
         known_on_arrival = [known for known in arrival if known is not None]
         record = await self._records.find(discovery_id)
         if record is None:
@@ -183,21 +183,21 @@ class SingleDirectory:
         outcome = self._claim(record, put, host)
         if not outcome.won:
             await self._records.flush(record.id)
-            return replace(outcome, record=record)
+            return outcome
         self._check_owner(record)
         if outcome.again:
             # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
             record = await self._records.save(record, outcome.record, outcome.record.version)
             self._warn_of_claims(record)
             return replace(outcome, record=record)
-        pending = self._grants.begin(record.id)
+        pending = self.grants.begin(record.id)
         if self._coordinator is not None and record.was_emptied:
             record, outcome = await self._past_barrier(pending, lambda newest: self._claim(newest, put, host))
             if not outcome.won:
-                self._grants.end(pending)
+                self.grants.end(pending)
                 await self._records.flush(record.id)
-                return replace(outcome, record=record)
-        return replace(outcome, record=await self._grants.commit(pending, record, outcome.record))
+                return outcome
+        return replace(outcome, record=await self.grants.commit(pending, record, outcome.record))
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
         host = host_binding.name_host(host, self._records.machine)
@@ -205,7 +205,7 @@ class SingleDirectory:
         if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
             await self._records.flush(discovery_id)
             return False
-        version = self._records.versions.next()
+        version = self.versions.next()
         record = self._new_named(discovery_id) if known is None else known
         if known is None and is_created_id(discovery_id):
             # The cluster exists; but the daemon that created the ID may have granted others (R7).
@@ -219,7 +219,7 @@ class SingleDirectory:
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         # The disk may still refuse what was decided, and then what is shown is there again.
-        known_on_arrival = (self._grants.newest(discovery_id), self._grants.shown(discovery_id))
+        known_on_arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
         record = await self._records.find(discovery_id)
         if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
             await self._records.flush(discovery_id)
@@ -237,26 +237,13 @@ class SingleDirectory:
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
         return await self.takeover.import_record(transferred, as_own=as_own)
 
-    def known(self, discovery_id: str) -> Record | None:
-        """Return the newest record without a pending grant."""
-        return self._grants.newest(discovery_id)
-
-    def shown(self, discovery_id: str) -> Record | None:
-        """Return the record that may be shown, None if there is none."""
-        return self._grants.shown(discovery_id)
-
     def absence(self, discovery_id: str) -> NoSuchID | Undecided:
         """Return the error for an ID without a record."""
         return self._records.absence(discovery_id)
 
-    @property
-    def is_deciding(self) -> bool:
-        """Whether a grant of any ID is pending."""
-        return bool(self._grants.pending)
-
     def is_deciding_of(self, discovery_id: str) -> bool:
         """Report whether a grant of the ID is pending."""
-        return discovery_id in self._grants.pending
+        return discovery_id in self.grants.pending
 
     def recovered(self, record: Record) -> None:
         """Note that a record of this daemon's own came back from a peer (R8).
@@ -267,21 +254,6 @@ class SingleDirectory:
         grant = record.grant
         if grant is not None and grant.boot == self._now().boot and grant.at >= self._began_ms:
             self._recovered_grants[record.id] = grant.at
-
-    def next_version(self) -> int:
-        """Return a version for a change of an own record."""
-        return self._records.versions.next()
-
-    @property
-    def issued(self) -> int:
-        """The highest version that was given out in this boot."""
-        return self._records.versions.issued
-
-    async def revoke_stuck(self) -> None:
-        """Revoke unanswered grants that the disk has refused to revoke; the last attempt before the
-        daemon ends.
-        """
-        await self._grants.revoke_stuck()
 
     def _new_named(self, discovery_id: str) -> Record:
         """Return a record for an ID that no daemon created, older than any version. Raises NoSuchID,
@@ -302,7 +274,7 @@ class SingleDirectory:
         )
 
     def _claim(self, record: Record, put: Put, host: str | None) -> Claim:
-        version, coordinator = self._records.versions.next(), self._coordinator
+        version, coordinator = self.versions.next(), self._coordinator
         outcome = transitions.claim(
             record,
             put,
@@ -345,7 +317,7 @@ class SingleDirectory:
             assert newest is not None
             return newest, decide(newest)
         except Exception:
-            self._grants.end(pending)
+            self.grants.end(pending)
             raise
 
 

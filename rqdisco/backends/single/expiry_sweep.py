@@ -156,7 +156,7 @@ class ExpirySweeper(Service):
         records = [record for key in deleted if (record := self._store.settled(key.decode())) is not None]
         own = [record.id for record in records if record.owner == self._owner]
         for discovery_id in own:
-            self._events.tell(Event(kind="expiry", outcome="expired", id=discovery_id, logged=False))
+            self._events.publish(Event(kind="expiry", outcome="expired", id=discovery_id, logged=False))
         return len(own)
 
     def _parts(self) -> Iterator[list[bytes]]:

@@ -23,9 +23,9 @@ class PendingGrant:
     The grant is stuck if it must be revoked, for `reason`, and the disk refused that.
     """
 
-    def __init__(self, discovery_id: str, before: Record | None = None) -> None:
+    def __init__(self, discovery_id: str) -> None:
         self.id = discovery_id
-        self.before = before
+        self.before: Record | None = None
         self.is_stuck = False
         self.reason = ""
         self._waiting: list[Deferred[None]] = []
@@ -122,7 +122,7 @@ class Grants:
         return await answer
 
     async def revoke_stuck(self) -> None:
-        """Try once more to revoke the grants that are stuck."""
+        """Try once more to revoke the grants that are stuck, before the daemon ends."""
         stuck = [pending for pending in self.pending.values() if pending.is_stuck]
         await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
 

@@ -1,6 +1,6 @@
 """The part of Consul's key-value API that rqlite 7-10 speak: `GET|PUT|DELETE /v1/kv/ID/leader`.
 
-The key holds who leads the cluster. `PUT ?cas=0` claims it, a plain `PUT` is a leader's report.
+The key holds the cluster's leader. `PUT ?cas=0` claims it, a plain `PUT` is a leader's report.
 """
 
 from __future__ import annotations
@@ -8,17 +8,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 from klein import Klein
-from klein.resource import KleinResource
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from werkzeug.exceptions import HTTPException
 
 from rqdisco.core import host_binding
 from rqdisco.core.addresses import is_local
@@ -30,26 +26,36 @@ from rqdisco.core.records import Leader, Put, Record
 from rqdisco.core.views import View
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.client_host import client_host
-from rqdisco.http.requests.responses import BadRequest, Forbidden, MethodNotAllowed, NotFound, Response
-from rqdisco.http.requests.runner import Answering, ApiResource, ApiRunner, Attempt, decoded_path, method_of
+from rqdisco.http.requests.request import Request, decoded_path, method_of
+from rqdisco.http.requests.responses import TEXT_PLAIN, BadRequest, Forbidden, MethodNotAllowed, NotFound, Response
+from rqdisco.http.requests.runner import (
+    ApiResource,
+    ApiRunner,
+    Attempt,
+    EventualResponse,
+    RouteResult,
+    error_of,
+    from_klein,
+)
 from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.security.tokens import Right, Token
 from rqdisco.telemetry.answer_history import AnswerHistory
 from rqdisco.telemetry.counters import Route
 
-# In a path without its escapes.
+# Matched against a decoded path.
 _KEY = re.compile(rb"/+v1/+kv/(.+)\Z", re.DOTALL)
 _LEADER = re.compile(r"([^/]+)/leader\Z")
-# In Consul's words.
+# Consul's own error texts.
 _NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
 _ROUTE: Route = ("consul", "/v1/kv/KEY")
 _OTHER: Route = ("consul", "other")
 _ALLOW = "GET, PUT, DELETE"
-_MOST = 2**64
-_ELSEWHERE = ("dc", "ns", "partition")
-# What there is of an ID that is not known.
-_NOTHING = View(id="", owner="", version=0, created_at=0)
-# What comes of a key that was removed.
+_MAX_NUMBER = 2**64 - 1
+# Parameters that select one of several data centers, namespaces or partitions.
+_IGNORED = ("dc", "ns", "partition")
+# The view of an unknown ID.
+_EMPTY_VIEW = View(id="", owner="", version=0, created_at=0)
+# The consequences of removing a key, for the log.
 _REMOVED = {
     "leader": "leader removed: its nodes stay listed, and nobody is told to bootstrap until they are removed too",
     "claim": "claim ended: the next to claim or to register is told to bootstrap",
@@ -57,7 +63,7 @@ _REMOVED = {
 
 
 class _KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
-    """An entry as Consul gives it."""
+    """An entry as Consul encodes it."""
 
     lock_index: int
     key: str
@@ -67,10 +73,8 @@ class _KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
     modify_index: int
 
 
-class _Ask(msgspec.Struct, frozen=True):
-    """What the query string asks for; what only other keys or other services could give is refused
-    before.
-    """
+class _Query(msgspec.Struct, frozen=True):
+    """The supported parameters of the query string."""
 
     cas: int | None
     flags: int
@@ -78,9 +82,9 @@ class _Ask(msgspec.Struct, frozen=True):
 
 
 class ConsulAPI:
-    """The door itself: what Consul's clients say in, what the directory answers out.
+    """Translates between Consul's API and the directory.
 
-    `authorizer` lets in who has a token; without it everybody may everything.
+    Without `authorizer` every request is allowed.
     """
 
     app = Klein()
@@ -93,45 +97,45 @@ class ConsulAPI:
         creation_limit: CreationLimit,
         authorizer: Authorizer | None = None,
     ) -> None:
-        self._authorizer = None if authorizer is None else authorizer.at(runner.api, _attempted)
+        self._authorizer = None if authorizer is None else authorizer.for_api(runner.api, _kind_of)
         self._history = history
         self._creation_limit = creation_limit
         self._directory = directory
         self._runner = runner
         self._log = Logger()
-        self._ignored: set[str] = set()
+        self._logged_parameters: set[str] = set()
 
-    def resource(self) -> KleinResource:
-        """All paths below `/v1`."""
+    def resource(self) -> ApiResource:
+        """The resource of all paths below `/v1`."""
         return ApiResource(self.app, self._match, self._unknown, lambda _: _OTHER)
 
     @app.route("/v1/kv/", strict_slashes=False)
-    def no_key(self, request: IRequest) -> Deferred[bytes] | bytes:
-        return self._runner.through_klein(request, self._nothing(request, BadRequest("Missing key name")))
+    def no_key(self, request: Request) -> RouteResult:
+        return self._runner.run_route(request, self._refuse(request, BadRequest("Missing key name")))
 
     @app.route("/v1/kv/<path:key>")
-    def entry(self, request: IRequest, key: str) -> Deferred[bytes] | bytes:
-        return self._runner.through_klein(request, self._answer(request, key))
+    def entry(self, request: Request, key: str) -> RouteResult:
+        return self._runner.run_route(request, self._answer(request, key))
 
-    def failed(self, request: IRequest, failure: Failure) -> Deferred[bytes] | bytes:
-        error: Any = failure.value if failure.check(HTTPException) is None else _not_supported()
-        return self._runner.through_klein(request, self._nothing(request, error))
+    def failed(self, request: IRequest, failure: Failure) -> RouteResult:
+        bounded = from_klein(request)
+        return self._runner.run_route(bounded, self._refuse(bounded, error_of(failure, _not_supported())))
 
-    # Not as a decorator, which by its types gives back no method.
+    # Not as a decorator: by its type, it does not return a method.
     app.handle_errors(failed)
 
-    def _match(self, request: Any) -> Answering | None:
+    def _match(self, request: Request) -> EventualResponse | None:
         match = _KEY.match(decoded_path(request))
         if match is None:
             return None
         request.route = _ROUTE
-        return self._runner.answer(self._answer(request, match[1].decode("utf-8", "replace")))
+        return self._runner.run(self._answer(request, match[1].decode("utf-8", "replace")))
 
-    def _unknown(self, request: IRequest) -> Answering:
-        return self._runner.answer(self._nothing(request, _not_supported()))
+    def _unknown(self, request: Request) -> EventualResponse:
+        return self._runner.run(self._refuse(request, _not_supported()))
 
-    def _admit(self, request: IRequest, right: Right, discovery_id: str | None = None) -> Token | None:
-        """The caller's token, if tokens are asked for. Raises Forbidden."""
+    def _admit(self, request: Request, right: Right, discovery_id: str | None = None) -> Token | None:
+        """Return the caller's token, None if tokens are not required. Raises Forbidden."""
         if self._authorizer is None:
             return None
         try:
@@ -141,121 +145,120 @@ class ConsulAPI:
         except NotAllowed:
             raise Forbidden(_NO_RIGHT.decode()) from None
 
-    async def _nothing(self, request: IRequest, error: Exception) -> Response:
+    async def _refuse(self, request: Request, error: BaseException) -> Response:
+        """Raise `error` if the client has a token, where tokens are required."""
         self._admit(request, "known")
         raise error
 
-    async def _answer(self, request: IRequest, key: str) -> Response:
-        """Answer a request for a key. The checks are made in this order: token, method, query, key,
-        body, ID.
-        """
+    async def _answer(self, request: Request, key: str) -> Response:
+        """Answer a request for a key. Check in this order: token, method, query, key, body, ID."""
         method = method_of(request)
         match = _LEADER.match(key)
         right: Right = "write" if method in ("PUT", "DELETE") else "read"
         token = None if self._authorizer is None else self._admit(request, right, key if match is None else match[1])
         if method not in ("GET", "HEAD", "PUT", "DELETE"):
             raise MethodNotAllowed(f"method {method} not allowed", _ALLOW)
-        ask = self._ask(request)
+        query = self._query(request)
         discovery_id = match[1] if match is not None and is_id(match[1]) else None
         if method in ("GET", "HEAD"):
-            # Also under a name that the service kept for itself only after somebody had taken it.
-            return await self._read(request, discovery_id, key, ask)
+            # Also an ID whose name a later version of the service reserved.
+            return await self._read(request, discovery_id, key, query)
         if discovery_id is None or not may_be_named(discovery_id):
             raise BadRequest("unsupported key, only <ID>/leader")
         if method == "DELETE":
-            return await self._clear(request, discovery_id, ask, token)
-        if ask.cas == 0:
-            return await self._claim(request, discovery_id, ask, token)
-        return await self._report(request, discovery_id, ask, token)
+            return await self._clear(request, discovery_id, query, token)
+        if query.cas == 0:
+            return await self._claim(request, discovery_id, query, token)
+        return await self._report(request, discovery_id, query, token)
 
-    async def _read(self, request: IRequest, discovery_id: str | None, key: str, ask: _Ask) -> Response:
+    async def _read(self, request: Request, discovery_id: str | None, key: str, query: _Query) -> Response:
         leader = None if discovery_id is None else await self._leader(discovery_id, client_host(request))
         if leader is None:
             raise NotFound
-        if ask.raw:
+        if query.raw:
             nosniff = ((b"x-content-type-options", b"nosniff"),)
-            return Response(200, leader.value.encode(), headers=nosniff, content_type=b"text/plain; charset=utf-8")
+            return Response(200, leader.value.encode(), headers=nosniff, content_type=TEXT_PLAIN)
         value = b64encode(leader.value.encode()).decode()
         entry = _KVEntry(0, key, leader.flags, value, leader.created, leader.modified)
         return Response(200, msgspec.json.encode([entry]))
 
     async def _leader(self, discovery_id: str, host: str | None) -> Leader | None:
-        """The leader key, where a client at `host` may be sent to its node (R5d)."""
-        view = await self._known(discovery_id)
+        """The leader key, if a client at `host` may join its node (R5d)."""
+        view = await self._find(discovery_id)
         leader, host = None if view is None else view.leader, self._directory.name_host(host)
         if view is None or leader is None:
             return None
         nodes = [node for node in view.nodes if node.addr == leader.addr]
         return leader if all(host_binding.may_join(view, node, host_binding.by_raft, host) for node in nodes) else None
 
-    async def _known(self, discovery_id: str) -> View | None:
+    async def _find(self, discovery_id: str) -> View | None:
         try:
             return await self._directory.look_up(discovery_id)
         except NoSuchID:
             return None
 
-    async def _check_new(self, request: IRequest, discovery_id: str) -> None:
-        """Count an ID that comes to be now. Raises TooManyRequests."""
+    async def _check_creation(self, request: Request, discovery_id: str) -> None:
+        """Count the creation of an ID that does not exist yet. Raises TooManyRequests."""
         try:
             await self._directory.look_up(discovery_id)
         except NoSuchID:
             self._creation_limit.check_named(request)
 
-    async def _claim(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Response:
-        with self._runner.note("claim", request, discovery_id, token) as note:
-            put = self._put(request, ask, note)
-            self._check_http(put, note)
+    async def _claim(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
+        with self._runner.attempt("claim", request, discovery_id, token) as attempt:
+            put = self._put(request, query, attempt)
+            self._check_http(put, attempt)
             if not is_created_id(discovery_id):
-                # A claim makes none of those that daemons mint.
-                await self._check_new(request, discovery_id)
+                # A claim never creates an ID of the form that daemons create.
+                await self._check_creation(request, discovery_id)
             host = client_host(request)
             try:
                 outcome = await self._directory.claim(discovery_id, put, host)
             except UnknownCreatedID:
                 raise
             except NoSuchID:
-                raise _not_made(discovery_id) from None
-            note.result = ("again" if outcome.again else "granted") if outcome.won else "lost"
-            self._history.note(discovery_id, put.node.addr, f"claim {note.result}", len(outcome.record.nodes))
+                raise _does_not_exist(discovery_id) from None
+            attempt.result = ("again" if outcome.again else "granted") if outcome.won else "lost"
+            self._history.note(discovery_id, put.node.addr, f"claim {attempt.result}", len(outcome.record.nodes))
         if outcome.won or self._is_refused(discovery_id, outcome.record, put, host):
-            return _yes_or_no(outcome.won)
+            return _boolean(outcome.won)
         if outcome.record.leader is None:
             self._log.warn(
-                "nodes are registered but no leader is known: who claims leadership waits until one reports itself",
+                "claims wait: nodes are registered, but no leader has reported itself",
                 discovery_id=discovery_id,
             )
-        return _yes_or_no(False)
+        return _boolean(False)
 
-    async def _report(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Response:
-        with self._runner.note("leader report", request, discovery_id, token) as note:
-            put = self._put(request, ask, note)
+    async def _report(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
+        with self._runner.attempt("leader report", request, discovery_id, token) as attempt:
+            put = self._put(request, query, attempt)
             host = client_host(request)
             before = await self._leader(discovery_id, host)
-            self._check_http(put, note, is_known=before is not None and before.value == put.value)
+            self._check_http(put, attempt, is_known=before is not None and before.value == put.value)
             if before is None:
-                await self._check_new(request, discovery_id)
+                await self._check_creation(request, discovery_id)
             try:
-                done = await self._directory.report(discovery_id, put, host, ask.cas)
+                done = await self._directory.report(discovery_id, put, host, query.cas)
             except NoSuchID:
-                raise _not_made(discovery_id) from None
-            note.result = "reported" if done else "lost"
-            # A leader repeats itself every ten seconds.
-            note.quiet = done and before is not None and before.value == put.value
-        if not done and ask.cas is None:
-            self._is_refused(discovery_id, await self._known(discovery_id) or _NOTHING, put, host)
-        return _yes_or_no(done)
+                raise _does_not_exist(discovery_id) from None
+            attempt.result = "reported" if done else "lost"
+            # A leader repeats its report every ten seconds.
+            attempt.is_repeat = done and before is not None and before.value == put.value
+        if not done and query.cas is None:
+            self._is_refused(discovery_id, await self._find(discovery_id) or _EMPTY_VIEW, put, host)
+        return _boolean(done)
 
     def _is_refused(self, discovery_id: str, record: Record | View, put: Put, host: str | None) -> bool:
-        """Whether a client at `host` may not lead from where it is (R5d).
+        """Report whether a client at `host` may not lead from there (R5d).
 
-        rqlited does not say that it was answered `false`, so this is counted, and logged once a
+        rqlited does not log an answer of `false`, so the refusal is counted, and logged once a
         minute.
         """
         why = host_binding.objection(record, put.node, host_binding.by_raft, self._directory.name_host(host))
         if why is None:
             return False
         self._runner.telemetry.refusals[self._runner.api, "another_machine"] += 1
-        if self._runner.is_due(f"{discovery_id} {host}"):
+        if self._runner.is_log_due(f"{discovery_id} {host}"):
             self._log.warn(
                 "the leader key is refused: {why}",
                 why=why,
@@ -265,92 +268,91 @@ class ConsulAPI:
             )
         return True
 
-    async def _clear(self, request: IRequest, discovery_id: str, ask: _Ask, token: Token | None) -> Response:
-        with self._runner.note("leader removal", request, discovery_id, token) as note:
-            clearing = await self._directory.clear_leader(discovery_id, ask.cas)
-            note.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
+    async def _clear(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
+        with self._runner.attempt("leader removal", request, discovery_id, token) as attempt:
+            clearing = await self._directory.clear_leader(discovery_id, query.cas)
+            attempt.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
         if clearing.removed is not None:
             self._log.warn(_REMOVED[clearing.removed], discovery_id=discovery_id)
-        return _yes_or_no(clearing.done)
+        return _boolean(clearing.done)
 
-    def _put(self, request: IRequest, ask: _Ask, note: Attempt) -> Put:
-        """What the body says. Raises BadRequest, InvalidValue, BodyTooLarge."""
+    def _put(self, request: Request, query: _Query, attempt: Attempt) -> Put:
+        """Decode the body. Raises BadRequest, InvalidValue, BodyTooLarge."""
         try:
-            put = decode_put(self._runner.body(request), ask.flags)
+            put = decode_put(self._runner.body(request), query.flags)
         except Malformed as error:
             raise BadRequest(str(error)) from None
-        note.addr = put.node.addr
+        attempt.addr = put.node.addr
         return put
 
-    def _check_http(self, put: Put, note: Attempt, *, is_known: bool = False) -> None:
-        """Log an HTTP address that others can hardly reach, or refuse it: rqlite 7 joins by it, and
-        the Raft address is what a claim is judged by (R5d). Raises InvalidValue, MisleadingAddress.
+    def _check_http(self, put: Put, attempt: Attempt, *, is_known: bool = False) -> None:
+        """Log or refuse an HTTP address that others can hardly reach: rqlite 7 joins by it, while
+        claims are judged by the Raft address (R5d). Raises InvalidValue, MisleadingAddress.
         """
         is_judged = is_local(host_binding.by_raft(put.node))
-        self._runner.check_reachable(put.node.addr, note, is_known=is_known or is_judged)
+        self._runner.check_reachable(put.node.addr, attempt, is_known=is_known or is_judged)
 
-    def _ask(self, request: IRequest) -> _Ask:
-        given = _given(request)
-        if "acquire" in given or "release" in given:
-            both = "cas" in given or {"acquire", "release"} <= given.keys()
+    def _query(self, request: Request) -> _Query:
+        parameters = _query_parameters(request)
+        if "acquire" in parameters or "release" in parameters:
+            both = "cas" in parameters or {"acquire", "release"} <= parameters.keys()
             raise BadRequest("Conflicting flags" if both else "sessions are not supported by rqdisco")
-        if "recurse" in given or "keys" in given:
+        if "recurse" in parameters or "keys" in parameters:
             raise BadRequest("recurse and keys are not supported by rqdisco")
-        for name in _ELSEWHERE:
-            if name in given and name not in self._ignored:
-                self._ignored.add(name)
-                self._log.info("consul-kv: a parameter is ignored, there is one of it only", parameter=name)
-        return _Ask(
-            cas=_number(given["cas"], "Invalid cas index") if "cas" in given else None,
-            flags=_number(given["flags"], "Invalid flags") if "flags" in given else 0,
-            raw="raw" in given,
+        for name in _IGNORED:
+            if name in parameters and name not in self._logged_parameters:
+                self._logged_parameters.add(name)
+                self._log.info("consul-kv: parameter ignored, there is only one", parameter=name)
+        return _Query(
+            cas=_number(parameters["cas"], "Invalid cas index") if "cas" in parameters else None,
+            flags=_number(parameters["flags"], "Invalid flags") if "flags" in parameters else 0,
+            raw="raw" in parameters,
         )
 
 
 def with_consul_headers(directory: Directory) -> Callable[[Response], Response]:
-    """Puts on an answer what every answer of Consul's has to who may ask."""
+    """Return a function that adds the headers of Consul's responses to authorized clients."""
 
-    def finish(answer: Response) -> Response:
-        if answer.body in (_NO_TOKEN, _NO_RIGHT):
-            # Nor does Consul, and who may know nothing may not know either how often something
-            # changes.
-            return answer
+    def finish(response: Response) -> Response:
+        if response.body in (_NO_TOKEN, _NO_RIGHT):
+            # Consul adds none, either; and the index would reveal how often something changes.
+            return response
         index = (b"x-consul-index", b"%d" % directory.index)
         others = ((b"x-consul-knownleader", b"true"), (b"x-consul-lastcontact", b"0"))
-        return msgspec.structs.replace(answer, headers=(*answer.headers, index, *others))
+        return msgspec.structs.replace(response, headers=(*response.headers, index, *others))
 
     return finish
 
 
-def _attempted(request: Any) -> str:
-    """What a request that is not let in would have been an event of."""
+def _kind_of(request: Request) -> str:
+    """The kind of event that a request attempts."""
     key = _KEY.match(decoded_path(request))
     leader = None if key is None else _LEADER.match(key[1].decode("utf-8", "replace"))
     if leader is None or not is_id(leader[1]):
         return "request"
     if request.method == b"PUT":
-        cas = _given(request).get("cas", "")
+        cas = _query_parameters(request).get("cas", "")
         return "claim" if cas and not cas.strip("0") else "leader report"
     return "leader removal" if request.method == b"DELETE" else "request"
 
 
-def _given(request: Any) -> dict[str, str]:
-    """The query string, as Consul reads it: of a parameter that is given twice the first counts."""
+def _query_parameters(request: Request) -> dict[str, str]:
+    """Parse the query string as Consul does: the first of repeated parameters counts."""
     query = request.uri.partition(b"?")[2].decode("utf-8", "replace")
     return dict(reversed(parse_qsl(query, keep_blank_values=True)))
 
 
-def _number(text: str, complaint: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 30 and int(text) < _MOST):
-        raise BadRequest(complaint)
+def _number(text: str, error: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 30 and int(text) <= _MAX_NUMBER):
+        raise BadRequest(error)
     return int(text)
 
 
-def _yes_or_no(yes: bool) -> Response:
-    return Response(200, b"true" if yes else b"false")
+def _boolean(value: bool) -> Response:
+    return Response(200, b"true" if value else b"false")
 
 
-def _not_made(discovery_id: str) -> Forbidden:
+def _does_not_exist(discovery_id: str) -> Forbidden:
     return Forbidden(f"discovery ID {discovery_id} does not exist")
 
 

@@ -1,9 +1,8 @@
-"""All that is known of an ID and why, for operators: `GET /ID?explain=1`."""
+"""Why an ID is answered as it is, for operators: `GET /ID?explain=1`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rqdisco.core.records import Grant, Record
 from rqdisco.http.requests.documents import encode_object, legacy_time
@@ -11,11 +10,10 @@ from rqdisco.telemetry.answer_history import PastAnswer
 
 
 def explanation(record: Record, *, may_grant: bool, age: float | None, history: Sequence[PastAnswer]) -> bytes:
-    """A JSON object: the home and those before it, the grant, and who was told what by this daemon,
-    the oldest first.
+    """Encode the owner and those before it, the grant, and this daemon's answers, the oldest first.
 
-    `may_grant` says whether anybody can be told to bootstrap, `age` is in seconds since the home
-    was heard.
+    `may_grant` reports whether a node can be told to bootstrap, `age` is in seconds since the last
+    contact with the owner.
     """
     return encode_object(
         {
@@ -42,8 +40,8 @@ def explanation(record: Record, *, may_grant: bool, age: float | None, history: 
     )
 
 
-def _grant(grant: Grant) -> dict[str, Any]:
-    """`at` is in milliseconds of the home's boot number `boot`; pending until its answer was
-    sent.
+def _grant(grant: Grant) -> dict[str, object]:
+    """`at` is in milliseconds since the owner's boot number `boot`. The grant is pending until its
+    answer was sent.
     """
     return {"addr": grant.addr, "boot": grant.boot, "at": grant.at, "pending": grant.pending, "host": grant.host}

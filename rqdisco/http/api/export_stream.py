@@ -1,13 +1,10 @@
-"""An export on its way to who asked for it: as fast as that is read, and a few records at a
-time.
-"""
+"""The response to an export: written as fast as the client reads, a few records at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -18,19 +15,20 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.exports import Export
+from rqdisco.http.requests.request import Request
 
-_RECORDS_AT_ONCE = 100
+_RECORDS_PER_WRITE = 100
 
 _log = Logger()
 
 
 @implementer(IPushProducer)
 class ExportStream:
-    """Writes an export as fast as its reader takes it, a few records at a time; `done` fires with
-    its end.
+    """Writes an export as fast as the client reads it, a few records at a time. `done` fires with
+    the end of the document.
     """
 
-    def __init__(self, request: Any, directory: Directory, clock: IReactorTime) -> None:
+    def __init__(self, request: Request, directory: Directory, clock: IReactorTime) -> None:
         self._request = request
         self._directory = directory
         self._clock = clock
@@ -41,14 +39,14 @@ class ExportStream:
         self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
 
     def begin(self) -> None:
-        """Write from now on."""
+        """Start to write."""
         self._request.registerProducer(self, True)
         self.resumeProducing()
 
     def resumeProducing(self) -> None:
         self._is_paused = False
         if self._next is None and not self._is_busy and not self.done.called:
-            self._next = self._clock.callLater(0, self._go_on)
+            self._next = self._clock.callLater(0, self._write_next)
 
     def pauseProducing(self) -> None:
         self._is_paused = True
@@ -59,21 +57,20 @@ class ExportStream:
     def stopProducing(self) -> None:
         self.pauseProducing()
 
-    def _go_on(self) -> None:
+    def _write_next(self) -> None:
         self._next, self._is_busy = None, True
-        Deferred.fromCoroutine(self._part()).addCallbacks(self._write, self._fail)
+        Deferred.fromCoroutine(self._next_part()).addCallbacks(self._write, self._fail)
 
-    async def _part(self) -> bytes | None:
-        """Some more of the document; None when only its end is missing."""
+    async def _next_part(self) -> bytes | None:
+        """Return the next part of the document; None when only its end is left."""
         if self._ids is None:
             ids = await self._directory.ids()
             self._export, self._ids = Export(len(ids)), iter(ids)
             return self._export.begin()
-        ids = list(islice(self._ids, _RECORDS_AT_ONCE))
+        ids = list(islice(self._ids, _RECORDS_PER_WRITE))
         lines = []
         for discovery_id in ids:
-            # What expired meanwhile is left out; nothing is held of it, be its home there to say so
-            # or not.
+            # IDs that expired meanwhile are left out, whether or not their owner answers.
             with suppress(NoSuchID, StoreUnavailable):
                 lines.append(self._export.line(await self._directory.inspect(discovery_id)))
         return b"".join(lines) if ids else None
@@ -83,7 +80,6 @@ class ExportStream:
         if self.done.called:
             return
         if part is not None:
-            # The reader may have enough of it.
             self._request.write(part)
             if not self._is_paused:
                 self.resumeProducing()
@@ -93,7 +89,7 @@ class ExportStream:
         self.done.callback(self._export.end())
 
     def _fail(self, failure: Failure) -> None:
-        """A document without its end: the reader sees that it is not whole."""
+        """Leave the document without its end, which shows the client that it is incomplete."""
         _log.failure("export failed", failure)
         self.stopProducing()
         self._request.unregisterProducer()

@@ -1,33 +1,28 @@
-"""What balancers and supervisors ask, on every listener.
+"""Health checks for load balancers and supervisors, on every listener.
 
-`GET /healthz`: does the process answer? `GET /readyz`: can it be asked for lists? `GET
-/readyz?grant=1`: may it also change what is known, and tell a node that it is alone?
+`GET /healthz` reports whether the process answers, `GET /readyz` whether it can serve lists, `GET
+/readyz?grant=1` whether it can also change records and tell a node to bootstrap.
 
-No token is needed. Where there are tokens, what is wrong is told to admins alone, since it names
-peers and their URLs.
+No token is needed. Where tokens are required, only admins see what is wrong, since it names peers
+and their URLs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.leaf import LeafResource
-from rqdisco.http.requests.responses import MethodNotAllowed, Response
-from rqdisco.http.requests.runner import ApiRunner, has_flag, method_of
+from rqdisco.http.requests.request import Request, has_flag
+from rqdisco.http.requests.responses import Response
+from rqdisco.http.requests.runner import ApiRunner, ReadOnlyResource
 from rqdisco.telemetry.health import Health
 
-_METHODS = (b"GET", b"HEAD")
 
-
-class HealthPages:
-    """The pages, by their names. With `authorizer` only who may administer is told why."""
+class HealthAPI:
+    """The health checks of one site. With `authorizer` only admins see what is wrong."""
 
     def __init__(self, health: Health, runner: ApiRunner, authorizer: Authorizer | None = None) -> None:
         self._health = health
@@ -35,38 +30,21 @@ class HealthPages:
         self._authorizer = authorizer
 
     def resources(self) -> Mapping[bytes, IResource]:
-        """What answers under each name."""
+        """The resources, by name."""
         return {
-            b"healthz": _Page(_is_alive, self._runner),
-            b"readyz": _Page(self._is_ready, self._runner),
+            b"healthz": ReadOnlyResource(_alive, self._runner),
+            b"readyz": ReadOnlyResource(self._ready, self._runner),
         }
 
-    def _is_ready(self, request: IRequest) -> Response:
+    def _ready(self, request: Request) -> Response:
         condition = self._health.for_grants() if has_flag(request, b"grant") else self._health.for_lists()
-        ready = not condition.wrong
-        members: dict[str, object] = {"ready": ready}
+        is_ready = not condition.wrong
+        members: dict[str, object] = {"ready": is_ready}
         if self._authorizer is None or self._authorizer.lets_administer(request.requestHeaders):
             members |= {"wrong": list(condition.wrong), "notes": list(condition.notes)}
         body = encode_object(members)
-        return Response(200, body) if ready else Response(503, body, b"not ready")
+        return Response(200, body) if is_ready else Response(503, body, b"not ready")
 
 
-class _Page(LeafResource):
-    """One page, which waits for nothing."""
-
-    def __init__(self, answer: Callable[[IRequest], Response], runner: ApiRunner) -> None:
-        super().__init__()
-        self._answer = answer
-        self._runner = runner
-
-    def render(self, request: Any) -> bytes:
-        if request.method in _METHODS:
-            answer = self._answer(request)
-        else:
-            error = MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD")
-            answer = self._runner.refuse(Failure(error))
-        return answer.put_on(request)
-
-
-def _is_alive(_: IRequest) -> Response:
+def _alive(_: Request) -> Response:
     return Response(200, encode_object({"alive": True, "wrong": []}))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.http.requests.leaf import LeafResource
+from rqdisco.http.requests.request import Request
+from rqdisco.http.requests.responses import TEXT_PLAIN, Response
+from rqdisco.http.requests.runner import write
 from rqdisco.telemetry.counters import Route
 from rqdisco.telemetry.metrics import Source
 
@@ -17,8 +19,8 @@ PATH = b"/metrics"
 ROUTE: Route = ("metrics", "/metrics")
 
 
-class _Daemon(Collector):
-    """What the parts of a daemon say of themselves."""
+class _SourceCollector(Collector):
+    """Collects the metrics of all sources."""
 
     def __init__(self, sources: list[Source]) -> None:
         self._sources = sources
@@ -27,33 +29,30 @@ class _Daemon(Collector):
         return [family for source in self._sources for family in source()]
 
     def describe(self) -> list[Metric]:
-        """Nothing: to be registered does not need it, and the sources may not be ready."""
+        """Nothing: registration does not need it, and the sources may not be ready."""
         return []
 
 
 class MetricsPage(LeafResource):
-    """The page, made anew for each request from what `sources` say; those may be added to."""
+    """The metrics page, generated for each request from `sources`, a list that may grow."""
 
     def __init__(self, sources: list[Source]) -> None:
         super().__init__()
         self.sources = sources
         self._registry = CollectorRegistry()
-        self._registry.register(_Daemon(sources))
+        self._registry.register(_SourceCollector(sources))
         ProcessCollector(registry=self._registry)
 
-    def render(self, request: Any) -> bytes:
+    def render(self, request: Request) -> object:
+        write(self._response(request), request)
+        return NOT_DONE_YET
+
+    def _response(self, request: Request) -> Response:
         if request.path != PATH:
-            return _put(request, 404, b"nothing but /metrics is answered here\n")
+            body = b"nothing but /metrics is answered here\n"
+            return Response(404, body, b"Not Found", content_type=TEXT_PLAIN)
         request.route = ROUTE
         if request.method not in (b"GET", b"HEAD"):
-            request.setHeader(b"allow", b"GET, HEAD")
-            return _put(request, 405, b"method not allowed\n")
-        return _put(request, 200, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def _put(request: Any, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> bytes:
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", content_type.encode())
-    request.setHeader(b"content-length", b"%d" % len(body))
-    request.setHeader(b"cache-control", b"no-store")
-    return b"" if request.method == b"HEAD" else body
+            allow = ((b"allow", b"GET, HEAD"),)
+            return Response(405, b"method not allowed\n", b"Method Not Allowed", allow, TEXT_PLAIN)
+        return Response(200, generate_latest(self._registry), content_type=CONTENT_TYPE_PLAIN_0_0_4.encode())

@@ -1,80 +1,85 @@
-"""Who watches an ID, and what they are sent."""
+"""The watchers of an ID and the events that they are sent."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.views import View
+from rqdisco.http.requests.request import Request
 
-# What changes within this time after an event goes along in the next one.
+# Changes within this time after an event are sent together in the next one.
 PAUSE_SECONDS = 0.1
-_AT_ONCE = 100
-_BEAT = b":\n\n"
+_SENT_PER_TURN = 100
+_HEARTBEAT = b":\n\n"
 
-# Raises RequestRefused where a client may not watch any more.
+# Raises RequestRefused if a client may no longer watch.
 Check = Callable[[], None]
 
 
 class Streams(Protocol):
-    """What an ID that is being watched asks of those who have all of them."""
+    """What a watched ID needs from the collection of all watched IDs."""
 
     directory: Directory
     clock: IReactorTime
 
-    def encode(self, record: View) -> bytes:
-        """The data of an event."""
+    @property
+    def encode(self) -> Callable[[View], bytes]:
+        """Returns the data of an event."""
 
-    def left(self, watcher: Watcher, slot: int) -> None:
-        """A watcher is gone."""
+    def watcher_left(self, watcher: Watcher, slot: int) -> None:
+        """Remove a watcher."""
 
-    def forget(self, discovery_id: str) -> None:
-        """The last watcher of an ID is gone."""
+    def last_watcher_left(self, discovery_id: str) -> None:
+        """Remove an ID that has no watchers."""
 
 
 @implementer(IPushProducer)
 class Watcher:
-    """One client; `has` is the name of the last event that it was sent, `check` tells whether it
-    may still watch.
+    """One client. `last_event_id` is the ID of the last event that it was sent; `check` raises if it
+    may no longer watch.
 
-    Nothing is kept for a client that does not read: once it goes on it gets what there is then. One
-    that has not gone on from one heartbeat to the next is cut off.
+    Nothing is buffered for a client that does not read: once it resumes it is sent the current
+    event. A client that has not resumed between two heartbeats is cut off.
     """
 
-    def __init__(self, request: Any, topic: Topic, check: Check) -> None:
+    def __init__(self, request: Request, watched: WatchedID, check: Check) -> None:
         self._request = request
         self._check = check
-        self._topic = topic
+        self._watched = watched
         self._is_paused = self._was_paused = False
-        self.has = request.getHeader(b"last-event-id") or b""
+        self.last_event_id = request.getHeader(b"last-event-id") or b""
         self.is_gone = False
 
-    def begin(self, hello: bytes) -> None:
-        """Send from now on."""
+    def begin(self, preamble: bytes) -> None:
+        """Start to send."""
         request = self._request
         request.stream = self
         request.notifyFinish().addErrback(lambda _: self._leave())
         request.registerProducer(self, True)
-        request.write(hello)
-        self.show()
+        request.write(preamble)
+        self.send_event()
 
-    def show(self) -> None:
-        """Send what there is, unless the client has it."""
-        if not (self.is_gone or self._is_paused or self.has == self._topic.name):
-            self.has = self._topic.name
-            self._request.write(self._topic.event)
+    def send_event(self) -> None:
+        """Send the current event, unless the client has it."""
+        if not (self.is_gone or self._is_paused or self.last_event_id == self._watched.event_id):
+            self.last_event_id = self._watched.event_id
+            self._request.write(self._watched.event)
 
-    def beat(self) -> None:
-        """Show the client that the connection is alive."""
+    def send_heartbeat(self) -> None:
+        """Show the client that the connection is alive; end it if the client may no longer watch or
+        does not read.
+        """
         try:
             self._check()
         except RequestRefused:
@@ -85,10 +90,10 @@ class Watcher:
         else:
             self._was_paused = self._is_paused
             if not self._is_paused:
-                self._request.write(_BEAT)
+                self._request.write(_HEARTBEAT)
 
     def end(self) -> None:
-        """Let the client go; it comes back if it wants more."""
+        """Finish the response; the client reconnects if it wants more."""
         if not self.is_gone:
             self._leave()
             self._request.unregisterProducer()
@@ -99,7 +104,7 @@ class Watcher:
 
     def resumeProducing(self) -> None:
         self._is_paused = self._was_paused = False
-        self.show()
+        self.send_event()
 
     def stopProducing(self) -> None:
         self._is_paused = True
@@ -107,11 +112,11 @@ class Watcher:
     def _leave(self) -> None:
         if not self.is_gone:
             self.is_gone = True
-            self._topic.leave(self)
+            self._watched.remove(self)
 
 
-class Topic:
-    """An ID that is being watched: its newest event, and who is to get it."""
+class WatchedID:
+    """An ID that has watchers: its current event, and who has yet to be sent it."""
 
     _log = Logger()
 
@@ -120,73 +125,73 @@ class Topic:
         self._clock = streams.clock
         self._id = record.id
         self.watchers: dict[Watcher, int] = {}
-        self._due: deque[Watcher] = deque()
-        self._asking: Deferred[None] | None = None
+        self._unsent: deque[Watcher] = deque()
+        self._lookup: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._sending: IDelayedCall | None = None
-        self._last = self._clock.seconds() - PAUSE_SECONDS
-        self.name = self.event = b""
+        self._looked_up_at = self._clock.seconds() - PAUSE_SECONDS
+        self.event_id = self.event = b""
         self._encode(record)
-        self._stop = streams.directory.watch(self._id, self.look_again)
+        self._stop_watching = streams.directory.watch(self._id, self.refresh)
 
-    def leave(self, watcher: Watcher) -> None:
-        """A watcher is gone; with the last one all ends."""
-        self._streams.left(watcher, self.watchers.pop(watcher))
+    def remove(self, watcher: Watcher) -> None:
+        """Remove a watcher; clean up after the last one."""
+        self._streams.watcher_left(watcher, self.watchers.pop(watcher))
         if not self.watchers:
-            self._stop()
+            self._stop_watching()
             for timer in (self._timer, self._sending):
                 if timer is not None:
                     timer.cancel()
             self._timer = self._sending = None
-            if self._asking is not None:
-                self._asking.cancel()
-            self._streams.forget(self._id)
+            if self._lookup is not None:
+                self._lookup.cancel()
+            self._streams.last_watcher_left(self._id)
 
-    def look_again(self) -> None:
-        """There may be something new."""
-        if self._timer is None and self._asking is None:
-            wait = self._last + PAUSE_SECONDS - self._clock.seconds()
-            self._timer = self._clock.callLater(max(0.0, wait), self._ask)
+    def refresh(self) -> None:
+        """Look up the record soon: it may have changed."""
+        if self._timer is None and self._lookup is None:
+            wait = self._looked_up_at + PAUSE_SECONDS - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0.0, wait), self._start_lookup)
 
-    def _ask(self) -> None:
-        self._timer, self._last = None, self._clock.seconds()
-        self._asking = asking = Deferred.fromCoroutine(self._look())
-        asking.addErrback(self._failed)
-        if asking.called:
-            self._asking = None
+    def _start_lookup(self) -> None:
+        self._timer, self._looked_up_at = None, self._clock.seconds()
+        self._lookup = lookup = Deferred.fromCoroutine(self._look_up())
+        lookup.addErrback(self._log_failure)
+        if lookup.called:
+            self._lookup = None
 
-    async def _look(self) -> None:
+    async def _look_up(self) -> None:
         try:
             record = await self._streams.directory.look_up(self._id)
         except (NoSuchID, StoreUnavailable):
-            # It expired, and nothing is held of it. Who comes back is told so, or that its home
-            # does not answer.
+            # The ID expired, and this daemon has no copy. A client that reconnects gets 404, or 503
+            # if the owner does not answer.
             for watcher in list(self.watchers):
                 watcher.end()
             return
-        self._asking = None
+        self._lookup = None
         self._encode(record)
         if self.watchers:
-            self._due = deque(self.watchers)
+            self._unsent = deque(self.watchers)
             if self._sending is None:
                 self._send()
 
-    def _failed(self, failure: Any) -> None:
-        self._asking = None
+    def _log_failure(self, failure: Failure) -> None:
+        self._lookup = None
         if self.watchers:
-            # Its own daemon shows what it has without asking anybody, so this is a fault of ours.
-            self._log.failure("cannot show an ID to its watchers", failure, discovery_id=self._id)
+            # The daemon answers from its own copy without asking others, so this is a bug.
+            self._log.failure("lookup for watchers failed", failure, discovery_id=self._id)
 
     def _encode(self, record: View) -> None:
         data = self._streams.encode(record)
-        name = hashlib.blake2b(data, digest_size=9).hexdigest().encode()
-        if name != self.name:
-            self.name, self.event = name, b"id: %b\ndata: %b\n\n" % (name, data)
+        event_id = hashlib.blake2b(data, digest_size=9).hexdigest().encode()
+        if event_id != self.event_id:
+            self.event_id, self.event = event_id, b"id: %b\ndata: %b\n\n" % (event_id, data)
 
     def _send(self) -> None:
-        """Send to some watchers, and to the rest once others had their turn."""
+        """Send to some watchers now, to the others in later turns of the reactor."""
         self._sending = None
-        for _ in range(min(_AT_ONCE, len(self._due))):
-            self._due.popleft().show()
-        if self._due and self.watchers:
+        for _ in range(min(_SENT_PER_TURN, len(self._unsent))):
+            self._unsent.popleft().send_event()
+        if self._unsent and self.watchers:
             self._sending = self._clock.callLater(0, self._send)

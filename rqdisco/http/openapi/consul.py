@@ -1,4 +1,4 @@
-"""The operations of the part of Consul's API that there is."""
+"""The operations of the consul-kv API."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from rqdisco.http.openapi.discovery import ID
 from rqdisco.http.openapi.parts import (
     JSON,
     RETRY_AFTER,
+    STRING,
     TEXT,
-    TEXTUAL,
     Operation,
     ResponseSpec,
-    body,
-    header,
-    line,
-    query,
+    query_parameter,
+    request_body,
+    response_header,
     schema,
+    text_error,
 )
 from rqdisco.http.openapi.schemas import NUMBER
 
-_operation = partial(Operation, path="/v1/kv/{id}/leader", tag="consul-kv", words="text")
+_operation = partial(Operation, path="/v1/kv/{id}/leader", tag="consul-kv", error_format="text")
 _HEADERS = {
-    "X-Consul-Index": header("Rises with every change.", {"type": "integer", "minimum": 1}),
-    "X-Consul-KnownLeader": header("What Consul's clients want to read.", {"const": "true"}),
-    "X-Consul-LastContact": header("What Consul's clients want to read.", {"const": "0"}),
+    "X-Consul-Index": response_header("Rises with every change.", {"type": "integer", "minimum": 1}),
+    "X-Consul-KnownLeader": response_header("Constant; Consul's clients expect it.", {"const": "true"}),
+    "X-Consul-LastContact": response_header("Constant; Consul's clients expect it.", {"const": "0"}),
 }
-_IGNORED = (
-    *(query(name, "Ignored.", TEXTUAL) for name in ("dc", "ns", "partition", "index", "wait")),
-    *(query(name, "Ignored.", TEXTUAL) for name in ("stale", "consistent")),
+_IGNORED = tuple(
+    query_parameter(name, "Ignored.", STRING)
+    for name in ("dc", "ns", "partition", "index", "wait", "stale", "consistent")
 )
-_CAS = query("cas", "Only if this is the entry's `ModifyIndex`.", NUMBER)
-_FLAGS = query("flags", "A number that is kept with the value.", NUMBER)
-_BAD_QUERY = "`cas` or `flags` is no unsigned number of 64 bits, or there is a parameter that needs what is not there."
-_TOO_LARGE = line("The body is larger than `--max-body`.", _HEADERS)
-# What else is answered to whatever is asked.
-_ALWAYS = {
-    500: line("A fault of the daemon's; it is in its log.", _HEADERS),
-    503: line(
-        "Nothing was changed: the disk takes nothing (`store unavailable`), or it could not be decided, and why.",
+_CAS = query_parameter("cas", "Only if this is the entry's `ModifyIndex`.", NUMBER)
+_FLAGS = query_parameter("flags", "A number that is stored with the value.", NUMBER)
+_BAD_QUERY = "`cas` or `flags` is not an unsigned 64-bit number, or a parameter is not supported."
+_TOO_LARGE = text_error("The body is larger than `--max-body`.", _HEADERS)
+# The errors of every operation.
+_ERRORS = {
+    500: text_error("An internal error, which is logged.", _HEADERS),
+    503: text_error(
+        "Nothing was changed: the disk cannot be written (`store unavailable`), or the text says why the request could"
+        " not be decided.",
         {**_HEADERS, **RETRY_AFTER},
     ),
 }
 
 
-def _done(description: str) -> ResponseSpec:
+def _boolean(description: str) -> ResponseSpec:
     return ResponseSpec(description, {JSON: {"type": "boolean"}}, _HEADERS)
 
 
@@ -52,64 +53,66 @@ OPERATIONS: tuple[Operation, ...] = (
     _operation(
         method="get",
         name="getLeader",
-        summary="Read who leads.",
+        summary="Read the leader.",
         right="read",
         head=True,
-        parameters=(ID, query("raw", "The value alone, whatever this says.", TEXTUAL), *_IGNORED),
+        parameters=(ID, query_parameter("raw", "The value alone, whatever the parameter's value.", STRING), *_IGNORED),
         replies={
             200: ResponseSpec(
                 "The entry; with `raw` its value, as it was put.",
                 {JSON: schema("Entries"), TEXT: {"type": "string"}},
                 _HEADERS,
             ),
-            400: line(_BAD_QUERY, _HEADERS),
+            400: text_error(_BAD_QUERY, _HEADERS),
             404: ResponseSpec(
-                "Nobody leads, or who claimed to has not reported itself.",
+                "There is no leader, or the one that claimed to lead has not reported itself.",
                 {TEXT: {"type": "string", "maxLength": 0}},
                 _HEADERS,
             ),
-            **_ALWAYS,
+            **_ERRORS,
         },
     ),
     _operation(
         method="put",
         name="putLeader",
-        summary="Say who leads, or claim to with `cas=0`.",
+        summary="Report the leader, or claim to lead with `cas=0`.",
         description=(
-            "With `cas=0` the key is won by one node of an ID that has neither leader nor nodes, which is then told"
-            " that it is alone; without `cas` it is a leader's report. Who is put is also registered. Until a leader"
-            " reports itself nobody is shown who won, and the same `id` and `addr` win again, from another client"
-            " after 30 seconds; with `--kv-visible-claims` a claim is shown at once, and won once. An ID that is"
-            " not known comes to be, unless `--kv-create no`."
+            "With `cas=0` one node wins the key of an ID that has neither leader nor nodes, and is told to bootstrap;"
+            " without `cas` it is a leader's report. The node is also registered. The winner is shown to nobody until"
+            " it reports itself as leader, and until then the same `id` and `addr` win again, from another client"
+            " after 30 seconds; with `--kv-visible-claims` a claim is shown at once, and won once. An ID that does not"
+            " exist is created, unless `--kv-create no`."
         ),
         right="write",
         parameters=(ID, _CAS, _FLAGS, *_IGNORED),
-        body=body(schema("LeaderValue")),
+        body=request_body(schema("LeaderValue")),
         replies={
-            200: _done("Whether it was put."),
-            400: line(f"The body is no such value; or the name is one of the service's own; or {_BAD_QUERY}", _HEADERS),
-            403: line("There is no such ID, and `--kv-create no`.", _HEADERS),
-            404: line(
-                "A daemon created this ID and no longer knows it, so no claim makes it: take a new one.", _HEADERS
+            200: _boolean("Whether the value was put."),
+            400: text_error(
+                f"The body is not a valid leader value; or the name is reserved; or {_BAD_QUERY}", _HEADERS
             ),
-            409: line("The ID has as many nodes as `--max-nodes` allows.", _HEADERS),
-            410: line("The ID lost its home, and would have to seed a cluster: take a new one.", _HEADERS),
+            403: text_error("The ID does not exist, and `--kv-create no`.", _HEADERS),
+            404: text_error(
+                "A daemon created this ID and no longer knows it, so a claim cannot create it: use a new one.", _HEADERS
+            ),
+            409: text_error("The ID has as many nodes as `--max-nodes` allows.", _HEADERS),
+            410: text_error("The ID is ownerless, and would have to seed a cluster: use a new one.", _HEADERS),
             413: _TOO_LARGE,
-            **_ALWAYS,
+            **_ERRORS,
         },
     ),
     _operation(
         method="delete",
         name="deleteLeader",
-        summary="Take the key away; the nodes stay.",
+        summary="Delete the key; the nodes stay.",
         description="A claim whose leader has not reported itself ends: before that, stop that node for good, or wipe"
         " its data directory.",
         right="write",
         parameters=(ID, _CAS, *_IGNORED),
         replies={
-            200: _done("Whether it is not there any more."),
-            400: line(f"The name is one of the service's own; or {_BAD_QUERY}", _HEADERS),
-            **_ALWAYS,
+            200: _boolean("Whether the key does not exist any more."),
+            400: text_error(f"The name is reserved; or {_BAD_QUERY}", _HEADERS),
+            **_ERRORS,
         },
     ),
 )

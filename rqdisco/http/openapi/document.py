@@ -1,11 +1,8 @@
-"""The document: all operations that are answered where somebody asks, with what they have in
-common.
-"""
+"""The OpenAPI document of each listener: its operations, and what they have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -13,21 +10,21 @@ from rqdisco import __version__
 from rqdisco.http.openapi import admin, consul, discovery, ui
 from rqdisco.http.openapi.examples import EXAMPLES
 from rqdisco.http.openapi.parts import (
-    FOREIGN,
+    CROSS_SITE,
     HTML,
     JSON,
-    TEXTUAL,
+    STRING,
     Audience,
     Object,
     Operation,
     ResponseSpec,
-    either,
-    error,
     flag_parameter,
-    header,
-    json,
-    line,
+    json_content,
+    json_error,
+    merge,
+    response_header,
     schema,
+    text_error,
 )
 from rqdisco.http.openapi.schemas import SCHEMAS
 
@@ -40,35 +37,35 @@ OPERATIONS: tuple[Operation, ...] = (
 
 _ABOUT = (
     "A discovery service for rqlite. Success is always 200, there are no redirects, and every request is answered"
-    " within 8 seconds. Doubled and trailing slashes are ignored, and so are parameters that are not named here and"
-    " what the Content-Type of a request says. Who prefers HTML to JSON gets pages for people."
-    " Any other method of a path is 405; of `/{id}`, 404 if there is no such ID."
-    " A listener on loopback without tokens answers 403 to what has a Host that is not this machine's."
+    " within 8 seconds. Doubled and trailing slashes, unknown parameters and the Content-Type of a request are ignored."
+    " Clients that prefer HTML to JSON get pages for people."
+    " Any other method of a path is 405; of `/{id}`, 404 if the ID does not exist."
+    " A listener on loopback without tokens answers 403 if the Host is not a name of this machine."
 )
 _TAGS = {
-    "discovery": "What rqlite 3.12 to 6.10 speak, and the `rqdisco` command.",
-    "consul-kv": "What rqlite 7 to 10 speak.",
-    "health": "For balancers and supervisors.",
+    "discovery": "The protocol of rqlite 3.12 to 6.10 and the `rqdisco` command.",
+    "consul-kv": "The protocol of rqlite 7 to 10.",
+    "health": "For load balancers and supervisors.",
     "operator": "For the operator of the daemon.",
-    "documents": "About all of this.",
+    "documents": "This document, and the state of the daemon.",
 }
 _SCHEMES: Object = {
     "bearer": {"type": "http", "scheme": "bearer"},
-    "basic": {"type": "http", "scheme": "basic", "description": "The token is the password, the name does not matter."},
+    "basic": {"type": "http", "scheme": "basic", "description": "The token is the password; any user name will do."},
     "consul": {"type": "apiKey", "in": "header", "name": "X-Consul-Token"},
 }
 _ANY_TOKEN: list[Object] = [{name: []} for name in _SCHEMES]
-_CHALLENGE = {"WWW-Authenticate": header("Basic will do.", TEXTUAL)}
-_UNAUTHENTICATED = ResponseSpec("No token that is known here was given.", json("Error"), _CHALLENGE)
+_CHALLENGE = {"WWW-Authenticate": response_header("Basic is accepted.", STRING)}
+_UNAUTHENTICATED = ResponseSpec("No valid token was sent.", json_content("Error"), _CHALLENGE)
 
 
 def encode_openapi(audience: Audience) -> bytes:
-    """The document for those who are served at a listener, as JSON."""
+    """Encode the document of an audience as JSON."""
     return msgspec.json.encode(build(audience))
 
 
 def build(audience: Audience) -> Object:
-    """The document for those who are served at a listener."""
+    """Build the document of an audience."""
     paths: dict[str, Object] = {}
     for operation in operations(audience):
         entry = _entry(operation, audience)
@@ -89,45 +86,45 @@ def build(audience: Audience) -> Object:
 
 
 def operations(audience: Audience) -> Iterator[Operation]:
-    """Those that are answered to them, with all that is answered."""
+    """The operations of an audience, with all their responses."""
     for operation in OPERATIONS:
         if audience in operation.audiences:
-            yield _as_answered(operation, audience)
+            yield _for_audience(operation, audience)
 
 
-def _as_answered(operation: Operation, audience: Audience) -> Operation:
+def _for_audience(operation: Operation, audience: Audience) -> Operation:
     replies, parameters = dict(operation.replies), list(operation.parameters)
     if operation.name == "show" and audience != "open":
-        # What is ignored of everybody else.
-        by = "" if audience == "operator" else " Only with the scope `admin`."
-        parameters.append(flag_parameter("explain", f"Why it is so, for operators.{by}"))
+        # Other clients cannot set it.
+        scope = "" if audience == "operator" else " Requires the scope `admin`."
+        parameters.append(flag_parameter("explain", f"Explain the answer, for operators.{scope}"))
         explained = {**replies[200].content, JSON: {"anyOf": [schema("FullDocument"), schema("Explanation")]}}
         replies[200] = msgspec.structs.replace(replies[200], content=explained)
     if audience == "operator":
-        # Nobody is limited there.
+        # Operators are not rate-limited.
         replies.pop(429, None)
     if operation.method != "get":
-        replies[403] = either(replies.get(403), FOREIGN)
+        replies[403] = merge(replies.get(403), CROSS_SITE)
     if audience == "guarded" and operation.right is not None:
         for status, reply in _refusals(operation).items():
-            replies[status] = either(replies.get(status), reply)
+            replies[status] = merge(replies.get(status), reply)
     if operation.has_page or operation.path == "/status":
         replies = {status: _with_page(reply) for status, reply in replies.items()}
     return msgspec.structs.replace(operation, replies=dict(sorted(replies.items())), parameters=parameters)
 
 
 def _refusals(operation: Operation) -> Mapping[int, ResponseSpec]:
-    """What who has no token, or not the right one, is told."""
-    if operation.words == "text":
-        # In Consul's words; but for those, its headers are always there.
-        return {403: line("The token is not known, or lacks the right.")}
+    """The responses to a missing or insufficient token."""
+    if operation.error_format == "text":
+        # Consul's own texts, without its headers.
+        return {403: text_error("The token is unknown, or lacks the right.")}
     if operation.right == "known":
         return {401: _UNAUTHENTICATED}
-    return {401: _UNAUTHENTICATED, 403: error("The token has no right to this, whether there is such an ID or not.")}
+    return {401: _UNAUTHENTICATED, 403: json_error("The token lacks the right, whether or not the ID exists.")}
 
 
 def _with_page(reply: ResponseSpec) -> ResponseSpec:
-    return msgspec.structs.replace(reply, content={**reply.content, HTML: TEXTUAL})
+    return msgspec.structs.replace(reply, content={**reply.content, HTML: STRING})
 
 
 def _entry(operation: Operation, audience: Audience) -> Object:
@@ -164,12 +161,12 @@ def _response(operation: Operation, status: int, reply: ResponseSpec) -> Object:
 
 
 def _content(operation: Operation, status: int, kind: str, of: Object) -> Object:
-    example: Any = EXAMPLES.get(f"{operation.key} {status} {kind}")
+    example = EXAMPLES.get(f"{operation.key} {status} {kind}")
     return {"schema": of} if example is None else {"schema": of, "example": example}
 
 
 def _head(operation: Operation, entry: Object) -> Object:
-    """The same without content."""
+    """The HEAD operation of a GET operation."""
     responses = {
         status: {name: value for name, value in response.items() if name not in ("content", "links")}
         for status, response in entry["responses"].items()

@@ -1,45 +1,38 @@
-"""`GET /openapi.json`: the document, as bytes that were made once."""
+"""`GET /openapi.json`: the document, encoded once."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
-
-from twisted.python.failure import Failure
 
 from rqdisco.http.openapi.document import encode_openapi
 from rqdisco.http.openapi.parts import Audience
-from rqdisco.http.requests.leaf import LeafResource
-from rqdisco.http.requests.responses import MethodNotAllowed, Response
-from rqdisco.http.requests.runner import ApiRunner, method_of
+from rqdisco.http.requests.request import Request
+from rqdisco.http.requests.responses import Response
+from rqdisco.http.requests.runner import ApiRunner, ReadOnlyResource
 
 NAME = b"openapi.json"
 
 
-class OpenAPIPage(LeafResource):
-    """The document for one kind of listener.
+class OpenAPIPage(ReadOnlyResource):
+    """The document for one audience.
 
-    It may be kept, but is to be asked for again each time, which costs a line as long as it is the
-    same (RFC 9111 section 5.2.2.4): an update of the daemon changes it, and nothing tells clients.
+    Caches must revalidate it (RFC 9111 section 5.2.2.4): an update of the daemon changes it, and
+    nothing notifies clients. Revalidation of an unchanged document has no body.
     """
 
     def __init__(self, audience: Audience, runner: ApiRunner) -> None:
-        super().__init__()
-        self._runner = runner
+        super().__init__(self._document, runner)
         self._content = encode_openapi(audience)
         self._tag = b'"%s"' % hashlib.sha256(self._content).hexdigest()[:32].encode()
         self._headers = ((b"etag", self._tag), (b"cache-control", b"no-cache"))
 
-    def render(self, request: Any) -> bytes:
-        if request.method not in (b"GET", b"HEAD"):
-            error = MethodNotAllowed(f'unsupported method "{method_of(request)}"', "GET, HEAD")
-            return self._runner.refuse(Failure(error)).put_on(request)
-        if self._is_known(request):
-            return Response(304, self._content, b"Not Modified", self._headers).put_on(request)
-        return Response(200, self._content, headers=self._headers).put_on(request)
+    def _document(self, request: Request) -> Response:
+        if self._is_cached(request):
+            return Response(304, self._content, b"Not Modified", self._headers)
+        return Response(200, self._content, headers=self._headers)
 
-    def _is_known(self, request: Any) -> bool:
-        """Whether the client has it already (RFC 9110 section 13.1.2)."""
-        given = b",".join(request.requestHeaders.getRawHeaders(b"if-none-match", ()))
-        tags = {each.strip().removeprefix(b"W/") for each in given.split(b",")}
+    def _is_cached(self, request: Request) -> bool:
+        """Report whether the client has the current document (RFC 9110 section 13.1.2)."""
+        header = b",".join(request.requestHeaders.getRawHeaders(b"if-none-match", ()))
+        tags = {tag.strip().removeprefix(b"W/") for tag in header.split(b",")}
         return self._tag in tags or b"*" in tags

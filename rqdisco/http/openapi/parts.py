@@ -1,4 +1,4 @@
-"""What an entry of the document is made of."""
+"""Building blocks of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ TEXT = "text/plain"
 HTML = "text/html"
 EVENTS = "text/event-stream"
 
-# A door says no in its own words: the discovery API in JSON, consul-kv in one line of text.
-Words = Literal["json", "text"]
-# Who is served there: everybody, whoever has a token, the operator.
+# The discovery API formats errors as JSON, consul-kv as one line of text.
+ErrorFormat = Literal["json", "text"]
+# Whom a listener serves: every client, clients with a token, the operator.
 Audience = Literal["open", "guarded", "operator"]
 
+# Any: a part of a JSON document of free form, which is only assembled and encoded.
 Object = dict[str, Any]
 
 
 class ResponseSpec(msgspec.Struct, frozen=True):
-    """An answer: when it is given, its content by media type, and headers as `header` makes
+    """A response: when it is sent, its content by media type, and headers as `response_header` makes
     them.
     """
 
@@ -35,10 +36,10 @@ class ResponseSpec(msgspec.Struct, frozen=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one path.
 
-    `right` is what a caller's token must allow where tokens are needed; None if none is needed,
-    "known" with `is_optional` if one is looked at where it is given. `head` says that HEAD is
-    answered likewise, `has_page` that who prefers HTML gets a page with the same status,
-    `audiences` where all of it is answered.
+    `right` is what a caller's token must allow where tokens are required; None if none is needed,
+    "known" with `is_optional` if a token is checked where one is sent. `head` adds HEAD, `has_page`
+    a page with the same status for clients that prefer HTML. `audiences` lists the listeners that
+    support the operation.
     """
 
     path: str
@@ -50,7 +51,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     parameters: Sequence[Object] = ()
     body: Object | None = None
-    words: Words = "json"
+    error_format: ErrorFormat = "json"
     right: Right | None = None
     is_optional: bool = False
     head: bool = False
@@ -60,73 +61,71 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """What its examples go by."""
+        """The key of its examples."""
         return f"{self.method.upper()} {self.path}"
 
 
 def schema(name: str) -> Object:
-    """A reference to one of the schemas."""
+    """A reference to a schema."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def json(name: str) -> dict[str, Object]:
-    """Content that is JSON of that schema."""
+def json_content(name: str) -> dict[str, Object]:
+    """JSON content of a schema."""
     return {JSON: schema(name)}
 
 
-def body(of: Object, *, is_required: bool = True) -> Object:
-    """The body of a request. What its Content-Type says does not matter, so only one is named."""
+def request_body(of: Object, *, is_required: bool = True) -> Object:
+    """The body of a request. Its Content-Type is ignored, so only one is documented."""
     return {"required": is_required, "content": {JSON: {"schema": of}}}
 
 
 def flag_parameter(name: str, description: str) -> Object:
-    """A parameter of the query that is on if it says `1`, or nothing, and off if it says anything
-    else.
-    """
-    return query(name, f"{description} On if it is `1` or empty; anything else is as if it were not there.", TEXTUAL)
+    """A query parameter that is on if its value is `1` or empty, and off for any other value."""
+    return query_parameter(name, f"{description} On if `1` or empty; any other value is ignored.", STRING)
 
 
-def query(name: str, description: str, of: Object) -> Object:
-    """A parameter of the query, which need not be there."""
+def query_parameter(name: str, description: str, of: Object) -> Object:
+    """An optional query parameter."""
     return {"name": name, "in": "query", "required": False, "description": description, "schema": of}
 
 
-def asked(name: str, description: str) -> Object:
-    """A header of a request, which need not be there."""
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": TEXTUAL}
+def header_parameter(name: str, description: str) -> Object:
+    """An optional header of a request."""
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": STRING}
 
 
-def header(description: str, of: Object, *, is_required: bool = True) -> Object:
-    """A header of an answer."""
+def response_header(description: str, of: Object, *, is_required: bool = True) -> Object:
+    """A header of a response."""
     return {"description": description, "required": is_required, "schema": of}
 
 
-TEXTUAL: Object = {"type": "string"}
-RETRY_AFTER = {"Retry-After": header("Seconds after which to ask again.", {"type": "integer", "minimum": 1})}
+STRING: Object = {"type": "string"}
+RETRY_AFTER = {"Retry-After": response_header("Seconds to wait before a retry.", {"type": "integer", "minimum": 1})}
 
 
-def error(description: str) -> ResponseSpec:
-    """What the discovery API and the operator's say where something went wrong."""
-    return ResponseSpec(description, json("Error"))
+def json_error(description: str) -> ResponseSpec:
+    """An error of the discovery API or the operator's."""
+    return ResponseSpec(description, json_content("Error"))
 
 
-def unavailable(description: str) -> ResponseSpec:
-    """503, as those say it."""
-    return ResponseSpec(description, json("Unavailable"), RETRY_AFTER)
+def json_unavailable(description: str) -> ResponseSpec:
+    """503 of the discovery API or the operator's."""
+    return ResponseSpec(description, json_content("Unavailable"), RETRY_AFTER)
 
 
-def line(description: str, headers: Mapping[str, Object] | None = None) -> ResponseSpec:
-    """One line of text, as consul-kv says what went wrong."""
+def text_error(description: str, headers: Mapping[str, Object] | None = None) -> ResponseSpec:
+    """An error of consul-kv: one line of text."""
     return ResponseSpec(description, {TEXT: {"type": "string", "minLength": 1}}, headers or {})
 
 
-def either(one: ResponseSpec | None, other: ResponseSpec) -> ResponseSpec:
-    """What is said of a status that has two meanings."""
+def merge(one: ResponseSpec | None, other: ResponseSpec) -> ResponseSpec:
+    """Merge the two meanings of one status."""
     if one is None:
         return other
     headers = {name: of for name, of in one.headers.items() if name in other.headers}
     return ResponseSpec(f"{one.description} Or: {other.description}", {**other.content, **one.content}, headers)
 
 
-FAULT = error("A fault of the daemon's; it is in its log.")
-FOREIGN = error("A browser asks, for a page of another site.")
+INTERNAL_ERROR = json_error("An internal error, which is logged.")
+CROSS_SITE = json_error("A browser sent the request for a page of another site.")

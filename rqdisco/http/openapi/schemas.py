@@ -1,15 +1,13 @@
-"""The schemas that operations refer to (JSON Schema 2020-12, as OpenAPI 3.1 has it)."""
+"""The schemas that operations refer to (JSON Schema 2020-12, as in OpenAPI 3.1)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from rqdisco.core.addresses import MAX_BYTES
 from rqdisco.core.exports import MAX_BATCH
 from rqdisco.http.openapi.parts import Object, schema
 
-# No white space and no control characters: as str.isspace and the category Cc, in any dialect of
-# regular expressions.
+# White space and control characters, as str.isspace and the category Cc, for any dialect of regular
+# expressions.
 _SPACES = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _ID = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"
 _OWNER = "^[0-9a-f]{16}$"
@@ -21,12 +19,12 @@ _STRING: Object = {"type": "string"}
 _FLAG: Object = {"type": "boolean"}
 _HOST: Object = {
     "type": ["string", "null"],
-    "description": "The address of a machine, or `@` and the incarnation of the daemon that is on it.",
+    "description": "The address of a client host, or `@` and the incarnation of the daemon that runs on it.",
 }
 _MOMENT: Object = {
     "type": "string",
     "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}$",
-    "description": "UTC, as the original service wrote it.",
+    "description": "UTC, in the format of the original service.",
 }
 
 
@@ -38,7 +36,7 @@ def _or_null(of: Object) -> Object:
     return {"anyOf": [of, {"type": "null"}]}
 
 
-def _object(description: str, required: dict[str, Any], optional: dict[str, Any] | None = None) -> Object:
+def _object(description: str, required: Object, optional: Object | None = None) -> Object:
     members = {**required, **(optional or {})}
     return {"type": "object", "description": description, "required": list(required), "properties": members}
 
@@ -49,87 +47,93 @@ def _list(of: Object) -> Object:
 
 _DOCUMENT = {"created_at": _MOMENT, "disco_id": schema("ID"), "nodes": _list(schema("Text"))}
 _NODE = {"addr": schema("Text")}
-_MORE_OF_A_NODE = {"raft_addr": schema("Text"), "node_id": schema("Text")}
-_SHOWN_OF_A_NODE = {
-    **_MORE_OF_A_NODE,
+_OPTIONAL_NODE = {"raft_addr": schema("Text"), "node_id": schema("Text")}
+_SHOWN_NODE = {
+    **_OPTIONAL_NODE,
     "leader": {"const": True},
     "up": _FLAG,
     "unresolved": {
         "const": True,
-        "description": "Its host name has no addresses here, so it is not known whether it is up.",
+        "description": "Its host name does not resolve here, so it is not known whether it is up.",
     },
     "ready": _FLAG,
-    "since": {"type": "number", "minimum": 0, "description": "Seconds for which it has been up, down or unresolved."},
+    "since": {"type": "number", "minimum": 0, "description": "Seconds since it became up, down or unresolved."},
     "checked": {"type": "number", "minimum": 0, "description": "Seconds since it was last probed."},
     "why": {"enum": ["refused", "no_answer", "closed", "unreachable"]},
     "unconfirmed": {
         "const": True,
-        "description": "This daemon answered it on the owner's behalf, and the owner has not confirmed it yet.",
+        "description": "This daemon registered it on the owner's behalf, and the owner has not confirmed it yet.",
     },
 }
 _TRANSFERRED = {"id": schema("ID"), "created_at": {"type": "integer", "minimum": 0, "maximum": 253402300799999999}}
 _MORE_TRANSFERRED = {
     "home": {"type": "string", "pattern": _OWNER},
-    "nodes": _list(_object("A node.", _NODE, _MORE_OF_A_NODE)),
+    "nodes": _list(_object("A node.", _NODE, _OPTIONAL_NODE)),
     "leader": _object(
-        "The leader key, with the address its node is listed by.",
+        "The leader key, with the address under which its node is listed.",
         {"value": _STRING},
         {
             "flags": NUMBER,
             "addr": _STRING,
             "reported": _FLAG,
-            "claims": {**COUNT, "description": "How often its node was told that it won a claim that is hidden."},
+            "claims": {**COUNT, "description": "How often its node was answered that it won a hidden claim."},
         },
     ),
     "host": {
         "type": "string",
-        "description": "The only machine that may register beside loopback addresses.",
+        "description": "The only client host that may register, because of loopback addresses.",
     },
 }
 
 SCHEMAS: dict[str, Object] = {
-    "ID": {"type": "string", "pattern": _ID, "description": "A discovery ID, none of the service's own names."},
+    "ID": {"type": "string", "pattern": _ID, "description": "A discovery ID; reserved names are not allowed."},
     "Text": {
         **_text(),
         "description": f"Up to {MAX_BYTES} bytes of UTF-8 without white space and control characters.",
     },
-    "Document": _object("What rqlite 3.12 to 6.10 read: who is registered, in the order of registrations.", _DOCUMENT),
+    "Document": _object(
+        "The document that rqlite 3.12 to 6.10 read: the nodes, in the order of their registration.", _DOCUMENT
+    ),
     "FullDocument": _object(
-        "The document, and all that is known of each node.",
+        "The document, and everything known of each node.",
         {
             **_DOCUMENT,
             "registrations": _list(
-                _object("A node; from `up` on, what probes have seen of it.", _NODE, _SHOWN_OF_A_NODE),
+                _object("A node; from `up` on, the results of probes.", _NODE, _SHOWN_NODE),
             ),
         },
         {
             "leader": _object(
-                "What the leader reported; `reported` is false as long as it has only claimed leadership.",
+                "The leader's report; `reported` is false while it has only claimed to lead.",
                 {"addr": _STRING, "index": COUNT, "reported": _FLAG},
                 {"id": _STRING, "api_addr": _STRING},
             ),
             "claim": _object(
-                "A node claimed to lead, and is shown once it reports itself.",
+                "A node claimed to lead, and is hidden until it reports itself.",
                 {
                     "since": {
                         "type": "string",
                         "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
-                        "description": "When it won first, in UTC.",
+                        "description": "When it first won, in UTC.",
                     },
-                    "answered": {"type": "integer", "minimum": 1, "description": "How often it was told that it won."},
+                    "answered": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "description": "How often it was answered that it won.",
+                    },
                 },
             ),
-            "orphaned": {"const": True, "description": "The ID lost its home, and seeds no cluster any more."},
+            "orphaned": {"const": True, "description": "The ID is ownerless, and no longer seeds a cluster."},
             "two_leaders": {
                 **_list(schema("Text")),
                 "minItems": 2,
                 "maxItems": 2,
-                "description": "The Raft addresses of two leaders that both report themselves, so of two clusters.",
+                "description": "The Raft addresses of two leaders that both report themselves: there are two clusters.",
             },
         },
     ),
     "Explanation": _object(
-        "All that is known of an ID: `may_grant` says whether anybody can be told here that it is alone.",
+        "Everything known of an ID. `may_grant` is true if this daemon can tell a node to bootstrap.",
         {
             "disco_id": schema("ID"),
             "created_at": _MOMENT,
@@ -142,16 +146,14 @@ SCHEMAS: dict[str, Object] = {
             "nodes": _list(_STRING),
             "grant": _or_null(
                 _object(
-                    "Who was told last that it is alone, and on which machine; `at` is in milliseconds of the home's"
-                    " boot `boot`.",
+                    "The node that was last told to bootstrap, and its client host; `at` is in milliseconds since the"
+                    " owner's boot `boot`.",
                     {"addr": _STRING, "boot": COUNT, "at": COUNT, "pending": _FLAG, "host": _HOST},
                 )
             ),
             "emptied_before": _FLAG,
             "confirmed": _FLAG,
-            "claim": _or_null(
-                _object("A claim whose node is shown only here; `times` is how often it was told.", {"times": COUNT})
-            ),
+            "claim": _or_null(_object("A hidden claim; `times` is how often it was answered.", {"times": COUNT})),
             "host": _HOST,
             "leader": {"type": ["string", "null"]},
             "told": _list(
@@ -160,25 +162,25 @@ SCHEMAS: dict[str, Object] = {
         },
     ),
     "Service": _object(
-        "The service: seconds since its start, its IDs, and after how many days one without a node goes.",
+        "The service: seconds since its start, its IDs, and after how many days one without a node is deleted.",
         {"name": {"const": "rqdisco"}, "version": _STRING, "uptime": COUNT},
         {"ids": COUNT, "unused_days": {"type": "number", "exclusiveMinimum": 0}},
     ),
     "Registration": _object(
-        "A node. What else there is, is ignored; of a member that is given twice the last counts.",
+        "A node. Unknown members are ignored; the last of repeated members counts.",
         _NODE,
-        {name: _or_null(of) for name, of in _MORE_OF_A_NODE.items()},
+        {name: _or_null(of) for name, of in _OPTIONAL_NODE.items()},
     ),
     "Removal": _object("The address of a node.", _NODE),
-    "Error": _object("What went wrong.", {"error": _STRING}),
+    "Error": _object("An error.", {"error": _STRING}),
     "Unavailable": _object(
-        "Nothing was changed, or can be said. `error` says why, or `reason` does where that is `store unavailable`.",
+        "Nothing was changed. `error` is the reason, or `reason` if `error` is `store unavailable`.",
         {"error": _STRING},
         {"reason": _STRING},
     ),
     "LeaderValue": _object(
-        "Who leads, as rqlite 7 to 10 write it: `addr` is the Raft address, `api_addr` the URL. Null and the empty text"
-        " are as if they were not there. What else there is, is kept; nested more than 64 times it is refused.",
+        "The leader, as rqlite 7 to 10 write it: `addr` is the Raft address, `api_addr` the URL. Null and the empty"
+        " string count as absent. Other members are stored; nesting of more than 64 levels is refused.",
         {"addr": schema("Text")},
         {
             "api_addr": {"anyOf": [_text("(?!https?://$)"), {"enum": ["", None]}]},
@@ -190,7 +192,7 @@ SCHEMAS: dict[str, Object] = {
         "minItems": 1,
         "maxItems": 1,
         "items": _object(
-            "An entry as Consul gives it; the value is in base64.",
+            "An entry as Consul encodes it; the value is in base64.",
             {
                 "LockIndex": {"const": 0},
                 "Key": _STRING,
@@ -203,18 +205,18 @@ SCHEMAS: dict[str, Object] = {
     },
     "Alive": _object("The process answers.", {"alive": {"const": True}, "wrong": {"type": "array", "maxItems": 0}}),
     "Ready": _object(
-        "Nothing is wrong; and what an operator should know of.",
+        "Nothing is wrong; `notes` are of interest to operators.",
         {"ready": {"const": True}},
         {"wrong": {"type": "array", "maxItems": 0}, "notes": _list(_STRING)},
     ),
     "NotReady": _object(
-        "What is wrong, and what else an operator should know of.",
+        "What is wrong, and `notes` of interest to operators.",
         {"ready": {"const": False}},
         {"wrong": _list(_STRING), "notes": _list(_STRING)},
     ),
-    "Record": _object("An ID as an export has it.", _TRANSFERRED, _MORE_TRANSFERRED),
+    "Record": _object("An ID in an export.", _TRANSFERRED, _MORE_TRANSFERRED),
     "Export": _object(
-        "All IDs, one a line; `crc` is the CRC-32 of all lines before its own.",
+        "All IDs, one a line; `crc` is the CRC-32 of all preceding lines.",
         {
             "format": {"const": "rqdisco export"},
             "version": {"const": 1},
@@ -224,13 +226,13 @@ SCHEMAS: dict[str, Object] = {
         },
     ),
     "Batch": _object(
-        "Some records of an export. What is wrong with one of them does not stop the others: it is refused.",
+        "Records of an export. An invalid one is refused, and the others are imported.",
         {
             "records": {
                 "type": "array",
                 "maxItems": MAX_BATCH,
                 "items": _object(
-                    "An ID as an export has it.",
+                    "An ID in an export.",
                     {"id": _STRING, "created_at": {"type": "integer"}},
                     {
                         "home": {"type": ["string", "null"]},
@@ -239,7 +241,7 @@ SCHEMAS: dict[str, Object] = {
                                 **_object(
                                     "A node.",
                                     {"addr": _STRING},
-                                    {name: {"type": ["string", "null"]} for name in _MORE_OF_A_NODE},
+                                    {name: {"type": ["string", "null"]} for name in _OPTIONAL_NODE},
                                 ),
                                 "additionalProperties": False,
                             }
@@ -263,11 +265,11 @@ SCHEMAS: dict[str, Object] = {
         {"adopt": _FLAG},
     ),
     "Imported": _object(
-        "What came of it.",
+        "The outcome.",
         {
             "imported": COUNT,
             "unchanged": COUNT,
-            "refused": _list(_object("One that was not taken over.", {"id": _STRING, "why": _STRING})),
+            "refused": _list(_object("A record that was refused.", {"id": _STRING, "why": _STRING})),
         },
     ),
     "Peers": _object(
@@ -282,7 +284,7 @@ SCHEMAS: dict[str, Object] = {
             "unwitnessed": COUNT,
             "peers": _list(
                 _object(
-                    "A peer. Of one that was never met only `url`, `state` and `why` are known.",
+                    "A peer. One that was never reached has only `url`, `state` and `why`.",
                     {"url": _STRING, "state": _STRING},
                     {
                         "name": _STRING,
@@ -300,8 +302,8 @@ SCHEMAS: dict[str, Object] = {
         },
     ),
     "Forget": _object("The name of a peer that is lost for good.", {"name": _STRING}),
-    "Forgotten": _object("How many IDs have a new home.", {"forgotten": _STRING, "ids": COUNT}),
-    "Drain": _object("Who is to take over; if nobody is named, any peer.", {}, {"to": {"type": ["string", "null"]}}),
-    "Drained": _object("Who took over.", {"drained": {"const": True}, "to": _STRING}),
+    "Forgotten": _object("How many IDs have a new owner.", {"forgotten": _STRING, "ids": COUNT}),
+    "Drain": _object("The peer that takes over; any peer if none is named.", {}, {"to": {"type": ["string", "null"]}}),
+    "Drained": _object("The peer that took over.", {"drained": {"const": True}, "to": _STRING}),
     "OpenAPI": {"type": "object", "required": ["openapi", "info", "paths"], "description": "This document."},
 }

@@ -1,4 +1,4 @@
-"""What every listener says of itself, and what operators measure."""
+"""The operations that every listener supports, and metrics."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from functools import partial
 
 from rqdisco.http.openapi.parts import (
     HTML,
+    STRING,
     TEXT,
-    TEXTUAL,
     Operation,
     ResponseSpec,
-    asked,
-    error,
     flag_parameter,
-    header,
-    json,
+    header_parameter,
+    json_content,
+    json_error,
+    response_header,
 )
 
 _TAG = "health"
 _page = partial(Operation, method="get", head=True)
 _ETAG = {
-    "ETag": header("Changes with the document.", TEXTUAL),
-    "Cache-Control": header("May be kept, but asked for again.", {"const": "no-cache"}),
+    "ETag": response_header("Changes with the document.", STRING),
+    "Cache-Control": response_header("Caches must revalidate.", {"const": "no-cache"}),
 }
 
 OPERATIONS = (
@@ -29,39 +29,44 @@ OPERATIONS = (
         path="/healthz",
         tag=_TAG,
         name="isAlive",
-        summary="The process runs and answers.",
-        replies={200: ResponseSpec("It does.", json("Alive"))},
+        summary="Check that the process answers.",
+        replies={200: ResponseSpec("It does.", json_content("Alive"))},
     ),
     _page(
         path="/readyz",
         tag=_TAG,
         name="isReady",
-        summary="Lists can be served.",
-        description="What is wrong is told to operators: where there are tokens, to who has the scope `admin`.",
-        parameters=(flag_parameter("grant", "Can things also be changed here, and a node be told to bootstrap?"),),
-        replies={200: ResponseSpec("They can.", json("Ready")), 503: ResponseSpec("They cannot.", json("NotReady"))},
+        summary="Check that lists can be served.",
+        description="Only operators see what is wrong: where tokens are required, clients with the scope `admin`.",
+        parameters=(
+            flag_parameter("grant", "Check also that records can be changed, and a node can be told to bootstrap."),
+        ),
+        replies={
+            200: ResponseSpec("Ready.", json_content("Ready")),
+            503: ResponseSpec("Not ready.", json_content("NotReady")),
+        },
     ),
     _page(
         path="/openapi.json",
         tag="documents",
         name="getDocument",
-        summary="This document: what can be asked where it was asked for.",
-        parameters=(asked("If-None-Match", "The ETag of what is known already."),),
+        summary="This document: the operations of the listener that serves it.",
+        parameters=(header_parameter("If-None-Match", "The ETag of the cached document."),),
         replies={
-            200: ResponseSpec("The document.", json("OpenAPI"), _ETAG),
-            304: ResponseSpec("It is known already.", {}, _ETAG),
+            200: ResponseSpec("The document.", json_content("OpenAPI"), _ETAG),
+            304: ResponseSpec("The cached document is current.", {}, _ETAG),
         },
     ),
     _page(
         path="/status",
         tag="documents",
         name="getStatus",
-        summary="How the daemon is, as a page for people.",
+        summary="The state of the daemon, as a page for people.",
         right="admin",
         replies={
-            200: ResponseSpec("The page.", {HTML: TEXTUAL}),
-            404: error("Who asks does not prefer HTML."),
-            500: ResponseSpec("A fault of the daemon's; it is in its log.", {HTML: TEXTUAL}),
+            200: ResponseSpec("The page.", {HTML: STRING}),
+            404: json_error("The client does not prefer HTML."),
+            500: ResponseSpec("An internal error, which is logged.", {HTML: STRING}),
         },
     ),
     _page(
@@ -69,8 +74,8 @@ OPERATIONS = (
         tag="operator",
         name="getMetrics",
         summary="All metrics, in Prometheus' text format.",
-        description="Also on `--metrics-listen`, where nothing else is answered.",
+        description="Also on `--metrics-listen`, where nothing else is served.",
         audiences=("operator",),
-        replies={200: ResponseSpec("The metrics.", {TEXT: TEXTUAL})},
+        replies={200: ResponseSpec("The metrics.", {TEXT: STRING})},
     ),
 )

@@ -1,26 +1,28 @@
-"""Which machine a request comes from, as far as the connection tells (rule R5d)."""
+"""The host that a request comes from, as far as the connection shows it (rule R5d)."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+
+from twisted.internet.interfaces import IAddress
 
 from rqdisco.core.addresses import is_loopback
 from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.http.requests.request import Request
 
-# Whoever puts one of these on a request stands between the client and this daemon.
+# Proxies add one of these headers to a request.
 _FORWARDERS = (b"via", b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip")
 _FORWARDED = (b"x-forwarded-", b"x-envoy-")
 _FORWARDED_FOR = b"x-forwarded-for"
-# What rqlited, curl and the command send, as Twisted spells it.
+# The headers that rqlited, curl and the rqdisco command send, in Twisted's canonical case.
 _USUAL = frozenset(
     {b"Host", b"User-Agent", b"Accept", b"Accept-Encoding", b"Content-Length", b"Content-Type", b"Authorization"}
     | {b"Connection", b"X-Consul-Token"}
 )
 
 
-def client_host(request: Any) -> str | None:
-    """The address of the machine that asks, THIS_MACHINE for this daemon's own, None where a proxy
+def client_host(request: Request) -> str | None:
+    """Return the address of the client's host, THIS_MACHINE for the daemon's own, None if a proxy
     hides it.
 
     A client that reaches the daemon through a UNIX socket, through the loopback interface or from
@@ -29,30 +31,31 @@ def client_host(request: Any) -> str | None:
     THIS_MACHINE when the proxy runs here, and None otherwise. Headers of other proxies are not
     trusted.
     """
-    channel = request.channel
     client, reached = _ip_of(request.getClientAddress()), _ip_of(request.getHost())
-    proxy = getattr(channel, "proxy", None)
+    # Only the channels of trusted proxies have these attributes.
+    proxy: tuple[IAddress, IAddress] | None = getattr(request.channel, "proxy", None)
     if proxy is None:
         if _is_forwarded(request):
             return None
         return THIS_MACHINE if _is_same_machine(client, reached) else client
-    if client is None or not channel.names_client or _is_forwarded(request, client):
+    if client is None or not getattr(request.channel, "names_client", False) or _is_forwarded(request, client):
         return None
     if _is_same_machine(client, reached) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE
     return None if is_loopback(client) else client
 
 
-def _is_forwarded(request: Any, named: str | None = None) -> bool:
-    """Whether somebody stands between of whom the connection says nothing.
+def _is_forwarded(request: Request, named: str | None = None) -> bool:
+    """Report whether a proxy that the connection does not identify forwarded the request.
 
-    nginx adds no header unless it is told to, but asks by HTTP/1.0, as rqlited never does. `named`
-    is the client as a trusted proxy named it, which may have written that into a header too.
+    nginx adds no header unless it is configured to, but it uses HTTP/1.0, which rqlited never does.
+    `named` is the client that a trusted proxy named; that proxy may have written it into a header,
+    too.
     """
     if request.clientproto == b"HTTP/1.0":
         return True
     headers = request.requestHeaders
-    # Nearly all requests have none but these.
+    # Nearly all requests have only usual headers.
     unusual = [name.lower() for name, _ in headers.getAllRawHeaders() if name not in _USUAL]
     if not unusual:
         return False
@@ -62,8 +65,8 @@ def _is_forwarded(request: Any, named: str | None = None) -> bool:
 
 
 def _ip_of(address: object) -> str | None:
-    """The host of an address in one spelling: without its zone, and IPv4 without the prefix that
-    IPv6 sockets give it (RFC 4291 section 2.5.5.2). None for a UNIX socket.
+    """The normalized host of an address: without its zone, and IPv4 without the prefix that IPv6
+    sockets add (RFC 4291 section 2.5.5.2). None for a UNIX socket.
     """
     host: str | None = getattr(address, "host", None)
     if host is None or ":" not in host:
@@ -73,7 +76,7 @@ def _ip_of(address: object) -> str | None:
 
 
 def _is_same_machine(client: str | None, reached: str | None) -> bool:
-    """Whether a client is on the machine that it reached at that address; without one it is a UNIX
-    socket's.
+    """Report whether a client is on the machine that it reached at `reached`; a client without an
+    address uses a UNIX socket.
     """
     return client is None or client == reached or is_loopback(client)

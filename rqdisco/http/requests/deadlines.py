@@ -1,5 +1,5 @@
-"""One deadline for all requests, kept by one timer: rqlited sets none and would wait for an answer
-for ever (P4).
+"""One deadline for all requests, enforced by one timer: rqlited sets none and would wait for an
+answer for ever (P4).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Deadlines:
-    """Cancels what is not done `seconds` after it was given to `watch`.
+    """Cancels Deferreds that have not fired `seconds` after `watch` received them.
 
     All deadlines are equally far away, so they pass in the order in which they were set.
     """
@@ -20,16 +20,17 @@ class Deadlines:
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
+        # Any: results do not matter here, and Deferred is invariant.
         self._watched: deque[tuple[float, Deferred[Any]]] = deque()
         self._timer: IDelayedCall | None = None
 
     def now(self) -> float:
-        """The seconds of the clock that it goes by."""
+        """The current time of the clock, in seconds."""
         return self._clock.seconds()
 
     def watch(self, deferred: Deferred[Any]) -> None:
-        """Cancel `deferred` in time, unless it fires before."""
-        # Answers that were given would otherwise stay in memory until their deadline.
+        """Cancel `deferred` at its deadline, unless it fires before."""
+        # Fired ones would otherwise stay in memory until their deadline.
         while self._watched and self._watched[0][1].called:
             self._watched.popleft()
         self._watched.append((self._clock.seconds() + self._seconds, deferred))
@@ -37,7 +38,7 @@ class Deadlines:
             self._timer = self._clock.callLater(self._seconds, self._sweep)
 
     def stop(self) -> None:
-        """Forget all deadlines."""
+        """Discard all deadlines."""
         self._watched.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,15 +1,12 @@
-"""Answers as JSON: a record as old rqlite reads it, with all that is known of it, or as it is
-watched.
-"""
+"""JSON documents: a record as old rqlite reads it, in full, or as watchers receive it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec import UNSET, UnsetType
 
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Leader, Node, Record
@@ -17,17 +14,21 @@ from rqdisco.core.views import View
 from rqdisco.probes.probe_state import NodeStatus
 
 _encoder = msgspec.json.Encoder()
-# Of no zone, so that none is written.
+# Without a time zone, so that none is formatted.
 _EPOCH = datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
 
 
-class _LegacyDocument(msgspec.Struct):
+class LegacyDocument(msgspec.Struct):
+    """A record as rqlite 3.12-6.10 read it."""
+
     created_at: str
     disco_id: str
     nodes: list[str]
 
 
-class _Registration(msgspec.Struct, omit_defaults=True):
+class RegisteredNode(msgspec.Struct, omit_defaults=True):
+    """A node; from `up` to `why` what probes found, with durations in seconds."""
+
     addr: str
     raft_addr: str | None = None
     node_id: str | None = None
@@ -43,16 +44,18 @@ class _Registration(msgspec.Struct, omit_defaults=True):
     heard: str | None = None
 
 
-class _LeaderShown(msgspec.Struct):
-    id: str | msgspec.UnsetType
-    api_addr: str | msgspec.UnsetType
+class LeaderDocument(msgspec.Struct, kw_only=True):
+    """The leader, as it described itself in the leader key."""
+
+    id: str | UnsetType = UNSET
+    api_addr: str | UnsetType = UNSET
     addr: str
     index: int
     reported: bool
 
 
-class _Claim(msgspec.Struct):
-    """A claim whose leader has not reported itself: when it was won first, and how often that was
+class ClaimDocument(msgspec.Struct):
+    """A claim whose leader has not reported itself: when it was first won, and how often that was
     answered.
     """
 
@@ -60,24 +63,35 @@ class _Claim(msgspec.Struct):
     answered: int
 
 
-class _FullDocument(_LegacyDocument):
-    registrations: list[_Registration]
-    leader: _LeaderShown | msgspec.UnsetType
-    orphaned: bool | msgspec.UnsetType
-    claim: _Claim | msgspec.UnsetType
-    two_leaders: tuple[str, str] | msgspec.UnsetType
+class FullDocument(LegacyDocument):
+    """A record with everything known of its nodes, and its leader."""
+
+    registrations: list[RegisteredNode]
+    leader: LeaderDocument | UnsetType = UNSET
+    orphaned: bool | UnsetType = UNSET
+    claim: ClaimDocument | UnsetType = UNSET
+    two_leaders: Leaders | UnsetType = UNSET
+
+
+class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /`: seconds since the daemon's start, its number of IDs, and after how many
+    days an ID without a node is deleted.
+    """
+
+    name: str = "rqdisco"
+    version: str
+    uptime: int = 0
+    ids: int | UnsetType = UNSET
+    unused_days: float | UnsetType = UNSET
 
 
 def not_seen(_: Node) -> None:
-    """What probes met where there are none."""
+    """The status of any node where there are no probes."""
 
 
 def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
-    """The answer rqlite 3.12-6.10 read, listing `listed`, spaced as the original service wrote
-    it.
-    """
-    document = _LegacyDocument(legacy_time(record.created_at), record.id, [node.addr for node in listed])
-    return msgspec.json.format(_encoder.encode(document), indent=0)
+    """Encode the answer that rqlite 3.12-6.10 read, with `listed` as its nodes."""
+    return encode_object(LegacyDocument(legacy_time(record.created_at), record.id, [node.addr for node in listed]))
 
 
 def encode_full_document(
@@ -87,14 +101,12 @@ def encode_full_document(
     seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """The same with every node, all that is known of each under "registrations", and who leads
-    under "leader".
+    """Encode the legacy document with all nodes under "registrations" and the leader under "leader".
 
-    An orphaned ID says so: its home is lost, and it seeds no cluster. `seen` gives what probes met,
-    `two_leaders` those that both report themselves.
+    `orphaned` marks an ownerless ID, which seeds no cluster. `seen` returns what probes found,
+    `two_leaders` are two leaders that both report themselves.
     """
-    document = _full_document(record, orphaned, seen, two_leaders)
-    return msgspec.json.format(_encoder.encode(document), indent=0)
+    return encode_object(_full_document(record, orphaned, seen, two_leaders))
 
 
 def encode_watched(
@@ -105,72 +117,69 @@ def encode_watched(
     seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """The same in one line for who watches an ID, with "alone" at the node that was last told to
-    bootstrap, and "heard" where it is known when an address was first answered, in microseconds
-    since 1970. How long ago a probe was is left out, or there would be something new all the time.
+    """Encode the full document in one line for watchers, with "alone" at the node that was last told
+    to bootstrap, and "heard" where it is known when an address was first answered, in microseconds
+    since 1970. The ages of probes are left out, or each event would differ from the last.
     """
     document = _full_document(record, orphaned, seen, two_leaders)
-    for shown in document.registrations:
-        shown.since = shown.checked = None
-        shown.alone = record.granted == shown.addr
-        if (at := heard.get(shown.addr)) is not None:
-            shown.heard = utc_second(at)
+    for node in document.registrations:
+        node.since = node.checked = None
+        node.alone = record.granted == node.addr
+        if (at := heard.get(node.addr)) is not None:
+            node.heard = utc_second(at)
     return _encoder.encode(document)
 
 
 def _full_document(
     record: View, orphaned: bool, seen: Callable[[Node], NodeStatus | None], two_leaders: Leaders | None
-) -> _FullDocument:
+) -> FullDocument:
     leader = record.leader
     addresses = [node.addr for node in record.nodes]
     registrations = [
-        _registration(node, seen(node), leads=leader is not None and node.addr == leader.addr) for node in record.nodes
+        _registered(node, seen(node), leads=leader is not None and node.addr == leader.addr) for node in record.nodes
     ]
     for addr in record.unconfirmed:
         registrations[addresses.index(addr)].unconfirmed = True
-    return _FullDocument(
+    return FullDocument(
         legacy_time(record.created_at),
         record.id,
         addresses,
         registrations,
-        msgspec.UNSET if leader is None else _shown(leader, record.confirmed),
-        orphaned or msgspec.UNSET,
-        _Claim(utc_second(record.claimed_since * 1000), record.claimed) if record.claimed else msgspec.UNSET,
-        two_leaders or msgspec.UNSET,
+        UNSET if leader is None else _leader(leader, record.confirmed),
+        orphaned or UNSET,
+        ClaimDocument(utc_second(record.claimed_since * 1000), record.claimed) if record.claimed else UNSET,
+        two_leaders or UNSET,
     )
 
 
-def _registration(node: Node, seen: NodeStatus | None, *, leads: bool) -> _Registration:
-    known = _Registration(node.addr, node.raft_addr, node.node_id, leads)
-    if seen is None:
-        return known
-    return replace(
-        known,
-        up=seen.up,
-        unresolved=seen.unresolved,
-        ready=seen.ready,
-        since=seen.since,
-        checked=seen.checked,
-        why=seen.why,
-    )
+def _registered(node: Node, status: NodeStatus | None, *, leads: bool) -> RegisteredNode:
+    registered = RegisteredNode(node.addr, node.raft_addr, node.node_id, leads)
+    if status is not None:
+        registered.up = status.up
+        registered.unresolved = status.unresolved
+        registered.ready = status.ready
+        registered.since = status.since
+        registered.checked = status.checked
+        registered.why = status.why
+    return registered
 
 
-def _shown(leader: Leader, reported: bool) -> _LeaderShown:
+def _leader(leader: Leader, reported: bool) -> LeaderDocument:
     members = msgspec.json.decode(leader.value)
-    id_, api_addr = (members.get(name) or msgspec.UNSET for name in ("id", "api_addr"))
-    return _LeaderShown(id_, api_addr, members["addr"], leader.modified, reported)
+    id_, api_addr = (members.get(name) or UNSET for name in ("id", "api_addr"))
+    return LeaderDocument(id=id_, api_addr=api_addr, addr=members["addr"], index=leader.modified, reported=reported)
 
 
-def encode_object(members: dict[str, Any]) -> bytes:
-    """Any JSON object, spaced as the documents are."""
-    return msgspec.json.format(_encoder.encode(members), indent=0)
+def encode_object(document: Mapping[str, object] | msgspec.Struct) -> bytes:
+    """Encode a JSON object, spaced as the original service did."""
+    return msgspec.json.format(_encoder.encode(document), indent=0)
 
 
 def utc_second(microseconds: int) -> str:
-    """The time to the second, as ISO 8601 has it."""
+    """Format a time to the second, in ISO 8601."""
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def legacy_time(microseconds: int) -> str:
-    """The time as the original service wrote it, but always with six digits."""
+    """Format a time as the original service did, but always with six digits."""
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(" ", "microseconds")

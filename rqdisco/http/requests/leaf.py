@@ -1,4 +1,4 @@
-"""What answers all paths below it by itself, as Twisted calls it."""
+"""A resource that answers all paths below it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from twisted.web.resource import Resource
 
 
 class LeafResource(Resource):
-    """A resource that has no others below it; `render` answers whatever is asked."""
+    """A resource without children."""
 
-    isLeaf = True  # noqa: N815, it is Twisted's
+    isLeaf = True  # noqa: N815, the name is Twisted's
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Answers, and the one place where what went wrong becomes a status, a text and a reason phrase.
+"""Responses, and the one place where an exception becomes a status, a text and a reason phrase.
 
-rqlited logs the status line and never a JSON body, so the phrase says what is wrong; it never
-repeats what was sent.
+rqlited logs the status line and never a JSON body, so the reason phrase names the problem. It never
+repeats input.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.errors import (
@@ -39,28 +38,29 @@ from rqdisco.core.errors import (
     WrongHost,
 )
 from rqdisco.http.requests.documents import encode_object
+from rqdisco.http.requests.request import Request
 
 _log = Logger()
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
+TEXT_PLAIN = b"text/plain; charset=utf-8"
+
 
 class BadRequest(Exception):
-    """The request is not one of this door's; the text says why."""
+    """The request is invalid for this API; the text gives the reason."""
 
 
 class BadBatch(Exception):
-    """What was to be imported is no batch of records; the text says why, and may repeat what was
-    sent.
-    """
+    """The body of an import is not a batch of records; the text gives the reason, and may repeat input."""
 
 
 class NotFound(Exception):
-    """There is nothing under that path; the text, if any, says what there could be."""
+    """There is nothing at this path; the text, if any, names what could be there."""
 
 
 class Forbidden(Exception):
-    """The request is understood, and not allowed here."""
+    """The request is understood, but not allowed here."""
 
 
 class BodyTooLarge(Exception):
@@ -68,7 +68,7 @@ class BodyTooLarge(Exception):
 
 
 class MethodNotAllowed(Exception):
-    """The resource has no such method; `allow` lists those it has."""
+    """The resource does not support the method; `allow` lists those that it does."""
 
     def __init__(self, text: str, allow: str) -> None:
         super().__init__(text)
@@ -76,7 +76,7 @@ class MethodNotAllowed(Exception):
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """What goes back to the client: a body under a status line."""
+    """A status line, headers and a body."""
 
     status: int
     body: bytes
@@ -84,7 +84,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
     content_type: bytes = b"application/json"
 
-    def put_on(self, request: IRequest) -> bytes:
+    def put_on(self, request: Request) -> bytes:
         """Set status and headers on `request` and return the body."""
         request.setResponseCode(self.status, self.reason)
         request.setHeader(b"content-type", self.content_type)
@@ -96,9 +96,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What is said of a request that failed. `detail` is more than the text tells, where there is
-    more.
-    """
+    """The response to a failed request, before an API formats it. `detail` adds to `text`."""
 
     status: int
     text: str
@@ -107,116 +105,98 @@ class Refusal(msgspec.Struct, frozen=True):
     detail: str | None = None
 
     def as_json(self) -> Response:
-        """For clients of the discovery API."""
+        """Format for clients of the discovery API."""
         members = {"error": self.text} if self.detail is None else {"error": self.text, "reason": self.detail}
         return Response(self.status, encode_object(members), self.reason.encode(), self.headers)
 
     def as_text(self) -> Response:
-        """For clients of Consul's API: one line, which rqlited logs in parentheses."""
-        return Response(
-            self.status, self.text.encode(), self.reason.encode(), self.headers, b"text/plain; charset=utf-8"
-        )
+        """Format for clients of Consul's API: one line, which rqlited logs in parentheses."""
+        return Response(self.status, self.text.encode(), self.reason.encode(), self.headers, TEXT_PLAIN)
+
+
+class _ErrorKind(msgspec.Struct, frozen=True):
+    """How exceptions of one class are counted and answered."""
+
+    label: str
+    # Any: each function accepts the class that it is listed under, or a base of it.
+    refusal: Callable[[Any], Refusal]
 
 
 _CHALLENGE: Headers = ((b"www-authenticate", b'Basic realm="rqdisco", charset="UTF-8"'),)
 _RETRY: Headers = ((b"retry-after", b"5"),)
 
 
-def _same_text(status: int) -> Callable[[Exception], Refusal]:
-    return lambda error: Refusal(status, str(error), str(error))
+def _same_text(status: int, headers: Headers = ()) -> Callable[[Exception], Refusal]:
+    """The exception's text is the reason phrase, too."""
+    return lambda error: Refusal(status, str(error), str(error), headers)
 
 
-def _under(status: int, reason: str) -> Callable[[Exception], Refusal]:
-    return lambda error: Refusal(status, str(error), reason)
+def _with_reason(status: int, reason: str, headers: Headers = ()) -> Callable[[Exception], Refusal]:
+    return lambda error: Refusal(status, str(error), reason, headers)
 
 
-def _method_not_allowed(error: Any) -> Refusal:
-    return Refusal(405, str(error), "Method Not Allowed", ((b"allow", error.allow.encode()),))
-
-
-def _undecided(error: Any) -> Refusal:
-    return Refusal(503, error.reason, error.reason, _RETRY)
-
-
-def _unavailable(error: Any) -> Refusal:
+def _unavailable(error: StoreUnavailable) -> Refusal:
     return Refusal(503, "store unavailable", f"store unavailable: {error.reason}", _RETRY, detail=error.reason)
 
 
-def _again_in(status: int) -> Callable[[Any], Refusal]:
+def _retry_later(status: int) -> Callable[[TooManyRequests], Refusal]:
     return lambda error: Refusal(
         status, str(error), "too many requests", ((b"retry-after", b"%d" % max(1, math.ceil(error.seconds))),)
     )
 
 
-_REFUSALS: dict[type[BaseException], Callable[[Any], Refusal]] = {
-    NotAuthenticated: lambda error: Refusal(401, str(error), str(error), _CHALLENGE),
-    NotAllowed: _under(403, "token may not do this"),
-    UnknownCreatedID: lambda error: Refusal(404, error.why, "no such discovery ID"),
-    NoSuchID: _under(404, "no such discovery ID"),
-    MethodNotAllowed: _method_not_allowed,
-    BadRequest: _same_text(400),
-    BadBatch: lambda error: Refusal(400, f"bad request body: {error}"[:500], "bad request body"),
-    InvalidValue: lambda error: Refusal(400, str(error), f"invalid {error.what}"),
-    MisleadingAddress: _same_text(400),
-    NotFound: _under(404, "Not Found"),
-    Forbidden: _under(403, "Forbidden"),
-    ForeignHost: _under(403, "Host is not this machine, see --host"),
-    CannotSucceed: _under(409, "no successor now"),
-    TooManyNodes: _under(409, "too many nodes"),
-    AlreadyKnown: _under(409, "exists already"),
-    WrongHost: _same_text(409),
-    AmbiguousName: _under(409, "ambiguous name"),
-    Ownerless: _under(410, "lost its home, mint a new ID"),
-    BodyTooLarge: _under(413, "request body too large"),
-    Undecided: _undecided,
-    StoreUnavailable: _unavailable,
-    TooManyIDs: lambda error: Refusal(503, str(error), str(error), _RETRY),
-    TooManyWatchers: lambda error: Refusal(503, str(error), "too many watchers", _RETRY),
-    TooManyCreations: _again_in(429),
-    TooManyRequests: _again_in(503),
-    CancelledError: lambda _: _unavailable(StoreUnavailable("not decided in time")),
-    HTTPException: lambda _: Refusal(400, "bad request", "bad request"),
+# The first class that matches counts, so subclasses stand before their bases.
+_ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
+    NotAuthenticated: _ErrorKind("not_authenticated", _same_text(401, _CHALLENGE)),
+    NotAllowed: _ErrorKind("not_allowed", _with_reason(403, "token may not do this")),
+    UnknownCreatedID: _ErrorKind("no_such_id", lambda error: Refusal(404, error.why, "no such discovery ID")),
+    NoSuchID: _ErrorKind("no_such_id", _with_reason(404, "no such discovery ID")),
+    MethodNotAllowed: _ErrorKind(
+        "method", lambda error: Refusal(405, str(error), "Method Not Allowed", ((b"allow", error.allow.encode()),))
+    ),
+    BadRequest: _ErrorKind("bad_request", _same_text(400)),
+    BadBatch: _ErrorKind(
+        "bad_request", lambda error: Refusal(400, f"bad request body: {error}"[:500], "bad request body")
+    ),
+    InvalidValue: _ErrorKind("invalid_value", lambda error: Refusal(400, str(error), f"invalid {error.what}")),
+    MisleadingAddress: _ErrorKind("misleading_address", _same_text(400)),
+    NotFound: _ErrorKind("not_found", _with_reason(404, "Not Found")),
+    Forbidden: _ErrorKind("forbidden", _with_reason(403, "Forbidden")),
+    ForeignHost: _ErrorKind("foreign_host", _with_reason(403, "Host is not this machine, see --host")),
+    CannotSucceed: _ErrorKind("no_successor", _with_reason(409, "no successor now")),
+    TooManyNodes: _ErrorKind("too_many_nodes", _with_reason(409, "too many nodes")),
+    AlreadyKnown: _ErrorKind("exists_already", _with_reason(409, "exists already")),
+    WrongHost: _ErrorKind("another_machine", _same_text(409)),
+    AmbiguousName: _ErrorKind("ambiguous_name", _with_reason(409, "ambiguous name")),
+    Ownerless: _ErrorKind("ownerless", _with_reason(410, "lost its home, mint a new ID")),
+    BodyTooLarge: _ErrorKind("body_too_large", _with_reason(413, "request body too large")),
+    Undecided: _ErrorKind("undecided", lambda error: Refusal(503, error.reason, error.reason, _RETRY)),
+    StoreUnavailable: _ErrorKind("disk", _unavailable),
+    TooManyIDs: _ErrorKind("too_many_ids", _same_text(503, _RETRY)),
+    TooManyWatchers: _ErrorKind("too_many_watchers", _with_reason(503, "too many watchers", _RETRY)),
+    TooManyCreations: _ErrorKind("too_many_requests", _retry_later(429)),
+    TooManyRequests: _ErrorKind("too_many_requests", _retry_later(503)),
+    CancelledError: _ErrorKind("too_late", lambda _: _unavailable(StoreUnavailable("not decided in time"))),
+    HTTPException: _ErrorKind("bad_request", lambda _: Refusal(400, "bad request", "bad request")),
 }
 
 
-_REASONS: dict[type[BaseException], str] = {
-    NotAuthenticated: "not_authenticated",
-    NotAllowed: "not_allowed",
-    NoSuchID: "no_such_id",
-    MethodNotAllowed: "method",
-    BadRequest: "bad_request",
-    BadBatch: "bad_request",
-    InvalidValue: "invalid_value",
-    MisleadingAddress: "misleading_address",
-    NotFound: "not_found",
-    Forbidden: "forbidden",
-    ForeignHost: "foreign_host",
-    CannotSucceed: "no_successor",
-    TooManyNodes: "too_many_nodes",
-    AlreadyKnown: "exists_already",
-    WrongHost: "another_machine",
-    AmbiguousName: "ambiguous_name",
-    Ownerless: "ownerless",
-    BodyTooLarge: "body_too_large",
-    Undecided: "undecided",
-    StoreUnavailable: "disk",
-    TooManyIDs: "too_many_ids",
-    TooManyWatchers: "too_many_watchers",
-    TooManyRequests: "too_many_requests",
-    CancelledError: "too_late",
-    HTTPException: "bad_request",
-}
+def _kind_of(failure: Failure) -> _ErrorKind | None:
+    return next((kind for error, kind in _ERROR_KINDS.items() if isinstance(failure.value, error)), None)
 
 
-def reason_of(failure: Failure) -> str:
-    """What a request failed for, in one of a few words, to count it by."""
-    return next((reason for kind, reason in _REASONS.items() if isinstance(failure.value, kind)), "fault")
+def label_of(failure: Failure) -> str:
+    """Return one of a few labels to count a failed request by."""
+    kind = _kind_of(failure)
+    return "fault" if kind is None else kind.label
 
 
 def refusal_of(failure: Failure) -> Refusal:
-    """What to say of a request that failed. What nobody foresaw is logged, and answered by 500."""
-    for kind, refusal in _REFUSALS.items():
-        if isinstance(failure.value, kind):
-            return refusal(failure.value)
+    """Return the refusal of a failed request. An unexpected exception is logged and answered
+    with 500.
+    """
+    kind = _kind_of(failure)
+    if kind is not None:
+        return kind.refusal(failure.value)
     _log.failure("request failed", failure)
     return Refusal(500, "internal error", "internal error")

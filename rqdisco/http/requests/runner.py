@@ -1,15 +1,16 @@
-"""What every door does with a request: read it within bounds, answer it in time, and leave a line
-in the log.
+"""Runs the handlers of an API: reads requests within limits, answers them in time, and reports what
+they change.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401, werkzeug needs it and it may be too late to open a file then
+import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,222 +18,241 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import NOT_DONE_YET
+from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
 from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.leaf import LeafResource
+from rqdisco.http.requests.request import Request, client_ip, decoded_path, method_of
 from rqdisco.http.requests.responses import (
     BadBatch,
     BadRequest,
     BodyTooLarge,
     Forbidden,
+    MethodNotAllowed,
     NotFound,
     Refusal,
     Response,
-    reason_of,
+    label_of,
     refusal_of,
 )
 from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.security.tokens import Token
-from rqdisco.telemetry.counters import NOWHERE, Route
+from rqdisco.telemetry.counters import UNKNOWN_ROUTE, Route
 from rqdisco.telemetry.events import UNAVAILABLE, Event, Events
 
 ANSWER_SECONDS = 7.0
 
+# A handler. Any: it awaits Deferreds of various results.
+Handler = Coroutine[Deferred[Any], Any, Response]
 # Most handlers need not wait, and a Deferred around each costs a fifth of a request.
-Answering = Response | Deferred[Response]
+EventualResponse = Response | Deferred[Response]
+# What a Klein route returns.
+RouteResult = Deferred[bytes] | bytes
 
 
 class RequestTelemetry:
-    """What the doors of a daemon keep of what goes on: `events` are told what happened, `refusals`
-    are counted by door and reason, `name` gives a request the name that it goes by in the audit
-    log.
+    """Where the APIs of a daemon report: `events` receives what happened, `refusals` counts refused
+    requests by API and label, `request_id` returns the ID of a request in the audit log.
     """
 
-    def __init__(self, events: Events, name: Callable[[IRequest], str | None] = lambda _: None) -> None:
+    def __init__(self, events: Events, request_id: Callable[[Request], str | None] = lambda _: None) -> None:
         self.events = events
-        self.name = name
+        self.request_id = request_id
         self.refusals: Counter[tuple[str, str]] = Counter()
 
-    def held_too_long(self) -> None:
-        """A client asked so much that it was refused before any door saw it."""
+    def count_throttled(self) -> None:
+        """Count a request that was refused for its client's rate, before any API received it."""
         self.refusals["any", "too_many_requests"] += 1
 
-    def host_refused(self) -> None:
-        """A request was refused for the host that it was for, before any door saw it."""
+    def count_foreign_host(self) -> None:
+        """Count a request that was refused for its Host, before any API received it."""
         self.refusals["any", "foreign_host"] += 1
 
 
-class ApiRunner:
-    """How one door answers: `render_refusal` puts a refusal in its words, `finish` adds what all
-    its answers have.
+class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How one API answers.
 
-    `too_large` is the text for a body beyond `max_body` bytes; `strict` refuses addresses that
-    other machines can hardly reach instead of logging them.
+    `name` appears in metrics and events. `format_refusal` formats errors, `finish` completes every
+    response. `too_large` is the text for a body beyond `max_body` bytes.
+    `strict_addresses` refuses addresses that other machines can hardly reach instead of logging
+    them.
     """
 
-    def __init__(
-        self,
-        api: str,
-        telemetry: RequestTelemetry,
-        deadlines: Deadlines,
-        render_refusal: Callable[[Refusal], Response],
-        *,
-        max_body: int,
-        too_large: str = "request body too large",
-        strict: bool = False,
-        finish: Callable[[Response], Response] | None = None,
-    ) -> None:
-        self.api = api
+    name: str
+    max_body: int
+    format_refusal: Callable[[Refusal], Response] = Refusal.as_json
+    too_large: str = "request body too large"
+    strict_addresses: bool = False
+    finish: Callable[[Response], Response] = lambda response: response
+
+
+class ApiRunner:
+    """Runs the handlers of one API."""
+
+    def __init__(self, config: ApiConfig, telemetry: RequestTelemetry, deadlines: Deadlines) -> None:
+        self.api = config.name
         self.telemetry = telemetry
+        self._config = config
         self._deadlines = deadlines
-        self._render_refusal = render_refusal
-        self._max_body = max_body
-        self._too_large = too_large
-        self._strict = strict
-        self._finish = finish
         self._throttle = LogThrottle(deadlines.now)
-        # One for the instance: as a class attribute it makes another Logger each time it is looked
-        # at.
+        # Per instance: as a class attribute it creates another Logger at each access.
         self._log = Logger()
 
-    def answer(self, runner: Coroutine[Any, Any, Response]) -> Answering:
-        """Run a handler; give its answer, or the answer to what went wrong, at once or in time
-        (P4).
-        """
+    def run(self, handler: Handler) -> EventualResponse:
+        """Run a handler; return its response, or that to its exception, at once or in time (P4)."""
         try:
-            waited = runner.send(None)
+            waited = handler.send(None)
         except StopIteration as end:
-            return self._finished(end.value)
+            return self._config.finish(end.value)
         except Exception:
-            return self._finished(self.refuse(Failure()))
-        answering = Deferred.fromCoroutine(_rest(runner, waited))
-        if not answering.called:
-            self._deadlines.watch(answering)
-        return answering.addErrback(self.refuse).addCallback(self._finished)
+            return self._config.finish(self.refuse(Failure()))
+        deferred = Deferred.fromCoroutine(_continue(handler, waited))
+        if not deferred.called:
+            self._deadlines.watch(deferred)
+        return deferred.addErrback(self.refuse).addCallback(self._config.finish)
 
-    def through_klein(self, request: IRequest, runner: Coroutine[Any, Any, Response]) -> Deferred[bytes] | bytes:
-        """`answer`, as a route of Klein gives it."""
-        answering = self.answer(runner)
-        if isinstance(answering, Deferred):
-            return answering.addCallback(lambda answer: answer.put_on(request))
-        return answering.put_on(request)
-
-    def _finished(self, answer: Response) -> Response:
-        return answer if self._finish is None else self._finish(answer)
+    def run_route(self, request: Request, handler: Handler) -> RouteResult:
+        """Run a handler for a Klein route."""
+        response = self.run(handler)
+        if isinstance(response, Deferred):
+            return response.addCallback(lambda response: response.put_on(request))
+        return response.put_on(request)
 
     def refuse(self, failure: Failure) -> Response:
-        """The answer to what went wrong."""
-        self.telemetry.refusals[self.api, reason_of(failure)] += 1
-        return self._render_refusal(refusal_of(failure))
+        """Count a failure and return the response to it."""
+        self.telemetry.refusals[self.api, label_of(failure)] += 1
+        return self._config.format_refusal(refusal_of(failure))
 
-    def note(
-        self, kind: str, request: IRequest, discovery_id: str = "", token: Token | None = None, asker: str | None = None
-    ) -> Attempt:
-        """For an attempt to change something; `kind` is one of `Event`, `asker` the name of the
-        token if not that.
+    def attempt(self, kind: str, request: Request, discovery_id: str = "", token: Token | None = None) -> Attempt:
+        """Return a context manager for an attempt to change something; `kind` is one of
+        `Event`'s.
         """
-        return Attempt(self, kind, request, discovery_id, asker if token is None else token.name)
+        return Attempt(self, kind, request, discovery_id, None if token is None else token.name)
 
-    def body(self, request: IRequest) -> bytes:
-        """All of the body. Raises BodyTooLarge."""
-        content: bytes = request.content.read(self._max_body + 1)
-        if len(content) > self._max_body:
-            raise BodyTooLarge(self._too_large)
+    def body(self, request: Request) -> bytes:
+        """Return the whole body. Raises BodyTooLarge."""
+        content = request.content.read(self._config.max_body + 1)
+        if len(content) > self._config.max_body:
+            raise BodyTooLarge(self._config.too_large)
         return content
 
-    def is_due(self, source: str) -> bool:
-        """Whether nothing was said of `source` for a minute; it counts as said now."""
-        return self._throttle.is_due(source)
+    def is_log_due(self, key: str) -> bool:
+        """Report whether nothing was logged for `key` for a minute, and count it as logged now."""
+        return self._throttle.is_due(key)
 
-    def check_reachable(self, addr: str, note: Attempt, *, is_known: bool = False) -> None:
-        """Log an address that other machines can hardly reach, unless that is known, or refuse
-        it.
+    def check_reachable(self, addr: str, attempt: Attempt, *, is_known: bool = False) -> None:
+        """Log an address that other machines can hardly reach, unless it is known already; refuse
+        it if addresses are strict. Raises InvalidValue, MisleadingAddress.
         """
         try:
-            check_reachable(addr, note.peer)
+            check_reachable(addr, attempt.peer)
         except (InvalidValue, MisleadingAddress) as doubt:
-            if self._strict:
+            if self._config.strict_addresses:
                 raise
             if is_known:
                 return
             self._log.warn(
-                "doubtful address", discovery_id=note.discovery_id, addr=addr, peer=note.peer, why=str(doubt)
+                "doubtful address", discovery_id=attempt.discovery_id, addr=addr, peer=attempt.peer, why=str(doubt)
             )
 
 
-class ApiResource(KleinResource):
-    """A door's Klein app, in front of which the paths that every node asks for are matched without
-    Klein.
+class ApiResource(LeafResource):
+    """An API's Klein app, in front of which the paths of nodes are matched without Klein.
 
     Klein binds and runs werkzeug's router for each request, which costs about as much as all the
     rest of the request; and it fails with a traceback on a Host or path that is not UTF-8. `match`
-    begins an answer or leaves the path to Klein, `unreadable` answers a path that Klein cannot
-    read, `route` says what a path, its escapes decoded, is counted as.
+    starts a response or leaves the path to Klein, `unreadable` answers a path that Klein cannot
+    read, `route` returns what a decoded path is counted as.
     """
 
     def __init__(
         self,
         app: Klein,
-        match: Callable[[Any], Answering | None],
-        unreadable: Callable[[Any], Answering],
-        route: Callable[[bytes], Route] = lambda _: NOWHERE,
+        match: Callable[[Request], EventualResponse | None],
+        unreadable: Callable[[Request], EventualResponse],
+        route: Callable[[bytes], Route] = lambda _: UNKNOWN_ROUTE,
     ) -> None:
-        super().__init__(app)
+        super().__init__()
+        self._klein = KleinResource(app)
         self._route = route
         self._match = match
         self._unreadable = unreadable
 
-    def render(self, request: Any) -> Any:
-        path = decoded_path(request)
-        if path is request.path or _is_readable([path]):
-            request.route = self._route(path)
-            answering = self._match(request)
-        else:
-            request.route = self._route(b"")
-            answering = self._unreadable(request)
-        if answering is None:
-            # Where Klein looks for the path.
-            request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
-            if not _is_readable(request.postpath):
-                answering = self._unreadable(request)
-        if answering is None:
+    def render(self, request: Request) -> object:
+        response = self._respond(request)
+        if response is None:
             # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a
             # socket without one.
             request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
-            super().render(request)
+            self._klein.render(cast("IRequest", request))
         else:
-            send(request, answering)
+            send(request, response)
+        return NOT_DONE_YET
+
+    def _respond(self, request: Request) -> EventualResponse | None:
+        """Start a response, or prepare the request for Klein and return None."""
+        path = decoded_path(request)
+        if path is not request.path and not _is_readable([path]):
+            request.route = self._route(b"")
+            return self._unreadable(request)
+        request.route = self._route(path)
+        response = self._match(request)
+        if response is None:
+            request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
+            if not _is_readable(request.postpath):
+                return self._unreadable(request)
+        return response
+
+
+class ReadOnlyResource(LeafResource):
+    """A resource that supports GET and HEAD; `respond` returns its response at once."""
+
+    def __init__(self, respond: Callable[[Request], Response], runner: ApiRunner) -> None:
+        super().__init__()
+        self._respond = respond
+        self._runner = runner
+
+    def render(self, request: Request) -> object:
+        if request.method in (b"GET", b"HEAD"):
+            response = self._respond(request)
+        else:
+            response = self._runner.refuse(Failure(unsupported_method(request, "GET, HEAD")))
+        write(response, request)
         return NOT_DONE_YET
 
 
 class Attempt:
-    """One event for one attempt to change something, whatever comes of it.
+    """An attempt to change something, reported as one event when the context ends.
 
-    `result` is what came of it if nothing went wrong, `more` what this kind of event has of its
-    own. One that is `quiet` repeats what is known already, one of `many` is not logged for itself.
+    `result` is the outcome unless an exception is raised, `details` are fields of this kind of
+    event. `is_repeat` is set for a successful change that changes nothing, which is neither logged
+    nor audited; `is_bulk` for one of many, which is not logged by itself.
     """
 
-    def __init__(self, runner: ApiRunner, kind: str, request: Any, discovery_id: str, asker: str | None) -> None:
+    def __init__(
+        self, runner: ApiRunner, kind: str, request: Request, discovery_id: str, token_name: str | None
+    ) -> None:
         self._telemetry = runner.telemetry
         self._api = runner.api
         self._kind = kind
-        self._asker = asker
-        self._request = runner.telemetry.name(request)
-        self.peer: str | None = getattr(request.getClientAddress(), "host", None)
+        self._token_name = token_name
+        self._request_id = runner.telemetry.request_id(request)
+        self.peer = client_ip(request)
         self.discovery_id = discovery_id
         self.addr: str | None = None
         self.result = ""
-        self.more: dict[str, Any] = {}
-        self.quiet = self.many = False
+        self.details: dict[str, object] = {}
+        self.is_repeat = self.is_bulk = False
 
     def __enter__(self) -> Attempt:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        outcome, why = (self.result, None) if error is None else _in_words(error)
-        quiet = self.quiet and error is None
-        self._telemetry.events.tell(
+        outcome, why = (self.result, None) if error is None else _outcome_of(error)
+        is_repeat = self.is_repeat and error is None
+        self._telemetry.events.publish(
             Event(
                 kind=self._kind,
                 outcome=outcome,
@@ -240,76 +260,75 @@ class Attempt:
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
-                asker=self._asker,
-                request=self._request,
+                token=self._token_name,
+                request=self._request_id,
                 why=why,
-                more=self.more,
-                logged=not (quiet or self.many),
-                audited=not quiet,
+                more=self.details,
+                logged=not (is_repeat or self.is_bulk),
+                audited=not is_repeat,
             )
         )
 
 
-def method_of(request: IRequest) -> str:
-    """The method, as it may be shown."""
-    return str(request.method, "ascii", "replace")
+def _outcome_of(error: BaseException) -> tuple[str, str | None]:
+    """The outcome of a failed attempt, and why it failed."""
+    if isinstance(error, CancelledError):
+        return "given up", "client gone, or no time left"
+    if isinstance(error, StoreUnavailable):
+        return UNAVAILABLE, error.reason
+    if isinstance(error, (RequestRefused, BadRequest, BadBatch, BodyTooLarge, Forbidden, NotFound)):
+        return "refused", str(error)
+    return "failed", None
 
 
-def has_flag(request: IRequest, name: bytes) -> bool:
-    """Whether the query string says `name`, or `name=1`."""
-    return name in request.args and request.args[name][-1] in (b"", b"1")
+def unsupported_method(request: Request, allow: str) -> MethodNotAllowed:
+    """The error for a method that is not in `allow`."""
+    return MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
 
 
-def decoded_path(request: Any) -> bytes:
-    """The path without its percent-escapes, as Klein reads it: an escaped slash is a slash."""
-    path: bytes = request.path
-    return unquote_to_bytes(path) if b"%" in path else path
+def from_klein(request: IRequest) -> Request:
+    """The request that Klein passes to an error handler; every site makes BoundedRequests."""
+    return cast("Request", request)
 
 
-def path_of(request: IRequest) -> str:
-    """The path without its first slash, as it may be shown."""
-    return str(request.path[1:], "utf-8", "replace")
+def error_of(failure: Failure, no_route: Exception) -> BaseException:
+    """The exception of a failed Klein route; `no_route` if werkzeug found none for the path."""
+    return no_route if failure.value is None or failure.check(HTTPException) is not None else failure.value
 
 
-async def refused(error: Exception) -> Response:
-    """A handler that refuses."""
-    raise error
-
-
-def write(answer: Response, request: IRequest) -> None:
-    """Send all of an answer."""
-    request.write(answer.put_on(request))
+def write(response: Response, request: Request) -> None:
+    """Send a response."""
+    request.write(response.put_on(request))
     request.finish()
 
 
-def send(request: Any, answering: Answering, begin: Callable[[Response, Any], None] = write) -> None:
-    """Have `begin` send an answer once it is there; who hangs up before that is not waited for any
-    more.
-    """
-    if isinstance(answering, Response):
-        begin(answering, request)
+def send(request: Request, response: EventualResponse, begin: Callable[[Response, Request], object] = write) -> None:
+    """Call `begin` with the response once it is there; cancel it if the client hangs up before."""
+    if isinstance(response, Response):
+        begin(response, request)
         return
-    if answering.called:
-        answering.addCallback(begin, request)
+    if response.called:
+        response.addCallback(begin, request)
         return
     finished = request.notifyFinish()
-    finished.addErrback(lambda _: answering.cancel())
-    answering.addCallback(lambda answer: None if finished.called else begin(answer, request))
+    finished.addErrback(lambda _: response.cancel())
+    response.addCallback(lambda response: None if finished.called else begin(response, request))
 
 
-def _rest(runner: Coroutine[Any, Any, Response], waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Response]:
-    """What is left of a handler that was begun, and waits for `waited`."""
+# Any: the Deferreds have various results.
+def _continue(handler: Handler, waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Response]:
+    """Continue a handler that waits for `waited`."""
     try:
         while True:
             try:
                 result = yield waited
             except Exception as error:
-                waited = runner.throw(error)
+                waited = handler.throw(error)
             else:
-                waited = runner.send(result)
+                waited = handler.send(result)
     except StopIteration as end:
-        answer: Response = end.value
-        return answer
+        response: Response = end.value
+        return response
 
 
 def _is_readable(segments: list[bytes]) -> bool:
@@ -319,14 +338,3 @@ def _is_readable(segments: list[bytes]) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _in_words(error: BaseException) -> tuple[str, str | None]:
-    """The outcome and why."""
-    if isinstance(error, CancelledError):
-        return "given up", "client gone, or no time left"
-    if isinstance(error, StoreUnavailable):
-        return UNAVAILABLE, error.reason
-    if isinstance(error, (RequestRefused, BadRequest, BadBatch, BodyTooLarge, Forbidden, NotFound)):
-        return "refused", str(error)
-    return "failed", None

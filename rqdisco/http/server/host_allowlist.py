@@ -1,10 +1,10 @@
-"""Which names a request may be for, at a listener that only this machine reaches and that asks for
-no tokens.
+"""The Host header values that a listener accepts if only this machine reaches it and it requires no
+tokens.
 
-A page of any site may have its own name point to 127.0.0.1 once it is loaded (DNS rebinding): the
-browser of somebody on this machine then takes the daemon for that site, and lets the page ask it
-for anything and read what it answers. What no page can change is the Host that the browser sends,
-which is the name of its site.
+A page of any site may let its own name point to 127.0.0.1 once it is loaded (DNS rebinding). A
+browser on this machine then takes the daemon for that site, and lets the page send any request and
+read the response. What no page can change is the Host that the browser sends, which is the name of
+its site.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
 
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
@@ -23,48 +22,46 @@ from zope.interface import implementer
 
 from rqdisco.core.addresses import is_loopback
 from rqdisco.core.errors import ForeignHost
+from rqdisco.http.requests.request import Request, client_ip, is_consul_path
 from rqdisco.http.requests.responses import refusal_of
 from rqdisco.http.requests.runner import write
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import BoundedChannel, BoundedSite
 from rqdisco.limits.log_throttle import LogThrottle
 
 _HOST = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]*))(?::[0-9]{0,5})?\Z")
 
 
 class HostAllowlist:
-    """This machine's own names and addresses, and those `given` by the operator, which are in their
-    usual form.
+    """This machine's own names and addresses, and the operator's `names`, which are normalized.
 
-    A request that is for no host at all is let in: no browser sends one. `count` is called for each
-    that is refused.
+    A request without a host is admitted: no browser sends one. `count` is called for each refusal.
     """
 
     _log = Logger()
 
-    def __init__(self, given: Iterable[str], now: Callable[[], float], count: Callable[[], None]) -> None:
-        self._names = frozenset(given)
+    def __init__(self, names: Iterable[str], now: Callable[[], float], count: Callable[[], None]) -> None:
+        self._names = frozenset(names)
         self._throttle = LogThrottle(now)
         self._count = count
-        # Clients say the same ones again and again.
-        self._is_allowed = lru_cache(maxsize=1024)(self._look_up)
+        # Clients send the same few values again and again.
+        self._is_allowed = lru_cache(maxsize=1024)(self._check)
 
-    def admits(self, request: Any) -> bool:
-        """Whether each Host of the request is allowed."""
+    def admits(self, request: Request) -> bool:
+        """Report whether each Host of the request is allowed."""
         return all(map(self._is_allowed, request.requestHeaders.getRawHeaders(b"host", ())))
 
-    def refuse(self, request: Any) -> None:
-        """Answer a request that is not let in; that is in the log once a minute for each client."""
+    def refuse(self, request: Request) -> None:
+        """Answer a request that is not admitted; log it once a minute for each client."""
         self._count()
-        foreign = next(each for each in request.requestHeaders.getRawHeaders(b"host") if not self._is_allowed(each))
-        error = ForeignHost(name_in(foreign))
-        peer = str(getattr(request.getClientAddress(), "host", None))
+        hosts = request.requestHeaders.getRawHeaders(b"host", ())
+        error = ForeignHost(name_in(next(host for host in hosts if not self._is_allowed(host))))
+        peer = str(client_ip(request))
         if self._throttle.is_due(peer):
             self._log.warn("refused", peer=peer, why=str(error))
         refusal = refusal_of(Failure(error))
-        speaks_consul = request.path.lstrip(b"/").startswith(b"v1/")
-        write(refusal.as_text() if speaks_consul else refusal.as_json(), request)
+        write(refusal.as_text() if is_consul_path(request) else refusal.as_json(), request)
 
-    def _look_up(self, host: bytes) -> bool:
+    def _check(self, host: bytes) -> bool:
         name = name_in(host)
         if name is None:
             return False
@@ -86,18 +83,18 @@ def name_in(host: bytes) -> str | None:
 
 @implementer(IProtocolNegotiationFactory)
 class ConnectionFactory(Factory):
-    """The connections of one listener of a site, whose requests may be for any host until
-    `restrict` is called.
+    """Makes the connections of one listener of a site. Any Host is accepted until `restrict` is
+    called.
     """
 
     noisy = False
 
     def __init__(self, site: BoundedSite) -> None:
-        self._site: Any = site
+        self._site = site
         self._hosts: HostAllowlist | None = None
 
     def restrict(self, hosts: HostAllowlist) -> None:
-        """From now on let in only those that are for one of these hosts."""
+        """Accept only these hosts from now on."""
         self._hosts = hosts
 
     def startFactory(self) -> None:
@@ -107,12 +104,11 @@ class ConnectionFactory(Factory):
         self._site.doStop()
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What is spoken inside of TLS."""
-        protocols: list[bytes] = self._site.acceptableProtocols()
-        return protocols
+        """The protocols to offer in TLS (ALPN)."""
+        return self._site.acceptableProtocols()
 
-    def buildProtocol(self, addr: object) -> Any:
-        channel = self._site.buildProtocol(addr)
+    def buildProtocol(self, addr: object) -> BoundedChannel | None:
+        channel: BoundedChannel | None = self._site.buildProtocol(addr)
         if channel is not None:
             channel.hosts = self._hosts
         return channel

@@ -1,9 +1,9 @@
-"""Clients behind a proxy that says who they are: the PROXY protocol, versions 1 and 2 (haproxy's
+"""Clients behind a proxy that names them: the PROXY protocol, versions 1 and 2 (haproxy's
 proxy-protocol.txt).
 
-Twisted has an endpoint for it, whose parser fails with a traceback on an address that is none,
-takes a header in two parts or the short `PROXY UNKNOWN` for a wrong one, and would have a layer of
-its own around every connection.
+Twisted's endpoint for it is not used: its parser fails with a traceback on a malformed address,
+rejects a header that arrives in two parts or is the short `PROXY UNKNOWN`, and adds a layer around
+every connection.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from typing import Any
 
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -20,27 +19,27 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from rqdisco.http.server.site import RECEIVE_SECONDS, BoundedChannel, BoundedSite
+from rqdisco.limits.log_throttle import LogThrottle
 
 _TEXT = b"PROXY "
 _TEXT_BYTES = 107
 _LINE = re.compile(rb"PROXY (?:UNKNOWN(?: .*)?|TCP([46]) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5}))", re.DOTALL)
 _BINARY = b"\r\n\r\n\0\r\nQUIT\n"
 _BEGINNING = 16
-# The addresses, and what else a proxy may have to say, such as of TLS.
-_MOST_BYTES = 4096
+# The addresses, and what else a proxy may send, such as TLS details.
+_MAX_BYTES = 4096
 _LOCAL, _PROXY = 0x20, 0x21
 _LAYOUTS = {0x11: "!4s4sHH", 0x21: "!16s16sHH"}
-_COMPLAIN_SECONDS = 60.0
 
 
 class BadHeader(Exception):
-    """What a connection began with is no header of the PROXY protocol."""
+    """The connection does not begin with a header of the PROXY protocol."""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """Its length in bytes; who connected to the proxy, and where.
+    """A header of `size` bytes: the client's address, and the address that it connected to.
 
-    A proxy that speaks for itself, as in a health check, or does not know, names nobody.
+    Both are None if the proxy connects on its own behalf, as in a health check, or does not know.
     """
 
     size: int
@@ -49,7 +48,7 @@ class Header(msgspec.Struct, frozen=True):
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header that a connection began with; None as long as it is not whole. Raises
+    """Parse the header at the start of a connection; None while it is incomplete. Raises
     BadHeader.
     """
     if data[:12] == _BINARY[: len(data)]:
@@ -71,9 +70,9 @@ def _text_header(data: bytes) -> Header | None:
     size = len(line) + len(end)
     if match[1] is None:
         return Header(size)
-    kind: Any = ipaddress.IPv4Address if match[1] == b"4" else ipaddress.IPv6Address
+    parse = ipaddress.IPv4Address if match[1] == b"4" else ipaddress.IPv6Address
     try:
-        hosts = [kind(text.decode("ascii")) for text in match.group(2, 3)]
+        hosts = [parse(text.decode("ascii")) for text in match.group(2, 3)]
     except ValueError:
         raise BadHeader from None
     ports = [int(text) for text in match.group(4, 5)]
@@ -86,7 +85,7 @@ def _binary_header(data: bytes) -> Header | None:
     if len(data) < _BEGINNING:
         return None
     command, family, length = struct.unpack_from("!BBH", data, len(_BINARY))
-    if command not in (_LOCAL, _PROXY) or length > _MOST_BYTES:
+    if command not in (_LOCAL, _PROXY) or length > _MAX_BYTES:
         raise BadHeader
     size = _BEGINNING + length
     if len(data) < size:
@@ -109,42 +108,43 @@ def _address(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> 
 
 
 class ProxiedChannel(BoundedChannel):
-    """A connection that begins with a header; without one, or with a bad one, it is cut off."""
+    """A connection that begins with a PROXY header; without a valid one it is aborted."""
 
-    _begun: bytes | None = b""
+    # The start of the connection until the header is complete, then None.
+    _start: bytes | None = b""
     _peer: IAddress | None = None
     behind: BehindProxy
 
     @property
     def proxy(self) -> tuple[IAddress, IAddress]:
-        """The address of the proxy itself, and which of this daemon's it connected to."""
+        """The address of the proxy, and the daemon's address that it connected to."""
         return self.transport.getPeer(), self.transport.getHost()
 
     @property
     def names_client(self) -> bool:
-        """Whether the proxy said who connected to it."""
+        """Report whether the proxy named the client."""
         return self._peer is not None
 
     def getPeer(self) -> IAddress:
         return self.transport.getPeer() if self._peer is None else self._peer
 
     def dataReceived(self, data: bytes) -> None:
-        if self._begun is None:
+        if self._start is None:
             super().dataReceived(data)
             return
-        if not self._begun:
+        if not self._start:
             self._expect(RECEIVE_SECONDS)
-        self._begun += data
+        self._start += data
         try:
-            header = read_header(self._begun)
+            header = read_header(self._start)
         except BadHeader:
-            self.behind.complain(self.transport.getPeer())
+            self.behind.log_bad_header(self.transport.getPeer())
             self.transport.abortConnection()
             return
         if header is not None:
-            rest, self._begun = self._begun[header.size :], None
-            self._introduce(header)
-            # Its place was nobody's until now.
+            rest, self._start = self._start[header.size :], None
+            self._set_addresses(header)
+            # Until now the connection counted for no client.
             self.site.limiter.leave(self)
             self._enter()
             if rest:
@@ -153,22 +153,22 @@ class ProxiedChannel(BoundedChannel):
     def _client_host(self) -> str | None:
         return getattr(self._peer, "host", None)
 
-    def _introduce(self, header: Header) -> None:
+    def _set_addresses(self, header: Header) -> None:
         self._peer = header.source
         if header.destination is not None:
             self._host = header.destination
-        self._be_idle()
+        self._start_idle()
 
 
 class BehindProxy(Factory):
-    """Connections to a site that all come through proxies."""
+    """Makes the connections of a site that only proxies connect to."""
 
     noisy = False
     _log = Logger()
 
     def __init__(self, site: BoundedSite) -> None:
         self._site = site
-        self._complained: float | None = None
+        self._throttle = LogThrottle(site.now)
 
     def startFactory(self) -> None:
         self._site.doStart()
@@ -176,16 +176,14 @@ class BehindProxy(Factory):
     def stopFactory(self) -> None:
         self._site.doStop()
 
-    def buildProtocol(self, addr: object) -> Any:
-        channel: Any = self._site.prepared(ProxiedChannel())
+    def buildProtocol(self, addr: object) -> ProxiedChannel:
+        channel = self._site.prepared(ProxiedChannel())
         channel.behind = self
         return channel
 
-    def complain(self, peer: IAddress) -> None:
-        """Say, once a minute, that somebody does not speak as agreed: if it is the proxy, nobody
-        gets through.
+    def log_bad_header(self, peer: IAddress) -> None:
+        """Log, once a minute, that a connection had no valid header: if it was the proxy's, no
+        client gets through.
         """
-        now = self._site.now()
-        if self._complained is None or now - self._complained >= _COMPLAIN_SECONDS:
-            self._complained = now
-            self._log.warn("cut off: no PROXY header, or a bad one", peer=getattr(peer, "host", None))
+        if self._throttle.is_due():
+            self._log.warn("connection aborted: no valid PROXY header", peer=getattr(peer, "host", None))

@@ -1,36 +1,39 @@
-"""The bounds that every HTTP request is held to, whatever door it knocks at."""
+"""The HTTP server: limits on the size, time and number of requests and connections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from rqdisco.http.requests.request import Stream
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.limits.log_throttle import LogThrottle
-from rqdisco.telemetry.counters import NOWHERE, RequestCounts, Route
+from rqdisco.telemetry.counters import UNKNOWN_ROUTE, RequestCounts, Route
+from rqdisco.twisted_compat import HeaderLimitChannel, is_disconnecting, prepare_channel
 
 RECEIVE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
-# Whoever had just connected when the daemon was told to stop has this long to ask.
+# When the daemon stops, new connections have this long to send a request.
 GRACE_SECONDS = 1.0
-# Whoever takes nothing of an answer for so long is cut off.
+# A client that reads nothing of a response for this long is cut off.
 SEND_SECONDS = 30.0
 _SWEEP_SECONDS = 1.0
-_LONGEST_LENGTH = 60
-# To cut one off takes some 50 us; this many are cut before it is somebody else's turn.
-_CUT_AT_ONCE = 100
+_MAX_CONTENT_LENGTH_LINE = 60
+# Aborting a connection takes some 50 us; this many are aborted in one turn of the reactor.
+_ABORTED_PER_TURN = 100
 _FULL = (
     b"HTTP/1.1 503 too many connections\r\nContent-Type: application/json\r\nContent-Length: 32\r\n"
     b'Retry-After: 5\r\nConnection: close\r\n\r\n{"error":"too many connections"}'
@@ -39,49 +42,52 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0
 
 
 class Hosts(Protocol):
-    """Which hosts a request may be for."""
+    """The hosts that requests may address."""
 
     def admits(self, request: BoundedRequest) -> bool:
-        """Whether it is for one of them."""
+        """Report whether the request addresses one of them."""
 
     def refuse(self, request: BoundedRequest) -> None:
-        """Answer one that is not."""
+        """Answer a request that does not."""
 
 
 class BoundedRequest(Request):
-    """Keeps no more of a body than shows that it is too large; the rest is read and dropped, so
-    that the client, who may send all of it before it listens, still gets its answer.
+    """Stores no more of a body than shows that it is too large. The rest is read and dropped, so
+    that a client that sends all of it before it reads still gets its response.
     """
 
-    channel: Any
+    channel: BoundedChannel
+    args: dict[bytes, list[bytes]]
     content: BytesIO
+    transport: ITCPTransport
+    prepath: list[bytes]
+    postpath: list[bytes]
     site: BoundedSite
-    _most = 0
-    # What it is counted as, and since when it is being answered.
+    _max_body = 0
+    # What it is counted as, and when it had arrived whole.
     route: Route | None = None
     since: float | None = None
-    # What goes on until it is ended, if this request has such an answer; how long that takes is not
-    # counted.
-    stream: Any = None
+    # The response if it is an endless one, whose duration is not counted.
+    stream: Stream | None = None
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
-        site: BoundedSite = self.channel.site
-        self._most = site.max_body
-        if length is not None and length > self._most and site.may_send_more(self.requestHeaders):
-            self._most = site.most_body
+        config = self.channel.site.config
+        self._max_body = config.max_body
+        if length is not None and length > self._max_body and config.may_send_large_body(self.requestHeaders):
+            self._max_body = config.max_large_body
 
     def handleContentChunk(self, data: bytes) -> None:
-        room = self._most + 1 - self.content.tell()
+        room = self._max_body + 1 - self.content.tell()
         if room > 0:
             self.content.write(data[:room])
 
     def process(self) -> None:
-        """Hand the request to the site's one resource, with the path of an absolute target (RFC
+        """Pass the request to the site's one resource, with the path of an absolute target (RFC
         9112 section 3.2.2).
 
-        The parent would walk a tree of resources, answer `OPTIONS *` itself and say which Twisted
-        this is.
+        The parent would walk a tree of resources, answer `OPTIONS *` itself and reveal the version
+        of Twisted.
         """
         if not self.path.startswith(b"/"):
             _, is_absolute, rest = self.path.partition(b"://")
@@ -99,42 +105,41 @@ class BoundedRequest(Request):
             self.processingFailed(Failure())
 
 
-class BoundedChannel(HTTPChannel):
-    """A connection with one deadline: to become busy again, to be through with sending a request,
-    or to take an answer.
+class BoundedChannel(HeaderLimitChannel):
+    """A connection with one deadline: to send the next request, to finish sending it, or to read a
+    response.
 
-    The site sweeps all connections once a second, which costs a request less than timers of its
-    own.
+    The site checks all connections once a second, which is cheaper than timers for each request.
     """
 
     site: BoundedSite
     transport: ITCPTransport
     persistent: bool
     _host: IAddress
-    maxHeaders = 100  # noqa: N815, it is Twisted's
-    _answering = False
-    _was_asked = False
+    maxHeaders = 100  # noqa: N815, the name is Twisted's
+    _is_responding = False
+    _had_request = False
     _client_is_slow = False
     deadline: float
-    # Says which hosts its requests may be for, if not for any.
+    # The hosts that its requests may address; None for any.
     hosts: Hosts | None = None
 
     def connectionMade(self) -> None:
         self._host = self.transport.getHost()
         super().connectionMade()
-        self._be_idle()
+        self._start_idle()
         self.site.channels.add(self)
         self._enter()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         for request in self.requests:
             if request.since is not None and request.stream is None:
-                self.site.abandoned(request)
+                self.site.count_abandoned(request)
         super().connectionLost(reason)
-        self.site.forget(self)
+        self.site.remove(self)
 
     def getHost(self) -> IAddress:
-        """Asked for by every request, and the same for all of them."""
+        """The daemon's address; every request reads it, and it stays the same."""
         return self._host
 
     def dataReceived(self, data: bytes) -> None:
@@ -143,7 +148,7 @@ class BoundedChannel(HTTPChannel):
         super().dataReceived(data)
 
     def allContentReceived(self) -> None:
-        self._answering = self._was_asked = True
+        self._is_responding = self._had_request = True
         self.deadline = float("inf")
         super().allContentReceived()
 
@@ -152,30 +157,29 @@ class BoundedChannel(HTTPChannel):
 
     @property
     def is_busy(self) -> bool:
-        """Whether the client waits for an answer of ours."""
-        return self._answering
+        """Report whether the client waits for a response."""
+        return self._is_responding
 
     def cut(self) -> None:
-        """End at once, whatever was to be sent."""
+        """Close at once, whatever is left to send."""
         self.transport.abortConnection()
 
     @property
     def is_closing(self) -> bool:
-        """Whether the connection ends as soon as what was written is sent."""
-        transport: Any = self.transport
-        return bool(transport.disconnecting)
+        """Report whether the connection closes as soon as everything written is sent."""
+        return is_disconnecting(self.transport)
 
     def drain(self, *, at_once: bool) -> None:
-        """Answer what has arrived whole, and unless it is to be `at_once` what a new client asks
-        first; then close.
+        """Answer requests that have arrived whole and, unless `at_once`, the first request of a new
+        client; then close.
 
-        A new connection may have its request in the kernel's buffer; to close it then is to reset
-        it.
+        The request of a new connection may be in the kernel's buffer; closing then would reset the
+        connection.
         """
-        if not (at_once or self._was_asked):
+        if not (at_once or self._had_request):
             return
         self.persistent = False
-        if not self._answering and not self.is_closing:
+        if not self._is_responding and not self.is_closing:
             self.loseConnection()
             return
         for request in list(self.requests):
@@ -189,43 +193,36 @@ class BoundedChannel(HTTPChannel):
 
     def resumeProducing(self) -> None:
         self._client_is_slow = False
-        if self._answering:
+        if self._is_responding:
             self.deadline = float("inf")
         else:
             self._expect(RECEIVE_SECONDS if self.requests else IDLE_SECONDS)
         super().resumeProducing()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self._refuse_headers()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        # The parent says 400 whatever is wrong (RFC 6585 section 5 has a status for this).
-        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
-            self._refuse_headers()
-        else:
-            super()._respondToBadRequestAndDisconnect()
+        self.headers_too_large()
 
     def headerReceived(self, line: bytes) -> bool:
-        """Refuse a length that Twisted's parser would fail on with a traceback (Python parses 4300
-        digits at most).
+        """Refuse a Content-Length that Twisted's parser fails on with a traceback: Python parses at
+        most 4300 digits.
         """
-        if len(line) > _LONGEST_LENGTH and line[:14].lower() == b"content-length":
+        if len(line) > _MAX_CONTENT_LENGTH_LINE and line[:14].lower() == b"content-length":
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             self.loseConnection()
             return False
         received: bool = super().headerReceived(line)
         return received
 
-    def requestDone(self, request: Request) -> None:
-        self.site.answered(request)
-        self._answering = False
-        if self._client_is_slow and not self.site.is_trusting:
-            # Who asks on without taking the answers would have us keep any number of them: this was
-            # the last one.
+    def requestDone(self, request: BoundedRequest) -> None:
+        self.site.count_answered(request)
+        self._is_responding = False
+        if self._client_is_slow and not self.site.config.trusts_clients:
+            # A client that sends more requests without reading the responses would fill the memory
+            # with them: this was its last one.
             self.persistent = False
         super().requestDone(request)
-        if not self._answering:
-            # What came behind the request and is not answered already is a part of the next one.
+        if not self._is_responding:
+            # Data behind the request that is not answered yet is a part of the next one.
             rest = self.clearLineBuffer()
             if self._client_is_slow:
                 self._expect(SEND_SECONDS)
@@ -234,17 +231,17 @@ class BoundedChannel(HTTPChannel):
             if rest and not self.is_closing:
                 super().dataReceived(rest)
 
-    def _be_idle(self) -> None:
+    def _start_idle(self) -> None:
         self._expect(IDLE_SECONDS)
 
     def _enter(self) -> None:
-        """Have a place among the connections of the site, or say that there is none."""
+        """Take a place among the site's connections, or refuse the client if there is none."""
         host = self._client_host()
         if self.site.limiter.enter(self, host):
             return
-        self.site.turned_away(host)
+        self.site.log_full(host)
         if self.isSecure():
-            # To say so would take a handshake.
+            # An answer would take a handshake.
             self.cut()
             return
         self.persistent = False
@@ -253,10 +250,11 @@ class BoundedChannel(HTTPChannel):
         self.loseConnection()
 
     def _client_host(self) -> str | None:
-        """From where the client connected; None if that is through no network, or not known yet."""
+        """The client's address; None for a UNIX socket, or while it is not known yet."""
         return getattr(self.transport.getPeer(), "host", None)
 
-    def _refuse_headers(self) -> None:
+    def headers_too_large(self) -> None:
+        # HTTPChannel would answer 400; RFC 6585 section 5 has a status for this.
         self.transport.write(_TOO_LARGE)
         self.loseConnection()
 
@@ -264,15 +262,31 @@ class BoundedChannel(HTTPChannel):
         self.deadline = self.site.now() + seconds
 
 
-class BoundedSite(Site):
-    """A site whose requests are bounded in size and time, and that keeps no access log: the doors
-    log what happens.
+class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of a site's requests.
 
-    `wall` gives the wall clock in seconds, for the Date header alone. A `trusting` site goes on
-    with clients that take large answers slowly: they are known not to ask for more than they take.
-    A body may have `max_body` bytes, but `most_body` from those whose headers `may_send_more`
-    knows. `counts` are those that all sites share, `route` is what is counted where a resource says
-    nothing else. `limiter` says how many connections there may be.
+    A body may have `max_body` bytes, or `max_large_body` if `may_send_large_body` accepts the
+    request's headers. `trusts_clients` keeps the connections of clients that read large answers
+    slowly: they are known not to request more than they read. `route` is what a request is counted
+    as if no resource sets its own.
+    """
+
+    max_body: int
+    max_large_body: int = 0
+    may_send_large_body: Callable[[Headers], bool] = lambda _: False
+    trusts_clients: bool = False
+    route: Route = UNKNOWN_ROUTE
+
+
+C = TypeVar("C", bound=BoundedChannel)
+
+
+class BoundedSite(Site):
+    """A site whose requests are bounded in size and time, and that keeps no access log: the APIs
+    log events.
+
+    `wall` returns the wall clock in seconds, for the Date header alone. `counts` may be shared by
+    several sites. `limiter` bounds the number of connections.
     """
 
     noisy = False
@@ -282,14 +296,9 @@ class BoundedSite(Site):
         self,
         resource: IResource,
         reactor: IReactorTime,
-        max_body: int,
+        config: SiteConfig,
         wall: Callable[[], float],
         counts: RequestCounts | None = None,
-        route: Route = NOWHERE,
-        *,
-        trusting: bool = False,
-        most_body: int = 0,
-        may_send_more: Callable[[Headers], bool] = lambda _: False,
         limiter: ConnectionLimiter | None = None,
     ) -> None:
         super().__init__(
@@ -299,10 +308,7 @@ class BoundedSite(Site):
             timeout=None,
             parsePOSTFormSubmission=False,
         )
-        self.max_body = max_body
-        self.is_trusting = trusting
-        self.most_body = most_body
-        self.may_send_more = may_send_more
+        self.config = config
         self._wall = wall
         self.channels: set[BoundedChannel] = set()
         self.limiter = ConnectionLimiter(UNLIMITED, UNLIMITED, reactor.seconds) if limiter is None else limiter
@@ -312,38 +318,34 @@ class BoundedSite(Site):
         self._grace: IDelayedCall | None = None
         self.now = reactor.seconds
         self._counts = RequestCounts() if counts is None else counts
-        self._answered = self._counts.answered
-        self._route = route
         self._date = -1, b""
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
 
+    # Any: Twisted declares a class that may switch to HTTP/2.
     def buildProtocol(self, addr: object) -> Any:
         host = getattr(addr, "host", None)
         if self.limiter.is_closed_to(host):
-            self.turned_away(host)
+            self.log_full(host)
             return None
         return self.prepared(BoundedChannel())
 
-    def turned_away(self, host: str | None) -> None:
-        """Somebody has no place; that is said once a minute."""
+    def log_full(self, host: str | None) -> None:
+        """Log, once a minute for each client, that there is no place for another connection."""
         if self._throttle.is_due(str(host)):
             self._log.warn("too many connections", peer=host, connections=len(self.limiter))
 
-    def prepared(self, channel: Any) -> Any:
-        """A channel as this site's."""
-        channel.factory = channel.site = self
-        channel.requestFactory = BoundedRequest
-        channel.callLater = self.reactor.callLater
-        channel.timeOut = None
+    def prepared(self, channel: C) -> C:
+        """Connect a new channel to this site."""
+        prepare_channel(channel, self, BoundedRequest, self.reactor)
         return channel
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What is spoken inside of TLS. HTTP/2 it is not, where its library is installed either."""
+        """The protocols to offer in TLS (ALPN): never HTTP/2, even if its library is installed."""
         return [b"http/1.1"]
 
     def date(self) -> bytes:
-        """The value of the Date header, as long as this second lasts."""
+        """The value of the Date header, cached for one second."""
         now = int(self._wall())
         if self._date[0] != now:
             self._date = now, datetimeToString(now)
@@ -358,21 +360,21 @@ class BoundedSite(Site):
     def log(self, request: object) -> None:
         pass
 
-    def answered(self, request: Any) -> None:
-        """A request has its answer."""
+    def count_answered(self, request: BoundedRequest) -> None:
+        """Count a request that got its response."""
         since = request.since
         if since is not None and request.stream is None:
-            self._answered(request.route or self._route, request.method, request.code, self.now() - since)
+            self._counts.answered(request.route or self.config.route, request.method, request.code, self.now() - since)
 
-    def abandoned(self, request: Any) -> None:
-        """A client left before it had its answer."""
-        self._counts.abandoned[(request.route or self._route)[0]] += 1
+    def count_abandoned(self, request: BoundedRequest) -> None:
+        """Count a request whose client left before its response."""
+        self._counts.abandoned[(request.route or self.config.route)[0]] += 1
 
     def drain(self) -> Deferred[None]:
         """Answer the requests that have arrived whole and close all connections; fire when they are
-        gone.
+        closed.
 
-        Who has only just connected gets `GRACE_SECONDS` to ask.
+        Clients that have just connected get `GRACE_SECONDS` to send a request.
         """
         self.is_draining = True
         self._grace = self.reactor.callLater(GRACE_SECONDS, self._end_grace)
@@ -381,8 +383,8 @@ class BoundedSite(Site):
         self._check_drained()
         return self._drained
 
-    def forget(self, channel: BoundedChannel) -> None:
-        """A connection is gone."""
+    def remove(self, channel: BoundedChannel) -> None:
+        """Remove a closed connection."""
         self.channels.discard(channel)
         self.limiter.leave(channel)
         self._check_drained()
@@ -399,16 +401,16 @@ class BoundedSite(Site):
             channel.drain(at_once=True)
 
     def abort_connections(self) -> None:
-        """Cut what is left."""
+        """Close all connections at once."""
         for channel in list(self.channels):
-            channel.transport.abortConnection()
+            channel.cut()
 
     def _sweep(self) -> None:
         now = self.now()
-        self._cut([channel for channel in self.channels if channel.deadline <= now])
+        self._abort([channel for channel in self.channels if channel.deadline <= now])
 
-    def _cut(self, channels: list[BoundedChannel]) -> None:
-        for channel in channels[:_CUT_AT_ONCE]:
+    def _abort(self, channels: list[BoundedChannel]) -> None:
+        for channel in channels[:_ABORTED_PER_TURN]:
             channel.cut()
-        if rest := channels[_CUT_AT_ONCE:]:
-            self.reactor.callLater(0, self._cut, rest)
+        if rest := channels[_ABORTED_PER_TURN:]:
+            self.reactor.callLater(0, self._abort, rest)

@@ -1,4 +1,4 @@
-"""The files that pages are made of, read once: templates, and what is sent as it is."""
+"""Templates and static files of the pages, read once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _TYPES = {
 
 
 class Assets(msgspec.Struct, frozen=True):
-    """Templates by name; files by name, each with its content type, and the path that all of them
-    are below.
+    """Templates by name, files by name with content and content type, and the path of all files.
 
-    The path changes with any of them, so browsers may keep them for good.
+    The path changes with the content of any file, so browsers may cache them for ever.
     """
 
     templates: Mapping[str, XMLString]
@@ -29,19 +28,19 @@ class Assets(msgspec.Struct, frozen=True):
 
 
 def read_assets() -> Assets:
-    """Read all of them from the package."""
-    here = files(__package__)
+    """Read all assets from the package."""
+    package = files(__package__)
     templates = {
         entry.name.removesuffix(".xml"): XMLString(entry.read_text("utf-8"))
-        for entry in (here / "templates").iterdir()
+        for entry in (package / "templates").iterdir()
         if entry.name.endswith(".xml")
     }
-    found = {}
+    static = {}
     digest = hashlib.sha256()
-    for entry in sorted((here / "static").iterdir(), key=lambda each: each.name):
+    for entry in sorted((package / "static").iterdir(), key=lambda each: each.name):
         kind = _TYPES.get(entry.name.rpartition(".")[2])
         if kind is not None:
             content = entry.read_bytes()
-            found[entry.name] = content, kind
+            static[entry.name] = content, kind
             digest.update(entry.name.encode() + b"\0" + content)
-    return Assets(templates, found, f"/static/{digest.hexdigest()[:16]}/")
+    return Assets(templates, static, f"/static/{digest.hexdigest()[:16]}/")

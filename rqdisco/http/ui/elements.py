@@ -1,9 +1,8 @@
-"""The pages as elements of twisted.web.template, which escapes what is put into it."""
+"""The pages as elements of twisted.web.template, which escapes the values in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from twisted.web.iweb import IRequest
@@ -11,25 +10,25 @@ from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco import __version__
 from rqdisco.core.records import LONG_CLAIM_SECONDS
+from rqdisco.http.requests.documents import RegisteredNode, ServiceDocument
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import DAY, count, duration, visible_spaces
+from rqdisco.http.ui.formatting import DAY, count, duration, escape_invisible
 from rqdisco.http.ui.snippets import Snippet
 
-Shown = Iterator[Any] | Sequence[Any]
-# A thousand rows take the server 60 ms, in which nobody else is answered; the script makes the
-# others.
-MOST_ROWS = 200
+Tags = Iterator[Tag] | Sequence[Tag]
+# Rendering a thousand rows blocks the server for 60 ms; the script adds the others.
+MAX_ROWS = 200
 _STATES = {
-    "up": "answers",
-    "fenced": "decides nothing",
-    "silent": "does not answer",
-    "established": "this one",
-    "never met": "was never met",
+    "up": "up",
+    "fenced": "fenced, decides nothing",
+    "silent": "unreachable",
+    "established": "this daemon",
+    "never met": "never reached",
 }
 
 
 class PageFrame(Element):
-    """What is around every page; `inner` is a page's own element, `title` what it is called."""
+    """The frame around every page's own element, `inner`."""
 
     def __init__(self, assets: Assets, title: str, inner: Element) -> None:
         super().__init__(loader=assets.templates["frame"])
@@ -67,13 +66,13 @@ class PageFrame(Element):
 
 
 class HomePage(Element):
-    """What this is, and how the service is; `peers` are the name and state of each daemon, this one
-    first.
+    """An introduction, and the state of the service; `peers` are the name and state of each daemon,
+    this one first.
     """
 
-    def __init__(self, assets: Assets, about: Mapping[str, Any], peers: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, assets: Assets, info: ServiceDocument, peers: Sequence[tuple[str, str]]) -> None:
         super().__init__(loader=assets.templates["home"])
-        self._about = about
+        self._info = info
         self._peers = peers
 
     @renderer
@@ -81,24 +80,24 @@ class HomePage(Element):
         return tag
 
     @renderer
-    def fact(self, _: IRequest, tag: Tag) -> Shown:
-        about = self._about
-        known = {"Version": str(about.get("version")), "Up for": duration(about.get("uptime", 0))}
-        if "ids" in about:
-            known["Discovery IDs"] = f"{about['ids']:,}"
-        if "unused_days" in about:
-            known["IDs without a node"] = f"forgotten after {duration(about['unused_days'] * DAY)}"
-        return [tag.clone().fillSlots(name=name, value=value) for name, value in known.items()]
+    def fact(self, _: IRequest, tag: Tag) -> Tags:
+        info = self._info
+        facts = {"Version": info.version, "Up for": duration(info.uptime)}
+        if info.ids is not msgspec.UNSET:
+            facts["Discovery IDs"] = f"{info.ids:,}"
+        if info.unused_days is not msgspec.UNSET:
+            facts["IDs without a node"] = f"deleted after {duration(info.unused_days * DAY)}"
+        return [tag.clone().fillSlots(name=name, value=value) for name, value in facts.items()]
 
     @renderer
     def peers(self, _: IRequest, tag: Tag) -> Tag | str:
         return tag if self._peers else ""
 
     @renderer
-    def peer(self, _: IRequest, tag: Tag) -> Shown:
+    def peer(self, _: IRequest, tag: Tag) -> Tags:
         return [
             tag.clone().fillSlots(
-                name=visible_spaces(name),
+                name=escape_invisible(name),
                 state="up" if state == "established" else state,
                 words=_STATES.get(state, state),
             )
@@ -107,18 +106,19 @@ class HomePage(Element):
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the page of an ID shows. `data` is the record as its watchers get it, `url` is the
-    service's; with `is_claim_overdue` a claim has waited for its leader's first report for long.
+    """The content of an ID's page. `data` is the record as watchers receive it, `url` is the
+    service's.
 
-    `has_claim` says that a claim waits at all. `two_leaders` are the addresses of two that both
-    report themselves, if there are. `is_guess` says that the URL is taken from the request, which
-    may have come through a proxy.
+    `has_claim` is set if a claim waits for its leader's first report, `is_claim_overdue` if it has
+    waited for long. `two_leaders` are the addresses of two leaders that both report themselves, if
+    any. `is_guess` is set if the URL is taken from the request, which may have come through a
+    proxy.
     """
 
     id: str
     data: bytes
     has_claim: bool
-    nodes: Sequence[Mapping[str, Any]]
+    nodes: Sequence[RegisteredNode]
     two_leaders: Sequence[str]
     notes: Sequence[str]
     is_claim_overdue: bool
@@ -130,7 +130,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterPage(Element):
-    """One ID: its nodes, and the flags for more of them. The picture is the script's."""
+    """One ID: its nodes, and the flags for more of them. The script draws the picture."""
 
     def __init__(self, assets: Assets, view: ClusterView) -> None:
         super().__init__(loader=assets.templates["cluster"])
@@ -157,19 +157,19 @@ class ClusterPage(Element):
 
     @renderer
     def one_leader(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(*map(visible_spaces, self._view.two_leaders[:1]))
+        return tag(*map(escape_invisible, self._view.two_leaders[:1]))
 
     @renderer
     def other_leader(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(*map(visible_spaces, self._view.two_leaders[1:]))
+        return tag(*map(escape_invisible, self._view.two_leaders[1:]))
 
     @renderer
-    def notes(self, _: IRequest, tag: Tag) -> Shown:
+    def notes(self, _: IRequest, tag: Tag) -> Tags:
         return [tag.clone().fillSlots(note=note) for note in self._view.notes]
 
     @renderer
     def claim(self, _: IRequest, tag: Tag) -> Tag:
-        # The script shows it when the time comes, and hides it again.
+        # The script shows and hides it later.
         shown = tag if self._view.is_claim_overdue else tag(hidden="hidden")
         return shown(**{"data-long": f"{LONG_CLAIM_SECONDS:g}"}).fillSlots(id=self._view.id)
 
@@ -183,11 +183,11 @@ class ClusterPage(Element):
 
     @renderer
     def nodes(self, _: IRequest, tag: Tag) -> Tag:
-        return tag([self._node(node) for node in self._view.nodes[:MOST_ROWS]])
+        return tag([self._node(node) for node in self._view.nodes[:MAX_ROWS]])
 
     @renderer
     def rest(self, _: IRequest, tag: Tag) -> Tag | str:
-        more = len(self._view.nodes) - MOST_ROWS
+        more = len(self._view.nodes) - MAX_ROWS
         return tag(f"{count(more, 'more node')}: `rqdisco show` prints all of them.") if more > 0 else ""
 
     @renderer
@@ -195,34 +195,34 @@ class ClusterPage(Element):
         return tag(value=self._view.url)
 
     @renderer
-    def generations(self, _: IRequest, tag: Tag) -> Shown:
+    def generations(self, _: IRequest, tag: Tag) -> Tags:
         return _choices("gen", [(str(number), name) for number, name in enumerate(self._view.generations)])
 
     @renderer
-    def targets(self, _: IRequest, tag: Tag) -> Shown:
+    def targets(self, _: IRequest, tag: Tag) -> Tags:
         return _choices("for", self._view.targets)
 
     @renderer
-    def recipes(self, _: IRequest, tag: Tag) -> Shown:
+    def recipes(self, _: IRequest, tag: Tag) -> Tags:
         return [self._snippet(snippet) for snippet in self._view.snippets]
 
-    def _node(self, node: Mapping[str, Any]) -> Tag:
-        first = tags.td(tags.bdi(visible_spaces(node["addr"]), class_="addr"))
-        if node.get("leader"):
+    def _node(self, node: RegisteredNode) -> Tag:
+        first = tags.td(tags.bdi(escape_invisible(node.addr), class_="addr"))
+        if node.leader:
             first(tags.span("leader", class_="tag leader"))
-        if node.get("alone"):
-            first(tags.span("told it is alone", class_="tag alone"))
-        if node.get("up") is False:
+        if node.alone:
+            first(tags.span("told to bootstrap", class_="tag alone"))
+        if node.up is False:
             first(tags.span("does not answer", class_="tag down"))
-        if node.get("unresolved"):
+        if node.unresolved:
             first(tags.span("name does not resolve", class_="tag unresolved"))
-        cells = [tags.td(visible_spaces(node.get(name) or ""), class_="mono") for name in ("raft_addr", "node_id")]
-        return tags.tr(first, *cells, tags.td(node.get("heard", ""), class_="quiet small"), tags.td())
+        cells = [tags.td(escape_invisible(text or ""), class_="mono") for text in (node.raft_addr, node.node_id)]
+        return tags.tr(first, *cells, tags.td(node.heard or "", class_="quiet small"), tags.td())
 
     def _snippet(self, snippet: Snippet) -> Tag:
         figure = tags.div(class_="recipe", **{"data-gen": str(snippet.generation), "data-for": snippet.target})
-        if snippet.trouble:
-            return figure(tags.p(snippet.trouble, class_="note"))
+        if snippet.error:
+            return figure(tags.p(snippet.error, class_="note"))
         name = f"recipe-{snippet.generation}-{snippet.target}"
         label = f" the flags for {self._view.generations[snippet.generation]}"
         copy = tags.button("Copy", tags.span(label, class_="unseen"), type="button", class_="slight")
@@ -231,14 +231,14 @@ class ClusterPage(Element):
 
 
 class TokenPage(Element):
-    """Asks for a token."""
+    """A form for a token."""
 
     def __init__(self, assets: Assets) -> None:
         super().__init__(loader=assets.templates["token"])
 
 
 class ProblemPage(Element):
-    """Says why there is no such page."""
+    """An explanation why there is no page."""
 
     def __init__(self, assets: Assets, heading: str, text: str) -> None:
         super().__init__(loader=assets.templates["problem"])
@@ -254,8 +254,8 @@ class ProblemPage(Element):
         return tag(self._text)
 
 
-def _choices(name: str, choices: Sequence[tuple[str, str]]) -> Iterator[Any]:
-    """Radio buttons, the first of which is chosen."""
+def _choices(name: str, choices: Sequence[tuple[str, str]]) -> Iterator[Tag]:
+    """Radio buttons; the first is checked."""
     for number, (value, label) in enumerate(choices):
         field = tags.input(type="radio", name=name, id=f"{name}-{value}", value=value)
         if number == 0:

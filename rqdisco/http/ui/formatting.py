@@ -1,19 +1,17 @@
-"""Texts as pages show them."""
+"""Formatting of values for pages."""
 
 from __future__ import annotations
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def visible_spaces(text: str) -> str:
-    """Text from elsewhere, with everything shown that would not be seen, or would turn what follows
-    around.
-    """
+def escape_invisible(text: str) -> str:
+    """Escape characters of foreign text that are invisible or change the direction of text."""
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def duration(seconds: float) -> str:
-    """How long something takes, in the two largest units."""
+    """Format a duration in its two largest units."""
     whole = int(seconds)
     if whole < MINUTE:
         return f"{whole} s"
@@ -25,12 +23,12 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """So many of something, which ends with an s if they are many, unless that is given."""
+    """Format a number with its noun; the plural is `many` or ends with an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def size(number: float) -> str:
-    """So many bytes."""
+def format_bytes(number: float) -> str:
+    """Format a number of bytes."""
     for unit in ("bytes", "KiB", "MiB"):
         if number < 1024:
             return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"

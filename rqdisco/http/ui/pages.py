@@ -1,29 +1,31 @@
-"""The pages themselves: which of them a request is for, and what they are made of."""
+"""The pages: which of them answers a request, and what it shows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
-from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NotAuthenticated
 from rqdisco.core.ids import RESERVED, is_id
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.core.views import View
+from rqdisco.http.api.admin import ClusterAdmin
+from rqdisco.http.api.event_streams import EventStreams
+from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
-from rqdisco.http.requests.documents import encode_object
+from rqdisco.http.requests.documents import FullDocument, encode_object
+from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Headers, NotFound, Response, refusal_of
-from rqdisco.http.requests.runner import Answering, ApiRunner
+from rqdisco.http.requests.runner import ApiRunner, EventualResponse, Handler
 from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.daemon_status import PeersView, StatusCollector
 from rqdisco.http.ui.elements import ClusterPage, ClusterView, HomePage, PageFrame, ProblemPage, TokenPage
 from rqdisco.http.ui.formatting import duration
-from rqdisco.http.ui.overview import StatusView
 from rqdisco.http.ui.snippets import TARGETS, generations, snippets
 from rqdisco.http.ui.status import StatusPage
 from rqdisco.telemetry.counters import Route
@@ -38,8 +40,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
 )
-# Discovery IDs are secrets and stand in the address of a page.
-_GUARDS: Headers = (
+# Discovery IDs are secrets, and the address of a page contains one.
+_SECURITY: Headers = (
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -47,99 +49,82 @@ _GUARDS: Headers = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-# What is at the same address for other clients may be taken for this by no cache, were it to keep
-# anything.
-_PAGE: Headers = (*_GUARDS, (b"vary", b"Accept, Authorization"))
-# Not Basic, for which browsers would ask in a window of their own, and remember the answer.
+# The same address has another document for other clients, which no cache may confuse with this.
+_PAGE: Headers = (*_SECURITY, (b"vary", b"Accept, Authorization"))
+# Not Basic: browsers would prompt for it in their own window, and remember the answer.
 _CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="rqdisco"'),)
-_FOR_GOOD: Headers = (*_GUARDS, (b"cache-control", b"public, max-age=31536000, immutable"))
+_IMMUTABLE: Headers = (*_SECURITY, (b"cache-control", b"public, max-age=31536000, immutable"))
 
 _HEADINGS = {
-    403: "This token may not do that",
-    404: "There is no such page",
-    503: "Not now",
+    403: "This token does not allow that",
+    404: "Page not found",
+    503: "Not available now",
 }
 
 
-class PageAbout(msgspec.Struct, frozen=True, kw_only=True):
-    """What pages show beside records.
-
-    `service` gives the members of `GET /`, `peers` the names and states of all daemons, this one
-    first, if there are several; `wall_us` the wall clock in microseconds; `zone` is that of DNS, if
-    there is one; `status` gives what operators see.
-    """
-
-    service: Callable[[], Mapping[str, Any]]
-    peers: Callable[[], Sequence[tuple[str, str]]]
-    wall_us: Callable[[], int]
-    zone: str | None = None
-    status: Callable[[], StatusView] | None = None
-
-
 class Pages:
-    """The pages of one site. `encode` gives a record as its watchers get it; `authorizer` asks for
-    tokens, if given; where it is not, `is_operators` says that only operators come here.
+    """The pages of one site. With `authorizer` they require a token; without it, `is_operators`
+    says that only operators reach this site.
     """
 
     def __init__(
         self,
+        context: HTTPContext,
         assets: Assets,
-        directory: Directory,
         runner: ApiRunner,
-        about: PageAbout,
-        encode: Callable[[View], bytes],
+        streams: EventStreams,
         authorizer: Authorizer | None = None,
         *,
         is_operators: bool = False,
     ) -> None:
+        self._context = context
+        self._directory = context.directory
         self._assets = assets
-        self._directory = directory
         self._runner = runner
-        self._about = about
-        self._encode = encode
-        self._authorizer = None if authorizer is None else authorizer.at(runner.api)
+        self._streams = streams
+        self._authorizer = None if authorizer is None else authorizer.for_api(runner.api)
         self._is_operators = is_operators
 
-    def answer(self, request: Any) -> Answering | None:
-        """Begin an answer to a GET or HEAD, or leave it to the doors."""
-        path: bytes = request.path
+    def respond(self, request: Request) -> EventualResponse | None:
+        """Start the response to a GET or HEAD; None if the request is for an API."""
+        path = request.path
         if path.startswith(_STATIC):
             request.route = _route("/static")
-            return self._runner.answer(self._file(path))
+            return self._runner.run(self._file(path))
         accept = request.getHeader(b"accept")
         if accept is None or b"text/html" not in accept or not prefers_html(accept.decode("latin-1")):
             return None
-        making = self._making(request, path)
-        return None if making is None else self._runner.answer(self._made(request, making))
+        handler = self._handler(request, path)
+        return None if handler is None else self._runner.run(self._page(request, handler))
 
-    def is_only_here(self, path: bytes) -> bool:
-        """Whether there is a page at a path, and nothing that other clients could ask for."""
-        return path.strip(b"/") == _STATUS_PATH and self._about.status is not None
+    def is_page_only(self, path: bytes) -> bool:
+        """Report whether a path has a page, and nothing for other clients."""
+        return path.strip(b"/") == _STATUS_PATH and self._context.status is not None
 
-    def _making(self, request: Any, path: bytes) -> Coroutine[Any, Any, Response] | None:
-        """What makes the page at a path, if there is one."""
+    def _handler(self, request: Request, path: bytes) -> Handler | None:
+        """The handler of the page at a path, if there is one."""
         if path == b"/":
             request.route = _route("/")
             return self._home(request)
         match = _ONE_SEGMENT.match(path)
         name = "" if match is None else match[1].decode("utf-8", "replace")
-        if name == _STATUS and self._about.status is not None:
+        if name == _STATUS and self._context.status is not None:
             request.route = _route("/status")
-            return self._status(request, self._about.status)
+            return self._status(request, self._context.status)
         if not name or name in RESERVED:
             return None
         request.route = _route("/ID")
         return self._cluster(request, name)
 
-    async def _made(self, request: Any, making: Coroutine[Any, Any, Response]) -> Response:
-        """The page, or one that says why there is none."""
+    async def _page(self, request: Request, handler: Handler) -> Response:
+        """Return the page, or one that explains why there is none."""
         if self._authorizer is not None and not secrets_in(request.requestHeaders):
-            making.close()
-            return await self._asking()
+            handler.close()
+            return await self._token_form()
         try:
-            return await making
+            return await handler
         except NotAuthenticated:
-            return await self._asking()
+            return await self._token_form()
         except CancelledError:
             raise
         except Exception:
@@ -148,83 +133,92 @@ class Pages:
             page = ProblemPage(self._assets, _HEADINGS.get(refusal.status, refusal.reason), text)
             return await self._rendered("", page, refusal.status, refusal.reason.encode())
 
-    async def _asking(self) -> Response:
+    async def _token_form(self) -> Response:
         page = await self._rendered("", TokenPage(self._assets), 401, b"authentication required")
         return msgspec.structs.replace(page, headers=(*page.headers, *_CHALLENGE))
 
-    async def _home(self, request: Any) -> Response:
-        # Who the peers are is for operators where there are tokens, as at /readyz.
-        is_told = self._authorizer is None or self._authorizer.admit(request, "known").is_admin
-        wanted = request.args.get(b"id")
-        if wanted and is_id(name := wanted[-1].decode("utf-8", "replace").strip()):
-            # Who has no script filled in the field.
+    async def _home(self, request: Request) -> Response:
+        # Where tokens are required, only admins see peers, as at /readyz.
+        sees_peers = self._authorizer is None or self._authorizer.admit(request, "known").is_admin
+        given = request.args.get(b"id")
+        if given and is_id(name := given[-1].decode("utf-8", "replace").strip()):
+            # The form was submitted without a script.
             return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
-        return await self._rendered(
-            "", HomePage(self._assets, self._about.service(), self._about.peers() if is_told else ())
-        )
+        peers = _peer_states(self._context.cluster_admin) if sees_peers else ()
+        return await self._rendered("", HomePage(self._assets, self._context.describe(), peers))
 
-    async def _status(self, request: Any, look: Callable[[], StatusView]) -> Response:
+    async def _status(self, request: Request, collector: StatusCollector) -> Response:
         is_operator = self._is_operators
         if self._authorizer is not None:
             is_operator = self._authorizer.admit(request, "admin").is_admin
-        return await self._rendered("Status", StatusPage(self._assets, look(), is_operator=is_operator))
+        return await self._rendered(
+            "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
+        )
 
-    async def _cluster(self, request: Any, discovery_id: str) -> Response:
+    async def _cluster(self, request: Request, discovery_id: str) -> Response:
         if self._authorizer is not None:
             self._authorizer.admit(request, "read", discovery_id)
         if not is_id(discovery_id):
-            raise NotFound("no discovery ID has such a name")
+            raise NotFound("not a valid discovery ID")
         record = await self._directory.look_up(discovery_id)
-        data = self._encode(record)
-        shown = msgspec.json.decode(data)
-        asked = request.args.get(b"url")
-        url = _own_url(request) if not asked else asked[-1].decode("utf-8", "replace").strip()
+        data = self._streams.encode(record)
+        document = msgspec.json.decode(data, type=FullDocument)
+        given = request.args.get(b"url")
+        url = _own_url(request) if not given else given[-1].decode("utf-8", "replace").strip()
         view = ClusterView(
             id=record.id,
             data=data,
             has_claim=record.claimed > 0,
-            nodes=shown["registrations"],
-            two_leaders=shown.get("two_leaders", ()),
+            nodes=document.registrations,
+            two_leaders=document.two_leaders or (),
             notes=self._notes(record),
             is_claim_overdue=record.claimed > 0 and self._seconds_since(record.claimed_since) > LONG_CLAIM_SECONDS,
             url=url,
-            is_guess=not asked,
-            generations=generations(self._about.zone),
+            is_guess=not given,
+            generations=generations(self._context.zone),
             targets=TARGETS,
-            snippets=snippets(record.id, url, self._about.zone, asks_for_tokens=self._authorizer is not None),
+            snippets=snippets(record.id, url, self._context.zone, requires_token=self._authorizer is not None),
         )
         return await self._rendered(record.id, ClusterPage(self._assets, view))
 
     def _seconds_since(self, milliseconds: int) -> float:
-        return self._about.wall_us() / 1_000_000 - milliseconds / 1000
+        return self._context.wall_us() / 1_000_000 - milliseconds / 1000
 
     def _notes(self, record: View) -> list[str]:
         notes = []
         if not self._directory.is_owner_of(record):
             notes.append(
-                "This ID lost its home: nodes are listed, added and removed, but none is ever told to start a cluster."
-                " Mint a new ID for a new cluster."
+                "This ID lost its owner: nodes are listed, added and removed, but none is ever told to bootstrap."
+                " Create a new ID for a new cluster."
             )
         age = self._directory.age(record)
         if age is None:
-            notes.append("The daemon that is this ID's home was not heard since this one started: the list may be old.")
+            notes.append("The daemon that owns this ID was not in contact since this one started: the list may be old.")
         elif age > _STALE_SECONDS:
             notes.append(
-                f"The daemon that is this ID's home was last heard {duration(age)} ago: the list may be as old as that."
+                f"The daemon that owns this ID was last in contact {duration(age)} ago: the list may be as old."
             )
         return notes
 
     async def _file(self, path: bytes) -> Response:
         name = path.decode("latin-1")
-        found = self._assets.files.get(name.removeprefix(self._assets.path))
-        if found is None or not name.startswith(self._assets.path):
+        asset = self._assets.files.get(name.removeprefix(self._assets.path))
+        if asset is None or not name.startswith(self._assets.path):
             return Response(404, encode_object({"error": "no such file"}), b"Not Found")
-        content, kind = found
-        return Response(200, content, headers=_FOR_GOOD, content_type=kind)
+        content, kind = asset
+        return Response(200, content, headers=_IMMUTABLE, content_type=kind)
 
     async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Response:
         page = await flattenString(None, PageFrame(self._assets, title, inner))
         return Response(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
+
+
+def _peer_states(cluster_admin: ClusterAdmin | None) -> Sequence[tuple[str, str]]:
+    """The name and state of each daemon, this one first; nothing without peers."""
+    if cluster_admin is None:
+        return ()
+    view = msgspec.convert(cluster_admin.show(), PeersView)
+    return [(view.name, view.state), *((peer.name or peer.url, peer.state) for peer in view.peers)]
 
 
 def _route(path: str) -> Route:
@@ -232,8 +226,8 @@ def _route(path: str) -> Route:
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether an Accept header (RFC 9110 section 12.5.1) asks for HTML by its name, and rather than
-    for JSON.
+    """Report whether an Accept header (RFC 9110 section 12.5.1) names HTML, and prefers it to
+    JSON.
     """
     weights = {"text/html": 0.0, "application/json": 0.0}
     for each in accept.split(","):
@@ -254,8 +248,8 @@ def _weight(parameters: str) -> float:
     return 1.0
 
 
-def _own_url(request: Any) -> str:
-    """The service's URL as far as the request tells."""
+def _own_url(request: Request) -> str:
+    """The service's URL, as far as the request shows it."""
     host = (request.getHeader(b"host") or b"").decode("latin-1")
     if not _HOST.match(host):
         host = "localhost:4000"

@@ -1,5 +1,5 @@
-"""The flags that the page of an ID offers: what `rqdisco flags` prints, for every rqlite and way of
-running it.
+"""The flags on the page of an ID: the output of `rqdisco flags` for all versions of rqlite and ways
+to run it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rqdisco.recipes import Impossible, Mode, Target, Wanted, quoted, recipe
+from rqdisco.recipes import FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
 
 TARGETS: tuple[tuple[Target, str], ...] = (
     ("shell", "Shell"),
@@ -16,7 +16,7 @@ TARGETS: tuple[tuple[Target, str], ...] = (
     ("compose", "Compose"),
     ("k8s", "Kubernetes"),
 )
-# How it is called, the version that stands for all of them, and how it asks.
+# A label, a version that stands for all of them, and the discovery mode.
 _BY_HTTP: tuple[tuple[str, str, Mode], ...] = (
     ("rqlite 7 to 10", "10", "consul-kv"),
     ("4.0 to 6.10", "6", "legacy"),
@@ -29,49 +29,49 @@ _BY_NAME: tuple[tuple[str, str, Mode], ...] = (
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """Flags for one rqlite, by its place among the generations, and one way of running it;
-    `trouble` says why there are none.
+    """The flags for one generation of rqlite, by its index, and one way to run it; `error` explains
+    why there are none.
     """
 
     generation: int
     target: Target
     text: str
     notes: tuple[str, ...] = ()
-    trouble: str = ""
+    error: str = ""
 
 
 def generations(zone: str | None) -> Sequence[str]:
-    """What each of them is called. With a DNS zone there are more ways to ask."""
+    """Return the labels of all generations; a DNS zone adds some."""
     return [name for name, _, _ in _generations(zone)]
 
 
-def snippets(discovery_id: str, url: str, zone: str | None, *, asks_for_tokens: bool) -> Sequence[Snippet]:
-    """All flags for an ID of the service at `url`; a token has a place in them where the service
-    asks for one.
+def snippets(discovery_id: str, url: str, zone: str | None, *, requires_token: bool) -> Sequence[Snippet]:
+    """Return all flags for an ID of the service at `url`, with a placeholder for a token if the
+    service requires one.
     """
-    return list(_snippets(discovery_id, url, zone, asks_for_tokens))
+    return list(_snippets(discovery_id, url, zone, requires_token))
 
 
-def _snippets(discovery_id: str, url: str, zone: str | None, asks_for_tokens: bool) -> Iterator[Snippet]:
-    needs_one = asks_for_tokens and "@" not in url
-    more = (f"put a token in the place of TOKEN: `rqdisco token new NAME --id {discovery_id}` makes one",)
+def _snippets(discovery_id: str, url: str, zone: str | None, requires_token: bool) -> Iterator[Snippet]:
+    needs_token = requires_token and "@" not in url
+    token_note = f"replace TOKEN by a token: `rqdisco token new NAME --id {discovery_id}` creates one"
     for number, (_, version, mode) in enumerate(_generations(zone)):
         by_name = mode.startswith("dns")
-        wanted = Wanted(
+        request = FlagsRequest(
             discovery_id=discovery_id,
             version=version,
             mode=mode,
-            url=url.replace("://", "://x:TOKEN@", 1) if needs_one and not by_name else url,
+            url=url.replace("://", "://x:TOKEN@", 1) if needs_token and not by_name else url,
             zone=zone if by_name else None,
         )
         try:
-            made = recipe(wanted)
-        except Impossible as error:
-            yield from (Snippet(number, target, "", trouble=str(error)) for target, _ in TARGETS)
+            flags = make_flags(request)
+        except Unsupported as error:
+            yield from (Snippet(number, target, "", error=str(error)) for target, _ in TARGETS)
             continue
-        notes = (*more, *made.notes) if needs_one and not by_name else made.notes
+        notes = (token_note, *flags.notes) if needs_token and not by_name else flags.notes
         for target, _ in TARGETS:
-            yield Snippet(number, target, quoted(target, made.arguments), notes)
+            yield Snippet(number, target, quote_flags(target, flags.arguments), notes)
 
 
 def _generations(zone: str | None) -> Sequence[tuple[str, str, Mode]]:

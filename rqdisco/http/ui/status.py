@@ -1,29 +1,28 @@
-"""The operator's page: how a daemon is, drawn on the server."""
+"""The status page of one daemon, rendered on the server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.http.requests.documents import utc_second
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import count, duration, size, visible_spaces
-from rqdisco.http.ui.overview import DiskView, StatusView
+from rqdisco.http.ui.daemon_status import DiskView, PeerView, StatusView
+from rqdisco.http.ui.formatting import count, duration, escape_invisible, format_bytes
 from rqdisco.telemetry.recent import RecentChange
 
 _PLOT_HEIGHT = 40
-_PLOTS = (("created", "IDs created"), ("registered", "Registrations"), ("granted", "Told to bootstrap"))
+_PLOTS = (("created", "IDs created"), ("registered", "Registrations"), ("granted", "Bootstrap grants"))
 _FOR_OPERATORS = (
-    "What was changed, by whom and under which ID is shown to operators only: on the operator's socket (ssh -L"
-    " 4001:/run/rqdisco/operator.sock HOST, then http://localhost:4001/status), or to who has an admin token."
+    "Only operators see what was changed, by whom and under which ID: on the operator's socket (ssh -L"
+    " 4001:/run/rqdisco/operator.sock HOST, then http://localhost:4001/status), or with an admin token."
 )
 
 
 class StatusPage(Element):
-    """One daemon at one moment. What names IDs, addresses and clients is for an operator only."""
+    """One daemon at one moment. Only operators see IDs, addresses and clients."""
 
     def __init__(self, assets: Assets, view: StatusView, *, is_operator: bool) -> None:
         super().__init__(loader=assets.templates["status"])
@@ -33,7 +32,7 @@ class StatusPage(Element):
     @renderer
     def name(self, _: IRequest, tag: Tag) -> Tag:
         peers = self._view.peers
-        return tag("This daemon" if peers is None else visible_spaces(str(peers["name"])))
+        return tag("This daemon" if peers is None else escape_invisible(peers.name))
 
     @renderer
     def verdict(self, _: IRequest, tag: Tag) -> Tag:
@@ -43,8 +42,8 @@ class StatusPage(Element):
 
     @renderer
     def wrong(self, _: IRequest, tag: Tag) -> list[Tag]:
-        said = [*self._view.wrong, *self._view.notes] if self._is_operator else self._view.wrong
-        return [tag.clone().fillSlots(note=visible_spaces(_sentence(each))) for each in said]
+        notes = [*self._view.wrong, *self._view.notes] if self._is_operator else self._view.wrong
+        return [tag.clone().fillSlots(note=escape_invisible(_sentence(note))) for note in notes]
 
     @renderer
     def facts(self, _: IRequest, tag: Tag) -> list[Tag]:
@@ -52,11 +51,11 @@ class StatusPage(Element):
         return _facts(
             tag,
             {
-                "Version": str(view.service.get("version")),
-                "Up for": duration(view.service.get("uptime", 0)),
-                "Discovery IDs": f"{view.service.get('ids', 0):,}",
+                "Version": view.service.version,
+                "Up for": duration(view.service.uptime),
+                "Discovery IDs": f"{view.service.ids or 0:,}",
                 "Nodes": "being counted" if view.nodes is None else f"{view.nodes:,}",
-                "Watching": f"{view.watchers:,}",
+                "Event streams": f"{view.watchers:,}",
             },
         )
 
@@ -71,12 +70,12 @@ class StatusPage(Element):
     @renderer
     def graph(self, _: IRequest, tag: Tag) -> Tag:
         assert self._view.peers is not None
-        return _graph(str(self._view.peers["name"]), [each for each in self._view.peers["peers"] if "name" in each])
+        return _graph(self._view.peers.name, [peer for peer in self._view.peers.peers if peer.name is not None])
 
     @renderer
     def peer_rows(self, _: IRequest, tag: Tag) -> Tag:
         assert self._view.peers is not None
-        return tag([self._peer_row(each) for each in self._view.peers["peers"]])
+        return tag([self._peer_row(each) for each in self._view.peers.peers])
 
     @renderer
     def disk(self, _: IRequest, tag: Tag) -> Tag | str:
@@ -92,50 +91,49 @@ class StatusPage(Element):
         if not self._is_operator:
             return tags.p(_FOR_OPERATORS, class_="quiet small")
         if not self._view.changes:
-            return tags.p("Nothing was changed since this daemon started.", class_="quiet")
+            return tags.p("No changes since this daemon started.", class_="quiet")
         heads = [tags.th(each, scope="col") for each in ("When", "What", "Outcome", "ID", "Address", "From", "Token")]
         rows = [_change(each) for each in self._view.changes]
         table = tags.table(tags.thead(tags.tr(*heads)), tags.tbody(*rows), class_="list")
         return tags.div(table, class_="scroll", tabindex="0", role="region", **{"aria-labelledby": "changes-title"})
 
-    def _peer_row(self, peer: Mapping[str, Any]) -> Tag:
-        stranger = peer.get("url", "a peer") if self._is_operator else "a peer"
-        heard, lag, offset = peer.get("last_contact"), peer.get("lag"), peer.get("clock_offset_ms")
-        words = (
-            visible_spaces(str(peer.get("name", stranger))),
-            str(peer["state"]),
-            "" if heard is None else f"{heard:.1f} s ago",
-            "" if lag is None else f"{lag:,}",
-            "" if offset is None else f"{offset:,} ms",
+    def _peer_row(self, peer: PeerView) -> Tag:
+        name = peer.name or (peer.url if self._is_operator else "a peer")
+        cells = (
+            escape_invisible(name),
+            peer.state,
+            "" if peer.last_contact is None else f"{peer.last_contact:.1f} s ago",
+            "" if peer.lag is None else f"{peer.lag:,}",
+            "" if peer.clock_offset_ms is None else f"{peer.clock_offset_ms:,} ms",
         )
-        return tags.tr(*(tags.td(word) for word in words))
+        return tags.tr(*(tags.td(cell) for cell in cells))
 
 
-def _facts(tag: Tag, known: Mapping[str, str]) -> list[Tag]:
-    return [tag.clone().fillSlots(name=name, value=value) for name, value in known.items()]
+def _facts(tag: Tag, facts: Mapping[str, str]) -> list[Tag]:
+    return [tag.clone().fillSlots(name=name, value=value) for name, value in facts.items()]
 
 
 def _disk(disk: DiskView) -> dict[str, str]:
-    lasted = disk.snapshot_lasted
+    took = disk.snapshot_lasted
     return {
         "Writing": "possible" if disk.refused is None else f"not possible: {disk.refused}",
-        "Journal since the start": size(disk.bytes_written),
+        "Journal since the start": format_bytes(disk.bytes_written),
         "Changes made durable": f"{disk.changes_written:,} in {count(disk.batches_written, 'batch', 'batches')}",
-        "Snapshot holds all of": f"{duration(disk.snapshot_age)} ago",
-        "A snapshot every": duration(disk.snapshot_every),
-        "The last one took": "none yet" if lasted is None else f"{lasted:.2f} s",
+        "Snapshot was current": f"{duration(disk.snapshot_age)} ago",
+        "Snapshot interval": duration(disk.snapshot_every),
+        "Last snapshot took": "none yet" if took is None else f"{took:.2f} s",
     }
 
 
-def _change(happened: RecentChange) -> Tag:
-    event = happened.event
+def _change(change: RecentChange) -> Tag:
+    event = change.event
     outcome = event.outcome if event.why is None else f"{event.outcome}: {event.why}"
-    at = utc_second(happened.at)
-    # Tokens and peers go by a name.
+    at = utc_second(change.at)
+    # Changes of tokens and peers have a name.
     what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
-    words = (what, outcome, event.id, event.addr or "", event.client or "", event.asker or "")
+    cells = (what, outcome, event.id, event.addr or "", event.client or "", event.token or "")
     when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
-    return tags.tr(when, *(tags.td(tags.bdi(visible_spaces(each))) for each in words))
+    return tags.tr(when, *(tags.td(tags.bdi(escape_invisible(cell))) for cell in cells))
 
 
 def _plot(title: str, counts: Sequence[int]) -> Tag:
@@ -152,27 +150,23 @@ def _plot(title: str, counts: Sequence[int]) -> Tag:
     picture(
         viewBox=f"0 0 {len(counts)} {_PLOT_HEIGHT + 1}", preserveAspectRatio="none", role="img", **{"aria-label": label}
     )
-    said = tags.p(f"in the last hour, {most:,} a minute at most", class_="quiet small")
-    return tags.div(tags.h2(title), tags.strong(f"{total:,}"), picture, said, class_="card plot")
+    caption = tags.p(f"in the last hour, {most:,} a minute at most", class_="quiet small")
+    return tags.div(tags.h2(title), tags.strong(f"{total:,}"), picture, caption, class_="card plot")
 
 
-def _graph(own: str, peers: Sequence[Mapping[str, Any]]) -> Tag:
-    """This daemon in the middle, and how much each of the others lacks of what it has."""
+def _graph(own: str, peers: Sequence[PeerView]) -> Tag:
+    """This daemon above its peers, with the number of changes that each of them lacks."""
     width, height = max(340, 130 * len(peers)), 110 if not peers else 250
     middle = width / 2, 50.0
     places = [(width * (at + 1) / (len(peers) + 1), 185.0) for at in range(len(peers))]
     parts = []
     for peer, (x, y) in zip(peers, places, strict=True):
-        wire = "wire" if peer["state"] == "up" else "wire silent"
+        wire = "wire" if peer.is_up else "wire silent"
         parts.append(Tag("line")(class_=wire, x1=f"{middle[0]}", y1=f"{middle[1]}", x2=f"{x:.0f}", y2=f"{y:.0f}"))
     parts += _disc(own, "this daemon", *middle, "disc own")
     for peer, (x, y) in zip(peers, places, strict=True):
-        lag = peer.get("lag")
-        under = (
-            str(peer["state"]) if lag is None or peer["state"] != "up" else "has all" if not lag else f"lacks {lag:,}"
-        )
-        parts += _disc(str(peer["name"]), under, x, y, "disc" if peer["state"] == "up" else "disc silent")
-    label = f"{own} and {count(len(peers), 'peer')}; what each of them lacks is in the table"
+        parts += _disc(peer.name or "", _lag(peer), x, y, "disc" if peer.is_up else "disc silent")
+    label = f"{own} and {count(len(peers), 'peer')}; the table shows the changes that each of them lacks"
     return Tag("svg")(
         *parts,
         viewBox=f"0 0 {width} {height}",
@@ -183,16 +177,15 @@ def _graph(own: str, peers: Sequence[Mapping[str, Any]]) -> Tag:
     )
 
 
-def _under(peer: Mapping[str, Any]) -> str:
-    lag = peer.get("lag")
-    if peer["state"] != "up" or lag is None:
-        return str(peer["state"])
-    return f"lacks {lag:,}" if lag else "has all"
+def _lag(peer: PeerView) -> str:
+    if not peer.is_up or peer.lag is None:
+        return peer.state
+    return f"lacks {peer.lag:,}" if peer.lag else "up to date"
 
 
 def _disc(name: str, under: str, x: float, y: float, kind: str) -> Iterator[Tag]:
     yield Tag("circle")(class_=kind, cx=f"{x:.0f}", cy=f"{y:.0f}", r="20")
-    shown = visible_spaces(name)
+    shown = escape_invisible(name)
     yield Tag("text")(shown if len(shown) < 22 else f"{shown[:20]}…", x=f"{x:.0f}", y=f"{y + 38:.0f}")
     yield Tag("text")(under, class_="under", x=f"{x:.0f}", y=f"{y + 54:.0f}")
 

@@ -1,4 +1,4 @@
-"""What is remembered of host names, in bounded memory. Pure."""
+"""A bounded cache of host name addresses. Pure."""
 
 from __future__ import annotations
 
@@ -11,48 +11,47 @@ from rqdisco.probes.resolution.fair_map import FairMap
 
 
 class CachedAddresses(msgspec.Struct):
-    """The addresses of a name that were found last, when that was, and when to look it up again.
-
-    `warned` is when the log last said that it does not resolve, `claims` is how many IDs have it
-    remembered.
-    """
+    """The cached addresses of a name. Times are seconds of the clock."""
 
     ips: Sequence[str] = ()
+    # When the last lookup succeeded, and when the next one is due.
     at: float = -inf
     due: float = -inf
+    # When the last warning about the name was logged.
     warned: float = -inf
+    # How many IDs claim the name.
     claims: int = 0
 
 
 class ResolutionCache:
-    """Remembers names as long as an ID claims them. There are up to `most` claims; the ID with the
-    most of them loses its oldest, so an ID with many names forgets its own, and none that others
-    need as well.
+    """Caches names while an ID claims them. There are up to `capacity` claims. When the cache is
+    full, the ID with the most claims loses its oldest, so an ID with many names only evicts its
+    own.
     """
 
-    def __init__(self, most: int) -> None:
-        self._known: dict[str, CachedAddresses] = {}
-        self._claims: FairMap[tuple[str, str], str] = FairMap(most)
+    def __init__(self, capacity: int) -> None:
+        self._cached: dict[str, CachedAddresses] = {}
+        self._claims: FairMap[tuple[str, str], str] = FairMap(capacity)
 
     def __len__(self) -> int:
-        """Return how many names are remembered."""
-        return len(self._known)
+        """Return how many names are cached."""
+        return len(self._cached)
 
     def get(self, name: str) -> CachedAddresses | None:
-        """Return what is known of a name."""
-        return self._known.get(name)
+        """Return the entry of a name, None without one."""
+        return self._cached.get(name)
 
     def claim(self, discovery_id: str, name: str) -> CachedAddresses:
-        """Return what is known of a name, and remember it for this ID from now on."""
+        """Return the entry of a name, which this ID claims from now on."""
         claim = discovery_id, name
         if self._claims.get(claim) is None:
-            self._known.setdefault(name, CachedAddresses()).claims += 1
-            forgotten = self._claims.put(discovery_id, claim, name)
-            if forgotten is not None:
-                self._release(forgotten)
-        return self._known[name]
+            self._cached.setdefault(name, CachedAddresses()).claims += 1
+            evicted = self._claims.put(discovery_id, claim, name)
+            if evicted is not None:
+                self._release(evicted)
+        return self._cached[name]
 
     def _release(self, name: str) -> None:
-        self._known[name].claims -= 1
-        if not self._known[name].claims:
-            del self._known[name]
+        self._cached[name].claims -= 1
+        if not self._cached[name].claims:
+            del self._cached[name]

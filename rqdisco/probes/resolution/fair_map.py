@@ -1,4 +1,4 @@
-"""A bounded mapping that no single ID can fill at the expense of others. Pure."""
+"""A bounded mapping in which no ID can evict the entries of others. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ V = TypeVar("V")
 
 
 class FairMap(Generic[K, V]):
-    """Up to `most` entries, each charged to one ID. When it is full, the ID with the most entries
-    loses its oldest.
+    """Up to `capacity` entries, each charged to one ID. When it is full, the ID with the most
+    entries loses its oldest.
 
-    Every operation takes constant time: anybody may cause many of them.
+    Every operation takes constant time, since clients can cause many of them.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._charged_to: dict[K, str] = {}
         self._entries: dict[str, OrderedDict[K, V]] = {}
-        # The IDs with so many entries; sizes change by one at a time, and so does the largest.
+        # The IDs by their number of entries, which changes by one at a time; so does the largest.
         self._ids_of_size: dict[int, OrderedDict[str, None]] = {}
         self._largest = 0
 
@@ -42,12 +42,12 @@ class FairMap(Generic[K, V]):
         return next(iter(self._entries[discovery_id]))
 
     def put(self, discovery_id: str, key: K, value: V) -> V | None:
-        """Set `key`, which becomes the newest entry of this ID. Return the value that made room for
-        it, if any did.
+        """Set `key`, which becomes the newest entry of this ID. Return the evicted value, if
+        any.
         """
         self.pop(key)
         self._add(discovery_id, key, value)
-        if len(self) <= self._most:
+        if len(self) <= self._capacity:
             return None
         largest = next(iter(self._ids_of_size[self._largest]))
         return self.pop(self.oldest(largest))
@@ -71,7 +71,7 @@ class FairMap(Generic[K, V]):
         self._move(discovery_id, len(entries) - 1, len(entries))
 
     def _move(self, discovery_id: str, before: int, now: int) -> None:
-        """Note how many entries an ID has."""
+        """Record that the number of entries of an ID has changed."""
         if before:
             same = self._ids_of_size[before]
             del same[discovery_id]

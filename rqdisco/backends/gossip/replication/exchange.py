@@ -172,7 +172,7 @@ class Exchange:
         self._is_correcting = True
         try:
             while keys := self._replication.refused:
-                changes = self._replication.put_corrections(keys, self._local.next_version())
+                changes = self._replication.put_corrections(keys, self._local.versions.next())
                 if changes:
                     await self._journal.append(*changes)
                 self._replication.confirm_corrections(keys)

@@ -301,7 +301,7 @@ class HintMerger:
             return before
         for hint in new:
             self._local.takeover.check_addable(hint.id)
-            if self._local.known(hint.id) is None and not self._is_ready():
+            if self._local.grants.newest(hint.id) is None and not self._is_ready():
                 # On an older disk the ID may have to be recovered first (R8).
                 raise Undecided("not all peers contacted yet since the start")
         changes = [change for hint in new for change in self._local.takeover.add_node(hint.id, hint.node, hint.host)]

@@ -72,7 +72,7 @@ class OwnRecovery:
         """Compare a peer's version of own records with the last one issued; a newer one retracts
         the peer's confirmation.
         """
-        if peer.newest_of_ours > max(self._replication.published, self._local.issued):
+        if peer.newest_of_ours > max(self._replication.published, self._local.versions.issued):
             assert peer.incarnation is not None
             self._guard.retract(peer.incarnation)
             self._trusted_upto = min(self._trusted_upto, self._replication.own_cursor)
@@ -117,7 +117,7 @@ class OwnRecovery:
         position = 0
         while True:
             keys, position = self._replication.keys_of_owner(self._own, position, above=self._trusted_upto)
-            changes = self._replication.reissue([key.decode() for key in keys], self._local.next_version())
+            changes = self._replication.reissue([key.decode() for key in keys], self._local.versions.next())
             if changes:
                 await self._journal.append(*changes)
             if not position:

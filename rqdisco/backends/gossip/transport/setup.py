@@ -16,7 +16,8 @@ from rqdisco.backends.gossip.transport.links import PUSH_SECONDS, Link
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.core.errors import KeysUnusable
 from rqdisco.core.ids import RandomBytes
-from rqdisco.security.file_modes import warn_of_others
+from rqdisco.security.file_modes import warn_of_loose_mode
+from rqdisco.twisted_compat import silence_client_connections
 
 _log = Logger()
 
@@ -32,8 +33,7 @@ def link_factory(
 def _pool(reactor: IReactorTime) -> HTTPConnectionPool:
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = 8
-    # Otherwise logs a line per connection.
-    pool._factory.noisy = False
+    silence_client_connections(pool)
     # Shorter than a peer's idle timeout: a connection it just closed would lose a message.
     pool.cachedConnectionTimeout = 60
     return pool
@@ -47,20 +47,16 @@ def read_keys(path: Path) -> KeyRing:
         raise KeysUnusable(f"{path}: {error.strerror}; it must hold a key for this daemon to have peers") from None
     except BadKeys as error:
         raise KeysUnusable(f"{path}: {error}") from None
-    warn_of_others(path, "peers' keys")
+    warn_of_loose_mode(path, "peers' keys")
     return ring
 
 
-def key_reloader(path: Path, keys: Keys, resource: PeerResource) -> Callable[[], None]:
-    """Return a function that rereads the key file; an unusable file changes nothing."""
-
-    def reread() -> None:
-        try:
-            keys.ring = read_keys(path)
-        except KeysUnusable as error:
-            _log.error("peer keys not reloaded, the old ones stay in use: {why}", why=str(error))
-            return
-        resource.keys_changed()
-        _log.info("peer keys reloaded", count=len(keys.ring.keys))
-
-    return reread
+def reload_keys(path: Path, keys: Keys, resource: PeerResource) -> None:
+    """Read the key file again; an unusable file changes nothing."""
+    try:
+        keys.ring = read_keys(path)
+    except KeysUnusable as error:
+        _log.error("peer keys not reloaded, the old ones stay in use: {why}", why=str(error))
+        return
+    resource.keys_changed()
+    _log.info("peer keys reloaded", count=len(keys.ring.keys))

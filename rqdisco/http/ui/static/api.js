@@ -1,4 +1,4 @@
-// What this page asks the service: with the token of this tab, where tokens are asked for.
+// Requests to the service, with the token of this tab if there is one.
 
 const KEY = "rqdisco-token";
 
@@ -19,12 +19,12 @@ export function ask(path, options = {}) {
   const headers = { Accept: "application/json", ...options.headers };
   const secret = token.get();
   if (secret) headers.Authorization = `Bearer ${secret}`;
-  // A browser that holds credentials back asks nobody for a password when the token is refused.
+  // With credentials omitted a browser does not prompt for a password when the token is refused.
   const credentials = secret ? "omit" : "same-origin";
   return fetch(path, { ...options, headers, credentials, cache: "no-store" });
 }
 
-// A change; the members of the answer, or Refused with what was said against it.
+// Sends a change; returns the members of the response, or throws Refused with the reason.
 export async function change(method, path, body) {
   let answer;
   try {
@@ -34,15 +34,15 @@ export async function change(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Refused(0, "The service cannot be reached.");
+    throw new Refused(0, "The service is unreachable.");
   }
-  const said = await answer.json().catch(() => ({}));
-  if (answer.ok) return said;
-  const text = said.reason ? `${said.error}: ${said.reason}` : said.error;
-  throw new Refused(answer.status, text || answer.statusText || "The service said no.");
+  const members = await answer.json().catch(() => ({}));
+  if (answer.ok) return members;
+  const text = members.reason ? `${members.error}: ${members.reason}` : members.error;
+  throw new Refused(answer.status, text || answer.statusText || "The service refused the request.");
 }
 
-// Text from elsewhere, with everything shown that would not be seen.
+// Escapes invisible characters of foreign text.
 export function visible(text) {
   return String(text).replace(/[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu, (character) => {
     return `\\u{${character.codePointAt(0).toString(16)}}`;

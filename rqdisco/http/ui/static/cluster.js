@@ -1,12 +1,12 @@
-// The page of one ID: kept up with what the service says.
+// The page of one ID, updated by events.
 
 import { announce, ask, change, visible } from "./api.js";
 import { draw } from "./picture.js";
 import { follow } from "./stream.js";
 
 const MOST_SHOWN = 200;
-const CLAIMED = "A node claims to lead, and is shown once it does";
-const STATES = { live: "Live", waiting: "Reconnecting…", gone: "Not followed: the service lets nobody watch this ID" };
+const CLAIMED = "A node claimed to lead, and is shown once it reports itself";
+const STATES = { live: "Live", waiting: "Reconnecting…", gone: "Not live: the service refuses to stream this ID" };
 
 function el(name, attributes, ...children) {
   const element = document.createElement(name);
@@ -18,7 +18,7 @@ function el(name, attributes, ...children) {
 function row(node) {
   const first = el("td", {}, el("bdi", { class: "addr" }, visible(node.addr)));
   if (node.leader) first.append(el("span", { class: "tag leader" }, "leader"));
-  if (node.alone) first.append(el("span", { class: "tag alone" }, "told it is alone"));
+  if (node.alone) first.append(el("span", { class: "tag alone" }, "told to bootstrap"));
   if (node.up === false) first.append(el("span", { class: "tag down" }, "does not answer"));
   if (node.unresolved) first.append(el("span", { class: "tag unresolved" }, "name does not resolve"));
   const text = (what, value) => {
@@ -32,7 +32,7 @@ function row(node) {
   remove.append(el("span", { class: "unseen" }, ` ${visible(node.addr)}`));
   const made = el("tr", {}, first, text("Raft", node.raft_addr), text("ID", node.node_id), since, el("td", {}, remove));
   made.dataset.addr = node.addr;
-  made.dataset.said = JSON.stringify(node);
+  made.dataset.node = JSON.stringify(node);
   return made;
 }
 
@@ -42,8 +42,8 @@ function moment(iso) {
   return today ? at.toLocaleTimeString() : at.toLocaleString();
 }
 
-// The flags, for the address that the browser knows the service by: a proxy may stand in between.
-async function correct(main) {
+// Updates the flags to the address that the browser uses: a proxy may stand in between.
+async function correctFlags(main) {
   const address = `${location.pathname}?url=${encodeURIComponent(location.origin)}`;
   const answer = await ask(address, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -52,7 +52,7 @@ async function correct(main) {
 }
 
 export function start(main) {
-  if (main.dataset.guess && main.dataset.guess !== location.origin) correct(main);
+  if (main.dataset.guess && main.dataset.guess !== location.origin) correctFlags(main);
   const id = main.dataset.id;
   const frame = main.querySelector(".picture");
   const body = main.querySelector(".nodes tbody");
@@ -61,7 +61,7 @@ export function start(main) {
   const find = document.getElementById("find");
   const more = document.getElementById("more");
   const claim = document.getElementById("claim");
-  // As long as a leader may take to report itself after it claimed to lead.
+  // The time that a leader may take to report itself after its claim.
   const long = claim.dataset.long * 1000;
   let shown = JSON.parse(main.dataset.record);
   let known = new Set(shown.nodes);
@@ -81,15 +81,15 @@ export function start(main) {
     const before = new Map([...body.children].map((each) => [each.dataset.addr, each]));
     const rows = visibleNodes.map((node) => {
       const old = before.get(node.addr);
-      if (old?.dataset.said === JSON.stringify(node)) return old;
+      if (old?.dataset.node === JSON.stringify(node)) return old;
       const made = row(node);
       if (isNew(node.addr)) made.classList.add("fresh");
       return made;
     });
-    // What stays is not touched, so that the focus stays where it is.
+    // Unchanged rows are not touched, so that the focus stays where it is.
     let at = body.firstElementChild;
-    const kept = new Set(rows);
-    for (const each of [...body.children]) if (!kept.has(each)) { if (each === at) at = each.nextElementSibling; each.remove(); }
+    const unchanged = new Set(rows);
+    for (const each of [...body.children]) if (!unchanged.has(each)) { if (each === at) at = each.nextElementSibling; each.remove(); }
     for (const each of rows) {
       if (each === at) at = at.nextElementSibling;
       else body.insertBefore(each, at);
@@ -100,38 +100,38 @@ export function start(main) {
     find.closest(".find").hidden = shown.nodes.length < 20;
   }
 
-  function alarm() {
+  function showTwoLeaders() {
     const two = shown.two_leaders;
     const banner = document.getElementById("two-leaders");
     banner.hidden = !two;
     if (two) banner.querySelectorAll("bdi").forEach((each, number) => each.replaceChildren(visible(two[number])));
   }
 
-  function tell() {
+  function showCount() {
     const count = shown.nodes.length;
     const leader = shown.registrations.find((node) => node.leader);
     const words = [count === 1 ? "1 node" : `${count.toLocaleString()} nodes`];
-    if (leader) words.push(shown.leader.reported ? "a leader has reported itself" : "a node has claimed to lead and not reported yet");
-    if (shown.claim) words.push("a node has claimed to lead and not reported yet");
+    if (leader) words.push(shown.leader.reported ? "a leader has reported itself" : "a node has claimed to lead and not reported itself yet");
+    if (shown.claim) words.push("a node has claimed to lead and not reported itself yet");
     document.getElementById("first").hidden = Boolean(shown.claim);
     document.getElementById("count").textContent = words.join(", ");
     document.title = `${count === 1 ? "1 node" : `${count} nodes`} · ${id} · rqdisco`;
   }
 
-  // Says what to do about a claim, once it has waited for long.
-  function judge() {
+  // Shows what to do about a claim once it has waited for long.
+  function warnOfClaim() {
     clearTimeout(overdue);
     const left = shown.claim ? Date.parse(shown.claim.since) + long - Date.now() : Infinity;
     claim.hidden = left > 0;
-    if (shown.claim && left > 0) overdue = setTimeout(judge, Math.min(left, long));
+    if (shown.claim && left > 0) overdue = setTimeout(warnOfClaim, Math.min(left, long));
   }
 
   function changes(before, after) {
-    const came = after.filter((addr) => !before.has(addr));
+    const added = after.filter((addr) => !before.has(addr));
     const now = new Set(after);
-    const left = [...before].filter((addr) => !now.has(addr));
+    const removed = [...before].filter((addr) => !now.has(addr));
     const name = (list, what) => (list.length > 3 ? `${list.length} nodes ${what}` : list.map((addr) => `${visible(addr)} ${what}`).join(", "));
-    return [came.length && name(came, "registered"), left.length && name(left, "is gone")].filter(Boolean).join(", ");
+    return [added.length && name(added, "registered"), removed.length && name(removed, "removed")].filter(Boolean).join(", ");
   }
 
   function update(record) {
@@ -141,9 +141,9 @@ export function start(main) {
     known = new Set(record.nodes);
     list((addr) => !before.has(addr));
     draw(frame, record.registrations, before, record.claim && CLAIMED);
-    tell();
-    judge();
-    alarm();
+    showCount();
+    warnOfClaim();
+    showTwoLeaders();
     if (text) announce(text);
   }
 
@@ -184,9 +184,9 @@ export function start(main) {
   body.replaceChildren();
   list(() => false);
   draw(frame, shown.registrations, known, shown.claim && CLAIMED);
-  tell();
-  judge();
-  alarm();
+  showCount();
+  warnOfClaim();
+  showTwoLeaders();
   let width = frame.clientWidth;
   new ResizeObserver(() => {
     if (frame.clientWidth !== width) {

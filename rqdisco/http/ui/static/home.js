@@ -1,18 +1,18 @@
-// The first page: mints an ID, or opens one.
+// The home page: creates an ID, or opens one.
 
 import { change } from "./api.js";
 
 export function start(main) {
-  const mint = main.querySelector("#mint");
-  mint.addEventListener("submit", async (event) => {
+  const form = main.querySelector("#create");
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const button = mint.querySelector("button");
-    const trouble = mint.querySelector(".trouble");
+    const button = form.querySelector("button");
+    const trouble = form.querySelector(".trouble");
     button.disabled = true;
     trouble.hidden = true;
     try {
-      const minted = await change("POST", "/");
-      location.assign(`/${encodeURIComponent(minted.disco_id)}`);
+      const created = await change("POST", "/");
+      location.assign(`/${encodeURIComponent(created.disco_id)}`);
     } catch (error) {
       trouble.textContent = error.message;
       trouble.hidden = false;
@@ -22,7 +22,7 @@ export function start(main) {
   main.querySelector("#open").addEventListener("submit", (event) => {
     event.preventDefault();
     const id = main.querySelector("#id").value.trim();
-    // What was pasted may be the address of its page.
+    // The pasted text may be the address of the ID's page.
     if (id) location.assign(`/${encodeURIComponent(id.replace(/^.*\//, ""))}`);
   });
 }

@@ -1,4 +1,4 @@
-// Starts what belongs to the page that came. Where tokens are asked for, fetches it with that of this tab.
+// Starts the script of the current page. Where tokens are required, fetches the page with the token of this tab.
 
 import { announce, ask, token } from "./api.js";
 import { start as cluster } from "./cluster.js";
@@ -10,11 +10,11 @@ const STARTS = { home, cluster, status };
 function begin() {
   const main = document.getElementById("main");
   document.getElementById("forget").hidden = !token.get();
-  if (main.dataset.page === "token") asking(main);
+  if (main.dataset.page === "token") showTokenForm(main);
   STARTS[main.dataset.page]?.(main);
 }
 
-// The same page as who has the token sees it; false if it has no right to that.
+// Replaces the page by the one for this token; returns false if the token is not accepted.
 async function fetchPage(address = location.href) {
   const answer = await ask(address, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -26,17 +26,17 @@ async function fetchPage(address = location.href) {
   return true;
 }
 
-async function asking(main) {
+async function showTokenForm(main) {
   const form = main.querySelector("form");
   const field = form.querySelector("input");
   const trouble = form.querySelector(".trouble");
   const tryIt = async () => {
     try {
       if (await fetchPage()) return;
-      trouble.textContent = "This token is not known here.";
+      trouble.textContent = "Unknown token.";
       token.forget();
     } catch {
-      trouble.textContent = "The service cannot be reached.";
+      trouble.textContent = "The service is unreachable.";
     }
     form.hidden = false;
     trouble.hidden = false;
@@ -60,7 +60,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(text);
     done = true;
   } catch {
-    // Browsers have no clipboard for pages that came by plain HTTP; this one is old, and works there.
+    // Over plain HTTP browsers have no clipboard API; this older one works there.
     const field = document.createElement("textarea");
     field.value = text;
     document.body.append(field);
@@ -72,7 +72,7 @@ async function copy(button) {
   const before = button.dataset.label ?? button.textContent;
   button.dataset.label = before;
   button.textContent = done ? "Copied" : "Select and copy";
-  announce(done ? "Copied" : "Cannot copy, select the text");
+  announce(done ? "Copied" : "Copying failed, select the text");
   setTimeout(() => {
     button.textContent = before;
   }, 2000);

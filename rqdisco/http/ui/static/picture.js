@@ -1,4 +1,4 @@
-// A cluster as a picture: who leads, who was told to bootstrap, who came.
+// Draws a cluster: its leader, the node that was told to bootstrap, and new nodes.
 
 import { visible } from "./api.js";
 
@@ -17,7 +17,7 @@ function short(text, most) {
   return shown.length > most ? `${shown.slice(0, most - 1).join("")}…` : shown.join("");
 }
 
-// Beside each other on a wide picture, below each other around an oval.
+// Places nodes on an oval.
 function oval(count, width, height) {
   if (count === 1) return [[width / 2, height / 2 - 14]];
   const across = Math.min(width / 2 - 72, 330);
@@ -63,7 +63,7 @@ function many(nodes, width) {
   return [dots, 40 + Math.ceil(nodes.length / across) * step];
 }
 
-// Draws `nodes` into `frame`; those in `known` were there before. Where there are none it says so, by `empty`.
+// Draws `nodes` into `frame`; those not in `known` are new. Without nodes it shows the text `empty`.
 export function draw(frame, nodes, known, empty) {
   const width = Math.max(260, frame.clientWidth);
   let height = width < 520 ? 330 : 320;

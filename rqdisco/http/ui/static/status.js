@@ -1,4 +1,4 @@
-// The operator's page: looked at again every few seconds.
+// The status page, refreshed every few seconds.
 
 import { ask } from "./api.js";
 
@@ -6,7 +6,7 @@ const EVERY = 10_000;
 
 export function start(main) {
   const live = document.getElementById("live");
-  async function look() {
+  async function refresh() {
     if (!main.isConnected) return;
     if (!document.hidden) {
       try {
@@ -19,12 +19,12 @@ export function start(main) {
         live.textContent = "Live";
       } catch {
         live.dataset.state = "waiting";
-        live.textContent = "Not reachable";
+        live.textContent = "Unreachable";
       }
     }
-    setTimeout(look, EVERY);
+    setTimeout(refresh, EVERY);
   }
   live.dataset.state = "live";
   live.textContent = "Live";
-  setTimeout(look, EVERY);
+  setTimeout(refresh, EVERY);
 }

@@ -1,11 +1,11 @@
-// Server-sent events by fetch, which can carry a token where EventSource cannot.
+// Server-sent events over fetch, which can send a token; EventSource cannot.
 
 import { ask } from "./api.js";
 
 const SILENCE = 40_000;
 
-// Calls `event` with the data of each event and `state` with "live", "waiting" or "gone". While nobody looks at the
-// page nothing is open, since a browser opens few connections to one host.
+// Calls `event` with the data of each event and `state` with "live", "waiting" or "gone". While the page is hidden it
+// keeps no connection open, since a browser opens few connections to one host.
 export function follow(path, event, state) {
   let last = null;
   let wait = 1000;
@@ -37,7 +37,7 @@ export function follow(path, event, state) {
         await read(answer.body.getReader(), alive);
       }
     } catch {
-      // Away, or cut off: it is tried again below.
+      // Unreachable or disconnected: retried below.
     } finally {
       clearTimeout(silence);
     }

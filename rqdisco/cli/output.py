@@ -1,8 +1,8 @@
-"""What a command says: results on stdout, one a line; messages on stderr; tables and progress on
-terminals only.
+"""The output of commands: results on stdout, one per line; messages on stderr; tables and progress
+bars only on terminals.
 
-Nothing else writes to either stream. Every text goes through `_Stream.seen`, whoever it comes from:
-it moves no cursor, begins no line, adds no cell, and can be written in the encoding of the stream.
+Nothing else writes to either stream. Every text passes through `_Stream.escape`, so that it cannot
+move the cursor, start a line or add a cell, and fits the encoding of the stream.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from rqdisco.core.escaping import ascii_json, escape_untrusted
 NAME = "rqdisco"
 
 
-def ids_in_words(count: int) -> str:
-    """So many discovery IDs."""
+def format_ids(count: int) -> str:
+    """Format a number of discovery IDs."""
     return "1 ID" if count == 1 else f"{count} IDs"
 
 
-class Screen:
-    """Standard output and standard error. `ask` puts a yes-or-no question to who sits at the
-    terminal, if anybody.
+class CommandOutput:
+    """Standard output and standard error. `ask` asks the user a yes-or-no question; None without a
+    terminal.
     """
 
     def __init__(self, out: TextIO, err: TextIO, ask: Callable[[str], bool] | None = None) -> None:
         self._out = _Stream(out)
         self._err = _Stream(err)
         self._has_warned_about_escapes = False
-        self.ask = None if ask is None else lambda question: ask(self._err.seen(question))
+        self.ask = None if ask is None else lambda question: ask(self._err.escape(question))
 
     def line(self, text: str) -> None:
-        """A result. Raises BrokenPipeError where nobody reads them any more."""
+        """Print a result. Raises BrokenPipeError if the reader is gone."""
         self.lines([text])
 
     def lines(self, texts: Iterable[str]) -> None:
-        """Several results."""
+        """Print several results."""
         self._rows([text] for text in texts)
 
     def text(self, text: str) -> None:
-        """A text of our own, of lines and cells."""
+        """Print a trusted text of lines and tab-separated cells."""
         self._rows(line.split("\t") for line in text.split("\n"))
 
     def json(self, lines: bytes) -> None:
-        """Lines of JSON, with their ends. They are not flushed. Raises ValueError for what is no
-        JSON.
+        """Write lines of JSON, including their ends, without flushing. Raises ValueError if `lines`
+        is not JSON.
         """
         self._out.write(ascii_json(lines).decode())
 
     def check_reader(self) -> None:
-        """Raise BrokenPipeError if nobody reads results any more, without writing one."""
+        """Raise BrokenPipeError if the reader of stdout is gone, without writing anything."""
         descriptor = self._out.descriptor()
         if descriptor is None:
             return
@@ -61,25 +61,25 @@ class Screen:
         if any(event & select.POLLERR for _, event in poll.poll(0)):
             raise BrokenPipeError
 
-    def say(self, text: str) -> None:
-        """A message."""
-        self.complain(f"{NAME}: {self._err.seen(text)}")
+    def message(self, text: str) -> None:
+        """Print a message to stderr."""
+        self.raw_message(f"{NAME}: {self._err.escape(text)}")
 
-    def complain(self, text: str) -> None:
-        """A message of several lines. One that cannot be written is lost, and what it was about
-        goes on.
+    def raw_message(self, text: str) -> None:
+        """Print a message of several lines to stderr, without a prefix. If it cannot be written it
+        is dropped, and the command continues.
         """
         with suppress(OSError):
             for line in text.split("\n"):
-                self._err.write(f"{self._err.seen(line)}\n")
+                self._err.write(f"{self._err.escape(line)}\n")
             self._err.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows of cells: a table on a terminal, else a row a line with tabs between cells."""
+        """Print a table on a terminal, else one line per row with tabs between cells."""
         if not self._out.is_terminal():
             self._rows(rows)
             return
-        # Slow to load, and most calls never need it.
+        # Slow to load, and rarely needed.
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -88,16 +88,16 @@ class Screen:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(self._out.seen(cell)) for cell in row))
+            table.add_row(*(Text(self._out.escape(cell)) for cell in row))
         console = Console(file=self._out.stream, highlight=False)
-        console.print(Text(self._out.seen(title)), soft_wrap=True)
+        console.print(Text(self._out.escape(title)), soft_wrap=True)
         console.print(table)
         self._warn_about_escapes()
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar on a terminal while the context lasts; yields what is called with the number of
-        further things done.
+        """Show a progress bar on a terminal. Yield a function that advances it by a number of
+        steps.
         """
         if not self._err.is_terminal():
             yield lambda _: None
@@ -112,36 +112,34 @@ class Screen:
 
     def _rows(self, rows: Iterable[Sequence[str]]) -> None:
         for row in rows:
-            self._out.write("\t".join(map(self._out.seen, row)) + "\n")
+            self._out.write("\t".join(map(self._out.escape, row)) + "\n")
         self._out.flush()
         self._warn_about_escapes()
 
     def _warn_about_escapes(self) -> None:
-        """A list that is read by a program is not the list any more, so that has to be known. Once
-        will do.
-        """
-        if self._out.lacks and not self._has_warned_about_escapes:
+        """Warn once that stdout contains escapes: a program that reads it gets other values."""
+        if self._out.unencodable and not self._has_warned_about_escapes:
             self._has_warned_about_escapes = True
-            self.say(f"{self._out.lacks} cannot be written to stdout in {self._out.encoding}, so it is an escape there")
+            self.message(
+                f"stdout cannot encode {self._out.unencodable} in {self._out.encoding} and shows an escape instead"
+            )
 
 
 class _Stream:
-    """An output. `lacks` is the first character that it could not be given as it is, because of its
-    encoding.
-    """
+    """An output stream. `unencodable` names the first character that its encoding lacked."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.encoding = stream.encoding or "utf-8"
-        self.lacks = ""
+        self.unencodable = ""
 
-    def seen(self, text: str) -> str:
-        """A text as it may be written: the one way to either stream."""
+    def escape(self, text: str) -> str:
+        """Return the text as it is safe to write."""
         shown = escape_untrusted(text)
         try:
             shown.encode(self.encoding)
         except UnicodeEncodeError as error:
-            self.lacks = self.lacks or f"U+{ord(shown[error.start]):04X}"
+            self.unencodable = self.unencodable or f"U+{ord(shown[error.start]):04X}"
             return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
         return shown
 
@@ -155,7 +153,7 @@ class _Stream:
         return self.stream.isatty()
 
     def descriptor(self) -> int | None:
-        """Its file descriptor, if it has one."""
+        """Return the file descriptor, None without one."""
         try:
             return self.stream.fileno()
         except OSError:

@@ -1,0 +1,137 @@
+"""The definition of the administrative commands: export and import, peers, tokens. As in
+`commands`, implementations are imported only when a command needs them.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rqdisco.cli.options import DISCOVERY_ID, TEXT, CommandGroup, FilePath, LeafCommand, token_file_option, yes_option
+from rqdisco.security.tokens import SCOPES
+
+if TYPE_CHECKING:
+    from rqdisco.cli.app import Command
+
+
+@click.command(cls=LeafCommand)
+@click.option("-o", "--output", type=FilePath(), metavar="FILE", help="Output file.  [default: stdout]")
+def export(output: Path | None) -> Command:
+    """Export all IDs of the daemon.
+
+    Needs the operator socket: --url unix:/run/rqdisco/operator.sock. Keep exports secret: anyone
+    who has an ID can register nodes under it.
+    """
+    from rqdisco.cli import transfer
+
+    return partial(transfer.export, output=None if str(output) == "-" else output)
+
+
+@click.command(cls=LeafCommand, name="import")
+@click.argument("path", type=FilePath(exists=True, dir_okay=True, allow_dash=True), metavar="FILE|DIR|-")
+@click.option("--adopt", is_flag=True, help="Become the owner of another daemon's IDs; that daemon must be gone.")
+@click.option("--dry-run", is_flag=True, help="Check the source without sending anything.")
+def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
+    """Import IDs.
+
+    Needs the operator socket: --url unix:/run/rqdisco/operator.sock. The source is an rqdisco
+    export or snapshot, documents of the original service ("created_at", "disco_id", "nodes"), or a
+    directory of rqlite-disco-express. Without --adopt, another daemon's IDs keep their owner: they
+    are served, but no node is told to bootstrap under them.
+    """
+    from rqdisco.cli import transfer
+
+    stdin = BytesIO() if sys.stdin is None else sys.stdin.buffer
+    return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
+
+
+@click.group(cls=CommandGroup, invoke_without_command=True)
+@click.pass_context
+def peers(ctx: click.Context) -> Command | None:
+    """List the peers of the daemon, or forget one.
+
+    Prints state, last contact, replication lag and clock offset. Needs the operator socket: --url
+    unix:/run/rqdisco/operator.sock. The exit status is 1 if something needs attention.
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    from rqdisco.cli import peers
+
+    return peers.show
+
+
+@peers.command()
+@click.argument("name", type=TEXT)
+@yes_option("Confirm that the peer is lost for good.")
+def forget(name: str, yes: bool) -> Command:
+    """Forget a peer that is lost for good and take over its IDs."""
+    from rqdisco.cli import peers
+
+    return partial(peers.forget, name=name, yes=yes)
+
+
+@click.command(cls=LeafCommand)
+@click.option("--to", type=TEXT, metavar="NAME", help="Peer that becomes their owner.  [default: any that responds]")
+@yes_option("Confirm that the daemon is to be removed.")
+def drain(to: str | None, yes: bool) -> Command:
+    """Hand all IDs of the daemon over to a peer.
+
+    Do this before removing the daemon. Prints the name of the peer.
+    """
+    from rqdisco.cli import peers
+
+    return partial(peers.drain, to=to, yes=yes)
+
+
+@click.group(cls=CommandGroup)
+def token() -> None:
+    """Manage tokens in the file that the daemon reads (--tokens).
+
+    The daemon reloads the file on SIGHUP.
+    """
+
+
+@token.command(name="new")
+@click.argument("name", type=TEXT)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="Permission of the token; repeatable.  [default: read and write]",
+)
+@click.option("--id", "discovery_id", type=DISCOVERY_ID, metavar="ID", help="Restrict the token to this ID.")
+@token_file_option
+def new_token(name: str, scopes: tuple[str, ...], discovery_id: str | None, file: Path) -> Command:
+    """Create a token, add its digest to the file, and print the token.
+
+    The token itself is not stored anywhere and cannot be shown again.
+    """
+    from rqdisco.cli import tokens
+
+    chosen = scopes or ("read", "write")
+    return partial(tokens.new, file=file, name=name, scopes=chosen, discovery_id=discovery_id)
+
+
+@token.command(name="list")
+@token_file_option
+def list_tokens(file: Path) -> Command:
+    """List the tokens: name, scopes, and the ID that a token is restricted to."""
+    from rqdisco.cli import tokens
+
+    return partial(tokens.show, file=file)
+
+
+@token.command()
+@click.argument("name", type=TEXT)
+@token_file_option
+def revoke(name: str, file: Path) -> Command:
+    """Remove a token from the file."""
+    from rqdisco.cli import tokens
+
+    return partial(tokens.revoke, file=file, name=name)

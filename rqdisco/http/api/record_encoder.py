@@ -1,0 +1,57 @@
+"""Records as JSON, with what this daemon knows of their nodes beside the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from rqdisco.core.directory import Directory
+from rqdisco.core.leaders import Leaders
+from rqdisco.core.views import View
+from rqdisco.http.requests.documents import encode_full_document, encode_watched, not_seen
+from rqdisco.probes.node_health import NodeHealth, down_last
+from rqdisco.telemetry.answer_history import AnswerHistory
+
+
+class RecordEncoder:
+    """Encodes records for `GET /ID` and for event streams.
+
+    `history` provides when each address was first answered, `node_health` the results of probes,
+    `two_leaders` the two leaders of an ID that both report themselves.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        history: AnswerHistory,
+        node_health: NodeHealth | None,
+        two_leaders: Callable[[str], Leaders | None],
+    ) -> None:
+        self._directory = directory
+        self._history = history
+        self._node_health = node_health
+        self._probed = not_seen if node_health is None else node_health.status
+        self._two_leaders = two_leaders
+
+    def full(self, record: View) -> bytes:
+        """Encode the answer to `GET /ID`: nodes that are down come last, for joiners try one after
+        the other.
+        """
+        nodes = down_last(record.nodes, self._node_health)
+        return encode_full_document(
+            record if nodes is record.nodes else replace(record, nodes=nodes),
+            orphaned=not self._directory.is_owner_of(record),
+            seen=self._probed,
+            two_leaders=self._two_leaders(record.id),
+        )
+
+    def watched(self, record: View) -> bytes:
+        """Encode the data of an event."""
+        return encode_watched(
+            record,
+            orphaned=not self._directory.is_owner_of(record),
+            heard=self._history.first(record.id, [node.addr for node in record.nodes]),
+            seen=self._probed,
+            two_leaders=self._two_leaders(record.id),
+        )

@@ -1,0 +1,61 @@
+"""What the HTTP APIs of one daemon need from the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import IResource
+
+from rqdisco.backends.leader_monitor import LeaderMonitor
+from rqdisco.core.directory import Directory
+from rqdisco.http.api.admin import ClusterAdmin
+from rqdisco.http.requests.deadlines import Deadlines
+from rqdisco.http.requests.documents import ServiceDocument
+from rqdisco.http.requests.runner import RequestTelemetry
+from rqdisco.http.ui.daemon_status import StatusCollector
+from rqdisco.probes.node_health import NodeHealth
+from rqdisco.security.tokens import Access
+from rqdisco.telemetry.health import Health
+
+
+class HTTPLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The operator's limits on requests.
+
+    `max_body` is in bytes. `strict_addresses` refuses addresses that other machines can hardly
+    reach; without it they are logged. `create_rate` is IDs a second for each client, 0 for no
+    limit. `max_watchers` bounds the event streams of the daemon.
+    """
+
+    max_body: int
+    strict_addresses: bool = False
+    create_rate: float = 0.0
+    max_watchers: int = 2000
+
+
+class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
+    """The collaborators that the HTTP APIs of one daemon share.
+
+    `clock` is monotonic, `wall_us` returns the wall clock in microseconds since 1970. `describe`
+    returns the answer to `GET /`. With `access`, public listeners require tokens; the operator's
+    listener never does. `cluster_admin` is None without peers, `node_health` without probes,
+    `zone` without DNS. `metrics` answers `GET /metrics` on the operator's listener, `status` is
+    what `GET /status` shows.
+    """
+
+    directory: Directory
+    clock: IReactorTime
+    wall_us: Callable[[], int]
+    deadlines: Deadlines
+    telemetry: RequestTelemetry
+    health: Health
+    describe: Callable[[], ServiceDocument]
+    limits: HTTPLimits
+    access: Access | None = None
+    cluster_admin: ClusterAdmin | None = None
+    node_health: NodeHealth | None = None
+    leaders: LeaderMonitor | None = None
+    metrics: IResource | None = None
+    status: StatusCollector | None = None
+    zone: str | None = None

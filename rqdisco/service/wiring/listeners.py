@@ -1,0 +1,175 @@
+"""Builds the listeners of a daemon, and the HTTP sites behind them."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import msgspec
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+
+from rqdisco.backends.gossip.transport.resource import MAX_BYTES as PEER_BYTES
+from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
+from rqdisco.core.directory import Directory
+from rqdisco.dns.responses import NameServer
+from rqdisco.dns.server import DNSServer
+from rqdisco.dns.source_limit import SourceLimit
+from rqdisco.http.requests.runner import RequestTelemetry
+from rqdisco.http.router import IMPORT_BYTES, Apis
+from rqdisco.http.server.host_allowlist import HostAllowlist
+from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.throttling import throttle
+from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
+from rqdisco.probes.node_health import NodeHealth
+from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
+from rqdisco.probes.resolution.system_resolver import SystemResolver
+from rqdisco.security.certificates import Certificates
+from rqdisco.service.config import Bounds, Config, DNSConfig, PeerConfig
+from rqdisco.service.listeners import DNSListener, HTTPListener, Listener, endpoint, owner_only_socket
+from rqdisco.service.system import System
+from rqdisco.service.wiring.backend import Backend
+from rqdisco.service.wiring.telemetry import Counts
+
+# Unless the operator sets another number: at some 10 KiB each that is 100 MiB.
+DEFAULT_CONNECTIONS = 10_000
+# Every peer needs a few of them.
+PEER_CONNECTIONS = 128
+PEER_CONNECTIONS_EACH = 32
+METRICS_CONNECTIONS = 32
+
+Endpoints = list[tuple[str, IStreamServerEndpoint]]
+
+_log = Logger()
+
+
+class ListenerContext(msgspec.Struct, frozen=True):
+    """What the listeners of one daemon share. `node_health` is None without probes."""
+
+    config: Config
+    system: System
+    certificates: Certificates
+    counts: Counts
+    telemetry: RequestTelemetry
+    node_health: NodeHealth | None
+
+
+def build_listeners(
+    context: ListenerContext, public_endpoints: Endpoints, apis: Apis, page: IResource, backend: Backend
+) -> list[Listener]:
+    """Build all listeners that the options ask for. `page` answers `/metrics`."""
+    config = context.config
+    listeners: list[Listener] = [build_public_listener(context, public_endpoints, apis)]
+    if config.operator_socket is not None:
+        listeners.append(build_operator_listener(context, config.operator_socket, apis))
+    if config.metrics_listen:
+        listeners.append(build_metrics_listener(context, config.metrics_listen, page))
+    if config.dns is not None:
+        listeners.append(build_dns_listener(context, config.dns, backend.directory))
+    if config.peers is not None and backend.peers is not None:
+        listeners.append(build_peer_listener(context, config.peers, backend.peers.resource))
+    return listeners
+
+
+def build_endpoints(
+    option: str, descriptions: tuple[str, ...], system: System, certificates: Certificates
+) -> Endpoints:
+    """Parse the endpoint descriptions of an option. Raises BadEndpoint, CannotListen,
+    TLSUnusable.
+    """
+    return [endpoint(system.reactor, option, each, certificates) for each in descriptions]
+
+
+def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: Apis) -> HTTPListener:
+    """Build the listener for nodes and operators."""
+    config, clock = context.config, context.system.reactor
+    requires_token = config.tokens is not None
+    resource = throttle(apis.public(), clock, config.bounds.client_rate, context.telemetry.count_throttled)
+    site_config = SiteConfig(
+        max_body=config.max_body, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body
+    )
+    return HTTPListener(
+        "endpoints",
+        clock,
+        endpoints,
+        _build_site(context, resource, site_config, build_public_limiter(config.bounds, context.system)),
+        is_guarded=config.is_open or requires_token,
+        hosts=None if requires_token else _build_allowlist(context),
+    )
+
+
+def build_operator_listener(context: ListenerContext, path: Path, apis: Apis) -> HTTPListener:
+    """Build the listener that only the daemon's own user can connect to."""
+    clock = context.system.reactor
+    site = _build_site(context, apis.operators(), SiteConfig(max_body=IMPORT_BYTES), _build_limiter(context.system))
+    return HTTPListener("operator", clock, [owner_only_socket(clock, path)], site)
+
+
+def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ...], page: IResource) -> HTTPListener:
+    """Build the listener for Prometheus."""
+    limiter = _build_limiter(context.system, METRICS_CONNECTIONS, METRICS_CONNECTIONS)
+    return HTTPListener(
+        "metrics",
+        context.system.reactor,
+        build_endpoints("metrics-listen", descriptions, context.system, context.certificates),
+        _build_site(context, page, SiteConfig(max_body=0), limiter),
+        hosts=_build_allowlist(context),
+    )
+
+
+def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: PeerResource) -> HTTPListener:
+    """Build the listener for peers."""
+    site_config = SiteConfig(
+        max_body=UNAUTHENTICATED_BYTES,
+        max_large_body=PEER_BYTES,
+        may_send_large_body=resource.may_send_more,
+        trusts_clients=True,
+        route=("peers", "any"),
+    )
+    limiter = _build_limiter(context.system, PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)
+    return HTTPListener(
+        "peers",
+        context.system.reactor,
+        build_endpoints("peer-listen", config.listen, context.system, context.certificates),
+        _build_site(context, resource, site_config, limiter),
+    )
+
+
+def build_dns_listener(context: ListenerContext, config: DNSConfig, directory: Directory) -> DNSListener:
+    """Build the listener for resolvers."""
+    reactor, counts = context.system.reactor, context.counts
+    host_names = HostNames(reactor, SystemResolver(reactor, MAX_LOOKUPS), counts=counts.dns_lookups)
+    ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
+    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, context.node_health)
+    limit = SourceLimit(config.rate, reactor.seconds)
+    return DNSListener(DNSServer(reactor, server, limit, config.addresses, counts.dns))
+
+
+def build_public_limiter(bounds: Bounds, system: System) -> ConnectionLimiter:
+    """Build the limiter of the public listener: as many connections as the operator allows and
+    there are file descriptors for.
+    """
+    wanted = DEFAULT_CONNECTIONS if bounds.connections is None else bounds.connections
+    allowed = system.allow_descriptors(wanted)
+    if allowed < wanted and bounds.connections is not None:
+        _log.warn("fewer connections than --max-connections: too few file descriptors (ulimit -n)", connections=allowed)
+    return _build_limiter(system, allowed, bounds.client_connections)
+
+
+def _build_limiter(system: System, total: int = UNLIMITED, each: int = UNLIMITED) -> ConnectionLimiter:
+    return ConnectionLimiter(total, each, system.reactor.seconds)
+
+
+def _build_allowlist(context: ListenerContext) -> HostAllowlist:
+    """Build the check of the Host header, which protects listeners without tokens from DNS
+    rebinding.
+    """
+    return HostAllowlist(context.config.hosts, context.system.reactor.seconds, context.telemetry.count_foreign_host)
+
+
+def _build_site(
+    context: ListenerContext, resource: IResource, config: SiteConfig, limiter: ConnectionLimiter
+) -> BoundedSite:
+    system = context.system
+    return BoundedSite(resource, system.reactor, config, system.wall, context.counts.requests, limiter)

@@ -1,0 +1,73 @@
+"""Builds the storage of a daemon: the state directory, the records in memory and the write-ahead
+log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from rqdisco.core.codec import Metadata, decode_metadata_line, join_record
+from rqdisco.core.records import Moment
+from rqdisco.service.config import Config
+from rqdisco.service.system import System
+from rqdisco.storage.compaction_process import run_compaction
+from rqdisco.storage.compactor import Compactor
+from rqdisco.storage.disk_reserve import Reserve
+from rqdisco.storage.files import FileSystem
+from rqdisco.storage.memory import Store
+from rqdisco.storage.state_directory import open_state
+from rqdisco.storage.wal.recovery import Recovered
+from rqdisco.storage.wal.segments import SegmentWriter
+from rqdisco.storage.wal.writer import SEGMENT_BYTES, InThread, Journal
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True):
+    """An open state directory.
+
+    `incarnation` identifies this daemon as an owner of IDs. `metadata` is what was stored beside
+    the records. `now` returns the boot number and the milliseconds since that boot.
+    """
+
+    incarnation: str
+    recovered: Recovered
+    metadata: Sequence[Metadata]
+    store: Store
+    segments: SegmentWriter
+    journal: Journal
+    now: Callable[[], Moment]
+
+
+def open_storage(
+    config: Config, system: System, fs: FileSystem, run_in_thread: InThread, segment_bytes: int = SEGMENT_BYTES
+) -> Storage:
+    """Lock and read the state directory, and prepare to append to its write-ahead log.
+
+    `run_in_thread` runs the log's blocking calls. Raises CannotStart's kinds.
+    """
+    incarnation, recovered = open_state(fs, config.data_dir, system.random)
+    boot = recovered.boot_number(system.boot_id)
+    store = Store(recovered.records, recovered.last_version)
+    reserve = Reserve(fs, config.data_dir, config.disk_reserve, system.reactor.seconds)
+    segments = SegmentWriter(fs, config.data_dir, recovered.position, boot, system.boot_id, reserve)
+    return Storage(
+        incarnation=incarnation,
+        recovered=recovered,
+        metadata=[decode_metadata_line(join_record(key, rest)) for key, rest in recovered.metadata.items()],
+        store=store,
+        segments=segments,
+        journal=Journal(store, segments, run_in_thread, system.call_soon, system.fail, segment_bytes),
+        now=lambda: Moment(boot, int(system.uptime() * 1000)),
+    )
+
+
+def build_compactor(config: Config, system: System, storage: Storage) -> Compactor:
+    """Build the service that writes snapshots in a child process."""
+    return Compactor(
+        system.reactor,
+        storage.journal,
+        lambda through: run_compaction(system.reactor, config.data_dir, through),
+        config.snapshot_every,
+        changed=storage.recovered.changed,
+    )

@@ -1,0 +1,102 @@
+"""Everything rqdisco relies on in Twisted beyond its documented API.
+
+Each helper says what is relied on; tests/unit/test_twisted_compat.py fails when a new Twisted
+changes it. No other module touches a private name of Twisted or replaces a method of its objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.tcp import Port
+from twisted.web.client import HTTPConnectionPool
+from twisted.web.http import HTTPChannel
+
+P = TypeVar("P")
+
+
+def use_clock(reactor: Any, seconds: Callable[[], float]) -> None:
+    """Make the reactor's timers follow `seconds`.
+
+    ReactorBase takes the time for callLater from its attribute `seconds`, which is the wall clock.
+    """
+    reactor.seconds = seconds
+
+
+def use_timer(protocol: P, clock: IReactorTime) -> P:
+    """Make a protocol's timeouts use `clock`.
+
+    TimeoutMixin and HTTPChannel set timers with their attribute `callLater`.
+    """
+    untyped: Any = protocol
+    untyped.callLater = clock.callLater
+    return protocol
+
+
+def set_accept_limit(port: IListeningPort, limit: int) -> None:
+    """Accept at most `limit` connections whenever the port becomes readable; other kinds of ports
+    than TCP and UNIX stay as they are.
+
+    `Port.doRead` accepts `numberAccepts` connections, and doubles or lowers that number itself.
+    """
+    if isinstance(port, Port):
+        bounded: Any = port
+        bounded.doRead = lambda: _accept(port, min(bounded.numberAccepts, limit))
+
+
+def accept_pending(port: IListeningPort, limit: int) -> None:
+    """Accept up to `limit` connections now, without waiting for any."""
+    if isinstance(port, Port):
+        _accept(port, limit)
+
+
+def _accept(port: Port, count: int) -> None:
+    port.numberAccepts = count
+    Port.doRead(port)
+
+
+def silence_client_connections(pool: HTTPConnectionPool) -> None:
+    """Stop the pool from logging a line for each connection.
+
+    The factory of a pool's connections is its private attribute `_factory`.
+    """
+    pool._factory.noisy = False
+
+
+class HeaderLimitChannel(HTTPChannel):
+    """An HTTPChannel with a hook for request headers that exceed its limits.
+
+    HTTPChannel answers every malformed request in `_respondToBadRequestAndDisconnect`, and counts
+    in `_receivedHeaderSize` and `_receivedHeaderCount`.
+    """
+
+    def headers_too_large(self) -> None:
+        """Answer headers larger or more numerous than allowed, and disconnect."""
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
+            self.headers_too_large()
+        else:
+            HTTPChannel._respondToBadRequestAndDisconnect(self)
+
+
+def prepare_channel(channel: Any, site: Any, request_factory: Callable[..., Any], clock: IReactorTime) -> None:
+    """Connect a new HTTPChannel to `site`, without the wrapper and the timeout of
+    HTTPFactory.buildProtocol.
+
+    That method sets `factory`, `site`, `requestFactory`, `callLater` and `timeOut` likewise.
+    """
+    channel.factory = channel.site = site
+    channel.requestFactory = request_factory
+    channel.timeOut = None
+    use_timer(channel, clock)
+
+
+def is_disconnecting(transport: object) -> bool:
+    """Report whether a transport closes as soon as everything written is sent.
+
+    All transports have the attribute `disconnecting`; no interface declares it.
+    """
+    return bool(getattr(transport, "disconnecting"))  # noqa: B009

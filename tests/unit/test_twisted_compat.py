@@ -1,0 +1,125 @@
+"""What rqdisco relies on in Twisted beyond its documented API: each test names what a new Twisted
+has changed, and the helper to adapt.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from twisted.internet.base import ReactorBase
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.tcp import Port, Server
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.unix import Port as UNIXPort
+from twisted.protocols.policies import TimeoutMixin
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.web.client import HTTPConnectionPool
+from twisted.web.http import HTTPChannel, HTTPFactory, Request
+
+from rqdisco import twisted_compat
+
+
+def source(of: Any) -> str:
+    return inspect.getsource(of)
+
+
+def test_reactors_take_the_time_from_their_attribute_seconds() -> None:
+    why = "adapt use_clock: ReactorBase no longer takes the time of callLater from self.seconds"
+    assert "self.seconds" in source(ReactorBase.callLater), why
+    assert "self.seconds" in source(ReactorBase.runUntilCurrent), why
+    reactor: Any = object.__new__(ReactorBase)
+    twisted_compat.use_clock(reactor, lambda: 7.0)
+    assert reactor.seconds() == 7.0, why
+
+
+def test_timeouts_are_set_with_the_attribute_call_later() -> None:
+    class Silent(Protocol, TimeoutMixin):
+        pass
+
+    clock = Clock()
+    protocol = twisted_compat.use_timer(Silent(), clock)
+    protocol.setTimeout(5)
+    assert len(clock.getDelayedCalls()) == 1, "adapt use_timer: TimeoutMixin no longer calls self.callLater"
+
+
+class _Socket:
+    def __init__(self) -> None:
+        self.accepts = 0
+
+    def accept(self) -> Any:
+        self.accepts += 1
+        raise BlockingIOError(11, "nothing to accept")
+
+
+def test_ports_accept_number_accepts_connections_in_do_read() -> None:
+    why = "adapt set_accept_limit: tcp.Port.doRead no longer accepts self.numberAccepts connections"
+    assert issubclass(UNIXPort, Port), why
+    text = source(Port.doRead)
+    assert "numAccepts = self.numberAccepts" in text, why
+    assert "range(numAccepts)" in text, why
+    port: Any = Port(0, Factory(), reactor=MemoryReactorClock())
+    assert "self.numberAccepts = " in source(Port.startListening), why
+    twisted_compat.set_accept_limit(port, 25)
+    port.numberAccepts = 400
+    port.socket = _Socket()
+    port.doRead()
+    assert port.socket.accepts == 1, why
+
+
+def test_the_factory_of_pooled_connections_can_be_silenced() -> None:
+    pool = HTTPConnectionPool(MemoryReactorClock())
+    why = "adapt silence_client_connections: HTTPConnectionPool no longer makes connections with self._factory"
+    assert hasattr(pool, "_factory"), why
+    assert "self._factory" in source(HTTPConnectionPool._newConnection), why
+    twisted_compat.silence_client_connections(pool)
+    assert pool._factory.noisy is False, why
+
+
+class _Refusing(twisted_compat.HeaderLimitChannel):
+    refused = False
+    totalHeadersSize = 100  # noqa: N815, Twisted's name
+    maxHeaders = 3  # noqa: N815, Twisted's name
+
+    def headers_too_large(self) -> None:
+        self.refused = True
+        self.loseConnection()
+
+
+def channel(kind: Any) -> Any:
+    made: Any = kind()
+    twisted_compat.prepare_channel(made, HTTPFactory(), Request, Clock())
+    made.makeConnection(StringTransport())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [(b"A: " + b"b" * 200, True), (b"A: b\r\n" * 9, True), (b"no header", False)],
+    ids=["too large", "too many", "malformed"],
+)
+def test_headers_over_the_limits_are_told_from_malformed_ones(headers: bytes, is_refused: bool) -> None:
+    made = channel(_Refusing)
+    made.dataReceived(b"GET / HTTP/1.1\r\n" + headers + b"\r\n\r\n")
+    why = (
+        "adapt HeaderLimitChannel: HTTPChannel no longer counts headers in _receivedHeaderSize and _receivedHeaderCount"
+    )
+    assert made.refused is is_refused, why + ", or no longer calls _respondToBadRequestAndDisconnect"
+
+
+def test_the_factory_of_http_channels_sets_what_prepare_channel_does() -> None:
+    text = source(HTTPFactory.buildProtocol) + source(HTTPFactory.__init__)
+    why = "adapt prepare_channel: HTTPFactory.buildProtocol prepares its channels in another way"
+    assert "timeOut" in text, why
+    assert "callLater" in text, why
+    made = channel(HTTPChannel)
+    made.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert isinstance(made.requests[0], Request), why
+    assert made.callLater.__self__.getDelayedCalls() == [], f"{why}: timeOut = None no longer disables the timeout"
+
+
+def test_transports_have_the_attribute_disconnecting() -> None:
+    for transport in (Server, TLSMemoryBIOProtocol, StringTransport):
+        assert hasattr(transport, "disconnecting"), f"adapt is_disconnecting: {transport.__name__} has it no longer"
