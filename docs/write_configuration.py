@@ -50,7 +50,7 @@ COMMAND_VARIABLES = {
 }
 
 _DEFAULT = re.compile(r"(.*?) ?\[default: (.*)\]", re.DOTALL)
-_LITERAL = re.compile(r"(?<![\w`])(--[a-z][a-z-]+|\$?[A-Z]+_[A-Z_]+|/readyz|/metrics)")
+_LITERAL = re.compile(r"(?<![\w`])(--[a-z][a-z-]+|\$?[A-Z]+_[A-Z_]+(?:/[\w.]+)?|\./[\w-]+|/readyz|/metrics)")
 
 _INTRODUCTION = """\
 # Configuration

@@ -26,24 +26,24 @@ def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -
         routes = [((*route, method), each) for (route, method), each in counts.by_route.items()]
         yield counters(
             "rqdisco_requests",
-            "HTTP requests answered.",
+            "Answered HTTP requests.",
             ("api", "route", "method", "status"),
             (((*labels, str(status)), count) for labels, each in routes for status, count in each.statuses.items()),
         )
         yield histograms(
             "rqdisco_request_duration_seconds",
-            "Seconds from the last byte of a request to its response.",
+            "Seconds from a complete request to its answer.",
             ("api", "route", "method"),
             ((labels, each.seconds) for labels, each in routes),
         )
         yield counters(
             "rqdisco_requests_abandoned",
-            "Requests whose client disconnected before the response.",
+            "Requests whose client hung up before the answer.",
             ("api",),
             (((api,), count) for api, count in counts.abandoned.items()),
         )
         labeled = {**dict.fromkeys(_EXPECTED_REFUSALS, 0), **refusals}
-        yield counters("rqdisco_refusals", "Requests refused, by reason.", ("api", "reason"), labeled.items())
+        yield counters("rqdisco_refusals", "Refused requests, by reason.", ("api", "reason"), labeled.items())
 
     return source
 

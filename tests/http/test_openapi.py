@@ -161,6 +161,7 @@ def test_the_document_has_each_member_that_an_answer_can_have() -> None:
     for answered, described in (
         (documents.LegacyDocument, schemas["Document"]["properties"]),
         (documents.FullDocument, full),
+        (documents.ServiceDocument, schemas["Service"]["properties"]),
         (documents.RegisteredNode, full["registrations"]["items"]["properties"]),
         (documents.LeaderDocument, full["leader"]["properties"]),
         (documents.ClaimDocument, full["claim"]["properties"]),

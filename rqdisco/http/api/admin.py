@@ -25,6 +25,7 @@ from rqdisco.http.requests.responses import BadBatch, MethodNotAllowed, NotFound
 from rqdisco.http.requests.runner import (
     ApiResource,
     ApiRunner,
+    Attempt,
     EventualResponse,
     Handler,
     RouteResult,
@@ -179,7 +180,7 @@ class OperatorAPI:
         return Response(200, encode_object(self._cluster_admin().show()))
 
     async def _forget(self, request: Request, token: Token | None) -> Response:
-        with self._runner.attempt("forget", request, token=token) as attempt:
+        with Attempt(self._runner, "forget", request, token=token) as attempt:
             body = self._decoded(request, _Forget)
             attempt.details = {"name": body.name}
             count = await self._cluster_admin().forget(body.name)
@@ -187,7 +188,7 @@ class OperatorAPI:
         return Response(200, encode_object({"forgotten": body.name, "ids": count}))
 
     async def _drain(self, request: Request, token: Token | None) -> Response:
-        with self._runner.attempt("drain", request, token=token) as attempt:
+        with Attempt(self._runner, "drain", request, token=token) as attempt:
             body = self._decoded(request, _Drain)
             attempt.details = {"to": body.to}
             successor = await self._cluster_admin().drain(body.to)
@@ -231,7 +232,7 @@ class OperatorAPI:
         self, request: Request, token: Token | None, record: TransferredRecord, *, adopt: bool
     ) -> str | dict[str, str]:
         try:
-            with self._runner.attempt("import", request, record.id[:64], token) as attempt:
+            with Attempt(self._runner, "import", request, record.id[:64], token) as attempt:
                 attempt.is_bulk, attempt.details = True, {"adopt": adopt}
                 is_new = await self._directory.adopt(record, as_own=adopt)
                 attempt.result = "imported" if is_new else "unchanged"

@@ -205,7 +205,7 @@ class ConsulAPI:
             self._creation_limit.check_named(request)
 
     async def _claim(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
-        with self._runner.attempt("claim", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "claim", request, discovery_id, token) as attempt:
             put = self._put(request, query, attempt)
             self._check_http(put, attempt)
             if not is_created_id(discovery_id):
@@ -230,7 +230,7 @@ class ConsulAPI:
         return _boolean(False)
 
     async def _report(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
-        with self._runner.attempt("leader report", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "leader report", request, discovery_id, token) as attempt:
             put = self._put(request, query, attempt)
             host = client_host(request)
             before = await self._leader(discovery_id, host)
@@ -269,7 +269,7 @@ class ConsulAPI:
         return True
 
     async def _clear(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
-        with self._runner.attempt("leader removal", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "leader removal", request, discovery_id, token) as attempt:
             clearing = await self._directory.clear_leader(discovery_id, query.cas)
             attempt.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
         if clearing.removed is not None:

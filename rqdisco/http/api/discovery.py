@@ -1,5 +1,5 @@
-"""The discovery API that rqlite 3.12-6.10 speak: `POST /` creates an ID, `GET|POST|DELETE /ID` show,
-register, remove.
+"""The discovery API that rqlite 3.12-6.10 speak: `POST /` creates an ID, `GET|POST|DELETE /ID`
+show, register, remove.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class DiscoveryAPI:
         if request.method == b"POST":
             token = None if self._authorizer is None else self._authorizer.admit(request, "mint")
             self._creation_limit.check_create(request)
-            with self._runner.attempt("create", request, token=token) as attempt:
+            with Attempt(self._runner, "create", request, token=token) as attempt:
                 record = await self._directory.create()
                 attempt.discovery_id, attempt.result = record.id, "created"
             return Response(200, encode_document(record, ()))
@@ -193,7 +193,7 @@ class DiscoveryAPI:
         return info
 
     async def _register(self, request: Request, discovery_id: str, token: Token | None) -> Response:
-        with self._runner.attempt("registration", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "registration", request, discovery_id, token) as attempt:
             try:
                 node = self._node(request, attempt)
             except Exception:
@@ -209,7 +209,7 @@ class DiscoveryAPI:
         return Response(200, encode_document(outcome.record, listed))
 
     async def _remove(self, request: Request, discovery_id: str, token: Token | None) -> Response:
-        with self._runner.attempt("removal", request, discovery_id, token) as attempt:
+        with Attempt(self._runner, "removal", request, discovery_id, token) as attempt:
             await self._directory.look_up(discovery_id)
             outcome = await self._directory.remove(discovery_id, _addr(self._body(request), attempt))
             attempt.result = "removed" if outcome.removed else "absent"

@@ -46,8 +46,8 @@ class Streams(Protocol):
 
 @implementer(IPushProducer)
 class Watcher:
-    """One client. `last_event_id` is the ID of the last event that it was sent; `check` raises if it
-    may no longer watch.
+    """One client. `last_event_id` is the ID of the last event that it was sent; `check` raises if
+    it may no longer watch.
 
     Nothing is buffered for a client that does not read: once it resumes it is sent the current
     event. A client that has not resumed between two heartbeats is cut off.

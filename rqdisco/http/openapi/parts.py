@@ -24,8 +24,8 @@ Object = dict[str, Any]
 
 
 class ResponseSpec(msgspec.Struct, frozen=True):
-    """A response: when it is sent, its content by media type, and headers as `response_header` makes
-    them.
+    """A response: when it is sent, its content by media type, and headers as `response_header`
+    makes them.
     """
 
     description: str

@@ -74,8 +74,8 @@ class FullDocument(LegacyDocument):
 
 
 class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /`: seconds since the daemon's start, its number of IDs, and after how many
-    days an ID without a node is deleted.
+    """The answer to `GET /`: seconds since the daemon's start, its number of IDs, and after how
+    many days an ID without a node is deleted.
     """
 
     name: str = "rqdisco"
@@ -101,7 +101,8 @@ def encode_full_document(
     seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """Encode the legacy document with all nodes under "registrations" and the leader under "leader".
+    """Encode the legacy document with all nodes under "registrations" and the leader under
+    "leader".
 
     `orphaned` marks an ownerless ID, which seeds no cluster. `seen` returns what probes found,
     `two_leaders` are two leaders that both report themselves.
@@ -117,9 +118,10 @@ def encode_watched(
     seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """Encode the full document in one line for watchers, with "alone" at the node that was last told
-    to bootstrap, and "heard" where it is known when an address was first answered, in microseconds
-    since 1970. The ages of probes are left out, or each event would differ from the last.
+    """Encode the full document in one line for watchers, with "alone" at the node that was last
+    told to bootstrap, and "heard" where it is known when an address was first answered, in
+    microseconds since 1970. The ages of probes are left out, or each event would differ from the
+    last.
     """
     document = _full_document(record, orphaned, seen, two_leaders)
     for node in document.registrations:

@@ -13,8 +13,8 @@ _SAFE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 
 
 class RequestIDs:
-    """Uses the ID that the client sent if it is safe to log, or generates one, and returns it in the
-    response.
+    """Uses the ID that the client sent if it is safe to log, or generates one, and returns it in
+    the response.
     """
 
     def __init__(self, random: RandomBytes) -> None:

@@ -52,7 +52,9 @@ class BadRequest(Exception):
 
 
 class BadBatch(Exception):
-    """The body of an import is not a batch of records; the text gives the reason, and may repeat input."""
+    """The body of an import is not a batch of records; the text gives the reason, and may repeat
+    input.
+    """
 
 
 class NotFound(Exception):
@@ -181,13 +183,13 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
 }
 
 
-def _kind_of(failure: Failure) -> _ErrorKind | None:
+def _error_kind(failure: Failure) -> _ErrorKind | None:
     return next((kind for error, kind in _ERROR_KINDS.items() if isinstance(failure.value, error)), None)
 
 
 def label_of(failure: Failure) -> str:
     """Return one of a few labels to count a failed request by."""
-    kind = _kind_of(failure)
+    kind = _error_kind(failure)
     return "fault" if kind is None else kind.label
 
 
@@ -195,7 +197,7 @@ def refusal_of(failure: Failure) -> Refusal:
     """Return the refusal of a failed request. An unexpected exception is logged and answered
     with 500.
     """
-    kind = _kind_of(failure)
+    kind = _error_kind(failure)
     if kind is not None:
         return kind.refusal(failure.value)
     _log.failure("request failed", failure)

@@ -85,7 +85,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
     format_refusal: Callable[[Refusal], Response] = Refusal.as_json
     too_large: str = "request body too large"
     strict_addresses: bool = False
-    finish: Callable[[Response], Response] = lambda response: response
+    finish: Callable[[Response], Response] | None = None
 
 
 class ApiRunner:
@@ -102,16 +102,20 @@ class ApiRunner:
 
     def run(self, handler: Handler) -> EventualResponse:
         """Run a handler; return its response, or that to its exception, at once or in time (P4)."""
+        finish = self._config.finish
         try:
             waited = handler.send(None)
         except StopIteration as end:
-            return self._config.finish(end.value)
+            response: Response = end.value
         except Exception:
-            return self._config.finish(self.refuse(Failure()))
-        deferred = Deferred.fromCoroutine(_continue(handler, waited))
-        if not deferred.called:
-            self._deadlines.watch(deferred)
-        return deferred.addErrback(self.refuse).addCallback(self._config.finish)
+            response = self.refuse(Failure())
+        else:
+            deferred = Deferred.fromCoroutine(_continue(handler, waited))
+            if not deferred.called:
+                self._deadlines.watch(deferred)
+            deferred.addErrback(self.refuse)
+            return deferred if finish is None else deferred.addCallback(finish)
+        return response if finish is None else finish(response)
 
     def run_route(self, request: Request, handler: Handler) -> RouteResult:
         """Run a handler for a Klein route."""
@@ -124,12 +128,6 @@ class ApiRunner:
         """Count a failure and return the response to it."""
         self.telemetry.refusals[self.api, label_of(failure)] += 1
         return self._config.format_refusal(refusal_of(failure))
-
-    def attempt(self, kind: str, request: Request, discovery_id: str = "", token: Token | None = None) -> Attempt:
-        """Return a context manager for an attempt to change something; `kind` is one of
-        `Event`'s.
-        """
-        return Attempt(self, kind, request, discovery_id, None if token is None else token.name)
 
     def body(self, request: Request) -> bytes:
         """Return the whole body. Raises BodyTooLarge."""
@@ -181,29 +179,30 @@ class ApiResource(LeafResource):
         self._unreadable = unreadable
 
     def render(self, request: Request) -> object:
-        response = self._respond(request)
+        path = decoded_path(request)
+        if path is request.path or _is_readable([path]):
+            request.route = self._route(path)
+            response = self._match(request)
+        else:
+            request.route = self._route(b"")
+            response = self._unreadable(request)
         if response is None:
-            # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a
-            # socket without one.
-            request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
+            response = self._prepare_for_klein(request)
+        if response is None:
             self._klein.render(cast("IRequest", request))
         else:
             send(request, response)
         return NOT_DONE_YET
 
-    def _respond(self, request: Request) -> EventualResponse | None:
-        """Start a response, or prepare the request for Klein and return None."""
-        path = decoded_path(request)
-        if path is not request.path and not _is_readable([path]):
-            request.route = self._route(b"")
+    def _prepare_for_klein(self, request: Request) -> EventualResponse | None:
+        """Set the attributes that Klein uses; start a response if Klein cannot read the path."""
+        request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
+        if not _is_readable(request.postpath):
             return self._unreadable(request)
-        request.route = self._route(path)
-        response = self._match(request)
-        if response is None:
-            request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
-            if not _is_readable(request.postpath):
-                return self._unreadable(request)
-        return response
+        # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a
+        # socket without one.
+        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
+        return None
 
 
 class ReadOnlyResource(LeafResource):
@@ -224,20 +223,20 @@ class ReadOnlyResource(LeafResource):
 
 
 class Attempt:
-    """An attempt to change something, reported as one event when the context ends.
+    """A context manager for an attempt to change something, reported as one event when it ends.
 
-    `result` is the outcome unless an exception is raised, `details` are fields of this kind of
-    event. `is_repeat` is set for a successful change that changes nothing, which is neither logged
-    nor audited; `is_bulk` for one of many, which is not logged by itself.
+    `kind` is one of `Event`'s. `result` is the outcome unless an exception is raised, `details` are
+    fields of this kind of event. `is_repeat` is set for a successful change that changes nothing,
+    which is neither logged nor audited; `is_bulk` for one of many, which is not logged by itself.
     """
 
     def __init__(
-        self, runner: ApiRunner, kind: str, request: Request, discovery_id: str, token_name: str | None
+        self, runner: ApiRunner, kind: str, request: Request, discovery_id: str = "", token: Token | None = None
     ) -> None:
         self._telemetry = runner.telemetry
         self._api = runner.api
         self._kind = kind
-        self._token_name = token_name
+        self._token_name = None if token is None else token.name
         self._request_id = runner.telemetry.request_id(request)
         self.peer = client_ip(request)
         self.discovery_id = discovery_id

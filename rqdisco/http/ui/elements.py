@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from twisted.web.iweb import IRequest
@@ -15,7 +15,6 @@ from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.formatting import DAY, count, duration, escape_invisible
 from rqdisco.http.ui.snippets import Snippet
 
-Tags = Iterator[Tag] | Sequence[Tag]
 # Rendering a thousand rows blocks the server for 60 ms; the script adds the others.
 MAX_ROWS = 200
 _STATES = {
@@ -80,7 +79,7 @@ class HomePage(Element):
         return tag
 
     @renderer
-    def fact(self, _: IRequest, tag: Tag) -> Tags:
+    def fact(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
         info = self._info
         facts = {"Version": info.version, "Up for": duration(info.uptime)}
         if info.ids is not msgspec.UNSET:
@@ -94,7 +93,7 @@ class HomePage(Element):
         return tag if self._peers else ""
 
     @renderer
-    def peer(self, _: IRequest, tag: Tag) -> Tags:
+    def peer(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
         return [
             tag.clone().fillSlots(
                 name=escape_invisible(name),
@@ -164,7 +163,7 @@ class ClusterPage(Element):
         return tag(*map(escape_invisible, self._view.two_leaders[1:]))
 
     @renderer
-    def notes(self, _: IRequest, tag: Tag) -> Tags:
+    def notes(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
         return [tag.clone().fillSlots(note=note) for note in self._view.notes]
 
     @renderer
@@ -195,15 +194,15 @@ class ClusterPage(Element):
         return tag(value=self._view.url)
 
     @renderer
-    def generations(self, _: IRequest, tag: Tag) -> Tags:
+    def generations(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
         return _choices("gen", [(str(number), name) for number, name in enumerate(self._view.generations)])
 
     @renderer
-    def targets(self, _: IRequest, tag: Tag) -> Tags:
+    def targets(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
         return _choices("for", self._view.targets)
 
     @renderer
-    def recipes(self, _: IRequest, tag: Tag) -> Tags:
+    def recipes(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
         return [self._snippet(snippet) for snippet in self._view.snippets]
 
     def _node(self, node: RegisteredNode) -> Tag:
@@ -225,7 +224,7 @@ class ClusterPage(Element):
             return figure(tags.p(snippet.error, class_="note"))
         name = f"recipe-{snippet.generation}-{snippet.target}"
         label = f" the flags for {self._view.generations[snippet.generation]}"
-        copy = tags.button("Copy", tags.span(label, class_="unseen"), type="button", class_="slight")
+        copy = tags.button("Copy", tags.span(label, class_="visually-hidden"), type="button", class_="slight")
         notes = tags.ul([tags.li(note) for note in snippet.notes]) if snippet.notes else ""
         return figure(tags.pre(snippet.text, id=name), copy(**{"data-copy": name}), notes)
 

@@ -37,7 +37,7 @@ class StatusPage(Element):
     @renderer
     def verdict(self, _: IRequest, tag: Tag) -> Tag:
         if self._view.wrong:
-            return tag("Something is wrong.", class_="trouble")
+            return tag("Something is wrong.", class_="error")
         return tag("All is well.", class_="quiet")
 
     @renderer

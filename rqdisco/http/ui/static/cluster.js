@@ -4,7 +4,7 @@ import { announce, ask, change, visible } from "./api.js";
 import { draw } from "./picture.js";
 import { follow } from "./stream.js";
 
-const MOST_SHOWN = 200;
+const MAX_SHOWN = 200;
 const CLAIMED = "A node claimed to lead, and is shown once it reports itself";
 const STATES = { live: "Live", waiting: "Reconnecting…", gone: "Not live: the service refuses to stream this ID" };
 
@@ -29,7 +29,7 @@ function row(node) {
   const since = el("td", { class: "quiet small", "data-what": "since" });
   if (node.heard) since.append(el("time", { datetime: node.heard, title: node.heard }, moment(node.heard)));
   const remove = el("button", { type: "button", class: "slight", "data-remove": node.addr }, "Remove");
-  remove.append(el("span", { class: "unseen" }, ` ${visible(node.addr)}`));
+  remove.append(el("span", { class: "visually-hidden" }, ` ${visible(node.addr)}`));
   const made = el("tr", {}, first, text("Raft", node.raft_addr), text("ID", node.node_id), since, el("td", {}, remove));
   made.dataset.addr = node.addr;
   made.dataset.node = JSON.stringify(node);
@@ -77,7 +77,7 @@ export function start(main) {
 
   function list(isNew) {
     const nodes = wanted();
-    const visibleNodes = all ? nodes : nodes.slice(0, MOST_SHOWN);
+    const visibleNodes = all ? nodes : nodes.slice(0, MAX_SHOWN);
     const before = new Map([...body.children].map((each) => [each.dataset.addr, each]));
     const rows = visibleNodes.map((node) => {
       const old = before.get(node.addr);
@@ -152,20 +152,20 @@ export function start(main) {
     const isLast = shown.nodes.length === 1;
     dialog.querySelector("h2").replaceChildren("Remove ", el("bdi", {}, visible(addr)), "?");
     dialog.querySelector(".note").hidden = !isLast;
-    const trouble = dialog.querySelector(".trouble");
-    trouble.hidden = true;
-    const sure = dialog.querySelector(".danger");
-    sure.onclick = async () => {
-      sure.disabled = true;
+    const message = dialog.querySelector(".error");
+    message.hidden = true;
+    const confirm = dialog.querySelector(".danger");
+    confirm.onclick = async () => {
+      confirm.disabled = true;
       try {
         await change("DELETE", `/${encodeURIComponent(id)}`, { addr });
         dialog.close();
         document.getElementById("nodes-title").focus();
       } catch (error) {
-        trouble.textContent = error.message;
-        trouble.hidden = false;
+        message.textContent = error.message;
+        message.hidden = false;
       } finally {
-        sure.disabled = false;
+        confirm.disabled = false;
       }
     };
     dialog.showModal();

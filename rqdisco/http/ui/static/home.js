@@ -7,15 +7,15 @@ export function start(main) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = form.querySelector("button");
-    const trouble = form.querySelector(".trouble");
+    const message = form.querySelector(".error");
     button.disabled = true;
-    trouble.hidden = true;
+    message.hidden = true;
     try {
       const created = await change("POST", "/");
       location.assign(`/${encodeURIComponent(created.disco_id)}`);
     } catch (error) {
-      trouble.textContent = error.message;
-      trouble.hidden = false;
+      message.textContent = error.message;
+      message.hidden = false;
       button.disabled = false;
     }
   });

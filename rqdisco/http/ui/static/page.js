@@ -29,17 +29,17 @@ async function fetchPage(address = location.href) {
 async function showTokenForm(main) {
   const form = main.querySelector("form");
   const field = form.querySelector("input");
-  const trouble = form.querySelector(".trouble");
+  const message = form.querySelector(".error");
   const tryIt = async () => {
     try {
       if (await fetchPage()) return;
-      trouble.textContent = "Unknown token.";
+      message.textContent = "Unknown token.";
       token.forget();
     } catch {
-      trouble.textContent = "The service is unreachable.";
+      message.textContent = "The service is unreachable.";
     }
     form.hidden = false;
-    trouble.hidden = false;
+    message.hidden = false;
     field.focus();
   };
   form.addEventListener("submit", (event) => {

@@ -3,7 +3,7 @@
 import { visible } from "./api.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const MOST_NAMED = 14;
+const MAX_NAMED = 14;
 
 function make(name, attributes, ...children) {
   const element = document.createElementNS(SVG, name);
@@ -68,7 +68,7 @@ export function draw(frame, nodes, known, empty) {
   const width = Math.max(260, frame.clientWidth);
   let height = width < 520 ? 330 : 320;
   let parts = [];
-  if (nodes.length > MOST_NAMED) {
+  if (nodes.length > MAX_NAMED) {
     [parts, height] = many(nodes, width);
   } else if (nodes.length) {
     if (nodes.length === 1) height = 190;
