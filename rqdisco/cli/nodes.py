@@ -5,7 +5,7 @@ from __future__ import annotations
 from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, UsageError, retry
 from rqdisco.cli.diagnosis import describe_empty
 from rqdisco.cli.durations import format_duration
-from rqdisco.cli.listing import Format, IncompleteNode, exclude_node, format_nodes
+from rqdisco.cli.node_formats import Format, IncompleteNode, exclude_node, format_nodes
 from rqdisco.client import Document, NodeRegistration
 
 RESET_WARNING = (

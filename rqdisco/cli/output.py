@@ -1,8 +1,8 @@
-"""The output of commands: results on stdout, one per line; messages on stderr; tables and progress
-bars only on terminals.
+"""The only way for commands to write: results on stdout, one per line; messages on stderr; tables
+and progress bars only on terminals.
 
-Nothing else writes to either stream. Every text passes through `_Stream.escape`, so that it cannot
-move the cursor, start a line or add a cell, and fits the encoding of the stream.
+Every text passes through `_Stream.escape`, so that it cannot move the cursor, start a line or add a
+cell, and fits the encoding of the stream.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TextIO
 
 from rqdisco.core.escaping import ascii_json, escape_untrusted
 
-NAME = "rqdisco"
+PROGRAM = "rqdisco"
 
 
 def format_ids(count: int) -> str:
@@ -63,11 +63,11 @@ class CommandOutput:
 
     def message(self, text: str) -> None:
         """Print a message to stderr."""
-        self.raw_message(f"{NAME}: {self._err.escape(text)}")
+        self.unprefixed_message(f"{PROGRAM}: {self._err.escape(text)}")
 
-    def raw_message(self, text: str) -> None:
-        """Print a message of several lines to stderr, without a prefix. If it cannot be written it
-        is dropped, and the command continues.
+    def unprefixed_message(self, text: str) -> None:
+        """Print lines to stderr without the program's name. If they cannot be written they are
+        dropped, and the command continues.
         """
         with suppress(OSError):
             for line in text.split("\n"):
@@ -134,7 +134,7 @@ class _Stream:
         self.unencodable = ""
 
     def escape(self, text: str) -> str:
-        """Return the text as it is safe to write."""
+        """Return the text in a form that is safe to write."""
         shown = escape_untrusted(text)
         try:
             shown.encode(self.encoding)

@@ -171,7 +171,7 @@ def test_a_peer_forgets_what_came_to_its_disk_while_it_was_forgetting(clock: Clo
     while not c.threads.held:
         settle(clock, 0.1)
     # The mark is being written; what an older message tells goes with the next batch.
-    taking = Deferred.fromCoroutine(c.backend.peers.exchange.apply(delta_of(a.owner, line)))
+    taking = Deferred.fromCoroutine(c.backend.peers.exchange.apply_delta(delta_of(a.owner, line)))
     c.threads.release()
     assert c.backend.watermarks.of(a.owner)
     settle(clock, 65)

@@ -233,8 +233,8 @@ class PeerSet(Service):
         if hello.incarnation == self._own:
             self.fence(f"two daemons run as incarnation {self._own}")
             raise Rejected(f"two daemons run as incarnation {self._own}")
-        self.exchange.persist(self.members.learn(hello.members))
-        self.exchange.persist(self.members.learn([member], first_hand=hello.incarnation))
+        self.exchange.write_metadata(self.members.learn(hello.members))
+        self.exchange.write_metadata(self.members.learn([member], first_hand=hello.incarnation))
         self.update_peers()
 
     def fence(self, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Formats for lists of nodes. Pure."""
+"""The output formats of `rqdisco nodes`: lines, join, json, peers.json and flags. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def exclude_node(nodes: Sequence[NodeRegistration], addr: str | None) -> list[No
     """Return the nodes without the one at `addr`, its HTTP or Raft address, compared as rqlited
     compares addresses.
     """
-    return [node for node in nodes if addr is None or not any(same_node(addr, own) for own in _addresses(node))]
+    return [
+        node
+        for node in nodes
+        if addr is None or not any(same_node(addr, own) for own in (node.addr, node.raft_addr) if own is not None)
+    ]
 
 
 def format_nodes(
@@ -49,10 +53,6 @@ def format_nodes(
     if not joined:
         return []
     return [joined] if form == "join" else [shlex.join(["-join", joined])]
-
-
-def _addresses(node: NodeRegistration) -> list[str]:
-    return [node.addr] if node.raft_addr is None else [node.addr, node.raft_addr]
 
 
 def _peers_json_entry(node: NodeRegistration, non_voters: Sequence[str]) -> dict[str, object]:
