@@ -36,7 +36,7 @@ class Takeover:
         record = self._reset_claim_window(record if owner == own else self._records.as_own(record))
         if known is None:
             self._records.check_room(self._limits.max_ids)
-            await self._records.write(record)
+            await self._records.save(None, record, version)
             return True
         if not is_equivalent(known, record):
             raise AlreadyKnown(transferred.id)
