@@ -14,7 +14,7 @@ from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, export, import_records, peers, token
-from rqdisco.cli.node_formats import FORMATS, Format
+from rqdisco.cli.node_formats import FORMATS, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
     DURATION,
@@ -140,7 +140,7 @@ def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str |
     help="Node ID of a read replica, for peers.json; repeatable. The service does not store which nodes these are.",
 )
 def list_nodes(
-    discovery_id: str, raft: bool, exclude_self: str | None, form: Format, non_voters: tuple[str, ...]
+    discovery_id: str, raft: bool, exclude_self: str | None, form: NodeFormat, non_voters: tuple[str, ...]
 ) -> Command:
     """List the addresses of the nodes of ID.
 

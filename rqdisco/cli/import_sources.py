@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ class BadSource(CommandFailed):
 
 
 @dataclass(frozen=True)
-class Source:
+class ImportSource:
     """Records to import, and their number. `kind` is for messages; `records` may be called more
     than once.
     """
@@ -54,25 +54,25 @@ class _ForeignDocument(msgspec.Struct):
     registrations: tuple[ExportedNode, ...] = ()
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> ImportSource:
     """Read and check the file or directory at `path`. Raises BadSource, OSError."""
     if path.is_dir():
         return _read_directory(path)
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
     if b'"rqdisco export"' in start:
-        return _counted("rqdisco export", lambda: _export_records(path))
+        return _record_source("rqdisco export", lambda: _export_records(path))
     if b'"rqdisco snapshot"' in start:
-        return _counted("rqdisco snapshot", lambda: _snapshot_records(path))
-    return _listed("documents of a discovery service", _read_documents(path))
+        return _record_source("rqdisco snapshot", lambda: _snapshot_records(path))
+    return _document_source(_read_documents(path))
 
 
-def _counted(kind: str, records: Callable[[], Iterator[ExportedRecord]]) -> Source:
-    return Source(kind, sum(1 for _ in records()), records)
+def _record_source(kind: str, records: Callable[[], Iterator[ExportedRecord]]) -> ImportSource:
+    return ImportSource(kind, sum(1 for _ in records()), records)
 
 
-def _listed(kind: str, records: list[ExportedRecord]) -> Source:
-    return Source(kind, len(records), lambda: iter(records))
+def _document_source(records: list[ExportedRecord]) -> ImportSource:
+    return ImportSource("documents of a discovery service", len(records), lambda: iter(records))
 
 
 def _export_records(path: Path) -> Iterator[ExportedRecord]:
@@ -115,7 +115,7 @@ def _read_documents(path: Path) -> list[ExportedRecord]:
     return [_read_document(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _read_directory(path: Path) -> Source:
+def _read_directory(path: Path) -> ImportSource:
     """Read one document per file, named after its ID, as rqlite-disco-express stores them
     (store.js).
     """
@@ -128,7 +128,7 @@ def _read_directory(path: Path) -> Source:
     if not files:
         raise BadSource(f"{path}: no .json files")
     records = [_read_document(file.read_bytes(), str(file), default_id=file.stem) for file in files]
-    return _listed("documents of a discovery service", records)
+    return _document_source(records)
 
 
 def _read_document(content: bytes, where: str, *, default_id: str = "") -> ExportedRecord:
@@ -154,7 +154,7 @@ def _microseconds(time: datetime) -> int:
     service.
     """
     since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return since // timedelta(microseconds=1)
 
 
 def _decode_json(content: bytes, type_: type[T], where: str) -> T:

@@ -12,8 +12,8 @@ from rqdisco.core.addresses import same_node
 if TYPE_CHECKING:
     from rqdisco.client import NodeRegistration
 
-Format = Literal["lines", "join", "json", "peers.json", "flags"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+NodeFormat = Literal["lines", "join", "json", "peers.json", "flags"]
+FORMATS: tuple[NodeFormat, ...] = get_args(NodeFormat)
 
 
 class IncompleteNode(Exception):
@@ -32,7 +32,7 @@ def exclude_node(nodes: Sequence[NodeRegistration], addr: str | None) -> list[No
 
 
 def format_nodes(
-    nodes: Sequence[NodeRegistration], form: Format, *, raft: bool, non_voters: Sequence[str] = ()
+    nodes: Sequence[NodeRegistration], form: NodeFormat, *, raft: bool, non_voters: Sequence[str] = ()
 ) -> list[str]:
     """Return the lines that list the nodes, by Raft or HTTP addresses; the former omit nodes
     without a Raft address.

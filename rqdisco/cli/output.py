@@ -49,7 +49,7 @@ class CommandOutput:
         """Write lines of JSON, including their ends, without flushing. Raises ValueError if `lines`
         is not JSON.
         """
-        self._out.write(ascii_json(lines).decode())
+        self._out.stream.write(ascii_json(lines).decode())
 
     def check_reader(self) -> None:
         """Raise BrokenPipeError if the reader of stdout is gone, without writing anything."""
@@ -71,8 +71,8 @@ class CommandOutput:
         """
         with suppress(OSError):
             for line in text.split("\n"):
-                self._err.write(f"{self._err.escape(line)}\n")
-            self._err.flush()
+                self._err.stream.write(f"{self._err.escape(line)}\n")
+            self._err.stream.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table on a terminal, else one line per row with tabs between cells."""
@@ -112,8 +112,8 @@ class CommandOutput:
 
     def _rows(self, rows: Iterable[Sequence[str]]) -> None:
         for row in rows:
-            self._out.write("\t".join(map(self._out.escape, row)) + "\n")
-        self._out.flush()
+            self._out.stream.write("\t".join(map(self._out.escape, row)) + "\n")
+        self._out.stream.flush()
         self._warn_about_escapes()
 
     def _warn_about_escapes(self) -> None:
@@ -142,12 +142,6 @@ class _Stream:
             self.unencodable = self.unencodable or f"U+{ord(shown[error.start]):04X}"
             return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
         return shown
-
-    def write(self, text: str) -> None:
-        self.stream.write(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
 
     def is_terminal(self) -> bool:
         return self.stream.isatty()

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, operator_failure
-from rqdisco.cli.import_sources import BadSource, Source, open_source
+from rqdisco.cli.import_sources import BadSource, ImportSource, open_source
 from rqdisco.cli.output import format_ids
 from rqdisco.client import (
     MAX_IMPORT,
@@ -129,7 +129,7 @@ class _ASCIIEncoder:
         return written
 
 
-async def _import_all(app: App, source: Source, *, adopt: bool) -> ImportResult:
+async def _import_all(app: App, source: ImportSource, *, adopt: bool) -> ImportResult:
     imported = unchanged = sent = 0
     refused: list[RefusedRecord] = []
     try:

@@ -181,7 +181,9 @@ class PeerSet(Service):
         none.
         """
         peer = self.peers.get(incarnation)
-        return None if peer is None or peer.contact is None else max(0.0, self._clock.seconds() - peer.contact)
+        return (
+            None if peer is None or peer.contacted_at is None else max(0.0, self._clock.seconds() - peer.contacted_at)
+        )
 
     @property
     def lacks_members(self) -> bool:

@@ -35,8 +35,8 @@ _MAX_SKIPPED = 4
 
 
 class Peer:
-    """A daemon at a URL. Its identity is known once it is greeted: `on_hello` is called, and may
-    raise PeerError.
+    """A daemon at a URL. `hello` returns this daemon's own hello. A greeting reveals the peer's
+    identity: `on_hello` is called with its hello, and may raise PeerError.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Peer:
         self.is_up = self.was_attempted = False
         self.last_error: str | None = None
         # The time of the last answer or message from it.
-        self.contact: float | None = None
+        self.contacted_at: float | None = None
         # The version up to which it durably holds this daemon's records, and the newest it holds.
         self.acked = self.newest_of_ours = 0
         # The newest version of its own records that it has issued.
@@ -74,6 +74,7 @@ class Peer:
         self.stopped: str | None = None
         # Digests that it sent; the answers to ours do not count.
         self.digests_received = 0
+        # Paces the exchange loop; triggered to exchange early.
         self.timer = IntervalTimer(clock)
         self._digest_received_at: float | None = None
         self._skipped = 0
@@ -107,7 +108,7 @@ class Peer:
 
     def mark_contact(self) -> None:
         """Record that the peer answered or sent a message."""
-        self.contact = self._clock.seconds()
+        self.contacted_at = self._clock.seconds()
 
     def mark_digest_received(self) -> None:
         """Record that the peer sent its digest and received ours."""
