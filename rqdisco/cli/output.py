@@ -53,11 +53,12 @@ class CommandOutput:
 
     def check_reader(self) -> None:
         """Raise BrokenPipeError if the reader of stdout is gone, without writing anything."""
-        descriptor = self._out.descriptor()
-        if descriptor is None:
-            return
         poll = select.poll()
-        poll.register(descriptor, 0)
+        try:
+            poll.register(self._out.stream.fileno(), 0)
+        except OSError:
+            # A stream without a file descriptor.
+            return
         if any(event & select.POLLERR for _, event in poll.poll(0)):
             raise BrokenPipeError
 
@@ -76,7 +77,7 @@ class CommandOutput:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table on a terminal, else one line per row with tabs between cells."""
-        if not self._out.is_terminal():
+        if not self._out.stream.isatty():
             self._rows(rows)
             return
         # Slow to load, and rarely needed.
@@ -99,7 +100,7 @@ class CommandOutput:
         """Show a progress bar on a terminal. Yield a function that advances it by a number of
         steps.
         """
-        if not self._err.is_terminal():
+        if not self._err.stream.isatty():
             yield lambda _: None
             return
         from rich.console import Console
@@ -142,13 +143,3 @@ class _Stream:
             self.unencodable = self.unencodable or f"U+{ord(shown[error.start]):04X}"
             return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
         return shown
-
-    def is_terminal(self) -> bool:
-        return self.stream.isatty()
-
-    def descriptor(self) -> int | None:
-        """Return the file descriptor, None without one."""
-        try:
-            return self.stream.fileno()
-        except OSError:
-            return None
