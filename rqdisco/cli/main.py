@@ -1,6 +1,6 @@
 """The console script `rqdisco`: it runs the parsed command and sets the exit status.
 
-In `cli`, only this module uses the reactor, the clock, randomness and the terminal.
+The reactor, the clocks, the randomness and the prompts of all commands come from here.
 """
 
 from __future__ import annotations

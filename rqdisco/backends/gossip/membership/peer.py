@@ -121,8 +121,8 @@ class Peer:
         self.timer.trigger()
 
     def may_skip_exchange(self, seconds: float) -> bool:
-        """Report whether the peer's own request exchanged digests within `seconds`. After a few True
-        in a row return False anyway, to test that the peer still answers.
+        """Report whether the peer's own request exchanged digests within `seconds`. Return
+        False after a few True in a row, to test that the peer still answers.
         """
         received = self._digest_received_at
         if (
