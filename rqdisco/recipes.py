@@ -115,7 +115,7 @@ def _legacy(request: FlagsRequest, version: _Version) -> Flags:
 def _legacy_notes(request: FlagsRequest) -> list[str]:
     notes = []
     if request.url.startswith("https:"):
-        notes.append("rqlited trusts only the system's authorities, or those in the file named by SSL_CERT_FILE")
+        notes.append("rqlited trusts only the system's CAs, or those in the file named by SSL_CERT_FILE")
     if request.replica:
         notes.append(
             "start replicas after the cluster has formed: a replica that is told to bootstrap does so, as a voter"
@@ -165,7 +165,7 @@ def _tls_notes(version: _Version) -> list[str]:
         member, why = '"ca_pem":"BASE64"', " with its PEM in base64, since rqlited before 7.13.2 ignores ca_file"
     else:
         member, why = '"ca_file":"/PATH"', ""
-    trust = "rqlited trusts the system's authorities; for a private one add"
+    trust = "rqlited trusts the system's CAs; for a private one add"
     notes = [f'{trust} "tls_config":{{{member}}} to -disco-config{why}']
     if (7, 0, 0) < version < (7, 1, 0) and version[2] == _ANY:
         notes.append('rqlite 7.0.0 calls "scheme" "schema": use --rqlite 7.0.0 for it')

@@ -65,7 +65,7 @@ class ClaimInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     # The time of the first claim in UTC, as in 2026-11-23T01:12:57Z.
     since: str
-    # How often the node was told that it won.
+    # How often the claim was granted.
     answered: int
 
 
@@ -130,7 +130,7 @@ class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
     addr: str | None = None
     # As in `LeaderInfo`.
     reported: bool = True
-    # How often the node was told that it won its claim; 0 if the claim is not hidden.
+    # How often the claim was granted; 0 if the claim is not hidden.
     claims: int = 0
 
 
