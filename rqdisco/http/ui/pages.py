@@ -64,7 +64,7 @@ _HEADINGS = {
 
 class Pages:
     """The pages of one site. With `authorizer` they require a token; without it, `is_operators`
-    says that only operators reach this site.
+    states that only operators reach this site.
     """
 
     def __init__(
