@@ -207,7 +207,7 @@ def test_notes_explain_how_a_private_authority_is_trusted() -> None:
     assert "SSL_CERT_FILE" in notes("legacy", "6", own)
     versions: list[tuple[Mode, str]] = [("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")]
     for mode, version in versions:
-        assert "authorities" in notes(mode, version, own)
+        assert "CAs" in notes(mode, version, own)
         assert "authorities" not in notes(mode, version, "http://h")
 
 
