@@ -7,7 +7,7 @@ from pytest_twisted import ensureDeferred
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.ids import RESERVED
+from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.core.records import Node, Put
 from tests.http.conftest import Door
 from tests.support.daemon import Daemon, mint, register, result
@@ -81,7 +81,7 @@ def test_the_operators_socket_answers_probes_too() -> None:
         assert result(client.get(f"http://rqdisco/{path}")).code == status
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("name", sorted(RESERVED_IDS))
 @ensureDeferred
 async def test_no_id_can_have_the_name_of_something_of_the_service(door: Door, name: str) -> None:
     for path in (f"/{name}", f"/%{ord(name[0]):x}{name[1:]}"):

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from rqdisco.core import exports
-from rqdisco.core.ids import RESERVED
+from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.http.api import consul
 from rqdisco.http.api.admin import OperatorAPI
 from rqdisco.http.api.consul import ConsulAPI
@@ -164,7 +164,7 @@ def test_each_member_that_an_answer_can_have_is_in_the_document() -> None:
         (documents.LeaderDocument, full["leader"]["properties"]),
         (documents.ClaimDocument, full["claim"]["properties"]),
         (consul._KVEntry, schemas["Entries"]["items"]["properties"]),
-        (exports.ExportedKey, schemas["Record"]["properties"]["leader"]["properties"]),
+        (exports.ExportedLeader, schemas["Record"]["properties"]["leader"]["properties"]),
         (exports.TransferredRecord, schemas["Record"]["properties"]),
     ):
         assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(said)
@@ -228,7 +228,7 @@ def test_the_document_can_only_be_read(method: str) -> None:
 
 
 def test_an_id_may_have_dots_and_look_like_a_document() -> None:
-    assert "openapi.json" in RESERVED
+    assert "openapi.json" in RESERVED_IDS
     place = daemon_for("open")
     for name in ("openapi.json1", "api.json", "openapi"):
         assert place.ask("PUT", f"/v1/kv/{name}/leader", {"addr": "h:1"}).body == b"true"

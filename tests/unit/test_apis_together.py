@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.exports import ExportedKey, TransferredRecord
+from rqdisco.core.exports import ExportedLeader, TransferredRecord
 from rqdisco.core.records import Claim, Grant, Node, Put, Record, Registration
 from rqdisco.core.views import View
 from rqdisco.storage.memory import Change
@@ -113,7 +113,7 @@ class ApisTogether(RuleBasedStateMachine):
 
     @rule(which=IDS, nodes=st.sampled_from([(), (A,), (B, C)]), lead=st.booleans(), own=st.booleans())
     def adopt(self, which: int, nodes: tuple[Node, ...], lead: bool, own: bool) -> None:
-        key = ExportedKey(value=f'{{"addr":"{B.addr}"}}') if lead else None
+        key = ExportedLeader(value=f'{{"addr":"{B.addr}"}}') if lead else None
         brought = TransferredRecord(id=self.ids[which], created_at=1, owner="0" * 16, nodes=nodes, leader=key)
         self._call(which, None, lambda _: self.daemon.directory.adopt(brought, as_own=own), self._adopted)
 

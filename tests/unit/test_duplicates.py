@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rqdisco.backends.gossip.membership.members import Session, Sessions
 
-BEFORE = Session(incarnation="7606d09ec940d27c", boot="1", name="a")
-AFTER = Session(incarnation="7606d09ec940d27c", boot="2", name="a")
+BEFORE = Session(incarnation="7606d09ec940d27c", run_id="1", name="a")
+AFTER = Session(incarnation="7606d09ec940d27c", run_id="2", name="a")
 
 
 def test_what_a_killed_daemon_had_sent_and_comes_late_does_not_make_a_twin_of_the_one_started_in_its_place() -> None:

@@ -262,7 +262,7 @@ def test_a_monotonic_clock_that_is_put_back_makes_nothing_older_and_stops_no_day
             note = version_ages.advance(Moment(1, second * 1000), 7)
             if note is not None:
                 version_ages.learn(note)
-        return version_ages.newest_old(Moment(1, seconds[-1] * 1000))
+        return version_ages.newest_aged(Moment(1, seconds[-1] * 1000))
 
     assert old_after(range(5000, 5900)) == 0
     assert old_after(range(90)) == 0
@@ -277,5 +277,5 @@ def test_the_calendar_stays_small() -> None:
         if note is not None:
             version_ages.learn(note)
             lengths.add(len(note.content))
-        assert second - 1011 <= version_ages.newest_old(Moment(1, second * 1000)) <= max(0, second - 1000)
+        assert second - 1011 <= version_ages.newest_aged(Moment(1, second * 1000)) <= max(0, second - 1000)
     assert max(lengths) < 2500

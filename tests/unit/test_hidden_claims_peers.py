@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import GossipBackend
+from rqdisco.backends.gossip import assembly
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
@@ -184,7 +184,7 @@ def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     network = DirectNetwork(clock)
     daemons = [PeeredDaemon(network, "a")]
     with monkeypatch.context() as patch:
-        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
         daemons.append(PeeredDaemon(network, "b", ["a"]))
     settle(clock, 5)
     yield network, daemons
@@ -226,7 +226,7 @@ def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_relea
     discovery_id = mint(a)
     claim(a, discovery_id, A)
     with monkeypatch.context() as patch:
-        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
         b = b.restart()
     settle(clock, 12)
     assert not claim(a, discovery_id, A).won

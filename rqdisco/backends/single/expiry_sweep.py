@@ -106,7 +106,7 @@ class ExpirySweeper(Service):
         if advanced is not None:
             await self._journal.append(metadata_change(advanced))
             version_ages.learn(advanced)
-        watermark = expiry_watermark(self._owner, version_ages.newest_old(self._now()))
+        watermark = expiry_watermark(self._owner, version_ages.newest_aged(self._now()))
         if watermark.number <= max(self._watermarks.of(self._owner), self._passed_over) or not self._may_expire():
             return
         if not await self._would_delete(watermark):
@@ -131,7 +131,7 @@ class ExpirySweeper(Service):
             return
         own = others = 0
         # Pending changes are not among the keys below.
-        is_complete = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
+        is_complete = not any(self._watermarks.covers_line(each.key, each.rest) for each in self._store.pending)
         for keys in self._parts():
             covered = [key for key in keys if self._is_covered(key, self._watermarks)]
             deleted = [key for key in covered if not self._is_deciding(key.decode())]
@@ -149,7 +149,7 @@ class ExpirySweeper(Service):
 
     def _is_covered(self, key: bytes, watermarks: ExpiryWatermarks) -> bool:
         rest = self._store.rest(key)
-        return rest is not None and watermarks.cover_line(key, rest)
+        return rest is not None and watermarks.covers_line(key, rest)
 
     def _report_own(self, deleted: list[bytes]) -> int:
         """Report an event for each of this daemon's own IDs; return their number."""

@@ -54,8 +54,8 @@ class Recovered(msgspec.Struct, kw_only=True):
     compacted: int = 0
 
     def boot_number(self, boot_id: str) -> int:
-        """Return the number of the boot that the kernel calls `boot_id`: the one on this disk, or one
-        derived from the name.
+        """Return the number of the boot that the kernel calls `boot_id`: the one on this disk, or
+        one derived from the name.
 
         If boots were counted, a restored disk would reuse the number of a boot that it does not
         know, and grants recovered from peers would seem to be as young as the machine (R8).
@@ -74,8 +74,8 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     """Read the snapshot and the journal after it.
 
     Compaction keeps the last segment that is in the snapshot, so it must exist, except in a backup.
-    Cuts off a torn end of the last segment. Raises DamagedState for any other damage, UnknownFormat,
-    OSError.
+    Cuts off a torn end of the last segment. Raises DamagedState for any other damage,
+    UnknownFormat, OSError.
     """
     recovered = Recovered(records={})
     numbers = segment_numbers(fs, directory)
@@ -95,7 +95,7 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     )
     if not watermarks.is_empty:
         recovered.records = {
-            key: rest for key, rest in recovered.records.items() if not watermarks.cover_line(key, rest)
+            key: rest for key, rest in recovered.records.items() if not watermarks.covers_line(key, rest)
         }
     return recovered
 
@@ -111,7 +111,7 @@ def without_deleted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[byte
             watermarks.learn(metadata)
             if metadata.is_empty:
                 continue
-        elif not watermarks.is_empty and watermarks.cover_line(key, rest):
+        elif not watermarks.is_empty and watermarks.covers_line(key, rest):
             continue
         yield key, rest
 
