@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test test-all simulate lives lint types check coverage configuration docs release bench soak audit clean
+.PHONY: run test test-all simulate chaos lint types check coverage configuration docs release bench soak audit clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
@@ -34,10 +34,10 @@ simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) / 20)) --faults all,expiry $(ARGS)
 
-# IDs that live through faults at three real daemons. --out names the directory for the logs of those that starve.
-LIVES ?= 900
-lives: $(VENV)/installed-test
-	$(BIN)/python -m tests.lives --lives $(LIVES) $(ARGS)
+# IDs under faults at three real daemons. --out names the directory for the events of those without one cluster.
+IDS ?= 900
+chaos: $(VENV)/installed-test
+	$(BIN)/python -m tests.chaos --ids $(IDS) $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -45,6 +45,7 @@ lint: $(VENV)/installed-test
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy --strict rqdisco/
+	$(BIN)/mypy tests benchmarks
 
 check: lint types test
 

@@ -1,3 +1,3 @@
-"""What rqdisco costs: `python -m benchmarks`, from the root of the project, where the project is
-installed.
+"""The cost of rqdisco: run `python -m benchmarks` from the root of the project, where the project
+is installed.
 """

@@ -27,8 +27,7 @@ _PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch")
 HERE = Path(__file__).parent
 
 
-# What must be reached, and what is aimed at. Memory, start-up and stall are wanted of the largest
-# state only.
+# The limits and the goals. Memory, start-up and stall have them for the largest state only.
 _SPEED = (0.55, 1.0)
 _COST = (1.2, 0.8)
 _NAMES = (0.15, 0.3)
@@ -36,12 +35,12 @@ _LARGEST = 1_000_000
 _MEMORY = (0.6, 0.4)
 _STARTUP = (4.0, 1.5)
 _STALL = (50.0, 10.0)
-_HEARD = (250.0, 50.0)
+_PROPAGATION = (250.0, 50.0)
 _NOTHING = (None, None)
 
 
 class Sizes(NamedTuple):
-    """How much of everything."""
+    """The size of each part."""
 
     seconds: float
     ids: tuple[int, ...]
@@ -65,7 +64,7 @@ class Benchmark:
         self.notes: list[str] = []
 
     def load(self) -> None:
-        """rqdisco and etcd take turns, each on a fresh state directory."""
+        """Measure rqdisco and etcd in turn, each on a fresh state directory."""
         has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
         seconds = self._sizes.seconds
         ours, theirs = [], []
@@ -85,13 +84,13 @@ class Benchmark:
         self.notes.append(
             f"Load: {seconds:.0f} s a round by wrk with one thread and {CONNECTIONS} keep-alive connections on the"
             " same machine; every registration is of an address that is new to its ID, about four to an ID; CPU is user"
-            " and system time of the daemon's process, which logs every registration to a file. p50 and p99 are as wrk"
-            " tells them, which adds what a stall kept it from sending. etcd has one member and is written to through"
+            " and system time of the daemon's process, which logs every registration to a file. p50 and p99 are wrk's,"
+            " which adds what a stall kept it from sending. etcd has one member and is written to through"
             " its JSON gateway, a key for each node. Ratios are taken within a round."
         )
 
     def kv(self) -> None:
-        """rqdisco and etcd take turns, each on a fresh state directory."""
+        """Measure rqdisco and etcd in turn, each on a fresh state directory."""
         has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
         seconds = self._sizes.seconds
         ours, theirs = [], []
@@ -108,13 +107,13 @@ class Benchmark:
             Row("CPU of a KV read against that of an etcd read", "ratio", ratios(reads, theirs, "cpu_us")),
         ]
         self.notes.append(
-            f"KV: leader keys of {kv.IDS:,} IDs, by wrk as the load is. A report is a plain PUT of what the key holds"
-            " already, as a leader repeats it, and is durable when it is answered. etcd is read through its JSON"
+            f"KV: leader keys of {kv.IDS:,} IDs, by wrk as the load is. A report is a plain PUT of the present value,"
+            " as a leader repeats it, and is durable when it is answered. etcd is read through its JSON"
             " gateway, one key a request, linearizable."
         )
 
     def names(self) -> None:
-        """rqdisco and dnsmasq take turns, with the same records."""
+        """Measure rqdisco and dnsmasq in turn, with the same records."""
         has_dnsperf, has_dnsmasq = is_installed("dnsperf"), is_installed("dnsperf", "dnsmasq")
         state, seconds = self._state(names.IDS), self._sizes.seconds
         ours, theirs = [], []
@@ -142,15 +141,15 @@ class Benchmark:
             Row("DNS answers/s (SRV) against dnsmasq's", "ratio", ratios(srv, their_srv, "rate")),
         ]
         self.notes.append(
-            f"DNS: {seconds:.0f} s a round by dnsperf with {names.CLIENTS} sockets, one question of each on its way,"
-            f" over UDP and with EDNS; {names.IDS:,} IDs with three nodes, asked for in turn. Before the measuring, the"
-            " answers of each server to all questions are compared with what is registered; no question may stay"
+            f"DNS: {seconds:.0f} s a round by dnsperf with {names.CLIENTS} sockets, one query of each in flight,"
+            f" over UDP and with EDNS; {names.IDS:,} IDs with three nodes, queried in turn. Before the measurement, the"
+            " answers of each server to all queries are compared with the registrations; no query may stay"
             " unanswered. Latencies are dnsperf's. dnsmasq has the addresses in a hosts file, and for SRV the services"
-            " as srv-host lines besides, all of which it walks through at each question; for A it has none of them."
+            " as srv-host lines besides, all of which it walks through for each query; for A it has none of them."
         )
 
     def scale(self) -> None:
-        """Starts on many IDs."""
+        """Measure starts on many IDs."""
         empty = int(median(self._round("empty daemon", number, empty_bytes) for number in range(self._rounds)))
         for count in self._sizes.ids:
             self._starts(self._state(count), empty)
@@ -174,48 +173,48 @@ class Benchmark:
         ]
 
     def stall(self) -> None:
-        """A fold of many IDs."""
+        """Measure the compaction of many IDs."""
         count = self._sizes.ids[-1]
         state, every = self._state(count), self._sizes.snapshot_every
         keep_previous(state)
         runs = [
-            self._round(f"fold of {count:,} IDs", number, lambda work: stall_round(state, work, every))
+            self._round(f"compaction of {count:,} IDs", number, lambda work: stall_round(state, work, every))
             for number in range(self._rounds)
         ]
         wanted = _STALL if count == _LARGEST else _NOTHING
         self.rows += [
-            Row(f"worst stall while {count:,} IDs are folded", "ms", [run.worst_ms for run in runs], *wanted),
-            Row("worst lookup while they are folded", "ms", [run.worst_lookup_ms for run in runs]),
-            Row("p99 while they are folded", "ms", [run.p99_ms for run in runs]),
-            Row("worst stall while nothing is folded", "ms", [run.quiet_worst_ms for run in runs]),
-            Row("p99 while nothing is folded", "ms", [run.quiet_p99_ms for run in runs]),
-            Row("duration of the fold", "s", [run.fold_s for run in runs]),
+            Row(f"worst stall while {count:,} IDs are compacted", "ms", [run.worst_ms for run in runs], *wanted),
+            Row("worst lookup while they are compacted", "ms", [run.worst_lookup_ms for run in runs]),
+            Row("p99 while they are compacted", "ms", [run.p99_ms for run in runs]),
+            Row("worst stall while nothing is compacted", "ms", [run.quiet_worst_ms for run in runs]),
+            Row("p99 while nothing is compacted", "ms", [run.quiet_p99_ms for run in runs]),
+            Row("duration of the compaction", "s", [run.compaction_s for run in runs]),
         ]
         self.notes.append(
-            "Stall: a lookup or a registration every 10 ms, counted from the moment it was due. The fold removes an"
-            " older snapshot of the same size, as every one but the first does. Nothing is folded in"
-            f" the {median(run.quiet_s for run in runs):.1f} s before. While folding, the prober itself was late by"
+            "Stall: a lookup or a registration every 10 ms, counted from the moment it was due. A compaction removes"
+            " the older snapshot of the same size, as every one but the first does. Nothing is compacted in"
+            f" the {median(run.quiet_s for run in runs):.1f} s before. During compaction, the prober was late by"
             f" {max(run.unsent_ms for run in runs):.1f} ms at worst, which is in the figures."
         )
 
     def peers(self) -> None:
-        """Three daemons that are peers."""
+        """Measure three peer daemons."""
         rows, notes = peer_figures(self._round, self._rounds, self._sizes.seconds, self._sizes.changed)
         self.rows += rows
         self.notes += notes
 
     def watch(self) -> None:
-        """Many who watch one ID."""
+        """Measure many watchers of one ID."""
         runs = [self._round("watch", number, watch_round) for number in range(self._rounds)]
-        who = f"the last of {WATCHERS:,} watchers hears of a registration"
+        who = f"the last of {WATCHERS:,} watchers receives a registration"
         self.rows += [
             Row(f"{who}: p50", "ms", [run.p50_ms for run in runs]),
-            Row(f"{who}: p99", "ms", [run.p99_ms for run in runs], *_HEARD),
+            Row(f"{who}: p99", "ms", [run.p99_ms for run in runs], *_PROPAGATION),
             Row(f"CPU of an event to {WATCHERS:,} watchers", "ms", [run.cpu_ms for run in runs]),
         ]
         self.notes.append(
             f"Watch: {WATCHERS:,} connections of one process on the same machine watch one ID of three nodes; a node"
-            " registers, and is removed, whenever all have heard of the last change. Counted from when a registration"
+            " registers, and is removed, whenever all have received the last change. Counted from when a registration"
             " is sent until the last connection has read its event, with what reading all of them takes that process."
         )
 
@@ -242,15 +241,15 @@ class Benchmark:
 
 
 def main() -> None:
-    """Measure, print the table and keep it."""
+    """Measure, print the table and store it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures what rqdisco costs.")
-    parser.add_argument("--quick", action="store_true", help="smaller numbers, for trying; nothing is kept")
+    parser.add_argument("--quick", action="store_true", help="smaller numbers, for a trial; nothing is stored")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="medians are quoted [default: 3]")
-    parser.add_argument("--only", choices=_PARTS, help="one part alone, kept apart")
+    parser.add_argument("--only", choices=_PARTS, help="one part only, stored separately")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be 1 at least")
-    # What is terminated from outside cleans up too.
+    # Clean up on termination from outside too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     description = machine()
     with tempfile.TemporaryDirectory(prefix="rqdisco-benchmark-") as directory:
@@ -262,7 +261,7 @@ def main() -> None:
         except BenchmarkFailed as failure:
             sys.exit(f"benchmark failed: {failure}")
     figures = table(benchmark.rows)
-    rounds = 'What is quoted is the median of the rounds. "must" is the least that is wanted, "aim" what is hoped for.'
+    rounds = 'The median of the rounds is quoted. "must" is the limit, "aim" the goal.'
     notes = "".join(f"- {note}\n" for note in (*warnings(), rounds, *benchmark.notes))
     print(figures, notes, sep="\n", end="")
     if not options.quick:

@@ -1,5 +1,5 @@
-"""Reads and reports of consul-kv's leader key per second, what each costs, and reads of the same
-from etcd.
+"""Reads and reports of consul-kv's leader key per second, the cost of each, and reads of the same
+keys from etcd.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Round(NamedTuple):
 
 
 def rqdisco_round(directory: Path, seconds: float) -> Round:
-    """Leaders that repeat themselves, one for each ID, then reads of what they said."""
+    """Measure leaders that repeat their reports, one for each ID, then reads of their values."""
     ids = make_state(directory / "state", IDS, nodes=0).ids
     with Rqdisco(directory / "state", directory) as daemon:
         host, port = daemon.address()
@@ -39,7 +39,7 @@ def rqdisco_round(directory: Path, seconds: float) -> Round:
 
 
 def etcd_round(directory: Path, seconds: float) -> Load:
-    """Reads of the same keys through the JSON gateway; linearizable, as they are by default."""
+    """Measure reads of the same keys through the JSON gateway; linearizable, as is the default."""
     ids = [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(IDS)]
     with Etcd(directory) as daemon:
         host, port = daemon.address()
@@ -71,7 +71,7 @@ def _range(discovery_id: str) -> dict[str, str]:
 
 
 def _value(index: int) -> str:
-    """What the leader says of itself, as rqlite 7 to 10 write it."""
+    """Return the leader's value, as rqlite 7 to 10 write it."""
     http, raft = address(index), address(index).replace(":4001", ":4002")
     return json.dumps({"id": "1", "api_addr": f"http://{http}", "addr": raft}, separators=(",", ":"))
 
@@ -82,7 +82,7 @@ def _read_from_etcd(client: Client, discovery_id: str) -> str:
 
 
 def _check(ids: list[str], read: Callable[[Client, str], str], host: str, port: int) -> None:
-    """Raise BenchmarkFailed unless every so often a key reads as what was put under it."""
+    """Raise BenchmarkFailed unless a sample of the keys has the values that were put."""
     client = Client(host, port)
     for index, discovery_id in islice(enumerate(ids), 0, None, 97):
         if (value := read(client, discovery_id)) != _base64(_value(index)):

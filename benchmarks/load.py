@@ -1,4 +1,4 @@
-"""Requests per second at 32 keep-alive connections, what each costs, and the same kind of writes
+"""Requests per second on 32 keep-alive connections, the cost of each, and the same kind of writes
 into etcd.
 """
 
@@ -24,7 +24,7 @@ _NODES = 4
 
 
 class Load(NamedTuple):
-    """What one run of wrk saw, and what it cost the daemon."""
+    """The results of one run of wrk, and its cost to the daemon."""
 
     rate: float
     p50_ms: float
@@ -40,8 +40,8 @@ class Round(NamedTuple):
 
 
 def rqdisco_round(directory: Path, seconds: float) -> Round:
-    """Registrations, each of an address that is new to its ID, then lookups of the IDs that were
-    registered under.
+    """Measure registrations, each of an address that is new to its ID, then lookups of those
+    IDs.
     """
     state = make_state(directory / "state", _IDS, nodes=0)
     with Rqdisco(state.directory, directory) as daemon:
@@ -57,7 +57,9 @@ def rqdisco_round(directory: Path, seconds: float) -> Round:
 
 
 def etcd_round(directory: Path, seconds: float) -> Load:
-    """Puts of one key for each node, as an etcd behind rqdisco's doors would take them."""
+    """Measure puts of one key for each node, as an etcd behind rqdisco's APIs would receive
+    them.
+    """
     state = State(directory, [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(_IDS)])
     with Etcd(directory) as daemon:
         host, port = daemon.address()
@@ -77,7 +79,7 @@ class Bench:
         self._file = directory / "requests"
 
     def run(self, requests: Iterable[bytes], seconds: float, *, once: bool) -> Load:
-        """Send `requests`, in order, for so long; `once` for requests of which none may be
+        """Send `requests`, in order, for `seconds`; `once` for requests of which none may be
         repeated.
 
         Raises BenchmarkFailed if there are too few of those, or if any answer is not 200.
@@ -109,12 +111,12 @@ class Bench:
 
 
 def enough(rate: float, seconds: float) -> int:
-    """More requests than are sent even where the daemon gets faster than it was."""
+    """Return more requests than are sent even if the daemon becomes faster than before."""
     return int(3 * rate * seconds) + 1000
 
 
 def registrations(ids: list[str]) -> Iterator[bytes]:
-    """One registration for each ID, then another one for each, and so on: 20 times."""
+    """Yield one registration for each ID, then another one for each, and so on: 20 times."""
     for number in range(20):
         for index, discovery_id in enumerate(ids):
             body = json.dumps({"addr": address(index * 20 + number)}).encode()
@@ -131,7 +133,7 @@ def puts(ids: list[str]) -> Iterator[bytes]:
 
 
 def request(method: str, path: str, body: bytes | None = None) -> bytes:
-    """A request as `Bench.run` takes it."""
+    """Return a request in the form for `Bench.run`."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
     if body is None:
         return f"{head}\r\n".encode()
@@ -139,7 +141,7 @@ def request(method: str, path: str, body: bytes | None = None) -> bytes:
 
 
 def _check_registered(host: str, port: int, ids: list[str], requests: float) -> None:
-    """Raise BenchmarkFailed unless every so often an ID lists what was registered under it."""
+    """Raise BenchmarkFailed unless a sample of the IDs lists what was registered."""
     client = Client(host, port)
     least = int(requests / len(ids) - 0.1)
     for index in islice(count(0, 97), len(ids) // 97):

@@ -1,4 +1,4 @@
-"""DNS answers per second, what each costs, and dnsmasq's to the same questions from the same
+"""DNS answers per second, the cost of each, and dnsmasq's answers to the same queries from the same
 records.
 """
 
@@ -38,7 +38,7 @@ _NUMBERS = {
 
 
 class Answers(NamedTuple):
-    """What one run of dnsperf saw, and what it cost the daemon."""
+    """The results of one run of dnsperf, and its cost to the daemon."""
 
     rate: float
     mean_ms: float
@@ -47,7 +47,7 @@ class Answers(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The runs of questions for the addresses of IDs, and for their services."""
+    """The runs of queries for the addresses of IDs, and for their services."""
 
     a: Answers
     srv: Answers
@@ -61,8 +61,8 @@ class _Node(NamedTuple):
     target: str
 
 
-class _Asked(NamedTuple):
-    """A question, and the records that answer it, each as a text, sorted."""
+class _Query(NamedTuple):
+    """A query, and the records that answer it, each as a text, sorted."""
 
     name: str
     type: int
@@ -71,7 +71,7 @@ class _Asked(NamedTuple):
 
 
 def rqdisco_round(state: State, directory: Path, seconds: float) -> Round:
-    """Questions for the addresses of each ID in turn, over and over, then for its services."""
+    """Measure queries for the addresses of each ID in turn, repeatedly, then for its services."""
     with Rqdisco(state.directory, directory, "--dns", f"{HOST}:0", "--dns-zone", _ZONE) as daemon:
         port = daemon.dns_port()
         return Round(*(_measure(daemon, port, asked, directory, seconds) for asked in _questions(state)))
@@ -79,7 +79,7 @@ def rqdisco_round(state: State, directory: Path, seconds: float) -> Round:
 
 def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
     """The same, the addresses from a server without services, which is faster: dnsmasq walks
-    through all SRV records it has at each question, whatever it is for.
+    through all its SRV records for each query of any type.
     """
     hosts, services = directory / "hosts", directory / "services"
     hosts.write_text("".join(_host_lines(state)))
@@ -91,9 +91,9 @@ def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:
     return Round(*runs)
 
 
-def _measure(daemon: Process, port: int, asked: Sequence[_Asked], directory: Path, seconds: float) -> Answers:
-    """Raises BenchmarkFailed unless all answers are those expected, and all questions of the run
-    are answered.
+def _measure(daemon: Process, port: int, asked: Sequence[_Query], directory: Path, seconds: float) -> Answers:
+    """Raises BenchmarkFailed unless all answers are those expected, and all queries of the run are
+    answered.
     """
     _wait_for_answer(daemon, port, asked[0])
     for each in asked:
@@ -113,7 +113,7 @@ def _measure(daemon: Process, port: int, asked: Sequence[_Asked], directory: Pat
 
 
 def _dnsperf(port: int, file: Path, seconds: float) -> dict[str, float]:
-    """Ask with EDNS, as rqlite does; each client waits for its answer before it asks again."""
+    """Query with EDNS, as rqlite does; each client waits for its answer before the next query."""
     load = ["-c", str(CLIENTS), "-q", str(CLIENTS), "-l", f"{seconds:.0f}", "-e"]
     command = ["dnsperf", "-s", HOST, "-p", str(port), "-d", str(file), *load]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
@@ -125,23 +125,23 @@ def _dnsperf(port: int, file: Path, seconds: float) -> dict[str, float]:
 
 
 def _nodes(state: State) -> Iterator[tuple[str, list[_Node]]]:
-    """The name of each ID, and its nodes."""
+    """Yield the name of each ID, and its nodes."""
     for index, discovery_id in enumerate(state.ids):
         name = f"{discovery_id}.{_ZONE}"
         found = (addr.rpartition(":") for addr in addresses_of(index))
         yield name, [_Node(ip, int(port), f"n-{ipaddress.ip_address(ip).packed.hex()}.{name}") for ip, _, port in found]
 
 
-def _questions(state: State) -> tuple[list[_Asked], list[_Asked]]:
-    """Those for addresses, and those for services."""
+def _questions(state: State) -> tuple[list[_Query], list[_Query]]:
+    """Return the queries for addresses, and those for services."""
     addresses, services = [], []
     for name, nodes in _nodes(state):
         ips = [_text(name, dns.Record_A(node.ip, _TTL)) for node in nodes]
-        addresses.append(_Asked(name, dns.A, sorted(ips), []))
+        addresses.append(_Query(name, dns.A, sorted(ips), []))
         service = f"{_SERVICE}.{name}"
         places = [_text(service, dns.Record_SRV(1, 1, node.port, node.target, _TTL)) for node in nodes]
         targets = [_text(node.target, dns.Record_A(node.ip, _TTL)) for node in nodes]
-        services.append(_Asked(service, dns.SRV, sorted(places), sorted(targets)))
+        services.append(_Query(service, dns.SRV, sorted(places), sorted(targets)))
     return addresses, services
 
 
@@ -157,7 +157,7 @@ def _service_lines(state: State) -> Iterator[str]:
             yield f"srv-host={_SERVICE}.{name},{node.target},{node.port},1,1\n"
 
 
-def _wait_for_answer(daemon: Process, port: int, asked: _Asked) -> None:
+def _wait_for_answer(daemon: Process, port: int, asked: _Query) -> None:
     since = time.monotonic()
     while True:
         try:
@@ -169,7 +169,7 @@ def _wait_for_answer(daemon: Process, port: int, asked: _Asked) -> None:
             return
 
 
-def _ask(port: int, asked: _Asked, seconds: float = 5.0) -> dns.Message:
+def _ask(port: int, asked: _Query, seconds: float = 5.0) -> dns.Message:
     """Raises OSError where there is no answer in time."""
     question = dns.Message(id=1, recDes=1)
     question.addQuery(asked.name.encode(), asked.type)
@@ -183,7 +183,7 @@ def _ask(port: int, asked: _Asked, seconds: float = 5.0) -> dns.Message:
     return answer
 
 
-def _check(answer: dns.Message, asked: _Asked) -> None:
+def _check(answer: dns.Message, asked: _Query) -> None:
     answers, additional = _texts(answer.answers), _texts(answer.additional)
     if answer.rCode or answer.trunc or (answers, additional) != (asked.answers, asked.additional):
         raise BenchmarkFailed(f"{asked} expected, RCODE {answer.rCode} with {answers} and {additional} answered")

@@ -1,6 +1,4 @@
-"""The figures of three daemons that are peers, against one daemon and against three members of
-etcd.
-"""
+"""The figures of three peer daemons, against one daemon and against three members of etcd."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ Run = Callable[[str, int, Callable[[Path], Any]], Any]
 
 
 def peer_figures(run: Run, rounds: int, seconds: float, changed: int) -> tuple[list[Row], list[str]]:
-    """Rows and notes; `run` makes one round of something, `changed` IDs is what a daemon misses in
-    its absence.
+    """Return rows and notes; `run` makes one round of something, `changed` is the number of IDs
+    that a daemon misses in its absence.
     """
     has_wrk, has_etcd = is_installed("wrk"), is_installed("wrk", "etcd")
     bootstrap, together, theirs = [], [], []
@@ -62,10 +60,10 @@ def peer_figures(run: Run, rounds: int, seconds: float, changed: int) -> tuple[l
         Row(f"a peer that was away catches up {changed:,} IDs", "s", absent),
     ]
     notes = [
-        "Peers: three daemons, or three members of etcd, and wrk on the same machine; requests go to the home of the"
-        " IDs, or to etcd's leader, as one daemon's load does, which is measured again beside them. A registration is"
-        " visible when the last of both peers lists it, counted from its answer, by asking in turn as fast as they"
-        " answer. Traffic is what TCP carried, both ways, without its own headers. Catching up is counted from the"
+        "Peers: three daemons, or three members of etcd, and wrk on one machine; requests go to the owner of the IDs,"
+        " or to etcd's leader, as one daemon's load does, which is measured again beside them. A registration is"
+        " visible when the last of both peers lists it, counted from its answer, by polling both in turn as fast as"
+        " they answer. Traffic is what TCP carried, both ways, without headers. Catching up is counted from the"
         f" start of the process, imports included; {changed:,} IDs of three nodes each are {4 * changed / 1000:,.0f} s"
         " of 1,000 changes a second: an ID and three nodes are four."
     ]

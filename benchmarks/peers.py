@@ -1,5 +1,5 @@
-"""Three daemons that are peers: what an acknowledgement costs, how soon everybody knows, what
-passes between them.
+"""Three peer daemons: the cost of an acknowledgement, the delay until all have a change, and the
+traffic between them.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _PROBE_SECONDS = 0.01
 
 
 class Visible(NamedTuple):
-    """How long after the answer to a registration the last peer lists it, in milliseconds."""
+    """The time from the answer to a registration until the last peer lists it, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
 
 
 class Peers:
-    """Three daemons, each in a directory of its own; what they say to each other passes through
-    relays that count.
+    """Three daemons, each in its own directory; the traffic between them passes through relays that
+    count it.
 
-    `more` gives the options that one is started with besides.
+    `more` gives additional options.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Peers:
         return daemon
 
     def start_all(self, *, relayed: bool = True) -> dict[str, tuple[str, int]]:
-        """Start all of them; where they listen, once they agree."""
+        """Start all of them; return where they listen, once they agree."""
         started = {name: self.start(name, relayed=relayed) for name in NAMES}
         addresses = {name: daemon.address() for name, daemon in started.items()}
         for daemon in started.values():
@@ -95,17 +95,17 @@ class Peers:
         return addresses
 
     def bytes(self) -> int:
-        """What has passed between them so far."""
+        """The bytes that have passed between them so far."""
         return sum(relay.bytes for relay in self.relays.values())
 
 
 def fresh(directory: Path) -> dict[str, Path]:
-    """Where three daemons begin with nothing."""
+    """Return a directory for three daemons without state."""
     return {name: directory / name / "state" for name in NAMES}
 
 
 def rqdisco_round(directory: Path, seconds: float) -> Load:
-    """Registrations at the home of their IDs, each acknowledged by a peer."""
+    """Measure registrations at the owner of their IDs, each acknowledged by a peer."""
     states = fresh(directory)
     state = make_state(states["a"], _IDS, nodes=0)
     with Peers(directory, states) as peers:
@@ -119,7 +119,7 @@ def rqdisco_round(directory: Path, seconds: float) -> Load:
 
 
 def etcd_round(directory: Path, seconds: float) -> Load:
-    """Puts into an etcd of three members, at its leader."""
+    """Measure puts into an etcd of three members, at its leader."""
     ids = [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(_IDS)]
     with EtcdSet(directory) as members:
         leader = members.leader()
@@ -131,9 +131,7 @@ def etcd_round(directory: Path, seconds: float) -> Load:
 
 
 def visible_round(directory: Path) -> Visible:
-    """Registrations one by one at one daemon, while both others are asked again and again who is
-    there.
-    """
+    """Measure registrations one by one at one daemon, while the lists of both others are polled."""
     states = fresh(directory)
     state = make_state(states["a"], _PROBES, nodes=1)
     with Peers(directory, states) as peers:
@@ -146,7 +144,7 @@ def visible_round(directory: Path) -> Visible:
 
 
 def _seen(owner: Client, others: list[Client], discovery_id: str) -> float:
-    """Seconds from when a registration is answered until both others have listed it."""
+    """Return the seconds from the answer to a registration until both others list it."""
     addr = "10.255.255.255:4001"
     owner.ask("POST", f"/{discovery_id}", {"addr": addr})
     begun = time.monotonic()
@@ -160,8 +158,8 @@ def _seen(owner: Client, others: list[Client], discovery_id: str) -> float:
 
 
 class Traffic(NamedTuple):
-    """Bytes between a pair of idle daemons each second; and for each change, to both peers, one
-    change at a time.
+    """Bytes per second between a pair of idle daemons; and per change to both peers, one change at
+    a time.
     """
 
     idle: float
@@ -169,9 +167,7 @@ class Traffic(NamedTuple):
 
 
 def traffic_round(directory: Path, seconds: float) -> Traffic:
-    """Three daemons that hold 100,000 IDs and have nothing to do, then one registration after the
-    other.
-    """
+    """Measure three idle daemons that hold 100,000 IDs, then one registration after the other."""
     states = fresh(directory)
     state = make_state(states["a"], _HELD)
     with Peers(directory, states) as peers:
@@ -190,7 +186,7 @@ def traffic_round(directory: Path, seconds: float) -> Traffic:
 
 
 def catch_up_round(directory: Path) -> float:
-    """Seconds from the start of a third daemon, which has nothing, until it holds 100,000 IDs."""
+    """Return the seconds from the start of a third, empty daemon until it holds 100,000 IDs."""
     states = fresh(directory)
     make_state(states["a"], _HELD)
     with Peers(directory, states) as peers:
@@ -203,8 +199,8 @@ def catch_up_round(directory: Path) -> float:
 
 
 def absence_round(directory: Path, count: int) -> float:
-    """Seconds from the start of a daemon that was away until it holds what came to be meanwhile: so
-    many IDs.
+    """Return the seconds from the start of a daemon that was away until it holds this many IDs
+    created in the meantime.
     """
     states = fresh(directory)
     make_state(states["a"], _PROBES)
@@ -218,14 +214,14 @@ def absence_round(directory: Path, count: int) -> float:
             peers.start(name, relayed=False)
         _wait_until_held(peers, count)
         late = peers.start("c", relayed=False)
-        # It has those that were before; and all of the others, some of which it may have while
-        # others are missing.
+        # It has the earlier IDs; and all of the others, some of which it may have while others are
+        # missing.
         _wait_until_held(peers, count + _PROBES, "c")
         return time.monotonic() - late.started
 
 
 def _wait_until_held(peers: Peers, count: int, names: Iterable[str] = NAMES) -> None:
-    """Return when those of these names that run hold so many IDs."""
+    """Return when those of these names that run hold this many IDs."""
     begun = time.monotonic()
     for client in [Client(*peers.daemons[name].address()) for name in names if name in peers.daemons]:
         while client.ask("GET", "/")["ids"] < count:

@@ -1,9 +1,9 @@
 """Sends a request every 10 ms whatever the daemon does: `python -m benchmarks.prober HOST PORT
 FILE-OF-IDS`.
 
-Lookups and registrations take turns, over keep-alive connections. How long an answer takes is
-counted from the moment at which its request should have been sent, so that a stall counts for every
-request that falls into it. When stdin ends, one line of JSON is printed with all samples.
+Lookups and registrations take turns, over keep-alive connections. The time of an answer is counted
+from the moment at which its request should have been sent, so that a stall counts for every request
+that falls into it. When stdin ends, one line of JSON is printed with all samples.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _FINISH_SECONDS = 10.0
 
 
 class Sample(NamedTuple):
-    """One request: the moment it was due on the monotonic clock, what it took from then on, and how
-    much of that passed before it was sent.
+    """One request: the moment it was due on the monotonic clock, the time it took from then on, and
+    how much of that passed before it was sent.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class _Connection:
         self.socket.sendall(request.content)
 
     def receive(self) -> Sample | None:
-        """Read what is there; the sample if that ends the answer."""
+        """Read what is there; return the sample if that ends the answer."""
         data = self.socket.recv(65536)
         now, request = time.monotonic(), self._request
         self._received += data
@@ -74,7 +74,7 @@ class Prober:
     def __init__(self, host: str, port: int, ids: list[str]) -> None:
         self._ids = ids
         self._free = deque(_Connection(host, port) for _ in range(_CONNECTIONS))
-        # The one selector whose timeouts are not rounded to milliseconds.
+        # The only selector whose timeouts are not rounded to milliseconds.
         self._selector = selectors.SelectSelector()
         for connection in self._free:
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)

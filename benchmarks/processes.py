@@ -1,4 +1,4 @@
-"""The processes that are measured: starting them, looking at what they use, ending them."""
+"""The measured processes: start them, measure their resources, end them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class BenchmarkFailed(Exception):
-    """A figure would not mean what it says; the text tells why."""
+    """A figure would be misleading; the text says why."""
 
 
 class Client:
@@ -31,7 +31,7 @@ class Client:
         self._connection = http.client.HTTPConnection(host, port, timeout=30)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON that comes back. Raises BenchmarkFailed unless it comes with 200."""
+        """Return the JSON of the answer. Raises BenchmarkFailed unless it has status 200."""
         self._connection.request(method, path, None if body is None else json.dumps(body))
         response = self._connection.getresponse()
         content = response.read()
@@ -44,7 +44,7 @@ class Client:
 
 
 class Process:
-    """A daemon in a process of its own, run in `directory`, with what it prints in a file there.
+    """A daemon in a separate process, run in `directory`, with its output in a file there.
 
     A context manager, at the end of which it is gone.
     """
@@ -78,28 +78,28 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Report whether it has not ended."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL; it is gone then."""
+        """Send SIGKILL and wait for the end."""
         self._process.kill()
         self._process.wait()
 
     def events(self) -> list[dict[str, Any]]:
-        """All lines of the log so far."""
+        """Return all lines of the log so far."""
         with self._log.open("rb") as log:
             return [json.loads(line) for line in log if line.startswith(b"{") and line.endswith(b"}\n")]
 
     def cpu_seconds(self) -> float:
-        """What all its threads have used so far, in user and kernel mode; not what its children
-        have.
+        """Return the CPU time of all its threads so far, in user and kernel mode, without its
+        children.
         """
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def resident_bytes(self) -> int:
-        """VmRSS."""
+        """Return VmRSS."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
@@ -115,7 +115,7 @@ class Process:
             raise BenchmarkFailed(f"{self._process.args!r} {why}: {self._log.read_text(errors='replace')[-2000:]}")
 
     def wait_for_event(self, name: str, seconds: float = 120.0) -> dict[str, Any]:
-        """The next event of that name in the log of JSON lines."""
+        """Return the next event of that name in the log of JSON lines."""
         since, needle = time.monotonic(), f'"event":"{name}"'.encode()
         with self._log.open("rb") as log:
             while True:
@@ -132,9 +132,7 @@ class Process:
 
 
 class Rqdisco(Process):
-    """The daemon on the state in `data_dir`; it listens where `address` says, when that is
-    known.
-    """
+    """The daemon on the state in `data_dir`; it listens at `address`, when that is known."""
 
     def __init__(self, data_dir: Path, directory: Path, *options: str) -> None:
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
@@ -143,14 +141,14 @@ class Rqdisco(Process):
         self._address: tuple[str, int] | None = None
 
     def address(self) -> tuple[str, int]:
-        """Host and port, as soon as it listens."""
+        """Return host and port, as soon as it listens."""
         if self._address is None:
             host, _, port = self.wait_for_event("listening")["endpoints"][0].rpartition(":")
             self._address = host, int(port)
         return self._address
 
     def dns_port(self) -> int:
-        """The port for DNS questions, as soon as it listens; in place of `address`."""
+        """Return the port for DNS, as soon as it listens; instead of `address`."""
         return int(self.wait_for_event("listening")["dns"][0].rpartition(":")[2])
 
 
@@ -179,7 +177,7 @@ class Etcd(Process):
         super().__init__(["etcd", *(f"--{name}={value}" for name, value in options.items())], directory)
 
     def address(self) -> tuple[str, int]:
-        """Host and port, as soon as it is healthy."""
+        """Return host and port, as soon as it is healthy."""
         since = time.monotonic()
         while True:
             client = Client(HOST, self._port)
@@ -194,7 +192,7 @@ class Etcd(Process):
             time.sleep(0.05)
 
     def is_leader(self) -> bool:
-        """Whether it leads its cluster."""
+        """Report whether it leads its cluster."""
         client = Client(*self.address())
         try:
             status = client.ask("POST", "/v3/maintenance/status", {})
@@ -222,17 +220,19 @@ class EtcdSet:
             member.__exit__(kind, error, trace)
 
     def leader(self) -> Etcd:
-        """The member that leads."""
+        """Return the member that leads."""
         return next(member for member in self.members if member.is_leader())
 
 
 def peer_url(port: int) -> str:
-    """Where a member listens for others."""
+    """Return the URL at which a member listens for others."""
     return f"http://{HOST}:{port}"
 
 
 class Dnsmasq(Process):
-    """A dnsmasq that answers from the files `config` and `hosts` alone, and asks nobody else."""
+    """A dnsmasq that answers from the files `config` and `hosts` alone, without any upstream
+    server.
+    """
 
     def __init__(self, directory: Path, config: Path, hosts: Path, ttl: int) -> None:
         (self.port,) = free_ports(1)
@@ -243,19 +243,19 @@ class Dnsmasq(Process):
 
 
 def program(name: str) -> str:
-    """Where the program is, its name if it is not found; Debian's users have no /usr/sbin in their
-    PATH.
+    """Return the path of the program, its name if it is not found; Debian's users have no /usr/sbin
+    in their PATH.
     """
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or name
 
 
 def is_installed(*names: str) -> bool:
-    """Whether all those programs are found."""
+    """Report whether all these programs are found."""
     return all(shutil.which(program(name)) for name in names)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Return ports that nobody listens on."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in listeners:

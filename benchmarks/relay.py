@@ -1,4 +1,4 @@
-"""Passes on what is sent to a port, and counts it."""
+"""Forwards everything sent to a port, and counts it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ HOST = "127.0.0.1"
 
 
 class Relay:
-    """Listens on `port`, a free one, and passes everything on to the port `to`; a context manager.
+    """Listens on `port`, a free one, and forwards everything to the port `to`; a context manager.
 
-    `bytes` is what went either way: what TCP carried, not its headers. `connections` is how many
-    there were.
+    `bytes` is what was sent in either direction: what TCP carried, without its headers.
+    `connections` is how many there were.
     """
 
     def __init__(self, to: int) -> None:

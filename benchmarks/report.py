@@ -1,4 +1,4 @@
-"""The table, and what is to be known of the machine that it was made on."""
+"""The table of results, and the facts about the machine that it was made on."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ _PROGRAMS = {"etcd": "--version", "wrk": "--version", "dnsmasq": "--version", "d
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: its value in each round, none if it could not be measured, and what is wanted of
-    it.
-    """
+    """One figure: its value in each round, None if it could not be measured, and its limits."""
 
     figure: str
     unit: str
@@ -36,7 +34,7 @@ class Row:
     more_is_better: bool = False
 
     def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
+        """Return the row of the table."""
         value = _number(median(self.rounds)) if self.rounds else "not installed"
         each = " ".join(map(_number, self.rounds)) if len(self.rounds) > 1 else ""
         return self.figure, self.unit, value, each, _number(self.must), _number(self.aim), self._reached()
@@ -52,7 +50,7 @@ class Row:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows as a Markdown table that can be read as it is, too."""
+    """Format the rows as a Markdown table that is readable as plain text, too."""
     cells = [_HEAD, *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
@@ -61,7 +59,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def load_rows(what: str, runs: Sequence[Any]) -> list[Row]:
-    """The rows of some rounds of load."""
+    """Return the rows of some rounds of load."""
     return [
         Row(what, "1/s", [run.rate for run in runs]),
         Row(f"{what}: p50", "ms", [run.p50_ms for run in runs]),
@@ -71,12 +69,12 @@ def load_rows(what: str, runs: Sequence[Any]) -> list[Row]:
 
 
 def ratios(ours: Sequence[Any], theirs: Sequence[Any], figure: str) -> list[float]:
-    """Ours against theirs, round by round."""
+    """Return our figures divided by theirs, round by round."""
     return [getattr(our, figure) / getattr(its, figure) for our, its in zip(ours, theirs, strict=False)]
 
 
 def machine() -> list[str]:
-    """What ran the benchmark, and when: one line each."""
+    """Return one line each about the machine, the programs and the date."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("rqdisco", "Twisted", "klein", "msgspec"))
     return [
         f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -91,7 +89,7 @@ def machine() -> list[str]:
 
 
 def warnings() -> list[str]:
-    """What makes figures of this machine mean less than they say."""
+    """Return what makes the figures of this machine misleading."""
     kind = file_system(Path(tempfile.gettempdir()))
     if kind not in _IN_MEMORY:
         return []
@@ -102,7 +100,7 @@ def warnings() -> list[str]:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that `path` is on."""
+    """Return the type of the file system that `path` is on."""
     path, best, kind = path.resolve(), Path(), "unknown"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mounted, this_kind = line.split()[:3]
@@ -113,7 +111,7 @@ def file_system(path: Path) -> str:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The least value that is not below `share` of all."""
+    """Return the least value that is not below `share` of all."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -133,7 +131,7 @@ def _field(path: str, name: str) -> str:
 
 
 def _version(name: str, option: str) -> str:
-    """The first word with a digit of what it prints."""
+    """Return the first word with a digit in the program's output."""
     try:
         output = subprocess.run([program(name), option], capture_output=True, text=True, timeout=10, check=False).stdout
     except OSError:
@@ -142,7 +140,7 @@ def _version(name: str, option: str) -> str:
 
 
 def _sync_seconds() -> float:
-    """What it takes to make 300 appended bytes durable."""
+    """Return the time to make 300 appended bytes durable."""
     taken = []
     with tempfile.TemporaryFile() as file:
         for _ in range(200):

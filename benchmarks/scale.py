@@ -1,4 +1,4 @@
-"""What many IDs cost: memory, and time until the first answer after a start."""
+"""The cost of many IDs: memory, and time until the first answer after a start."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Scale(NamedTuple):
 
 
 def empty_bytes(directory: Path) -> int:
-    """The resident memory of a daemon that holds a single ID, once it has answered."""
+    """Return the resident memory of a daemon that holds a single ID, after its first answer."""
     return _start(make_state(directory / "state", 1), directory)[1]
 
 
 def scale_round(state: State, directory: Path, empty: int) -> Scale:
-    """Start a daemon on `state`, and look at it once it has answered."""
+    """Start a daemon on `state`, and measure it after its first answer."""
     seconds, resident = _start(state, directory)
     return Scale(seconds, (resident - empty) / 1024 / len(state.ids), resident / 1024 / len(state.ids))
 
 
 def _start(state: State, directory: Path) -> tuple[float, int]:
-    """Seconds from exec to the first answer, and the resident memory then."""
+    """Return the seconds from exec to the first answer, and the resident memory then."""
     index = len(state.ids) * 2 // 3
     with Rqdisco(state.directory, directory) as daemon:
         client = Client(*daemon.address())

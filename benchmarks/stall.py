@@ -1,4 +1,4 @@
-"""How long an answer takes at worst while a snapshot is folded, and while none is."""
+"""The worst time of an answer during a compaction, and outside one."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ _MARGIN = 0.2
 
 
 class Stall(NamedTuple):
-    """What the prober saw in one round, in milliseconds, and how long the fold took in seconds."""
+    """The prober's results in one round, in milliseconds, and the duration of the compaction in
+    seconds.
+    """
 
     worst_ms: float
     worst_lookup_ms: float
     p99_ms: float
     quiet_worst_ms: float
     quiet_p99_ms: float
-    fold_s: float
+    compaction_s: float
     quiet_s: float
     unsent_ms: float
 
 
 def keep_previous(state: State) -> None:
-    """Put an older snapshot beside the one in `state`, so that a fold removes one as every fold but
-    the first does.
+    """Put an older snapshot beside the one in `state`, so that a compaction removes one as every
+    compaction but the first does.
 
-    To remove a large file is what holds up other files' syncs most.
+    Removing a large file is what delays other files' syncs most.
     """
     shutil.copyfile(state.directory / NAME, state.directory / PREVIOUS_NAME)
     os.sync()
 
 
 def stall_round(state: State, directory: Path, snapshot_every: float) -> Stall:
-    """Start a daemon, write something, and probe it until what was written has been folded."""
+    """Start a daemon, write something, and probe it until that has been compacted."""
     ids = random.sample(state.ids, min(len(state.ids), _PROBED_IDS))
     with Rqdisco(state.directory, directory, "--snapshot-every", str(snapshot_every)) as daemon:
         host, port = daemon.address()
-        # The folder counts its interval from the moment at which the daemon listens.
+        # The compactor counts its interval from the moment at which the daemon listens.
         compact = time.monotonic() + snapshot_every - _MARGIN
         _write_some(host, port, ids)
         with _Probing(host, port, ids, directory) as probing:
@@ -63,7 +65,7 @@ def stall_round(state: State, directory: Path, snapshot_every: float) -> Stall:
 
 
 class _Probing:
-    """The prober in a process of its own, so that neither side's interpreter holds up the other."""
+    """The prober in a separate process, so that neither side's interpreter delays the other."""
 
     def __init__(self, host: str, port: int, ids: list[str], directory: Path) -> None:
         file = directory / "ids"
@@ -105,7 +107,7 @@ def _judge(samples: list[Sample], compact: float, end: float) -> Stall:
     before = max(first, compact - (end - compact))
     quiet = [sample for sample in samples if before <= sample.due < compact]
     if len(quiet) < 20 or len(during) < 0.99 * (end - compact) / INTERVAL - 2:
-        raise BenchmarkFailed(f"{len(quiet)} samples before the fold and {len(during)} during it are too few")
+        raise BenchmarkFailed(f"{len(quiet)} samples before the compaction and {len(during)} during it are too few")
     lookups = [sample.took for sample in during if sample.kind == "lookup"]
     return Stall(
         worst_ms=1e3 * max(sample.took for sample in during),
@@ -113,7 +115,7 @@ def _judge(samples: list[Sample], compact: float, end: float) -> Stall:
         p99_ms=1e3 * percentile([sample.took for sample in during], 0.99),
         quiet_worst_ms=1e3 * max(sample.took for sample in quiet),
         quiet_p99_ms=1e3 * percentile([sample.took for sample in quiet], 0.99),
-        fold_s=end - compact - _MARGIN,
+        compaction_s=end - compact - _MARGIN,
         quiet_s=compact - before,
         unsent_ms=1e3 * max(sample.unsent for sample in during),
     )

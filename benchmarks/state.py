@@ -1,6 +1,4 @@
-"""State directories as large as one likes, made by the project's own code without running the
-daemon.
-"""
+"""State directories of any size, made by the project's own code without running the daemon."""
 
 from __future__ import annotations
 
@@ -29,21 +27,21 @@ class State(NamedTuple):
 
 
 def address(number: int) -> str:
-    """An address as nodes advertise it, another one for each of 2**24 numbers."""
+    """Return an address as nodes advertise it, a different one for each of 2**24 numbers."""
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:4001"
 
 
 def addresses_of(index: int, nodes: int = 3) -> list[str]:
-    """What `make_state` registered under the ID of that index."""
+    """Return what `make_state` registered under the ID of that index."""
     return [address(index * nodes + number) for number in range(nodes)]
 
 
 def make_state(directory: Path, count: int, nodes: int = 3) -> State:
-    """A snapshot of `count` IDs with `nodes` nodes each, the first of which was granted."""
+    """Make a snapshot of `count` IDs with `nodes` nodes each, the first of which was granted."""
     fs = Disk()
     fs.make_directory(directory / DIRECTORY)
     owner = load_identity(fs, directory, os.urandom)[0].incarnation
-    # No two records of a home have one version, and all are newer than what there was before.
+    # No two records of an owner have one version, and all are newer than the existing ones.
     version = time.time_ns() // 1_000_000
     ids = sorted({new_id(owner, os.urandom) for _ in range(count)})
     header = SnapshotHeader(segment=0, crc=0, boot=1, boot_id="an earlier boot", last_version=version + count)

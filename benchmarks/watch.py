@@ -1,5 +1,5 @@
-"""A thousand who watch one ID: how soon the last of them hears of a registration, and what that
-costs the daemon.
+"""A thousand watchers of one ID: the delay until the last of them receives a registration, and its
+cost to the daemon.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _PATIENCE = 30.0
 _BYTES = 1 << 16
 
 
-class Heard(NamedTuple):
-    """From when a registration is sent until the last watcher has its event; CPU of the daemon for
-    each event.
+class Propagation(NamedTuple):
+    """The time from sending a registration until the last watcher has its event; CPU time of the
+    daemon for each event.
     """
 
     p50_ms: float
@@ -31,7 +31,7 @@ class Heard(NamedTuple):
 
 
 class _Watchers:
-    """Connections that watch an ID, and how many events each of them has got."""
+    """Connections that watch an ID, and the number of events that each has received."""
 
     def __init__(self, stack: ExitStack, host: str, port: int, discovery_id: str) -> None:
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -45,12 +45,12 @@ class _Watchers:
             self._counts[connection] = 0
 
     def wait_for(self, number: int) -> float:
-        """Return the moment at which the last of them has so many events."""
+        """Return the moment at which the last of them has this many events."""
         begun = time.monotonic()
         missing = {connection for connection, count in self._counts.items() if count < number}
         while missing:
             if time.monotonic() - begun > _PATIENCE:
-                raise BenchmarkFailed(f"{len(missing)} watchers have heard nothing after {_PATIENCE} s")
+                raise BenchmarkFailed(f"{len(missing)} watchers have received nothing after {_PATIENCE} s")
             for key, _ in self._selector.select(_PATIENCE):
                 connection: socket.socket = key.data
                 data = connection.recv(_BYTES)
@@ -62,8 +62,10 @@ class _Watchers:
         return time.monotonic()
 
 
-def watch_round(directory: Path) -> Heard:
-    """Registrations one by one, each with all watchers waiting for it; the list is short."""
+def watch_round(directory: Path) -> Propagation:
+    """Measure registrations one by one, each with all watchers waiting for it; the list is
+    short.
+    """
     with ExitStack() as stack:
         daemon = stack.enter_context(Rqdisco(directory / "state", directory / "run"))
         host, port = daemon.address()
@@ -86,4 +88,4 @@ def watch_round(directory: Path) -> Heard:
         cpu = (daemon.cpu_seconds() - before) / (2 * _CHANGES)
         client.close()
     taken.sort()
-    return Heard(1e3 * taken[len(taken) // 2], 1e3 * taken[int(0.99 * len(taken))], 1e3 * cpu)
+    return Propagation(1e3 * taken[len(taken) // 2], 1e3 * taken[int(0.99 * len(taken))], 1e3 * cpu)

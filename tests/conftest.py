@@ -1,4 +1,4 @@
-"""What every test is held to."""
+"""Checks that apply to every test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
+
+from tests.support.logs import observed_by
 
 settings.register_profile(
     "ours", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -22,8 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap() -> None:
-    """What was imported is no garbage; looking at it after every test would take most of the
-    time.
+    """Exclude imported objects from garbage collection; scanning them after every test would take
+    most of the time.
     """
     gc.collect()
     gc.freeze()
@@ -31,7 +33,7 @@ def settled_heap() -> None:
 
 @pytest.fixture(autouse=True)
 def logged_errors() -> Iterator[list[dict[str, Any]]]:
-    """Fail a test that leaves error events, lost failures or delayed calls; a test removes the
+    """Fail a test that leaves error events, unhandled failures or delayed calls; a test removes the
     events it expects.
     """
     from twisted.internet import reactor
@@ -43,18 +45,16 @@ def logged_errors() -> Iterator[list[dict[str, Any]]]:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):
             events.append(event)
 
-    globalLogPublisher.addObserver(observer)
-    yield events
-    gc.collect()
-    globalLogPublisher.removeObserver(observer)
+    with observed_by(observer):
+        yield events
+        gc.collect()
     assert not events
     assert not set(reactor.getDelayedCalls()) - before
 
 
 @pytest.fixture
 def log() -> Iterator[list[dict[str, Any]]]:
-    """All events that the test causes."""
+    """All log events of the test."""
     events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
+    with observed_by(events.append):
+        yield events

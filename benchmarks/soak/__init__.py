@@ -1,3 +1,3 @@
-"""Three daemons under load and faults for minutes: is all there that was acknowledged, is memory
-flat, is it quick?
+"""Three daemons under load and faults for minutes: nothing acknowledged may be lost, memory must
+stay flat, answers must stay quick.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak`: runs for ten minutes, prints the table and keeps it."""
+"""`python -m benchmarks.soak`: run for ten minutes, print the table and store it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import Row, machine, percentile, table
 from benchmarks.soak.cluster import Cluster
 from benchmarks.soak.faults import RECOVERY_SECONDS, Faults
-from benchmarks.soak.load import Asked, Kept, Worker, workers
+from benchmarks.soak.load import Acknowledged, SlowRequest, Worker, workers
 
 RESULTS = Path(__file__).parents[1] / "RESULTS-SOAK.md"
 FULL_SECONDS = 600
 IDS = 100_000
 RATE = 300
 _SAMPLE_SECONDS = 2.0
-# A process takes some time until it has what it needs: the caches of the allocator, the first fold.
+# A process needs time to fill its caches, for instance those of the allocator, and for its first
+# compaction.
 _WARM_UP_SECONDS = 75.0
 _SETTLE_SECONDS = 120.0
 _ANSWER_SECONDS = 8.0
@@ -34,7 +35,7 @@ _WRITES = ("register", "remove", "mint", "claim", "report")
 
 
 class Memory(threading.Thread):
-    """VmRSS of each daemon, again and again; samples are of one process each."""
+    """VmRSS of each daemon over time; a series of samples is of one process."""
 
     def __init__(self, cluster: Cluster, ending: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -53,7 +54,7 @@ class Memory(threading.Thread):
                 self.samples.setdefault((name, daemon.pid), []).append(sample)
 
     def slopes(self, name: str) -> list[float]:
-        """MiB a minute of each process that ran long enough, after it was warm."""
+        """Return the MiB per minute of each process that ran long enough, after it was warm."""
         found = []
         for (whose, _), samples in self.samples.items():
             warm = [each for each in samples if each[0] >= samples[0][0] + _WARM_UP_SECONDS]
@@ -62,12 +63,12 @@ class Memory(threading.Thread):
         return found
 
     def most(self, name: str) -> float:
-        """The most that was seen, in MiB."""
+        """Return the maximum, in MiB."""
         return max(size for (whose, _), each in self.samples.items() if whose == name for _, size in each) / 2**20
 
 
 def _slope(points: Sequence[tuple[float, int]]) -> float:
-    """Of the line with the least squares."""
+    """Return the slope of the least-squares line."""
     middle = sum(x for x, _ in points) / len(points)
     mean = sum(y for _, y in points) / len(points)
     above = sum((x - middle) * (y - mean) for x, y in points)
@@ -75,7 +76,7 @@ def _slope(points: Sequence[tuple[float, int]]) -> float:
 
 
 def soak(cluster: Cluster, seconds: float) -> tuple[list[Worker], Faults, Memory, float]:
-    """Let all run for so long."""
+    """Run everything for this long."""
     ending = threading.Event()
     faults = Faults(cluster, seconds)
     ids = [discovery_id for state in cluster.made.values() for discovery_id in state.ids]
@@ -103,7 +104,7 @@ def soak(cluster: Cluster, seconds: float) -> tuple[list[Worker], Faults, Memory
 
 
 def settled(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """What each daemon holds once all hold the same: its records by their IDs. Raises
+    """Return what each daemon holds once all hold the same: its records by their IDs. Raises
     BenchmarkFailed.
     """
     begun = time.monotonic()
@@ -122,16 +123,16 @@ def _records(export: bytes) -> dict[str, Any]:
     return {record["id"]: record for record in json.loads(export)["records"]}
 
 
-def lost(held: dict[str, Any], preloaded: dict[str, list[str]], kept: Iterable[Kept]) -> list[str]:
-    """What was acknowledged and is not so."""
+def lost(held: dict[str, Any], preloaded: dict[str, list[str]], acknowledged: Iterable[Acknowledged]) -> list[str]:
+    """Return everything acknowledged that is not so."""
     nodes = {key: {node["addr"] for node in record.get("nodes", ())} for key, record in held.items()}
     found = [
         f"{key}: not all of the first" for key, addrs in preloaded.items() if not nodes.get(key, set()) >= {*addrs}
     ]
-    for each in kept:
+    for each in acknowledged:
         found += [f"{key}: {addr} is not there" for key, addr in each.there if addr not in nodes.get(key, ())]
         found += [f"{key}: {addr} is there again" for key, addr in each.gone if addr in nodes.get(key, ())]
-        found += [f"{key}: was minted" for key in each.created if key not in held]
+        found += [f"{key}: was created" for key in each.created if key not in held]
         found += [
             f"{key}: is led by another"
             for key, value in each.led.items()
@@ -140,8 +141,8 @@ def lost(held: dict[str, Any], preloaded: dict[str, list[str]], kept: Iterable[K
     return found
 
 
-def while_well(asked: list[Asked], faults: Faults) -> list[Asked]:
-    """Those that no fault was on for, nor was until a moment before."""
+def while_well(asked: list[SlowRequest], faults: Faults) -> list[SlowRequest]:
+    """Return those that no fault affected, then or a moment before."""
     return [
         each
         for each in asked
@@ -149,8 +150,8 @@ def while_well(asked: list[Asked], faults: Faults) -> list[Asked]:
     ]
 
 
-def rows(asked: list[Asked], skipped: int, faults: Faults, memory: Memory, seconds: float) -> list[Row]:
-    """The figures."""
+def rows(asked: list[SlowRequest], skipped: int, faults: Faults, memory: Memory, seconds: float) -> list[Row]:
+    """Return the figures."""
     calm = while_well(asked, faults)
     calm_seconds = seconds - sum(window.end - window.begin for window in faults.windows)
     found = [
@@ -195,7 +196,7 @@ def rows(asked: list[Asked], skipped: int, faults: Faults, memory: Memory, secon
 
 
 def main() -> None:
-    """Run, judge, print; keep the figures of a run at full length."""
+    """Run, judge, print; store the figures of a run at full length."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=FULL_SECONDS, help="how long [default: 600, which is kept]")
     parser.add_argument("--ids", type=int, default=IDS, help="how many there are [default: 100000, which is kept]")
@@ -211,13 +212,17 @@ def main() -> None:
             clients, faults, memory, begun = soak(cluster, options.seconds)
             held = settled(cluster)
             _progress("all hold the same; all are killed at once, and started again")
-            missing = {"while they run": lost(held["a"], cluster.preloaded(), [client.kept for client in clients])}
+            missing = {
+                "while they run": lost(held["a"], cluster.preloaded(), [client.acknowledged for client in clients])
+            }
             for name in NAMES:
                 cluster.kill(name)
             for name in NAMES:
                 cluster.restart(name)
             held = settled(cluster)
-            missing["after all were killed"] = lost(held["a"], cluster.preloaded(), [client.kept for client in clients])
+            missing["after all were killed"] = lost(
+                held["a"], cluster.preloaded(), [client.acknowledged for client in clients]
+            )
             cluster.finish()
         except BenchmarkFailed as failure:
             sys.exit(f"soak failed: {failure}")
@@ -239,7 +244,7 @@ def main() -> None:
         ]
         ends = [window.end for window in faults.windows]
         refused = Counter(
-            f"{each.kind} at {each.daemon}: {each.status} {each.said}, "
+            f"{each.kind} at {each.daemon}: {each.status} {each.reason}, "
             f"{min((each.due - end for end in ends if end <= each.due), default=each.due - begun):.0f} s after a fault"
             for each in while_well(asked, faults)
             if each.status != 200

@@ -1,5 +1,5 @@
-"""The three daemons of a soak: where each listens now, what it uses, and how it is broken and
-mended.
+"""The three daemons of a soak: their addresses and resources, and how they are broken and
+repaired.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PATIENCE = 180.0
 
 
 class Where(NamedTuple):
-    """Where one daemon is asked."""
+    """The address of one daemon."""
 
     http: tuple[str, int]
     dns: tuple[str, int]
@@ -33,7 +33,7 @@ class Where(NamedTuple):
 
 class Cluster:
     """A context manager. The daemon `small`, if any, has its state on a small disk of its own,
-    which takes root.
+    which needs root.
     """
 
     def __init__(self, directory: Path, ids: int) -> None:
@@ -87,11 +87,11 @@ class Cluster:
         self.started[name] = time.monotonic()
 
     def daemon(self, name: str) -> Rqdisco:
-        """The process that is this daemon now."""
+        """Return the current process of this daemon."""
         return self.peers.daemons[name]
 
     def kill(self, name: str) -> None:
-        """`kill -9`."""
+        """Send SIGKILL."""
         daemon = self.daemon(name)
         if not daemon.is_running:
             raise BenchmarkFailed(f"{name} has ended by itself: {daemon.events()[-5:]}")
@@ -104,11 +104,11 @@ class Cluster:
         self._listens(name)
 
     def stop(self, name: str) -> None:
-        """SIGSTOP."""
+        """Send SIGSTOP."""
         os.kill(self.daemon(name).pid, signal.SIGSTOP)
 
     def go_on(self, name: str) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         with suppress(KeyError, ProcessLookupError):
             os.kill(self.daemon(name).pid, signal.SIGCONT)
 
@@ -120,7 +120,7 @@ class Cluster:
                 pass
 
     def make_room(self) -> None:
-        """Let it have room again."""
+        """Free room on the small disk."""
         assert self._filler is not None
         self._filler.unlink()
 
@@ -130,12 +130,12 @@ class Cluster:
                 self.complaints[f"{name}: {event['event'].splitlines()[0][:100]}"] += 1
 
     def finish(self) -> None:
-        """Note what all have complained of."""
+        """Record the complaints of all daemons."""
         for name in NAMES:
             self._note_complaints(name)
 
     def wait_until_held(self, count: int) -> None:
-        """Return when every daemon holds so many IDs."""
+        """Return when every daemon holds this many IDs."""
         begun = time.monotonic()
         for name in NAMES:
             client = Client(*self.where[name].http)
@@ -146,7 +146,7 @@ class Cluster:
             client.close()
 
     def preloaded(self) -> dict[str, list[str]]:
-        """What was there at the beginning: the addresses of each ID."""
+        """Return the state at the beginning: the addresses of each ID."""
         return {
             discovery_id: addresses_of(index)
             for state in self.made.values()
@@ -154,7 +154,7 @@ class Cluster:
         }
 
     def export(self, name: str) -> bytes:
-        """All that a daemon holds, as its operator's socket gives it."""
+        """Return everything that a daemon holds, from its operator socket."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_PATIENCE)
             connection.connect(f"{self._directory / name}.sock")

@@ -1,4 +1,4 @@
-"""What goes wrong in a soak, and when."""
+"""The faults of a soak, and their times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.soak.cluster import Cluster
 DOWN_SECONDS = 3.0
 STOPPED_SECONDS = 6.0
 FULL_SECONDS = 12.0
-# After a fault peers have to find each other, and to tell what was missed.
+# After a fault peers have to find each other, and to send the missed changes.
 RECOVERY_SECONDS = 8.0
 _MINUTE = 60.0
 
@@ -25,7 +25,7 @@ class Window(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something that is done at a moment, and undone `seconds` after it."""
+    """Something that is done at a moment, and undone `seconds` later."""
 
     at: float
     what: str
@@ -35,7 +35,7 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """All faults of a soak of so many seconds; at most one is on at a time."""
+    """All faults of a soak of this length; at most one is active at a time."""
 
     def __init__(self, cluster: Cluster, seconds: float) -> None:
         self.windows: list[Window] = []
@@ -59,21 +59,21 @@ class Faults:
         return Fault(at, f"{name} killed", DOWN_SECONDS, lambda: cluster.kill(name), lambda: cluster.restart(name))
 
     def is_calm(self) -> bool:
-        """Whether no fault is on, nor was until a moment ago."""
+        """Report whether no fault is active, nor was until a moment ago."""
         return self._on is None and time.monotonic() >= self._calm_from
 
-    def run(self, begun: float, wait: Callable[[float], None], say: Callable[[str], None]) -> None:
-        """Do all of it; `wait` returns at a moment."""
+    def run(self, begun: float, wait: Callable[[float], None], log: Callable[[str], None]) -> None:
+        """Apply all of them; `wait` returns at a given moment."""
         for fault in self._faults:
             wait(begun + fault.at)
             begin = time.monotonic()
             self._on = fault.what
-            say(f"{begin - begun:6.1f} s: {fault.what}")
+            log(f"{begin - begun:6.1f} s: {fault.what}")
             fault.do()
             wait(begin + fault.seconds)
             fault.undo()
             end = time.monotonic() + RECOVERY_SECONDS
-            say(f"{end - RECOVERY_SECONDS - begun:6.1f} s: mended")
+            log(f"{end - RECOVERY_SECONDS - begun:6.1f} s: mended")
             self._calm_from = end
             self._on = None
             self.windows.append(Window(fault.what, begin, end))

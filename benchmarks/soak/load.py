@@ -1,4 +1,4 @@
-"""Clients that ask all daemons for everything, at a steady rate, and remember what was
+"""Clients that send all kinds of requests to all daemons, at a steady rate, and remember what was
 acknowledged.
 """
 
@@ -21,17 +21,17 @@ from benchmarks.soak.cluster import ZONE, Where
 
 THREADS = 8
 CLIENT_SECONDS = 10.0
-# Each client keeps so many registrations, so that state does not grow with time.
-_KEPT = 150
-# What is asked, and how often.
+# Each client keeps this many registrations, so that state does not grow with time.
+_STORED = 150
+# The requests and their weights.
 _MIX = {"read": 45, "register": 22, "remove": 22, "report": 4, "claim": 1, "mint": 1, "dns": 5}
 _NAMES, _WEIGHTS = list(_MIX), list(_MIX.values())
 _FAULT = -1
 
 
-class Asked(NamedTuple):
-    """One request: when it was due, what it was, whom it went to, seconds until its answer, its
-    status; what was said if that is not 200.
+class SlowRequest(NamedTuple):
+    """One request: when it was due, its kind, its daemon, the seconds until its answer, its status;
+    the reason if that is not 200.
     """
 
     due: float
@@ -39,13 +39,13 @@ class Asked(NamedTuple):
     daemon: str
     took: float
     status: int
-    said: str
+    reason: str
 
 
-class Kept:
-    """What one client was told: which addresses and keys are there, and which are not any more.
+class Acknowledged:
+    """What one client was acknowledged: which addresses and keys are there, and which are gone.
 
-    What was not acknowledged is neither: it may have been done all the same.
+    Anything not acknowledged is neither: it may have been done all the same.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,9 @@ class Kept:
 
 
 class Worker(threading.Thread):
-    """A client of one daemon, `rate` requests a second. `is_calm` says that no fault is on."""
+    """A client of one daemon, `rate` requests a second. `is_calm` reports that no fault is
+    active.
+    """
 
     def __init__(
         self,
@@ -82,9 +84,9 @@ class Worker(threading.Thread):
         self._serial = count(1)
         self._mine: list[tuple[str, str]] = []
         self._keys: list[str] = []
-        self._said = ""
-        self.kept = Kept()
-        self.asked: list[Asked] = []
+        self._reason = ""
+        self.acknowledged = Acknowledged()
+        self.asked: list[SlowRequest] = []
         self.skipped: list[float] = []
         self.error: BaseException | None = None
 
@@ -101,7 +103,7 @@ class Worker(threading.Thread):
             if now < due:
                 time.sleep(due - now)
             kind = self._random.choices(_NAMES, _WEIGHTS)[0]
-            if kind == "register" and len(self._mine) >= _KEPT:
+            if kind == "register" and len(self._mine) >= _STORED:
                 kind = "remove"
             if kind == "remove" and not self._mine:
                 kind = "register"
@@ -109,8 +111,8 @@ class Worker(threading.Thread):
                 kind = "claim"
             status = getattr(self, f"_{kind}")()
             ended = time.monotonic()
-            said = "" if status == 200 else self._said
-            self.asked.append(Asked(due, kind, self._name, ended - due, status, said))
+            reason = "" if status == 200 else self._reason
+            self.asked.append(SlowRequest(due, kind, self._name, ended - due, status, reason))
             due += self._interval
             while due < ended - self._interval:
                 # All this time it waited for one answer.
@@ -126,25 +128,25 @@ class Worker(threading.Thread):
         calm = self._is_calm()
         status, _ = self._ask("POST", f"/{discovery_id}", {"addr": address})
         if status == 200:
-            self.kept.there.add((discovery_id, address))
+            self.acknowledged.there.add((discovery_id, address))
             if calm and self._is_calm():
-                # What was kept in its home's stead cannot be removed before the home has heard of
-                # it.
+                # A registration on the owner's behalf cannot be removed before the owner has
+                # received it.
                 self._mine.append((discovery_id, address))
         return status
 
     def _remove(self) -> int:
         discovery_id, address = self._mine.pop(self._random.randrange(len(self._mine)))
-        self.kept.there.discard((discovery_id, address))
+        self.acknowledged.there.discard((discovery_id, address))
         status, _ = self._ask("DELETE", f"/{discovery_id}", {"addr": address})
         if status == 200:
-            self.kept.gone.add((discovery_id, address))
+            self.acknowledged.gone.add((discovery_id, address))
         return status
 
-    def _mint(self) -> int:
+    def _create_id(self) -> int:
         status, answer = self._ask("POST", "/")
         if status == 200:
-            self.kept.created.append(json.loads(answer)["disco_id"])
+            self.acknowledged.created.append(json.loads(answer)["disco_id"])
         return status
 
     def _claim(self) -> int:
@@ -153,13 +155,13 @@ class Worker(threading.Thread):
         status, answer = self._ask("PUT", f"/v1/kv/{key}/leader?cas=0", value)
         if status == 200 and answer == b"true":
             self._keys.append(key)
-            self.kept.led[key] = json.dumps(value)
+            self.acknowledged.led[key] = json.dumps(value)
         return status
 
     def _report(self) -> int:
         key = self._random.choice(self._keys)
-        # The same node says again that it leads.
-        status, _ = self._ask("PUT", f"/v1/kv/{key}/leader", json.loads(self.kept.led[key]))
+        # The same node reports again that it leads.
+        status, _ = self._ask("PUT", f"/v1/kv/{key}/leader", json.loads(self.acknowledged.led[key]))
         return status
 
     def _value(self) -> dict[str, str]:
@@ -167,7 +169,7 @@ class Worker(threading.Thread):
         return {"id": node, "api_addr": f"http://{node}:4001", "addr": f"{node}:4002"}
 
     def _dns(self) -> int:
-        """The addresses of an ID; what is answered in time is 200."""
+        """Query the addresses of an ID; an answer in time counts as 200."""
         labels = f"{self._random.choice(self._ids)}.{ZONE}".split(".")
         name = b"".join(bytes([len(label)]) + label.encode() for label in labels) + b"\0"
         question = (
@@ -183,7 +185,7 @@ class Worker(threading.Thread):
         return 200 if answer[:2] == question[:2] and answer[3] & 15 == 0 else 500 + (answer[3] & 15)
 
     def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Status and content; -1 where there was no answer."""
+        """Return status and content; -1 where there was no answer."""
         at = self._where()
         if self._connection is None or at != self._at:
             self._close()
@@ -193,11 +195,11 @@ class Worker(threading.Thread):
             self._connection.request(method, path, None if body is None else json.dumps(body))
             response = self._connection.getresponse()
             content = response.read()
-            self._said = response.reason
+            self._reason = response.reason
             return response.status, content
         except (OSError, http.client.HTTPException) as error:
             self._close()
-            self._said = repr(error)
+            self._reason = repr(error)
             return _FAULT, b""
 
     def _close(self) -> None:
@@ -213,7 +215,7 @@ def workers(
     is_calm: Callable[[], bool],
     ending: threading.Event,
 ) -> list[Worker]:
-    """Clients of all daemons, so many requests a second together."""
+    """Return clients of all daemons, with this many requests a second together."""
     each = rate / len(NAMES) / THREADS
     return [
         Worker(number, name, each, partial(where, name), ids, is_calm, ending)

@@ -38,7 +38,7 @@ _VERSION = b'","version":'
 _DIGITS = b"0123456789"
 _METADATA = b"!"
 _BRACE = ord("}")
-_MOST_NESTED = 64
+_MAX_NESTING = 64
 _SCHEME = re.compile(r"\Ahttps?://")
 
 
@@ -172,7 +172,7 @@ def decode_put(content: bytes, flags: int = 0) -> Put:
     except (*_UNREADABLE, ValueError):
         members = None
     # Deep nesting may decode here and fail later, on a deeper stack.
-    if not isinstance(members, dict) or text.count("[") + text.count("{") > _MOST_NESTED:
+    if not isinstance(members, dict) or text.count("[") + text.count("{") > _MAX_NESTING:
         raise Malformed("leader value must be JSON with addr")
     if not isinstance(members.get("addr"), str) or not members["addr"]:
         raise Malformed("leader value must be JSON with addr")

@@ -33,7 +33,7 @@ MAX_BATCH = 500
 _encoder = msgspec.json.Encoder()
 
 
-class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The leader key: its value, Consul's flags, the listed address of its node, and whether that
     node has reported itself as leader.
 
@@ -62,7 +62,7 @@ class TransferredRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     created_at: int
     owner: str | None = None
     nodes: tuple[ImportedNode, ...] = ()
-    leader: ExportedLeader | None = None
+    leader: ExportedLeaderKey | None = None
     host: str | None = None
 
 
@@ -137,7 +137,7 @@ def to_record(transferred: TransferredRecord, owner: str, *, version: int, max_n
     return record if transferred.host is None else unbind(replace(record, host=_host(transferred.host)))
 
 
-def _with_leader(record: Record, exported: ExportedLeader, version: int, max_nodes: int) -> Record:
+def _with_leader(record: Record, exported: ExportedLeaderKey, version: int, max_nodes: int) -> Record:
     if not 0 <= exported.flags <= _MAX_UINT64:
         raise InvalidValue("flags", "not an unsigned number of 64 bits")
     if not 0 <= exported.claims <= _MAX_UINT64:
@@ -172,7 +172,7 @@ def to_transferred(record: Record) -> TransferredRecord:
     exported = None
     if (leader := record.leader) is not None:
         claims = 0 if record.unreported is None else record.unreported.times
-        exported = ExportedLeader(
+        exported = ExportedLeaderKey(
             value=leader.value, flags=leader.flags, addr=leader.addr, reported=record.confirmed, claims=claims
         )
     nodes = tuple(ImportedNode(**asdict(node)) for node in record.nodes)

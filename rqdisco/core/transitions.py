@@ -11,7 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from rqdisco.core import host_binding
-from rqdisco.core.addresses import same_node
+from rqdisco.core.addresses import same_addresses, same_node
 from rqdisco.core.errors import TooManyNodes, Undecided
 from rqdisco.core.records import (
     Claim,
@@ -160,7 +160,7 @@ def is_newer(record: Record, than: Record, addr: str) -> bool:
 
 def _check_granted(grant: Grant, own: list[Node], node: Node, host: str | None) -> None:
     """Raise Undecided where the open grant would be repeated to another node (R5a)."""
-    if same_node(grant.addr, node.addr):
+    if grant.addr in same_addresses(node.addr):
         if grant.host is not None and host is not None and grant.host != host:
             raise Undecided("another machine was told to bootstrap under this address a moment ago")
     elif any(entry.addr == grant.addr for entry in own):

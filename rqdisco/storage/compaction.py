@@ -66,8 +66,8 @@ def _changes(fs: FileSystem, directory: Path, base: SnapshotReader | None, throu
 def _merged(base: SnapshotReader | None, changes: dict[bytes, bytes]) -> Iterator[bytes]:
     """Iterate over the records of `base` with `changes` applied, in the order of IDs."""
     changed = sorted(changes.items())
-    kept = () if base is None else (item for item in base.records() if item[0] not in changes)
-    return (join_record(key, rest) for key, rest in without_deleted(heapq.merge(kept, changed)))
+    unchanged = () if base is None else (item for item in base.records() if item[0] not in changes)
+    return (join_record(key, rest) for key, rest in without_deleted(heapq.merge(unchanged, changed)))
 
 
 def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:

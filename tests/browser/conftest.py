@@ -1,4 +1,4 @@
-"""A real browser in front of the real daemon, which was installed from a wheel."""
+"""A real browser against the real daemon, installed from a wheel."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401, fixtures
-from tests.support.process import Daemon
+from tests.support.process import DaemonProcess
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (
@@ -28,9 +28,9 @@ Scheme = Literal["light", "dark"]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, without what it would ask of the network by itself.
+    """Debian's chromium, without its own background requests to the network.
 
-    It is gone before other tests begin: while it runs, playwright has an event loop of asyncio run
+    It is gone before other tests begin: while it runs, playwright has an asyncio event loop running
     in this thread.
     """
     if CHROMIUM is None:
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Visit:
-    """One visitor: a profile of its own, and all that the browser complained of."""
+    """One visitor: a separate profile, and all complaints of the browser."""
 
     def __init__(self, context: BrowserContext, base: str) -> None:
         self.context = context
@@ -51,14 +51,18 @@ class Visit:
         self.asked: set[str] = set()
 
     def open(self, path: str = "/") -> Page:
-        """A new tab."""
+        """Open a new tab."""
         page = self.context.new_page()
         page.set_default_timeout(15_000)
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("console", self._log_error)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.asked.add(re.sub(r"(\w+://[^/]*).*", r"\1", request.url)))
         page.goto(self.base + path)
         return page
+
+    def _log_error(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
 
 Visitor = Callable[..., Visit]
@@ -66,13 +70,15 @@ Visitor = Callable[..., Visit]
 
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Visitor]:
-    """Makes visitors of a daemon. None may have asked another host for anything, nor have broken
+    """Makes visitors of a daemon. None may have sent a request to another host, nor have violated
     the page's policy.
     """
     visits = []
     with ExitStack() as stack:
 
-        def visit(daemon: Daemon, scheme: Scheme = "light", size: tuple[int, int] = WIDE, **options: Any) -> Visit:
+        def visit(
+            daemon: DaemonProcess, scheme: Scheme = "light", size: tuple[int, int] = WIDE, **options: Any
+        ) -> Visit:
             width, height = size
             context = browser.new_context(
                 color_scheme=scheme,
@@ -92,13 +98,13 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
 
 @pytest.fixture
 def screenshots(request: pytest.FixtureRequest) -> Path | None:
-    """Where pictures of pages go, if they are asked for."""
+    """The directory for screenshots, if they are requested."""
     where = request.config.getoption("--screenshots")
     return None if where is None else Path(where)
 
 
 @pytest.fixture
-def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:  # noqa: F811, the fixture
+def daemon(shared_daemon: DaemonProcess) -> Iterator[DaemonProcess]:  # noqa: F811, the fixture
     """The module's daemon, which must be well after the test too."""
     yield shared_daemon
     assert shared_daemon.complaints == []

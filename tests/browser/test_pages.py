@@ -16,7 +16,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.integration.conftest import Start
-from tests.support.process import ANY_PORT, Daemon, Environment
+from tests.support.process import ANY_PORT, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -26,11 +26,11 @@ GRAVE = ("serious", "critical")
 HOSTILE = '"><img/src=x/onerror=document.title="owned">\u202e:1'
 
 
-def register(daemon: Daemon, discovery_id: str, addr: str, **known: str) -> None:
+def register(daemon: DaemonProcess, discovery_id: str, addr: str, **known: str) -> None:
     assert daemon.request("POST", f"/{discovery_id}", {"addr": addr, **known}).status == 200
 
 
-def lead(daemon: Daemon, discovery_id: str, node_id: str) -> None:
+def lead(daemon: DaemonProcess, discovery_id: str, node_id: str) -> None:
     leader = {"id": node_id, "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     assert daemon.request("PUT", f"/v1/kv/{discovery_id}/leader", leader).body == b"true"
 
@@ -48,7 +48,7 @@ def is_live(page: Page) -> None:
     expect(page.locator("#live")).to_have_text("Live")
 
 
-def test_the_button_mints_an_id_and_shows_its_page(daemon: Daemon, visitor: Visitor) -> None:
+def test_the_button_creates_an_id_and_shows_its_page(daemon: DaemonProcess, visitor: Visitor) -> None:
     page = visitor(daemon).open()
     page.get_by_role("button", name="Create a discovery ID").click()
     page.wait_for_url(re.compile(r"/[0-9a-f-]{36}$"))
@@ -58,8 +58,8 @@ def test_the_button_mints_an_id_and_shows_its_page(daemon: Daemon, visitor: Visi
     assert daemon.nodes(discovery_id) == []
 
 
-def test_the_field_opens_an_id_also_by_the_address_of_its_page(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+def test_the_field_opens_an_id_by_name_or_by_the_address_of_its_page(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     for typed in (discovery_id, f" {visit.base}/{discovery_id}"):
         page = visit.open()
         page.get_by_label("Discovery ID").fill(typed)
@@ -67,8 +67,8 @@ def test_the_field_opens_an_id_also_by_the_address_of_its_page(daemon: Daemon, v
         page.wait_for_url(f"**/{discovery_id}")
 
 
-def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     tabs = [visit.open(f"/{discovery_id}") for _ in range(2)]
     for page in tabs:
         is_live(page)
@@ -89,8 +89,10 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
         expect(page.locator(".picture svg")).to_have_attribute("aria-label", f"2 nodes, led by {A}")
 
 
-def test_a_claim_is_told_of_without_its_node_and_warned_of_after_a_minute(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+def test_a_claim_is_shown_without_its_node_and_becomes_a_warning_after_a_minute(
+    daemon: DaemonProcess, visitor: Visitor
+) -> None:
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     claim = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     page = visit.open(f"/{discovery_id}")
     is_live(page)
@@ -114,7 +116,7 @@ def alarm(page: Page) -> Any:
 
 def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp_path: Path, visitor: Visitor) -> None:
     daemon = start(tmp_path / "state")
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     page = visit.open(f"/{discovery_id}")
     is_live(page)
     expect(alarm(page)).to_be_hidden()
@@ -126,8 +128,8 @@ def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp
         check(each)
 
 
-def test_the_alarm_goes_with_the_event_that_says_so(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+def test_the_alarm_disappears_with_the_event_that_ends_it(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
     shown = {"disco_id": discovery_id, "created_at": "", "nodes": [A], "registrations": [{"addr": A}]}
     events = [{**shown, "two_leaders": RAFT}]
     page = visitor(daemon).open()
@@ -144,8 +146,8 @@ def test_the_alarm_goes_with_the_event_that_says_so(daemon: Daemon, visitor: Vis
     expect(alarm(page)).to_be_hidden()
 
 
-def test_flags_are_copied_as_they_are_shown(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+def test_flags_are_copied_as_they_are_shown(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     page = visit.open(f"/{discovery_id}")
     choose(page, "4.0 to 6.10", "systemd")
     (button,) = page.locator(".recipe button:visible").all()
@@ -157,15 +159,15 @@ def test_flags_are_copied_as_they_are_shown(daemon: Daemon, visitor: Visitor) ->
     page.wait_for_function("id => navigator.clipboard.readText().then(text => text === id)", arg=discovery_id)
 
 
-def test_flags_follow_the_address_that_nodes_use(daemon: Daemon, visitor: Visitor) -> None:
-    page = visitor(daemon).open(f"/{daemon.mint()}")
+def test_flags_follow_the_address_that_nodes_use(daemon: DaemonProcess, visitor: Visitor) -> None:
+    page = visitor(daemon).open(f"/{daemon.create_id()}")
     page.get_by_label("Nodes reach this service at").fill("https://disco.example")
     page.get_by_role("button", name="Use").click()
     expect(page.locator(".recipe:visible pre")).to_contain_text('{"address":"disco.example:443","scheme":"https"}')
 
 
-def test_removing_asks_first_and_warns_of_the_last_node(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+def test_removing_asks_first_and_warns_of_the_last_node(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
     register(daemon, discovery_id, A)
     register(daemon, discovery_id, B)
     page = visitor(daemon).open(f"/{discovery_id}")
@@ -188,11 +190,11 @@ def test_removing_asks_first_and_warns_of_the_last_node(daemon: Daemon, visitor:
 
 
 def test_a_page_follows_a_daemon_through_its_restart(installed: Environment, tmp_path: Path, visitor: Visitor) -> None:
-    def run(listen: str) -> Daemon:
+    def run(listen: str) -> DaemonProcess:
         return installed.start(*installed.twistd(tmp_path / "state", listen=listen))
 
     first = run(ANY_PORT)
-    discovery_id = first.mint()
+    discovery_id = first.create_id()
     page = visitor(first).open(f"/{discovery_id}")
     is_live(page)
     first.terminate()
@@ -207,8 +209,8 @@ def test_a_page_follows_a_daemon_through_its_restart(installed: Environment, tmp
         second.kill()
 
 
-def test_a_hostile_address_is_shown_as_text(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id, visit = daemon.mint(), visitor(daemon)
+def test_a_hostile_address_is_shown_as_text(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id, visit = daemon.create_id(), visitor(daemon)
     register(daemon, discovery_id, HOSTILE, node_id=HOSTILE, raft_addr=HOSTILE)
     for late in (False, True):
         page = visit.open(f"/{discovery_id}")
@@ -224,8 +226,8 @@ def test_a_hostile_address_is_shown_as_text(daemon: Daemon, visitor: Visitor) ->
         assert "owned" not in page.title()
 
 
-def test_an_id_of_a_thousand_nodes_stays_usable(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+def test_an_id_of_a_thousand_nodes_stays_usable(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
     connection = daemon.connect()
     for number in range(1000):
         connection.request("POST", f"/{discovery_id}", f'{{"addr": "10.0.{number // 250}.{number % 250}:4001"}}')
@@ -244,8 +246,8 @@ def test_an_id_of_a_thousand_nodes_stays_usable(daemon: Daemon, visitor: Visitor
     expect(rows(page)).to_have_count(999)
 
 
-def test_without_its_script_a_page_can_be_read(daemon: Daemon, visitor: Visitor) -> None:
-    discovery_id = daemon.mint()
+def test_without_its_script_a_page_can_be_read(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
     register(daemon, discovery_id, A, node_id="n1")
     visit = visitor(daemon, java_script_enabled=False)
     page = visit.open()
@@ -258,15 +260,15 @@ def test_without_its_script_a_page_can_be_read(daemon: Daemon, visitor: Visitor)
 
 
 class TestTokens:
-    """A daemon that asks for tokens."""
+    """A daemon that requires tokens."""
 
     @pytest.fixture
-    def guarded(self, installed: Environment, start: Start, tmp_path: Path) -> tuple[Daemon, str]:
+    def guarded(self, installed: Environment, start: Start, tmp_path: Path) -> tuple[DaemonProcess, str]:
         made = installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={tmp_path / 'tokens'}")
         return start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}"), made.stdout.strip()
 
-    def test_a_token_is_asked_for_and_kept_for_the_tab_alone(
-        self, guarded: tuple[Daemon, str], visitor: Visitor
+    def test_a_token_is_asked_for_and_stored_for_the_tab_only(
+        self, guarded: tuple[DaemonProcess, str], visitor: Visitor
     ) -> None:
         daemon, token = guarded
         visit = visitor(daemon)
@@ -291,7 +293,7 @@ class TestTokens:
 
 @pytest.fixture
 def foreign() -> Iterator[str]:
-    """Another site, which would have its visitors' browsers mint and remove."""
+    """Another site, which would have its visitors' browsers create IDs and remove nodes."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -317,7 +319,7 @@ def test_a_foreign_page_can_do_nothing_through_a_visitors_browser(
     installed: Environment, start: Start, tmp_path: Path, browser: Any, foreign: str
 ) -> None:
     daemon = start(tmp_path / "state")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     register(daemon, discovery_id, A)
     base = f"http://127.0.0.1:{daemon.port}"
     page = browser.new_page()
@@ -357,9 +359,9 @@ SHOTS = [("light", "wide", WIDE), ("light", "narrow", NARROW), ("dark", "wide", 
 
 @pytest.mark.parametrize(("scheme", "name", "size"), SHOTS)
 def test_axe_finds_nothing_serious_on_any_page(
-    daemon: Daemon, visitor: Visitor, scheme: str, name: str, size: tuple[int, int], screenshots: Path | None
+    daemon: DaemonProcess, visitor: Visitor, scheme: str, name: str, size: tuple[int, int], screenshots: Path | None
 ) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for number in range(1, 6):
         host = f"10.0.0.{number}"
         register(daemon, discovery_id, f"{host}:4001", raft_addr=f"{host}:4002", node_id=f"db-{number}")
@@ -382,9 +384,7 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 def check(page: Page) -> None:
-    """Nothing that keeps people out, as axe-core judges, and nothing that has to be scrolled
-    sideways.
-    """
+    """Assert that axe-core finds no barrier, and that nothing has to be scrolled sideways."""
     found = Axe().run(page).response["violations"]
     serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
     assert serious == []

@@ -1,4 +1,4 @@
-"""Pages of daemons that are peers, at whichever of them one looks."""
+"""Pages of peer daemons, viewed at any of them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def trio(start: Start, tmp_path: Path) -> Iterator[Trio]:
     assert made.complaints == []
 
 
-def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visitor: Visitor) -> None:
-    discovery_id = trio.daemons["a"].mint()
+def test_a_page_also_changes_at_a_daemon_that_is_not_the_owner(trio: Trio, visitor: Visitor) -> None:
+    discovery_id = trio.daemons["a"].create_id()
     page = visitor(trio.daemons["b"]).open(f"/{discovery_id}")
     is_live(page)
     register(trio.daemons["a"], discovery_id, A)
@@ -37,8 +37,8 @@ def test_a_page_changes_also_at_a_daemon_that_is_not_the_home(trio: Trio, visito
     expect(rows(page).first).to_contain_text("told to bootstrap")
 
 
-def test_a_page_says_that_the_home_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
-    discovery_id = trio.daemons["a"].mint()
+def test_a_page_reports_that_the_owner_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
+    discovery_id = trio.daemons["a"].create_id()
     register(trio.daemons["a"], discovery_id, A)
     visit = visitor(trio.daemons["b"])
     expect(rows(visit.open(f"/{discovery_id}"))).to_have_count(1)
@@ -80,7 +80,7 @@ def test_the_operators_page_shows_peers_and_changes_and_axe_finds_nothing_seriou
     assert daemon.complaints == []
 
 
-def test_who_the_peers_are_is_shown_to_admins_only_where_there_are_tokens(
+def test_peers_are_shown_to_admins_only_where_there_are_tokens(
     installed: Environment, start: Start, tmp_path: Path, visitor: Visitor
 ) -> None:
     tokens = {}
@@ -97,12 +97,12 @@ def test_who_the_peers_are_is_shown_to_admins_only_where_there_are_tokens(
 
 
 def _register(page: Page, addr: str) -> None:
-    """Register under an ID that is minted if need be, with the token of the tab."""
+    """Register under an ID that is created if need be, with the token of the tab."""
     page.evaluate(
         """async (addr) => {
             const headers = {Authorization: `Bearer ${sessionStorage.getItem("rqdisco-token")}`};
-            window.minted ??= (await (await fetch("/", {method: "POST", headers})).json()).disco_id;
-            await fetch("/" + window.minted, {method: "POST", headers, body: JSON.stringify({addr})});
+            window.created ??= (await (await fetch("/", {method: "POST", headers})).json()).disco_id;
+            await fetch("/" + window.created, {method: "POST", headers, body: JSON.stringify({addr})});
         }""",
         addr,
     )

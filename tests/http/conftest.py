@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from treq.testing import StubTreq
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.in_memory_http import InMemoryClient
+from tests.support.listening import close, listen_tcp, port_number
 
 MAX_BODY = 2000
 
@@ -35,24 +36,26 @@ class Answer(msgspec.Struct, frozen=True):
 Ask = Callable[..., Awaitable[Answer]]
 
 
-class Door:
-    """A daemon and a way to ask it."""
+class ApiClient:
+    """A daemon and a way to send requests to it."""
 
     def __init__(self, daemon: Daemon, ask: Callable[[str, str, bytes, dict[str, str]], Deferred[Answer]]) -> None:
         self.daemon = daemon
         self._ask = ask
 
-    def __call__(self, method: str, path: str, body: bytes | dict[str, Any] = b"", **headers: str) -> Deferred[Answer]:
+    def __call__(
+        self, method: str, path: str, body: bytes | dict[str, Any] = b"", /, **headers: str
+    ) -> Deferred[Answer]:
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._ask(method, path, content, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    async def mint(self) -> str:
+    async def create_id(self) -> str:
         answer = await self("POST", "/")
         return str(answer.json["disco_id"])
 
 
-def _in_memory(daemon: Daemon) -> Door:
-    client = StubTreq(daemon.doors.public())
+def _in_memory(daemon: Daemon) -> ApiClient:
+    client = InMemoryClient(daemon.apis.public())
 
     def ask(method: str, path: str, body: bytes, headers: dict[str, str]) -> Deferred[Answer]:
         async def run() -> Answer:
@@ -64,10 +67,10 @@ def _in_memory(daemon: Daemon) -> Door:
 
         return Deferred.fromCoroutine(run())
 
-    return Door(daemon, ask)
+    return ApiClient(daemon, ask)
 
 
-def _over_a_port(daemon: Daemon, port: int) -> Door:
+def _over_a_port(daemon: Daemon, port: int) -> ApiClient:
     def blocking(method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
@@ -78,17 +81,17 @@ def _over_a_port(daemon: Daemon, port: int) -> Door:
         finally:
             connection.close()
 
-    return Door(daemon, lambda *request: deferToThread(blocking, *request))
+    return ApiClient(daemon, lambda *request: deferToThread(blocking, *request))
 
 
 @pytest.fixture
 def options() -> dict[str, Any]:
-    """What the daemon is started with; a test module overrides it where it needs to."""
+    """Options of the daemon; a test module overrides this fixture where it needs to."""
     return {}
 
 
 @pytest.fixture(params=["memory", "port"])
-def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Door]:
+def api(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[ApiClient]:
     import pytest_twisted
     from twisted.internet import reactor
 
@@ -97,10 +100,10 @@ def door(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Do
         yield _in_memory(daemon)
         daemon.deadlines.stop()
         return
-    site = BoundedSite(daemon.doors.public(), reactor, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
-    port = reactor.listenTCP(0, site, interface="127.0.0.1")
-    yield _over_a_port(daemon, port.getHost().port)
-    pytest_twisted.blockon(port.stopListening() or succeed(None))
+    site = BoundedSite(daemon.apis.public(), reactor, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
+    port = listen_tcp(site)
+    yield _over_a_port(daemon, port_number(port))
+    pytest_twisted.blockon(Deferred.fromCoroutine(close(port)))
     pytest_twisted.blockon(site.drain())
     daemon.deadlines.stop()
 

@@ -1,4 +1,4 @@
-"""How many connections are taken at once, on a real port."""
+"""How many connections are accepted at once, on a real port."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest_twisted
 from twisted.internet.protocol import Factory, Protocol
 
 from rqdisco.limits.accepting import accept_few, accept_waiting
+from tests.support.listening import listen_tcp
 
 
 class Accepted(Factory):
-    """Keeps what was accepted."""
+    """Records accepted connections."""
 
     noisy = False
 
@@ -34,10 +35,8 @@ def accepted() -> Accepted:
 
 @pytest.fixture
 def port(accepted: Accepted) -> Iterator[Any]:
-    """A port to which sixty have connected, and nobody has looked."""
-    from twisted.internet import reactor
-
-    made = reactor.listenTCP(0, accepted, backlog=100, interface="127.0.0.1")
+    """A port with sixty connections, none accepted yet."""
+    made = listen_tcp(accepted, backlog=100)
     made.stopReading()
     clients = [socket.create_connection(("127.0.0.1", made.getHost().port)) for _ in range(60)]
     yield made
@@ -48,7 +47,7 @@ def port(accepted: Accepted) -> Iterator[Any]:
     pytest_twisted.blockon(made.stopListening())
 
 
-def test_however_many_come_a_few_are_taken_in_a_turn(accepted: Accepted, port: Any) -> None:
+def test_a_few_waiting_connections_are_accepted_per_reactor_turn(accepted: Accepted, port: Any) -> None:
     accept_few(port)
     counts = []
     for _ in range(3):
@@ -58,7 +57,7 @@ def test_however_many_come_a_few_are_taken_in_a_turn(accepted: Accepted, port: A
     assert counts == [25, 50, 60]
 
 
-def test_all_that_wait_are_taken_where_that_is_asked_for(accepted: Accepted, port: Any) -> None:
+def test_all_waiting_connections_are_accepted_on_request(accepted: Accepted, port: Any) -> None:
     accept_few(port)
     port.numberAccepts = 1
     accept_waiting(port)

@@ -1,6 +1,4 @@
-"""What is told of each attempt to change something, whoever listens: the log, the counters, the
-audit log.
-"""
+"""The event of each attempted change, for all observers: the log, the counters, the audit log."""
 
 from __future__ import annotations
 
@@ -14,21 +12,21 @@ from rqdisco.http.requests.request_ids import RequestIDs
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import Event
 from tests.support.connections import Connection, request
-from tests.support.daemon import Daemon, mint
+from tests.support.daemon import Daemon, create_id
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
 
 
 class Audited:
-    """A daemon whose events are kept, and a connection to it for its operator."""
+    """A daemon whose events are recorded, and a connection to it for its operator."""
 
     def __init__(self) -> None:
         self.daemon = Daemon(limits=Limits(max_nodes=2))
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
         self.daemon.telemetry.request_id = RequestIDs(self.daemon.random.randbytes)
-        site = BoundedSite(self.daemon.doors.operators(), self.daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0)
+        site = BoundedSite(self.daemon.apis.operators(), self.daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0)
         self.connection = Connection(site)
 
     def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:
@@ -36,11 +34,11 @@ class Audited:
         fields = dict(line.lower().split(": ", 1) for line in top.decode().split("\r\n")[1:])
         return fields, msgspec.json.decode(content) if content[:1] in (b"{", b"[") else content
 
-    def told(self) -> list[tuple[str, str, str | None, str | None]]:
-        """What was told since the last time: kind, outcome, address, why."""
-        told = [(event.kind, event.outcome, event.addr, event.why) for event in self.events if event.audited]
+    def reported(self) -> list[tuple[str, str, str | None, str | None]]:
+        """Return the events since the last call: kind, outcome, address, reason."""
+        reported = [(event.kind, event.outcome, event.addr, event.why) for event in self.events if event.audited]
         self.events.clear()
-        return told
+        return reported
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def audited() -> Audited:
     return Audited()
 
 
-def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: Audited) -> None:
+def test_each_change_of_the_discovery_api_is_an_event_with_its_outcome(audited: Audited) -> None:
     discovery_id = audited.ask("POST", "/")[1]["disco_id"]
     for addr in (A, A, B, C):
         audited.ask("POST", f"/{discovery_id}", {"addr": addr})
@@ -56,7 +54,7 @@ def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: 
     audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
     audited.ask("DELETE", f"/{discovery_id}", {"addr": A})
     assert {(event.id, event.api) for event in audited.events} == {(discovery_id, "discovery")}
-    assert audited.told() == [
+    assert audited.reported() == [
         ("create", "created", None, None),
         ("registration", "granted", A, None),
         ("registration", "again", A, None),
@@ -68,14 +66,14 @@ def test_each_change_of_the_discovery_api_is_told_with_what_came_of_it(audited: 
     ]
 
 
-def test_a_grant_that_the_disk_refuses_is_told_with_the_reason(audited: Audited) -> None:
-    discovery_id = mint(audited.daemon)
+def test_a_grant_that_the_disk_refuses_is_an_event_with_the_reason(audited: Audited) -> None:
+    discovery_id = create_id(audited.daemon)
     audited.daemon.disk.room = 0
     audited.ask("POST", f"/{discovery_id}", {"addr": A})
-    assert audited.told() == [("registration", "unavailable", A, "no space left on device")]
+    assert audited.reported() == [("registration", "unavailable", A, "no space left on device")]
 
 
-def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
+def test_claims_are_events_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:
     for _ in range(2):
         audited.ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
     audited.ask("PUT", "/v1/kv/orders/leader?cas=0", {"id": "3", "addr": "h:3"})
@@ -83,7 +81,7 @@ def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audite
         audited.ask("PUT", "/v1/kv/orders/leader", VALUE)
     audited.ask("PUT", "/v1/kv/orders/leader", {**VALUE, "addr": "h:9"})
     audited.ask("DELETE", "/v1/kv/orders/leader")
-    assert audited.told() == [
+    assert audited.reported() == [
         ("claim", "granted", "h:1", None),
         ("claim", "again", "h:1", None),
         ("claim", "lost", "h:3", None),
@@ -93,16 +91,18 @@ def test_claims_are_told_and_a_leader_that_repeats_itself_is_not(audited: Audite
     ]
 
 
-def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
+def test_each_record_of_an_import_is_an_event_and_only_their_sum_is_logged(
     audited: Audited, log: list[dict[str, Any]]
 ) -> None:
-    records = [{"id": name, "created_at": 1, "nodes": [{"addr": A}]} for name in ("orders", "metrics")]
+    records: list[dict[str, object]] = [
+        {"id": name, "created_at": 1, "nodes": [{"addr": A}]} for name in ("orders", "metrics")
+    ]
     audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
     assert [(event.id, event.more) for event in audited.events] == [
         ("orders", {"adopt": False}),
         ("metrics", {"adopt": False}),
     ]
-    assert [(kind, outcome) for kind, outcome, _, _ in audited.told()] == [
+    assert [(kind, outcome) for kind, outcome, _, _ in audited.reported()] == [
         ("import", "imported"),
         ("import", "refused"),
     ]
@@ -110,42 +110,42 @@ def test_each_record_of_an_import_is_told_and_only_their_sum_is_logged(
     assert [(event["imported"], event["refused"]) for event in imports] == [(1, 1)]
 
 
-def test_what_an_operator_asks_of_peers_is_told_though_there_are_none(audited: Audited) -> None:
+def test_what_an_operator_requests_of_peers_is_an_event_even_without_peers(audited: Audited) -> None:
     audited.ask("POST", "/operator/peers/forget", {"name": "b"})
     audited.ask("POST", "/operator/drain", {"to": "c"})
     assert [event.more for event in audited.events] == [{"name": "b"}, {"to": "c"}]
-    assert audited.told() == [
+    assert audited.reported() == [
         ("forget", "refused", None, "this daemon has no peers"),
         ("drain", "refused", None, "this daemon has no peers"),
     ]
 
 
-def test_a_request_keeps_the_name_that_its_client_gave_it(audited: Audited) -> None:
+def test_a_request_keeps_the_request_id_that_its_client_sent(audited: Audited) -> None:
     fields, _ = audited.ask("POST", "/", X_Request_ID="deploy-7/a")
     assert fields["x-request-id"] == audited.events[0].request == "deploy-7/a"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, '"', "\xe9"])
-def test_a_name_that_is_none_to_write_down_is_replaced(audited: Audited, name: str) -> None:
+def test_a_request_id_that_cannot_be_logged_is_replaced(audited: Audited, name: str) -> None:
     fields, _ = audited.ask("POST", "/", X_Request_ID=name)
     made = audited.events[0].request
     assert made is not None
     assert fields["x-request-id"] == made != name
 
 
-def test_requests_without_a_name_get_different_ones(audited: Audited) -> None:
+def test_requests_without_a_request_id_get_different_ones(audited: Audited) -> None:
     for _ in range(3):
         audited.ask("POST", "/")
     assert len({event.request for event in audited.events}) == 3
 
 
-def test_all_records_of_one_import_have_the_name_of_the_request(audited: Audited) -> None:
-    records = [{"id": name, "created_at": 1, "nodes": []} for name in ("orders", "billing")]
+def test_all_records_of_one_import_have_the_request_id(audited: Audited) -> None:
+    records: list[dict[str, object]] = [{"id": name, "created_at": 1, "nodes": []} for name in ("orders", "billing")]
     fields, _ = audited.ask("POST", "/operator/import", {"adopt": False, "records": records})
     assert {event.request for event in audited.events} == {fields["x-request-id"]}
 
 
-def test_where_nothing_is_audited_requests_have_no_names(audited: Audited) -> None:
+def test_requests_have_no_request_id_where_nothing_is_audited(audited: Audited) -> None:
     audited.daemon.telemetry.request_id = lambda _: None
     fields, _ = audited.ask("POST", "/", X_Request_ID="a")
     assert "x-request-id" not in fields

@@ -1,5 +1,5 @@
-"""The whole daemon as twistd runs it, on a real disk and a real port, inside the test's own
-process.
+"""The whole daemon as twistd runs it, on a real disk and a real port, inside the process of the
+test.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import pytest
 import treq
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import globalLogPublisher
 
 from rqdisco.storage.compaction_process import run_compaction
 from rqdisco.storage.files import Disk
 from rqdisco.storage.wal.segments import segment_path
 from rqdisco.tap import Options, makeService
+from tests.support.logs import observed_by
 
 
 @pytest.fixture
 def events() -> Iterator[list[dict[str, Any]]]:
     seen: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(seen.append)
     hangup = signal.getsignal(signal.SIGHUP)
-    yield seen
-    signal.signal(signal.SIGHUP, hangup)
-    globalLogPublisher.removeObserver(seen.append)
+    with observed_by(seen.append):
+        yield seen
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def parsed(directory: Path, *arguments: str) -> Options:
@@ -46,7 +45,7 @@ class Running:
     def __init__(self, directory: Path, events: list[dict[str, Any]], *arguments: str) -> None:
         from twisted.internet import reactor
 
-        self.reactor = reactor
+        self.reactor: Any = reactor
         self.service = makeService(parsed(directory, *arguments))
         self.service.startService()
         (listening,) = [event for event in events if event["log_format"] == "listening"][-1:]
@@ -69,7 +68,7 @@ def describe_states(path: Path) -> list[str]:
 
 
 @ensureDeferred
-async def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_registrations_survive_a_restart(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     daemon = Running(tmp_path / "state", events)
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     assert (await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"}))["nodes"] == ["a:1"]
@@ -90,7 +89,7 @@ async def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, even
 
 
 @ensureDeferred
-async def test_each_change_is_one_line_in_the_log_with_who_and_what_came_of_it(
+async def test_each_change_is_one_log_line_with_its_client_and_outcome(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events)
@@ -131,7 +130,9 @@ async def test_a_doubtful_address_is_a_warning_that_names_who_registered_it(
 
 
 @ensureDeferred
-async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_a_child_process_compacts_the_journal_into_a_snapshot(
+    tmp_path: Path, events: list[dict[str, Any]]
+) -> None:
     daemon = Running(tmp_path, events)
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
     await daemon.stop()
@@ -146,21 +147,21 @@ async def test_a_child_process_folds_the_journal_into_a_snapshot(tmp_path: Path,
 
 
 @ensureDeferred
-async def test_a_fold_that_nobody_waits_for_any_more_is_killed_and_changes_nothing(
+async def test_a_compaction_that_is_no_longer_awaited_is_killed_and_changes_nothing(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events)
     await daemon.ask("POST", "/")
     await daemon.stop()
-    folding = run_compaction(daemon.reactor, tmp_path, 1)
-    folding.cancel()
+    compacting = run_compaction(daemon.reactor, tmp_path, 1)
+    compacting.cancel()
     with pytest.raises(CancelledError):
-        await folding
+        await compacting
     assert not (tmp_path / "snapshot.json").exists()
 
 
 @ensureDeferred
-async def test_two_folds_never_write_at_once(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_two_compactions_never_write_at_once(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     daemon = Running(tmp_path, events)
     await daemon.ask("POST", "/")
     await daemon.stop()
@@ -170,7 +171,7 @@ async def test_two_folds_never_write_at_once(tmp_path: Path, events: list[dict[s
 
 
 @ensureDeferred
-async def test_a_hangup_signal_logs_how_the_daemon_is(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+async def test_a_hangup_signal_logs_the_status(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     daemon = Running(tmp_path, events)
     seen: Deferred[dict[str, Any]] = Deferred()
 
@@ -178,10 +179,9 @@ async def test_a_hangup_signal_logs_how_the_daemon_is(tmp_path: Path, events: li
         if event["log_format"] == "status" and not seen.called:
             seen.callback(event)
 
-    globalLogPublisher.addObserver(observer)
-    signal.raise_signal(signal.SIGHUP)
-    event = await seen
-    globalLogPublisher.removeObserver(observer)
+    with observed_by(observer):
+        signal.raise_signal(signal.SIGHUP)
+        event = await seen
     assert (event["ids"], event["refused"]) == (0, None)
     await daemon.stop()
 
@@ -209,7 +209,7 @@ def _copy(path: Path) -> None:
         (_copy, 78, "is a copy"),
     ],
 )
-def test_a_state_it_must_not_work_on_ends_the_process_with_one_line(
+def test_an_unusable_state_directory_ends_the_process_with_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], prepare: Any, status: int, words: str
 ) -> None:
     prepare(tmp_path / "state")
@@ -221,7 +221,7 @@ def test_a_state_it_must_not_work_on_ends_the_process_with_one_line(
     assert words in error
 
 
-def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_endpoint_that_cannot_be_parsed_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         makeService(parsed(tmp_path, "--listen=nonsense:1"))
     assert ended.value.code == 64
@@ -229,7 +229,7 @@ def test_an_endpoint_that_cannot_be_read_is_a_usage_error(tmp_path: Path, capfd:
 
 
 @ensureDeferred
-async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_that_stops(
+async def test_a_connection_not_yet_accepted_is_answered_by_a_daemon_that_stops(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events)
@@ -242,16 +242,16 @@ async def test_who_is_connected_and_not_accepted_yet_is_answered_by_a_daemon_tha
 
 
 @ensureDeferred
-async def test_a_daemon_that_lingers_serves_on_and_says_that_it_stops(
+async def test_a_daemon_that_drains_keeps_serving_and_reports_that_it_stops(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
     daemon = Running(tmp_path, events, "--drain-timeout=0.5")
     stopping = daemon.service.stopService()
     discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
-    said = await daemon.ask("GET", "/readyz")
+    answer = await daemon.ask("GET", "/readyz")
     registered = await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"})
     is_over = stopping.called
     await stopping
-    assert said == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
+    assert answer == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}
     assert registered["nodes"] == ["a:1"]
     assert not is_over

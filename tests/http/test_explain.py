@@ -1,17 +1,17 @@
-"""`GET /ID?explain=1` on the operator's socket: why an ID is as it is."""
+"""`GET /ID?explain=1` on the operator socket: the reasons for the state of an ID."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from treq.testing import StubTreq
 
-from tests.support.daemon import Daemon, mint, result
+from tests.support.daemon import Daemon, create_id, result
+from tests.support.in_memory_http import InMemoryClient
 
 
 def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bool = False) -> Any:
-    client = StubTreq(daemon.doors.public() if public else daemon.doors.operators())
+    client = InMemoryClient(daemon.apis.public() if public else daemon.apis.operators())
     asking = client.request(method, f"http://rqdisco{path}", data=body)
     client.flush()
     reading = client.content(result(asking))
@@ -19,9 +19,9 @@ def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bo
     return msgspec.json.decode(result(reading))
 
 
-def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there() -> None:
+def test_an_operator_sees_who_was_granted_and_who_was_sent_there() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for addr in (b"n1:1", b"n2:1"):
         ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "%s"}' % addr, public=True)
         daemon.clock.advance(1)
@@ -36,9 +36,9 @@ def test_an_operator_sees_who_was_told_that_it_is_alone_and_who_was_sent_there()
     assert shown["may_grant"]
 
 
-def test_of_many_answers_the_last_twenty_are_kept() -> None:
+def test_the_last_twenty_answers_are_stored() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for number in range(30):
         ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "n%d:1"}' % number)
     shown = ask(daemon, "GET", f"/{discovery_id}?explain=1")
@@ -53,12 +53,12 @@ def test_claims_are_answers_too() -> None:
     shown = ask(daemon, "GET", "/my?explain=1")
     assert [each["what"] for each in shown["told"]] == ["claim granted", "claim again", "claim lost"]
     assert shown["leader"] == "n1:1"
-    assert shown["claim"] == {"times": 2}, "an operator sees whose claim it is that nobody else is shown"
+    assert shown["claim"] == {"times": 2}, "an operator sees the claimant that nobody else is shown"
     assert shown["grant"]["host"] is not None
 
 
-def test_nobody_but_an_operator_is_told() -> None:
+def test_only_an_operator_gets_the_explanation() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}?explain=1", public=True)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}")

@@ -1,5 +1,5 @@
-"""Which names requests at a listener for one machine may be for, so that no page has its own made
-to point there.
+"""The Host headers that a loopback listener accepts, so that no page can make its own name point
+there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rqdisco.service.listeners import HTTPListener, endpoint
 from rqdisco.service.option_values import own_host
 from tests.support.certificates import Authority
 from tests.support.connections import Connection
-from tests.support.daemon import Daemon, mint, result
+from tests.support.daemon import Daemon, create_id, result
 from tests.support.tls import Client, anybody
 
 GIVEN = ("disco.example.com", "10.0.0.9", "fd00::9")
@@ -95,7 +95,7 @@ class Local:
     def __init__(self, description: str = "tcp6:4000:interface=\\:\\:1", *, is_metrics: bool = False) -> None:
         self.daemon = Daemon()
         self.clock: Any = MemoryReactorClock()
-        resource = self.daemon.page if is_metrics else self.daemon.doors.public()
+        resource = self.daemon.page if is_metrics else self.daemon.apis.public()
         site = BoundedSite(resource, self.clock, SiteConfig(max_body=1000), lambda: 0.0, self.daemon.counts.requests)
         hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.count_foreign_host)
         at = endpoint(self.clock, "listen", description, Certificates(Clock().seconds))
@@ -103,8 +103,8 @@ class Local:
         self.factory = self.clock.tcpServers[0][1]
 
     def ask(self, *hosts: str, method: str = "GET", path: str = "/", begun: bytes = b"") -> tuple[int, str, bytes]:
-        """Status, reason and body of the answer to a request with these Host headers, on a
-        connection of its own.
+        """Return status, reason and body of the answer to a request with these Host headers, on a
+        separate connection.
         """
         connection = Connection(self.factory, "::1")
         lines = [f"{method} {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), "Content-Length: 0", "", ""]
@@ -114,21 +114,21 @@ class Local:
         return int(status), reason, body
 
     def refused(self) -> int:
-        """How many were."""
+        """How many requests were refused."""
         return self.daemon.telemetry.refusals["any", "foreign_host"]
 
 
 @pytest.mark.parametrize("host", OWN)
-def test_a_listener_for_one_machine_answers_to_its_names_and_addresses_and_to_those_that_were_given(host: str) -> None:
+def test_a_loopback_listener_answers_to_its_names_and_addresses_and_to_the_configured_ones(host: str) -> None:
     local = Local()
     assert local.ask(host)[0] == 200
     assert local.refused() == 0
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_it_answers_to_no_other_and_says_what_to_do(host: str) -> None:
+def test_it_refuses_any_other_host_and_says_what_to_do(host: str) -> None:
     local = Local()
-    discovery_id = mint(local.daemon)
+    discovery_id = create_id(local.daemon)
     paths = ("/", f"/{discovery_id}", f"/{discovery_id}%2F", f"/{discovery_id}/events", "/healthz", "/static/x", "/x/y")
     for number, path in enumerate(paths, start=1):
         status, reason, body = local.ask(host, path=path)
@@ -139,12 +139,12 @@ def test_it_answers_to_no_other_and_says_what_to_do(host: str) -> None:
     assert local.daemon.directory.size == 1
 
 
-def test_who_has_no_host_is_served_since_no_browser_asks_so() -> None:
+def test_a_request_without_a_host_is_served_because_no_browser_sends_one() -> None:
     local = Local()
     assert [local.ask()[0], local.ask("")[0]] == [200, 200]
 
 
-def test_of_several_hosts_each_has_to_be_its_own() -> None:
+def test_each_of_several_hosts_must_be_allowed() -> None:
     local = Local()
     for hosts in (("localhost", "evil.example"), ("evil.example", "localhost")):
         assert local.ask(*hosts)[0] == 403
@@ -168,29 +168,29 @@ def test_a_client_of_consul_kv_is_refused_in_one_line_which_rqlited_logs(path: s
     assert body == b"evil.example is not a name of this machine; to allow it, start rqdisco with --host evil.example"
 
 
-def test_a_refusal_of_head_has_no_body_and_the_connection_goes_on() -> None:
+def test_a_refused_head_has_no_body_and_the_connection_continues() -> None:
     local = Local()
     connection = Connection(local.factory, "::1")
     assert connection.send(b"HEAD / HTTP/1.1\r\nHost: evil\r\n\r\n").endswith(b"\r\n\r\n")
     assert connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
 
 
-def test_refusals_are_in_the_log_once_a_minute_and_each_is_counted(log: list[dict[str, Any]]) -> None:
+def test_refusals_are_logged_once_a_minute_and_each_is_counted(log: list[dict[str, Any]]) -> None:
     local = Local()
 
-    def said() -> list[tuple[str, str]]:
+    def logged() -> list[tuple[str, str]]:
         return [(event["peer"], event["why"]) for event in log if event.get("log_format") == "refused"]
 
     for number in range(50):
         local.ask(f"evil{number}.example")
-    assert [(peer, why.partition(" ")[0]) for peer, why in said()] == [("::1", "evil0.example")]
+    assert [(peer, why.partition(" ")[0]) for peer, why in logged()] == [("::1", "evil0.example")]
     local.clock.advance(61)
     local.ask("evil.example")
-    assert len(said()) == 2
+    assert len(logged()) == 2
     assert local.refused() == 51
 
 
-def test_metrics_for_one_machine_are_shown_to_no_page_either() -> None:
+def test_metrics_on_a_loopback_listener_are_not_shown_to_pages_of_other_hosts() -> None:
     local = Local(is_metrics=True)
     assert local.ask("localhost:9400", path="/metrics")[0] == 200
     assert local.ask("evil.example", path="/metrics")[0] == 403
@@ -204,8 +204,8 @@ def test_metrics_for_one_machine_are_shown_to_no_page_either() -> None:
         ("haproxy:tcp6:4000:interface=\\:\\:1", b"PROXY TCP4 10.1.2.3 10.9.9.9 4711 4000\r\n"),
     ],
 )
-def test_a_listener_that_others_reach_answers_to_any_name(description: str, begun: bytes) -> None:
-    """Old fleets come with the name of the service that they were made for."""
+def test_a_listener_reachable_from_other_hosts_answers_to_any_name(description: str, begun: bytes) -> None:
+    """Old fleets send the name of the service that they were made for."""
     local = Local(description)
     assert local.ask("discovery.rqlite.com", begun=begun)[0] == 200
     assert local.ask("", begun=begun)[0] == 200
@@ -225,7 +225,7 @@ def test_tls_changes_nothing_unless_clients_need_a_certificate(
 
 
 @given(st.binary(max_size=60))
-def test_whatever_a_host_is_it_is_served_or_refused(host: bytes) -> None:
+def test_any_host_header_is_served_or_refused(host: bytes) -> None:
     local = Local()
     connection = Connection(local.factory, "::1")
     received = connection.send(b"GET / HTTP/1.1\r\nHost: " + host.replace(b"\n", b"") + b"\r\n\r\n")

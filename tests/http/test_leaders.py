@@ -1,5 +1,5 @@
-"""Two clusters under one ID, as they are shown: in the document, to who watches, on the page, in
-the metrics.
+"""Two clusters under one ID, as shown in the document, to watchers, on the page and in the
+metrics.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import pytest
 
 from rqdisco.client.documents import Document, LeaderValue
 from tests.http.conftest import Answer
-from tests.http.test_machines import reply
+from tests.http.test_client_hosts import reply
 from tests.http.test_openapi import check
 from tests.http.test_pages import BROWSER, Page
 from tests.http.test_streams import WatchedServer
 from tests.support.command import Service
-from tests.support.daemon import mint
+from tests.support.daemon import create_id
 from tests.support.process import Reply
 
 RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
@@ -33,7 +33,7 @@ def asked(server: WatchedServer, path: str, **headers: str) -> Reply:
 
 
 def report(server: WatchedServer, discovery_id: str, *leaders: str, every: float = 5.0) -> None:
-    """Leaders report themselves, one after the other."""
+    """Have leaders report themselves, one after the other."""
     for raft_addr in leaders:
         server.clock.advance(every)
         value = {"id": raft_addr, "api_addr": f"http://{raft_addr.replace('4002', '4001')}", "addr": raft_addr}
@@ -41,7 +41,7 @@ def report(server: WatchedServer, discovery_id: str, *leaders: str, every: float
 
 
 def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
-    """Whether the page shows the banner, and the addresses in it."""
+    """Return whether the page shows the banner, and the addresses in it."""
     answered = asked(server, f"/{discovery_id}", Accept=BROWSER)
     page = Page(Answer(answered.status, answered.reason, dict(answered.headers), answered.body))
     (banner,) = [each for each in page.all("div") if each.get("id") == "two-leaders"]
@@ -51,8 +51,8 @@ def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
 
 
 def metric(server: WatchedServer) -> str:
-    """How many IDs have two leaders, as Prometheus reads it."""
-    server.site.resource, public = server.daemon.doors.operators(), server.site.resource
+    """Return how many IDs have two leaders, as Prometheus reads it."""
+    server.site.resource, public = server.daemon.apis.operators(), server.site.resource
     answered = asked(server, "/metrics")
     server.site.resource = public
     (line,) = [line for line in answered.body.decode().splitlines() if line.startswith("rqdisco_two_leaders ")]
@@ -60,7 +60,7 @@ def metric(server: WatchedServer) -> str:
 
 
 def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged_errors: list[Any]) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A)
     watcher = server.watch(discovery_id)
     assert "two_leaders" not in asked(server, f"/{discovery_id}").document
@@ -79,10 +79,10 @@ def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged
     logged_errors.clear()
 
 
-def test_a_leader_that_goes_on_alone_ends_the_alarm_after_a_minute(
+def test_a_leader_that_continues_alone_ends_the_alarm_after_a_minute(
     server: WatchedServer, logged_errors: list[Any]
 ) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     report(server, discovery_id, *[RAFT_A, RAFT_B] * 3)
     watcher = server.watch(discovery_id)
     report(server, discovery_id, *[RAFT_B] * 11)
@@ -93,17 +93,17 @@ def test_a_leader_that_goes_on_alone_ends_the_alarm_after_a_minute(
     logged_errors.clear()
 
 
-def test_addresses_in_the_banner_are_text(server: WatchedServer, logged_errors: list[Any]) -> None:
-    discovery_id = mint(server.daemon)
+def test_addresses_in_the_banner_are_escaped(server: WatchedServer, logged_errors: list[Any]) -> None:
+    discovery_id = create_id(server.daemon)
     report(server, discovery_id, *[RAFT_A, HOSTILE] * 2)
     shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("\u202e", "\\u{202e}")
     assert alarm(server, discovery_id) == (True, [RAFT_A, shown])
     logged_errors.clear()
 
 
-def test_the_client_tells_of_them(logged_errors: list[Any]) -> None:
+def test_the_client_returns_both_leaders(logged_errors: list[Any]) -> None:
     service = Service()
-    client, discovery_id = service.client(), mint(service.daemon)
+    client, discovery_id = service.client(), create_id(service.daemon)
     assert service.get(client.get(discovery_id)).two_leaders == ()
     for raft_addr in TWO * 2:
         service.get(client.set_leader(discovery_id, LeaderValue(addr=raft_addr)))
@@ -114,8 +114,10 @@ def test_the_client_tells_of_them(logged_errors: list[Any]) -> None:
     logged_errors.clear()
 
 
-def test_a_document_with_them_is_as_the_openapi_document_says(server: WatchedServer, logged_errors: list[Any]) -> None:
-    discovery_id = mint(server.daemon)
+def test_a_document_with_two_leaders_matches_the_openapi_document(
+    server: WatchedServer, logged_errors: list[Any]
+) -> None:
+    discovery_id = create_id(server.daemon)
     report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A, RAFT_B)
     document = asked(server, f"/{discovery_id}").document
     assert document["two_leaders"] == TWO

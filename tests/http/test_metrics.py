@@ -1,4 +1,4 @@
-"""The page of metrics: what an operator sees of what clients did."""
+"""The metrics page: what an operator sees of the clients' requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request
-from tests.support.daemon import STATE, Daemon, Probe, mint, register
+from tests.support.daemon import STATE, Daemon, Probe, create_id, register
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
@@ -20,8 +20,8 @@ class Client(Connection):
     """One connection to the public site, or to the operator's, of a daemon in memory."""
 
     def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
-        public = daemon.page if metrics else daemon.doors.public()
-        resource = daemon.doors.operators() if operator else public
+        public = daemon.page if metrics else daemon.apis.public()
+        resource = daemon.apis.operators() if operator else public
         super().__init__(
             BoundedSite(resource, daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0, daemon.counts.requests)
         )
@@ -32,7 +32,7 @@ class Client(Connection):
 
 
 def samples(daemon: Daemon) -> dict[str, float]:
-    """All samples of the page, as `name{label=value}` with the labels sorted."""
+    """Return all samples of the page, as `name{label=value}` with the labels sorted."""
     status, page = Client(daemon, metrics=True).ask("GET", "/metrics")
     assert status == 200
     found: dict[str, float] = {}
@@ -48,9 +48,9 @@ def daemon() -> Daemon:
     return Daemon(limits=Limits(max_nodes=2))
 
 
-def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) -> None:
+def test_requests_are_counted_by_api_route_method_and_status(daemon: Daemon) -> None:
     client = Client(daemon)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for method, path, document in (
         ("POST", f"/{discovery_id}", {"addr": A}),
         ("POST", f"/{discovery_id}", {"addr": B}),
@@ -85,7 +85,7 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "door", "route"),
+    ("method", "path", "status", "api", "route"),
     [
         ("PUT", "/v1/kv/orders%2Fleader", 200, "consul", "/v1/kv/KEY"),
         ("PUT", "/v1/kv/%6frders/leader", 200, "consul", "/v1/kv/KEY"),
@@ -101,25 +101,25 @@ def test_requests_are_counted_by_door_route_method_and_status(daemon: Daemon) ->
         ("POST", "/operator%2Fimport", 404, "discovery", "/ID"),
     ],
 )
-def test_however_a_path_is_written_it_is_counted_where_it_is_served(
-    daemon: Daemon, method: str, path: str, status: int, door: str, route: str
+def test_a_path_is_counted_under_its_route_in_every_spelling(
+    daemon: Daemon, method: str, path: str, status: int, api: str, route: str
 ) -> None:
     document = {"addr": A} if method == "POST" else VALUE
     client = Client(daemon, operator=True)
-    assert client.ask(method, path.replace("{id}", mint(daemon)), document)[0] == status
-    counted = f"rqdisco_requests_total{{api={door},method={method},route={route},status={status}}}"
+    assert client.ask(method, path.replace("{id}", create_id(daemon)), document)[0] == status
+    counted = f"rqdisco_requests_total{{api={api},method={method},route={route},status={status}}}"
     assert [name for name in samples(daemon) if name.startswith("rqdisco_requests_total")] == [counted]
 
 
 @pytest.mark.parametrize("path", ["//", "/%2F", "/%2f%2F"])
-def test_slashes_alone_mint_nothing_however_they_are_written(daemon: Daemon, path: str) -> None:
+def test_slashes_alone_create_nothing_in_any_encoding(daemon: Daemon, path: str) -> None:
     client = Client(daemon)
     assert [client.ask(method, path)[0] for method in ("GET", "POST")] == [404, 404]
     assert daemon.directory.size == 0
 
 
 def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: Daemon) -> None:
-    client, discovery_id = Client(daemon), mint(daemon)
+    client, discovery_id = Client(daemon), create_id(daemon)
     daemon.threads.hold = True
     client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     daemon.clock.advance(0.2)
@@ -132,8 +132,8 @@ def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: 
     daemon.deadlines.stop()
 
 
-def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -> None:
-    client, discovery_id = Client(daemon), mint(daemon)
+def test_a_client_that_left_before_its_answer_is_counted_separately(daemon: Daemon) -> None:
+    client, discovery_id = Client(daemon), create_id(daemon)
     daemon.threads.hold = True
     client.send(request("POST", f"/{discovery_id}", {"addr": A}))
     half_sent = Client(daemon)
@@ -148,7 +148,7 @@ def test_a_client_that_left_before_its_answer_is_counted_apart(daemon: Daemon) -
     daemon.deadlines.stop()
 
 
-def test_grants_registrations_and_removals_are_counted_by_what_came_of_them(daemon: Daemon) -> None:
+def test_grants_registrations_and_removals_are_counted_by_outcome(daemon: Daemon) -> None:
     client = Client(daemon)
     discovery_id = msgspec.json.decode(client.ask("POST", "/")[1])["disco_id"]
     for addr in (A, A, B, C, "no address"):
@@ -193,7 +193,7 @@ def test_a_registration_on_the_owners_behalf_has_a_label_of_its_own(daemon: Daem
     assert samples(daemon)["rqdisco_changes_total{change=registration,outcome=on_behalf}"] == 1
 
 
-def test_a_claim_that_waits_is_shown_on_the_page(daemon: Daemon) -> None:
+def test_a_waiting_claim_is_shown_on_the_metrics_page(daemon: Daemon) -> None:
     daemon.background.startService()
     Client(daemon).ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
     daemon.clock.advance(59)
@@ -204,7 +204,7 @@ def test_a_claim_that_waits_is_shown_on_the_page(daemon: Daemon) -> None:
 
 
 def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
-    client, discovery_id = Client(daemon), mint(daemon)
+    client, discovery_id = Client(daemon), create_id(daemon)
     for path, document in (
         ("/unknown", {"addr": A}),
         (f"/{discovery_id}", {"addr": ""}),
@@ -240,10 +240,10 @@ def test_bytes_batches_and_changes_of_the_journal_add_up(daemon: Daemon) -> None
     daemon.deadlines.stop()
 
 
-def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
+def test_ids_of_an_unknown_owner_are_ownerless() -> None:
     daemon = Daemon()
     for _ in range(3):
-        mint(daemon)
+        create_id(daemon)
     daemon.disk.remove(STATE / "identity.json")
     daemon = daemon.restart()
     assert "rqdisco_nodes" not in samples(daemon), "not before all were looked at"
@@ -253,7 +253,7 @@ def test_ids_of_a_home_that_is_no_more_are_orphans() -> None:
     daemon.background.stopService()
 
 
-def test_the_page_is_the_operators_and_not_the_publics(daemon: Daemon) -> None:
+def test_the_metrics_page_is_for_operators_only(daemon: Daemon) -> None:
     status, page = Client(daemon, operator=True).ask("GET", "/metrics")
     assert status == 200
     assert b"# TYPE rqdisco_build_info gauge" in page
@@ -274,18 +274,18 @@ def test_no_id_can_be_called_metrics(daemon: Daemon) -> None:
         ("GET", "/operator/export", 404, False),
     ],
 )
-def test_a_listener_for_metrics_has_nothing_else(
+def test_a_metrics_listener_serves_nothing_else(
     daemon: Daemon, method: str, path: str, status: int, is_empty: bool
 ) -> None:
     answer = Client(daemon, metrics=True).ask(method, path)
     assert (answer[0], not answer[1]) == (status, is_empty)
 
 
-def test_nodes_are_counted_by_their_state_and_one_without_an_address_is_not_down() -> None:
+def test_nodes_are_counted_by_state_and_one_without_an_address_is_not_down() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.2")
     daemon = Daemon(probe=probe)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for addr in (A, B, "n3.example.org:4001"):
         register(daemon, discovery_id, addr)
     assert daemon.rounds is not None
@@ -297,12 +297,12 @@ def test_nodes_are_counted_by_their_state_and_one_without_an_address_is_not_down
     assert [got[f"rqdisco_probed_nodes{{state={state}}}"] for state in states] == [1, 0, 1, 1, 0, 0]
 
 
-def test_look_ups_are_counted_by_what_came_of_them_and_how_often_older_addresses_stood_in() -> None:
+def test_lookups_are_counted_by_outcome_and_by_how_often_cached_addresses_were_used() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.resolver.known["n1.example.org"] = ["10.0.0.1"]
     daemon = Daemon(probe=probe)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for host in ("n1", "n2"):
         register(daemon, discovery_id, f"{host}.example.org:4001")
     assert daemon.rounds is not None

@@ -1,11 +1,13 @@
-"""What pages of other sites cannot have a visitor's browser do, and nobody else notices."""
+"""Requests that pages of other sites must not make through a visitor's browser, without effect on
+other clients.
+"""
 
 from __future__ import annotations
 
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.http.conftest import Door
+from tests.http.conftest import ApiClient
 
 A = "10.0.0.1:4001"
 FOREIGN = [
@@ -28,9 +30,9 @@ OWN = [
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @ensureDeferred
-async def test_a_foreign_page_mints_registers_and_removes_nothing(door: Door, headers: dict[str, str]) -> None:
-    discovery_id = await door.mint()
-    await door("POST", f"/{discovery_id}", {"addr": A})
+async def test_a_foreign_page_creates_registers_and_removes_nothing(api: ApiClient, headers: dict[str, str]) -> None:
+    discovery_id = await api.create_id()
+    await api("POST", f"/{discovery_id}", {"addr": A})
     for method, path in (
         ("POST", "/"),
         ("POST", f"/{discovery_id}"),
@@ -38,15 +40,17 @@ async def test_a_foreign_page_mints_registers_and_removes_nothing(door: Door, he
         ("PUT", "/v1/kv/new/leader"),
         ("DELETE", f"/v1/kv/{discovery_id}/leader"),
     ):
-        answer = await door(method, path, {"addr": A}, Content_Type="text/plain", **headers)
+        answer = await api(method, path, {"addr": A}, Content_Type="text/plain", **headers)
         assert (answer.status, answer.json) == (403, {"error": "another site's page may not do this"})
-    assert (await door("GET", "/")).json["ids"] == 1
-    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [A]
+    assert (await api("GET", "/")).json["ids"] == 1
+    assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [A]
 
 
 @pytest.mark.parametrize("headers", OWN)
 @ensureDeferred
-async def test_the_own_page_and_clients_that_say_nothing_may(door: Door, headers: dict[str, str]) -> None:
-    discovery_id = (await door("POST", "/", **headers)).json["disco_id"]
-    assert (await door("POST", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == [A]
-    assert (await door("DELETE", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == []
+async def test_the_own_page_and_clients_without_fetch_headers_may_write(
+    api: ApiClient, headers: dict[str, str]
+) -> None:
+    discovery_id = (await api("POST", "/", **headers)).json["disco_id"]
+    assert (await api("POST", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == [A]
+    assert (await api("DELETE", f"/{discovery_id}", {"addr": A}, **headers)).json["nodes"] == []

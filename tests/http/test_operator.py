@@ -1,4 +1,4 @@
-"""The operator's door: everything out, everything in again, and nothing of it for anybody else."""
+"""The operator API: export everything, import everything, and none of it for other clients."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.http.router import IMPORT_BYTES
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from tests.support.connections import Connection, request, unchunked
-from tests.support.daemon import DAY, Daemon, mint, register, shown, told
+from tests.support.daemon import DAY, Daemon, answer_of, create_id, register, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = '{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
 class Operator(Connection):
-    """A client of the operator's socket."""
+    """A client of the operator socket."""
 
     def __init__(self, daemon: Daemon, *, public: bool = False) -> None:
-        resource = daemon.doors.public() if public else daemon.doors.operators()
+        resource = daemon.apis.public() if public else daemon.apis.operators()
         super().__init__(BoundedSite(resource, Clock(), SiteConfig(max_body=IMPORT_BYTES), lambda: 0.0))
         self.clock = daemon.clock
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
-        """The status and the body of the answer."""
+        """Return the status and the body of the answer."""
         self.protocol.dataReceived(request(method, path, document))
         while self.clock.getDelayedCalls():
             self.clock.advance(0)
@@ -53,9 +53,9 @@ def legacy(discovery_id: str, *addrs: str) -> dict[str, Any]:
     return {"id": discovery_id, "created_at": 1, "nodes": [{"addr": addr} for addr in addrs]}
 
 
-def test_an_export_is_one_json_document_with_a_record_a_line_a_count_and_a_checksum() -> None:
+def test_an_export_is_one_json_document_with_a_record_per_line_a_count_and_a_checksum() -> None:
     daemon = Daemon()
-    ids = {mint(daemon) for _ in range(250)}
+    ids = {create_id(daemon) for _ in range(250)}
     register(daemon, min(ids), A)
     content = Operator(daemon).export()
     document = json.loads(content)
@@ -66,14 +66,14 @@ def test_an_export_is_one_json_document_with_a_record_a_line_a_count_and_a_check
     assert last == b'],"count":250,"crc":"%08x"}' % zlib.crc32(before + b"\n")
 
 
-def test_an_export_of_nothing_is_whole_too() -> None:
+def test_an_empty_export_is_complete_too() -> None:
     content = Operator(Daemon()).export()
     assert json.loads(content)["records"] == []
 
 
-def test_what_one_daemon_exports_another_one_imports() -> None:
+def test_one_daemon_imports_what_another_exports() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     register(daemon, discovery_id, B)
     Operator(daemon).ask("PUT", "/v1/kv/rqlite/leader?flags=3", json.loads(VALUE))
@@ -88,7 +88,7 @@ def test_what_one_daemon_exports_another_one_imports() -> None:
     assert (status, json.loads(value)) == (200, json.loads(VALUE))
 
 
-def test_a_leader_is_imported_at_the_address_it_has_now_and_a_claim_stays_a_claim() -> None:
+def test_a_leader_is_imported_at_its_current_address_and_a_claim_stays_a_claim() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
     asked = Operator(daemon)
     asked.ask("PUT", "/v1/kv/moved/leader", json.loads(VALUE))
@@ -103,7 +103,7 @@ def test_a_leader_is_imported_at_the_address_it_has_now_and_a_claim_stays_a_clai
     assert (claimed["nodes"], claimed["claim"]["answered"], "leader" in claimed) == ([], 1, False)
 
 
-def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopted_and_to_nobody_else() -> None:
+def test_an_adopted_claim_is_granted_again_to_its_claimant_and_to_nobody_else() -> None:
     adopting = Daemon(seed=1)
     asked, adopter, server = Operator(Daemon()), Operator(adopting), Operator(Daemon(seed=2))
     asked.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
@@ -113,8 +113,8 @@ def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopt
     other = json.loads(VALUE) | {"id": "2", "addr": "other:2"}
     for each in (adopter, server):
         assert each.ask("PUT", "/v1/kv/claimed/leader?cas=0", other) == (200, b"false")
-    # Which machine was told of it last, and when, is not known there: another one may advertise the
-    # same name.
+    # The host that got the last answer, and its time, are unknown there: another one may advertise
+    # the same name.
     assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"false")
     adopter.clock.advance(30)
     assert adopter.ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE)) == (200, b"true")
@@ -124,7 +124,7 @@ def test_a_claim_that_was_imported_is_told_again_to_its_owner_where_it_was_adopt
     assert again[0]["leader"] == records[0]["leader"] | {"claims": 2}
 
 
-def test_a_claim_that_is_visible_stays_one_when_it_is_imported() -> None:
+def test_a_visible_claim_stays_visible_when_it_is_imported() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
     Operator(daemon).ask("PUT", "/v1/kv/claimed/leader?cas=0", json.loads(VALUE))
     other = Operator(Daemon(seed=1))
@@ -133,51 +133,51 @@ def test_a_claim_that_is_visible_stays_one_when_it_is_imported() -> None:
     assert (claimed["leader"]["reported"], "claim" in claimed) == (False, False)
 
 
-def test_more_than_500_records_at_once_are_refused_since_others_would_wait() -> None:
+def test_more_than_500_records_at_once_are_refused_because_others_would_wait() -> None:
     status, content = Operator(Daemon()).ask("POST", "/operator/import", {"records": [legacy("a")] * 501})
     assert (status, json.loads(content)["error"]) == (400, "bad request body: more than 500 records")
 
 
-def test_ids_of_another_daemon_are_served_but_seed_no_cluster() -> None:
+def test_ids_of_another_daemon_are_served_but_bootstrap_no_cluster() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
-    empty, grown = mint(daemon), mint(daemon)
+    empty, grown = create_id(daemon), create_id(daemon)
     register(daemon, grown, A)
     register(daemon, grown, B)
     Operator(other).bring(*json.loads(Operator(daemon).export())["records"])
-    assert told(register(other, grown, C)) == [A, B, C]
+    assert answer_of(register(other, grown, C)) == [A, B, C]
     status, content = Operator(other).ask("POST", f"/{empty}", {"addr": A})
     assert status == 410, content
     assert json.loads(Operator(other).ask("GET", f"/{empty}")[1])["orphaned"]
     assert "orphaned" not in json.loads(Operator(daemon).ask("GET", f"/{empty}")[1])
 
 
-def test_ids_that_were_imported_as_anothers_can_be_adopted_later() -> None:
+def test_ids_imported_for_another_owner_can_be_adopted_later() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
-    empty = mint(daemon)
+    empty = create_id(daemon)
     records = json.loads(Operator(daemon).export())["records"]
     assert Operator(other).bring(*records)["imported"] == 1
     assert Operator(other).bring(*records, adopt=True)["imported"] == 1
     assert Operator(other).bring(*records, adopt=True)["unchanged"] == 1
     after = other.restart()
-    assert told(register(after, empty, A)) == [A]
+    assert answer_of(register(after, empty, A)) == [A]
 
 
-def test_ids_that_are_adopted_seed_clusters_as_those_minted_here() -> None:
+def test_adopted_ids_bootstrap_clusters_like_ids_created_here() -> None:
     daemon, other = Daemon(), Daemon(seed=1)
-    empty = mint(daemon)
+    empty = create_id(daemon)
     Operator(other).bring(*json.loads(Operator(daemon).export())["records"], adopt=True)
-    assert told(register(other, empty, A)) == [A]
+    assert answer_of(register(other, empty, A)) == [A]
 
 
-def test_ids_of_the_original_service_are_the_importing_daemons_own() -> None:
+def test_ids_of_the_original_service_belong_to_the_importing_daemon() -> None:
     daemon = Daemon()
     assert Operator(daemon).bring(legacy("809d9ba6-f70b-11e6-9a5a-92819c00729a"))["imported"] == 1
-    assert told(register(daemon, "809d9ba6-f70b-11e6-9a5a-92819c00729a", A)) == [A]
+    assert answer_of(register(daemon, "809d9ba6-f70b-11e6-9a5a-92819c00729a", A)) == [A]
 
 
-def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
+def test_an_existing_id_with_other_nodes_is_never_overwritten() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     outcome = Operator(daemon).bring(legacy(discovery_id, B), legacy("new", C))
     assert outcome["imported"] == 1
@@ -206,7 +206,7 @@ def test_an_id_that_is_known_with_other_nodes_is_never_overwritten() -> None:
         (legacy("x") | {"nodes": [{"addr": A, "node_id": "a b"}]}, "invalid node_id"),
     ],
 )
-def test_what_could_not_have_been_registered_is_refused_by_name(record: dict[str, Any], why: str) -> None:
+def test_a_record_that_could_not_have_been_registered_is_refused_by_name(record: dict[str, Any], why: str) -> None:
     daemon = Daemon(limits=Limits(max_nodes=3))
     (refusal,) = Operator(daemon).bring(record)["refused"]
     assert refusal["why"].startswith(why)
@@ -227,38 +227,38 @@ def test_an_import_that_the_disk_refuses_is_refused_whole() -> None:
 
 
 @pytest.mark.parametrize("body", [[], {}, {"records": 5}, {"records": [{"id": "x"}]}, {"records": [{"created_at": 1}]}])
-def test_a_body_that_is_no_batch_is_a_bad_request(body: object) -> None:
+def test_a_malformed_batch_is_a_bad_request(body: object) -> None:
     status, content = Operator(Daemon()).ask("POST", "/operator/import", body)
     assert status == 400
     assert json.loads(content)["error"].startswith("bad request body: ")
 
 
-def test_what_was_sent_is_never_in_the_status_line() -> None:
+def test_request_content_is_never_in_the_status_line() -> None:
     operator = Operator(Daemon())
     body = {"records": [{"id": "x", "created_at": 1, "nodes": [{"addr": "a", "x\r\nSet-Cookie: a": 1}]}]}
     assert operator.send(request("POST", "/operator/import", body)).startswith(b"HTTP/1.1 400 bad request body\r\n")
 
 
-def test_other_methods_and_paths_are_refused_in_words() -> None:
+def test_other_methods_and_paths_are_refused_with_a_reason() -> None:
     operator = Operator(Daemon())
     assert operator.ask("POST", "/operator/export")[0] == 405
     assert operator.ask("GET", "/operator/import")[0] == 405
     assert operator.ask("GET", "/operator/other") == (404, b'{"error": "no such operator\'s resource"}')
-    assert operator.ask("GET", "/")[0] == 200, "all that is public is there too"
+    assert operator.ask("GET", "/")[0] == 200, "everything public is there too"
 
 
-def test_nobody_exports_or_imports_through_the_public_door() -> None:
+def test_the_public_api_neither_exports_nor_imports() -> None:
     daemon = Daemon()
-    mint(daemon)
+    create_id(daemon)
     public = Operator(daemon, public=True)
     assert public.ask("GET", "/operator/export")[0] == 404
     assert public.ask("POST", "/operator/import", {"records": [legacy("a")]})[0] == 404
     assert daemon.directory.size == 1
 
 
-def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_continues_while_ids_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(unused_days=600 / DAY)
-    ids = [mint(daemon) for _ in range(250)]
+    ids = [create_id(daemon) for _ in range(250)]
     register(daemon, ids[-1], A)
     operator = Operator(daemon)
     write = operator.transport.writeSequence
@@ -282,10 +282,10 @@ def test_an_export_goes_on_though_ids_are_forgotten_while_it_is_read(monkeypatch
     assert b'],"count":101,' in content
 
 
-def test_an_export_waits_for_a_slow_reader_and_ends_with_one_that_goes() -> None:
+def test_an_export_waits_for_a_slow_reader_and_ends_with_its_connection() -> None:
     daemon = Daemon()
     for _ in range(300):
-        mint(daemon)
+        create_id(daemon)
     operator = Operator(daemon)
     operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.protocol.pauseProducing()

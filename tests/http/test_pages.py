@@ -1,4 +1,4 @@
-"""The pages for people: who gets them, what they are made of, and what cannot get into them."""
+"""The pages for people: who gets them, what they consist of, and what cannot get into them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rqdisco.core.records import Node
 from rqdisco.http.ui.pages import prefers_html
 from rqdisco.security.tokens import Access, TokenRing, describe
 from rqdisco.telemetry.events import Event
-from tests.http.conftest import Answer, Door
-from tests.http.test_site import Server
-from tests.support.daemon import mint
+from tests.http.conftest import Answer, ApiClient
+from tests.support.connections import Server
+from tests.support.daemon import create_id
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 EVERYBODY_ELSE = [None, "*/*", "application/json", "application/json, text/html", "text/html;q=0, */*", "text/plain"]
@@ -34,9 +34,7 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """A page taken apart as a browser takes it: its elements with their attributes, and its
-    text.
-    """
+    """A page parsed as a browser does: its elements with their attributes, and its text."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -59,26 +57,26 @@ class Page(HTMLParser):
         return main
 
 
-async def page(door: Door, path: str, **headers: str) -> Page:
-    answer = await door("GET", path, Accept=BROWSER, **headers)
+async def page(api: ApiClient, path: str, **headers: str) -> Page:
+    answer = await api("GET", path, Accept=BROWSER, **headers)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     return Page(answer)
 
 
 @ensureDeferred
-async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_what_to_do_and_names_no_node(door: Door) -> None:
+async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_advice_and_without_the_node(api: ApiClient) -> None:
     value = {"id": "the-node", "api_addr": "http://the-node:1", "addr": "the-node:2"}
-    await door("PUT", "/v1/kv/orders/leader?cas=0", value)
+    await api("PUT", "/v1/kv/orders/leader?cas=0", value)
     for seconds, is_hidden in ((0, True), (60, True), (1, False)):
-        door.daemon.clock.advance(seconds)
-        answer = await door("GET", "/orders", Accept=BROWSER)
+        api.daemon.clock.advance(seconds)
+        answer = await api("GET", "/orders", Accept=BROWSER)
         (note,) = [each for each in Page(answer).all("p") if each.get("id") == "claim"]
         assert (note["data-long"], "hidden" in note) == ("60", is_hidden)
         assert b"rqdisco leader clear orders --yes" in answer.body
         assert b"the-node" not in answer.body
         assert "hidden" in next(each for each in Page(answer).all("span") if each.get("id") == "first")
-    assert (await door("PUT", "/v1/kv/orders/leader", value)).body == b"true"
-    got = await page(door, "/orders")
+    assert (await api("PUT", "/v1/kv/orders/leader", value)).body == b"true"
+    got = await page(api, "/orders")
     assert "hidden" in next(each for each in got.all("p") if each.get("id") == "claim")
     assert "the-node:1" in got.text
     assert "hidden" not in next(each for each in got.all("span") if each.get("id") == "first")
@@ -86,11 +84,11 @@ async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_what_to_do_and_
 
 @pytest.mark.parametrize("accept", EVERYBODY_ELSE)
 @ensureDeferred
-async def test_everybody_but_browsers_gets_json_as_ever(door: Door, accept: str | None) -> None:
-    discovery_id = await door.mint()
+async def test_clients_other_than_browsers_still_get_json(api: ApiClient, accept: str | None) -> None:
+    discovery_id = await api.create_id()
     headers = {} if accept is None else {"Accept": accept}
     for path in ("/", f"/{discovery_id}", "/unknown", "/status"):
-        answer = await door("GET", path, **headers)
+        answer = await api("GET", path, **headers)
         assert answer.headers["content-type"] == "application/json"
         ours = {"content-type", "content-length", "cache-control"}
         assert set(answer.headers) - {"date", "server", "content-encoding"} == ours
@@ -109,15 +107,15 @@ async def test_everybody_but_browsers_gets_json_as_ever(door: Door, accept: str 
         (", ;;, text/html; q = 0.1", True),
     ],
 )
-def test_html_is_for_who_asks_for_it_by_name_and_rather_than_json(accept: str, html: bool) -> None:
+def test_html_is_for_clients_that_prefer_it_to_json(accept: str, html: bool) -> None:
     assert prefers_html(accept) is html
 
 
 @ensureDeferred
-async def test_every_page_forbids_what_it_does_not_need(door: Door) -> None:
-    discovery_id = await door.mint()
+async def test_every_page_forbids_what_it_does_not_need(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
     for path in ("/", f"/{discovery_id}", "/status", "/unknown"):
-        answer = await door("GET", path, Accept=BROWSER)
+        answer = await api("GET", path, Accept=BROWSER)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
@@ -129,10 +127,10 @@ async def test_every_page_forbids_what_it_does_not_need(door: Door) -> None:
 
 
 @ensureDeferred
-async def test_a_page_asks_no_other_host_for_anything_and_has_no_script_or_style_of_its_own(door: Door) -> None:
-    discovery_id = await door.mint()
+async def test_a_page_asks_no_other_host_for_anything_and_has_no_script_or_style_of_its_own(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
     for path in ("/", f"/{discovery_id}", "/status"):
-        got = await page(door, path)
+        got = await page(api, path)
         for tag, attributes in got.elements:
             assert tag != "style"
             assert tag != "script" or attributes["src"]
@@ -141,15 +139,15 @@ async def test_a_page_asks_no_other_host_for_anything_and_has_no_script_or_style
                 address = attributes.get(name)
                 assert address is None or re.match(r"/(?!/)|#", address), address
         for address in [each["src"] for each in got.all("script")] + [each["href"] for each in got.all("link")]:
-            file = await door("GET", str(address))
+            file = await api("GET", str(address))
             assert file.status == 200
             assert "immutable" in file.headers["cache-control"]
             assert b"http" not in file.body.replace(b"http://www.w3.org/2000/svg", b"").replace(b"https?", b"")
 
 
 @ensureDeferred
-async def test_the_files_of_pages_are_those_and_no_others(door: Door) -> None:
-    script = (await page(door, "/")).all("script")[0]["src"]
+async def test_only_the_known_static_files_are_served(api: ApiClient) -> None:
+    script = (await page(api, "/")).all("script")[0]["src"]
     assert script is not None
     for path in (
         "/static/page.js",
@@ -158,27 +156,27 @@ async def test_the_files_of_pages_are_those_and_no_others(door: Door) -> None:
         script.replace("page.js", "../assets.py"),
         "/static/%2e%2e",
     ):
-        answer = await door("GET", path)
+        answer = await api("GET", path)
         assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
 
 
 @ensureDeferred
-async def test_the_first_page_says_what_this_is_and_how_it_is(door: Door) -> None:
-    await door.mint()
-    got = await page(door, "/")
+async def test_the_front_page_describes_the_service_and_its_status(api: ApiClient) -> None:
+    await api.create_id()
+    got = await page(api, "/")
     assert "find each other" in got.text
     assert "Discovery IDs1" in got.text.replace("\n", "")
     assert {"id": "create", "method": "post"}.items() <= got.all("form")[0].items()
 
 
 @ensureDeferred
-async def test_the_first_page_says_that_unused_ids_are_forgotten_where_they_are(door: Door) -> None:
-    door.daemon.unused_days = 30
-    got = await page(door, "/")
+async def test_the_front_page_mentions_that_unused_ids_are_forgotten_where_they_are(api: ApiClient) -> None:
+    api.daemon.unused_days = 30
+    got = await page(api, "/")
     assert "IDs without a nodedeleted after 30 d 0 h" in got.text.replace("\n", "")
 
 
-def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
+def test_a_browser_without_scripts_is_sent_to_the_page_of_an_id() -> None:
     ask = "GET /?id={} HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n"
     answer = Server().connect().send(ask.format("some-id").encode())
     assert answer.startswith(b"HTTP/1.1 303 See Other")
@@ -188,27 +186,27 @@ def test_who_has_no_script_is_sent_to_the_page_of_an_id() -> None:
 
 
 @ensureDeferred
-async def test_the_page_of_an_id_lists_its_nodes_without_any_script(door: Door) -> None:
-    discovery_id = await door.mint()
-    await door("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
-    await door("POST", f"/{discovery_id}", {"addr": B})
-    got = await page(door, f"/{discovery_id}")
+async def test_the_page_of_an_id_lists_its_nodes_without_any_script(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
+    await api("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
+    await api("POST", f"/{discovery_id}", {"addr": B})
+    got = await page(api, f"/{discovery_id}")
     for text in (discovery_id, "2 nodes", A, B, "10.0.0.1:4002", "n1", "told to bootstrap"):
         assert text in got.text
 
 
 @pytest.mark.parametrize("more", [{}, {"id": "n1"}, {"api_addr": f"http://{A}"}, {"id": "", "api_addr": None}])
 @ensureDeferred
-async def test_the_page_shows_a_leader_that_reports_only_some_members(door: Door, more: dict[str, Any]) -> None:
-    discovery_id = await door.mint()
-    await door("PUT", f"/v1/kv/{discovery_id}/leader", {"addr": "10.0.0.1:4002", **more})
-    assert {"class": "tag leader"} in (await page(door, f"/{discovery_id}")).all("span")
+async def test_the_page_shows_a_leader_that_reports_only_some_members(api: ApiClient, more: dict[str, Any]) -> None:
+    discovery_id = await api.create_id()
+    await api("PUT", f"/v1/kv/{discovery_id}/leader", {"addr": "10.0.0.1:4002", **more})
+    assert {"class": "tag leader"} in (await page(api, f"/{discovery_id}")).all("span")
 
 
 @ensureDeferred
-async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(door: Door) -> None:
-    discovery_id = await door.mint()
-    got = await page(door, f"/{discovery_id}", Host="disco.example:4000")
+async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
+    got = await page(api, f"/{discovery_id}", Host="disco.example:4000")
     for flags in (
         f'-disco-mode=consul-kv -disco-key={discovery_id} \'-disco-config={{"address":"disco.example:4000"}}\'',
         f"-disco-url=http://disco.example:4000 -disco-id={discovery_id}",
@@ -216,41 +214,41 @@ async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(doo
         f'args:\n  - "-disco-mode=consul-kv"\n  - "-disco-key={discovery_id}"',
     ):
         assert flags in got.text
-    other = await page(door, f"/{discovery_id}?url=https://public.example", Host="disco.example:4000")
+    other = await page(api, f"/{discovery_id}?url=https://public.example", Host="disco.example:4000")
     assert '"scheme":"https"' in other.text
     assert "disco.example" not in other.text
-    wrong = await page(door, f"/{discovery_id}?url=javascript:alert(1)")
+    wrong = await page(api, f"/{discovery_id}?url=javascript:alert(1)")
     assert "must be http://HOST:PORT" in wrong.text
 
 
 @pytest.mark.parametrize("host", ['"><script>', "a b", "x" * 300, "evil.example/path", "[::1", "a@b"])
 @ensureDeferred
-async def test_a_host_that_is_none_gets_into_no_page(door: Door, host: str) -> None:
-    discovery_id = await door.mint()
-    assert f"http://{host}" not in str((await page(door, f"/{discovery_id}", Host=host)).elements)
+async def test_an_invalid_host_header_appears_on_no_page(api: ApiClient, host: str) -> None:
+    discovery_id = await api.create_id()
+    assert f"http://{host}" not in str((await page(api, f"/{discovery_id}", Host=host)).elements)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @ensureDeferred
-async def test_what_comes_from_outside_is_text_and_nothing_else(door: Door, hostile: str) -> None:
-    discovery_id = await door.mint()
-    before = [tag for tag, _ in (await page(door, f"/{discovery_id}")).elements]
+async def test_external_text_is_escaped(api: ApiClient, hostile: str) -> None:
+    discovery_id = await api.create_id()
+    before = [tag for tag, _ in (await page(api, f"/{discovery_id}")).elements]
     body = {"addr": hostile, "raft_addr": hostile, "node_id": hostile}
-    assert (await door("POST", f"/{discovery_id}", body)).status == 200
-    got = await page(door, f"/{discovery_id}")
+    assert (await api("POST", f"/{discovery_id}", body)).status == 200
+    got = await page(api, f"/{discovery_id}")
     rows = ["tr", "td", "bdi", "span", "td", "td", "td", "td"]
     assert sorted(tag for tag, _ in got.elements) == sorted(before + rows)
     assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
     assert hostile.replace("\u202e", "\\u{202e}") in got.text
-    status = await page(door, "/status")
+    status = await page(api, "/status")
     assert {"img", "svg", "script"} & {tag for tag, _ in status.elements} == {"img", "svg", "script"}
     assert hostile not in status.text
 
 
 @ensureDeferred
-async def test_hostile_paths_are_text_too(door: Door) -> None:
+async def test_hostile_paths_are_escaped_too(api: ApiClient) -> None:
     for path in ("/%3Cscript%3E", "/<script>alert(1)</script>", "/a'\"<b>", "/" + "x" * 300):
-        answer = await door("GET", path, Accept=BROWSER)
+        answer = await api("GET", path, Accept=BROWSER)
         assert answer.status == 404
         if "html" in answer.headers["content-type"]:
             assert len(Page(answer).all("script")) == 1
@@ -258,32 +256,32 @@ async def test_hostile_paths_are_text_too(door: Door) -> None:
 
 
 @ensureDeferred
-async def test_an_id_that_was_never_minted_is_a_page_that_says_so(door: Door) -> None:
-    answer = await door("GET", "/unknown", Accept=BROWSER)
+async def test_an_id_that_was_never_created_has_a_page_that_says_so(api: ApiClient) -> None:
+    answer = await api("GET", "/unknown", Accept=BROWSER)
     assert (answer.status, Page(answer).main["data-page"]) == (404, "problem")
     assert "unknown does not exist" in Page(answer).text
 
 
 @ensureDeferred
-async def test_head_is_answered_as_get_is_but_for_the_body(door: Door) -> None:
-    answer = await door("HEAD", "/", Accept=BROWSER)
+async def test_head_is_answered_like_get_without_the_body(api: ApiClient) -> None:
+    answer = await api("HEAD", "/", Accept=BROWSER)
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @ensureDeferred
-async def test_the_status_page_of_an_open_daemon_names_no_id_address_or_client(door: Door) -> None:
-    discovery_id = await door.mint()
-    await door("POST", f"/{discovery_id}", {"addr": A})
-    got = await page(door, "/status")
+async def test_the_status_page_of_an_open_daemon_names_no_id_address_or_client(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
+    await api("POST", f"/{discovery_id}", {"addr": A})
+    got = await page(api, "/status")
     assert "Registrations1" in got.text.replace("\n", "")
     for secret in (discovery_id, A, "127.0.0.1"):
         assert secret not in got.text
 
 
-def test_a_page_of_a_thousand_nodes_holds_up_nobody() -> None:
+def test_a_page_of_a_thousand_nodes_delays_nobody() -> None:
     server = Server()
-    store, discovery_id = server.daemon.store, mint(server.daemon)
+    store, discovery_id = server.daemon.store, create_id(server.daemon)
     record = store.newest(discovery_id)
     assert record is not None
     nodes = tuple(Node(addr=f"10.0.{number // 250}.{number % 250}:4001") for number in range(1000))
@@ -301,7 +299,7 @@ def test_a_page_of_a_thousand_nodes_holds_up_nobody() -> None:
 
 
 class TestWithTokens:
-    """Where tokens are asked for."""
+    """With tokens."""
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
@@ -309,43 +307,43 @@ class TestWithTokens:
         return {"access": Access(TokenRing(tokens))}
 
     @ensureDeferred
-    async def test_a_page_asks_for_a_token_and_a_browser_for_nothing(self, door: Door) -> None:
+    async def test_a_page_asks_for_a_token_and_a_browser_for_nothing(self, api: ApiClient) -> None:
         for path in ("/", "/unknown", "/status"):
             for headers in ({}, {"Authorization": "Bearer wrong"}):
-                answer = await door("GET", path, Accept=BROWSER, **headers)
+                answer = await api("GET", path, Accept=BROWSER, **headers)
                 assert (answer.status, Page(answer).main["data-page"]) == (401, "token")
                 assert answer.headers["www-authenticate"] == 'Bearer realm="rqdisco"'
                 assert "rqdisco 1" in Page(answer).text
 
     @ensureDeferred
-    async def test_a_token_opens_the_pages_that_it_has_a_right_to(self, door: Door) -> None:
-        created = await door("POST", "/", Authorization="Bearer secret-mint")
+    async def test_a_token_opens_the_pages_that_it_may_read(self, api: ApiClient) -> None:
+        created = await api("POST", "/", Authorization="Bearer secret-mint")
         path = f"/{created.json['disco_id']}"
         expected = {"read": (200, 200, 403), "mint": (200, 403, 403), "admin": (200, 200, 200)}
         for scope, statuses in expected.items():
             basic = base64.b64encode(f"x:secret-{scope}".encode()).decode()
             for header in (f"Bearer secret-{scope}", f"Basic {basic}"):
                 got = [
-                    (await door("GET", each, Accept=BROWSER, Authorization=header)).status
+                    (await api("GET", each, Accept=BROWSER, Authorization=header)).status
                     for each in ("/", path, "/status")
                 ]
                 assert tuple(got) == statuses
 
     @ensureDeferred
-    async def test_flags_have_a_place_for_the_token(self, door: Door) -> None:
-        created = await door("POST", "/", Authorization="Bearer secret-mint")
-        got = await page(door, f"/{created.json['disco_id']}", Authorization="Bearer secret-read", Host="h:4000")
+    async def test_flags_have_a_place_for_the_token(self, api: ApiClient) -> None:
+        created = await api("POST", "/", Authorization="Bearer secret-mint")
+        got = await page(api, f"/{created.json['disco_id']}", Authorization="Bearer secret-read", Host="h:4000")
         assert "-disco-url=http://x:TOKEN@h:4000" in got.text
         assert "rqdisco token new" in got.text
         assert "secret-read" not in str(got.elements) + got.text
 
     @ensureDeferred
-    async def test_the_status_page_names_what_was_changed_to_who_has_an_admin_token(self, door: Door) -> None:
-        created = await door("POST", "/", Authorization="Bearer secret-mint")
+    async def test_the_status_page_names_what_was_changed_to_admins(self, api: ApiClient) -> None:
+        created = await api("POST", "/", Authorization="Bearer secret-mint")
         path, admin = f"/{created.json['disco_id']}", "Bearer secret-admin"
         for hostile in HOSTILE:
-            await door("POST", path, {"addr": hostile}, Authorization=admin)
-        got = await page(door, "/status", Authorization=admin)
+            await api("POST", path, {"addr": hostile}, Authorization=admin)
+        got = await page(api, "/status", Authorization=admin)
         assert created.json["disco_id"] in got.text
         assert "created" in got.text
         assert HOSTILE[0] in got.text
@@ -353,14 +351,14 @@ class TestWithTokens:
         assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
 
     @ensureDeferred
-    async def test_the_status_page_says_which_token_was_revoked(self, door: Door) -> None:
+    async def test_the_status_page_says_which_token_was_revoked(self, api: ApiClient) -> None:
         event = Event(kind="token", outcome="revoked", more={"name": "orders", "scopes": "read"})
-        door.daemon.telemetry.events.publish(event)
-        got = await page(door, "/status", Authorization="Bearer secret-admin")
+        api.daemon.telemetry.events.publish(event)
+        got = await page(api, "/status", Authorization="Bearer secret-admin")
         assert "token orders" in got.text
 
     @ensureDeferred
-    async def test_files_need_no_token(self, door: Door) -> None:
-        answer = await door("GET", "/", Accept=BROWSER)
+    async def test_static_files_need_no_token(self, api: ApiClient) -> None:
+        answer = await api("GET", "/", Accept=BROWSER)
         for each in Page(answer).all("link"):
-            assert (await door("GET", str(each["href"]))).status == 200
+            assert (await api("GET", str(each["href"]))).status == 200

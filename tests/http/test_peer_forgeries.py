@@ -1,6 +1,4 @@
-"""What somebody on the way between peers changes, repeats, cuts short or sends back is not
-heard.
-"""
+"""Messages that somebody between peers changes, repeats, cuts short or sends back are rejected."""
 
 from __future__ import annotations
 
@@ -18,17 +16,17 @@ from tests.support.daemon import result
 from tests.support.peer_links import Answering, Pair, Wire
 
 
-def test_a_message_that_is_repeated_by_others_is_not_heard_again() -> None:
+def test_a_replayed_message_is_rejected() -> None:
     pair = Pair()
     pair.greet()
     pair.ask()
     repeating = pair.wire.repeat(1)
     pair.wire.agent.flush()
     assert result(repeating).code == 409
-    assert len(pair.handler.heard) == 1
+    assert len(pair.handler.received) == 1
 
 
-def test_a_hello_that_is_repeated_by_others_gives_them_nothing_they_could_use() -> None:
+def test_a_replayed_hello_gains_nothing() -> None:
     pair = Pair()
     pair.greet()
     repeating = pair.wire.repeat(0)
@@ -38,7 +36,7 @@ def test_a_hello_that_is_repeated_by_others_gives_them_nothing_they_could_use() 
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_message_that_was_changed_on_its_way_is_not_heard(index: int, logged_errors: list[Any]) -> None:
+def test_a_message_changed_in_transit_is_rejected(index: int, logged_errors: list[Any]) -> None:
     pair = Pair()
     pair.greet()
 
@@ -50,12 +48,12 @@ def test_a_message_that_was_changed_on_its_way_is_not_heard(index: int, logged_e
     pair.wire.change_headers = change
     with pytest.raises(NotGreeted):
         pair.ask()
-    assert pair.handler.heard == []
+    assert pair.handler.received == []
     logged_errors.clear()
 
 
 class _Forged:
-    """An answer that somebody on the way has changed."""
+    """An answer changed in transit."""
 
     def __init__(self, response: Any, change: Any) -> None:
         self._response = response
@@ -80,7 +78,7 @@ class _Changing(Protocol):
 
 
 def _with(status: int | None = None, seal: str | None = None, change: Any = lambda body: body) -> Any:
-    """How somebody on the way changes an answer."""
+    """Return a function that changes an answer in transit."""
 
     def changed(code: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
         if seal is not None:
@@ -112,7 +110,7 @@ def _on_the_way(pair: Pair, change: Any) -> None:
 
 
 @pytest.mark.parametrize("change", FORGED)
-def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any) -> None:
+def test_an_answer_changed_or_cut_short_in_transit_is_rejected(change: Any) -> None:
     pair = Pair()
     pair.greet()
     _on_the_way(pair, change)
@@ -121,7 +119,7 @@ def test_an_answer_that_was_changed_or_cut_short_on_its_way_is_none(change: Any)
 
 
 @pytest.mark.parametrize("change", FORGED[1:])
-def test_a_greeting_that_was_changed_or_cut_short_on_its_way_begins_no_session(change: Any) -> None:
+def test_a_greeting_changed_or_cut_short_in_transit_begins_no_session(change: Any) -> None:
     pair = Pair()
     _on_the_way(pair, change)
     with pytest.raises(PeerUnreachable, match="not sealed with our key"):
@@ -130,7 +128,7 @@ def test_a_greeting_that_was_changed_or_cut_short_on_its_way_begins_no_session(c
         pair.ask()
 
 
-def test_an_answer_to_another_question_is_none() -> None:
+def test_an_answer_to_another_request_is_rejected() -> None:
     pair = Pair()
     pair.greet()
     kept: list[Any] = []
@@ -146,15 +144,15 @@ def test_an_answer_to_another_question_is_none() -> None:
         pair.ask()
 
 
-def test_a_message_that_is_sent_back_to_its_sender_is_not_heard(logged_errors: list[Any]) -> None:
-    """Both have the same key, so only the session tells whom a message is for."""
+def test_a_message_reflected_to_its_sender_is_rejected(logged_errors: list[Any]) -> None:
+    """Both have the same key, so only the session identifies the receiver of a message."""
     pair = Pair()
     pair.greet()
     pair.ask()
     own = Answering()
-    # Its own door has a session of that name, too.
-    door = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
-    back: Any = Wire(door)
+    # Its own listener has a session of that name, too.
+    api = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
+    back: Any = Wire(api)
     link = HTTPLink("http://a:1", back, pair.clock, pair.theirs, Random(4).randbytes)
     greeting = link.greet(b"hello", 2)
     back.agent.flush()
@@ -162,5 +160,5 @@ def test_a_message_that_is_sent_back_to_its_sender_is_not_heard(logged_errors: l
     reflected = back.agent.request(*pair.wire.sent[1])
     back.agent.flush()
     assert result(reflected).code == 401
-    assert own.heard == []
+    assert own.received == []
     logged_errors.clear()

@@ -1,4 +1,4 @@
-"""What strangers may send to where peers are answered, byte by byte."""
+"""What unauthenticated clients may send to a peer listener, byte by byte."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rqdisco.http.server.site import BoundedSite, SiteConfig
 from tests.support.peer_links import Answering, ring
 
 
-class Door:
-    """Where peers are answered, in memory, with a session that was begun."""
+class PeerListener:
+    """A peer listener in memory, with an established session."""
 
     def __init__(self) -> None:
         self.handler = Answering()
@@ -44,19 +44,18 @@ class Door:
         answer = self.send(hello % (path, KEY_HEADER, key.name.encode(), seal.encode()))
         assert answer.startswith(b"HTTP/1.1 200 ")
 
-    def connect(self) -> StringTransport:
+    def connect(self) -> tuple[Any, StringTransport]:
         address = IPv4Address("TCP", "198.51.100.7", 4711)
-        protocol = self.site.buildProtocol(address)
+        protocol: Any = self.site.buildProtocol(address)
         transport = StringTransport(peerAddress=address)
         protocol.makeConnection(transport)
-        transport.protocol = protocol
-        return transport
+        return protocol, transport
 
     def send(self, *parts: bytes) -> bytes:
-        transport = self.connect()
+        protocol, transport = self.connect()
         for part in parts:
             if not (transport.disconnecting or transport.disconnected):
-                transport.protocol.dataReceived(part)  # type: ignore[attr-defined]
+                protocol.dataReceived(part)
         received: bytes = transport.value()
         return received
 
@@ -69,22 +68,21 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
 
 
 @pytest.mark.parametrize(("session", "kept"), [(b"s1", 1_000_000), (b"s2", UNAUTHENTICATED_BYTES + 1)])
-def test_of_strangers_no_more_is_kept_than_a_greeting_needs(session: bytes, kept: int) -> None:
-    door = Door()
-    transport = door.connect()
+def test_no_more_of_an_unauthenticated_body_is_stored_than_a_greeting_needs(session: bytes, kept: int) -> None:
+    listener = PeerListener()
+    protocol, transport = listener.connect()
     head = b"POST %bdelta HTTP/1.1\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
         PATH,
         SESSION_HEADER,
         session,
     )
-    protocol = transport.protocol  # type: ignore[attr-defined]
     protocol.dataReceived(head)
     for _ in range(100):
         protocol.dataReceived(b"x" * 10_000)
     assert protocol.requests[-1].content.getbuffer().nbytes == kept
     protocol.dataReceived(b"x")
     assert transport.value().startswith(b"HTTP/1.1 401 ")
-    assert door.handler.heard == []
+    assert listener.handler.received == []
 
 
 WORDS = st.lists(st.one_of(st.sampled_from([b"s1", b"1", b"-1", b"9" * 5000, b"seal", b"\xff"]), st.binary(max_size=9)))
@@ -102,9 +100,9 @@ REQUESTS = st.builds(
 
 
 @given(st.lists(st.one_of(REQUESTS, st.binary(max_size=60)), max_size=8))
-def test_whatever_bytes_a_stranger_sends_nobody_is_told_of_them_and_nothing_fails(parts: list[bytes]) -> None:
-    door = Door()
-    received = door.send(*parts)
+def test_any_bytes_of_a_stranger_reach_no_handler_and_nothing_fails(parts: list[bytes]) -> None:
+    listener = PeerListener()
+    received = listener.send(*parts)
     assert b"HTTP/1.1 500" not in received
     assert b"HTTP/1.1 200" not in received
-    assert door.handler.heard == []
+    assert listener.handler.received == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from OpenSSL import SSL
@@ -14,11 +15,11 @@ from twisted.python.failure import Failure
 from rqdisco.security.certificates import Certificates, Files
 from rqdisco.security.tls import ClientPolicy
 from tests.support.certificates import Authority, replace
-from tests.support.tls import ASK, HOST, Listener, Transport, described
+from tests.support.tls import ASK, CLIENT_ADDRESS, HOST, Listener, Transport, described
 
 
 class Asking(Protocol):
-    """Asks as soon as it is connected, and keeps what comes back."""
+    """Sends a request as soon as it is connected, and records the answer."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -36,7 +37,7 @@ class Asking(Protocol):
 
 
 class Peer:
-    """The side of a daemon that asks its peers."""
+    """The client side of a daemon towards its peers."""
 
     def __init__(self, listener: Listener, files: Files) -> None:
         self.certificates = Certificates(listener.clock.seconds)
@@ -44,21 +45,24 @@ class Peer:
         self._policy = ClientPolicy(self.certificates.for_clients("peers", files))
 
     def ask(self, host: str = HOST) -> bytes:
-        """The first of an answer. Raises what the connection ended with, where there is none."""
+        """Return the first line of an answer. Raises the error that the connection ended with,
+        where there is none.
+        """
         clock = self._listener.clock
         asking = Asking()
         creator = self._policy.creatorForNetloc(host.encode(), 4005)
         connecting = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(lambda: asking), clock)
-        ends = [(factory.buildProtocol(None), Transport()) for factory in (connecting, self._listener.factory)]
+        factories: tuple[Any, ...] = (connecting, self._listener.factory)
+        ends = [(factory.buildProtocol(CLIENT_ADDRESS), Transport()) for factory in factories]
         for protocol, transport in ends:
             protocol.makeConnection(transport)
         for _ in range(10):
             for (_, transport), (protocol, _) in (ends, ends[::-1]):
                 clock.advance(0)
-                said = transport.value()
+                written = transport.value()
                 transport.clear()
-                if said:
-                    protocol.dataReceived(said)
+                if written:
+                    protocol.dataReceived(written)
         for protocol, transport in ends:
             if transport.disconnecting:
                 protocol.connectionLost(Failure(ConnectionDone()))
@@ -67,7 +71,7 @@ class Peer:
         return asking.answer.partition(b"\r\n")[0]
 
 
-def test_peers_know_each_other_by_certificates_of_an_authority_of_their_own(
+def test_peers_authenticate_each_other_by_certificates_of_their_own_authority(
     authority: Authority, tmp_path: Path
 ) -> None:
     ca = tmp_path / "ca"
@@ -89,7 +93,7 @@ def test_peers_know_each_other_by_certificates_of_an_authority_of_their_own(
         Peer(listener, Files(key=key, certificate=certificate)).ask()
 
 
-def test_a_peers_own_certificate_is_read_again_too(authority: Authority, tmp_path: Path) -> None:
+def test_a_peers_own_certificate_is_reloaded_too(authority: Authority, tmp_path: Path) -> None:
     ca = tmp_path / "ca"
     ca.write_bytes(authority.pem)
     listener = Listener(described(authority.write(tmp_path, "a", [HOST]), f"clientCA={ca}"))

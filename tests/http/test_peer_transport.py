@@ -1,4 +1,4 @@
-"""The way to a peer, from end to end: the real link, the real site, a network in memory."""
+"""The link to a peer, end to end: the real link, the real site, a network in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_message_in_a_session_gets_its_answer() -> None:
     assert pair.greet() == b"greeted hello"
     assert pair.ask() == b"answer"
     assert pair.ask(b"x" * 100_000) == b"answer"
-    assert [(session, verb) for session, verb, _ in pair.handler.heard] == [("s1", "verb")] * 2
+    assert [(session, verb) for session, verb, _ in pair.handler.received] == [("s1", "verb")] * 2
 
 
 def test_nothing_is_sent_without_a_session() -> None:
@@ -33,7 +33,7 @@ def test_nothing_is_sent_without_a_session() -> None:
     assert pair.wire.sent == []
 
 
-def test_a_peer_with_another_key_is_not_heard_and_logged_once_a_minute(logged_errors: list[Any]) -> None:
+def test_a_peer_with_another_key_is_rejected_and_logged_once_a_minute(logged_errors: list[Any]) -> None:
     pair = Pair(one=ring(2))
     for _ in range(5):
         with pytest.raises(PeerUnreachable, match="does not accept our key"):
@@ -48,7 +48,7 @@ def test_a_peer_with_another_key_is_not_heard_and_logged_once_a_minute(logged_er
     logged_errors.clear()
 
 
-def test_keys_are_changed_one_by_one_without_a_message_lost() -> None:
+def test_keys_are_rotated_without_losing_a_message() -> None:
     pair = Pair()
     pair.greet()
     pair.theirs.ring = ring(1, 2)
@@ -62,7 +62,7 @@ def test_keys_are_changed_one_by_one_without_a_message_lost() -> None:
     assert pair.ask() == b"answer"
 
 
-def test_a_session_of_a_key_that_was_taken_away_is_no_session(logged_errors: list[Any]) -> None:
+def test_a_session_of_a_removed_key_is_invalid(logged_errors: list[Any]) -> None:
     pair = Pair()
     pair.greet()
     pair.theirs.ring = ring(2)
@@ -83,7 +83,7 @@ def test_a_session_of_a_key_that_was_taken_away_is_no_session(logged_errors: lis
         (NotGreeted(), NotGreeted),
     ],
 )
-def test_what_the_peer_refuses_with_comes_back(error: Exception, kind: type[Exception]) -> None:
+def test_the_peers_refusal_is_returned(error: Exception, kind: type[Exception]) -> None:
     pair = Pair()
     pair.greet()
     pair.handler.answer = error
@@ -91,14 +91,14 @@ def test_what_the_peer_refuses_with_comes_back(error: Exception, kind: type[Exce
         pair.ask()
 
 
-def test_who_is_rejected_at_the_greeting_is_told_why() -> None:
+def test_a_peer_rejected_at_the_greeting_gets_the_reason() -> None:
     pair = Pair()
     pair.handler.answer = Rejected("forgotten")
     with pytest.raises(Rejected, match="forgotten"):
         pair.greet()
 
 
-def test_a_fault_of_the_peer_is_logged_there_and_no_answer_here(logged_errors: list[Any]) -> None:
+def test_a_fault_of_the_peer_is_logged_there_and_is_no_answer_here(logged_errors: list[Any]) -> None:
     pair = Pair()
     pair.greet()
     pair.handler.answer = ZeroDivisionError()
@@ -107,7 +107,7 @@ def test_a_fault_of_the_peer_is_logged_there_and_no_answer_here(logged_errors: l
     assert logged_errors.pop()["log_failure"].check(ZeroDivisionError)
 
 
-def test_an_answer_that_does_not_come_in_time_is_given_up_and_the_peer_notices() -> None:
+def test_an_answer_that_is_too_late_is_given_up_and_the_peer_notices() -> None:
     pair = Pair()
     pair.greet()
     pair.handler.answer = None
@@ -121,9 +121,10 @@ def test_an_answer_that_does_not_come_in_time_is_given_up_and_the_peer_notices()
 
 
 class Unanswered:
-    """A link over TCP in memory, to where a message is taken and nothing is answered."""
+    """A link over TCP in memory to a peer that accepts messages and never answers."""
 
     def __init__(self) -> None:
+        self.protocol: Any = None
         self.reactor = MemoryReactorClock()
         agent = Agent(self.reactor)
         self.link = HTTPLink("http://192.0.2.1:1", agent, self.reactor, Keys(ring(1)), Random(2).randbytes)
@@ -132,12 +133,12 @@ class Unanswered:
     def connect(self) -> None:
         _, _, factory, *_ = self.reactor.tcpClients[0]
         self.transport = StringTransport()
-        self.protocol = factory.buildProtocol(None)
+        self.protocol = factory.buildProtocol(self.transport.getPeer())
         self.protocol.makeConnection(self.transport)
 
 
 @pytest.mark.parametrize("stage", ["connecting", "asked", "answering"])
-def test_a_message_that_its_sender_gives_up_is_no_failure_of_the_peer(stage: str) -> None:
+def test_a_message_that_its_sender_cancels_is_no_failure_of_the_peer(stage: str) -> None:
     unanswered = Unanswered()
     if stage != "connecting":
         unanswered.connect()
@@ -150,7 +151,7 @@ def test_a_message_that_its_sender_gives_up_is_no_failure_of_the_peer(stage: str
 
 
 @pytest.mark.parametrize("stage", ["connecting", "asked", "answering"])
-def test_a_message_that_is_not_answered_in_time_is_one(stage: str) -> None:
+def test_a_message_without_an_answer_in_time_is_a_failure_of_the_peer(stage: str) -> None:
     unanswered = Unanswered()
     if stage != "connecting":
         unanswered.connect()
@@ -161,7 +162,7 @@ def test_a_message_that_is_not_answered_in_time_is_one(stage: str) -> None:
         result(unanswered.greeting)
 
 
-def test_nothing_but_peers_is_answered() -> None:
+def test_only_peer_messages_are_answered() -> None:
     pair = Pair()
     for method, path in ((b"GET", PATH + b"hello"), (b"POST", b"/"), (b"POST", b"/some-id"), (b"POST", PATH + b"A")):
         asking: Any = pair.wire.agent.request(method, b"http://b:1" + path, None, None)

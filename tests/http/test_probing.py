@@ -1,6 +1,4 @@
-"""What probes change for who asks over HTTP: the order, what is told of a node, and never who is
-told to bootstrap.
-"""
+"""How probes change answers over HTTP: the order, the state of a node, and never who is granted."""
 
 from __future__ import annotations
 
@@ -17,9 +15,10 @@ from rqdisco.probes.prober import Prober, tcp_endpoints
 from rqdisco.probes.targets import target_of
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
-from tests.http.conftest import Door
+from tests.http.conftest import ApiClient
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon, Probe
+from tests.support.listening import close, listen_tcp, port_number
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n4.example.org:4001"
@@ -35,29 +34,31 @@ def options(probe: Probe) -> dict[str, Any]:
     return {"probe": probe}
 
 
-def go_on(door: Door, seconds: float) -> None:
-    """Let time go by for the probes."""
-    rounds = door.daemon.rounds
+def go_on(api: ApiClient, seconds: float) -> None:
+    """Let time pass for the probes."""
+    rounds = api.daemon.rounds
     assert rounds is not None
     if not rounds.running:
         rounds.startService()
-    door.daemon.clock.pump([0.25] * round(4 * seconds))
+    api.daemon.clock.pump([0.25] * round(4 * seconds))
 
 
-async def with_nodes(door: Door, *addrs: str) -> str:
-    discovery_id = await door.mint()
+async def with_nodes(api: ApiClient, *addrs: str) -> str:
+    discovery_id = await api.create_id()
     for addr in addrs:
-        await door("POST", f"/{discovery_id}", {"addr": addr})
+        await api("POST", f"/{discovery_id}", {"addr": addr})
     return discovery_id
 
 
 @ensureDeferred
-async def test_each_node_is_shown_as_it_was_seen_and_those_that_are_down_come_last(door: Door, probe: Probe) -> None:
+async def test_each_node_is_shown_with_its_probed_state_and_nodes_that_are_down_come_last(
+    api: ApiClient, probe: Probe
+) -> None:
     probe.network.listens("10.0.0.2")
     probe.network.listens("10.0.0.3", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
-    discovery_id = await with_nodes(door, A, B, C)
-    go_on(door, 25)
-    answer = await door("GET", f"/{discovery_id}")
+    discovery_id = await with_nodes(api, A, B, C)
+    go_on(api, 25)
+    answer = await api("GET", f"/{discovery_id}")
     assert answer.json["nodes"] == [B, C, A]
     assert [
         (node["addr"], node["up"], node.get("ready"), node.get("why")) for node in answer.json["registrations"]
@@ -66,87 +67,85 @@ async def test_each_node_is_shown_as_it_was_seen_and_those_that_are_down_come_la
 
 
 @ensureDeferred
-async def test_nothing_is_said_of_a_node_that_is_not_probed_or_was_not_yet(door: Door) -> None:
-    discovery_id = await with_nodes(door, A, "192.0.2.1:4001", "opaque")
-    go_on(door, 5)
-    for node in (await door("GET", f"/{discovery_id}")).json["registrations"]:
+async def test_no_state_is_shown_for_a_node_that_was_not_probed(api: ApiClient) -> None:
+    discovery_id = await with_nodes(api, A, "192.0.2.1:4001", "opaque")
+    go_on(api, 5)
+    for node in (await api("GET", f"/{discovery_id}")).json["registrations"]:
         assert node == {"addr": node["addr"]}
 
 
 @ensureDeferred
-async def test_of_a_node_whose_name_does_not_resolve_it_is_said_that_nothing_else_is_known(
-    door: Door, probe: Probe
-) -> None:
+async def test_a_node_whose_name_does_not_resolve_is_shown_as_unresolved(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
-    discovery_id = await with_nodes(door, A, NAMED, B)
-    go_on(door, 25)
-    answer = await door("GET", f"/{discovery_id}")
+    discovery_id = await with_nodes(api, A, NAMED, B)
+    go_on(api, 25)
+    answer = await api("GET", f"/{discovery_id}")
     assert answer.json["nodes"] == [NAMED, B, A], "it is not last"
     (shown,) = [node for node in answer.json["registrations"] if node["addr"] == NAMED]
     assert 0 <= shown.pop("checked") <= shown.pop("since") <= 25
     assert shown == {"addr": NAMED, "unresolved": True}
-    page = (await door("GET", f"/{discovery_id}", Accept="text/html")).body.decode()
+    page = (await api("GET", f"/{discovery_id}", Accept="text/html")).body.decode()
     assert page.count('class="tag unresolved">name does not resolve') == 1
     assert page.count('class="tag down">does not answer') == 1
 
 
 @ensureDeferred
-async def test_who_joins_gets_the_nodes_that_are_down_last_and_all_of_them(door: Door, probe: Probe) -> None:
+async def test_a_joining_node_gets_all_nodes_with_those_that_are_down_last(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
-    discovery_id = await with_nodes(door, A, B)
-    go_on(door, 30)
-    answer = await door("POST", f"/{discovery_id}", {"addr": C})
+    discovery_id = await with_nodes(api, A, B)
+    go_on(api, 30)
+    answer = await api("POST", f"/{discovery_id}", {"addr": C})
     assert answer.json["nodes"] == [B, C, A]
-    removed = await door("DELETE", f"/{discovery_id}", {"addr": C})
+    removed = await api("DELETE", f"/{discovery_id}", {"addr": C})
     assert removed.json["nodes"] == [B, A]
 
 
 @ensureDeferred
-async def test_one_that_was_down_and_asks_is_itself_no_longer_last(door: Door, probe: Probe) -> None:
+async def test_a_node_that_was_down_and_registers_is_not_last_for_itself(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
-    discovery_id = await with_nodes(door, A, B)
-    go_on(door, 30)
-    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
-    answer = await door("POST", f"/{discovery_id}", {"addr": A})
+    discovery_id = await with_nodes(api, A, B)
+    go_on(api, 30)
+    assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
+    answer = await api("POST", f"/{discovery_id}", {"addr": A})
     assert answer.json["nodes"] == [A, B]
-    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [A, B]
-    go_on(door, 30)
-    assert (await door("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
+    assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [A, B]
+    go_on(api, 30)
+    assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
 
 
 @ensureDeferred
-async def test_that_all_others_are_down_tells_nobody_that_it_is_alone(door: Door) -> None:
-    discovery_id = await with_nodes(door, A)
-    go_on(door, 100)
-    assert not (await door("GET", f"/{discovery_id}")).json["registrations"][0]["up"]
-    answer = await door("POST", f"/{discovery_id}", {"addr": B})
+async def test_nobody_is_granted_because_all_others_are_down(api: ApiClient) -> None:
+    discovery_id = await with_nodes(api, A)
+    go_on(api, 100)
+    assert not (await api("GET", f"/{discovery_id}")).json["registrations"][0]["up"]
+    answer = await api("POST", f"/{discovery_id}", {"addr": B})
     assert sorted(answer.json["nodes"]) == [A, B]
 
 
 @ensureDeferred
-async def test_a_node_that_is_down_and_alone_is_granted_as_ever(door: Door) -> None:
-    discovery_id = await with_nodes(door, A)
-    go_on(door, 100)
-    answer = await door("POST", f"/{discovery_id}", {"addr": A})
+async def test_a_single_node_that_is_down_is_still_granted(api: ApiClient) -> None:
+    discovery_id = await with_nodes(api, A)
+    go_on(api, 100)
+    answer = await api("POST", f"/{discovery_id}", {"addr": A})
     assert answer.json["nodes"] == [A]
 
 
 @ensureDeferred
-async def test_the_leader_key_of_consul_is_what_it_was(door: Door, probe: Probe) -> None:
-    discovery_id = await door.mint()
+async def test_the_consul_leader_key_ignores_probes(api: ApiClient, probe: Probe) -> None:
+    discovery_id = await api.create_id()
     value = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
-    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"true"
-    go_on(door, 40)
-    assert (await door("GET", f"/{discovery_id}")).json["registrations"] == []
-    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader", value)).body == b"true"
-    go_on(door, 40)
-    assert (await door("GET", f"/{discovery_id}")).json["registrations"][0]["up"] is False
-    assert (await door("GET", f"/v1/kv/{discovery_id}/leader")).status == 200
-    assert (await door("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"false"
+    assert (await api("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"true"
+    go_on(api, 40)
+    assert (await api("GET", f"/{discovery_id}")).json["registrations"] == []
+    assert (await api("PUT", f"/v1/kv/{discovery_id}/leader", value)).body == b"true"
+    go_on(api, 40)
+    assert (await api("GET", f"/{discovery_id}")).json["registrations"][0]["up"] is False
+    assert (await api("GET", f"/v1/kv/{discovery_id}/leader")).status == 200
+    assert (await api("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"false"
 
 
 async def outcome_at(port: int, scheme: str, host: str = "127.0.0.1") -> str:
-    """What a probe of a real port meets, over the transports that the daemon has."""
+    """Return the outcome of a probe of a real port, over the transports of the daemon."""
     from twisted.internet import reactor
 
     target = target_of(Node(addr=f"{scheme}://{host}:{port}"))
@@ -162,7 +161,7 @@ class _HangsUp(Protocol):
 
 
 class _WithoutTLS(Protocol):
-    """Answers with HTTP whatever it is sent, and be it the beginning of TLS."""
+    """Answers with HTTP to any bytes, even to the beginning of TLS."""
 
     def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport
@@ -170,7 +169,7 @@ class _WithoutTLS(Protocol):
 
 
 @ensureDeferred
-async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path) -> None:
+async def test_probes_over_tls_verify_no_certificate_and_count_any_answer(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
     authority = Authority()
@@ -178,15 +177,14 @@ async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path)
     (tmp_path / "ca").write_bytes(Authority("another").pem)
     certificates = Certificates(lambda: 0.0)
     tls = f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
-    site = BoundedSite(Daemon().doors.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
+    site = BoundedSite(Daemon().apis.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
     ports = []
     for description in (tls, f"{tls}:clientCA={tmp_path / 'ca'}", "tcp:0:interface=127.0.0.1"):
         _, made = endpoint(reactor, "listen", description, certificates)
         ports.append(await made.listen(site))
-    tcp: Any = reactor
     doubles = map(Factory.forProtocol, (_HangsUp, _WithoutTLS))
-    ports.extend(tcp.listenTCP(0, factory, interface="127.0.0.1") for factory in doubles)
-    verified, mutual, plain, closing, without = (port.getHost().port for port in ports)
+    ports.extend(map(listen_tcp, doubles))
+    verified, mutual, plain, closing, without = map(port_number, ports)
     try:
         assert await outcome_at(verified, "https") == "ready"
         assert await outcome_at(verified, "https", "localhost") == "ready"
@@ -197,6 +195,6 @@ async def test_over_tls_nobody_is_verified_and_any_answer_counts(tmp_path: Path)
         assert await outcome_at(closing, "https") == "closed"
     finally:
         for port in ports:
-            await port.stopListening()
+            await close(port)
         await site.drain()
     assert await outcome_at(plain, "http") == "refused"

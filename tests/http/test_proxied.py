@@ -17,7 +17,7 @@ from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
 from tests.support.connections import OWN, Connection, Server
-from tests.support.daemon import mint, result
+from tests.support.daemon import create_id, result
 
 PROXY = "192.168.1.1"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -38,7 +38,7 @@ def binary(source: str = "10.1.2.3", *, command: int = 0x21, family: int | None 
     return SIGNATURE + struct.pack("!BBH", command, known if family is None else family, len(content)) + content
 
 
-# A proxy's own health checks, and what comes from where it has no words for.
+# A proxy's own health checks, and connections from address families it cannot express.
 NAMELESS = [
     b"PROXY UNKNOWN\r\n",
     b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
@@ -93,7 +93,7 @@ class ProxiedServer(Server):
         return reactor.tcpServers[0][1]
 
     def connect(self, host: str | None = PROXY, own: str = OWN) -> Connection:
-        """What comes from the proxy."""
+        """Return a connection from the proxy."""
         return super().connect(host, own)
 
 
@@ -116,7 +116,7 @@ def peers(log: list[dict[str, Any]]) -> list[str]:
 def test_the_log_names_the_client_and_not_the_proxy(
     server: ProxiedServer, log: list[dict[str, Any]], header: bytes, client: str, how: str
 ) -> None:
-    request = register(mint(server.daemon))
+    request = register(create_id(server.daemon))
     parts = [header + request] if how == "at once" else [header, request]
     if how == "byte by byte":
         parts = [bytes([byte]) for byte in header + request]
@@ -124,13 +124,13 @@ def test_the_log_names_the_client_and_not_the_proxy(
     received = b"".join(map(connection.send, parts))
     assert received.startswith(b"HTTP/1.1 200 OK\r\n"), received
     assert peers(log) == [client]
-    # What follows on the connection is the same client's.
+    # What follows on the connection is from the same client.
     assert connection.send(request).startswith(b"HTTP/1.1 200 OK\r\n")
     assert peers(log) == [client] * 2
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_whoever_does_not_begin_with_a_header_is_cut_off_without_a_word(
+def test_a_connection_without_a_proxy_header_is_closed_without_an_answer(
     server: ProxiedServer, log: list[dict[str, Any]], bad: bytes
 ) -> None:
     connection = server.connect()
@@ -139,7 +139,7 @@ def test_whoever_does_not_begin_with_a_header_is_cut_off_without_a_word(
     assert [event["peer"] for event in log if "PROXY" in str(event.get("log_format"))] == [PROXY]
 
 
-def test_those_who_are_cut_off_do_not_fill_the_log(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
+def test_refused_proxy_connections_do_not_fill_the_log(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
     for _ in range(50):
         server.connect().send(GET)
     server.wait(61)
@@ -166,7 +166,7 @@ def test_a_header_that_drips_is_closed_after_ten_seconds_all_the_same(server: Pr
     assert connection.closed
 
 
-def test_a_proxy_that_never_says_anything_is_closed(server: ProxiedServer) -> None:
+def test_a_silent_proxy_connection_is_closed(server: ProxiedServer) -> None:
     connection = server.connect()
     server.wait(70)
     assert not connection.closed
@@ -174,7 +174,7 @@ def test_a_proxy_that_never_says_anything_is_closed(server: ProxiedServer) -> No
     assert connection.closed
 
 
-def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: ProxiedServer) -> None:
+def test_limits_apply_to_clients_behind_a_header_as_to_all_others(server: ProxiedServer) -> None:
     connection = server.connect()
     connection.send(text("10.1.2.3"))
     server.wait(70)
@@ -186,7 +186,7 @@ def test_behind_a_header_a_client_is_as_patient_and_as_slow_as_any(server: Proxi
     assert connection.closed
 
 
-def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
+def test_stopping_treats_proxied_connections_like_all_others(server: ProxiedServer) -> None:
     unreachable, half, resting, busy = (server.connect() for _ in range(4))
     half.send(b"PROX")
     resting.send(text("10.1.2.3") + GET)
@@ -210,7 +210,7 @@ def test_stopping_treats_them_as_all_others(server: ProxiedServer) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_those_that_do_not_end_are_cut(server: ProxiedServer) -> None:
+def test_proxied_connections_that_do_not_end_are_cut(server: ProxiedServer) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
     connection.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
@@ -220,8 +220,8 @@ def test_those_that_do_not_end_are_cut(server: ProxiedServer) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_a_client_whose_proxy_hangs_up_has_heard_nothing(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
-    request = register(mint(server.daemon))
+def test_a_client_whose_proxy_hangs_up_was_not_answered(server: ProxiedServer, log: list[dict[str, Any]]) -> None:
+    request = register(create_id(server.daemon))
     server.daemon.threads.hold = True
     connection = server.connect()
     connection.send(text("10.1.2.3") + request)
@@ -259,7 +259,7 @@ def test_a_header_is_read_whole_or_not_at_all(data: bytes, beginning: bytes) -> 
         assert read_header(whole[: header.size - 1]) is None
 
 
-def test_connections_count_for_the_client_that_the_proxy_names() -> None:
+def test_connections_are_counted_for_the_client_that_the_proxy_names() -> None:
     server = ProxiedServer(ConnectionLimiter(100, 2, Clock().seconds))
     head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     waiting = [server.connect() for _ in range(5)]
@@ -270,4 +270,4 @@ def test_connections_count_for_the_client_that_the_proxy_names() -> None:
         server.wait(1)
     assert other.send(text("10.1.2.4") + head).startswith(b"HTTP/1.1 200")
     assert [connection.closed for connection in (first, second, third, other)] == [True, False, False, False]
-    assert not any(connection.closed for connection in waiting), "of whom nothing is known yet"
+    assert not any(connection.closed for connection in waiting), "their clients are still unknown"

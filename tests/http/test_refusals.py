@@ -1,4 +1,4 @@
-"""What is logged, counted and audited of who was not let in."""
+"""Refusals in the log, the counters and the audit log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rqdisco.telemetry.events import Event
 from tests.support.guarded import HOST, A, Guarded
 
 
-def test_who_is_refused_is_in_the_log_once_a_minute(log: list[dict[str, Any]]) -> None:
+def test_repeated_refusals_of_a_client_are_logged_once_a_minute(log: list[dict[str, Any]]) -> None:
     guarded = Guarded()
     for _ in range(5):
         guarded.ask("GET", f"/{guarded.id}", None, "wrong")
@@ -27,22 +27,22 @@ def test_who_is_refused_is_in_the_log_once_a_minute(log: list[dict[str, Any]]) -
 
 
 class Refusals:
-    """The refusals that are told of a guarded daemon."""
+    """The refusal events of a guarded daemon."""
 
     def __init__(self, guarded: Guarded) -> None:
         self.events: list[Event] = []
         guarded.daemon.telemetry.events.observers.append(self.events.append)
 
-    def told(self) -> list[tuple[str, str, str | None]]:
-        """Those since the last time: what was tried, at which door, with which token."""
+    def reported(self) -> list[tuple[str, str, str | None]]:
+        """Return those since the last call: what was attempted, at which API, with which token."""
         assert {event.outcome for event in self.events} <= {"refused"}
-        told = [(event.kind, event.api, event.token) for event in self.events]
+        reported = [(event.kind, event.api, event.token) for event in self.events]
         self.events.clear()
-        return told
+        return reported
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "kind", "door"),
+    ("method", "path", "kind", "api"),
     [
         ("POST", "/", "create", "discovery"),
         ("PUT", "/", "request", "discovery"),
@@ -76,20 +76,18 @@ class Refusals:
         ("GET", "/operator/peers", "request", "operator"),
     ],
 )
-def test_an_audit_says_what_was_tried_by_whom_it_was_not_allowed_to(
-    method: str, path: str, kind: str, door: str
-) -> None:
+def test_the_audit_log_records_attempts_that_were_not_allowed(method: str, path: str, kind: str, api: str) -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask(method, path.replace("{id}", guarded.id), None, "wrong")
-    # There is no unknown right to be without.
+    # These requests need no scope that a token could lack.
     is_open_to_all = (method, path) in (("PUT", "/"), ("PUT", "/v1/agent/self"))
     if not is_open_to_all:
         guarded.ask(method, path.replace("{id}", guarded.id), None, "elsewhere")
-    assert refusals.told() == [(kind, door, None), (kind, door, "elsewhere")][: 1 if is_open_to_all else 2]
+    assert refusals.reported() == [(kind, api, None), (kind, api, "elsewhere")][: 1 if is_open_to_all else 2]
 
 
-def test_a_refusal_says_whose_id_and_why_and_its_answer_has_the_name_of_the_request() -> None:
+def test_a_refusal_records_the_id_and_reason_and_its_answer_has_the_request_id() -> None:
     guarded = Guarded()
     guarded.daemon.telemetry.request_id = RequestIDs(guarded.daemon.random.randbytes)
     refusals = Refusals(guarded)
@@ -109,24 +107,24 @@ def test_a_refused_browser_is_in_the_audit_log_too() -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask("GET", f"/{guarded.id}", None, "wrong", Accept="text/html")
-    assert refusals.told() == [("request", "pages", None)]
+    assert refusals.reported() == [("request", "pages", None)]
 
 
-def test_who_is_let_in_is_not_told_of_as_a_refusal() -> None:
+def test_an_authorized_request_is_not_recorded_as_a_refusal() -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     guarded.ask("GET", f"/{guarded.id}", None, "read")
     guarded.ask("GET", "/readyz")
     guarded.ask("GET", "/readyz", None, "wrong")
-    assert refusals.told() == []
+    assert refusals.reported() == []
 
 
-def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there_were() -> None:
+def test_a_flood_of_refusals_is_a_few_lines_and_the_next_line_has_their_number() -> None:
     guarded = Guarded()
     refusals = Refusals(guarded)
     for _ in range(50):
         guarded.ask("GET", f"/{guarded.id}", None, "wrong")
-    assert len(refusals.told()) == 10
+    assert len(refusals.reported()) == 10
     guarded.daemon.clock.advance(1)
     for _ in range(50):
         guarded.ask("GET", f"/{guarded.id}", None, "wrong")
@@ -139,7 +137,7 @@ def test_a_flood_of_refusals_is_a_few_lines_and_the_next_one_says_how_many_there
     assert [event.more for event in refusals.events] == [{"left_out": 49}, {}]
 
 
-def test_refusals_crowd_no_change_out_of_the_operators_page_and_are_no_changes() -> None:
+def test_refusals_displace_no_change_from_the_operators_page_and_are_no_changes() -> None:
     guarded = Guarded()
     guarded.ask("POST", "/", None, "mint")
     outcomes = dict(guarded.daemon.counts.outcomes.by_kind)

@@ -1,15 +1,15 @@
-"""What becomes of a request that is slow, given up, or hits a fault of ours."""
+"""Requests that are slow, cancelled, or hit an internal error."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.web.client import ResponseFailed
 
 from tests.support.daemon import Daemon, result
+from tests.support.in_memory_http import InMemoryClient
 
 
 @pytest.fixture
@@ -18,27 +18,34 @@ def daemon() -> Daemon:
 
 
 @pytest.fixture
-def client(daemon: Daemon) -> StubTreq:
-    return StubTreq(daemon.doors.public())
+def client(daemon: Daemon) -> InMemoryClient:
+    return InMemoryClient(daemon.apis.public())
 
 
-def post(client: StubTreq, path: str, **body: str) -> Deferred[Any]:
+def post(client: InMemoryClient, path: str, **body: str) -> Deferred[Any]:
     return client.post(f"http://rqdisco{path}", json=body)
 
 
 def fired(deferred: Deferred[Any]) -> bool:
     outcome: list[Any] = []
-    deferred.addBoth(lambda outcome_: outcome.append(outcome_) or outcome_)
+
+    def keep(result: Any) -> Any:
+        outcome.append(result)
+        return result
+
+    deferred.addBoth(keep)
     return bool(outcome)
 
 
-def mint(client: StubTreq) -> str:
+def create_id(client: InMemoryClient) -> str:
     return str(result(client.json_content(result(post(client, "/"))))["disco_id"])
 
 
 @pytest.mark.parametrize("path", ["/", "/{}", "/%{:x}{}"])
-def test_a_request_that_cannot_be_decided_is_answered_503_in_time(daemon: Daemon, client: StubTreq, path: str) -> None:
-    discovery_id = mint(client)
+def test_a_request_that_cannot_be_decided_is_answered_503_in_time(
+    daemon: Daemon, client: InMemoryClient, path: str
+) -> None:
+    discovery_id = create_id(client)
     path = path.format(ord(discovery_id[0]), discovery_id[1:]) if ":x" in path else path.format(discovery_id)
     daemon.threads.hold = True
     waiting = post(client, path, addr="a:1")
@@ -55,8 +62,8 @@ def test_a_request_that_cannot_be_decided_is_answered_503_in_time(daemon: Daemon
     daemon.deadlines.stop()
 
 
-def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: StubTreq) -> None:
-    discovery_id = mint(client)
+def test_each_request_has_its_own_deadline(daemon: Daemon, client: InMemoryClient) -> None:
+    discovery_id = create_id(client)
     daemon.threads.hold = True
     first = post(client, f"/{discovery_id}", addr="a:1")
     daemon.clock.advance(4)
@@ -72,8 +79,8 @@ def test_the_deadline_of_each_request_is_its_own(daemon: Daemon, client: StubTre
     daemon.threads.release_all()
 
 
-def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(daemon: Daemon, client: StubTreq) -> None:
-    discovery_id = mint(client)
+def test_a_client_that_hangs_up_is_dropped_without_an_error_in_the_log(daemon: Daemon, client: InMemoryClient) -> None:
+    discovery_id = create_id(client)
     daemon.threads.hold = True
     for path in (f"/{discovery_id}", "/"):
         gone = post(client, path, addr="a:1")
@@ -88,8 +95,8 @@ def test_a_client_that_hangs_up_is_given_up_without_a_word_in_the_error_log(daem
 
 
 @pytest.mark.parametrize("path", ["/x", "/", "/%78"])
-def test_a_fault_of_ours_is_500_and_is_logged_itself(
-    daemon: Daemon, client: StubTreq, logged_errors: list[dict[str, Any]], path: str
+def test_an_internal_error_is_500_and_is_logged(
+    daemon: Daemon, client: InMemoryClient, logged_errors: list[dict[str, Any]], path: str
 ) -> None:
     daemon.store.settled = daemon.store.newest = daemon.store.put = None  # type: ignore[assignment,method-assign]
     response = result(post(client, path, addr="a:1"))

@@ -1,4 +1,4 @@
-"""The bounds of a connection, byte by byte, on virtual time."""
+"""The limits of a connection, byte by byte, on virtual time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from tests.support.connections import MAX_BODY, MINT, Connection, Server
+from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server
 from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor
 
@@ -18,7 +18,9 @@ def server() -> Server:
     return Server()
 
 
-@pytest.mark.parametrize("part", [b"P", b"POST / HTTP/1.1\r\n", MINT[:-2], MINT.replace(b": 0", b": 5") + b"abc"])
+@pytest.mark.parametrize(
+    "part", [b"P", b"POST / HTTP/1.1\r\n", CREATE_REQUEST[:-2], CREATE_REQUEST.replace(b": 0", b": 5") + b"abc"]
+)
 def test_half_a_request_and_silence_is_closed_after_ten_seconds(server: Server, part: bytes) -> None:
     connection = server.connect()
     connection.send(part)
@@ -30,23 +32,23 @@ def test_half_a_request_and_silence_is_closed_after_ten_seconds(server: Server, 
 
 def test_a_request_that_drips_is_closed_after_ten_seconds_all_the_same(server: Server) -> None:
     connection = server.connect()
-    for byte in MINT[:12]:
+    for byte in CREATE_REQUEST[:12]:
         connection.send(bytes([byte]))
         server.wait(1)
     assert connection.closed
 
 
-def test_a_connection_that_is_kept_alive_may_rest_and_then_ask_again(server: Server) -> None:
+def test_a_keep_alive_connection_may_idle_and_then_send_again(server: Server) -> None:
     connection = server.connect()
     for _ in range(3):
-        assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+        assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
         server.wait(60)
         assert not connection.closed
     server.wait(20)
     assert connection.closed
 
 
-def test_a_connection_that_never_says_anything_is_closed(server: Server) -> None:
+def test_a_connection_that_never_sends_anything_is_closed(server: Server) -> None:
     connection = server.connect()
     server.wait(80)
     assert connection.closed
@@ -55,7 +57,7 @@ def test_a_connection_that_never_says_anything_is_closed(server: Server) -> None
 def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    assert connection.send(MINT) == b""
+    assert connection.send(CREATE_REQUEST) == b""
     server.wait(30)
     assert not connection.closed
     server.daemon.threads.release_all()
@@ -63,14 +65,14 @@ def test_an_answer_may_take_longer_than_a_request(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-@pytest.mark.parametrize("half", [b"G", b"GET /half HTTP/1.1\r\nHo", MINT.replace(b": 0", b": 5") + b"abc"])
+@pytest.mark.parametrize("half", [b"G", b"GET /half HTTP/1.1\r\nHo", CREATE_REQUEST.replace(b": 0", b": 5") + b"abc"])
 @pytest.mark.parametrize("at_once", [True, False])
-def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has_ten_seconds(
+def test_pipelined_requests_are_answered_in_order_and_a_partial_request_after_them_has_ten_seconds(
     server: Server, half: bytes, at_once: bool
 ) -> None:
     connection = server.connect()
     server.daemon.threads.hold = not at_once
-    connection.protocol.dataReceived(MINT)
+    connection.protocol.dataReceived(CREATE_REQUEST)
     connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + half)
     server.daemon.threads.release_all()
     received = connection.transport.value()
@@ -85,7 +87,7 @@ def test_pipelined_requests_are_answered_in_order_and_half_a_one_behind_them_has
 
 def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None:
     connection = server.connect()
-    received = connection.send(MINT + b"\x00\xff garbage\r\n\r\n")
+    received = connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK")
     assert received.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     assert connection.closed
@@ -94,7 +96,7 @@ def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None
 def test_garbage_that_waits_behind_an_answer_is_400_and_closed_all_the_same(server: Server) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.send(MINT + b"\x00\xff garbage\r\n\r\n" + MINT)
+    connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n" + CREATE_REQUEST)
     server.daemon.threads.release_all()
     received = connection.transport.value()
     assert received.startswith(b"HTTP/1.1 200 OK")
@@ -108,7 +110,7 @@ def test_a_length_of_thousands_of_digits_is_400(server: Server) -> None:
     assert received == b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
-def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(server: Server) -> None:
+def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = server.connect()
     write = connection.transport.write
 
@@ -116,13 +118,13 @@ def test_who_asks_on_without_taking_the_answers_gets_no_more_of_them(server: Ser
         write(data)
         connection.protocol.pauseProducing()
 
-    connection.transport.write = full
+    monkeypatch.setattr(connection.transport, "write", full)
     received = connection.send(b"GET / HTTP/1.1\r\n\r\n" * 1000)
     assert received.count(b"HTTP/1.1 200 OK") == 1
     assert connection.closed
 
 
-def test_a_peer_that_takes_a_large_answer_slowly_asks_on_on_the_same_connection() -> None:
+def test_a_peer_that_reads_a_large_answer_slowly_keeps_its_connection() -> None:
     connection = Server(trusting=True).connect()
     connection.protocol.pauseProducing()
     assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
@@ -131,23 +133,25 @@ def test_a_peer_that_takes_a_large_answer_slowly_asks_on_on_the_same_connection(
     assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def stuck(connection: Connection) -> None:
-    """The client takes nothing of what is written from now on."""
+def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client read nothing of what is written from now on."""
     write = connection.transport.write
 
     def full(data: bytes) -> None:
         write(data)
         connection.protocol.pauseProducing()
 
-    connection.transport.write = full
+    monkeypatch.setattr(connection.transport, "write", full)
 
 
 @pytest.mark.parametrize("trusting", [False, True])
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"])
-def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(head: bytes, trusting: bool) -> None:
+def test_a_client_that_reads_nothing_of_an_answer_is_cut_off_after_half_a_minute(
+    head: bytes, trusting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = Server(trusting=trusting)
     connection = server.connect()
-    stuck(connection)
+    stuck(connection, monkeypatch)
     connection.send(head)
     server.wait(29)
     assert not connection.transport.disconnected
@@ -155,11 +159,11 @@ def test_who_takes_nothing_of_an_answer_is_cut_off_after_half_a_minute(head: byt
     assert connection.transport.disconnected
 
 
-def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
+def test_a_client_that_reads_a_large_answer_slowly_is_not_cut_off() -> None:
     server = Server(trusting=True)
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.protocol.dataReceived(MINT)
+    connection.protocol.dataReceived(CREATE_REQUEST)
     for _ in range(5):
         connection.protocol.pauseProducing()
         server.wait(29)
@@ -171,24 +175,24 @@ def test_who_takes_a_large_answer_slowly_but_takes_it_is_not_cut_off() -> None:
     server.daemon.deadlines.stop()
 
 
-def test_a_connection_beyond_a_clients_number_takes_the_place_of_one_that_rests() -> None:
+def test_a_connection_over_the_limit_of_its_client_replaces_an_idle_one() -> None:
     server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     first, second, other = server.connect(), server.connect(), server.connect("198.51.100.8")
     server.wait(2)
-    first.send(MINT)
-    assert server.connect().send(MINT).startswith(b"HTTP/1.1 200")
+    first.send(CREATE_REQUEST)
+    assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200")
     assert second.transport.disconnected
     assert not first.closed
     assert not other.closed
 
 
-def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_and_closed() -> None:
+def test_a_connection_over_the_limit_is_503_while_all_others_wait_for_answers() -> None:
     server = Server(limiter=ConnectionLimiter(10, 2, Clock().seconds))
     server.daemon.threads.hold = True
     for _ in range(2):
-        server.connect().send(MINT)
+        server.connect().send(CREATE_REQUEST)
     late = server.connect()
-    received = late.send(MINT)
+    received = late.send(CREATE_REQUEST)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 too many connections\r\n")
     assert b"Retry-After: 5" in head
@@ -200,7 +204,7 @@ def test_where_all_of_a_clients_connections_wait_for_answers_another_one_is_503_
     server.daemon.deadlines.stop()
 
 
-def test_many_connections_whose_time_is_up_are_cut_a_few_at_a_time() -> None:
+def test_many_expired_connections_are_cut_a_few_at_a_time() -> None:
     clock = Reactor()
     server = Server(clock=clock)
     connections = [server.connect() for _ in range(250)]
@@ -224,7 +228,7 @@ def test_many_connections_whose_time_is_up_are_cut_a_few_at_a_time() -> None:
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_headers_beyond_their_bounds_are_431_and_closed(server: Server, headers: bytes, at_once: bool) -> None:
+def test_headers_over_their_limits_are_431_and_closed(server: Server, headers: bytes, at_once: bool) -> None:
     connection = server.connect()
     data = b"GET / HTTP/1.1\r\n" + headers + b"\r\n"
     received = b""
@@ -241,9 +245,9 @@ def test_a_hundred_headers_and_16_kib_of_them_are_fine(server: Server) -> None:
     assert server.connect().send(b"GET / HTTP/1.1\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> None:
+def test_an_enormous_body_is_read_to_its_end_but_not_stored(server: Server) -> None:
     connection = server.connect()
-    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     connection.send(b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" % discovery_id)
     chunk = b"x" * 500_000
     for _ in range(99):
@@ -265,7 +269,7 @@ def test_an_enormous_body_is_read_to_its_end_but_not_kept(server: Server) -> Non
         b"GET http://discovery.rqlite.com HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
     ],
 )
-def test_whatever_host_a_client_names_it_is_served(server: Server, head: bytes) -> None:
+def test_any_host_header_is_served(server: Server, head: bytes) -> None:
     assert b" 200 OK\r\n" in server.connect().send(head)
 
 
@@ -279,14 +283,14 @@ def test_strange_targets_are_answered_without_a_traceback(server: Server, target
         assert received.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 400 "))
 
 
-def test_methods_are_told_apart_by_case(server: Server) -> None:
-    assert server.connect().send(MINT.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
+def test_methods_are_case_sensitive(server: Server) -> None:
+    assert server.connect().send(CREATE_REQUEST.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
 
 
 @pytest.mark.parametrize("content_type", [b"multipart/form-data", b"multipart/form-data; boundary=x", b"\xff"])
-def test_a_body_is_never_taken_for_a_form(server: Server, content_type: bytes) -> None:
+def test_a_body_is_never_parsed_as_a_form(server: Server, content_type: bytes) -> None:
     connection = server.connect()
-    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     received = connection.send(
         b'POST /%b HTTP/1.1\r\nContent-Type: %b\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}'
         % (discovery_id, content_type)
@@ -296,7 +300,7 @@ def test_a_body_is_never_taken_for_a_form(server: Server, content_type: bytes) -
 
 def test_a_chunked_body_is_a_body(server: Server) -> None:
     connection = server.connect()
-    discovery_id = connection.send(MINT).split(b'disco_id": "')[1][:36]
+    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     received = connection.send(
         b'POST /%b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n{"addr\r\n8\r\n":"a:1"}\r\n0\r\n\r\n'
         % discovery_id
@@ -305,7 +309,7 @@ def test_a_chunked_body_is_a_body(server: Server) -> None:
 
 
 def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
-    for part in (b"", b"POST / HT", MINT):
+    for part in (b"", b"POST / HT", CREATE_REQUEST):
         server.daemon.threads.hold = True
         connection = server.connect()
         connection.send(part)
@@ -315,17 +319,17 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server) -> None:
+def test_stopping_closes_idle_connections_and_answers_requests_that_arrived(server: Server) -> None:
     resting, busy, half, new = (server.connect() for _ in range(4))
-    resting.send(MINT)
-    half.send(MINT[:20])
+    resting.send(CREATE_REQUEST)
+    half.send(CREATE_REQUEST[:20])
     server.daemon.threads.hold = True
-    busy.send(MINT)
+    busy.send(CREATE_REQUEST)
     server.site.doStop()
     drained = server.site.drain()
     assert resting.closed
     assert not any(each.closed for each in (busy, half, new))
-    assert new.send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was on its way"
+    assert new.send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was in flight"
     assert new.closed
     server.clock.advance(1.1)
     assert half.closed
@@ -341,11 +345,11 @@ def test_stopping_closes_what_rests_and_answers_what_has_arrived(server: Server)
     server.daemon.deadlines.stop()
 
 
-def test_who_asks_while_the_daemon_stops_is_answered_once_and_told_to_go(server: Server) -> None:
+def test_a_request_while_the_daemon_stops_is_answered_once_and_closed(server: Server) -> None:
     connection = server.connect()
     server.site.drain()
     late = server.connect()
-    assert b"HTTP/1.1 200 OK" in late.send(MINT)
+    assert b"HTTP/1.1 200 OK" in late.send(CREATE_REQUEST)
     assert late.closed
     connection.hang_up()
 
@@ -353,7 +357,7 @@ def test_who_asks_while_the_daemon_stops_is_answered_once_and_told_to_go(server:
 def test_connections_that_do_not_end_are_cut(server: Server) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.send(MINT)
+    connection.send(CREATE_REQUEST)
     server.site.drain()
     server.site.abort_connections()
     assert connection.closed
@@ -362,7 +366,7 @@ def test_connections_that_do_not_end_are_cut(server: Server) -> None:
 
 REQUESTS = st.sampled_from(
     [
-        MINT,
+        CREATE_REQUEST,
         b"GET / HTTP/1.1\r\n\r\n",
         b'POST /x HTTP/1.1\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}',
         b"\r\n",
@@ -381,6 +385,6 @@ def test_whatever_bytes_arrive_nothing_is_logged_as_an_error_and_the_next_client
     for part in parts:
         if not connection.closed:
             assert b"HTTP/1.1 500" not in connection.send(part)
-    assert server.connect().send(MINT).startswith(b"HTTP/1.1 200 OK")
+    assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     connection.hang_up()
     server.daemon.deadlines.stop()

@@ -1,9 +1,10 @@
-"""What who watches an ID is sent, byte by byte, on virtual time."""
+"""The event stream of an ID, byte by byte, on virtual time."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -12,9 +13,10 @@ from twisted.internet.task import Clock
 from rqdisco.core.codec import decode_put
 from rqdisco.core.records import Node
 from rqdisco.http.api import event_streams, record_encoder
+from rqdisco.http.requests.documents import encode_watched
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.connections import Connection, Server, unchunked
-from tests.support.daemon import DAY, Daemon, Probe, mint, register, result
+from tests.support.daemon import DAY, Daemon, Probe, create_id, register, result
 from tests.support.gossip import Three, settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -22,7 +24,7 @@ NAMED = "n4.example.org:4001"
 
 
 class Watcher(Connection):
-    """A client that watches an ID; `events` are all that it was sent."""
+    """A client that watches an ID; `events` are all that it received."""
 
     def __init__(self, server: WatchedServer, discovery_id: str, **headers: str) -> None:
         super().__init__(server.site)
@@ -41,7 +43,7 @@ class Watcher(Connection):
 
     @property
     def body(self) -> bytes:
-        """What the chunks hold."""
+        """Decode the chunks."""
         return unchunked(self.received.partition(b"\r\n\r\n")[2])
 
     @property
@@ -60,10 +62,10 @@ class Watcher(Connection):
 class WatchedServer(Server):
     """A site and a daemon on one clock."""
 
-    def __init__(self, **doors: Any) -> None:
+    def __init__(self, **apis: Any) -> None:
         super().__init__()
-        self.daemon = Daemon(clock=self.clock, **doors)
-        self.site.resource = self.daemon.doors.public()
+        self.daemon = Daemon(clock=self.clock, **apis)
+        self.site.resource = self.daemon.apis.public()
 
     def watch(self, discovery_id: str, **headers: str) -> Watcher:
         return Watcher(self, discovery_id, **headers)
@@ -76,12 +78,12 @@ def server() -> WatchedServer:
 
 @pytest.fixture
 def some_id(server: WatchedServer) -> str:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     register(server.daemon, discovery_id, A)
     return discovery_id
 
 
-def test_who_watches_is_sent_the_record_now_and_at_each_change(server: WatchedServer, some_id: str) -> None:
+def test_a_watcher_gets_the_record_now_and_at_each_change(server: WatchedServer, some_id: str) -> None:
     watcher = server.watch(some_id)
     assert b"content-type: text/event-stream" in watcher.received.lower()
     assert watcher.lists == [[A]]
@@ -94,8 +96,8 @@ def test_who_watches_is_sent_the_record_now_and_at_each_change(server: WatchedSe
     assert watcher.lists[2:] == [[A]]
 
 
-def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_known(server: WatchedServer) -> None:
-    discovery_id = mint(server.daemon)
+def test_an_event_shows_who_was_granted_and_since_when_a_node_is_known(server: WatchedServer) -> None:
+    discovery_id = create_id(server.daemon)
     body = b'{"addr":"10.0.0.1:4001","node_id":"n1","raft_addr":"10.0.0.1:4002"}'
     server.connect().send(
         b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id.encode(), len(body), body)
@@ -114,9 +116,9 @@ def test_an_event_says_who_was_told_that_it_is_alone_and_since_when_a_node_is_kn
     ]
 
 
-def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(server: WatchedServer) -> None:
+def test_a_claim_is_an_event_without_its_node_and_its_report_is_one_with_it(server: WatchedServer) -> None:
     directory = server.daemon.directory
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     put = decode_put(b'{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}')
     for times in (1, 2):
@@ -131,8 +133,8 @@ def test_a_claim_is_an_event_that_names_no_node_and_its_report_is_one_that_does(
     assert "claim" not in watcher.events[-1]
 
 
-def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> None:
-    discovery_id = mint(server.daemon)
+def test_a_grant_that_may_never_be_answered_is_no_event(server: WatchedServer) -> None:
+    discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.threads.hold = True
     registering = register(server.daemon, discovery_id, A)
@@ -150,7 +152,9 @@ def test_a_grant_that_may_never_be_heard_is_no_event(server: WatchedServer) -> N
     assert all(A not in each for each in watcher.lists)
 
 
-def test_who_comes_back_with_the_name_of_what_there_is_gets_nothing_again(server: WatchedServer, some_id: str) -> None:
+def test_a_watcher_that_returns_with_the_current_event_id_gets_nothing_again(
+    server: WatchedServer, some_id: str
+) -> None:
     (name,) = server.watch(some_id).names
     again = server.watch(some_id, Last_Event_ID=name)
     assert again.events == []
@@ -160,17 +164,16 @@ def test_who_comes_back_with_the_name_of_what_there_is_gets_nothing_again(server
     assert server.watch(some_id, Last_Event_ID=name).lists == [[A, B]]
 
 
-def test_a_change_is_encoded_once_for_all_who_watch(
+def test_a_change_is_encoded_once_for_all_watchers(
     server: WatchedServer, some_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watchers = [server.watch(some_id) for _ in range(250)]
-    encoded = []
-    encode = record_encoder.encode_watched
-    monkeypatch.setattr(record_encoder, "encode_watched", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    encoded = Mock(wraps=encode_watched)
+    monkeypatch.setattr(record_encoder, "encode_watched", encoded)
     register(server.daemon, some_id, B)
     server.clock.pump([0] * 4)
     assert all(watcher.lists == [[A], [A, B]] for watcher in watchers)
-    assert len(encoded) == 1
+    assert encoded.call_count == 1
 
 
 def test_many_changes_at_once_are_few_events_and_the_last_one_has_them_all(server: WatchedServer, some_id: str) -> None:
@@ -183,9 +186,7 @@ def test_many_changes_at_once_are_few_events_and_the_last_one_has_them_all(serve
     assert len(watcher.lists[-1]) == 101
 
 
-def test_a_stream_that_rests_is_not_cut_and_something_comes_every_15_seconds(
-    server: WatchedServer, some_id: str
-) -> None:
+def test_an_idle_stream_stays_open_with_a_heartbeat_every_15_seconds(server: WatchedServer, some_id: str) -> None:
     watcher = server.watch(some_id)
     before = watcher.body
     server.wait(300)
@@ -193,7 +194,7 @@ def test_a_stream_that_rests_is_not_cut_and_something_comes_every_15_seconds(
     assert watcher.body == before + b":\n\n" * 20
 
 
-def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
+def test_nothing_is_buffered_for_a_watcher_that_does_not_read_and_it_is_cut_off(
     server: WatchedServer, some_id: str
 ) -> None:
     watcher, other = server.watch(some_id), server.watch(some_id)
@@ -213,39 +214,39 @@ def test_nothing_is_kept_for_who_does_not_read_and_in_the_end_he_is_cut_off(
 
 
 @pytest.mark.parametrize("most", [2, 2000])
-def test_one_watcher_too_many_is_sent_away_and_all_others_are_served(
+def test_a_watcher_over_the_limit_is_refused_and_all_others_are_served(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_streams, "MAX_WATCHERS_PER_ID", 2)
     server = WatchedServer(max_watchers=most)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watchers = [server.watch(discovery_id) for _ in range(2)]
     refused = server.watch(discovery_id)
     assert refused.status == 503
     assert b"Retry-After: 5" in refused.received
-    assert (server.watch(mint(server.daemon)).status == 200) == (most > 2)
+    assert (server.watch(create_id(server.daemon)).status == 200) == (most > 2)
     watchers[0].hang_up()
     assert server.watch(discovery_id).status == 200
 
 
 def test_stopping_ends_all_streams_at_once(server: WatchedServer, some_id: str) -> None:
-    watchers = [server.watch(some_id), server.watch(mint(server.daemon))]
+    watchers = [server.watch(some_id), server.watch(create_id(server.daemon))]
     server.site.drain()
     assert all(watcher.received.endswith(b"0\r\n\r\n") and watcher.closed for watcher in watchers)
     late = server.watch(some_id)
     assert late.closed
 
 
-def test_nothing_is_left_of_who_hung_up(server: WatchedServer, some_id: str) -> None:
+def test_nothing_is_left_of_a_watcher_that_hung_up(server: WatchedServer, some_id: str) -> None:
     watchers = [server.watch(some_id) for _ in range(3)]
     register(server.daemon, some_id, B)
     for watcher in watchers:
         watcher.hang_up()
-    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.apis.streams.watchers == []
     assert server.daemon.clock.getDelayedCalls() == [server.site._sweeper.call]
 
 
-def test_what_cannot_be_watched_is_refused_in_json(server: WatchedServer, some_id: str) -> None:
+def test_a_watch_that_is_not_possible_is_refused_in_json(server: WatchedServer, some_id: str) -> None:
     assert server.watch("unknown").status == 404
     answer = server.connect().send(
         b"PUT /%b/events HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" % some_id.encode()
@@ -254,10 +255,10 @@ def test_what_cannot_be_watched_is_refused_in_json(server: WatchedServer, some_i
     assert b"unsupported method" in answer
 
 
-def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
+def test_a_token_lets_watch_for_as_long_as_it_is_valid() -> None:
     access = Access(TokenRing([describe("reader", ["read"], "secret"), describe("minter", ["mint"], "other")]))
     server = WatchedServer(access=access)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     assert server.watch(discovery_id).status == 401
     assert server.watch(discovery_id, Authorization="Bearer other").status == 403
     watcher = server.watch(discovery_id, Authorization="Bearer secret")
@@ -267,14 +268,14 @@ def test_a_token_lets_watch_for_as_long_as_it_is_one() -> None:
     access.ring = TokenRing()
     server.wait(15)
     assert watcher.body.endswith(b":\n\n")
-    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.apis.streams.watchers == []
 
 
-def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_each_probe() -> None:
+def test_a_watcher_learns_within_a_heartbeat_that_a_node_is_down_and_not_of_each_probe() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.2")
     server = WatchedServer(probe=probe)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     for addr in (A, B, NAMED):
         register(server.daemon, discovery_id, addr)
     watcher = server.watch(discovery_id)
@@ -291,26 +292,26 @@ def test_who_watches_hears_within_a_heartbeat_that_a_node_is_down_and_not_of_eac
     rounds.stopService()
 
 
-def test_watchers_at_a_daemon_that_is_not_the_home_hear_of_changes_too() -> None:
+def test_watchers_at_a_daemon_that_is_not_the_owner_get_changes_too() -> None:
     clock = Clock()
     _, (a, b, _) = trio(clock)
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
     settle(clock, 2)
-    heard: list[int] = []
-    stop = b.directory.watch(discovery_id, lambda: heard.append(len(heard)))
+    notified: list[int] = []
+    stop = b.directory.watch(discovery_id, lambda: notified.append(len(notified)))
     result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=A), None)))
     settle(clock, 2)
-    assert heard
+    assert notified
     stop()
-    before = len(heard)
+    before = len(notified)
     result(Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=B), None)))
     settle(clock, 2)
-    assert len(heard) == before
+    assert len(notified) == before
 
 
-def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> None:
+def test_watchers_of_a_forgotten_id_are_disconnected_and_find_it_gone() -> None:
     server = WatchedServer(unused_days=600 / DAY)
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.sweep.startService()
     while server.daemon.directory.size:
@@ -318,7 +319,7 @@ def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> No
     server.wait(1)
     assert watcher.received.endswith(b"0\r\n\r\n")
     assert watcher.lists == [[]]
-    assert server.daemon.doors.streams.watchers == []
+    assert server.daemon.apis.streams.watchers == []
     assert server.watch(discovery_id).status == 404
 
 
@@ -326,11 +327,11 @@ def test_who_watches_an_id_that_is_forgotten_is_let_go_and_finds_it_gone() -> No
 def forgetful(server: WatchedServer) -> Three:
     """Daemons that forget after three minutes; the server's streams are those of the second."""
     network, peers = trio(server.clock, unused_days=180 / DAY)
-    server.daemon.doors.streams.directory = peers[1].directory
+    server.daemon.apis.streams.directory = peers[1].directory
     return network, peers
 
 
-def test_who_watches_elsewhere_what_its_home_forgets_finds_it_gone_too(server: WatchedServer, forgetful: Three) -> None:
+def test_watchers_at_another_daemon_find_gone_what_its_owner_forgot(server: WatchedServer, forgetful: Three) -> None:
     _, (a, _, _) = forgetful
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
     settle(server.clock, 2)
@@ -340,7 +341,7 @@ def test_who_watches_elsewhere_what_its_home_forgets_finds_it_gone_too(server: W
     assert server.watch(discovery_id).status == 404
 
 
-def test_who_watches_elsewhere_what_was_forgotten_is_let_go_though_nobody_can_ask_its_home(
+def test_watchers_at_another_daemon_are_disconnected_from_a_forgotten_id_while_the_owner_is_unreachable(
     server: WatchedServer, forgetful: Three
 ) -> None:
     network, (a, _, _) = forgetful

@@ -1,4 +1,4 @@
-"""How often a client may ask: what is held, what is refused, and who is not limited."""
+"""The request rate of a client: what is delayed, what is refused, and who is not limited."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rqdisco.core.records import Node
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledResource
 from rqdisco.service.options import DaemonOptions
-from tests.support.connections import CLIENT, MAX_BODY, MINT, Connection
-from tests.support.daemon import Daemon, mint, register, result, shown
+from tests.support.connections import CLIENT, CREATE_REQUEST, MAX_BODY, Connection
+from tests.support.daemon import Daemon, create_id, register, result, shown
 from tests.support.dns_sockets import Reactor
 
 OTHER = "198.51.100.8"
@@ -19,15 +19,15 @@ SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 class Server:
-    """A site in memory for clients of so many requests and IDs a second."""
+    """A site in memory with a limited rate of requests and created IDs."""
 
     def __init__(self, rate: float = 10.0, create_rate: float = 0.0) -> None:
         self.clock = Reactor()
         self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
-        self.throttled = ThrottledResource(self.daemon.doors.public(), self.clock, rate, self._count)
+        self.throttled = ThrottledResource(self.daemon.apis.public(), self.clock, rate, self._count)
         self.site = BoundedSite(self.throttled, self.clock, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
-        self.discovery_id = mint(self.daemon).encode()
+        self.discovery_id = create_id(self.daemon).encode()
 
     def _count(self) -> None:
         self.refused += 1
@@ -41,13 +41,13 @@ class Server:
         return connection
 
     def spend(self) -> None:
-        """The client has asked all that may come in a short time, a while ago."""
+        """Use up everything that a client may send in a short time, a while ago."""
         while not self.throttled._steady.take(CLIENT):
             pass
 
 
 def answered(connection: Connection) -> int | None:
-    """The status that was answered, None if nothing was yet."""
+    """Return the status of the answer, None if there is none yet."""
     data = connection.transport.value()
     return int(data.split(b" ", 2)[1]) if data else None
 
@@ -57,7 +57,7 @@ def post(discovery_id: bytes, addr: str) -> bytes:
     return b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id, len(body), body)
 
 
-def test_whoever_asks_too_much_is_answered_at_its_rate_in_the_order_in_which_it_asked() -> None:
+def test_requests_over_the_rate_are_answered_at_the_rate_and_in_order() -> None:
     server = Server()
     server.spend()
     waiting = [server.show() for _ in range(10)]
@@ -68,7 +68,7 @@ def test_whoever_asks_too_much_is_answered_at_its_rate_in_the_order_in_which_it_
     assert not server.daemon.clock.getDelayedCalls()
 
 
-def test_who_would_wait_too_long_is_refused_with_503_and_told_when_to_come_again() -> None:
+def test_a_client_that_would_wait_too_long_gets_503_with_a_retry_time() -> None:
     server = Server()
     server.spend()
     waiting = [server.show() for _ in range(10)]
@@ -76,7 +76,7 @@ def test_who_would_wait_too_long_is_refused_with_503_and_told_when_to_come_again
     late[1].send(b"GET //v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
     late[2].send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
     server.clock.advance(0.99)
-    assert [answered(each) for each in late] == [None] * 3, "or it would ask again at once"
+    assert [answered(each) for each in late] == [None] * 3, "otherwise it would ask again at once"
     server.clock.advance(0.02)
     assert all(answered(each) == 200 for each in waiting)
     received = late[0].transport.value()
@@ -106,7 +106,7 @@ def test_a_thousand_nodes_behind_one_address_start_at_once_and_all_are_served_wi
     assert len(shown(server.daemon, server.discovery_id.decode())) == 1000
 
 
-def test_of_those_that_were_held_a_few_go_on_in_a_turn() -> None:
+def test_delayed_requests_continue_a_few_per_reactor_turn() -> None:
     server = Server(rate=1000)
     connections = [server.show() for _ in range(150)]
     assert [answered(each) for each in connections].count(200) == 100
@@ -119,7 +119,7 @@ def test_of_those_that_were_held_a_few_go_on_in_a_turn() -> None:
     assert not server.clock.getDelayedCalls()
 
 
-def test_nobody_waits_for_another() -> None:
+def test_clients_do_not_wait_for_each_other() -> None:
     server = Server()
     server.spend()
     assert answered(server.show()) is None
@@ -127,12 +127,12 @@ def test_nobody_waits_for_another() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
-def test_the_machine_itself_is_not_limited(host: str) -> None:
+def test_the_local_host_is_not_limited(host: str) -> None:
     server = Server()
     assert all(answered(server.show(host)) == 200 for _ in range(300))
 
 
-def test_who_hangs_up_while_it_is_held_leaves_nothing_behind_and_nothing_is_done() -> None:
+def test_a_client_that_hangs_up_while_it_is_delayed_leaves_nothing_behind_and_nothing_is_done() -> None:
     server = Server()
     server.spend()
     connection = server.connect()
@@ -142,7 +142,7 @@ def test_who_hangs_up_while_it_is_held_leaves_nothing_behind_and_nothing_is_done
     assert shown(server.daemon, server.discovery_id.decode()) == []
 
 
-def test_a_held_registration_is_one_like_any_other() -> None:
+def test_a_delayed_registration_is_like_any_other() -> None:
     server = Server()
     server.spend()
     connection = server.connect()
@@ -154,7 +154,7 @@ def test_a_held_registration_is_one_like_any_other() -> None:
 
 
 @pytest.mark.parametrize("path", [b"/healthz", b"//readyz", b"/readyz/?grant=1"])
-def test_probes_are_never_held(path: bytes) -> None:
+def test_probes_are_never_delayed(path: bytes) -> None:
     server = Server()
     server.spend()
     for _ in range(30):
@@ -162,27 +162,27 @@ def test_probes_are_never_held(path: bytes) -> None:
     assert server.connect().send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path)
 
 
-def test_who_mints_too_much_gets_429_and_may_do_all_else() -> None:
+def test_a_client_that_creates_too_many_ids_gets_429_and_may_do_all_else() -> None:
     server = Server(rate=1000, create_rate=1)
     connection = server.connect()
     for _ in range(10):
-        assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
-    received = connection.send(MINT)
+        assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
+    received = connection.send(CREATE_REQUEST)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 429 too many requests\r\n")
     assert b"Retry-After: 1" in head
     assert json.loads(body) == {"error": "too many requests"}
     assert connection.send(post(server.discovery_id, "a:1")).startswith(b"HTTP/1.1 200 OK")
-    assert server.connect(OTHER).send(MINT).startswith(b"HTTP/1.1 200 OK")
+    assert server.connect(OTHER).send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     for _ in range(30):
-        assert server.connect("127.0.0.1").send(MINT).startswith(b"HTTP/1.1 200 OK")
+        assert server.connect("127.0.0.1").send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     server.clock.advance(1)
-    assert connection.send(MINT).startswith(b"HTTP/1.1 200 OK")
+    assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     server.daemon.deadlines.stop()
 
 
 @pytest.mark.parametrize("query", [b"", b"?cas=0"])
-def test_keys_that_make_ids_are_counted_too_and_known_ones_are_not(query: bytes) -> None:
+def test_keys_that_create_ids_count_too_and_existing_ones_do_not(query: bytes) -> None:
     server = Server(rate=1000, create_rate=1)
     connection = server.connect()
 
@@ -194,14 +194,14 @@ def test_keys_that_make_ids_are_counted_too_and_known_ones_are_not(query: bytes)
     for number in range(10):
         assert put(b"key-%d" % number).startswith(b"HTTP/1.1 200 OK")
     refused = put(b"another")
-    assert refused.startswith(b"HTTP/1.1 503 too many requests\r\n"), "429 is for who mints"
+    assert refused.startswith(b"HTTP/1.1 503 too many requests\r\n"), "429 is for creating IDs"
     assert refused.endswith(b"\r\n\r\ntoo many requests")
     assert put(b"key-1").startswith(b"HTTP/1.1 200 OK")
     assert put(server.discovery_id).startswith(b"HTTP/1.1 200 OK")
     server.daemon.deadlines.stop()
 
 
-def test_a_claim_under_a_created_id_that_nobody_knows_makes_no_id_and_is_not_counted_as_one() -> None:
+def test_a_claim_under_an_unknown_created_id_creates_nothing_and_is_not_counted_as_creation() -> None:
     server = Server(rate=1000, create_rate=1)
     connection = server.connect()
     body = b'{"addr": "n1:4002"}'
@@ -217,13 +217,13 @@ def test_a_claim_under_a_created_id_that_nobody_knows_makes_no_id_and_is_not_cou
     server.daemon.deadlines.stop()
 
 
-def test_ids_that_are_on_their_way_to_the_disk_count_too_whatever_becomes_of_them() -> None:
+def test_ids_on_their_way_to_the_disk_count_whatever_becomes_of_them() -> None:
     server = Server()
     server.daemon.threads.hold = True
     before = server.daemon.store.count_all()
     connections = [server.connect("127.0.0.1") for _ in range(5)]
     for connection in connections:
-        connection.protocol.dataReceived(MINT)
+        connection.protocol.dataReceived(CREATE_REQUEST)
     assert server.daemon.store.count_all() == before + 5
     server.daemon.threads.release()
     assert server.daemon.store.count_all() == before + 5

@@ -1,4 +1,4 @@
-"""TLS, end to end in memory: a listener as it is described, and clients with and without
+"""TLS, end to end in memory: a listener as an option describes it, and clients with and without
 certificates.
 """
 
@@ -44,14 +44,14 @@ from tests.support.tls import Client, Listener, Transport, anybody, described
         ("tls:haproxy:tcp:4000:privateKey=/k", "haproxy:tcp:4000", Files(key=Path("/k"), certificate=Path("/k"))),
     ],
 )
-def test_a_description_is_what_is_below_and_the_files(description: str, inner: str, files: Files) -> None:
+def test_a_tls_description_consists_of_an_inner_endpoint_and_files(description: str, inner: str, files: Files) -> None:
     parsed = parse_description(description)
     assert parsed is not None
     assert (parsed.inner, parsed.files) == (inner, files)
 
 
 @pytest.mark.parametrize("description", ["tcp:4000", "unix:/ssl:x", "systemd:name=tls", "haproxy:tcp:1", "sslx:1"])
-def test_all_other_descriptions_are_left_alone(description: str) -> None:
+def test_all_other_descriptions_are_unchanged(description: str) -> None:
     assert parse_description(description) is None
 
 
@@ -68,13 +68,13 @@ def test_all_other_descriptions_are_left_alone(description: str) -> None:
         "haproxy:ssl:4000:privateKey=/k",
     ],
 )
-def test_a_description_that_cannot_be_is_a_bad_endpoint(description: str) -> None:
+def test_an_impossible_description_is_a_bad_endpoint(description: str) -> None:
     clock = MemoryReactorClock()
     with pytest.raises(BadEndpoint, match="--listen"):
         endpoint(clock, "listen", description, Certificates(clock.seconds))
 
 
-def test_where_to_listen_is_said_as_ever(authority: Authority, tmp_path: Path) -> None:
+def test_listening_addresses_are_reported_as_before(authority: Authority, tmp_path: Path) -> None:
     listener = Listener(described(authority.write(tmp_path, "a"), "interface=127.0.0.1", "backlog=77"))
     assert (listener.port, listener.interface, listener.backlog) == (4000, "127.0.0.1", 77)
 
@@ -90,7 +90,7 @@ def test_http_1_1_is_spoken_over_tls_1_2_and_later(
     assert not listener.is_mutual
 
 
-def test_who_comes_again_and_again_is_closed_before_any_handshake(
+def test_a_client_that_reconnects_repeatedly_is_closed_before_any_handshake(
     authority: Authority, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
     listener = Listener(described(authority.write(tmp_path, "a")), most_each=1)
@@ -106,13 +106,13 @@ def test_who_comes_again_and_again_is_closed_before_any_handshake(
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_VERSION, SSL.TLS1_1_VERSION])
-def test_nothing_older_is_spoken(authority: Authority, tmp_path: Path, version: int) -> None:
+def test_no_older_tls_is_accepted(authority: Authority, tmp_path: Path, version: int) -> None:
     listener = Listener(described(authority.write(tmp_path, "a")))
     with pytest.raises(SSL.Error):
         Client(listener, anybody(version=version))
 
 
-def test_a_certificate_that_was_replaced_is_shown_to_the_next_and_nobody_is_cut_off(
+def test_a_replaced_certificate_is_used_for_new_connections_and_nobody_is_cut_off(
     authority: Authority, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
     files = authority.write(tmp_path, "old")
@@ -132,7 +132,7 @@ def test_a_certificate_that_was_replaced_is_shown_to_the_next_and_nobody_is_cut_
     assert [event["where"] for event in log if event["log_format"] == "certificates reloaded"] == [where]
 
 
-def test_a_file_that_became_unusable_changes_nothing_until_it_is_mended(
+def test_an_unusable_file_changes_nothing_until_it_is_repaired(
     authority: Authority, tmp_path: Path, logged_errors: list[dict[str, Any]]
 ) -> None:
     files = authority.write(tmp_path, "old")
@@ -153,7 +153,7 @@ def test_a_file_that_became_unusable_changes_nothing_until_it_is_mended(
     logged_errors.clear()
 
 
-def test_what_is_behind_the_certificate_goes_along_with_it(authority: Authority, tmp_path: Path) -> None:
+def test_the_certificate_chain_is_sent_along(authority: Authority, tmp_path: Path) -> None:
     between = Authority("between", authority)
     key, certificate = between.write(tmp_path, "a")
     alone = Listener(described((key, certificate)))
@@ -198,7 +198,7 @@ def test_clients_need_a_certificate_of_the_authority_that_is_named(authority: Au
         ("bad authority", "ca: contains no certificate in PEM format"),
     ],
 )
-def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Path, spoil: str, why: str) -> None:
+def test_unusable_files_are_named(authority: Authority, tmp_path: Path, spoil: str, why: str) -> None:
     key, certificate = authority.write(tmp_path, "a")
     more = []
     if spoil == "no key":

@@ -1,5 +1,5 @@
-"""Doors that ask for tokens: what each scope allows, what is said to all others, and how a token
-can be given.
+"""APIs that require tokens: what each scope allows, what all others are answered, and how a token
+can be sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ READ_ELSEWHERE = {"read", "admin", "elsewhere"}
 WRITE_ELSEWHERE = {"write", "admin", "elsewhere"}
 READ_ANYWHERE = {"read", "admin"}
 WRITE_ANYWHERE = {"write", "admin"}
-# Each request, and which tokens allow it; {id} is the known ID, {other} the one that nobody minted.
+# Each request, and the tokens that allow it; {id} is the existing ID, {other} one that was never
+# created.
 REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "/", None, {"mint", "admin"}),
     ("GET", "/{id}", None, READ),
@@ -81,7 +82,7 @@ def test_each_scope_allows_what_it_is_for_and_nothing_else(
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [row[:3] for row in REQUESTS], ids=NAMES)
-def test_without_a_token_that_is_known_nothing_is_answered(method: str, path: str, body: object) -> None:
+def test_nothing_is_answered_without_a_known_token(method: str, path: str, body: object) -> None:
     guarded = Guarded()
     where = path.replace("{id}", guarded.id).replace("{other}", OTHER)
     before = guarded.daemon.store.last_version
@@ -99,7 +100,7 @@ def test_without_a_token_that_is_known_nothing_is_answered(method: str, path: st
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("POST", {"addr": "b:1"}), ("DELETE", {"addr": A})])
 @pytest.mark.parametrize("token", [None, "wrong", "mint", "elsewhere"])
-def test_ids_that_are_there_and_ids_that_are_not_are_refused_alike(
+def test_existing_and_unknown_ids_are_refused_alike(
     method: str, body: object, token: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guarded = Guarded()
@@ -110,10 +111,10 @@ def test_ids_that_are_there_and_ids_that_are_not_are_refused_alike(
     unknown = guarded.ask(method, f"/{OTHER[::-1]}", body, token)
     assert known == (*unknown[:3], unknown[3].replace(OTHER[::-1], guarded.id))
     assert known[0] in (401, 403)
-    assert looked_up == [], "and so in the same time"
+    assert looked_up == [], "so the time is the same"
 
 
-def test_what_is_refused_says_which_right_is_missing_and_never_repeats_a_token() -> None:
+def test_a_refusal_names_the_missing_scope_and_never_repeats_a_token() -> None:
     guarded = Guarded()
     status, reason, _, content = guarded.ask("POST", f"/{guarded.id}", {"addr": A}, "read")
     assert (status, reason) == (403, "token may not do this")
@@ -123,7 +124,7 @@ def test_what_is_refused_says_which_right_is_missing_and_never_repeats_a_token()
 
 
 @pytest.mark.parametrize("path", ["/{id}", "/v1/kv/{id}/leader"])
-def test_a_token_is_taken_as_bearer_as_the_password_of_basic_and_in_consuls_header(path: str) -> None:
+def test_a_token_is_read_from_bearer_from_the_basic_password_and_from_consuls_header(path: str) -> None:
     guarded = Guarded()
     where = path.replace("{id}", guarded.id)
     right, wrong = secret("read"), secret("wrong")
@@ -136,7 +137,7 @@ def test_a_token_is_taken_as_bearer_as_the_password_of_basic_and_in_consuls_head
         {"X_Consul_Token": right, "Authorization": f"Basic {base64.b64encode(b'for:a proxy').decode()}"},
         {"X_Consul_Token": "", "Authorization": f"Basic {basic}"},
     ):
-        assert guarded.ask("GET", where, **headers)[0] in (200, 404), headers
+        assert guarded.ask("GET", where, headers=headers)[0] in (200, 404), headers
     for headers in (
         {"Authorization": f"Bearer {wrong}"},
         {"Authorization": right},
@@ -147,11 +148,11 @@ def test_a_token_is_taken_as_bearer_as_the_password_of_basic_and_in_consuls_head
         {"X_Consul_Token": wrong},
         {"Cookie": right},
     ):
-        assert guarded.ask("GET", where, **headers)[0] in (401, 403), headers
+        assert guarded.ask("GET", where, headers=headers)[0] in (401, 403), headers
     assert guarded.ask("GET", f"{where}?token={right}")[0] in (401, 403), "a query string is in logs"
 
 
-def test_a_probe_needs_no_token_and_hears_nothing_of_ids() -> None:
+def test_a_probe_needs_no_token_and_shows_no_ids() -> None:
     guarded = Guarded()
     assert json.loads(guarded.ask("GET", "/")[3]) == {"name": "rqdisco", "version": "0", "uptime": 0}
     assert json.loads(guarded.ask("GET", "/", None, "read-here")[3])["ids"] == 1
@@ -159,20 +160,20 @@ def test_a_probe_needs_no_token_and_hears_nothing_of_ids() -> None:
     assert guarded.ask("HEAD", "/")[0] == 200
 
 
-def test_only_an_admin_is_told_why() -> None:
+def test_only_an_admin_gets_the_reasons() -> None:
     guarded = Guarded()
     assert "told" in json.loads(guarded.ask("GET", f"/{guarded.id}?explain=1", None, "admin")[3])
     assert "told" not in json.loads(guarded.ask("GET", f"/{guarded.id}?explain=1", None, "read")[3])
 
 
-def test_the_operators_socket_asks_for_no_token() -> None:
+def test_the_operator_socket_needs_no_token() -> None:
     guarded = Guarded()
     for method, path in (("POST", "/"), ("GET", f"/{guarded.id}?explain=1"), ("GET", "/operator/export")):
         assert guarded.ask(method, path, operators=True)[0] == 200
     assert guarded.ask("PUT", "/v1/kv/new/leader", VALUE, operators=True)[0] == 200
 
 
-def test_an_admin_imports_more_than_the_body_of_a_request_may_have_and_nobody_else_does() -> None:
+def test_only_an_admin_imports_more_than_the_body_limit() -> None:
     guarded = Guarded()
     records = [{"id": f"n{number}", "created_at": 1, "nodes": [{"addr": "x" * 200}]} for number in range(20)]
     status, _, _, content = guarded.ask("POST", "/operator/import", {"records": records}, "admin")
@@ -182,7 +183,7 @@ def test_an_admin_imports_more_than_the_body_of_a_request_may_have_and_nobody_el
     assert guarded.ask("POST", f"/{guarded.id}", {"addr": "x", "more": "x" * MAX_BODY}, "write")[0] == 413
 
 
-def test_the_name_of_the_token_is_in_the_line_of_each_change(log: list[dict[str, Any]]) -> None:
+def test_the_log_line_of_each_change_has_the_name_of_the_token(log: list[dict[str, Any]]) -> None:
     guarded = Guarded()
     guarded.ask("POST", "/", None, "mint")
     guarded.ask("POST", f"/{guarded.id}", {"addr": "b:1"}, "write-here")
@@ -206,7 +207,7 @@ def test_the_name_of_the_token_is_in_the_line_of_each_change(log: list[dict[str,
     assert not any(secret("") in str(event) for event in log)
 
 
-def test_a_ring_that_was_read_again_is_what_counts() -> None:
+def test_a_reloaded_ring_takes_effect() -> None:
     guarded = Guarded()
     assert guarded.ask("GET", f"/{guarded.id}", None, "read")[0] == 200
     guarded.access.ring = TokenRing([describe("new", ["read"], secret("new"))])
@@ -214,7 +215,7 @@ def test_a_ring_that_was_read_again_is_what_counts() -> None:
     assert guarded.ask("GET", f"/{guarded.id}", None, "new")[0] == 200
 
 
-def test_what_is_wrong_with_a_daemon_is_told_to_admins_alone() -> None:
+def test_the_problems_of_a_daemon_are_shown_to_admins_only() -> None:
     guarded = Guarded()
     guarded.daemon.disk.room = 0
     guarded.ask("POST", "/", None, "mint")
@@ -222,12 +223,12 @@ def test_what_is_wrong_with_a_daemon_is_told_to_admins_alone() -> None:
     for path, status in (("/readyz", 200), ("/readyz?grant=1", 503)):
         for token in (None, "wrong", "mint", "read", "write", "read-here"):
             assert _probe(guarded, path, token) == (status, {"ready": status == 200}), "and a probe is never refused"
-        status_told, told = _probe(guarded, path, "admin")
-        assert (status_told, told["wrong"] + told["notes"]) == (status, [full])
-        # Whoever may open the operator's socket is the operator.
-        assert _probe(guarded, path, None, operators=True) == (status, told)
+        admin_status, body = _probe(guarded, path, "admin")
+        assert (admin_status, body["wrong"] + body["notes"]) == (status, [full])
+        # The operator is whoever may open the operator socket.
+        assert _probe(guarded, path, None, operators=True) == (status, body)
 
 
-def _probe(guarded: Guarded, path: str, token: str | None, **where: bool) -> tuple[int, Any]:
-    status, _, _, body = guarded.ask("GET", path, None, token, **where)
+def _probe(guarded: Guarded, path: str, token: str | None, *, operators: bool = False) -> tuple[int, Any]:
+    status, _, _, body = guarded.ask("GET", path, None, token, operators=operators)
     return status, json.loads(body)

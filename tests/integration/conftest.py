@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import Daemon, Environment, Run, install_wheel
+from tests.support.process import DaemonProcess, Environment, Run, install_wheel
 
-Start = Callable[..., Daemon]
+Start = Callable[..., DaemonProcess]
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment of its own that has the project from a wheel."""
+    """A separate environment with the project installed from a wheel."""
     return install_wheel(tmp_path_factory.mktemp("installed"))
 
 
@@ -26,7 +26,7 @@ def start(installed: Environment) -> Iterator[Start]:
     """Starts daemons as `start(state, *options)`; those still running after the test are killed."""
     with ExitStack() as stack:
 
-        def start_daemon(state: Path, *options: str, run: Run = Daemon, **environment: str) -> Daemon:
+        def start_daemon(state: Path, *options: str, run: Run = DaemonProcess, **environment: str) -> DaemonProcess:
             daemon = installed.start(*installed.twistd(state, *options), run=run, **environment)
             stack.callback(daemon.kill)
             return daemon
@@ -35,7 +35,7 @@ def start(installed: Environment) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon for all tests of a module."""
     daemon = installed.start(*installed.twistd(tmp_path_factory.mktemp("shared") / "state"))
     yield daemon
@@ -43,7 +43,7 @@ def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
+def daemon(shared_daemon: DaemonProcess) -> Iterator[DaemonProcess]:
     """The module's daemon, which must be well after the test too."""
     yield shared_daemon
     assert shared_daemon.request("GET", "/").status == 200

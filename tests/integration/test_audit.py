@@ -1,4 +1,4 @@
-"""The audit log of the running daemon, and what rotates it."""
+"""The audit log of the running daemon, and its rotation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_a_hangup_begins_a_new_file_and_no_line_is_lost(start: Start, tmp_path: Path) -> None:
     path, old = tmp_path / "audit", tmp_path / "audit.1"
     daemon = start(tmp_path / "state", f"--audit={path}")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for("audit log reopened")
@@ -44,9 +44,7 @@ def test_a_hangup_begins_a_new_file_and_no_line_is_lost(start: Start, tmp_path: 
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
 
 
-def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
-    installed: Environment, start: Start, tmp_path: Path
-) -> None:
+def test_token_changes_and_refusals_are_in_the_audit_log(installed: Environment, start: Start, tmp_path: Path) -> None:
     path, file = tmp_path / "audit", tmp_path / "tokens"
     installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={file}")
     daemon = start(tmp_path / "state", f"--tokens={file}", f"--audit={path}")
@@ -56,8 +54,8 @@ def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for("tokens reloaded", added=1, revoked=1, changed=0)
     daemon.terminate()
-    told = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]
-    assert told == [
+    reported = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]
+    assert reported == [
         ("start", "started", None, None),
         ("create", "refused", None, "authentication required"),
         ("token", "revoked", "ops", None),
@@ -66,17 +64,17 @@ def test_tokens_that_came_and_went_and_who_was_not_let_in_are_in_the_file(
     ]
 
 
-def test_an_audit_log_without_room_stops_nobody_and_is_said_once(start: Start, tmp_path: Path) -> None:
+def test_an_audit_log_on_a_full_disk_stops_nobody_and_is_reported_once(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--audit=/dev/full")
     event = daemon.wait_for("audit log cannot be written: No space left on device")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     assert daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"}).status == 200
     assert daemon.complaints == [event]
     assert daemon.terminate() == -signal.SIGTERM
 
 
 @needs("logrotate")
-def test_the_rule_for_logrotate_in_the_documents_is_one(tmp_path: Path) -> None:
+def test_the_documented_logrotate_rule_works(tmp_path: Path) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
     (snippet,) = _SNIPPET.findall(text)
     (tmp_path / "audit.jsonl").write_text("{}\n")

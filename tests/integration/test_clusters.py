@@ -17,8 +17,8 @@ from threading import Condition
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon
-from tests.support.rqlited import VERSIONS, Network, Node, Outcome, Version, run_all
+from tests.support.process import PATIENCE, DaemonProcess
+from tests.support.rqlited import VERSIONS, Node, Outcome, RqliteNetwork, Version, run_all
 
 pytestmark = pytest.mark.process
 
@@ -33,12 +33,14 @@ FORMS = (
 
 
 def some_address(random: Random, number: int, version: Version) -> str:
-    """An address as such a release accepts it; 6.10 wants host:port."""
+    """Return an address as such a release accepts it; 6.10 needs host:port."""
     return random.choice(FORMS[:3] if version.name.startswith("6.10") else FORMS).format(number)
 
 
-def some_nodes(daemon: Daemon, discovery_id: str, network: Network, seed: int, count: int = 3) -> list[Node]:
-    """Nodes of mixed releases that are about to form a cluster."""
+def some_nodes(
+    daemon: DaemonProcess, discovery_id: str, network: RqliteNetwork, seed: int, count: int = 3
+) -> list[Node]:
+    """Return nodes of mixed releases that are about to form a cluster."""
     random = Random(seed)
     versions = random.choices(VERSIONS, k=count)
     return [
@@ -47,22 +49,24 @@ def some_nodes(daemon: Daemon, discovery_id: str, network: Network, seed: int, c
     ]
 
 
-def assert_one_cluster(outcomes: Sequence[Outcome], network: Network, seed: int) -> None:
-    """All nodes are in the cluster of the only leader."""
+def assert_one_cluster(outcomes: Sequence[Outcome], network: RqliteNetwork, seed: int) -> None:
+    """Assert that all nodes are in the cluster of the only leader."""
     kinds = sorted(outcome.kind for outcome in outcomes)
     assert kinds == ["joined"] * (len(outcomes) - 1) + ["leader"], (seed, outcomes)
     assert list(map(len, network.clusters.values())) == [len(outcomes)], seed
 
 
-def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
+def test_nodes_that_start_at_once_form_one_cluster(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS):
-        network = Network()
-        nodes = some_nodes(daemon, daemon.mint(), network, seed)
+        network = RqliteNetwork()
+        nodes = some_nodes(daemon, daemon.create_id(), network, seed)
         assert_one_cluster(run_all(nodes), network, seed)
 
 
-def die_asking(daemon: Daemon, request: bytes, how: str) -> None:
-    """Send all of `request` and be gone before any answer is read, or even before there is one."""
+def disconnect_early(daemon: DaemonProcess, request: bytes, how: str) -> None:
+    """Send all of `request` and disconnect before any answer is read, or even before there is
+    one.
+    """
     with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as connection:
         if how == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -72,25 +76,25 @@ def die_asking(daemon: Daemon, request: bytes, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "unread"])
-def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: Daemon, how: str) -> None:
-    """Its supervisor starts it again; if it holds the grant, only that lets the others go on."""
+def test_nobody_is_stuck_behind_a_node_that_died_asking(daemon: DaemonProcess, how: str) -> None:
+    """Its supervisor restarts it; if it holds the grant, only that lets the others continue."""
     for seed in range(ROUNDS):
-        network, discovery_id = Network(), daemon.mint()
+        network, discovery_id = RqliteNetwork(), daemon.create_id()
         died, *nodes = some_nodes(daemon, discovery_id, network, seed, count=4)
-        die_asking(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
+        disconnect_early(daemon, VERSIONS[seed % len(VERSIONS)].request(died.addr, discovery_id, "localhost"), how)
         with ThreadPoolExecutor() as pool:
             others = pool.submit(run_all, nodes)
             for node in nodes:
                 assert node.answered.wait(PATIENCE), seed
             outcome = died.run_supervised()
-            somebody_alone = any(node.listed == [node.addr] for node in nodes)
-            assert outcome.kind == ("joined" if somebody_alone else "leader"), seed
-            assert not (somebody_alone and how == "unread"), seed
+            somebody_granted = any(node.listed == [node.addr] for node in nodes)
+            assert outcome.kind == ("joined" if somebody_granted else "leader"), seed
+            assert not (somebody_granted and how == "unread"), seed
             assert_one_cluster([outcome, *others.result()], network, seed)
 
 
-def test_of_many_first_registrations_one_is_told_it_is_alone(daemon: Daemon) -> None:
-    discovery_id = daemon.mint()
+def test_one_of_many_first_registrations_is_granted(daemon: DaemonProcess) -> None:
+    discovery_id = daemon.create_id()
     addresses = [f"nöde-{number}.<{number}>&:4001" for number in range(200)]
     requests = [
         VERSIONS[number % len(VERSIONS)].request(addr, discovery_id, "localhost")
@@ -115,7 +119,7 @@ def test_of_many_first_registrations_one_is_told_it_is_alone(daemon: Daemon) -> 
 
 
 def nodes_answered(connection: socket.socket) -> list[str]:
-    """The list in the next answer, which must be a 200."""
+    """Return the list in the next answer, which must be a 200."""
     response = HTTPResponse(connection)
     response.begin()
     content = response.read()
@@ -146,7 +150,7 @@ class Restarted:
 def test_cluster_forms_though_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     for seed in range(8):
-        network, service, discovery_id = Network(), Restarted(), daemon.mint()
+        network, service, discovery_id = RqliteNetwork(), Restarted(), daemon.create_id()
         random = Random(seed)
         nodes = [
             Node(random.choice(VERSIONS), f"10.0.0.{number}:4001", discovery_id, service.port, network)
@@ -155,7 +159,7 @@ def test_cluster_forms_though_the_daemon_is_killed(start: Start, tmp_path: Path)
         service.is_at(daemon.port)
         with ThreadPoolExecutor() as pool:
             running = pool.submit(run_all, nodes, supervised=True)
-            moment = random.choice([moment for node in nodes for moment in (node.asking, node.answered)])
+            moment = random.choice([moment for node in nodes for moment in (node.has_asked, node.answered)])
             assert moment.wait(PATIENCE), seed
             service.is_at(None)
             daemon.kill()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +27,7 @@ Begin = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def ask(installed: Environment) -> Ask:
-    """Runs the command to its end; whatever happens, nobody is shown a traceback."""
+    """Runs the command to its end; it never prints a traceback."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         result = installed.run("rqdisco", *arguments, **environment)
@@ -39,16 +39,20 @@ def ask(installed: Environment) -> Ask:
 
 @pytest.fixture
 def begin(installed: Environment) -> Iterator[Begin]:
-    """Starts the command; what still runs after the test is killed."""
+    """Starts the command; it is killed if it still runs after the test."""
     with ExitStack() as stack:
 
-        def start(*arguments: str, **streams: int) -> subprocess.Popen[str]:
+        def start(
+            *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE
+        ) -> subprocess.Popen[str]:
             process = subprocess.Popen(
                 installed.command("rqdisco", *arguments),
                 cwd="/",
                 text=True,
                 bufsize=1,
-                **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
             )
             stack.enter_context(process)
             stack.callback(process.kill)
@@ -58,20 +62,20 @@ def begin(installed: Environment) -> Iterator[Begin]:
 
 
 @pytest.fixture
-def url(daemon: Daemon) -> str:
+def url(daemon: DaemonProcess) -> str:
     return f"http://127.0.0.1:{daemon.port}"
 
 
 @pytest.fixture
 def deaf_url() -> Iterator[str]:
-    """Where nobody listens, and nobody will."""
+    """Return a URL where nobody listens, and nobody will."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def until(process: subprocess.Popen[str], stream: str, end: str) -> str:
-    """All of a stream up to and including `end`."""
+    """Return everything of a stream up to and including `end`."""
     text = ""
     source = getattr(process, stream)
     while not text.endswith(end):
@@ -81,7 +85,7 @@ def until(process: subprocess.Popen[str], stream: str, end: str) -> str:
     return text
 
 
-def test_an_id_lives_from_its_making_to_its_reset(ask: Ask, url: str) -> None:
+def test_an_id_works_from_creation_to_reset(ask: Ask, url: str) -> None:
     discovery_id = ask("create", RQDISCO_URL=url).stdout.strip()
     assert ask("register", discovery_id, A, "--node-id", "n1", RQDISCO_URL=url).stdout == f"{A}\n"
     assert ask("--url", url, "register", discovery_id, B).stdout == f"{A}\n{B}\n"
@@ -93,7 +97,7 @@ def test_an_id_lives_from_its_making_to_its_reset(ask: Ask, url: str) -> None:
     assert ask("status", discovery_id, "--url", url).returncode == 1
 
 
-def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
+def test_a_refusal_of_the_service_is_status_1(ask: Ask, url: str) -> None:
     result = ask("show", "unknown", "--url", url)
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
@@ -103,7 +107,7 @@ def test_what_the_service_refuses_is_status_1(ask: Ask, url: str) -> None:
     )
 
 
-def test_what_cannot_be_understood_is_status_2(ask: Ask) -> None:
+def test_a_command_line_that_cannot_be_parsed_is_status_2(ask: Ask) -> None:
     assert ask("show").returncode == 2
     assert ask("create", "--url", "nowhere").returncode == 2
 
@@ -118,7 +122,7 @@ def test_an_unreachable_service_is_status_3(ask: Ask, deaf_url: str, tmp_path: P
         assert result.stderr.startswith(f"rqdisco: cannot reach {target}: {words}")
 
 
-def test_an_interface_that_there_is_not_is_status_3(ask: Ask) -> None:
+def test_a_missing_interface_is_status_3(ask: Ask) -> None:
     result = ask("status", "--url", "http://[fe80::1%25none]:1")
     assert (result.returncode, result.stdout) == (3, "")
     where = "http://[fe80::1%25none]:1"
@@ -135,9 +139,9 @@ def test_a_node_can_wait_for_a_service_that_starts_after_it(begin: Begin, start:
     assert daemon.nodes(output.strip()) == []
 
 
-def test_all_ids_move_to_another_daemon_through_the_operators_sockets(ask: Ask, start: Start, tmp_path: Path) -> None:
+def test_all_ids_move_to_another_daemon_through_the_operator_sockets(ask: Ask, start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "old", f"--operator-socket={tmp_path}/old.sock")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     file = str(tmp_path / "export.json")
     assert ask("export", "-o", file, "--url", f"unix:{tmp_path}/old.sock").returncode == 0
@@ -149,7 +153,7 @@ def test_all_ids_move_to_another_daemon_through_the_operators_sockets(ask: Ask, 
     assert new.nodes(discovery_id) == [A]
 
 
-def test_large_exports_come_through_whole(ask: Ask, start: Start, tmp_path: Path) -> None:
+def test_large_exports_arrive_complete(ask: Ask, start: Start, tmp_path: Path) -> None:
     made = {"created_at": "2017-02-20 01:25:45", "nodes": [f"{'h' * 100}{number}:4001" for number in range(20)]}
     source = tmp_path / "documents"
     source.write_text("\n".join(json.dumps({"disco_id": f"id-{number}"} | made) for number in range(3000)))
@@ -160,14 +164,14 @@ def test_large_exports_come_through_whole(ask: Ask, start: Start, tmp_path: Path
     assert (document["count"], len(document["records"][2999]["nodes"])) == (3000, 20)
 
 
-def test_the_public_address_exports_nothing_and_says_where_to_go(ask: Ask, url: str) -> None:
+def test_the_public_address_exports_nothing_and_names_the_operator_socket(ask: Ask, url: str) -> None:
     result = ask("export", "--url", url)
     assert result.returncode == 1
     assert "--operator-socket" in result.stderr
 
 
-def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url: str) -> None:
-    discovery_id = daemon.mint()
+def test_watch_receives_a_change_by_itself(begin: Begin, daemon: DaemonProcess, url: str) -> None:
+    discovery_id = daemon.create_id()
     subscriptions = begin("watch", discovery_id, "--interval", "3600", "--url", url)
     for addr in (A, "10.0.0.2:4001"):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
@@ -176,8 +180,8 @@ def test_watching_hears_of_a_change_by_itself(begin: Begin, daemon: Daemon, url:
     assert subscriptions.communicate(timeout=PATIENCE) == ("", "")
 
 
-def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str) -> None:
-    discovery_id = daemon.mint()
+def test_watch_ends_quietly_by_ctrl_c(begin: Begin, daemon: DaemonProcess, url: str) -> None:
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--url", url)
     assert until(subscriptions, "stdout", "\n") == f"+ {A}\n"
@@ -186,8 +190,8 @@ def test_watching_ends_quietly_by_ctrl_c(begin: Begin, daemon: Daemon, url: str)
     assert subscriptions.returncode == 130
 
 
-def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: Daemon, url: str) -> None:
-    discovery_id = daemon.mint()
+def test_watch_ends_quietly_when_its_output_is_closed(begin: Begin, daemon: DaemonProcess, url: str) -> None:
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     subscriptions = begin("watch", discovery_id, "--interval", "0.1", "--url", url)
     assert until(subscriptions, "stdout", "\n") == f"+ {A}\n"
@@ -198,7 +202,7 @@ def test_watching_ends_quietly_when_nobody_reads_any_more(begin: Begin, daemon: 
     assert subscriptions.stderr.read() == ""
 
 
-def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) -> None:
+def test_output_that_cannot_be_written_is_reported_in_words(begin: Begin, url: str) -> None:
     with open("/dev/full", "w") as full:
         creating = begin("create", "--url", url, stdout=full.fileno())
         _, errors = creating.communicate(timeout=PATIENCE)
@@ -209,7 +213,7 @@ def test_output_that_cannot_be_written_is_said_in_words(begin: Begin, url: str) 
     "line",
     [["create"], ["status"], ["completion", "bash"], ["--help"], ["flags", "x", "--rqlite=8", "--mode=consul-kv"]],
 )
-def test_what_nobody_reads_or_nothing_takes_ends_alike_whatever_it_is(begin: Begin, url: str, line: list[str]) -> None:
+def test_every_command_ends_alike_when_its_output_is_closed_or_full(begin: Begin, url: str, line: list[str]) -> None:
     reader, pipe = os.pipe()
     os.close(reader)
     with open(pipe, "w") as unread, open("/dev/full", "w") as full:
@@ -234,10 +238,10 @@ def test_a_stream_that_is_closed_or_full_changes_no_status(installed: Environmen
 @pytest.mark.parametrize(
     "environment", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}]
 )
-def test_no_encoding_of_stdout_is_the_end_of_a_command(
-    ask: Ask, daemon: Daemon, url: str, environment: dict[str, str]
+def test_every_command_works_with_every_encoding_of_stdout(
+    ask: Ask, daemon: DaemonProcess, url: str, environment: dict[str, str]
 ) -> None:
-    discovery_id, addr = daemon.mint(), "节点.example:4001"
+    discovery_id, addr = daemon.create_id(), "节点.example:4001"
     result = ask("register", discovery_id, addr, "--url", url, **environment)
     assert result.returncode == 0
     assert result.stdout in (f"{addr}\n", f"{addr.encode('ascii', 'backslashreplace').decode()}\n")
@@ -245,10 +249,10 @@ def test_no_encoding_of_stdout_is_the_end_of_a_command(
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("n\n", 1, [A]), ("y\n", 0, []), ("\x04", 130, [A])])
-def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
-    begin: Begin, daemon: Daemon, url: str, answer: str, status: int, left: list[str]
+def test_the_last_node_is_only_removed_after_a_yes_at_the_terminal(
+    begin: Begin, daemon: DaemonProcess, url: str, answer: str, status: int, left: list[str]
 ) -> None:
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
     keyboard, terminal = pty.openpty()
     try:
@@ -262,6 +266,6 @@ def test_the_last_node_is_only_removed_when_the_terminal_says_yes(
     assert daemon.nodes(discovery_id) == left
 
 
-def test_completion_is_what_bash_takes(ask: Ask) -> None:
+def test_bash_accepts_the_completion_script(ask: Ask) -> None:
     script = ask("completion", "bash").stdout
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)

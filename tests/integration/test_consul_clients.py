@@ -1,4 +1,4 @@
-"""Consul's own clients against the real daemon, and claims by clients that are many, or rude, or
+"""Consul's own clients against the real daemon, and claims by clients that are many, rude, or
 gone.
 """
 
@@ -24,7 +24,7 @@ from consul.exceptions import BadRequest
 
 from tests.integration.conftest import Start
 from tests.support.consul_nodes import RELEASES, leader_value
-from tests.support.process import ANY_PORT, PATIENCE, Daemon, Reply
+from tests.support.process import ANY_PORT, PATIENCE, DaemonProcess, Reply
 from tests.support.virtual import Peer
 
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:verify_ssl is deprecated")]
@@ -34,7 +34,7 @@ OTHER = '{"id":"2","api_addr":"http://i:1","addr":"i:2"}'
 
 
 class Waiting:
-    """The asyncio client, whose calls are waited for, so that the same tests are for both
+    """The asyncio client, whose calls are awaited here, so that the same tests are for both
     flavours.
     """
 
@@ -59,8 +59,8 @@ class Waiting:
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Any]:
-    """py-consul, in the flavours it comes in."""
+def client(request: pytest.FixtureRequest, daemon: DaemonProcess) -> Iterator[Any]:
+    """py-consul, in each of its flavours."""
     if request.param == "sync":
         yield consul.Consul("127.0.0.1", daemon.port)
     else:
@@ -71,12 +71,12 @@ def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Any]:
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
-    """A key that no other test has."""
+    """A key that no other test uses."""
     name = "".join(character if character.isalnum() else "-" for character in request.node.name)
     return f"{name[-60:]}/leader"
 
 
-def test_what_was_put_is_got_back(client: Any, key: str) -> None:
+def test_a_put_value_can_be_read_back(client: Any, key: str) -> None:
     assert client.kv.get(key)[1] is None
     assert client.kv.put(key, VALUE) is True
     index, entry = client.kv.get(key)
@@ -91,7 +91,7 @@ def test_what_was_put_is_got_back(client: Any, key: str) -> None:
     assert int(index) >= entry["ModifyIndex"] > 0
 
 
-def test_a_put_that_expects_nothing_there_succeeds_for_one_and_shows_once_that_one_puts_without_condition(
+def test_a_create_only_put_succeeds_for_one_client_and_shows_it_after_its_unconditional_put(
     client: Any, key: str
 ) -> None:
     assert client.kv.put(key, VALUE, cas=0) is True
@@ -103,7 +103,7 @@ def test_a_put_that_expects_nothing_there_succeeds_for_one_and_shows_once_that_o
     assert client.kv.put(key, VALUE, cas=0) is False
 
 
-def test_where_claims_are_visible_a_put_that_expects_nothing_there_succeeds_once(start: Start, tmp_path: Path) -> None:
+def test_a_create_only_put_succeeds_once_where_claims_are_visible(start: Start, tmp_path: Path) -> None:
     client = consul.Consul("127.0.0.1", start(tmp_path / "state", "--kv-visible-claims").port)
     assert client.kv.put("rqlite/leader", VALUE, cas=0) is True
     assert client.kv.put("rqlite/leader", OTHER, cas=0) is False
@@ -113,7 +113,7 @@ def test_where_claims_are_visible_a_put_that_expects_nothing_there_succeeds_once
     assert entry["ModifyIndex"] == entry["CreateIndex"]
 
 
-def test_a_put_that_expects_a_state_succeeds_in_that_state_only(client: Any, key: str) -> None:
+def test_a_conditional_put_succeeds_at_its_index_only(client: Any, key: str) -> None:
     assert client.kv.put(key, VALUE, cas=5) is False
     client.kv.put(key, VALUE, flags=42)
     entry = client.kv.get(key)[1]
@@ -126,14 +126,14 @@ def test_a_put_that_expects_a_state_succeeds_in_that_state_only(client: Any, key
     assert after["ModifyIndex"] > entry["ModifyIndex"]
 
 
-def test_what_was_deleted_is_gone(client: Any, key: str) -> None:
+def test_a_deleted_value_is_gone(client: Any, key: str) -> None:
     assert client.kv.delete(key) is True
     client.kv.put(key, VALUE)
     assert client.kv.delete(key) is True
     assert client.kv.get(key)[1] is None
 
 
-def test_a_delete_that_expects_a_state_succeeds_in_that_state_only(client: Any, key: str) -> None:
+def test_a_conditional_delete_succeeds_at_its_index_only(client: Any, key: str) -> None:
     client.kv.put(key, VALUE)
     entry = client.kv.get(key)[1]
     assert client.kv.delete(key, cas=0) is False
@@ -150,20 +150,20 @@ def test_tokens_and_datacenters_make_no_difference(client: Any, key: str) -> Non
     assert client.kv.delete(key, token="secret", dc="dc1") is True
 
 
-def test_waiting_for_a_change_answers_at_once(client: Any, key: str) -> None:
+def test_a_blocking_query_answers_at_once(client: Any, key: str) -> None:
     client.kv.put(key, VALUE)
     index, entry = client.kv.get(key)
     assert client.kv.get(key, index=index, wait="5m")[1] == entry
 
 
-def test_sessions_are_refused_in_words(client: Any, key: str) -> None:
+def test_sessions_are_refused_with_a_reason(client: Any, key: str) -> None:
     for lock in ({"acquire": "a-session"}, {"release": "a-session"}):
         with pytest.raises(BadRequest, match="400 sessions are not supported by rqdisco"):
             client.kv.put(key, VALUE, **lock)
     assert client.kv.get(key)[1] is None
 
 
-def test_what_only_a_store_of_many_keys_has_is_refused_in_words(client: Any, key: str) -> None:
+def test_requests_for_several_keys_are_refused_with_a_reason(client: Any, key: str) -> None:
     for asked in ({"recurse": True}, {"keys": True}):
         with pytest.raises(BadRequest, match="recurse and keys are not supported by rqdisco"):
             client.kv.get(key, **asked)
@@ -174,14 +174,14 @@ def test_what_only_a_store_of_many_keys_has_is_refused_in_words(client: Any, key
 
 
 def claims_of(key: str, count: int) -> list[bytes]:
-    """The claims of so many nodes of all releases."""
+    """Return the claims of this many nodes of all releases."""
     peers = [Peer(f"n{number}", f"10.0.0.{number}:1", f"10.0.0.{number}:2", frozenset()) for number in range(count)]
     return [RELEASES[number % 5].put(key, leader_value(peer), "cas=0") for number, peer in enumerate(peers)]
 
 
 @contextmanager
-def connected(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
-    """So many connections, on each of which the daemon has answered already."""
+def connected(daemon: DaemonProcess, count: int) -> Iterator[list[socket.socket]]:
+    """Return connections on each of which the daemon has answered already."""
     with ExitStack() as stack:
         connections = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(count)]
         for connection in connections:
@@ -192,14 +192,14 @@ def connected(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
 
 
 def answer(connection: socket.socket) -> Reply:
-    """The next answer."""
+    """Return the next answer."""
     response = HTTPResponse(connection)
     response.begin()
     return Reply(response.status, response.reason, {}, response.read())
 
 
-def claim_at_once(daemon: Daemon, claims: Sequence[bytes]) -> list[bytes]:
-    """What is answered to claims that all arrive together, each on a connection of its own."""
+def claim_at_once(daemon: DaemonProcess, claims: Sequence[bytes]) -> list[bytes]:
+    """Return the answers to claims that all arrive together, each on a separate connection."""
     with connected(daemon, len(claims)) as connections:
         for part in (slice(None, -1), slice(-1, None)):
             for connection, claim in zip(connections, claims, strict=True):
@@ -207,13 +207,13 @@ def claim_at_once(daemon: Daemon, claims: Sequence[bytes]) -> list[bytes]:
         return [answer(connection).body for connection in connections]
 
 
-def test_of_many_claims_at_once_one_is_won(daemon: Daemon) -> None:
+def test_one_of_many_concurrent_claims_is_won(daemon: DaemonProcess) -> None:
     for number in range(5):
         answers = claim_at_once(daemon, claims_of(f"many-{number}", 50))
         assert sorted(answers) == [b"false"] * 49 + [b"true"]
 
 
-def test_a_claim_stays_won_though_the_daemon_is_killed_straight_after_saying_so(start: Start, tmp_path: Path) -> None:
+def test_a_won_claim_survives_kill_9_right_after_its_answer(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     claims = claims_of("rqlite", 50)
     with connected(daemon, len(claims)) as connections:
@@ -232,10 +232,8 @@ def test_a_claim_stays_won_though_the_daemon_is_killed_straight_after_saying_so(
 
 
 @contextmanager
-def held_up(daemon: Daemon) -> Iterator[None]:
-    """Stop the daemon meanwhile, so that all that is sent, and what follows it, lies before it at
-    once.
-    """
+def held_up(daemon: DaemonProcess) -> Iterator[None]:
+    """Stop the daemon inside the context, so that everything sent meanwhile arrives at once."""
     os.kill(daemon.process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED)
     yield
@@ -249,7 +247,7 @@ def hang_up(connection: socket.socket, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_claim_whose_client_is_gone_is_left_to_others(daemon: Daemon, how: str) -> None:
+def test_a_claim_whose_client_is_gone_is_open_to_others(daemon: DaemonProcess, how: str) -> None:
     for number in range(20):
         key = f"gone-{how}-{number}"
         gone, *others = claims_of(key, 4)
@@ -267,7 +265,7 @@ def test_a_claim_whose_client_is_gone_is_left_to_others(daemon: Daemon, how: str
         assert daemon.nodes(key) == [winner["api_addr"].removeprefix("http://")]
 
 
-def test_a_second_listener_is_a_door_to_the_same(start: Start, tmp_path: Path) -> None:
+def test_a_second_listener_serves_the_same_ids(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", f"--listen={ANY_PORT}")
     ports = [int(endpoint.rpartition(":")[2]) for endpoint in daemon.wait_for("listening")["endpoints"]]
     assert len(set(ports)) == 2

@@ -1,8 +1,8 @@
 """Clusters of rqlite 7-10 that form through the real daemon's consul-kv: always one leader, never
 two.
 
-Where a bug of rqlite's leaves nodes waiting for ever, that is what is asserted: nobody splits, and
-there is a cure. Where claims are visible, as in Consul, it does so after one lost answer.
+Where a bug of rqlite's leaves nodes waiting for ever, that is asserted: no second cluster, and
+there is a cure. Where claims are visible, as in Consul, that happens after one lost answer.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support import rqlited
-from tests.support.consul_nodes import RELEASES, ConsulNode, Release, leader_value
-from tests.support.process import Daemon
-from tests.support.virtual import Network, Peer, Service, World
+from tests.support.consul_nodes import RELEASES, ConsulNode, ConsulRelease, leader_value
+from tests.support.process import DaemonProcess
+from tests.support.virtual import Peer, Service, VirtualNetwork, World
 
 pytestmark = pytest.mark.process
 
 ROUNDS = 60
-# Those of a line can be one cluster; rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or
-# 9's.
+# The releases of one line can be one cluster; rqlite 8 cannot read a snapshot of 7's, nor 10 one of
+# 8's or 9's.
 MIXES = (RELEASES[:2], RELEASES[2:4], RELEASES[4:])
 LONG = 120.0
 FOR_EVER = 900.0
@@ -36,27 +36,27 @@ WAITS_FOR_A_LEADER = "claims wait: nodes are registered, but no leader has repor
 
 
 class Scene:
-    """Three nodes of mixed releases that are about to form a cluster, and the daemon they ask."""
+    """Three nodes of mixed releases that are about to form a cluster, and their daemon."""
 
     def __init__(
         self,
-        daemon: Daemon,
+        daemon: DaemonProcess,
         seed: int,
-        releases: Sequence[Release] = (),
+        releases: Sequence[ConsulRelease] = (),
         *,
         key: str = "",
         count: int = 3,
-        network: Callable[[World], Network] = Network,
+        network: Callable[[World], VirtualNetwork] = VirtualNetwork,
     ) -> None:
         self.daemon = daemon
         self.world = World(seed)
         self.network = network(self.world)
         self.service = Service(http=daemon.port)
-        self.key = key or daemon.mint()
+        self.key = key or daemon.create_id()
         chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=count)
         self.nodes = [self.node(release, number) for number, release in enumerate(chosen, 1)]
 
-    def node(self, release: Release, number: int) -> ConsulNode:
+    def node(self, release: ConsulRelease, number: int) -> ConsulNode:
         return ConsulNode(release, number, self.key, self.service, self.world, self.network)
 
     def start_all(self) -> None:
@@ -64,29 +64,29 @@ class Scene:
             node.start()
 
     def steps(self, count: int) -> None:
-        """Let the nodes do so many things."""
+        """Let the nodes do this many things."""
         for _ in range(count):
             self.world.step()
 
     def forms(self, seconds: float = LONG) -> bool:
-        """Whether all nodes that run are in a cluster within that time."""
+        """Report whether all nodes that run are in a cluster within that time."""
         return self.world.run(seconds, self.network.is_formed)
 
     def assert_one_cluster(self, *members: ConsulNode) -> None:
-        """These nodes, or all, are in one cluster, and there never was another."""
+        """Assert that these nodes, or all, are in one cluster, and there never was another."""
         assert self.forms(), self.logs
         assert len(self.network.bootstrapped) == 1, self.logs
         (found,) = self.network.clusters.values()
         assert found == sorted(node.peer.node_id for node in members or self.nodes), self.logs
 
     def assert_nobody_leads(self, seconds: float = FOR_EVER) -> None:
-        """However long one waits, there is no cluster; which is better than two."""
+        """Assert that there is no cluster, however long one waits; which is better than two."""
         assert not self.world.run(seconds, lambda: bool(self.network.bootstrapped)), self.logs
         assert all(node.peer.cluster is None for node in self.nodes)
 
     def cure(self) -> None:
-        """What helps against nodes that wait for ever: stop all, clear the leader key and the
-        nodes, start all.
+        """Cure nodes that wait for ever: stop all, clear the leader key and the nodes, start
+        all.
         """
         for node in self.nodes:
             node.kill()
@@ -94,13 +94,13 @@ class Scene:
         self.start_all()
 
     def clear(self) -> None:
-        """Take the leader key and all nodes off the record."""
+        """Remove the leader key and all nodes from the record."""
         assert self.daemon.request("DELETE", f"/v1/kv/{self.key}/leader").body == b"true"
         for addr in self.daemon.nodes(self.key):
             assert self.daemon.request("DELETE", f"/{self.key}", {"addr": addr}).status == 200
 
     def recorded(self) -> ConsulNode | None:
-        """The node that the leader key names."""
+        """Return the node that the leader key names."""
         reply = self.daemon.request("GET", f"/v1/kv/{self.key}/leader?raw")
         if reply.status == 404:
             return None
@@ -112,7 +112,7 @@ class Scene:
         return {f"{node.release.name} {node.peer.node_id}": node.log for node in self.nodes}
 
 
-def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
+def test_nodes_that_start_at_once_form_one_cluster(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS):
         scene = Scene(daemon, seed, key=f"at-once-{seed}" if seed % 2 else "")
         scene.start_all()
@@ -120,7 +120,7 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon) -> None:
         assert scene.recorded() in [node for node in scene.nodes if node.has_won]
 
 
-def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> None:
+def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: DaemonProcess) -> None:
     for mix in MIXES:
         for seed, releases in enumerate(3 * list(permutations((*mix, *mix, *mix)[:3]))):
             scene = Scene(daemon, seed, releases)
@@ -131,7 +131,7 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon) -> 
             scene.assert_one_cluster()
 
 
-def test_newer_nodes_join_what_the_last_rqlite_7_began(daemon: Daemon) -> None:
+def test_newer_nodes_join_a_cluster_that_the_last_rqlite_7_began(daemon: DaemonProcess) -> None:
     """As they do in fact, and vote in it, before there is a snapshot: after that they are members
     without data.
     """
@@ -144,7 +144,7 @@ def test_newer_nodes_join_what_the_last_rqlite_7_began(daemon: Daemon) -> None:
     scene.assert_one_cluster()
 
 
-def test_nodes_form_one_cluster_though_one_never_starts(daemon: Daemon) -> None:
+def test_nodes_form_one_cluster_although_one_never_starts(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed)
         missing, *others = scene.nodes
@@ -155,10 +155,8 @@ def test_nodes_form_one_cluster_though_one_never_starts(daemon: Daemon) -> None:
         scene.assert_one_cluster()
 
 
-def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
-    """Where it had won but no configuration on its disk yet, it is told again that it won when it
-    is back.
-    """
+def test_a_node_may_die_at_any_moment(daemon: DaemonProcess) -> None:
+    """A node that had won but has no configuration on its disk yet wins again when it is back."""
     ends = dict.fromkeys(("others formed", "waited for it", "won again"), 0)
     for seed in range(2 * ROUNDS):
         scene = Scene(daemon, seed)
@@ -182,8 +180,8 @@ def test_a_node_may_die_at_any_moment(daemon: Daemon) -> None:
     assert all(ends.values()), ends
 
 
-def lose_a_winning_answer(daemon: Daemon, release: Release) -> Scene:
-    """Three nodes, of which the first never got the answer to the claim that it won."""
+def lose_a_winning_answer(daemon: DaemonProcess, release: ConsulRelease) -> Scene:
+    """Return three nodes, of which the first never received the answer to its winning claim."""
     scene = Scene(daemon, 1, [release] * 3)
     first, *others = scene.nodes
     first.start()
@@ -195,15 +193,17 @@ def lose_a_winning_answer(daemon: Daemon, release: Release) -> Scene:
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_a_node_whose_winning_answer_was_lost_asks_again_and_bootstraps(daemon: Daemon, release: Release) -> None:
+def test_a_node_whose_winning_answer_was_lost_claims_again_and_bootstraps(
+    daemon: DaemonProcess, release: ConsulRelease
+) -> None:
     scene = lose_a_winning_answer(daemon, release)
     scene.assert_one_cluster()
     assert [node.has_won for node in scene.nodes] == [True, False, False]
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_where_claims_are_visible_a_node_whose_winning_answer_was_lost_follows_itself_until_cured(
-    start: Start, tmp_path: Path, release: Release
+def test_a_node_whose_winning_answer_was_lost_follows_itself_until_cured_where_claims_are_visible(
+    start: Start, tmp_path: Path, release: ConsulRelease
 ) -> None:
     scene = lose_a_winning_answer(start(tmp_path / "state", "--kv-visible-claims"), release)
     scene.assert_nobody_leads()
@@ -212,9 +212,9 @@ def test_where_claims_are_visible_a_node_whose_winning_answer_was_lost_follows_i
     scene.assert_one_cluster()
 
 
-def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Scene:
-    """Three nodes; the operator took the dead first one off the record, and did not stop the others
-    that follow it.
+def clear_a_dead_leader_that_is_followed(daemon: DaemonProcess, release: ConsulRelease) -> Scene:
+    """Return three nodes; the operator removed the dead first one, and did not stop the others that
+    follow it.
     """
     scene = Scene(daemon, 1, [release] * 3)
     dead, *others = scene.nodes
@@ -229,8 +229,8 @@ def clear_a_dead_leader_that_is_followed(daemon: Daemon, release: Release) -> Sc
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_a_claim_that_is_won_while_a_dead_leader_is_followed_leads_somewhere_once_its_node_is_started_anew(
-    daemon: Daemon, release: Release
+def test_a_claim_won_while_a_dead_leader_is_followed_takes_effect_once_its_node_is_restarted(
+    daemon: DaemonProcess, release: ConsulRelease
 ) -> None:
     scene = clear_a_dead_leader_that_is_followed(daemon, release)
     assert scene.recorded() is None
@@ -244,8 +244,8 @@ def test_a_claim_that_is_won_while_a_dead_leader_is_followed_leads_somewhere_onc
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_where_claims_are_visible_one_won_while_a_dead_leader_is_followed_leads_nowhere_until_cured(
-    start: Start, tmp_path: Path, release: Release
+def test_a_claim_won_while_a_dead_leader_is_followed_needs_a_cure_where_claims_are_visible(
+    start: Start, tmp_path: Path, release: ConsulRelease
 ) -> None:
     scene = clear_a_dead_leader_that_is_followed(start(tmp_path / "state", "--kv-visible-claims"), release)
     assert scene.recorded() in [node for node in scene.nodes if node.has_won]
@@ -254,7 +254,9 @@ def test_where_claims_are_visible_one_won_while_a_dead_leader_is_followed_leads_
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_clearing_the_leader_alone_lets_nobody_begin_a_second_cluster(daemon: Daemon, release: Release) -> None:
+def test_clearing_only_the_leader_lets_nobody_begin_a_second_cluster(
+    daemon: DaemonProcess, release: ConsulRelease
+) -> None:
     scene = Scene(daemon, 1, [release] * 3)
     first, *others = scene.nodes
     first.start()
@@ -269,7 +271,7 @@ def test_clearing_the_leader_alone_lets_nobody_begin_a_second_cluster(daemon: Da
     scene.assert_one_cluster()
 
 
-def test_a_new_leader_is_found_by_nodes_that_come_later(daemon: Daemon) -> None:
+def test_later_nodes_find_a_new_leader(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed, count=4)
         *first, late = scene.nodes
@@ -285,7 +287,7 @@ def test_a_new_leader_is_found_by_nodes_that_come_later(daemon: Daemon) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon) -> None:
+def test_nodes_wait_for_a_daemon_that_is_not_up_yet(daemon: DaemonProcess) -> None:
     for seed in range(ROUNDS // 3):
         scene = Scene(daemon, seed)
         port, scene.service.http = scene.service.http, None
@@ -295,7 +297,7 @@ def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_form_one_cluster_though_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
+def test_nodes_form_one_cluster_although_the_daemon_is_killed(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     for seed in range(8):
         scene = Scene(daemon, seed)
@@ -306,14 +308,14 @@ def test_nodes_form_one_cluster_though_the_daemon_is_killed(start: Start, tmp_pa
         scene.world.run(scene.world.random.uniform(0, 20))
         scene.daemon = daemon = start(tmp_path / "state")
         scene.service.http = daemon.port
-        assert scene.forms(400), "a first report that was lost comes again after 10 seconds, or 300"
+        assert scene.forms(400), "a lost first report is repeated after 10 seconds, or 300"
         scene.assert_one_cluster()
 
 
-class Mirror(Network):
-    """Tells the nodes of the old protocol who leads, too."""
+class Mirror(VirtualNetwork):
+    """Mirrors the leader to the nodes of the old protocol, too."""
 
-    def __init__(self, old: rqlited.Network, world: World) -> None:
+    def __init__(self, old: rqlited.RqliteNetwork, world: World) -> None:
         super().__init__(world)
         self._old = old
 
@@ -324,14 +326,14 @@ class Mirror(Network):
 
 
 @pytest.mark.parametrize("first", ["old", "new", "neither"])
-def test_of_old_and_new_nodes_under_one_id_one_leads(daemon: Daemon, first: str) -> None:
+def test_one_of_old_and_new_nodes_under_one_id_leads(daemon: DaemonProcess, first: str) -> None:
     """Nodes of rqlite 3-6 never put the leader key: where one of them leads, nodes of 7-10 wait and
     the log says so.
 
-    While a claim awaits its leader's report they are refused, exit, and are started again.
+    While a claim awaits its leader's report they are refused, exit, and are restarted.
     """
     for seed in range(ROUNDS // 4):
-        old = rqlited.Network()
+        old = rqlited.RqliteNetwork()
         scene = Scene(daemon, seed, [RELEASES[0], *2 * RELEASES[1:2]], network=partial(Mirror, old))
         nodes = [
             rqlited.Node(version, f"10.0.1.{number}:4001", scene.key, lambda: daemon.port, old)

@@ -1,4 +1,4 @@
-"""The DNS door of the running daemon, asked by Debian's dig and by clients that know no manners."""
+"""The name server of the running daemon, queried by Debian's dig and by misbehaving clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.dns import ZONE, answers, question
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -27,8 +27,8 @@ OPTIONS = ("--dns-zone", ZONE)
 
 
 @pytest.fixture(scope="module")
-def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon with a DNS door for all tests that leave it as it is."""
+def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One daemon with a name server for all tests that leave it unchanged."""
     state = tmp_path_factory.mktemp("dns") / "state"
     daemon = installed.start(*installed.twistd(state, "--dns", "127.0.0.1:0", *OPTIONS))
     yield daemon
@@ -36,41 +36,41 @@ def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def daemon(shared: Daemon) -> Iterator[Daemon]:
-    """The module's daemon, in whose log there is nothing but information after the test too."""
+def daemon(shared: DaemonProcess) -> Iterator[DaemonProcess]:
+    """The module's daemon; after the test its log has nothing above level info."""
     yield shared
     assert shared.request("GET", "/").status == 200
     assert [event for event in shared.events if event["level"] != "info"] == []
     assert shared.stderr == ""
 
 
-def port(daemon: Daemon, number: int = 0) -> int:
-    """Where a daemon answers DNS questions."""
+def port(daemon: DaemonProcess, number: int = 0) -> int:
+    """Return the DNS port of a daemon."""
     return int(daemon.wait_for("listening")["dns"][number].rpartition(":")[2])
 
 
-def dig(daemon: Daemon, *arguments: str, server: str = "127.0.0.1") -> str:
-    """What dig prints, which knows of no search list or option but those it is given."""
+def dig(daemon: DaemonProcess, *arguments: str, server: str = "127.0.0.1") -> str:
+    """Return the output of dig, without any search list or option but those given."""
     command = ["dig", "-r", f"@{server}", "-p", str(port(daemon)), "+tries=1", f"+time={PATIENCE:.0f}", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
-def short(daemon: Daemon, *arguments: str) -> list[str]:
+def short(daemon: DaemonProcess, *arguments: str) -> list[str]:
     return dig(daemon, "+short", *arguments).splitlines()
 
 
 def size(text: str) -> int:
-    """How long the answer was, as dig prints it."""
+    """Return the length of the answer, as dig prints it."""
     match = re.search(r"MSG SIZE +rcvd: (\d+)", text)
     assert match is not None, text
     return int(match[1])
 
 
-def cluster(daemon: Daemon, *addrs: str) -> str:
+def cluster(daemon: DaemonProcess, *addrs: str) -> str:
     """An ID with nodes that listen for Raft one port higher."""
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for addr in addrs:
         host, _, number = addr.rpartition(":")
         node = {"addr": addr, "raft_addr": f"{host}:{int(number) + 1}"}
@@ -78,7 +78,7 @@ def cluster(daemon: Daemon, *addrs: str) -> str:
     return discovery_id
 
 
-def test_dig_gets_the_answers_that_rqlite_needs(daemon: Daemon) -> None:
+def test_dig_gets_the_answers_that_rqlite_needs(daemon: DaemonProcess) -> None:
     discovery_id = cluster(daemon, "10.0.0.1:4001", "[fd00::2]:4001")
     name = f"{discovery_id}.{ZONE}"
     assert short(daemon, "A", name) == ["10.0.0.1"]
@@ -97,7 +97,7 @@ def test_dig_gets_the_answers_that_rqlite_needs(daemon: Daemon) -> None:
     assert short(daemon, "SOA", ZONE)[0].startswith(f"ns.{ZONE}. hostmaster.{ZONE}. ")
 
 
-def test_dig_understands_all_that_is_said_about_an_answer(daemon: Daemon) -> None:
+def test_dig_parses_everything_in_an_answer(daemon: DaemonProcess) -> None:
     text = dig(daemon, "A", f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}", "+cookie", "+subnet=198.51.100.0/24")
     assert ";; flags: qr aa rd; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1" in text
     assert "; EDNS: version: 0, flags:; udp: 1232" in text
@@ -107,7 +107,7 @@ def test_dig_understands_all_that_is_said_about_an_answer(daemon: Daemon) -> Non
         assert rude not in text
 
 
-def test_dig_sees_what_is_not_there_and_what_is_refused(daemon: Daemon) -> None:
+def test_dig_sees_absent_and_refused_names(daemon: DaemonProcess) -> None:
     discovery_id = cluster(daemon)
     for arguments, status, flags in (
         (("A", f"{discovery_id}.{ZONE}"), "NOERROR", "qr aa rd"),
@@ -123,10 +123,10 @@ def test_dig_sees_what_is_not_there_and_what_is_refused(daemon: Daemon) -> None:
         assert f";; flags: {flags};" in text, text
         assert ("IN\tSOA" in text) == ("aa" in flags), text
     assert "Transfer failed." in dig(daemon, "AXFR", ZONE)
-    assert "status: BADVERS" not in dig(daemon, "A", ZONE, "+edns=1"), "dig goes back to version 0"
+    assert "status: BADVERS" not in dig(daemon, "A", ZONE, "+edns=1"), "dig falls back to version 0"
 
 
-def test_forty_nodes_come_whole_over_tcp_and_never_shortened_over_udp(daemon: Daemon) -> None:
+def test_forty_nodes_are_complete_over_tcp_and_never_truncated_over_udp(daemon: DaemonProcess) -> None:
     addrs = [f"10.0.0.{number}" for number in range(40)]
     name = f"{cluster(daemon, *(f'{addr}:4001' for addr in addrs))}.{ZONE}"
     plain = dig(daemon, "A", name, "+noedns", "+ignore")
@@ -148,7 +148,7 @@ def test_forty_nodes_come_whole_over_tcp_and_never_shortened_over_udp(daemon: Da
     assert both.count("ANSWER: 40,") == 2
 
 
-def test_a_node_that_leads_by_consul_is_in_dns_at_once_and_not_before(daemon: Daemon) -> None:
+def test_a_consul_kv_leader_is_in_dns_once_it_reported_itself(daemon: DaemonProcess) -> None:
     value = {"id": "1", "api_addr": "http://10.0.0.9:4001", "addr": "10.0.0.9:4002"}
     assert daemon.request("PUT", "/v1/kv/Prod/leader?cas=0", value).body == b"true"
     assert short(daemon, "A", f"prod.{ZONE}") == []
@@ -157,7 +157,7 @@ def test_a_node_that_leads_by_consul_is_in_dns_at_once_and_not_before(daemon: Da
     assert [line.split()[2] for line in short(daemon, "SRV", f"_raft._tcp.PROD.{ZONE}")] == ["4002"]
 
 
-def test_a_host_name_of_this_machine_is_resolved(start: Start, tmp_path: Path) -> None:
+def test_a_host_name_of_this_host_is_resolved(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--dns", "127.0.0.1:0", *OPTIONS)
     discovery_id = cluster(daemon, "localhost:4001", "no-such-host.invalid:4001")
     assert short(daemon, "A", f"{discovery_id}.{ZONE}") == ["127.0.0.1"]
@@ -167,7 +167,7 @@ def test_a_host_name_of_this_machine_is_resolved(start: Start, tmp_path: Path) -
     assert daemon.wait_for(warning, host="no-such-host.invalid")["level"] == "warn"
 
 
-def test_it_answers_on_every_address_it_is_given(start: Start, tmp_path: Path) -> None:
+def test_it_answers_on_every_configured_address(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", RQDISCO_DNS="127.0.0.1:0 [::1]:0", RQDISCO_DNS_ZONE=f"{ZONE}.")
     name = f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}"
     query = dns.message.from_wire(question(name))
@@ -200,7 +200,7 @@ def test_it_stops_while_clients_are_connected(start: Start, tmp_path: Path) -> N
     assert daemon.stderr == ""
 
 
-def test_who_says_that_it_has_no_more_to_ask_still_gets_its_answers(daemon: Daemon) -> None:
+def test_a_client_that_half_closes_still_gets_its_answers(daemon: DaemonProcess) -> None:
     """As `nc -N` and some libraries do."""
     for _ in range(20):
         with connected(daemon) as connection:
@@ -211,7 +211,7 @@ def test_who_says_that_it_has_no_more_to_ask_still_gets_its_answers(daemon: Daem
 
 
 @pytest.mark.parametrize("transport", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_random_octets_are_answered_or_not_and_leave_nothing_in_the_log(daemon: Daemon, transport: int) -> None:
+def test_random_bytes_leave_nothing_in_the_log(daemon: DaemonProcess, transport: int) -> None:
     noise = random.Random(7)
     query = question(f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}")
     for _ in range(300):
@@ -225,7 +225,7 @@ def test_random_octets_are_answered_or_not_and_leave_nothing_in_the_log(daemon: 
     assert "status: NOERROR" in dig(daemon, "SOA", ZONE, "+tcp" if transport == socket.SOCK_STREAM else "+notcp")
 
 
-def test_many_questions_are_answered_over_one_connection(daemon: Daemon) -> None:
+def test_many_questions_are_answered_over_one_connection(daemon: DaemonProcess) -> None:
     name = f"{cluster(daemon, '10.0.0.1:4001')}.{ZONE}"
     with connected(daemon) as connection:
         connection.sendall(framed(question(name)) * 500)
@@ -233,14 +233,14 @@ def test_many_questions_are_answered_over_one_connection(daemon: Daemon) -> None
     assert all(answers(each) == ["10.0.0.1"] for each in got)
 
 
-def test_this_machine_itself_may_ask_beyond_the_rate(start: Start, tmp_path: Path) -> None:
+def test_the_local_host_may_exceed_the_rate(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--dns", "127.0.0.1:0", "--dns-rate=1", *OPTIONS)
     for _ in range(5):
         assert ";; flags: qr aa rd;" in dig(daemon, "SOA", ZONE, "+ignore")
 
 
 @pytest.mark.parametrize("taken", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_a_port_that_is_taken_is_69(installed: Environment, tmp_path: Path, taken: int) -> None:
+def test_a_port_in_use_is_69(installed: Environment, tmp_path: Path, taken: int) -> None:
     with socket.socket(socket.AF_INET, taken) as other:
         other.bind(("127.0.0.1", 0))
         if taken == socket.SOCK_STREAM:
@@ -273,8 +273,8 @@ def test_a_bad_option_is_64(installed: Environment, tmp_path: Path, options: tup
     assert re.fullmatch(r"rqdisco: dns[^\n]+\(see twistd rqdisco --help\)\n", result.stderr)
 
 
-def connected(daemon: Daemon) -> socket.socket:
-    """A connection to the DNS door."""
+def connected(daemon: DaemonProcess) -> socket.socket:
+    """Return a TCP connection to the name server."""
     return socket.create_connection(("127.0.0.1", port(daemon)), PATIENCE)
 
 
@@ -283,6 +283,6 @@ def framed(message: bytes) -> bytes:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """The next message."""
+    """Return the next message."""
     (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
     return connection.recv(length, socket.MSG_WAITALL)

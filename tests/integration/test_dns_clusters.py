@@ -1,5 +1,5 @@
-"""Clusters of rqlite 7-10 that form by what the real daemon answers to DNS questions: always one,
-with all nodes.
+"""Clusters of rqlite 7-10 that form through the real daemon's DNS answers: always one, with all
+nodes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Literal
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.dns_nodes import RELEASES, DNSNode, GoResolver, NoSuchHost, Release
-from tests.support.process import Daemon, Environment
-from tests.support.virtual import Network, Peer, Service, World
+from tests.support.dns_nodes import RELEASES, DNSNode, DNSRelease, GoResolver, NoSuchHost
+from tests.support.process import DaemonProcess, Environment
+from tests.support.virtual import Peer, Service, VirtualNetwork, World
 
 pytestmark = pytest.mark.process
 
@@ -27,23 +27,23 @@ Mode = Literal["dns", "dns-srv"]
 ZONE = "disco.example.com"
 OPTIONS = ("--dns=127.0.0.1:0", f"--dns-zone={ZONE}")
 ROUNDS = 25
-# Those of a line can be one cluster: rqlite 8 cannot read a snapshot of 7's, nor 10 one of 8's or
-# 9's.
+# The releases of one line can be one cluster: rqlite 8 cannot read a snapshot of 7's, nor 10 one of
+# 8's or 9's.
 MIXES = (RELEASES[:3], RELEASES[3:5], RELEASES[5:])
 LONG = 300.0
-# Longer than any node waits for others, so that each has been started again.
+# Longer than any node waits for others, so that each has been restarted.
 FOR_EVER = 150.0
 
 
-def dns_port(daemon: Daemon) -> int:
-    """Where the daemon answers, by UDP and TCP."""
+def dns_port(daemon: DaemonProcess) -> int:
+    """Return the port of the name server, for UDP and TCP."""
     (address,) = daemon.wait_for("listening")["dns"]
     return int(address.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
-def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all tests of this module, which answers DNS questions too."""
+def shared_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One daemon with a name server for all tests of this module."""
     daemon = installed.start(*installed.twistd(tmp_path_factory.mktemp("shared") / "state", *OPTIONS))
     yield daemon
     daemon.kill()
@@ -55,35 +55,35 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 class Scene:
-    """Nodes of mixed releases that are about to form a cluster of three, and the daemon that knows
-    where they are.
+    """Nodes of mixed releases that are about to form a cluster of three, and the daemon with their
+    addresses.
     """
 
     def __init__(
-        self, daemon: Daemon, mode: Mode, seed: int, releases: Sequence[Release] = (), hosts: str = ""
+        self, daemon: DaemonProcess, mode: Mode, seed: int, releases: Sequence[DNSRelease] = (), hosts: str = ""
     ) -> None:
         self.daemon = daemon
         self.mode = mode
         self.world = World(seed)
-        self.network = Network(self.world)
+        self.network = VirtualNetwork(self.world)
         self.service = Service(daemon.port, dns_port(daemon))
-        self.id = daemon.mint()
+        self.id = daemon.create_id()
         self.hosts = hosts or "10.0.0.{}"
         chosen = releases or self.world.random.choices(self.world.random.choice(MIXES), k=3)
         self.nodes = [self.node(release) for release in chosen]
 
-    def node(self, release: Release) -> DNSNode:
-        """One more node, not yet registered."""
+    def node(self, release: DNSRelease) -> DNSNode:
+        """Return one more node, not yet registered."""
         number = 1 + len(self.network.peers)
         host = self.hosts.format(number)
-        peer = Peer(f"n{number}", f"{host}:4001", f"{host}:4002", release.doors, expect=3)
+        peer = Peer(f"n{number}", f"{host}:4001", f"{host}:4002", release.endpoints, expect=3)
         name = f"{self.id}.{ZONE}."
         return DNSNode(
             release, peer, self.mode, name, self.service, self.world, self.network, lambda: self.register(peer)
         )
 
     def register(self, peer: Peer) -> None:
-        """What ExecStartPre does."""
+        """Register a node, as ExecStartPre does."""
         if self.service.http is None:
             raise ConnectionRefusedError
         node = {"addr": peer.http_addr, "raft_addr": peer.raft_addr, "node_id": peer.node_id}
@@ -98,25 +98,25 @@ class Scene:
             node.start()
 
     def forms(self, seconds: float = LONG) -> bool:
-        """Whether all nodes that run are in a cluster within that time."""
+        """Report whether all nodes that run are in a cluster within that time."""
         return self.world.run(seconds, self.network.is_formed)
 
     def assert_one_cluster(self, *members: DNSNode) -> None:
-        """These nodes, or all, are in one cluster, and there never was another."""
+        """Assert that these nodes, or all, are in one cluster, and there never was another."""
         assert self.forms(), self.logs
         assert len(self.network.bootstrapped) == 1, self.logs
         (found,) = self.network.clusters.values()
         assert found == sorted(node.peer.node_id for node in members or self.nodes), self.logs
 
     def assert_nobody_leads(self) -> None:
-        """However long one waits, and however often nodes are started again, there is no
-        cluster.
+        """Assert that there is no cluster, however long one waits, and however often nodes are
+        restarted.
         """
         assert not self.world.run(FOR_EVER, lambda: bool(self.network.bootstrapped)), self.logs
 
     @contextmanager
     def without_daemon(self) -> Iterator[None]:
-        """Nobody answers meanwhile."""
+        """Have no name server inside the context."""
         self.service.http = self.service.dns = None
         yield
         self.service.http, self.service.dns = self.daemon.port, dns_port(self.daemon)
@@ -126,7 +126,7 @@ class Scene:
         return {f"{node.release.name} {node.peer.node_id}": node.log for node in self.nodes}
 
 
-def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon, mode: Mode) -> None:
+def test_nodes_that_start_at_once_form_one_cluster(daemon: DaemonProcess, mode: Mode) -> None:
     for seed in range(ROUNDS):
         scene = Scene(daemon, mode, seed)
         scene.start_all()
@@ -134,7 +134,7 @@ def test_nodes_that_start_at_once_form_one_cluster(daemon: Daemon, mode: Mode) -
         assert [node.exits for node in scene.nodes] == [0, 0, 0], scene.logs
 
 
-def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon, mode: Mode) -> None:
+def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: DaemonProcess, mode: Mode) -> None:
     for mix in MIXES:
         for seed, releases in enumerate(permutations((*mix, *mix, *mix)[:3])):
             scene = Scene(daemon, mode, seed, releases)
@@ -145,7 +145,9 @@ def test_nodes_form_one_cluster_in_whatever_order_they_start(daemon: Daemon, mod
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=attrgetter("name"))
-def test_one_node_that_never_starts_holds_all_up_until_it_does(daemon: Daemon, mode: Mode, release: Release) -> None:
+def test_one_node_that_never_starts_blocks_the_others_until_it_does(
+    daemon: DaemonProcess, mode: Mode, release: DNSRelease
+) -> None:
     scene = Scene(daemon, mode, 1, [release] * 3)
     missing, *others = scene.nodes
     scene.register(missing.peer)
@@ -158,7 +160,7 @@ def test_one_node_that_never_starts_holds_all_up_until_it_does(daemon: Daemon, m
 
 
 @pytest.mark.parametrize("release", RELEASES[::3], ids=attrgetter("name"))
-def test_one_node_that_never_starts_can_be_replaced(daemon: Daemon, mode: Mode, release: Release) -> None:
+def test_one_node_that_never_starts_can_be_replaced(daemon: DaemonProcess, mode: Mode, release: DNSRelease) -> None:
     scene = Scene(daemon, mode, 1, [release] * 4)
     missing, *others, replacement = scene.nodes
     scene.register(missing.peer)
@@ -170,7 +172,7 @@ def test_one_node_that_never_starts_can_be_replaced(daemon: Daemon, mode: Mode, 
     scene.assert_one_cluster(*others, replacement)
 
 
-def test_a_node_that_comes_later_joins(daemon: Daemon, mode: Mode) -> None:
+def test_a_node_that_comes_later_joins(daemon: DaemonProcess, mode: Mode) -> None:
     for seed in range(ROUNDS // 5):
         scene = Scene(daemon, mode, seed, [RELEASES[seed % len(RELEASES)]] * 4)
         *first, late = scene.nodes
@@ -183,7 +185,7 @@ def test_a_node_that_comes_later_joins(daemon: Daemon, mode: Mode) -> None:
         scene.assert_one_cluster()
 
 
-def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: Daemon, mode: Mode) -> None:
+def test_nodes_wait_for_a_daemon_that_is_not_there_yet(daemon: DaemonProcess, mode: Mode) -> None:
     for seed in range(ROUNDS // 5):
         scene = Scene(daemon, mode, seed)
         with scene.without_daemon():
@@ -207,15 +209,15 @@ def test_nodes_form_one_cluster_though_the_daemon_is_killed(start: Start, tmp_pa
 
 
 @pytest.mark.parametrize("release", RELEASES[4:], ids=attrgetter("name"))
-def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: Daemon, mode: Mode, release: Release) -> None:
+def test_nodes_with_ipv6_addresses_form_a_cluster(daemon: DaemonProcess, mode: Mode, release: DNSRelease) -> None:
     scene = Scene(daemon, mode, 1, [release] * 3, hosts="[fd00::{}]")
     scene.start_all()
     scene.assert_one_cluster()
 
 
-def test_a_node_whose_host_name_nobody_knows_is_in_nobodys_way(daemon: Daemon, mode: Mode) -> None:
-    """rqlited cannot use any node while there is one whose name does not resolve, so it must not be
-    told of it.
+def test_a_node_with_an_unknown_host_name_blocks_nobody(daemon: DaemonProcess, mode: Mode) -> None:
+    """rqlited cannot use any node while there is one whose name does not resolve, so it must not
+    get that one.
     """
     scene = Scene(daemon, mode, 1, [*MIXES[1], MIXES[1][0]])
     scene.register(Peer("lost", "lost.invalid:4001", "lost.invalid:4002", frozenset()))
@@ -224,9 +226,9 @@ def test_a_node_whose_host_name_nobody_knows_is_in_nobodys_way(daemon: Daemon, m
 
 
 @pytest.mark.parametrize("edns", [True, False], ids=["edns", "plain"])
-def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) -> None:
-    """An answer that is larger than a datagram may be is a short list to rqlited, or none; so it is
-    to ask by TCP.
+def test_all_nodes_are_found_however_many_there_are(daemon: DaemonProcess, edns: bool) -> None:
+    """rqlited takes an answer that is larger than a datagram for a short list, or none; so it must
+    query by TCP.
     """
     scene = Scene(daemon, "dns", 1)
     resolver = GoResolver(scene.world, scene.service, edns=edns)
@@ -242,8 +244,8 @@ def test_all_nodes_are_found_however_many_there_are(daemon: Daemon, edns: bool) 
     assert sorted(scene.world.result(lambda: resolver.services("rqlite-raft", name))) == expected
 
 
-def test_what_is_not_there_is_no_host_at_once(daemon: Daemon) -> None:
-    """Neither is tried again, nor taken for a server that has lost its way."""
+def test_an_absent_name_is_no_such_host_at_once(daemon: DaemonProcess) -> None:
+    """Go neither retries it nor takes it for a misconfigured server."""
     scene = Scene(daemon, "dns", 1)
     for edns in (True, False):
         resolver = GoResolver(scene.world, scene.service, edns=edns)

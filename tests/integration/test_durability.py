@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import Daemon, ask
+from tests.support.process import DaemonProcess, ask
 
 pytestmark = pytest.mark.process
 
@@ -34,7 +34,7 @@ class Ledger:
         self.random = Random(seed)
         self.lists: dict[str, list[str]] = {}
         self.acknowledged = 0
-        self.unheard: list[tuple[str, str]] = []
+        self.unanswered: list[tuple[str, str]] = []
         self.touched: set[str] = set()
         self._alone: dict[str, str] = {}
         self._fresh: list[str] = []
@@ -42,17 +42,17 @@ class Ledger:
         self._lock = threading.Lock()
 
     def next_registration(self) -> tuple[str, str] | None:
-        """ID and address of what to register; None: time for another ID."""
+        """Return the ID and address to register next; None: time for another ID."""
         with self._lock:
-            if self.unheard:
-                return self.unheard.pop()
+            if self.unanswered:
+                return self.unanswered.pop()
             if not self._fresh or self.random.random() < 0.2:
                 return None
             self._addresses += 1
             return self.random.choice(self._fresh[-4:]), f"10.0.0.1:{self._addresses}"
 
     def created(self, discovery_id: str) -> int:
-        """Take note, and count."""
+        """Record and count a created ID."""
         with self._lock:
             assert discovery_id not in self.lists
             self.lists[discovery_id] = []
@@ -62,7 +62,7 @@ class Ledger:
             return self.acknowledged
 
     def registered(self, discovery_id: str, addr: str, nodes: list[str]) -> int:
-        """Take note, and count."""
+        """Record and count a registration."""
         with self._lock:
             assert addr in nodes
             if nodes == [addr]:
@@ -72,18 +72,20 @@ class Ledger:
             return self.acknowledged
 
     def lost(self, registration: tuple[str, str] | None) -> None:
-        """Nobody knows what came of a registration: its node asks again some time."""
+        """Record a registration with an unknown outcome: its node repeats it some time."""
         if registration is not None:
             with self._lock:
-                self.unheard.append(registration)
+                self.unanswered.append(registration)
 
     def copy(self) -> dict[str, list[str]]:
-        """All lists as they are acknowledged now."""
+        """Return all lists as they are acknowledged now."""
         with self._lock:
             return {discovery_id: list(nodes) for discovery_id, nodes in self.lists.items()}
 
-    def check(self, daemon: Daemon, *, everything: bool = False) -> None:
-        """Compare with what the daemon shows of the IDs touched since the last time, or of all."""
+    def check(self, daemon: DaemonProcess, *, everything: bool = False) -> None:
+        """Compare with the lists of the daemon for the IDs touched since the last call, or for
+        all.
+        """
         with closing(daemon.connect()) as connection:
             for discovery_id in self.lists if everything else self.touched:
                 reply = ask(connection, "GET", f"/{discovery_id}")
@@ -102,9 +104,9 @@ class Ledger:
         self.touched.add(discovery_id)
 
 
-def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[[], object]) -> None:
-    """Write with many threads at once; in the midst of it, after so many acknowledgements, call
-    `then`, and end.
+def write(daemon: DaemonProcess, ledger: Ledger, acknowledgements: int, then: Callable[[], object]) -> None:
+    """Write with many threads at once; meanwhile, after this many acknowledgements, call `then`,
+    and end.
     """
     goal = ledger.acknowledged + acknowledgements
     ending, ended = threading.Event(), threading.Event()
@@ -136,7 +138,7 @@ def write(daemon: Daemon, ledger: Ledger, acknowledgements: int, then: Callable[
 
 
 def write_one(connection: HTTPConnection, ledger: Ledger, registration: tuple[str, str] | None) -> int:
-    """One acknowledged write; return how many there were until then."""
+    """Make one acknowledged write; return how many there were until then."""
     path, document = ("/", None) if registration is None else (f"/{registration[0]}", {"addr": registration[1]})
     reply = ask(connection, "POST", path, document)
     assert reply.status == 200, reply
@@ -157,7 +159,7 @@ def test_kill_9_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None
     assert daemon.complaints == []
 
 
-def test_kill_9_amid_snapshots_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None:
+def test_kill_9_during_snapshots_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None:
     ledger = Ledger(1)
     daemon = start(tmp_path / "state", "--snapshot-every=1")
     for _ in range(4):
@@ -168,7 +170,7 @@ def test_kill_9_amid_snapshots_loses_nothing_acknowledged(start: Start, tmp_path
         ledger.check(daemon, everything=True)
 
 
-def test_sigterm_under_load_ends_well_and_loses_nothing(start: Start, tmp_path: Path) -> None:
+def test_sigterm_under_load_exits_cleanly_and_loses_nothing(start: Start, tmp_path: Path) -> None:
     ledger = Ledger(2)
     for _ in range(3):
         daemon = start(tmp_path / "state")
@@ -189,9 +191,9 @@ def test_sigterm_does_not_wait_for_idle_clients(start: Start, tmp_path: Path) ->
     connection.close()
 
 
-def test_sighup_logs_the_status_and_the_daemon_goes_on(start: Start, tmp_path: Path) -> None:
+def test_sighup_logs_the_status_and_the_daemon_continues(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.process.send_signal(signal.SIGHUP)
     assert daemon.wait_for("status")["ids"] == 1
     since = len(daemon.events)
@@ -200,8 +202,8 @@ def test_sighup_logs_the_status_and_the_daemon_goes_on(start: Start, tmp_path: P
     assert daemon.nodes(discovery_id) == []
 
 
-def test_copy_without_identity_lists_all_that_was_acknowledged_before_it(start: Start, tmp_path: Path) -> None:
-    """Its IDs are another daemon's: they are listed and joined, and nobody is told it is alone."""
+def test_a_copy_without_identity_lists_everything_acknowledged_before_it(start: Start, tmp_path: Path) -> None:
+    """Its IDs have another owner: they are listed and joined, and nobody is granted."""
     daemon, ledger = start(tmp_path / "state"), Ledger(3)
     before: dict[str, list[str]] = {}
 
@@ -223,7 +225,7 @@ def test_copy_without_identity_lists_all_that_was_acknowledged_before_it(start: 
     ledger.check(daemon, everything=True)
 
 
-def test_snapshot_is_json_with_one_record_a_line(start: Start, tmp_path: Path) -> None:
+def test_a_snapshot_is_json_with_one_record_per_line(start: Start, tmp_path: Path) -> None:
     daemon, ledger = start(tmp_path / "state", "--snapshot-every=1"), Ledger(4)
     for _ in range(2):
         write(daemon, ledger, 200, lambda: None)

@@ -23,9 +23,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def make_old(state: Path) -> None:
-    """Let the calendar of a daemon that does not run say that all there is has been there for
-    long.
-    """
+    """Write version ages for a stopped daemon as if all records had been there for long."""
     owner = json.loads((state / "identity.json").read_text())["incarnation"]
     disk = Disk()
     found = recover(disk, state)
@@ -35,6 +33,7 @@ def make_old(state: Path) -> None:
         note = version_ages.advance(Moment(found.boot, day * DAY_MS), found.last_version)
         assert note is not None
         version_ages.learn(note)
+    assert note is not None
     segments.commit([codec.encode_metadata(note)])
     segments.seal()
 
@@ -42,7 +41,7 @@ def make_old(state: Path) -> None:
 def test_unused_ids_are_forgotten_and_used_ones_are_not(start: Start, tmp_path: Path) -> None:
     state = tmp_path / "state"
     daemon = start(state)
-    unused, used = daemon.mint(), daemon.mint()
+    unused, used = daemon.create_id(), daemon.create_id()
     assert daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"}).status == 200
     assert daemon.terminate() == -signal.SIGTERM
     make_old(state)
@@ -51,7 +50,7 @@ def test_unused_ids_are_forgotten_and_used_ones_are_not(start: Start, tmp_path: 
     assert daemon.request("GET", f"/{unused}").status == 404
     assert daemon.nodes(used) == ["10.0.0.1:4001"]
     assert daemon.request("GET", "/").document["unused_days"] == DAYS
-    younger = daemon.mint()
+    younger = daemon.create_id()
     daemon.wait_for("snapshot written", records=4)
     snapshot = (state / "snapshot.json").read_text()
     assert unused not in snapshot

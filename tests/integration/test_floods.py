@@ -1,7 +1,7 @@
-"""While somebody floods the daemon, everybody else is served as before, and afterwards so is it.
+"""A flood affects no other client, neither during it nor afterwards.
 
-The machine that runs this may be busy with other things, so each figure is held against the same
-one without a flood.
+The machine may be busy with other things, so each figure is compared with the same one without a
+flood.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.process import PATIENCE, PROJECT, Daemon, Environment, ask
+from tests.support.process import PATIENCE, PROJECT, DaemonProcess, Environment, ask
 
 pytestmark = pytest.mark.process
 
 IDLE = 10_000
-# Somebody that the proxy speaks for.
+# A client named by the proxy.
 FLOODER = "198.51.100.7"
 SAMPLES = 150
 MOST_MS = 100.0
-# What `--create-rate` is by default, and how many may be minted at once.
-MINTS_A_SECOND, MINTS_AT_ONCE = 10, 100
+# The default of `--create-rate`, and how many IDs may be created at once.
+CREATIONS_PER_SECOND, CREATIONS_AT_ONCE = 10, 100
 MOST_GROWTH_KB = 150_000
 
 
 @pytest.fixture(scope="module")
-def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon for all floods, with an ID of many nodes; its second port is for proxies."""
     if (most := resource.getrlimit(resource.RLIMIT_NOFILE)[1]) < IDLE + 1000:
         pytest.skip(f"no more than {most} files may be open")
@@ -47,8 +47,8 @@ def flooded(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def crowded_id(flooded: Daemon) -> str:
-    discovery_id = flooded.mint()
+def crowded_id(flooded: DaemonProcess) -> str:
+    discovery_id = flooded.create_id()
     connection = HTTPConnection("127.0.0.1", flooded.port)
     for number in range(200):
         assert ask(connection, "POST", f"/{discovery_id}", {"addr": f"host-{number}.example.com:4001"}).status == 200
@@ -57,8 +57,8 @@ def crowded_id(flooded: Daemon) -> str:
 
 
 @contextmanager
-def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iterator[dict[str, int]]:
-    """Somebody floods; what came of it is there at the end."""
+def flood(daemon: DaemonProcess, kind: str, count: int, source: str, path: str) -> Iterator[dict[str, int]]:
+    """Flood inside the context; the results are there at its end."""
     port = daemon.port if source == "-" else proxied_port(daemon)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.floods", kind, str(port), str(count), source, path],
@@ -69,25 +69,25 @@ def flood(daemon: Daemon, kind: str, count: int, source: str, path: str) -> Iter
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    came_of_it: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
     try:
         assert process.stdout.readline() == "begun\n"
-        yield came_of_it
+        yield outcomes
         process.stdin.close()
-        came_of_it.update(json.loads(process.stdout.readline()))
+        outcomes.update(json.loads(process.stdout.readline()))
     finally:
         process.kill()
         process.wait(PATIENCE)
         process.stdout.close()
 
 
-def proxied_port(daemon: Daemon) -> int:
+def proxied_port(daemon: DaemonProcess) -> int:
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
-def register(daemon: Daemon, discovery_id: str, number: int) -> float:
-    """The milliseconds that a node waits: it connects, registers and is answered, from an address
-    of its own.
+def register(daemon: DaemonProcess, discovery_id: str, number: int) -> float:
+    """Return the milliseconds that a node waits: it connects, registers and is answered, from a
+    separate address.
     """
     began = time.perf_counter()
     connection = HTTPConnection("127.0.0.1", daemon.port, PATIENCE, source_address=("127.0.0.2", 0))
@@ -99,17 +99,15 @@ def register(daemon: Daemon, discovery_id: str, number: int) -> float:
 
 
 class Figures(NamedTuple):
-    """Median and 99th percentile of the milliseconds for a registration; what the daemon has in
-    memory.
-    """
+    """Median and 99th percentile of the milliseconds for a registration; the daemon's memory."""
 
     p50: float
     p99: float
     kb: int
 
     @classmethod
-    def of(cls, daemon: Daemon) -> Figures:
-        discovery_id = daemon.mint()
+    def of(cls, daemon: DaemonProcess) -> Figures:
+        discovery_id = daemon.create_id()
         took = sorted(register(daemon, discovery_id, number) for number in range(SAMPLES))
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
         (kb,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
@@ -124,7 +122,7 @@ FLOODS = [
     ("idle", 3000, FLOODER),
     ("loris", 1500, FLOODER),
     ("headers", 30, FLOODER),
-    ("mints", 30, FLOODER),
+    ("creations", 30, FLOODER),
     ("reads", 30, FLOODER),
     ("unread", 300, FLOODER),
     ("reads", 1000, "203.0.113.9"),
@@ -132,22 +130,24 @@ FLOODS = [
 
 
 @pytest.mark.parametrize(("kind", "count", "source"), FLOODS)
-def test_nobody_else_notices_a_flood(flooded: Daemon, crowded_id: str, kind: str, count: int, source: str) -> None:
+def test_nobody_else_notices_a_flood(
+    flooded: DaemonProcess, crowded_id: str, kind: str, count: int, source: str
+) -> None:
     before = Figures.of(flooded)
     began = time.monotonic()
-    with flood(flooded, kind, count, source, crowded_id) as came_of_it:
+    with flood(flooded, kind, count, source, crowded_id) as outcomes:
         during = Figures.of(flooded)
-        # The machine has other things to do, which only ever add to it.
+        # Other load on the machine only ever adds to it.
         for _ in range(2):
             if during.p99 >= MOST_MS:
                 during = min(during, Figures.of(flooded), key=lambda figures: figures.p99)
     after = Figures.of(flooded)
-    print(f"\n{kind} x {count}: before {before}; during {during}; after {after}; {came_of_it}")
+    print(f"\n{kind} x {count}: before {before}; during {during}; after {after}; {outcomes}")
     assert during.p99 < max(MOST_MS, 3 * max(before.p99, after.p99))
     assert after.p50 < max(MOST_MS / 2, 3 * before.p50)
     assert max(during.kb, after.kb) < before.kb + MOST_GROWTH_KB
-    if kind == "mints":
-        assert came_of_it["200"] <= MINTS_AT_ONCE + MINTS_A_SECOND * (time.monotonic() - began)
-        assert came_of_it["429"] > 0
+    if kind == "creations":
+        assert outcomes["200"] <= CREATIONS_AT_ONCE + CREATIONS_PER_SECOND * (time.monotonic() - began)
+        assert outcomes["429"] > 0
     elif kind == "headers":
-        assert came_of_it.keys() == {"431"}
+        assert outcomes.keys() == {"431"}

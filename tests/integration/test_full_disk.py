@@ -1,5 +1,5 @@
-"""A full disk: writes are refused with a reason, reads go on, and no restart is needed once there
-is room.
+"""A full disk: writes are refused with a reason, reads continue, and no restart is needed once
+there is room.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, Daemon, Environment, Reply
+from tests.support.process import PATIENCE, DaemonProcess, Environment, Reply
 
 pytestmark = pytest.mark.process
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a megabyte. To mount it takes root, as the tests of a full disk do."""
+    """A file system of a megabyte. Mounting it needs root, as all tests of a full disk do."""
     mount = tmp_path / "disk"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], check=True)
@@ -42,8 +42,10 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def mint_until_refused(daemon: Daemon, most: int = 100) -> tuple[list[str], Reply]:
-    """The IDs that still went onto the page that was begun, and the first refusal."""
+def create_until_refused(daemon: DaemonProcess, most: int = 100) -> tuple[list[str], Reply]:
+    """Create IDs until one is refused; return those that still fit the current page, and the
+    refusal.
+    """
     created: list[str] = []
     while (reply := daemon.request("POST", "/")).status == 200:
         created.append(reply.document["disco_id"])
@@ -57,12 +59,12 @@ def assert_refused(reply: Reply) -> None:
     assert int(reply.headers["retry-after"]) > 0
 
 
-def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: Path) -> None:
+def test_a_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state")
-    first, used = daemon.mint(), daemon.mint()
+    first, used = daemon.create_id(), daemon.create_id()
     daemon.request("POST", f"/{used}", {"addr": "10.0.0.1:4001"})
     ballast = fill(small_disk)
-    created, refusal = mint_until_refused(daemon)
+    created, refusal = create_until_refused(daemon)
     assert_refused(refusal)
     for _ in range(3):
         assert_refused(daemon.request("POST", f"/{first}", {"addr": "10.0.0.1:4001"}))
@@ -89,25 +91,27 @@ def test_full_disk_refuses_writes_until_there_is_room(start: Start, small_disk: 
     assert [daemon.nodes(discovery_id) for discovery_id in created] == [[]] * len(created)
 
 
-def test_room_helps_without_a_restart(start: Start, small_disk: Path) -> None:
+def test_room_on_the_disk_is_used_without_a_restart(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state")
-    daemon.mint()
+    daemon.create_id()
     for _ in range(3):
         ballast = fill(small_disk)
-        created, refusal = mint_until_refused(daemon)
+        created, refusal = create_until_refused(daemon)
         assert_refused(refusal)
         ballast.unlink()
-        assert [daemon.nodes(discovery_id) for discovery_id in (*created, daemon.mint())] == [[]] * (len(created) + 1)
+        assert [daemon.nodes(discovery_id) for discovery_id in (*created, daemon.create_id())] == [[]] * (
+            len(created) + 1
+        )
     daemon.kill()
     start(small_disk / "state")
 
 
-def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Path) -> None:
+def test_the_disk_reserve_is_left_to_snapshots(start: Start, small_disk: Path) -> None:
     ballast = fill(small_disk)
     os.truncate(ballast, ballast.stat().st_size - (300 << 10))
     daemon = start(small_disk / "state", "--snapshot-every=1", "--disk-reserve=200K")
-    discovery_id = daemon.mint()
-    created, refusal = mint_until_refused(daemon, 5000)
+    discovery_id = daemon.create_id()
+    created, refusal = create_until_refused(daemon, 5000)
     assert (refusal.status, refusal.reason) == (
         503,
         "store unavailable: only the disk reserve is left (--disk-reserve)",
@@ -120,14 +124,14 @@ def test_the_reserve_of_a_disk_is_left_to_snapshots(start: Start, small_disk: Pa
         assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
-def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
+def test_a_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     daemon = start(small_disk / "state", "--snapshot-every=1")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     daemon.wait_for("snapshot written")
-    daemon.mint()
+    daemon.create_id()
     ballast = fill(small_disk)
     since = len(daemon.events)
-    mint_until_refused(daemon)
+    create_until_refused(daemon)
     daemon.wait_for("snapshot failed: [Errno 28] No space left on device", since)
     assert daemon.nodes(discovery_id) == []
     ballast.unlink()
@@ -135,7 +139,7 @@ def test_snapshot_waits_for_room(start: Start, small_disk: Path) -> None:
     assert not (small_disk / "state" / "snapshot.json.new").exists()
 
 
-def test_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: Path) -> None:
+def test_a_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: Path) -> None:
     ballast = fill(small_disk)
     result = installed.run(*installed.twistd(small_disk / "state"))
     assert result.returncode == 74
@@ -147,12 +151,12 @@ def test_new_directory_on_a_full_disk_is_74(installed: Environment, small_disk: 
     assert daemon.terminate() == -15
 
 
-def test_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> None:
-    """A write that fails for another reason than want of room: 503 to who waits for it, and an
-    end.
+def test_a_failing_disk_ends_the_daemon_with_74(start: Start, tmp_path: Path) -> None:
+    """A write that fails for another reason than lack of room: 503 to the waiting client, and an
+    exit.
     """
     daemon = start(tmp_path / "state")
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     (segment,) = (tmp_path / "state" / "journal").iterdir()
     size = segment.stat().st_size + 10
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, size))

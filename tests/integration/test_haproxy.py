@@ -1,4 +1,4 @@
-"""Three peers behind haproxy, as deploy/haproxy/haproxy.cfg sets it up."""
+"""Three peers behind haproxy with deploy/haproxy/haproxy.cfg."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.test_peers import command
 from tests.support.haproxy import CONFIG, HAProxy
-from tests.support.process import ANY_PORT, PATIENCE, Daemon, Environment, Reply
+from tests.support.process import ANY_PORT, PATIENCE, DaemonProcess, Environment, Reply
 from tests.support.trio import Trio
 
 pytestmark = pytest.mark.process
@@ -28,7 +28,7 @@ Behind = Callable[[list[int]], HAProxy]
 
 @pytest.fixture
 def behind(tmp_path: Path) -> Iterator[Behind]:
-    """Starts haproxy before whatever listens on three ports."""
+    """Starts haproxy in front of servers on three ports."""
     with ExitStack() as stack:
 
         def start_haproxy(ports: list[int]) -> HAProxy:
@@ -49,8 +49,8 @@ def haproxy(trio: Trio, behind: Behind) -> HAProxy:
     return behind([proxied_port(daemon) for daemon in trio.daemons.values()])
 
 
-def proxied_port(daemon: Daemon) -> int:
-    """Where a daemon expects a PROXY header; its first listener is for everybody."""
+def proxied_port(daemon: DaemonProcess) -> int:
+    """Return the port where a daemon expects a PROXY header; its first listener is public."""
     return int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
 
 
@@ -58,22 +58,22 @@ def register(haproxy: HAProxy, discovery_id: str, addr: str, source: str = "127.
     return haproxy.request("POST", f"/{discovery_id}", {"addr": addr}, source)
 
 
-def mint(haproxy: HAProxy) -> str:
+def create_id(haproxy: HAProxy) -> str:
     reply = haproxy.request("POST", "/")
     assert reply.status == 200, reply
     discovery_id: str = reply.document["disco_id"]
     return discovery_id
 
 
-def test_haproxy_takes_the_configuration_as_it_is() -> None:
+def test_haproxy_accepts_the_documented_configuration() -> None:
     checked = subprocess.run(
         ["haproxy", "-c", "-f", str(CONFIG)], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (checked.returncode, checked.stderr) == (0, ""), checked
 
 
-def test_nodes_that_ask_at_once_form_one_cluster_whichever_daemons_they_reach(trio: Trio, haproxy: HAProxy) -> None:
-    discovery_id = mint(haproxy)
+def test_concurrent_nodes_form_one_cluster_whichever_daemons_they_reach(trio: Trio, haproxy: HAProxy) -> None:
+    discovery_id = create_id(haproxy)
     with ThreadPoolExecutor(9) as pool:
         asking = [pool.submit(register, haproxy, discovery_id, f"n{number}:4001") for number in range(9)]
         replies = [each.result() for each in asking]
@@ -86,7 +86,7 @@ def test_nodes_that_ask_at_once_form_one_cluster_whichever_daemons_they_reach(tr
         assert sorted(shown) == [f"n{number}:4001" for number in range(9)]
 
 
-def test_of_all_who_claim_a_consul_key_through_haproxy_one_wins(haproxy: HAProxy) -> None:
+def test_one_of_all_claims_of_a_consul_key_through_haproxy_wins(haproxy: HAProxy) -> None:
     def claim(number: int) -> Reply:
         value = {"id": str(number), "api_addr": f"http://n{number}:4001", "addr": f"n{number}:4002"}
         return haproxy.request("PUT", "/v1/kv/my-cluster/leader?cas=0", value)
@@ -96,7 +96,7 @@ def test_of_all_who_claim_a_consul_key_through_haproxy_one_wins(haproxy: HAProxy
 
 
 def test_daemons_log_the_address_of_the_node(trio: Trio, haproxy: HAProxy) -> None:
-    discovery_id = mint(haproxy)
+    discovery_id = create_id(haproxy)
     nodes = {f"n{number}:4001": f"127.0.0.{number}" for number in range(2, 5)}
     for addr, source in nodes.items():
         for _ in trio.daemons:
@@ -107,19 +107,19 @@ def test_daemons_log_the_address_of_the_node(trio: Trio, haproxy: HAProxy) -> No
     assert all(daemon.complaints == [] for daemon in trio.daemons.values())
 
 
-def test_a_daemon_that_is_killed_is_missed_by_nobody_and_then_taken_out(trio: Trio, haproxy: HAProxy) -> None:
-    discovery_id = trio.daemons["a"].mint()
+def test_nobody_misses_a_killed_daemon_and_it_is_taken_out(trio: Trio, haproxy: HAProxy) -> None:
+    discovery_id = trio.daemons["a"].create_id()
     trio.daemons["c"].kill()
     for number in range(1, 7):
         reply = register(haproxy, discovery_id, f"n{number}:4001")
         assert (reply.status, len(reply.document["nodes"])) == (200, number)
     haproxy.wait_for("daemons/c is DOWN.*Connection refused")
     for _ in range(3):
-        register(haproxy, mint(haproxy), "n1:4001")
+        register(haproxy, create_id(haproxy), "n1:4001")
     assert not [line for line in haproxy.lines if " is DOWN" in line and "daemons/c " not in line], "P5"
 
 
-def test_a_daemon_that_hangs_is_taken_out_and_comes_back(trio: Trio, haproxy: HAProxy) -> None:
+def test_a_daemon_that_hangs_is_taken_out_and_returns(trio: Trio, haproxy: HAProxy) -> None:
     trio.daemons["b"].process.send_signal(signal.SIGSTOP)
     try:
         haproxy.wait_for(r"daemons/b is DOWN.*timeout")
@@ -129,7 +129,7 @@ def test_a_daemon_that_hangs_is_taken_out_and_comes_back(trio: Trio, haproxy: HA
     haproxy.wait_for(r"daemons/b is UP.*code: 200")
 
 
-def test_a_daemon_that_says_it_is_not_ready_is_taken_out(trio: Trio, haproxy: HAProxy, installed: Environment) -> None:
+def test_a_daemon_that_is_not_ready_is_taken_out(trio: Trio, haproxy: HAProxy, installed: Environment) -> None:
     assert command(installed, trio, "c", "drain", "--to", "a", "--yes").returncode == 0
     haproxy.wait_for(r"daemons/c is DOWN.*Layer7 wrong status, code: 503, info: .not ready")
     reply = trio.daemons["c"].request("GET", "/readyz")
@@ -137,12 +137,12 @@ def test_a_daemon_that_says_it_is_not_ready_is_taken_out(trio: Trio, haproxy: HA
     assert trio.daemons["c"].request("GET", "/healthz").status == 200
 
 
-def test_a_daemon_that_lingers_when_it_is_stopped_leaves_no_request_unanswered(
+def test_a_daemon_that_drains_when_it_is_stopped_leaves_no_request_unanswered(
     start: Start, tmp_path: Path, behind: Behind
 ) -> None:
     trio = Trio(start, tmp_path, "--open", f"--listen=haproxy:{ANY_PORT}", "--drain-timeout=10")
     haproxy = behind([proxied_port(daemon) for daemon in trio.daemons.values()])
-    discovery_id = mint(haproxy)
+    discovery_id = create_id(haproxy)
     stop = threading.Event()
 
     def ask_on() -> list[int]:
@@ -163,7 +163,7 @@ def test_a_daemon_that_lingers_when_it_is_stopped_leaves_no_request_unanswered(
         assert {status for each in asking for status in each.result()} == {200}
 
 
-def test_where_no_daemon_is_up_a_node_reads_that_in_its_log(trio: Trio, haproxy: HAProxy) -> None:
+def test_a_node_logs_that_no_daemon_is_up(trio: Trio, haproxy: HAProxy) -> None:
     assert haproxy.request("GET", "/readyz").document == {"ready": True}
     for name in "abc":
         trio.daemons[name].kill()
@@ -177,8 +177,8 @@ def test_where_no_daemon_is_up_a_node_reads_that_in_its_log(trio: Trio, haproxy:
 
 
 class FakeDaemon:
-    """Says that it is ready; of other requests it reports the method, and then their end, to
-    `news`, unanswered.
+    """Reports that it is ready; reports other requests by method, and then their end, to `news`,
+    without an answer.
 
     It hangs up on them itself, unless it is `patient`.
     """
@@ -219,7 +219,7 @@ class FakeDaemon:
 
 @pytest.fixture
 def fake(behind: Behind) -> Iterator[Callable[..., tuple[HAProxy, Queue[str]]]]:
-    """haproxy before fake daemons, and the queue that those report to."""
+    """haproxy in front of fake daemons, and the queue that those report to."""
     with ExitStack() as stack:
 
         def start_fake(*, patient: bool) -> tuple[HAProxy, Queue[str]]:
@@ -235,7 +235,7 @@ WRITES = [("POST", "/"), ("POST", "/ID"), ("PUT", "/v1/kv/my/leader?cas=0"), ("D
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
-def test_what_a_daemon_may_have_acted_upon_is_not_sent_to_another(fake: Fake, method: str, path: str) -> None:
+def test_a_request_that_a_daemon_may_have_acted_upon_is_not_sent_to_another(fake: Fake, method: str, path: str) -> None:
     haproxy, news = fake(patient=False)
     assert haproxy.request(method, path, {"addr": "n1:4001"}).status == 502
     assert news.get(timeout=PATIENCE) == method
@@ -243,7 +243,7 @@ def test_what_a_daemon_may_have_acted_upon_is_not_sent_to_another(fake: Fake, me
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
-def test_a_node_that_hangs_up_is_gone_for_the_daemon_too(fake: Fake, method: str, path: str) -> None:
+def test_a_node_that_hangs_up_is_also_gone_for_the_daemon(fake: Fake, method: str, path: str) -> None:
     haproxy, news = fake(patient=True)
     connection = haproxy.connect()
     connection.request(method, path, b'{"addr": "n1:4001"}')

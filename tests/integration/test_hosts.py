@@ -1,4 +1,4 @@
-"""The names that the running daemon answers to, on each kind of listener."""
+"""The host names that the running daemon answers to, on each kind of listener."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("127.0.0.1:4000", "localhost:4000", "disco.example", "evil.example")
 
 
 def statuses(where: str, path: str = "/healthz", names: tuple[str, ...] = NAMES) -> list[int]:
-    """What is answered to requests that are for these names."""
+    """Return the statuses of requests with these host names."""
     found = []
     for name in names:
         connection = http.client.HTTPConnection("127.0.0.1", timeout=30)
@@ -33,9 +33,7 @@ def statuses(where: str, path: str = "/healthz", names: tuple[str, ...] = NAMES)
     return found
 
 
-def test_each_listener_for_this_machine_alone_answers_to_its_names_and_all_others_to_any(
-    start: Start, tmp_path: Path
-) -> None:
+def test_each_loopback_listener_answers_to_its_names_and_all_others_to_any(start: Start, tmp_path: Path) -> None:
     daemon = start(
         tmp_path / "state",
         "--host=Disco.Example.",
@@ -54,16 +52,16 @@ def test_each_listener_for_this_machine_alone_answers_to_its_names_and_all_other
     assert daemon.complaints == []
 
 
-def test_a_listener_on_loopback_is_for_this_machine_alone_beside_one_for_everybody_too(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_loopback_listener_stays_restricted_beside_a_public_one(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state", "--open", "--listen=tcp:0", RQDISCO_HOST="disco.example other.example")
     local, open_to_others = daemon.wait_for("listening")["endpoints"]
     assert statuses(local) == [200, 200, 200, 403]
     assert statuses(open_to_others) == [200] * 4
 
 
-def test_where_a_token_is_needed_any_name_will_do(installed: Environment, start: Start, tmp_path: Path) -> None:
+def test_any_host_name_is_accepted_where_a_token_is_needed(
+    installed: Environment, start: Start, tmp_path: Path
+) -> None:
     new(installed, tmp_path / "tokens", "ops", "--scope=admin")
     daemon = start(tmp_path / "state", f"--tokens={tmp_path / 'tokens'}")
     assert statuses(daemon.wait_for("listening")["endpoints"][0]) == [200] * 4

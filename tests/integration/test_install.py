@@ -1,4 +1,4 @@
-"""What installing the project gives: commands that know rqdisco, wherever they are run."""
+"""An installation of the project: commands that find rqdisco, wherever they are run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMANDS = ("twistd", "twist")
 
 
 def lists_rqdisco(environment: Environment, command: str) -> bool:
-    """Whether the help of `command` offers our service; nothing may go wrong on the way."""
+    """Report whether the help of `command` lists our service; there must be no error on the way."""
     result = environment.run(command, "--help")
     assert result.returncode == 0, result
     assert "Traceback" not in result.stdout + result.stderr
@@ -22,7 +22,7 @@ def lists_rqdisco(environment: Environment, command: str) -> bool:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_wheel_is_found_from_anywhere(installed: Environment, command: str) -> None:
+def test_the_wheel_is_found_from_any_directory(installed: Environment, command: str) -> None:
     assert lists_rqdisco(installed, command)
 
 
@@ -37,7 +37,7 @@ def test_twist_serves_requests(installed: Environment, tmp_path: Path) -> None:
     options = (f"--data-dir={tmp_path / 'state'}", "--listen=tcp:0:interface=127.0.0.1")
     daemon = installed.start("twist", "rqdisco", *options)
     try:
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
         assert reply.document["nodes"] == ["10.0.0.1:4001"]
         assert daemon.terminate() == -15
@@ -45,7 +45,7 @@ def test_twist_serves_requests(installed: Environment, tmp_path: Path) -> None:
         daemon.kill()
 
 
-def test_environment_configures_as_options_do(installed: Environment, tmp_path: Path) -> None:
+def test_environment_variables_configure_like_options(installed: Environment, tmp_path: Path) -> None:
     daemon = installed.start(
         "twistd",
         "--nodaemon",
@@ -61,7 +61,7 @@ def test_environment_configures_as_options_do(installed: Environment, tmp_path: 
         daemon.kill()
 
 
-def test_editable_install_is_found(tmp_path: Path) -> None:
+def test_an_editable_install_is_found(tmp_path: Path) -> None:
     sources = copy_sources(tmp_path / "sources")
     environment = Environment(tmp_path / "environment")
     compat = ("--config-settings", "editable_mode=compat")
@@ -70,7 +70,7 @@ def test_editable_install_is_found(tmp_path: Path) -> None:
         assert lists_rqdisco(environment, command)
 
 
-def test_uninstalling_takes_away_nothing_but_ours(tmp_path: Path) -> None:
+def test_uninstalling_removes_only_our_files(tmp_path: Path) -> None:
     environment = install_wheel(tmp_path)
     plugins = environment.packages / "twisted" / "plugins"
     foreign = plugins / "foreign_plugin.py"

@@ -1,4 +1,4 @@
-"""What is watched: the metrics of a running daemon, their documentation, the dashboard and the
+"""Monitoring: the metrics of a running daemon, their documentation, the dashboard and the
 alerts.
 """
 
@@ -17,7 +17,7 @@ import pytest
 from rqdisco.service.metrics import certificate_metrics
 from tests.integration.test_operator_socket import ask
 from tests.integration.test_systemd import needs
-from tests.support.process import ANY_PORT, Daemon, Environment
+from tests.support.process import ANY_PORT, DaemonProcess, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rqdisco.rules.yml"
@@ -27,8 +27,8 @@ _PARTS = ("_bucket", "_sum", "_count")
 
 
 @pytest.fixture(scope="module")
-def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with all that it can have, of which something was asked."""
+def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """A daemon with all features, after some requests."""
     directory = tmp_path_factory.mktemp("watched")
     keys = directory / "keys"
     keys.write_bytes(base64.b64encode(bytes(32)) + b"\n")
@@ -49,7 +49,7 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
             "--probe-allow=192.0.2.0/24",
         )
     )
-    discovery_id = daemon.mint()
+    discovery_id = daemon.create_id()
     for addr in ("10.0.0.1:4001", "10.0.0.1:4001", "10.0.0.2:4001", "no address"):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     yield daemon
@@ -57,7 +57,7 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def page(watched: Daemon) -> str:
+def page(watched: DaemonProcess) -> str:
     host, _, port = watched.wait_for("listening")["metrics"][0].rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/metrics")
@@ -70,7 +70,7 @@ def page(watched: Daemon) -> str:
 
 
 def families(page: str) -> dict[str, str]:
-    """The types of all that is on the page, by name, and of what there is only with a
+    """Return the types of all metrics on the page, by name, and of those that exist only with a
     certificate.
     """
     found = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
@@ -78,7 +78,7 @@ def families(page: str) -> dict[str, str]:
 
 
 def unknown(queries: list[str], page: str) -> set[str]:
-    """The metrics in queries that there are not."""
+    """Return the metrics in queries that do not exist."""
     known = families(page)
     series = {*known, "up", *(name + part for name, kind in known.items() for part in _PARTS if kind == "histogram")}
     asked = {name for query in queries for name in _NAME.findall(re.sub(r"\{[^}]*\}", "", query))}
@@ -87,7 +87,7 @@ def unknown(queries: list[str], page: str) -> set[str]:
 
 
 @pytest.mark.process
-def test_every_metric_is_in_the_documents_with_its_type_and_nothing_else_is(page: str) -> None:
+def test_every_metric_is_documented_with_its_type_and_nothing_else_is(page: str) -> None:
     rows = re.findall(r"^\| `(rqdisco_\w+)`[^|]*\| (\w+) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
     ours = {name: kind for name, kind in families(page).items() if name.startswith("rqdisco_")}
     assert dict(rows) == ours
@@ -95,12 +95,12 @@ def test_every_metric_is_in_the_documents_with_its_type_and_nothing_else_is(page
 
 
 @pytest.mark.process
-def test_what_the_process_uses_is_there_too(page: str) -> None:
+def test_process_metrics_are_there_too(page: str) -> None:
     assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= set(families(page))
 
 
 @pytest.mark.process
-def test_the_page_says_what_happened(page: str) -> None:
+def test_the_metrics_page_counts_what_happened(page: str) -> None:
     for line in (
         'rqdisco_grants_total{kind="granted"} 1.0',
         'rqdisco_grants_total{kind="again"} 1.0',
@@ -120,7 +120,7 @@ def test_the_page_says_what_happened(page: str) -> None:
 
 @pytest.mark.process
 @needs("promtool")
-def test_prometheus_finds_nothing_to_blame_in_the_names(page: str) -> None:
+def test_promtool_has_no_complaint_about_the_names(page: str) -> None:
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=60, check=False
     )
@@ -128,14 +128,14 @@ def test_prometheus_finds_nothing_to_blame_in_the_names(page: str) -> None:
 
 
 @pytest.mark.process
-def test_the_operator_has_the_page_and_the_public_has_not(watched: Daemon) -> None:
+def test_the_operator_has_the_metrics_page_and_the_public_has_not(watched: DaemonProcess) -> None:
     path = watched.wait_for("listening")["operator"][0].removeprefix("unix:")
     assert b"\nrqdisco_ids 1.0\n" in ask(Path(path), "GET /metrics")
     assert watched.request("GET", "/metrics").status == 404
 
 
 @pytest.mark.process
-def test_every_panel_of_the_dashboard_asks_for_metrics_that_there_are(page: str) -> None:
+def test_every_panel_of_the_dashboard_uses_existing_metrics(page: str) -> None:
     board = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
     queries += [variable["definition"] for variable in board["templating"]["list"] if "definition" in variable]
@@ -145,13 +145,13 @@ def test_every_panel_of_the_dashboard_asks_for_metrics_that_there_are(page: str)
 
 
 @pytest.mark.process
-def test_every_alert_asks_for_metrics_that_there_are(page: str) -> None:
+def test_every_alert_uses_existing_metrics(page: str) -> None:
     queries = re.findall(r"^ *expr: (.+)$", RULES.read_text(), re.MULTILINE)
     assert unknown(queries, page) == set()
 
 
 @needs("promtool")
-def test_every_alert_is_silent_when_all_is_well_and_fires_when_it_is_not() -> None:
+def test_every_alert_is_quiet_when_all_is_well_and_fires_when_it_is_not() -> None:
     for command in (["check", "rules", RULES.name], ["test", "rules", "rqdisco.test.yml"]):
         checked = subprocess.run(
             ["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, timeout=60, check=False

@@ -1,5 +1,5 @@
-"""The document of a real daemon, in the hands of schemathesis: whatever it allows or forbids is
-tried, and each answer judged by it.
+"""The document of a real daemon, tested by schemathesis: everything it allows or forbids is tried,
+and each answer judged by it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
-from tests.support.process import Daemon, Environment
+from tests.support.process import DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
 _SECONDS = 120.0
-# A `DELETE` of an ID removes a node from it, not the ID, which goes on being there.
+# A `DELETE` of an ID removes a node from it, not the ID, which continues to exist.
 _NOT_MEANT = "use_after_free"
-# Whose answer has no end, which schemathesis would wait for.
+# Its answer has no end, which schemathesis would wait for.
 _ENDLESS = "/{id}/events"
 
 
-def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
-    """What schemathesis says of a daemon."""
+def attempted(daemon: DaemonProcess, directory: Path, *options: str) -> str:
+    """Return the output of schemathesis for a daemon."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "run",
@@ -48,23 +48,23 @@ def attempted(daemon: Daemon, directory: Path, *options: str) -> str:
     return run.stdout
 
 
-def operations(said: str) -> int:
-    """How many of them were tried; raises if it was not all but the endless one."""
-    found = re.search(r"Operations: +(\d+) selected / (\d+) total", said)
-    assert found is not None, said
+def operations(output: str) -> int:
+    """Return how many operations were tested; raises if it was not all but the endless one."""
+    found = re.search(r"Operations: +(\d+) selected / (\d+) total", output)
+    assert found is not None, output
     assert int(found[1]) == int(found[2]) - 1
-    assert re.search(rf"Tested: {found[1]}\b", said), said
+    assert re.search(rf"Tested: {found[1]}\b", output), output
     return int(found[1])
 
 
-def test_an_open_daemon_does_what_its_document_says(start: Start, tmp_path: Path) -> None:
+def test_an_open_daemon_matches_its_document(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
     assert operations(attempted(daemon, tmp_path)) == 18
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
 
-def test_a_daemon_with_tokens_does_what_its_document_says_and_nothing_without(
+def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
     installed: Environment, start: Start, tmp_path: Path
 ) -> None:
     token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")

@@ -1,4 +1,4 @@
-"""Three daemons that are peers, and what happens to the disks of one of them."""
+"""Three peer daemons, and faults of the disk of one of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.integration.test_full_disk import fill, mint_until_refused
-from tests.support.process import Daemon, Environment, ask
+from tests.integration.test_full_disk import create_until_refused, fill
+from tests.support.process import DaemonProcess, Environment, ask
 from tests.support.trio import Trio, ask_operator, incarnation_of
 
 pytestmark = pytest.mark.process
@@ -25,9 +25,7 @@ Mount = Callable[..., Path]
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts as `mount(name, *arguments)`, which takes root; what is mounted is gone after the
-    test.
-    """
+    """Mounts as `mount(name, *arguments)`, which needs root; unmounts after the test."""
     with ExitStack() as stack:
 
         def mount_at(name: str, *arguments: str) -> Path:
@@ -46,7 +44,7 @@ def small_disk(mount: Mount) -> Path:
 
 
 def peers_of(installed: Environment, trio: Trio, name: str) -> tuple[int, str, str]:
-    """Exit status, rows and messages of `rqdisco peers`."""
+    """Return exit status, rows and messages of `rqdisco peers`."""
     shown = installed.run("rqdisco", "--url", f"unix:{trio.socket(name)}", "peers")
     return shown.returncode, shown.stdout, shown.stderr
 
@@ -55,7 +53,7 @@ def test_a_copied_state_directory_does_not_start_beside_its_original(
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)
-    discovery_id = trio.daemons["c"].mint()
+    discovery_id = trio.daemons["c"].create_id()
     subprocess.run(["cp", "-a", str(trio.state("c")), str(tmp_path / "copy")], check=True)
     refused = installed.run(*installed.twistd(tmp_path / "copy", *trio.options("c")))
     assert refused.returncode == 78
@@ -65,7 +63,7 @@ def test_a_copied_state_directory_does_not_start_beside_its_original(
     assert trio.complaints == []
 
 
-def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
+def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
     start: Start, installed: Environment, tmp_path: Path, mount: Mount
 ) -> None:
     image, clone = tmp_path / "image", tmp_path / "clone"
@@ -73,14 +71,14 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
     disk = mount("disk", "-o", "loop", str(image))
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     original = trio.daemons["c"]
-    discovery_id, empty = original.mint(), original.mint()
+    discovery_id, empty = original.create_id(), original.create_id()
     assert trio.register("c", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("c", discovery_id, "n2:4001")[0] == 200
 
     subprocess.run(["sync", "--file-system", str(disk)], check=True)
     shutil.copyfile(image, clone)
     cloned = mount("cloned", "-o", "loop", str(clone))
-    duplicate = trio.start_twin("c", cloned / "state")
+    duplicate = trio.start_duplicate("c", cloned / "state")
     why = f"two daemons run as incarnation {incarnation_of(disk / 'state')}"
     for daemon in (original, duplicate):
         assert daemon.wait_for("daemon fenced")["why"] == why
@@ -88,15 +86,15 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
         assert daemon.request("POST", f"/{empty}", {"addr": "n3:4001"}).status == 503
         assert daemon.request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
         assert daemon.nodes(discovery_id) == ["n1:4001", "n2:4001"]
-    for name in ("c", "c-twin"):
-        status, rows, said = peers_of(installed, trio, name)
+    for name in ("c", "c-duplicate"):
+        status, rows, output = peers_of(installed, trio, name)
         assert status == 1
         assert rows.splitlines()[0].split("\t")[1] == "fenced (queried)"
-        assert f"no decisions here: {why}" in said
+        assert f"no decisions here: {why}" in output
     assert trio.register("a", empty, "n3:4001")[0] == 503
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
-    other = trio.daemons["a"].mint()
-    assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others decide as ever"
+    other = trio.daemons["a"].create_id()
+    assert trio.register("b", other, "n9:4001") == (200, ["n9:4001"]), "the others still decide"
     assert [(each["event"], each["why"]) for each in trio.daemons["a"].complaints] == [("duplicate peer identity", why)]
 
     duplicate.kill()
@@ -109,11 +107,11 @@ def test_a_cloned_disk_beside_its_original_has_both_decide_nothing_and_say_why(
     assert (removed.status, removed.document["nodes"]) == (200, ["n2:4001", "n3:4001"]), "it decides again"
 
 
-def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clusters_grow_on(
+def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_on(
     start: Start, installed: Environment, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)
-    discovery_id, empty = trio.daemons["c"].mint(), trio.daemons["c"].mint()
+    discovery_id, empty = trio.daemons["c"].create_id(), trio.daemons["c"].create_id()
     assert trio.register("c", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("c", discovery_id, "n2:4001")[0] == 200
     lost = incarnation_of(trio.state("c"))
@@ -131,16 +129,16 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
         nodes.append(f"n{number}:4001")
         status, listed = trio.register(name, discovery_id, nodes[-1])
         assert (status, listed[0], listed[-1]) == (200, "n1:4001", nodes[-1]), "listed and joined"
-        assert trio.register(name, empty, "n9:4001")[0] == 503, "told by nobody that it is alone"
+        assert trio.register(name, empty, "n9:4001")[0] == 503, "granted by nobody"
         assert trio.daemons[name].request("DELETE", f"/{discovery_id}", {"addr": "n1:4001"}).status == 503
-    fresh = back.mint()
-    assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs seed as ever"
-    status, rows, said = peers_of(installed, trio, "a")
+    fresh = back.create_id()
+    assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs still bootstrap"
+    status, rows, output = peers_of(installed, trio, "a")
     assert status == 1
     assert [tuple(row.split("\t")[:2]) for row in rows.splitlines() if row.startswith("c\t")] == [
         ("c", "silent" if incarnation == lost else "up") for incarnation in sorted((lost, new))
     ]
-    assert "c does not answer" in said
+    assert "c does not answer" in output
 
     since = {name: len(daemon.events) for name, daemon in trio.daemons.items()}
     forgotten = installed.run("rqdisco", "--url", f"unix:{trio.socket('a')}", "peers", "forget", "c", "--yes")
@@ -161,15 +159,15 @@ def test_a_daemon_that_comes_back_with_an_empty_disk_seeds_nothing_and_its_clust
     assert trio.complaints == []
 
 
-def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start: Start, tmp_path: Path) -> None:
+def test_a_daemon_on_a_restored_directory_recovers_its_own_records(start: Start, tmp_path: Path) -> None:
     trio = Trio(start, tmp_path)
     owner, state = trio.daemons["c"], trio.state("c")
-    grown, first = owner.mint(), owner.mint()
+    grown, first = owner.create_id(), owner.create_id()
     assert trio.register("c", grown, "n1:4001") == (200, ["n1:4001"])
     before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
     assert trio.register("c", first, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", grown, "n2:4001") == (200, ["n1:4001", "n2:4001"])
-    later = owner.mint()
+    later = owner.create_id()
     assert trio.register("b", later, "n1:4001") == (200, ["n1:4001"])
     versions = {each: trio.explain("c", each)["version"] for each in (grown, first, later)}
     owner.kill()
@@ -184,7 +182,7 @@ def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start
     owner.wait_for("peers agree", count=3)
     assert [owner.nodes(each) for each in (grown, first, later)] == [["n1:4001", "n2:4001"], ["n1:4001"], ["n1:4001"]]
     for each in (first, later):
-        assert trio.register("c", each, "n9:4001") == (200, ["n1:4001", "n9:4001"]), "nobody is alone a second time"
+        assert trio.register("c", each, "n9:4001") == (200, ["n1:4001", "n9:4001"]), "nobody is granted a second time"
         assert trio.explain("c", each)["version"] > versions[each]
     assert trio.explain("c", grown)["version"] > versions[grown]
     trio.restart_all()
@@ -193,18 +191,18 @@ def test_a_daemon_whose_directory_was_put_back_takes_back_what_it_had_told(start
     assert trio.complaints == []
 
 
-def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_is_room(
+def test_an_owner_with_a_full_disk_refuses_with_a_reason_and_continues_once_there_is_room(
     start: Start, tmp_path: Path, mount: Mount
 ) -> None:
     disk = small_disk(mount)
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     owner = trio.daemons["c"]
-    used, empty = owner.mint(), owner.mint()
-    elsewhere = trio.daemons["a"].mint()
+    used, empty = owner.create_id(), owner.create_id()
+    elsewhere = trio.daemons["a"].create_id()
     assert trio.register("c", used, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", used, "n2:4001")[0] == 200
     ballast = fill(disk)
-    created, refusal = mint_until_refused(owner)
+    created, refusal = create_until_refused(owner)
     assert (refusal.status, refusal.document["reason"]) == (503, NO_ROOM)
     for name in "abc":
         refused = trio.daemons[name].request("POST", f"/{empty}", {"addr": "n3:4001"})
@@ -214,8 +212,8 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
         status, listed = trio.register(name, used, "n3:4001")
         assert status == 503 or listed == ["n1:4001", "n2:4001", "n3:4001"]
     assert owner.nodes(used) == ["n1:4001", "n2:4001"]
-    assert trio.register("c", elsewhere, "n1:4001") == (200, ["n1:4001"]), "IDs of the others go on"
-    assert trio.register("a", trio.daemons["b"].mint(), "n1:4001") == (200, ["n1:4001"])
+    assert trio.register("c", elsewhere, "n1:4001") == (200, ["n1:4001"]), "IDs of the others continue"
+    assert trio.register("a", trio.daemons["b"].create_id(), "n1:4001") == (200, ["n1:4001"])
 
     ballast.unlink()
     assert trio.register("b", empty, "n4:4001") == (200, ["n4:4001"])
@@ -224,43 +222,43 @@ def test_a_home_whose_disk_is_full_refuses_with_a_reason_and_goes_on_once_there_
     assert trio.lists(empty) == [["n4:4001"]] * 3
     assert trio.lists(elsewhere) == [["n1:4001"]] * 3
     assert all(listed == [] for each in created for listed in trio.lists(each))
-    (listed,) = {tuple(listed) for listed in trio.lists(used)}
-    assert {"n1:4001", "n2:4001", "n5:4001"} <= set(listed)
+    (agreed,) = {tuple(listed) for listed in trio.lists(used)}
+    assert {"n1:4001", "n2:4001", "n5:4001"} <= set(agreed)
     assert trio.complaints == []
 
 
-def test_a_home_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: Path, mount: Mount) -> None:
+def test_an_owner_grants_while_the_disk_of_a_peer_is_full(start: Start, tmp_path: Path, mount: Mount) -> None:
     disk = small_disk(mount)
     trio = Trio(start, tmp_path, states={"c": disk / "state"})
     fill_up(trio.daemons["c"], disk)
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     assert trio.register("c", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the other peer has it"
     assert trio.register("b", discovery_id, "n2:4001")[0] == 200
     trio.daemons["b"].kill()
     trio.daemons["a"].wait_for("peer does not answer", url=trio.url("b"))
-    assert trio.register("c", discovery_id, "n3:4001")[0] == 200, "said although nobody else has it"
+    assert trio.register("c", discovery_id, "n3:4001")[0] == 200, "answered although nobody else has it"
     assert json.loads(ask_operator(trio.socket("a"), "/operator/peers"))["unwitnessed"] == 1
-    empty = trio.daemons["a"].mint()
-    assert trio.register("a", empty, "n4:4001")[0] == 503, "alone is not said before a peer has it, if one is up"
+    empty = trio.daemons["a"].create_id()
+    assert trio.register("a", empty, "n4:4001")[0] == 503, "no grant before a peer has it, if one is up"
     (disk / "ballast").unlink()
     assert trio.register("a", empty, "n4:4001") == (200, ["n4:4001"])
     assert trio.complaints == []
 
 
-def fill_up(daemon: Daemon, disk: Path) -> None:
-    """Leave no room for anything; also not on the page that was begun."""
+def fill_up(daemon: DaemonProcess, disk: Path) -> None:
+    """Leave no room for anything; not even on the current page."""
     fill(disk)
-    mint_until_refused(daemon)
+    create_until_refused(daemon)
 
 
-def test_what_was_acknowledged_is_everywhere_after_all_daemons_were_killed_at_once(
+def test_acknowledged_registrations_are_everywhere_after_all_daemons_were_killed_at_once(
     start: Start, tmp_path: Path
 ) -> None:
     trio = Trio(start, tmp_path)
     acknowledged: list[tuple[str, str]] = []
     bootstrap: list[str] = []
     enough = threading.Semaphore(0)
-    ids = [daemon.mint() for daemon in trio.daemons.values() for _ in range(4)]
+    ids = [daemon.create_id() for daemon in trio.daemons.values() for _ in range(4)]
 
     def register(name: str, thread: int) -> None:
         connection = trio.daemons[name].connect()

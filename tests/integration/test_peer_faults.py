@@ -1,5 +1,5 @@
-"""Three daemons, as processes of their own, between which the network fails: what a node is told,
-and what is kept.
+"""Three daemons in separate processes, between which the network fails: the answers to nodes, and
+what is kept.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.history import Answer
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
+from tests.support.proxied_peers import NAMES, ProxiedPeers, at_last
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
 from tests.support.recorder import RecordedNode, Recorder
-from tests.support.rqlited import VERSIONS, Network, Outcome
-from tests.support.spoiled import NAMES, SpoiledPeers, at_last
+from tests.support.rqlited import VERSIONS, Outcome, RqliteNetwork
 
 pytestmark = pytest.mark.process
 
@@ -29,25 +29,25 @@ NODES = ("n1:4001", "n2:4001", "n3:4001")
 
 
 @pytest.fixture(scope="module")
-def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpoiledPeers]:
-    """The same daemons for all tests here, since each has IDs of its own."""
+def shared(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedPeers]:
+    """The same daemons for all tests here; each test has separate IDs."""
     directory = tmp_path_factory.mktemp("peers")
-    with SpoiledPeers(lambda state, *options: installed.start(*installed.twistd(state, *options)), directory) as peers:
+    with ProxiedPeers(lambda state, *options: installed.start(*installed.twistd(state, *options)), directory) as peers:
         yield peers
 
 
 @pytest.fixture
-def peers(shared: SpoiledPeers) -> Iterator[SpoiledPeers]:
-    """All daemons are up, and know it; after the test too, whose faults are their own affair."""
+def peers(shared: ProxiedPeers) -> Iterator[ProxiedPeers]:
+    """All daemons are up, and have noticed it; after the test too, which ends its own faults."""
     yield shared
     shared.restore()
     assert all(daemon.complaints == [] for daemon in shared.all)
 
 
 @pytest.fixture
-def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
-    """What clients were told, which must be in time, and what one list could have told them (P1,
-    P2, P4).
+def recorder(peers: ProxiedPeers) -> Iterator[Recorder]:
+    """Records the answers of clients, which must be in time, and could all have come from one list
+    (P1, P2, P4).
     """
     recorder = Recorder()
     yield recorder
@@ -57,41 +57,39 @@ def recorder(peers: SpoiledPeers) -> Iterator[Recorder]:
         assert verdict, f"{discovery_id}: {verdict.text}"
 
 
-def told_at_last(peers: SpoiledPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
-    """What a node is told that asks as often as its supervisor starts it."""
+def final_answer(peers: ProxiedPeers, recorder: Recorder, name: str, discovery_id: str, addr: str) -> Answer:
+    """Return the final answer to a node that retries as often as its supervisor restarts it."""
 
-    def told() -> Answer | None:
+    def ask_again() -> Answer | None:
         answer = recorder.register(peers.daemons[name], discovery_id, addr)
         return None if answer == 503 else answer
 
-    return at_last(told)
+    return at_last(ask_again)
 
 
-def assert_all_are_kept(peers: SpoiledPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
-    """Whoever was told that it is registered is on everybody's list, once what was kept elsewhere
-    has come home.
-    """
+def assert_all_are_listed(peers: ProxiedPeers, recorder: Recorder, discovery_id: str, owner: str = "a") -> None:
+    """Assert that every acknowledged node is on every list, once hints have reached the owner."""
     acknowledged = recorder.acknowledged(discovery_id)
     daemon, seen = peers.daemons[owner], 0
     while not acknowledged <= set(daemon.nodes(discovery_id)):
         event = daemon.wait_for("registrations from elsewhere added", since=seen)
         seen = daemon.events.index(event, seen) + 1
     for each in peers.daemons.values():
-        assert acknowledged <= set(at_last(partial(list_at_home, recorder, each, discovery_id)))
+        assert acknowledged <= set(at_last(partial(list_at_owner, recorder, each, discovery_id)))
 
 
-def has_copy(daemon: Daemon, discovery_id: str, nodes: Sequence[str]) -> bool:
+def has_copy(daemon: DaemonProcess, discovery_id: str, nodes: Sequence[str]) -> bool:
     return daemon.nodes(discovery_id) == list(nodes)
 
 
-def list_at_home(recorder: Recorder, door: Daemon, discovery_id: str) -> tuple[str, ...] | None:
-    answer = recorder.read(door, discovery_id)
+def list_at_owner(recorder: Recorder, api: DaemonProcess, discovery_id: str) -> tuple[str, ...] | None:
+    answer = recorder.read(api, discovery_id)
     return answer if isinstance(answer, tuple) else None
 
 
 class Hit(NamedTuple):
-    """Something that happens just before the home hears of a first node, or just before its grant
-    is heard of.
+    """A fault just before a first node reaches the owner, or just before its grant is
+    acknowledged.
     """
 
     action: Fault | Callable[[], None]
@@ -103,19 +101,19 @@ class Hit(NamedTuple):
 
 
 class Struck:
-    """An ID of a, and its first node, which asks b and is hit by something while it is
+    """An ID of a, and its first node, which registers at b and meets a fault while it is
     forwarded.
     """
 
-    def __init__(self, peers: SpoiledPeers, recorder: Recorder, hit: Hit) -> None:
-        self.discovery_id = peers.daemons["a"].mint()
+    def __init__(self, peers: ProxiedPeers, recorder: Recorder, hit: Hit) -> None:
+        self.discovery_id = peers.daemons["a"].create_id()
         self.event = peers.proxies["a"].strike(hit.action, hit.marker, hit.at)
         self._peers = peers
         self._recorder = recorder
 
     def first(self) -> Any:
-        """What the first node is told when it is hit; where the machine is slow it may be refused
-        before.
+        """Return the answer to the first node when it meets the fault; on a slow machine it may be
+        refused before.
         """
         answers = []
 
@@ -128,36 +126,36 @@ class Struck:
         return answers[-1]
 
     def ask(self, name: str, addr: str) -> Any:
-        """What a node is told."""
+        """Return the answer to a node."""
         return self._recorder.register(self._peers.daemons[name], self.discovery_id, addr)
 
 
-def assert_one_cluster_in_the_end(peers: SpoiledPeers, recorder: Recorder, discovery_id: str) -> None:
-    """All three nodes get a list, and stay on it; the recorder judges whether one of them was
-    alone.
+def assert_one_cluster_in_the_end(peers: ProxiedPeers, recorder: Recorder, discovery_id: str) -> None:
+    """Assert that all three nodes get a list, and stay on it; the recorder judges whether one of
+    them was alone.
     """
     for name, addr in zip("bca", NODES, strict=True):
-        told_at_last(peers, recorder, name, discovery_id, addr)
-    assert_all_are_kept(peers, recorder, discovery_id)
+        final_answer(peers, recorder, name, discovery_id, addr)
+    assert_all_are_listed(peers, recorder, discovery_id)
 
 
 MIDWAY = {
-    "its home is cut off before it hears of it": Hit(CUT),
-    "its home is cut off before the answer": Hit(CUT, "replies"),
-    "its home is half-open before it hears of it": Hit(HALF_OPEN),
-    "its home is half-open before the answer": Hit(HALF_OPEN, "replies"),
-    "its home hears nothing any more": Hit(DEAF),
-    "its home is heard no more": Hit(MUTE),
-    "its home is too slow": Hit(slow(2.5)),
-    "its home is slow": Hit(slow(0.7)),
-    "its home's answers end at once": Hit(truncating(40), "replies"),
-    "its home's answers lack their last bytes": Hit(truncating(300), "replies"),
+    "its owner is cut off before it receives it": Hit(CUT),
+    "its owner is cut off before the answer": Hit(CUT, "replies"),
+    "its owner is half-open before it receives it": Hit(HALF_OPEN),
+    "its owner is half-open before the answer": Hit(HALF_OPEN, "replies"),
+    "its owner receives nothing any more": Hit(DEAF),
+    "its owner sends nothing any more": Hit(MUTE),
+    "its owner is too slow": Hit(slow(2.5)),
+    "its owner is slow": Hit(slow(0.7)),
+    "its owner's answers end at once": Hit(truncating(40), "replies"),
+    "its owner's answers lack their last bytes": Hit(truncating(300), "replies"),
 }
 
 
 @pytest.mark.parametrize("hit", MIDWAY.values(), ids=MIDWAY)
-def test_a_first_node_is_answered_in_time_and_one_cluster_forms_though(
-    peers: SpoiledPeers, recorder: Recorder, hit: Hit
+def test_a_first_node_is_answered_in_time_and_one_cluster_forms_despite_faults(
+    peers: ProxiedPeers, recorder: Recorder, hit: Hit
 ) -> None:
     struck = Struck(peers, recorder, hit)
     with ThreadPoolExecutor(3) as pool:
@@ -167,24 +165,24 @@ def test_a_first_node_is_answered_in_time_and_one_cluster_forms_though(
         answers = [each.result() for each in (first, *others)]
     assert None not in answers
     if hit.at == "replies":
-        assert answers[0] == 503, "decided, and not heard"
+        assert answers[0] == 503, "decided, and not received"
         assert all(answer == 503 or NODES[0] in answer for answer in answers[1:]), answers
     peers.proxies["a"].heal()
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_a_registration_that_arrives_when_its_node_was_refused_seeds_no_second_cluster(
-    peers: SpoiledPeers, recorder: Recorder
+def test_a_registration_that_arrives_after_its_node_was_refused_bootstraps_no_second_cluster(
+    peers: ProxiedPeers, recorder: Recorder
 ) -> None:
     struck = Struck(peers, recorder, Hit(DEAF))
     assert struck.first() == 503
-    assert told_at_last(peers, recorder, "a", struck.discovery_id, NODES[1]) == (NODES[1],)
+    assert final_answer(peers, recorder, "a", struck.discovery_id, NODES[1]) == (NODES[1],)
     peers.proxies["a"].heal(late=True)
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_a_home_that_is_stopped_while_a_first_node_is_forwarded_to_it_decides_once_when_it_goes_on(
-    peers: SpoiledPeers, recorder: Recorder
+def test_an_owner_stopped_while_a_first_node_is_forwarded_to_it_decides_once_when_it_resumes(
+    peers: ProxiedPeers, recorder: Recorder
 ) -> None:
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a")))
     assert struck.first() == 503
@@ -193,9 +191,7 @@ def test_a_home_that_is_stopped_while_a_first_node_is_forwarded_to_it_decides_on
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_a_home_that_is_stopped_as_it_tells_a_node_that_it_is_alone_tells_nobody_else(
-    peers: SpoiledPeers, recorder: Recorder
-) -> None:
+def test_an_owner_stopped_while_it_answers_a_grant_grants_nobody_else(peers: ProxiedPeers, recorder: Recorder) -> None:
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a"), "replies"))
     assert struck.first() == (NODES[0],)
     assert struck.ask("c", NODES[1]) in (503, NODES[:2])
@@ -203,18 +199,18 @@ def test_a_home_that_is_stopped_as_it_tells_a_node_that_it_is_alone_tells_nobody
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-@pytest.mark.parametrize("is_heard", [True, False])
+@pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("at", ["requests", "replies"])
-def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_cluster_after_its_restart(
-    peers: SpoiledPeers, recorder: Recorder, at: Way, is_heard: bool
+def test_an_owner_killed_while_a_first_node_is_forwarded_to_it_bootstraps_one_cluster_after_its_restart(
+    peers: ProxiedPeers, recorder: Recorder, at: Way, is_read: bool
 ) -> None:
     def kill() -> None:
         peers.daemons["a"].process.kill()
-        if not is_heard:
+        if not is_read:
             peers.proxies["a"].spoil(CUT)
 
     struck = Struck(peers, recorder, Hit(kill, at))
-    assert struck.first() == ((NODES[0],) if at == "replies" and is_heard else 503)
+    assert struck.first() == ((NODES[0],) if at == "replies" and is_read else 503)
     assert struck.ask("c", NODES[1]) in (503, NODES[:2])
     peers.daemons["a"].kill()
     peers.proxies["a"].heal()
@@ -222,12 +218,12 @@ def test_a_home_that_is_killed_while_a_first_node_is_forwarded_to_it_seeds_one_c
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
-def test_nodes_join_a_cluster_through_any_daemon_while_none_hears_another_and_all_are_kept(
-    peers: SpoiledPeers, recorder: Recorder
+def test_nodes_join_a_cluster_through_any_daemon_during_a_full_partition_and_all_are_kept(
+    peers: ProxiedPeers, recorder: Recorder
 ) -> None:
-    discovery_id = peers.daemons["a"].mint()
-    assert told_at_last(peers, recorder, "b", discovery_id, NODES[0]) == (NODES[0],)
-    assert told_at_last(peers, recorder, "c", discovery_id, NODES[1]) == NODES[:2]
+    discovery_id = peers.daemons["a"].create_id()
+    assert final_answer(peers, recorder, "b", discovery_id, NODES[0]) == (NODES[0],)
+    assert final_answer(peers, recorder, "c", discovery_id, NODES[1]) == NODES[:2]
     for daemon in peers.daemons.values():
         at_last(partial(has_copy, daemon, discovery_id, NODES[:2]))
     for proxy in peers.proxies.values():
@@ -239,17 +235,17 @@ def test_nodes_join_a_cluster_through_any_daemon_while_none_hears_another_and_al
         seed = pool.submit(recorder.register, peers.daemons["b"], discovery_id, NODES[0])
         for name, each in zip(NAMES, joining, strict=True):
             assert each.result() == (*NODES[:2], f"joined-{name}:4001")
-        assert seed.result() == 503, "the answer that told it that it is alone may still be on its way"
+        assert seed.result() == 503, "the answer that granted it may still be on its way"
     for proxy in peers.proxies.values():
         proxy.heal()
-    assert_all_are_kept(peers, recorder, discovery_id)
+    assert_all_are_listed(peers, recorder, discovery_id)
 
 
 CHAOS: tuple[Fault | None, ...] = (CUT, HALF_OPEN, DEAF, MUTE, slow(0.3), slow(3), truncating(100), None, None, None)
 
 
-def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
-    """One thing after the other goes wrong, or well again."""
+def spoil_at_random(peers: ProxiedPeers, random: Random, over: Event) -> None:
+    """Apply and end one fault after the other."""
     while not over.wait(random.uniform(0.1, 0.8)):
         proxy, fault = random.choice(list(peers.proxies.values())), random.choice(CHAOS)
         if fault is None:
@@ -258,10 +254,8 @@ def spoil_at_random(peers: SpoiledPeers, random: Random, over: Event) -> None:
             proxy.spoil(fault)
 
 
-def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
-    """A client that asks six things of each of some IDs; nothing is ever removed from the first of
-    them.
-    """
+def ask_at_random(peers: ProxiedPeers, recorder: Recorder, random: Random, ids: Sequence[str], over: Event) -> None:
+    """Send six requests for each of some IDs; nothing is ever removed from the first of them."""
     addr = NODES[random.randrange(3)]
     for number, discovery_id in enumerate(ids):
         for _ in range(6):
@@ -277,13 +271,13 @@ def ask_at_random(peers: SpoiledPeers, recorder: Recorder, random: Random, ids: 
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_have_been_told_by_one(
-    peers: SpoiledPeers, recorder: Recorder, seed: int
+def test_all_answers_during_faults_could_have_come_from_one_list(
+    peers: ProxiedPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")
     random, over = Random(seed), Event()
     with ThreadPoolExecutor(13) as pool:
-        groups = [[daemon.mint() for _ in range(20)] for daemon in peers.daemons.values()]
+        groups = [[daemon.create_id() for _ in range(20)] for daemon in peers.daemons.values()]
         asking = [pool.submit(ask_at_random, peers, recorder, Random(random.random()), ids, over) for ids in groups * 4]
         spoiling = pool.submit(spoil_at_random, peers, Random(random.random()), over)
         over.wait(CHAOS_SECONDS)
@@ -292,20 +286,20 @@ def test_whatever_goes_wrong_between_daemons_all_that_clients_are_told_could_hav
             each.result()
     peers.restore()
     for owner, ids in zip(NAMES, groups, strict=True):
-        assert_all_are_kept(peers, recorder, ids[0], owner)
+        assert_all_are_listed(peers, recorder, ids[0], owner)
 
 
-def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random: Random) -> list[RecordedNode]:
-    """Three nodes of one ID, of mixed releases, that ask whichever daemon chance has it."""
+def new_nodes(peers: ProxiedPeers, recorder: Recorder, network: RqliteNetwork, random: Random) -> list[RecordedNode]:
+    """Return three nodes of one ID, of mixed releases, that register at random daemons."""
     running = [daemon for daemon in peers.daemons.values() if daemon.process.poll() is None]
-    discovery_id, doors = random.choice(running).mint(), Random(random.random())
+    discovery_id, apis = random.choice(running).create_id(), Random(random.random())
     return [
         RecordedNode(
             recorder,
             random.choice(VERSIONS),
             addr,
             discovery_id,
-            lambda: peers.daemons[doors.choice(NAMES)].port,
+            lambda: peers.daemons[apis.choice(NAMES)].port,
             network,
         )
         for addr in NODES
@@ -313,7 +307,7 @@ def new_nodes(peers: SpoiledPeers, recorder: Recorder, network: Network, random:
 
 
 def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
-    """What becomes of a node that its supervisor starts again whenever it exits."""
+    """Return the outcome of a node that its supervisor restarts whenever it exits."""
 
     def in_a_cluster() -> Outcome | None:
         outcome = node.run()
@@ -323,11 +317,11 @@ def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_fifty_clusters_form_while_one_daemon_after_the_other_is_killed(
-    peers: SpoiledPeers, recorder: Recorder, seed: int
+def test_fifty_clusters_form_while_daemons_are_killed_one_after_another(
+    peers: ProxiedPeers, recorder: Recorder, seed: int
 ) -> None:
     print(f"seed {seed}")
-    random, networks = Random(seed), [Network() for _ in range(50)]
+    random, networks = Random(seed), [RqliteNetwork() for _ in range(50)]
     fresh = iter(networks)
     second = Event()
     with ThreadPoolExecutor(3 * len(networks)) as pool:

@@ -1,6 +1,4 @@
-"""Three daemons that are peers, each on a host of its own, and what is answered while these are cut
-off.
-"""
+"""Three peer daemons, each on a host of its own, and their answers while hosts are cut off."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def trio(hosts: Hosts, start: Start, tmp_path: Path) -> Iterator[Trio]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node got that asked on a host."""
+    """The answer to a node on a host."""
 
     host: str
     discovery_id: str
@@ -60,14 +58,14 @@ class Answer:
 
 
 def ask_everywhere(trio: Trio, ids: Sequence[str], times: int = 1) -> list[Answer]:
-    """New nodes on all hosts ask for all IDs; on the hosts at once, on each host one after the
+    """Register new nodes for all IDs on all hosts; on the hosts at once, on each host one after the
     other.
     """
 
     def on_host(name: str) -> list[Answer]:
         answers = []
         connection = trio.daemons[name].connect()
-        for discovery_id in ids * times:
+        for discovery_id in list(ids) * times:
             addr = f"{name}-{time.monotonic_ns()}:4001"
             begun = time.monotonic()
             reply = ask(connection, "POST", f"/{discovery_id}", {"addr": addr})
@@ -85,7 +83,7 @@ def seeds(answers: Sequence[Answer], discovery_id: str) -> list[Answer]:
 
 
 def seen(trio: Trio) -> dict[str, int]:
-    """How much each daemon has logged by now."""
+    """Return how much each daemon has logged by now."""
     return {name: len(daemon.events) for name, daemon in trio.daemons.items()}
 
 
@@ -96,12 +94,12 @@ CUTS: dict[str, tuple[Callable[[Hosts, str], None], Callable[[Hosts, str], None]
 
 
 @pytest.mark.parametrize("how", CUTS)
-def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same(
+def test_no_id_gets_two_seeds_while_a_host_is_cut_off_and_then_all_daemons_agree(
     trio: Trio, hosts: Hosts, how: str
 ) -> None:
     cut, heal = CUTS[how]
-    led, empty = trio.daemons["a"].mint(), trio.daemons["a"].mint()
-    led_at_c, empty_at_c = trio.daemons["c"].mint(), trio.daemons["c"].mint()
+    led, empty = trio.daemons["a"].create_id(), trio.daemons["a"].create_id()
+    led_at_c, empty_at_c = trio.daemons["c"].create_id(), trio.daemons["c"].create_id()
     ids = [led, empty, led_at_c, empty_at_c]
     answers = ask_everywhere(trio, [led, led_at_c])
     assert [len(seeds(answers, each)) for each in (led, led_at_c)] == [1, 1]
@@ -111,12 +109,12 @@ def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same
     while_cut = ask_everywhere(trio, ids, 2)
     assert [each for each in while_cut if each.status not in (200, 503) or each.seconds > PROMISED_SECONDS] == []
     for answer in while_cut:
-        is_at_home = (answer.host == "c") == (answer.discovery_id in (led_at_c, empty_at_c))
-        if not is_at_home:
+        is_at_owner = (answer.host == "c") == (answer.discovery_id in (led_at_c, empty_at_c))
+        if not is_at_owner:
             assert answer.status == (200 if answer.discovery_id in (led, led_at_c) else 503)
             assert not answer.is_alone
     assert seeds(while_cut, led) == seeds(while_cut, led_at_c) == []
-    assert len(seeds(while_cut, empty)) == 1, "told by its home, which another peer can hear"
+    assert len(seeds(while_cut, empty)) == 1, "granted by its owner, which another peer can reach"
     assert len(seeds(while_cut, empty_at_c)) <= 1
 
     for name, daemon in trio.daemons.items():
@@ -133,7 +131,7 @@ def test_while_a_host_is_cut_off_no_id_gets_two_seeds_and_then_all_hold_the_same
 
 
 def assert_all_hold(trio: Trio, ids: Sequence[str], answers: Sequence[Answer]) -> None:
-    """Whoever was answered is listed by all, at once by the homes, whoever asks them, and then by
+    """Assert that all daemons list every answered node, at once by way of the owners, and then in
     every copy.
     """
     for discovery_id in ids:
@@ -146,8 +144,8 @@ def assert_all_hold(trio: Trio, ids: Sequence[str], answers: Sequence[Answer]) -
         assert len({tuple(listed) for listed in trio.lists(discovery_id)}) == 1
 
 
-def test_two_hosts_that_cannot_hear_each_other_but_a_third_seed_nothing_twice(trio: Trio, hosts: Hosts) -> None:
-    led, empty, emptied = (trio.daemons["a"].mint() for _ in range(3))
+def test_two_hosts_that_reach_each_other_only_through_a_third_bootstrap_nothing_twice(trio: Trio, hosts: Hosts) -> None:
+    led, empty, emptied = (trio.daemons["a"].create_id() for _ in range(3))
     answers = ask_everywhere(trio, [led])
     assert trio.register("a", emptied, "n1:4001") == (200, ["n1:4001"])
     assert trio.daemons["a"].request("DELETE", f"/{emptied}", {"addr": "n1:4001"}).status == 200
@@ -162,7 +160,7 @@ def test_two_hosts_that_cannot_hear_each_other_but_a_third_seed_nothing_twice(tr
     trio.daemons["a"].wait_for(DISAGREE, before["a"])
     trio.daemons["c"].wait_for(DISAGREE, before["c"])
     for name in NAMES:
-        assert trio.register(name, emptied, "n2:4001")[0] == 503, "c may have sent somebody to n1"
+        assert trio.register(name, emptied, "n2:4001")[0] == 503, "c may have sent another node to n1"
 
     before = seen(trio)
     hosts.join("a", "c")

@@ -1,4 +1,4 @@
-"""Three daemons that are peers, as processes of their own."""
+"""Three peer daemons in separate processes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def command(installed: Environment, trio: Trio, name: str, *arguments: str) -> A
     return installed.run("rqdisco", "--url", f"unix:{trio.socket(name)}", *arguments)
 
 
-def test_nodes_that_ask_different_daemons_form_one_cluster_and_everybody_lists_it(trio: Trio) -> None:
-    discovery_id = trio.daemons["a"].mint()
+def test_nodes_at_different_daemons_form_one_cluster_and_every_daemon_lists_it(trio: Trio) -> None:
+    discovery_id = trio.daemons["a"].create_id()
     assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("c", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
@@ -37,17 +37,17 @@ def test_nodes_that_ask_different_daemons_form_one_cluster_and_everybody_lists_i
     assert "age" not in trio.daemons["a"].request("GET", f"/{discovery_id}").headers
 
 
-def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(trio: Trio) -> None:
-    discovery_id = trio.daemons["a"].mint()
-    empty = trio.daemons["a"].mint()
+def test_a_killed_owner_stops_nobody_from_joining_and_learns_of_it_later(trio: Trio) -> None:
+    discovery_id = trio.daemons["a"].create_id()
+    empty = trio.daemons["a"].create_id()
     assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert trio.register("a", discovery_id, "n2:4001")[0] == 200
     trio.daemons["a"].kill()
     trio.daemons["b"].wait_for("peer does not answer", url=trio.url("a"))
     assert trio.register("b", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
-    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been told to bootstrap"
-    assert trio.register("b", empty, "n1:4001")[0] == 503, "nobody is told to bootstrap but by the home"
-    other = trio.daemons["b"].mint()
+    assert trio.register("b", discovery_id, "n1:4001")[0] == 503, "it may just have been granted"
+    assert trio.register("b", empty, "n1:4001")[0] == 503, "only the owner grants"
+    other = trio.daemons["b"].create_id()
     assert trio.register("c", other, "n9:4001") == (200, ["n9:4001"])
     restarted = trio.start("a")
     restarted.wait_for("registrations from elsewhere added")
@@ -55,8 +55,8 @@ def test_a_home_that_is_killed_stops_nobody_from_joining_and_hears_of_it_later(t
     assert trio.register("c", empty, "n1:4001") == (200, ["n1:4001"])
 
 
-def test_a_home_that_is_stopped_in_the_middle_of_a_first_registration_leaves_no_second_seed(trio: Trio) -> None:
-    discovery_id = trio.daemons["a"].mint()
+def test_an_owner_stopped_during_a_first_registration_leaves_no_second_seed(trio: Trio) -> None:
+    discovery_id = trio.daemons["a"].create_id()
     trio.daemons["a"].process.send_signal(signal.SIGSTOP)
     try:
         assert trio.register("b", discovery_id, "n1:4001")[0] == 503
@@ -64,11 +64,11 @@ def test_a_home_that_is_stopped_in_the_middle_of_a_first_registration_leaves_no_
     finally:
         trio.daemons["a"].process.send_signal(signal.SIGCONT)
     trio.daemons["b"].wait_for("peer answers", since=1, url=trio.url("a"))
-    told = [trio.register("b", discovery_id, "n1:4001"), trio.register("b", discovery_id, "n2:4001")]
-    assert sum(len(nodes) == 1 for _, nodes in told) <= 1
+    answers = [trio.register("b", discovery_id, "n1:4001"), trio.register("b", discovery_id, "n2:4001")]
+    assert sum(len(nodes) == 1 for _, nodes in answers) <= 1
 
 
-def test_the_consul_key_of_an_unknown_id_has_one_winner_whoever_is_asked(trio: Trio) -> None:
+def test_the_consul_key_of_an_unknown_id_has_one_winner_at_whichever_daemon(trio: Trio) -> None:
     def claim(name: str, number: int) -> bytes:
         value = {"id": str(number), "api_addr": f"http://n{number}:4001", "addr": f"n{number}:4002"}
         return trio.daemons[name].request("PUT", "/v1/kv/my-cluster/leader?cas=0", value).body
@@ -76,8 +76,8 @@ def test_the_consul_key_of_an_unknown_id_has_one_winner_whoever_is_asked(trio: T
     assert sorted(claim(name, number) for number, name in enumerate("abcabc")) == [b"false"] * 5 + [b"true"]
 
 
-def test_an_operator_sees_peers_and_forgets_one_that_is_lost(trio: Trio, installed: Environment) -> None:
-    discovery_id = trio.daemons["c"].mint()
+def test_an_operator_sees_peers_and_forgets_a_lost_one(trio: Trio, installed: Environment) -> None:
+    discovery_id = trio.daemons["c"].create_id()
     assert trio.register("c", discovery_id, "n1:4001")[0] == 200
     shown = command(installed, trio, "a", "peers")
     assert shown.returncode == 0, shown.stderr
@@ -94,16 +94,16 @@ def test_an_operator_sees_peers_and_forgets_one_that_is_lost(trio: Trio, install
     assert back.request("POST", "/").status == 503
 
 
-def test_a_daemon_that_is_drained_leaves_its_clusters_to_another(trio: Trio, installed: Environment) -> None:
-    discovery_id = trio.daemons["c"].mint()
+def test_a_drained_daemon_hands_its_clusters_to_another(trio: Trio, installed: Environment) -> None:
+    discovery_id = trio.daemons["c"].create_id()
     drained = command(installed, trio, "c", "drain", "--to", "b", "--yes")
     assert (drained.returncode, drained.stdout) == (0, "b\n"), drained.stderr
     trio.daemons["c"].terminate()
-    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the new home grants"
+    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the new owner grants"
     assert "orphaned" not in trio.daemons["b"].request("GET", f"/{discovery_id}").document
 
 
-def test_without_its_peers_options_a_daemon_of_a_set_does_not_start(
+def test_a_daemon_of_a_set_does_not_start_without_its_peer_options(
     trio: Trio, installed: Environment, tmp_path: Path
 ) -> None:
     trio.daemons["c"].terminate()
@@ -113,9 +113,7 @@ def test_without_its_peers_options_a_daemon_of_a_set_does_not_start(
 
 
 @pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("", "no key"), ("c2hvcnQ=", "too short")])
-def test_without_a_key_there_is_no_peering(
-    installed: Environment, tmp_path: Path, content: str | None, why: str
-) -> None:
+def test_peering_needs_a_key(installed: Environment, tmp_path: Path, content: str | None, why: str) -> None:
     if content is not None:
         (tmp_path / "keys").write_text(content)
     options = ("--peer-listen=tcp:0:interface=127.0.0.1", "--advertise=http://127.0.0.1:1")
@@ -125,7 +123,7 @@ def test_without_a_key_there_is_no_peering(
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_keys_are_changed_while_all_daemons_run(trio: Trio, tmp_path: Path) -> None:
+def test_keys_are_rotated_while_all_daemons_run(trio: Trio, tmp_path: Path) -> None:
     new = "bmV3IGtleSBvZiB0d2VudHktZm91ciBieXRlcyEhISE="
     for content in (f"{KEY}\n{new}\n", f"{new}\n{KEY}\n", f"{new}\n"):
         (tmp_path / "keys").write_text(content)
@@ -134,6 +132,6 @@ def test_keys_are_changed_while_all_daemons_run(trio: Trio, tmp_path: Path) -> N
             daemon.process.send_signal(signal.SIGHUP)
         for name, daemon in trio.daemons.items():
             daemon.wait_for("peer keys reloaded", since=before[name])
-    discovery_id = trio.daemons["a"].mint()
+    discovery_id = trio.daemons["a"].create_id()
     assert trio.register("b", discovery_id, "n1:4001") == (200, ["n1:4001"])
     assert all(daemon.complaints == [] for daemon in trio.daemons.values())

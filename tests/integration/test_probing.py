@@ -1,5 +1,5 @@
-"""A daemon that probes, among doubles of rqlited that listen, refuse, hang or speak TLS, on
-loopback addresses.
+"""A daemon that probes doubles of rqlited that listen, refuse, hang or use TLS, on loopback
+addresses.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.process
 
 
 class Rqlited(BaseHTTPRequestHandler):
-    """What a node answers: ready, but for one that is of an age without /readyz."""
+    """The answer of a node: ready, except for an old one without /readyz."""
 
     def do_GET(self) -> None:
-        is_old = self.server.server_address[0] == "127.0.0.9"
+        is_old = self.connection.getsockname()[0] == "127.0.0.9"
         self.send_response(404 if is_old or self.path != "/readyz" else 200)
         self.end_headers()
 
@@ -36,9 +36,7 @@ class Rqlited(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Takes over a port that is bound already, on connections of which somebody may hang up
-    early.
-    """
+    """Takes over a port that is bound already; clients may hang up early."""
 
     def __init__(self, bound: socket.socket) -> None:
         super().__init__(bound.getsockname()[:2], Rqlited, bind_and_activate=False)
@@ -50,33 +48,33 @@ class Server(ThreadingHTTPServer):
         pass
 
 
-class Machines:
-    """Nodes on addresses of their own, whose ports nobody takes in the meantime."""
+class Hosts:
+    """Nodes on separate addresses, whose ports nobody takes in the meantime."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._bound: dict[str, socket.socket] = {}
 
     def refuses(self, ip: str) -> str:
-        """One where nothing listens; its address."""
+        """Return the address of one where nothing listens."""
         bound = self._bound[ip] = self._stack.enter_context(socket.socket())
         bound.bind((ip, 0))
         return "{}:{}".format(*bound.getsockname())
 
     def hangs(self, ip: str) -> str:
-        """One whose system takes connections that nobody answers."""
+        """Return the address of one whose system accepts connections that nobody answers."""
         addr = self.refuses(ip)
         self._bound[ip].listen()
         return addr
 
     def runs(self, ip: str, tls: ssl.SSLContext | None = None) -> str:
-        """One that answers."""
+        """Return the address of one that answers."""
         addr = self.refuses(ip)
         self.start(ip, tls)
         return addr
 
     def start(self, ip: str, tls: ssl.SSLContext | None = None) -> None:
-        """Have the one that refused answer."""
+        """Let the one that refused answer."""
         server = Server(self._bound[ip])
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -87,21 +85,21 @@ class Machines:
 
 
 @pytest.fixture
-def machines() -> Iterator[Machines]:
+def hosts() -> Iterator[Hosts]:
     with ExitStack() as stack:
-        yield Machines(stack)
+        yield Hosts(stack)
 
 
-def test_nodes_are_found_up_and_down_come_back_and_are_pruned(
-    installed: Environment, start: Start, machines: Machines, tmp_path: Path
+def test_nodes_go_up_and_down_come_back_and_are_pruned(
+    installed: Environment, start: Start, hosts: Hosts, tmp_path: Path
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     key, certificate = Authority().write(tmp_path, "nobody", ["elsewhere.example.org"])
     context.load_cert_chain(certificate, key)
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=127.0.0.0/8")
-    refusing, hanging = machines.refuses("127.0.0.2"), machines.hangs("127.0.0.3")
-    alive = [machines.runs("127.0.0.4"), machines.runs("127.0.0.9"), f"https://{machines.runs('127.0.0.5', context)}"]
-    discovery_id = daemon.mint()
+    refusing, hanging = hosts.refuses("127.0.0.2"), hosts.hangs("127.0.0.3")
+    alive = [hosts.runs("127.0.0.4"), hosts.runs("127.0.0.9"), f"https://{hosts.runs('127.0.0.5', context)}"]
+    discovery_id = daemon.create_id()
     for addr in (refusing, hanging, *alive):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     daemon.wait_for("node is down", target=f"http://{refusing}", outcome="refused")
@@ -115,7 +113,7 @@ def test_nodes_are_found_up_and_down_come_back_and_are_pruned(
         (False, None),
         (False, None),
     ]
-    machines.start("127.0.0.2")
+    hosts.start("127.0.0.2")
     daemon.wait_for("node is up again", target=f"http://{refusing}")
     pruned = installed.run(
         "rqdisco", "prune", discovery_id, "--down-for=1s", "--yes", RQDISCO_URL=f"http://127.0.0.1:{daemon.port}"
@@ -123,22 +121,22 @@ def test_nodes_are_found_up_and_down_come_back_and_are_pruned(
     assert (pruned.stdout, pruned.stderr) == (f"{hanging}\n", "")
     assert daemon.nodes(discovery_id) == [refusing, *alive]
     assert daemon.complaints == []
-    # However the probes are, a stop does not wait for them.
+    # A stop does not wait for probes in any state.
     daemon.terminate()
 
 
-def test_this_machine_is_not_probed_by_a_network_that_merely_holds_it(
-    start: Start, machines: Machines, tmp_path: Path
+def test_a_network_that_contains_this_host_does_not_allow_probing_it(
+    start: Start, hosts: Hosts, tmp_path: Path
 ) -> None:
     daemon = start(tmp_path / "state", "--probe=1", "--probe-allow=0.0.0.0/0", "--probe-allow=127.0.0.2")
-    secret, known = machines.hangs("127.0.0.3"), machines.refuses("127.0.0.2")
-    discovery_id = daemon.mint()
+    secret, known = hosts.hangs("127.0.0.3"), hosts.refuses("127.0.0.2")
+    discovery_id = daemon.create_id()
     for addr in (secret, f"localhost:{secret.partition(':')[2]}", known):
         daemon.request("POST", f"/{discovery_id}", {"addr": addr})
     daemon.wait_for("node is down", target=f"http://{known}")
     shown = daemon.request("GET", f"/{discovery_id}").document["registrations"]
     assert [node.get("up") for node in shown] == [None, None, False]
-    listening = machines._bound["127.0.0.3"]
+    listening = hosts._bound["127.0.0.3"]
     listening.setblocking(False)
     with suppress(BlockingIOError):
         listening.accept()

@@ -1,5 +1,5 @@
-"""The recipes of docs/dns.md: Debian's resolvers, set up as they say, between who asks and the real
-daemon.
+"""The recipes of docs/dns.md: Debian's resolvers, set up as documented, between clients and the
+real daemon.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import dns.rdatatype
 import pytest
 
 from tests.integration.conftest import Start
-from tests.support.process import PATIENCE, PROJECT, Daemon
+from tests.support.process import PATIENCE, PROJECT, DaemonProcess
 
 pytestmark = pytest.mark.process
 
@@ -31,15 +31,12 @@ ZONE = "disco.example.com"
 LOOPBACK = "127.0.0.1"
 # A TTL of one second, in a resolver whose clock may have no fractions.
 SOON = 2.0
-# Where a resolver is not told otherwise it would find neither the root nor, that way, the zone's
-# absence from it.
+# By default the resolver would find neither the root nor, that way, the zone's absence from it.
 ROOT_KEY = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
 
 
 def recipe(resolver: str, port: int) -> str:
-    """What the documentation would have an administrator write, with our address in place of the
-    example's.
-    """
+    """Return the documented configuration, with our address in place of the example's."""
     section = (PROJECT / "docs" / "dns.md").read_text().partition(f"\n### {resolver}\n")[2]
     block = re.search(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert block is not None
@@ -50,12 +47,12 @@ def recipe(resolver: str, port: int) -> str:
 
 
 def program(name: str) -> str | None:
-    """Where a program is; the directory of these two is not on everybody's path."""
+    """Return the path of a program; the directory of these two is not in every PATH."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def dnsmasq(written: Path, port: int) -> list[str]:
-    """A resolver that has nothing but the recipe, and guards against private addresses."""
+    """A resolver with only the recipe, and protection against private addresses."""
     return [
         str(program("dnsmasq")),
         "--keep-in-foreground",
@@ -72,7 +69,7 @@ def dnsmasq(written: Path, port: int) -> list[str]:
 
 
 def unbound(written: Path, port: int) -> list[str]:
-    """A resolver that validates, and guards against private addresses."""
+    """A resolver that validates, with protection against private addresses."""
     main = written.with_name("unbound.conf")
     main.write_text(f"""
 server:
@@ -94,7 +91,7 @@ COMMANDS: dict[str, Callable[[Path, int], list[str]]] = {"dnsmasq": dnsmasq, "un
 
 
 def free_port() -> int:
-    """A port that nobody has for UDP nor for TCP."""
+    """Return a port that is free for UDP and TCP."""
     while True:
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             tcp.bind((LOOPBACK, 0))
@@ -107,7 +104,7 @@ def free_port() -> int:
 
 
 class Resolver:
-    """A running resolver, and what one asks it."""
+    """A running resolver, and queries to it."""
 
     def __init__(self, command: list[str], port: int, log: Path) -> None:
         self._port = port
@@ -116,8 +113,8 @@ class Resolver:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
 
     def answers(self) -> bool:
-        """Wait until it answers; false if it has ended instead, as where somebody else took its
-        port.
+        """Wait until it answers; return False if it has ended instead, for instance because its
+        port was taken.
         """
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
@@ -128,7 +125,7 @@ class Resolver:
         return False
 
     def once(self, name: str, kind: str, patience: float) -> dns.message.Message:
-        """The answer to one question, by TCP if it is too long for UDP. Raises
+        """Return the answer to one query, by TCP if it is too long for UDP. Raises
         dns.exception.Timeout.
         """
         query = dns.message.make_query(name, kind, use_edns=0)
@@ -136,7 +133,7 @@ class Resolver:
         return answer
 
     def ask(self, name: str, kind: str = "A") -> dns.message.Message:
-        """The answer; datagrams may get lost."""
+        """Return the answer; lost datagrams are repeated."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -148,7 +145,7 @@ class Resolver:
                 return answer
 
     def found(self, name: str, kind: str = "A") -> set[str]:
-        """The data of the records of a kind."""
+        """Return the data of the records of a kind."""
         answer = self.ask(name, kind)
         assert answer.rcode() == dns.rcode.NOERROR, self._log.read_text()
         wanted = dns.rdatatype.from_text(kind)
@@ -161,9 +158,9 @@ class Resolver:
 
 @dataclass
 class Setting:
-    """A daemon and a resolver that knows it."""
+    """A daemon and a resolver configured for it."""
 
-    daemon: Daemon
+    daemon: DaemonProcess
     resolver: Resolver
 
     def register(self, discovery_id: str, host: str) -> None:
@@ -195,8 +192,8 @@ def setting(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Ite
 
 
 def soon(look: Callable[[], Any], wanted: Any) -> None:
-    """Look until what is wanted is seen; what was asked for after two seconds must not be old any
-    more.
+    """Poll until the expected answer comes; queries after two seconds must not be answered from an
+    old cache.
     """
     begun = time.monotonic()
     while True:
@@ -208,8 +205,8 @@ def soon(look: Callable[[], Any], wanted: Any) -> None:
         time.sleep(0.05)
 
 
-def test_nodes_are_found(setting: Setting) -> None:
-    name = f"{setting.daemon.mint()}.{ZONE}"
+def test_nodes_are_found_through_the_resolver(setting: Setting) -> None:
+    name = f"{setting.daemon.create_id()}.{ZONE}"
     for host in ("10.0.0.1", "10.0.0.2", "[fd00::3]"):
         setting.register(name.partition(".")[0], host)
 
@@ -224,18 +221,18 @@ def test_nodes_are_found(setting: Setting) -> None:
         assert sorted(map(sorted, addresses)) == [["10.0.0.1"], ["10.0.0.2"], ["fd00::3"]]
 
 
-def test_what_is_not_there_is_told_from_what_has_no_such_record(setting: Setting) -> None:
-    discovery_id = setting.daemon.mint()
+def test_an_absent_name_differs_from_a_name_without_such_a_record(setting: Setting) -> None:
+    discovery_id = setting.daemon.create_id()
     setting.register(discovery_id, "10.0.0.1")
 
     assert setting.resolver.ask(f"nobody.{ZONE}").rcode() == dns.rcode.NXDOMAIN
     assert setting.resolver.ask(f"_other._tcp.{discovery_id}.{ZONE}", "SRV").rcode() == dns.rcode.NXDOMAIN
     assert setting.resolver.found(f"{discovery_id}.{ZONE}", "AAAA") == set()
-    assert setting.resolver.found(f"{setting.daemon.mint()}.{ZONE}") == set()
+    assert setting.resolver.found(f"{setting.daemon.create_id()}.{ZONE}") == set()
 
 
-def test_a_new_node_is_soon_seen(setting: Setting) -> None:
-    discovery_id = setting.daemon.mint()
+def test_a_new_node_is_visible_soon(setting: Setting) -> None:
+    discovery_id = setting.daemon.create_id()
     name, service = f"{discovery_id}.{ZONE}", f"_rqlite-raft._tcp.{discovery_id}.{ZONE}"
     setting.register(discovery_id, "10.0.0.1")
     assert setting.resolver.found(name) == {"10.0.0.1"}
@@ -247,7 +244,7 @@ def test_a_new_node_is_soon_seen(setting: Setting) -> None:
     soon(lambda: len(setting.resolver.found(service, "SRV")), 2)
 
 
-def test_an_absence_is_soon_forgotten(setting: Setting) -> None:
+def test_an_absence_is_cached_briefly(setting: Setting) -> None:
     name = f"later.{ZONE}"
     assert setting.resolver.ask(name).rcode() == dns.rcode.NXDOMAIN
 
@@ -258,8 +255,8 @@ def test_an_absence_is_soon_forgotten(setting: Setting) -> None:
     assert setting.resolver.found(name) == {"10.0.0.1"}
 
 
-def test_long_lists_come_whole(setting: Setting) -> None:
-    discovery_id = setting.daemon.mint()
+def test_long_lists_are_complete(setting: Setting) -> None:
+    discovery_id = setting.daemon.create_id()
     for last in range(1, 101):
         setting.register(discovery_id, f"10.0.0.{last}")
 

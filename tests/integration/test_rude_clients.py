@@ -1,4 +1,4 @@
-"""Whatever is sent to the port, it is answered or closed, nobody else notices, and the log stays
+"""Anything sent to the port is answered or closed, no other client notices, and the log stays
 clean.
 """
 
@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import PATIENCE, Daemon, Environment, Reply, parse_replies
+from tests.support.process import PATIENCE, DaemonProcess, Environment, Reply, parse_replies
 
 pytestmark = pytest.mark.process
 
 
 @contextmanager
-def connected(daemon: Daemon) -> Iterator[socket.socket]:
+def connected(daemon: DaemonProcess) -> Iterator[socket.socket]:
     """A plain connection."""
     with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as connection:
         yield connection
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """All that comes until the other side closes, or cuts, the connection."""
+    """Return everything until the other side closes, or cuts, the connection."""
     parts = []
     with suppress(ConnectionResetError):
         while part := connection.recv(65536):
@@ -35,8 +35,8 @@ def read_to_end(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def exchange(daemon: Daemon, data: bytes) -> list[Reply]:
-    """What is answered to `data` until the daemon closes the connection."""
+def exchange(daemon: DaemonProcess, data: bytes) -> list[Reply]:
+    """Return the answer to `data` until the daemon closes the connection."""
     with connected(daemon) as connection:
         with suppress(ConnectionResetError, BrokenPipeError):
             connection.sendall(data)
@@ -44,7 +44,7 @@ def exchange(daemon: Daemon, data: bytes) -> list[Reply]:
 
 
 def post(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
-    """A request with a body."""
+    """Return a request with a body."""
     lines = [f"POST {path} HTTP/{version}", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -54,15 +54,15 @@ def addr(text: str) -> bytes:
 
 
 def get(path: bytes, *headers: bytes) -> bytes:
-    """A request after which the connection is closed."""
+    """Return a request after which the connection is closed."""
     return b"\r\n".join((b"GET " + path + b" HTTP/1.1", b"Connection: close", *headers)) + b"\r\n\r\n"
 
 
-def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
+def test_half_a_request_is_cut_off_in_time(daemon: DaemonProcess) -> None:
     """Ten seconds for a request, whatever part of it is missing, and whatever was answered
     before.
     """
-    path = f"/{daemon.mint()}"
+    path = f"/{daemon.create_id()}"
     whole = post(path, addr("10.0.0.1:4001"))
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
     answered = b"GET / HTTP/1.1\r\n\r\n"
@@ -79,15 +79,15 @@ def test_half_a_request_is_cut_off_in_time(daemon: Daemon) -> None:
     assert daemon.nodes(path[1:]) == ["10.0.0.1:4001"]
 
 
-def test_garbage_after_a_good_request_does_not_harm_it(daemon: Daemon) -> None:
-    path = f"/{daemon.mint()}"
+def test_garbage_after_a_good_request_does_not_harm_it(daemon: DaemonProcess) -> None:
+    path = f"/{daemon.create_id()}"
     replies = exchange(daemon, post(path, addr("10.0.0.1:4001")) + b"\x00\xff garbage\r\n\r\n" + post(path, b"{}"))
     assert [reply.status for reply in replies] == [200, 400]
     assert replies[0].document["nodes"] == ["10.0.0.1:4001"]
 
 
-def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
-    path = f"/{daemon.mint()}"
+def test_pipelined_requests_are_answered_in_order(daemon: DaemonProcess) -> None:
+    path = f"/{daemon.create_id()}"
     addresses = [f"10.0.0.{number}:4001" for number in range(50)]
     requests = [post(path, addr(address)) for address in addresses]
     replies = exchange(daemon, b"".join(requests) + get(path.encode()))
@@ -96,8 +96,8 @@ def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_huge_body_is_refused_and_never_kept(daemon: Daemon, known: bool) -> None:
-    discovery_id = daemon.mint() if known else "unknown"
+def test_a_huge_body_is_refused_and_never_stored(daemon: DaemonProcess, known: bool) -> None:
+    discovery_id = daemon.create_id() if known else "unknown"
     (reply,) = exchange(daemon, post(f"/{discovery_id}", bytes(50_000_000), "Connection: close"))
     error = "request body too large" if known else "unknown does not exist"
     assert (reply.status, reply.document) == (413 if known else 404, {"error": error})
@@ -106,24 +106,24 @@ def test_huge_body_is_refused_and_never_kept(daemon: Daemon, known: bool) -> Non
     assert peak < 150_000
 
 
-def test_huge_chunked_body_is_refused(daemon: Daemon) -> None:
+def test_a_huge_chunked_body_is_refused(daemon: DaemonProcess) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.mint().encode()
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.create_id().encode()
     (reply,) = exchange(daemon, head + chunk * 100 + b"0\r\n\r\n")
     assert (reply.status, reply.document) == (413, {"error": "request body too large"})
 
 
-def test_chunked_body_is_read(daemon: Daemon) -> None:
+def test_a_chunked_body_is_read(daemon: DaemonProcess) -> None:
     body = addr("10.0.0.1:4001")
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
-    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.mint().encode()
+    head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % daemon.create_id().encode()
     (reply,) = exchange(daemon, head + chunks)
     assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\nab\r\n", b"-1\r\n", b"2\r\nabcd\r\n", b"f" * 2000 + b"\r\n"])
-def test_broken_chunk_is_refused(daemon: Daemon, chunk: bytes) -> None:
-    discovery_id = daemon.mint()
+def test_a_broken_chunk_is_refused(daemon: DaemonProcess, chunk: bytes) -> None:
+    discovery_id = daemon.create_id()
     head = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" % discovery_id.encode()
     assert [reply.status for reply in exchange(daemon, head + chunk)] == [400]
     assert daemon.nodes(discovery_id) == []
@@ -132,10 +132,10 @@ def test_broken_chunk_is_refused(daemon: Daemon, chunk: bytes) -> None:
 HOSTS = [b"Host: a..b", b"Host: \xff\xfe", b"Host: ", b"X: y", b"Host: a\r\nHost: b", b"Host: " + b"a" * 300]
 
 
-def test_host_does_not_matter_where_other_machines_ask(installed: Environment, tmp_path: Path) -> None:
+def test_the_host_header_is_ignored_on_a_public_listener(installed: Environment, tmp_path: Path) -> None:
     daemon = installed.start(*installed.twistd(tmp_path / "state", "--open", listen="tcp:0"))
     try:
-        for path in (b"/", b"/" + daemon.mint().encode()):
+        for path in (b"/", b"/" + daemon.create_id().encode()):
             for host in HOSTS:
                 assert [reply.status for reply in exchange(daemon, get(path, host))] == [200], host
     finally:
@@ -143,9 +143,9 @@ def test_host_does_not_matter_where_other_machines_ask(installed: Environment, t
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_an_odd_host_is_no_more_than_refused_where_this_machine_asks(daemon: Daemon, host: bytes) -> None:
+def test_an_odd_host_header_is_at_most_refused_on_a_loopback_listener(daemon: DaemonProcess, host: bytes) -> None:
     expected = [200] if host in (b"Host: ", b"X: y") else [403]
-    for path in (b"/", b"/v1/kv/x/leader", b"/" + daemon.mint().encode()):
+    for path in (b"/", b"/v1/kv/x/leader", b"/" + daemon.create_id().encode()):
         found = [reply.status for reply in exchange(daemon, get(path, host))]
         assert found == ([404] if path.startswith(b"/v1") and expected == [200] else expected)
 
@@ -154,7 +154,7 @@ def test_an_odd_host_is_no_more_than_refused_where_this_machine_asks(daemon: Dae
     "path",
     [b"/%ff%fe", b"/%00", b"/a%00b", b"/a/b", b"/..", b"/.", b"//", b"/a%2fb", b"/" + b"a" * 65, b"/%"],
 )
-def test_odd_path_is_not_found(daemon: Daemon, path: bytes) -> None:
+def test_an_odd_path_is_not_found(daemon: DaemonProcess, path: bytes) -> None:
     (reply,) = exchange(daemon, get(path))
     assert (reply.status, reply.reason) == (404, "no such discovery ID")
     assert reply.document["error"].endswith(" does not exist")
@@ -172,23 +172,23 @@ def test_odd_path_is_not_found(daemon: Daemon, path: bytes) -> None:
         b"GET /\xff\xfe HTTP/1.1",
     ],
 )
-def test_malformed_request_line_is_refused_or_closed(daemon: Daemon, request_line: bytes) -> None:
+def test_a_malformed_request_line_is_refused_or_closed(daemon: DaemonProcess, request_line: bytes) -> None:
     replies = exchange(daemon, request_line + b"\r\n\r\n")
     assert all(reply.status >= 400 for reply in replies)
 
 
 @pytest.mark.parametrize("header", [b"X: " + b"a" * 100_000, b"X" * 100_000, b"no colon", b"X\x00: y"])
-def test_malformed_header_is_refused_or_closed(daemon: Daemon, header: bytes) -> None:
+def test_a_malformed_header_is_refused_or_closed(daemon: DaemonProcess, header: bytes) -> None:
     assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", header)))
 
 
-def test_many_headers_are_refused_or_closed(daemon: Daemon) -> None:
+def test_many_headers_are_refused_or_closed(daemon: DaemonProcess) -> None:
     headers = [b"X-%d: y" % number for number in range(10_000)]
     assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", *headers)))
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"ten", b"3\r\nContent-Length: 4"])
-def test_impossible_length_is_refused(daemon: Daemon, length: bytes) -> None:
+def test_an_impossible_length_is_refused(daemon: DaemonProcess, length: bytes) -> None:
     (reply,) = exchange(daemon, b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\nabc")
     assert reply.status == 400
 
@@ -196,18 +196,18 @@ def test_impossible_length_is_refused(daemon: Daemon, length: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b"\x00", b'{"addr": "a\x00b:1"}', b'{"addr": "a\xff:1"}', b"[" * 16_000, b'{"addr":' * 2_000, b""]
 )
-def test_body_that_is_no_json_is_refused(daemon: Daemon, body: bytes) -> None:
-    (reply,) = exchange(daemon, post(f"/{daemon.mint()}", body, "Connection: close"))
+def test_a_body_that_is_not_json_is_refused(daemon: DaemonProcess, body: bytes) -> None:
+    (reply,) = exchange(daemon, post(f"/{daemon.create_id()}", body, "Connection: close"))
     assert (reply.status, reply.document) == (400, {"error": "bad request body"})
 
 
-def test_http_1_0_is_served_and_closed(daemon: Daemon) -> None:
-    (reply,) = exchange(daemon, post(f"/{daemon.mint()}", addr("10.0.0.1:4001"), version="1.0"))
+def test_http_1_0_is_served_and_closed(daemon: DaemonProcess) -> None:
+    (reply,) = exchange(daemon, post(f"/{daemon.create_id()}", addr("10.0.0.1:4001"), version="1.0"))
     assert (reply.status, reply.document["nodes"]) == (200, ["10.0.0.1:4001"])
 
 
-def test_reset_amid_a_body_registers_nothing(daemon: Daemon) -> None:
-    discovery_id = daemon.mint()
+def test_a_reset_within_a_body_registers_nothing(daemon: DaemonProcess) -> None:
+    discovery_id = daemon.create_id()
     for _ in range(20):
         with connected(daemon) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -216,8 +216,8 @@ def test_reset_amid_a_body_registers_nothing(daemon: Daemon) -> None:
     assert reply.document["nodes"] == ["10.0.0.2:4001"]
 
 
-def test_idle_connections_are_in_nobodys_way(daemon: Daemon) -> None:
+def test_idle_connections_block_nobody(daemon: DaemonProcess) -> None:
     connections = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(200)]
-    assert daemon.nodes(daemon.mint()) == []
+    assert daemon.nodes(daemon.create_id()) == []
     for connection in connections:
         connection.close()

@@ -1,4 +1,4 @@
-"""The units under deploy/systemd, and what the daemon and systemd say to each other."""
+"""The units under deploy/systemd, and the communication between the daemon and systemd."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNITS = ROOT / "deploy" / "systemd"
 PATIENCE = 30.0
 FROM_SYSTEMD = ("LISTEN_", "NOTIFY_SOCKET", "RQDISCO_", "STATE_DIRECTORY", "WATCHDOG_")
 TWISTD = "from twisted.scripts.twistd import run; run()"
-# What systemd does before it starts the program: the socket is descriptor 3, and meant for this
+# systemd does this before it starts the program: the socket is descriptor 3, and meant for this
 # process.
 INHERIT = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
 
@@ -41,16 +41,14 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 def setting(unit: str, section: str, name: str) -> str:
-    """What a unit says; of what it says several times, the last."""
+    """Return the value of a setting in a unit; of several, the last."""
     parser = RawConfigParser(strict=False)
     parser.read(UNITS / unit)
     return parser.get(section, name)
 
 
 def command_line(program: str = TWISTD, *arguments: str) -> list[str]:
-    """The service's own, with this interpreter in place of the one that an administrator
-    installs.
-    """
+    """Return the service's command line, with this interpreter in place of the administrator's."""
     return [
         sys.executable,
         "-c",
@@ -61,14 +59,14 @@ def command_line(program: str = TWISTD, *arguments: str) -> list[str]:
 
 
 def listen_option(domain: str) -> str:
-    """The service's own setting, for sockets of another family."""
+    """Return the service's own option, for sockets of another family."""
     name, _, value = setting("rqdisco.service", "Service", "Environment").partition("=")
     assert name == "RQDISCO_LISTEN"
     return value.replace("domain=INET:", f"domain={domain}:")
 
 
 def socket_name() -> str:
-    """What the socket unit calls the socket that it passes."""
+    """Return the name of the socket that the socket unit passes."""
     return setting("rqdisco.socket", "Socket", "FileDescriptorName")
 
 
@@ -81,7 +79,7 @@ def environment(directory: Path, **more: str) -> dict[str, str]:
 def running(
     command: list[str], directory: Path, variables: Mapping[str, str], **how: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone when the block is left."""
+    """A process that is gone when the context is left."""
     with subprocess.Popen(command, cwd=directory, env=variables, **how) as process:
         try:
             yield process
@@ -102,7 +100,7 @@ def connect_unix(path: Path) -> socket.socket:
 
 
 def ask(connection: socket.socket, method: str, path: str) -> Any:
-    """What is answered over a connection, which is then closed."""
+    """Return the answer over a connection, which is then closed."""
     with closing(http.client.HTTPConnection("localhost")) as client:
         client.sock = connection
         client.request(method, path)
@@ -112,7 +110,7 @@ def ask(connection: socket.socket, method: str, path: str) -> Any:
 
 
 class Manager:
-    """systemd's end of the socket that services notify it through."""
+    """systemd's end of the socket for notifications."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -120,12 +118,12 @@ class Manager:
         self._socket.settimeout(PATIENCE)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
 
-    def hear(self) -> str:
-        """The next that it is told."""
+    def receive(self) -> str:
+        """Return the next notification."""
         return self._socket.recv(4096).decode()
 
-    def heard_nothing(self) -> bool:
-        """Whether it was told nothing, of all that was sent before."""
+    def received_nothing(self) -> bool:
+        """Report whether there was no notification, of all that were sent before."""
         self._socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             self._socket.recv(4096)
@@ -149,7 +147,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 @needs("systemd-analyze")
-def test_nothing_is_wrong_with_the_units(tmp_path: Path) -> None:
+def test_systemd_analyze_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     program = shlex.split(setting("rqdisco.service", "Service", "ExecStart"))[0]
     copies = [tmp_path / name for name in ("rqdisco.service", "rqdisco.socket")]
     for copy in copies:
@@ -163,7 +161,7 @@ def test_nothing_is_wrong_with_the_units(tmp_path: Path) -> None:
 
 
 @needs("systemd-analyze")
-def test_the_service_can_do_little_harm() -> None:
+def test_the_service_is_sandboxed() -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(UNITS / "rqdisco.service")]
 
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -174,7 +172,7 @@ def test_the_service_can_do_little_harm() -> None:
 
 
 @needs("systemd-socket-activate")
-def test_a_connection_starts_it(tmp_path: Path) -> None:
+def test_a_connection_starts_the_service(tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     variables = environment(tmp_path, RQDISCO_LISTEN=listen_option("UNIX"), SYSTEMD_LOG_TARGET="console")
     passed_on = [f"--setenv={name}={value}" for name, value in variables.items()]
@@ -189,7 +187,7 @@ def test_a_connection_starts_it(tmp_path: Path) -> None:
         stop(process)
 
 
-def test_connections_wait_while_it_restarts(tmp_path: Path) -> None:
+def test_connections_wait_while_the_service_restarts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         command = command_line(INHERIT + TWISTD, str(listening.fileno()))
         variables = environment(
@@ -206,20 +204,20 @@ def test_connections_wait_while_it_restarts(tmp_path: Path) -> None:
             stop(process)
 
 
-def test_systemd_is_told_how_it_is(any_manager: Manager, tmp_path: Path) -> None:
+def test_systemd_is_notified_of_the_state(any_manager: Manager, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     variables = environment(
         tmp_path, RQDISCO_LISTEN=f"unix:{path}", NOTIFY_SOCKET=any_manager.address, WATCHDOG_USEC="200000"
     )
 
     with running(command_line(), tmp_path, variables) as process:
-        assert any_manager.hear() == "READY=1"
+        assert any_manager.receive() == "READY=1"
         assert ask(connect_unix(path), "GET", "/")["ids"] == 0
-        assert [any_manager.hear() for _ in range(3)] == ["WATCHDOG=1"] * 3
+        assert [any_manager.receive() for _ in range(3)] == ["WATCHDOG=1"] * 3
         process.terminate()
-        assert set(iter(any_manager.hear, "STOPPING=1")) <= {"WATCHDOG=1"}
+        assert set(iter(any_manager.receive, "STOPPING=1")) <= {"WATCHDOG=1"}
         assert process.wait(PATIENCE) == -signal.SIGTERM
-        assert any_manager.heard_nothing()
+        assert any_manager.received_nothing()
 
 
 def test_a_watchdog_of_another_process_is_not_fed(manager: Manager, tmp_path: Path) -> None:
@@ -232,13 +230,13 @@ def test_a_watchdog_of_another_process_is_not_fed(manager: Manager, tmp_path: Pa
     )
 
     with running(command_line(), tmp_path, variables) as process:
-        assert manager.hear() == "READY=1"
+        assert manager.receive() == "READY=1"
         stop(process)
-        assert manager.hear() == "STOPPING=1"
+        assert manager.receive() == "STOPPING=1"
 
 
 class TestRefusalToStart:
-    """It is never reported as ready, and started again only if the reason may pass."""
+    """It is never reported as ready, and restarted only if the reason may pass."""
 
     @pytest.fixture
     def state(self, tmp_path: Path) -> Path:
@@ -246,24 +244,24 @@ class TestRefusalToStart:
         state.mkdir()
         return state
 
-    def test_bad_option(self, manager: Manager, tmp_path: Path) -> None:
+    def test_a_bad_option_stops_the_unit(self, manager: Manager, tmp_path: Path) -> None:
         self.check(64, manager, tmp_path, RQDISCO_MAX_NODES="many")
 
-    def test_damaged_state(self, manager: Manager, tmp_path: Path, state: Path) -> None:
+    def test_a_damaged_state_stops_the_unit(self, manager: Manager, tmp_path: Path, state: Path) -> None:
         (state / "snapshot.json").write_text("{}\n")
         self.check(65, manager, tmp_path)
 
-    def test_state_in_use(self, manager: Manager, tmp_path: Path, state: Path) -> None:
+    def test_a_state_in_use_stops_the_unit(self, manager: Manager, tmp_path: Path, state: Path) -> None:
         with (state / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.check(78, manager, tmp_path)
 
-    def test_port_in_use(self, manager: Manager, tmp_path: Path) -> None:
+    def test_a_port_in_use_stops_the_unit(self, manager: Manager, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             self.check(69, manager, tmp_path, may_pass=True, RQDISCO_LISTEN=f"tcp:{port}:interface=127.0.0.1")
 
-    def test_unusable_directory(self, manager: Manager, tmp_path: Path, state: Path) -> None:
+    def test_an_unusable_directory_stops_the_unit(self, manager: Manager, tmp_path: Path, state: Path) -> None:
         (state / "journal").write_text("")
         self.check(74, manager, tmp_path, may_pass=True)
 
@@ -273,5 +271,5 @@ class TestRefusalToStart:
             assert process.wait(PATIENCE) == status
         final = setting("rqdisco.service", "Service", "RestartPreventExitStatus").split()
         assert (str(status) not in final) == may_pass
-        # A daemon that was not ready has nothing to report, unless that it stops.
-        assert manager.heard_nothing()
+        # A daemon that was not ready has nothing to report, except that it stops.
+        assert manager.received_nothing()

@@ -1,4 +1,4 @@
-"""What a daemon keeps to itself, and whom it never speaks to."""
+"""What a daemon keeps secret, and whom it never contacts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
-from tests.support.process import Daemon, Environment
+from tests.support.process import DaemonProcess, Environment
 from tests.support.trio import KEY, own_address
 
 pytestmark = pytest.mark.process
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.process
 MISTYPED = "rqd_mistypedmistypedmistypedmist"
 
 
-def ask(daemon: Daemon, method: str, path: str, body: str = "", **headers: str) -> str:
-    """All of the answer."""
+def ask(daemon: DaemonProcess, method: str, path: str, body: str = "", **headers: str) -> str:
+    """Return the whole answer."""
     connection = daemon.connect()
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -30,7 +30,7 @@ def ask(daemon: Daemon, method: str, path: str, body: str = "", **headers: str) 
         connection.close()
 
 
-def test_secrets_are_in_no_log_no_answer_no_file_and_no_list_of_processes(
+def test_secrets_are_in_no_log_no_answer_no_file_and_no_process_list(
     installed: Environment, start: Start, tmp_path: Path
 ) -> None:
     token = new(installed, tmp_path / "tokens", "ops", "--scope=admin")
@@ -69,20 +69,20 @@ def test_secrets_are_in_no_log_no_answer_no_file_and_no_list_of_processes(
     assert any(answer.startswith("200 ") for answer in answers)
     files = [file for file in (*state.rglob("*"), tmp_path / "audit") if file.is_file()]
     kept = "".join(file.read_bytes().decode("latin-1") for file in files)
-    assert '"token":"ops"' in kept, "the name of it, in the audit log"
+    assert '"token":"ops"' in kept, "its name, in the audit log"
     shown = "".join(map(str, daemon.events)) + daemon.stderr + "".join(answers) + listed + kept
     for secret in (token, MISTYPED, KEY):
         assert secret not in shown
 
 
-def test_nobody_is_contacted_for_having_been_registered(start: Start, tmp_path: Path) -> None:
+def test_registering_a_node_contacts_nobody(start: Start, tmp_path: Path) -> None:
     with socket.socket() as registered:
         registered.bind(("127.0.0.1", 0))
         registered.listen()
         registered.setblocking(False)
         at = f"127.0.0.1:{registered.getsockname()[1]}"
         daemon = start(tmp_path / "state", f"--operator-socket={tmp_path / 'socket'}")
-        discovery_id = daemon.mint()
+        discovery_id = daemon.create_id()
         for addr in (at, f"http://{at}", f"https://{at}/x?y"):
             assert daemon.request("POST", f"/{discovery_id}", {"addr": addr, "raft_addr": at}).status == 200
         leader = {"id": "1", "api_addr": f"http://{at}", "addr": at}

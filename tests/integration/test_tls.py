@@ -1,5 +1,5 @@
-"""TLS in the running daemon: a certificate that is replaced under an open connection, and peers
-that show theirs.
+"""TLS in the running daemon: a certificate replaced under an open connection, and peers with
+certificates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.test_refusals import refusal
 from tests.support.certificates import Authority, replace
-from tests.support.process import PATIENCE, Daemon, Environment, ask
+from tests.support.process import PATIENCE, DaemonProcess, Environment, ask
 
 pytestmark = pytest.mark.process
 
@@ -40,7 +40,7 @@ class Site:
         key, certificate = self.authority.write(self.directory, name, [LOOPBACK])
         return ":".join([f"ssl:{port}:interface={host}:privateKey={key}:certKey={certificate}", *more])
 
-    def connect(self, daemon: Daemon, pair: tuple[Path, Path] | None = None) -> HTTPSConnection:
+    def connect(self, daemon: DaemonProcess, pair: tuple[Path, Path] | None = None) -> HTTPSConnection:
         context = ssl.create_default_context(cafile=self.ca)
         if pair is not None:
             context.load_cert_chain(pair[1], pair[0])
@@ -60,7 +60,7 @@ def stack() -> Any:
         yield stack
 
 
-def run(installed: Environment, stack: ExitStack, state: Path, listen: str) -> Daemon:
+def run(installed: Environment, stack: ExitStack, state: Path, listen: str) -> DaemonProcess:
     daemon = installed.start(*installed.twistd(state, listen=listen))
     stack.callback(daemon.kill)
     return daemon
@@ -91,18 +91,18 @@ def test_a_certificate_is_replaced_while_a_connection_stays_open(
     assert daemon.terminate() == -signal.SIGTERM
 
 
-def test_a_certificate_that_ends_soon_is_in_the_log(
+def test_a_certificate_that_expires_soon_is_logged(
     installed: Environment, stack: ExitStack, site: Site, tmp_path: Path
 ) -> None:
     listen = site.listener("daemon")
     site.authority.write(tmp_path, "daemon", [LOOPBACK], days=5)
     daemon = run(installed, stack, tmp_path / "state", listen)
-    said = daemon.wait_for("certificate expires soon", where=f"listen tcp:0:interface={LOOPBACK}")
-    assert (said["level"], said["days"]) == ("warn", 4)
+    logged = daemon.wait_for("certificate expires soon", where=f"listen tcp:0:interface={LOOPBACK}")
+    assert (logged["level"], logged["days"]) == ("warn", 4)
     assert daemon.terminate() == -signal.SIGTERM
 
 
-def test_the_command_shows_a_certificate_where_one_is_needed_and_no_token_is(
+def test_the_command_uses_a_client_certificate_instead_of_a_token(
     installed: Environment, stack: ExitStack, site: Site, tmp_path: Path
 ) -> None:
     listen = site.listener("daemon", f"clientCA={site.ca}", host="0.0.0.0")
@@ -120,14 +120,14 @@ def test_the_command_shows_a_certificate_where_one_is_needed_and_no_token_is(
 
 
 @pytest.mark.parametrize("missing", ["key", "crt"])
-def test_files_that_cannot_be_used_are_64(installed: Environment, site: Site, tmp_path: Path, missing: str) -> None:
+def test_unusable_files_are_64(installed: Environment, site: Site, tmp_path: Path, missing: str) -> None:
     listen = site.listener("a")
     (tmp_path / f"a.{missing}").unlink()
     code, line = refusal(installed, tmp_path / "state", listen=listen)
     assert (code, line) == (64, f"{tmp_path}/a.{missing}: No such file or directory")
 
 
-def test_what_systemd_may_forbid_is_said(installed: Environment, site: Site, tmp_path: Path) -> None:
+def test_a_systemd_restriction_that_breaks_tls_is_reported(installed: Environment, site: Site, tmp_path: Path) -> None:
     if ctypes.CDLL(None).prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0:
         pytest.skip("this kernel has no PR_SET_MDWE, which is what MemoryDenyWriteExecute= is like")
     python, flag, script, *arguments = installed.command(
@@ -146,17 +146,17 @@ def test_what_systemd_may_forbid_is_said(installed: Environment, site: Site, tmp
     assert "MemoryDenyWriteExecute=no" in refused.stderr
 
 
-def test_tls_alone_is_no_reason_to_serve_other_machines(installed: Environment, site: Site, tmp_path: Path) -> None:
+def test_tls_alone_is_no_reason_to_serve_other_hosts(installed: Environment, site: Site, tmp_path: Path) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=site.listener("a", host="0.0.0.0"))
     assert (code, "no token is required" in line) == (64, True)
 
 
-def test_peers_talk_by_tls_with_certificates_of_their_own(start: Start, site: Site, tmp_path: Path) -> None:
+def test_peers_use_tls_with_certificates_of_their_own(start: Start, site: Site, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("ab" * 32)
     with socket.create_server((LOOPBACK, 0)) as one, socket.create_server((LOOPBACK, 0)) as other:
         ports = one.getsockname()[1], other.getsockname()[1]
 
-    def begin(name: str, own: int, peer: int, *more: str) -> Daemon:
+    def begin(name: str, own: int, peer: int, *more: str) -> DaemonProcess:
         return start(
             tmp_path / name,
             f"--name={name}",
@@ -179,6 +179,6 @@ def test_peers_talk_by_tls_with_certificates_of_their_own(start: Start, site: Si
     b.kill()
     b = begin("b", *ports[::-1], *shown("b"))
     b.wait_for("peers agree", count=2)
-    discovery_id = a.mint()
+    discovery_id = a.create_id()
     assert b.request("POST", f"/{discovery_id}", {"addr": "n1:4001"}).document["nodes"] == ["n1:4001"]
     assert a.nodes(discovery_id) == ["n1:4001"]

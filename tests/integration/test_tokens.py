@@ -1,4 +1,4 @@
-"""The daemon as a process of its own that asks for tokens, with rqlited and with the command."""
+"""The daemon in a separate process with tokens, with rqlited and with the command."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from consul.exceptions import ACLPermissionDenied
 from tests.integration.conftest import Start
 from tests.integration.test_refusals import refusal
 from tests.support.process import Environment
-from tests.support.rqlited import VERSIONS, Network, Node, run_all
+from tests.support.rqlited import VERSIONS, Node, RqliteNetwork, run_all
 
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:verify_ssl is deprecated")]
 
 
 def new(installed: Environment, file: Path, name: str, *options: str) -> str:
-    """A new token, by the command."""
+    """Create a token, by the command."""
     made = installed.run("rqdisco", "token", "new", name, f"--file={file}", *options)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
@@ -41,7 +41,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     node = new(installed, file, "orders", f"--id={discovery_id}")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for("tokens reloaded", count=2)
-    network = Network()
+    network = RqliteNetwork()
 
     def nodes(user: str) -> list[Node]:
         return [
@@ -52,7 +52,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     refused = run_all(nodes(""))
     assert {outcome.log for outcome in refused} == {
         "unable to determine join addresses: 401 authentication required"
-    }, "which is all that is in rqlited's log"
+    }, "the whole log of rqlited"
     assert {outcome.log for outcome in run_all(nodes("x:wrong"))} == {
         "unable to determine join addresses: 401 unknown token"
     }
@@ -66,7 +66,7 @@ def test_rqlite_forms_a_cluster_with_the_token_in_its_url_and_exits_without(
     assert node not in shown
 
 
-def test_consuls_own_client_gives_its_token_and_hears_of_a_wrong_one_in_consuls_words(
+def test_consuls_own_client_sends_its_token_and_gets_consuls_error_for_a_wrong_one(
     installed: Environment, start: Start, file: Path, tmp_path: Path
 ) -> None:
     token = new(installed, file, "orders", "--id=orders")
@@ -84,7 +84,7 @@ def test_consuls_own_client_gives_its_token_and_hears_of_a_wrong_one_in_consuls_
         consul.Consul("127.0.0.1", daemon.port).kv.get("orders/leader")
 
 
-def test_a_token_that_is_revoked_is_refused_after_a_hangup_on_a_connection_that_stays(
+def test_a_revoked_token_is_refused_after_a_hangup_on_an_open_connection(
     installed: Environment, start: Start, file: Path, tmp_path: Path
 ) -> None:
     new(installed, file, "ops", "--scope=admin")
@@ -107,7 +107,7 @@ def test_a_token_that_is_revoked_is_refused_after_a_hangup_on_a_connection_that_
     connection.close()
 
 
-def test_a_file_that_became_unusable_leaves_the_old_tokens(
+def test_an_unusable_file_leaves_the_old_tokens(
     installed: Environment, start: Start, file: Path, tmp_path: Path
 ) -> None:
     token = new(installed, file, "ops", "--scope=admin")
@@ -128,9 +128,7 @@ def _why(file: Path) -> str:
 
 
 @pytest.mark.parametrize("content", [None, "nonsense\n", "ops admin rqd_thetokenitself\n"])
-def test_a_file_that_cannot_be_used_is_64(
-    installed: Environment, file: Path, tmp_path: Path, content: str | None
-) -> None:
+def test_an_unusable_token_file_is_64(installed: Environment, file: Path, tmp_path: Path, content: str | None) -> None:
     if content is not None:
         file.write_text(content)
     code, line = refusal(installed, tmp_path / "state", f"--tokens={file}")
@@ -142,7 +140,7 @@ def test_a_file_that_cannot_be_used_is_64(
 @pytest.mark.parametrize(
     "endpoint", ["tcp:0", "tcp:0:interface=0.0.0.0", "tcp6:0", "haproxy:tcp:0:interface=127.0.0.1"]
 )
-def test_other_machines_are_not_served_without_tokens_unless_that_is_meant(
+def test_other_hosts_are_not_served_without_tokens_unless_configured(
     installed: Environment, start: Start, tmp_path: Path, endpoint: str
 ) -> None:
     code, line = refusal(installed, tmp_path / "state", listen=endpoint)
@@ -153,6 +151,6 @@ def test_other_machines_are_not_served_without_tokens_unless_that_is_meant(
 def test_an_open_daemon_serves_everybody(installed: Environment, tmp_path: Path) -> None:
     daemon = installed.start(*installed.twistd(tmp_path / "state", "--open", listen="tcp:0"))
     try:
-        assert daemon.nodes(daemon.mint()) == []
+        assert daemon.nodes(daemon.create_id()) == []
     finally:
         daemon.kill()

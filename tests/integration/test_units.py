@@ -1,4 +1,4 @@
-"""What is in deploy and shown in the documentation: rqlite's units, manifests, flags and links."""
+"""The files in deploy and in the documentation: rqlite's units, manifests, flags and links."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.core.dns_labels import dns_labels
-from rqdisco.recipes import FlagsRequest, make_flags
+from rqdisco.recipes import FlagsRequest, Mode, make_flags
 from tests.integration.test_systemd import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ AN_ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _SHOWN = re.compile(r"^`(deploy/[^`]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STRING = re.compile(r'^ *(?:- )?("(?:[^"\\]|\\.)*"),?$', re.MULTILINE)
-# In a line of its own, in a comment, or in running text, where it may go on in the next line.
+# On a line of its own, in a comment, or in running text, where it may continue on the next line.
 _COMMAND = re.compile(r"(?:^ *(?://|#)? ?|`)(rqdisco flags (?:orders|\$ID) [^`\n]*(?:\n[^`\n]+(?=`))?)", re.MULTILINE)
 _LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 
@@ -39,8 +39,8 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a line, taken as a shell and, but for its variables, systemd take them."""
+def split_words(text: str) -> list[str]:
+    """Return the words of a line, as a shell and, except for its variables, systemd split them."""
     return shlex.split(text.replace("\\\n", " "))
 
 
@@ -50,14 +50,14 @@ def node_variables() -> dict[str, str]:
 
 
 def command_lines(unit: Path) -> Iterator[list[str]]:
-    """What a unit starts, with the variables of the example."""
+    """Return the command lines of a unit, with the variables of the example."""
     text = re.sub(r"\$\{(\w+)\}", lambda match: node_variables()[match[1]], unit.read_text())
     for command in re.findall(r"^Exec\w+=((?:.*\\\n)*.*)$", text, re.MULTILINE):
-        yield words_of(command)
+        yield split_words(command)
 
 
 def lists_in(document: Any) -> Iterator[list[str]]:
-    """The commands and arguments anywhere in a manifest."""
+    """Return the commands and arguments anywhere in a manifest."""
     if isinstance(document, dict):
         for name, value in document.items():
             if name in ("command", "args"):
@@ -70,12 +70,12 @@ def lists_in(document: Any) -> Iterator[list[str]]:
 
 
 def strings_in(text: str) -> list[str]:
-    """The strings that stand alone on a line, as in lists of YAML and HCL."""
+    """Return the strings that stand alone on a line, as in lists of YAML and HCL."""
     return [json.loads(string) for string in _STRING.findall(text)]
 
 
 def argument_lists(path: Path) -> Iterator[list[str]]:
-    """All that is written in a file for rqlited to be given."""
+    """Return all argument lists for rqlited in a file."""
     text = path.read_text()
     if path.suffix == ".service":
         yield from command_lines(path)
@@ -89,11 +89,11 @@ def argument_lists(path: Path) -> Iterator[list[str]]:
             if language in ("yaml", "hcl"):
                 yield strings_in(block)
             elif language == "":
-                yield from (words_of(line) for line in block.splitlines() if line.startswith("-disco"))
+                yield from (split_words(line) for line in block.splitlines() if line.startswith("-disco"))
 
 
 def discovery_flags(path: Path) -> list[list[str]]:
-    """Those flags of each argument list that a recipe gives."""
+    """Return the flags of each argument list that a recipe sets."""
     found = (
         [word for word in words if re.match(r"--?(disco|bootstrap-expect|raft-non-voter)", word)]
         for words in argument_lists(path)
@@ -102,12 +102,12 @@ def discovery_flags(path: Path) -> list[list[str]]:
 
 
 def wanted(flags: list[str]) -> FlagsRequest:
-    """For what a recipe would give these flags."""
+    """Return the input for which a recipe would give these flags."""
     given = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
     if "-disco-url" in given:
         return FlagsRequest(discovery_id=given["-disco-id"], version="6.10", mode="legacy", url=given["-disco-url"])
     config = json.loads(given["-disco-config"])
-    mode = given["-disco-mode"]
+    mode = cast("Mode", given["-disco-mode"])
     if mode == "consul-kv":
         return FlagsRequest(
             discovery_id=given["-disco-key"], version="10", mode=mode, url=f"http://{config['address']}"
@@ -116,7 +116,7 @@ def wanted(flags: list[str]) -> FlagsRequest:
     return FlagsRequest(
         discovery_id=discovery_id,
         version="7" if config.get("service") == "rqlite-http" else "10",
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         url="http://localhost",
         zone=zone,
         expect=int(given["-bootstrap-expect"]) if "-bootstrap-expect" in given else None,
@@ -125,15 +125,15 @@ def wanted(flags: list[str]) -> FlagsRequest:
 
 
 def commands_in(path: Path) -> Iterator[list[str]]:
-    """The commands that are said to print flags, in comments, blocks and running text."""
+    """Return the commands documented to print flags, in comments, blocks and running text."""
     for command in _COMMAND.findall(path.read_text()):
-        yield words_of(command.replace("$ID", AN_ID))[1:]
+        yield split_words(command.replace("$ID", AN_ID))[1:]
 
 
 @needs("systemd-analyze")
 @pytest.mark.process
 @pytest.mark.parametrize("unit", UNITS, ids=named)
-def test_nothing_is_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None:
+def test_systemd_analyze_finds_nothing_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None:
     copy = tmp_path / unit.name
     programs = {words[0] for words in command_lines(unit)}
     text = unit.read_text()
@@ -147,21 +147,21 @@ def test_nothing_is_wrong_with_rqlites_units(unit: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=named)
-def test_commands_in_rqlites_units_are_understood(unit: Path) -> None:
+def test_commands_in_rqlites_units_are_valid(unit: Path) -> None:
     for words in command_lines(unit):
         if words[0].endswith("/rqdisco"):
             assert isinstance(parse_arguments(words[1:]), Invocation)
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
-def test_manifests_can_be_read(manifest: Path) -> None:
+def test_manifests_can_be_parsed(manifest: Path) -> None:
     documents = list(yaml.safe_load_all(manifest.read_text()))
 
     assert documents
     assert all(isinstance(document, dict) for document in documents)
 
 
-def test_pods_that_ask_by_consul_kv_start_without_the_delay_that_the_image_has_for_dns() -> None:
+def test_pods_in_consul_kv_mode_start_without_the_images_delay_for_dns() -> None:
     documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "rqlite.yaml").read_text())
     (nodes,) = [document for document in documents if document["kind"] == "StatefulSet"]
     (container,) = nodes["spec"]["template"]["spec"]["containers"]
@@ -169,17 +169,17 @@ def test_pods_that_ask_by_consul_kv_start_without_the_delay_that_the_image_has_f
 
 
 @pytest.mark.parametrize("path", [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
-def test_flags_are_those_of_the_recipes(path: Path) -> None:
+def test_flags_in_deploy_files_match_the_recipes(path: Path) -> None:
     for flags in discovery_flags(path):
         assert list(make_flags(wanted(flags)).arguments) == flags
 
 
-def test_the_table_of_the_readme_has_the_flags_of_both_ends_of_each_range_of_versions() -> None:
+def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> None:
     table = (ROOT / "README.md").read_text().partition("| rqlite | asks by | flags |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([0-9.]+) to ([0-9.]+) \| (.+?) \| `(.+)` \|$", table, re.MULTILINE)
     assert len(rows) == 5
     for first, last, way, line in rows:
-        words = words_of(line.replace("HOST", "h").replace("ZONE", "z").replace("URL", "http://h:4000"))
+        words = split_words(line.replace("HOST", "h").replace("ZONE", "z").replace("URL", "http://h:4000"))
         shown = re.sub(r"(^| )(-[a-z-]+) (?!-)", r"\1\2=", " ".join(words)).split(" ")
         mode: Any = {"DNS": "dns-srv", "consul-kv": "consul-kv"}.get(way, "legacy")
         zone = "z" if mode == "dns-srv" else None
@@ -202,7 +202,7 @@ def test_flags_are_found() -> None:
 
 
 @pytest.mark.parametrize("path", [*MANIFESTS, *JOBS, *ABOUT_NODES], ids=named)
-def test_the_command_prints_what_is_shown(path: Path) -> None:
+def test_the_command_prints_what_the_documents_show(path: Path) -> None:
     shown = discovery_flags(path)
     for command in commands_in(path):
         understood = parse_arguments(command)
@@ -231,12 +231,12 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_files_are_shown_as_they_are(page: Path) -> None:
+def test_files_are_shown_unchanged_in_the_documents(page: Path) -> None:
     for name, text in _SHOWN.findall(page.read_text()):
         assert text == (ROOT / name).read_text()
 
 
-def test_units_are_shown() -> None:
+def test_units_are_shown_in_the_documents() -> None:
     page = (ROOT / "docs" / "running" / "systemd.md").read_text()
     shown = {name for name, _ in _SHOWN.findall(page)}
 
@@ -244,14 +244,14 @@ def test_units_are_shown() -> None:
 
 
 def heading_anchors(page: Path) -> set[str]:
-    """What links to the headings of a page end with."""
+    """Return the anchors of the headings of a page."""
     text = _BLOCK.sub("", page.read_text())
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_in_the_documents_resolve(page: Path) -> None:
     for target in _LINK.findall(_BLOCK.sub("", page.read_text())):
         if ":" in target:
             continue

@@ -1,8 +1,8 @@
 """Generate the tests with real rqlited: one per binary that the variable RQLITED names and per mode
-that it has.
+it supports.
 
-Without the variable nothing is collected here, so that a run skips nothing. Nor is what takes root,
-without it.
+Without the variable nothing is collected here, so that a run skips nothing. Nor is anything that
+needs root, without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from rqdisco.recipes import MODES, Mode
 from tests.integration.conftest import Start, installed, start  # noqa: F401, fixtures
-from tests.real.scenes import ManyMachines, OneMachine, Scene
+from tests.real.scenes import ManyHosts, OneHost, Scene
 from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in
 from tests.support.hosts import Hosts
 from tests.support.process import Environment
@@ -25,18 +25,18 @@ from tests.support.process import Environment
 MODULES: dict[str, tuple[Mode, ...]] = {
     "test_clusters.py": MODES,
     "test_lost_claims.py": ("consul-kv",),
-    "test_one_machine.py": ("legacy",),
-    "test_many_machines.py": ("legacy",),
+    "test_one_host.py": ("legacy",),
+    "test_many_hosts.py": ("legacy",),
 }
-# These make network namespaces, as the DNS modes do in every module.
-NEED_ROOT = {"test_many_machines.py"}
+# These create network namespaces, as the DNS modes do in every module.
+NEED_ROOT = {"test_many_hosts.py"}
 HOSTS = ("service", "n1", "n2", "n3", "n4")
 ROOT = os.geteuid() == 0 and shutil.which("ip") is not None
 
 
 def _binary(path: str) -> Rqlited:
-    said = subprocess.run([path, "-version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
-    return Rqlited(path, version_in(said.stdout))
+    output = subprocess.run([path, "-version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return Rqlited(path, version_in(output.stdout))
 
 
 def _cases(module: str) -> list[Case]:
@@ -65,25 +65,25 @@ def scene(
     start: Start,  # noqa: F811, the fixture
     tmp_path: Path,
 ) -> Iterator[Scene]:
-    """A scene on the machine of the test; in the DNS modes, which need a resolver of their own, on
-    many machines.
+    """A scene on the host of the test; in the DNS modes, which need a resolver of their own, on
+    many hosts.
     """
     if case.mode.startswith("dns"):
-        yield request.getfixturevalue("machines")
+        yield request.getfixturevalue("many_hosts")
         return
-    yield from _played(Scene(case, OneMachine(start, tmp_path), installed, tmp_path))
+    yield from _played(Scene(case, OneHost(start, tmp_path), installed, tmp_path))
 
 
 @pytest.fixture
-def machines(
+def many_hosts(
     case: Case,
     hosts: Hosts,
     installed: Environment,  # noqa: F811, the fixture
     start: Start,  # noqa: F811, the fixture
     tmp_path: Path,
 ) -> Iterator[Scene]:
-    """A scene with a machine for the daemon and one for each node."""
-    yield from _played(Scene(case, ManyMachines(hosts, start, tmp_path), installed, tmp_path))
+    """A scene with a host for the daemon and one for each node."""
+    yield from _played(Scene(case, ManyHosts(hosts, start, tmp_path), installed, tmp_path))
 
 
 def _played(scene: Scene) -> Iterator[Scene]:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class View:
-    """A cluster, by Raft addresses: who leads it and who votes in it."""
+    """A cluster, by Raft addresses: its leader and its voters."""
 
     leader: str
     voters: frozenset[str]
@@ -48,7 +48,7 @@ class Node:
     ) -> None:
         self.name = name
         self.http_addr = http_addr
-        # Up to rqlite 6 nodes are known to each other by what a name resolves to.
+        # Up to rqlite 6 nodes are known to each other by the address that a name resolves to.
         self.raft_addr = _resolved(raft_addr)
         self.starts = 0
         self._command = command
@@ -57,8 +57,8 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, without the environment of the test, from which Consul's client and Go's would
-        take much.
+        """Start it without the environment of the test, which would configure Consul's client and
+        Go's.
         """
         self.starts += 1
         # Go's own resolver reads resolv.conf alone; the C library's may ask a service of another
@@ -70,7 +70,7 @@ class Node:
             )
 
     def kill(self) -> None:
-        """SIGKILL, if it runs."""
+        """Send SIGKILL, if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(PATIENCE)
@@ -81,12 +81,12 @@ class Node:
         return None if self._process is None else self._process.poll()
 
     def exit_status(self) -> int | None:
-        """Wait until it ends by itself; None if it does not."""
+        """Wait until it ends by itself; return None if it does not."""
         return eventually(lambda: self.status, EXITS_SECONDS)
 
     @property
     def log(self) -> str:
-        """All that it wrote."""
+        """Everything it wrote."""
         return self._log.read_text(errors="replace")
 
     def view(self) -> View | None:
@@ -103,8 +103,8 @@ class Node:
 
 
 def view_in(store: dict[str, Any]) -> View | None:
-    """The cluster in a node's status: rqlite 3 and 4 name addresses, later ones have more to say of
-    each node.
+    """Return the cluster in a node's status: rqlite 3 and 4 give addresses, later ones give details
+    of each node.
     """
     leader = store.get("leader")
     addr = leader["addr"] if isinstance(leader, dict) else leader
@@ -113,16 +113,16 @@ def view_in(store: dict[str, Any]) -> View | None:
     if "peers" in store:
         voters = store["peers"]
     else:
-        # A node that is just being joined may know its leader, but nobody who votes. rqlite 5 does
-        # not say who does.
+        # A node that is just being joined may know its leader, but no voters. rqlite 5 does not
+        # name them.
         nodes = store["nodes"] or ()
         voters = [node["addr"] for node in nodes if node.get("suffrage", "voter").lower() == "voter"]
     return View(_resolved(addr), frozenset(map(_resolved, voters)))
 
 
 def eventually(look: Callable[[], T | None], seconds: float) -> T | None:
-    """Return what `look` finds within that time. It has to poll: rqlited tells of its cluster only
-    when asked.
+    """Return the result of `look` within this time. It has to poll: rqlited shows its cluster only
+    on request.
     """
     deadline = time.monotonic() + seconds
     while (found := look()) is None and time.monotonic() < deadline:
@@ -132,19 +132,19 @@ def eventually(look: Callable[[], T | None], seconds: float) -> T | None:
 
 def assert_one_cluster(nodes: Sequence[Node], *, running: Sequence[Node] = (), seconds: float = FORMS_SECONDS) -> Node:
     """Wait until all nodes, or those that run, name one leader and all nodes as its voters; return
-    who leads.
+    the leader.
     """
     running = running or nodes
     voters = frozenset(node.raft_addr for node in nodes)
 
     def look() -> Node | None:
-        assert not [node.status for node in running if node.status is not None], _told(nodes)
+        assert not [node.status for node in running if node.status is not None], _describe(nodes)
         views = {node.view() for node in running}
         leaders = [node for node in running if views == {View(node.raft_addr, voters)}]
         return leaders[0] if leaders else None
 
     leader = eventually(look, seconds)
-    assert leader is not None, _told(nodes)
+    assert leader is not None, _describe(nodes)
     return leader
 
 
@@ -152,6 +152,6 @@ def _resolved(addr: str) -> str:
     return re.sub(r"\Alocalhost:", "127.0.0.1:", addr)
 
 
-def _told(nodes: Sequence[Node]) -> str:
+def _describe(nodes: Sequence[Node]) -> str:
     """Return what all nodes see, and the ends of their logs."""
     return "\n".join(f"{node.name} {node.status} {node.view()}\n{node.log[-3000:]}" for node in nodes)

@@ -1,5 +1,5 @@
-"""Nodes of a real rqlited that find each other through the real daemon, by the flags that `rqdisco
-flags` prints.
+"""Nodes of a real rqlited that find each other through the real daemon, with the flags that
+`rqdisco flags` prints.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.integration.conftest import Start
 from tests.real.nodes import Node
 from tests.real.versions import Case
 from tests.support.hosts import Hosts
-from tests.support.process import PATIENCE, Daemon, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 EXPECTED = 3
 ZONE = "disco.example"
@@ -28,10 +28,10 @@ ZONE = "disco.example"
 _WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
-class Place(Protocol):
+class Placement(Protocol):
     """Where the nodes of a scene and their daemon run. The first node is number 1."""
 
-    daemon: Daemon
+    daemon: DaemonProcess
     url: str
 
     def addresses(self, number: int) -> tuple[str, str]:
@@ -44,8 +44,8 @@ class Place(Protocol):
         """Return what connects to a host and a port from beside a node."""
 
 
-class OneMachine:
-    """The machine of the test. Each node has a loopback address to itself, and free ports."""
+class OneHost:
+    """The host of the test. Each node has a loopback address to itself, and free ports."""
 
     def __init__(self, start: Start, directory: Path) -> None:
         self.daemon = start(directory / "state")
@@ -62,7 +62,7 @@ class OneMachine:
         return partial(HTTPConnection, timeout=PATIENCE)
 
 
-class ManyMachines:
+class ManyHosts:
     """Network namespaces: one for the daemon and one per node, where rqlite has its own ports and a
     resolver.
     """
@@ -90,11 +90,11 @@ class ManyMachines:
 class Scene:
     """Nodes that are about to form a cluster, and their ID. Leaving the scene kills all nodes."""
 
-    def __init__(self, case: Case, place: Place, installed: Environment, directory: Path) -> None:
+    def __init__(self, case: Case, placement: Placement, installed: Environment, directory: Path) -> None:
         self.case = case
-        self.place = place
-        self.daemon = place.daemon
-        self.id = place.daemon.mint()
+        self.placement = placement
+        self.daemon = placement.daemon
+        self.id = placement.daemon.create_id()
         self.nodes: list[Node] = []
         self._installed = installed
         self._directory = directory
@@ -107,17 +107,17 @@ class Scene:
         self._stack.close()
 
     def node(self, url: str = "", addresses: tuple[str, str] | None = None, on: int | None = None) -> Node:
-        """Make one more node, which does not run yet. `url` is where it asks, `on` the number of
-        its machine.
+        """Return one more node, which does not run yet. `url` is the service it uses, `on` the
+        number of its host.
         """
         name = f"n{len(self.nodes) + 1}"
         number = on or len(self.nodes) + 1
-        http_addr, raft_addr = addresses or self.place.addresses(number)
-        flags, register = self._printed(url or self.place.url)
+        http_addr, raft_addr = addresses or self.placement.addresses(number)
+        flags, register = self._printed(url or self.placement.url)
         who = self.case.rqlited.addresses(name, http_addr, raft_addr)
         data = str(self._directory / name)
-        command = self.place.command(number, self.case.rqlited.path, *who, *flags, data)
-        node = Node(name, http_addr, raft_addr, command, Path(f"{data}.log"), self.place.connect(number))
+        command = self.placement.command(number, self.case.rqlited.path, *who, *flags, data)
+        node = Node(name, http_addr, raft_addr, command, Path(f"{data}.log"), self.placement.connect(number))
         self._stack.callback(node.kill)
         self.nodes.append(node)
         if register:
@@ -149,8 +149,10 @@ class Scene:
         return shlex.split(printed.stdout), shlex.split(register[1]) if register else []
 
     def _run(self, number: int, *arguments: str) -> None:
-        command = self._installed.command("rqdisco", "--url", self.place.url, *arguments)
-        subprocess.run(self.place.command(number, *command), cwd="/", check=True, capture_output=True, timeout=PATIENCE)
+        command = self._installed.command("rqdisco", "--url", self.placement.url, *arguments)
+        subprocess.run(
+            self.placement.command(number, *command), cwd="/", check=True, capture_output=True, timeout=PATIENCE
+        )
 
 
 def free_addresses(host: str) -> tuple[str, str]:

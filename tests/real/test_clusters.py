@@ -1,6 +1,4 @@
-"""Clusters of real rqlited form through the daemon, outlive their leader and take in those that
-come later.
-"""
+"""Clusters of real rqlited form through the daemon, outlive their leader and accept later nodes."""
 
 from __future__ import annotations
 

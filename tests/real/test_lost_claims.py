@@ -1,4 +1,4 @@
-"""The answer to the claim that won is lost: a cluster of real rqlited forms all the same, and there
+"""The answer to the winning claim is lost: a cluster of real rqlited forms all the same, and there
 is only one.
 """
 
@@ -25,9 +25,7 @@ WON = b"\r\n\r\ntrue"
 
 
 class Claims:
-    """Nodes that ask through proxies of their own, so that it is known who has won before that node
-    is told.
-    """
+    """Nodes with a proxy each, so that the winner is known before it receives its answer."""
 
     def __init__(self, scene: Scene, proxies: list[Proxy]) -> None:
         self.nodes = {scene.node(proxy.url): proxy for proxy in proxies}
@@ -36,9 +34,7 @@ class Claims:
         self._lock = Lock()
 
     def spoil(self, spoil: Callable[[Node, Proxy], None]) -> Node:
-        """Start all nodes, and spoil the first answer that says of a claim that it won; return
-        whose it was.
-        """
+        """Start all nodes, and spoil the first answer to a winning claim; return its node."""
         for node, proxy in self.nodes.items():
             proxy.strike(partial(self._won, node, spoil), WON, "replies")
             node.start()
@@ -48,7 +44,7 @@ class Claims:
 
     def _won(self, node: Node, spoil: Callable[[Node, Proxy], None]) -> None:
         with self._lock:
-            # What others are told later is that they reported themselves.
+            # Later winning answers go to nodes that reported themselves.
             is_first, self.winner = self.winner is None, self.winner or node
         if is_first:
             spoil(node, self.nodes[node])
@@ -65,26 +61,26 @@ def claims(scene: Scene) -> Iterator[Claims]:
 
 
 def lose(node: Node, proxy: Proxy) -> None:
-    """Have the connection break in place of the answer that is on its way; those after it come
-    through.
-    """
+    """Break the connection before the answer on its way arrives; later ones arrive."""
     proxy.spoil(MUTE)
     proxy.loop.call_soon(proxy.heal)
 
 
 def kill(node: Node, proxy: Proxy) -> None:
-    """Have the node die before it hears."""
+    """Kill the node before it receives the answer."""
     node.kill()
 
 
-def test_a_cluster_forms_by_itself_though_the_winner_never_heard_that_it_won(scene: Scene, claims: Claims) -> None:
+def test_a_cluster_forms_by_itself_although_the_winner_never_received_its_answer(scene: Scene, claims: Claims) -> None:
     claims.spoil(lose)
     leader = assert_one_cluster(scene.nodes, seconds=HEALS_SECONDS)
     assert [node.starts for node in scene.nodes] == [1] * EXPECTED
     assert scene.recorded() is leader
 
 
-def test_a_cluster_forms_though_the_winner_died_of_its_claim_and_comes_back_later(scene: Scene, claims: Claims) -> None:
+def test_a_cluster_forms_although_the_winner_died_of_its_claim_and_comes_back_later(
+    scene: Scene, claims: Claims
+) -> None:
     winner = claims.spoil(kill)
     # The others ask in the meantime, each of them once or twice.
     time.sleep(RESTART_SECONDS)

@@ -1,6 +1,4 @@
-"""Which rqlited there are to be tested with, as the environment names them, and what each can do.
-Pure.
-"""
+"""The rqlited binaries to test with, as the environment names them, and their modes. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ _ANY = 1 << 30
 
 @dataclass(frozen=True)
 class Rqlited:
-    """A binary, and the version that it says it is: `8.43.4`, or as little as `8` where nobody told
-    its compiler.
+    """A binary, and its version: `8.43.4`, or as little as `8` where it was compiled without
+    one.
     """
 
     path: str
@@ -26,15 +24,13 @@ class Rqlited:
 
     @property
     def number(self) -> tuple[int, ...]:
-        """The version in a form that can be compared. What is not known is taken for the newest, as
-        recipes take it.
-        """
+        """The version in a comparable form. Missing parts count as the newest, as in recipes."""
         parts = [int(part) for part in re.findall(r"[0-9]+", self.version)[:3]]
         return (*parts, *[_ANY] * (3 - len(parts)))
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """How it can find a cluster through rqdisco."""
+        """The modes in which it can find a cluster through rqdisco."""
         modes: list[Mode] = []
         if (3, 12) <= self.number < (7,):
             modes.append("legacy")
@@ -45,7 +41,7 @@ class Rqlited:
         return tuple(modes)
 
     def addresses(self, node_id: str, http_addr: str, raft_addr: str) -> list[str]:
-        """The flags that say who and where a node is."""
+        """Return the flags for the name and the addresses of a node."""
         if self.number < (4,):
             return [f"-http={http_addr}", f"-raft={raft_addr}"]
         where = [f"-http-addr={http_addr}", f"-raft-addr={raft_addr}"]
@@ -64,12 +60,16 @@ class Case:
 
 
 def paths(text: str) -> list[str]:
-    """The binaries that the variable names, divided by white space or by what divides PATH."""
+    """Return the binaries that the variable names, separated by white space or by the separator of
+    PATH.
+    """
     return [path for path in re.split(rf"[\s{re.escape(os.pathsep)}]+", text) if path]
 
 
 def version_in(output: str) -> str:
-    """The version in what `rqlited -version` prints. Raises ValueError if that is not rqlited."""
+    """Return the version in the output of `rqlited -version`. Raises ValueError if that is not
+    rqlited.
+    """
     match = re.match(r"rqlited v?([0-9]+(?:\.[0-9]+)*)", output)
     if match is None:
         raise ValueError(f"not what rqlited -version prints: {output!r}")
@@ -77,7 +77,7 @@ def version_in(output: str) -> str:
 
 
 def cases(binaries: Sequence[Rqlited], modes: Sequence[Mode], *, root: bool) -> list[Case]:
-    """Each binary in each of those modes that it has. The DNS modes need a resolver, and that takes
+    """Return each binary in each of its modes. The DNS modes need a resolver, and that needs
     root.
     """
     possible = [mode for mode in modes if root or mode not in ("dns", "dns-srv")]

@@ -1,5 +1,5 @@
-"""`python -m tests.simulated --seeds 200 --daemons 3`: runs seeds, prints what went wrong and how
-fast it was.
+"""`python -m tests.simulated --seeds 200 --daemons 3`: run seeds, print violations and the
+speed.
 """
 
 from __future__ import annotations
@@ -53,18 +53,21 @@ def main() -> int:
     seconds = time.monotonic() - began
     print(
         f"{len(work)} seeds of {given.daemons} daemons, {len(work) / seconds:.1f}/s, {len(failed)} failed; "
-        f"{_said(counts)}; excused: {_said(excused) or 'none'}"
+        f"{_format_counts(counts)}; excused: {_format_counts(excused) or 'none'}"
     )
     for result in failed[:_SHOWN]:
         print(f"seed {result.seed}: {'; '.join(result.violations[:3])}")
     if failed and given.show:
         print("\n".join(failed[0].trace))
     elif failed:
-        print(f"all that happened, and a test to keep (tests/simulated/kept.py):\n  {_command(failed[0].seed, given)}")
+        print(
+            "all that happened, and a test to keep (tests/simulated/regressions.py):\n"
+            f"  {_command(failed[0].seed, given)}"
+        )
     return 1 if failed else 0
 
 
-def _said(counter: Counter[str]) -> str:
+def _format_counts(counter: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counter.items()))
 
 

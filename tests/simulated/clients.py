@@ -1,5 +1,5 @@
-"""What clients ask of daemons, what reaches them of the answers, and the history that this makes
-for each ID.
+"""Clients' requests to daemons, the answers that reach them, and the resulting history of each
+ID.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ DEADLINE = 7.0
 
 
 class Reply:
-    """What a client was told: `value`, or `refusal`. `at` is the host, `was_home` whether it
+    """The answer to a client: `value`, or `refusal`. `at` is the host, `was_owner` whether it
     decides about the ID.
     """
 
-    def __init__(self, boot: Boot, was_home: bool) -> None:
-        self.boot, self.was_home = boot, was_home
+    def __init__(self, boot: Boot, was_owner: bool) -> None:
+        self.boot, self.was_owner = boot, was_owner
         self.at = boot.host.name
         self.value: Any = None
         self.refusal: Exception | None = None
 
 
-class Asking:
+class PendingRequest:
     """A request on its way."""
 
     def __init__(self) -> None:
         self.when_stopped: Callable[[], None] = lambda: None
         self.boot: Boot | None = None
         self.is_dead = False
-        # Whether the daemon may have told the client something that it did not hear.
-        self.may_be_told = False
+        # Whether the daemon may have granted the client in an answer that it did not receive.
+        self.may_be_granted = False
 
     def stop(self) -> None:
         """The client dies."""
@@ -52,42 +52,42 @@ class Asking:
 
 
 class Clients:
-    """`lost_answers` is how often an answer is lost; once they `are_silent` nobody asks;
-    `histories` are by ID.
+    """`lost_answers` is how often an answer is lost; nobody sends requests once they
+    `are_unresponsive`; `histories` are by ID.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.lost_answers = 0.0
-        self.are_silent = False
+        self.are_unresponsive = False
         self.histories: dict[str, History] = {}
 
     async def create(self) -> Record | None:
         reply = await self.call("mint", "", lambda boot: boot.directory.create())
         return None if reply is None or reply.refusal else reply.value
 
-    async def register(self, key: str, addr: str, at: Host | None, asking: Asking) -> list[str] | None:
-        """The list that a node is told; None for a refusal or no answer."""
+    async def register(self, key: str, addr: str, at: Host | None, pending: PendingRequest) -> list[str] | None:
+        """Return the list in the answer to a node; None for a refusal or no answer."""
         token = self._begin(key, addr, "register")
         what = f"register {addr}"
         reply = await self.call(
-            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, asking
+            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, pending
         )
-        registration = self._told(key, token, reply)
+        registration = self._answered(key, token, reply)
         if registration is None or reply is None:
             return None
         listed = [each.addr for each in registration.listed]
         self._history(key).end(token, tuple(listed), self._world.now, local=registration.on_behalf)
         how = "on the owner's behalf" if registration.on_behalf else registration.bootstrap or ""
-        self._world.trace.say(f"register {addr} at {reply.at}: {how} {listed}")
-        self._world.judge.told(key, addr, registration)
+        self._world.trace.log(f"register {addr} at {reply.at}: {how} {listed}")
+        self._world.judge.node_answered(key, addr, registration)
         return listed
 
     async def remove(self, key: str, addr: str, at: Host | None = None) -> bool | None:
-        """Whether there was something to remove; None for a refusal or no answer.
+        """Return whether there was something to remove; None for a refusal or no answer.
 
-        Asked at a host, it is not done if the address is listed there already: whoever asks did not
-        mean that.
+        With a host given, nothing is removed if the address is listed there already: the client did
+        not mean that registration.
         """
         token = self._begin(key, addr, "remove")
         was_listed: list[bool] = []
@@ -98,7 +98,7 @@ class Clients:
             arrived = self._world.now
             was_listed.append(self._world.judge.lists(boot, key, addr))
             if at is not None and was_listed[0]:
-                return _come_to_nothing()
+                return _fail_attempts()
             return boot.directory.remove(key, addr)
 
         reply = await self.call(f"remove {addr}", key, arrive, at)
@@ -106,19 +106,19 @@ class Clients:
             self._world.judge.removal_unanswered(key, addr, arrived + FORWARD_SECONDS)
         if reply is not None and reply.refusal is None:
             self._world.judge.took_off(key, len(reply.value.record.nodes))
-        removal = self._told(key, token, reply)
+        removal = self._answered(key, token, reply)
         if removal is None or reply is None:
             return None
-        if removal.removed and reply.was_home and not was_listed[0]:
+        if removal.removed and reply.was_owner and not was_listed[0]:
             self._world.judge.violate(f"R9 {addr} was removed, and was not listed when that was asked")
         self._history(key).end(token, tuple(each.addr for each in removal.record.nodes), self._world.now)
         return bool(removal.removed)
 
     async def read(self, key: str) -> list[str] | None:
-        """The list as its home has it."""
+        """Return the list as its owner has it."""
         token = self._begin(key, "", "read")
         reply = await self.call("read", key, lambda boot: boot.directory.look_up_at_owner(key))
-        record = self._told(key, token, reply)
+        record = self._answered(key, token, reply)
         if record is None:
             return None
         listed = [each.addr for each in record.nodes]
@@ -126,12 +126,12 @@ class Clients:
         return listed
 
     async def leader(self, key: str) -> str | None:
-        """Who is under the leader key, as the daemon that is asked knows it."""
+        """Return the value of the leader key at some daemon."""
         view = await self._look(key, "leader", lambda boot: boot.directory.look_up(key))
         return None if view is None or view.leader is None else str(view.leader.value)
 
     async def resolve(self, key: str) -> None:
-        """Ask for the ID as a name, as a resolver does, and for its list."""
+        """Look up the ID as a name, as a resolver does, and as a list."""
         await self._look(key, "name", lambda boot: boot.directory.look_up_name(key.lower()))
         await self._look(key, "list", lambda boot: boot.directory.look_up(key))
 
@@ -142,16 +142,16 @@ class Clients:
         view: View = reply.value
         return view
 
-    async def claim(self, key: str, addr: str, at: Host | None, asking: Asking) -> bool | None:
-        """Whether the leader key was won."""
+    async def claim(self, key: str, addr: str, at: Host | None, pending: PendingRequest) -> bool | None:
+        """Return whether the leader key was won."""
         token = self._begin(key, addr, "claim")
         what = f"claim {addr}"
-        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, asking)
-        claim = self._told(key, token, reply)
+        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, pending)
+        claim = self._answered(key, token, reply)
         if claim is None or reply is None:
             return None
         self._history(key).end(token, claim.won, self._world.now)
-        self._world.trace.say(f"claim {addr} at {reply.at}: {'won' if claim.won else 'not won'}")
+        self._world.trace.log(f"claim {addr} at {reply.at}: {'won' if claim.won else 'not won'}")
         if claim.won:
             self._world.judge.claimed(key)
         return bool(claim.won)
@@ -159,7 +159,7 @@ class Clients:
     async def report(self, key: str, addr: str) -> None:
         token = self._begin(key, addr, "report")
         reply = await self.call(f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr), _host(addr)))
-        if self._told(key, token, reply) is not None:
+        if self._answered(key, token, reply) is not None:
             self._history(key).end(token, True, self._world.now)
             self._world.judge.acknowledge(key, addr)
 
@@ -169,8 +169,8 @@ class Clients:
     def _begin(self, key: str, addr: str, kind: Any) -> int:
         return self._history(key).begin(addr or "somebody", kind, addr, self._world.now)
 
-    def _told(self, key: str, token: int, reply: Reply | None) -> Any:
-        """What was said, if it was no refusal."""
+    def _answered(self, key: str, token: int, reply: Reply | None) -> Any:
+        """Return the value, if the answer is no refusal."""
         history = self._history(key)
         if reply is None:
             history.lose(token)
@@ -186,26 +186,27 @@ class Clients:
         key: str,
         make: Callable[[Boot], Any],
         at: Host | None = None,
-        asking: Asking | None = None,
+        pending: PendingRequest | None = None,
     ) -> Reply | None:
-        """Ask some daemon; None where no answer comes. Checks that it is in time (I6)."""
+        """Send a request to some daemon; return None where no answer comes. Checks that it is in
+        time (I6).
+        """
         world = self._world
         random, net, timeline = world.random, world.net, world.timeline
-        asking = asking or Asking()
+        pending = pending or PendingRequest()
         world.faults.before_a_call()
         await world.sleep(net.delay())
         up = [host for host in world.hosts if host.boot is not None]
         if world.faults.are_over:
-            # A daemon that was drained is taken away, or out of the load balancer: it is not ready
-            # for lists.
+            # A drained daemon is removed, or out of the load balancer: it is not ready for lists.
             up = [host for host in up if host.takes_part] or up
-        if not up or asking.is_dead or self.are_silent:
+        if not up or pending.is_dead or self.are_unresponsive:
             return None
         host = at if at in up and at is not None and at.takes_part else random.choice(up)
         boot = host.boot
         assert boot is not None
-        asking.boot, asking.may_be_told = boot, True
-        reply = Reply(boot, world.judge.is_home(boot, key))
+        pending.boot, pending.may_be_granted = boot, True
+        reply = Reply(boot, world.judge.is_owner(boot, key))
         answer: Deferred[Reply | None] = Deferred()
         asked, slept = world.now, boot.clock.slept - boot.clock.sleeps_for
         hangs_up = random.random() < self.lost_answers / 2
@@ -218,15 +219,16 @@ class Clients:
             if boot.clock.sleeps_for > 0:
                 timeline.callLater(boot.clock.sleeps_for + net.delay(), begin)
                 return
-            # What waited in the socket of a daemon that stood still is late by no fault of its own.
+            # A request that waited in the socket of a stopped daemon is not late by the daemon's
+            # fault.
             asked, slept = world.now, boot.clock.slept
             doing = Deferred.fromCoroutine(make(boot))
             calling.append(doing)
             boot.refused.discard((key, what.partition(" ")[2]))
             if not doing.called:
                 boot.clock.callLater(DEADLINE, lambda: None if doing.called else doing.cancel())
-            world.faults.while_asking(what, key, reply.was_home)
-            doing.addBoth(said)
+            world.faults.during_a_request(what, key, reply.was_owner)
+            doing.addBoth(keep_outcome)
 
         def stop() -> None:
             nonlocal hangs_up
@@ -237,37 +239,37 @@ class Clients:
             if boot.is_alive and calling and not calling[0].called:
                 calling[0].cancel()
 
-        def said(outcome: Any) -> None:
-            # The real door sends its answer in this very call.
+        def keep_outcome(outcome: Any) -> None:
+            # The real API sends its answer in this very call.
             if not boot.is_alive:
                 return
             if world.now - asked > DEADLINE + 0.1 + boot.clock.slept - slept:
                 world.judge.violate(f"I6 {what} took {world.now - asked:.1f} s")
             if isinstance(outcome, Failure):
                 reply.refusal = self._refusal(what, key, reply, outcome)
-                # What was not said at home is revoked there, unless it dies before; elsewhere
-                # nobody knows.
-                asking.may_be_told = not reply.was_home
+                # A grant whose answer was lost at the owner is revoked there, unless it dies
+                # before; elsewhere nobody knows.
+                pending.may_be_granted = not reply.was_owner
             else:
                 reply.value = outcome
                 world.judge.answered(boot, key, what, outcome)
             if answer.called:
                 return
             if hangs_up or random.random() < self.lost_answers:
-                world.trace.say(f"lost: {what} at {host.name}: {getattr(outcome, 'alone', None) or ''}")
+                world.trace.log(f"lost: {what} at {host.name}: {getattr(outcome, 'alone', None) or ''}")
                 timeline.callLater(net.delay(), _deliver, answer, None)
             else:
                 timeline.callLater(net.delay(), _deliver, answer, reply)
 
-        asking.when_stopped = stop
+        pending.when_stopped = stop
         begin()
         if hangs_up:
             timeline.callLater(net.delay(), close)
         timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what, slept)
-        told = await answer
-        if told is not None:
-            asking.may_be_told = asking.may_be_told and (told.refusal is not None or asking.is_dead)
-        return told
+        node_answered = await answer
+        if node_answered is not None:
+            pending.may_be_granted = pending.may_be_granted and (node_answered.refusal is not None or pending.is_dead)
+        return node_answered
 
     def _refusal(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:
         error = failure.value
@@ -276,7 +278,7 @@ class Clients:
         if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
             self._world.judge.violate(f"{what} failed: {failure.getTraceback()}")
         why = getattr(error, "reason", None) or str(error) or type(error).__name__
-        self._world.trace.say(f"{what} at {reply.at}: no, {why}")
+        self._world.trace.log(f"{what} at {reply.at}: no, {why}")
         self._world.count("refused")
         assert isinstance(error, Exception)
         return error
@@ -290,17 +292,17 @@ class Clients:
         answer.callback(None)
 
 
-def _deliver(answer: Deferred[Reply | None], told: Reply | None) -> None:
+def _deliver(answer: Deferred[Reply | None], node_answered: Reply | None) -> None:
     if not answer.called:
-        answer.callback(told)
+        answer.callback(node_answered)
 
 
-async def _come_to_nothing() -> None:
+async def _fail_attempts() -> None:
     raise StoreUnavailable("not asked after all")
 
 
 def _host(addr: str) -> str:
-    """The machine of a node, which asks for itself."""
+    """Return the client host of a node."""
     return addr.partition(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a run: at any moment, or just when it hurts."""
+"""The faults of a run: at any moment, or at the worst one."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FAULTS = (
     "repeats",
     "replacements",
 )
-# Where it is among the faults, daemons forget IDs that never had a node.
+# With this fault, daemons forget IDs that never had a node.
 EXPIRY = "expiry"
 
 
 class Faults:
-    """`kinds` are those that may happen; `spite` is how often one happens just when it hurts."""
+    """`kinds` are the possible faults; `spite` is how often one happens at the worst moment."""
 
     def __init__(self, world: World, kinds: tuple[str, ...]) -> None:
         self._world = world
@@ -79,10 +79,10 @@ class Faults:
                 world.timeline.callLater(random.uniform(0, end - world.now), self._back_up)
 
     def heal(self) -> None:
-        """All that is wrong with machines and networks ends."""
+        """End all faults of hosts and networks."""
         world = self._world
         self.are_over = True
-        world.trace.say("all faults end")
+        world.trace.log("all faults end")
         world.net.calm()
         world.clients.lost_answers = 0.0
         for host in world.hosts:
@@ -93,31 +93,31 @@ class Faults:
                 host.crash("kill")
                 world.timeline.callLater(1, host.start)
 
-    # When it hurts.
+    # Worst moments.
 
     def before_a_call(self) -> None:
         if "rollbacks" in self.kinds and not self.are_over and self._random.random() < 0.3:
             self._back_up()
 
-    def while_asking(self, what: str, key: str, is_at_home: bool) -> None:
-        """A node's process dies while its request is at a daemon."""
+    def during_a_request(self, what: str, key: str, is_at_owner: bool) -> None:
+        """Kill the process of a node while its request is at a daemon."""
         verb, _, addr = what.partition(" ")
         node = self._world.nodes.get((key, addr))
         if self.are_over or node is None or not node.is_up or verb not in ("register", "claim"):
             return
         if "replacements" in self.kinds and self._random.random() < self.spite / 4:
             self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._replace_node(node))
-        if "removals" in self.kinds and is_at_home and self._random.random() < self.spite / 4:
+        if "removals" in self.kinds and is_at_owner and self._random.random() < self.spite / 4:
             self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._world.operator.clean_up_before(node))
 
-    def after_minting(self, owner: str | None) -> None:
-        """The home of an ID is alone when the first of its nodes ask."""
+    def after_creation(self, owner: str | None) -> None:
+        """Isolate the owner of an ID when the first of its nodes register."""
         host = self._at(owner)
         if host is not None and {"partitions", "disks"} <= set(self.kinds) and self._strikes():
             self._cut_off(host)
 
     def after_a_grant(self, owner: str) -> None:
-        """Something happens to a home that has just told a node that it is alone."""
+        """Apply a fault to an owner that has just granted a node."""
         host = self._at(owner)
         if host is None or not self._strikes():
             return
@@ -167,15 +167,15 @@ class Faults:
         self._cut({(one, other)}, f"{one} to {other} cut")
 
     def _cut(self, pairs: set[tuple[str, str]], text: str) -> None:
-        self._world.trace.say(text)
+        self._world.trace.log(text)
         self._world.net.sever(pairs)
         self._later(self._random.choice((2, 10, 40)), lambda: self._join_again(pairs))
 
     def _join_again(self, pairs: set[tuple[str, str]]) -> None:
         self._world.net.rejoin(pairs)
-        self._world.trace.say("links healed")
+        self._world.trace.log("links healed")
 
-    # Machines.
+    # Hosts.
 
     def _crash(self, host: Host | None = None) -> None:
         host = host or self._some_host()
@@ -202,12 +202,12 @@ class Faults:
             self._world.judge.loses(host, "rollback")
             host.roll_back()
             if "partitions" in self.kinds and self._strikes():
-                # A machine is put back before its network is.
+                # A host is restored before its network is.
                 self._cut_off(host)
             self._later(self._random.choice((0.5, 5)), host.start)
 
     def _copy(self, host: Host | None = None) -> None:
-        """Somebody starts an image of a machine beside it, under another name in the network."""
+        """Start an image of a host beside it, under another name in the network."""
         world = self._world
         host = host or self._some_host()
         if any(each.name.endswith("'") for each in world.hosts):
@@ -222,7 +222,7 @@ class Faults:
             duplicate.is_gone = True
             world.judge.copy_is_gone()
             world.hosts.remove(duplicate)
-            # Whoever was fenced is started again by its operator.
+            # The operator restarts a fenced daemon.
             self._later(1, lambda: host.crash("kill"))
             self._later(2, host.start)
 
@@ -234,7 +234,7 @@ class Faults:
     def _fill(self) -> None:
         host = self._some_host()
         host.disk.room = 0
-        self._world.trace.say(f"{host.name} has a full disk")
+        self._world.trace.log(f"{host.name} has a full disk")
 
         def empty() -> None:
             host.disk.room = None
@@ -251,7 +251,7 @@ class Faults:
         node = self._some_node()
         if node is not None:
             node.stop()
-            self._world.trace.say(f"{node.addr} dies")
+            self._world.trace.log(f"{node.addr} dies")
             self._later(5, node.start)
 
     def _wipe_node(self) -> None:
@@ -259,7 +259,7 @@ class Faults:
         if node is not None:
             node.stop()
             node.lose_data()
-            self._world.trace.say(f"{node.addr} loses its data")
+            self._world.trace.log(f"{node.addr} loses its data")
             self._later(5, node.start)
 
     def _replace_node(self, node: SimNode | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Daemons on machines that crash. All that runs of a daemon is the real code."""
+"""Daemons on hosts that crash. Everything that runs of a daemon is the real code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.seals import Counters
-from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
@@ -25,7 +26,7 @@ from tests.support.disk import ModelDisk
 
 
 class Boot:
-    """One life of a daemon, from its start to its end."""
+    """One run of a daemon, from its start to its end."""
 
     def __init__(self, host: Host, make: Callable[..., GossipBackend] = GossipBackend) -> None:
         self.host = host
@@ -56,61 +57,65 @@ class Boot:
                 store=self.store,
                 journal=self.journal,
                 metadata=storage.metadata,
-                clock=self.clock,
-                now=storage.now,
-                wall_us=self._system.wall_us,
-                random=random.randbytes,
-                jitter=self._system.jitter,
-                connect=lambda url: net.link(self, url),
+                environment=GossipEnvironment(
+                    clock=self.clock,
+                    link=lambda url: net.link(self, url),
+                    now=storage.now,
+                    wall_us=self._system.wall_us,
+                    random=random.randbytes,
+                    jitter=self._system.jitter,
+                ),
             )
         )
         self.directory = self.backend.directory
-        # Who was refused by an owner that this daemon asked, by ID and address.
+        # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
-        self._note_refusals()
+        self._record_refusals()
         self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds)
         self._counters: dict[str, Counters] = {}
-        # Of one daemon of a rule's proof, which does what it is told twice.
+        # Set for a daemon of a rule's proof that accepts a repeated message.
         self.is_credulous = getattr(self.backend, "is_credulous", False)
 
     def _sweep(self, seconds: float) -> ExpirySweeper:
-        """What forgets IDs that never had a node."""
+        """Return the service that forgets IDs that never had a node."""
         return ExpirySweeper(
             self.clock,
             self.store,
             self.journal,
             self.backend.watermarks,
-            self.owner,
             Events(),
-            self._storage.now,
-            version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
-            may_expire=self.backend.may_expire,
-            is_deciding=self.backend.local.is_deciding_of,
+            OwnIDs(
+                owner=self.owner,
+                now=self._storage.now,
+                version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
+                may_expire=self.backend.may_expire,
+                is_deciding=self.backend.local.is_deciding_of,
+            ),
             interval=3.0,
         )
 
-    def _note_refusals(self) -> None:
+    def _record_refusals(self) -> None:
         directory: Any = self.directory
         call = directory._forward
 
-        async def noting(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
+        async def recording(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
             outcome = await call(owner, seconds, op, discovery_id, **more)
             if op == "register" and outcome.refusal == "Undecided":
                 self.refused.add((discovery_id, more["node"].addr))
             return outcome
 
-        directory._forward = noting
+        directory._forward = recording
 
     def hints_of_its_own(self, key: str) -> list[str]:
-        """The addresses that it answered for an ID of its own and did not add yet, if it may decide
-        about the ID.
+        """Return the addresses that it answered for an ID of its own and did not add yet, if it may
+        decide about the ID.
         """
         if not self.backend.peers.guard.is_ready:
             return []
         return [hint.node.addr for _, hint in self.backend.hint_store.unmerged(key, self.owner)]
 
     def accepts(self, session: str, counter: int) -> bool:
-        """Whether the seals let a message pass: each only once."""
+        """Report whether the seals let a message pass: each only once."""
         return self._counters.setdefault(session, Counters()).accept(counter) or self.is_credulous
 
     def records(self) -> dict[str, Record]:
@@ -136,7 +141,7 @@ class _PowerCut(BaseException):
 
 
 class Host:
-    """A machine that a daemon runs on."""
+    """A host on which a daemon runs."""
 
     def __init__(
         self,
@@ -176,25 +181,23 @@ class Host:
             else [each.hint.id for each in self.boot.backend.hint_store._hints.values()]
         )
 
-    def has_heard_of(self, incarnation: str) -> bool:
-        """Whether it knows that there was such a daemon; of one that does not run, whether it
-        may.
-        """
+    def has_met(self, incarnation: str) -> bool:
+        """Report whether it knows of such a daemon; for one that does not run, whether it may."""
         if self.boot is None:
             return bool(self._kept)
         return self.boot.backend.peers.members.get(incarnation) is not None
 
     @property
     def is_drained(self) -> bool:
-        """Whether what is on its disk is asked for by nobody any more."""
+        """Report whether nobody asks for the records on its disk any more."""
         if self.boot is None:
             return self._was_drained
-        # Whoever hands over may have, though it was not told so yet.
+        # A daemon may have been handed over, although it does not know yet.
         return self.boot.backend.peers.members.own.state != "member"
 
     @property
     def takes_part(self) -> bool:
-        """Whether what runs here is a member still, as far as it knows."""
+        """Report whether the daemon here is still a member, as far as it knows."""
         peers = None if self.boot is None else self.boot.backend.peers
         return peers is not None and peers.members.own.state == "member" and peers.guard.fenced is None
 
@@ -204,18 +207,18 @@ class Host:
         try:
             self.boot = Boot(self, self._make)
         except CannotStart as refusal:
-            self.trace.say(f"{self.name} cannot start: {refusal}")
-            # The process ends, and lets go of its lock.
+            self.trace.log(f"{self.name} cannot start: {refusal}")
+            # The process ends, and releases its lock.
             self.disk = self.disk.kill()
             self.net.timeline.callLater(5, self.start)
             return
-        self.trace.say(f"{self.name} starts as {self.boot.owner}")
+        self.trace.log(f"{self.name} starts as {self.boot.owner}")
         self.boot.backend.peers.startService()
         if self.boot.sweep is not None:
             self.boot.sweep.startService()
 
     def crash(self, kind: str) -> None:
-        """End without a word: `kill` keeps what was written, `power` what was synced and perhaps
+        """End without notice: `kill` keeps what was written, `power` what was synced and perhaps
         more.
         """
         if self.boot is None:
@@ -224,7 +227,7 @@ class Host:
         boot, self.boot = self.boot, None
         boot.is_alive, boot.died = False, self.net.timeline.now
         boot.clock.end()
-        self.trace.say(f"{self.name} dies ({kind})")
+        self.trace.log(f"{self.name} dies ({kind})")
         for call in boot.pending:
             self._cut_short(call)
         if kind == "power":
@@ -234,38 +237,38 @@ class Host:
             self.disk = self.disk.kill()
 
     def back_up(self) -> None:
-        """Keep the disk as it is for later; a snapshot of a machine, identity and all."""
+        """Keep the disk as it is for later: a snapshot of the host, identity and all."""
         disk = copy.deepcopy(self.disk)
         self.backups.append(disk.kill())
 
     def copy(self) -> Host:
-        """An image of the machine, under another name in the network."""
+        """Return an image of the host, under another name in the network."""
         duplicate = Host(self.net, self.trace, f"{self.name}'", self.seeds, self.random, self._make)
         self.back_up()
         duplicate.disk = self.backups.pop()
         duplicate.unused_seconds = self.unused_seconds
-        self.trace.say(f"{self.name} is copied")
+        self.trace.log(f"{self.name} is copied")
         return duplicate
 
     def roll_back(self) -> None:
         if self.backups:
-            self.trace.say(f"{self.name} is rolled back")
+            self.trace.log(f"{self.name} is rolled back")
             self.crash("kill")
             self.disk = self.random.choice(self.backups)
             self.backups = []
             self._kept, self._hinted, self._was_drained = {}, [], False
 
     def lose_disk(self) -> None:
-        self.trace.say(f"{self.name} loses its disk")
+        self.trace.log(f"{self.name} loses its disk")
         self.crash("kill")
         self.disk = ModelDisk()
         self.backups = []
         self._kept, self._hinted, self._was_drained = {}, [], False
 
     def stand_still(self, seconds: float) -> None:
-        """The process does nothing for a while: a machine that is moved, or that swaps."""
+        """Stop the process for a while, as on a host that is migrated or swaps."""
         if self.boot is not None:
-            self.trace.say(f"{self.name} stands still for {seconds:.1f} s")
+            self.trace.log(f"{self.name} stands still for {seconds:.1f} s")
             self.boot.clock.sleep(seconds)
 
     def _cut_short(self, call: Callable[[], Any]) -> None:

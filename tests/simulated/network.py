@@ -1,4 +1,6 @@
-"""The network between the daemons of a run: late, lost, repeated, out of order, refused."""
+"""The network between the daemons of a run: messages are late, lost, repeated, out of order or
+refused.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class Net:
-    """What messages meet. `loss`, `slow`, `late` and `repeats` are how often each happens."""
+    """The faults that messages meet. `loss`, `slow`, `late` and `repeats` are how often each
+    happens.
+    """
 
     def __init__(self, timeline: Timeline, random: Random) -> None:
         self.timeline = timeline
@@ -27,13 +31,13 @@ class Net:
         self.calm()
 
     def calm(self) -> None:
-        """Nothing happens to messages but that they take their time."""
+        """Let messages suffer no fault except their delay."""
         self.cut.clear()
         self._disturbed_until = self.timeline.now
         self.loss = self.slow = self.late = self.repeats = 0.0
 
     def sever(self, pairs: set[tuple[str, str]]) -> None:
-        """Nothing passes from one of a pair to the other."""
+        """Let nothing pass from one of a pair to the other."""
         self.cut |= pairs
 
     def rejoin(self, pairs: set[tuple[str, str]]) -> None:
@@ -41,7 +45,7 @@ class Net:
         self._disturbed_until = self.timeline.now
 
     def was_calm_since(self, moment: float) -> bool:
-        """Whether all messages have passed since then."""
+        """Report whether all messages have passed since then."""
         return not self.cut and self._disturbed_until < moment and not self.loss and not self.late
 
     def delay(self) -> float:
@@ -50,8 +54,8 @@ class Net:
         return self.random.uniform(0.0005, 0.01)
 
     def way(self) -> float:
-        """How long a message between daemons takes, which may be longer than anybody waits for its
-        answer.
+        """Return the delay of a message between daemons, which may be longer than anybody waits for
+        its answer.
         """
         if self.random.random() < self.late:
             return self.random.uniform(4, 20)
@@ -65,7 +69,7 @@ class Net:
 
 
 class SimLink:
-    """The way from one boot of a daemon to whoever is at a URL then."""
+    """The link from one boot of a daemon to whichever daemon is at a URL then."""
 
     def __init__(self, net: Net, sender: Boot, url: str) -> None:
         self._net = net
@@ -111,8 +115,8 @@ class SimLink:
                 each.cancel()
 
         def hang_up(_: Deferred[Any]) -> None:
-            # The connection is closed, which the other side sees a little later, and not before the
-            # message.
+            # The connection is closed, which the other side notices a little later, and not before
+            # the message.
             if not net.is_lost(one, other):
                 timeline.callLater(net.delay(), close)
 

@@ -1,4 +1,4 @@
-"""The nodes of rqlite that ask the daemons of a run, and the clusters they make."""
+"""The nodes of rqlite that use the daemons of a run, and the clusters they make."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from tests.simulated.clients import Asking
+from tests.simulated.clients import PendingRequest
 from tests.simulated.hosts import Host
 
 if TYPE_CHECKING:
     from tests.simulated.world import World
 
 _SETTLES_SECONDS = 10.0
-# Who bootstrapped leads after a timeout without a leader; when a leader is gone, that has to be
-# noticed first.
+# A bootstrapped node leads after a timeout without a leader; the loss of a leader has to be noticed
+# first.
 _FIRST_ELECTION_SECONDS = 1.0, 2.0
 _ELECTION_SECONDS = 1.8, 2.8
 _JOIN_ATTEMPTS = 5
@@ -39,7 +39,7 @@ class Cluster:
     is_electing: bool = False
 
     def settle(self, world: World) -> None:
-        """Let a leader step down that is gone or without a majority, and a majority without a
+        """Let a leader that is gone or without a majority step down, and a majority without a
         leader elect one.
         """
         candidates = self._candidates(world)
@@ -56,11 +56,11 @@ class Cluster:
         candidates = self._candidates(world)
         if self.leader is None and candidates:
             self.leader, self.has_led = world.raft_random.choice(candidates), True
-            world.trace.say(f"{self.leader.addr} leads {self.discovery_id}")
+            world.trace.log(f"{self.leader.addr} leads {self.discovery_id}")
             self.leader.leads()
 
     def _candidates(self, world: World) -> list[SimNode]:
-        """The members that run with their data, if they are most of all."""
+        """Return the members that run with their data, if they are most of all."""
         members = [world.nodes[self.discovery_id, addr] for addr in sorted(self.members)]
         running = [node for node in members if node.is_up and node.cluster is self]
         return running if 2 * len(running) > len(members) else []
@@ -68,17 +68,17 @@ class Cluster:
 
 @dataclass(eq=False)
 class SimNode:
-    """rqlited 6: asks once at a start without data, bootstraps if it is alone, else joins, else
-    exits.
+    """rqlited 6: registers once at a start without data, bootstraps if it is alone, else joins,
+    else exits.
 
-    Who bootstraps leads a second or two later. Until then joins are refused, and tried again five
-    seconds later.
+    A node that bootstraps leads a second or two later. Until then joins are refused, and retried
+    five seconds later.
 
-    `near` is the daemon that it asks as long as that runs, None for any. `told_alone` and `wiped`
-    are when that last happened, `was_member` whether it ever was in a cluster, `has_led` whether it
-    led one, `won_in_vain` whether it threw away a claim that it won, since it had been sent to
-    somebody who led before; `is_removed` says that its operator stopped it and took it off the
-    list, `is_replaced` that it died for good and is listed still.
+    `near` is the daemon that it uses while that runs, None for any. `granted_at` and `wiped` are
+    when that last happened, `was_member` whether it ever was in a cluster, `has_led` whether it led
+    one, `won_in_vain` whether it discarded a claim that it won, because it had been sent to a
+    leader before; `is_removed` means that its operator stopped it and removed it from the list,
+    `is_replaced` that it died for good and is still listed.
     """
 
     world: World
@@ -93,37 +93,37 @@ class SimNode:
     has_led: bool = False
     won_in_vain: bool = False
     last: str = "never asked"
-    told_alone: float | None = None
-    told_how: str | None = None
+    granted_at: float | None = None
+    grant_reason: str | None = None
     wiped: float | None = None
-    life: int = 0
-    asking: Asking | None = None
-    doubtful: list[tuple[Asking, float]] = field(default_factory=list)
+    lifetime: int = 0
+    pending: PendingRequest | None = None
+    doubtful: list[tuple[PendingRequest, float]] = field(default_factory=list)
 
     @property
-    def may_be_told(self) -> bool:
-        """Whether it may have been told to bootstrap without hearing it."""
-        # What its home did not say it takes back, if it lives long enough.
+    def may_be_granted(self) -> bool:
+        """Report whether it may have been granted without receiving the answer."""
+        # The owner revokes a grant that it did not answer, if it lives long enough.
         return any(
-            each.may_be_told or (each.boot is not None and each.boot.died is not None and each.boot.died < at)
+            each.may_be_granted or (each.boot is not None and each.boot.died is not None and each.boot.died < at)
             for each, at in self.doubtful
         )
 
     def start(self) -> None:
         if self.is_up or self.is_removed or self.is_replaced:
             return
-        self.life += 1
+        self.lifetime += 1
         self.is_up = True
         self._settle()
-        self._do(self._run(self.life))
+        self._do(self._run(self.lifetime))
 
     def stop(self) -> None:
-        """Its process ends; a request that is on its way has nobody who would hear the answer."""
-        self.life += 1
+        """End its process; nobody receives the answer to a request on its way."""
+        self.lifetime += 1
         self.is_up = False
         self._settle()
-        if self.asking is not None:
-            self.asking.stop()
+        if self.pending is not None:
+            self.pending.stop()
 
     def lose_data(self) -> None:
         if self.cluster is not None:
@@ -131,24 +131,24 @@ class SimNode:
         self.cluster = None
 
     def start_anew(self) -> None:
-        """Its operator gives it a new life, with the list as it is then."""
+        """The operator starts it anew, with the list as it is then."""
         self.is_removed = self.was_member = self.won_in_vain = False
-        self.cluster = self.told_alone = self.wiped = None
+        self.cluster = self.granted_at = self.wiped = None
         self.doubtful.clear()
 
     def leads(self) -> None:
-        """It was elected; the service is told nothing of that."""
+        """It was elected; the service is not notified."""
         self.has_led = True
 
-    async def _run(self, life: int) -> None:
-        while self.life == life and self.cluster is None:
-            await self._try(life)
-            if self.life == life and self.cluster is None:
+    async def _run(self, lifetime: int) -> None:
+        while self.lifetime == lifetime and self.cluster is None:
+            await self._try(lifetime)
+            if self.lifetime == lifetime and self.cluster is None:
                 await self.world.sleep(_RESTART_SECONDS)
 
-    async def _try(self, life: int) -> None:
+    async def _try(self, lifetime: int) -> None:
         listed = await self._ask_for_a_list()
-        if self.life != life or listed is None:
+        if self.lifetime != lifetime or listed is None:
             return
         if listed == [self.addr]:
             self._bootstrap()
@@ -158,34 +158,34 @@ class SimNode:
             if self._join_one_of(listed):
                 return
             await self.world.sleep(_LEGACY_JOIN_SECONDS)
-            if self.life != life:
+            if self.lifetime != lifetime:
                 return
 
     async def _ask_for_a_list(self) -> list[str] | None:
-        self.asking = asking = Asking()
-        listed = await self.world.clients.register(self.discovery_id, self.addr, self.near, asking)
-        self._asked(asking)
+        self.pending = pending = PendingRequest()
+        listed = await self.world.clients.register(self.discovery_id, self.addr, self.near, pending)
+        self._end_request(pending)
         if listed is None:
             self.last = "503"
         return listed
 
-    def _asked(self, asking: Asking) -> None:
-        self.doubtful.append((asking, self.world.now + _SETTLES_SECONDS))
-        if self.asking is asking:
-            self.asking = None
+    def _end_request(self, pending: PendingRequest) -> None:
+        self.doubtful.append((pending, self.world.now + _SETTLES_SECONDS))
+        if self.pending is pending:
+            self.pending = None
 
     def _bootstrap(self) -> None:
-        self.told_alone = self.world.now
+        self.granted_at = self.world.now
         self.last = "alone"
         self.cluster = Cluster(self.discovery_id, self.addr, {self.addr})
         self.was_member = True
-        self.world.trace.say(f"{self.addr} bootstraps")
+        self.world.trace.log(f"{self.addr} bootstraps")
         self.world.judge.bootstrapped(self, self.cluster)
         self._settle()
 
     def _join_one_of(self, listed: list[str]) -> bool:
-        """Join through the first that has, or had, a leader: what Raft does without a majority is
-        not looked at.
+        """Join through the first that has, or had, a leader: Raft without a majority is not
+        modelled.
         """
         for addr in listed:
             other = self.world.nodes.get((self.discovery_id, addr))
@@ -193,7 +193,7 @@ class SimNode:
                 self.cluster = other.cluster
                 self.was_member = True
                 self.cluster.members.add(self.addr)
-                self.world.trace.say(f"{self.addr} joins {addr}")
+                self.world.trace.log(f"{self.addr} joins {addr}")
                 return True
         return False
 
@@ -206,11 +206,11 @@ class SimNode:
 
 
 class ConsulNode(SimNode):
-    """rqlited 7 to 10 with consul-kv: reads the leader key, joins whom it finds, else claims it;
-    never gives up.
+    """rqlited 7 to 10 with consul-kv: reads the leader key, joins the leader it finds, else claims
+    the key; never gives up.
 
-    Who leads reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s
-    (before). A node that once looked for somebody to join does so for ever: a claim that it wins
+    A leader reports itself at the moment it is elected, and every 10 s (rqlite v7.16) or 300 s
+    (before). A node that once looked for a leader to join does so for ever: a claim that it wins
     then is won in vain, and its own entry leads it to itself (rqlite cmd/rqlited/main.go
     createCluster).
     """
@@ -219,54 +219,54 @@ class ConsulNode(SimNode):
         super().leads()
         self._do(self.world.clients.report(self.discovery_id, self.addr))
 
-    async def _run(self, life: int) -> None:
-        self._do(self._report_regularly(life))
+    async def _run(self, lifetime: int) -> None:
+        self._do(self._report_regularly(lifetime))
         if self.cluster is None:
-            await self._find_cluster(life)
+            await self._find_cluster(lifetime)
 
-    async def _find_cluster(self, life: int) -> None:
-        leader = await self._register(life)
-        if self.life == life and leader is None:
+    async def _find_cluster(self, lifetime: int) -> None:
+        leader = await self._register(lifetime)
+        if self.lifetime == lifetime and leader is None:
             self._bootstrap()
             return
         has_led = leader is not None and self.world.nodes[self.discovery_id, leader].has_led
-        while self.life == life and not await self._join(life, leader or self.addr):
+        while self.lifetime == lifetime and not await self._join(lifetime, leader or self.addr):
             await self.world.sleep(1)
-            leader = await self._register(life)
-            self.won_in_vain |= has_led and self.life == life and leader is None
+            leader = await self._register(lifetime)
+            self.won_in_vain |= has_led and self.lifetime == lifetime and leader is None
 
-    async def _register(self, life: int) -> str | None:
-        """Whom to join; None if the leader key was won."""
-        while self.life == life:
+    async def _register(self, lifetime: int) -> str | None:
+        """Return the leader to join; None if the leader key was won."""
+        while self.lifetime == lifetime:
             leader = await self.world.clients.leader(self.discovery_id)
             if leader is not None:
                 self.last = f"found {leader}"
                 return leader
-            if self.life == life and await self._claim(life):
+            if self.lifetime == lifetime and await self._claim(lifetime):
                 return None
             await self.world.sleep(self.world.random.uniform(3, 6))
         return None
 
-    async def _claim(self, life: int) -> bool:
-        self.asking = asking = Asking()
-        won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, asking)
-        self._asked(asking)
-        if self.life == life:
-            self.told_how = "won" if won else self.told_how
+    async def _claim(self, lifetime: int) -> bool:
+        self.pending = pending = PendingRequest()
+        won = await self.world.clients.claim(self.discovery_id, self.addr, self.near, pending)
+        self._end_request(pending)
+        if self.lifetime == lifetime:
+            self.grant_reason = "won" if won else self.grant_reason
             self.last = "503" if won is None else "won" if won else "not won"
         return bool(won)
 
-    async def _join(self, life: int, leader: str) -> bool:
-        """Five attempts, three seconds apart (rqlite cluster/join.go)."""
+    async def _join(self, lifetime: int, leader: str) -> bool:
+        """Make five attempts, three seconds apart (rqlite cluster/join.go)."""
         for attempt in range(_JOIN_ATTEMPTS):
             if attempt:
                 await self.world.sleep(_JOIN_SECONDS)
-            if self.life != life or self._join_one_of([leader]):
+            if self.lifetime != lifetime or self._join_one_of([leader]):
                 return True
         return False
 
-    async def _report_regularly(self, life: int) -> None:
-        while self.life == life:
+    async def _report_regularly(self, lifetime: int) -> None:
+        while self.lifetime == lifetime:
             await self.world.sleep(self.world.report_seconds)
-            if self.life == life and self.cluster is not None and self.cluster.leader is self:
+            if self.lifetime == lifetime and self.cluster is not None and self.cluster.leader is self:
                 await self.world.clients.report(self.discovery_id, self.addr)

@@ -1,5 +1,5 @@
-"""What people do to clusters and daemons: mint, take nodes away, replace them, forget daemons,
-drain them.
+"""What people do to clusters and daemons: create IDs, remove and replace nodes, forget and drain
+daemons.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tests.simulated.nodes import ConsulNode, SimNode
 if TYPE_CHECKING:
     from tests.simulated.world import World
 
-# As long as anything may be decided about a request that was sent before.
+# As long as a decision may come about a request that was sent before.
 _DEADLINE_SECONDS = 8.0
 
 
 class Operator:
-    """Waits for every answer, as the manual says."""
+    """Waits for every answer, as the manual requires."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -32,21 +32,21 @@ class Operator:
             self._do(self._make_cluster(number))
         if self._world.unused_seconds is not None:
             for _ in range(4):
-                self._do(self._mint_idle(self._world.unused_seconds))
+                self._do(self._create_idle(self._world.unused_seconds))
 
     def forget_the_lost(self) -> None:
         """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
         world = self._world
-        for host in world.hosts:
-            if host.boot is not None and host.boot.backend.peers.members.own.state == "leaving":
-                self._ask(host.boot, host.boot.backend.successions.drain())
+        for each in world.hosts:
+            if each.boot is not None and each.boot.backend.peers.members.own.state == "leaving":
+                self._ask(each.boot, each.boot.backend.successions.drain())
         alive = {host.boot.owner: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:
             return
         members = host.boot.backend.peers.members
         lost = [
-            # Whoever is to have its IDs already is asked, as the refusals of others say.
+            # The chosen successor of its IDs is asked, as the refusals of others advise.
             (alive.get(members.current_owner(each.successor), host.boot) if each.successor else host.boot, each)
             for each in members.others
             if each.incarnation not in alive
@@ -57,7 +57,7 @@ class Operator:
 
     async def _forget(self, lost: list[tuple[Boot, Member]]) -> None:
         for boot, member in lost:
-            self._world.trace.say(f"operator forgets {member.name} at {boot.host.name}")
+            self._world.trace.log(f"operator forgets {member.name} at {boot.host.name}")
             self._ask(boot, self._forget_one(boot, member))
             await self._world.sleep(5)
 
@@ -67,42 +67,42 @@ class Operator:
         except CannotSucceed as doubt:
             if member.incarnation not in str(doubt):
                 raise
-            # It wants to know which, and whoever looks knows.
+            # Two daemons have the name, so the operator gives the incarnation.
             return await boot.backend.successions.forget(member.incarnation)
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:
-            self._world.trace.say(f"{host.name} is drained")
+            self._world.trace.log(f"{host.name} is drained")
             self._world.judge.ages_are_known = False
             self._ask(host.boot, host.boot.backend.successions.drain())
 
     def replace_node(self, node: SimNode) -> None:
-        """A node dies for good; where machines come and go, another one takes its place, at another
+        """A node dies for good; where hosts come and go, another one replaces it, at another
         address.
         """
         world = self._world
         node.stop()
         node.is_replaced = True
         fresh = self._add(node.discovery_id, type(node))
-        world.trace.say(f"{node.addr} dies, and {fresh.addr} takes its place")
+        world.trace.log(f"{node.addr} dies, and {fresh.addr} takes its place")
         world.timeline.callLater(world.random.choice((0.5, 5, 35)), fresh.start)
 
     def add_node(self, near: Host) -> None:
-        """One node more, of some cluster, beside a daemon."""
+        """Add one node to some cluster, beside a daemon."""
         world = self._world
         keys = sorted({key for key, _ in world.nodes})
         if keys:
             key = world.random.choice(keys)
             kind = next(type(node) for (each, _), node in world.nodes.items() if each == key)
             fresh = self._add(key, kind, near)
-            world.trace.say(f"{fresh.addr} starts beside {near.name}")
+            world.trace.log(f"{fresh.addr} starts beside {near.name}")
             fresh.start()
 
     def clean_up_before(self, node: SimNode) -> None:
-        """A script removes the address of a node as it starts, and comes late: the node asks
+        """A script removes the address of a node as it starts, and is late: the node registers
         already (R9).
         """
-        at = None if node.asking is None or node.asking.boot is None else node.asking.boot
+        at = None if node.pending is None or node.pending.boot is None else node.pending.boot
         if at is not None and at.is_alive and not self._world.judge.lists(at, node.discovery_id, node.addr):
             self._do(self._world.clients.remove(node.discovery_id, node.addr, at.host))
 
@@ -117,15 +117,15 @@ class Operator:
             while record is None:
                 record = await world.clients.create()
             discovery_id, owner = record.id, record.owner
-        world.trace.say(f"{discovery_id} is at {owner}, for {kind.__name__}")
+        world.trace.log(f"{discovery_id} is at {owner}, for {kind.__name__}")
         world.judge.acknowledged.setdefault(discovery_id, set())
-        world.faults.after_minting(owner)
+        world.faults.after_creation(owner)
         spread = random.choice((0.01, 1.0, 20.0))
         for _ in range(random.randrange(2, 5)):
             node = self._add(discovery_id, kind, world.some_host())
             world.timeline.callLater(random.uniform(0, spread), node.start)
         if world.may("removals") and random.random() < 0.6:
-            # With consul-kv the list names leaders only: all nodes are stopped.
+            # With consul-kv the list has leaders only: all nodes are stopped.
             rebuild = self._rebuild if kind is ConsulNode else random.choice((self._rebuild, self._replace))
             world.timeline.callLater(random.uniform(15, 60), lambda: self._do(rebuild(discovery_id)))
         for _ in range(3):
@@ -134,8 +134,8 @@ class Operator:
             for _ in range(3):
                 await world.clients.resolve(discovery_id)
 
-    async def _mint_idle(self, seconds: float) -> None:
-        """Mint an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
+    async def _create_idle(self, seconds: float) -> None:
+        """Create an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
         not for long.
         """
         world, random = self._world, self._world.idle_random
@@ -145,7 +145,7 @@ class Operator:
         if record is None:
             return
         world.judge.created(record, asked)
-        world.trace.say(f"{record.id} is at {record.owner}, for nobody yet")
+        world.trace.log(f"{record.id} is at {record.owner}, for nobody yet")
         if random.random() < 0.6:
             await world.sleep(random.uniform(0.6, 1.4) * seconds)
             node = self._add(record.id, SimNode, world.some_host())
@@ -162,15 +162,14 @@ class Operator:
         await self._take_away(nodes)
         for node in nodes:
             await self._remove(discovery_id, node.addr)
-        # A hint for a node that was promised before may still come: the list is looked at, as the
-        # manual says.
-        world.trace.say(f"operator starts {discovery_id} anew")
+        # An earlier hint for a node may still arrive: the list is checked, as the manual requires.
+        world.trace.log(f"operator starts {discovery_id} anew")
         for node in nodes:
             node.start_anew()
             world.timeline.callLater(world.random.uniform(0, 1), node.start)
 
     async def _replace(self, discovery_id: str) -> None:
-        """Stop and remove the nodes that are listed, and start others elsewhere, as many."""
+        """Stop and remove the listed nodes, and start as many others elsewhere."""
         world = self._world
         listed = None
         while listed is None:
@@ -180,7 +179,7 @@ class Operator:
         await self._take_away(nodes)
         for addr in listed:
             await self._remove(discovery_id, addr)
-        world.trace.say(f"operator starts other nodes of {discovery_id}")
+        world.trace.log(f"operator starts other nodes of {discovery_id}")
         for node in nodes:
             fresh = self._add(discovery_id, type(node), world.some_host())
             world.timeline.callLater(world.random.uniform(0, 1), fresh.start)
@@ -191,7 +190,7 @@ class Operator:
             node.stop()
             node.is_removed = True
             world.judge.acknowledged.get(node.discovery_id, set()).discard(node.addr)
-        world.trace.say(f"operator takes away {[node.addr for node in nodes]}")
+        world.trace.log(f"operator takes away {[node.addr for node in nodes]}")
         await world.sleep(_DEADLINE_SECONDS)
 
     async def _remove(self, discovery_id: str, addr: str) -> None:
@@ -210,7 +209,7 @@ class Operator:
     def _ask(self, boot: Boot, doing: Any) -> None:
         def done(outcome: Any) -> None:
             error = getattr(outcome, "value", None)
-            self._world.trace.say(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
+            self._world.trace.log(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
             if boot.is_alive and error and not isinstance(error, (CannotSucceed, StoreUnavailable, CancelledError)):
                 self._world.judge.violate(f"operator: {outcome.getTraceback()}")
 

@@ -1,4 +1,4 @@
-"""Each rule with a switch that turns it off, to see that the simulator would notice."""
+"""Each rule with a switch that turns it off, to prove that the simulator would notice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rqdisco.core.views import view_of
 
 
 def without(rule: str) -> Callable[..., GossipBackend]:
-    """What makes daemons that do not keep a rule."""
+    """Return a factory of daemons that do not keep a rule."""
 
     def make(context: GossipContext) -> GossipBackend:
         if rule == "R5a":
@@ -39,7 +39,7 @@ def _everybody_decides(backend: Any) -> None:
 
 
 def _answer_for_others(backend: Any) -> None:
-    """Whoever is at the URL of a daemon is taken for it, and does what was meant for that."""
+    """Whichever daemon is at a URL is taken for the intended one, and handles its messages."""
     answers, own = backend.request_handler, backend.peers.members.own.incarnation
     answers._forwarded._current_owner = lambda owner: own
     for verb in ("call", "hints"):
@@ -89,28 +89,28 @@ def _believe_twice(backend: Any) -> None:
 def _others_grant(backend: Any) -> None:
     on_behalf = backend.directory._on_behalf
 
-    async def answer(discovery_id: str, node: Node, host: str | None, why: str, *told: Any) -> Registration:
+    async def answer(discovery_id: str, node: Node, host: str | None, why: str, *sent: Any) -> Registration:
         copy = backend.store.settled(discovery_id)
         if copy is not None and all(each.addr == node.addr for each in records.without_pending_grant(copy).nodes):
             return Registration(record=copy, listed=(node,), bootstrap="granted")
-        answered: Registration = await on_behalf(discovery_id, node, host, why, *told)
+        answered: Registration = await on_behalf(discovery_id, node, host, why, *sent)
         return answered
 
     backend.directory._on_behalf = answer
 
 
-def _take_a_refusal_for_silence(backend: Any) -> None:
+def _count_a_refusal_as_unreachable(backend: Any) -> None:
     directory = backend.directory
     register = directory.register
 
-    async def hear_no_refusal(discovery_id: str, node: Node, host: str | None) -> Registration:
+    async def ignore_refusals(discovery_id: str, node: Node, host: str | None) -> Registration:
         try:
             answered: Registration = await register(discovery_id, node, host)
         except Undecided as refusal:
             answered = await directory._on_behalf(discovery_id, node, host, refusal.reason)
         return answered
 
-    directory.register = hear_no_refusal
+    directory.register = ignore_refusals
 
 
 def _nobody_keeps_hints(backend: Any) -> None:
@@ -145,7 +145,7 @@ def _no_revoking(backend: Any) -> None:
     grants._revoke = leave
 
 
-def _orphans_grant(backend: Any) -> None:
+def _ownerless_grant(backend: Any) -> None:
     take_over = backend.successions._take_over
     backend.successions._take_over = lambda incarnation, is_lost: take_over(incarnation, is_lost=False)
     backend.peers.is_lost = lambda owner: False
@@ -162,8 +162,8 @@ def _trust_the_disk(backend: Any) -> None:
 
 
 def _leave_out_own_hints(backend: Any) -> None:
-    """What was answered before a daemon was ready is added once an exchange with a peer came to its
-    end, or later.
+    """Answers from before a daemon was ready are added once an exchange with a peer ended, or
+    later.
     """
     peers = backend.peers
     peers.check = peers.guard.check
@@ -171,12 +171,12 @@ def _leave_out_own_hints(backend: Any) -> None:
 
 
 def _show_claims(backend: Any) -> None:
-    """A claim is answered again to its owner, and shown to all others meanwhile."""
+    """A claim is answered again to its claimant, and shown to all others meanwhile."""
     backend.local.view = lambda record: view_of(replace(record, unreported=None), is_owner=True)
 
 
 def _claim_once(backend: Any) -> None:
-    """A claim is shown to nobody, and its owner is not told again."""
+    """A claim is shown to nobody, and its claimant does not win again."""
     local = backend.local
     claim = local._claim
 
@@ -190,7 +190,7 @@ def _claim_once(backend: Any) -> None:
 
 
 def _show_the_pending(backend: Any) -> None:
-    """Copies show whose grant may not have been answered."""
+    """Copies show nodes whose grant may not have been answered."""
     backend.local.view = lambda record: view_of(record, is_owner=True)
 
 
@@ -205,17 +205,17 @@ def _remove_what_is_there(backend: Any) -> None:
     async def remove(discovery_id: str, addr: str) -> tuple[Record, bool]:
         record = await local._records.after_pending_grant(discovery_id)
         after = transitions.remove(record, addr)
-        return await local._records.write_if_changed(record, after), after is not record
+        return await local._records.save(record, after), after is not record
 
     local.remove_from = remove
 
 
 def _remove_anywhere(backend: Any) -> None:
-    at_home = backend.directory.remove
+    at_owner = backend.directory.remove
 
     async def remove(discovery_id: str, addr: str) -> Removal:
         try:
-            removal: Removal = await at_home(discovery_id, addr)
+            removal: Removal = await at_owner(discovery_id, addr)
         except StoreUnavailable:
             copy = backend.store.settled(discovery_id)
             if copy is None:
@@ -231,18 +231,18 @@ def _forget_the_emptied(backend: Any) -> None:
     _cover(backend, lambda record: not record.nodes)
 
 
-def _forget_the_tried(backend: Any) -> None:
+def _forget_attempted(backend: Any) -> None:
     _cover(backend, lambda record: records.is_unused(replace(record, attempted=False)))
 
 
-def _learn_no_marks(backend: Any) -> None:
-    async def take_marks(peer: Any) -> None:
+def _learn_no_watermarks(backend: Any) -> None:
+    async def take_watermarks(peer: Any) -> None:
         pass
 
-    backend.peers.exchange._take_watermarks = take_marks
+    backend.peers.exchange._take_watermarks = take_watermarks
 
 
-def _take_what_is_gone(backend: Any) -> None:
+def _take_expired(backend: Any) -> None:
     backend.peers.replication._watermarks = ExpiryWatermarks()
 
 
@@ -258,22 +258,22 @@ _SWITCHES: dict[str, Callable[[Any], None]] = {
     "R2 once": _believe_twice,
     "R3": _others_grant,
     "R4": _nobody_keeps_hints,
-    "R4 refusal": _take_a_refusal_for_silence,
+    "R4 refusal": _count_a_refusal_as_unreachable,
     "R5b": _no_barrier,
     "R5c hidden": _show_claims,
     "R5c again": _claim_once,
     "R6 shown": _show_the_pending,
     "R6 acknowledgement": _no_acknowledgement,
     "R6 revoking": _no_revoking,
-    "R7": _orphans_grant,
+    "R7": _ownerless_grant,
     "R8 restart": _trust_the_disk,
     "R8 own hints": _leave_out_own_hints,
     "R8 fence": _no_fence,
     "R9 arrival": _remove_what_is_there,
-    "R9 home": _remove_anywhere,
+    "R9 owner": _remove_anywhere,
     "P7 emptied": _forget_the_emptied,
-    "P7 tried": _forget_the_tried,
-    "P7 told": _learn_no_marks,
-    "P7 taken": _take_what_is_gone,
+    "P7 tried": _forget_attempted,
+    "P7 published": _learn_no_watermarks,
+    "P7 taken": _take_expired,
 }
 RULES = (*_SWITCHES, "R5a")

@@ -1,6 +1,4 @@
-"""The simulator's nodes of rqlite take their time, and make the mistakes, that real ones were seen
-to.
-"""
+"""The simulator's nodes of rqlite take as long, and make the same mistakes, as real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ ID = "rqlite0"
 
 
 class Stage:
-    """Daemons that agree and without faults, and three nodes of one ID that do not run yet."""
+    """Daemons that agree, without faults, and three nodes of one ID that do not run yet."""
 
     def __init__(self, kind: type[SimNode], report_seconds: int = 10) -> None:
         self.world = World(1, 3, ())
@@ -32,22 +30,22 @@ class Stage:
     def run(self, seconds: float) -> None:
         self.world.timeline.run_until(self.world.now + seconds)
 
-    def get(self, asking: Coroutine[Any, Any, Any]) -> Any:
-        """What a client gets, within a second."""
+    def get(self, pending: Coroutine[Any, Any, Any]) -> Any:
+        """Return the answer to a client within a second."""
         got: list[Any] = []
-        Deferred.fromCoroutine(asking).addBoth(got.append)
+        Deferred.fromCoroutine(pending).addBoth(got.append)
         self.run(1)
         return got[0]
 
-    def mint(self) -> None:
-        """Have nodes use an ID of a daemon's own, as those of the old protocol must."""
+    def create_id(self) -> None:
+        """Let nodes use an ID created by a daemon, as those of the old protocol must."""
         created = self.get(self.world.clients.create()).id
         for node in self.nodes:
             node.discovery_id = created
             self.world.nodes[created, node.addr] = node
 
     def moments(self, pattern: str) -> list[float]:
-        """When something was traced."""
+        """Return the times of trace lines."""
         return [float(line[:9]) for line in self.world.trace.lines if re.search(pattern, line)]
 
     @property
@@ -57,9 +55,9 @@ class Stage:
         return leader
 
 
-def test_joins_of_the_old_protocol_are_refused_at_first_and_tried_again_five_seconds_later() -> None:
+def test_joins_of_the_old_protocol_are_refused_at_first_and_retried_five_seconds_later() -> None:
     stage = Stage(SimNode)
-    stage.mint()
+    stage.create_id()
     for node in stage.nodes:
         node.start()
     stage.run(20)
@@ -68,9 +66,9 @@ def test_joins_of_the_old_protocol_are_refused_at_first_and_tried_again_five_sec
     assert [round(at - before, 2) for before, at in zip(registered, joined, strict=True)] == [5, 5]
 
 
-def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_tries_and_asks_again() -> None:
+def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_attempts_and_asks_again() -> None:
     stage = Stage(SimNode)
-    stage.mint()
+    stage.create_id()
     seed, other, _ = stage.nodes
     seed.start()
     stage.run(0.5)
@@ -78,17 +76,17 @@ def test_a_node_of_the_old_protocol_that_finds_no_leader_exits_after_five_tries_
     other.start()
     stage.run(40)
     first, second = stage.moments("register n1:1 at")
-    assert 29.9 < second - first < 30.5, "five tries, five seconds after each, and five until it is started again"
+    assert 29.9 < second - first < 30.5, "five attempts, five seconds after each, and five until it is restarted"
 
 
-def test_a_claim_stands_unreported_until_its_node_is_elected() -> None:
+def test_a_claim_stays_unreported_until_its_node_is_elected() -> None:
     stage = Stage(ConsulNode)
     for node in stage.nodes:
         node.start()
     stage.run(10)
     (won,), (led,) = stage.moments("claim .*: won$"), stage.moments(" leads ")
     assert 1 <= led - won <= 2
-    assert all(3 <= at - won <= 6.5 for at in stage.moments(" joins ")), "who lost waits for 3 to 6 seconds"
+    assert all(3 <= at - won <= 6.5 for at in stage.moments(" joins ")), "the loser waits for 3 to 6 seconds"
     assert len({node.cluster for node in stage.nodes}) == 1
 
 
@@ -111,7 +109,7 @@ def test_the_record_follows_a_leader_that_died_within_three_seconds(report_secon
     assert record.leader.addr == after.addr
 
 
-def test_a_claim_that_is_won_after_somebody_was_to_be_joined_is_won_in_vain() -> None:
+def test_a_claim_won_by_a_node_that_is_already_joining_is_won_in_vain() -> None:
     stage = Stage(ConsulNode)
     seed, late, _ = stage.nodes
     seed.start()

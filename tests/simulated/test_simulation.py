@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.simulated.faults import EXPIRY, FAULTS
-from tests.simulated.kept import KEPT, Kept
+from tests.simulated.regressions import REGRESSIONS, Regression
 from tests.simulated.rules import RULES, without
 from tests.simulated.world import World
 
@@ -23,14 +23,14 @@ SEEDS = 6
 
 @pytest.fixture(autouse=True)
 def forget_alarms(logged_errors: list[Any]) -> Iterator[None]:
-    """Twins and clashes are errors to daemons, and meant to be here."""
+    """Duplicates and conflicts are errors to daemons, and intended here."""
     yield
     logged_errors.clear()
 
 
 @pytest.mark.parametrize("daemons", [2, 3, 5])
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_no_promise_is_broken_whatever_fails(daemons: int, seed: int) -> None:
+def test_no_promise_is_broken_by_any_fault(daemons: int, seed: int) -> None:
     result = World(seed, daemons, FAULTS).run()
     assert result.violations == [], "\n".join(result.trace)
 
@@ -42,7 +42,7 @@ def test_no_promise_is_broken_where_unused_ids_are_forgotten(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_without_faults_every_cluster_forms_and_nobody_is_refused(seed: int) -> None:
+def test_every_cluster_forms_and_nobody_is_refused_without_faults(seed: int) -> None:
     result = World(seed, 3, ()).run()
     assert result.violations == []
     assert result.excused == []
@@ -65,17 +65,15 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("kept", KEPT, ids=str)
-def test_what_a_run_once_showed_has_not_come_back(kept: Kept) -> None:
-    result = World(kept.seed, kept.daemons, kept.faults).run()
-    assert result.violations == [], f"{kept.why}\n" + "\n".join(result.trace)
+@pytest.mark.parametrize("regression", REGRESSIONS, ids=str)
+def test_a_fixed_bug_has_not_come_back(regression: Regression) -> None:
+    result = World(regression.seed, regression.daemons, regression.faults).run()
+    assert result.violations == [], f"{regression.why}\n" + "\n".join(result.trace)
 
 
 @dataclass(frozen=True)
 class Noticed:
-    """A rule, what must fail for it to matter, how it shows, and the seed that was found to show
-    it.
-    """
+    """A rule, the fault that makes it matter, how its absence shows, and a seed that shows it."""
 
     rule: str
     shows: str
@@ -107,27 +105,27 @@ NOTICED = (
     Noticed("R8 own hints", "R8", ("answers", "partitions", "crashes", "stalls"), 695, daemons=2),
     Noticed("R8 fence", "R8", ("copies", "removals"), 27),
     Noticed("R9 arrival", "R9", ("removals",), 11),
-    Noticed("R9 home", "I9", ("removals", "partitions"), 9),
+    Noticed("R9 owner", "I9", ("removals", "partitions"), 9),
     Noticed("P7 emptied", "I4", ("removals", EXPIRY), 18),
     Noticed("P7 tried", "I5", ("partitions", "answers", "stalls", "crashes", "replacements", "wipes", EXPIRY), 153),
-    Noticed("P7 told", "I5", (EXPIRY,), 0),
+    Noticed("P7 published", "I5", (EXPIRY,), 0),
     Noticed("P7 taken", "I5", ("partitions", "stalls", "answers", EXPIRY), 12),
 )
-# What the code does may change what a seed does: then others are tried.
+# Changes of the code may change what a seed does: then others are tried.
 MORE_SEEDS = 40
 
 
 @pytest.mark.parametrize("noticed", NOTICED, ids=str)
-def test_a_rule_that_is_not_kept_is_noticed(noticed: Noticed) -> None:
+def test_a_disabled_rule_is_noticed(noticed: Noticed) -> None:
     for seed in (noticed.seed, *range(MORE_SEEDS)):
         broken = World(seed, noticed.daemons, noticed.faults, without(noticed.rule)).run()
         if noticed.shows in broken.kinds:
-            kept = World(seed, noticed.daemons, noticed.faults).run()
-            assert kept.violations == []
-            if noticed.shows not in kept.kinds:
+            regression = World(seed, noticed.daemons, noticed.faults).run()
+            assert regression.violations == []
+            if noticed.shows not in regression.kinds:
                 return
     pytest.fail(f"{noticed.rule} makes no difference")
 
 
-def test_every_rule_is_noticed() -> None:
+def test_every_rule_has_a_proof() -> None:
     assert sorted(noticed.rule for noticed in NOTICED) == sorted(RULES)

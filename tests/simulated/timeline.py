@@ -1,5 +1,5 @@
-"""Virtual time: one heap of what is to happen, and each daemon's own view of it, which ends when
-that is killed.
+"""Virtual time: one heap of scheduled calls, and each daemon's own view of it, which ends when the
+daemon is killed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 @implementer(IDelayedCall)
 class Later:
-    """Something that is to happen."""
+    """A scheduled call."""
 
     def __init__(self, at: float, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.at, self._call, self._args, self._kwargs = at, call, args, kwargs
@@ -47,8 +47,8 @@ class Later:
 
 @implementer(IReactorTime)
 class Timeline:
-    """The clock of the world; what is due at one moment happens in the order in which it was asked
-    for.
+    """The clock of the world; calls that are due at one moment run in the order in which they were
+    scheduled.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Timeline:
     def seconds(self) -> float:
         return self.now
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Later:
+    def callLater(self, delay: float, call: Callable[..., Any], *args: object, **kwargs: object) -> Later:  # type: ignore[override] # mypy_zope takes self for delay
         later = Later(self.now + delay, call, args, kwargs)
         heappush(self._due, (later.at, next(self._numbers), later))
         return later
@@ -68,7 +68,7 @@ class Timeline:
         return [later for _, _, later in self._due if later.active()]
 
     def run_until(self, end: float) -> None:
-        """Let all happen up to a moment."""
+        """Run everything up to a moment."""
         while self._due and self._due[0][0] <= end:
             at, _, later = heappop(self._due)
             self.now = max(self.now, at)
@@ -78,7 +78,7 @@ class Timeline:
 
 @implementer(IReactorTime)
 class ViewOfTime:
-    """What one boot of a daemon sees; `end` makes all that it awaits never happen."""
+    """The clock of one boot of a daemon; after `end` none of its calls run."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
@@ -88,16 +88,16 @@ class ViewOfTime:
 
     @property
     def sleeps_for(self) -> float:
-        """How long the process stands still yet, 0 if it runs."""
+        """How long the process is still stopped, 0 if it runs."""
         left = self._awake_at - self._timeline.now
         return left if left > 1e-6 else 0.0
 
     def was_awake_since(self, moment: float) -> bool:
-        """Whether the process did not stand still since then."""
+        """Report whether the process was not stopped since then."""
         return self._awake_at < moment
 
     def sleep(self, seconds: float) -> None:
-        """The process stands still, and does afterwards what was due."""
+        """Stop the process; calls that become due run afterwards."""
         self.slept += seconds
         self._awake_at = max(self._awake_at, self._timeline.now) + seconds
 
@@ -107,7 +107,7 @@ class ViewOfTime:
     def seconds(self) -> float:
         return self._timeline.seconds()
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Later:
+    def callLater(self, delay: float, call: Callable[..., Any], *args: object, **kwargs: object) -> Later:  # type: ignore[override] # mypy_zope takes self for delay
         return self._timeline.callLater(delay, self._run, call, args, kwargs)
 
     def getDelayedCalls(self) -> list[Later]:
@@ -123,13 +123,11 @@ class ViewOfTime:
 
 
 class Trace:
-    """What happened, in words, for who wants to read it, and as a number, for who wants to
-    compare.
-    """
+    """The events of a run, as text for people and as a number for comparison."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self.lines: list[str] = []
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.lines.append(f"{self._timeline.now:9.3f} {text}")

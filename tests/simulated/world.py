@@ -1,5 +1,5 @@
-"""One run: daemons, the nodes of a few clusters that ask them, an operator, faults; and what must
-never happen.
+"""One run: daemons, the nodes of a few clusters that use them, an operator, faults; and the
+invariants.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from rqdisco.backends.gossip.assembly import GossipBackend
 from tests.simulated.clients import Clients
 from tests.simulated.faults import EXPIRY, FAULTS, Faults
 from tests.simulated.hosts import Host
-from tests.simulated.judgement import Judge
+from tests.simulated.judge import Judge
 from tests.simulated.network import Net
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
 from tests.simulated.timeline import Timeline, Trace
+from tests.support.logs import observed_by
 
 FAULTY_SECONDS = 90.0
 QUIET_SECONDS = 110.0
-# In which what was asked last comes to every disk.
-SILENT_SECONDS = 10.0
+# The last requests reach every disk within this time.
+UNREACHABLE_SECONDS = 10.0
 WINDOW = 30.0
 
 
 @dataclass
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     violations: list[str] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Result:
 
     @property
     def kinds(self) -> set[str]:
-        """What was violated, and what was excused for which reason, by their first words."""
+        """Return the violations, and the excuses with their reasons, by their first words."""
         return {each.split(" ")[1] for each in self.violations} | {each.split(":")[0] for each in self.excused}
 
     @property
@@ -52,7 +53,7 @@ class Result:
 
 
 class World:
-    """Everything of one run; `faults` are those that may happen."""
+    """Everything of one run; `faults` are the possible ones."""
 
     def __init__(
         self,
@@ -81,9 +82,9 @@ class World:
         self.clients = Clients(self)
         self.operator = Operator(self)
         self.faults = Faults(self, faults)
-        # What is drawn for IDs that nobody uses moves nothing in runs without them.
+        # Random numbers for unused IDs change nothing in runs without them.
         self.idle_random = Random(f"idle {seed}")
-        # Nor what is drawn for elections.
+        # Nor do random numbers for elections.
         self.raft_random = Random(f"raft {seed}")
         if self.may(EXPIRY):
             self.unused_seconds = self.idle_random.choice((6.0, 15.0, 40.0))
@@ -98,11 +99,11 @@ class World:
         return deferLater(self.timeline, seconds)
 
     def may(self, fault: str) -> bool:
-        """Whether a kind of fault may happen in this run."""
+        """Report whether a kind of fault may happen in this run."""
         return fault in self.faults.kinds
 
     def some_host(self) -> Host | None:
-        """A daemon that a node is near to, None if it asks any."""
+        """Return a daemon that a node is near to, None if it uses any."""
         return self.random.choice((None, *self.hosts))
 
     def failed(self, failure: Any) -> None:
@@ -112,16 +113,13 @@ class World:
         self.result.counts[what] = self.result.counts.get(what, 0) + 1
 
     def run(self) -> Result:
-        """All of it. What the daemons log as a failure is one."""
-        globalLogPublisher.addObserver(self._watch_log)
-        try:
+        """Run it. Failures that the daemons log are violations."""
+        with observed_by(self._watch_log):
             return self._run()
-        finally:
-            globalLogPublisher.removeObserver(self._watch_log)
 
     def _watch_log(self, event: dict[str, Any]) -> None:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):
-            self.trace.say(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
+            self.trace.log(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
         if "log_failure" in event:
             self.judge.violate(f"a daemon failed: {event['log_failure'].getTraceback()}")
         elif "discovery_id" in event and "conflicting records" in str(event.get("log_format")):
@@ -141,8 +139,8 @@ class World:
         self.timeline.run_until(self.now + 30)
         self.operator.forget_the_lost()
         self.timeline.run_until(self.now + QUIET_SECONDS)
-        self.clients.are_silent = True
-        self.timeline.run_until(self.now + SILENT_SECONDS)
+        self.clients.are_unresponsive = True
+        self.timeline.run_until(self.now + UNREACHABLE_SECONDS)
         self.judge.look()
         self.judge.judge()
         for host in self.hosts:

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates; itself signed by `parent`, if there is one."""
+    """A certificate authority, signed by `parent` if one is given and self-signed otherwise."""
 
     def __init__(self, name: str = "authority", parent: Authority | None = None) -> None:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -23,11 +23,11 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """Its certificate."""
+        """The certificate of the authority."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str, hosts: Sequence[str] = (), days: int = 30) -> tuple[bytes, bytes]:
-        """A key and its certificate for these host names and IP addresses, good for so many days
+        """Return a key and its certificate for these host names and IP addresses, valid for `days`
         from now.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -39,7 +39,7 @@ class Authority:
         return private, certificate.public_bytes(serialization.Encoding.PEM)
 
     def write(self, directory: Path, name: str, hosts: Sequence[str] = (), days: int = 30) -> tuple[Path, Path]:
-        """The same in files, which are replaced if they are there."""
+        """Write a key and a certificate to files; existing files are replaced."""
         files = directory / f"{name}.key", directory / f"{name}.crt"
         for file, content in zip(files, self.issue(name, hosts, days), strict=True):
             replace(file, content)
@@ -73,7 +73,7 @@ class Authority:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Put another file in the place of one."""
+    """Replace a file by another one."""
     new = file.with_suffix(".new")
     new.write_bytes(content)
     new.replace(file)

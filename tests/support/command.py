@@ -1,11 +1,11 @@
-"""The client and the command on a whole daemon in memory, and on a clock."""
+"""The client and the command against a whole daemon in memory, on a simulated clock."""
 
 from __future__ import annotations
 
 import io
 from typing import Any
 
-from treq.testing import StringStubbingResource, StubTreq
+from treq.testing import StringStubbingResource
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail
 from twisted.web.resource import IResource
@@ -15,6 +15,7 @@ from rqdisco.cli.main import execute
 from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
 from tests.support.daemon import Daemon
+from tests.support.in_memory_http import InMemoryClient
 
 URL = "http://127.0.0.1:4000"
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -22,12 +23,12 @@ RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 
 
 class Service:
-    """A service as its clients reach it; while it is `away` it refuses connections."""
+    """A service as its clients reach it; it refuses connections while it is `away`."""
 
     def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
         self.daemon = Daemon(**daemon)
-        doors = self.daemon.doors
-        self._stub = StubTreq(resource or (doors.operators() if operator else doors.public()))
+        apis = self.daemon.apis
+        self._stub = InMemoryClient(resource or (apis.operators() if operator else apis.public()))
         self.clock = self.daemon.clock
         self.away = False
         self.deaf = False
@@ -35,7 +36,7 @@ class Service:
         self.asked = 0
 
     def request(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """What treq's client has, as far as ours asks it."""
+        """Stand in for treq's client, as far as the client library uses it."""
         self.asked += 1
         if self.away:
             return fail(error.ConnectionRefusedError())
@@ -43,19 +44,17 @@ class Service:
             if args[1].to_text().endswith(end):
                 canned = StringStubbingResource(lambda *_, status=status, body=body: (status, {}, body))
                 args = (args[0], args[1].to_text(), *args[2:])
-                refused: Deferred[Any] = StubTreq(canned).request(*args, **kwargs)
-                return refused
-        request: Deferred[Any] = self._stub.request(*args, **kwargs)
-        return request
+                return InMemoryClient(canned).request(*args, **kwargs)
+        return self._stub.request(*args, **kwargs)
 
     def let_go(self) -> None:
-        """Have the service let those go who watch."""
-        for watcher in self.daemon.doors.streams.watchers:
+        """Have the service end the streams of all watchers."""
+        for watcher in self.daemon.apis.streams.watchers:
             watcher.end()
         self.settle()
 
     def client(self, url: str = URL, timeout: float = 10.0, token: str | None = None) -> DiscoveryClient:
-        """A client of it."""
+        """Return a client of the service."""
         http: Any = self
         return DiscoveryClient(http, url, clock=self.clock, timeout=timeout, token=token)
 
@@ -69,13 +68,13 @@ class Service:
             self._stub.flush()
 
     def advance(self, seconds: float) -> None:
-        """Let time go by."""
+        """Advance the clock."""
         self.settle()
         self.clock.advance(seconds)
         self.settle()
 
     def get(self, coroutine: Any) -> Any:
-        """What a coroutine returns or raises; it must need no time."""
+        """Return what a coroutine returns, or raise what it raises; it must need no time."""
         outcome: list[Any] = []
         Deferred.fromCoroutine(coroutine).addBoth(outcome.append)
         self.settle()
@@ -86,7 +85,9 @@ class Service:
 
 
 class Stream(io.TextIOWrapper):
-    """An output, of a terminal or not; it is `broken` once nobody reads it any more."""
+    """An output, of a terminal or not; writing fails while it is `broken`, as on a pipe without a
+    reader.
+    """
 
     broken = False
 
@@ -110,8 +111,8 @@ class Stream(io.TextIOWrapper):
 
 
 class Shell:
-    """Where commands are typed. `answers` are what is said to questions, if it has a terminal;
-    `asked` are those.
+    """Run commands as in a shell. `answers` are given to questions, if there is a terminal;
+    `questions` collects them.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Shell:
         self._renew()
 
     def start(self, *arguments: str) -> Running:
-        """Run a command as far as it comes without time going by."""
+        """Start a command and run it as far as it gets without time passing."""
         self._renew()
         running = Running()
 
@@ -159,7 +160,7 @@ class Shell:
         return self.out.text.splitlines()
 
     @property
-    def said(self) -> str:
+    def messages(self) -> str:
         """The messages of the last command."""
         return self.err.text
 
@@ -183,12 +184,12 @@ class Running:
         self.status = status
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Interrupt the command as Ctrl-C does."""
         assert self.deferred is not None
         self.deferred.cancel()
 
 
 def lead(shell: Shell, discovery_id: str, *more: str) -> int:
-    """Have n1 lead, by the command."""
+    """Make n1 the leader with the command."""
     value = ("--id", "n1", "--api-addr", f"http://{A}", "--addr", RAFT_A)
     return shell("leader", "set", discovery_id, *value, *more)

@@ -1,4 +1,4 @@
-"""A client's end of a connection to a site in memory, and what is sent on it, byte by byte."""
+"""The client's end of a connection to a site in memory, and the bytes sent on it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.daemon import Daemon
 CLIENT = "198.51.100.7"
 OWN = "192.168.1.1"
 MAX_BODY = 1000
-MINT = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+CREATE_REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
 
 def request(method: str, path: str, document: object = None, **headers: str) -> bytes:
-    """A request with a body, which is JSON unless it is bytes; in the names of headers `_` stands
+    """Return a request with a body, which is JSON unless it is bytes; `_` in header names stands
     for a hyphen.
     """
     body = b"" if document is None else document if isinstance(document, bytes) else msgspec.json.encode(document)
@@ -32,7 +32,7 @@ def request(method: str, path: str, document: object = None, **headers: str) -> 
 
 
 def unchunked(data: bytes) -> bytes:
-    """What chunks hold."""
+    """Decode a chunked body."""
     parts = []
     while data:
         size, _, rest = data.partition(b"\r\n")
@@ -42,8 +42,8 @@ def unchunked(data: bytes) -> bytes:
 
 
 class Connection:
-    """A client's end of a connection to what a factory answers at the address `own`; without a
-    host, to a socket of the file system.
+    """The client's end of a connection to a factory that listens at the address `own`; without a
+    host, to a Unix socket.
     """
 
     def __init__(self, factory: Any, host: str | None = CLIENT, own: str = OWN) -> None:
@@ -54,12 +54,12 @@ class Connection:
         self.protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> bytes:
-        """Returns what was answered since the last time."""
+        """Send bytes; return what was answered since the last call."""
         self.protocol.dataReceived(data)
         return self.take()
 
     def take(self) -> bytes:
-        """What was answered since the last time."""
+        """Return what was answered since the last call."""
         received: bytes = self.transport.value()
         self.transport.clear()
         return received
@@ -80,7 +80,7 @@ class Server:
     ) -> None:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = clock or Clock()
-        public = self.daemon.doors.public()
+        public = self.daemon.apis.public()
         self.site = BoundedSite(
             public, self.clock, SiteConfig(max_body=MAX_BODY, trusts_clients=trusting), lambda: 0.0, limiter=limiter
         )
@@ -88,7 +88,7 @@ class Server:
         self.factory.doStart()
 
     def listening(self) -> Any:
-        """What makes the connections of the site."""
+        """Return the factory of the site's connections."""
         return self.site
 
     def connect(self, host: str | None = CLIENT, own: str = OWN) -> Connection:

@@ -1,9 +1,9 @@
-"""A double of rqlited 7.0-10.2 with `-disco-mode consul-kv`: asks byte for byte as it does, does
-what it does after.
+"""A double of rqlited 7.0-10.2 with `-disco-mode consul-kv`: sends the same bytes, and behaves
+alike afterwards.
 
-What it sends is what Consul's Go client sends in the release that each rqlite was built with; what
-follows is rqlite cmd/rqlited/main.go createCluster and cluster/disco/service.go (disco/service.go
-before v8.40). All in virtual time.
+Its requests are those of Consul's Go client in the release that each rqlite was built with; its
+behaviour follows rqlite cmd/rqlited/main.go createCluster and cluster/disco/service.go
+(disco/service.go before v8.40). All in virtual time.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from urllib.parse import quote
 
 from tests.support.process import Reply
 from tests.support.virtual import (
-    BOTH_DOORS,
-    NEW_DOORS,
-    OLD_DOORS,
+    BOTH_ENDPOINTS,
+    NEW_ENDPOINTS,
+    OLD_ENDPOINTS,
     PATIENCE,
-    Door,
+    Endpoint,
     InFlight,
-    Network,
     Peer,
     Process,
     Service,
+    VirtualNetwork,
     World,
 )
 
@@ -46,26 +46,27 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
-class Release:
-    """What differs between releases: how they ask, where and how often they join and report.
+class ConsulRelease:
+    """The differences between releases: how they send requests, where and how often they join and
+    report.
 
-    `reads_as` is the Content-Type of their GETs, of which those before v8.39 have none.
+    `reads_as` is the Content-Type of their GETs; those before v8.39 have none.
     """
 
     name: str
-    joins_by: Door
-    doors: frozenset[Door]
+    joins_by: Endpoint
+    endpoints: frozenset[Endpoint]
     reads_as: str = ""
     join_seconds: float = 3
     report_seconds: float = 10
     only_voters_claim: bool = False
 
     def read(self, key: str, query: str = "", token: str = "") -> bytes:
-        """The request for the leader key, as it is on the wire."""
+        """Return the request for the leader key, as it is on the wire."""
         return self._request("GET", key, query, token, self.reads_as)
 
     def put(self, key: str, value: bytes, query: str = "", token: str = "") -> bytes:
-        """The request that puts the leader key; `cas=0` in `query` makes it a claim."""
+        """Return the request that puts the leader key; `cas=0` in `query` makes it a claim."""
         return self._request("PUT", key, query, token, "application/octet-stream", value)
 
     def _request(self, method: str, key: str, query: str, token: str, content_type: str, body: bytes = b"") -> bytes:
@@ -82,17 +83,17 @@ class Release:
 
 
 RELEASES = (
-    Release("7.0", "http", OLD_DOORS, join_seconds=5, report_seconds=300),
-    Release("7.21", "http", BOTH_DOORS),
-    Release("8.0", "raft", NEW_DOORS),
-    Release("8.39", "raft", NEW_DOORS, "application/json", only_voters_claim=True),
-    Release("10.2", "raft", NEW_DOORS, "application/json; charset=utf-8", only_voters_claim=True),
+    ConsulRelease("7.0", "http", OLD_ENDPOINTS, join_seconds=5, report_seconds=300),
+    ConsulRelease("7.21", "http", BOTH_ENDPOINTS),
+    ConsulRelease("8.0", "raft", NEW_ENDPOINTS),
+    ConsulRelease("8.39", "raft", NEW_ENDPOINTS, "application/json", only_voters_claim=True),
+    ConsulRelease("10.2", "raft", NEW_ENDPOINTS, "application/json; charset=utf-8", only_voters_claim=True),
 )
 
 
 def leader_value(peer: Peer) -> bytes:
-    """What is put under the leader key, as Go writes it: without spaces and empty members, fit for
-    HTML.
+    """Return the value of the leader key as Go writes it: without spaces and empty members, escaped
+    for HTML.
     """
     members = {"id": peer.node_id, "api_addr": f"http://{peer.http_addr}", "addr": peer.raft_addr}
     text = json.dumps({name: text for name, text in members.items() if text}, separators=(",", ":"), ensure_ascii=False)
@@ -101,9 +102,9 @@ def leader_value(peer: Peer) -> bytes:
     return text.encode()
 
 
-def leader_in(content: bytes) -> dict[Door, str] | None:
-    """Where the leader is to be joined, by the answer to a GET; None if it names none. Raises
-    Failed.
+def leader_in(content: bytes) -> dict[Endpoint, str] | None:
+    """Return the address at which to join the leader, from the answer to a GET; None if it names
+    none. Raises Failed.
     """
     try:
         entries = json.loads(content)
@@ -118,8 +119,8 @@ def leader_in(content: bytes) -> dict[Door, str] | None:
 
 
 class Connections:
-    """Go's http.Transport towards one service: a connection is used again, unless the service
-    closed it meanwhile.
+    """Go's http.Transport towards one service: a connection is reused unless the service closed it
+    in the meantime.
     """
 
     def __init__(self, service: Service) -> None:
@@ -138,14 +139,14 @@ class Connections:
             try:
                 return await self._exchange(connection, request)
             except (OSError, HTTPException):
-                # Go asks once more where the service may have closed the connection while it
-                # rested, but never a PUT.
+                # Go repeats a request where the service may have closed the idle connection, but
+                # never a PUT.
                 if not request.startswith(b"GET"):
                     raise
         return await self._exchange(self._dial(), request)
 
     def lose_answers(self) -> None:
-        """Wait until all that was asked is answered, and break the connections before anything is
+        """Wait until every request is answered, and break the connections before anything is
         read.
         """
         for connection in set(self._open) - set(self._idle):
@@ -154,7 +155,7 @@ class Connections:
             connection.recv(1 << 16)
 
     def close(self) -> None:
-        """Close them all, as the kernel does for a process that died."""
+        """Close all connections, as the kernel does for a dead process."""
         for connection in list(self._open):
             self._drop(connection)
         self._idle.clear()
@@ -187,7 +188,7 @@ class Connections:
 
 
 def _receive(connection: socket.socket) -> tuple[Reply, bool]:
-    """The next answer, and whether the connection can be used again."""
+    """Return the next answer, and whether the connection can be reused."""
     response = HTTPResponse(connection)
     try:
         response.begin()
@@ -199,12 +200,14 @@ def _receive(connection: socket.socket) -> tuple[Reply, bool]:
 
 
 class ConsulNode(Process):
-    """One rqlited with its data directory. It has won when it was told that it may bootstrap,
-    whatever came of it.
+    """One rqlited with its data directory. It has won once it was answered that it may bootstrap,
+    whatever happens next.
     """
 
-    def __init__(self, release: Release, number: int, key: str, service: Service, world: World, network: Network):
-        peer = Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", release.doors)
+    def __init__(
+        self, release: ConsulRelease, number: int, key: str, service: Service, world: World, network: VirtualNetwork
+    ):
+        peer = Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", release.endpoints)
         super().__init__(peer, world, network)
         self.release = release
         self.key = key
@@ -217,7 +220,7 @@ class ConsulNode(Process):
         self.connections.close()
 
     async def main(self) -> None:
-        """A node whose data directory has a configuration asks nobody, and reports when it
+        """A node whose data directory has a configuration sends no request, and reports when it
         leads.
         """
         self._run(self._report_regularly)
@@ -232,13 +235,12 @@ class ConsulNode(Process):
             return
         while not await self._join(leader):
             await self._world.sleep(1)
-            # What this says of winning is thrown away, in all releases: such a node joins itself
-            # for ever.
+            # All releases discard the result of this claim: such a node joins itself for ever.
             _, leader = await self._register()
 
-    async def _register(self) -> tuple[bool, dict[Door, str]]:
-        """Whether this node won the claim, and whom to join if not; asks until there is an answer
-        to that.
+    async def _register(self) -> tuple[bool, dict[Endpoint, str]]:
+        """Return whether this node won the claim, and whom to join if not; repeats until there is
+        an answer to that.
         """
         while True:
             leader = await self._attempt("get leader", self._read())
@@ -250,12 +252,12 @@ class ConsulNode(Process):
                 return True, {"http": f"http://{self.peer.http_addr}", "raft": self.peer.raft_addr}
             await self._world.sleep(self._world.jitter(REGISTER_SECONDS))
 
-    async def _join(self, leader: dict[Door, str]) -> bool:
-        addr, door = leader[self.release.joins_by], self.release.joins_by
+    async def _join(self, leader: dict[Endpoint, str]) -> bool:
+        addr, endpoint = leader[self.release.joins_by], self.release.joins_by
         for attempt in range(JOIN_ATTEMPTS):
             if attempt:
                 await self._world.sleep(self.release.join_seconds)
-            if self._network.join(self.peer, addr, door):
+            if self._network.join(self.peer, addr, endpoint):
                 return True
         self.log.append(f"failed to join cluster at {addr}")
         return False
@@ -269,7 +271,7 @@ class ConsulNode(Process):
     async def _report(self) -> None:
         await self._attempt("update discovery service with Leader details", self._put())
 
-    async def _read(self) -> dict[Door, str] | None:
+    async def _read(self) -> dict[Endpoint, str] | None:
         reply = await self._ask(self.release.read(self.key))
         return None if reply.status == 404 else leader_in(_ok(reply).body)
 
@@ -284,7 +286,7 @@ class ConsulNode(Process):
             raise Failed(repr(error)) from None
 
     async def _attempt(self, what: str, asking: Coroutine[Any, Any, Any]) -> Any:
-        """What comes of `asking`; None, and a line in the log, if it fails."""
+        """Return the result of `asking`; None, and a line in the log, if it fails."""
         try:
             return await asking
         except Failed as error:

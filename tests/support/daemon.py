@@ -1,4 +1,4 @@
-"""A whole daemon in memory, on a clock and a disk of the test's own."""
+"""A whole daemon in memory, on a clock and a disk that the test controls."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
+from rqdisco.core.exports import ImportedNode, TransferredRecord
 from rqdisco.core.records import Node, Record, Registration
 from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.context import HTTPContext, HTTPLimits
@@ -40,7 +41,7 @@ from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.disk import ModelDisk
-from tests.support.network import Network
+from tests.support.network import ProbedNetwork
 from tests.support.resolver import Resolver
 
 STATE = Path("/state")
@@ -49,7 +50,7 @@ WALL_US = 1_795_000_000_000_000
 
 
 class Threads:
-    """Runs the journal's blocking calls at once, or holds them until the test lets them go."""
+    """Run the journal's blocking calls at once, or hold them until the test releases them."""
 
     def __init__(self) -> None:
         self.held: list[tuple[Callable[[], Any], Deferred[Any]]] = []
@@ -73,12 +74,12 @@ class Threads:
 
 
 class Probe:
-    """How a daemon probes: over a `network` in memory that the test sets up, with names that its
-    resolver knows.
+    """How a daemon probes: over an in-memory `network` that the test sets up, with names that its
+    resolver has.
     """
 
     def __init__(self, *allowed: str, interval: float = 10.0, rate: float = 100.0) -> None:
-        self.network = Network()
+        self.network = ProbedNetwork()
         self.resolver = Resolver()
         networks = tuple(map(parse_network, allowed or ("10.0.0.0/8",)))
         self._config = ProbeConfig(interval=interval, allowed=networks, rate=rate)
@@ -95,8 +96,8 @@ def default_config(**changes: Any) -> Config:
     return replace(options.config, data_dir=STATE, disk_reserve=0, **changes)
 
 
-def memory_system(clock: Clock, random: Random, **fields: Any) -> System:
-    """The system of a daemon in memory: calls for later run at once, and nothing ends the process."""
+def memory_system(clock: Any, random: Random, **fields: Any) -> System:
+    """Return the system of a daemon in memory: deferred calls run at once, and nothing ends the process."""
     defaults: dict[str, Any] = {
         "reactor": clock,
         "environment": {},
@@ -114,8 +115,8 @@ def memory_system(clock: Clock, random: Random, **fields: Any) -> System:
 
 
 class Daemon:
-    """Everything of the daemon but its sockets; `restart` gives the one that starts on what the
-    disk then holds.
+    """Everything of the daemon except its sockets; `restart` starts another one on what the disk
+    then holds.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Daemon:
             self.counts, self.telemetry, storage, backend.is_ownerless, delay, self.claims, self.leaders
         )
         self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
-        self.doors = Apis(
+        self.apis = Apis(
             HTTPContext(
                 directory=self.directory,
                 clock=self.clock,
@@ -200,17 +201,17 @@ class Daemon:
         )
 
     def wall_us(self) -> int:
-        """The wall clock."""
+        """The wall clock, in microseconds since 1970."""
         return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
     def describe(self) -> ServiceDocument:
-        """What it says of itself."""
+        """Describe the daemon as `GET /` does."""
         unused_days = msgspec.UNSET if self.unused_days is None else self.unused_days
         return ServiceDocument(version="0", ids=self.directory.size, unused_days=unused_days)
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
-        """The daemon after this one died; on the same disk with all that was written, unless
-        another is given.
+        """Kill this daemon and start the next one; on the same disk with everything that was
+        written, unless another is given.
         """
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "clock": self.clock, "unused_days": self.unused_days, **options}
@@ -219,8 +220,8 @@ class Daemon:
 
 
 def result(deferred: Deferred[Any]) -> Any:
-    """What `deferred` has fired with; raises what it failed with, and AssertionError if it has not
-    fired.
+    """Return what `deferred` has fired with; raise what it failed with, and AssertionError if it
+    has not fired.
     """
     outcome: list[Any] = []
     deferred.addBoth(outcome.append)
@@ -230,30 +231,36 @@ def result(deferred: Deferred[Any]) -> Any:
     return outcome[0]
 
 
-def mint(daemon: Daemon) -> str:
-    """A new ID."""
+def create_id(daemon: Daemon) -> str:
+    """Create an ID."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.create()))
     return record.id
 
 
+def transferred(discovery_id: str, *nodes: Node, **more: Any) -> TransferredRecord:
+    """Return a record as an import brings it."""
+    imported = tuple(ImportedNode(**msgspec.structs.asdict(node)) for node in nodes)
+    return TransferredRecord(id=discovery_id, created_at=1, nodes=imported, **more)
+
+
 def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[Registration]:
-    """Fires with what the node at `addr` is told, which asks on the machine `host`."""
+    """Register the node at `addr` from the client host `host`; fires with the answer."""
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), host))
 
 
 def give_up(asking: Deferred[Any]) -> None:
-    """Who asked is gone before its answer."""
+    """Cancel a request whose client hung up before the answer."""
     asking.addErrback(lambda failure: failure.trap(CancelledError))
     asking.cancel()
 
 
-def told(registering: Deferred[Registration]) -> list[str]:
-    """The addresses that a registration was answered with."""
+def answer_of(registering: Deferred[Registration]) -> list[str]:
+    """Return the addresses that a registration was answered with."""
     registration: Registration = result(registering)
     return [node.addr for node in registration.listed]
 
 
 def shown(daemon: Daemon, discovery_id: str) -> list[str]:
-    """The addresses that a look-up answers."""
+    """Return the addresses that a lookup answers."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)))
     return [node.addr for node in record.nodes]

@@ -1,4 +1,4 @@
-"""A disk in memory that fills up, fails and crashes, and shows after a crash what a real one
+"""A disk in memory that fills up, fails and crashes, and holds after a crash what a real one
 might.
 """
 
@@ -24,7 +24,7 @@ class Inode:
 
 
 class ModelDisk:
-    """Implements the journal's FileSystem.
+    """The journal's FileSystem in memory.
 
     `room` is how many bytes may still be written before the disk, of `capacity` bytes, is full;
     `broken_syncs` are the counts of syncs (from 1) that fail, after which the pages are clean in
@@ -44,14 +44,14 @@ class ModelDisk:
         self._directories: dict[Path, int] = {}
         self._seen: dict[Path, Inode | None] = {}
         self._safe: dict[Path, Inode | None] = {}
-        # Changes of names in their order, each as one step; None is a name that went.
+        # Changes of names in order, each as one step; None is a removed name.
         self._unsynced: list[dict[Path, Inode | None]] = []
 
     def crash(self, random: Random) -> ModelDisk:
-        """The disk as it may be found after a power cut.
+        """Return the disk as it may be found after a power cut.
 
-        Of the names changed since their directory was synced the first few are kept; of each file's
-        unsynced bytes each sector is kept, lost or left at zero, and the size is any that it had.
+        Of the names changed since their directory was synced the first few are kept; each sector of
+        a file's unsynced bytes is kept, lost or left at zero, and the size is any that it had.
         """
         after = ModelDisk()
         after._numbers, after._directories = self._numbers, dict(self._directories)
@@ -69,14 +69,14 @@ class ModelDisk:
         return after
 
     def kill(self) -> ModelDisk:
-        """The disk as it is found when only the process died: all that was written is seen, synced
-        or not.
+        """Return the disk as it is found when only the process died: everything written is there,
+        synced or not.
         """
         self.locked.clear()
         self.before = lambda operation: None
         return self
 
-    # What follows is the FileSystem.
+    # The FileSystem interface.
 
     def make_directory(self, path: Path) -> None:
         if path not in self._seen:
@@ -162,10 +162,10 @@ class ModelDisk:
                 _apply(self._safe, change)
         self._unsynced = [change for change in self._unsynced if all(name.parent != path for name in change)]
 
-    # For tests that damage what is there.
+    # For tests that damage files.
 
     def replace(self, path: Path, content: bytes) -> None:
-        """Put `content` into the file, durably and past all rules."""
+        """Put `content` into the file, durably and without regard to any limit."""
         if path not in self._seen:
             self._numbers += 1
             self._seen[path] = self._safe[path] = Inode(self._numbers)

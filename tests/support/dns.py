@@ -1,6 +1,6 @@
-"""Questions to a name server in memory, and what every answer of it is held to.
+"""Queries to a name server in memory, and the checks that every answer must pass.
 
-Questions go in where a socket would bring them, through the real door. Answers are read by
+Queries enter where a socket would deliver them, through the real listener. Answers are read by
 dnspython, which is strict.
 """
 
@@ -21,14 +21,13 @@ from dns.message import Message
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSConnectionFactory, DNSServer
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
-from tests.support.daemon import Daemon, result
+from tests.support.daemon import Daemon, result, transferred
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
 from tests.support.resolver import Resolver
 
@@ -61,8 +60,8 @@ class Names:
             self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
         )
         limit = ResponseRateLimit(rate, self.reactor.seconds)
-        self.door = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
-        self.ports = self.door.listen()
+        self.listener = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
+        self.ports = self.listener.listen()
 
     @property
     def udp(self) -> UDPPort:
@@ -70,15 +69,16 @@ class Names:
 
     @property
     def connections(self) -> DNSConnectionFactory:
-        factory: DNSConnectionFactory = self.reactor.tcpServers[0][1]
+        factory = self.reactor.tcpServers[0][1]
+        assert isinstance(factory, DNSConnectionFactory)
         return factory
 
     def add(self, discovery_id: str, *nodes: Node | str) -> None:
-        """An ID with these nodes; a text is the address of one that listens for Raft one port
-        higher.
+        """Add an ID with these nodes; a text is the address of a node that listens for Raft one
+        port higher.
         """
         made = tuple(node if isinstance(node, Node) else both(node) for node in nodes)
-        brought = TransferredRecord(id=discovery_id, created_at=1, nodes=made)
+        brought = transferred(discovery_id, *made)
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
 
     def join(self, discovery_id: str, addr: str) -> None:
@@ -86,14 +86,14 @@ class Names:
         result(Deferred.fromCoroutine(self.daemon.directory.register(discovery_id, both(addr), None)))
 
     def exchange(self, query: bytes, source: tuple[str, int] = CLIENT) -> list[bytes]:
-        """What is sent back when a datagram arrives, without time going by."""
+        """Deliver a datagram; return what is sent back without time passing."""
         self.udp.sent.clear()
         self.udp.protocol.datagramReceived(query, source)
         assert all(addr == source for _, addr in self.udp.sent)
         return [packet for packet, _ in self.udp.sent]
 
     def ask(self, name: str | dns.name.Name, kind: str = "A", **options: Any) -> Message:
-        """The answer to a question over UDP."""
+        """Return the answer to a query over UDP."""
         query = question(name, kind, **options)
         (answer,) = self.exchange(query)
         return checked(query, answer, udp_room(query))
@@ -112,7 +112,7 @@ class Names:
 
 
 def both(addr: str) -> Node:
-    """A node that listens for Raft one port above its HTTP port."""
+    """Return a node that listens for Raft one port above its HTTP port."""
     host, _, port = addr.rpartition(":")
     return Node(addr=addr, raft_addr=f"{host}:{int(port) + 1}")
 
@@ -128,7 +128,7 @@ def question(
     ednsflags: int = 0,
     options: Sequence[dns.edns.Option] = (),
 ) -> bytes:
-    """A query as a resolver sends it; without EDNS where `size` is None."""
+    """Return a query as a resolver sends it; without EDNS where `size` is None."""
     absolute = name if isinstance(name, dns.name.Name) else dns.name.from_text(name)
     query = dns.message.make_query(absolute, kind, cls, use_edns=False, flags=flags)
     if size is not None:
@@ -137,13 +137,15 @@ def question(
 
 
 def udp_room(query: bytes) -> int:
-    """How long an answer to a valid query may be."""
+    """Return the longest permitted answer to a valid query."""
     size = dns.message.from_wire(query).payload
     return 512 if size == 0 else max(512, min(size, EDNS_SIZE))
 
 
 def checked(query: bytes, answer: bytes, most: int) -> Message:
-    """The answer, after a look at all that holds for every answer to a well-formed query."""
+    """Return the answer, after checking everything that holds for every answer to a well-formed
+    query.
+    """
     assert len(answer) <= most
     asked, got = dns.message.from_wire(query), dns.message.from_wire(answer)
     assert got.id == asked.id
@@ -154,7 +156,7 @@ def checked(query: bytes, answer: bytes, most: int) -> Message:
     assert got.flags & dns.flags.RD == asked.flags & dns.flags.RD
     (asked_for,) = asked.question
     end = _HEADER + len(asked_for.name.to_wire() or b"") + 4
-    assert answer[_HEADER:end] == query[_HEADER:end], "the question comes back byte for byte"
+    assert answer[_HEADER:end] == query[_HEADER:end], "the question is returned byte for byte"
     assert (got.edns >= 0) == (asked.edns >= 0), "EDNS is answered with EDNS, and nothing else is"
     if got.edns >= 0:
         assert (got.edns, got.payload, got.options) == (0, EDNS_SIZE, ())
@@ -163,26 +165,26 @@ def checked(query: bytes, answer: bytes, most: int) -> Message:
             assert rrset.ttl <= 1
             assert len({rdata.to_text() for rdata in rrset}) == len(rrset)
     for rrset in got.answer:
-        assert rrset.name.labels == asked_for.name.labels, "in the same spelling"
+        assert rrset.name.labels == asked_for.name.labels, "in the same case"
         assert asked_for.rdtype in (rrset.rdtype, dns.rdatatype.ANY)
     if got.flags & dns.flags.TC and most < 65535:
         assert not got.answer + got.authority + got.additional
     elif got.flags & dns.flags.AA and not got.answer and got.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
         (soa,) = got.authority
         assert (soa.name, soa.rdtype) == (dns.name.from_text(ZONE), dns.rdatatype.SOA)
-        assert soa[0].minimum <= 1, "an absence is soon forgotten"
+        assert soa[0].minimum <= 1, "an absence is cached briefly"
     else:
         assert not got.authority
     return got
 
 
 def answers(message: Message) -> list[str]:
-    """What is in the answer section, in its order, one text for each record's data."""
+    """Return the answer section in order, one text for each record's data."""
     return [rdata.to_text() for rrset in message.answer for rdata in rrset]
 
 
 def additional(message: Message) -> dict[str, list[str]]:
-    """The addresses of names, from the additional section."""
+    """Return the addresses of names, from the additional section."""
     found: dict[str, list[str]] = {}
     for rrset in message.additional:
         found.setdefault(rrset.name.to_text(), []).extend(rdata.to_text() for rdata in rrset)
@@ -190,7 +192,7 @@ def additional(message: Message) -> dict[str, list[str]]:
 
 
 def targets(message: Message) -> list[tuple[int, str]]:
-    """Port and name of each SRV record."""
+    """Return port and name of each SRV record."""
     return [(int(port), name) for _, _, port, name in (text.split() for text in answers(message))]
 
 
@@ -199,12 +201,12 @@ def rcode(message: Message) -> str:
 
 
 def is_absent(message: Message) -> bool:
-    """Whether the name exists, but has no such record."""
+    """Report whether the name exists without such a record."""
     return rcode(message) == "NOERROR" and not message.answer and not message.flags & dns.flags.TC
 
 
 def is_ip(name: str) -> bool:
-    """Whether a name is an IP address in writing."""
+    """Report whether a name is an IP address in text form."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, name.removesuffix("."))
@@ -224,7 +226,7 @@ _QUERIES = st.builds(
 
 @st.composite
 def _mutated(draw: st.DrawFn) -> bytes:
-    """A query in which some octets are others, some are gone and some are new."""
+    """A query with some bytes changed, removed and added."""
     data = bytearray(draw(_QUERIES))
     for _ in range(draw(st.integers(0, 6))):
         at, octets = draw(st.integers(0, len(data))), draw(st.binary(max_size=3))
@@ -233,5 +235,5 @@ def _mutated(draw: st.DrawFn) -> bytes:
 
 
 def messages() -> st.SearchStrategy[bytes]:
-    """Queries, what is almost one, and what is none."""
+    """Queries, almost-queries, and other bytes."""
     return _mutated() | st.binary(max_size=100) | st.binary(max_size=60).map(lambda rest: bytes(12) + rest)

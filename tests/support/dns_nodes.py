@@ -1,8 +1,8 @@
 """A double of rqlited 7.2-10.2 with `-disco-mode dns` or `dns-srv`: resolves as Go does, then
-bootstraps as it does.
+bootstraps as rqlited does.
 
-The resolver is Go's own (net/dnsclient_unix.go), the look-ups are rqlite-disco-clients' dns and
-dnssrv, what is done with their results is rqlite cluster/bootstrap.go. All in virtual time.
+The resolver is Go's own (net/dnsclient_unix.go), the lookups are those of rqlite-disco-clients' dns
+and dnssrv, and what is done with their results is rqlite cluster/bootstrap.go. All in virtual time.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import dns.rcode
 from dns.flags import AA, QR, RA, TC
 
 from tests.support.virtual import (
-    BOTH_DOORS,
-    NEW_DOORS,
-    OLD_DOORS,
+    BOTH_ENDPOINTS,
+    NEW_ENDPOINTS,
+    OLD_ENDPOINTS,
     PATIENCE,
-    Door,
+    Endpoint,
     InFlight,
-    Network,
     Peer,
     Process,
     Service,
+    VirtualNetwork,
     World,
     leader_of,
 )
@@ -43,11 +43,11 @@ _NAME = re.compile(r"(?=.{1,254}\Z)(?![0-9.]+\Z)(?:\w(?:[\w-]{0,61}\w)?\.)+\Z", 
 
 
 class LookUpFailed(Exception):
-    """There is no result; the text is what Go says."""
+    """A lookup without a result; the text is Go's error."""
 
 
 class NoSuchHost(LookUpFailed):
-    """The name is not there, or has nothing of the type asked for; Go does not try again."""
+    """The name does not exist, or has no record of the type; Go does not retry."""
 
 
 class TimedOut(LookUpFailed):
@@ -56,8 +56,8 @@ class TimedOut(LookUpFailed):
 
 @dataclass(frozen=True)
 class Records:
-    """What was asked for; `is_cut` where the answer was larger than the buffer and its last records
-    are missing.
+    """The requested records; `is_cut` where the answer was larger than the buffer and its last
+    records are missing.
     """
 
     records: Sequence[Any]
@@ -76,7 +76,7 @@ class GoResolver:
         self._edns = edns
 
     async def addresses(self, name: str) -> list[str]:
-        """The addresses of a name, of both families, which are asked for at once. Raises
+        """Return the addresses of a name, of both families, queried at once. Raises
         LookUpFailed.
         """
         results = await self._look_up(name, "A", "AAAA")
@@ -86,7 +86,7 @@ class GoResolver:
         return found
 
     async def services(self, service: str, name: str) -> list[tuple[str, int]]:
-        """The targets and ports of a service, in any order within a priority. Raises
+        """Return the targets and ports of a service, in any order within a priority. Raises
         LookUpFailed.
         """
         (result,) = await self._look_up(f"_{service}._tcp.{name}", "SRV")
@@ -100,14 +100,14 @@ class GoResolver:
         return [(record.target.to_text(), record.port) for record in records]
 
     async def _look_up(self, name: str, *types: str) -> list[Result]:
-        """What comes of questions asked at once, each of which is tried twice."""
+        """Return the results of concurrent queries, each of which is tried twice."""
         name = name if name.endswith(".") else f"{name}."
         if not _NAME.match(name):
             return [NoSuchHost("no such host")]
         queries = [self._query(name, type_) for type_ in types]
         results: list[Result] = [TimedOut() for _ in types]
         for _ in range(TRIES):
-            left = [number for number, result in enumerate(results) if _is_tried_again(result)]
+            left = [number for number, result in enumerate(results) if _is_attempted_again(result)]
             for number, result in zip(left, await self._ask([queries[number] for number in left]), strict=True):
                 results[number] = result
         return results
@@ -119,7 +119,7 @@ class GoResolver:
         return dns.message.make_query(name, type_, use_edns=False, id=id_)
 
     async def _ask(self, queries: Sequence[dns.message.Message]) -> list[Result]:
-        """Ask over UDP; the time in which no answer comes passes for all at once."""
+        """Query over UDP; the time without an answer passes for all concurrent queries at once."""
         with ExitStack() as stack:
             opened = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in queries]
             results: list[Result] = []
@@ -150,7 +150,7 @@ class GoResolver:
         except OSError as error:
             return LookUpFailed(str(error))
 
-    async def _ask_over_tcp(self, query: dns.message.Message) -> Reply:
+    async def _ask_over_tcp(self, query: dns.message.Message) -> DNSReply:
         data = query.to_wire()
         with socket.socket() as connection:
             self._send(connection, len(data).to_bytes(2, "big") + data)
@@ -163,12 +163,12 @@ class GoResolver:
             raise LookUpFailed("invalid DNS response")
         return reply
 
-    def _receive(self, query: dns.message.Message, datagrams: socket.socket) -> Reply:
-        """The next datagram that answers `query`; what does not is ignored, as somebody may have
-        forged it.
+    def _receive(self, query: dns.message.Message, datagrams: socket.socket) -> DNSReply:
+        """Return the next datagram that answers `query`; others are ignored, because they may be
+        forged.
         """
         size = EDNS_SIZE if self._edns else PLAIN_SIZE
-        # Of a server that is gone, only what it sent already can still be had.
+        # Of a server that is gone, only what it already sent can be received.
         is_gone = datagrams.getpeername()[1] != self._service.dns
         patience = 0 if is_gone else PATIENCE if self._service.patience is None else self._service.patience
         while select.select([datagrams], [], [], patience)[0]:
@@ -180,20 +180,20 @@ class GoResolver:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A message from the server, as far as it could be read, and how many answers its header says
-    that it has.
+class DNSReply:
+    """A message from the server, as far as it could be read, and the number of answers in its
+    header.
     """
 
     message: dns.message.Message
     count: int
 
     def is_to(self, query: dns.message.Message) -> bool:
-        """Whether it answers `query`; capitals and small letters are the same."""
+        """Report whether the message answers `query`, ignoring case."""
         return bool(self.message.flags & QR and self.message.id == query.id and self.message.question == query.question)
 
     def records(self, query: dns.message.Message) -> Result:
-        """The records that `query` asks for. Raises LookUpFailed."""
+        """Return the records that `query` requests. Raises LookUpFailed."""
         message, rcode = self.message, self.message.rcode()
         is_cut = len(message.answer) < self.count
         is_empty = not self.count and not message.additional and message.opt is None
@@ -209,31 +209,31 @@ class Reply:
         return Records(records, is_cut)
 
 
-def _parse(data: bytes) -> Reply | None:
+def _parse(data: bytes) -> DNSReply | None:
     try:
         message = dns.message.from_wire(data, one_rr_per_rrset=True, continue_on_error=True)
     except dns.exception.DNSException:
         return None
-    return Reply(message, int.from_bytes(data[6:8], "big"))
+    return DNSReply(message, int.from_bytes(data[6:8], "big"))
 
 
-def _is_tried_again(result: Result) -> bool:
+def _is_attempted_again(result: Result) -> bool:
     return isinstance(result, LookUpFailed) and not isinstance(result, NoSuchHost)
 
 
 @dataclass(frozen=True)
-class Release:
-    """What differs between releases: which of a node's ports they speak of, how they resolve, and
-    how often they try.
+class DNSRelease:
+    """The differences between releases: which of a node's ports they use, how they resolve, and how
+    often they try.
 
-    `expects_all` is of those up to v7.10.0: they wait until as many are listed as are expected, and
-    notify once. `members_ask` is of those from v7.18.2 on: a node that is in a cluster looks up the
+    `expects_all` is set up to v7.10.0: they wait until as many nodes are listed as are expected,
+    and notify once. `members_ask` is set from v7.18.2 on: a node that is in a cluster looks up the
     others at each start.
     """
 
     name: str
-    door: Door
-    doors: frozenset[Door]
+    endpoint: Endpoint
+    endpoints: frozenset[Endpoint]
     round_seconds: tuple[float, float]
     timeout_seconds: float = 120
     expects_all: bool = False
@@ -248,29 +248,31 @@ class Release:
 
 
 RELEASES = (
-    Release("7.2", "http", OLD_DOORS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False),
-    Release("7.10", "http", OLD_DOORS, (2, 4), expects_all=True, members_ask=False, edns=False),
-    Release("7.21", "http", BOTH_DOORS, (2, 4)),
-    Release("8.0", "raft", NEW_DOORS, (2, 4)),
-    Release("8.39", "raft", NEW_DOORS, (1, 2), brackets_ipv6=True, is_sorted=True),
-    Release("10.2", "raft", NEW_DOORS, (1, 2), brackets_ipv6=True, is_sorted=True),
+    DNSRelease(
+        "7.2", "http", OLD_ENDPOINTS, (5, 20), timeout_seconds=60, expects_all=True, members_ask=False, edns=False
+    ),
+    DNSRelease("7.10", "http", OLD_ENDPOINTS, (2, 4), expects_all=True, members_ask=False, edns=False),
+    DNSRelease("7.21", "http", BOTH_ENDPOINTS, (2, 4)),
+    DNSRelease("8.0", "raft", NEW_ENDPOINTS, (2, 4)),
+    DNSRelease("8.39", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
+    DNSRelease("10.2", "raft", NEW_ENDPOINTS, (1, 2), brackets_ipv6=True, is_sorted=True),
 )
 
 
 class DNSNode(Process):
-    """One rqlited with its data directory under a supervisor, which runs `prepare` first and starts
-    it again when it exits with 1.
+    """One rqlited with its data directory under a supervisor, which runs `prepare` first and
+    restarts it when it exits with 1.
     """
 
     def __init__(
         self,
-        release: Release,
+        release: DNSRelease,
         peer: Peer,
         mode: Literal["dns", "dns-srv"],
         name: str,
         service: Service,
         world: World,
-        network: Network,
+        network: VirtualNetwork,
         prepare: Callable[[], None],
     ) -> None:
         super().__init__(peer, world, network)
@@ -292,22 +294,24 @@ class DNSNode(Process):
             super().start()
 
     async def look_up(self) -> list[str]:
-        """The addresses to join. Raises LookUpFailed."""
+        """Return the addresses to join. Raises LookUpFailed."""
         if self._mode == "dns":
-            port = int((self.peer.http_addr if self.release.door == "http" else self.peer.raft_addr).rpartition(":")[2])
+            port = int(
+                (self.peer.http_addr if self.release.endpoint == "http" else self.peer.raft_addr).rpartition(":")[2]
+            )
             found = [self.release.target(ip, port) for ip in await self.resolver.addresses(self._name)]
         else:
             found = []
-            for target, port in await self.resolver.services(f"rqlite-{self.release.door}", self._name):
+            for target, port in await self.resolver.services(f"rqlite-{self.release.endpoint}", self._name):
                 found += [self.release.target(ip, port) for ip in await self.resolver.addresses(target)]
         return sorted(found) if self.release.is_sorted else found
 
     async def main(self) -> None:
         """Bootstrapper.Boot: rounds until a leader is known, or the time is up.
 
-        The first is over before a node that was started again can hear of a leader: so it looks up
-        the others, and if nobody answers that takes as long as the resolver tries. It is a member
-        as ever all the while.
+        The first round is over before a restarted node can learn of a leader: so it looks up the
+        others, and if nobody answers that takes as long as the resolver tries. It remains a member
+        all the while.
         """
         world, ends = self._world, self._world.now + self.release.timeout_seconds
         if self.peer.expect and not self.peer.votes:
@@ -326,7 +330,9 @@ class DNSNode(Process):
         self._end("boot timeout")
 
     async def _round(self) -> bool:
-        """Join through any of those listed, or else notify each in turn up to the first failure."""
+        """Join through any of the listed nodes, or else notify each in turn up to the first
+        failure.
+        """
         try:
             targets = await self.look_up()
         except LookUpFailed as error:
@@ -334,10 +340,12 @@ class DNSNode(Process):
             return False
         if self.release.expects_all and len(targets) < self.peer.expect:
             return False
-        if any(self._network.join(self.peer, target, self.release.door) for target in targets):
+        if any(self._network.join(self.peer, target, self.release.endpoint) for target in targets):
             return True
         if self.peer.votes and not (self.release.expects_all and self._has_notified):
-            self._has_notified = all(self._network.notify(self.peer, target, self.release.door) for target in targets)
+            self._has_notified = all(
+                self._network.notify(self.peer, target, self.release.endpoint) for target in targets
+            )
         return False
 
     def _end(self, why: str) -> None:

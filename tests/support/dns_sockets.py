@@ -1,5 +1,5 @@
-"""Sockets in memory for the DNS door: ports that keep what is sent, and clients that read as slowly
-as they like.
+"""Sockets in memory for the DNS listener: ports that record what is sent, and clients that read as
+slowly as they like.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLIENT = ("198.51.100.7", 5353)
 
 
 class UDPPort:
-    """A port that keeps what is sent, or cannot send for the reason that `failure` gives."""
+    """A port that records what is sent, or cannot send for the reason that `failure` gives."""
 
     def __init__(self, protocol: Any, address: Any) -> None:
         self.protocol = protocol
@@ -50,8 +50,8 @@ class Reactor(MemoryReactorClock):
         self.udp_ports: list[UDPPort] = []
 
     def turn(self) -> None:
-        """What is due now, but not what that calls for in turn, as the real reactor does it."""
-        for call in [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]:
+        """Run what is due now, but not what that schedules in turn, as the real reactor does."""
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
             self.calls.remove(call)
             call.called = 1
             call.func(*call.args, **call.kw)
@@ -65,7 +65,8 @@ class Reactor(MemoryReactorClock):
 class Line:
     """The client's end of a connection, and a socket for Twisted's own transport at the other.
 
-    `room` is how many bytes the client's side takes before it is read from, any number by default.
+    `room` is how many bytes the client's side accepts before it is read from, any number by
+    default.
     """
 
     def __init__(self, reactor: Reactor, factory: Any, host: str = CLIENT[0]) -> None:
@@ -83,7 +84,7 @@ class Line:
         protocol.makeConnection(self.transport)
 
     def send(self, data: bytes, *_: Any) -> int:
-        """What the daemon's transport calls."""
+        """Called by the daemon's transport."""
         taken = data if self.room is None else data[: self.room]
         if data and not taken:
             raise OSError(EWOULDBLOCK, "full")
@@ -113,8 +114,8 @@ class Line:
         self.is_closed = True
 
     def write(self, *messages: bytes) -> None:
-        """Send messages, each with its length, and let the daemon do all it does without time going
-        by.
+        """Send messages, each with its length, and let the daemon do everything it does without
+        time passing.
         """
         self.write_raw(b"".join(struct.pack("!H", len(message)) + message for message in messages))
 
@@ -123,36 +124,36 @@ class Line:
         self.run()
 
     def put(self, data: bytes) -> None:
-        """Have something arrive that nobody looks at yet."""
+        """Deliver bytes that the daemon does not read yet."""
         self._arriving += data
 
     def lose(self) -> None:
-        """Be gone."""
+        """Break the connection."""
         self.transport.connectionLost(Failure(CONNECTION_LOST))
 
     def shut(self) -> None:
-        """Say that nothing more comes, while still reading."""
+        """Half-close the connection, while still reading."""
         self._is_shut = True
         self.run()
 
     @property
     def is_read(self) -> bool:
-        """Whether the daemon would take more."""
+        """Report whether the daemon would read more."""
         return self.transport in self._reactor.getReaders()
 
     @property
     def is_written_to(self) -> bool:
-        """Whether the daemon has something to send."""
+        """Report whether the daemon has something to send."""
         return self.transport in self._reactor.getWriters()
 
     @property
     def unread(self) -> int:
-        """How much the daemon has not taken."""
+        """How many bytes the daemon has not read."""
         return len(self._arriving)
 
     @property
     def buffered(self) -> int:
-        """How much the daemon keeps for the client."""
+        """How many bytes the daemon buffers for the client."""
         return len(self.transport.dataBuffer) + self.transport._tempDataLen
 
     def run(self) -> None:
@@ -160,7 +161,7 @@ class Line:
             pass
 
     def turn(self) -> bool:
-        """One turn of the reactor; false if nothing came of it."""
+        """Run one turn of the reactor; return False if nothing happened."""
         before = len(self._arriving), len(self.arrived), self.is_closed
         self._reactor.turn()
         is_writing = self.is_written_to
@@ -178,8 +179,8 @@ class Line:
         )
 
     def messages(self) -> list[bytes]:
-        """What has arrived since the last call, but for the beginning of a message that has not
-        arrived wholly.
+        """Return the messages that have arrived since the last call, without an incomplete one at
+        the end.
         """
         found = []
         while len(self.arrived) >= 2:

@@ -1,8 +1,8 @@
-"""Floods: a process of its own that asks too much of a daemon, until its standard input is closed.
+"""Floods: a separate process that overloads a daemon until its standard input is closed.
 
-`python -m tests.support.floods KIND PORT COUNT SOURCE PATH`: so many connections of a kind, each of
+`python -m tests.support.floods KIND PORT COUNT SOURCE PATH`: COUNT connections of a kind, each of
 which begins with a PROXY header that names SOURCE, unless that is `-`. It prints a line once all
-have begun, and at its end how many times it got which status, as JSON.
+have begun, and at its end the number of answers by status, as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BODY_HEAD = b"POST /%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000\r\n
 
 
 class Flood:
-    """Connections to one port, and what came of them."""
+    """Connections to one port, and their results."""
 
     def __init__(self, port: int, count: int, source: str, path: str) -> None:
         self.port = port
@@ -32,7 +32,7 @@ class Flood:
         self._all_begun = asyncio.Event()
 
     async def run(self, kind: str) -> None:
-        """Begin, and go on until the standard input ends."""
+        """Begin, and continue until the standard input ends."""
         each: Callable[[], Awaitable[None]] = getattr(self, kind)
         tasks = [asyncio.ensure_future(self._repeat(each)) for _ in range(self.count)]
         await self._all_begun.wait()
@@ -67,7 +67,7 @@ class Flood:
             await reader.readexactly(int(length[0].split()[1]))
 
     async def idle(self) -> None:
-        """Says nothing."""
+        """Send nothing."""
         reader, writer = await self._connect()
         try:
             await reader.read(1)
@@ -77,7 +77,7 @@ class Flood:
         await asyncio.sleep(3600)
 
     async def loris(self) -> None:
-        """Sends a request byte by byte: every other one its headers, the rest the body."""
+        """Send a request byte by byte: every other connection its headers, the rest the body."""
         reader, writer = await self._connect()
         try:
             if self._begun % 2:
@@ -92,7 +92,7 @@ class Flood:
             writer.close()
 
     async def headers(self) -> None:
-        """Sends more headers than may be."""
+        """Send more headers than allowed."""
         reader, writer = await self._connect()
         try:
             writer.write(b"GET / HTTP/1.1\r\n" + _HEADERS + b"\r\n")
@@ -100,12 +100,12 @@ class Flood:
         finally:
             writer.close()
 
-    async def creation_limit(self) -> None:
-        """Mints, one ID after the other."""
+    async def creations(self) -> None:
+        """Create one ID after another."""
         await self._ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 
     async def reads(self) -> None:
-        """Reads, one list after the other."""
+        """Read one list after another."""
         await self._ask(b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % self.path)
 
     async def _ask(self, request: bytes) -> None:
@@ -118,7 +118,7 @@ class Flood:
             writer.close()
 
     async def unread(self) -> None:
-        """Asks for lists and takes none of them."""
+        """Request lists and read none of them."""
         _, writer = await self._connect()
         transport: Any = writer.transport
         transport.pause_reading()

@@ -1,5 +1,5 @@
 """Several daemons in memory, peers of each other, on one clock; every message is delivered at once
-unless it is cut.
+unless its link is cut.
 """
 
 from __future__ import annotations
@@ -7,12 +7,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Node
@@ -24,16 +25,16 @@ from tests.support.disk import ModelDisk
 
 
 class DirectNetwork:
-    """Brings messages from one daemon to another, by the names in their URLs; a pair in `cut` hears
-    nothing.
+    """Delivers messages between daemons, by the names in their URLs; no message passes a pair in
+    `cut`.
 
-    What a daemon asks is lost where it and the verb are among the `dropped`, its answer where they
-    are `swallowed`.
+    A request is lost where its sender and verb are in `dropped`, an answer where they are in
+    `swallowed`.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.daemons: dict[str, PeeredDaemon] = {}
+        self.daemons: dict[str, GossipDaemon] = {}
         self.cut: set[tuple[str, str]] = set()
         self.unreachable: set[tuple[str, str]] = set()
         self.dropped: set[tuple[str, str]] = set()
@@ -43,24 +44,24 @@ class DirectNetwork:
         self.messages: list[tuple[str, str, str, bytes]] = []
 
     def split(self, *names: str) -> None:
-        """Cut these off from all others, both ways."""
+        """Cut these daemons off from all others, both ways."""
         for one in self.daemons:
             for other in self.daemons:
                 if (one in names) != (other in names):
                     self.cut.add((one, other))
 
     def heal(self) -> None:
-        """Let everything through again."""
+        """End all cuts."""
         self.cut.clear()
         self.unreachable.clear()
 
     def link(self, sender: str) -> Callable[[str], DirectLink]:
-        """What makes the links of one daemon."""
+        """Return the factory of one daemon's links."""
         return lambda url: DirectLink(self, sender, url)
 
 
 class DirectLink:
-    """The way from one daemon to a URL."""
+    """The link from one daemon to a URL."""
 
     def __init__(self, network: DirectNetwork, sender: str, url: str) -> None:
         self._network = network
@@ -97,11 +98,15 @@ class DirectLink:
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
             answered = Deferred()
-        return answered.addTimeout(seconds, self._network.clock, lambda *_: fail(PeerUnreachable("no answer in time")))
+        return answered.addTimeout(seconds, self._network.clock, _time_out)
 
 
-class PeeredDaemon:
-    """All of a daemon that has peers but its sockets."""
+def _time_out(_: object, seconds: float) -> NoReturn:
+    raise PeerUnreachable("no answer in time")
+
+
+class GossipDaemon:
+    """Everything of a daemon with peers except its sockets."""
 
     def __init__(
         self,
@@ -130,7 +135,7 @@ class PeeredDaemon:
             self.random,
             boot_id=boot_id,
             wall_us=lambda: WALL_US + int((clock.seconds() + network.set_by) * 1_000_000),
-            # Its machine booted at that second of the clock.
+            # The host of the daemon booted at that second of the clock.
             uptime=lambda: clock.seconds() - booted,
             fail=self.failures.append,
         )
@@ -154,12 +159,14 @@ class PeeredDaemon:
                 store=self.store,
                 journal=self.journal,
                 metadata=storage.metadata,
-                clock=clock,
-                now=self.now,
-                wall_us=system.wall_us,
-                random=system.random,
-                jitter=system.jitter,
-                connect=network.link(name),
+                environment=GossipEnvironment(
+                    clock=clock,
+                    link=network.link(name),
+                    now=self.now,
+                    wall_us=system.wall_us,
+                    random=system.random,
+                    jitter=system.jitter,
+                ),
             )
         )
         self.directory = self.backend.directory
@@ -182,24 +189,24 @@ class PeeredDaemon:
         self.backend.peers.startService()
 
     def stop(self) -> None:
-        """It is killed."""
+        """Kill the daemon."""
         self.is_up = False
         self.backend.peers.stopService()
         self.sweep.stopService()
         self.leaders.stopService()
 
-    def restart(self, disk: ModelDisk | None = None, **options: Any) -> PeeredDaemon:
-        """The daemon after this one died, on the same disk unless another is given."""
+    def restart(self, disk: ModelDisk | None = None, **options: Any) -> GossipDaemon:
+        """Kill this daemon and start the next one, on the same disk unless another is given."""
         self.stop()
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "unused_days": self.unused_days, **options}
-        return PeeredDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
+        return GossipDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
 
 
-def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[PeeredDaemon]]:
-    """Daemons that know each other, each having been told of the first alone."""
+def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[GossipDaemon]]:
+    """Return daemons that have met each other; each was started with the first one as its seed."""
     network = DirectNetwork(clock)
-    daemons = [PeeredDaemon(network, name, [names[0]] if name != names[0] else [], **options) for name in names]
+    daemons = [GossipDaemon(network, name, [names[0]] if name != names[0] else [], **options) for name in names]
     settle(clock, 5)
     return network, daemons
 
@@ -209,39 +216,39 @@ def settle(clock: Clock, seconds: float) -> None:
     clock.pump([0.1] * int(seconds * 10))
 
 
-Three = tuple[DirectNetwork, list[PeeredDaemon]]
+Three = tuple[DirectNetwork, list[GossipDaemon]]
 
 
 def go(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What comes of it at once."""
+    """Return the result of a coroutine that needs no time."""
     return result(Deferred.fromCoroutine(coroutine))
 
 
 def wait(clock: Clock, coroutine: Coroutine[Any, Any, Any], seconds: float = 8) -> Any:
-    """What comes of it within so many seconds."""
+    """Return the result of a coroutine within this time."""
     waiting = Deferred.fromCoroutine(coroutine)
     settle(clock, seconds)
     return result(waiting)
 
 
-def mint(daemon: PeeredDaemon) -> str:
-    """A new ID."""
+def create_id(daemon: GossipDaemon) -> str:
+    """Create an ID."""
     discovery_id: str = go(daemon.directory.create()).id
     return discovery_id
 
 
-def register(daemon: PeeredDaemon, discovery_id: str, addr: str, host: str | None = None) -> list[str]:
-    """Whom a node that registers on the machine `host` is told of."""
+def register(daemon: GossipDaemon, discovery_id: str, addr: str, host: str | None = None) -> list[str]:
+    """Register a node from the client host `host`; return the listed addresses."""
     return [node.addr for node in go(daemon.directory.register(discovery_id, Node(addr=addr), host)).listed]
 
 
-def listed(daemon: PeeredDaemon, discovery_id: str) -> list[str]:
-    """Whom a daemon lists."""
+def listed(daemon: GossipDaemon, discovery_id: str) -> list[str]:
+    """Return the addresses that a daemon lists."""
     return [node.addr for node in go(daemon.directory.look_up(discovery_id)).nodes]
 
 
 def older(disk: ModelDisk) -> ModelDisk:
-    """The disk as it is now, to be put back later; no function of a test goes along."""
+    """Return a copy of the disk to be restored later, without the test's own `before` function."""
     before = ModelDisk.__new__(ModelDisk)
     kept = copy.deepcopy({name: value for name, value in disk.__dict__.items() if name != "before"})
     before.__dict__.update({**kept, "locked": set(), "before": lambda operation: None})

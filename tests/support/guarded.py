@@ -1,7 +1,9 @@
-"""A daemon in memory that asks for tokens, and one of each kind."""
+"""A daemon in memory that requires tokens, and one token of each kind."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -10,7 +12,7 @@ from rqdisco.http.router import IMPORT_BYTES
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from tests.support.connections import Connection, request
-from tests.support.daemon import Daemon, mint, register
+from tests.support.daemon import Daemon, create_id, register
 
 A = "10.0.0.1:4001"
 OTHER = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
@@ -23,12 +25,12 @@ def secret(name: str) -> str:
 
 
 class Guarded:
-    """A daemon with a token for each scope, named after it, and for what is bound to its one ID."""
+    """A daemon with a token for each scope, named after it, and with tokens bound to its one ID."""
 
     def __init__(self) -> None:
         self.access = Access(TokenRing())
         self.daemon = Daemon(access=self.access, max_body=MAX_BODY)
-        self.id = mint(self.daemon)
+        self.id = create_id(self.daemon)
         register(self.daemon, self.id, A)
         bound = [describe(f"{scope}-here", [scope], secret(f"{scope}-here"), self.id) for scope in ("read", "write")]
         elsewhere = [describe("elsewhere", ["read", "write"], secret("elsewhere"), OTHER)]
@@ -44,20 +46,22 @@ class Guarded:
         token: str | None = None,
         *,
         operators: bool = False,
-        **headers: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **more: str,
     ) -> Any:
-        """Status, reason, headers and body of the answer, over a connection of its own."""
-        doors = self.daemon.doors
+        """Return status, reason, headers and body of the answer, over a separate connection."""
+        apis = self.daemon.apis
         site = BoundedSite(
-            doors.operators() if operators else doors.public(),
+            apis.operators() if operators else apis.public(),
             Clock(),
-            SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=doors.may_send_large_body),
+            SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body),
             lambda: 0.0,
         )
         connection = Connection(site, HOST)
+        sent = {**headers, **more}
         if token is not None:
-            headers["Authorization"] = f"Bearer {secret(token)}"
-        connection.protocol.dataReceived(request(method, path, body, **headers))
+            sent["Authorization"] = f"Bearer {secret(token)}"
+        connection.protocol.dataReceived(request(method, path, body, **sent))
         while any(call.getTime() <= self.daemon.clock.seconds() for call in self.daemon.clock.getDelayedCalls()):
             self.daemon.clock.advance(0)
         head, _, answered = connection.take().partition(b"\r\n\r\n")

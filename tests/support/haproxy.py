@@ -1,5 +1,5 @@
-"""haproxy as deploy/haproxy/haproxy.cfg sets it up, but for where it listens and where its daemons
-are.
+"""haproxy with deploy/haproxy/haproxy.cfg, except for the addresses of its listener and its
+daemons.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _NAMES = "abc"
 
 
 def config(listener: int, ports: Sequence[int]) -> str:
-    """The file of deploy/, for a socket that is passed on under the number `listener` and daemons
-    at `ports`.
+    """Return the file of deploy/, for an inherited socket with the number `listener` and daemons at
+    `ports`.
     """
     text = CONFIG.read_text()
     for pattern, by, count in (
-        # These need root, and a place that all tests would share.
+        # These need root, and a path that all tests would share.
         (r"^    (user|group|stats socket) .*\n", "", 3),
         (r"^    bind :8500\n", "", 1),
         (r"^    bind :4000$", f"    bind fd@{listener}", 1),
@@ -40,7 +40,7 @@ def config(listener: int, ports: Sequence[int]) -> str:
 
 
 class HAProxy:
-    """A haproxy that runs. What it logs is read all the time."""
+    """A running haproxy. Its log is read all the time."""
 
     def __init__(self, directory: Path, ports: Sequence[int]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -62,7 +62,9 @@ class HAProxy:
         self._reader.start()
 
     def wait_for(self, pattern: str, since: int = 0) -> str:
-        """The first line with `pattern` among all but the first `since`; logged already or not."""
+        """Return the first line with `pattern` except for the first `since` lines; it may be logged
+        already.
+        """
 
         def found() -> list[str]:
             return [line for line in self.lines[since:] if re.search(pattern, line)]
@@ -73,11 +75,11 @@ class HAProxy:
             return found()[0]
 
     def connect(self, source: str = "127.0.0.1") -> HTTPConnection:
-        """A connection of its own, from one of the addresses of this machine."""
+        """Return a separate connection, from one of the addresses of this host."""
         return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE, source_address=(source, 0))
 
     def request(self, method: str, path: str, document: object = None, source: str = "127.0.0.1") -> Reply:
-        """One request over a connection of its own."""
+        """Send one request over a separate connection."""
         connection = self.connect(source)
         try:
             return ask(connection, method, path, document)
@@ -85,7 +87,7 @@ class HAProxy:
             connection.close()
 
     def stop(self) -> None:
-        """End it, at once."""
+        """Stop haproxy at once."""
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait(PATIENCE)

@@ -1,5 +1,5 @@
-"""What clients asked and were told of one discovery ID: recorded while they run, and judged after
-(`linearizable`).
+"""Requests and answers of clients for one discovery ID: recorded while they run, and judged
+afterwards (`linearizable`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["register", "remove", "read", "claim", "report", "hint"]
 Answer: TypeAlias = Literal["alone", 503] | tuple[str, ...] | bool
-"""A register is told "alone" or a list, a remove or read a list, a claim or report whether it won; 503 is for all."""
+"""A register is answered "alone" or a list, a remove or read a list, a claim or report whether it
+won; or 503.
+"""
 
 
 class Stamp(NamedTuple):
-    """A moment: its time, and the turn in which it was recorded, which orders what happened at the
-    same time.
-    """
+    """A moment: its time, and its place in the recording, which orders events of the same time."""
 
     at: float
     turn: int
@@ -34,9 +34,9 @@ class Operation:
     """One request of one client. Without an answer it may have taken effect at any time since, or
     never.
 
-    `local` says that it was answered off home, from a copy (R4); `consistent` that a read was
-    answered by the home. Nobody asks for a "hint": that is what a registration answered away from
-    home may become there, beside itself.
+    `local` marks an answer on the owner's behalf, from a copy (R4); `consistent` a read answered by
+    the owner. No client sends a "hint": a registration answered on the owner's behalf may become
+    one, beside itself.
     """
 
     client: str
@@ -50,13 +50,13 @@ class Operation:
 
     def __str__(self) -> str:
         interval = f"{self.invoked}-{'' if self.returned is None else self.returned}"
-        where = " off home" if self.local else ""
-        return f"{interval} {self.client}: {f'{self.kind} {self.addr}'.rstrip()} -> {told(self.answer)}{where}"
+        where = " on behalf" if self.local else ""
+        return f"{interval} {self.client}: {f'{self.kind} {self.addr}'.rstrip()} -> {format_answer(self.answer)}{where}"
 
     @property
     def is_open(self) -> bool:
-        """Whether its answer leaves open if it took effect: there is none, it is 503, or a copy
-        gave it (R4).
+        """Report whether its answer leaves open if it took effect: there is none, it is 503, or a
+        copy gave it (R4).
         """
         if self.answer is None or self.answer == 503:
             return True
@@ -64,7 +64,7 @@ class Operation:
 
     @property
     def takes_part(self) -> bool:
-        """Whether it says anything about the list, or may have changed it."""
+        """Report whether it gives evidence of the list, or may have changed it."""
         if self.kind == "read":
             return self.consistent and isinstance(self.answer, tuple)
         return self.answer is not False or (self.kind == "claim" and not self.local)
@@ -84,15 +84,15 @@ class History:
 
     @property
     def operations(self) -> list[Operation]:
-        """All so far, in the order they began; those that still run look as if their answer was
-        lost.
+        """Return all operations so far, in the order they began; those still running look as if
+        their answer was lost.
         """
         with self._lock:
             return list(self._operations)
 
     def begin(self, client: str, kind: Kind, addr: str, at: float) -> int:
-        """A request is about to be sent, a read with "" for its address; return the token that ends
-        it.
+        """Record that a request is about to be sent, a read with "" for its address; return the
+        token that ends it.
         """
         with self._lock:
             self._operations.append(Operation(client, kind, addr, self._stamp(at)))
@@ -107,8 +107,8 @@ class History:
         local: bool = False,
         consistent: bool = False,
     ) -> None:
-        """An answer has arrived. `local`: it was given off home; `consistent`: this read was the
-        home's word.
+        """Record that an answer has arrived. `local`: on the owner's behalf; `consistent`: a read
+        answered by the owner.
         """
         answer = tuple(answer) if isinstance(answer, list) else answer
         with self._lock:
@@ -119,7 +119,9 @@ class History:
             )
 
     def lose(self, token: int) -> None:
-        """No answer will arrive, so that it may take effect at any time from now on, or never."""
+        """Record that no answer will arrive, so that the request may take effect at any time from
+        now on, or never.
+        """
         with self._lock:
             begun = self._operations[token]
             assert begun.returned is None, f"ended twice: {begun}"
@@ -129,8 +131,8 @@ class History:
         return Stamp(at, self._turn)
 
 
-def told(answer: Answer | None) -> str:
-    """An answer in words."""
+def format_answer(answer: Answer | None) -> str:
+    """Format an answer for people."""
     match answer:
         case None:
             return "lost"

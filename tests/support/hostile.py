@@ -1,6 +1,4 @@
-"""A service that means harm: whatever it is asked, every string of its answer tries to drive the
-asker's terminal.
-"""
+"""A hostile service: every string of its answers tries to control the client's terminal."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ _JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
 
 
 class Hostile:
-    """Answers every request with `status`. `name` is what it calls itself, `up` whether it has
-    nodes that are up, `led` whether they have a leader, or a claim to lead.
+    """Answers every request with `status`. `name` is its reported name, `up` whether it has nodes
+    that are up, `led` whether they have a leader, or a claim to lead.
     """
 
     app = Klein()
@@ -28,13 +26,13 @@ class Hostile:
         self.export = export(record("one"), record("two"))
 
     def resource(self) -> IResource:
-        """All of it, for StubTreq."""
+        """Return the resource of the service."""
         found: IResource = self.app.resource()
         return found
 
     @app.route("/", branch=True)
     def answer(self, request: Any) -> bytes:
-        """Whatever is asked."""
+        """Answer any request."""
         path = request.path.decode()
         kind, body = self._answer(request.method.decode(), path)
         if self.status != 200:
@@ -75,12 +73,12 @@ class Hostile:
 
 
 def record(discovery_id: str) -> bytes:
-    """A record as it is exported, with the control characters that JSON allows."""
+    """Return an exported record, with the control characters that JSON allows."""
     return _written({"id": discovery_id, "created_at": 1, "nodes": [{"addr": NASTY, "node_id": NASTY}]})
 
 
 def export(*records: bytes) -> bytes:
-    """An export of these records, whole by its count and its CRC."""
+    """Return an export of these records, complete with its count and its CRC."""
     header = b'{"format":"rqdisco export","version":1,"count":%d,"x":%s,"records":[\n' % (len(records), _written(NASTY))
     lines = header + b",\n".join(records) + b"\n"
     return lines + b'],"count":%d,"crc":"%08x","x":%s}\n' % (len(records), zlib.crc32(lines), _written(NASTY))
@@ -105,5 +103,5 @@ def _refusal(path: str) -> tuple[str, bytes]:
 
 
 def _written(document: Any) -> bytes:
-    """JSON with as many raw characters as JSON allows."""
+    """Return JSON with as many raw characters as JSON allows."""
     return json.dumps(document, ensure_ascii=False).encode()

@@ -1,5 +1,5 @@
 """Hosts on a network of their own, whose links can be cut: network namespaces, joined by a bridge.
-They take root.
+They need root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.support.process import PATIENCE, Daemon
+from tests.support.process import PATIENCE, DaemonProcess
 
 _CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:00:01"
@@ -20,7 +20,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Hosts:
-    """The network and its hosts, each with one address, for as long as it is entered."""
+    """The network and its hosts, each with one address; a context manager."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.addresses = {name: f"10.0.0.{number}" for number, name in enumerate(names, 1)}
@@ -39,16 +39,16 @@ class Hosts:
         for namespace in self._made:
             _ip("netns", "delete", namespace)
 
-    def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], Daemon]:
-        """What runs a daemon on a host."""
+    def run(self, name: str) -> Callable[[Sequence[str], Mapping[str, str]], DaemonProcess]:
+        """Return what runs a daemon on a host."""
         return lambda command, environment: HostedDaemon(self._namespace(name), command, environment)
 
     def command(self, name: str, *command: str) -> list[str]:
-        """What runs a command on a host."""
+        """Return what runs a command on a host."""
         return ["ip", "netns", "exec", self._namespace(name), *command]
 
     def connect(self, name: str, address: str, port: int) -> HTTPConnection:
-        """A connection that somebody on a host makes. Raises OSError."""
+        """Return a connection made from a host. Raises OSError."""
         connection = HTTPConnection(address, port, timeout=PATIENCE)
         _connect_on(self._namespace(name), connection)
         return connection
@@ -58,24 +58,24 @@ class Hosts:
         _ip("-n", self._namespace(name), "link", "set", "dev", "eth0", "down")
 
     def bring_up(self, name: str) -> None:
-        """The opposite."""
+        """Undo `take_down`."""
         _ip("-n", self._namespace(name), "link", "set", "dev", "eth0", "up")
 
     def unplug(self, name: str) -> None:
-        """Let all that a host sends, and all that is sent to it, vanish; no one is told."""
+        """Silently drop everything that a host sends and everything sent to it."""
         _ip("-n", self._switch, "link", "set", "dev", name, "nomaster")
 
     def plug_in(self, name: str) -> None:
-        """The opposite."""
+        """Undo `unplug`."""
         _ip("-n", self._switch, "link", "set", "dev", name, "master", "bridge")
 
     def part(self, one: str, other: str) -> None:
-        """Let all that two hosts send to each other vanish."""
+        """Drop everything that two hosts send to each other."""
         for here, there in ((one, other), (other, one)):
             self._neighbour("replace", here, there, "lladdr", _NOBODY, "nud", "permanent")
 
     def join(self, one: str, other: str) -> None:
-        """The opposite."""
+        """Undo `part`."""
         for here, there in ((one, other), (other, one)):
             self._neighbour("delete", here, there)
 
@@ -104,8 +104,8 @@ class Hosts:
         return f"rqdisco-{os.getpid()}-{name}"
 
 
-class HostedDaemon(Daemon):
-    """A daemon on a host; who asks it does so from there."""
+class HostedDaemon(DaemonProcess):
+    """A daemon on a host; requests to it are sent from there."""
 
     def __init__(self, namespace: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._namespace = namespace
@@ -118,7 +118,7 @@ class HostedDaemon(Daemon):
 
 
 def _connect_on(namespace: str, connection: HTTPConnection) -> None:
-    """In a thread of its own, which alone moves to the host; the socket stays there. Raises
+    """Connect in a separate thread, which alone moves to the host; the socket stays there. Raises
     OSError.
     """
     with ThreadPoolExecutor(1) as pool:

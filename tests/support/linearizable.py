@@ -1,8 +1,8 @@
-"""Whether one order of decisions explains all that clients were told of one discovery ID (P1).
+"""Decide whether one order of decisions explains all answers of clients of one discovery ID (P1).
 
-`check` looks for an order in which a single list, asked one operation at a time, gives every answer
-(linearizability). It is the search of Wing and Gong with the memory of Lowe: operations that
-overlap may have been decided in any order, and no set of decided operations is looked at twice in
+`check` searches for an order in which a single list, asked one operation at a time, gives every
+answer (linearizability). It is the search of Wing and Gong with the memory of Lowe: overlapping
+operations may have been decided in any order, and no set of decided operations is examined twice in
 one state.
 """
 
@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from rqdisco.core.addresses import same_node
-from tests.support.history import NEVER, Answer, Operation, Stamp, told
+from tests.support.history import NEVER, Answer, Operation, Stamp, format_answer
 from tests.support.one_list import Point, Rules, State, decisions
 
 
@@ -23,8 +23,8 @@ from tests.support.one_list import Point, Rules, State, decisions
 class Verdict:
     """Whether the history is linearizable, and why not.
 
-    `order` explains all answers, or the most that can be explained of the shortest beginning that
-    fails; `misfits` are the operations of which one would have to be next.
+    `order` explains all answers, or the most that can be explained of the shortest failing prefix;
+    `misfits` are the operations of which one would have to be next.
     """
 
     order: tuple[Operation, ...]
@@ -40,7 +40,7 @@ class Undecided(Exception):
 
 
 def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit: int = 1_000_000) -> Verdict:
-    """Say whether a single list, asked one operation at a time, explains the answers; the list is
+    """Judge whether a single list, asked one operation at a time, explains the answers; the list is
     empty at first.
 
     Raises Undecided after `limit` states.
@@ -53,8 +53,8 @@ def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit:
     found = _Search(everything, rules, limit).run()
     if found:
         return found
-    # What begins a linearizable history is linearizable, so the shortest beginning that fails can
-    # be halved for.
+    # Every prefix of a linearizable history is linearizable, so the shortest failing one is found
+    # by bisection.
     ends = sorted(each.returned for each in everything if each.returned is not None)
     low, high = 0, len(ends) - 1
     while low < high:
@@ -71,7 +71,7 @@ def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit:
 
 
 class _Step(NamedTuple):
-    """One operation of the order that is being tried, and all that holds after it; none for the
+    """One operation of the attempted order, and everything that holds after it; None for the
     beginning.
     """
 
@@ -82,7 +82,7 @@ class _Step(NamedTuple):
 
 
 class _Search:
-    """Looks through the orders depth first, and remembers where it was."""
+    """A depth-first search of the orders that remembers where it was."""
 
     def __init__(self, operations: Iterable[Operation], rules: Rules, limit: int) -> None:
         part = [each for each in operations if each.takes_part]
@@ -97,7 +97,7 @@ class _Search:
         self._open = sorted((each for each in part if each.is_open), key=attrgetter("invoked"))
         self._answered = sorted((each for each in part if not each.is_open), key=_end)
         self._removals = [each for each in part if each.kind == "remove" and not each.is_open]
-        self._told = {id(each): _canonical(each) for each in self._answered}
+        self._canonical_answers = {id(each): _canonical(each) for each in self._answered}
 
     def run(self) -> Verdict:
         start = _Step(None, 0, State(), Stamp(-inf, 0))
@@ -130,8 +130,8 @@ class _Search:
         return Verdict(order, tuple(misfits), self._explain(best, misfits))
 
     def _next(self, step: _Step) -> Iterator[_Step]:
-        """All operations that may come next, where they fit: those that were answered, then those
-        that are open.
+        """Yield all operations that may come next, where they fit: answered ones first, then open
+        ones.
         """
         eligible = self._eligible(step.done)
         if not eligible:
@@ -139,7 +139,7 @@ class _Search:
         horizon = min(map(_end, eligible))
         for operation in eligible:
             for answer, after in self._decisions(step, operation, horizon):
-                if answer == self._told[id(operation)]:
+                if answer == self._canonical_answers[id(operation)]:
                     yield self._stepped(step, operation, after)
         attempted = set()
         for operation in self._open:
@@ -149,7 +149,7 @@ class _Search:
                 if step.low > _end(operation):
                     continue
             elif (operation.kind, operation.addr) in attempted:
-                # The one before could have taken its place.
+                # The previous one could have taken its place.
                 continue
             else:
                 attempted.add((operation.kind, operation.addr))
@@ -158,7 +158,7 @@ class _Search:
                     yield self._stepped(step, operation, after)
 
     def _eligible(self, done: int) -> list[Operation]:
-        """The answered operations that may be next: no other one that is left had returned before
+        """Yield the answered operations that may be next: no other remaining one returned before
         they began.
         """
         left = [each for each in self._answered if not done & self._bits[id(each)]]
@@ -184,16 +184,16 @@ class _Search:
         return _Step(operation, done, after, max(step.low, operation.invoked))
 
     def _matters(self, before: State, after: State, operation: Operation, eligible: list[Operation]) -> bool:
-        """Whether what may never have happened has to be tried here, rather than after the next
-        answer.
+        """Report whether an operation that may never have happened must be tried here, rather than
+        after the next answer.
 
-        What only adds to the list can wait until an answer shows it.
+        One that only adds to the list can wait until an answer shows it.
         """
         if operation.kind == "remove" or not self._may_be_late(operation):
             return True
         if before._replace(nodes=(), spared=0) != after._replace(nodes=(), spared=0):
             return True
-        return any(_may_show(self._told[id(each)], operation.addr) for each in eligible)
+        return any(_may_show(self._canonical_answers[id(each)], operation.addr) for each in eligible)
 
     def _explain(self, path: list[_Step], misfits: list[Operation]) -> str:
         last = path[-1]
@@ -204,7 +204,7 @@ class _Search:
         lines += [f"which leaves {last.state}, where none of these fits:"]
         horizon = min(map(_end, misfits))
         for each in misfits:
-            possible = dict.fromkeys(told(answer) for answer, _ in self._decisions(last, each, horizon))
+            possible = dict.fromkeys(format_answer(answer) for answer, _ in self._decisions(last, each, horizon))
             lines.append(f"  {each}, not {' or '.join(possible)}")
         idle = [each for each in self._open if not last.done & self._bits[id(each)] and each.invoked <= horizon]
         if idle:
@@ -217,7 +217,7 @@ def _end(operation: Operation) -> Stamp:
 
 
 def _until(operations: list[Operation], end: Stamp) -> list[Operation]:
-    """The history as it was at a moment."""
+    """Return the history as it was at a moment."""
     return [
         each if _end(each) <= end else replace(each, returned=None, answer=None, local=False, consistent=False)
         for each in operations
@@ -226,8 +226,8 @@ def _until(operations: list[Operation], end: Stamp) -> list[Operation]:
 
 
 def _canonical(operation: Operation) -> Answer | None:
-    """The answer as the model gives it: nobody but the caller is "alone", and lists are in the
-    alphabet's order.
+    """Return the answer as the model gives it: only the caller is "alone", and lists are in
+    alphabetical order.
     """
     answer = operation.answer
     if not isinstance(answer, tuple):
@@ -246,8 +246,8 @@ def _may_show(answer: Answer | None, addr: str) -> bool:
 
 
 def _is_possible(operation: Operation, operations: list[Operation]) -> bool:
-    """Whether there is any list at all that explains the answer: of those off home it is the whole
-    check (R3, R4).
+    """Report whether any list at all explains the answer; for those on the owner's behalf this is
+    the whole check (R3, R4).
     """
     answer, addr = operation.answer, operation.addr
     if not operation.local or operation.answer is None:

@@ -1,5 +1,5 @@
-"""A network in memory with rqlited in it: what a probe connects to, which listens, refuses, hangs
-or hangs up.
+"""A network in memory with rqlited in it: probes connect to hosts that listen, refuse, hang or hang
+up.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\n\r\n[+]node ok\n[+]leader does
 _PEER = IPv4Address("TCP", "127.0.0.1", 1)
 
 
-class Network:
-    """What is at which IP address and port; where nothing is, connections are refused."""
+class ProbedNetwork:
+    """What is at which IP address and port; connections to anything else are refused."""
 
     def __init__(self) -> None:
         self._hosts: dict[tuple[str, int], Callable[[Any], Deferred[IProtocol]]] = {}
@@ -33,32 +33,33 @@ class Network:
         return _Endpoint(self, ip, port)
 
     def listens(self, ip: str, answer: bytes = READY, port: int = 4001) -> None:
-        """There is somebody who answers so to whatever is asked; to nothing if that is empty."""
+        """Answer any request at this address with these bytes; never, if they are empty."""
         self._hosts[ip, port] = lambda factory: self._connect(factory, lambda link: link.answer(answer))
 
     def hangs_up(self, ip: str, port: int = 4001) -> None:
-        """There is somebody who takes connections and closes them."""
+        """Accept connections at this address and close them."""
         self._hosts[ip, port] = lambda factory: self._connect(factory, lambda link: link.end(error.ConnectionDone()))
 
     def hangs(self, ip: str, port: int = 4001) -> None:
-        """Whatever is sent there gets lost."""
+        """Drop everything sent to this address."""
         self._hosts[ip, port] = lambda _: self._lost()
 
     def is_cut_off(self, ip: str, port: int = 4001) -> None:
-        """No way leads there."""
+        """Make this address unreachable."""
         self._hosts[ip, port] = lambda _: fail(error.NoRouteError())
 
     def is_gone(self, ip: str, port: int = 4001) -> None:
-        """Nobody listens there any more."""
+        """Stop listening at this address."""
         self._hosts.pop((ip, port), None)
 
     def connect(self, ip: str, port: int, factory: Any) -> Deferred[IProtocol]:
-        """What an endpoint does."""
+        """Connect as an endpoint does."""
         self.attempted.append((ip, port))
-        return self._hosts.get((ip, port), lambda _: fail(error.ConnectionRefusedError()))(factory)
+        host = self._hosts.get((ip, port))
+        return fail(error.ConnectionRefusedError()) if host is None else host(factory)
 
     def count(self, by: int) -> None:
-        """So many more connections are being made or are open."""
+        """Change the number of connections that are being made or are open."""
         self.open += by
         self.most_open = max(self.most_open, self.open)
 
@@ -75,7 +76,7 @@ class Network:
 
 @implementer(IStreamClientEndpoint)
 class _Endpoint:
-    def __init__(self, network: Network, ip: str, port: int) -> None:
+    def __init__(self, network: ProbedNetwork, ip: str, port: int) -> None:
         self._network, self._ip, self._port = network, ip, port
 
     def connect(self, factory: Any) -> Deferred[IProtocol]:
@@ -83,9 +84,9 @@ class _Endpoint:
 
 
 class _Link(StringTransport):
-    """A connection to somebody who reacts to the first thing that is sent."""
+    """A connection to a host that reacts to the first bytes that are sent."""
 
-    def __init__(self, network: Network, protocol: Any, react: Callable[[_Link], None]) -> None:
+    def __init__(self, network: ProbedNetwork, protocol: Any, react: Callable[[_Link], None]) -> None:
         super().__init__()
         self._network, self._protocol, self._react = network, protocol, react
         self._is_open = True
@@ -95,12 +96,12 @@ class _Link(StringTransport):
         self._react(self)
 
     def answer(self, data: bytes) -> None:
-        """Send something, unless it is nothing."""
+        """Send an answer, unless it is empty."""
         if data:
             self._protocol.dataReceived(data)
 
     def end(self, why: Exception) -> None:
-        """Have the connection end."""
+        """End the connection."""
         if self._is_open:
             self._is_open = False
             self._network.count(-1)

@@ -1,8 +1,8 @@
-"""What a single list may answer, asked one operation at a time.
+"""The answers that a single list may give, asked one operation at a time.
 
-It is written from the rules, independently of `rqdisco.core.records`, which it judges. Addresses
-alone tell nodes apart: it knows no node IDs, no limit on the length of a list, and no ownerless
-IDs (R7).
+It is written from the rules, independently of `rqdisco.core.records`, which it judges. It
+distinguishes nodes by address only: it has no node IDs, no limit on the length of a list, and no
+ownerless IDs (R7).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from rqdisco.core.addresses import same_node
 from tests.support.history import Answer, Operation
 
 WINDOW = 30.0
-# Moments of a daemon are whole milliseconds.
+# Times of a daemon are whole milliseconds.
 _ROUNDING = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is allowed: the re-grant window in seconds (R5a), and whether what was refused with 503
-    may still happen.
+    """What is allowed: the retry window in seconds (R5a), and whether a request refused with 503
+    may still take effect.
 
-    A forwarded write may reach the home after its client was told 503, and a hint was perhaps kept
-    of it. Where nothing is forwarded, `late=False` says that a 503 took effect before it was said,
-    or not at all, and finds more.
+    A forwarded write may reach the owner after its client got 503, and a hint of it may have been
+    stored. Where nothing is forwarded, `late=False` requires that a refused request took effect
+    before its answer, or never, and finds more.
 
-    `ages_known=False` says that the home's machine was booted anew, or the home is another one by
-    now: then a grant may count as older than the window at any time.
+    `ages_known=False` means that the owner's host was booted anew, or the owner has changed: then a
+    grant may count as older than the window at any time.
 
-    `hidden` says that claims are known to their owners alone until they report themselves (R5c).
+    `hidden` means that a claim is visible to its claimant alone until that reports itself (R5c).
     """
 
     window: float = WINDOW
@@ -41,7 +41,7 @@ class Rules:
 
 
 class Grant(NamedTuple):
-    """Who was told last that it is alone, and between which times."""
+    """The address granted last, and the times between which that happened."""
 
     addr: str
     earliest: float
@@ -49,13 +49,13 @@ class Grant(NamedTuple):
 
 
 class State(NamedTuple):
-    """The list, in the order of the alphabet, and what goes with it.
+    """The list, in alphabetical order, and its state.
 
-    `is_hidden` says that the leader claimed and did not report itself yet, so that nobody else
-    knows of it (R5c).
+    `is_hidden` means that the leader claimed and has not reported itself yet, so that nobody else
+    learns of it (R5c).
 
-    `spared` are the removals, one bit each, that may have arrived before what they would remove was
-    registered (R9).
+    `spared` are the removals, one bit each, that may have arrived before the registration that they
+    would remove (R9).
     """
 
     nodes: tuple[str, ...] = ()
@@ -85,13 +85,13 @@ class Point:
 
 
 def decisions(state: State, operation: Operation, point: Point) -> Iterator[tuple[Answer, State]]:
-    """All that the list may answer to an operation, each with the state after it."""
+    """Yield every answer that the list may give to an operation, each with the state after it."""
     addr = operation.addr
     match operation.kind:
         case "read":
             yield _shown(state), state
         case "register" if state.is_hidden:
-            # It is told to ask again.
+            # It is told to retry.
             return
         case "register":
             yield from _register(state, addr, point)
@@ -105,7 +105,7 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
                 yield _shown(state), state._replace(spared=state.spared & ~point.bit)
         case "claim" if state.is_hidden and state.leader == addr:
             yield True, state._replace(grant=Grant(addr, point.earliest, point.latest))
-            # Not all members were heard to know of hidden claims.
+            # Not all members were known to support hidden claims.
             yield False, state
         case "claim" if state.leader is not None or state.nodes:
             yield False, state
@@ -122,7 +122,7 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
 
 
 def _shown(state: State) -> tuple[str, ...]:
-    """The nodes that everybody may know of."""
+    """Return the nodes that every client may learn of."""
     return tuple(node for node in state.nodes if not (state.is_hidden and node == state.leader))
 
 
@@ -141,7 +141,7 @@ def _register(state: State, addr: str, point: Point) -> Iterator[tuple[Answer, S
 
 
 def _window(state: State, addr: str, point: Point) -> tuple[bool, bool]:
-    """Whether the re-grant window of a node may be open, and whether it may be closed (R5a)."""
+    """Return whether the retry window of a node may be open, and whether it may be closed (R5a)."""
     grant, rules = state.grant, point.rules
     if grant is None or grant.addr != addr or state.confirmed:
         return False, True
@@ -150,8 +150,8 @@ def _window(state: State, addr: str, point: Point) -> tuple[bool, bool]:
 
 
 def _with_node(state: State, addr: str, point: Point) -> State:
-    """The state with `addr` listed in place of its own entries; a grant and the leader key go
-    along.
+    """Return the state with `addr` listed in place of its former entries; a grant and the leader
+    key move along.
     """
     if addr in state.nodes and not any(same_node(node, addr) for node in state.nodes if node != addr):
         return state

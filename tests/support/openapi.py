@@ -1,6 +1,6 @@
-"""Each answer that the OpenAPI document speaks of, brought about on a daemon in memory.
+"""Each documented answer of the OpenAPI document, produced by a daemon in memory.
 
-`python -m tests.support.openapi` writes the examples of the document anew, from what is answered.
+`python -m tests.support.openapi` rewrites the examples of the document from real answers.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any
 
 import msgspec
 
+import rqdisco
 from rqdisco import __version__
 from rqdisco.http.openapi.document import operations
 from rqdisco.http.openapi.parts import Audience
-from tests.support.places import (
+from tests.support.prepared_daemons import (
     IMPORT_BYTES,
     LEADER,
     MAX_BODY,
     NODE,
     OTHER,
-    Place,
+    PreparedDaemon,
     Reply,
     backend,
     broken,
@@ -44,17 +45,19 @@ from tests.support.places import (
     unnamed,
 )
 
-EXAMPLES = Path(__file__).parents[2] / "rqdisco" / "http" / "openapi" / "examples.py"
+EXAMPLES = Path(rqdisco.__file__).parent / "http" / "openapi" / "examples.py"
 AUDIENCES: tuple[Audience, ...] = ("open", "guarded", "operator")
 
 
-class Scene(msgspec.Struct, frozen=True):
-    """A request for an operation, and what it is answered where `place` is the case."""
+class Exchange(msgspec.Struct, frozen=True):
+    """A request for an operation, and the status of its answer by the daemon that `prepare`
+    returns.
+    """
 
     method: str
     path: str
     status: int
-    place: Callable[[Audience], Place] = daemon_for
+    prepare: Callable[[Audience], PreparedDaemon] = daemon_for
     body: object = None
     query: str = ""
     token: str | None = "admin"
@@ -69,12 +72,12 @@ class Scene(msgspec.Struct, frozen=True):
         return f"{self.operation}{self.query} {self.status}"
 
     def play(self, audience: Audience, method: str | None = None) -> Reply:
-        """What is answered; with another method, if one is given."""
+        """Return the answer; to another method, if one is given."""
         headers = dict(self.headers)
-        place = self.place(audience)
+        prepare = self.prepare(audience)
         if "If_None_Match" in headers:
-            headers["If_None_Match"] = place.ask("GET", self.path).headers["etag"]
-        return place.ask(method or self.method, self.path + self.query, self.body, self.token, **headers)
+            headers["If_None_Match"] = prepare.ask("GET", self.path).headers["etag"]
+        return prepare.ask(method or self.method, self.path + self.query, self.body, self.token, **headers)
 
 
 KV = "/v1/kv/{id}/leader"
@@ -82,129 +85,129 @@ TOO_LARGE = b" " * (MAX_BODY + 1)
 _HUGE = b" " * (IMPORT_BYTES + 1)
 _RECORD = {"id": "orders", "created_at": 1, "nodes": [NODE], "leader": {"value": msgspec.json.encode(LEADER).decode()}}
 _HTML = {"Accept": "text/html"}
-SCENES = [
-    Scene("GET", "/", 200),
-    Scene("GET", "/", 200, headers=_HTML),
-    Scene("GET", "/", 303, query="?id=orders", headers=_HTML),
-    Scene("GET", "/", 500, broken),
-    Scene("POST", "/", 200),
-    Scene("POST", "/", 429, hurried),
-    Scene("POST", "/", 500, broken),
-    Scene("POST", "/", 503, full),
-    Scene("POST", "/", 503, lambda audience: daemon_for(audience, max_ids=1)),
-    Scene("GET", "/{id}", 200),
-    Scene("GET", "/{id}", 200, ownerless),
-    Scene("GET", "/{id}", 200, probed),
-    Scene("GET", "/{id}", 200, backend, query="?consistent=1"),
-    Scene("GET", "/{id}", 200, claimed),
-    Scene("GET", "/{id}", 200, on_behalf),
-    Scene("GET", "/{id}", 200, query="?explain=1"),
-    Scene("GET", "/{id}", 200, claimed, query="?explain=1"),
-    Scene("GET", "/{id}", 200, headers=_HTML),
-    Scene("GET", "/{id}", 404, unknown),
-    Scene("GET", "/{id}", 404, unknown, headers=_HTML),
-    Scene("GET", "/{id}/events", 200),
-    Scene("GET", "/{id}/events", 404, unknown),
-    Scene("GET", "/{id}/events", 500, broken),
-    Scene("GET", "/{id}/events", 503, cut_off),
-    Scene("GET", "/status", 200, headers=_HTML),
-    Scene("GET", "/status", 404),
-    Scene("GET", "/status", 500, broken, headers=_HTML),
-    Scene("GET", "/{id}", 500, broken),
-    Scene("GET", "/{id}", 503, cut_off),
-    Scene("POST", "/{id}", 200, body=NODE),
-    Scene("POST", "/{id}", 400, body={"addr": "10.0.0.1 4001"}),
-    Scene("POST", "/{id}", 400, body=b"{"),
-    Scene("POST", "/{id}", 404, unknown, NODE),
-    Scene("POST", "/{id}", 409, crowded, {"addr": "10.0.0.4:4001"}),
-    Scene("POST", "/{id}", 409, body={"addr": "localhost:4001"}),
-    Scene("POST", "/{id}", 410, ownerless, NODE),
-    Scene("POST", "/{id}", 413, body=TOO_LARGE),
-    Scene("POST", "/{id}", 500, broken, NODE),
-    Scene("POST", "/{id}", 503, full, {"addr": "10.0.0.3:4001"}),
-    Scene("POST", "/{id}", 503, claimed, {"addr": "10.0.0.3:4001"}),
-    Scene("DELETE", "/{id}", 200, body=OTHER),
-    Scene("DELETE", "/{id}", 400, body={}),
-    Scene("DELETE", "/{id}", 404, unknown, OTHER),
-    Scene("DELETE", "/{id}", 413, body=TOO_LARGE),
-    Scene("DELETE", "/{id}", 500, broken, OTHER),
-    Scene("DELETE", "/{id}", 503, full, OTHER),
-    Scene("GET", KV, 200),
-    Scene("GET", KV, 200, query="?raw"),
-    Scene("GET", KV, 400, query="?recurse"),
-    Scene("GET", KV, 404, unknown),
-    Scene("GET", KV, 404, claimed),
-    Scene("GET", KV, 500, broken),
-    Scene("GET", KV, 503, cut_off),
-    Scene("PUT", KV, 200, body=LEADER),
-    Scene("PUT", KV, 200, body=LEADER, query="?cas=0"),
-    Scene("PUT", KV, 200, named, body=LEADER, query="?cas=0&flags=1"),
-    Scene("PUT", KV, 200, claimed, body=LEADER, query="?cas=0"),
-    Scene("PUT", KV, 400, body={"addr": ""}),
-    Scene("PUT", KV, 400, body=LEADER, query="?cas=-1"),
-    Scene("PUT", KV, 403, unnamed, LEADER),
-    Scene("PUT", KV, 404, unknown, LEADER, "?cas=0"),
-    Scene("PUT", KV, 409, crowded, {"addr": "10.0.0.4:4002"}),
-    Scene("PUT", KV, 410, ownerless, LEADER, "?cas=0"),
-    Scene("PUT", KV, 413, body=TOO_LARGE),
-    Scene("PUT", KV, 500, broken, LEADER),
-    Scene("PUT", KV, 503, full, {**LEADER, "addr": "10.0.0.1:4003"}),
-    Scene("DELETE", KV, 200),
-    Scene("DELETE", KV, 200, query="?cas=1"),
-    Scene("DELETE", KV, 200, claimed),
-    Scene("DELETE", KV, 400, query="?cas=x"),
-    Scene("DELETE", KV, 500, broken),
-    Scene("DELETE", KV, 503, full),
-    Scene("GET", "/healthz", 200),
-    Scene("GET", "/readyz", 200, full),
-    Scene("GET", "/readyz", 200, token=None),
-    Scene("GET", "/readyz", 503, stopping),
-    Scene("GET", "/readyz", 503, stopping, token=None),
-    Scene("GET", "/openapi.json", 200),
-    Scene("GET", "/openapi.json", 304, headers={"If_None_Match": "that of the page"}),
-    Scene("GET", "/metrics", 200),
-    Scene("GET", "/operator/export", 200),
-    Scene("GET", "/operator/export", 200, claimed),
-    Scene("POST", "/operator/import", 200, body={"records": [_RECORD, {"id": "..", "created_at": 1}]}),
-    Scene("POST", "/operator/import", 400, body={"records": {}}),
-    Scene("POST", "/operator/import", 413, body=_HUGE),
-    Scene("POST", "/operator/import", 500, broken, {"records": [_RECORD]}),
-    Scene("POST", "/operator/import", 503, full, {"records": [_RECORD]}),
-    Scene("GET", "/operator/peers", 200, lost),
-    Scene("GET", "/operator/peers", 200, backend),
-    Scene("GET", "/operator/peers", 404),
-    Scene("GET", "/operator/peers", 500, broken),
-    Scene("POST", "/operator/peers/forget", 200, lost, {"name": "c"}),
-    Scene("POST", "/operator/peers/forget", 400, backend, {"name": 5}),
-    Scene("POST", "/operator/peers/forget", 404, body={"name": "c"}),
-    Scene("POST", "/operator/peers/forget", 409, backend, {"name": "c"}),
-    Scene("POST", "/operator/peers/forget", 413, body=_HUGE),
-    Scene("POST", "/operator/peers/forget", 500, broken, {"name": "c"}),
-    Scene("POST", "/operator/peers/forget", 503, full_after_loss, {"name": "c"}),
-    Scene("POST", "/operator/drain", 200, backend, {"to": "b"}),
-    Scene("POST", "/operator/drain", 200, backend),
-    Scene("POST", "/operator/drain", 400, backend, {"to": 5}),
-    Scene("POST", "/operator/drain", 404, body={}),
-    Scene("POST", "/operator/drain", 409, backend, {"to": "d"}),
-    Scene("POST", "/operator/drain", 413, body=_HUGE),
-    Scene("POST", "/operator/drain", 500, broken, {}),
-    Scene("POST", "/operator/drain", 503, full_of_three, {"to": "b"}),
+EXCHANGES = [
+    Exchange("GET", "/", 200),
+    Exchange("GET", "/", 200, headers=_HTML),
+    Exchange("GET", "/", 303, query="?id=orders", headers=_HTML),
+    Exchange("GET", "/", 500, broken),
+    Exchange("POST", "/", 200),
+    Exchange("POST", "/", 429, hurried),
+    Exchange("POST", "/", 500, broken),
+    Exchange("POST", "/", 503, full),
+    Exchange("POST", "/", 503, lambda audience: daemon_for(audience, max_ids=1)),
+    Exchange("GET", "/{id}", 200),
+    Exchange("GET", "/{id}", 200, ownerless),
+    Exchange("GET", "/{id}", 200, probed),
+    Exchange("GET", "/{id}", 200, backend, query="?consistent=1"),
+    Exchange("GET", "/{id}", 200, claimed),
+    Exchange("GET", "/{id}", 200, on_behalf),
+    Exchange("GET", "/{id}", 200, query="?explain=1"),
+    Exchange("GET", "/{id}", 200, claimed, query="?explain=1"),
+    Exchange("GET", "/{id}", 200, headers=_HTML),
+    Exchange("GET", "/{id}", 404, unknown),
+    Exchange("GET", "/{id}", 404, unknown, headers=_HTML),
+    Exchange("GET", "/{id}/events", 200),
+    Exchange("GET", "/{id}/events", 404, unknown),
+    Exchange("GET", "/{id}/events", 500, broken),
+    Exchange("GET", "/{id}/events", 503, cut_off),
+    Exchange("GET", "/status", 200, headers=_HTML),
+    Exchange("GET", "/status", 404),
+    Exchange("GET", "/status", 500, broken, headers=_HTML),
+    Exchange("GET", "/{id}", 500, broken),
+    Exchange("GET", "/{id}", 503, cut_off),
+    Exchange("POST", "/{id}", 200, body=NODE),
+    Exchange("POST", "/{id}", 400, body={"addr": "10.0.0.1 4001"}),
+    Exchange("POST", "/{id}", 400, body=b"{"),
+    Exchange("POST", "/{id}", 404, unknown, NODE),
+    Exchange("POST", "/{id}", 409, crowded, {"addr": "10.0.0.4:4001"}),
+    Exchange("POST", "/{id}", 409, body={"addr": "localhost:4001"}),
+    Exchange("POST", "/{id}", 410, ownerless, NODE),
+    Exchange("POST", "/{id}", 413, body=TOO_LARGE),
+    Exchange("POST", "/{id}", 500, broken, NODE),
+    Exchange("POST", "/{id}", 503, full, {"addr": "10.0.0.3:4001"}),
+    Exchange("POST", "/{id}", 503, claimed, {"addr": "10.0.0.3:4001"}),
+    Exchange("DELETE", "/{id}", 200, body=OTHER),
+    Exchange("DELETE", "/{id}", 400, body={}),
+    Exchange("DELETE", "/{id}", 404, unknown, OTHER),
+    Exchange("DELETE", "/{id}", 413, body=TOO_LARGE),
+    Exchange("DELETE", "/{id}", 500, broken, OTHER),
+    Exchange("DELETE", "/{id}", 503, full, OTHER),
+    Exchange("GET", KV, 200),
+    Exchange("GET", KV, 200, query="?raw"),
+    Exchange("GET", KV, 400, query="?recurse"),
+    Exchange("GET", KV, 404, unknown),
+    Exchange("GET", KV, 404, claimed),
+    Exchange("GET", KV, 500, broken),
+    Exchange("GET", KV, 503, cut_off),
+    Exchange("PUT", KV, 200, body=LEADER),
+    Exchange("PUT", KV, 200, body=LEADER, query="?cas=0"),
+    Exchange("PUT", KV, 200, named, body=LEADER, query="?cas=0&flags=1"),
+    Exchange("PUT", KV, 200, claimed, body=LEADER, query="?cas=0"),
+    Exchange("PUT", KV, 400, body={"addr": ""}),
+    Exchange("PUT", KV, 400, body=LEADER, query="?cas=-1"),
+    Exchange("PUT", KV, 403, unnamed, LEADER),
+    Exchange("PUT", KV, 404, unknown, LEADER, "?cas=0"),
+    Exchange("PUT", KV, 409, crowded, {"addr": "10.0.0.4:4002"}),
+    Exchange("PUT", KV, 410, ownerless, LEADER, "?cas=0"),
+    Exchange("PUT", KV, 413, body=TOO_LARGE),
+    Exchange("PUT", KV, 500, broken, LEADER),
+    Exchange("PUT", KV, 503, full, {**LEADER, "addr": "10.0.0.1:4003"}),
+    Exchange("DELETE", KV, 200),
+    Exchange("DELETE", KV, 200, query="?cas=1"),
+    Exchange("DELETE", KV, 200, claimed),
+    Exchange("DELETE", KV, 400, query="?cas=x"),
+    Exchange("DELETE", KV, 500, broken),
+    Exchange("DELETE", KV, 503, full),
+    Exchange("GET", "/healthz", 200),
+    Exchange("GET", "/readyz", 200, full),
+    Exchange("GET", "/readyz", 200, token=None),
+    Exchange("GET", "/readyz", 503, stopping),
+    Exchange("GET", "/readyz", 503, stopping, token=None),
+    Exchange("GET", "/openapi.json", 200),
+    Exchange("GET", "/openapi.json", 304, headers={"If_None_Match": "that of the page"}),
+    Exchange("GET", "/metrics", 200),
+    Exchange("GET", "/operator/export", 200),
+    Exchange("GET", "/operator/export", 200, claimed),
+    Exchange("POST", "/operator/import", 200, body={"records": [_RECORD, {"id": "..", "created_at": 1}]}),
+    Exchange("POST", "/operator/import", 400, body={"records": {}}),
+    Exchange("POST", "/operator/import", 413, body=_HUGE),
+    Exchange("POST", "/operator/import", 500, broken, {"records": [_RECORD]}),
+    Exchange("POST", "/operator/import", 503, full, {"records": [_RECORD]}),
+    Exchange("GET", "/operator/peers", 200, lost),
+    Exchange("GET", "/operator/peers", 200, backend),
+    Exchange("GET", "/operator/peers", 404),
+    Exchange("GET", "/operator/peers", 500, broken),
+    Exchange("POST", "/operator/peers/forget", 200, lost, {"name": "c"}),
+    Exchange("POST", "/operator/peers/forget", 400, backend, {"name": 5}),
+    Exchange("POST", "/operator/peers/forget", 404, body={"name": "c"}),
+    Exchange("POST", "/operator/peers/forget", 409, backend, {"name": "c"}),
+    Exchange("POST", "/operator/peers/forget", 413, body=_HUGE),
+    Exchange("POST", "/operator/peers/forget", 500, broken, {"name": "c"}),
+    Exchange("POST", "/operator/peers/forget", 503, full_after_loss, {"name": "c"}),
+    Exchange("POST", "/operator/drain", 200, backend, {"to": "b"}),
+    Exchange("POST", "/operator/drain", 200, backend),
+    Exchange("POST", "/operator/drain", 400, backend, {"to": 5}),
+    Exchange("POST", "/operator/drain", 404, body={}),
+    Exchange("POST", "/operator/drain", 409, backend, {"to": "d"}),
+    Exchange("POST", "/operator/drain", 413, body=_HUGE),
+    Exchange("POST", "/operator/drain", 500, broken, {}),
+    Exchange("POST", "/operator/drain", 503, full_of_three, {"to": "b"}),
 ]
 
 
-def scenes(audience: Audience) -> list[Scene]:
-    """All that are answered to this audience; with tokens, also those of who has none, and of who
-    has the wrong one.
+def exchanges(audience: Audience) -> list[Exchange]:
+    """Return all exchanges of this audience; with tokens, also those without one and with a wrong
+    one.
     """
     answered = {operation.key: operation for operation in operations(audience)}
-    # The operator's socket limits nobody.
+    # The operator socket has no limits.
     found = [
-        scene
-        for scene in SCENES
-        if scene.operation in answered and not (scene.place is hurried and audience == "operator")
+        exchange
+        for exchange in EXCHANGES
+        if exchange.operation in answered and not (exchange.prepare is hurried and audience == "operator")
     ]
     found += [
-        Scene(operation.method.upper(), operation.path, 403, headers={"Sec_Fetch_Site": "cross-site"})
+        Exchange(operation.method.upper(), operation.path, 403, headers={"Sec_Fetch_Site": "cross-site"})
         for operation in answered.values()
         if operation.method != "get"
     ]
@@ -213,29 +216,29 @@ def scenes(audience: Audience) -> list[Scene]:
     for key, operation in answered.items():
         method, _, path = key.partition(" ")
         if operation.right == "known":
-            found.append(Scene(method, path, 401, token="unknown"))
+            found.append(Exchange(method, path, 401, token="unknown"))
         elif operation.right is not None:
             text = operation.error_format == "text"
             wrong = "mint" if operation.right != "mint" else "read"
-            found.append(Scene(method, path, 403 if text else 401, token=None))
-            found.append(Scene(method, path, 403, token=wrong))
+            found.append(Exchange(method, path, 403 if text else 401, token=None))
+            found.append(Exchange(method, path, 403, token=wrong))
     return found
 
 
 def examples() -> dict[str, Any]:
-    """What is answered first in each case, and what is asked for it."""
+    """Return the first answer in each case, and its request."""
     found: dict[str, Any] = {}
     for audience in ("operator", "guarded"):
-        for scene in scenes(audience):
-            if scene.path in ("/openapi.json", "/metrics") or scene.place is broken:
+        for exchange in exchanges(audience):
+            if exchange.path in ("/openapi.json", "/metrics") or exchange.prepare is broken:
                 continue
-            reply = scene.play(audience)
-            key = f"{scene.operation} {scene.status} {reply.kind}"
+            reply = exchange.play(audience)
+            key = f"{exchange.operation} {exchange.status} {reply.kind}"
             if key in found or reply.kind == "text/html" or not reply.body:
                 continue
             found[key] = msgspec.json.decode(reply.body) if reply.kind == "application/json" else reply.body.decode()
-            if scene.status == 200 and isinstance(scene.body, dict):
-                found.setdefault(f"{scene.operation} body", scene.body)
+            if exchange.status == 200 and isinstance(exchange.body, dict):
+                found.setdefault(f"{exchange.operation} body", exchange.body)
     found["GET / 200 application/json"]["version"] = __version__
     return found
 

@@ -1,4 +1,4 @@
-"""Two peers in memory, and what goes between them by HTTP."""
+"""Two peers in memory, and the HTTP between them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def ring(*numbers: int) -> KeyRing:
 
 
 class Answering:
-    """A handler that says what it is told to."""
+    """A handler that answers as the test sets it."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str, bytes]] = []
+        self.received: list[tuple[str, str, bytes]] = []
         self.answer: Any = b"answer"
         self.waiting: list[Deferred[bytes]] = []
         self.sessions = 0
@@ -38,7 +38,7 @@ class Answering:
         return f"s{self.sessions}", b"greeted " + hello
 
     async def serve(self, session: str, verb: str, body: bytes) -> bytes:
-        self.heard.append((session, verb, body))
+        self.received.append((session, verb, body))
         if self.answer is None:
             waiting: Deferred[bytes] = Deferred(lambda _: self._cancel())
             return await waiting
@@ -68,7 +68,7 @@ class Wire:
 
 
 class Pair:
-    """A link, and the door that it leads to."""
+    """A link, and the listener that it leads to."""
 
     def __init__(self, one: KeyRing | None = None, other: KeyRing | None = None) -> None:
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""The daemon as its users run it: installed from a wheel, a process of its own, spoken to through
+"""The daemon as its users run it: installed from a wheel, in a separate process, used through
 sockets.
 """
 
@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[2]
 PATIENCE = 30.0
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
-# What clients did, be it a test that writes whatever it likes under a leader key.
+# Caused by clients, even by a test that writes whatever it likes under a leader key.
 _OF_CLIENTS = "two clusters under one ID"
 _SOURCES = ("rqdisco", "twisted", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 _NOT_INHERITED = ("RQDISCO_", "PYTHON", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
@@ -55,7 +55,9 @@ def ask(connection: HTTPConnection, method: str, path: str, document: object = N
 
 
 def parse_replies(data: bytes) -> list[Reply]:
-    """All that a server sent on one connection; an answer without a length reaches to the end."""
+    """Parse everything that a server sent on one connection; an answer without a length reaches to
+    the end.
+    """
     replies = []
     while data:
         head, _, rest = data.partition(b"\r\n\r\n")
@@ -68,8 +70,8 @@ def parse_replies(data: bytes) -> list[Reply]:
     return replies
 
 
-class Daemon:
-    """A daemon that listens. Its log is read all the time, so that it never has to wait for us."""
+class DaemonProcess:
+    """A daemon that listens. Its log is read all the time, so that it never blocks."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, read as long as there is a test
@@ -94,14 +96,12 @@ class Daemon:
 
     @property
     def stderr(self) -> str:
-        """All that was written there so far."""
+        """Everything that was written to stderr so far."""
         return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
 
     @property
     def complaints(self) -> list[dict[str, Any]]:
-        """The events that say something is wrong with the daemon itself, and not with what its
-        clients do.
-        """
+        """The events that report a fault of the daemon itself, and not of its clients."""
         return [
             event
             for event in list(self.events)
@@ -109,8 +109,8 @@ class Daemon:
         ]
 
     def wait_for(self, name: str, since: int = 0, **fields: object) -> dict[str, Any]:
-        """The first event so called, with those fields, among all but the first `since`; logged
-        already or not.
+        """Return the first event of this name and with these fields, except for the first `since`
+        events; it may be logged already.
         """
         wanted = {"event": name, **fields}
 
@@ -123,36 +123,36 @@ class Daemon:
             return found()[0]
 
     def connect(self) -> HTTPConnection:
-        """A connection of its own, to be kept alive."""
+        """Return a separate connection, to be kept alive."""
         return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def request(self, method: str, path: str, document: object = None) -> Reply:
-        """One request over a connection of its own."""
+        """Send one request over a separate connection."""
         connection = self.connect()
         try:
             return ask(connection, method, path, document)
         finally:
             connection.close()
 
-    def mint(self) -> str:
-        """A new discovery ID."""
+    def create_id(self) -> str:
+        """Create a discovery ID."""
         discovery_id: str = self.request("POST", "/").document["disco_id"]
         return discovery_id
 
     def nodes(self, discovery_id: str) -> list[str]:
-        """The addresses that are registered."""
+        """Return the registered addresses."""
         reply = self.request("GET", f"/{discovery_id}")
         assert reply.status == 200, reply
         nodes: list[str] = reply.document["nodes"]
         return nodes
 
     def kill(self) -> None:
-        """SIGKILL; nothing is flushed or said any more."""
+        """Send SIGKILL; nothing is flushed or logged any more."""
         self.process.kill()
         self._wait()
 
     def terminate(self) -> int:
-        """SIGTERM; return how the process ended."""
+        """Send SIGTERM; return the exit status of the process."""
         self.process.send_signal(signal.SIGTERM)
         return self._wait()
 
@@ -175,7 +175,7 @@ class Daemon:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """One event, as rqdisco's own observer writes it or as twist's does."""
+    """Parse one event, as rqdisco's own observer writes it or as twist's does."""
     try:
         event: dict[str, Any] = json.loads(line.lstrip(b"\x1e"))
     except ValueError:
@@ -185,11 +185,11 @@ def _parse(line: bytes) -> dict[str, Any]:
     return event
 
 
-Run = Callable[[Sequence[str], Mapping[str, str]], Daemon]
+Run = Callable[[Sequence[str], Mapping[str, str]], DaemonProcess]
 
 
 class Environment:
-    """A fresh virtual environment that sees what is installed beside the running tests."""
+    """A fresh virtual environment that sees the packages beside the running tests."""
 
     def __init__(self, directory: Path) -> None:
         _succeed(sys.executable, "-m", "venv", "--without-pip", str(directory))
@@ -204,8 +204,8 @@ class Environment:
         _succeed(sys.executable, "-m", "pip", "--python", str(self.python), *arguments)
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """What runs a console script, which exists only where it was installed, not where its
-        package is seen.
+        """Return what runs a console script, which exists only where it was installed, not where
+        its package is visible.
         """
         return [str(self.python), "-c", _RUN_SCRIPT.format(script), *arguments]
 
@@ -223,16 +223,16 @@ class Environment:
         )
 
     def twistd(self, state: Path, *options: str, listen: str = ANY_PORT) -> tuple[str, ...]:
-        """The arguments that run the daemon on the directory `state`."""
+        """Return the arguments that run the daemon on the directory `state`."""
         return ("twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--data-dir={state}", f"--listen={listen}", *options)
 
-    def start(self, *arguments: str, run: Run = Daemon, **environment: str) -> Daemon:
+    def start(self, *arguments: str, run: Run = DaemonProcess, **environment: str) -> DaemonProcess:
         """Start a daemon, by `run` if it is to be elsewhere; return when it listens."""
         return run(self.command(*arguments), _inherited() | environment)
 
 
 def copy_sources(to: Path) -> Path:
-    """A copy of what the project is built from, since a build leaves things in its tree."""
+    """Return a copy of the sources of the project, because a build leaves files in its tree."""
     to.mkdir()
     for name in _SOURCES:
         source = PROJECT / name
@@ -244,13 +244,13 @@ def copy_sources(to: Path) -> Path:
 
 
 def install_wheel(directory: Path) -> Environment:
-    """An environment of its own into which a wheel of the project was installed."""
+    """Return a fresh environment into which a wheel of the project was installed."""
     sources = copy_sources(directory / "sources")
     build = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(directory))
     _succeed(sys.executable, *build, str(sources))
     (wheel,) = directory.glob("rqdisco-*.whl")
     environment = Environment(directory / "environment")
-    # Forced, since the running tests may see another copy of the same version.
+    # Forced, because the running tests may see another copy of the same version.
     environment.pip("install", "--no-deps", "--force-reinstall", str(wheel))
     found = _succeed(str(environment.python), "-c", "import rqdisco; print(rqdisco.__file__)")
     assert Path(found).is_relative_to(environment.packages), f"{found} is not what was installed"

@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils what goes through it, from the moment it is told to."""
+"""A TCP proxy that spoils its traffic on demand."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _STEP = 1e-6
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a proxy.
+    """A fault of a proxy.
 
-    `refuses`: connections are cut, and new ones refused. `swallows`: what goes that way disappears,
-    the end of a connection too, of which neither side hears. `delay`: how many seconds everything
-    takes. `reply_bytes`: after so many of the replies from now on a connection ends.
+    `refuses`: connections are cut, and new ones refused. `swallows`: everything in that direction
+    disappears, including the end of a connection, so that neither side notices. `delay`: the delay
+    of everything in seconds. `reply_bytes`: a connection ends after this many bytes of its replies.
     """
 
     refuses: bool = False
@@ -42,18 +42,18 @@ HALF_OPEN = Fault(swallows=frozenset(("requests", "replies")))
 
 
 def slow(seconds: float) -> Fault:
-    """Everything takes its time, both ways."""
+    """Delay everything in both directions."""
     return Fault(delay=seconds)
 
 
 def truncating(reply_bytes: int) -> Fault:
-    """Replies end early."""
+    """End replies early."""
     return Fault(reply_bytes=reply_bytes)
 
 
 @dataclass(eq=False)
 class _Strike:
-    """What is to happen when something with `marker` comes that way."""
+    """What is to happen when something with `marker` passes in that direction."""
 
     action: Callable[[], None]
     marker: bytes
@@ -62,15 +62,15 @@ class _Strike:
 
 
 class Proxy:
-    """Forwards from a port of its own on 127.0.0.1, in a thread of its own, to the port `target`,
-    once there is one.
+    """Forwards from a port on 127.0.0.1, in a separate thread, to the port `target`, once there is
+    one.
     """
 
     def __init__(self) -> None:
         self.target: int | None = None
         self.fault = HEALTHY
         self.links: set[_Link] = set()
-        # Keeps the port while connections are refused: bound, but not listened on.
+        # Holds the port while connections are refused: bound, but not listened on.
         self._bound = _bind(0)
         self.port: int = self._bound.getsockname()[1]
         self._strikes: list[_Strike] = []
@@ -93,17 +93,18 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def spoil(self, fault: Fault) -> None:
-        """Be so from now on. Connections that lost something are cut where that stops."""
+        """Switch to a fault. Connections that lost something are cut when swallowing ends."""
         self._run(self._set, fault, False)
 
     def heal(self, *, late: bool = False) -> None:
-        """Forward all again. What was swallowed is lost, and its connection cut; or it arrives now,
-        `late`.
+        """Forward everything again. What was swallowed is lost, and its connection cut; or it
+        arrives now, `late`.
         """
         self._run(self._set, HEALTHY, late)
 
     def strike(self, action: Fault | Callable[[], None], marker: bytes, way: Way = "requests") -> threading.Event:
-        """Spoil, or do something, once: just before what holds `marker` is forwarded that way.
+        """Switch to a fault, or do something, once: just before something with `marker` is
+        forwarded in that direction.
 
         The event is set when that has happened.
         """
@@ -121,14 +122,14 @@ class Proxy:
         self._bound.close()
 
     def _run(self, call: Callable[..., object], *arguments: object) -> None:
-        """Call in the proxy's thread, and wait for it; a strike is there already."""
+        """Call in the proxy's thread, and wait for it; a strike is already there."""
         if threading.current_thread() is self._thread:
             call(*arguments)
             return
 
         async def run() -> None:
             call(*arguments)
-            # What was cut or opened by the call takes a turn of the loop.
+            # Connections cut or opened by the call need a turn of the loop.
             await asyncio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(run(), self.loop).result(_PATIENCE)
@@ -157,7 +158,7 @@ class Proxy:
         return _Link(self).ends["requests"]
 
     def pass_by(self, way: Way, data: bytes) -> None:
-        """Something is about to be forwarded, which may set off strikes, each once."""
+        """Run the strikes that are due before something is forwarded, each once."""
         found = [strike for strike in self._strikes if strike.way == way and strike.marker in data]
         self._strikes = [strike for strike in self._strikes if strike not in found]
         for strike in found:
@@ -166,7 +167,7 @@ class Proxy:
 
 
 class _End(asyncio.Protocol):
-    """One of the two connections of a link; what it receives goes one way."""
+    """One of the two connections of a link; what it receives is forwarded in one direction."""
 
     def __init__(self, link: _Link, way: Way) -> None:
         self._link = link
@@ -196,8 +197,8 @@ class _End(asyncio.Protocol):
 
 
 class _Link:
-    """A client's connection and the one to the server that belongs to it. None stands for the end
-    of what is sent.
+    """A client's connection and the connection to the server that belongs to it. None stands for
+    the end of the stream.
     """
 
     def __init__(self, proxy: Proxy) -> None:
@@ -237,7 +238,7 @@ class _Link:
             self._swallowed.append((way, data))
             return
         now = self._loop.time()
-        # A step more each time, since timers of one moment come in any order.
+        # A step more each time, because timers of one moment fire in any order.
         due = max(now + fault.delay, self._due[way] + _STEP)
         if due > now:
             self._due[way] = due
@@ -246,7 +247,7 @@ class _Link:
             self._deliver(way, data)
 
     def go_on(self, late: bool) -> None:
-        """Nothing is swallowed any more, for now."""
+        """End the swallowing, for now."""
         swallowed, self._swallowed = self._swallowed, []
         if swallowed and not late:
             self.cut()
@@ -272,7 +273,7 @@ class _Link:
             self._close()
 
     def _close(self) -> None:
-        """End both connections, once what was written is sent."""
+        """End both connections, once everything written is sent."""
         self._proxy.links.discard(self)
         for end in self.ends.values():
             if end.transport is not None:

@@ -1,4 +1,4 @@
-"""Clients of several daemons whose every request and answer is kept, to be judged at the end."""
+"""Clients of several daemons; every request and answer is recorded and judged at the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import TypeAlias
 from tests.support.history import Answer, History, Kind, Operation
 from tests.support.linearizable import Verdict, check
 from tests.support.one_list import Rules
-from tests.support.process import Daemon, Reply, ask
-from tests.support.rqlited import Network, Node, Version, nodes_in
+from tests.support.process import DaemonProcess, Reply, ask
+from tests.support.rqlited import Node, RqliteNetwork, Version, nodes_in
 
 # P4
 ANSWER_SECONDS = 8.0
-OFF_HOME = "listed on the owner's behalf"
+ON_BEHALF = "listed on the owner's behalf"
 
 Results: TypeAlias = dict[tuple[str, str], str]
 """The result of each registration, by its discovery ID and where it came from."""
 
 
 class RecordedNode(Node):
-    """A node that is started again until it is in a cluster, and asks any of some daemons each
+    """A node that is restarted until it is in a cluster, and asks any of several daemons each
     time.
     """
 
@@ -38,7 +38,7 @@ class RecordedNode(Node):
         addr: str,
         discovery_id: str,
         port: Callable[[], int],
-        network: Network,
+        network: RqliteNetwork,
     ) -> None:
         super().__init__(version, addr, discovery_id, port, network)
         self._recorder = recorder
@@ -64,8 +64,8 @@ class RecordedNode(Node):
 class Recorder:
     """Keeps a history for each discovery ID.
 
-    Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs tell of each
-    answer whether it was given off home, which the answer itself does not.
+    Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs show for each
+    answer whether it was given on the owner's behalf, which the answer itself does not.
     """
 
     def __init__(self) -> None:
@@ -76,14 +76,14 @@ class Recorder:
         self._lock = Lock()
 
     def source(self) -> str:
-        """An address of 127.0.0.0/8 that nobody had before."""
+        """Return an unused address of 127.0.0.0/8."""
         with self._lock:
             number = next(self._numbers)
         return f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
 
     def begin(self, discovery_id: str, kind: Kind, addr: str, source: str) -> Callable[[Answer | None], None]:
-        """A request is about to be sent; return what is to be told its answer. A read is one of the
-        home.
+        """Record that a request is about to be sent; return the function to call with its answer. A
+        read is answered by the owner.
         """
         with self._lock:
             history = self._histories.setdefault(discovery_id, History())
@@ -103,52 +103,52 @@ class Recorder:
 
         return end
 
-    def register(self, daemon: Daemon, discovery_id: str, addr: str) -> Answer | None:
-        """What a node is told: a list, 503, or None if the daemon was gone."""
+    def register(self, daemon: DaemonProcess, discovery_id: str, addr: str) -> Answer | None:
+        """Return the answer to a node: a list, 503, or None if the daemon was gone."""
         return self._request(daemon, "register", discovery_id, addr)
 
-    def remove(self, daemon: Daemon, discovery_id: str, addr: str) -> Answer | None:
-        """As `register`."""
+    def remove(self, daemon: DaemonProcess, discovery_id: str, addr: str) -> Answer | None:
+        """Like `register`."""
         return self._request(daemon, "remove", discovery_id, addr)
 
-    def read(self, daemon: Daemon, discovery_id: str) -> Answer | None:
-        """What the home says of the list."""
+    def read(self, daemon: DaemonProcess, discovery_id: str) -> Answer | None:
+        """Return the list as the owner answers it."""
         return self._request(daemon, "read", discovery_id, "")
 
     def acknowledged(self, discovery_id: str) -> set[str]:
-        """All nodes that were told that they are registered."""
+        """Return all nodes whose registration was answered with a list."""
         operations = self._histories[discovery_id].operations
         return {each.addr for each in operations if each.kind == "register" and isinstance(each.answer, tuple)}
 
-    def summary(self, daemons: Iterable[Daemon]) -> str:
-        """How many were told what."""
+    def summary(self, daemons: Iterable[DaemonProcess]) -> str:
+        """Summarize the answers."""
         daemons = list(daemons)
         operations = [each for known in self._histories for each in self.operations(known, daemons)]
-        told = Counter(_in_words(each) for each in operations)
-        return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(told.items()))
+        answers = Counter(_format_result(each) for each in operations)
+        return f"{len(operations)} requests: " + ", ".join(f"{count} {what}" for what, count in sorted(answers.items()))
 
-    def operations(self, discovery_id: str, daemons: Iterable[Daemon]) -> list[Operation]:
-        """All that was asked for one ID, with what the logs of all `daemons` that ever ran tell of
-        it.
+    def operations(self, discovery_id: str, daemons: Iterable[DaemonProcess]) -> list[Operation]:
+        """Return all operations on one ID, with what the logs of all `daemons` that ever ran say of
+        them.
         """
         results = _results(daemons)
         operations = self._histories[discovery_id].operations
         return [self._placed(discovery_id, token, each, results) for token, each in enumerate(operations)]
 
-    def verdicts(self, daemons: Iterable[Daemon], rules: Rules | None = None) -> dict[str, Verdict]:
-        """What is to be said of each ID."""
+    def verdicts(self, daemons: Iterable[DaemonProcess], rules: Rules | None = None) -> dict[str, Verdict]:
+        """Return the verdict on each ID."""
         daemons = list(daemons)
         return {each: check(self.operations(each, daemons), rules) for each in self._histories}
 
     def _placed(self, discovery_id: str, token: int, operation: Operation, results: Results) -> Operation:
         if operation.kind != "register" or not isinstance(operation.answer, tuple):
             return operation
-        # Who was killed may have written no line; such a list is taken for what proves least.
-        unknown = OFF_HOME if len(operation.answer) > 1 else ""
+        # A killed daemon may have logged nothing; such a list counts as the one that proves least.
+        unknown = ON_BEHALF if len(operation.answer) > 1 else ""
         result = results.get((discovery_id, self._sources[discovery_id, token]), unknown)
-        return replace(operation, local=result == OFF_HOME)
+        return replace(operation, local=result == ON_BEHALF)
 
-    def _request(self, daemon: Daemon, kind: Kind, discovery_id: str, addr: str) -> Answer | None:
+    def _request(self, daemon: DaemonProcess, kind: Kind, discovery_id: str, addr: str) -> Answer | None:
         source = self.source()
         end = self.begin(discovery_id, kind, addr, source)
         answer: Answer | None = None
@@ -162,16 +162,16 @@ class Recorder:
         return answer
 
 
-def _in_words(operation: Operation) -> str:
+def _format_result(operation: Operation) -> str:
     match operation.answer:
         case None:
             return "lost"
         case 503:
             return "refused"
-    return "answered off home" if operation.local else "answered"
+    return "answered on behalf" if operation.local else "answered"
 
 
-def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:
+def _asked(daemon: DaemonProcess, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:
     connection = HTTPConnection("127.0.0.1", daemon.port, timeout=ANSWER_SECONDS, source_address=(source, 0))
     try:
         if kind == "read":
@@ -185,8 +185,8 @@ def _asked(daemon: Daemon, kind: Kind, discovery_id: str, addr: str, source: str
     return reply
 
 
-def _results(daemons: Iterable[Daemon]) -> Results:
-    """What became of each registration."""
+def _results(daemons: Iterable[DaemonProcess]) -> Results:
+    """Return the result of each registration."""
     return {
         (event["discovery_id"], event["peer"]): event["result"]
         for daemon in daemons

@@ -1,5 +1,5 @@
-"""A double of the machine's own resolver: it knows some names, answers now or later, fails, or
-never answers.
+"""A double of the system resolver: it has some names, answers now or later, fails, or never
+answers.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 
 
 class Resolver:
-    """Knows the addresses of the names in `known`, and that there are no others.
+    """Resolves the names in `known`, and no others.
 
-    Answers at once, or when told to, if it is to `hold`. Never answers for names that `is_silent`
-    picks, and fails for those that `is_broken` picks.
+    Answers at once, or on `release` while `hold` is set. Never answers for names that
+    `is_unresponsive` selects, and fails for those that `is_broken` selects.
     """
 
     def __init__(self) -> None:
@@ -21,13 +21,13 @@ class Resolver:
         self.asked: list[str] = []
         self.hold = False
         self.held: list[tuple[str, Deferred[Sequence[str]]]] = []
-        self.is_silent: Callable[[str], bool] = lambda _: False
+        self.is_unresponsive: Callable[[str], bool] = lambda _: False
         self.is_broken: Callable[[str], bool] = lambda _: False
 
     def __call__(self, host: str) -> Deferred[Sequence[str]]:
         self.asked.append(host)
         answer: Deferred[Sequence[str]] = Deferred()
-        if self.is_silent(host):
+        if self.is_unresponsive(host):
             return answer
         self.held.append((host, answer))
         if not self.hold:
@@ -37,12 +37,12 @@ class Resolver:
     def goes_away(self, *, silently: bool) -> None:
         """From now on answer for no name, or fail for all."""
         if silently:
-            self.is_silent = lambda _: True
+            self.is_unresponsive = lambda _: True
         else:
             self.is_broken = lambda _: True
 
     def release(self) -> None:
-        """Answer all that was asked so far."""
+        """Answer all queries so far."""
         held, self.held = self.held, []
         for host, answer in held:
             if self.is_broken(host):

@@ -1,8 +1,7 @@
-"""A double of rqlited 3.12-6.10: asks the discovery service byte for byte as it does, and does what
-it does after.
+"""A double of rqlited 3.12-6.10: sends the same bytes to the discovery service, and behaves alike
+afterwards.
 
-The nodes of one test live in one process. What stands for their HTTP doors and for Raft is a
-`Network`.
+The nodes of one test live in one process. A `Network` stands for their HTTP APIs and for Raft.
 """
 
 from __future__ import annotations
@@ -24,14 +23,16 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Version:
-    """What differs between releases in how they ask and in what they take for themselves."""
+    """The differences between releases in how they register and in which addresses they take for
+    their own.
+    """
 
     name: str
     content_type: str = "application-type/json"
     drops_http: bool = False
 
     def request(self, addr: str, discovery_id: str, host: str, url_path: str = "", user: str = "") -> bytes:
-        """The registration as it is on the wire; `user` is NAME:PASSWORD of the URL."""
+        """Return the registration as it is on the wire; `user` is NAME:PASSWORD of the URL."""
         body = json.dumps({"addr": addr}, separators=(",", ":"), ensure_ascii=False)
         for character in "<>&\u2028\u2029":
             body = body.replace(character, f"\\u{ord(character):04x}")
@@ -46,7 +47,7 @@ class Version:
         return head.encode() + content
 
     def others(self, own: str, nodes: Sequence[str]) -> list[str]:
-        """The nodes to join: those that are not `own`."""
+        """Return the nodes to join: those that are not `own`."""
         dropped = {own, f"http://{own}"} if self.drops_http else {own}
         return [node for node in nodes if node not in dropped]
 
@@ -63,7 +64,7 @@ VERSIONS = (
 )
 
 
-class Network:
+class RqliteNetwork:
     """What nodes see of each other: who has a leader, and in whose cluster that is."""
 
     def __init__(self) -> None:
@@ -80,18 +81,18 @@ class Network:
             return members
 
     def bootstrap(self, addr: str) -> None:
-        """The node becomes the leader of a cluster of its own."""
+        """Make the node the leader of a cluster of its own."""
         self._admit(_bare(addr), _bare(addr))
 
     def join(self, addr: str, entries: Sequence[str]) -> bool:
-        """Join through the first of `entries` that has a leader, once one has; False if that takes
-        too long.
+        """Join through the first of `entries` that has a leader, once one has; return False if that
+        takes too long.
 
-        rqlited is refused at first, since whoever bootstrapped leads a second or two later, and
-        walks the list again every five seconds, three times up to 5.3 and five from 5.4 on: a
-        cluster forms in five to six seconds. Of that the service sees nothing, and here it takes no
-        time: each change of the network makes nodes walk again. What is made of those seconds is in
-        tests/simulated/nodes.py.
+        rqlited is refused at first, because a bootstrapped node leads only a second or two later,
+        and walks the list again every five seconds, three times up to 5.3 and five from 5.4 on: a
+        cluster forms in five to six seconds. The service sees nothing of that, and here it takes no
+        time: each change of the network makes nodes walk again. tests/simulated/nodes.py models
+        those seconds.
         """
 
         def with_a_leader() -> str | None:
@@ -112,15 +113,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one start of a node, with what it logged when it exited with 1."""
+    """The outcome of one start of a node, with what it logged when it exited with 1."""
 
     kind: Literal["leader", "joined", "exit 1"]
     log: str = ""
 
 
 class Node:
-    """One rqlited with its data directory; `port` says where the service is when it starts to
-    ask.
+    """One rqlited with its data directory; `port` returns the port of the service when the node
+    sends its request.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Node:
         addr: str,
         discovery_id: str,
         port: Callable[[], int],
-        network: Network,
+        network: RqliteNetwork,
         user: str = "",
     ):
         self._user = user
@@ -139,11 +140,11 @@ class Node:
         self._discovery_id = discovery_id
         self.addr = addr
         self.listed: list[str] = []
-        self.asking = Event()
+        self.has_asked = Event()
         self.answered = Event()
 
     def run(self) -> Outcome:
-        """Start; return once it leads, has joined or has exited.
+        """Start; return once the node leads, has joined or has exited.
 
         Raises AssertionError where rqlited would wait for ever.
         """
@@ -169,7 +170,7 @@ class Node:
         return Outcome("exit 1", f"failed to join cluster at {others}")
 
     def run_supervised(self, starts: int = 10) -> Outcome:
-        """Start, and start again when it exits with 1, so many times at most, and not for ever."""
+        """Start, and restart after each exit with 1, `times` times at most, and not for ever."""
         patient_until = time.monotonic() + PATIENCE
         outcome = self.run()
         while outcome.kind == "exit 1" and (starts := starts - 1) > 0 and time.monotonic() < patient_until:
@@ -182,7 +183,7 @@ class Node:
             connection.sendall(
                 self._version.request(self.addr, self._discovery_id, f"127.0.0.1:{port}", user=self._user)
             )
-            self.asking.set()
+            self.has_asked.set()
             response = HTTPResponse(connection)
             response.begin()
             return response.status, response.reason, response.read()
@@ -192,7 +193,7 @@ class Node:
 
 
 def run_all(nodes: Sequence[Node], *, supervised: bool = False) -> list[Outcome]:
-    """Start all nodes at the same moment; return what became of each."""
+    """Start all nodes at the same moment; return the outcome of each."""
     barrier = Barrier(len(nodes))
 
     def run(node: Node) -> Outcome:
@@ -204,7 +205,7 @@ def run_all(nodes: Sequence[Node], *, supervised: bool = False) -> list[Outcome]
 
 
 def nodes_in(content: bytes) -> list[str]:
-    """The list in a 200 answer, as Go's decoder reads it: what is missing or null is empty.
+    """Return the list in a 200 answer, as Go's decoder reads it: missing or null members are empty.
 
     Raises ValueError where rqlited logs a JSON error.
     """

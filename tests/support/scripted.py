@@ -1,5 +1,5 @@
-"""Servers on real sockets that answer as a test says, for the doubles of rqlite: Consul with one
-key, name servers.
+"""Scripted servers on real sockets, for the doubles of rqlite: Consul with one key, and name
+servers.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def reply(status: int, body: bytes = b"") -> bytes:
 
 
 def entry(value: bytes) -> bytes:
-    """The answer to a GET as Consul gives it."""
+    """Return the answer to a GET as Consul gives it."""
     members = {"LockIndex": 0, "Key": "rqlite/leader", "Flags": 0, "Value": b64encode(value).decode()}
     return reply(200, json.dumps([members]).encode())
 
 
 @contextmanager
 def running(target: Callable[[socket.socket], None], source: socket.socket) -> Iterator[None]:
-    """Serve a socket in a thread, which has ended after."""
+    """Serve a socket in a thread, which has ended when the context is left."""
     thread = Thread(target=target, args=[source], daemon=True)
     thread.start()
     try:
@@ -43,7 +43,7 @@ def running(target: Callable[[socket.socket], None], source: socket.socket) -> I
 
 
 class Consul:
-    """One key of Consul's, and what it was asked at which virtual time."""
+    """One key of Consul's, and its requests with their virtual times."""
 
     def __init__(self, world: World) -> None:
         self.value: bytes | None = None
@@ -53,7 +53,7 @@ class Consul:
         self._world = world
 
     def answer(self, request: bytes) -> bytes:
-        """The next canned answer, or else what Consul would say."""
+        """Return the next canned answer, or else Consul's."""
         self.asked.append((self._world.now, request))
         if self.answers:
             return self.answers.pop(0)
@@ -65,7 +65,7 @@ class Consul:
         return reply(200, b"true")
 
     def kinds(self, since: float = 0) -> list[str]:
-        """The requests from some time on, in short."""
+        """Summarize the requests since a time."""
         return [
             "get" if request.startswith(b"GET") else "claim" if b"cas=0" in request else "report"
             for at, request in self.asked
@@ -74,7 +74,7 @@ class Consul:
 
     @contextmanager
     def serve(self) -> Iterator[Service]:
-        """Answer over real connections meanwhile."""
+        """Answer over real connections inside the context."""
         with socket.create_server(("127.0.0.1", 0)) as listener, running(self._accept, listener):
             try:
                 yield Service(http=listener.getsockname()[1])
@@ -100,8 +100,8 @@ AUTHORITATIVE, RECURSIVE, TRUNCATED = AA, RA, AA | TC
 
 
 def answer_to(query: Message, flags: int = AUTHORITATIVE, rcode: int = 0, count: int = 2, target: str = "") -> bytes:
-    """What a good server says, or with other flags, or less or more; only `six` has IPv6
-    addresses.
+    """Return the answer of a good server, or one with other flags, or with fewer or more records;
+    only `six` has IPv6 addresses.
     """
     response = dns.message.make_response(query)
     response.use_edns(False)
@@ -120,7 +120,7 @@ def answer_to(query: Message, flags: int = AUTHORITATIVE, rcode: int = 0, count:
 
 
 def forgeries_of(query: Message) -> list[bytes]:
-    """What anybody could send who does not see the query, or does not understand it."""
+    """Return forgeries by somebody who does not see the query, or does not understand it."""
     good = answer_to(query)
     other = dns.message.make_query("other.example.", query.question[0].rdtype, id=query.id)
     no_question = good[:4] + bytes(8)
@@ -132,7 +132,8 @@ def in_capitals(answer: bytes) -> bytes:
 
 
 Manner = Callable[[Message, str, int], Sequence[bytes]]
-# How a server may behave towards a query that comes by UDP or TCP and is so many times repeated.
+# How a server may behave towards a query that arrives by UDP or TCP and is repeated this many
+# times.
 MANNERS: dict[str, Manner] = {
     "good": lambda query, *_: [answer_to(query)],
     "shouting": lambda query, *_: [in_capitals(answer_to(query))],
@@ -158,8 +159,8 @@ MANNERS: dict[str, Manner] = {
 
 
 class NameServer:
-    """Answers in the manner that the first label of a name, or the first after `_service._tcp`,
-    says.
+    """Behaves in the manner named by the first label of a name, or the first after
+    `_service._tcp`.
     """
 
     def __init__(self) -> None:
@@ -167,7 +168,7 @@ class NameServer:
 
     @contextmanager
     def serve(self, patience: float = 0.05) -> Iterator[Service]:
-        """Answer meanwhile, over UDP and TCP."""
+        """Answer inside the context, over UDP and TCP."""
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             datagrams.bind(listener.getsockname())
             with running(self._datagrams, datagrams), running(self._streams, listener):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL, crypto
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from rqdisco.http.server.site import BoundedSite, SiteConfig
@@ -17,6 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
 HOST = "rqdisco.example"
+CLIENT_ADDRESS = IPv4Address("TCP", "198.51.100.7", 4711)
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -30,13 +33,13 @@ class Listener:
         self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
         limiter = ConnectionLimiter(100, most_each, self.clock.seconds)
         made.listen(
-            BoundedSite(Daemon().doors.public(), self.clock, SiteConfig(max_body=1000), lambda: 0.0, limiter=limiter)
+            BoundedSite(Daemon().apis.public(), self.clock, SiteConfig(max_body=1000), lambda: 0.0, limiter=limiter)
         )
         ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
 
 
 class Transport(StringTransport):
-    """Memory that takes itself for TCP, as what TLS is spoken on does."""
+    """A transport in memory that claims to be TCP, as the one under TLS does."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
@@ -47,7 +50,7 @@ class Client:
 
     def __init__(self, listener: Listener, connection: SSL.Connection) -> None:
         self._clock = listener.clock
-        self._protocol = listener.factory.buildProtocol(None)
+        self._protocol = cast("Protocol", listener.factory.buildProtocol(CLIENT_ADDRESS))
         self._transport = Transport()
         self._protocol.makeConnection(self._transport)
         self._ssl = connection
@@ -55,8 +58,8 @@ class Client:
         self._turn(connection.do_handshake)
 
     def _turn(self, act: Any) -> Any:
-        """Do something that may need what the other side says to what we say; raises SSL.Error if
-        it says no.
+        """Do something that may need the other side's reply to what we send; raises SSL.Error if
+        that refuses.
         """
         for _ in range(10):
             try:
@@ -69,20 +72,22 @@ class Client:
         with suppress(SSL.WantReadError):
             self._protocol.dataReceived(self._ssl.bio_read(1 << 20))
         self._clock.advance(0)
-        said = self._transport.value()
+        written = self._transport.value()
         self._transport.clear()
-        if said:
-            self._ssl.bio_write(said)
+        if written:
+            self._ssl.bio_write(written)
 
     def ask(self) -> bytes:
-        """The first of the answer. Raises SSL.Error where TLS 1.3 refuses us that late."""
+        """Return the first line of the answer. Raises SSL.Error where TLS 1.3 refuses us that
+        late.
+        """
         self._ssl.send(ASK)
         answer: bytes = self._turn(lambda: self._ssl.recv(1 << 16))
         return answer.partition(b"\r\n")[0]
 
     @property
     def subject(self) -> str:
-        """Whom the server's certificate names."""
+        """The subject of the server's certificate."""
         certificate = self._ssl.get_peer_certificate()
         assert certificate is not None
         return str(certificate.to_cryptography().subject.rfc4514_string().removeprefix("CN="))
@@ -94,7 +99,7 @@ class Client:
 
 
 def anybody(*trusted: Authority, version: int | None = None, pair: tuple[Path, Path] | None = None) -> SSL.Connection:
-    """A client that trusts these authorities, or whatever it sees."""
+    """Return a client that trusts these authorities, or any certificate."""
     context = SSL.Context(SSL.TLS_METHOD)
     if trusted:
         store = context.get_cert_store()

@@ -1,4 +1,4 @@
-"""Three daemons that are peers of each other, as processes of their own."""
+"""Three peer daemons, each in a separate process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from random import randrange
 from typing import Any
 
-from tests.support.process import Daemon
+from tests.support.process import DaemonProcess
 
 KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
 NAMES = "abc"
 
 
 def own_address() -> str:
-    """HOST:PORT where nobody listens; a peer has to know its own before it starts.
+    """Return a HOST:PORT where nobody listens; a peer needs its own address before it starts.
 
-    Of 127.0.0.1 anybody may take any port in the meantime, be it for a connection.
+    Any process may take a port of 127.0.0.1 in the meantime, even for a connection.
     """
     with socket.socket() as taken:
         taken.bind((f"127.{randrange(1, 255)}.{randrange(256)}.{randrange(1, 255)}", 0))
@@ -28,21 +28,21 @@ def own_address() -> str:
 
 
 class Trio:
-    """Three daemons, each told of one other and started with the options `always`, and how to start
-    them again.
+    """Three daemons, each with one other as its seed and started with the options `always`, and how
+    to restart them.
 
-    `states` are state directories that are to be elsewhere than in `directory`, `addresses` where
-    peers reach each, and `starts` what starts a daemon of that name where it is not `start`.
+    `states` are state directories outside `directory`, `addresses` where peers reach each, and
+    `starts` what starts a daemon of that name where it is not `start`.
     """
 
     def __init__(
         self,
-        start: Callable[..., Daemon],
+        start: Callable[..., DaemonProcess],
         directory: Path,
         *always: str,
         states: Mapping[str, Path] | None = None,
         addresses: Mapping[str, str] | None = None,
-        starts: Mapping[str, Callable[..., Daemon]] | None = None,
+        starts: Mapping[str, Callable[..., DaemonProcess]] | None = None,
     ) -> None:
         self._directory = directory
         self._always = always
@@ -50,25 +50,25 @@ class Trio:
         self._starts = dict.fromkeys(NAMES, start) | dict(starts or {})
         self._addresses = addresses or {name: own_address() for name in NAMES}
         (directory / "keys").write_text(f"{KEY}\n")
-        self.daemons: dict[str, Daemon] = {}
-        self._started: list[Daemon] = []
+        self.daemons: dict[str, DaemonProcess] = {}
+        self._started: list[DaemonProcess] = []
         self.start_all()
 
     @property
     def complaints(self) -> list[Any]:
-        """What any daemon so far found wrong with itself."""
+        """The faults that any daemon logged of itself so far."""
         return [
             complaint for daemon in self._started for complaint in (*daemon.complaints, *daemon.stderr.splitlines())
         ]
 
-    def start(self, name: str, *options: str) -> Daemon:
+    def start(self, name: str, *options: str) -> DaemonProcess:
         """Start one; return when it listens."""
         self.daemons[name] = self._starts[name](self.state(name), *self.options(name), *options)
         self._started.append(self.daemons[name])
         return self.daemons[name]
 
     def start_all(self) -> None:
-        """Start all at once; return when they agree on who they are."""
+        """Start all at once; return when they agree on the members."""
         with ThreadPoolExecutor(len(NAMES)) as pool:
             list(pool.map(self.start, NAMES))
         self.daemons = {name: self.daemons[name] for name in NAMES}
@@ -76,17 +76,17 @@ class Trio:
             daemon.wait_for("peers agree", count=3)
 
     def restart_all(self) -> None:
-        """Stop all, and start them; they then hold the same."""
+        """Stop all, and start them; they then hold the same records."""
         for daemon in self.daemons.values():
             daemon.terminate()
         self.start_all()
 
-    def start_twin(self, name: str, state: Path) -> Daemon:
-        """Start another one of that name; it differs in where it is reached."""
-        return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-twin")))
+    def start_duplicate(self, name: str, state: Path) -> DaemonProcess:
+        """Start another daemon of that name, reachable at a different address."""
+        return self._starts[name](state, *self.options(name, own_address(), self.socket(f"{name}-duplicate")))
 
     def options(self, name: str, address: str | None = None, operator: Path | None = None) -> tuple[str, ...]:
-        """What one is started with."""
+        """Return the options of one."""
         host, _, port = (address or self._addresses[name]).partition(":")
         return (
             f"--name={name}",
@@ -99,39 +99,39 @@ class Trio:
         )
 
     def state(self, name: str) -> Path:
-        """The state directory of one."""
+        """Return the state directory of one."""
         return self._states[name]
 
     def socket(self, name: str) -> Path:
-        """The operator's socket of one."""
+        """Return the operator socket of one."""
         return self._directory / f"{name}.sock"
 
     def url(self, name: str) -> str:
-        """Where peers reach one."""
+        """Return the URL at which peers reach one."""
         return f"http://{self._addresses[name]}"
 
     def register(self, name: str, discovery_id: str, addr: str) -> tuple[int, list[str]]:
-        """Ask one as a node does; return the status and the list that was answered, if any."""
+        """Register a node at one; return the status and the answered list, if any."""
         reply = self.daemons[name].request("POST", f"/{discovery_id}", {"addr": addr})
         return reply.status, reply.document.get("nodes", [])
 
     def lists(self, discovery_id: str) -> list[list[str]]:
-        """What each daemon lists."""
+        """Return what each daemon lists."""
         return [daemon.nodes(discovery_id) for daemon in self.daemons.values()]
 
     def explain(self, name: str, discovery_id: str) -> Any:
-        """What one tells its operator of an ID."""
+        """Return the operator's explanation of an ID at one."""
         return json.loads(ask_operator(self.socket(name), f"/{discovery_id}?explain=1"))
 
 
 def incarnation_of(state: Path) -> str:
-    """Who the daemon of a state directory is."""
+    """Return the incarnation of a state directory."""
     incarnation: str = json.loads((state / "identity.json").read_bytes())["incarnation"]
     return incarnation
 
 
 def ask_operator(path: Path, of: str) -> bytes:
-    """The body of what is answered on an operator's socket."""
+    """Return the body of the answer on an operator socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.sendall(f"GET {of} HTTP/1.0\r\n\r\n".encode())

@@ -2,8 +2,8 @@
 what nodes see of each other.
 
 Nodes are coroutines. They await moments of virtual time, and answers of the real daemon, which take
-none of it. A seed decides the order of all that happens at once, so what a test does can be
-repeated, but for what the daemon decides.
+none of it. A seed decides the order of everything that happens at once, so a test can be repeated,
+except for what the daemon decides.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from random import Random
 from typing import Any, Generic, Literal, TypeVar
 
 Answer = TypeVar("Answer")
-Door = Literal["http", "raft"]
+Endpoint = Literal["http", "raft"]
 
 # Nodes let others join by HTTP up to v7.21, by Raft from then on (rqlite http/service.go,
 # cluster/service.go).
-OLD_DOORS: frozenset[Door] = frozenset({"http"})
-BOTH_DOORS: frozenset[Door] = frozenset({"http", "raft"})
-NEW_DOORS: frozenset[Door] = frozenset({"raft"})
+OLD_ENDPOINTS: frozenset[Endpoint] = frozenset({"http"})
+BOTH_ENDPOINTS: frozenset[Endpoint] = frozenset({"http", "raft"})
+NEW_ENDPOINTS: frozenset[Endpoint] = frozenset({"raft"})
 PATIENCE = 20.0
-# Who bootstrapped leads after a timeout without a leader. That one is gone has to be noticed first:
-# a real cluster has its next leader 1.8 to 2.8 s later.
+# A bootstrapped node leads after a timeout without a leader. The loss of a leader has to be noticed
+# first: a real cluster has its next leader 1.8 to 2.8 s later.
 FIRST_ELECTION_SECONDS = 1.0, 2.0
 ELECTION_SECONDS = 1.8, 2.8
 
 
 @dataclass(frozen=True)
 class InFlight(Generic[Answer]):
-    """A real answer that is on its way; `receive` waits for it."""
+    """A real answer on its way; `receive` waits for it."""
 
     receive: Callable[[], Answer]
 
@@ -52,7 +52,7 @@ _Awaited = InFlight[Any] | _Moment
 
 
 class Task:
-    """A coroutine that a world runs, once it is its turn."""
+    """A coroutine that a world runs when it is its turn."""
 
     def __init__(self, begin: Coroutines) -> None:
         self._begin = begin
@@ -66,8 +66,8 @@ class Task:
             self._coroutine.close()
 
     def resume(self, receive: Callable[[], Any]) -> _Awaited | None:
-        """Go on with what `receive` gives or raises, to the next thing to await; None if there is
-        none.
+        """Resume with what `receive` returns or raises, up to the next thing to await; return None
+        if there is none.
         """
         self._coroutine = self._coroutine or self._begin()
         try:
@@ -99,15 +99,15 @@ class World:
         return task
 
     def sleep(self, seconds: float) -> _Moment:
-        """Await this to go on so many seconds later."""
+        """Return an awaitable that resumes this many seconds later."""
         return _Moment(self.now + seconds)
 
     def jitter(self, seconds: float) -> float:
-        """Between once and twice as long (rqlite v10 internal/random Jitter)."""
+        """Return between once and twice as long (rqlite v10 internal/random Jitter)."""
         return seconds * self.random.uniform(1, 2)
 
     def step(self) -> bool:
-        """Do the next thing; False if there is nothing to do, now or later."""
+        """Do the next thing; return False if there is nothing to do, now or later."""
         if not self._due and not self._wake():
             return False
         task, receive = self._due.pop(self.random.randrange(len(self._due)))
@@ -119,7 +119,7 @@ class World:
         return True
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        """Run for so many seconds, or until something holds; return whether it does."""
+        """Run for this many seconds, or until something holds; return whether it does."""
         end = self.now + seconds
         while not until():
             if not self._due and (not self._asleep or self._asleep[0][0] > end):
@@ -129,7 +129,7 @@ class World:
         return True
 
     def result(self, begin: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Run a coroutine to its end; return what it does, or raise what it does."""
+        """Run a coroutine to its end; return or raise its result."""
         results: list[Answer] = []
 
         async def run() -> None:
@@ -141,7 +141,7 @@ class World:
         return results[0]
 
     def _wake(self) -> bool:
-        """Go to the next moment that somebody awaits."""
+        """Advance to the next moment that is awaited."""
         if not self._asleep:
             return False
         self.now = self._asleep[0][0]
@@ -156,8 +156,8 @@ def _nothing() -> None:
 
 @dataclass(eq=False)
 class Peer:
-    """A node as the others see it: where its doors are, whether it runs, and the cluster in its
-    data directory.
+    """A node as the others see it: its endpoints, whether it runs, and the cluster in its data
+    directory.
 
     `expect` is its `-bootstrap-expect`.
     """
@@ -165,7 +165,7 @@ class Peer:
     node_id: str
     http_addr: str
     raft_addr: str
-    doors: frozenset[Door]
+    endpoints: frozenset[Endpoint]
     votes: bool = True
     expect: int = 0
     is_up: bool = False
@@ -176,7 +176,7 @@ class Peer:
 
 @dataclass(eq=False)
 class Cluster:
-    """A Raft cluster: who is in its configuration, who leads, and whether anybody ever did."""
+    """A Raft cluster: the nodes in its configuration, its leader, and whether it ever had one."""
 
     members: list[Peer]
     leader: Peer | None = None
@@ -184,14 +184,14 @@ class Cluster:
 
     @property
     def candidates(self) -> list[Peer]:
-        """Those who could lead now: the voters that run, if they are more than half."""
+        """Return the nodes that could lead now: the voters that run, if they are more than half."""
         voters = [member for member in self.members if member.votes]
         running = [voter for voter in voters if voter.is_up and voter.cluster is self]
         return running if 2 * len(running) > len(voters) else []
 
 
-class Network:
-    """What stands for the HTTP doors and for Raft of all nodes of a test."""
+class VirtualNetwork:
+    """Stands for the HTTP APIs and for Raft of all nodes of a test."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -208,24 +208,24 @@ class Network:
         }
 
     def is_formed(self) -> bool:
-        """Whether all nodes that run have a leader."""
+        """Report whether all nodes that run have a leader."""
         running = [peer for peer in self.peers if peer.is_up]
         return bool(running) and all(leader_of(peer) is not None for peer in running)
 
     def add(self, peer: Peer) -> None:
-        """Make a node known, which does not run yet."""
+        """Add a node, which does not run yet."""
         self.peers.append(peer)
 
     def switch(self, peer: Peer, *, on: bool) -> None:
-        """Start or stop a node; what it had in memory only is gone."""
+        """Start or stop a node; what it had only in memory is gone."""
         peer.is_up = on
         peer.notified_by.clear()
         if peer.cluster is not None:
             self._settle(peer.cluster)
 
     def bootstrap(self, members: Iterable[Peer]) -> None:
-        """Make a cluster of `members`; of two that bootstrap the same configuration Raft makes
-        one.
+        """Make a cluster of `members`; Raft makes one of two that bootstrap the same
+        configuration.
         """
         members = list(members)
         if any(set(cluster.members) == set(members) for cluster in self.bootstrapped):
@@ -236,24 +236,24 @@ class Network:
             member.cluster = member.cluster or cluster
         self._settle(cluster)
 
-    def join(self, peer: Peer, addr: str, door: Door) -> bool:
-        """Join through the node at `addr`, which sends the joiner on to its leader's door of the
-        same kind.
+    def join(self, peer: Peer, addr: str, endpoint: Endpoint) -> bool:
+        """Join through the node at `addr`, which redirects the joiner to its leader's endpoint of
+        the same kind.
         """
-        target = self._reach(addr, door)
+        target = self._reach(addr, endpoint)
         leader = None if target is None else leader_of(target)
-        if leader is None or leader.cluster is None or door not in leader.doors:
+        if leader is None or leader.cluster is None or endpoint not in leader.endpoints:
             return False
         if peer not in leader.cluster.members:
             leader.cluster.members.append(peer)
         peer.cluster = leader.cluster
         return True
 
-    def notify(self, peer: Peer, addr: str, door: Door) -> bool:
-        """Tell the node at `addr` that `peer` is there; it bootstraps once it expects no more
-        (store.go Notify).
+    def notify(self, peer: Peer, addr: str, endpoint: Endpoint) -> bool:
+        """Notify the node at `addr` of `peer`; it bootstraps once it expects no more (store.go
+        Notify).
         """
-        target = self._reach(addr, door)
+        target = self._reach(addr, endpoint)
         if target is None:
             return False
         if target.expect and target.cluster is None and leader_of(target) is None:
@@ -262,12 +262,12 @@ class Network:
                 self.bootstrap(target.notified_by.values())
         return True
 
-    def _reach(self, addr: str, door: Door) -> Peer | None:
-        """The running node that has such a door at `addr`, with a scheme or without."""
+    def _reach(self, addr: str, endpoint: Endpoint) -> Peer | None:
+        """Return the running node with such an endpoint at `addr`, with a scheme or without."""
         addr = addr.removeprefix("http://")
         for peer in self.peers:
-            if addr == (peer.http_addr if door == "http" else peer.raft_addr):
-                return peer if peer.is_up and door in peer.doors else None
+            if addr == (peer.http_addr if endpoint == "http" else peer.raft_addr):
+                return peer if peer.is_up and endpoint in peer.endpoints else None
         return None
 
     def _settle(self, cluster: Cluster) -> None:
@@ -287,17 +287,17 @@ class Network:
 
 
 def leader_of(peer: Peer) -> Peer | None:
-    """Who leads the cluster of a node, as far as that node can know."""
+    """Return the leader of a node's cluster, as far as that node can see."""
     return peer.cluster.leader if peer.is_up and peer.cluster is not None else None
 
 
 @dataclass
 class Service:
-    """Where the daemon is; None while it is nowhere. Tests move it when they stop and start the
+    """Where the daemon is; None while it is nowhere. Tests change it when they stop and start the
     daemon.
 
-    A datagram that is not answered within `patience` seconds of real time counts as lost; the
-    daemon loses none.
+    A datagram without an answer within `patience` seconds of real time counts as lost; the daemon
+    loses none.
     """
 
     http: int | None = None
@@ -306,9 +306,11 @@ class Service:
 
 
 class Process:
-    """A node's process: what it runs ends when it is killed, and its peer is down then."""
+    """The process of a node: everything it runs ends when it is killed, and its peer is down
+    then.
+    """
 
-    def __init__(self, peer: Peer, world: World, network: Network) -> None:
+    def __init__(self, peer: Peer, world: World, network: VirtualNetwork) -> None:
         self.peer = peer
         self.log: list[str] = []
         self._world = world
@@ -317,7 +319,7 @@ class Process:
         network.add(peer)
 
     def start(self) -> None:
-        """Start it, on the data directory that its peer has."""
+        """Start it, on the data directory of its peer."""
         self._network.switch(self.peer, on=True)
         self._run(self.main)
 
@@ -331,14 +333,14 @@ class Process:
         self._run(start)
 
     def kill(self) -> None:
-        """SIGKILL; its data directory stays."""
+        """Send SIGKILL; its data directory stays."""
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
         self._network.switch(self.peer, on=False)
 
     async def main(self) -> None:
-        """What the process does."""
+        """Run as the process."""
         raise NotImplementedError
 
     def _run(self, begin: Coroutines) -> None:

@@ -1,4 +1,4 @@
-"""What tests of commands share, and those of several daemons."""
+"""Fixtures of tests of commands, and of several daemons."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.command import RAFT_A, A, B, Service, Shell
-from tests.support.daemon import mint
+from tests.support.daemon import create_id
 from tests.support.gossip import Three, settle, trio
 
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is not meant for them."""
+    """Remove settings of the environment that runs the tests."""
     for name in ("URL", "TOKEN", "TOKENS", "CA", "CERT", "KEY"):
         monkeypatch.delenv(f"RQDISCO_{name}", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
@@ -32,8 +32,8 @@ def shell(service: Service) -> Shell:
 
 @pytest.fixture
 def some_id(service: Service) -> str:
-    """An ID with two nodes, of which the first is known in full."""
-    discovery_id = mint(service.daemon)
+    """An ID with two nodes, of which the first has all details."""
+    discovery_id = create_id(service.daemon)
     shell = Shell(service)
     assert shell("register", discovery_id, A, "--raft-addr", RAFT_A, "--node-id", "n1") == 0
     assert shell("register", discovery_id, B) == 0
@@ -42,13 +42,13 @@ def some_id(service: Service) -> str:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time of all daemons."""
+    """The clock of all daemons."""
     return Clock()
 
 
 @pytest.fixture
 def three(clock: Clock) -> Iterator[Three]:
-    """Three daemons that know each other."""
+    """Three daemons that have met each other."""
     network, daemons = trio(clock)
     yield network, daemons
     for daemon in network.daemons.values():

@@ -1,4 +1,4 @@
-"""Tokens: what a file of them says, what they allow, and how the file is edited."""
+"""Tokens: the content of their file, what they allow, and how the file is edited."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_a_token_has_160_random_bits_and_needs_quoting_nowhere() -> None:
     assert all(token.startswith("rqd_") and token[4:].isalnum() and len(token) == 36 for token in made)
 
 
-def test_a_file_has_digests_and_never_a_token() -> None:
+def test_a_token_file_has_digests_and_never_a_token() -> None:
     content = with_token(b"", describe("ops", ["admin"], "secret"))
     assert content.startswith(HEADER.encode())
     assert b"secret" not in content
     assert parse_tokens(content).find(b"secret") == describe("ops", ["admin"], "secret")
 
 
-def test_what_was_written_is_what_is_read() -> None:
+def test_a_written_token_file_reads_back_equal() -> None:
     tokens = [
         describe("a", ["read"], "1"),
         describe("b", ["write", "read"], "2", ID),
@@ -69,7 +69,7 @@ def test_a_token_is_found_by_all_of_it_and_no_other() -> None:
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("right", ["known", *SCOPES])
-def test_a_scope_is_its_own_right_and_admin_is_every_one(scope: str, right: Right) -> None:
+def test_each_scope_is_a_separate_right_and_admin_includes_all(scope: str, right: Right) -> None:
     access = Access(TokenRing([describe("x", [scope], "secret")]))
     if scope in (right, "admin") or right == "known":
         assert access.admit([b"secret"], right, ID).name == "x"
@@ -91,7 +91,7 @@ def test_a_bound_token_is_for_its_id_and_case_counts() -> None:
         assert not token.may("read", other)
 
 
-def test_the_first_token_that_is_known_counts() -> None:
+def test_the_first_known_token_of_a_request_counts() -> None:
     access = Access(TokenRing([describe("x", ["read"], "1"), describe("y", ["write"], "2")]))
     assert access.admit([b"for a proxy", b"2", b"1"], "write").name == "y"
     with pytest.raises(NotAllowed):
@@ -116,7 +116,7 @@ def test_the_first_token_that_is_known_counts() -> None:
         (f"ops read {DIGEST} id={ID} more", "not NAME SCOPES"),
     ],
 )
-def test_what_cannot_be_read_is_named_by_its_line_and_not_repeated(line: str, why: str) -> None:
+def test_an_invalid_line_is_named_by_its_number_and_not_repeated(line: str, why: str) -> None:
     with pytest.raises(BadTokens) as refused:
         parse_tokens(f"# comment\n\n{line}\n".encode())
     assert str(refused.value).startswith("line 3: ")
@@ -132,7 +132,7 @@ def test_two_tokens_of_one_name_or_one_digest_are_refused() -> None:
         with_token(f"ops admin {DIGEST}\n".encode(), describe("ops", ["read"], "other"))
 
 
-def test_revoking_takes_one_line_and_leaves_all_others_as_they_are() -> None:
+def test_revoking_removes_one_line_and_leaves_all_others_unchanged() -> None:
     content = f"# mine\nops  admin {DIGEST}  # of ops\n\nbad read sha256:{'0' * 64}\n# end".encode()
     after = without_token(content, "bad")
     assert after == f"# mine\nops  admin {DIGEST}  # of ops\n\n# end".encode()
@@ -141,14 +141,14 @@ def test_revoking_takes_one_line_and_leaves_all_others_as_they_are() -> None:
         without_token(content, "worse")
 
 
-def test_the_last_token_can_be_revoked_and_then_nobody_is_let_in(tmp_path: Path) -> None:
+def test_the_last_token_can_be_revoked_and_then_nobody_is_authorized(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     edit_tokens(file, lambda content: with_token(content, describe("ops", ["admin"], "secret")))
     edit_tokens(file, lambda content: without_token(content, "ops"))
     assert read_tokens(file).tokens == ()
 
 
-def test_a_new_file_is_its_owners_alone_and_an_old_one_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
+def test_a_new_file_is_private_to_its_owner_and_an_old_one_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
     file, link = tmp_path / "tokens", tmp_path / "link"
     link.symlink_to(file)
     edit_tokens(link, lambda content: with_token(content, describe("a", ["read"], "1")))
@@ -161,7 +161,7 @@ def test_a_new_file_is_its_owners_alone_and_an_old_one_keeps_its_mode_and_its_li
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "tokens"]
 
 
-def test_an_edit_that_fails_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_edit_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     edit_tokens(file, lambda content: with_token(content, describe("a", ["read"], "1")))
     before = file.read_bytes()
@@ -171,7 +171,7 @@ def test_an_edit_that_fails_leaves_the_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_edits_at_once_all_count(tmp_path: Path) -> None:
+def test_concurrent_edits_all_take_effect(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
 
     def add(number: int) -> None:
@@ -182,7 +182,7 @@ def test_edits_at_once_all_count(tmp_path: Path) -> None:
     assert {token.name for token in read_tokens(file).tokens} == {f"t{number}" for number in range(40)}
 
 
-def test_a_file_that_cannot_be_read_says_which_and_why(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(TokensUnusable, match=r"tokens: No such file or directory; create one with `rqdisco token new`"):
         read_tokens(tmp_path / "tokens")
     (tmp_path / "tokens").write_text("nonsense\n")

@@ -1,4 +1,4 @@
-"""Which addresses are taken, which are doubted, and which are the same node."""
+"""Which addresses are accepted, which are doubted, and which are the same node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rqdisco.core.errors import InvalidValue, MisleadingAddress
         "a" * 260,
     ],
 )
-def test_what_the_field_advertises_is_taken_as_it_is(text: str) -> None:
+def test_addresses_that_real_nodes_advertise_are_accepted_unchanged(text: str) -> None:
     assert check_text("address", text) is text
 
 
@@ -46,7 +46,7 @@ def test_what_the_field_advertises_is_taken_as_it_is(text: str) -> None:
         ("a\ud800", "not valid Unicode"),
     ],
 )
-def test_what_cannot_be_given_back_unchanged_is_refused_with_the_reason(value: object, why: str) -> None:
+def test_an_address_that_cannot_be_returned_unchanged_is_refused_with_the_reason(value: object, why: str) -> None:
     with pytest.raises(InvalidValue, match=f"invalid address: {why}"):
         check_text("address", value)
 
@@ -74,7 +74,7 @@ def test_addresses_that_cannot_be_resolved_are_doubted(addr: str) -> None:
 @pytest.mark.parametrize(
     "addr", ["127.0.0.1:4001", "localhost:4001", "[::1]:4001", "http://127.1.2.3:1", "Localhost.:1"]
 )
-def test_a_loopback_address_is_doubted_when_it_comes_from_another_machine(addr: str) -> None:
+def test_a_loopback_address_is_doubted_when_it_comes_from_another_host(addr: str) -> None:
     with pytest.raises(MisleadingAddress, match="loopback address, set -http-adv-addr"):
         check_reachable(addr, "10.0.0.9")
     check_reachable(addr, "127.0.0.1")
@@ -99,7 +99,7 @@ def test_addresses_are_compared_as_rqlited_filters_itself() -> None:
 
 
 def in_any_case(text: str) -> st.SearchStrategy[str]:
-    """The text in upper and lower case."""
+    """Return the text in upper and lower case."""
     return st.tuples(*(st.sampled_from([each.lower(), each.upper()]) for each in text)).map("".join)
 
 
@@ -127,7 +127,7 @@ ENDS = st.sampled_from([":4001", ":4001/", ":4001/x?y#z", "", "/", "?x=1", ":htt
 
 
 @given(SCHEMES, LOCAL_HOSTS, ENDS)
-def test_an_address_that_leads_everybody_to_himself_is_local_in_any_spelling(scheme: str, host: str, end: str) -> None:
+def test_an_address_that_leads_every_client_to_itself_is_local_in_any_form(scheme: str, host: str, end: str) -> None:
     assert is_local(f"{scheme}{host}{end}")
 
 
@@ -141,7 +141,7 @@ OTHER_HOSTS = OTHER_NAMES | OTHER_IPS.map(lambda ip: f"[{ip}]" if ip.version == 
 
 
 @given(SCHEMES, OTHER_HOSTS, ENDS)
-def test_an_address_of_some_machine_is_not_and_its_host_is_found(scheme: str, host: str, end: str) -> None:
+def test_an_address_of_a_certain_host_is_not_local_and_its_host_is_found(scheme: str, host: str, end: str) -> None:
     assert not is_local(f"{scheme}{host}{end}")
     assert host_of(f"{scheme}{host}{end}") == host.strip("[]")
 
@@ -154,5 +154,5 @@ def test_a_name_that_only_looks_like_loopback_is_not_local(addr: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_of_any_text_it_can_be_said_whether_it_is_local(text: str) -> None:
+def test_any_text_is_either_local_or_not(text: str) -> None:
     assert is_local(text) in (True, False)

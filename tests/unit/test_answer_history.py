@@ -1,4 +1,4 @@
-"""What is remembered of who was told what."""
+"""The history of answers: which node was answered what."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_address_is_known_since_it_was_first_answered_until_it_is_removed() -
     assert log.first("other", [A]) == {}
 
 
-def test_an_address_that_is_not_listed_any_more_is_another_node_when_it_comes_back() -> None:
+def test_an_address_that_left_the_list_counts_as_another_node_when_it_returns() -> None:
     log = AnswerHistory(itertools.count(1).__next__)
     log.note("id", A, "listed", 1)
     assert log.first("id", []) == {}
@@ -31,7 +31,7 @@ def test_an_address_that_is_not_listed_any_more_is_another_node_when_it_comes_ba
     assert log.first("id", [A]) == {A: 2}
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_history, "_MOST_BYTES", 600)
     log = AnswerHistory(itertools.count(1).__next__)
     for discovery_id in range(5):
@@ -40,7 +40,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(log.of(str(discovery_id))) for discovery_id in range(5)] == [0, 0, 5, 5, 5]
 
 
-def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgotten_answers_of_one_id_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_history, "_MOST_BYTES", 3000)
     log = AnswerHistory(itertools.count(1).__next__)
     addrs = [f"10.0.0.{number}:1" for number in range(5)]
@@ -55,7 +55,7 @@ def test_what_was_forgotten_of_one_id_is_room_for_others(monkeypatch: pytest.Mon
     assert len(log.of("other")) == 5
 
 
-def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_come_and_go_under_one_id_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_history, "_MOST_ADDRESSES_OF_ONE", 10)
     log = AnswerHistory(itertools.count(1).__next__)
     addrs = [f"10.0.0.{number}:1" for number in range(30)]
@@ -64,7 +64,7 @@ def test_addresses_that_come_and_go_under_one_id_are_no_more_than_so_many(monkey
     assert log.first("id", addrs) == {addr: number for number, addr in enumerate(addrs, 1) if number > 20}
 
 
-def test_the_last_answers_of_an_id_are_told_as_they_were_given() -> None:
+def test_the_last_answers_of_an_id_are_returned_as_they_were_given() -> None:
     log = AnswerHistory(itertools.count(1).__next__)
     for number in range(MOST_ANSWERS + 7):
         log.note("id", "http://knoten-ä.example:4001", "listed on the owner's behalf", number)

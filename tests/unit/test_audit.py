@@ -1,4 +1,4 @@
-"""The audit log: every line whole and in order, whatever becomes of the file and the disk under
+"""The audit log: every line complete and in order, whatever happens to the file and the disk under
 it.
 """
 
@@ -20,7 +20,7 @@ from tests.support.daemon import WALL_US, Threads, result
 
 
 class FullDisk:
-    """The system's write, on a disk that has `room` for so many bytes, any number if that is
+    """The system's write, on a disk that has `room` for this many bytes, any number if that is
     None.
     """
 
@@ -38,7 +38,7 @@ class FullDisk:
 
 
 class Audited:
-    """An audit log that has started."""
+    """A running audit log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class Audited:
         self.events = Events(self.log)
         self.log.startService()
 
-    def tell(self, *ids: str) -> None:
+    def report(self, *ids: str) -> None:
         for each in ids:
             self.events.publish(Event(kind="mint", outcome="minted", id=each))
 
@@ -61,7 +61,7 @@ class Audited:
         self.clock.advance(0.05)
 
     def lines(self, path: Path | None = None) -> list[dict[str, Any]]:
-        """All whole lines; anything else in the file is an error."""
+        """Return all complete lines; anything else in the file is an error."""
         text = (path or self.path).read_bytes()
         assert text.endswith(b"\n") or not text
         return [msgspec.json.decode(line) for line in text.splitlines()]
@@ -79,7 +79,7 @@ def errors_of(log: list[dict[str, Any]]) -> list[str]:
     return [event["log_format"] for event in log if event["log_level"].name == "error"]
 
 
-def test_a_line_says_what_happened_and_when(audited: Audited) -> None:
+def test_a_line_has_the_event_and_its_time(audited: Audited) -> None:
     event = Event(
         kind="registration",
         outcome="refused",
@@ -112,7 +112,7 @@ def test_a_line_says_what_happened_and_when(audited: Audited) -> None:
     ]
 
 
-def test_what_changed_nothing_has_no_line(audited: Audited) -> None:
+def test_a_request_that_changed_nothing_has_no_line(audited: Audited) -> None:
     audited.events.publish(Event(kind="leader report", outcome="reported", audited=False))
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["start"]
@@ -120,13 +120,13 @@ def test_what_changed_nothing_has_no_line(audited: Audited) -> None:
 
 def test_nobody_waits_for_a_slow_disk_and_the_order_stays(audited: Audited) -> None:
     audited.threads.hold = True
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
-    audited.tell("b", "c")
+    audited.report("b", "c")
     audited.soon()
     assert len(audited.threads.held) == 1
     audited.threads.release()
-    audited.tell("d")
+    audited.report("d")
     audited.threads.hold = False
     audited.threads.release_all()
     audited.soon()
@@ -135,70 +135,70 @@ def test_nobody_waits_for_a_slow_disk_and_the_order_stays(audited: Audited) -> N
 
 
 @pytest.mark.parametrize("is_moved", [True, False])
-def test_a_file_that_was_moved_or_removed_is_made_anew(audited: Audited, tmp_path: Path, is_moved: bool) -> None:
-    audited.tell("a")
+def test_a_file_that_was_moved_or_removed_is_created_again(audited: Audited, tmp_path: Path, is_moved: bool) -> None:
+    audited.report("a")
     audited.soon()
     if is_moved:
         audited.path.rename(tmp_path / "audit.1")
     else:
         audited.path.unlink()
-    audited.tell("b")
+    audited.report("b")
     audited.soon()
     assert audited.ids() == ["b"]
     assert not is_moved or audited.ids(tmp_path / "audit.1") == ["a"]
 
 
-def test_a_hangup_lets_go_of_a_file_that_nothing_is_written_to(audited: Audited, tmp_path: Path) -> None:
+def test_a_hangup_closes_an_idle_file(audited: Audited, tmp_path: Path) -> None:
     audited.soon()
     audited.path.rename(tmp_path / "audit.1")
     audited.log.reopen()
     assert audited.path.read_bytes() == b""
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     assert audited.ids() == ["a"]
 
 
-def test_lines_that_come_while_others_are_written_wait_for_more(audited: Audited) -> None:
+def test_lines_that_arrive_during_a_write_wait_for_the_next(audited: Audited) -> None:
     audited.threads.hold = True
     audited.soon()
-    audited.tell("a")
+    audited.report("a")
     audited.threads.release()
     assert not audited.threads.held
-    audited.tell("b")
+    audited.report("b")
     audited.soon()
     audited.threads.release_all()
     assert audited.ids() == ["a", "b"]
 
 
-def test_a_hangup_while_lines_are_written_loses_none(audited: Audited, tmp_path: Path) -> None:
+def test_a_hangup_during_a_write_loses_no_line(audited: Audited, tmp_path: Path) -> None:
     audited.threads.hold = True
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     audited.path.touch()
     audited.path.rename(tmp_path / "audit.1")
     audited.log.reopen()
-    audited.tell("b")
+    audited.report("b")
     audited.threads.hold = False
     audited.threads.release_all()
     audited.soon()
     assert audited.ids() == ["a", "b"]
 
 
-def test_what_others_appended_stays(audited: Audited) -> None:
+def test_lines_that_others_appended_stay(audited: Audited) -> None:
     audited.path.write_bytes(b'{"event":"theirs"}\n')
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["theirs", "start"]
 
 
-def test_on_a_full_disk_it_is_said_once_and_nothing_is_lost_nor_torn(
+def test_a_full_disk_is_reported_once_and_no_line_is_lost_or_torn(
     audited: Audited, log: list[dict[str, Any]], logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
     audited.disk.room = 30
-    audited.tell("a", "b")
+    audited.report("a", "b")
     audited.soon()
     for each in "cde":
-        audited.tell(each)
+        audited.report(each)
         audited.clock.advance(1)
     assert errors_of(log) == ["audit log cannot be written: {why}"]
     assert audited.log.is_failing
@@ -211,12 +211,12 @@ def test_on_a_full_disk_it_is_said_once_and_nothing_is_lost_nor_torn(
     logged_errors.clear()
 
 
-def test_a_line_that_was_torn_by_a_full_disk_is_whole_in_the_next_file(
+def test_a_line_torn_by_a_full_disk_is_complete_in_the_next_file(
     audited: Audited, tmp_path: Path, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
     size = audited.path.stat().st_size
-    audited.tell("a", "b")
+    audited.report("a", "b")
     audited.disk.room = size + 20
     audited.soon()
     audited.path.rename(tmp_path / "audit.1")
@@ -229,11 +229,11 @@ def test_a_line_that_was_torn_by_a_full_disk_is_whole_in_the_next_file(
     logged_errors.clear()
 
 
-def test_a_hangup_while_the_disk_is_full_begins_the_new_file_with_a_whole_line(
+def test_a_hangup_on_a_full_disk_begins_the_new_file_with_a_complete_line(
     audited: Audited, tmp_path: Path, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.soon()
-    audited.tell("a", "b")
+    audited.report("a", "b")
     audited.disk.room = 20
     audited.soon()
     audited.path.rename(tmp_path / "audit.1")
@@ -244,28 +244,28 @@ def test_a_hangup_while_the_disk_is_full_begins_the_new_file_with_a_whole_line(
     logged_errors.clear()
 
 
-def test_beyond_a_limit_lines_are_lost_which_is_counted_and_a_line_in_the_file(
+def test_lines_over_the_limit_are_dropped_counted_and_mentioned_in_the_file(
     audited: Audited, logged_errors: list[dict[str, Any]]
 ) -> None:
     audited.disk.room = 0
     large = "x" * 100_000
     count = MOST_BYTES // 100_000 + 5
-    audited.tell(*(large for _ in range(count)))
+    audited.report(*(large for _ in range(count)))
     lost = audited.log.lost
     assert 0 < lost < 10
     audited.soon()
     audited.disk.room = None
     audited.clock.advance(1)
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     assert [line["event"] for line in audited.lines()] == ["start", *["mint"] * (count - lost), "audit", "mint"]
     assert audited.lines()[-2] == {**audited.lines()[-2], "outcome": "lost", "lines": lost}
     logged_errors.clear()
 
 
-def test_a_file_that_cannot_be_made_stops_nobody(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
+def test_a_file_that_cannot_be_created_stops_nobody(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
     audited = Audited(tmp_path / "missing" / "audit")
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     audited.clock.advance(1)
     (event,) = logged_errors
@@ -276,16 +276,16 @@ def test_a_file_that_cannot_be_made_stops_nobody(tmp_path: Path, logged_errors: 
     logged_errors.clear()
 
 
-def test_at_the_end_all_is_written(audited: Audited) -> None:
-    audited.tell("a")
+def test_everything_is_written_at_the_end(audited: Audited) -> None:
+    audited.report("a")
     result(audited.log.stopService())
     assert [line["event"] for line in audited.lines()] == ["start", "mint", "stop"]
     assert not audited.clock.getDelayedCalls()
 
 
-def test_an_end_waits_for_what_is_being_written(audited: Audited) -> None:
+def test_closing_waits_for_a_write_under_way(audited: Audited) -> None:
     audited.threads.hold = True
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     stopping = audited.log.stopService()
     assert not stopping.called
@@ -295,9 +295,9 @@ def test_an_end_waits_for_what_is_being_written(audited: Audited) -> None:
     assert [line["event"] for line in audited.lines()] == ["start", "mint", "stop"]
 
 
-def test_an_end_on_a_full_disk_says_what_is_lost(audited: Audited, logged_errors: list[dict[str, Any]]) -> None:
+def test_closing_on_a_full_disk_reports_what_is_lost(audited: Audited, logged_errors: list[dict[str, Any]]) -> None:
     audited.disk.room = 0
-    audited.tell("a")
+    audited.report("a")
     audited.soon()
     result(audited.log.stopService())
     assert [event.get("lines") for event in logged_errors] == [None, 3]
@@ -306,12 +306,12 @@ def test_an_end_on_a_full_disk_says_what_is_lost(audited: Audited, logged_errors
     logged_errors.clear()
 
 
-def test_a_fault_of_ours_is_logged_and_tried_again(
+def test_an_internal_error_is_logged_and_retried(
     audited: Audited, monkeypatch: pytest.MonkeyPatch, logged_errors: list[dict[str, Any]]
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(AuditFile, "write", lambda *_: 1 / 0)
-        audited.tell("a")
+        audited.report("a")
         audited.soon()
     assert isinstance(logged_errors[0]["log_failure"].value, ZeroDivisionError)
     audited.clock.advance(1)

@@ -28,8 +28,7 @@ class Watched:
         self.authority = Authority()
         self.clock = Clock()
         self.certificates = Certificates(self.clock.seconds)
-        # A minute later than it is, so that no number of days is one whose beginning takes part of
-        # a second.
+        # A minute later than now, so that no number of days begins within a part of a second.
         began = datetime.now(UTC).timestamp() + 60
         self.renewals = CertificateExpiryMonitor(self.clock, self.certificates, lambda: began + self.clock.seconds())
 

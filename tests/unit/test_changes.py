@@ -1,6 +1,4 @@
-"""What is remembered of a home's changes says what followed a version, or that this is too long
-ago.
-"""
+"""The log of an owner's changes returns what followed a version, or that this is too long ago."""
 
 from __future__ import annotations
 
@@ -33,18 +31,18 @@ KEYS = st.one_of(
 
 
 @given(keys=st.lists(KEYS, max_size=40))
-def test_keys_are_given_back_as_they_came(keys: list[bytes]) -> None:
+def test_keys_are_returned_unchanged(keys: list[bytes]) -> None:
     packed = PackedKeys(keys)
     assert packed.unpack() == keys
 
 
-def test_keys_that_are_uuids_only_together_are_given_back_as_they_came() -> None:
+def test_keys_that_are_uuids_only_when_joined_are_returned_unchanged() -> None:
     text = b"9af5306d-5842-851c-a00f-72fe57b0eb16" * 2
     keys = [text[:35], text[35:]]
     assert PackedKeys(keys).unpack() == keys
 
 
-def test_a_change_of_an_id_that_was_minted_takes_little_memory() -> None:
+def test_a_change_of_a_created_id_takes_little_memory() -> None:
     keys = [b"%08x-5842-851c-a00f-72fe57b0eb16" % number for number in range(20_000)]
     tracemalloc.start()
     try:
@@ -62,20 +60,20 @@ def test_a_change_of_an_id_that_was_minted_takes_little_memory() -> None:
     most=st.integers(1, 40),
     after=st.integers(0, 60),
 )
-def test_all_that_changed_after_a_version_is_told_or_that_it_is_not_known(
+def test_the_log_returns_all_changes_after_a_version_or_reports_that_it_cannot(
     changes: list[tuple[int, bytes]], most: int, after: int
 ) -> None:
     log = ChangeLog(0, most)
     for version, key in changes:
         log.add(version, key)
-    told = log.since(after)
+    since = log.since(after)
     expected = {key for version, key in changes if version > after}
-    assert told is None or (set(told) == expected and len(told) == len(expected))
-    if told is None:
+    assert since is None or (set(since) == expected and len(since) == len(expected))
+    if since is None:
         assert len(changes) > most
 
 
-def test_a_log_that_is_full_remembers_the_newest() -> None:
+def test_a_full_log_remembers_the_newest() -> None:
     log = ChangeLog(0, max_changes=1000)
     for version in range(1, 5001):
         log.add(version, b"%d" % version)
@@ -84,7 +82,7 @@ def test_a_log_that_is_full_remembers_the_newest() -> None:
     assert log.since(4100, limit=10) == [b"%d" % version for version in range(5000, 4990, -1)]
 
 
-def test_a_gap_that_is_filled_later_hides_nothing_that_came_before() -> None:
+def test_a_gap_that_is_filled_later_hides_no_earlier_change() -> None:
     log = ChangeLog(0)
     for version in (10, 3, 11):
         log.add(version, b"%d" % version)

@@ -1,8 +1,10 @@
-"""Claims and reports through the directory: durable before they are said, undone when nobody heard
-them.
+"""Claims and reports through the directory: durable before they are answered, undone without an
+answer.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -10,7 +12,7 @@ from twisted.internet.defer import Deferred
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Claim, Leader, Node, Put, Record
-from tests.support.daemon import STATE, Daemon, give_up, mint, register, result, shown, told
+from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 
@@ -37,7 +39,7 @@ def leader(daemon: Daemon, discovery_id: str) -> Leader | None:
     return record.leader
 
 
-def test_of_any_number_of_claims_at_once_one_wins() -> None:
+def test_one_of_any_number_of_concurrent_claims_wins() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
     claims = [claim(daemon, "rqlite", f"n{number}:1") for number in range(50)]
@@ -49,7 +51,7 @@ def test_of_any_number_of_claims_at_once_one_wins() -> None:
     assert shown(daemon, "rqlite") == ["n0:1"]
 
 
-def test_a_claim_survives_a_crash_straight_after_it_was_said() -> None:
+def test_a_claim_survives_a_crash_right_after_its_answer() -> None:
     daemon = Daemon()
     claimed = result(claim(daemon, "rqlite", A))
     assert claimed.won
@@ -61,7 +63,7 @@ def test_a_claim_survives_a_crash_straight_after_it_was_said() -> None:
     assert (found.addr, found.created) == (A, claimed.record.version)
 
 
-def test_an_unknown_id_is_not_there_until_its_first_claim_is_said() -> None:
+def test_an_unknown_id_does_not_exist_until_its_first_claim_is_answered() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
     claiming = claim(daemon, "rqlite", A)
@@ -71,13 +73,13 @@ def test_an_unknown_id_is_not_there_until_its_first_claim_is_said() -> None:
     assert result(claiming).won
 
 
-def test_a_claim_that_nobody_heard_is_undone_and_the_next_one_wins() -> None:
+def test_an_unanswered_claim_is_undone_and_the_next_one_wins() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
     gone, waiting = claim(daemon, "rqlite", A), claim(daemon, "rqlite", B)
     give_up(gone)
     daemon.threads.release()
-    assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never heard of it"
+    assert shown(daemon, "rqlite") == [], "the disk has the claim, but its node never got the answer"
     daemon.threads.release_all()
     assert result(waiting).won
     daemon.threads.hold = False
@@ -87,7 +89,7 @@ def test_a_claim_that_nobody_heard_is_undone_and_the_next_one_wins() -> None:
 
 def test_a_registration_waits_for_a_claim_and_is_not_sent_to_its_winner_before_that_leads() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
     daemon.threads.release_all()
@@ -96,26 +98,26 @@ def test_a_registration_waits_for_a_claim_and_is_not_sent_to_its_winner_before_t
         result(registering)
     daemon.threads.hold = False
     assert result(report(daemon, discovery_id, A))
-    assert told(register(daemon, discovery_id, B)) == [A, B]
+    assert answer_of(register(daemon, discovery_id, B)) == [A, B]
 
 
-def test_where_claims_are_visible_a_registration_joins_the_winner_at_once() -> None:
+def test_a_registration_joins_the_winner_at_once_where_claims_are_visible() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     claiming, registering = claim(daemon, discovery_id, A), register(daemon, discovery_id, B)
     daemon.threads.release_all()
     assert result(claiming).won
-    assert told(registering) == [A, B]
+    assert answer_of(registering) == [A, B]
 
 
-def test_a_claim_waits_for_a_registration_and_is_lost_to_it() -> None:
+def test_a_claim_waits_for_a_registration_and_loses_to_it() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     registering, claiming = register(daemon, discovery_id, A), claim(daemon, discovery_id, B)
     daemon.threads.release_all()
-    assert told(registering) == [A]
+    assert answer_of(registering) == [A]
     assert not result(claiming).won
 
 
@@ -130,7 +132,7 @@ def test_a_claim_that_the_disk_refuses_was_never_made() -> None:
     assert result(claim(daemon, "rqlite", B)).won
 
 
-def test_a_report_makes_its_id_and_outlives_a_restart() -> None:
+def test_a_report_creates_its_id_and_survives_a_restart() -> None:
     daemon = Daemon()
     assert result(report(daemon, "rqlite", A))
     after = daemon.restart()
@@ -138,7 +140,7 @@ def test_a_report_makes_its_id_and_outlives_a_restart() -> None:
     assert not result(claim(after, "rqlite", B)).won
 
 
-def test_a_swap_takes_place_only_at_its_index_and_each_put_moves_the_index_on() -> None:
+def test_a_swap_succeeds_only_at_its_index_and_each_put_raises_the_index() -> None:
     daemon = Daemon()
     assert not result(report(daemon, "rqlite", A, 7)), "there is nothing to swap"
     with pytest.raises(NoSuchID):
@@ -156,19 +158,19 @@ def test_a_swap_takes_place_only_at_its_index_and_each_put_moves_the_index_on() 
     assert daemon.directory.index >= second.modified
 
 
-def test_the_index_never_falls_and_is_never_0_not_even_after_a_crash() -> None:
+def test_the_index_never_decreases_and_is_never_0_even_after_a_crash() -> None:
     daemon = Daemon()
     assert daemon.directory.index == 1
     result(report(daemon, "rqlite", A))
     before = daemon.directory.index
     daemon.threads.hold = True
     report(daemon, "rqlite", B).addErrback(lambda _: None)
-    assert daemon.directory.index == before, "what the disk does not have is not shown"
+    assert daemon.directory.index == before, "nothing is shown before it is durable"
     after = daemon.restart(daemon.disk.kill())
     assert after.directory.index >= before
 
 
-def test_clearing_takes_the_key_only() -> None:
+def test_clearing_removes_the_key_only() -> None:
     daemon = Daemon()
     result(report(daemon, "rqlite", A))
     found = leader(daemon, "rqlite")
@@ -180,7 +182,7 @@ def test_clearing_takes_the_key_only() -> None:
     assert result(clear(daemon, "unknown"))
 
 
-def test_that_the_key_is_gone_or_another_is_only_said_once_the_disk_has_it() -> None:
+def test_a_cleared_or_replaced_key_is_reported_only_once_it_is_durable() -> None:
     daemon = Daemon()
     result(report(daemon, "rqlite", A))
     found = leader(daemon, "rqlite")
@@ -192,7 +194,7 @@ def test_that_the_key_is_gone_or_another_is_only_said_once_the_disk_has_it() -> 
     assert [result(call) for call in calls] == [True, True, False]
 
 
-def test_clearing_does_not_take_a_claim_away_that_was_not_said_when_it_arrived() -> None:
+def test_clearing_does_not_remove_a_claim_that_was_unanswered_when_it_arrived() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
     claiming, clearing = claim(daemon, "rqlite", A), clear(daemon, "rqlite")
@@ -204,14 +206,14 @@ def test_clearing_does_not_take_a_claim_away_that_was_not_said_when_it_arrived()
     assert not result(claim(daemon, "rqlite", B)).won
 
 
-def test_clearing_takes_away_what_was_shown_though_a_newer_key_was_about_to_be_put() -> None:
+def test_clearing_removes_the_shown_key_although_a_newer_one_was_about_to_be_put() -> None:
     daemon = Daemon()
     result(report(daemon, "rqlite", A))
     result(Deferred.fromCoroutine(daemon.directory.remove("rqlite", A)))
     result(report(daemon, "rqlite", A))
     daemon.clock.advance(31)
     daemon.threads.hold = True
-    refused = [report(daemon, "rqlite", A), register(daemon, "rqlite", A)]
+    refused: list[Deferred[Any]] = [report(daemon, "rqlite", A), register(daemon, "rqlite", A)]
     clearing = clear(daemon, "rqlite")
     daemon.disk.room = 0
     daemon.threads.release()
@@ -224,7 +226,7 @@ def test_clearing_takes_away_what_was_shown_though_a_newer_key_was_about_to_be_p
     assert leader(daemon, "rqlite") is None
 
 
-def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -> None:
+def test_a_claim_that_could_not_be_undone_is_undone_by_the_shutdown_at_the_latest() -> None:
     daemon = Daemon()
     daemon.threads.hold = True
     gone = claim(daemon, "rqlite", A)
@@ -240,23 +242,23 @@ def test_a_claim_that_could_not_be_undone_is_undone_at_the_end_at_the_latest() -
     assert result(claim(after, "rqlite", B)).won
 
 
-def test_of_two_grants_in_one_millisecond_a_removal_takes_the_one_it_was_sent_for() -> None:
+def test_a_removal_takes_the_grant_it_was_sent_for_of_two_in_one_millisecond() -> None:
     daemon = Daemon(limits=Limits(retry_window_ms=0))
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
     granting = register(daemon, discovery_id, A)
     removing = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
     claiming = claim(daemon, discovery_id, B)
     daemon.threads.release_all()
-    assert told(granting) == [A]
+    assert answer_of(granting) == [A]
     assert not result(removing).removed
     assert not result(claiming).won
 
 
-def test_a_removal_takes_away_what_was_shown_though_its_removal_was_decided_and_refused() -> None:
+def test_a_removal_removes_what_was_shown_although_an_earlier_one_was_refused() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, A)
     daemon.threads.hold = True
     first = Deferred.fromCoroutine(daemon.directory.remove(discovery_id, A))
@@ -273,16 +275,16 @@ def test_a_removal_takes_away_what_was_shown_though_its_removal_was_decided_and_
     assert shown(daemon, discovery_id) == []
 
 
-def test_ids_are_made_by_claims_and_reports_only_where_that_is_allowed() -> None:
+def test_claims_and_reports_create_ids_only_where_allowed() -> None:
     daemon = Daemon(limits=Limits(create_named=False))
     with pytest.raises(NoSuchID):
         result(claim(daemon, "rqlite", A))
     with pytest.raises(NoSuchID):
         result(report(daemon, "rqlite", A))
-    assert result(claim(daemon, mint(daemon), A)).won
+    assert result(claim(daemon, create_id(daemon), A)).won
 
 
-def test_ids_made_by_claims_count_as_minted_ones_do() -> None:
+def test_ids_created_by_claims_count_toward_the_limit() -> None:
     daemon = Daemon(limits=Limits(max_ids=1))
     result(claim(daemon, "one", A))
     with pytest.raises(TooManyIDs):
@@ -291,9 +293,9 @@ def test_ids_made_by_claims_count_as_minted_ones_do() -> None:
         result(report(daemon, "two", A))
 
 
-def test_an_orphan_is_claimed_by_nobody_but_a_leader_may_report_itself() -> None:
+def test_an_ownerless_id_cannot_be_claimed_but_a_leader_may_report_itself() -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     disk = daemon.disk.kill()
     disk.remove(STATE / "identity.json")
     after = daemon.restart(disk)

@@ -1,4 +1,4 @@
-"""What `rqdisco status` remarks about an ID: each remark where it is true and of use, and nowhere
+"""The remarks of `rqdisco status` about an ID: each where it is true and of use, and nowhere
 else.
 """
 
@@ -36,12 +36,12 @@ def led(*nodes: NodeRegistration, reported: bool = True) -> Document:
 
 
 def problems(document: Document) -> list[str]:
-    """What is a problem."""
+    """Return the problems."""
     return [finding.text for finding in diagnose(document, NOW) if finding.is_problem]
 
 
 def notes(document: Document) -> list[str]:
-    """What is only good to know."""
+    """Return the remarks for information."""
     return [finding.text for finding in diagnose(document, NOW) if not finding.is_problem]
 
 
@@ -53,21 +53,21 @@ def notes(document: Document) -> list[str]:
         known(node(A), node(B), node(C)),
         # By DNS.
         known(node(A, RAFT_A), node(B, RAFT_B)),
-        # By consul-kv, which makes the leaders known.
+        # By consul-kv, which reports the leaders.
         led(node(A, RAFT_A, leader=True)),
         led(node(A, RAFT_A, leader=True), node(B, RAFT_B)),
-        # Registered by hand once, and led by consul-kv now: nobody asks DNS.
+        # Registered by hand once, and led by consul-kv now: nobody queries DNS.
         led(node(A, RAFT_A, leader=True), node(B)),
         led(node(A, RAFT_A, leader=True), node("opaque", "opaque")),
-        # Seen to be up, or one of several to be down.
+        # Probed as up, or one of several as down.
         led(node(A, RAFT_A, leader=True, up=True, ready=True)),
         known(node(A, up=False), node(B, up=True)),
         led(node(A, RAFT_A, leader=True, up=True), node(B, RAFT_B, up=False)),
-        # rqlite 8 and later join by Raft addresses: the other one may be for its own machine.
+        # rqlite 8 and later join by Raft addresses: the other one may be for its own host.
         known(node("localhost:4001", RAFT_A), node("localhost:4001", RAFT_B)),
     ],
 )
-def test_of_a_healthy_cluster_there_is_nothing_to_say(healthy: Document) -> None:
+def test_a_healthy_cluster_has_no_remarks(healthy: Document) -> None:
     assert diagnose(healthy, NOW) == []
 
 
@@ -75,7 +75,7 @@ def claimed(since: str, *nodes: NodeRegistration, answered: int = 1) -> Document
     return msgspec.structs.replace(known(*nodes), claim=ClaimInfo(since=since, answered=answered))
 
 
-def test_a_claim_that_awaits_its_report_is_waited_for_and_after_a_minute_is_to_be_ended() -> None:
+def test_an_unreported_claim_is_waited_for_and_is_to_be_cleared_after_a_minute() -> None:
     waiting = "no nodes are registered, and a node that claimed to lead has not reported yet"
     for since in ("2026-11-18T11:06:40Z", "2026-11-18T11:05:40Z", "2030-01-01T00:00:00Z", "whenever", "9" * 99):
         assert problems(claimed(since)) == [waiting]
@@ -94,7 +94,7 @@ def test_an_id_without_nodes_needs_one() -> None:
     assert notes(known()) == notes(known(ownerless=True)) == []
 
 
-def test_a_name_whose_nodes_have_no_leader_record_keeps_nodes_waiting_and_of_a_minted_id_nothing_is_known() -> None:
+def test_a_name_without_a_leader_record_keeps_nodes_waiting_and_a_created_id_gets_no_remark() -> None:
     named = msgspec.structs.replace(known(node(A)), disco_id="orders")
     assert notes(named) == ["note: no leader record, so nodes in consul-kv mode wait"]
     assert problems(named) == notes(known(node(A))) == []
@@ -103,7 +103,7 @@ def test_a_name_whose_nodes_have_no_leader_record_keeps_nodes_waiting_and_of_a_m
     assert notes(msgspec.structs.replace(known(), disco_id="orders")) == []
 
 
-def test_an_id_that_lost_its_home_is_said_to_be_and_may_be_well() -> None:
+def test_an_ownerless_id_is_reported_and_may_be_healthy() -> None:
     document = known(node(A), ownerless=True)
     assert notes(document) == ["ownerless: its owner is lost; nodes are listed, but none is told to bootstrap"]
     assert problems(document) == []
@@ -113,7 +113,7 @@ def test_an_id_that_lost_its_home_is_said_to_be_and_may_be_well() -> None:
     ("up", "seen"),
     [(None, ""), (True, ", though it is up"), (False, ", and it is down: start it")],
 )
-def test_a_claim_without_a_report_says_what_to_do_about_a_node_that_is_as_it_is(up: bool | None, seen: str) -> None:
+def test_an_unreported_claim_has_advice_that_fits_the_state_of_its_node(up: bool | None, seen: str) -> None:
     claim = problems(led(node(A, RAFT_A, leader=True, up=up), reported=False))[0]
     assert claim == (
         f"{RAFT_A} claimed to lead and has not reported{seen}; other nodes wait for it."
@@ -121,31 +121,31 @@ def test_a_claim_without_a_report_says_what_to_do_about_a_node_that_is_as_it_is(
     )
 
 
-def test_a_claim_of_a_node_that_is_not_listed_is_said_too() -> None:
+def test_a_claim_of_an_unlisted_node_is_reported_too() -> None:
     leader = LeaderInfo(addr=RAFT_B, index=1, reported=False)
     (claim,) = problems(known(node(A, up=True), leader=leader))
     assert claim.startswith(f"{RAFT_B} claimed to lead and has not reported; other nodes")
 
 
-def test_a_leader_that_is_down_needs_a_hand_as_long_as_no_other_reports() -> None:
+def test_a_leader_that_is_down_needs_action_while_no_other_reports() -> None:
     for up in (True, None):
         (down,) = problems(led(node(A, RAFT_A, leader=True, up=False), node(B, RAFT_B, up=up)))
         assert down.startswith(f"{RAFT_A} leads, by the leader record, and is down: nodes can join once another node")
     assert problems(led(node(A, RAFT_A, leader=True, up=False))) == ["no node is up, according to the probes"]
 
 
-def test_a_cluster_of_which_nothing_is_up_needs_a_hand() -> None:
+def test_a_cluster_with_nothing_up_needs_action() -> None:
     assert problems(known(node(A, up=False), node(B, up=False))) == ["no node is up, according to the probes"]
 
 
-def test_a_node_that_nobody_has_seen_may_be_up() -> None:
+def test_a_node_that_was_never_probed_may_be_up() -> None:
     document = known(node(A, up=False), node(B))
     assert problems(document) == []
     assert notes(document) == ["note: no probed node is up, and some nodes cannot be probed"]
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "http://localhost", "LOCALHOST."])
-def test_a_cluster_on_one_machine_is_well_and_its_limit_is_said(host: str) -> None:
+def test_a_cluster_on_one_host_is_healthy_and_its_limit_is_mentioned(host: str) -> None:
     for document in (
         known(node(f"{host}:4001")),
         known(node(f"{host}:4001"), node(f"{host}:4003")),
@@ -169,7 +169,7 @@ def test_a_cluster_on_one_machine_is_well_and_its_limit_is_said(host: str) -> No
         (known(node(A, "[::]:4002")), "[::]:4002", "-raft-adv-addr"),
     ],
 )
-def test_an_address_that_others_of_the_cluster_cannot_reach_needs_a_hand(
+def test_an_address_that_the_rest_of_the_cluster_cannot_reach_needs_action(
     document: Document, addr: str, flag: str
 ) -> None:
     (remark,) = problems(document)
@@ -180,18 +180,18 @@ def test_two_loopback_addresses_beside_another_are_two_diagnose() -> None:
     assert len(problems(known(node("localhost:4001"), node("localhost:4003"), node(B)))) == 2
 
 
-def test_an_http_address_for_its_own_machine_matters_to_rqlite_7_only() -> None:
+def test_a_local_http_address_matters_to_rqlite_7_only() -> None:
     document = led(node("localhost:4001", RAFT_A, leader=True))
     assert problems(document) == []
     (note,) = notes(document)
     assert note == "note: rqlite 7 on other hosts cannot join by localhost:4001; 8 and later join by Raft addresses"
 
 
-def test_an_address_without_a_port_is_said_to_be_one_where_it_may_be_asked_for() -> None:
+def test_an_address_without_a_port_is_mentioned_where_dns_may_be_used() -> None:
     assert notes(known(node("opaque"), node(A))) == ["note: DNS answers omit opaque: it is not HOST:PORT"]
 
 
-def test_who_is_left_out_of_dns_is_said_where_nodes_are_known_by_raft_addresses_and_none_leads() -> None:
+def test_nodes_left_out_of_dns_are_named_where_raft_addresses_are_known_and_none_leads() -> None:
     document = known(node(A, RAFT_A), node(B), node("10.0.0.4:4001", "raft"))
     assert notes(document) == [
         f"dns: some answers omit {B}: it has no Raft address",
@@ -200,7 +200,7 @@ def test_who_is_left_out_of_dns_is_said_where_nodes_are_known_by_raft_addresses_
     assert problems(document) == []
 
 
-def test_two_leaders_that_both_report_themselves_need_a_hand() -> None:
+def test_two_leaders_that_both_report_themselves_need_action() -> None:
     document = msgspec.structs.replace(led(node(A, RAFT_A), node(B, RAFT_B)), two_leaders=(RAFT_A, RAFT_B))
     (found,) = problems(document)
     assert found.startswith(f"{RAFT_A} and {RAFT_B} both report that they lead: two clusters")

@@ -1,6 +1,4 @@
-"""A service that is none of ours cannot drive the terminal of who asks it, begin a line, or add a
-cell to one.
-"""
+"""A foreign service cannot control the terminal of a client, begin a line, or add a cell to one."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from tests.support.command import Service, Shell
 from tests.support.hostile import NASTY, Hostile, export, record
 
 LEADER = ("--id", "n", "--api-addr", "http://h:1", "--addr", "h:2")
-# What is typed of each command; {file} is a file to import, {tokens} one of tokens.
+# The command lines of each command; {file} is a file to import, {tokens} one of tokens.
 LINES: dict[str, list[str]] = {
     "create": ["create"],
     "register": ["register x a:1"],
@@ -51,7 +49,7 @@ LINES: dict[str, list[str]] = {
 
 
 def leaves(group: click.Group, above: str = "") -> Iterator[str]:
-    """The names of all commands that do something by themselves."""
+    """Return the names of all commands that do something by themselves."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             if command.invoke_without_command:
@@ -67,7 +65,7 @@ def typed(line: str, directory: Path) -> list[str]:
 
 
 def check(shell: Shell) -> None:
-    """Assert that nothing on either stream is more than text on lines of our own."""
+    """Assert that both streams have nothing but text on lines of our own."""
     for stream in (shell.out, shell.err):
         text = stream.text
         assert [c for c in text if not c.isprintable() and c not in "\n\t"] == []
@@ -75,7 +73,7 @@ def check(shell: Shell) -> None:
     assert all(question.isprintable() for question in shell.questions)
 
 
-def test_every_command_is_typed_here() -> None:
+def test_every_command_is_tested_here() -> None:
     assert sorted(LINES) == sorted(leaves(cli))
 
 
@@ -97,8 +95,7 @@ def test_every_command_is_typed_here() -> None:
 def test_no_answer_moves_the_cursor_or_begins_a_line(
     hostile: Hostile, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A terminal that can do nothing, so that whatever the streams are made to do is not our own
-    # doing.
+    # A terminal without capabilities, so that any escape sequence is not our own.
     monkeypatch.setenv("TERM", "dumb")
     shell = Shell(Service(hostile.resource()), terminal=terminal, answers=(True,) * 99)
     for line in [line for lines in LINES.values() for line in lines]:
@@ -109,14 +106,14 @@ def test_no_answer_moves_the_cursor_or_begins_a_line(
         check(shell)
 
 
-def test_rows_have_the_cells_that_they_have(tmp_path: Path) -> None:
+def test_rows_have_exactly_their_cells(tmp_path: Path) -> None:
     shell = Shell(Service(Hostile().resource()))
     for line, cells in {"show x": 5, "leader show x": 5, "peers": 6}.items():
         shell(*line.split())
         assert {len(row.split("\t")) for row in shell.lines} == {cells}
 
 
-def test_json_stays_json_and_says_what_was_answered() -> None:
+def test_json_stays_json_and_has_the_same_content() -> None:
     shell = Shell(Service(Hostile().resource()))
     assert shell("nodes", "x", "--format", "json") == 0
     assert json.loads(shell.out.text) == [f"{NASTY}1", f"{NASTY}2"]
@@ -126,7 +123,7 @@ def test_json_stays_json_and_says_what_was_answered() -> None:
     check(shell)
 
 
-def test_an_export_says_the_same_in_characters_that_can_be_seen_and_can_be_imported(tmp_path: Path) -> None:
+def test_an_export_escapes_control_characters_and_can_be_imported(tmp_path: Path) -> None:
     shell = Shell(Service(Hostile().resource()))
     file = tmp_path / "export.json"
     assert shell("export", "-o", str(file)) == 0
@@ -138,18 +135,18 @@ def test_an_export_says_the_same_in_characters_that_can_be_seen_and_can_be_impor
 
 
 @pytest.mark.parametrize("raw", [b"\x1b[2J", b"\t", b"\x9b", b"\xc2"])
-def test_an_export_with_a_raw_control_character_is_none(tmp_path: Path, raw: bytes) -> None:
+def test_an_export_with_a_raw_control_character_is_malformed(tmp_path: Path, raw: bytes) -> None:
     hostile = Hostile()
     hostile.export = export(record("one"), b'{"id":"' + raw + b'"}')
     shell = Shell(Service(hostile.resource()))
     assert shell("export") == 3
-    assert "the export is incomplete: line 3: " in shell.said
+    assert "the export is incomplete: line 3: " in shell.messages
     assert raw not in shell.out.text.encode()
     assert shell("export", "-o", str(tmp_path / "file")) == 3
     assert not (tmp_path / "file").exists()
 
 
-def test_a_fault_of_our_own_that_repeats_an_answer_moves_no_cursor_either() -> None:
+def test_an_internal_error_that_repeats_an_answer_moves_no_cursor_either() -> None:
     async def fails(_: App) -> int:
         raise RuntimeError(NASTY)
 
@@ -171,7 +168,7 @@ MAIN = {"sys.stdout", "sys.stderr", "sys.stdout.flush", "click.confirm"}
 
 
 def ways_to_write(source: str) -> set[str]:
-    """What of a module may write to a terminal."""
+    """Return the ways in which a module may write to a terminal."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         text = ast.unparse(node)
@@ -182,7 +179,7 @@ def ways_to_write(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             found |= {str(node.module).partition(".")[0]} & LIBRARIES
         elif isinstance(node, ast.Call) and text.endswith(".show()"):
-            # That of click's errors writes to stderr unless it is told where to.
+            # The show method of click's errors writes to stderr by default.
             found.add(text)
         elif isinstance(node, ast.Call) and text.startswith("os.write("):
             found.add(text)

@@ -1,4 +1,4 @@
-"""What the command shows of nodes that are probed, and what prune removes and never removes."""
+"""Probed nodes in the output of commands, and what prune removes and never removes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from rqdisco.cli.durations import format_duration, parse_duration
 from tests.support.command import Service, Shell
-from tests.support.daemon import Probe, mint, register, shown
+from tests.support.daemon import Probe, create_id, register, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n3.example.org:4001"
@@ -27,7 +27,7 @@ class World:
         self.shell = Shell(self.service)
 
     def start(self, *addrs: str) -> str:
-        discovery_id = mint(self.daemon)
+        discovery_id = create_id(self.daemon)
         for addr in addrs:
             register(self.daemon, discovery_id, addr)
         self.rounds.startService()
@@ -36,11 +36,11 @@ class World:
     def go_on(self, seconds: float) -> None:
         self.daemon.clock.pump([2.0] * round(seconds / 2))
 
-    def asking(self, *answers: bool) -> Shell:
+    def with_answers(self, *answers: bool) -> Shell:
         return Shell(self.service, terminal=True, answers=answers)
 
 
-def test_prune_removes_who_is_down_for_that_long_and_prints_them() -> None:
+def test_prune_removes_nodes_that_are_down_for_that_long_and_prints_them() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
@@ -49,7 +49,7 @@ def test_prune_removes_who_is_down_for_that_long_and_prints_them() -> None:
     assert world.shell("prune", discovery_id, "--down-for=3h", "--yes") == 0
     assert world.shell.lines == []
     assert world.shell("prune", discovery_id, "--down-for=90m", "--yes") == 0
-    assert (world.shell.lines, world.shell.said) == ([A], "")
+    assert (world.shell.lines, world.shell.messages) == ([A], "")
     assert shown(world.daemon, discovery_id) == [B, C]
 
 
@@ -62,12 +62,12 @@ def test_a_dry_run_only_prints() -> None:
     assert shown(world.daemon, discovery_id) == [A, B]
 
 
-def test_where_no_node_is_up_nothing_is_removed() -> None:
+def test_nothing_is_removed_where_no_node_is_up() -> None:
     world = World()
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
-    assert "no node is up" in world.shell.said
+    assert "no node is up" in world.shell.messages
     assert shown(world.daemon, discovery_id) == [A, B]
 
 
@@ -79,25 +79,25 @@ def test_nodes_that_are_not_probed_are_no_reason_to_remove_all_that_are() -> Non
     assert shown(world.daemon, discovery_id) == [A, "192.0.2.1:4001"]
 
 
-def test_without_probes_nothing_is_known_and_nothing_removed() -> None:
+def test_nothing_is_removed_without_probes() -> None:
     service = Service()
-    shell, discovery_id = Shell(service), mint(service.daemon)
+    shell, discovery_id = Shell(service), create_id(service.daemon)
     register(service.daemon, discovery_id, A)
     assert shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
-    assert "--probe" in shell.said
+    assert "--probe" in shell.messages
 
 
-def test_a_node_whose_name_does_not_resolve_stays_however_long_and_is_named() -> None:
+def test_a_node_whose_name_does_not_resolve_is_never_removed_and_is_named() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B, NAMED)
     world.go_on(3 * HOUR)
     for options in (("--dry-run",), ("--yes",), ("--yes",)):
         assert world.shell("prune", discovery_id, "--down-for=1s", *options) == 0
-        assert world.shell.said == f"rqdisco: kept {NAMED}: it is unresolved for 3 h, so it may be up\n"
+        assert world.shell.messages == f"rqdisco: kept {NAMED}: it is unresolved for 3 h, so it may be up\n"
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
-def test_one_that_was_down_and_whose_name_is_gone_since_stays_too() -> None:
+def test_a_node_that_was_down_and_no_longer_resolves_is_not_removed_either() -> None:
     world = World("10.0.0.2")
     world.probe.resolver.known["n3.example.org"] = ["10.0.0.3"]
     discovery_id = world.start(B, NAMED)
@@ -110,52 +110,52 @@ def test_one_that_was_down_and_whose_name_is_gone_since_stays_too() -> None:
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
 
-def test_where_no_name_resolves_that_is_what_prune_says() -> None:
+def test_prune_reports_that_no_name_resolves() -> None:
     world = World()
     discovery_id = world.start(NAMED)
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
     assert world.shell.lines == []
-    assert f"{NAMED}: it is unresolved" in world.shell.said
+    assert f"{NAMED}: it is unresolved" in world.shell.messages
 
 
-def test_prune_asks_on_a_terminal_and_needs_to_be_told_elsewhere() -> None:
+def test_prune_asks_on_a_terminal_and_needs_an_option_elsewhere() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m") == 2
-    assert "--yes" in world.shell.said
-    assert world.asking(False)("prune", discovery_id, "--down-for=30m") == 1
+    assert "--yes" in world.shell.messages
+    assert world.with_answers(False)("prune", discovery_id, "--down-for=30m") == 1
     assert shown(world.daemon, discovery_id) == [A, B]
-    assert world.asking(True)("prune", discovery_id, "--down-for=30m") == 0
+    assert world.with_answers(True)("prune", discovery_id, "--down-for=30m") == 0
     assert shown(world.daemon, discovery_id) == [B]
 
 
-def test_a_node_that_comes_back_while_somebody_thinks_stays() -> None:
+def test_a_node_that_returns_during_the_question_is_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
-    shell = world.asking()
+    shell = world.with_answers()
 
     def think(_: str) -> bool:
         world.probe.network.listens("10.0.0.1")
         world.go_on(HOUR)
         return True
 
-    shell._ask = think  # type: ignore[method-assign]
+    monkeypatch.setattr(shell, "_ask", think)
     assert shell("prune", discovery_id, "--down-for=30m") == 1
-    assert f"kept {A}: it is no longer down" in shell.said
+    assert f"kept {A}: it is no longer down" in shell.messages
     assert shown(world.daemon, discovery_id) == [A, B]
 
 
 @pytest.mark.parametrize("text", ["", "h", "24 h", "1w", "-1h", "1e3", "nan"])
-def test_what_is_no_duration_is_not_understood(text: str) -> None:
+def test_an_invalid_duration_is_a_usage_error(text: str) -> None:
     service = Service()
-    assert Shell(service)("prune", mint(service.daemon), f"--down-for={text}") == 2
+    assert Shell(service)("prune", create_id(service.daemon), f"--down-for={text}") == 2
     assert service.asked == 0
 
 
-def test_durations_are_read_and_written_as_people_do() -> None:
+def test_durations_are_read_and_written_in_common_notation() -> None:
     assert [parse_duration(text) for text in ("90", "90s", "1.5m", "24h", "7d")] == [90, 90, 90, 86400, 604800]
     assert [format_duration(each) for each in (0.4, 119, 120, 7199, 7200, 172799, 172800)] == [
         "0 s",
@@ -168,39 +168,39 @@ def test_durations_are_read_and_written_as_people_do() -> None:
     ]
 
 
-def test_nodes_show_and_status_say_who_is_down() -> None:
+def test_nodes_show_and_status_mark_nodes_that_are_down() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
     world.go_on(HOUR)
     assert world.shell("nodes", discovery_id) == 0
-    assert (world.shell.lines, world.shell.said) == ([B, A], f"rqdisco: {A} is down for 60 m (refused)\n")
+    assert (world.shell.lines, world.shell.messages) == ([B, A], f"rqdisco: {A} is down for 60 m (refused)\n")
     assert world.shell("show", discovery_id) == 0
     assert world.shell.lines == [f"{B}\t-\t-\t-\tup for 60 m", f"{A}\t-\t-\t-\tdown for 60 m (refused)"]
     assert world.shell("status", discovery_id) == 0
     assert world.shell.lines[:2] == [f"node {B} up for 60 m", f"node {A} down for 60 m (refused)"]
 
 
-def test_nodes_show_and_status_say_whose_name_does_not_resolve_and_that_makes_no_cluster_unhealthy() -> None:
+def test_nodes_show_and_status_mark_unresolved_names_without_calling_the_cluster_unhealthy() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(NAMED, B)
     world.go_on(HOUR)
     assert world.shell("nodes", discovery_id) == 0
-    assert (world.shell.lines, world.shell.said) == ([NAMED, B], f"rqdisco: {NAMED} is unresolved for 60 m\n")
+    assert (world.shell.lines, world.shell.messages) == ([NAMED, B], f"rqdisco: {NAMED} is unresolved for 60 m\n")
     assert world.shell("show", discovery_id) == 0
     assert world.shell.lines[0] == f"{NAMED}\t-\t-\t-\tunresolved for 60 m"
     assert world.shell("status", discovery_id) == 0
     assert world.shell.lines[0] == f"node {NAMED} unresolved for 60 m"
 
 
-def test_a_cluster_of_which_nothing_is_up_or_not_its_leader_is_unhealthy() -> None:
+def test_a_cluster_with_nothing_up_or_its_leader_down_is_unhealthy() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A)
     world.go_on(HOUR)
     assert world.shell("status", discovery_id) == 1
-    assert "no node is up" in world.shell.said
+    assert "no node is up" in world.shell.messages
     leader = ("--id=n1", f"--api-addr=http://{A}", "--addr=10.0.0.1:4002")
     register(world.daemon, discovery_id, B)
     assert world.shell("leader", "set", discovery_id, *leader) == 0
     world.go_on(HOUR / 4)
     assert world.shell("status", discovery_id) == 1
-    assert "10.0.0.1:4002 leads, by the leader record, and is down" in world.shell.said
+    assert "10.0.0.1:4002 leads, by the leader record, and is down" in world.shell.messages

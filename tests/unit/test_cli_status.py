@@ -1,4 +1,4 @@
-"""`rqdisco status`: what is printed of the service and of an ID, and when an ID is not healthy."""
+"""`rqdisco status`: its output for the service and for an ID, and when an ID is not healthy."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 
 from rqdisco.backends.single.limits import Limits
 from tests.support.command import RAFT_A, URL, A, B, Service, Shell, lead
-from tests.support.daemon import mint, register, result
+from tests.support.daemon import create_id, register, result
 
 
-def test_status_tells_that_the_service_is_there(service: Service, shell: Shell) -> None:
+def test_status_reports_that_the_service_is_up(service: Service, shell: Shell) -> None:
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 0 IDs"]
     service.away = True
@@ -27,56 +27,56 @@ def test_status_of_an_id_lists_its_nodes_and_its_leader(shell: Shell, some_id: s
     assert verdict == "healthy"
 
 
-def test_status_of_an_id_that_dns_may_be_asked_for_says_who_is_left_out(shell: Shell, some_id: str) -> None:
+def test_status_of_an_id_served_by_dns_names_nodes_that_dns_leaves_out(shell: Shell, some_id: str) -> None:
     assert shell("status", some_id) == 0
     assert shell.lines[2:] == [f"dns: some answers omit {B}: it has no Raft address", "healthy"]
-    assert shell.said == ""
+    assert shell.messages == ""
 
 
-def test_a_cluster_by_consul_kv_on_one_machine_is_healthy(shell: Shell) -> None:
+def test_a_consul_kv_cluster_on_one_host_is_healthy(shell: Shell) -> None:
     value = ("--id", "1", "--api-addr", "http://localhost:4001", "--addr", "localhost:4002")
     assert shell("leader", "set", "kv", *value) == 0
     assert shell("status", "kv") == 0
     assert shell.lines[-1] == "healthy"
-    assert shell.said == ""
+    assert shell.messages == ""
 
 
 def test_an_unknown_id_is_not_healthy(shell: Shell) -> None:
     assert shell("status", "unknown") == 1
-    assert "unknown does not exist" in shell.said
+    assert "unknown does not exist" in shell.messages
 
 
 def test_an_id_without_nodes_is_not_healthy(service: Service, shell: Shell) -> None:
-    assert shell("status", mint(service.daemon)) == 1
+    assert shell("status", create_id(service.daemon)) == 1
     assert shell.lines == ["unhealthy"]
-    assert "no nodes are registered" in shell.said
+    assert "no nodes are registered" in shell.messages
 
 
 def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("status", "kv") == 1
-    assert f"{RAFT_A} claimed to lead and has not reported" in shell.said
+    assert f"{RAFT_A} claimed to lead and has not reported" in shell.messages
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0
 
 
-def test_one_id_is_one_id(service: Service, shell: Shell) -> None:
-    mint(service.daemon)
+def test_one_id_is_counted_in_the_singular(service: Service, shell: Shell) -> None:
+    create_id(service.daemon)
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 1 ID"]
 
 
-def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Service, shell: Shell) -> None:
+def test_a_claim_that_waits_for_a_minute_is_reported_with_advice(service: Service, shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     service.advance(60)
     assert shell("status", "kv") == 1
     claim = "a node claimed to lead at 2026-11-18T11:06:40Z, was granted the claim once, and has not reported yet"
     assert shell.lines == ["claim since 2026-11-18T11:06:40Z, granted once, not reported yet", "unhealthy"]
-    assert "no nodes are registered, and a node that claimed to lead has not reported yet" in shell.said
+    assert "no nodes are registered, and a node that claimed to lead has not reported yet" in shell.messages
     service.advance(1)
     assert shell("status", "kv") == 1
-    assert shell.said == (
+    assert shell.messages == (
         f"rqdisco: kv: {claim}; the daemon's log names it: stop that node for good, or wipe its data directory, then"
         " run `rqdisco leader clear kv --yes`\n"
     )
@@ -97,8 +97,8 @@ def test_a_claim_that_waits_for_a_minute_is_told_with_what_to_do(service: Servic
 def test_an_address_that_others_cannot_reach_is_not_healthy(
     service: Service, shell: Shell, addrs: tuple[str, ...], status: int
 ) -> None:
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     for addr in addrs:
         result(register(service.daemon, discovery_id, addr, "10.0.0.2"))
     assert shell("status", discovery_id) == status
-    assert ("-http-adv-addr" in shell.said) == bool(status)
+    assert ("-http-adv-addr" in shell.messages) == bool(status)

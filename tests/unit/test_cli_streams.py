@@ -1,6 +1,4 @@
-"""Where the output goes to: a terminal or a program of whatever encoding, and one that takes
-nothing more.
-"""
+"""Output to a terminal or a program of any encoding, and to one that reads nothing more."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import A, Service, Shell
-from tests.support.daemon import mint, register, shown
+from tests.support.daemon import create_id, register, shown
 
 CHINESE = "节点.example:4001"
 FRENCH = "é.example:4001"
@@ -24,27 +22,27 @@ FRENCH = "é.example:4001"
         ("ascii", r"\u8282\u70b9.example:4001", r"\xe9.example:4001"),
     ],
 )
-def test_what_the_encoding_of_stdout_lacks_is_an_escape_which_is_said(
+def test_characters_that_stdout_cannot_encode_are_escaped_and_that_is_reported(
     service: Service, encoding: str, first: str, second: str
 ) -> None:
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     shell = Shell(service, encoding=encoding)
     assert shell("register", discovery_id, CHINESE) == 0
     assert shell.lines == [first]
     is_lossy = f"stdout cannot encode U+8282 in {encoding} and shows an escape instead"
-    assert shell.said == ("" if first == CHINESE else f"rqdisco: {is_lossy}\n")
+    assert shell.messages == ("" if first == CHINESE else f"rqdisco: {is_lossy}\n")
     assert shell("register", discovery_id, FRENCH) == 0
     assert shell.lines == [first, second]
-    assert shell.said.count("\n") == (first != CHINESE)
+    assert shell.messages.count("\n") == (first != CHINESE)
     assert shown(service.daemon, discovery_id) == [CHINESE, FRENCH]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_no_command_fails_of_an_encoding(
+def test_no_command_fails_because_of_an_encoding(
     service: Service, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     register(service.daemon, discovery_id, A)
     shell = Shell(service, encoding="ascii", terminal=terminal, answers=(True,) * 9)
     assert shell("register", discovery_id, CHINESE, "--raft-addr", CHINESE, "--node-id", "ñ") == 0
@@ -58,15 +56,15 @@ def test_no_command_fails_of_an_encoding(
 
 
 def test_json_loses_nothing_to_an_encoding(service: Service) -> None:
-    discovery_id = mint(service.daemon)
+    discovery_id = create_id(service.daemon)
     shell = Shell(service, encoding="ascii")
     shell("register", discovery_id, CHINESE, "--raft-addr", FRENCH, "--node-id", "\U0001f600")
     assert shell("nodes", discovery_id, "--format", "json") == 0
-    assert (json.loads(shell.out.text), shell.said) == ([CHINESE], "")
+    assert (json.loads(shell.out.text), shell.messages) == ([CHINESE], "")
     assert shell("nodes", discovery_id, "--format", "peers.json") == 0
     assert json.loads(shell.out.text) == [{"id": "\U0001f600", "address": FRENCH, "non_voter": False}]
     operators = Shell(Service(operator=True), encoding="ascii")
-    made = mint(operators.service.daemon)
+    made = create_id(operators.service.daemon)
     register(operators.service.daemon, made, CHINESE)
     assert operators("export") == 0
     assert json.loads(operators.out.text)["records"][0]["nodes"] == [{"addr": CHINESE}]

@@ -1,4 +1,4 @@
-"""Tokens on the command line: made, listed, revoked, and used."""
+"""Tokens on the command line: created, listed, revoked, and used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rqdisco.client.urls import parse_url
 from rqdisco.security.token_file import read_tokens
 from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.command import Service, Shell
-from tests.support.daemon import mint
+from tests.support.daemon import create_id
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 
@@ -23,17 +23,17 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "tokens")
 
 
-def test_a_new_token_is_printed_once_and_only_its_digest_is_kept(file: str) -> None:
+def test_a_new_token_is_printed_once_and_only_its_digest_is_stored(file: str) -> None:
     shell = Shell(Service())
     assert shell("token", "new", "ops", "--scope", "admin", "--file", file) == 0
     (secret,) = shell.lines
     assert secret.startswith("rqd_")
-    assert secret not in shell.said
+    assert secret not in shell.messages
     assert secret not in Path(file).read_text()
-    assert "SIGHUP" in shell.said
+    assert "SIGHUP" in shell.messages
     token = read_tokens(Path(file)).find(secret.encode())
     assert token is not None
-    assert (token.name, token.scopes, token.id) == ("ops", {"admin"}, None)
+    assert (token.name, token.scopes, token.id) == ("ops", frozenset({"admin"}), None)
     assert shell.service.asked == 0
 
 
@@ -59,59 +59,59 @@ def test_tokens_are_listed_and_revoked_by_name(file: str, monkeypatch: pytest.Mo
         (["revoke", "unknown"], 1, "token unknown does not exist"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(
+def test_an_impossible_operation_is_reported_and_changes_nothing(
     file: str, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, words: str
 ) -> None:
     shell = Shell(Service())
     shell("token", "new", "taken", "--file", file)
     before = Path(file).read_bytes()
     assert shell("token", *arguments, "--file", file) == status
-    assert words in shell.said + capsys.readouterr().err
+    assert words in shell.messages + capsys.readouterr().err
     assert Path(file).read_bytes() == before
 
 
-def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_an_unusable_file_is_reported(tmp_path: Path) -> None:
     shell = Shell(Service())
     assert shell("token", "list", "--file", str(tmp_path / "none")) == 1
-    assert "No such file" in shell.said
+    assert "No such file" in shell.messages
     (tmp_path / "bad").write_text("nonsense\n")
     assert shell("token", "new", "x", "--file", str(tmp_path / "bad")) == 1
-    assert "line 1" in shell.said
+    assert "line 1" in shell.messages
     assert shell("token", "new", "x", "--file", str(tmp_path / "no" / "where")) == 1
 
 
 def guarded() -> tuple[Service, str]:
     access = Access(TokenRing([describe("ops", ["admin"], "secret"), describe("reader", ["read"], "other")]))
     service = Service(access=access)
-    return service, mint(service.daemon)
+    return service, create_id(service.daemon)
 
 
-def test_commands_give_the_token_and_say_where_it_belongs_if_it_is_missing() -> None:
+def test_commands_send_the_token_and_say_how_to_set_it_if_it_is_missing() -> None:
     service, discovery_id = guarded()
     shell = Shell(service)
     assert shell("nodes", discovery_id) == 1
-    assert shell.said == "rqdisco: authentication required: set RQDISCO_TOKEN to a token of the service\n"
+    assert shell.messages == "rqdisco: authentication required: set RQDISCO_TOKEN to a token of the service\n"
     assert shell("status", "--service") == 0
     assert shell.lines == ["service http://127.0.0.1:4000 is up for 0 s, version 0"]
     shell.token = "wrong"
     assert shell("leader", "set", discovery_id, "--id", "1", "--api-addr", "http://a:1", "--addr", "a:2") == 1
-    assert shell.said == "rqdisco: ACL not found: set RQDISCO_TOKEN to a token of the service\n"
+    assert shell.messages == "rqdisco: ACL not found: set RQDISCO_TOKEN to a token of the service\n"
     shell.token = "other"
     assert shell("register", discovery_id, "a:1") == 1
-    assert shell.said == f"rqdisco: token may not write {discovery_id}\n"
+    assert shell.messages == f"rqdisco: token may not write {discovery_id}\n"
     shell.token = "secret"
     assert shell("register", discovery_id, "a:1") == 0
-    assert shell("export") == 0, "which needs no socket then"
+    assert shell("export") == 0, "no socket is needed then"
 
 
-def test_a_token_goes_beside_the_credentials_that_a_proxy_wants() -> None:
+def test_a_token_is_sent_beside_the_credentials_of_a_proxy() -> None:
     service, discovery_id = guarded()
     for url, token in (("http://x:secret@h", None), ("http://for:proxy@h", "secret"), ("http://h", " secret\n")):
         assert service.get(service.client(url, token=token).get(discovery_id)).disco_id == discovery_id
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "ü", "a\x7f"])
-def test_what_no_token_can_be_is_not_sent_and_not_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_neither_sent_nor_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="the token is empty or has invalid characters"):
         Service().client(token=token)
 
@@ -122,7 +122,7 @@ def test_the_token_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert _token() == "secret"
 
 
-def test_nothing_that_is_shown_has_a_token_in_it() -> None:
+def test_no_output_has_a_token_in_it() -> None:
     target = parse_url("http://x:secret@h:4000")
     client: Any = DiscoveryClient(None, "http://x:secret@h", clock=None, token="secret")  # type: ignore[arg-type]
     for shown in (target, target.name, client, client._transport):

@@ -1,4 +1,4 @@
-"""All records out of one daemon and into another, and in from what other services keep."""
+"""All records out of one daemon and into another, and in from other services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rqdisco.core.records import Grant, Node, Record
 from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
 from tests.support.command import Service, Shell, lead
-from tests.support.daemon import mint, register, shown
+from tests.support.daemon import create_id, register, shown
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 MADE = "2017-02-20 01:25:45.589277"
@@ -44,15 +44,15 @@ def document(discovery_id: str, *nodes: str, **more: Any) -> dict[str, Any]:
     return {"created_at": MADE, "disco_id": discovery_id, "nodes": nodes, **more}
 
 
-def test_an_export_goes_to_stdout_and_its_number_to_stderr(shell: Shell) -> None:
-    ids = {mint(shell.service.daemon) for _ in range(250)}
+def test_an_export_goes_to_stdout_and_its_count_to_stderr(shell: Shell) -> None:
+    ids = {create_id(shell.service.daemon) for _ in range(250)}
     assert shell("export") == 0
     assert {record["id"] for record in json.loads(shell.out.text)["records"]} == ids
-    assert shell.said == "rqdisco: exported 250 IDs\n"
+    assert shell.messages == "rqdisco: exported 250 IDs\n"
 
 
-def test_an_export_file_is_only_its_owners_to_read(shell: Shell, tmp_path: Path) -> None:
-    mint(shell.service.daemon)
+def test_an_export_file_is_readable_by_its_owner_only(shell: Shell, tmp_path: Path) -> None:
+    create_id(shell.service.daemon)
     path = tmp_path / "export.json"
     path.write_text("an older one")
     assert shell("export", "-o", str(path)) == 0
@@ -62,7 +62,7 @@ def test_an_export_file_is_only_its_owners_to_read(shell: Shell, tmp_path: Path)
     assert os.listdir(tmp_path) == ["export.json"]
 
 
-def test_an_export_can_go_where_no_file_can_be_put(shell: Shell, tmp_path: Path) -> None:
+def test_an_export_can_be_written_where_no_file_can_be_created(shell: Shell, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
@@ -76,9 +76,9 @@ def test_an_export_can_go_where_no_file_can_be_put(shell: Shell, tmp_path: Path)
     assert json.loads(shell.out.text)["records"] == []
 
 
-def test_a_file_that_cannot_be_written_is_said_in_words(shell: Shell, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported_in_words(shell: Shell, tmp_path: Path) -> None:
     assert shell("export", "-o", str(tmp_path / "no" / "where")) == 1
-    assert "No such file or directory" in shell.said
+    assert "No such file or directory" in shell.messages
 
 
 class CutOff(LeafResource):
@@ -90,15 +90,15 @@ class CutOff(LeafResource):
         return NOT_DONE_YET
 
 
-def test_an_export_that_is_cut_off_leaves_no_file(tmp_path: Path) -> None:
+def test_an_interrupted_export_leaves_no_file(tmp_path: Path) -> None:
     shell = Shell(Service(CutOff()))
     assert shell("export", "-o", str(tmp_path / "export.json")) == 3
     assert os.listdir(tmp_path) == []
-    assert "the connection was closed before the response was complete" in shell.said
+    assert "the connection was closed before the response was complete" in shell.messages
 
 
-class Silent(LeafResource):
-    """Begins an export and goes silent."""
+class Unresponsive(LeafResource):
+    """Begins an export and stops sending."""
 
     def render(self, request: Any) -> Any:
         request.write(b'{"format":"rqdisco export","version":1,"count":2,"records":[\n')
@@ -106,7 +106,7 @@ class Silent(LeafResource):
 
 
 def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
-    shell = Shell(Service(Silent()))
+    shell = Shell(Service(Unresponsive()))
     exporting = shell.start("export", "-o", str(tmp_path / "export.json"))
     assert os.listdir(tmp_path) != []
     exporting.interrupt()
@@ -116,10 +116,10 @@ def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [["export"], ["import", str(GOLDEN / "v1" / "snapshot.json")]])
-def test_the_public_door_sends_operators_to_their_socket(line: list[str]) -> None:
+def test_the_public_api_refers_operators_to_their_socket(line: list[str]) -> None:
     shell = Shell(Service())
     assert shell(*line) == 1
-    assert "operator socket: use --url unix:/" in shell.said
+    assert "operator socket: use --url unix:/" in shell.messages
 
 
 def export_file(shell: Shell, path: Path) -> str:
@@ -127,8 +127,8 @@ def export_file(shell: Shell, path: Path) -> str:
     return str(path)
 
 
-def test_what_was_exported_can_be_imported_again_and_again(shell: Shell, tmp_path: Path) -> None:
-    discovery_id = mint(shell.service.daemon)
+def test_an_export_can_be_imported_repeatedly(shell: Shell, tmp_path: Path) -> None:
+    discovery_id = create_id(shell.service.daemon)
     register(shell.service.daemon, discovery_id, A)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
@@ -139,50 +139,50 @@ def test_what_was_exported_can_be_imported_again_and_again(shell: Shell, tmp_pat
     assert other.lines == ["imported 0", "unchanged 1", "refused 0"]
 
 
-def test_imported_ids_seed_no_cluster_unless_they_are_adopted(shell: Shell, tmp_path: Path) -> None:
-    discovery_id = mint(shell.service.daemon)
+def test_imported_ids_bootstrap_no_cluster_unless_they_are_adopted(shell: Shell, tmp_path: Path) -> None:
+    discovery_id = create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     assert other("import", path) == 0
     assert other("register", discovery_id, A) == 1
-    assert "lost its home" in other.said
+    assert "lost its home" in other.messages
     adopting = other_daemon()
     assert adopting("import", path, "--adopt") == 0
     assert adopting("register", discovery_id, A) == 0
 
 
 def test_a_dry_run_reads_and_sends_nothing(shell: Shell, tmp_path: Path) -> None:
-    mint(shell.service.daemon)
+    create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     assert other("import", "--dry-run", path) == 0
-    assert other.said == f"rqdisco: {path}: rqdisco export, 1 ID; nothing sent\n"
+    assert other.messages == f"rqdisco: {path}: rqdisco export, 1 ID; nothing sent\n"
     assert other.service.asked == 0
 
 
-def test_what_is_refused_is_named_and_the_rest_goes_in(tmp_path: Path, shell: Shell) -> None:
+def test_refused_records_are_named_and_the_rest_is_imported(tmp_path: Path, shell: Shell) -> None:
     path = tmp_path / "documents.json"
     path.write_text(json.dumps([document("metrics"), document("good", A)]))
     assert shell("import", str(path)) == 1
     assert shell.lines == ["imported 1", "unchanged 0", "refused 1"]
-    assert shell.said == "rqdisco: refused metrics: invalid id: not a text that an ID can have\n"
+    assert shell.messages == "rqdisco: refused metrics: invalid id: not a text that an ID can have\n"
     assert shown(shell.service.daemon, "good") == [A]
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-30], lambda text: text.replace(A, B), lambda text: text + "x"])
-def test_of_a_damaged_export_nothing_is_sent(shell: Shell, tmp_path: Path, damage: Any) -> None:
-    register(shell.service.daemon, mint(shell.service.daemon), A)
+def test_nothing_of_a_damaged_export_is_sent(shell: Shell, tmp_path: Path, damage: Any) -> None:
+    register(shell.service.daemon, create_id(shell.service.daemon), A)
     path = Path(export_file(shell, tmp_path / "export.json"))
     path.write_text(damage(path.read_text()))
     other = other_daemon()
     assert other("import", str(path)) == 1
-    assert other.said.startswith(f"rqdisco: nothing imported: {path}: ")
+    assert other.messages.startswith(f"rqdisco: nothing imported: {path}: ")
     assert other.service.asked == 0
 
 
-def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, tmp_path: Path) -> None:
+def test_an_interrupted_import_reports_that_it_can_be_repeated(shell: Shell, tmp_path: Path) -> None:
     for _ in range(600):
-        mint(shell.service.daemon)
+        create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     other = other_daemon()
     ask = other.service.request
@@ -194,7 +194,7 @@ def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, t
 
     other.service.request = once  # type: ignore[method-assign]
     assert other("import", path) == 3
-    assert "imported 500 of 600 IDs; run the command again" in other.said
+    assert "imported 500 of 600 IDs; run the command again" in other.messages
     other.service.away = False
     other.service.request = ask  # type: ignore[method-assign]
     assert other("import", path) == 0
@@ -202,7 +202,7 @@ def test_an_import_that_is_cut_off_says_that_it_can_be_run_again(shell: Shell, t
 
 
 def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    discovery_id = mint(shell.service.daemon)
+    discovery_id = create_id(shell.service.daemon)
     shell("export")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(shell.out.text.encode())))
     other = other_daemon()
@@ -210,23 +210,23 @@ def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest
     assert shown(other.service.daemon, discovery_id) == []
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"what?")))
     assert other("import", "-") == 1
-    assert other.said.startswith("rqdisco: nothing imported: -: ")
+    assert other.messages.startswith("rqdisco: nothing imported: -: ")
 
 
 def test_progress_is_shown_on_a_terminal(shell: Shell, tmp_path: Path) -> None:
-    mint(shell.service.daemon)
+    create_id(shell.service.daemon)
     path = export_file(shell, tmp_path / "export.json")
     terminal = Shell(Service(operator=True, seed=1), terminal=True)
     assert terminal("import", path) == 0
     assert terminal("export", "-o", path) == 0
-    assert "exporting" in terminal.said
+    assert "exporting" in terminal.messages
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "v5"])
 def test_snapshots_of_every_version_can_be_imported(shell: Shell, version: str) -> None:
     path = GOLDEN / version / "snapshot.json"
     ids = [record["id"] for record in json.loads(path.read_text())["records"]]
-    # The others are what a daemon keeps of its peers.
+    # The others are what a daemon stores of its peers.
     ids = [discovery_id for discovery_id in ids if not discovery_id.startswith("!")]
     assert shell("import", str(path)) == 0
     assert shell.lines[0] == f"imported {len(ids)}"
@@ -243,9 +243,7 @@ def test_leader_records_of_snapshots_come_along(shell: Shell) -> None:
         assert shell("leader", "show", discovery_id) == 0
 
 
-def test_a_claim_that_awaits_its_report_comes_along_as_that_from_exports_and_snapshots(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_an_unreported_claim_is_imported_as_such_from_exports_and_snapshots(shell: Shell, tmp_path: Path) -> None:
     for _ in range(2):
         lead(shell, "kv", "--cas", "0")
     for path, name, answered in (
@@ -275,7 +273,7 @@ def test_a_snapshot_lists_no_node_whose_grant_was_never_answered(tmp_path: Path)
     assert [node.addr for node in read.nodes] == [B]
 
 
-def test_an_id_whose_home_was_lost_is_read_as_that_homes_from_exports_and_snapshots(tmp_path: Path) -> None:
+def test_an_ownerless_id_keeps_its_owner_in_exports_and_snapshots(tmp_path: Path) -> None:
     lost = Record(
         id="x",
         owner="2" * 16,
@@ -305,7 +303,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_documents_of_the_original_service_are_read_in_every_form_they_come_in(tmp_path: Path) -> None:
+def test_documents_of_the_original_service_are_read_in_every_form(tmp_path: Path) -> None:
     first, second = document("first", A, B), document("second")
     expected = [
         ExportedRecord(id="first", created_at=MADE_US, nodes=(ExportedNode(addr=A), ExportedNode(addr=B))),
@@ -318,13 +316,13 @@ def test_documents_of_the_original_service_are_read_in_every_form_they_come_in(t
     assert records(written(path, f"{json.dumps(first)}\n\n{json.dumps(second)}\n")) == expected
 
 
-def test_what_rqdisco_answers_keeps_raft_addresses_and_node_ids(tmp_path: Path) -> None:
+def test_answers_of_rqdisco_keep_raft_addresses_and_node_ids(tmp_path: Path) -> None:
     known = {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1", "leader": True}
     (record,) = records(written(tmp_path / "x", json.dumps(document("x", A, registrations=[known]))))
     assert record.nodes == (ExportedNode(addr=A, raft_addr="10.0.0.1:4002", node_id="n1"),)
 
 
-def test_a_time_without_fraction_or_with_a_zone_is_understood_and_a_double_entry_is_one(tmp_path: Path) -> None:
+def test_a_time_without_fraction_or_with_a_zone_is_parsed_and_a_double_entry_is_one(tmp_path: Path) -> None:
     plain = document("x", A, A) | {"created_at": "2017-02-20 01:25:45"}
     zoned = document("x", A) | {"created_at": "2017-02-20T02:25:45+01:00"}
     for given in (plain, zoned):
@@ -360,7 +358,7 @@ def test_a_directory_of_rqlite_disco_express_is_read_file_by_file(tmp_path: Path
         ('{\n "format": "rqdisco export"}', "exactly as it was written"),
     ],
 )
-def test_what_cannot_be_imported_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+def test_a_record_that_cannot_be_imported_is_refused_with_its_position(tmp_path: Path, text: str, words: str) -> None:
     path = written(tmp_path / "source", text)
     with pytest.raises(BadSource, match=str(path)) as refused:
         open_source(path)

@@ -1,4 +1,4 @@
-"""What is said to somebody who mistypes, asks for help, or asks for what needs no service."""
+"""The output for typing mistakes, for help, and for commands that need no service."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
         ("token revoke '' --file f", "Invalid value for 'NAME': must not be empty"),
     ],
 )
-def test_what_cannot_be_understood_is_status_2_and_says_what_it_was(
+def test_a_command_line_that_cannot_be_parsed_is_status_2_and_is_named(
     shell: Shell, capsys: pytest.CaptureFixture[str], line: str, words: str
 ) -> None:
     assert shell(*shlex.split(line)) == 2
@@ -102,7 +102,7 @@ def test_help_names_every_command_and_every_command_has_help(shell: Shell, capsy
         assert not help_text.endswith("...")
 
 
-def test_the_version_is_the_packages(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_that_of_the_package(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell("--version") == 0
     assert capsys.readouterr().out == f"rqdisco {__version__}\n"
 
@@ -130,7 +130,7 @@ def test_the_url_is_taken_before_and_after_the_command_and_from_the_environment(
 
 
 @pytest.mark.parametrize("name", ["URL", "TOKEN", "CA", "CERT", "KEY"])
-def test_a_variable_that_is_empty_is_no_default_but_a_mistake(
+def test_an_empty_variable_is_a_mistake_and_no_default(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.setenv(f"RQDISCO_{name}", "")
@@ -140,7 +140,7 @@ def test_a_variable_that_is_empty_is_no_default_but_a_mistake(
     assert f"RQDISCO_{name} is empty: set it to " in capsys.readouterr().err
 
 
-def test_an_empty_url_in_the_environment_is_no_matter_where_one_is_given_and_none_to_read_help(
+def test_an_empty_url_in_the_environment_does_not_matter_with_an_explicit_url_or_for_help(
     monkeypatch: pytest.MonkeyPatch, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RQDISCO_URL", "")
@@ -151,7 +151,7 @@ def test_an_empty_url_in_the_environment_is_no_matter_where_one_is_given_and_non
     assert "RQDISCO_URL is empty" in capsys.readouterr().err
 
 
-def test_an_empty_name_of_a_file_of_tokens_is_said(
+def test_an_empty_token_file_name_is_reported(
     monkeypatch: pytest.MonkeyPatch, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RQDISCO_TOKENS", "")
@@ -159,7 +159,7 @@ def test_an_empty_name_of_a_file_of_tokens_is_said(
     assert "Missing option '--file' (env var: 'RQDISCO_TOKENS')" in capsys.readouterr().err
 
 
-def test_a_url_that_is_none_is_refused_without_the_password(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_url_is_refused_without_showing_the_password(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.main(["create", "--url", "http://me:secret@:1"])
     assert ended.value.code == 2
@@ -168,7 +168,7 @@ def test_a_url_that_is_none_is_refused_without_the_password(capsys: pytest.Captu
     assert "secret" not in error
 
 
-def test_flags_are_pasted_from_stdout_and_explained_on_stderr(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_are_printed_on_stdout_and_explained_on_stderr(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell("flags", ID, "--rqlite", "8", "--mode", "dns-srv", "--dns-zone", "disco.example", "--expect", "5") == 0
     captured = capsys.readouterr()
     mode, config, expect = shlex.split(captured.out)
@@ -178,7 +178,7 @@ def test_flags_are_pasted_from_stdout_and_explained_on_stderr(shell: Shell, caps
     assert shell.service.asked == 0
 
 
-def test_flags_lead_to_the_service_that_is_named(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_use_the_given_service(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("flags", ID, "--rqlite", "8", "--mode", "consul-kv", "--for", "k8s", "--url", "https://disco:4000")
     assert shell(*arguments) == 0
     captured = capsys.readouterr()
@@ -187,7 +187,7 @@ def test_flags_lead_to_the_service_that_is_named(shell: Shell, capsys: pytest.Ca
     assert json.loads(items[2].partition("=")[2]) == {"address": "disco:4000", "scheme": "https"}
 
 
-def test_flags_of_a_read_replica_are_asked_for_by_an_option(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_of_a_read_replica_need_an_option(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     line = ("flags", ID, "--rqlite", "10", "--mode", "dns-srv", "--dns-zone", "z", "--replica")
     assert shell(*line) == 0
     assert shlex.split(capsys.readouterr().out)[2:] == ["-raft-non-voter"]
@@ -196,7 +196,9 @@ def test_flags_of_a_read_replica_are_asked_for_by_an_option(shell: Shell, capsys
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
-def test_every_shell_can_be_told_how_to_complete(shell: Shell, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_there_is_a_completion_script_for_every_shell(
+    shell: Shell, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     assert shell("completion", name) == 0
     assert "_RQDISCO_COMPLETE" in capsys.readouterr().out
 
@@ -209,7 +211,7 @@ def test_every_shell_can_be_told_how_to_complete(shell: Shell, capsys: pytest.Ca
         ("fish", "sh", "plain,show\tShow details of the nodes of ID.\n"),
     ],
 )
-def test_a_shell_that_asks_is_told_how_a_word_goes_on(
+def test_completion_returns_the_candidates_for_a_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, word: str, completed: str
 ) -> None:
     monkeypatch.setenv("_RQDISCO_COMPLETE", f"{name}_complete")

@@ -1,5 +1,5 @@
-"""Commands that take time: `watch`, and `--wait` where the service is not there yet. No time goes
-by but the test's.
+"""Commands that take time: `watch`, and `--wait` where the service is not up yet. Only the test
+moves the clock.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import pytest
 
 from rqdisco.backends.single.limits import Limits
 from tests.support.command import URL, A, B, C, Service, Shell, lead
-from tests.support.daemon import mint, register, shown
+from tests.support.daemon import create_id, register, shown
 
 
 def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str) -> None:
@@ -29,21 +29,23 @@ def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str)
     assert subscriptions.status == 130
 
 
-def test_watch_waits_for_a_service_that_is_away_and_says_so_once(service: Service, shell: Shell, some_id: str) -> None:
+def test_watch_waits_for_an_unreachable_service_and_reports_that_once(
+    service: Service, shell: Shell, some_id: str
+) -> None:
     subscriptions = shell.start("watch", some_id)
     service.away = True
     service.let_go()
     service.advance(2)
     service.advance(2)
-    assert shell.said.count("\n") == 1
+    assert shell.messages.count("\n") == 1
     service.away = False
     service.advance(2)
-    assert f"{URL} is back" in shell.said
+    assert f"{URL} is back" in shell.messages
     assert shell.lines == [f"+ {A}", f"+ {B}"]
     subscriptions.interrupt()
 
 
-def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
+def test_watch_prints_a_change_when_it_happens(service: Service, shell: Shell, some_id: str) -> None:
     subscriptions = shell.start("watch", some_id, "--interval", "3600")
     register(service.daemon, some_id, C)
     service.advance(0.2)
@@ -51,7 +53,7 @@ def test_watch_hears_of_a_change_when_it_happens(service: Service, shell: Shell,
     subscriptions.interrupt()
 
 
-def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_watchers(
+def test_watch_polls_where_the_service_is_older_or_has_too_many_watchers(
     service: Service, shell: Shell, some_id: str
 ) -> None:
     for status, reason in ((404, b"{}"), (503, b'{"error": "too many watchers"}')):
@@ -61,18 +63,18 @@ def test_watch_looks_now_and_then_where_the_service_is_older_or_has_too_many_wat
         register(service.daemon, some_id, f"10.0.1.{status % 250}:4001")
         service.advance(5)
         assert shell.lines[-1] == f"+ 10.0.1.{status % 250}:4001"
-        assert shell.said == ""
+        assert shell.messages == ""
         subscriptions.interrupt()
 
 
-def test_watch_goes_on_after_a_service_that_fell_silent(service: Service, shell: Shell, some_id: str) -> None:
+def test_watch_continues_after_a_service_that_stopped_answering(service: Service, shell: Shell, some_id: str) -> None:
     subscriptions = shell.start("watch", some_id)
     service.deaf = True
     service.advance(45)
-    assert "no response within 45 s; still watching" in shell.said
+    assert "no response within 45 s; still watching" in shell.messages
     service.deaf = False
     service.advance(2)
-    assert f"{URL} is back" in shell.said
+    assert f"{URL} is back" in shell.messages
     subscriptions.interrupt()
 
 
@@ -80,7 +82,7 @@ def test_watch_ends_where_there_is_nothing_to_watch(shell: Shell) -> None:
     assert shell("watch", "unknown") == 1
 
 
-def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
+def test_watch_prints_a_claim_as_a_claim(service: Service, shell: Shell) -> None:
     lead(shell, "kv", "--cas", "0")
     subscriptions = shell.start("watch", "kv")
     assert shell.lines == ["claimed -"]
@@ -90,7 +92,7 @@ def test_a_claim_is_watched_as_such(service: Service, shell: Shell) -> None:
     subscriptions.interrupt()
 
 
-def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
+def test_watch_prints_a_visible_claim_with_its_node() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     lead(shell, "kv", "--cas", "0")
     subscriptions = shell.start("watch", "kv")
@@ -99,21 +101,21 @@ def test_a_claim_that_is_visible_is_watched_with_its_node() -> None:
 
 
 @pytest.mark.parametrize("command", ["register", "create", "status"])
-def test_a_service_that_is_not_there_yet_is_waited_for(service: Service, shell: Shell, command: str) -> None:
-    arguments = {"register": ("register", mint(service.daemon), A), "create": ("create",), "status": ("status",)}
+def test_a_service_that_is_not_up_yet_is_waited_for(service: Service, shell: Shell, command: str) -> None:
+    arguments = {"register": ("register", create_id(service.daemon), A), "create": ("create",), "status": ("status",)}
     service.away = True
     waiting = shell.start(*arguments[command], "--wait", "60")
     service.advance(20)
     assert waiting.status is None
-    assert "retrying for 60 s" in shell.said
-    assert shell.said.count("\n") == 1
+    assert "retrying for 60 s" in shell.messages
+    assert shell.messages.count("\n") == 1
     service.away = False
     service.advance(8)
     assert waiting.status == 0
     assert len(shell.lines) == 1
 
 
-def test_waiting_asks_ever_less_often_and_gives_up_in_time(service: Service, shell: Shell) -> None:
+def test_waiting_polls_ever_less_often_and_gives_up_in_time(service: Service, shell: Shell) -> None:
     service.away = True
     waiting = shell.start("create", "--wait", "60")
     asked = []
@@ -126,7 +128,7 @@ def test_waiting_asks_ever_less_often_and_gives_up_in_time(service: Service, she
     assert asked[-1] == 21
 
 
-def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service, shell: Shell) -> None:
+def test_waiting_lasts_as_long_as_an_unavailable_service_requests(service: Service, shell: Shell) -> None:
     service.daemon.disk.room = 0
     waiting = shell.start("create", "--wait", "60")
     service.advance(5)
@@ -136,20 +138,22 @@ def test_waiting_is_as_long_as_an_unavailable_service_asks_for(service: Service,
     assert waiting.status == 0
 
 
-def test_a_refusal_is_not_waited_on(shell: Shell) -> None:
+def test_a_refusal_is_not_retried(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
-    assert shell.said == (
+    assert shell.messages == (
         "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it;"
         " `rqdisco create` creates another ID\n"
     )
 
 
-def test_a_minted_id_that_is_not_there_is_told_from_a_name_that_a_node_will_make(shell: Shell) -> None:
+def test_a_created_id_that_is_gone_differs_from_a_name_that_a_node_will_create(shell: Shell) -> None:
     unknown = "9af5306d-5842-851c-a00f-72fe57b0eb16"
     assert shell("status", unknown) == 1
-    assert shell.said == f"rqdisco: {unknown} does not exist; `rqdisco create` creates an ID\n"
+    assert shell.messages == f"rqdisco: {unknown} does not exist; `rqdisco create` creates an ID\n"
     assert shell("status", "orders") == 1
-    assert shell.said.startswith("rqdisco: orders does not exist yet: the first node in consul-kv mode creates it; ")
+    assert shell.messages.startswith(
+        "rqdisco: orders does not exist yet: the first node in consul-kv mode creates it; "
+    )
 
 
 def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:
@@ -163,4 +167,4 @@ def test_ctrl_c_ends_a_wait(service: Service, shell: Shell) -> None:
 def test_without_wait_an_unreachable_service_is_status_3_at_once(service: Service, shell: Shell) -> None:
     service.away = True
     assert shell("create") == 3
-    assert shell.said.startswith(f"rqdisco: cannot reach {URL}: ")
+    assert shell.messages.startswith(f"rqdisco: cannot reach {URL}: ")

@@ -1,4 +1,4 @@
-"""The client library, on a real daemon in memory and on servers that are none."""
+"""The client library, with a real daemon in memory and with foreign servers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from twisted.web.client import ResponseNeverReceived
 from rqdisco.backends.single.limits import Limits
 from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
 from tests.support.command import Service
-from tests.support.daemon import mint
-from tests.support.strangers import Dribbles, Says, refused, start, unreachable
+from tests.support.daemon import create_id
+from tests.support.foreign_services import CannedAnswer, SlowAnswer, refused, start, unreachable
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
 OTHER = LeaderValue(id="n2", api_addr=f"http://{B}", addr="10.0.0.2:4002")
 
 
-def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> None:
+def test_a_client_creates_an_id_registers_and_removes_nodes_and_lists_them() -> None:
     service = Service()
     client = service.client()
     created = service.get(client.create())
@@ -39,9 +39,9 @@ def test_one_can_mint_an_id_register_and_remove_nodes_and_see_who_is_there() -> 
     assert service.get(client.remove(created.disco_id, B)).nodes == (A,)
 
 
-def test_the_service_says_what_it_is() -> None:
+def test_the_service_describes_itself() -> None:
     service = Service()
-    mint(service.daemon)
+    create_id(service.daemon)
     info = service.get(service.client().service())
     assert (info.name, info.version, info.ids) == ("rqdisco", "0", 1)
 
@@ -74,13 +74,13 @@ def test_a_refusal_has_status_reason_and_text() -> None:
     service = Service()
     refusal = refused(service, service.client().get("nobody"))
     assert (refusal.status, refusal.reason, str(refusal)) == (404, "no such discovery ID", "nobody does not exist")
-    refusal = refused(service, service.client().register(mint(service.daemon), "a b"))
+    refusal = refused(service, service.client().register(create_id(service.daemon), "a b"))
     assert (refusal.status, str(refusal)) == (400, "invalid address: contains white space")
     refusal = refused(service, service.client().set_leader("x", LeaderValue(addr="")))
     assert (refusal.status, str(refusal)) == (400, "leader value must be JSON with addr")
 
 
-def test_an_unavailable_service_says_why_and_when_to_come_back() -> None:
+def test_an_unavailable_service_gives_the_reason_and_a_retry_time() -> None:
     service = Service()
     service.daemon.disk.room = 0
     refusal = refused(service, service.client().create())
@@ -90,18 +90,18 @@ def test_an_unavailable_service_says_why_and_when_to_come_back() -> None:
     assert isinstance(refused(service, service.client().set_leader("x", LEADER)), Unavailable)
 
 
-def test_an_overloaded_one_is_unavailable_too_with_or_without_a_time() -> None:
+def test_an_overloaded_service_is_unavailable_too_with_or_without_a_retry_time() -> None:
     for headers, expected in (({"retry_after": "7"}, 7.0), ({"retry_after": "soon"}, None), ({}, None)):
-        service = Service(Says(429, b'{"error": "too many requests"}', **headers))
+        service = Service(CannedAnswer(429, b'{"error": "too many requests"}', b"", **headers))
         refusal = refused(service, service.client().create())
         assert isinstance(refusal, Unavailable)
         assert (refusal.status, refusal.retry_after) == (429, expected)
-    service = Service(Says(503, b"<html>", b"Service Unavailable"))
+    service = Service(CannedAnswer(503, b"<html>", b"Service Unavailable"))
     assert str(refused(service, service.client().create())) == "Service Unavailable"
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "ü", "x" * 65, "a?b", "a#", "%41"])
-def test_what_is_no_id_is_never_sent(text: str) -> None:
+def test_an_invalid_id_is_never_sent(text: str) -> None:
     service = Service()
     client = service.client()
     for asking in (client.get(text), client.register(text, A), client.remove(text, A), client.leader(text)):
@@ -113,20 +113,20 @@ def test_what_is_no_id_is_never_sent(text: str) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Says(200, b"<html>"),
-        Says(200, b"[]"),
-        Says(200, b'{"name": "other", "version": "1", "uptime": 0, "ids": 0}'),
-        Says(200, b"\xff"),
-        Says(200, b"[" * 100_000),
-        Says(404, b"not found"),
-        Says(301, b"", location="http://elsewhere/"),
-        Says(502, b'{"error": "x"}'),
-        Says(504, b""),
-        Says(500, b'{"error": 5}'),
+        CannedAnswer(200, b"<html>"),
+        CannedAnswer(200, b"[]"),
+        CannedAnswer(200, b'{"name": "other", "version": "1", "uptime": 0, "ids": 0}'),
+        CannedAnswer(200, b"\xff"),
+        CannedAnswer(200, b"[" * 100_000),
+        CannedAnswer(404, b"not found"),
+        CannedAnswer(301, b"", location="http://elsewhere/"),
+        CannedAnswer(502, b'{"error": "x"}'),
+        CannedAnswer(504, b""),
+        CannedAnswer(500, b'{"error": 5}'),
     ],
     ids=lambda answer: f"{answer._status} {(answer._body or b'')[:8]!r}",
 )
-def test_an_answer_of_somebody_else_counts_as_unreachable(answer: Says) -> None:
+def test_an_answer_of_another_service_counts_as_unreachable(answer: CannedAnswer) -> None:
     service = Service(answer)
     assert unreachable(service, service.client().service()).startswith("not a response from rqdisco")
     assert len(answer.requests) == 1
@@ -135,18 +135,18 @@ def test_an_answer_of_somebody_else_counts_as_unreachable(answer: Says) -> None:
 @pytest.mark.parametrize(
     "body", [b"[{}]", b'[{"Value": "!", "ModifyIndex": 1}]', b'[{"Value": "NQ==", "ModifyIndex": 1}]']
 )
-def test_a_leader_record_that_is_none_counts_as_unreachable(body: bytes) -> None:
-    service = Service(Says(200, body))
+def test_a_malformed_leader_record_counts_as_unreachable(body: bytes) -> None:
+    service = Service(CannedAnswer(200, body))
     assert "not a response from rqdisco" in unreachable(service, service.client().leader("x"))
 
 
 def test_no_leader_record_is_none_in_both_of_consuls_ways() -> None:
-    service = Service(Says(200, b"[]"))
+    service = Service(CannedAnswer(200, b"[]"))
     assert service.get(service.client().leader("x")) is None
 
 
 def test_the_original_services_documents_are_understood() -> None:
-    service = Service(Says(200, b'{"created_at": "2017-02-20 01:25:45", "disco_id": "x", "nodes": ["a:1"]}'))
+    service = Service(CannedAnswer(200, b'{"created_at": "2017-02-20 01:25:45", "disco_id": "x", "nodes": ["a:1"]}'))
     assert service.get(service.client().get("x")).registrations == (NodeRegistration(addr="a:1"),)
 
 
@@ -169,7 +169,7 @@ def test_a_refused_connection_is_unreachable_in_words() -> None:
         ),
     ],
 )
-def test_what_keeps_a_connection_from_being_made_is_said(error: Exception, words: str) -> None:
+def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words: str) -> None:
     service = Service()
 
     def fails(*_: object, **__: object) -> Deferred[Any]:
@@ -181,8 +181,8 @@ def test_what_keeps_a_connection_from_being_made_is_said(error: Exception, words
     assert words in unreachable(service, service.client().create())
 
 
-def test_a_service_that_says_nothing_is_given_up_in_time() -> None:
-    service = Service(Says(body=None))
+def test_a_service_that_never_answers_times_out() -> None:
+    service = Service(CannedAnswer(body=None))
     outcome = start(service, service.client(timeout=3).create())
     service.advance(2.9)
     assert not outcome
@@ -191,8 +191,8 @@ def test_a_service_that_says_nothing_is_given_up_in_time() -> None:
     assert str(outcome[0].value) == "no response within 3 s"
 
 
-def test_a_service_that_dribbles_its_answer_is_given_up_in_the_same_time() -> None:
-    server = Dribbles()
+def test_a_service_that_sends_its_answer_slowly_times_out_too() -> None:
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, service.client(timeout=3).create())
     for _ in range(3):
@@ -203,8 +203,8 @@ def test_a_service_that_dribbles_its_answer_is_given_up_in_the_same_time() -> No
     assert isinstance(outcome[0].value, Unreachable)
 
 
-def test_an_answer_without_end_is_cut_off() -> None:
-    server = Dribbles()
+def test_an_endless_answer_is_cut_off() -> None:
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, service.client().create())
     for _ in range(65):
@@ -213,8 +213,8 @@ def test_an_answer_without_end_is_cut_off() -> None:
     assert "too long" in str(outcome[0].value)
 
 
-def test_giving_up_oneself_is_not_the_services_fault() -> None:
-    service = Service(Says(body=None))
+def test_cancelling_a_request_is_not_the_services_fault() -> None:
+    service = Service(CannedAnswer(body=None))
     asking = Deferred.fromCoroutine(service.client().create())
     service.settle()
     asking.cancel()
@@ -224,13 +224,13 @@ def test_giving_up_oneself_is_not_the_services_fault() -> None:
     assert isinstance(failures[0].value, CancelledError)
 
 
-def test_what_is_sent_is_json_and_says_nothing_that_is_not_known() -> None:
-    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+def test_a_request_is_json_without_unknown_members() -> None:
+    says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client().register("x", "ü:1"))
     assert list(map(json.loads, says.bodies)) == [{"addr": "ü:1"}]
 
 
-def test_a_service_that_has_too_many_ids_mints_none() -> None:
+def test_a_service_with_too_many_ids_creates_none() -> None:
     service = Service(limits=Limits(max_ids=0))
     assert str(refused(service, service.client().create())) == "too many discovery IDs"

@@ -20,8 +20,8 @@ from rqdisco.client import (
     Unreachable,
 )
 from tests.support.command import Service
-from tests.support.daemon import mint, register
-from tests.support.strangers import Dribbles, Says, refused, start, unreachable
+from tests.support.daemon import create_id, register
+from tests.support.foreign_services import CannedAnswer, SlowAnswer, refused, start, unreachable
 
 A = "10.0.0.1:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
@@ -31,9 +31,9 @@ async def listed(records: AsyncIterator[ExportedRecord]) -> list[ExportedRecord]
     return [record async for record in records]
 
 
-def test_all_records_come_out_and_go_into_another_daemon() -> None:
+def test_all_records_can_be_exported_and_imported_into_another_daemon() -> None:
     service, other = Service(operator=True), Service(operator=True, seed=1)
-    ids = {mint(service.daemon) for _ in range(250)}
+    ids = {create_id(service.daemon) for _ in range(250)}
     seeded = min(ids)
     register(service.daemon, seeded, A)
     service.get(service.client().set_leader("led", LEADER))
@@ -49,7 +49,7 @@ def test_all_records_come_out_and_go_into_another_daemon() -> None:
     assert other.get(other.client().import_records(records, adopt=False)).unchanged == 251
 
 
-def test_records_that_are_not_taken_are_named() -> None:
+def test_refused_records_are_named() -> None:
     service = Service(operator=True)
     bad = ExportedRecord(id="metrics", created_at=1, leader=ExportedLeader(value="{}"))
     result = service.get(service.client().import_records([bad], adopt=True))
@@ -59,7 +59,7 @@ def test_records_that_are_not_taken_are_named() -> None:
 
 
 @pytest.mark.parametrize("verb", ["export", "import"])
-def test_the_public_door_exports_and_imports_nothing_and_the_error_says_where_to_go(verb: str) -> None:
+def test_the_public_api_neither_exports_nor_imports_and_the_error_names_the_socket(verb: str) -> None:
     service = Service()
     client = service.client()
     asking = listed(client.export()) if verb == "export" else client.import_records([], adopt=False)
@@ -80,7 +80,7 @@ RECORD = b'{"id":"a","created_at":1}'
 
 
 def test_an_export_is_read_line_by_line() -> None:
-    service = Service(Says(200, exported(RECORD, RECORD)))
+    service = Service(CannedAnswer(200, exported(RECORD, RECORD)))
     assert service.get(listed(service.client().export())) == [ExportedRecord(id="a", created_at=1)] * 2
 
 
@@ -101,13 +101,13 @@ def test_an_export_is_read_line_by_line() -> None:
         (exported(b'{"id":5}'), "not a response from rqdisco"),
     ],
 )
-def test_an_export_that_is_not_whole_is_never_taken_for_one(content: bytes, words: str) -> None:
-    service = Service(Says(200, content))
+def test_an_incomplete_export_is_never_accepted(content: bytes, words: str) -> None:
+    service = Service(CannedAnswer(200, content))
     assert words in unreachable(service, listed(service.client().export()))
 
 
-def test_a_line_without_end_is_cut_off() -> None:
-    server = Dribbles()
+def test_an_endless_line_is_cut_off() -> None:
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, listed(service.client().export()))
     for _ in range(17):
@@ -116,8 +116,8 @@ def test_a_line_without_end_is_cut_off() -> None:
     assert "too long" in str(outcome[0].value)
 
 
-def test_an_export_may_take_its_time_but_not_fall_silent() -> None:
-    server = Dribbles()
+def test_an_export_may_be_slow_but_not_stall() -> None:
+    server = SlowAnswer()
     service = Service(server)
     outcome = start(service, listed(service.client(timeout=3).export()))
     for _ in range(5):
@@ -128,8 +128,8 @@ def test_an_export_may_take_its_time_but_not_fall_silent() -> None:
     assert isinstance(outcome[0].value, Unreachable)
 
 
-def test_a_reader_that_leaves_an_export_lets_its_connection_go() -> None:
-    server = Dribbles()
+def test_a_reader_that_leaves_an_export_closes_its_connection() -> None:
+    server = SlowAnswer()
     service = Service(server)
 
     async def first_line() -> bytes:
@@ -147,7 +147,7 @@ def test_a_reader_that_leaves_an_export_lets_its_connection_go() -> None:
     assert gone
 
 
-def test_an_export_reader_counts_what_it_was_given() -> None:
+def test_an_export_reader_counts_its_records() -> None:
     reader = ExportReader()
     for line in exported(RECORD, RECORD).splitlines(keepends=True):
         reader.feed(line)

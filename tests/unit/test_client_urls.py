@@ -1,4 +1,4 @@
-"""The client library: which service a URL means, and what of the URL is sent and shown."""
+"""The client library: the service of a URL, and which parts of the URL are sent and shown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from twisted.internet.testing import MemoryReactorClock
 from rqdisco.client import connect
 from rqdisco.client.urls import parse_url
 from tests.support.command import Service
-from tests.support.strangers import Says
+from tests.support.foreign_services import CannedAnswer
 
 
 def test_credentials_in_the_url_are_sent_as_basic_authentication_and_nowhere_else() -> None:
-    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+    says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client("http://me:p%40%C3%BC@rqdisco:4000/prefix/").get("x"))
     (request,) = says.requests
@@ -28,9 +28,9 @@ def test_credentials_in_the_url_are_sent_as_basic_authentication_and_nowhere_els
     assert says.requests[1].getHeader("authorization") is None
 
 
-def test_an_ipv6_address_and_a_name_of_other_scripts_can_be_asked() -> None:
+def test_ipv6_addresses_and_international_names_are_valid_hosts() -> None:
     for url, host in (("http://[::1]:4000", "[::1]:4000"), ("http://bücher.example", "xn--bcher-kva.example")):
-        says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+        says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
         service = Service(says)
         service.get(service.client(url).get("x"))
         assert says.requests[0].getHeader("host") == host
@@ -48,8 +48,8 @@ def test_an_ipv6_address_with_a_zone_is_reached_through_that_interface(scheme: s
     asking.addErrback(lambda failure: failure.trap(CancelledError))
 
 
-def test_a_zone_is_told_to_nobody_else() -> None:
-    says = Says(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
+def test_a_zone_is_never_sent() -> None:
+    says = CannedAnswer(200, b'{"created_at": "", "disco_id": "x", "nodes": []}')
     service = Service(says)
     service.get(service.client("http://[fe80::1%25eth0]:4000").get("x"))
     assert says.requests[0].getHeader("host") == "[fe80::1]:4000"
@@ -66,7 +66,7 @@ def test_a_zone_is_told_to_nobody_else() -> None:
         ("http://me:[@h:1", "[ and ] may only enclose an IPv6 address"),
     ],
 )
-def test_what_is_no_ipv6_address_with_a_zone_is_refused_in_words(url: str, words: str) -> None:
+def test_an_invalid_ipv6_address_with_a_zone_is_refused_with_a_reason(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_url(url)
 
@@ -91,7 +91,7 @@ def test_a_url_is_shown_without_its_credentials(url: str, name: str) -> None:
     ["", "h:4000", "ftp://h", "http://", "http://h:x", "http://h:70000", "http://h?x", "http://h#x", "http://[::1",
      "http://a..b", "http://" + "a" * 70, "unix:", "unix://h/x", "unix:/a\0b", "http://\ud800"],
 )  # fmt: skip
-def test_what_is_no_url_of_a_service_is_a_value_error(url: str) -> None:
+def test_an_invalid_service_url_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_url(url)
 

@@ -1,4 +1,4 @@
-"""Who has a place among the connections, and who makes room."""
+"""The limits of connections, and which connections are closed for others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLOCK = Clock()
 
 
 class Guest:
-    """A connection that rests until `deadline`, unless it is busy."""
+    """A connection that is idle until `deadline`, unless it is busy."""
 
     def __init__(self, deadline: float = 0.0, *, is_busy: bool = False) -> None:
         self.deadline = deadline
@@ -29,7 +29,7 @@ def guests(limiter: ConnectionLimiter, host: str, count: int) -> list[Guest]:
     return made
 
 
-def test_beyond_its_number_a_source_loses_the_one_that_has_the_least_time_left() -> None:
+def test_a_source_over_its_limit_loses_the_connection_with_the_least_time_left() -> None:
     limiter = ConnectionLimiter(100, 3, CLOCK.seconds)
     first, second, third = guests(limiter, "198.51.100.7", 3)
     first.deadline = 9
@@ -39,7 +39,7 @@ def test_beyond_its_number_a_source_loses_the_one_that_has_the_least_time_left()
     assert len(limiter) == 4
 
 
-def test_a_source_of_which_all_are_busy_has_no_place_for_another() -> None:
+def test_a_source_with_only_busy_connections_gets_no_other() -> None:
     limiter = ConnectionLimiter(100, 2, CLOCK.seconds)
     for guest in guests(limiter, "198.51.100.7", 2):
         guest.is_busy = True
@@ -49,7 +49,7 @@ def test_a_source_of_which_all_are_busy_has_no_place_for_another() -> None:
     assert limiter.enter(late, "198.51.100.8")
 
 
-def test_where_all_places_are_taken_the_source_with_most_of_them_makes_room() -> None:
+def test_the_source_with_most_connections_makes_room_when_all_are_taken() -> None:
     limiter = ConnectionLimiter(20, 18, CLOCK.seconds)
     modest = guests(limiter, "198.51.100.8", 2)
     greedy = guests(limiter, "198.51.100.7", 18)
@@ -60,14 +60,14 @@ def test_where_all_places_are_taken_the_source_with_most_of_them_makes_room() ->
     assert len(limiter) == 20
 
 
-def test_the_machine_itself_may_have_all_places_but_makes_room_for_others() -> None:
+def test_the_local_host_may_take_all_connections_but_makes_room_for_others() -> None:
     limiter = ConnectionLimiter(10, 2, CLOCK.seconds)
     own = guests(limiter, "127.0.0.1", 5) + guests(limiter, "::ffff:127.0.0.1", 5)
     assert limiter.enter(Guest(), "198.51.100.7")
     assert sum(guest.is_cut for guest in own) == 1
 
 
-def test_who_left_leaves_a_place() -> None:
+def test_a_closed_connection_frees_its_place() -> None:
     limiter = ConnectionLimiter(2, 1, CLOCK.seconds)
     (guest,) = guests(limiter, "2001:db8::1", 1)
     limiter.leave(guest)
@@ -77,7 +77,7 @@ def test_who_left_leaves_a_place() -> None:
     assert len(limiter) == 1
 
 
-def test_a_source_that_comes_again_and_again_displaces_its_own_so_often_and_is_closed_as_it_comes_then() -> None:
+def test_a_source_that_reconnects_repeatedly_displaces_its_own_a_few_times_and_is_then_closed_at_once() -> None:
     clock = Clock()
     limiter = ConnectionLimiter(1000, 10, clock.seconds)
     guests(limiter, "198.51.100.7", 10)
@@ -96,9 +96,7 @@ HOSTS = st.sampled_from(["198.51.100.7", "198.51.100.8", "2001:db8::1", "2001:db
 
 
 @given(st.lists(st.tuples(HOSTS, st.booleans(), st.integers(0, 5)), max_size=60), st.integers(1, 8), st.integers(1, 4))
-def test_whoever_comes_and_goes_there_are_never_too_many(
-    steps: list[tuple[str | None, bool, int]], most: int, most_each: int
-) -> None:
+def test_the_limit_is_never_exceeded(steps: list[tuple[str | None, bool, int]], most: int, most_each: int) -> None:
     limiter = ConnectionLimiter(most, most_each, CLOCK.seconds)
     inside: list[tuple[Guest, str | None]] = []
     for host, is_busy, goes in steps:

@@ -1,5 +1,5 @@
-"""The double of rqlite 7-10 with consul-kv does what is known of rqlite, and of Go's HTTP
-client.
+"""The double of rqlite 7-10 with consul-kv behaves as rqlite, and Go's HTTP client, are known
+to.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import pytest
 from tests.support import consul_nodes
 from tests.support.consul_nodes import ConsulNode, Failed, leader_in, leader_value
 from tests.support.scripted import Consul, reply
-from tests.support.virtual import NEW_DOORS, OLD_DOORS, Network, Peer, Service, World
+from tests.support.virtual import NEW_ENDPOINTS, OLD_ENDPOINTS, Peer, Service, VirtualNetwork, World
 
-PEER = Peer("1", "h:1", "h:2", NEW_DOORS)
+PEER = Peer("1", "h:1", "h:2", NEW_ENDPOINTS)
 VALUE = b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}'
 
 
 def leader_in_own(node: ConsulNode) -> str:
-    """Where a node that follows its own record joins."""
+    """Return where a node that follows its own record joins."""
     leader = leader_in(json.dumps([{"Value": b64encode(leader_value(node.peer)).decode()}]).encode())
     assert leader is not None
     return leader[node.release.joins_by]
@@ -32,7 +32,7 @@ class Stage:
 
     def __init__(self, seed: int = 1) -> None:
         self.world = World(seed)
-        self.network = Network(self.world)
+        self.network = VirtualNetwork(self.world)
         self.consul = Consul(self.world)
 
     def node(self, name: str, number: int, service: Service) -> ConsulNode:
@@ -44,7 +44,7 @@ READ_AS = {"8.39": b"Content-Type: application/json\r\n", "10.2": b"Content-Type
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.Release) -> None:
+def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.ConsulRelease) -> None:
     """As Consul's Go client sent them to a socket: api v1.12.0, v1.22.0, v1.26.1, v1.32.1 and
     v1.34.3.
     """
@@ -60,9 +60,9 @@ def test_consul_requests_are_rqlites_to_the_byte(release: consul_nodes.Release) 
     )
 
 
-def test_the_value_is_written_as_go_does() -> None:
+def test_the_value_is_written_like_go() -> None:
     assert leader_value(PEER) == VALUE
-    assert leader_value(Peer("<&>é", "h:1", "", NEW_DOORS)) == (
+    assert leader_value(Peer("<&>é", "h:1", "", NEW_ENDPOINTS)) == (
         rb'{"id":"\u003c\u0026\u003e' + "é".encode() + b'","api_addr":"http://h:1"}'
     )
 
@@ -73,7 +73,7 @@ def test_an_answer_without_an_entry_names_no_leader(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"[]", b'"s"'])
-def test_a_value_that_is_no_object_is_an_error(value: bytes) -> None:
+def test_a_value_that_is_not_an_object_is_an_error(value: bytes) -> None:
     with pytest.raises(Failed):
         leader_in(json.dumps([{"Value": b64encode(value).decode()}]).encode())
     with pytest.raises(Failed):
@@ -101,7 +101,7 @@ def test_a_claim_is_won_by_an_answer_that_contains_true() -> None:
             assert stage.consul.kinds() == ["get", "claim"]
 
 
-def test_a_claim_is_tried_even_if_the_read_failed_and_the_log_says_what_was_answered() -> None:
+def test_a_claim_is_attempted_even_if_the_read_failed_and_the_answer_is_logged() -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         stage.consul.answers = [reply(403, b"ACL not found"), reply(503, b"store unavailable")]
@@ -118,7 +118,7 @@ def test_a_claim_is_tried_even_if_the_read_failed_and_the_log_says_what_was_answ
         assert node.has_won
 
 
-def test_a_value_that_cannot_be_read_keeps_a_node_asking_for_ever() -> None:
+def test_a_value_that_cannot_be_parsed_keeps_a_node_asking_for_ever() -> None:
     stage = Stage()
     stage.consul.value = b"10.0.0.1:4001"
     with stage.consul.serve() as service:
@@ -130,13 +130,14 @@ def test_a_value_that_cannot_be_read_keeps_a_node_asking_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "doors", "seconds"), [("7.0", OLD_DOORS, 20), ("7.21", OLD_DOORS, 12), ("8.0", NEW_DOORS, 12)]
+    ("name", "endpoints", "seconds"),
+    [("7.0", OLD_ENDPOINTS, 20), ("7.21", OLD_ENDPOINTS, 12), ("8.0", NEW_ENDPOINTS, 12)],
 )
-def test_joins_by_the_address_of_its_kind_five_times_and_asks_again(
-    name: str, doors: frozenset[str], seconds: float
+def test_a_node_joins_by_the_address_of_its_kind_five_times_and_asks_again(
+    name: str, endpoints: frozenset[str], seconds: float
 ) -> None:
     stage = Stage()
-    leader = Peer("9", "10.0.0.9:4001", "10.0.0.9:4002", doors)  # type: ignore[arg-type]
+    leader = Peer("9", "10.0.0.9:4001", "10.0.0.9:4002", endpoints)  # type: ignore[arg-type]
     stage.network.add(leader)
     stage.consul.value = leader_value(leader)
     with stage.consul.serve() as service:
@@ -153,7 +154,7 @@ def test_joins_by_the_address_of_its_kind_five_times_and_asks_again(
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_leader_reports_at_once_and_again_and_again(release: consul_nodes.Release) -> None:
+def test_a_leader_reports_at_once_and_repeatedly(release: consul_nodes.ConsulRelease) -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         node = stage.node(release.name, 1, service)
@@ -167,12 +168,12 @@ def test_a_leader_reports_at_once_and_again_and_again(release: consul_nodes.Rele
         assert stage.consul.kinds(since=1001) == []
         node.start()
         stage.world.run(5)
-        assert stage.consul.kinds(since=2000) == ["report"], "it has a configuration and asks nobody"
+        assert stage.consul.kinds(since=2000) == ["report"], "it has a configuration and sends no request"
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.Release) -> None:
-    """Those who lose wait for 3 to 6 seconds before they read who leads, and then somebody does."""
+def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.ConsulRelease) -> None:
+    """Losers wait for 3 to 6 seconds before they read the leader, and then there is one."""
     for seed in range(10):
         stage = Stage(seed)
         with stage.consul.serve() as service:
@@ -183,8 +184,8 @@ def test_a_cluster_forms_in_the_time_that_real_ones_take(release: consul_nodes.R
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_leader_reports_at_the_moment_it_becomes_leader(release: consul_nodes.Release) -> None:
-    """So its claim stands unreported for a second or two, and the record follows a leader that died
+def test_a_node_reports_at_the_moment_it_becomes_leader(release: consul_nodes.ConsulRelease) -> None:
+    """So its claim stays unreported for a second or two, and the record follows a leader that died
     within three.
     """
     stage = Stage()
@@ -208,7 +209,7 @@ def test_a_leader_reports_at_the_moment_it_becomes_leader(release: consul_nodes.
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_first_report_that_is_lost_is_made_again_at_the_next_turn(release: consul_nodes.Release) -> None:
+def test_a_lost_first_report_is_repeated_at_the_next_turn(release: consul_nodes.ConsulRelease) -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         stage.consul.answers = [reply(404), reply(200, b"true"), b""]
@@ -222,7 +223,7 @@ def test_a_first_report_that_is_lost_is_made_again_at_the_next_turn(release: con
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_running_winner_that_never_heard_so_joins_itself_for_ever(release: consul_nodes.Release) -> None:
+def test_a_running_winner_without_its_answer_joins_itself_for_ever(release: consul_nodes.ConsulRelease) -> None:
     """No restart is needed: it reads its own record the next time, and all others follow it."""
     stage = Stage()
     with stage.consul.serve() as service:
@@ -237,7 +238,7 @@ def test_a_running_winner_that_never_heard_so_joins_itself_for_ever(release: con
 
 
 @pytest.mark.parametrize("release", consul_nodes.RELEASES, ids=attrgetter("name"))
-def test_a_claim_won_in_the_retry_loop_is_thrown_away(release: consul_nodes.Release) -> None:
+def test_a_claim_won_in_the_retry_loop_is_discarded(release: consul_nodes.ConsulRelease) -> None:
     stage = Stage()
     stage.consul.value = leader_value(PEER)
     with stage.consul.serve() as service:
@@ -255,7 +256,7 @@ def test_a_claim_won_in_the_retry_loop_is_thrown_away(release: consul_nodes.Rele
 
 
 @pytest.mark.parametrize(("name", "claims"), [("8.0", True), ("8.39", False)])
-def test_nodes_without_a_vote_claim_in_old_releases_only(name: str, claims: bool) -> None:
+def test_only_old_releases_let_nodes_without_a_vote_claim(name: str, claims: bool) -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         node = stage.node(name, 1, service)
@@ -265,19 +266,23 @@ def test_nodes_without_a_vote_claim_in_old_releases_only(name: str, claims: bool
         assert node.has_won == claims
 
 
-def test_a_connection_that_was_closed_while_it_rested_is_replaced() -> None:
+def test_a_connection_closed_while_idle_is_replaced() -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         node = stage.node("10.2", 1, service)
         node.start()
         for count in (1, 2):
-            assert stage.world.run(20, lambda count=count: stage.consul.kinds().count("report") == count)
+
+            def has_reported(times: int = count) -> bool:
+                return stage.consul.kinds().count("report") == times
+
+            assert stage.world.run(20, has_reported)
             assert len(stage.consul.connections) == count
             stage.consul.connections[-1].shutdown(socket.SHUT_RDWR)
         assert node.log == []
 
 
-def test_a_read_is_repeated_where_the_connection_broke_and_a_put_is_not() -> None:
+def test_a_read_is_repeated_after_a_broken_connection_and_a_put_is_not() -> None:
     stage = Stage()
     with stage.consul.serve() as service:
         node = stage.node("10.2", 1, service)
@@ -289,7 +294,7 @@ def test_a_read_is_repeated_where_the_connection_broke_and_a_put_is_not() -> Non
         assert [line.partition(":")[0] for line in node.log] == ["failed to initialize as Leader"]
 
 
-def test_two_runs_with_one_seed_are_the_same_and_with_another_they_differ() -> None:
+def test_two_runs_with_one_seed_are_equal_and_with_another_they_differ() -> None:
     def moments(seed: int) -> list[tuple[float, bytes]]:
         stage = Stage(seed)
         stage.consul.value = b"x"
@@ -297,7 +302,7 @@ def test_two_runs_with_one_seed_are_the_same_and_with_another_they_differ() -> N
             for number in range(3):
                 stage.node("8.0", number, service).start()
             stage.world.run(100)
-            # Of what is asked at once the server may see any first.
+            # The server may see concurrent requests in any order.
             return sorted(stage.consul.asked)
 
     assert moments(1) == moments(1)

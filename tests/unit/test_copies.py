@@ -24,19 +24,19 @@ from rqdisco.storage.state_directory import LOCK, open_state
 from rqdisco.storage.wal.recovery import Recovered, recover
 from rqdisco.storage.wal.segments import SegmentWriter, segment_path
 
-ORPHANS = "its IDs are then ownerless"
+OWNERLESS_WARNING = "its IDs are then ownerless"
 
 
 class Unlocked(Disk):
-    """The disk of a process that ended before the next one began: both are this one."""
+    """The disk of a process that ended before the next one began: both are this process."""
 
     def lock(self, path: Path) -> bool:
         path.touch()
         return True
 
 
-class Life:
-    """One run of a daemon on a directory, as far as that is concerned."""
+class Run:
+    """One run of a daemon on a directory, as far as its files are concerned."""
 
     def __init__(self, directory: Path, seed: int = 1) -> None:
         self.directory = directory
@@ -45,7 +45,7 @@ class Life:
         self._version = self.found.last_version
 
     def put(self, *names: str, size: int = 0) -> None:
-        """Have records of these names on the disk."""
+        """Put records of these names on the disk."""
         for name in names:
             self._version += 1
             self.segments.commit([line(name, self._version, "x" * size)])
@@ -64,7 +64,7 @@ def line(name: str, version: int, value: str = "") -> bytes:
 
 
 def hard_linked(original: Path, to: Path) -> Path:
-    """A copy as `cp -al` makes it."""
+    """Return a copy as `cp -al` makes it."""
     shutil.copytree(original, to, copy_function=os.link)
     return to
 
@@ -79,7 +79,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def refusal(directory: Path) -> str:
     with pytest.raises(CopiedState) as refused:
-        Life(directory)
+        Run(directory)
     text = str(refused.value)
     assert "\n" not in text
     assert text.startswith(f"{directory / NAME}: ")
@@ -89,93 +89,93 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     """A directory with two snapshots and a segment that is being written."""
-    life = Life(tmp_path / "original")
+    run = Run(tmp_path / "original")
     for name in ("a", "b", "c"):
-        life.put(name)
+        run.put(name)
         if name != "c":
-            life.compact()
-    return life.directory
+            run.compact()
+    return run.directory
 
 
-def test_an_original_starts_beside_its_hard_linked_backup_and_says_which_files_have_two_names(
+def test_an_original_starts_beside_its_hard_linked_backup_and_names_the_linked_files(
     original: Path, tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:
-    owner = Life(original).owner
+    owner = Run(original).owner
     assert not [event for event in log if "hard links" in str(event.get("log_format"))]
     hard_linked(original, tmp_path / "backup")
-    life = Life(original)
-    assert (life.owner, names(life.found)) == (owner, ["a", "b", "c"])
-    (said,) = [event for event in log if "several hard links" in str(event.get("log_format"))]
-    assert said["log_level"].name == "warn"
-    assert "identity.json (2 names)" in said["files"]
-    assert "journal/0000000003.journal (2 names)" in said["files"]
+    run = Run(original)
+    assert (run.owner, names(run.found)) == (owner, ["a", "b", "c"])
+    (logged,) = [event for event in log if "several hard links" in str(event.get("log_format"))]
+    assert logged["log_level"].name == "warn"
+    assert "identity.json (2 names)" in logged["files"]
+    assert "journal/0000000003.journal (2 names)" in logged["files"]
     hard_linked(original, tmp_path / "second")
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_a_hard_linked_backup_is_refused_and_told_from_its_original(
+def test_a_hard_linked_backup_is_refused_and_distinguished_from_its_original(
     original: Path, tmp_path: Path, is_restarted: bool
 ) -> None:
     backup = hard_linked(original, tmp_path / "backup")
     if is_restarted:
-        Life(original)
+        Run(original)
     text = refusal(backup)
     assert "this state directory is a hard-linked copy" in text
     assert "2 names" in text
     assert f"(inode {original.stat().st_ino})" in text
-    assert ORPHANS in text
+    assert OWNERLESS_WARNING in text
 
 
-def test_what_is_left_of_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
-    """It is older than what nodes were told since."""
+def test_a_hard_linked_backup_without_its_original_is_refused(original: Path, tmp_path: Path) -> None:
+    """It is older than the last answers to nodes."""
     backup = hard_linked(original, tmp_path / "backup")
     shutil.rmtree(original)
     text = refusal(backup)
     assert "in another directory" in text
-    assert ORPHANS in text
+    assert OWNERLESS_WARNING in text
     backup.rename(original)
     refusal(original)
 
 
-def test_files_that_were_moved_start_again_where_they_came_from(original: Path, tmp_path: Path) -> None:
-    owner, elsewhere = Life(original).owner, tmp_path / "elsewhere"
+def test_files_that_were_moved_start_again_in_their_original_directory(original: Path, tmp_path: Path) -> None:
+    owner, elsewhere = Run(original).owner, tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in original.iterdir():
         path.rename(elsewhere / path.name)
     assert "back" in refusal(elsewhere)
     for path in elsewhere.iterdir():
         path.rename(original / path.name)
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
 
 
-def test_a_directory_that_was_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
-    owner = Life(original).owner
+def test_a_directory_moved_as_a_whole_is_no_copy(original: Path, tmp_path: Path) -> None:
+    owner = Run(original).owner
     original.rename(tmp_path / "renamed")
-    assert Life(tmp_path / "renamed").owner == owner
+    assert Run(tmp_path / "renamed").owner == owner
 
 
-def test_a_copy_file_by_file_is_refused_and_says_what_becomes_of_its_ids(original: Path, tmp_path: Path) -> None:
+def test_a_copy_file_by_file_is_refused_with_the_consequence_for_its_ids(original: Path, tmp_path: Path) -> None:
     shutil.copytree(original, tmp_path / "copy")
     text = refusal(tmp_path / "copy")
     assert "this state directory is a copy" in text
-    assert ORPHANS in text
+    assert OWNERLESS_WARNING in text
 
 
-def test_an_identity_that_was_put_back_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
-    owner, path = Life(original).owner, original / NAME
+def test_an_identity_restored_from_a_copy_is_refused_unless_the_file_stayed_the_same(original: Path) -> None:
+    owner, path = Run(original).owner, original / NAME
     content = path.read_bytes()
     path.write_bytes(content)
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
     kept = path.rename(original / "kept")
     path.write_bytes(content)
     assert "this file was put back from a copy" in refusal(original)
     kept.rename(path)
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
 
 
 def first_version(directory: Path) -> None:
-    """Have the directory's identity as releases wrote it that did not know of hard links."""
+    """Write the directory's identity as releases before the check for hard links did."""
     path = directory / NAME
     known = msgspec.json.decode(path.read_bytes())
     del known["directory"]
@@ -183,11 +183,11 @@ def first_version(directory: Path) -> None:
     path.write_bytes(msgspec.json.encode({**known, "version": 1, "crc": f"{crc:08x}"}))
 
 
-def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backup_nobody_is_told_to_remove_it(
+def test_an_identity_of_the_first_version_is_read_and_a_hard_linked_backup_does_not_advise_removing_it(
     original: Path, tmp_path: Path
 ) -> None:
     first_version(original)
-    owner, content = Life(original).owner, (original / NAME).read_bytes()
+    owner, content = Run(original).owner, (original / NAME).read_bytes()
     backup = hard_linked(original, tmp_path / "backup")
     for each in (original, backup):
         text = refusal(each)
@@ -195,38 +195,38 @@ def test_an_identity_of_the_first_version_is_read_and_beside_a_hard_linked_backu
         assert re.search(r"from the backup\b", text)
         assert "never from the original" in text
     (backup / NAME).unlink()
-    assert Life(original).owner == owner
+    assert Run(original).owner == owner
     assert (original / NAME).read_bytes() == content
-    assert Life(backup, seed=2).owner != owner
+    assert Run(backup, seed=2).owner != owner
 
 
 @pytest.mark.parametrize("change", [{"directory": "1"}, {"directory": ""}, {"version": 1}])
-def test_an_identity_whose_directory_was_altered_is_damaged(original: Path, change: dict[str, Any]) -> None:
+def test_an_identity_with_an_altered_directory_is_damaged(original: Path, change: dict[str, Any]) -> None:
     path = original / NAME
     path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **change}))
     with pytest.raises(DamagedState, match=r"identity\.json: the CRC does not match"):
-        Life(original)
+        Run(original)
 
 
-def test_a_snapshot_that_is_replaced_leaves_a_hard_linked_backup_as_it_was(tmp_path: Path) -> None:
-    life = Life(tmp_path / "original")
+def test_replacing_a_snapshot_leaves_a_hard_linked_backup_unchanged(tmp_path: Path) -> None:
+    run = Run(tmp_path / "original")
     for name in ("a", "b"):
-        life.put(name, size=9 << 20)
-        life.compact()
-    backup = hard_linked(life.directory, tmp_path / "backup")
+        run.put(name, size=9 << 20)
+        run.compact()
+    backup = hard_linked(run.directory, tmp_path / "backup")
     before = contents(backup)
     assert max(map(len, before.values())) > 8 << 20
     for name in ("c", "d"):
-        life.put(name)
-        life.compact()
+        run.put(name)
+        run.compact()
     assert contents(backup) == before
     assert names(recover(Unlocked(), backup, is_backup=True)) == ["a", "b"]
 
 
-def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_original_nor_hears_of_it(
+def test_a_daemon_on_a_restored_hard_linked_backup_and_the_original_do_not_affect_each_other(
     tmp_path: Path,
 ) -> None:
-    writing = Life(tmp_path / "original")
+    writing = Run(tmp_path / "original")
     writing.put("a", size=9 << 20)
     writing.compact()
     writing.put("b")
@@ -236,8 +236,8 @@ def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_origin
         being_written.write(b"#000000ff 01234567 ")
         being_written.flush()
         whole = contents(writing.directory)
-        restored = Life(backup, seed=2)
-        assert restored.found.cut is not None, "what the original was about to write is no part of the backup"
+        restored = Run(backup, seed=2)
+        assert restored.found.cut is not None, "what the original was about to write is not in the backup"
         assert contents(writing.directory) == whole
         being_written.truncate(being_written.tell() - 19)
     restored.put("r")
@@ -245,11 +245,11 @@ def test_a_daemon_on_a_restored_hard_linked_backup_changes_nothing_of_the_origin
     for name in ("s", "t"):
         restored.compact()
         restored.put(name)
-    assert names(Life(backup, seed=2).found) == ["a", "b", "r", "s", "t"]
-    assert names(Life(writing.directory).found) == ["a", "b", "c", "d"]
+    assert names(Run(backup, seed=2).found) == ["a", "b", "r", "s", "t"]
+    assert names(Run(writing.directory).found) == ["a", "b", "c", "d"]
 
 
-def test_a_lock_that_a_hard_linked_copy_shares_is_named_as_such(original: Path, tmp_path: Path) -> None:
+def test_a_lock_shared_with_a_hard_linked_copy_is_reported_as_such(original: Path, tmp_path: Path) -> None:
     backup = hard_linked(original, tmp_path / "backup")
     (backup / NAME).unlink()
     lock = os.open(original / LOCK, os.O_RDWR)

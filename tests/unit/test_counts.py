@@ -1,6 +1,4 @@
-"""What is counted while requests are served, and what is known of a million records without looking
-through them.
-"""
+"""Counters of requests, and counts of a million records without scanning them."""
 
 from __future__ import annotations
 
@@ -20,13 +18,13 @@ from rqdisco.storage.timed_disk import TimedDisk
 from rqdisco.telemetry.counters import Histogram, RequestCounts
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 
-HOME, OTHER = "0123456789abcdef", "fedcba9876543210"
+OWNER, OTHER = "0123456789abcdef", "fedcba9876543210"
 NASTY = st.text(st.sampled_from('a"\\}{[],:é \n')) | st.just('"},{"addr":"x"}],"nodes":[{"addr":"y"}],"lost":true}')
 NODES = st.builds(Node, addr=NASTY, raft_addr=st.none() | NASTY, node_id=st.none() | NASTY)
 RECORDS = st.builds(
     Record,
     id=st.just("x"),
-    owner=st.sampled_from((HOME, OTHER)),
+    owner=st.sampled_from((OWNER, OTHER)),
     version=st.integers(0, 2**53),
     created_at=st.integers(0, 2**53),
     nodes=st.lists(NODES, max_size=4).map(tuple),
@@ -44,7 +42,7 @@ def kept(record: Record) -> bytes:
     return split_record(encode_record(record))[1]
 
 
-def record(number: int, *addrs: str, owner: str = HOME, lost: bool = False) -> Record:
+def record(number: int, *addrs: str, owner: str = OWNER, lost: bool = False) -> Record:
     nodes = tuple(Node(addr=addr) for addr in addrs)
     return Record(id=f"id-{number}", owner=owner, version=number, created_at=1, nodes=nodes, ownerless=lost)
 
@@ -54,29 +52,29 @@ def put(store: Store, *records: Record) -> None:
 
 
 @given(RECORDS)
-def test_nodes_and_home_are_seen_in_the_bytes_whatever_nodes_call_themselves(known: Record) -> None:
+def test_node_count_and_owner_are_read_from_the_bytes_whatever_nodes_are_called(known: Record) -> None:
     assert nodes_in(kept(known)) == len(known.nodes)
     node_counter = NodeCounter()
     node_counter.changed(None, kept(known))
     assert list(node_counter.owners()) == [(known.owner, known.ownerless, 1)]
 
 
-def test_every_field_of_a_record_is_among_those_that_the_bytes_were_tried_with() -> None:
-    """What would follow `lost` in the line would hide it."""
+def test_every_field_of_a_record_was_tried_in_the_bytes() -> None:
+    """A field after `lost` in the line would hide it."""
     assert Record.__struct_fields__[-1] == "ownerless"
     assert Node.__struct_fields__[0] == "addr"
 
 
-def test_nodes_are_counted_through_registrations_removals_and_changes_of_home() -> None:
+def test_nodes_are_counted_through_registrations_removals_and_changes_of_owner() -> None:
     store = Store()
     store.node_counter = node_counter = NodeCounter()
     put(store, record(1, "a", "b"), record(2, "a"))
-    assert (node_counter.nodes, list(node_counter.owners())) == (3, [(HOME, False, 2)])
+    assert (node_counter.nodes, list(node_counter.owners())) == (3, [(OWNER, False, 2)])
     put(store, record(1, "b"), record(2, owner=OTHER, lost=True))
-    assert (node_counter.nodes, sorted(node_counter.owners())) == (1, [(HOME, False, 1), (OTHER, True, 1)])
+    assert (node_counter.nodes, sorted(node_counter.owners())) == (1, [(OWNER, False, 1), (OTHER, True, 1)])
 
 
-def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_changes() -> None:
+def test_records_present_at_the_start_are_counted_gradually_while_they_change() -> None:
     clock, store = Clock(), Store()
     count = 3 * RECORDS_AT_ONCE
     put(store, *(record(number, "a", "b") for number in range(count)))
@@ -87,11 +85,11 @@ def test_what_was_there_at_the_start_is_counted_a_little_at_a_time_while_it_chan
     put(store, record(0, "a"), record(count - 1), record(count, "a"))
     clock.pump([0.01] * 3)
     assert node_counter.is_complete
-    assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(HOME, False, count + 1)])
+    assert (node_counter.nodes, list(node_counter.owners())) == (2 * count - 1 - 2 + 1, [(OWNER, False, count + 1)])
     assert not clock.getDelayedCalls()
 
 
-def test_a_census_that_is_stopped_leaves_no_timer() -> None:
+def test_a_stopped_count_leaves_no_timer() -> None:
     clock, store = Clock(), Store()
     put(store, *(record(number) for number in range(RECORDS_AT_ONCE + 1)))
     census = InitialCount(clock, NodeCounter(list(store.values())))
@@ -108,7 +106,7 @@ def test_a_value_belongs_to_the_first_bound_that_it_does_not_exceed() -> None:
     assert (histogram.counts, histogram.total) == ([2, 1, 2], 104.5)
 
 
-def test_methods_that_clients_invent_are_one_to_us() -> None:
+def test_unknown_methods_are_counted_as_one() -> None:
     counts = RequestCounts()
     for number in range(100):
         counts.answered(("discovery", "/ID"), b"M%d" % number, 404, 0.1)
@@ -118,7 +116,7 @@ def test_methods_that_clients_invent_are_one_to_us() -> None:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3, 1.0])
-def test_a_stall_of_the_reactor_shows_as_long_as_it_was(stall: float) -> None:
+def test_a_stall_of_the_reactor_is_measured_in_full(stall: float) -> None:
     clock = Clock()
     watch = ReactorDelayMonitor(clock)
     watch.startService()
@@ -130,7 +128,7 @@ def test_a_stall_of_the_reactor_shows_as_long_as_it_was(stall: float) -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_syncs_are_measured_where_they_are_waited_for(tmp_path: Path) -> None:
+def test_syncs_are_measured_in_the_thread_that_waits_for_them(tmp_path: Path) -> None:
     clock, syncs = Clock(), Histogram((0.1, 1.0))
 
     def seconds() -> float:

@@ -1,16 +1,18 @@
-"""Connections: questions over TCP, from those who ask one, many at once, slowly, or never take the
-answers.
+"""Connections: queries over TCP, from clients that send one, many at once, slowly, or never read
+the answers.
 """
 
 from __future__ import annotations
 
 import itertools
 import struct
+from typing import cast
 
 import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.protocols.policies import TimeoutMixin
 
 from rqdisco.core.records import Node
 from rqdisco.dns.server import IDLE_SECONDS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE
@@ -27,11 +29,11 @@ def addrs(count: int) -> list[str]:
 
 
 def framed(*messages: bytes) -> bytes:
-    """Messages, each with its length before it."""
+    """Return messages, each with its length before it."""
     return b"".join(struct.pack("!H", len(message)) + message for message in messages)
 
 
-def test_questions_that_come_together_are_answered_in_their_order(names: Names) -> None:
+def test_queries_that_arrive_together_are_answered_in_order(names: Names) -> None:
     for number in range(50):
         names.add(f"id{number}", f"10.0.0.{number}:4001")
     queries = [question(f"id{number}.{ZONE}") for number in range(50)]
@@ -44,8 +46,8 @@ def test_questions_that_come_together_are_answered_in_their_order(names: Names) 
     assert len(line.messages()) == 1, "and more may follow"
 
 
-def test_of_many_questions_of_a_connection_one_is_answered_in_a_turn(names: Names) -> None:
-    """Whoever sends thousands does not hold up everybody else."""
+def test_one_of_many_queries_of_a_connection_is_answered_per_reactor_turn(names: Names) -> None:
+    """A client that sends thousands does not delay the others."""
     line, other = names.connect(), names.connect()
     query = question(f"id.{ZONE}")
     line.put(framed(query) * 1000)
@@ -61,7 +63,7 @@ def test_of_many_questions_of_a_connection_one_is_answered_in_a_turn(names: Name
     assert len(line.messages()) > 990
 
 
-def test_a_message_may_arrive_octet_by_octet(names: Names) -> None:
+def test_a_message_may_arrive_byte_by_byte(names: Names) -> None:
     line = names.connect()
     query = question(f"id.{ZONE}")
     for octet in framed(query):
@@ -70,7 +72,7 @@ def test_a_message_may_arrive_octet_by_octet(names: Names) -> None:
     assert len(line.messages()) == 1
 
 
-def test_who_asks_nothing_for_ten_seconds_is_cut_off(names: Names) -> None:
+def test_a_client_without_a_query_for_ten_seconds_is_cut_off(names: Names) -> None:
     line = names.connect()
     for _ in range(3):
         names.reactor.advance(IDLE_SECONDS - 0.1)
@@ -94,7 +96,7 @@ def test_half_a_message_is_waited_for_ten_seconds_in_all(names: Names) -> None:
 
 
 @pytest.mark.parametrize("message", [b"", b"\0" * 11, b"\0\0\x80" + b"\0" * 30])
-def test_who_sends_what_is_no_query_is_cut_off(names: Names, message: bytes) -> None:
+def test_a_client_that_sends_no_query_is_cut_off(names: Names, message: bytes) -> None:
     line = names.connect()
     line.write(message, question(f"id.{ZONE}"))
     assert line.is_closed
@@ -102,13 +104,13 @@ def test_who_sends_what_is_no_query_is_cut_off(names: Names, message: bytes) -> 
     assert names.reactor.getDelayedCalls() == []
 
 
-def test_what_is_no_good_query_is_answered_and_the_connection_goes_on(names: Names) -> None:
+def test_a_malformed_query_is_answered_and_the_connection_continues(names: Names) -> None:
     line = names.connect()
     line.write(bytes(12), question(f"id.{ZONE}"))
     assert [dns.message.from_wire(message).rcode() for message in line.messages()] == [1, 3]
 
 
-def test_who_has_no_more_to_ask_still_gets_the_answer(names: Names) -> None:
+def test_a_half_closed_connection_still_gets_its_answer(names: Names) -> None:
     names.add("id", "10.0.0.1:4001")
     line = names.connect()
     line.put(framed(question(f"id.{ZONE}")))
@@ -117,7 +119,7 @@ def test_who_has_no_more_to_ask_still_gets_the_answer(names: Names) -> None:
     assert line.is_closed
 
 
-def test_who_has_no_more_to_ask_gets_as_many_answers_as_it_takes(names: Names) -> None:
+def test_a_half_closed_connection_gets_as_many_answers_as_it_takes(names: Names) -> None:
     names.add("id", *addrs(1000))
     line = names.connect()
     line.room = 100
@@ -130,7 +132,7 @@ def test_who_has_no_more_to_ask_gets_as_many_answers_as_it_takes(names: Names) -
     assert line.is_closed
 
 
-def test_who_has_no_more_to_ask_and_takes_no_answer_is_cut_off_in_time(names: Names) -> None:
+def test_a_half_closed_connection_that_takes_no_answer_is_cut_off_in_time(names: Names) -> None:
     line = names.connect()
     line.room = 10
     line.put(framed(question(f"id.{ZONE}")))
@@ -141,7 +143,7 @@ def test_who_has_no_more_to_ask_and_takes_no_answer_is_cut_off_in_time(names: Na
     assert line.is_closed
 
 
-def test_who_does_not_take_the_answers_is_not_read_from_and_cut_off_in_time(names: Names) -> None:
+def test_a_client_that_takes_no_answers_is_not_read_from_and_cut_off_in_time(names: Names) -> None:
     names.add("id", *addrs(1000))
     line = names.connect()
     line.room = 1000
@@ -160,7 +162,7 @@ def test_who_does_not_take_the_answers_is_not_read_from_and_cut_off_in_time(name
     assert names.reactor.getDelayedCalls() == []
 
 
-def test_answers_that_took_their_time_do_not_make_us_read_from_who_does_not_take_them(names: Names) -> None:
+def test_slow_answers_do_not_make_us_read_from_a_client_that_takes_none(names: Names) -> None:
     names.resolver.hold = True
     line = names.connect()
     line.room = 0
@@ -174,7 +176,7 @@ def test_answers_that_took_their_time_do_not_make_us_read_from_who_does_not_take
     assert line.buffered < 65536 + 2 * 16200
 
 
-def test_while_an_answer_is_pending_no_other_question_of_the_connection_is_looked_at(names: Names) -> None:
+def test_no_other_query_of_a_connection_is_read_while_an_answer_is_pending(names: Names) -> None:
     names.resolver.hold = True
     names.add("slow", "slow:4001")
     names.add("id", "10.0.0.1:4001")
@@ -189,7 +191,7 @@ def test_while_an_answer_is_pending_no_other_question_of_the_connection_is_looke
 
 
 @pytest.mark.parametrize("ending", ["lost", "timeout", "cut"])
-def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str) -> None:
+def test_an_answer_whose_connection_is_closed_is_dropped(names: Names, ending: str) -> None:
     names.resolver.hold = True
     names.add("slow", "slow:4001")
     line = names.connect()
@@ -197,9 +199,9 @@ def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str
     if ending == "lost":
         line.lose()
     elif ending == "timeout":
-        line.transport.protocol.timeoutConnection()
+        cast("TimeoutMixin", line.transport.protocol).timeoutConnection()
     else:
-        names.door.cut()
+        names.listener.cut()
     names.resolver.release()
     line.run()
     assert line.is_closed
@@ -207,7 +209,7 @@ def test_an_answer_whose_connection_is_gone_is_dropped(names: Names, ending: str
     assert names.reactor.getDelayedCalls() == []
 
 
-def test_a_source_has_so_many_connections_and_the_one_that_rested_longest_makes_room_for_another(names: Names) -> None:
+def test_a_source_has_a_limit_of_connections_and_the_longest_idle_one_makes_room(names: Names) -> None:
     lines = []
     for _ in range(MAX_CONNECTIONS_PER_SOURCE):
         lines.append(names.connect())
@@ -223,7 +225,7 @@ def test_a_source_has_so_many_connections_and_the_one_that_rested_longest_makes_
         assert len(line.messages()) == 1
 
 
-def test_who_waits_for_answers_does_not_make_room(names: Names) -> None:
+def test_a_connection_that_waits_for_answers_does_not_make_room(names: Names) -> None:
     names.resolver.hold = True
     names.add("id", "host.example:4001")
     lines = [names.connect() for _ in range(MAX_CONNECTIONS_PER_SOURCE)]
@@ -239,7 +241,7 @@ def test_who_waits_for_answers_does_not_make_room(names: Names) -> None:
         assert len(line.messages()) == 1
 
 
-def test_connections_of_all_sources_are_counted_and_those_of_the_greediest_make_room(names: Names) -> None:
+def test_connections_of_all_sources_are_limited_and_the_largest_source_makes_room(names: Names) -> None:
     few = [names.connect(f"192.0.2.{number}") for number in range(10)]
     for source in range(MAX_CONNECTIONS // 19):
         for _ in range(19):
@@ -249,14 +251,14 @@ def test_connections_of_all_sources_are_counted_and_those_of_the_greediest_make_
     names.reactor.advance(0)
     assert len(names.connections.open) == MAX_CONNECTIONS
     assert not any(line.is_closed for line in few)
-    names.door.cut()
+    names.listener.cut()
     names.reactor.advance(0)
     assert not names.connections.open
     assert names.reactor.getDelayedCalls() == []
 
 
 @given(st.lists(messages(), max_size=6), st.lists(st.integers(0, 300), max_size=5), st.binary(max_size=40))
-def test_whatever_a_connection_brings_every_message_gets_its_answer_or_the_end(
+def test_every_message_on_a_connection_gets_its_answer_or_the_end(
     sent: list[bytes], cuts: list[int], rest: bytes
 ) -> None:
     names = Names()
@@ -268,7 +270,7 @@ def test_whatever_a_connection_brings_every_message_gets_its_answer_or_the_end(
         line.write_raw(stream[start:end])
     bad = [number for number, message in enumerate(sent) if len(message) < 12 or message[2] & 0x80]
     got = line.messages()
-    assert len(got) >= (bad[0] - 1 if bad else len(sent)), "the last may be on its way still"
+    assert len(got) >= (bad[0] - 1 if bad else len(sent)), "the last one may still be in flight"
     for message, answer in zip(sent[: bad[0] if bad else None], got, strict=False):
         assert answer[:2] == message[:2]
         assert dns.message.from_wire(answer).rcode() in RCODES

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -31,12 +31,12 @@ def names() -> Names:
 
 
 def warned(log: list[dict[str, Any]]) -> list[str]:
-    """The hosts that the log warns of."""
+    """Return the hosts that the log warns of."""
     return [event["host"] for event in log if event["log_format"] == UNRESOLVED]
 
 
 class Asker:
-    """Asks for the addresses of host names, and sees when they come."""
+    """Looks up the addresses of host names, and records when they arrive."""
 
     def __init__(self, resolve: Resolve | None = None) -> None:
         self.clock = Clock()
@@ -44,17 +44,17 @@ class Asker:
         self.hosts = HostNames(self.clock, resolve or self.resolver)
 
     def __call__(self, *names: str, of: str = "id") -> Deferred[dict[str, list[str]]]:
-        """Fires with the addresses of each name, asked for the ID `of`."""
+        """Fires with the addresses of each name, looked up for the ID `of`."""
         asking = Deferred.fromCoroutine(self.hosts.addresses(of, names))
         return asking.addCallback(lambda found: {name: list(each.ips) for name, each in found.items()})
 
     def now(self, *names: str, of: str = "id") -> dict[str, list[str]]:
-        """What is answered without waiting."""
+        """Return the answer without waiting."""
         answer: dict[str, list[str]] = result(self(*names, of=of))
         return answer
 
     def later(self, *names: str, of: str = "id") -> dict[str, list[str]]:
-        """What is answered in the end."""
+        """Return the final answer."""
         asking = self(*names, of=of)
         self.clock.advance(0 if asking.called else MAX_WAIT_SECONDS)
         answer: dict[str, list[str]] = result(asking)
@@ -66,23 +66,23 @@ def ask() -> Asker:
     return Asker()
 
 
-def test_a_host_name_has_the_addresses_that_the_machine_finds_each_once(names: Names) -> None:
+def test_a_host_name_has_each_resolved_address_once(names: Names) -> None:
     names.resolver.known = {"n1.example.org": ["10.0.0.1", "fd00::1", "10.0.0.2"], "n2": ["10.0.0.2"]}
     names.add("id", "N1.example.org:4001", "10.0.0.9:4001", "n2:4001")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2", "10.0.0.9"]
     assert answers(names.ask(f"id.{ZONE}", "AAAA")) == ["fd00::1"]
 
 
-def test_a_service_points_to_a_host_name_as_it_is(names: Names) -> None:
+def test_a_service_points_to_a_host_name_directly(names: Names) -> None:
     names.resolver.known = {"n1.example.org": ["10.0.0.1"]}
     names.add("id", "n1.example.org:4001", "10.0.0.2:4001")
     got = names.ask(RAFT, "SRV")
     assert answers(got) == ["1 1 4002 n1.example.org.", f"1 1 4002 n-0a000002.id.{ZONE}."]
-    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "of others' names others tell"
+    assert additional(got) == {f"n-0a000002.id.{ZONE}.": ["10.0.0.2"]}, "the other names have names of their own"
 
 
 def test_a_host_name_that_does_not_resolve_is_left_out(names: Names, log: Any) -> None:
-    """One target without an address fails the whole look-up of a client (Go's resolver, rqlite's
+    """One target without an address fails the whole lookup of a client (Go's resolver, rqlite's
     client).
     """
     names.add("id", "gone.example.org:4001", "10.0.0.2:4001")
@@ -104,8 +104,8 @@ def test_a_host_name_that_resolves_to_no_machine_does_not_resolve(names: Names, 
     assert answers(names.ask(RAFT, "SRV")) == ["1 1 4002 n2."]
 
 
-def test_names_of_our_own_zone_are_not_asked_for(names: Names) -> None:
-    """The machine's resolver would ask us."""
+def test_names_in_our_own_zone_are_not_looked_up(names: Names) -> None:
+    """The system resolver would query us."""
     names.add("id", f"other.{ZONE}:4001", f"ID.{ZONE.upper()}.:4001", f"{ZONE}:4001", "10.0.0.2:4001")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"]
     assert len(answers(names.ask(RAFT, "SRV"))) == 1
@@ -125,11 +125,11 @@ def test_a_slow_host_name_is_waited_for_a_second_and_a_half(names: Names) -> Non
     assert answers(checked(query, answer, 1232)) == ["10.0.0.2"]
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"], "and not waited for again"
     names.resolver.release()
-    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2"], "but heard when it comes"
+    assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2"], "but used when it arrives"
     assert names.reactor.getDelayedCalls() == []
 
 
-def test_who_asks_meanwhile_waits_no_longer_than_the_first(ask: Asker) -> None:
+def test_a_later_query_waits_no_longer_than_the_first(ask: Asker) -> None:
     ask.resolver.hold = True
     first = ask("slow")
     ask.clock.advance(1)
@@ -152,7 +152,7 @@ def test_an_answer_comes_as_soon_as_the_last_name_is_known(ask: Asker) -> None:
     assert ask.clock.getDelayedCalls() == []
 
 
-def test_what_was_found_is_true_for_ten_seconds_and_what_was_not_for_five(ask: Asker) -> None:
+def test_a_found_name_is_cached_for_ten_seconds_and_a_missing_one_for_five(ask: Asker) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     for seconds in (0, 4.9, 0.1, 4.9, 0.1):
         ask.clock.advance(seconds)
@@ -160,9 +160,7 @@ def test_what_was_found_is_true_for_ten_seconds_and_what_was_not_for_five(ask: A
     assert ask.resolver.asked == ["a", "b", "b", "a", "b"]
 
 
-def test_what_is_known_when_the_question_comes_is_not_forgotten_while_another_name_is_waited_for(
-    ask: Asker, log: Any
-) -> None:
+def test_a_known_address_is_not_dropped_while_another_name_is_waited_for(ask: Asker, log: Any) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     ask.now("a")
     ask.clock.advance(9)
@@ -173,21 +171,21 @@ def test_what_is_known_when_the_question_comes_is_not_forgotten_while_another_na
     assert warned(log) == ["slow"]
 
 
-def test_a_name_that_moves_is_followed_and_one_that_goes_is_forgotten(ask: Asker) -> None:
+def test_a_changed_name_is_followed_and_a_removed_one_is_forgotten(ask: Asker) -> None:
     for known in (["10.0.0.1"], ["10.0.0.2"], []):
         ask.resolver.known = {"a": known}
         assert ask.now("a") == {"a": known}
         ask.clock.advance(10)
 
 
-def test_the_log_warns_of_a_name_once_a_minute(ask: Asker, log: Any) -> None:
+def test_a_name_is_warned_of_once_a_minute(ask: Asker, log: Any) -> None:
     for _ in range(119):
         ask.now("gone", "gone2")
         ask.clock.advance(1)
     assert sorted(warned(log)) == ["gone", "gone", "gone2", "gone2"]
 
 
-def test_of_one_id_four_names_are_looked_up_at_once_and_the_rest_in_their_order(ask: Asker) -> None:
+def test_four_names_of_one_id_are_looked_up_at_once_and_the_rest_in_order(ask: Asker) -> None:
     ask.resolver.hold = True
     wanted = [f"n{number}" for number in range(10)]
     asking = ask(*wanted)
@@ -199,7 +197,7 @@ def test_of_one_id_four_names_are_looked_up_at_once_and_the_rest_in_their_order(
     assert list(result(asking)) == ask.resolver.asked == wanted
 
 
-def test_of_all_ids_thirty_two_names_are_looked_up_at_once_and_ids_take_turns(ask: Asker) -> None:
+def test_thirty_two_names_of_all_ids_are_looked_up_at_once_and_ids_take_turns(ask: Asker) -> None:
     ask.resolver.hold = True
     ids = [f"id{number}" for number in range(10)]
     for each in ids:
@@ -213,7 +211,7 @@ def test_of_all_ids_thirty_two_names_are_looked_up_at_once_and_ids_take_turns(as
     assert len(ask.resolver.asked) == 60
 
 
-def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobody_for_long(
+def test_an_unresponsive_resolver_costs_a_bounded_amount_and_delays_nobody_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(host_names, "CAPACITY", 20)
@@ -229,7 +227,7 @@ def test_a_resolver_that_never_answers_costs_a_bounded_amount_and_holds_up_nobod
     assert ask.clock.getDelayedCalls() == []
 
 
-def test_when_too_many_questions_about_an_id_wait_the_next_is_answered_with_what_is_known(ask: Asker) -> None:
+def test_a_query_is_answered_from_the_cache_when_too_many_wait_for_its_id(ask: Asker) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"], "slow": ["10.0.0.2"]}
     ask.now("a")
     ask.resolver.hold = True
@@ -245,7 +243,7 @@ def test_when_too_many_questions_about_an_id_wait_the_next_is_answered_with_what
     ask.clock.advance(1.5)
 
 
-def test_when_too_many_questions_wait_at_all_the_next_is_answered_with_what_is_known(
+def test_a_query_is_answered_from_the_cache_when_too_many_wait_in_all(
     ask: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_names, "MAX_WAITING", 10)
@@ -259,7 +257,7 @@ def test_when_too_many_questions_wait_at_all_the_next_is_answered_with_what_is_k
 
 
 @pytest.mark.parametrize("silently", [True, False])
-def test_addresses_are_kept_for_a_day_while_the_resolver_does_not_answer_or_fails(ask: Asker, silently: bool) -> None:
+def test_addresses_are_cached_for_a_day_while_the_resolver_is_unresponsive_or_fails(ask: Asker, silently: bool) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     assert ask.now("a") == {"a": ["10.0.0.1"]}
     ask.resolver.goes_away(silently=silently)
@@ -270,7 +268,7 @@ def test_addresses_are_kept_for_a_day_while_the_resolver_does_not_answer_or_fail
     assert ask.later("a") == {"a": []}
 
 
-def test_a_look_up_that_never_ends_is_waited_for_once(ask: Asker) -> None:
+def test_a_lookup_that_never_ends_is_waited_for_once(ask: Asker) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     ask.now("a")
     ask.resolver.goes_away(silently=True)
@@ -282,7 +280,7 @@ def test_a_look_up_that_never_ends_is_waited_for_once(ask: Asker) -> None:
         ask.clock.advance(1)
 
 
-def test_after_a_refresh_that_failed_the_next_is_tried_in_half_a_minute_and_followed(ask: Asker) -> None:
+def test_a_failed_refresh_is_retried_in_half_a_minute_and_followed(ask: Asker) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     ask.now("a")
     ask.resolver.goes_away(silently=False)
@@ -295,7 +293,7 @@ def test_after_a_refresh_that_failed_the_next_is_tried_in_half_a_minute_and_foll
     assert ask.now("a") == {"a": ["10.0.0.2"]}
 
 
-def test_a_name_that_there_is_no_more_is_not_kept(ask: Asker) -> None:
+def test_a_name_that_no_longer_exists_is_not_cached(ask: Asker) -> None:
     """That is an answer, not a failure (RFC 8767 section 4)."""
     ask.resolver.known = {"a": ["10.0.0.1"]}
     ask.now("a")
@@ -307,7 +305,7 @@ def test_a_name_that_there_is_no_more_is_not_kept(ask: Asker) -> None:
     assert ask.now("a") == {"a": []}
 
 
-def test_what_one_id_finds_every_other_knows_which_waits_no_longer(ask: Asker) -> None:
+def test_all_ids_share_the_addresses_that_one_found_and_wait_no_longer(ask: Asker) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     ask.resolver.hold = True
     ask(*(f"n{number}" for number in range(4)), of="noisy")
@@ -323,7 +321,7 @@ def test_what_one_id_finds_every_other_knows_which_waits_no_longer(ask: Asker) -
     ask.clock.advance(1.5)
 
 
-def test_a_look_up_that_fails_late_takes_nothing_from_one_that_has_found_the_name(ask: Asker) -> None:
+def test_a_late_failure_takes_nothing_from_a_lookup_that_succeeded(ask: Asker) -> None:
     ask.resolver.known = {"a": ["10.0.0.1"]}
     ask.resolver.hold = True
     ask("a", of="one"), ask("a", of="two")
@@ -334,11 +332,11 @@ def test_a_look_up_that_fails_late_takes_nothing_from_one_that_has_found_the_nam
     ask.clock.advance(9)
     assert ask.now("a") == {"a": ["10.0.0.1"]}
     ask.clock.advance(1)
-    assert not ask("a").called, "it is looked up again when it is due"
+    assert not ask("a").called, "it is looked up again when that is due"
     ask.clock.advance(1.5)
 
 
-def test_an_id_with_many_names_loses_its_own_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_with_many_names_evicts_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_names, "CAPACITY", 20)
     ask = Asker()
     ask.resolver.known = {f"n{number}": ["10.0.0.1"] for number in range(100)}
@@ -351,7 +349,7 @@ def test_an_id_with_many_names_loses_its_own_and_nobody_elses(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_resolver_that_fails_has_not_found_the_name(at_once: bool) -> None:
+def test_a_failing_resolver_has_not_found_the_name(at_once: bool) -> None:
     failing: list[Deferred[Sequence[str]]] = []
 
     def resolve(host: str) -> Deferred[Sequence[str]]:
@@ -366,7 +364,7 @@ def test_a_resolver_that_fails_has_not_found_the_name(at_once: bool) -> None:
     assert result(asking) == {"a": []}
 
 
-def test_nodes_of_a_thousand_unknown_names_are_one_answer_with_one_wait(names: Names) -> None:
+def test_nodes_with_a_thousand_unknown_names_are_one_answer_with_one_wait(names: Names) -> None:
     names.resolver.hold = True
     names.add("id", *(Node(addr=f"n{number}:1") for number in range(999)), "10.0.0.1:1")
     assert names.exchange(question(f"id.{ZONE}")) == []
@@ -376,7 +374,7 @@ def test_nodes_of_a_thousand_unknown_names_are_one_answer_with_one_wait(names: N
 
 
 @ensureDeferred
-async def test_the_machines_own_resolver_is_asked_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_system_resolver_is_called_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     from twisted.internet import reactor
 
     def getaddrinfo(host: str, port: object, **_: object) -> list[Any]:
@@ -391,7 +389,7 @@ async def test_the_machines_own_resolver_is_asked_in_threads(monkeypatch: pytest
         raise socket.gaierror(socket.EAI_AGAIN if host == "away" else socket.EAI_NONAME, "no")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    resolve = SystemResolver(reactor, 2)
+    resolve = SystemResolver(cast("Any", reactor), 2)
     try:
         found = await gatherResults([resolve(host) for host in ("n1", "gone", "." * 9)])
         assert found == [["10.0.0.1", "fd00::1"], [], []]

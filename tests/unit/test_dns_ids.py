@@ -37,7 +37,7 @@ def test_a_node_has_its_name_only_while_it_is_registered(names: Names) -> None:
     assert is_absent(names.ask(f"id.{ZONE}")), "an ID stays"
 
 
-def test_an_id_that_looks_like_a_nodes_name_does_not_catch_those_who_look_for_the_node(names: Names) -> None:
+def test_an_id_that_looks_like_the_name_of_a_node_does_not_shadow_the_node(names: Names) -> None:
     names.add("id", "10.0.0.1:4001")
     names.add("n-0a000001.id", "10.6.6.6:4001")
     names.add("n-0a000002.id", "10.6.6.7:4001")
@@ -45,7 +45,7 @@ def test_an_id_that_looks_like_a_nodes_name_does_not_catch_those_who_look_for_th
     assert answers(names.ask(f"n-0a000002.id.{ZONE}")) == ["10.6.6.7"], "there is no such node"
 
 
-def test_case_does_not_matter_and_comes_back_as_it_was_asked(names: Names) -> None:
+def test_case_does_not_matter_and_is_returned_as_queried(names: Names) -> None:
     names.add("id", "10.0.0.1:4001")
     names.add("MixedCase", "10.0.0.2:4001")
     assert answers(names.ask("iD.DiScO.eXaMpLe.CoM")) == ["10.0.0.1"]
@@ -73,7 +73,7 @@ def test_case_does_not_matter_and_comes_back_as_it_was_asked(names: Names) -> No
         f"{RAFT}.id",
     ],
 )
-def test_every_id_can_be_asked_for_by_its_labels_and_by_what_it_points_to(names: Names, discovery_id: str) -> None:
+def test_every_id_can_be_queried_by_its_labels_and_by_its_alias(names: Names, discovery_id: str) -> None:
     names.add(discovery_id, "10.0.0.1:4001")
     labels = dns_labels(discovery_id)
     for spelt in (labels, labels.upper()):
@@ -83,7 +83,7 @@ def test_every_id_can_be_asked_for_by_its_labels_and_by_what_it_points_to(names:
         assert is_absent(names.ask(f"_tcp.{spelt}.{ZONE}"))
 
 
-def test_ids_that_differ_by_case_only_are_never_merged_and_the_log_says_so(names: Names, log: Any) -> None:
+def test_ids_that_differ_only_by_case_are_never_merged_and_are_logged(names: Names, log: Any) -> None:
     names.add("prod", "10.0.0.1:4001")
     names.add("Prod", "10.0.0.2:4001")
     names.add("PROD", "10.0.0.3:4001")
@@ -98,7 +98,7 @@ def test_ids_that_differ_by_case_only_are_never_merged_and_the_log_says_so(names
     assert len([event for event in log if "differ only by case" in event["log_format"]]) == 2
 
 
-def test_two_spellings_without_a_lower_case_one_are_as_doubtful(names: Names) -> None:
+def test_two_name_variants_without_a_lower_case_one_are_ambiguous_too(names: Names) -> None:
     names.add("Prod", "10.0.0.2:4001")
     assert answers(names.ask(f"prod.{ZONE}")) == ["10.0.0.2"]
     names.add("PROD", "10.0.0.3:4001")
@@ -111,10 +111,10 @@ def test_two_spellings_without_a_lower_case_one_are_as_doubtful(names: Names) ->
 @pytest.mark.parametrize(
     "name", ["id", "_tcp.id", "_rqlite-raft._tcp.id", "_rqlite-http._tcp.id", "b", "c.b", "_tcp.a.c.b"]
 )
-def test_where_there_is_nothing_at_a_name_but_something_below_it_nothing_is_the_answer(
-    names: Names, name: str, kind: str
-) -> None:
-    """NXDOMAIN would say that there is nothing below either, and caches believe that (RFC 8020)."""
+def test_an_empty_non_terminal_has_an_empty_answer(names: Names, name: str, kind: str) -> None:
+    """NXDOMAIN would mean that there is nothing below either, and caches believe that (RFC
+    8020).
+    """
     names.add("id")
     names.add("a.c.b")
     assert is_absent(names.ask(f"{name}.{ZONE}", kind))
@@ -135,8 +135,8 @@ def test_an_unknown_name_does_not_exist(names: Names, name: str, kind: str) -> N
     assert rcode(names.ask(f"{name}.{ZONE}", kind)) == "NXDOMAIN"
 
 
-def test_every_name_on_the_way_to_an_answer_exists(names: Names) -> None:
-    """Resolvers ask for them one after the other (RFC 9156), and stop where there is nothing."""
+def test_every_ancestor_of_an_answered_name_exists(names: Names) -> None:
+    """Resolvers query for them one after the other (RFC 9156), and stop where there is nothing."""
     names.add("A-very-long-ID-with-capitals-in-it-and-then-some", "10.0.0.1:4001")
     names.add("x._tcp.b", "10.0.0.2:4001")
     names.add("y._rqlite-raft._tcp.b", "10.0.0.3:4001")
@@ -150,7 +150,7 @@ def test_every_name_on_the_way_to_an_answer_exists(names: Names) -> None:
     assert answers(names.ask(f"x._tcp.b.{ZONE}")) == ["10.0.0.2"]
 
 
-def test_a_dot_within_a_label_is_no_dot(names: Names) -> None:
+def test_a_dot_within_a_label_is_no_separator(names: Names) -> None:
     names.add("a.b", "10.0.0.1:4001")
     label = dns.name.Name([b"a.b", *dns.name.from_text(ZONE).labels])
     assert rcode(names.ask(label)) == "NXDOMAIN"
@@ -169,7 +169,7 @@ KINDS = st.sampled_from(["A", "AAAA", "SRV", "ANY", "SOA", "NS", "TXT", "CNAME"]
 
 
 @given(st.lists(LABELS | st.binary(min_size=1, max_size=12), max_size=5), KINDS, st.sampled_from([None, 512, 4096]))
-def test_no_name_is_too_odd_to_be_answered(labels: list[bytes], kind: str, size: int | None) -> None:
+def test_every_name_is_answered(labels: list[bytes], kind: str, size: int | None) -> None:
     names = Names()
     for discovery_id in ("id", "IF", "a.b", "_tcp.b"):
         names.add(discovery_id, "10.0.0.1:4001", "[fd00::1]:4001")
@@ -184,7 +184,7 @@ def test_no_name_is_too_odd_to_be_answered(labels: list[bytes], kind: str, size:
 @given(
     st.lists(st.from_regex(r"[aA._-]{1,5}", fullmatch=True).filter(is_valid_name), max_size=5, unique=True), st.data()
 )
-def test_the_answer_is_that_of_the_one_id_of_this_name(ids: list[str], data: st.DataObject) -> None:
+def test_the_answer_is_that_of_the_only_id_with_this_name(ids: list[str], data: st.DataObject) -> None:
     names = Names()
     for number, discovery_id in enumerate(ids):
         names.add(discovery_id, f"10.0.0.{number}:4001")

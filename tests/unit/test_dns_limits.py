@@ -1,4 +1,4 @@
-"""How many answers a source gets over UDP, and what becomes of the rest."""
+"""The number of answers to a source over UDP, and what happens to the rest."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.support.dns import ZONE, Names, answers, question
 
 
 class Limit:
-    """A limit, and time that goes by."""
+    """A limit, and a clock."""
 
     def __init__(self, rate: float) -> None:
         self.clock = Clock()
         self.limit = ResponseRateLimit(rate, self.clock.seconds)
 
     def __call__(self, host: str, asked: int = 100) -> int:
-        """How many of so many answers at once `host` is allowed."""
+        """Return how many of this many concurrent answers `host` is allowed."""
         return sum(self.limit.allows(host) for _ in range(asked))
 
 
-def test_a_source_gets_a_seconds_worth_at_once_and_then_its_rate() -> None:
+def test_a_source_gets_one_seconds_worth_at_once_and_then_its_rate() -> None:
     limit = Limit(10)
     assert limit("198.51.100.7") == 10
     limit.clock.advance(0.55)
@@ -40,7 +40,7 @@ def test_sources_do_not_share() -> None:
     assert limit("198.51.100.7") == limit("198.51.100.8") == limit("2001:db8::1") == 10
 
 
-def test_who_has_a_whole_ipv6_network_is_one_source() -> None:
+def test_a_whole_ipv6_network_is_one_source() -> None:
     limit = Limit(10)
     assert limit("2001:db8:0:1::1") + limit("2001:db8:0:1:ffff::2") == 10
     assert limit("2001:db8:0:2::1") == 10
@@ -53,11 +53,11 @@ def test_ipv4_is_the_same_source_through_an_ipv6_socket() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])
-def test_the_machine_itself_is_not_limited(host: str) -> None:
+def test_the_local_host_is_not_limited(host: str) -> None:
     assert Limit(1)(host) == 100
 
 
-def test_without_a_rate_nobody_is_limited() -> None:
+def test_nobody_is_limited_without_a_rate() -> None:
     limit = Limit(0)
     assert limit("198.51.100.7") == 100
     assert not limit.limit._buckets
@@ -72,7 +72,7 @@ def test_a_rate_below_one_a_second_is_one_every_few_seconds() -> None:
     assert limit("198.51.100.7") == 1
 
 
-def test_sources_are_remembered_as_far_as_there_is_room_the_busy_ones_longest() -> None:
+def test_busy_sources_are_remembered_longest_within_a_bound() -> None:
     limit = Limit(10)
     assert limit("198.51.100.7") == 10
     for number in range(2 * MOST_SOURCES):
@@ -83,7 +83,7 @@ def test_sources_are_remembered_as_far_as_there_is_room_the_busy_ones_longest() 
 
 
 @pytest.mark.parametrize("size", [None, 1232])
-def test_beyond_the_limit_a_source_is_sent_to_tcp_by_an_answer_no_longer_than_its_question(size: int | None) -> None:
+def test_a_source_over_the_limit_is_sent_to_tcp_by_an_answer_no_longer_than_its_query(size: int | None) -> None:
     names = Names(rate=3)
     names.add("id", *(f"10.0.0.{number}:4001" for number in range(20)))
     for _ in range(3):
@@ -94,12 +94,12 @@ def test_beyond_the_limit_a_source_is_sent_to_tcp_by_an_answer_no_longer_than_it
         assert len(answer) == len(query)
         assert dns.message.from_wire(answer).flags & dns.flags.TC
         assert names.exchange(query, ("198.51.100.8", 53)) != [answer], "others are answered"
-    assert len(answers(names.ask_over_tcp(f"id.{ZONE}"))) == 20, "where nobody can pose as somebody else"
+    assert len(answers(names.ask_over_tcp(f"id.{ZONE}"))) == 20, "where nobody can forge the source"
     names.reactor.advance(1)
     assert len(answers(names.ask(f"id.{ZONE}", size=size))) == 20
 
 
-def test_beyond_the_limit_what_is_no_good_question_is_not_answered_at_all() -> None:
+def test_a_malformed_query_over_the_limit_is_not_answered() -> None:
     names = Names(rate=1)
     names.ask(f"id.{ZONE}")
     assert names.exchange(bytes(40)) == []

@@ -1,4 +1,4 @@
-"""The double of rqlite 7-10 with DNS modes does what is known of rqlite, and of Go's resolver."""
+"""The double of rqlite 7-10 with DNS modes behaves as rqlite, and Go's resolver, are known to."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from tests.support import dns_nodes
 from tests.support.dns_nodes import DNSNode, GoResolver, LookUpFailed
 from tests.support.scripted import NameServer
-from tests.support.virtual import BOTH_DOORS, Network, Peer, Service, World, leader_of
+from tests.support.virtual import BOTH_ENDPOINTS, Peer, Service, VirtualNetwork, World, leader_of
 
 
 def outcome(world: World, begin: Callable[[], Coroutine[Any, Any, list[Any]]]) -> list[Any] | str:
-    """What a look-up gives, in a fixed order, or what it raises."""
+    """Return the result of a lookup in a fixed order, or its error."""
     try:
         return sorted(world.result(begin))
     except LookUpFailed as error:
@@ -47,7 +47,7 @@ NO_HOST, MISBEHAVING = "no such host", "server misbehaving"
         ("mistaken", "invalid DNS response", 0, 8),
     ],
 )
-def test_addresses_are_resolved_as_by_go(manner: str, expected: list[str] | str, seconds: float, queries: int) -> None:
+def test_addresses_are_resolved_like_go(manner: str, expected: list[str] | str, seconds: float, queries: int) -> None:
     server, world = NameServer(), World(1)
     with server.serve() as service:
         assert outcome(world, lambda: GoResolver(world, service).addresses(f"{manner}.example.")) == expected
@@ -64,7 +64,7 @@ def test_addresses_are_resolved_as_by_go(manner: str, expected: list[str] | str,
         ("numeric", "DNS response contained records which contain invalid names"),
     ],
 )
-def test_services_are_resolved_as_by_go(manner: str, expected: list[tuple[str, int]] | str) -> None:
+def test_services_are_resolved_like_go(manner: str, expected: list[tuple[str, int]] | str) -> None:
     server, world = NameServer(), World(1)
     with server.serve() as service:
         assert outcome(world, lambda: GoResolver(world, service).services("rqlite", f"{manner}.example")) == expected
@@ -75,11 +75,11 @@ class Rounds:
 
     def __init__(self, service: Service) -> None:
         self.world = World(1)
-        self.network = Network(self.world)
+        self.network = VirtualNetwork(self.world)
         self.service = service
 
     def peer(self, number: int, expect: int = 2) -> Peer:
-        return Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", BOTH_DOORS, expect=expect)
+        return Peer(f"n{number}", f"10.0.0.{number}:4001", f"10.0.0.{number}:4002", BOTH_ENDPOINTS, expect=expect)
 
     def node(
         self,
@@ -106,8 +106,8 @@ def rounds(server: NameServer) -> Iterator[Rounds]:
 
 
 @pytest.mark.parametrize("release", dns_nodes.RELEASES, ids=attrgetter("name"))
-def test_nodes_look_for_each_others_http_or_raft_addresses(
-    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+def test_nodes_look_up_each_others_http_or_raft_addresses(
+    server: NameServer, rounds: Rounds, release: dns_nodes.DNSRelease
 ) -> None:
     node = rounds.node(release.name, rounds.peer(0))
     port = 4001 if release.name.startswith("7") else 4002
@@ -120,7 +120,7 @@ def test_nodes_look_for_each_others_http_or_raft_addresses(
     ends = {content[-11:] for _, content in server.asked}
     option = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"
     assert (ends == {option}) == (release.name not in ("7.2", "7.10")), (
-        "how large an answer may be is told from Go 1.19"
+        "queries carry the size of an answer from Go 1.19 on"
     )
     wants = [rounds.world.result(node.look_up) == sorted(found) for _ in range(20)]
     assert all(wants) == (release.name in ("8.39", "10.2")), "before v8.36.11 in any order"
@@ -132,7 +132,7 @@ def test_old_releases_write_ipv6_addresses_that_cannot_be_joined(rounds: Rounds)
         assert expected in rounds.world.result(node.look_up)
 
 
-def test_one_target_without_an_address_fails_the_whole_look_up(rounds: Rounds) -> None:
+def test_one_target_without_an_address_fails_the_whole_lookup(rounds: Rounds) -> None:
     node = rounds.node("10.2", rounds.peer(0), "partial", "dns-srv")
     assert outcome(rounds.world, node.look_up) == NO_HOST
 
@@ -141,7 +141,7 @@ def test_one_target_without_an_address_fails_the_whole_look_up(rounds: Rounds) -
     ("name", "fewest", "most", "seconds"),
     [("7.2", 3, 13, 60), ("7.10", 30, 61, 120), ("8.0", 30, 61, 120), ("10.2", 60, 121, 120)],
 )
-def test_a_node_looks_again_and_again_until_its_time_is_up_and_is_started_again(
+def test_a_node_looks_up_repeatedly_until_its_time_is_up_and_is_restarted(
     server: NameServer, rounds: Rounds, name: str, fewest: int, most: int, seconds: int
 ) -> None:
     starts: list[float] = []
@@ -158,7 +158,7 @@ def test_a_node_looks_again_and_again_until_its_time_is_up_and_is_started_again(
     assert starts == [0, seconds + dns_nodes.RESTART_SECONDS]
 
 
-def test_a_node_that_cannot_be_prepared_is_not_started_but_tried_again(rounds: Rounds) -> None:
+def test_a_node_that_cannot_be_prepared_is_retried(rounds: Rounds) -> None:
     failures: list[OSError] = [ConnectionRefusedError(), ConnectionResetError()]
 
     def prepare() -> None:
@@ -188,7 +188,7 @@ def test_nodes_that_find_each_other_bootstrap_together_and_others_join_them(roun
 
 
 @pytest.mark.parametrize(("own", "bootstraps"), [(0, True), (1, False)])
-def test_a_dead_address_keeps_those_behind_it_from_being_notified(rounds: Rounds, own: int, bootstraps: bool) -> None:
+def test_a_dead_address_keeps_those_after_it_from_being_notified(rounds: Rounds, own: int, bootstraps: bool) -> None:
     node = rounds.node("10.2", rounds.peer(own, expect=1))
     node.start()
     assert rounds.world.run(119, rounds.network.is_formed) == bootstraps
@@ -209,7 +209,7 @@ def test_a_node_without_a_vote_notifies_nobody(rounds: Rounds) -> None:
 
 @pytest.mark.parametrize("release", dns_nodes.RELEASES, ids=attrgetter("name"))
 def test_a_node_without_a_vote_that_expects_others_does_not_start(
-    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+    server: NameServer, rounds: Rounds, release: dns_nodes.DNSRelease
 ) -> None:
     node = rounds.node(release.name, rounds.peer(0, expect=1))
     node.peer.votes = False
@@ -220,10 +220,10 @@ def test_a_node_without_a_vote_that_expects_others_does_not_start(
 
 
 @pytest.mark.parametrize(("name", "asks"), [("7.2", False), ("7.10", False), ("7.21", True), ("10.2", True)])
-def test_a_member_that_starts_again_looks_up_the_others_from_7_18_2_on(
+def test_a_restarted_member_looks_up_the_others_from_7_18_2_on(
     server: NameServer, rounds: Rounds, name: str, asks: bool
 ) -> None:
-    """And waits for the resolver where nobody answers; it serves as ever in the meantime."""
+    """It waits for the resolver where nobody answers; it continues to serve in the meantime."""
     peers = [rounds.peer(number) for number in range(3)]
     for peer in peers[1:]:
         rounds.network.add(peer)
@@ -244,7 +244,7 @@ def test_a_member_that_starts_again_looks_up_the_others_from_7_18_2_on(
 
 @pytest.mark.parametrize("release", dns_nodes.RELEASES[2:], ids=attrgetter("name"))
 def test_a_cluster_forms_in_the_time_that_real_ones_take(
-    server: NameServer, rounds: Rounds, release: dns_nodes.Release
+    server: NameServer, rounds: Rounds, release: dns_nodes.DNSRelease
 ) -> None:
     nodes = [rounds.node(release.name, rounds.peer(number)) for number in range(2)]
     for node in nodes:

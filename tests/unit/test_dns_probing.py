@@ -1,4 +1,4 @@
-"""What probes change for who asks over DNS: dead nodes are left out, as long as there are others to
+"""How probes change answers over DNS: nodes that are down are left out, if there are others to
 answer with.
 """
 
@@ -45,14 +45,14 @@ def test_nodes_that_are_down_are_left_out() -> None:
     ]
 
 
-def test_where_all_are_down_all_are_answered() -> None:
+def test_all_nodes_are_answered_where_all_are_down() -> None:
     probed = Probed()
     probed.add("10.0.0.1:4001", "10.0.0.2:4001")
     assert probed.ask("A") == ["10.0.0.1", "10.0.0.2"]
     assert len(probed.ask("SRV", RAFT)) == 2
 
 
-def test_where_those_that_are_up_have_nothing_of_what_is_asked_for_the_others_are_answered() -> None:
+def test_nodes_that_are_down_are_answered_where_none_that_is_up_has_the_requested_type() -> None:
     probed = Probed("10.0.0.2")
     probed.add(Node(addr="[fd00::1]:4001", raft_addr="[fd00::1]:4002"), Node(addr="10.0.0.2:4001"))
     assert probed.ask("AAAA") == ["fd00::1"]
@@ -66,7 +66,7 @@ def test_an_answer_is_empty_only_if_it_would_be_without_probes() -> None:
     assert is_absent(probed.names.ask(f"id.{ZONE}", "AAAA"))
 
 
-def test_the_name_of_a_node_that_is_down_still_leads_to_it() -> None:
+def test_the_name_of_a_node_that_is_down_still_resolves() -> None:
     probed = Probed("10.0.0.2")
     probed.add("10.0.0.1:4001", "10.0.0.2:4001")
     assert probed.ask("A", f"n-0a000001.id.{ZONE}") == ["10.0.0.1"]

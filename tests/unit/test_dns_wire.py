@@ -1,4 +1,4 @@
-"""Questions as they are read and answers as they are written, byte by byte."""
+"""Reading queries and writing answers, byte by byte."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
 def packet(
     rest: bytes = NAME + IN_A, *, flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0)
 ) -> bytes:
-    """A message with an ID of 7."""
+    """Return a message with an ID of 7."""
     return struct.pack("!6H", 7, flags, *counts) + rest
 
 
 def problem(message: bytes) -> int:
-    """The RCODE of the answer to a message that is answered."""
+    """Return the RCODE of the answer to a message that is answered."""
     asked = wire.parse_query(message)
     assert asked is not None
     return asked.problem
 
 
 def encoded(reply: Reply, most: int, **options: Any) -> dns.message.Message:
-    """The answer to a question for an A record of id.disco.example.com."""
+    """Return the encoded answer to a query for an A record of id.disco.example.com."""
     query = question(f"id.{ZONE}", **options)
     asked = wire.parse_query(query)
     assert asked is not None
@@ -49,7 +49,7 @@ def addresses(count: int) -> list[wire.ResourceRecord]:
     return [wire.address_record(b"id.disco.example.com", f"10.0.{n >> 8}.{n & 255}", 1) for n in range(count)]
 
 
-def test_a_question_is_read_as_it_was_asked() -> None:
+def test_a_query_is_read_back_unchanged() -> None:
     asked = wire.parse_query(packet(b"\2Id\5disco\7example\3COM\0\0\x21\0\3"))
     assert asked == Question(
         id=7, flags=0x0100, echo=b"\2Id\5disco\7example\3COM\0\0\x21\0\3", name=b"Id.disco.example.COM", type=33, cls=3
@@ -57,13 +57,13 @@ def test_a_question_is_read_as_it_was_asked() -> None:
 
 
 @pytest.mark.parametrize("length", range(12))
-def test_less_than_a_header_is_not_answered(length: int) -> None:
+def test_a_packet_shorter_than_a_header_is_not_answered(length: int) -> None:
     assert wire.parse_query(packet()[:length]) is None
 
 
 @pytest.mark.parametrize("flags", [0x8000, 0x8180, 0xFFFF])
-def test_an_answer_is_not_answered(flags: int) -> None:
-    """Or two servers could be made to talk to each other for ever."""
+def test_a_response_is_not_answered(flags: int) -> None:
+    """Otherwise two servers could be made to answer each other for ever."""
     assert wire.parse_query(packet(flags=flags)) is None
 
 
@@ -74,23 +74,23 @@ def test_other_operations_are_not_implemented_whatever_they_carry(opcode: int, m
 
 
 @pytest.mark.parametrize("count", [0, 2, 65535])
-def test_there_is_one_question_in_a_query(count: int) -> None:
+def test_a_query_has_one_question(count: int) -> None:
     assert problem(packet((NAME + IN_A) * min(count, 2), counts=(count, 0, 0, 0))) == wire.FORMERR
 
 
 @pytest.mark.parametrize("counts", [(1, 5, 0, 0), (1, 0, 0, 5), (1, 2, 2, 1), (1, 65535, 65535, 65535)])
-def test_a_query_with_more_records_than_it_can_need_is_not_looked_at(counts: tuple[int, int, int, int]) -> None:
+def test_a_query_with_more_records_than_necessary_is_refused(counts: tuple[int, int, int, int]) -> None:
     assert problem(packet(NAME + IN_A + OPT, counts=counts)) == wire.FORMERR
 
 
 @pytest.mark.parametrize("length", range(12, len(packet())))
-def test_a_question_that_is_cut_off_is_a_format_error(length: int) -> None:
+def test_a_truncated_question_is_a_format_error(length: int) -> None:
     asked = wire.parse_query(packet()[:length])
     assert asked == Question(id=7, flags=0x0100, problem=wire.FORMERR)
 
 
 @pytest.mark.parametrize("length", range(len(packet()), len(packet()) + len(OPT) + 4))
-def test_an_option_record_that_is_cut_off_is_a_format_error(length: int) -> None:
+def test_a_truncated_option_record_is_a_format_error(length: int) -> None:
     whole = packet(NAME + IN_A + OPT[:-1] + b"\4\0\x0a\0\0", counts=(1, 0, 0, 1))
     assert problem(whole) == wire.NOERROR
     assert problem(whole[:length]) == wire.FORMERR
@@ -111,18 +111,18 @@ def test_an_option_record_that_is_cut_off_is_a_format_error(length: int) -> None
     ],
     ids=repr,
 )
-def test_a_name_with_pointers_or_longer_than_names_are_is_a_format_error(name: bytes) -> None:
+def test_a_name_with_pointers_or_over_the_length_limit_is_a_format_error(name: bytes) -> None:
     assert problem(packet(name + IN_A)) == wire.FORMERR
 
 
 @pytest.mark.parametrize("name", [b"\0", b"\x3f" + b"a" * 63 + b"\0", b"\1a" * 127 + b"\0", b"\3\0\xff \0"], ids=repr)
-def test_a_name_may_be_as_long_as_names_are_and_hold_any_octet(name: bytes) -> None:
+def test_a_name_may_have_the_full_length_and_hold_any_byte(name: bytes) -> None:
     asked = wire.parse_query(packet(name + IN_A))
     assert asked is not None
     assert (asked.problem, asked.echo) == (wire.NOERROR, name + IN_A)
 
 
-def test_a_dot_within_a_label_does_not_make_two_labels_of_it() -> None:
+def test_a_dot_within_a_label_does_not_split_it() -> None:
     asked = wire.parse_query(packet(b"\3a.b\5disco\7example\3com\0" + IN_A))
     assert asked is not None
     assert asked.name == b"a\xffb.disco.example.com"
@@ -145,18 +145,18 @@ def test_a_dot_within_a_label_does_not_make_two_labels_of_it() -> None:
     ],
     ids=repr,
 )
-def test_only_options_of_version_0_at_the_root_are_understood_and_no_pointer_is_followed(
+def test_only_options_of_version_0_at_the_root_are_accepted_and_no_pointer_is_followed(
     record: bytes, expected: int
 ) -> None:
     assert problem(packet(NAME + IN_A + record, counts=(1, 0, 0, 1))) == expected
 
 
-def test_options_come_once() -> None:
+def test_a_second_option_record_is_a_format_error() -> None:
     assert problem(packet(NAME + IN_A + OPT * 2, counts=(1, 0, 0, 2))) == wire.FORMERR
 
 
-def test_records_that_mean_nothing_here_may_stand_beside_the_options() -> None:
-    """A transfer's SOA, say, or a signature."""
+def test_unrelated_records_may_stand_beside_the_options() -> None:
+    """A transfer's SOA, for instance, or a signature."""
     other = b"\xc0\x0c\0\6\0\1\0\0\0\0\0\3abc"
     asked = wire.parse_query(packet(NAME + IN_A + other + OPT + other, counts=(1, 0, 1, 2)))
     assert asked is not None
@@ -167,7 +167,7 @@ def test_records_that_mean_nothing_here_may_stand_beside_the_options() -> None:
     ("size", "room"),
     [(None, 512), (0, 512), (100, 512), (512, 512), (513, 513), (1232, 1232), (4096, 1232), (65535, 1232)],
 )
-def test_an_answer_over_udp_is_as_long_as_the_client_takes_between_512_and_1232(size: int | None, room: int) -> None:
+def test_an_answer_over_udp_fits_the_clients_size_between_512_and_1232(size: int | None, room: int) -> None:
     asked = wire.parse_query(question(ZONE, size=size))
     assert asked is not None
     assert asked.udp_size == room
@@ -175,7 +175,7 @@ def test_an_answer_over_udp_is_as_long_as_the_client_takes_between_512_and_1232(
 
 @pytest.mark.parametrize("size", [None, 1232])
 @pytest.mark.parametrize("count", [0, 1, 27, 28, 40])
-def test_an_answer_is_whole_or_says_that_it_was_cut(size: int | None, count: int) -> None:
+def test_an_answer_is_complete_or_marked_as_truncated(size: int | None, count: int) -> None:
     """Never shortened: a client that counts the nodes would count wrong."""
     exact = 12 + len(NAME + IN_A) + 16 * count + (0 if size is None else 11)
     whole = encoded(Reply(answers=addresses(count)), max(512, exact), size=size)
@@ -197,14 +197,14 @@ def test_additional_records_are_left_out_before_an_answer_is_cut() -> None:
     assert without.edns == 0
 
 
-def test_what_is_too_long_for_tcp_too_comes_as_far_as_there_is_room() -> None:
+def test_an_answer_too_long_for_tcp_is_truncated_to_fit() -> None:
     cut = encoded(Reply(answers=addresses(5000)), wire.TCP_SIZE)
     assert cut.flags & dns.flags.TC
     assert len(answers(cut)) == (65535 - 12 - len(NAME + IN_A) - 11) // 16
     assert cut.edns == 0
 
 
-def test_names_far_into_a_long_answer_are_not_pointed_at() -> None:
+def test_names_far_into_a_long_answer_are_not_compressed() -> None:
     """A pointer has 14 bits."""
     twice = [
         wire.address_record(b"n.far.id.disco.example.com", "10.0.0.1", 1),
@@ -219,7 +219,7 @@ def test_names_far_into_a_long_answer_are_not_pointed_at() -> None:
 @given(st.binary(min_size=1, max_size=63), st.integers(0, 65535), st.integers(0, 2**63))
 @example(b".", 1, 0)
 @example(b"...", 1, 2**32)
-def test_every_kind_of_record_is_read_back_as_it_was_meant(label: bytes, port: int, serial: int) -> None:
+def test_every_kind_of_record_is_read_back_unchanged(label: bytes, port: int, serial: int) -> None:
     name = label.replace(b".", b"\xff") + b".disco.example.com"
     echo = bytes([len(label)]) + label + b"\5disco\7example\3com\0" + IN_A
     asked = wire.parse_query(packet(echo))
@@ -249,7 +249,7 @@ def test_every_kind_of_record_is_read_back_as_it_was_meant(label: bytes, port: i
 @given(
     st.binary(max_size=80) | st.binary(max_size=80).map(lambda rest: packet(NAME + IN_A + rest, counts=(1, 0, 0, 1)))
 )
-def test_whatever_arrives_is_read_or_refused_and_the_refusal_can_be_read(data: bytes) -> None:
+def test_any_packet_is_read_or_refused_with_a_valid_refusal(data: bytes) -> None:
     asked = wire.parse_query(data)
     if asked is None:
         assert len(data) < 12 or data[2] & 0x80

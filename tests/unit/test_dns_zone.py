@@ -1,4 +1,4 @@
-"""What there is under which name of the zone: addresses as DNS can give them, and names as it has
+"""The names of the zone and their records: addresses as DNS can express them, and names as it has
 them.
 """
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels, is_zone_name
 from rqdisco.core.host_ports import HostPort, parse_host_port
-from rqdisco.core.records import Node, Record
+from rqdisco.core.records import Node
+from rqdisco.core.views import View
 from rqdisco.dns.zone import (
     SERVICES,
     Zone,
@@ -29,8 +30,8 @@ from rqdisco.dns.zone import (
 ZONE = Zone("disco.example.com", {**SERVICES, "web": "http"})
 
 
-def record(*nodes: Node) -> Record:
-    return Record(id="id", owner="0" * 16, version=1, created_at=1, nodes=nodes)
+def record(*nodes: Node) -> View:
+    return View(id="id", owner="0" * 16, version=1, created_at=1, nodes=nodes)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def record(*nodes: Node) -> Record:
         ("[::1]:4001", "::1", 4001),
     ],
 )
-def test_an_ip_address_is_one_however_it_is_written(addr: str, host: str, port: int) -> None:
+def test_an_ip_address_is_recognized_in_every_notation(addr: str, host: str, port: int) -> None:
     assert parse_host_port(addr) == HostPort(host, port, is_ip=True)
 
 
@@ -65,7 +66,7 @@ def test_an_ip_address_is_one_however_it_is_written(addr: str, host: str, port: 
         ("a" * 63 + ".b:1", "a" * 63 + ".b"),
     ],
 )
-def test_a_host_name_is_one_without_its_last_dot_and_its_capitals(addr: str, host: str) -> None:
+def test_a_host_name_is_normalized_without_its_last_dot_and_capitals(addr: str, host: str) -> None:
     assert parse_host_port(addr) == HostPort(host, int(addr.rpartition(":")[2]), is_ip=False)
 
 
@@ -113,7 +114,7 @@ def test_a_host_name_is_one_without_its_last_dot_and_its_capitals(addr: str, hos
         "n1:\N{ARABIC-INDIC DIGIT FOUR}",
     ],
 )
-def test_what_cannot_stand_in_dns_leads_nowhere(addr: str) -> None:
+def test_addresses_that_dns_cannot_express_are_left_out(addr: str) -> None:
     """Numbers with a dot or an 0x are left out too: some resolvers take them for addresses, others
     for names.
     """
@@ -121,7 +122,7 @@ def test_what_cannot_stand_in_dns_leads_nowhere(addr: str) -> None:
 
 
 @given(st.text(max_size=80) | st.from_regex(r"\[?[0-9a-fx.:%-]{1,40}\]?:[0-9]{1,5}", fullmatch=True))
-def test_whatever_is_registered_leads_to_what_dns_can_say_or_nowhere(addr: str) -> None:
+def test_any_registered_address_becomes_valid_in_dns_or_is_left_out(addr: str) -> None:
     found = parse_host_port(addr)
     if found is None:
         return
@@ -136,7 +137,7 @@ def test_whatever_is_registered_leads_to_what_dns_can_say_or_nowhere(addr: str) 
         assert sum(len(label) + 1 for label in labels) < 255
 
 
-def test_raft_services_have_the_nodes_with_a_raft_address_each_once() -> None:
+def test_raft_services_have_each_node_with_a_raft_address_once() -> None:
     found = record(
         Node(addr="10.0.0.1:4001", raft_addr="10.0.0.1:4002"),
         Node(addr="10.0.0.2:4001"),
@@ -159,7 +160,7 @@ def test_http_services_have_every_node_with_the_port_of_its_address() -> None:
     assert [(each.host, each.port) for each in service_addresses(found, "http")] == [("10.0.0.1", 4001), ("n2", 4001)]
 
 
-def test_a_machine_is_that_of_the_raft_address_or_else_of_the_address() -> None:
+def test_a_host_is_from_the_raft_address_or_else_from_the_address() -> None:
     found = record(
         Node(addr="10.0.0.1:4001", raft_addr="10.9.9.1:4002"),
         Node(addr="10.0.0.2:4001"),
@@ -180,7 +181,7 @@ def test_a_machine_is_that_of_the_raft_address_or_else_of_the_address() -> None:
         (Node(addr="n1:1", raft_addr="0.0.0.0:2"), "its Raft address has no usable host and port"),
     ],
 )
-def test_a_node_that_is_left_out_is_so_for_a_reason(node: Node, why: str | None) -> None:
+def test_every_node_that_is_left_out_has_a_reason(node: Node, why: str | None) -> None:
     assert omission_reason(node) == why
 
 
@@ -198,12 +199,12 @@ def test_other_labels_stand_for_no_address(label: str) -> None:
     assert ip_of_label(label) is None
 
 
-def test_an_address_is_a_records_own_if_a_node_is_reached_there_by_either_of_its_addresses() -> None:
+def test_a_record_owns_the_ips_of_either_address_of_its_nodes() -> None:
     found = record(Node(addr="10.0.0.1:4001", raft_addr="10.9.9.1:4002"), Node(addr="n2:4001"), Node(addr="opaque"))
     assert [has_ip(found, ip) for ip in ("10.0.0.1", "10.9.9.1", "10.0.0.2", "n2")] == [True, True, False, True]
 
 
-def test_addresses_of_a_family_come_each_once_and_in_their_order() -> None:
+def test_addresses_of_a_family_come_once_each_and_in_order() -> None:
     ips = ["10.0.0.2", "fd00::1", "10.0.0.1", "10.0.0.2"]
     assert of_family(ips, v6=False) == ["10.0.0.2", "10.0.0.1"]
     assert of_family(ips, v6=True) == ["fd00::1"]
@@ -242,21 +243,21 @@ def test_a_name_is_the_zone_or_below_it_or_outside(name: str, below: str | None)
         ("id", None),
     ],
 )
-def test_a_service_is_asked_for_by_its_name_its_protocol_and_the_id(labels: str, asked: ZoneQuery | None) -> None:
+def test_a_service_name_has_the_service_the_protocol_and_the_id(labels: str, asked: ZoneQuery | None) -> None:
     assert ZONE.service(labels) == asked
 
 
 @pytest.mark.parametrize("name", ["a", "disco.example.com", "10.in-addr.arpa", "_a.b"])
-def test_a_zone_is_named_as_hosts_are(name: str) -> None:
+def test_a_zone_name_is_a_host_name(name: str) -> None:
     assert is_zone_name(name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "a..b", "-a", "a b", "ü", ".a", "a" * 64])
-def test_a_zone_is_not_named_otherwise(name: str) -> None:
+def test_an_invalid_zone_name_is_refused(name: str) -> None:
     assert not is_zone_name(name)
 
 
-def test_a_zones_name_leaves_room_for_every_name_below_it() -> None:
+def test_a_zone_name_leaves_room_for_every_name_below_it() -> None:
     longest = ".".join(["a" * 54, "b" * 55])
     assert is_zone_name(longest)
     assert not is_zone_name(f"{longest}c")

@@ -1,4 +1,4 @@
-"""Two daemons with one identity show; one that was started again is no twin of itself (R8)."""
+"""Two daemons with one identity are noticed; a restarted one is no duplicate of itself (R8)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BEFORE = Session(incarnation="7606d09ec940d27c", run_id="1", name="a")
 AFTER = Session(incarnation="7606d09ec940d27c", run_id="2", name="a")
 
 
-def test_what_a_killed_daemon_had_sent_and_comes_late_does_not_make_a_twin_of_the_one_started_in_its_place() -> None:
+def test_a_late_message_of_a_killed_daemon_does_not_make_its_successor_a_duplicate() -> None:
     sessions = Sessions()
     sessions.begin("old", BEFORE)
     sessions.begin("new", AFTER)
@@ -18,7 +18,7 @@ def test_what_a_killed_daemon_had_sent_and_comes_late_does_not_make_a_twin_of_th
     assert sessions.duplicate_reason(AFTER) is None
 
 
-def test_a_copy_that_runs_greets_anew_and_both_are_told() -> None:
+def test_a_running_copy_greets_anew_and_both_are_stopped() -> None:
     sessions = Sessions()
     sessions.begin("one", BEFORE)
     sessions.begin("other", AFTER)

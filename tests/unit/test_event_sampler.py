@@ -1,4 +1,4 @@
-"""What is left out so that nobody can fill a disk, and that it is counted."""
+"""Events that are left out so that nobody can fill a disk, and their count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from rqdisco.limits.event_sampler import EventSampler
 
 
-def test_one_source_gets_ten_through_at_once_and_then_one_a_second() -> None:
+def test_one_source_passes_ten_at_once_and_then_one_a_second() -> None:
     clock = Clock()
     sampler = EventSampler(clock.seconds)
     assert [sampler.sample("a", "") for _ in range(12)] == [0] * 10 + [None] * 2
@@ -15,7 +15,7 @@ def test_one_source_gets_ten_through_at_once_and_then_one_a_second() -> None:
     assert [sampler.sample("a", "") for _ in range(2)] == [2, None]
 
 
-def test_ever_new_sources_get_no_more_than_five_a_second_through_together() -> None:
+def test_ever_new_sources_pass_no_more_than_five_a_second_together() -> None:
     clock = Clock()
     sampler = EventSampler(clock.seconds)
     through = [sampler.sample(f"2001:db8::{number:x}", "") for number in range(1000)]

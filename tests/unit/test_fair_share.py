@@ -1,4 +1,4 @@
-"""Bounded memory and turns that IDs share: whoever has most gives way, and nobody waits behind
+"""Bounded memory and turns that IDs share: the largest user yields, and nobody waits behind
 another's thousands.
 """
 
@@ -27,7 +27,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Work:
-    """Jobs as they were begun, of which some go on."""
+    """Jobs in the order they were begun, some of which continue."""
 
     def __init__(self, at_once: int = 4, of_one: int = 2, most: int = 1000) -> None:
         self.begun: list[Job] = []
@@ -56,7 +56,7 @@ class Work:
 
 
 @given(STEPS)
-def test_a_full_map_loses_the_oldest_entry_of_an_id_that_has_most(steps: list[tuple[str, str, int]]) -> None:
+def test_a_full_map_evicts_the_oldest_entry_of_the_id_with_most(steps: list[tuple[str, str, int]]) -> None:
     fair: FairMap[int, str] = FairMap(MOST)
     model: dict[int, str] = {}
     for what, discovery_id, key in steps:
@@ -98,7 +98,7 @@ def test_ids_take_turns_however_many_jobs_each_has() -> None:
     assert work.names()[6:] == ["a3", "b2"]
 
 
-def test_an_id_whose_jobs_never_end_leaves_room_for_all_others() -> None:
+def test_an_id_with_endless_jobs_leaves_room_for_all_others() -> None:
     work = Work()
     work.add("a", 1000)
     work.add("b", 100)
@@ -107,7 +107,7 @@ def test_an_id_whose_jobs_never_end_leaves_room_for_all_others() -> None:
     assert work.names() == ["a0", "a1", *(f"b{number}" for number in range(100))]
 
 
-def test_of_a_full_queue_the_id_with_most_loses_what_waits_longest_and_nobody_else_anything() -> None:
+def test_a_full_queue_drops_the_oldest_job_of_the_id_with_most_and_no_other() -> None:
     work = Work(most=10)
     work.add("a", 11)
     work.add("b", 2)
@@ -124,7 +124,7 @@ def test_jobs_that_end_at_once_are_done_however_many_wait() -> None:
     assert not work.going_on
 
 
-def test_a_job_that_is_withdrawn_takes_no_turn() -> None:
+def test_a_withdrawn_job_takes_no_turn() -> None:
     work = Work(at_once=1)
     work.add("a", 1)
     work.add("b", 1)
@@ -135,7 +135,7 @@ def test_a_job_that_is_withdrawn_takes_no_turn() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "end", "withdraw"]), IDS, st.integers(0, 30)), max_size=100))
-def test_there_are_never_more_jobs_than_allowed_and_none_waits_while_it_might_run(
+def test_the_job_limit_holds_and_no_job_waits_while_it_might_run(
     steps: list[tuple[str, str, int]],
 ) -> None:
     work = Work(at_once=3, of_one=2, most=8)
@@ -160,7 +160,7 @@ def test_there_are_never_more_jobs_than_allowed_and_none_waits_while_it_might_ru
             assert all(running[each.discovery_id] == 2 for each in waiting)
 
 
-def test_a_name_is_remembered_as_long_as_an_id_that_has_room_needs_it() -> None:
+def test_a_name_is_cached_as_long_as_an_id_with_room_needs_it() -> None:
     memory = ResolutionCache(10)
     for name in ("one", "two"):
         memory.claim("quiet", name).ips = ("10.0.0.1",)

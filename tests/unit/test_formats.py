@@ -1,4 +1,4 @@
-"""What is on disk: golden files of every version, and codecs that take nothing else."""
+"""The formats on disk: golden files of every version, and codecs that accept nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RECORDS = st.builds(
 
 
 @given(RECORDS)
-def test_a_record_comes_back_from_its_line_and_its_key_is_its_id(record: Record) -> None:
+def test_a_record_is_read_back_from_its_line_and_its_key_is_its_id(record: Record) -> None:
     line = codec.encode_record(record)
     assert codec.decode_record(line) == record
     key, rest = codec.split_record(line)
@@ -71,7 +71,7 @@ def test_a_record_comes_back_from_its_line_and_its_key_is_its_id(record: Record)
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_record_of_this_version_is_malformed(line: bytes) -> None:
+def test_a_record_of_another_version_is_malformed(line: bytes) -> None:
     with pytest.raises(codec.Malformed):
         codec.decode_record(line)
 
@@ -79,13 +79,13 @@ def test_what_is_no_record_of_this_version_is_malformed(line: bytes) -> None:
 @pytest.mark.parametrize(
     "line", [b"", b"x", b'{"home":"h"}', b'{"id":""}', b'{"id":"x"', b'{"id":"x', b'{"id":"x","version":1}']
 )
-def test_a_line_that_does_not_begin_with_its_id_and_home_is_malformed(line: bytes) -> None:
+def test_a_line_that_does_not_begin_with_its_id_and_owner_is_malformed(line: bytes) -> None:
     with pytest.raises(codec.Malformed):
         codec.split_record(line)
 
 
 @given(st.lists(RECORDS, max_size=8, unique_by=lambda record: record.id))
-def test_a_snapshot_is_one_valid_json_document_with_a_record_a_line(records: list[Record]) -> None:
+def test_a_snapshot_is_one_valid_json_document_with_a_record_per_line(records: list[Record]) -> None:
     lines = {record.id.encode(): codec.encode_record(record) for record in records}
     header = SnapshotHeader(segment=3, crc=5, boot=1, boot_id="b", last_version=7)
     content = b"".join(encode_snapshot(header, (lines[key] for key in sorted(lines))))
@@ -108,14 +108,16 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
-def test_state_of_every_version_so_far_is_read(version: int) -> None:
+def test_the_state_of_every_earlier_version_is_read(version: int) -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
     disk.make_directory(STATE / "journal")
     for file in sorted((GOLDEN / f"v{version}").rglob("*.j*")):
         disk.replace(STATE / file.relative_to(GOLDEN / f"v{version}"), file.read_bytes())
     disk._numbers = 6
-    disk._seen[STATE / "identity.json"].number = 7
+    identity = disk._seen[STATE / "identity.json"]
+    assert identity is not None
+    identity.number = 7
     found = Daemon(disk)
     assert found.owner == "1a2b3c4d5e6f7081"
     shown = {key.decode(): found.store.settled(key.decode()) for key in found.found.records}
@@ -126,8 +128,9 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         # An eighth has expired.
         seventh = "1a2b3c4d-0000-8000-8000-000000000007"
         named[seventh] = []
-        assert shown[seventh] is not None
-        assert shown[seventh].attempted
+        record = shown[seventh]
+        assert record is not None
+        assert record.attempted
     if version > 4:
         named |= {"Waits_9": ["10.0.0.9:4001"], "Waits_10": ["10.0.0.10:4001"]}
         named["1a2b3c4d-0000-8000-8000-000000000011"] = ["localhost:4001", "localhost:4003"]
@@ -171,7 +174,7 @@ def test_state_of_every_version_so_far_is_read(version: int) -> None:
         assert eleventh.host == "10.0.0.11"
 
 
-def test_a_snapshot_says_which_claim_awaits_its_report() -> None:
+def test_a_snapshot_marks_an_unreported_claim() -> None:
     disk = ModelDisk()
     disk.replace(STATE / "s", (GOLDEN / "v5" / "snapshot.json").read_bytes())
     lines = dict(SnapshotReader(disk, STATE / "s").records())
@@ -179,7 +182,7 @@ def test_a_snapshot_says_which_claim_awaits_its_report() -> None:
     assert waits.unreported == UnreportedClaim(times=1, since=1_795_000_000_000)
 
 
-def test_what_peers_of_a_newer_release_say_is_kept_as_it_came() -> None:
+def test_unknown_fields_of_newer_peers_are_preserved() -> None:
     line = (
         b'{"id":"x","home":"00000000000000aa","version":1,"created_at":1,"news":[1],"nodes":[{"addr":"a:1","new":1}]}'
     )

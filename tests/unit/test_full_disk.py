@@ -12,16 +12,16 @@ from rqdisco.storage.compaction import compact
 from rqdisco.storage.snapshot import NAME, SnapshotHeader, encode_snapshot
 from rqdisco.storage.wal.frames import encode_frame
 from rqdisco.storage.wal.segments import segment_path
-from tests.support.daemon import STATE, Daemon, mint, register, result, shown
+from tests.support.daemon import STATE, Daemon, create_id, register, result, shown
 
 
 @pytest.mark.parametrize("fresh_segment", [False, True])
 @pytest.mark.parametrize("room", range(0, 700, 13))
-def test_wherever_the_room_ends_a_refusal_changes_nothing_and_later_writes_go_on(
+def test_a_refusal_changes_nothing_wherever_the_room_ends_and_later_writes_succeed(
     room: int, fresh_segment: bool
 ) -> None:
     daemon = Daemon(seed=room)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     result(register(daemon, discovery_id, "a:1"))
     if fresh_segment:
         daemon = daemon.restart()
@@ -41,7 +41,7 @@ def test_wherever_the_room_ends_a_refusal_changes_nothing_and_later_writes_go_on
 
 
 @pytest.mark.parametrize("operation", ["create 0000000001", "write 0000000001", "sync 0000000001", "sync_directory"])
-def test_a_disk_that_fails_is_never_taken_for_one_that_is_full(operation: str) -> None:
+def test_a_failing_disk_is_never_mistaken_for_a_full_one(operation: str) -> None:
     daemon = Daemon()
 
     def fail(name: str) -> None:
@@ -50,7 +50,7 @@ def test_a_disk_that_fails_is_never_taken_for_one_that_is_full(operation: str) -
 
     daemon.disk.before = fail
     with pytest.raises(StoreUnavailable):
-        mint(daemon)
+        create_id(daemon)
     assert len(daemon.failures) == 1
     assert "Input/output error" in daemon.failures[0]
 
@@ -66,13 +66,13 @@ def test_a_refusal_that_cannot_be_undone_ends_the_daemon(operation: str) -> None
     daemon.disk.before = fail
     daemon.disk.room = 60
     with pytest.raises(StoreUnavailable):
-        mint(daemon)
+        create_id(daemon)
     assert len(daemon.failures) == 1
 
 
-def test_a_segment_under_another_name_is_refused() -> None:
+def test_a_renamed_segment_is_refused() -> None:
     daemon = Daemon(segment_bytes=1)
-    mint(daemon)
+    create_id(daemon)
     first = daemon.disk.read(segment_path(STATE, 1))
     daemon.disk.replace(segment_path(STATE, 2), first)
     daemon.disk.remove(segment_path(STATE, 1))
@@ -83,9 +83,9 @@ def test_a_segment_under_another_name_is_refused() -> None:
         daemon.restart()
 
 
-def test_a_frame_that_holds_no_record_is_refused_although_its_crc_is_right() -> None:
+def test_a_frame_without_a_record_is_refused_although_its_crc_is_right() -> None:
     daemon = Daemon()
-    mint(daemon)
+    create_id(daemon)
     path = segment_path(STATE, 1)
     content = daemon.disk.read(path)
     previous = int(content[content.rindex(b"\n#") + 1 :].split(b" ")[2][:8], 16)
@@ -115,7 +115,7 @@ def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch:
     daemon = Daemon()
     padding = "x" * 250
     for number in range(4):
-        discovery_id = mint(daemon)
+        discovery_id = create_id(daemon)
         result(register(daemon, discovery_id, f"{padding}{number}:1"))
         before = daemon.disk.read(STATE / NAME) if number else b""
         compact(daemon.disk, STATE, result(daemon.journal.seal()))
@@ -125,7 +125,7 @@ def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch:
 
 
 @pytest.mark.parametrize("operation", ["create 0000000001", "sync_directory"])
-def test_too_many_open_files_is_a_refusal_that_passes(operation: str) -> None:
+def test_too_many_open_files_is_a_temporary_refusal(operation: str) -> None:
     daemon = Daemon()
 
     def fail(name: str) -> None:
@@ -134,10 +134,10 @@ def test_too_many_open_files_is_a_refusal_that_passes(operation: str) -> None:
 
     daemon.disk.before = fail
     with pytest.raises(StoreUnavailable) as refused:
-        mint(daemon)
+        create_id(daemon)
     assert refused.value.reason == "too many open files"
     daemon.disk.before = lambda name: None
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     assert daemon.failures == []
     assert shown(daemon.restart(), discovery_id) == []
 
@@ -145,20 +145,20 @@ def test_too_many_open_files_is_a_refusal_that_passes(operation: str) -> None:
 def test_a_write_that_did_not_fit_leaves_no_torn_end_in_a_sealed_segment() -> None:
     for seed in range(30):
         daemon = Daemon()
-        discovery_id = mint(daemon)
+        discovery_id = create_id(daemon)
         daemon.disk.room = 50
         with pytest.raises(StoreUnavailable):
-            mint(daemon)
+            create_id(daemon)
         daemon.disk.room = None
         result(daemon.journal.seal())
         result(register(daemon, discovery_id, "a:1"))
         assert shown(daemon.restart(daemon.disk.crash(Random(seed))), discovery_id) == ["a:1"]
 
 
-def test_a_fold_that_comes_too_late_changes_nothing() -> None:
+def test_a_late_compaction_changes_nothing() -> None:
     daemon = Daemon(segment_bytes=1)
     for _ in range(3):
-        mint(daemon)
+        create_id(daemon)
     compact(daemon.disk, STATE, result(daemon.journal.seal()))
     before = daemon.disk.read(STATE / NAME)
     assert compact(daemon.disk, STATE, 1) == 0
@@ -166,9 +166,9 @@ def test_a_fold_that_comes_too_late_changes_nothing() -> None:
     assert len(daemon.restart().found.records) == 3
 
 
-def test_below_its_reserve_writes_are_refused_with_a_reason_reads_go_on_and_it_recovers_by_itself() -> None:
+def test_writes_below_the_reserve_are_refused_with_a_reason_while_reads_continue_until_it_recovers() -> None:
     daemon = Daemon(reserve=10_000)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     result(register(daemon, discovery_id, "a:1"))
     daemon.disk.room = 9_999
     daemon.clock.advance(1)
@@ -186,30 +186,30 @@ def test_below_its_reserve_writes_are_refused_with_a_reason_reads_go_on_and_it_r
 
 
 @pytest.mark.parametrize(("capacity", "reserve"), [(1 << 20, (1 << 20) // 100), (1 << 40, 64 << 20)])
-def test_by_default_a_hundredth_of_a_small_disk_stays_free_and_64_mib_of_a_large_one(
+def test_the_default_reserve_is_a_hundredth_of_a_small_disk_and_64_mib_of_a_large_one(
     capacity: int, reserve: int
 ) -> None:
     daemon = Daemon(reserve=None)
     daemon.disk.capacity, daemon.disk.room = capacity, reserve
-    mint(daemon)
+    create_id(daemon)
     daemon.disk.room = reserve - 1
     daemon.clock.advance(1)
     with pytest.raises(StoreUnavailable):
-        mint(daemon)
+        create_id(daemon)
 
 
-def test_the_disk_is_looked_at_once_a_second_at_most_and_not_at_all_where_nothing_is_reserved() -> None:
+def test_free_space_is_checked_once_a_second_at_most_and_never_without_a_reserve() -> None:
     daemon, other = Daemon(reserve=None), Daemon(reserve=0)
     for _ in range(10):
-        mint(daemon)
-        mint(other)
+        create_id(daemon)
+        create_id(other)
     assert (daemon.disk.looked, other.disk.looked) == (1, 0)
     daemon.clock.advance(1)
-    mint(daemon)
+    create_id(daemon)
     assert daemon.disk.looked == 2
 
 
-def test_where_nobody_can_tell_what_is_free_the_write_itself_tells() -> None:
+def test_the_write_itself_decides_where_free_space_is_unknown() -> None:
     daemon = Daemon(reserve=None)
 
     def fail(name: str) -> None:
@@ -217,4 +217,4 @@ def test_where_nobody_can_tell_what_is_free_the_write_itself_tells() -> None:
             raise OSError(errno.ENOSYS, "Function not implemented")
 
     daemon.disk.before = fail
-    mint(daemon)
+    create_id(daemon)

@@ -1,4 +1,4 @@
-"""How a daemon that has peers judges itself, and what it says of them."""
+"""The health of a daemon with peers, and its remarks about them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rqdisco.backends.gossip.transport.messages import Member
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Node
 from rqdisco.telemetry.health import Condition, Health
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, settle, trio, wait
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, settle, trio, wait
 
 WELL = Condition((), ())
 
 
-def health_of(daemon: PeeredDaemon) -> Health:
+def health_of(daemon: GossipDaemon) -> Health:
     return Health(lambda: daemon.journal.refused, daemon.backend.report)
 
 
-def test_where_all_is_well_nothing_is_said(three: Three) -> None:
+def test_a_healthy_daemon_has_no_remarks(three: Three) -> None:
     for daemon in three[1]:
         assert health_of(daemon).for_lists() == health_of(daemon).for_grants() == WELL
 
 
-def test_a_silent_peer_is_no_reason_to_be_taken_out(three: Three, clock: Clock) -> None:
+def test_an_unreachable_peer_is_no_reason_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     c.stop()
     settle(clock, 3)
@@ -33,7 +33,7 @@ def test_a_silent_peer_is_no_reason_to_be_taken_out(three: Three, clock: Clock) 
         assert health_of(daemon).for_lists() == health_of(daemon).for_grants() == Condition((), ("c does not answer",))
 
 
-def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone(three: Three, clock: Clock) -> None:
+def test_a_daemon_restarted_among_unreachable_peers_lists_and_grants_nobody(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
     b.stop()
     c.stop()
@@ -52,7 +52,7 @@ def test_who_restarts_among_silent_peers_lists_and_tells_nobody_that_it_is_alone
     assert health_of(a).for_grants() == WELL
 
 
-def test_registrations_that_wait_for_their_home_are_shown(three: Three, clock: Clock) -> None:
+def test_registrations_that_wait_for_their_owner_are_shown(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = wait(clock, a.directory.create()).id
     wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None))
@@ -62,7 +62,7 @@ def test_registrations_that_wait_for_their_home_are_shown(three: Three, clock: C
     assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their owners"))
 
 
-def test_a_twin_is_fenced_and_lists_on(three: Three) -> None:
+def test_a_duplicate_is_fenced_and_continues_to_list(three: Three) -> None:
     _, (a, _, _) = three
     a.backend.peers.guard.fenced = "two daemons run as incarnation x"
     why = "no decisions here: two daemons run as incarnation x"
@@ -70,14 +70,14 @@ def test_a_twin_is_fenced_and_lists_on(three: Three) -> None:
     assert health_of(a).for_grants() == Condition((why,), ())
 
 
-def test_who_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:
+def test_a_daemon_that_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (_, _, c) = three
     assert wait(clock, c.backend.successions.drain("b")) == "b"
     for condition in (health_of(c).for_lists(), health_of(c).for_grants()):
         assert condition.wrong[0] == "this daemon was drained"
 
 
-def test_where_a_grant_needs_a_peer_it_needs_one_that_is_up(clock: Clock) -> None:
+def test_a_required_acknowledgement_needs_a_peer_that_is_up(clock: Clock) -> None:
     _, (a, b) = trio(clock, "ab", ack_required=True)
     assert health_of(a).for_grants() == WELL
     b.stop()
@@ -88,12 +88,12 @@ def test_where_a_grant_needs_a_peer_it_needs_one_that_is_up(clock: Clock) -> Non
     settle(clock, 1)
 
 
-def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: Three, clock: Clock) -> None:
+def test_a_daemon_without_records_is_ready_once_it_has_those_of_a_peer(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
     discovery_id = wait(clock, a.directory.create()).id
     network.cut.add(("d", "a"))
-    d = PeeredDaemon(network, "d", ["a"])
-    assert health_of(d).for_lists().wrong == (), "it would have to wait for ever"
+    d = GossipDaemon(network, "d", ["a"])
+    assert health_of(d).for_lists().wrong == (), "otherwise it would wait for ever"
     network.cut.clear()
     d.threads.hold = True
     settle(clock, 1.5)
@@ -105,36 +105,36 @@ def test_who_comes_without_records_is_ready_once_it_has_those_of_a_peer(three: T
     assert d.store.settled(discovery_id) is not None
 
 
-def test_who_comes_without_records_is_ready_when_nobody_has_any_for_it(three: Three, clock: Clock) -> None:
+def test_a_daemon_without_records_is_ready_when_nobody_has_any_for_it(three: Three, clock: Clock) -> None:
     network, _ = three
     network.unreachable.add(("d", "a"))
     network.cut = {(name, "d") for name in "abc"}
-    d = PeeredDaemon(network, "d", ["a"])
+    d = GossipDaemon(network, "d", ["a"])
     assert health_of(d).for_lists().wrong == ("the records of http://a are not here yet",)
     settle(clock, 3)
     assert health_of(d).for_lists() == Condition((), ("http://a was never met",))
 
 
-def test_the_first_of_a_new_set_serves_without_the_others(clock: Clock) -> None:
+def test_the_first_daemon_of_a_new_set_serves_without_the_others(clock: Clock) -> None:
     network = DirectNetwork(clock)
-    a = PeeredDaemon(network, "a", ["b"])
+    a = GossipDaemon(network, "a", ["b"])
     settle(clock, 1)
     assert health_of(a).for_lists() == health_of(a).for_grants() == Condition((), ("http://b was never met",))
     a.stop()
     settle(clock, 1)
 
 
-def test_lists_of_members_that_differ_are_shown_and_logged_once(
+def test_differing_member_lists_are_shown_and_logged_once(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     _, (a, b, c) = three
     members = b.backend.peers.members
     known, learn = dict(members._known), members.learn
 
-    def learn_all_but_c(told: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
-        return learn([each for each in told if each.incarnation != c.owner], first_hand=first_hand)
+    def learn_all_but_c(listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
+        return learn([each for each in listed if each.incarnation != c.owner], first_hand=first_hand)
 
-    # As if another release of `b` did not take over what it is told.
+    # As if another release of `b` did not adopt the members it receives.
     members.learn = learn_all_but_c  # type: ignore[method-assign]
     del members._known[c.owner]
     members._index()
@@ -144,8 +144,8 @@ def test_lists_of_members_that_differ_are_shown_and_logged_once(
     assert note in health_of(a).for_lists().notes
     assert health_of(a).for_lists().wrong == ()
     settle(clock, 8)
-    said = [event for event in log if event.get("log_format") == "lists of members differ"]
-    assert sorted((event["url"], event["how"]) for event in said) == [
+    logged = [event for event in log if event.get("log_format") == "lists of members differ"]
+    assert sorted((event["url"], event["how"]) for event in logged) == [
         ("http://a", f"lists c ({c.owner}), which is unknown here"),
         ("http://b", f"does not list c ({c.owner})"),
     ]

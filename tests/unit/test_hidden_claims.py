@@ -1,4 +1,4 @@
-"""A claim that its leader has not reported yet is known to its owner alone (R5c), at one daemon."""
+"""A claim without its leader's report is visible to its claimant alone (R5c), at one daemon."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Claim, Node, Put
 from rqdisco.core.views import View
 from tests.support.daemon import Daemon, result
-from tests.support.gossip import PeeredDaemon, go
+from tests.support.gossip import GossipDaemon, go
 
 KEY = "orders"
 HOST_A, HOST_B = "10.0.0.1", "10.0.0.2"
 
 
 def put(name: str, **other: str) -> Put:
-    """What the node of that name puts under the key."""
+    """Return what the node of that name puts under the key."""
     members = {"id": name, "api_addr": f"http://{name}:4001", "addr": f"{name}:4002"} | other
     pairs = ",".join(f'"{key}":"{value}"' for key, value in members.items())
     return decode_put(f"{{{pairs}}}".encode())
@@ -31,16 +31,16 @@ def put(name: str, **other: str) -> Put:
 A, B = put("a"), put("b")
 
 
-def claim(at: Daemon | PeeredDaemon, key: str, of: Put, host: str | None = HOST_A) -> Claim:
+def claim(at: Daemon | GossipDaemon, key: str, of: Put, host: str | None = HOST_A) -> Claim:
     claimed: Claim = go(at.directory.claim(key, of, host))
     return claimed
 
 
-def report(at: Daemon | PeeredDaemon, key: str, of: Put, host: str | None = HOST_A) -> bool:
+def report(at: Daemon | GossipDaemon, key: str, of: Put, host: str | None = HOST_A) -> bool:
     return bool(go(at.directory.report(key, of, host)))
 
 
-def look_up(at: Daemon | PeeredDaemon, key: str) -> View:
+def look_up(at: Daemon | GossipDaemon, key: str) -> View:
     view: View = go(at.directory.look_up(key))
     return view
 
@@ -61,10 +61,10 @@ def daemon() -> Daemon:
     return Daemon()
 
 
-# Who is told what.
+# Answers to claimants and others.
 
 
-def test_nobody_is_shown_who_claimed_and_others_lose(daemon: Daemon) -> None:
+def test_a_claimant_is_shown_to_nobody_and_others_lose(daemon: Daemon) -> None:
     first = claim(daemon, KEY, A)
     assert (first.won, first.again) == (True, False)
     assert_hidden(look_up(daemon, KEY))
@@ -73,7 +73,7 @@ def test_nobody_is_shown_who_claimed_and_others_lose(daemon: Daemon) -> None:
     assert_hidden(result(Deferred.fromCoroutine(daemon.directory.look_up_at_owner(KEY))))
 
 
-def test_a_document_says_since_when_a_claim_waits_and_how_often_it_was_answered(daemon: Daemon) -> None:
+def test_a_document_shows_since_when_a_claim_waits_and_how_often_it_was_answered(daemon: Daemon) -> None:
     claim(daemon, KEY, A)
     since = look_up(daemon, KEY).claimed_since
     assert since == daemon.wall_us() // 1000
@@ -83,7 +83,7 @@ def test_a_document_says_since_when_a_claim_waits_and_how_often_it_was_answered(
     assert (view.claimed, view.claimed_since) == (2, since)
 
 
-def test_the_owner_is_told_again_at_any_time_also_by_the_daemon_that_starts_after_a_crash(daemon: Daemon) -> None:
+def test_the_claimant_wins_again_at_any_time_also_after_a_crash(daemon: Daemon) -> None:
     claim(daemon, KEY, A)
     for seconds in (0, 1, 29, 31, 86_400):
         daemon.clock.advance(seconds)
@@ -93,7 +93,7 @@ def test_the_owner_is_told_again_at_any_time_also_by_the_daemon_that_starts_afte
     assert_hidden(look_up(daemon, KEY), times=7)
 
 
-def test_the_owner_is_told_again_where_no_window_is_wanted() -> None:
+def test_the_claimant_wins_again_without_a_retry_window() -> None:
     daemon = Daemon(limits=Limits(retry_window_ms=0))
     claim(daemon, KEY, A)
     assert claim(daemon, KEY, A).again
@@ -105,13 +105,13 @@ def test_the_owner_is_told_again_where_no_window_is_wanted() -> None:
     [put("a", addr="elsewhere:4002"), put("b", addr="a:4002"), put("a", id="")],
     ids=["other address", "other ID", "no ID"],
 )
-def test_who_differs_in_id_or_address_is_another_node(daemon: Daemon, other: Put) -> None:
+def test_a_different_id_or_address_is_another_node(daemon: Daemon, other: Put) -> None:
     claim(daemon, KEY, A)
     daemon.clock.advance(3600)
     assert not claim(daemon, KEY, other).won
 
 
-def test_nodes_of_which_nothing_but_the_address_is_known_are_told_apart_by_that(daemon: Daemon) -> None:
+def test_nodes_known_only_by_their_address_are_distinguished_by_it(daemon: Daemon) -> None:
     first, other = (Put(node=Node(addr=addr), value=f'{{"addr":"{addr}"}}') for addr in ("a:1", "b:1"))
     claim(daemon, KEY, first)
     daemon.clock.advance(3600)
@@ -120,7 +120,9 @@ def test_nodes_of_which_nothing_but_the_address_is_known_are_told_apart_by_that(
 
 
 @pytest.mark.parametrize("other", [HOST_B, None, THIS_MACHINE], ids=["another machine", "behind a proxy", "our own"])
-def test_a_claim_from_elsewhere_loses_until_30_seconds_after_the_last_answer(daemon: Daemon, other: str | None) -> None:
+def test_a_claim_from_another_host_loses_until_30_seconds_after_the_last_answer(
+    daemon: Daemon, other: str | None
+) -> None:
     claim(daemon, KEY, A)
     daemon.clock.advance(20)
     assert claim(daemon, KEY, A).again
@@ -128,19 +130,19 @@ def test_a_claim_from_elsewhere_loses_until_30_seconds_after_the_last_answer(dae
     assert not claim(daemon, KEY, A, other).won
     daemon.clock.advance(0.2)
     assert claim(daemon, KEY, A, other).again
-    assert not claim(daemon, KEY, A, HOST_A).won, "now that one has to wait"
+    assert not claim(daemon, KEY, A, HOST_A).won, "another node has to wait now"
     daemon.clock.advance(30)
     assert claim(daemon, KEY, A, HOST_A).again
 
 
-def test_who_always_comes_through_a_proxy_waits_too(daemon: Daemon) -> None:
+def test_a_claimant_behind_a_proxy_waits_too(daemon: Daemon) -> None:
     claim(daemon, KEY, A, None)
     assert not claim(daemon, KEY, A, None).won
     daemon.clock.advance(30)
     assert claim(daemon, KEY, A, None).again
 
 
-def test_after_a_reboot_of_the_machine_others_wait_for_30_seconds_of_its_new_boot(daemon: Daemon) -> None:
+def test_others_wait_for_30_seconds_of_a_new_boot_of_the_host(daemon: Daemon) -> None:
     claim(daemon, KEY, A)
     daemon = daemon.restart(boot_id="boot-b", clock=Clock())
     daemon.clock.advance(29)
@@ -150,7 +152,7 @@ def test_after_a_reboot_of_the_machine_others_wait_for_30_seconds_of_its_new_boo
     assert claim(daemon, KEY, A, HOST_B).again
 
 
-def test_where_a_state_directory_comes_to_another_machine_others_wait_for_30_seconds_too(daemon: Daemon) -> None:
+def test_others_wait_for_30_seconds_when_a_state_directory_moves_to_another_host(daemon: Daemon) -> None:
     daemon.clock.advance(86_400)
     claim(daemon, KEY, A)
     daemon = daemon.restart(boot_id="of a machine that has been up for a day")
@@ -179,10 +181,10 @@ def test_an_answer_that_the_disk_refuses_is_not_counted(daemon: Daemon) -> None:
     assert claim(daemon, KEY, A).again
 
 
-# What ends a claim.
+# Ends of a claim.
 
 
-def test_a_report_by_the_owner_shows_it_from_wherever_it_comes(daemon: Daemon) -> None:
+def test_a_report_by_the_claimant_shows_it_from_whatever_host(daemon: Daemon) -> None:
     claimed = claim(daemon, KEY, A)
     assert report(daemon, KEY, A, HOST_B)
     view = look_up(daemon, KEY)
@@ -192,14 +194,14 @@ def test_a_report_by_the_owner_shows_it_from_wherever_it_comes(daemon: Daemon) -
     assert not claim(daemon, KEY, A).won, "it leads"
 
 
-def test_a_report_by_another_node_drops_the_one_that_claimed(daemon: Daemon) -> None:
+def test_a_report_by_another_node_drops_the_claimant(daemon: Daemon) -> None:
     claim(daemon, KEY, A)
     assert report(daemon, KEY, B)
     assert_led(look_up(daemon, KEY), "b:4001")
     assert not claim(daemon, KEY, A).won
 
 
-def test_only_its_owner_swaps_a_claim_whoever_guesses_its_index(daemon: Daemon) -> None:
+def test_only_the_claimant_swaps_a_claim_even_if_others_guess_its_index(daemon: Daemon) -> None:
     claimed = claim(daemon, KEY, A)
     assert claimed.record.leader is not None
     index = claimed.record.leader.modified
@@ -211,7 +213,7 @@ def test_only_its_owner_swaps_a_claim_whoever_guesses_its_index(daemon: Daemon) 
 
 
 @pytest.mark.parametrize("addr", [None, "a:4001", "http://a:4001"], ids=["clear", "remove", "remove with http"])
-def test_clearing_the_key_and_removing_the_node_end_a_claim_and_the_next_one_wins(
+def test_clearing_the_key_or_removing_the_node_ends_a_claim_and_the_next_one_wins(
     daemon: Daemon, addr: str | None
 ) -> None:
     claim(daemon, KEY, A)
@@ -225,13 +227,13 @@ def test_clearing_the_key_and_removing_the_node_end_a_claim_and_the_next_one_win
     assert not claim(daemon, KEY, A).won
 
 
-def test_removing_another_address_leaves_a_claim_as_it_is(daemon: Daemon) -> None:
+def test_removing_another_address_leaves_a_claim_unchanged(daemon: Daemon) -> None:
     claim(daemon, KEY, A)
     assert not go(daemon.directory.remove(KEY, "b:4001")).removed
     assert claim(daemon, KEY, A).again
 
 
-def test_an_old_node_is_told_to_wait_and_seeds_nothing(daemon: Daemon) -> None:
+def test_an_old_node_is_told_to_wait_and_bootstraps_nothing(daemon: Daemon) -> None:
     claim(daemon, KEY, A)
     for node in (A.node, Node(addr="b:4001")):
         with pytest.raises(Undecided, match="a claim awaits its owner's first report"):
@@ -239,10 +241,10 @@ def test_an_old_node_is_told_to_wait_and_seeds_nothing(daemon: Daemon) -> None:
     assert_hidden(look_up(daemon, KEY))
 
 
-# Where claims are visible.
+# Visible claims.
 
 
-def test_where_claims_are_visible_none_is_told_again() -> None:
+def test_no_claim_wins_again_where_claims_are_visible() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
     assert claim(daemon, KEY, A).won
     daemon.clock.advance(3600)
@@ -252,7 +254,7 @@ def test_where_claims_are_visible_none_is_told_again() -> None:
     assert (view.leader.addr, view.claimed, view.confirmed) == ("a:4001", 0, False)
 
 
-def test_what_was_claimed_before_claims_were_made_visible_stays_hidden_and_is_told_again_to_nobody(
+def test_a_hidden_claim_stays_hidden_and_wins_no_more_after_claims_were_made_visible(
     daemon: Daemon,
 ) -> None:
     claim(daemon, KEY, A)
@@ -263,7 +265,7 @@ def test_what_was_claimed_before_claims_were_made_visible_stays_hidden_and_is_to
     assert_led(look_up(daemon, KEY), "a:4001")
 
 
-def test_what_was_claimed_visibly_stays_so() -> None:
+def test_a_visible_claim_stays_visible() -> None:
     daemon = Daemon(limits=Limits(visible_claims=True))
     claim(daemon, KEY, A)
     daemon = daemon.restart(limits=Limits())

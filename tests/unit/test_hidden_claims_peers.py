@@ -1,6 +1,4 @@
-"""Among peers, too, a claim that its leader has not reported yet is known to its owner alone
-(R5c).
-"""
+"""Among peers, too, a claim without its leader's report is visible to its claimant alone (R5c)."""
 
 from __future__ import annotations
 
@@ -17,14 +15,14 @@ from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, mint, older, settle, wait
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, go, older, settle, wait
 from tests.unit.test_hidden_claims import HOST_A, HOST_B, A, B, assert_hidden, assert_led, claim, look_up, report
 
 
-def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(three: Three, clock: Clock) -> None:
+def test_no_copy_shows_a_claim_and_the_claimant_wins_again_at_any_daemon(three: Three, clock: Clock) -> None:
     _, daemons = three
     a, b, c = daemons
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(b, discovery_id, A).won
     settle(clock, 2)
     for daemon in daemons:
@@ -41,11 +39,9 @@ def test_no_copy_shows_a_claim_and_the_owner_is_told_again_wherever_it_asks(thre
         assert_led(look_up(daemon, discovery_id), "a:4001")
 
 
-def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon_beside_it(
-    three: Three, clock: Clock
-) -> None:
+def test_two_hosts_of_one_name_are_distinguished_also_at_different_daemons(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(b, discovery_id, A, THIS_MACHINE).won
     assert claim(b, discovery_id, A, THIS_MACHINE).again
     for daemon in (a, c):
@@ -55,9 +51,9 @@ def test_two_machines_of_one_name_are_told_apart_also_where_each_asks_the_daemon
     assert not claim(b, discovery_id, A, THIS_MACHINE).won
 
 
-def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Three, clock: Clock) -> None:
+def test_nobody_wins_while_the_owner_of_an_id_is_unreachable(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     settle(clock, 2)
     network.split("a")
@@ -70,9 +66,9 @@ def test_while_the_owner_of_an_id_is_silent_nobody_is_told_that_it_won(three: Th
     assert claim(a, discovery_id, A).again
 
 
-def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(three: Three, clock: Clock) -> None:
+def test_a_restarted_daemon_lets_nobody_win_again_before_it_reached_all_others(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     network.split("a")
     a = a.restart()
@@ -83,9 +79,9 @@ def test_a_daemon_that_started_tells_nobody_again_before_it_heard_all_others(thr
     assert claim(a, discovery_id, A).again
 
 
-def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Three, clock: Clock) -> None:
+def test_a_daemon_on_an_older_disk_learns_the_claimant_from_its_peers(three: Three, clock: Clock) -> None:
     _, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     before = older(a.disk)
     claim(a, discovery_id, A)
     settle(clock, 2)
@@ -96,11 +92,11 @@ def test_a_daemon_on_an_older_disk_learns_from_its_peers_who_claimed(three: Thre
     assert claim(a, discovery_id, A).again
 
 
-def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+def test_a_fenced_daemon_lets_nobody_win_again(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
-    duplicate = PeeredDaemon(a.network, "d", ["b"], seed=9, called="a")
+    duplicate = GossipDaemon(a.network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
     for at in (a, b):
         with pytest.raises(Undecided, match="two daemons are called a"):
@@ -109,11 +105,9 @@ def test_a_fenced_daemon_tells_nobody_again(three: Three, clock: Clock, logged_e
     logged_errors.clear()
 
 
-def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_may_report(
-    three: Three, clock: Clock
-) -> None:
+def test_nobody_wins_again_under_an_ownerless_id_but_its_leader_may_report(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     settle(clock, 2)
     a.stop()
@@ -131,11 +125,9 @@ def test_under_an_id_whose_daemon_was_lost_nobody_is_told_again_but_its_leader_m
         assert_led(look_up(at, discovery_id), "a:4001")
 
 
-def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_after_30_seconds(
-    three: Three, clock: Clock
-) -> None:
+def test_a_successor_lets_the_claimant_win_again_and_another_host_after_30_seconds(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 60)
     claim(a, discovery_id, A)
     settle(clock, 2)
@@ -148,7 +140,7 @@ def test_a_daemon_that_takes_over_tells_the_owner_again_and_another_machine_afte
     assert not claim(b, discovery_id, B, HOST_B).won
 
 
-def test_a_claim_that_no_daemon_knows_of_any_more_makes_no_created_id_anew(three: Three, clock: Clock) -> None:
+def test_a_claim_that_no_daemon_holds_any_more_does_not_recreate_the_id(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = "ffff306d-5842-851c-a00f-72fe57b0eb16"
     for at in (a, b):
@@ -158,7 +150,7 @@ def test_a_claim_that_no_daemon_knows_of_any_more_makes_no_created_id_anew(three
 
 def test_the_next_claim_after_a_clearing_asks_all_peers_and_wins(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     settle(clock, 2)
     assert wait(clock, b.directory.clear_leader(discovery_id)).removed == "claim"
@@ -171,7 +163,7 @@ def test_the_next_claim_after_a_clearing_asks_all_peers_and_wins(three: Three, c
 
 
 class BeforeHiddenClaims(PeerSet):
-    """The peers of a daemon of an older release, which shows whatever stands in a record."""
+    """The peers of a daemon of an older release, which shows everything in a record."""
 
     def hello(self) -> Hello:
         hello = super().hello()
@@ -180,12 +172,12 @@ class BeforeHiddenClaims(PeerSet):
 
 @pytest.fixture
 def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
-    """A daemon of this release and an older one that know each other."""
+    """Return a daemon of this release and an older one that have met."""
     network = DirectNetwork(clock)
-    daemons = [PeeredDaemon(network, "a")]
+    daemons = [GossipDaemon(network, "a")]
     with monkeypatch.context() as patch:
         patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
-        daemons.append(PeeredDaemon(network, "b", ["a"]))
+        daemons.append(GossipDaemon(network, "b", ["a"]))
     settle(clock, 5)
     yield network, daemons
     for daemon in network.daemons.values():
@@ -193,11 +185,9 @@ def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     settle(clock, 1)
 
 
-def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_nobody(
-    mixed: Three, clock: Clock
-) -> None:
+def test_a_claim_beside_a_peer_that_would_show_it_is_visible_and_wins_only_once(mixed: Three, clock: Clock) -> None:
     _, (a, b) = mixed
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(a, discovery_id, A).won
     settle(clock, 2)
     for at in (a, b):
@@ -205,9 +195,9 @@ def test_beside_a_peer_that_would_show_it_a_claim_is_visible_and_told_again_to_n
         assert not claim(at, discovery_id, A).won
 
 
-def test_once_the_last_older_peer_runs_this_release_claims_are_hidden(mixed: Three, clock: Clock) -> None:
+def test_claims_are_hidden_once_the_last_older_peer_runs_this_release(mixed: Three, clock: Clock) -> None:
     _, (a, b) = mixed
-    before, after = mint(a), mint(a)
+    before, after = create_id(a), create_id(a)
     claim(a, before, A)
     b = b.restart()
     settle(clock, 12)
@@ -219,11 +209,11 @@ def test_once_the_last_older_peer_runs_this_release_claims_are_hidden(mixed: Thr
         assert not claim(at, before, A).won
 
 
-def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_release(
+def test_a_hidden_claim_does_not_win_again_while_a_peer_runs_an_older_release(
     three: Three, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     claim(a, discovery_id, A)
     with monkeypatch.context() as patch:
         patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
@@ -236,15 +226,15 @@ def test_what_is_hidden_is_told_again_to_nobody_while_a_peer_runs_an_older_relea
     assert claim(a, discovery_id, A).again
 
 
-def test_a_peer_that_was_not_met_since_the_start_makes_no_claim_visible(three: Three, clock: Clock) -> None:
+def test_a_peer_not_met_since_the_start_makes_no_claim_visible(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     b.stop()
     a = a.restart()
     settle(clock, 3)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert claim(a, discovery_id, A).won
     assert_hidden(look_up(a, discovery_id))
-    assert claim(a, discovery_id, A).again, "what it knows of was kept"
+    assert claim(a, discovery_id, A).again, "what it knew was kept"
     b = b.restart()
     settle(clock, 12)
     for at in (a, b):
@@ -252,13 +242,11 @@ def test_a_peer_that_was_not_met_since_the_start_makes_no_claim_visible(three: T
     assert claim(a, discovery_id, A).again
 
 
-def test_a_peer_of_which_others_told_and_that_was_not_met_yet_makes_no_claim_visible(
-    three: Three, clock: Clock
-) -> None:
+def test_a_peer_known_only_from_others_makes_no_claim_visible(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.cut |= {("a", "d"), ("d", "a")}
-    d = PeeredDaemon(network, "d", ["b"])
+    d = GossipDaemon(network, "d", ["b"])
     settle(clock, 3)
     assert claim(a, discovery_id, A).won
     network.heal()

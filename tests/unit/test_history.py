@@ -1,5 +1,5 @@
-"""The judge of histories: what one list, asked one operation at a time, explains is let through,
-and nothing else.
+"""The judge of histories accepts what one list, asked one operation at a time, explains, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ LOST = None
 BASE = ("register n1", 0, 1, "alone"), ("register n2", 2, 3, ["n1", "n2"])
 
 
-def judged(*told: Any, rules: Rules | None = None, limit: int = 100_000) -> Verdict:
-    """The verdict on operations, each `(what, from, to, answer)` and "off home" or "at home"; LOST
-    for no answer.
+def judged(*events: Any, rules: Rules | None = None, limit: int = 100_000) -> Verdict:
+    """Return the verdict on operations, each `(what, from, to, answer)` and "on behalf" or "by the
+    owner"; LOST for no answer.
     """
     history = History()
-    for what, begun, ended, answer, *where in told:
+    for what, begun, ended, answer, *where in events:
         kind: Kind
         kind, _, addr = what.partition(" ")
         token = history.begin(addr, kind, addr, begun)
         if ended is LOST:
             history.lose(token)
         else:
-            history.end(token, answer, ended, local="off home" in where, consistent="at home" in where)
+            history.end(token, answer, ended, local="on behalf" in where, consistent="by the owner" in where)
     return check(history.operations, rules, limit=limit)
 
 
 def read(begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
-    return "read", begun, begun + 0.1, nodes, "at home"
+    return "read", begun, begun + 0.1, nodes, "by the owner"
 
 
 def refused(what: str, begun: float) -> tuple[str, float, float, Answer]:
@@ -44,12 +44,12 @@ def lost(what: str, begun: float) -> tuple[str, float, None, None]:
     return what, begun, LOST, LOST
 
 
-def off_home(what: str, begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
-    return what, begun, begun + 0.1, nodes, "off home"
+def on_behalf(what: str, begun: float, *nodes: str) -> tuple[str, float, float, Answer, str]:
+    return what, begun, begun + 0.1, nodes, "on behalf"
 
 
 LEGAL = {
-    "one is alone and all others are told of it": (*BASE, read(4, "n1", "n2")),
+    "one is alone and all others get it listed": (*BASE, read(4, "n1", "n2")),
     "a list of the caller alone says that it is alone": (("register n1", 0, 1, ["n1"]), read(2, "n1")),
     "who asks at the same time is decided in any order": (
         ("register n1", 0, 3, ["n1", "n2"]),
@@ -77,17 +77,17 @@ LEGAL = {
         ("remove n1", 3, 4, ["n2"]),
         read(5, "n2"),
     ),
-    "a list off home is an old one": (
+    "a list on behalf is an old one": (
         *BASE,
         ("remove n1", 4, 5, ["n2"]),
-        off_home("register n3", 6, "n1", "n2", "n3"),
+        on_behalf("register n3", 6, "n1", "n2", "n3"),
         read(7, "n2"),
         read(8, "n2", "n3"),
     ),
-    "a hint is spelled as it is listed": (*BASE, off_home("register http://n2", 4, "n1", "n2")),
-    "who is listed off home is added after its forwarded request was, and removed": (
+    "a hint is spelled as it is listed": (*BASE, on_behalf("register http://n2", 4, "n1", "n2")),
+    "a node listed on behalf is added after its forwarded request was, and removed": (
         *BASE,
-        off_home("register n3", 4, "n1", "n2", "n3"),
+        on_behalf("register n3", 4, "n1", "n2", "n3"),
         read(5, "n1", "n2", "n3"),
         ("remove n3", 6, 7, ["n1", "n2"]),
         read(8, "n1", "n2", "n3"),
@@ -144,7 +144,7 @@ ILLEGAL = {
         ("register n3", 6, 7, "alone"),
     ),
     "nobody is alone": (("register n1", 0, 2, ["n1", "n2"]), ("register n2", 1, 3, ["n1", "n2"])),
-    "a list forgets who was told that it is listed": (*BASE, ("register n3", 4, 5, ["n1", "n3"])),
+    "a list forgets an acknowledged node": (*BASE, ("register n3", 4, 5, ["n1", "n3"])),
     "a removed node is listed again": (*BASE, ("remove n2", 4, 5, ["n1"]), read(6, "n1", "n2")),
     "a list has a node that nobody registered": (*BASE, read(4, "n1", "n2", "n3")),
     "a list without its caller": (*BASE, ("register n3", 4, 5, ["n1", "n2"])),
@@ -180,14 +180,14 @@ ILLEGAL = {
         ("remove n1", 2, 3, ["n1"]),
         lost("register n1", 4),
     ),
-    "alone off home": (("register n1", 0, 1, ["n1"], "off home"),),
-    "a list off home without its caller": (*BASE, off_home("register n3", 4, "n1", "n2")),
-    "a list off home of a node that nobody registered": (*BASE, off_home("register n3", 4, "n1", "n3", "n4")),
-    "a removal off home": (*BASE, off_home("remove n2", 4, "n1")),
-    "a claim won off home": (("claim n1", 0, 1, True, "off home"),),
+    "alone on behalf": (("register n1", 0, 1, ["n1"], "on behalf"),),
+    "a list on behalf without its caller": (*BASE, on_behalf("register n3", 4, "n1", "n2")),
+    "a list on behalf of a node that nobody registered": (*BASE, on_behalf("register n3", 4, "n1", "n3", "n4")),
+    "a removal on behalf": (*BASE, on_behalf("remove n2", 4, "n1")),
+    "a claim won on behalf": (("claim n1", 0, 1, True, "on behalf"),),
     "a hint is added twice": (
         *BASE,
-        off_home("register n3", 4, "n1", "n2", "n3"),
+        on_behalf("register n3", 4, "n1", "n2", "n3"),
         read(5, "n1", "n2", "n3"),
         ("remove n3", 6, 7, ["n1", "n2"]),
         read(8, "n1", "n2", "n3"),
@@ -201,17 +201,17 @@ ILLEGAL = {
 
 
 @pytest.mark.parametrize("operations", LEGAL.values(), ids=LEGAL)
-def test_it_accepts(operations: Any) -> None:
+def test_the_checker_accepts(operations: Any) -> None:
     verdict = judged(*operations)
     assert verdict, verdict.text
 
 
 @pytest.mark.parametrize("operations", ILLEGAL.values(), ids=ILLEGAL)
-def test_it_rejects(operations: Any) -> None:
+def test_the_checker_rejects(operations: Any) -> None:
     assert not judged(*operations)
 
 
-def test_where_nothing_is_forwarded_what_was_refused_happens_at_once_or_not_at_all() -> None:
+def test_a_refused_request_takes_effect_at_once_or_never_where_nothing_is_forwarded() -> None:
     rules = Rules(late=False)
     late = refused("register n1", 0), read(1), read(2, "n1")
     assert not judged(*late, rules=rules)
@@ -228,7 +228,7 @@ def test_a_grant_of_unknown_age_may_count_as_an_old_one() -> None:
     assert not judged(*renewed, ("register n1", 40, 41, "alone"))
 
 
-def test_a_verdict_tells_the_shortest_beginning_that_fails() -> None:
+def test_a_verdict_names_the_shortest_failing_prefix() -> None:
     verdict = judged(*BASE, read(4, "n1", "n2"), read(5, "n1"), read(6, "n1", "n2"))
     assert [str(each) for each in verdict.misfits] == ["5.000-5.100 : read -> [n1]"]
     assert "which leaves [n1, n2], n1 was told to bootstrap, where none of these fits" in verdict.text
@@ -241,6 +241,6 @@ def test_hundreds_of_refusals_are_judged_at_once() -> None:
     assert not judged(*refusals, ("register n2", 100, 101, "alone"), ("register n1", 102, 103, "alone"), limit=100_000)
 
 
-def test_a_search_that_takes_too_long_says_so() -> None:
+def test_a_search_that_takes_too_long_is_reported() -> None:
     with pytest.raises(Undecided):
         judged(*BASE, read(4, "n1", "n2"), limit=2)

@@ -17,14 +17,14 @@ from tests.support.disk import ModelDisk
 
 
 @given(st.binary(min_size=8, max_size=8), st.integers())
-def test_an_id_is_a_version_8_uuid_with_its_homes_tag(incarnation: bytes, seed: int) -> None:
+def test_an_id_is_a_version_8_uuid_with_its_owners_tag(incarnation: bytes, seed: int) -> None:
     owner = incarnation.hex()
     created = uuid.UUID(new_id(owner, Random(seed).randbytes))
     assert (created.version, created.variant) == (8, uuid.RFC_4122)
     assert str(created)[:4] == owner_tag(owner)
 
 
-def test_all_but_tag_and_version_of_an_id_is_random() -> None:
+def test_all_of_an_id_but_tag_and_version_is_random() -> None:
     random, ones, zeros = Random(1), 0, 0
     for _ in range(300):
         value = uuid.UUID(new_id("0" * 16, random.randbytes)).int
@@ -33,7 +33,7 @@ def test_all_but_tag_and_version_of_an_id_is_random() -> None:
     assert (ones & zeros).bit_count() == 106
 
 
-def test_a_fresh_directory_makes_an_incarnation_and_keeps_it() -> None:
+def test_a_fresh_directory_gets_an_incarnation_and_keeps_it() -> None:
     disk = ModelDisk()
     disk.make_directory(STATE)
     first, was_new = load_identity(disk, STATE, Random(1).randbytes)
@@ -42,7 +42,7 @@ def test_a_fresh_directory_makes_an_incarnation_and_keeps_it() -> None:
     assert len(bytes.fromhex(first.incarnation)) == 8
 
 
-def test_the_golden_file_of_the_second_version_is_read_and_is_what_this_release_writes() -> None:
+def test_the_golden_file_of_the_second_version_is_read_and_written_alike() -> None:
     content = (Path(__file__).parent / "golden" / "identity-v2" / "identity.json").read_bytes()
     disk = ModelDisk()
     disk._numbers = 4
@@ -57,7 +57,7 @@ def test_the_golden_file_of_the_second_version_is_read_and_is_what_this_release_
     assert disk.read(STATE / NAME) == content
 
 
-def test_a_crash_while_the_identity_is_written_leaves_it_or_none() -> None:
+def test_a_crash_during_the_write_of_the_identity_leaves_it_or_none() -> None:
     for seed in range(50):
         disk = ModelDisk()
         disk.make_directory(STATE)

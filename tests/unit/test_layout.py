@@ -18,7 +18,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-# Beside `core`: what knows no Twisted, clock, randomness or disk either.
+# Modules outside `core` that use no Twisted, clock, randomness or disk either.
 PURE = {
     "backends.gossip.membership.decision_guard",
     "backends.gossip.membership.members",
@@ -65,8 +65,8 @@ PRIVATE_IN_TWISTED = {
     "timeOut",
 }
 
-# The floors of the package, from the ground up. A room may import from the floors below it and from
-# itself.
+# The floors of the package, from the ground up. A package may import from the floors below it and
+# from itself.
 FLOORS = [
     {"", "core", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes"},
@@ -77,9 +77,9 @@ FLOORS = [
     {"service"},
     {"tap"},
 ]
-# The client library knows the wire and nothing of the daemon.
+# The client library uses the wire format and nothing of the daemon.
 APART = {"client"}
-# What stands on top of everything, the client included.
+# Packages on top of everything, the client included.
 ON_TOP = {"cli"}
 
 
@@ -99,12 +99,12 @@ def own(name: str) -> set[str]:
     return {other.removeprefix("rqdisco.") for other in imported(name) if other.startswith("rqdisco.")} & set(MODULES)
 
 
-def room(name: str) -> str:
+def package(name: str) -> str:
     return name.partition(".")[0].replace("__init__", "")
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Report whether room `importer` may import from room `imported`."""
+    """Report whether package `importer` may import from package `imported`."""
     if imported in (importer, ""):
         return True
     if importer in APART:
@@ -116,14 +116,17 @@ def may_import(importer: str, imported: str) -> bool:
 
 
 def upward(modules: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
-    """Return the imports that point up or sideways out of their room."""
+    """Return the imports that point up or sideways out of their package."""
     return [
-        (name, other) for name, others in modules.items() for other in others if not may_import(room(name), room(other))
+        (name, other)
+        for name, others in modules.items()
+        for other in others
+        if not may_import(package(name), package(other))
     ]
 
 
-def test_every_room_has_its_floor() -> None:
-    assert {room(name) for name in MODULES} == set().union(*FLOORS) | APART | ON_TOP
+def test_every_package_has_its_floor() -> None:
+    assert {package(name) for name in MODULES} == set().union(*FLOORS) | APART | ON_TOP
 
 
 def test_imports_point_down() -> None:
@@ -154,7 +157,7 @@ def test_no_two_modules_need_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CORE))
-def test_the_core_knows_no_twisted_no_clock_no_randomness_and_no_disk(name: str) -> None:
+def test_the_core_uses_no_twisted_no_clock_no_randomness_and_no_disk(name: str) -> None:
     foreign = {other.split(".")[0] for other in imported(name) if not other.startswith("rqdisco")}
     assert foreign <= FOR_THE_CORE
     assert "open" not in {
@@ -190,10 +193,19 @@ def test_only_http_uses_klein(name: str) -> None:
     assert name.startswith("http.") or not foreign & {"klein", "werkzeug"}
 
 
+def test_no_two_classes_have_one_name() -> None:
+    defined: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                defined.setdefault(node.name, []).append(name)
+    assert {name: modules for name, modules in defined.items() if len(modules) > 1} == {}
+
+
 def kinds(base: type[Exception]) -> set[type[Exception]]:
     return {kind for direct in base.__subclasses__() for kind in (direct, *kinds(direct))}
 
 
-def test_whatever_can_go_wrong_has_an_answer_or_an_exit_code() -> None:
+def test_every_error_has_an_answer_or_an_exit_code() -> None:
     assert kinds(RequestRefused) | {StoreUnavailable} <= set(_ERROR_KINDS)
     assert kinds(CannotStart) == set(_STATUS)

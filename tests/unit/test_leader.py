@@ -1,5 +1,5 @@
-"""The leader key's transitions: who wins it, what a report changes, and that all doors grant
-once.
+"""The leader key's transitions: who wins it, what a report changes, and that all APIs together
+grant once.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_the_winner_is_listed_with_both_addresses_and_others_join_it() -> None:
     assert post(record, B)[:2] == (None, [A, B])
 
 
-def test_a_winner_that_asks_by_the_other_door_within_the_window_is_still_alone() -> None:
+def test_a_winner_that_uses_the_other_api_within_the_window_is_still_alone() -> None:
     record = post(claimed(fresh(), A).record, B)[2]
     assert post(record, A, at=WINDOW - 1)[:2] == ("again", [A])
     assert post(record, A, at=WINDOW)[:2] == (None, [A, B])
@@ -69,20 +69,20 @@ def test_a_report_ends_the_window_because_the_cluster_has_its_seed() -> None:
     assert post(record, A, at=1)[:2] == (None, [A, B])
 
 
-def test_where_a_node_is_registered_nobody_wins_the_key() -> None:
+def test_nobody_wins_the_key_where_a_node_is_registered() -> None:
     record = post(fresh(), A)[2]
     assert claimed(record, B) == Claim(record=record, won=False)
     assert claimed(record, A) == Claim(record=record, won=False)
 
 
-def test_a_report_overwrites_and_the_indexes_tell_when() -> None:
+def test_a_report_overwrites_and_moves_the_indexes() -> None:
     record = reported(reported(fresh(), A, version=8), B, version=9)
     assert record.leader is not None
     assert (record.leader.addr, record.leader.created, record.leader.modified) == (B, 8, 9)
     assert [node.addr for node in record.nodes] == [A, B]
 
 
-def test_a_leader_with_a_new_address_and_its_old_id_takes_its_own_place() -> None:
+def test_a_leader_with_a_new_address_and_its_old_id_replaces_itself() -> None:
     record = reported(reported(fresh(), A, node_id="n1"), B, node_id="n1")
     assert [node.addr for node in record.nodes] == [B]
 
@@ -93,7 +93,7 @@ def test_the_leader_key_follows_a_node_that_registers_a_new_address() -> None:
     assert record.leader.addr == B
 
 
-def test_clearing_the_key_leaves_the_nodes_so_that_nobody_wins_it_beside_a_living_cluster() -> None:
+def test_clearing_the_key_leaves_the_nodes_so_that_nobody_wins_it_beside_a_running_cluster() -> None:
     record = clear_leader(reported(fresh(), A))
     assert record.leader is None
     assert not claimed(record, B).won
@@ -105,7 +105,7 @@ def test_a_leader_that_is_removed_no_longer_leads() -> None:
     assert (record.leader, record.confirmed) == (None, True)
 
 
-def test_removing_the_last_node_makes_room_for_a_new_cluster_by_either_door() -> None:
+def test_removing_the_last_node_makes_room_for_a_new_cluster_by_either_api() -> None:
     empty = remove(reported(fresh(), A), A)
     assert (empty.leader, empty.confirmed, empty.was_emptied) == (None, False, True)
     assert claimed(empty, B).won
@@ -125,28 +125,28 @@ STEPS = st.tuples(st.sampled_from(["claim", "post", "report", "clear"]), ADDRESS
 
 
 @given(st.lists(STEPS, max_size=30))
-def test_between_two_empties_one_address_is_told_it_is_alone_whichever_doors_are_asked(
+def test_only_one_address_is_granted_between_two_empty_lists_by_any_api(
     steps: list[tuple[str, str, int]],
 ) -> None:
-    record, told, is_reported = fresh(), set(), False
+    record, granted, is_reported = fresh(), set(), False
     for version, (step, addr, at) in enumerate(sorted(steps, key=lambda step: step[2]), 2):
         if step == "claim":
             outcome = claimed(record, addr, at=at, version=version)
             record = outcome.record
-            told |= {addr} if outcome.won else set()
+            granted |= {addr} if outcome.won else set()
             assert not (outcome.won and is_reported)
         elif step == "post":
             bootstrap, _, record = post(record, addr, at=at)
-            told |= {addr} if bootstrap else set()
+            granted |= {addr} if bootstrap else set()
         elif step == "report":
             record, is_reported = reported(record, addr, version=version), True
         else:
             record = clear_leader(record)
         assert record.leader is None or record.leader.addr in {node.addr for node in record.nodes}
-    assert len(told) <= 1
+    assert len(granted) <= 1
 
 
-def test_a_value_gives_the_node_with_both_its_addresses_and_its_id() -> None:
+def test_a_leader_value_gives_the_node_with_both_its_addresses_and_its_id() -> None:
     value = b'{"id":"1","api_addr":"https://h:1","addr":"h:2","more":[1]}'
     node = Node(addr="h:1", raft_addr="h:2", node_id="1")
     assert decode_put(value, 3) == Put(node=node, value=value.decode(), flags=3)
@@ -160,7 +160,7 @@ def test_a_value_gives_the_node_with_both_its_addresses_and_its_id() -> None:
      b'{"addr":"\xff"}', b"[" * 100_000, b'{"addr":"h:2","x":NaN}',
      b'{"addr":"h:2","x":' + b"[" * 900 + b"]" * 900 + b"}"],
 )  # fmt: skip
-def test_a_value_that_rqlite_could_not_read_back_is_refused(value: bytes) -> None:
+def test_a_leader_value_that_rqlite_could_not_parse_is_refused(value: bytes) -> None:
     with pytest.raises(Malformed, match="leader value must be JSON with addr"):
         decode_put(value)
 
@@ -174,7 +174,7 @@ def test_a_value_that_rqlite_could_not_read_back_is_refused(value: bytes) -> Non
         b'{"addr":"a","id":7}',
     ],
 )
-def test_a_value_whose_parts_cannot_be_registered_is_refused(value: bytes) -> None:
+def test_a_leader_value_whose_parts_cannot_be_registered_is_refused(value: bytes) -> None:
     with pytest.raises(InvalidValue):
         decode_put(value)
 

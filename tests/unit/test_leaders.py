@@ -15,7 +15,7 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
 from rqdisco.core.records import Leader, Node, Put, Record
 from rqdisco.telemetry.events import Event, Events
-from tests.support.daemon import Daemon, mint, register, result
+from tests.support.daemon import Daemon, create_id, register, result
 from tests.support.gossip import Three, go, settle, wait
 
 A, B, C = "10.0.0.1:4002", "10.0.0.2:4002", "10.0.0.3:4002"
@@ -30,7 +30,9 @@ def put(raft_addr: str, node_id: str | None = None) -> Put:
 
 
 def seen(order: str, every: float = 10.0) -> list[bool]:
-    """Whether an ID has two leaders after each report, by the letters of those who report."""
+    """Return whether an ID has two leaders after each report, by the letters of the reporting
+    nodes.
+    """
     reports = LeaderReports()
     found = []
     for number, letter in enumerate(order):
@@ -42,26 +44,26 @@ def seen(order: str, every: float = 10.0) -> list[bool]:
 
 
 @pytest.mark.parametrize("order", ["A", "AAAA", "AB", "AABB", "ABBB", "ABA", "AABAA", "ABC", "ABCCC", "AABBCC", "ABAC"])
-def test_what_a_cluster_and_its_elections_show_is_no_alarm(order: str) -> None:
+def test_a_cluster_and_its_elections_raise_no_alarm(order: str) -> None:
     assert not any(seen(order))
 
 
 @pytest.mark.parametrize("order", ["ABAB", "ABBA", "AABBA", "ABAAB", "ABCAB", "CABAB", "CCCABBA", "AABAAB"])
-def test_two_that_take_turns_and_report_twice_each_are_two_leaders_from_that_report_on(order: str) -> None:
+def test_two_alternating_leaders_that_report_twice_each_are_two_leaders_from_then_on(order: str) -> None:
     *before, last = seen(order, every=5.0)
     assert last
     assert not any(before)
 
 
 @pytest.mark.parametrize(("gap", "is_seen"), [(60.0, True), (60.1, False)])
-def test_all_of_it_is_within_a_minute(gap: float, is_seen: bool) -> None:
+def test_two_leaders_are_noticed_only_within_a_minute(gap: float, is_seen: bool) -> None:
     reports = LeaderReports()
     for leader, at in (("A", 100.0), ("B", 101.0), ("B", 102.0), ("A", 100.0 + gap)):
         reports.report("x", leader, at)
     assert (reports.of("x") is not None) is is_seen
 
 
-def test_who_was_seen_first_is_the_first_of_the_two_and_stays_so() -> None:
+def test_the_first_of_the_two_is_the_one_seen_first_and_stays_so() -> None:
     reports = LeaderReports()
     for number, letter in enumerate("CABABABAB"):
         reports.report("x", letter, number)
@@ -69,7 +71,7 @@ def test_who_was_seen_first_is_the_first_of_the_two_and_stays_so() -> None:
     assert reports.of("x") == ("A", "B")
 
 
-def test_it_is_news_once_and_over_when_one_alone_has_reported_for_a_minute() -> None:
+def test_two_leaders_are_reported_once_and_over_when_one_alone_has_reported_for_a_minute() -> None:
     reports = LeaderReports()
     news = [at for at in range(0, 120, 5) if reports.report("x", "AB"[at // 5 % 2], at)]
     assert news == [15]
@@ -79,13 +81,14 @@ def test_it_is_news_once_and_over_when_one_alone_has_reported_for_a_minute() -> 
         assert reports.expire(at) == []
     assert reports.next_end == last_change + WINDOW_SECONDS
     assert reports.expire(last_change + 60) == ["x"]
-    assert (reports.of("x"), len(reports), reports.next_end) == (None, 0, None)
+    assert (reports.of("x"), len(reports)) == (None, 0)
+    assert reports.next_end is None
     assert not reports.report("x", "B", 180)
     again = [at for at in range(181, 300, 5) if reports.report("x", "AB"[at % 2], at)]
     assert len(again) == 1
 
 
-def test_ids_have_nothing_to_do_with_each_other() -> None:
+def test_ids_do_not_affect_each_other() -> None:
     reports = LeaderReports()
     for number, letter in enumerate("ABAB"):
         for name, leader in (("x", letter), ("y", "A"), ("z", "B")):
@@ -94,7 +97,7 @@ def test_ids_have_nothing_to_do_with_each_other() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from("ABC"), st.floats(0, 30)), max_size=80))
-def test_what_is_kept_is_bounded_and_shows_what_all_reports_would(steps: list[tuple[int, str, float]]) -> None:
+def test_stored_reports_are_bounded_and_give_the_same_result_as_all(steps: list[tuple[int, str, float]]) -> None:
     reports, all_of, now = LeaderReports(max_ids=8), dict[str, list[Report]](), 0.0
     for number, leader, pause in steps:
         now += pause
@@ -113,7 +116,7 @@ def test_what_is_kept_is_bounded_and_shows_what_all_reports_would(steps: list[tu
     assert all(len(kept) <= 16 for kept in reports._reports.values())
 
 
-def test_ids_whose_leader_is_silent_are_forgotten() -> None:
+def test_ids_whose_leader_stopped_reporting_are_forgotten() -> None:
     reports = LeaderReports()
     for number in range(100):
         reports.report(f"id{number}", "A", number)
@@ -126,7 +129,7 @@ def record(version: int = 5, modified: int = 5, **known: Any) -> Record:
     return Record(id="x", owner="h", version=version, created_at=1, leader=leader, nodes=nodes, **known)
 
 
-def test_a_report_is_told_from_a_claim_and_from_other_changes() -> None:
+def test_a_report_is_distinguished_from_a_claim_and_from_other_changes() -> None:
     assert reported_leader(record(confirmed=True)) == A
     assert reported_leader(record(confirmed=False)) is None, "a claim"
     assert reported_leader(record(version=6, confirmed=True)) is None, "a node registered"
@@ -139,31 +142,31 @@ def report(daemon: Daemon, discovery_id: str, *leaders: str, every: float = 5.0)
         assert result(Deferred.fromCoroutine(daemon.directory.report(discovery_id, put(leader), None)))
 
 
-def test_a_daemon_says_it_once_counts_it_and_says_when_it_is_over(log: list[Any], logged_errors: list[Any]) -> None:
-    daemon, told = Daemon(), list[Event]()
-    daemon.telemetry.events.observers.append(told.append)
+def test_a_daemon_logs_two_leaders_once_counts_them_and_logs_the_end(log: list[Any], logged_errors: list[Any]) -> None:
+    daemon, logged = Daemon(), list[Event]()
+    daemon.telemetry.events.observers.append(logged.append)
     asked_for: list[str] = []
     daemon.leaders.subscribe(asked_for.append)
     report(daemon, "kv", A, B, A)
-    assert not told
+    assert not logged
     report(daemon, "kv", B, A, B, A, B)
     assert daemon.leaders.of("kv") == (A, B)
     (error,) = logged_errors
     assert (error["leaders"], error["discovery_id"]) == (f"{A} and {B}", "kv")
     report(daemon, "kv", *[A] * 12)
-    assert [(event.kind, event.outcome, event.id, event.why) for event in told] == [
+    assert [(event.kind, event.outcome, event.id, event.why) for event in logged] == [
         ("two leaders", "noticed", "kv", f"{A} and {B}")
     ]
     daemon.clock.advance(5)
     assert (daemon.leaders.of("kv"), len(daemon.leaders)) == (None, 0)
-    assert [event.outcome for event in told] == ["noticed", "over"]
+    assert [event.outcome for event in logged] == ["noticed", "over"]
     assert asked_for == ["kv", "kv"]
     assert [event for event in log if "two leaders no longer seen" in str(event.get("log_format"))]
     logged_errors.clear()
     daemon.leaders.stopService()
 
 
-def test_two_that_have_one_node_id_are_told_apart_by_their_addresses(logged_errors: list[Any]) -> None:
+def test_two_leaders_with_one_node_id_are_distinguished_by_address(logged_errors: list[Any]) -> None:
     daemon = Daemon()
     for leader in (A, B, A, B):
         assert go(daemon.directory.report("kv", put(leader, "n1"), None))
@@ -183,9 +186,9 @@ def test_claims_and_registrations_between_reports_are_no_reports() -> None:
     assert daemon.leaders.of("kv") is None
 
 
-def test_nothing_is_decided_by_it(logged_errors: list[Any]) -> None:
+def test_two_leaders_decide_nothing(logged_errors: list[Any]) -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     report(daemon, discovery_id, A, B, A, B)
     logged_errors.clear()
     listed = [node.addr for node in result(register(daemon, discovery_id, "10.0.0.9:4001")).listed]
@@ -194,7 +197,7 @@ def test_nothing_is_decided_by_it(logged_errors: list[Any]) -> None:
     daemon.leaders.stopService()
 
 
-def test_a_watch_that_is_stopped_leaves_no_timer(logged_errors: list[Any]) -> None:
+def test_a_stopped_monitor_leaves_no_timer(logged_errors: list[Any]) -> None:
     clock = Clock()
     watch = LeaderMonitor(clock, Events())
     watch.startService()
@@ -208,7 +211,7 @@ def test_a_watch_that_is_stopped_leaves_no_timer(logged_errors: list[Any]) -> No
     logged_errors.clear()
 
 
-def test_what_settles_after_a_watch_was_stopped_or_before_it_starts_begins_no_timer(logged_errors: list[Any]) -> None:
+def test_a_monitor_that_is_not_running_starts_no_timer(logged_errors: list[Any]) -> None:
     clock = Clock()
     events: list[Event] = []
     watch = LeaderMonitor(clock, Events(events.append))

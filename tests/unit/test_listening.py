@@ -1,4 +1,4 @@
-"""Which listeners other machines reach, told by the sockets themselves."""
+"""Which listeners other hosts reach, judged by the sockets themselves."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from tests.support.daemon import Daemon
         ("tcp:4000", object(), False),
     ],
 )
-def test_what_only_this_machine_reaches_is_local(description: str, address: Any, local: bool) -> None:
+def test_addresses_reachable_only_from_this_host_are_local(description: str, address: Any, local: bool) -> None:
     assert listens_locally(description, address) == local
 
 
-def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPListener:
+def api(description: str, passed: Any = None, *, is_guarded: bool = False) -> HTTPListener:
     from twisted.internet import reactor
 
     at = (
@@ -59,13 +59,13 @@ def door(description: str, passed: Any = None, *, is_guarded: bool = False) -> H
         if passed is None
         else (description, passed)
     )
-    site = BoundedSite(Daemon().doors.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
+    site = BoundedSite(Daemon().apis.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
     return HTTPListener("endpoints", reactor, [at], site, is_guarded=is_guarded)
 
 
 def passed_on(host: str, family: int = socket.AF_INET) -> Any:
-    """A socket that systemd opened on `host`, said to be of that family. It is its endpoint's to
-    close.
+    """Return a socket that systemd opened on `host`, declared to be of that family. Its endpoint
+    closes it.
     """
     from twisted.internet import endpoints, reactor
 
@@ -76,8 +76,8 @@ def passed_on(host: str, family: int = socket.AF_INET) -> Any:
     "description", ["tcp:0", "tcp6:0", "tcp:0:interface=0.0.0.0", "haproxy:tcp:0:interface=127.0.0.1"]
 )
 @ensureDeferred
-async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(description: str) -> None:
-    unguarded, guarded = door(description), door(description, is_guarded=True)
+async def test_a_listener_for_other_hosts_needs_authorization_and_says_how(description: str) -> None:
+    unguarded, guarded = api(description), api(description, is_guarded=True)
     with pytest.raises(OpenToOthers) as refused:
         await unguarded.open()
     await unguarded.close()
@@ -89,16 +89,16 @@ async def test_a_door_to_other_machines_needs_a_guard_and_says_what_to_do(descri
 
 
 @ensureDeferred
-async def test_a_door_for_this_machine_alone_needs_no_guard(tmp_path: Path) -> None:
+async def test_a_listener_for_this_host_alone_needs_no_authorization(tmp_path: Path) -> None:
     for description in ("tcp:0:interface=127.0.0.1", f"unix:{tmp_path / 'socket'}"):
-        opened = door(description)
+        opened = api(description)
         assert len(await opened.open()) == 1
         await opened.close()
 
 
 @ensureDeferred
-async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
-    local, open_to_others = (door("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
+async def test_an_inherited_socket_is_judged_by_what_it_is_bound_to() -> None:
+    local, open_to_others = (api("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
     assert [where.partition(":")[0] for where in await local.open()] == ["127.0.0.1"]
     with pytest.raises(OpenToOthers):
         await open_to_others.open()
@@ -107,8 +107,8 @@ async def test_a_socket_that_was_passed_on_is_what_it_is_bound_to() -> None:
 
 
 @ensureDeferred
-async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> None:
-    misnamed = door("systemd:domain=UNIX:name=x", passed_on("127.0.0.1", socket.AF_UNIX))
+async def test_an_inherited_socket_of_the_wrong_kind_is_refused() -> None:
+    misnamed = api("systemd:domain=UNIX:name=x", passed_on("127.0.0.1", socket.AF_UNIX))
     with pytest.raises(CannotListen, match="cannot listen on systemd:domain=UNIX:name=x: "):
         await misnamed.open()
     await misnamed.close()
@@ -116,9 +116,7 @@ async def test_a_socket_that_was_passed_on_as_what_it_is_not_is_refused() -> Non
 
 @contextmanager
 def listening(path: Path, backlog: int = 10) -> Iterator[socket.socket]:
-    """Somebody who listens on a socket of the file system; whose socket stays there when he is
-    gone.
-    """
+    """Listen on a Unix socket, which stays in the file system afterwards."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen(backlog)
@@ -127,15 +125,13 @@ def listening(path: Path, backlog: int = 10) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("kind", ["", "haproxy:"])
 @ensureDeferred
-async def test_a_socket_that_somebody_left_is_replaced_though_his_process_number_is_in_use(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_a_stale_socket_is_replaced_although_its_process_number_is_in_use(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "http.sock"
     with listening(path):
         pass
-    # What Twisted keeps beside a socket. In a container each process is the first one.
+    # Twisted's own lock beside a socket. In a container each process is the first one.
     Path(f"{path}.lock").symlink_to(str(os.getpid()))
-    opened = door(f"{kind}unix:{path}:mode=600", is_guarded=True)
+    opened = api(f"{kind}unix:{path}:mode=600", is_guarded=True)
     assert await opened.open() == [f"unix:{path}"]
     assert path.stat().st_mode & 0o777 == 0o600
     with socket.socket(socket.AF_UNIX) as client:
@@ -146,9 +142,7 @@ async def test_a_socket_that_somebody_left_is_replaced_though_his_process_number
 
 @pytest.mark.parametrize("waiting", [0, 3])
 @ensureDeferred
-async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_nobody(
-    tmp_path: Path, waiting: int
-) -> None:
+async def test_a_socket_with_a_listener_is_not_removed_even_if_it_accepts_nobody(tmp_path: Path, waiting: int) -> None:
     path = tmp_path / "http.sock"
     with listening(path, backlog=0 if waiting else 10) as server, ExitStack() as clients:
         for _ in range(waiting):
@@ -157,7 +151,7 @@ async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_no
             with suppress(BlockingIOError):
                 client.connect(str(path))
         with pytest.raises(CannotListen) as refused:
-            await door(f"unix:{path}").open()
+            await api(f"unix:{path}").open()
         assert str(refused.value) == f"cannot listen on unix:{path}: another process listens there"
         assert path.is_socket()
         assert server.getsockname() == str(path)
@@ -165,14 +159,14 @@ async def test_a_socket_that_somebody_listens_on_stays_his_also_if_he_accepts_no
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory"])
 @ensureDeferred
-async def test_nothing_but_a_socket_is_ever_taken_away(tmp_path: Path, kind: str) -> None:
+async def test_only_a_socket_is_ever_removed(tmp_path: Path, kind: str) -> None:
     path, left = tmp_path / "http.sock", tmp_path / "left.sock"
     with listening(left):
         pass
     make = {"file": path.touch, "link": lambda: path.symlink_to(left), "directory": path.mkdir}
     make[kind]()
     with pytest.raises(CannotListen) as refused:
-        await door(f"unix:{path}").open()
+        await api(f"unix:{path}").open()
     assert str(refused.value) == f"cannot listen on unix:{path}: it exists and is not a socket"
     assert path.exists()
     assert left.is_socket()

@@ -18,7 +18,7 @@ def parse(*arguments: str, **environment: str) -> Config:
     return options.config
 
 
-def test_without_options_it_listens_on_loopback_and_keeps_its_state_here() -> None:
+def test_the_defaults_are_loopback_and_a_state_directory_here() -> None:
     config = parse()
     assert config.listen == ("tcp:4000:interface=127.0.0.1:backlog=1000",)
     assert config.data_dir == Path.cwd() / "rqdisco-data"
@@ -98,7 +98,7 @@ def test_tokens_or_open_are_never_a_default() -> None:
 
 
 @pytest.mark.parametrize("allowed", ["--open", "--dns-open"])
-def test_dns_for_other_machines_is_said_to_be_meant(allowed: str) -> None:
+def test_dns_for_other_hosts_must_be_confirmed(allowed: str) -> None:
     assert parse("--dns=127.0.0.1:53", "--dns=[::1]:53", "--dns-zone=x").dns is not None
     assert parse("--dns=192.0.2.5:53", "--dns-zone=x", allowed).dns is not None
 
@@ -106,7 +106,7 @@ def test_dns_for_other_machines_is_said_to_be_meant(allowed: str) -> None:
 PEERS = ("--peer-listen=tcp:1", "--advertise=https://a:1", "--peer-keys=/keys")
 
 
-def test_peers_have_tls_of_their_own() -> None:
+def test_peers_have_separate_tls_options() -> None:
     plain, full = parse(*PEERS).peers, parse(*PEERS, "--peer-ca=/a", "--peer-cert=/c", "--peer-key=/k").peers
     assert plain is not None
     assert full is not None
@@ -117,7 +117,7 @@ def test_peers_have_tls_of_their_own() -> None:
     assert both.tls == Files(key=Path("/c"), certificate=Path("/c"))
 
 
-def test_there_is_no_name_server_and_no_operators_socket_unless_asked_for() -> None:
+def test_there_is_no_name_server_and_no_operator_socket_by_default() -> None:
     assert parse().dns is None
     assert parse().operator_socket is None
     assert parse(RUNTIME_DIRECTORY="/run/rqdisco").operator_socket == Path("/run/rqdisco/operator.sock")
@@ -166,7 +166,7 @@ def test_every_option_can_be_given_in_the_environment() -> None:
 
 
 def test_no_option_is_left_out_of_the_environment() -> None:
-    names = [name for name, *_ in (*DaemonOptions.optParameters, *DaemonOptions.optFlags)]
+    names = [str(name) for name, *_ in (*DaemonOptions.optParameters, *DaemonOptions.optFlags)]
     options = DaemonOptions({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
     assert {name: options[name] for name in names} == dict.fromkeys(names, "x")
 
@@ -176,12 +176,12 @@ def test_the_command_line_wins_over_the_environment() -> None:
     assert (config.listen, config.limits.max_nodes, config.data_dir) == (("tcp:9",), 7, Path("/c"))
 
 
-def test_the_command_line_wins_in_short_too_and_a_value_is_not_taken_for_an_option() -> None:
+def test_short_options_win_over_the_environment_too_and_a_value_is_not_mistaken_for_an_option() -> None:
     assert parse("--max-n", "7", RQDISCO_MAX_NODES="4").limits.max_nodes == 7
     assert parse("--data-dir", "max-nodes", RQDISCO_MAX_NODES="4").limits.max_nodes == 4
 
 
-def test_what_is_empty_in_the_environment_is_not_set() -> None:
+def test_an_empty_variable_is_not_set() -> None:
     assert parse(**dict.fromkeys(ENVIRONMENT, "")) == parse()
 
 
@@ -246,7 +246,7 @@ def test_a_bad_option_ends_the_process_with_64_and_one_line(
     assert err.startswith("rqdisco: ")
 
 
-def test_nothing_is_probed_unless_it_is_said_how_often_and_where() -> None:
+def test_nothing_is_probed_unless_interval_and_networks_are_given() -> None:
     assert parse().probing is None
     probing = parse("--probe=15", "--probe-allow=10.0.0.0/8", "--probe-allow", "fd00::/8").probing
     assert probing is not None
@@ -271,7 +271,7 @@ def test_nothing_is_probed_unless_it_is_said_how_often_and_where() -> None:
         (("--probe=15", "--probe-allow=10.0.0.0/8", "--probe-rate=0"), "not between"),
     ],
 )
-def test_probes_that_cannot_be_meant_are_refused(
+def test_meaningless_probe_options_are_refused(
     arguments: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:

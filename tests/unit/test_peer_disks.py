@@ -1,5 +1,5 @@
-"""Homes whose disks refuse, stall, are slow or are older ones, and what their peers hold of that
-meanwhile (R8).
+"""Owners whose disks refuse, stall, are slow or are older ones, and what their peers hold meanwhile
+(R8).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, older, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle
 
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     return Deferred.fromCoroutine(coroutine)
 
 
-def registering(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
+def registering(daemon: GossipDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
     return begin(daemon.directory.register(discovery_id, Node(addr=addr), None))
 
 
@@ -32,31 +32,31 @@ def refused(deferred: Deferred[Any]) -> bool:
     return True
 
 
-def test_peers_have_a_change_while_the_disk_of_its_home_is_still_at_work(three: Three, clock: Clock) -> None:
+def test_peers_have_a_change_while_the_disk_of_its_owner_is_still_writing(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.threads.hold = True
     registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
     assert listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1", "n2:1"]
     assert not registering.called
-    assert listed(a, discovery_id) == ["n1:1"], "the home shows what its own disk has"
+    assert listed(a, discovery_id) == ["n1:1"], "the owner shows what its own disk has"
     a.threads.hold = False
     a.threads.release_all()
     assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
 
 
-def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, clock: Clock) -> None:
+def test_a_change_refused_by_the_owners_disk_is_corrected_at_peers(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.disk.room = 0
     with pytest.raises(StoreUnavailable):
         register(a, discovery_id, "n2:1")
     with pytest.raises(StoreUnavailable):
-        mint(a)
+        create_id(a)
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     a.disk.room = None
     settle(clock, 3)
@@ -67,9 +67,11 @@ def test_what_the_disk_of_its_home_refused_is_put_right_at_peers(three: Three, c
     assert set(a.store.ids()) == set(b.store.ids()) == set(c.store.ids())
 
 
-def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_got(three: Three, clock: Clock) -> None:
+def test_an_owner_killed_during_a_write_recovers_from_its_peers_what_its_disk_never_got(
+    three: Three, clock: Clock
+) -> None:
     network, (a, b, _) = three
-    ids = [mint(a) for _ in range(20)]
+    ids = [create_id(a) for _ in range(20)]
     register(a, ids[0], "n1:1")
     settle(clock, 1)
     a.threads.hold = True
@@ -80,14 +82,14 @@ def test_a_home_that_is_killed_at_work_takes_from_its_peers_what_its_disk_never_
     assert listed(a, ids[0]) == listed(b, ids[0]) == ["n1:1", "n2:1"]
     pushed = b"".join(body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "push"))
     assert ids[0].encode() in pushed
-    assert not any(each.encode() in pushed for each in ids[1:]), "the others stay as they are"
+    assert not any(each.encode() in pushed for each in ids[1:]), "the others stay unchanged"
 
 
-def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_after_its_start(
+def test_an_owner_stopped_before_it_published_its_last_change_grants_soon_after_its_start(
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
-    discovery_id, other = mint(a), mint(a)
+    discovery_id, other = create_id(a), create_id(a)
     network.cut |= {("a", "b"), ("a", "c")}
     Deferred.fromCoroutine(a.directory.register(other, Node(addr="n0:1"), None)).addErrback(lambda _: None)
     a.stop()
@@ -100,9 +102,9 @@ def test_a_home_that_was_stopped_before_its_last_change_was_told_grants_soon_aft
     assert [node.addr for node in result(asked).listed] == ["n1:1"]
 
 
-def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three: Three, clock: Clock) -> None:
+def test_a_version_that_a_peer_had_before_the_disk_is_not_issued_again(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     a.threads.hold = True
@@ -115,9 +117,9 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_given_out_again(three:
     assert a.backend.local.versions.next() > known.version
 
 
-def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three: Three, clock: Clock) -> None:
+def test_a_restarted_owner_decides_nothing_old_before_it_reached_all_members(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     a.stop()
     network.cut |= {("a", "c"), ("c", "a")}
     a = a.restart()
@@ -127,15 +129,15 @@ def test_a_home_that_was_restarted_decides_nothing_old_before_it_heard_all(three
     for daemon in (a, network.daemons["b"]):
         with pytest.raises(Undecided):
             go(daemon.directory.look_up_at_owner(discovery_id))
-    assert register(a, mint(a), "n9:1") == ["n9:1"], "what is new it knows all about"
+    assert register(a, create_id(a), "n9:1") == ["n9:1"], "it knows everything about new IDs"
     network.heal()
     settle(clock, 3)
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
 
 
-def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, clock: Clock) -> None:
+def test_an_owner_on_an_older_disk_recovers_what_its_peers_have(three: Three, clock: Clock) -> None:
     _network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     before = older(a.disk)
     register(a, discovery_id, "n1:1")
     a = a.restart(before)
@@ -145,11 +147,11 @@ def test_a_home_on_an_older_disk_takes_back_what_its_peers_have(three: Three, cl
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
 
 
-def test_a_home_on_an_older_disk_does_not_take_a_grant_of_another_boot_of_its_machine_for_a_new_one(
+def test_an_owner_on_an_older_disk_does_not_mistake_a_grant_of_another_boot_for_a_new_one(
     three: Three, clock: Clock
 ) -> None:
     _, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 2)
     before = older(a.disk)
     a = a.restart(boot_id="boot-b", booted=clock.seconds())
@@ -157,17 +159,17 @@ def test_a_home_on_an_older_disk_does_not_take_a_grant_of_another_boot_of_its_ma
     for number in range(1, 4):
         register(a, discovery_id, f"n{number}:1")
     settle(clock, 600)
-    # The machine boots once more, and as long after that as then the first node asks again.
+    # The host boots once more, and as long after that as then the first node registers again.
     a = a.restart(before, boot_id="boot-c", booted=clock.seconds())
     settle(clock, 20)
     assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
 
 
-def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_grant_for_a_new_one(
+def test_an_owner_on_a_host_restored_with_its_clock_does_not_mistake_an_old_grant_for_a_new_one(
     three: Three, clock: Clock
 ) -> None:
     _, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 2)
     before, uptime = older(a.disk), clock.seconds()
     settle(clock, 15)
@@ -179,11 +181,11 @@ def test_a_home_whose_machine_was_set_back_with_its_clock_does_not_take_an_old_g
     assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1", "n3:1"]
 
 
-def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: Three, clock: Clock) -> None:
+def test_an_owner_on_an_older_disk_recovers_the_newest_version_that_any_peer_has(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     before = older(a.disk)
-    mint(a)
+    create_id(a)
     network.split("b")
     settle(clock, 3)
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
@@ -198,17 +200,17 @@ def test_a_home_on_an_older_disk_takes_back_the_newest_that_any_peer_has(three: 
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
-def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: Three, clock: Clock) -> None:
+def test_a_hint_for_an_id_that_the_owner_has_yet_to_recover_is_not_lost(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
     before = older(a.disk)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     a.stop()
     settle(clock, 3)
     assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     network.split("a")
     a = a.restart(before)
-    # It is asked before it asks.
+    # It gets a query before it sends one.
     a.backend.peers.stopService()
     network.heal()
     settle(clock, 3)
@@ -217,11 +219,11 @@ def test_a_hint_for_an_id_that_the_home_has_yet_to_take_back_is_not_lost(three: 
     assert listed(a, discovery_id) == ["n1:1", "n2:1"]
 
 
-def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_no_second_cluster(
+def test_an_owner_on_an_older_disk_that_creates_ids_and_restarts_again_bootstraps_no_second_cluster(
     three: Three, clock: Clock
 ) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 1)
     before = older(a.disk)
     assert result(registering(a, discovery_id, "n1:1")).bootstrap == "granted"
@@ -229,7 +231,7 @@ def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_n
     a.stop()
     network.split("a")
     a = a.restart(before)
-    mint(a)
+    create_id(a)
     a = a.restart()
     network.heal()
     settle(clock, 10)
@@ -238,47 +240,45 @@ def test_a_home_on_an_older_disk_that_minted_before_it_was_started_again_seeds_n
     assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
 
 
-def test_what_was_told_and_refused_is_put_right_though_something_newer_was_refused_with_it(
+def test_a_published_and_refused_change_is_corrected_although_a_newer_one_was_refused_with_it(
     three: Three, clock: Clock
 ) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 3)
     a.threads.hold = True
-    told = registering(a, discovery_id, "n2:1")
+    registration = registering(a, discovery_id, "n2:1")
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     over_it = registering(a, discovery_id, "n3:1")
     a.disk.room = 0
     a.threads.hold = False
     a.threads.release_all()
-    assert refused(told)
+    assert refused(registration)
     assert refused(over_it)
     a.disk.room = None
     settle(clock, 5)
     assert listed(a, discovery_id) == listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1"]
 
 
-def test_what_was_told_and_refused_is_put_right_with_the_first_change_that_the_disk_takes(
-    three: Three, clock: Clock
-) -> None:
+def test_a_published_and_refused_change_is_corrected_with_the_first_durable_change(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 3)
     a.disk.room = 0
     assert refused(registering(a, discovery_id, "n2:1"))
     assert listed(b, discovery_id) == ["n1:1", "n2:1"]
     a.disk.room = None
-    mint(a)
+    create_id(a)
     a = a.restart()
     settle(clock, 10)
     assert listed(a, discovery_id) == listed(b, discovery_id) == ["n1:1"]
 
 
-def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> None:
+def test_a_stalled_disk_leaves_nobody_in_doubt(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 90)
     a.threads.hold = True
@@ -295,9 +295,9 @@ def test_a_disk_that_stalls_puts_nobody_in_doubt(three: Three, clock: Clock) -> 
     assert listed(b, discovery_id) == ["n2:1"]
 
 
-def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock: Clock) -> None:
+def test_a_refused_change_keeps_nobody_from_claiming_a_new_key(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    mint(a)
+    create_id(a)
     settle(clock, 90)
     a.disk.room = 0
     assert refused(begin(a.directory.create()))
@@ -310,9 +310,9 @@ def test_a_refused_change_keeps_nobody_from_naming_a_new_key(three: Three, clock
     assert result(claiming).won
 
 
-def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Clock) -> None:
+def test_a_node_that_asks_repeatedly_has_one_hint(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     registering(a, discovery_id, "n1:1")
     settle(clock, 40)
     c.stop()
@@ -325,11 +325,11 @@ def test_a_node_that_asks_again_and_again_has_one_hint(three: Three, clock: Cloc
     assert b.backend.hint_store.count == 1
 
 
-def test_a_home_on_an_older_disk_denies_no_id_before_it_heard_all_others(three: Three, clock: Clock) -> None:
+def test_an_owner_on_an_older_disk_denies_no_id_before_it_reached_all_others(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    mint(a)
+    create_id(a)
     before = older(a.disk)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 1)
     network.split("a")

@@ -1,4 +1,4 @@
-"""Several daemons: who claims to be another, or the same twice (R8)."""
+"""Several daemons: one that claims to be another, or two with one identity (R8)."""
 
 from __future__ import annotations
 
@@ -13,34 +13,38 @@ from rqdisco.backends.gossip.transport.messages import Pull, encode_message
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node, Put
-from tests.support.gossip import PeeredDaemon, Three, go, mint, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, register, settle
 
 
 def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     network, (a, b, _c) = three
-    duplicate = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
     assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == "two daemons are called a"
     with pytest.raises(Undecided):
-        mint(a)
+        create_id(a)
     with pytest.raises(Undecided):
         go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
     assert b.backend.peers.guard.fenced is None
     settle(clock, 20)
     complaints = [event["log_source"] for event in logged_errors if "duplicate peer identity" in event["log_format"]]
-    assert len(complaints) == len(set(complaints)) == 2, "by both others, and not each second"
+    assert len(complaints) == len(set(complaints)) == 2, "by both others, and not every second"
     duplicate.stop()
     logged_errors.clear()
 
 
-def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
-    three: Three, clock: Clock, logged_errors: list[Any]
-) -> None:
+def peers_shown(daemon: GossipDaemon) -> dict[str, Any]:
+    """Return the reported peers by incarnation."""
+    report: dict[str, Any] = daemon.backend.report.as_object()
+    return {peer["incarnation"]: peer for peer in report["peers"]}
+
+
+def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     network, (a, _b, c) = three
-    duplicate = PeeredDaemon(network, "d", ["b"], seed=9, called="a")
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 12)
     why = "two daemons are called a"
-    shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
+    shown = peers_shown(c)
     assert {owner: (peer["state"], peer["why"]) for owner, peer in shown.items() if peer["name"] == "a"} == {
         a.owner: ("fenced", why),
         duplicate.owner: ("fenced", why),
@@ -52,14 +56,14 @@ def test_a_fenced_daemon_is_shown_as_that_by_all_others_with_the_reason(
     settle(clock, 6)
     a.restart()
     settle(clock, 12)
-    shown = {peer["incarnation"]: peer for peer in c.backend.report.as_object()["peers"]}
+    shown = peers_shown(c)
     assert (shown[a.owner]["state"], shown[a.owner]["why"]) == ("up", None)
     assert shown[duplicate.owner]["state"] == "silent"
     logged_errors.clear()
 
 
-def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: Three, clock: Clock) -> None:
-    """Whoever is on the way can keep a sealed hello, and send it to whom he likes, its own sender
+def test_a_replayed_hello_from_before_a_restart_stops_nobody(three: Three, clock: Clock) -> None:
+    """An attacker in between can keep a sealed hello and send it to anybody, its own sender
     included.
     """
     network, (a, b, c) = three
@@ -70,25 +74,32 @@ def test_a_hello_of_before_a_restart_that_somebody_repeats_stops_nobody(three: T
         daemon.backend.request_handler.greet(old)
     settle(clock, 3)
     assert [daemon.backend.peers.guard.objection for daemon in (a, b, c)] == [None] * 3
-    assert register(a, mint(a), "n1:1") == ["n1:1"]
+    assert register(a, create_id(a), "n1:1") == ["n1:1"]
 
 
-def test_what_a_hello_says_is_believed_when_its_sender_is_heard_again(three: Three, clock: Clock) -> None:
+def url_of(daemon: GossipDaemon, peer: GossipDaemon) -> str:
+    """Return the URL at which a daemon reaches a peer."""
+    member = daemon.backend.peers.members.get(peer.owner)
+    assert member is not None
+    return member.url
+
+
+def test_a_hello_takes_effect_with_the_next_message_of_its_session(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
     session, _ = b.backend.request_handler.greet(moved)
-    assert b.backend.peers.members.get(a.owner).url == "http://a"
+    assert url_of(b, a) == "http://a"
     go(b.backend.request_handler.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
-    assert b.backend.peers.members.get(a.owner).url == "http://elsewhere"
+    assert url_of(b, a) == "http://elsewhere"
 
 
-def test_a_twin_of_one_incarnation_that_greets_its_original_stops_both(
+def test_a_duplicate_of_an_incarnation_that_greets_its_original_stops_both(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, *_) = three
-    # It reaches nobody else, who would find out, too.
+    # It reaches nobody else, who would discover it, too.
     network.cut |= {("d", name) for name in "bc"}
-    duplicate = PeeredDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    duplicate = GossipDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
     settle(clock, 6)
     why = f"two daemons run as incarnation {a.owner}"
     assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == why

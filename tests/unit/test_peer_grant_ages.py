@@ -1,4 +1,4 @@
-"""How old grants of other homes are taken to be."""
+"""How old grants of other owners are assumed to be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def granted(number: int = 0, at: int = 1) -> Record:
     return Record(id=f"id-{number}", owner="0123456789abcdef", version=1, created_at=0, grant=grant)
 
 
-def test_a_grant_is_young_from_its_first_sight_to_the_end_of_the_window() -> None:
+def test_a_grant_is_young_from_its_first_sighting_to_the_end_of_the_window() -> None:
     clock = Clock()
     ages = GrantAges(clock.seconds, WINDOW)
     clock.advance(1000)
@@ -39,7 +39,7 @@ def test_another_grant_of_the_same_id_is_young_again() -> None:
     assert not ages.is_young(granted(at=1))
 
 
-def test_what_was_here_at_the_start_is_as_young_as_the_start() -> None:
+def test_a_grant_present_at_the_start_is_as_young_as_the_start() -> None:
     clock = Clock()
     ages = GrantAges(clock.seconds, WINDOW)
     assert ages.is_young(granted())
@@ -47,7 +47,7 @@ def test_what_was_here_at_the_start_is_as_young_as_the_start() -> None:
     assert not ages.is_young(granted())
 
 
-def test_of_too_many_grants_those_that_are_forgotten_are_taken_to_be_young() -> None:
+def test_evicted_grants_count_as_young() -> None:
     clock = Clock()
     ages = GrantAges(clock.seconds, WINDOW, max_grants=2)
     clock.advance(1000)

@@ -1,4 +1,4 @@
-"""Several daemons: who is told to bootstrap, and what that takes (R3, R5, R6)."""
+"""Several daemons: who is granted, and what that takes (R3, R5, R6)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from twisted.internet.task import Clock
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import Three, go, mint, register, settle, trio, wait
+from tests.support.gossip import Three, create_id, go, register, settle, trio, wait
 
 
-def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_peers_when_it_grants_again(
+def test_an_owner_killed_right_after_a_grant_agrees_with_its_peers_when_it_grants_again(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     a.threads.hold = True
     asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     network.cut |= {("a", "b"), ("a", "c")}
@@ -34,19 +34,19 @@ def test_a_home_that_was_killed_right_after_a_grant_says_the_same_of_it_as_its_p
     assert b.store.settled(discovery_id) == a.store.settled(discovery_id)
 
 
-def test_nobody_is_told_that_it_is_alone_but_by_the_home(three: Three, clock: Clock) -> None:
+def test_only_the_owner_grants(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.split("a")
     settle(clock, 3)
     with pytest.raises(Undecided):
         register(c, discovery_id, "n1:1")
-    assert register(a, discovery_id, "n1:1") == ["n1:1"], "if no peer is up the home goes on"
+    assert register(a, discovery_id, "n1:1") == ["n1:1"], "the owner continues if no peer is up"
 
 
-def test_who_may_just_have_been_told_that_it_is_alone_is_not_sent_elsewhere(three: Three, clock: Clock) -> None:
+def test_a_node_that_may_just_have_been_granted_is_not_sent_elsewhere(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     network.split("a")
@@ -57,9 +57,9 @@ def test_who_may_just_have_been_told_that_it_is_alone_is_not_sent_elsewhere(thre
     assert register(c, discovery_id, "n1:1") == ["n1:1", "n2:1"]
 
 
-def test_alone_again_needs_every_member_and_what_those_promised(three: Three, clock: Clock) -> None:
+def test_a_new_grant_on_an_emptied_list_needs_every_member_and_their_hints(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 40)
     network.cut |= {("a", "c"), ("c", "a")}
@@ -72,9 +72,9 @@ def test_alone_again_needs_every_member_and_what_those_promised(three: Three, cl
     assert register(a, discovery_id, "n1:1") == ["n1:1", "n2:1"], "c had sent n2 there"
 
 
-def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three: Three, clock: Clock) -> None:
+def test_an_unreachable_member_keeps_an_emptied_list_from_bootstrapping_again(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     go(a.directory.remove(discovery_id, "n1:1"))
     network.split("c")
@@ -86,9 +86,9 @@ def test_a_member_that_is_silent_keeps_an_emptied_list_from_seeding_again(three:
     assert register(a, discovery_id, "n2:1") == ["n2:1"]
 
 
-def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock) -> None:
+def test_a_grant_that_no_peer_acknowledges_in_time_is_revoked(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
     with pytest.raises(Undecided):
         wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None), 1.5)
@@ -97,9 +97,9 @@ def test_a_grant_that_no_peer_has_in_time_is_revoked(three: Three, clock: Clock)
     assert register(a, discovery_id, "n2:1") == ["n2:1"]
 
 
-def test_where_an_acknowledgement_is_required_nobody_is_told_without_one(clock: Clock) -> None:
+def test_nobody_is_granted_without_a_required_acknowledgement(clock: Clock) -> None:
     _network, (a, b) = trio(clock, "ab", ack_required=True)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     b.stop()
     settle(clock, 3)
     with pytest.raises(Undecided):

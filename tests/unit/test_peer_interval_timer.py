@@ -1,4 +1,4 @@
-"""Rounds that follow each other, sooner where somebody hurries."""
+"""Rounds that follow each other, sooner when hurried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_rest_lasts_as_long_as_it_is_to(clock: Clock) -> None:
+def test_a_pause_lasts_as_long_as_requested(clock: Clock) -> None:
     resting = Deferred.fromCoroutine(IntervalTimer(clock).wait(1))
     clock.advance(0.9)
     assert not resting.called
@@ -23,7 +23,7 @@ def test_a_rest_lasts_as_long_as_it_is_to(clock: Clock) -> None:
     assert resting.called
 
 
-def test_who_hurries_ends_it_but_not_at_once(clock: Clock) -> None:
+def test_hurrying_ends_a_pause_but_not_at_once(clock: Clock) -> None:
     timer = IntervalTimer(clock)
     resting = Deferred.fromCoroutine(timer.wait(1))
     timer.trigger()
@@ -34,7 +34,7 @@ def test_who_hurries_ends_it_but_not_at_once(clock: Clock) -> None:
     assert resting.called
 
 
-def test_who_hurries_in_a_round_shortens_the_rest_after_it(clock: Clock) -> None:
+def test_hurrying_during_a_round_shortens_the_pause_after_it(clock: Clock) -> None:
     timer = IntervalTimer(clock)
     timer.trigger()
     resting = Deferred.fromCoroutine(timer.wait(1))
@@ -45,7 +45,7 @@ def test_who_hurries_in_a_round_shortens_the_rest_after_it(clock: Clock) -> None
     assert not later.called, "only that one"
 
 
-def test_a_rest_that_is_given_up_leaves_nothing_behind(clock: Clock) -> None:
+def test_a_cancelled_pause_leaves_nothing_behind(clock: Clock) -> None:
     timer = IntervalTimer(clock)
     resting = Deferred.fromCoroutine(timer.wait(1))
     give_up(resting)

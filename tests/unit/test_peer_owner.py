@@ -15,7 +15,7 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.gossip import DirectNetwork, PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
 
 CREATED_ELSEWHERE = "ffff0000-0000-8000-8000-000000000001"
 
@@ -24,17 +24,17 @@ def put(name: str) -> Put:
     return decode_put(f'{{"id":"{name}","api_addr":"http://{name}:4001","addr":"{name}:4002"}}'.encode())
 
 
-def answered_alone(clock: Clock) -> tuple[PeeredDaemon, PeeredDaemon, str]:
-    """Two daemons, of which the owner was restarted while the other is down and then listed two
-    nodes itself.
+def restarted_owner(clock: Clock) -> tuple[GossipDaemon, GossipDaemon, str]:
+    """Return two daemons, of which the owner was restarted while the other is down and then listed
+    two nodes itself.
     """
     network, (a, b) = trio(clock, "ab")
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n3:1")
     settle(clock, 40)
     network.split("a")
     settle(clock, 3)
-    mint(b)
+    create_id(b)
     b.stop()
     a = a.restart()
     network.heal()
@@ -44,8 +44,8 @@ def answered_alone(clock: Clock) -> tuple[PeeredDaemon, PeeredDaemon, str]:
     return a, b, discovery_id
 
 
-def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was_ready(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+def test_an_owner_decides_nothing_that_omits_its_answers_from_before_it_was_ready(clock: Clock) -> None:
+    a, b, discovery_id = restarted_owner(clock)
     a.network.swallowed.add(("a", "pull"))
     b.restart()
     settle(clock, 10)
@@ -57,17 +57,17 @@ def test_an_owner_decides_nothing_that_leaves_out_what_it_answered_before_it_was
     assert register(a, discovery_id, "n9:1") == ["n7:1", "n8:1", "n9:1"]
 
 
-def test_what_an_owner_answered_before_it_was_ready_is_decided_upon_at_the_very_moment_that_it_is(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_is(clock: Clock) -> None:
+    a, b, discovery_id = restarted_owner(clock)
     b.restart()
-    # The moment at which it hears the last member, no exchange having come to its end.
+    # The moment at which it reaches the last member, before any exchange has ended.
     a.backend.peers.guard.confirm(b.owner)
     assert a.backend.peers.guard.is_ready
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 
 
-def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+def test_nothing_is_decided_while_the_disk_refuses_the_earlier_answers(clock: Clock) -> None:
+    a, b, discovery_id = restarted_owner(clock)
     b.restart()
     a.disk.room = 0
     settle(clock, 5)
@@ -81,8 +81,8 @@ def test_nothing_is_decided_while_the_disk_refuses_what_was_answered_before(cloc
     assert a.backend.hint_store.count == 0
 
 
-def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+def test_a_node_added_and_removed_again_does_not_return_with_a_restart(clock: Clock) -> None:
+    a, b, discovery_id = restarted_owner(clock)
     b.restart()
     settle(clock, 5)
     wait(clock, a.directory.remove(discovery_id, "n7:1"), 2)
@@ -91,14 +91,14 @@ def test_what_was_added_and_removed_again_does_not_come_back_with_a_restart(cloc
     assert listed(a, discovery_id) == ["n3:1", "n8:1"]
 
 
-def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
-    a, b, discovery_id = answered_alone(clock)
+def test_a_removed_node_does_not_return_from_a_disk_that_refused_to_forget(clock: Clock) -> None:
+    a, b, discovery_id = restarted_owner(clock)
     a = a.restart()
     settle(clock, 1)
     a.threads.hold = True
     asking = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n7:1"), None))
     a.threads.release()
-    # What was kept anew takes the place of what was kept before; there is no room to say so.
+    # The newly stored hint replaces the earlier one; there is no room for the record of that.
     a.disk.room = 0
     assert result(asking).on_behalf
     a.threads.release_all()
@@ -111,9 +111,9 @@ def test_who_was_removed_does_not_come_back_from_a_disk_that_refused_to_forget(c
     assert listed(a, discovery_id) == ["n3:1", "n8:1"]
 
 
-def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock) -> None:
+def test_a_refusal_of_the_owner_holds_at_every_daemon(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     settle(clock, 40)
@@ -132,11 +132,9 @@ def test_what_the_owner_refuses_is_refused_everywhere(three: Three, clock: Clock
     assert b.backend.hint_store.count == 0
 
 
-def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_older_copy(
-    three: Three, clock: Clock
-) -> None:
+def test_peers_of_an_owner_that_is_not_ready_list_what_it_holds_and_no_older_copy(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     settle(clock, 40)
@@ -151,11 +149,9 @@ def test_for_an_owner_that_is_not_ready_its_peers_list_what_it_holds_and_not_an_
     assert [node.addr for node in answer.listed] == ["n2:1", "n3:1"]
 
 
-def test_a_look_up_shows_who_was_answered_here_and_marks_that_the_owner_did_not_confirm_it(
-    three: Three, clock: Clock
-) -> None:
+def test_a_lookup_shows_nodes_answered_here_and_marks_them_as_unconfirmed(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 40)
     network.split("a")
@@ -177,7 +173,7 @@ def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, 
     leaves.
     """
     _, (a, b, _) = trio(clock, limits=Limits(visible_claims=True))
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     a.threads.hold = True
     if where == "a leader key":
         Deferred.fromCoroutine(a.directory.claim(discovery_id, put("n1"), "n1"))
@@ -185,15 +181,18 @@ def test_no_api_of_a_peer_shows_a_node_whose_grant_was_not_answered(where: str, 
         Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), "n1"))
     settle(clock, 0.2)
     a.stop()
-    assert b.store.settled(discovery_id).grant.pending
+    record = b.store.settled(discovery_id)
+    assert record is not None
+    assert record.grant is not None
+    assert record.grant.pending
     look_up = b.directory.look_up_name if where == "a name" else b.directory.look_up
     view = go(look_up(discovery_id))
     assert (view.nodes, view.leader, view.granted) == ((), None, None)
 
 
-def test_an_id_that_no_daemon_knows_any_more_is_not_claimed_anew(three: Three, clock: Clock) -> None:
+def test_an_id_that_no_daemon_holds_any_more_cannot_be_claimed_anew(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
-    lost = mint(a)[:4] + CREATED_ELSEWHERE[4:]
+    lost = create_id(a)[:4] + CREATED_ELSEWHERE[4:]
     for daemon in (a, b):
         for discovery_id in (lost, CREATED_ELSEWHERE):
             with pytest.raises(UnknownCreatedID):
@@ -202,7 +201,7 @@ def test_an_id_that_no_daemon_knows_any_more_is_not_claimed_anew(three: Three, c
 
 def test_a_daemon_that_lost_its_disk_does_not_let_its_ids_be_claimed_anew(clock: Clock) -> None:
     _, (a,) = trio(clock, "a")
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert go(a.directory.claim(discovery_id, put("n1"), "n1")).won
     a = a.restart(ModelDisk())
     with pytest.raises(UnknownCreatedID) as refusal:
@@ -212,9 +211,7 @@ def test_a_daemon_that_lost_its_disk_does_not_let_its_ids_be_claimed_anew(clock:
         go(a.directory.look_up(discovery_id))
 
 
-def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstrap_under_it(
-    three: Three, clock: Clock
-) -> None:
+def test_a_leader_recreates_a_lost_id_and_nobody_is_granted_under_it(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     assert wait(clock, b.directory.report(CREATED_ELSEWHERE, put("n1"), "n1"), 2)
     settle(clock, 2)
@@ -225,16 +222,16 @@ def test_a_leader_makes_an_id_again_that_was_lost_and_nobody_is_told_to_bootstra
 
 
 @pytest.mark.parametrize("names", [("a", "127.0.0.1:4000"), ("127.0.0.1:4000", "a")], ids=["loopback", "others"])
-def test_the_machine_of_an_owner_stays_its_own_whatever_the_address_that_peers_reach_it_by(
+def test_the_host_of_an_owner_stays_its_own_whatever_address_peers_reach_it_by(
     names: tuple[str, str], clock: Clock
 ) -> None:
     before, after = names
     network = DirectNetwork(clock)
-    a = PeeredDaemon(network, before)
-    discovery_id = mint(a)
+    a = GossipDaemon(network, before)
+    discovery_id = create_id(a)
     assert register(a, discovery_id, "localhost:4001", THIS_MACHINE) == ["localhost:4001"]
     a.stop()
-    a = PeeredDaemon(network, after, disk=a.disk.kill(), called=before)
+    a = GossipDaemon(network, after, disk=a.disk.kill(), called=before)
     assert go(a.directory.look_up(discovery_id)).host == a.directory.name_host(THIS_MACHINE)
     assert register(a, discovery_id, "localhost:4003", THIS_MACHINE) == ["localhost:4001", "localhost:4003"]
     with pytest.raises(WrongHost):

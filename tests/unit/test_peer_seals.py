@@ -21,7 +21,7 @@ from rqdisco.backends.gossip.transport.seals import (
 SECRET = bytes(range(32))
 
 
-def test_a_key_file_has_a_key_a_line_in_base64_or_hex_and_comments() -> None:
+def test_a_key_file_has_one_key_per_line_in_base64_or_hex_and_comments() -> None:
     content = b"# of March\n" + base64.b64encode(SECRET) + b"  # new\n\n" + SECRET[:16].hex().encode() + b"\n"
     ring = parse_keys(content)
     assert [key.secret for key in ring.keys] == [SECRET, SECRET[:16]]
@@ -41,22 +41,20 @@ def test_a_key_file_has_a_key_a_line_in_base64_or_hex_and_comments() -> None:
         (b"\xff\xfe", "line 1: neither"),
     ],
 )
-def test_a_key_file_that_cannot_be_used_says_why_and_never_what_is_in_it(content: bytes, why: str) -> None:
+def test_an_unusable_key_file_is_refused_with_a_reason_and_without_its_content(content: bytes, why: str) -> None:
     with pytest.raises(BadKeys, match=why) as caught:
         parse_keys(content)
     assert "not a key!" not in str(caught.value)
 
 
-def test_the_name_of_a_key_tells_nothing_of_it_but_which_one_it_is() -> None:
+def test_the_name_of_a_key_identifies_it_and_reveals_nothing() -> None:
     one, other = (parse_keys(base64.b64encode(secret)).signing for secret in (SECRET, SECRET[::-1]))
     assert one.name != other.name
     assert one.name not in SECRET.hex()
 
 
 @given(st.lists(st.binary(max_size=5), min_size=1, max_size=4), st.lists(st.binary(max_size=5), min_size=1, max_size=4))
-def test_a_seal_is_good_for_what_was_sealed_alone_however_it_is_cut_into_parts(
-    one: list[bytes], other: list[bytes]
-) -> None:
+def test_a_seal_is_valid_only_for_the_sealed_parts_however_they_are_split(one: list[bytes], other: list[bytes]) -> None:
     key = PeerKey("k", SECRET)
     assert key.is_sealed(key.seal(*one), *other) == (one == other)
     assert not PeerKey("k", SECRET[::-1]).is_sealed(key.seal(*one), *one)
@@ -78,12 +76,12 @@ def test_a_seal_is_for_one_kind_of_message_path_body_session_counter_and_status(
     assert len({PeerKey("k", SECRET).seal(*parts) for parts in seals}) == 10
 
 
-def test_a_seal_that_is_no_text_of_ours_is_wrong_and_no_error() -> None:
+def test_a_malformed_seal_is_wrong_and_no_error() -> None:
     assert not PeerKey("k", SECRET).is_sealed("ünï\ud800", b"x")
 
 
 @given(st.permutations(range(1, 200)))
-def test_messages_are_accepted_once_in_whatever_order_they_come(order: list[int]) -> None:
+def test_each_message_is_accepted_once_in_any_order(order: list[int]) -> None:
     counters = Counters()
     assert all(counters.accept(number) for number in order)
     assert not any(counters.accept(number) for number in order)
@@ -98,7 +96,7 @@ def test_a_message_that_is_far_behind_is_refused() -> None:
     assert not counters.accept(-1)
 
 
-def test_sessions_that_nobody_used_go_before_those_in_use() -> None:
+def test_unused_sessions_are_evicted_before_those_in_use() -> None:
     sessions = SealedSessions()
     sessions.add("used", SealedSession(PeerKey("k", SECRET)))
     sessions.mark_used("used")

@@ -1,4 +1,4 @@
-"""Several daemons: one that is lost is forgotten, one that is to go hands over (R7)."""
+"""Several daemons: a lost one is forgotten, a leaving one hands over (R7)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.errors import CannotSucceed, Ownerless, Undecided
 from tests.support.disk import ModelDisk
-from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, older, register, settle, trio, wait
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
 
 
-def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
+def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_bootstrap_again(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (a, b, c) = three
-    led, empty = mint(a), mint(a)
+    led, empty = create_id(a), create_id(a)
     register(a, led, "n1:1")
     a.stop()
     settle(clock, 3)
@@ -33,11 +33,9 @@ def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_seed_again(
     logged_errors.clear()
 
 
-def test_who_comes_back_with_an_empty_disk_does_not_speak_for_the_daemon_that_was_lost(
-    three: Three, clock: Clock
-) -> None:
+def test_a_daemon_with_an_emptied_disk_does_not_speak_for_the_lost_one(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id, empty = mint(a), mint(c)
+    discovery_id, empty = create_id(a), create_id(c)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -76,9 +74,9 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
     assert wait(clock, b.backend.successions.forget("a")) == 0
 
 
-def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Three, clock: Clock) -> None:
+def test_a_daemon_that_came_back_empty_is_not_mistaken_for_its_former_self(three: Three, clock: Clock) -> None:
     _network, (a, b, _c) = three
-    discovery_id, lost = mint(a), a.owner
+    discovery_id, lost = create_id(a), a.owner
     a = a.restart(ModelDisk())
     settle(clock, 10)
     assert a.owner != lost
@@ -90,13 +88,13 @@ def test_a_daemon_that_came_back_empty_is_not_taken_for_the_one_it_was(three: Th
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_one_it_was(
+def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_its_former_self(
     three: Three, clock: Clock, seed: int
 ) -> None:
     network, (a, b, c) = three
     lost = c.owner
     c.stop()
-    c = PeeredDaemon(network, "c", ["a"], seed=seed + 1)
+    c = GossipDaemon(network, "c", ["a"], seed=seed + 1)
     settle(clock, 5)
     network.split("c")
     settle(clock, 3)
@@ -115,28 +113,26 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_the_o
     settle(clock, 5)
     states = {each.incarnation: each.state for each in a.backend.peers.members.all}
     assert (states[lost], states[c.owner]) == ("forgotten", "member")
-    assert register(c, mint(a), "n1:1") == ["n1:1"]
-    assert register(a, mint(c), "n1:1") == ["n1:1"]
+    assert register(c, create_id(a), "n1:1") == ["n1:1"]
+    assert register(a, create_id(c), "n1:1") == ["n1:1"]
 
 
-def test_a_daemon_that_was_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clock: Clock) -> None:
+def test_a_daemon_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clock: Clock) -> None:
     _network, (_a, _b, c) = three
-    mint(c)
+    create_id(c)
     for _ in range(2):
         c = c.restart(ModelDisk())
         settle(clock, 5)
     assert sorted(wait(clock, c.backend.successions.forget("c")) for _ in range(2)) == [0, 1]
 
 
-def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its_incarnations(
-    three: Three, clock: Clock
-) -> None:
+def test_a_daemon_lost_twice_that_does_not_return_is_forgotten_by_its_incarnations(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     once = c.owner
     c.stop()
-    c = PeeredDaemon(network, "c", ["a"], seed=1)
+    c = GossipDaemon(network, "c", ["a"], seed=1)
     settle(clock, 5)
-    discovery_id, twice = mint(c), c.owner
+    discovery_id, twice = create_id(c), c.owner
     settle(clock, 1)
     c.stop()
     settle(clock, 3)
@@ -149,11 +145,9 @@ def test_a_daemon_that_was_lost_twice_and_does_not_come_back_is_forgotten_by_its
         register(a, discovery_id, "n1:1")
 
 
-def test_daemons_that_are_lost_need_not_agree_that_others_are(
-    three: Three, clock: Clock, logged_errors: list[Any]
-) -> None:
+def test_lost_daemons_need_not_agree_that_others_are_lost(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
     _network, (a, b, c) = three
-    of_a, of_c = mint(a), mint(c)
+    of_a, of_c = create_id(a), create_id(c)
     register(a, of_a, "n1:1")
     register(c, of_c, "n1:1")
     a, c = a.restart(ModelDisk()), c.restart(ModelDisk())
@@ -179,7 +173,7 @@ def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> N
 
 def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock: Clock) -> None:
     _, (a, _b, c) = three
-    led, empty = mint(a), mint(a)
+    led, empty = create_id(a), create_id(a)
     register(a, led, "n1:1")
     assert wait(clock, a.backend.successions.drain("b")) == "b"
     settle(clock, 2)
@@ -188,9 +182,9 @@ def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock
     assert register(c, empty, "n9:1") == ["n9:1"]
 
 
-def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
+def test_a_drain_continues_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.cut.add(("a", "b"))
     with pytest.raises(CannotSucceed, match="try again"):
         wait(clock, a.backend.successions.drain("b"))
@@ -202,11 +196,11 @@ def test_a_drain_goes_on_when_its_successor_was_drained_itself(three: Three, clo
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
 
 
-def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_successor_is_lost_too(
+def test_a_daemon_lost_while_it_drained_is_forgotten_although_its_successor_is_lost_too(
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.cut.add(("a", "b"))
     with pytest.raises(CannotSucceed, match="try again"):
@@ -223,14 +217,14 @@ def test_a_daemon_that_was_lost_while_it_was_drained_is_forgotten_though_its_suc
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
-def test_two_lost_daemons_that_are_called_lost_at_two_others_are_both_forgotten(clock: Clock) -> None:
+def test_two_lost_daemons_declared_lost_at_two_others_are_both_forgotten(clock: Clock) -> None:
     _network, (a, b, c, d) = trio(clock, "abcd")
     c.stop()
     d.stop()
     settle(clock, 5)
     with pytest.raises(CannotSucceed, match="d must agree"):
         wait(clock, a.backend.successions.forget("c"))
-    assert wait(clock, b.backend.successions.forget("d")) == 0, "of c it was said at a"
+    assert wait(clock, b.backend.successions.forget("d")) == 0, "a was told of c"
     assert wait(clock, a.backend.successions.forget("c")) == 0
     settle(clock, 3)
     for daemon in (a, b):
@@ -238,11 +232,11 @@ def test_two_lost_daemons_that_are_called_lost_at_two_others_are_both_forgotten(
         daemon.stop()
 
 
-def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_from_it(
+def test_a_drained_daemon_on_an_older_disk_keeps_no_hints_that_nobody_takes(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (_a, b, c) = three
-    discovery_id = mint(c)
+    discovery_id = create_id(c)
     register(c, discovery_id, "n1:1")
     settle(clock, 40)
     before = older(c.disk)
@@ -255,10 +249,12 @@ def test_a_drained_daemon_on_an_older_disk_promises_nothing_that_nobody_takes_fr
     logged_errors.clear()
 
 
-def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_disk(three: Three, clock: Clock) -> None:
+def test_a_successor_has_records_that_the_lost_daemon_itself_lacked_on_an_older_disk(
+    three: Three, clock: Clock
+) -> None:
     network, (a, b, c) = three
     before = [older(each.disk) for each in (a, b)]
-    led = mint(a)
+    led = create_id(a)
     register(a, led, "n1:1")
     settle(clock, 2)
     network.split("c")
@@ -267,12 +263,12 @@ def test_whoever_takes_over_has_what_the_lost_daemon_lacked_itself_on_an_older_d
     a, b = (each.restart(disk) for each, disk in zip((a, b), before, strict=True))
     network.cut -= apart
     settle(clock, 5)
-    # What it makes now is newer than what it lacks, so that b takes it to have all.
-    mint(a)
+    # What it creates now is newer than what it lacks, so that b assumes it has all.
+    create_id(a)
     settle(clock, 2)
     a.stop()
     network.heal()
-    PeeredDaemon(network, "a", ["b"], seed=7)
+    GossipDaemon(network, "a", ["b"], seed=7)
     settle(clock, 5)
     assert listed(c, led) == ["n1:1"]
     wait(clock, b.backend.successions.forget("a"))

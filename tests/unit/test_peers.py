@@ -1,5 +1,5 @@
-"""Several daemons, each rule by itself: homes, copies and hints, members; messages are brought at
-once unless cut.
+"""Several daemons, each rule by itself: owners, copies and hints, members; messages are delivered
+at once unless cut.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.gossip import PeeredDaemon, Three, go, listed, mint, register, settle, trio, wait
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
 
 
-def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
+def test_one_seed_is_enough_to_meet_all_members(three: Three) -> None:
     _, daemons = three
     assert all(len(daemon.backend.peers.peers) == 2 for daemon in daemons)
     assert all(daemon.backend.peers.convergence.is_converged() for daemon in daemons)
@@ -28,16 +28,16 @@ def test_one_seed_is_enough_to_learn_of_all(three: Three) -> None:
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
     _, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
     settle(clock, 0.2)
     assert a.store.settled(discovery_id) == b.store.settled(discovery_id) == c.store.settled(discovery_id)
 
 
-def test_an_id_that_has_not_come_here_yet_is_asked_for_where_it_was_minted(three: Three, clock: Clock) -> None:
+def test_an_id_that_has_not_arrived_yet_is_looked_up_at_its_creator(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
     c.threads.hold = True
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert c.store.settled(discovery_id) is None
     assert listed(c, discovery_id) == []
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
@@ -45,14 +45,14 @@ def test_an_id_that_has_not_come_here_yet_is_asked_for_where_it_was_minted(three
     c.threads.release_all()
     network.split("a")
     settle(clock, 3)
-    other = mint(a)
+    other = create_id(a)
     with pytest.raises(Undecided):
         go(c.directory.look_up(other))
 
 
-def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three: Three, clock: Clock) -> None:
+def test_a_request_that_arrives_after_its_caller_gave_up_is_not_carried_out(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     settle(clock, 2)
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     wait(clock, a.directory.remove(discovery_id, "n1:1"))
@@ -62,13 +62,13 @@ def test_a_request_that_comes_after_its_caller_gave_up_is_not_carried_out(three:
     assert listed(a, discovery_id) == []
 
 
-def _session(speaker: PeeredDaemon, listener: PeeredDaemon) -> str:
+def _session(speaker: GossipDaemon, listener: GossipDaemon) -> str:
     link: Any = speaker.backend.peers.peers[listener.owner]._link
     session: str = link._session
     return session
 
 
-def test_an_id_of_nobody_is_unknown_without_a_question(three: Three) -> None:
+def test_an_id_with_an_unknown_tag_is_unknown_without_a_query(three: Three) -> None:
     network, (_, _, c) = three
     network.messages.clear()
     for discovery_id in ("nobody", "00000000-0000-4000-8000-000000000000"):
@@ -77,9 +77,9 @@ def test_an_id_of_nobody_is_unknown_without_a_question(three: Three) -> None:
     assert not [message for message in network.messages if message[2] == "call"]
 
 
-def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three, clock: Clock) -> None:
+def test_peers_answer_for_an_unreachable_owner_which_gets_the_hint_once(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -91,14 +91,14 @@ def test_a_home_that_is_silent_is_stood_in_for_and_hears_of_it_once(three: Three
     assert c.backend.hint_store.count == 0
     go(a.directory.remove(discovery_id, "n3:1"))
     settle(clock, 3)
-    assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint brings nobody back"
+    assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint restores nobody"
 
 
-def test_a_node_that_was_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_home(
+def test_a_node_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_owner(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("c")
     settle(clock, 3)
@@ -108,19 +108,19 @@ def test_a_node_that_was_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_th
     settle(clock, 3)
     (warning,) = [event for event in log if "was emptied" in event["log_format"]]
     assert (warning["discovery_id"], warning["addr"]) == (discovery_id, "n2:1")
-    assert register(a, discovery_id, "n2:1") == ["n2:1"], "it is the only one, so that it can be told yet"
+    assert register(a, discovery_id, "n2:1") == ["n2:1"], "it is the only one, so that it can still be granted"
 
 
-def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_that_was_told_before(
+def test_a_node_that_registers_again_after_its_removal_is_not_covered_by_an_older_hint(
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
     register(c, discovery_id, "n2:1")
-    # The home takes the hint, and c cannot note that it did, nor learn what comes of it.
+    # The owner takes the hint, and c can neither record that nor learn what comes of it.
     c.disk.room = 0
     network.heal()
     settle(clock, 3)
@@ -134,9 +134,9 @@ def test_who_registers_again_after_its_removal_is_promised_nothing_by_a_hint_tha
     assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
-def test_a_hint_counts_though_the_clock_was_set_back_since_the_last_one(three: Three, clock: Clock) -> None:
+def test_a_hint_counts_although_the_clock_was_set_back_since_the_last_one(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     settle(clock, 40)
     for addr in ("n2:1", "n3:1"):
@@ -151,9 +151,9 @@ def test_a_hint_counts_though_the_clock_was_set_back_since_the_last_one(three: T
         network.set_by -= 3600
 
 
-def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -> None:
+def test_a_hint_survives_a_restart_of_its_daemon(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.split("a")
     settle(clock, 3)
@@ -164,7 +164,9 @@ def test_a_hint_outlives_a_restart_of_who_keeps_it(three: Three, clock: Clock) -
     assert listed(a, discovery_id) == ["n1:1", "n2:1"]
 
 
-def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silent(three: Three, clock: Clock) -> None:
+def test_names_that_nobody_created_have_one_owner_and_none_while_a_member_is_unreachable(
+    three: Three, clock: Clock
+) -> None:
     network, daemons = three
     owners = {daemon.backend.peers.members.owner_of_name("prod") for daemon in daemons}
     assert len(owners) == 1
@@ -175,21 +177,21 @@ def test_names_that_nobody_minted_have_one_home_and_none_while_a_member_is_silen
             wait(clock, daemon.directory.report("prod", _put("n1"), None), 1.5)
 
 
-def test_a_new_key_waits_for_what_is_on_its_way_here(three: Three, clock: Clock) -> None:
+def test_a_new_key_waits_for_claims_on_their_way_here(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     a.threads.hold = True
-    minting = Deferred.fromCoroutine(a.directory.create())
+    creating = Deferred.fromCoroutine(a.directory.create())
     settle(clock, 1.5)
     claiming = Deferred.fromCoroutine(b.directory.claim("name", _put("n1"), None))
-    assert not claiming.called, "b knows that a gives something out, which is not here"
+    assert not claiming.called, "b knows of a grant in flight at a that is not here"
     a.threads.hold = False
     a.threads.release_all()
     settle(clock, 0.2)
     assert result(claiming).won
-    result(minting)
+    result(creating)
 
 
-def test_an_id_that_a_member_minted_and_lost_is_not_made_anew_by_a_claim(three: Three) -> None:
+def test_an_id_that_a_member_created_and_lost_is_not_recreated_by_a_claim(three: Three) -> None:
     _network, (a, b, _) = three
     lost = ids.new_id(a.owner, a.random.randbytes)
     with pytest.raises(NoSuchID):
@@ -200,9 +202,9 @@ def _put(addr: str) -> Put:
     return Put(node=Node(addr=addr), value=addr)
 
 
-def test_nothing_is_said_twice_where_nothing_happens(three: Three, clock: Clock) -> None:
+def test_nothing_is_sent_twice_where_nothing_happens(three: Three, clock: Clock) -> None:
     network, (a, _, _) = three
-    mint(a)
+    create_id(a)
     settle(clock, 3)
     network.messages.clear()
     settle(clock, 10)
@@ -210,42 +212,40 @@ def test_nothing_is_said_twice_where_nothing_happens(three: Three, clock: Clock)
     assert len(network.messages) <= 10 * 3 * 1.3
 
 
-def test_who_is_cut_off_from_all_says_so_and_says_when_it_is_over(
-    three: Three, clock: Clock, log: list[dict[str, Any]]
-) -> None:
+def test_an_isolated_daemon_logs_that_and_logs_the_end(three: Three, clock: Clock, log: list[dict[str, Any]]) -> None:
     network, (_, _, c) = three
 
-    def said() -> list[str]:
+    def logged() -> list[str]:
         return [event["log_format"] for event in log if event.get("log_source") is c.backend.peers]
 
     network.split("c")
     settle(clock, 3)
-    assert said() == ["peers do not agree, or one is unreachable"]
+    assert logged() == ["peers do not agree, or one is unreachable"]
     network.heal()
     settle(clock, 3)
-    assert said()[1:] == ["peers agree"]
+    assert logged()[1:] == ["peers agree"]
 
 
-def test_who_has_not_met_anybody_yet_cannot_say_that_an_id_does_not_exist(three: Three, clock: Clock) -> None:
+def test_a_daemon_that_met_no_member_yet_cannot_deny_an_id(three: Three, clock: Clock) -> None:
     network, (a, _, c) = three
-    discovery_id = mint(c)
+    discovery_id = create_id(c)
     register(c, discovery_id, "n1:1")
     network.split("c")
     c = c.restart(ModelDisk())
     with pytest.raises(Undecided):
         register(c, discovery_id, "n2:1")
     with pytest.raises(NoSuchID):
-        register(c, "never-minted", "n2:1")
+        register(c, "never-created", "n2:1")
     network.heal()
     settle(clock, 3)
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     with pytest.raises(NoSuchID):
-        register(c, mint(a)[:-1] + "x", "n2:1")
+        register(c, create_id(a)[:-1] + "x", "n2:1")
 
 
-def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
+def test_a_retry_window_of_zero_reaches_copies(clock: Clock) -> None:
     network, (a, b) = trio(clock, "ab", limits=Limits(retry_window_ms=0))
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     register(a, discovery_id, "n2:1")
     network.split("a")
@@ -255,13 +255,13 @@ def test_a_window_of_nothing_is_passed_on_to_copies(clock: Clock) -> None:
         daemon.stop()
 
 
-def test_a_claim_is_hidden_though_a_member_was_not_heard_since_the_start(three: Three, clock: Clock) -> None:
+def test_a_claim_is_hidden_although_a_member_was_not_met_since_the_start(three: Three, clock: Clock) -> None:
     _network, (a, b, c) = three
     c.stop()
     settle(clock, 3)
     a = a.restart()
     settle(clock, 3)
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     assert go(a.directory.claim(discovery_id, _put("n1:1"), None)).won
     settle(clock, 1)
     assert [go(each.directory.look_up(discovery_id)).leader for each in (a, b)] == [None, None]

@@ -1,4 +1,4 @@
-"""How a daemon and its peers get on, in the numbers that are watched."""
+"""A daemon and its peers in the monitored numbers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rqdisco.backends.gossip.report import MAX_LAG
 from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
-from tests.support.gossip import PeeredDaemon, Three, go, mint, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 
 
-def watched(daemon: PeeredDaemon) -> dict[str, Any]:
-    """The samples by name; those of peers as what each peer has."""
+def watched(daemon: GossipDaemon) -> dict[str, Any]:
+    """Return the samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
     families: list[Metric] = list(peer_metrics(daemon.backend.report.status)())
     for sample in (sample for family in families for sample in family.samples):
@@ -31,13 +31,13 @@ def watched(daemon: PeeredDaemon) -> dict[str, Any]:
     return found
 
 
-def register(daemon: PeeredDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
+def register(daemon: GossipDaemon, discovery_id: str, addr: str) -> Deferred[Any]:
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), None))
 
 
-def test_peers_that_get_on_are_up_agree_and_lack_nothing(three: Three, clock: Clock) -> None:
+def test_healthy_peers_are_up_agree_and_lack_nothing(three: Three, clock: Clock) -> None:
     _network, (a, _b, _c) = three
-    result(register(a, mint(a), "n1:1"))
+    result(register(a, create_id(a), "n1:1"))
     settle(clock, 2)
     seen = watched(a)
     assert seen["rqdisco_peer_up"] == {"b": 1, "c": 1}
@@ -47,12 +47,12 @@ def test_peers_that_get_on_are_up_agree_and_lack_nothing(three: Three, clock: Cl
     assert seen["rqdisco_unreplicated_grants_total"] == seen["rqdisco_unreplicated_changes_total"] == 0
 
 
-def test_a_silent_peer_shows_with_what_it_lacks_and_since_when(three: Three, clock: Clock) -> None:
+def test_an_unreachable_peer_is_shown_with_what_it_lacks_and_since_when(three: Three, clock: Clock) -> None:
     network, (a, _b, c) = three
     network.split("c")
     settle(clock, 3)
     for _ in range(3):
-        mint(a)
+        create_id(a)
     settle(clock, 2)
     seen = watched(a)
     assert seen["rqdisco_peer_up"] == {"b": 1, "c": 0}
@@ -61,9 +61,9 @@ def test_a_silent_peer_shows_with_what_it_lacks_and_since_when(three: Three, clo
     assert seen["rqdisco_peers_agree"] == watched(c)["rqdisco_peers_agree"] == 0
 
 
-def test_a_registration_kept_for_a_silent_home_is_a_hint_until_it_is_taken(three: Three, clock: Clock) -> None:
+def test_a_registration_stored_for_an_unreachable_owner_is_a_hint_until_it_is_taken(three: Three, clock: Clock) -> None:
     network, (a, b, _c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     result(register(a, discovery_id, "n1:1"))
     settle(clock, 2)
     network.split("a")
@@ -75,19 +75,19 @@ def test_a_registration_kept_for_a_silent_home_is_a_hint_until_it_is_taken(three
     assert watched(b)["rqdisco_hints"] == 0
 
 
-def test_a_grant_that_was_told_while_no_peer_was_up_is_counted(three: Three, clock: Clock) -> None:
+def test_a_grant_answered_while_no_peer_was_up_is_counted(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
     network.split("a")
     settle(clock, 3)
-    discovery_id = mint(a)
-    assert watched(a)["rqdisco_unreplicated_grants_total"] == 0, "to mint is no grant"
+    discovery_id = create_id(a)
+    assert watched(a)["rqdisco_unreplicated_grants_total"] == 0, "creating an ID is no grant"
     result(register(a, discovery_id, "n1:1"))
     assert watched(a)["rqdisco_unreplicated_grants_total"] == 1
 
 
-def test_a_grant_that_peers_were_too_slow_for_is_no_grant_but_counted(three: Three, clock: Clock) -> None:
+def test_a_grant_that_peers_were_too_slow_for_is_revoked_and_counted(three: Three, clock: Clock) -> None:
     network, (a, _b, _c) = three
-    discovery_id = mint(a)
+    discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
     registering = register(a, discovery_id, "n1:1")
     settle(clock, 1.5)
@@ -97,26 +97,28 @@ def test_a_grant_that_peers_were_too_slow_for_is_no_grant_but_counted(three: Thr
     assert (seen["rqdisco_unreplicated_changes_total"], seen["rqdisco_unreplicated_grants_total"]) == (1, 0)
 
 
-def test_a_daemon_with_a_twin_is_fenced_and_says_so_once(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+def test_a_daemon_with_a_duplicate_is_fenced_and_reports_that_once(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
     _network, (a, _b, _c) = three
-    told: list[str] = []
-    a.backend.peers.guard.on_fenced = told.append
+    fences: list[str] = []
+    a.backend.peers.guard.on_fenced = fences.append
     a.backend.peers.fence("two daemons are called a")
     a.backend.peers.fence("two daemons are called a")
-    assert told == ["two daemons are called a"]
+    assert fences == ["two daemons are called a"]
     assert watched(a)["rqdisco_fenced"] == 1
     logged_errors.clear()
 
 
-def test_ids_of_a_member_are_not_orphaned_and_those_of_a_stranger_are(three: Three) -> None:
+def test_ids_of_a_member_have_an_owner_and_those_of_a_stranger_have_none(three: Three) -> None:
     _network, (a, b, _c) = three
     assert not a.backend.report.is_ownerless(b.owner)
     assert a.backend.report.is_ownerless("f" * 16)
 
 
-def test_an_id_whose_home_nobody_knows_is_shown_as_the_orphan_that_nodes_are_told_it_is(three: Three) -> None:
+def test_an_id_of_an_unknown_owner_is_shown_as_ownerless_like_nodes_are_answered(three: Three) -> None:
     _network, (a, _b, _c) = three
-    # As after a backup of another daemon was put in the place of a new one's.
+    # As after a backup of another daemon was restored over a new one's.
     record = Record(id="orders", owner="f" * 16, version=1, created_at=1)
     a.store.settle([a.store.put(record)])
     assert not a.directory.is_owner_of(go(a.directory.look_up("orders")))
@@ -124,9 +126,9 @@ def test_an_id_whose_home_nobody_knows_is_shown_as_the_orphan_that_nodes_are_tol
         result(register(a, "orders", "n1:1"))
 
 
-def test_an_id_is_not_orphaned_while_its_home_is_silent_but_once_that_is_forgotten(three: Three, clock: Clock) -> None:
+def test_an_id_has_an_owner_while_that_is_unreachable_and_none_once_it_is_forgotten(three: Three, clock: Clock) -> None:
     _network, (a, b, _c) = three
-    discovery_id = mint(b)
+    discovery_id = create_id(b)
     settle(clock, 2)
     b.stop()
     settle(clock, 5)
@@ -138,7 +140,7 @@ def test_an_id_is_not_orphaned_while_its_home_is_silent_but_once_that_is_forgott
     assert not a.directory.is_owner_of(record)
 
 
-def test_what_a_peer_lacks_is_not_counted_without_end() -> None:
+def test_the_count_of_missing_records_at_a_peer_is_bounded() -> None:
     changes = ChangeLog(floor=0)
     for version in range(2 * MAX_LAG):
         changes.add(version + 1, b"%d" % version)

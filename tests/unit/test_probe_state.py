@@ -1,4 +1,4 @@
-"""What comes of probes: who is up, who is down, since when, and how soon to look again."""
+"""The results of probes: who is up, who is down, since when, and how soon to probe again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from rqdisco.probes.probe_state import FAILURES_UNTIL_DOWN, Outcome, ProbeState,
 
 
 def after(*outcomes: Outcome) -> ProbeState:
-    """What is held of a node after a probe each second met these."""
+    """Return the state of a node after one probe each second with these outcomes."""
     guard = None
     for at, outcome in enumerate(outcomes, 1):
         guard = next_state(guard, outcome, float(at))
     assert guard is not None
     return guard
+
+
+def repeated(outcome: Outcome, count: int) -> list[Outcome]:
+    return [outcome] * count
 
 
 @pytest.mark.parametrize("outcome", ["ready", "not_ready", "answered", "connected"])
@@ -25,7 +29,7 @@ def test_one_answer_of_any_kind_is_enough_to_be_up(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["refused", "unreachable", "no_answer", "closed"])
-def test_three_failures_in_a_row_are_down_since_the_first(outcome: Outcome) -> None:
+def test_a_node_is_down_after_three_failures_since_the_first(outcome: Outcome) -> None:
     assert after(outcome, outcome).is_up is None
     assert after("ready", outcome, outcome).is_up is True
     down = after("ready", outcome, outcome, outcome)
@@ -34,26 +38,26 @@ def test_three_failures_in_a_row_are_down_since_the_first(outcome: Outcome) -> N
 
 
 @pytest.mark.parametrize("before", [(), ("ready",), ("refused",), ("refused",) * 5])
-def test_one_without_an_address_is_neither_up_nor_down_whatever_it_was(before: tuple[Outcome, ...]) -> None:
+def test_a_node_without_an_address_is_neither_up_nor_down_whatever_it_was(before: tuple[Outcome, ...]) -> None:
     for count in (1, 2, 50):
-        unresolved = after(*before, *["unresolved"] * count)
+        unresolved = after(*before, *repeated("unresolved", count))
         assert (unresolved.is_up, unresolved.since) == (None, len(before) + 1.0)
 
 
-def test_failures_in_a_row_are_counted_anew_once_a_name_has_an_address_again() -> None:
+def test_failures_are_counted_anew_once_a_name_has_an_address_again() -> None:
     assert after("refused", "refused", "unresolved", "refused", "refused").is_up is None
     down = after("refused", "refused", "unresolved", "refused", "refused", "refused")
     assert (down.is_up, down.since) == (False, 4.0)
     assert after("unresolved", "ready").is_up is True
 
 
-def test_it_is_up_since_it_came_back_and_not_since_the_last_probe() -> None:
+def test_a_node_is_up_since_it_came_back_and_not_since_the_last_probe() -> None:
     assert after("refused", "ready", "not_ready", "refused", "ready").since == 2.0
     assert after("refused", "refused", "refused", "ready", "ready").since == 4.0
 
 
 @given(st.lists(st.sampled_from(["ready", "refused", "closed", "unresolved"]), min_size=1))
-def test_down_is_nothing_but_the_last_three_probes_having_failed(outcomes: list[Outcome]) -> None:
+def test_a_node_is_down_exactly_if_its_last_three_probes_failed(outcomes: list[Outcome]) -> None:
     guard = after(*outcomes)
     is_down = len(outcomes) >= FAILURES_UNTIL_DOWN and not {"ready", "unresolved"} & set(
         outcomes[-FAILURES_UNTIL_DOWN:]
@@ -64,14 +68,14 @@ def test_down_is_nothing_but_the_last_three_probes_having_failed(outcomes: list[
     assert guard.since <= guard.checked == len(outcomes)
 
 
-def test_the_longer_a_node_is_down_the_less_often_it_is_probed_but_at_least_every_tenth_time() -> None:
-    assert [backoff(after(*["refused"] * count)) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
+def test_a_node_is_probed_less_often_the_longer_it_is_down_but_at_least_every_tenth_time() -> None:
+    assert [backoff(after(*repeated("refused", count))) for count in range(1, 9)] == [1, 1, 1, 2, 4, 8, 10, 10]
     assert backoff(after("refused", "refused", "refused", "refused", "ready")) == 1
     assert backoff(after("refused", "refused", "refused", "refused", "unresolved")) == 1
-    assert backoff(after(*["unresolved"] * 8)) == 10
+    assert backoff(after(*repeated("unresolved", 8))) == 10
 
 
-def test_what_is_told_is_in_seconds_ago_and_nothing_before_anything_is_known() -> None:
+def test_times_are_given_in_seconds_ago_and_not_before_the_first_probe() -> None:
     assert node_status(after("refused", "refused"), 9.0) is None
     seen = node_status(after("ready", "refused", "refused", "refused"), 10.25)
     assert seen is not None

@@ -37,7 +37,7 @@ A = "10.0.0.1:4001"
         (Node(addr=f"http://{A}/path"), None),
     ],
 )
-def test_a_node_is_probed_at_its_http_address_else_at_its_raft_address(node: Node, shown: str | None) -> None:
+def test_a_node_is_probed_at_its_http_address_or_else_at_its_raft_address(node: Node, shown: str | None) -> None:
     target = target_of(node)
     assert (None if target is None else str(target)) == shown
 
@@ -70,9 +70,7 @@ def test_a_node_is_probed_at_its_http_address_else_at_its_raft_address(node: Nod
         ("255.255.255.255", "0.0.0.0/0", False),
     ],
 )
-def test_nothing_is_probed_but_what_is_allowed_and_no_special_address_that_is_not_meant(
-    ip: str, by: str, allowed: bool
-) -> None:
+def test_only_allowed_networks_are_probed_and_special_addresses_need_their_own(ip: str, by: str, allowed: bool) -> None:
     assert AllowedAddresses([parse_network(by)])(ip) is allowed
     assert AllowedAddresses([parse_network("192.0.2.0/24"), parse_network(by)])(ip) is allowed
 
@@ -103,7 +101,7 @@ METADATA = [
 
 
 @pytest.mark.parametrize("ip", METADATA)
-def test_where_a_cloud_keeps_credentials_is_probed_only_if_a_network_names_that_very_address(ip: str) -> None:
+def test_a_clouds_metadata_address_is_probed_only_if_a_network_names_exactly_it(ip: str) -> None:
     address = ip_address(ip)
     mapped = getattr(address, "ipv4_mapped", None)
     itself = address if mapped is None else mapped
@@ -113,24 +111,24 @@ def test_where_a_cloud_keeps_credentials_is_probed_only_if_a_network_names_that_
     assert not AllowedAddresses([parse_network("::/0"), parse_network("0.0.0.0/0"), parse_network(str(itself + 1))])(ip)
 
 
-def test_the_neighbours_of_a_clouds_address_are_probed_as_their_network_is() -> None:
+def test_neighbours_of_a_clouds_metadata_address_follow_their_network() -> None:
     allowed = AllowedAddresses(map(parse_network, ("100.64.0.0/10", "168.63.0.0/16", "fd00::/8")))
     assert allowed.all(["100.100.100.201", "168.63.129.17", "fd00:ec2::253", "fd20:ce::255"])
     assert not allowed.all(["100.100.100.201", "100.100.100.200"])
 
 
 @given(st.ip_addresses())
-def test_without_networks_nothing_is_allowed_and_by_wide_ones_no_special_address(address: Any) -> None:
+def test_nothing_is_allowed_without_networks_and_no_special_address_by_wide_ones(address: Any) -> None:
     assert not AllowedAddresses([])(str(address))
     special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     if special:
         assert not AllowedAddresses(map(parse_network, ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")))(str(address))
 
 
-def test_an_ipv4_network_in_ipv6_is_not_taken_for_what_it_is_not() -> None:
+def test_an_ipv4_network_in_ipv6_is_not_mistaken_for_another() -> None:
     with pytest.raises(ValueError, match="write it as an IPv4 address"):
         parse_network("::ffff:10.0.0.0/104")
 
 
-def test_targets_are_told_apart_by_how_they_are_asked() -> None:
+def test_targets_differ_by_how_they_are_probed() -> None:
     assert ProbeTarget("http", "10.0.0.1", 1, True) != ProbeTarget("https", "10.0.0.1", 1, True)

@@ -11,17 +11,17 @@ from rqdisco.probes.probe_state import Outcome
 from rqdisco.probes.prober import MAX_BYTES, TIMEOUT, Prober
 from rqdisco.probes.targets import target_of
 from tests.support.daemon import result
-from tests.support.network import NOT_READY, READY, Network
+from tests.support.network import NOT_READY, READY, ProbedNetwork
 
 A = "10.0.0.1:4001"
 
 
 class ProbedNode:
-    """Probes one node, and sees what comes of it."""
+    """Probes one node, and records the outcome."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.network = Network()
+        self.network = ProbedNetwork()
         self._probe = Prober(self.network, self.clock)
 
     def __call__(self, addr: str = A, raft_addr: str | None = None) -> Deferred[Outcome]:
@@ -55,7 +55,7 @@ def probe() -> ProbedNode:
         (b"x" * 5000, "answered"),
     ],
 )
-def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
+def test_any_answer_counts_and_readyz_shows_whether_the_node_is_ready(
     probe: ProbedNode, answer: bytes, outcome: Outcome
 ) -> None:
     probe.network.listens("10.0.0.1", answer)
@@ -66,7 +66,7 @@ def test_any_answer_is_one_and_readyz_says_whether_the_node_is_ready(
     ]
 
 
-def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(probe: ProbedNode) -> None:
+def test_refused_closed_and_unreachable_connections_are_distinguished(probe: ProbedNode) -> None:
     assert probe.met() == "refused"
     probe.network.hangs_up("10.0.0.1")
     assert probe.met() == "closed"
@@ -75,7 +75,7 @@ def test_who_refuses_hangs_up_or_cannot_be_reached_is_told_apart(probe: ProbedNo
 
 
 @pytest.mark.parametrize("behaviour", ["takes no connection", "says nothing", "says half a line"])
-def test_whoever_says_nothing_is_waited_for_two_seconds(probe: ProbedNode, behaviour: str) -> None:
+def test_a_node_that_never_answers_is_waited_for_two_seconds(probe: ProbedNode, behaviour: str) -> None:
     if behaviour == "takes no connection":
         probe.network.hangs("10.0.0.1")
     else:
@@ -88,7 +88,7 @@ def test_whoever_says_nothing_is_waited_for_two_seconds(probe: ProbedNode, behav
     assert probe.network.open == 0
 
 
-def test_no_more_than_some_kib_of_an_answer_are_looked_at(probe: ProbedNode) -> None:
+def test_only_the_first_few_kib_of_an_answer_are_read(probe: ProbedNode) -> None:
     probe.network.listens("10.0.0.1", b"x" * (MAX_BYTES - 1))
     waiting = probe()
     assert not waiting.called
@@ -99,7 +99,7 @@ def test_no_more_than_some_kib_of_an_answer_are_looked_at(probe: ProbedNode) -> 
     assert probe.met() == "answered"
 
 
-def test_a_raft_address_is_connected_to_and_asked_nothing(probe: ProbedNode) -> None:
+def test_a_raft_address_is_only_connected_to(probe: ProbedNode) -> None:
     probe.network.listens("10.0.0.1", port=4002)
     assert result(probe("10.0.0.1:4002", "10.0.0.1:4002")) == "connected"
     assert probe.network.asked == []

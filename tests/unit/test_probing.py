@@ -14,7 +14,7 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
 from rqdisco.probes.probe_state import FAILURES_UNTIL_DOWN
 from rqdisco.probes.scheduler import MAX_CONCURRENT
-from tests.support.daemon import Daemon, Probe, mint, register, result
+from tests.support.daemon import Daemon, Probe, create_id, register, result
 from tests.support.network import NOT_READY
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -22,7 +22,7 @@ INTERVAL = 10.0
 
 
 class World:
-    """A daemon that probes, on a clock, and the network that its nodes are in."""
+    """A daemon that probes, on a clock, and the network of its nodes."""
 
     def __init__(self, rate: float = 100.0, interval: float = INTERVAL) -> None:
         self.probe = Probe(interval=interval, rate=rate)
@@ -33,8 +33,8 @@ class World:
         self.rounds = self.daemon.rounds
 
     def start(self, *addrs: str) -> str:
-        """An ID with nodes at these addresses; begin to probe."""
-        discovery_id = mint(self.daemon)
+        """Create an ID with nodes at these addresses; begin to probe."""
+        discovery_id = create_id(self.daemon)
         for addr in addrs:
             result(register(self.daemon, discovery_id, addr, THIS_MACHINE))
         if not self.rounds.running:
@@ -42,11 +42,11 @@ class World:
         return discovery_id
 
     def go_on(self, seconds: float) -> None:
-        """Let time go by, in steps in which everything may happen that is due."""
+        """Let time pass, in steps in which everything that is due may happen."""
         self.clock.pump([0.05] * round(seconds * 20))
 
     def up(self, addr: str) -> bool | None:
-        """Whether a node is up."""
+        """Report whether a node is up."""
         seen = self.rounds.status(Node(addr=addr))
         return None if seen is None else seen.up
 
@@ -106,7 +106,7 @@ def test_a_node_that_stays_down_is_probed_ten_times_less_often(world: World) -> 
     assert 8 <= world.tries() - before <= 11
 
 
-def test_a_node_that_comes_back_is_up_at_its_next_probe(world: World) -> None:
+def test_a_node_that_returns_is_up_at_its_next_probe(world: World) -> None:
     world.start(A)
     world.go_on(3 * INTERVAL)
     assert world.up(A) is False
@@ -115,7 +115,7 @@ def test_a_node_that_comes_back_is_up_at_its_next_probe(world: World) -> None:
     assert world.up(A) is True
 
 
-def test_a_node_that_registers_again_is_taken_for_alive_and_probed_soon(world: World) -> None:
+def test_a_node_that_registers_again_counts_as_up_and_is_probed_soon(world: World) -> None:
     world.start(A)
     world.go_on(30 * INTERVAL)
     assert world.up(A) is False
@@ -126,7 +126,7 @@ def test_a_node_that_registers_again_is_taken_for_alive_and_probed_soon(world: W
     assert world.up(A) is True
 
 
-def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None:
+def test_only_nodes_in_the_networks_are_connected_to(world: World) -> None:
     world.probe.resolver.known["here.example.org"] = ["10.0.0.7"]
     world.probe.resolver.known["there.example.org"] = ["192.0.2.7"]
     world.probe.resolver.known["both.example.org"] = ["10.0.0.8", "127.0.0.1"]
@@ -138,7 +138,7 @@ def test_nobody_is_connected_to_who_is_not_in_the_networks(world: World) -> None
     assert world.rounds.states["not_allowed"] == 6
 
 
-def test_what_is_connected_to_is_the_address_that_was_allowed_whatever_the_name_says_next(world: World) -> None:
+def test_probes_connect_to_the_address_that_was_allowed_whatever_the_name_resolves_to_next(world: World) -> None:
     answers = iter([["10.0.0.7"], ["127.0.0.1"]])
 
     class Rebinding(dict[str, Sequence[str]]):
@@ -166,7 +166,7 @@ def test_a_name_is_up_if_one_of_its_addresses_is_and_unresolved_if_it_has_none(w
     assert world.rounds.outcomes["unresolved"] == 3
 
 
-def test_many_nodes_are_probed_evenly_and_no_more_than_the_rate_in_any_second(world: World) -> None:
+def test_many_nodes_are_probed_evenly_and_within_the_rate_in_every_second(world: World) -> None:
     addrs = [f"10.0.{number // 250}.{number % 250}:4001" for number in range(1, 401)]
     world.start(*addrs)
     counts = []
@@ -178,7 +178,7 @@ def test_many_nodes_are_probed_evenly_and_no_more_than_the_rate_in_any_second(wo
     assert max(counts) <= 110
 
 
-def test_no_more_than_so_many_probes_hang_at_once() -> None:
+def test_the_number_of_hanging_probes_is_bounded() -> None:
     world = World(rate=10_000)
     addrs = [f"10.0.{number // 250}.{number % 250}:4001" for number in range(1, 401)]
     for addr in addrs:
@@ -205,15 +205,15 @@ def test_a_node_that_is_removed_while_it_is_probed_leaves_nothing_behind() -> No
     result(world.rounds.stopService())
 
 
-def test_looking_for_nodes_to_probe_holds_nobody_up(world: World) -> None:
+def test_finding_nodes_to_probe_blocks_nobody(world: World) -> None:
     addrs = [f"192.0.{number // 250}.{number % 250}:4001" for number in range(950)]
     world.start(*addrs)
-    assert 0 < sum(world.rounds.states.values()) <= 100, "before anybody else has had a turn"
+    assert 0 < sum(world.rounds.states.values()) <= 100, "before anything else has had a turn"
     world.go_on(2)
     assert world.rounds.states["not_allowed"] == 950
 
 
-def test_a_stop_lets_go_of_every_connection_and_timer(world: World) -> None:
+def test_stopping_closes_every_connection_and_timer(world: World) -> None:
     world.network.hangs("10.0.0.1")
     world.start(A, B)
     world.go_on(0.5)
@@ -223,13 +223,13 @@ def test_a_stop_lets_go_of_every_connection_and_timer(world: World) -> None:
     assert world.clock.getDelayedCalls() == []
 
 
-def test_the_log_says_once_that_a_node_is_down_and_once_that_it_is_up_again(world: World, log: Any) -> None:
+def test_the_log_reports_once_that_a_node_is_down_and_once_that_it_is_up_again(world: World, log: Any) -> None:
     world.start(A)
     world.go_on(6 * INTERVAL)
     world.network.listens("10.0.0.1")
     world.go_on(10 * INTERVAL)
-    said = [(event["log_format"], event["target"], event["outcome"]) for event in log if "target" in event]
-    assert said == [
+    logged = [(event["log_format"], event["target"], event["outcome"]) for event in log if "target" in event]
+    assert logged == [
         ("node is down", f"http://{A}", "refused"),
         ("node is up again", f"http://{A}", "ready"),
     ]

@@ -17,12 +17,12 @@ PATIENCE = 10.0
 
 
 class Echo:
-    """Sends back what it is sent, and keeps it."""
+    """Sends back what it receives, and records it."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self.heard = b""
+        self.received = b""
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -40,7 +40,7 @@ class Echo:
     def _answer(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
             while data := connection.recv(4096):
-                self.heard += data
+                self.received += data
                 connection.sendall(data)
 
 
@@ -62,7 +62,7 @@ def connect(proxy: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), PATIENCE)
 
 
-def is_silent(client: socket.socket, seconds: float = 0.05) -> bool:
+def is_unresponsive(client: socket.socket, seconds: float = 0.05) -> bool:
     return not select.select([client], [], [], seconds)[0]
 
 
@@ -73,7 +73,7 @@ def ends(client: socket.socket) -> bool:
         return True
 
 
-def test_what_is_sent_arrives_both_ways(proxy: Proxy) -> None:
+def test_bytes_arrive_in_both_directions(proxy: Proxy) -> None:
     with connect(proxy) as client:
         client.sendall(b"hello")
         assert client.recv(100) == b"hello"
@@ -94,14 +94,14 @@ def test_a_cut_ends_all_connections_and_refuses_new_ones_until_it_is_healed(prox
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_half_open_connection_swallows_all_and_says_nothing(proxy: Proxy, echo: Echo, late: bool) -> None:
+def test_a_half_open_connection_swallows_everything(proxy: Proxy, echo: Echo, late: bool) -> None:
     with connect(proxy) as client:
         client.sendall(b"hello")
         client.recv(100)
         proxy.spoil(HALF_OPEN)
         client.sendall(b" world")
-        assert is_silent(client)
-        assert echo.heard == b"hello"
+        assert is_unresponsive(client)
+        assert echo.received == b"hello"
         proxy.heal(late=late)
         if late:
             assert client.recv(100) == b" world"
@@ -109,27 +109,27 @@ def test_a_half_open_connection_swallows_all_and_says_nothing(proxy: Proxy, echo
             assert ends(client)
 
 
-def test_one_way_alone_is_swallowed(proxy: Proxy, echo: Echo) -> None:
+def test_one_direction_can_be_swallowed(proxy: Proxy, echo: Echo) -> None:
     proxy.spoil(MUTE)
     with connect(proxy) as client:
         client.sendall(b"hello")
-        assert is_silent(client)
-    assert echo.heard == b"hello"
+        assert is_unresponsive(client)
+    assert echo.received == b"hello"
     proxy.spoil(DEAF)
     with connect(proxy) as client:
         client.sendall(b" world")
-        assert is_silent(client)
-    assert echo.heard == b"hello"
+        assert is_unresponsive(client)
+    assert echo.received == b"hello"
 
 
-def test_a_delay_holds_everything_up_in_its_order(proxy: Proxy) -> None:
+def test_a_delay_keeps_the_order(proxy: Proxy) -> None:
     with connect(proxy) as client:
         client.sendall(b"0")
         client.recv(100)
         proxy.spoil(slow(0.5))
         begun = monotonic()
         client.sendall(b"a")
-        assert is_silent(client, 0.02)
+        assert is_unresponsive(client, 0.02)
         proxy.heal()
         client.sendall(b"b")
         got = b""
@@ -138,7 +138,7 @@ def test_a_delay_holds_everything_up_in_its_order(proxy: Proxy) -> None:
         assert (got, monotonic() - begun >= 0.5) == (b"ab", True)
 
 
-def test_a_reply_ends_after_so_many_bytes(proxy: Proxy) -> None:
+def test_a_reply_can_end_after_a_number_of_bytes(proxy: Proxy) -> None:
     proxy.spoil(truncating(3))
     with connect(proxy) as client:
         client.sendall(b"hello")
@@ -146,7 +146,7 @@ def test_a_reply_ends_after_so_many_bytes(proxy: Proxy) -> None:
         assert ends(client)
 
 
-def test_it_strikes_before_a_certain_request_or_reply_is_forwarded_and_once(proxy: Proxy, echo: Echo) -> None:
+def test_a_strike_happens_once_before_a_certain_request_or_reply_is_forwarded(proxy: Proxy, echo: Echo) -> None:
     at_request = proxy.strike(CUT, b"second")
     with connect(proxy) as client:
         client.sendall(b"first")
@@ -155,10 +155,10 @@ def test_it_strikes_before_a_certain_request_or_reply_is_forwarded_and_once(prox
         client.sendall(b"second")
         assert ends(client)
     assert at_request.wait(PATIENCE)
-    assert echo.heard == b"first"
+    assert echo.received == b"first"
     proxy.heal()
     seen: list[bytes] = []
-    at_reply = proxy.strike(lambda: seen.append(echo.heard), b"second", "replies")
+    at_reply = proxy.strike(lambda: seen.append(echo.received), b"second", "replies")
     with connect(proxy) as client:
         client.sendall(b"second")
         assert client.recv(100) == b"second"

@@ -10,12 +10,12 @@ from twisted.internet.task import Clock
 from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 
-def test_beyond_its_tokens_a_source_waits_and_those_who_wait_go_on_one_after_the_other() -> None:
+def test_a_source_without_tokens_waits_and_waiting_sources_continue_in_order() -> None:
     clock = Clock()
     buckets = Buckets(10, 3, clock.seconds)
     waits = [buckets.take("a", patience=0.35) for _ in range(7)]
     assert waits == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3, 0.4])
-    assert buckets.take("a", 0.35) == pytest.approx(0.4), "who would wait too long took nothing"
+    assert buckets.take("a", 0.35) == pytest.approx(0.4), "a client that would wait too long took nothing"
     clock.advance(0.1)
     assert buckets.take("a", 0.35) == pytest.approx(0.3)
     assert buckets.take("b") == 0
@@ -24,7 +24,7 @@ def test_beyond_its_tokens_a_source_waits_and_those_who_wait_go_on_one_after_the
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=80), st.floats(0.1, 50), st.floats(0, 20), st.floats(0, 3))
-def test_in_no_time_more_is_let_through_than_the_bucket_and_the_rate_give(
+def test_no_period_lets_through_more_than_the_bucket_and_the_rate_allow(
     gaps: list[float], rate: float, most: float, patience: float
 ) -> None:
     clock = Clock()
@@ -49,10 +49,10 @@ def test_in_no_time_more_is_let_through_than_the_bucket_and_the_rate_give(
         ("fe80::1%eth0", "fe80::2"),
     ],
 )
-def test_one_source_has_many_spellings(one: str, other: str) -> None:
+def test_a_source_is_the_same_in_every_notation(one: str, other: str) -> None:
     assert source_of(one) == source_of(other)
 
 
-def test_the_machine_itself_is_known_in_every_spelling() -> None:
+def test_the_local_host_is_recognized_in_every_notation() -> None:
     assert all(map(is_local_source, ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")))
     assert not any(map(is_local_source, ("12.7.0.1", "::2", "198.51.100.7", "::ffff:10.0.0.1")))

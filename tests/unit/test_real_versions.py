@@ -1,5 +1,5 @@
-"""Tests with real rqlited are made from the variable that names them, each in the modes that its
-version has.
+"""Tests with real rqlited are made from the variable that names the binaries, each in the modes of
+its version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def test_several_binaries_are_named_one_after_the_other(between: str) -> None:
     assert paths(between) == []
 
 
-def test_what_a_binary_says_of_itself_is_its_version() -> None:
+def test_the_version_of_a_binary_is_read_from_its_output() -> None:
     assert version_in("rqlited v8.43.4 linux amd64 go1.24 sqlite3.49.1 (commit f00, compiler gc)") == "8.43.4"
     assert version_in("rqlited 10 linux amd64 go1.26 sqlite3.53.2 (commit unknown, compiler gc)\n") == "10"
     with pytest.raises(ValueError, match="not what rqlited -version prints"):
@@ -29,7 +29,7 @@ def test_what_a_binary_says_of_itself_is_its_version() -> None:
 
 
 @pytest.mark.parametrize("version", FIRST_AND_LAST)
-def test_a_version_is_tested_in_just_those_modes_that_flags_are_printed_for(version: str) -> None:
+def test_a_version_is_tested_in_exactly_the_modes_that_have_recipes(version: str) -> None:
     printed = []
     for mode in MODES:
         zone = "disco.example" if mode.startswith("dns") else None
@@ -41,7 +41,7 @@ def test_a_version_is_tested_in_just_those_modes_that_flags_are_printed_for(vers
     assert list(Rqlited("rqlited", version).modes) == printed
 
 
-def test_there_is_a_test_for_each_binary_and_mode_and_none_in_vain() -> None:
+def test_each_binary_and_mode_has_a_test_and_no_test_is_in_vain() -> None:
     old, new = Rqlited("a", "6.10.2"), Rqlited("b", "8")
     every = cases([old, new], MODES, root=True)
     assert [str(case) for case in every] == ["6.10.2-legacy", "8-consul-kv", "8-dns", "8-dns-srv"]
@@ -49,7 +49,7 @@ def test_there_is_a_test_for_each_binary_and_mode_and_none_in_vain() -> None:
     assert cases([old], ["consul-kv"], root=True) == []
 
 
-def test_a_node_is_told_who_and_where_it_is_in_the_words_of_its_version() -> None:
+def test_a_node_gets_its_name_and_addresses_in_the_flags_of_its_version() -> None:
     flags = [Rqlited("a", version).addresses("n1", "h:1", "h:2") for version in ("3.14.0", "4", "5.0.0", "10")]
     assert flags[0] == ["-http=h:1", "-raft=h:2"]
     assert flags[1] == ["-http-addr=h:1", "-raft-addr=h:2"]
@@ -72,7 +72,7 @@ def test_a_node_is_told_who_and_where_it_is_in_the_words_of_its_version() -> Non
     ],
     ids=["3 and 4", "5", "6 and later"],
 )
-def test_a_cluster_is_read_from_what_each_version_says_of_it(store: dict[str, object]) -> None:
+def test_a_cluster_is_read_from_the_status_of_each_version(store: dict[str, object]) -> None:
     assert view_in(store) == View("127.0.0.1:4002", frozenset(("127.0.0.1:4002", "127.0.0.1:4004")))
 
 

@@ -28,7 +28,7 @@ def test_events_are_counted_by_the_minute_and_forgotten_after_an_hour() -> None:
     assert recent.minutes(REGISTERED) == (0,) * 60
 
 
-def test_the_last_changes_are_kept_newest_first_and_no_more_than_some() -> None:
+def test_the_last_changes_are_kept_newest_first_and_bounded() -> None:
     moments = iter(range(1000))
     recent = RecentActivity(lambda: 0.0, lambda: next(moments))
     for number in range(100):

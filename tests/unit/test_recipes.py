@@ -1,6 +1,4 @@
-"""Flags for rqlited: right for its version, and still the same after whatever they were pasted into
-has read them.
-"""
+"""Flags for rqlited: right for its version, and unchanged by every format they are pasted into."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from rqdisco.core.dns_labels import dns_labels, from_dns_labels
 from rqdisco.core.ids import is_id
-from rqdisco.recipes import MODES, FlagsRequest, Mode, Unsupported, make_flags, quote_flags
+from rqdisco.recipes import MODES, FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 URL = "http://rqdisco:4000"
@@ -25,25 +24,25 @@ ids = st.text("ABCxyz019._-", min_size=1, max_size=64).filter(is_id)
 arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
 
 
-def flags(mode: Mode, version: str, url: str = URL, **more: object) -> dict[str, str]:
-    """The flags and their values."""
+def flags(mode: Mode, version: str, url: str = URL, **more: Any) -> dict[str, str]:
+    """Return the flags and their values."""
     wanted = FlagsRequest(discovery_id=ID, version=version, mode=mode, url=url, **more)
     parts = [argument.partition("=") for argument in make_flags(wanted).arguments]
     return {flag: value for flag, _, value in parts}
 
 
-def config(*wanted: str, **more: object) -> object:
-    return json.loads(flags(*wanted, **more)["-disco-config"])
+def config(mode: Mode, version: str, *url: str, **more: Any) -> object:
+    return json.loads(flags(mode, version, *url, **more)["-disco-config"])
 
 
-def why_not(mode: Mode, version: str, **more: object) -> str:
+def why_not(mode: Mode, version: str, **more: Any) -> str:
     with pytest.raises(Unsupported) as refused:
         flags(mode, version, **more)
     return str(refused.value)
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.14.0", "3", "v3.12.1"])
-def test_the_first_versions_spell_the_flags_without_a_dash(version: str) -> None:
+def test_the_first_versions_write_the_flags_without_a_dash(version: str) -> None:
     assert flags("legacy", version) == {"-disco": URL, "-discoid": ID}
 
 
@@ -79,12 +78,12 @@ def test_consul_kv_gets_the_id_as_key_and_the_address_without_a_scheme(version: 
         ("7.15", "http://me:a$b@h:1", {"address": "h:1", "basic_auth": {"username": "me", "password": "a$b"}}),
     ],
 )
-def test_consul_kv_is_told_all_that_the_url_says(version: str, url: str, expected: object) -> None:
+def test_consul_kv_gets_everything_in_the_url(version: str, url: str, expected: object) -> None:
     assert config("consul-kv", version, url) == expected
 
 
 @pytest.mark.parametrize("zone", ["%25eth0", "%eth0"])
-def test_legacy_gets_the_zone_of_an_address_as_it_is_written_in_a_url(zone: str) -> None:
+def test_legacy_gets_the_zone_of_an_address_as_in_a_url(zone: str) -> None:
     assert flags("legacy", "6", f"http://[fe80::1{zone}]:4000/")["-disco-url"] == "http://[fe80::1%25eth0]:4000"
 
 
@@ -98,20 +97,20 @@ def test_legacy_gets_the_zone_of_an_address_as_it_is_written_in_a_url(zone: str)
         ("dns-srv", "10", {"name": f"{ID}.disco.example.", "service": "rqlite-raft"}),
     ],
 )
-def test_dns_modes_ask_for_the_port_that_the_version_joins_by_and_end_names_with_a_dot(
+def test_dns_modes_use_the_port_that_the_version_joins_by_and_end_names_with_a_dot(
     mode: Mode, version: str, expected: object
 ) -> None:
     assert config(mode, version, zone="Disco.Example.") == expected
 
 
-def test_dns_modes_say_how_many_nodes_form_the_cluster() -> None:
+def test_dns_modes_give_the_number_of_nodes_that_form_the_cluster() -> None:
     assert flags("dns", "8", zone="z")["-bootstrap-expect"] == "3"
     assert flags("dns-srv", "8", zone="z", expect=5)["-bootstrap-expect"] == "5"
 
 
 @pytest.mark.parametrize("version", ["8.14.1", "8.14", "8", "9", "10.2.7"])
 @pytest.mark.parametrize("mode", ["dns", "dns-srv"])
-def test_a_read_replica_by_dns_expects_nobody_as_rqlited_would_not_start(mode: Mode, version: str) -> None:
+def test_a_read_replica_by_dns_expects_no_nodes_because_rqlited_would_not_start(mode: Mode, version: str) -> None:
     made = flags(mode, version, zone="z", replica=True)
     assert set(made) == {"-disco-mode", "-disco-config", "-raft-non-voter"}
     assert made["-disco-config"] == flags(mode, version, zone="z")["-disco-config"]
@@ -121,7 +120,7 @@ def test_a_read_replica_by_dns_expects_nobody_as_rqlited_would_not_start(mode: M
     ("mode", "version"),
     [("legacy", "5.1.0"), ("legacy", "5"), ("legacy", "6.10.2"), ("consul-kv", "7.0.0"), ("consul-kv", "10")],
 )
-def test_a_read_replica_gets_the_flags_of_any_node_and_that_it_has_no_vote(mode: Mode, version: str) -> None:
+def test_a_read_replica_gets_the_flags_of_any_node_and_the_non_voter_flag(mode: Mode, version: str) -> None:
     assert flags(mode, version, replica=True) == {**flags(mode, version), "-raft-non-voter": ""}
 
 
@@ -129,7 +128,7 @@ def test_the_nodes_port_can_be_given_in_dns_mode() -> None:
     assert config("dns", "8", zone="z", port=5002) == {"name": f"{ID}.z.", "port": 5002}
 
 
-def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
+def test_an_id_that_is_no_dns_name_is_looked_up_in_its_escaped_form() -> None:
     wanted = FlagsRequest(discovery_id="Main.-x", version="8", mode="dns", url=URL, zone="z")
     (name,) = json.loads(make_flags(wanted).arguments[1].partition("=")[2]).values()
     assert from_dns_labels(name.removesuffix(".z.")) == "Main.-x"
@@ -171,24 +170,24 @@ def test_an_id_that_is_no_dns_name_is_asked_for_in_its_escaped_form() -> None:
         ("dns", "8", {"zone": "z", "replica": True, "expect": 3}, "a read replica takes no -bootstrap-expect"),
     ],
 )
-def test_what_rqlited_cannot_do_is_refused_in_words(
+def test_a_combination_that_rqlited_does_not_support_is_refused_with_a_reason(
     mode: Mode, version: str, more: dict[str, object], words: str
 ) -> None:
     assert words in why_not(mode, version, **more)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_text_that_is_no_id_is_refused(mode: Mode) -> None:
+def test_an_invalid_id_is_refused(mode: Mode) -> None:
     with pytest.raises(Unsupported, match="not a discovery ID"):
         make_flags(FlagsRequest(discovery_id="", version="8", mode=mode, url=URL))
 
 
-def notes(mode: Mode, version: str, url: str = URL, **more: object) -> str:
-    """All notes in one."""
+def notes(mode: Mode, version: str, url: str = URL, **more: Any) -> str:
+    """Return all notes as one text."""
     return " ".join(make_flags(FlagsRequest(discovery_id=ID, version=version, mode=mode, url=url, **more)).notes)
 
 
-def test_notes_say_what_flags_cannot_do() -> None:
+def test_notes_mention_what_flags_cannot_do() -> None:
     assert "-http-adv-addr" in notes("legacy", "6")
     assert "-httpadv" in notes("legacy", "3")
     assert "other hosts cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
@@ -199,25 +198,26 @@ def test_notes_say_what_flags_cannot_do() -> None:
     assert "4001" in notes("dns", "7.5", zone="z")
 
 
-def test_notes_say_how_a_certificate_of_ones_own_authority_is_trusted() -> None:
+def test_notes_explain_how_a_private_authority_is_trusted() -> None:
     own = "https://h"
     assert '"tls_config":{"ca_file":"/PATH"}' in notes("consul-kv", "8", own)
     assert '"tls_config":{"ca_file":"/PATH"}' in notes("consul-kv", "7.13.2", own)
     assert '"tls_config":{"ca_pem":"BASE64"}' in notes("consul-kv", "7.13.1", own)
     assert "rqlited before 7.13.2 ignores ca_file" in notes("consul-kv", "7.13.1", own)
     assert "SSL_CERT_FILE" in notes("legacy", "6", own)
-    for mode, version in (("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")):
+    versions: list[tuple[Mode, str]] = [("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")]
+    for mode, version in versions:
         assert "authorities" in notes(mode, version, own)
         assert "authorities" not in notes(mode, version, "http://h")
 
 
-def test_notes_say_what_the_scheme_is_called_where_the_version_is_not_known_in_full() -> None:
+def test_notes_mention_the_other_name_of_the_scheme_for_incomplete_versions() -> None:
     assert '7.0.0 calls "scheme" "schema"' in notes("consul-kv", "7.0", "https://h")
     for version, url in (("7.0.0", "https://h"), ("7.0.1", "https://h"), ("7.1", "https://h"), ("7.0", "http://h")):
         assert "schema" not in notes("consul-kv", version, url)
 
 
-def test_notes_say_when_a_read_replica_may_start() -> None:
+def test_notes_mention_when_a_read_replica_may_start() -> None:
     assert "a replica that is told to bootstrap does so" in notes("legacy", "6", replica=True)
     assert "a replica that wins the claim bootstraps" in notes("consul-kv", "8.13", replica=True)
     assert "waits for a leader" in notes("consul-kv", "8.14", replica=True)
@@ -225,12 +225,17 @@ def test_notes_say_when_a_read_replica_may_start() -> None:
     assert "do not register a replica" in by_dns
     assert "-bootstrap-expect" not in by_dns
     assert "rqdisco register" not in by_dns
-    for mode, version, more in (("legacy", "6", {}), ("consul-kv", "8", {}), ("dns", "8", {"zone": "z"})):
+    modes: list[tuple[Mode, str, dict[str, str]]] = [
+        ("legacy", "6", {}),
+        ("consul-kv", "8", {}),
+        ("dns", "8", {"zone": "z"}),
+    ]
+    for mode, version, more in modes:
         assert "replica" not in notes(mode, version, **more)
 
 
 def unquote_systemd(line: str) -> list[str]:
-    """The words of a command line in a unit: quotes and escapes, then specifiers, then
+    """Return the words of a command line in a unit: quotes and escapes, then specifiers, then
     variables.
     """
     words = []
@@ -269,17 +274,17 @@ READERS: dict[str, Callable[[str], list[str]]] = {
 
 
 @given(target=st.sampled_from(sorted(READERS)), arguments=arguments)
-def test_arguments_survive_what_they_are_pasted_into(target: str, arguments: list[str]) -> None:
+def test_arguments_survive_quoting_for_every_target(target: Target, arguments: list[str]) -> None:
     assert READERS[target](quote_flags(target, arguments)) == arguments
 
 
 @pytest.mark.parametrize("target", READERS)
-def test_json_survives_with_all_that_is_special_somewhere(target: str) -> None:
+def test_json_survives_quoting_with_all_special_characters(target: Target) -> None:
     arguments = ['-disco-config={"a":"$HOME $(x) %h \'\\" ` ; \\n \\x41 ü \U0001f600"}', "-plain=1"]
     assert READERS[target](quote_flags(target, arguments)) == arguments
 
 
-def test_a_line_is_a_line_and_plain_words_stay_plain() -> None:
+def test_a_line_stays_a_line_and_plain_words_stay_plain() -> None:
     made = make_flags(FlagsRequest(discovery_id=ID, version="8", mode="consul-kv", url=URL))
     config = '{"address":"rqdisco:4000"}'
     line = f"-disco-mode=consul-kv -disco-key={ID} '-disco-config={config}'"
@@ -288,13 +293,13 @@ def test_a_line_is_a_line_and_plain_words_stay_plain() -> None:
 
 
 @given(ids)
-def test_every_id_has_labels_that_every_resolver_takes(discovery_id: str) -> None:
+def test_every_id_has_labels_that_every_resolver_accepts(discovery_id: str) -> None:
     labels = dns_labels(discovery_id).split(".")
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", label) for label in labels)
 
 
 @given(ids)
-def test_escaped_labels_give_the_id_back_in_any_case_and_plain_ones_are_the_id(discovery_id: str) -> None:
+def test_escaped_labels_decode_to_the_id_in_any_case_and_plain_ones_are_the_id(discovery_id: str) -> None:
     labels = dns_labels(discovery_id)
     if labels == discovery_id:
         assert from_dns_labels(labels) is None
@@ -303,7 +308,7 @@ def test_escaped_labels_give_the_id_back_in_any_case_and_plain_ones_are_the_id(d
 
 
 @pytest.mark.parametrize("discovery_id", [ID, "a", "0", "a.b", "a_b-c", "rqlite", "a" * 63, f"{'a' * 31}.{'b' * 32}"])
-def test_ids_that_are_dns_names_are_looked_up_as_they_are(discovery_id: str) -> None:
+def test_ids_that_are_dns_names_are_looked_up_unchanged(discovery_id: str) -> None:
     assert dns_labels(discovery_id) == discovery_id
 
 
@@ -325,5 +330,5 @@ def test_other_ids_are_escaped_into_labels_of_63_at_most(discovery_id: str, labe
 @pytest.mark.parametrize(
     "labels", ["", "a", "x--", "x--a", "x--1", "x--if", "x--i.e", "x--ie.", "x--77", "x--ie======"]
 )
-def test_what_only_looks_like_an_escaped_id_is_none(labels: str) -> None:
+def test_a_name_that_only_looks_like_an_escaped_id_is_not_decoded(labels: str) -> None:
     assert from_dns_labels(labels) is None

@@ -1,4 +1,4 @@
-"""What is found again after a crash, what is refused, and what is said then."""
+"""What is recovered after a crash, what is refused, and with which reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME
 from rqdisco.storage.state_directory import open_state
 from rqdisco.storage.wal.frames import encode_frame
 from rqdisco.storage.wal.segments import DIRECTORY, segment_path
-from tests.support.daemon import STATE, Daemon, mint, register, result, shown
+from tests.support.daemon import STATE, Daemon, create_id, register, result, shown
 from tests.support.disk import ModelDisk
 
 
@@ -26,7 +26,9 @@ class PowerCut(OSError):
 
 
 def power_cut_after(number: int) -> Callable[[str], None]:
-    """To be called before each operation of a disk: the power is gone after so many."""
+    """Return a function to be called before each operation of a disk: the power fails after this
+    many.
+    """
     left = iter(range(number))
 
     def before(operation: str) -> None:
@@ -36,17 +38,15 @@ def power_cut_after(number: int) -> Callable[[str], None]:
     return before
 
 
-def seal_and_fold(daemon: Daemon) -> None:
+def seal_and_compact(daemon: Daemon) -> None:
     compact(daemon.disk, STATE, result(daemon.journal.seal()))
 
 
 @given(seed=st.integers(0, 2**32), cut=st.integers(0, 60), small=st.booleans())
-def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_there(
-    seed: int, cut: int, small: bool
-) -> None:
+def test_every_acknowledged_registration_survives_any_crash(seed: int, cut: int, small: bool) -> None:
     random = Random(seed)
     daemon = Daemon(seed=seed, segment_bytes=600 if small else 1 << 20)
-    ids = [mint(daemon) for _ in range(3)]
+    ids = [create_id(daemon) for _ in range(3)]
     daemon.disk.before = power_cut_after(cut)
     acknowledged: dict[str, list[str]] = {discovery_id: [] for discovery_id in ids}
     try:
@@ -64,7 +64,7 @@ def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_t
             if daemon.failures:
                 break
             if number % 7 == 6:
-                seal_and_fold(daemon)
+                seal_and_compact(daemon)
     except PowerCut:
         pass
     crashed = daemon.disk.crash(random)
@@ -82,10 +82,10 @@ def test_whatever_the_disk_keeps_of_a_crash_every_acknowledged_registration_is_t
 def daemon() -> Daemon:
     """A daemon with a snapshot of two segments, one before it and two segments after it."""
     daemon = Daemon(segment_bytes=1)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     for number in range(2):
         register(daemon, discovery_id, f"10.0.0.{number}:4001")
-        seal_and_fold(daemon)
+        seal_and_compact(daemon)
     for number in range(2, 5):
         register(daemon, discovery_id, f"10.0.0.{number}:4001")
     return daemon
@@ -95,7 +95,7 @@ def last_segment(daemon: Daemon) -> Path:
     return segment_path(STATE, daemon.segments.sealed + 1)
 
 
-def test_a_torn_end_is_cut_off_and_said(daemon: Daemon) -> None:
+def test_a_torn_end_is_cut_off_and_reported(daemon: Daemon) -> None:
     path = last_segment(daemon)
     whole = daemon.disk.read(path)
     daemon.disk.replace(path, whole[:-1])
@@ -106,7 +106,7 @@ def test_a_torn_end_is_cut_off_and_said(daemon: Daemon) -> None:
     assert found.restart().found.cut is None
 
 
-def test_a_segment_that_was_never_begun_properly_is_made_anew(daemon: Daemon) -> None:
+def test_a_segment_without_a_complete_header_is_rewritten(daemon: Daemon) -> None:
     path = last_segment(daemon)
     daemon.disk.replace(path, b"")
     found = daemon.restart()
@@ -116,7 +116,7 @@ def test_a_segment_that_was_never_begun_properly_is_made_anew(daemon: Daemon) ->
 
 
 @pytest.mark.parametrize("where", range(0, 700, 37))
-def test_a_flipped_byte_in_an_acknowledged_frame_is_never_passed_over(daemon: Daemon, where: int) -> None:
+def test_a_flipped_byte_in_an_acknowledged_frame_is_always_detected(daemon: Daemon, where: int) -> None:
     path = segment_path(STATE, daemon.segments.sealed)
     content = bytearray(daemon.disk.read(path))
     content[where % len(content)] ^= 0x20
@@ -126,7 +126,7 @@ def test_a_flipped_byte_in_an_acknowledged_frame_is_never_passed_over(daemon: Da
 
 
 @pytest.mark.parametrize("where", range(0, 500, 23))
-def test_a_flipped_byte_in_the_snapshot_is_never_passed_over(daemon: Daemon, where: int) -> None:
+def test_a_flipped_byte_in_the_snapshot_is_always_detected(daemon: Daemon, where: int) -> None:
     content = bytearray(daemon.disk.read(STATE / NAME))
     content[where % len(content)] ^= 0x20
     daemon.disk.replace(STATE / NAME, bytes(content))
@@ -135,7 +135,7 @@ def test_a_flipped_byte_in_the_snapshot_is_never_passed_over(daemon: Daemon, whe
 
 
 @pytest.mark.parametrize("size", [0, 1, 50, 200, -2])
-def test_a_snapshot_that_was_cut_short_is_refused(daemon: Daemon, size: int) -> None:
+def test_a_truncated_snapshot_is_refused(daemon: Daemon, size: int) -> None:
     daemon.disk.replace(STATE / NAME, daemon.disk.read(STATE / NAME)[:size])
     with pytest.raises(DamagedState, match=PREVIOUS_NAME):
         daemon.restart()
@@ -147,22 +147,22 @@ def test_the_previous_snapshot_in_place_of_a_damaged_one_loses_nothing(daemon: D
     assert daemon.restart().found.records == before
 
 
-def test_a_missing_snapshot_is_noticed(daemon: Daemon) -> None:
+def test_a_missing_snapshot_is_detected(daemon: Daemon) -> None:
     daemon.disk.remove(STATE / NAME)
     with pytest.raises(DamagedState, match=r"snapshot\.json: missing"):
         daemon.restart()
 
 
-def test_a_missing_segment_is_noticed(daemon: Daemon) -> None:
+def test_a_missing_segment_is_detected(daemon: Daemon) -> None:
     path = segment_path(STATE, daemon.segments.sealed)
     daemon.disk.remove(path)
     with pytest.raises(DamagedState, match=f"{path.name}: missing"):
         daemon.restart()
 
 
-def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
+def test_a_segment_of_another_journal_is_detected(daemon: Daemon) -> None:
     other = Daemon(seed=99, segment_bytes=1)
-    discovery_id = mint(other)
+    discovery_id = create_id(other)
     for number in range(9):
         register(other, discovery_id, f"10.9.9.{number}:4001")
     path = segment_path(STATE, daemon.segments.sealed)
@@ -179,12 +179,12 @@ def test_a_segment_of_another_journal_is_noticed(daemon: Daemon) -> None:
         (IDENTITY, b'"version":2', b'"version":3'),
     ],
 )
-def test_a_newer_format_is_refused_and_not_taken_for_damage(name: str, old: bytes, new: bytes) -> None:
+def test_a_newer_format_is_refused_and_not_mistaken_for_damage(name: str, old: bytes, new: bytes) -> None:
     daemon = Daemon(segment_bytes=1)
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     register(daemon, discovery_id, "a:1")
     if name == NAME:
-        seal_and_fold(daemon)
+        seal_and_compact(daemon)
     register(daemon, discovery_id, "b:1")
     content = daemon.disk.read(STATE / name).replace(old, new, 1)
     if DIRECTORY in name:
@@ -195,7 +195,7 @@ def test_a_newer_format_is_refused_and_not_taken_for_damage(name: str, old: byte
 
 
 def _reframed(content: bytes) -> bytes:
-    """The segment with the CRCs that its writer would have given it."""
+    """Return the segment with the CRCs that its writer would have given it."""
     head, *rest = content.split(b"\n#")
     first, payload = head.split(b"\n", 1)
     frame, _ = encode_frame([payload], int(first.split(b" ")[1], 16))
@@ -208,7 +208,7 @@ def test_two_daemons_do_not_share_a_directory() -> None:
         open_state(daemon.disk, STATE, Random(1).randbytes)
 
 
-def test_a_copied_directory_is_refused_until_its_identity_is_taken_away(daemon: Daemon) -> None:
+def test_a_copied_directory_is_refused_until_its_identity_is_removed(daemon: Daemon) -> None:
     copy = ModelDisk()
     copy._numbers = 1000
     for path, inode in daemon.disk._seen.items():
@@ -232,14 +232,14 @@ def test_an_identity_with_one_digit_changed_is_refused(daemon: Daemon, digit: in
         daemon.restart()
 
 
-def test_a_journal_that_is_not_there_is_missed(daemon: Daemon) -> None:
+def test_a_missing_journal_is_detected(daemon: Daemon) -> None:
     for path in [path for path in daemon.disk._seen if DIRECTORY in str(path)]:
         del daemon.disk._seen[path]
     with pytest.raises(DamagedState, match="journal: missing"):
         daemon.restart()
 
 
-def test_the_segments_after_a_snapshot_are_missed_when_all_are_gone(daemon: Daemon) -> None:
+def test_missing_segments_after_a_snapshot_are_detected_when_all_are_gone(daemon: Daemon) -> None:
     for path in [path for path in daemon.disk._seen if path.suffix == ".journal"]:
         del daemon.disk._seen[path]
     with pytest.raises(DamagedState, match="missing"):
@@ -249,27 +249,27 @@ def test_the_segments_after_a_snapshot_are_missed_when_all_are_gone(daemon: Daem
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"x", b'{"format":"rqdisco identity","version":1}'])
-def test_an_identity_that_cannot_be_read_is_refused(daemon: Daemon, content: bytes) -> None:
+def test_an_unreadable_identity_is_refused(daemon: Daemon, content: bytes) -> None:
     daemon.disk.replace(STATE / IDENTITY, content)
     with pytest.raises(DamagedState, match=r"identity\.json"):
         daemon.restart()
 
 
-def test_a_directory_that_cannot_be_written_is_refused_in_words() -> None:
+def test_an_unwritable_directory_is_refused_with_a_reason() -> None:
     disk = ModelDisk()
     disk.room = 0
     with pytest.raises(StateUnusable, match="No space left on device"):
         open_state(disk, STATE, Random(1).randbytes)
 
 
-def test_a_daemon_starts_and_shows_what_it_has_on_a_full_disk(daemon: Daemon) -> None:
+def test_a_daemon_starts_and_shows_its_records_on_a_full_disk(daemon: Daemon) -> None:
     before = daemon.restart().found.records
     daemon.disk.replace(last_segment(daemon), daemon.disk.read(last_segment(daemon)) + b"#torn")
     daemon.disk.room = 0
     assert daemon.restart().found.records == before
 
 
-def test_a_fold_that_does_not_fit_leaves_everything_in_place(daemon: Daemon) -> None:
+def test_a_compaction_that_does_not_fit_leaves_everything_in_place(daemon: Daemon) -> None:
     before = daemon.restart().found.records
     through = result(daemon.journal.seal())
     daemon.disk.room = 100
@@ -281,9 +281,9 @@ def test_a_fold_that_does_not_fit_leaves_everything_in_place(daemon: Daemon) -> 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_shown_after_a_kill_no_power_cut_takes_away(seed: int) -> None:
+def test_no_power_cut_loses_what_is_shown_after_a_kill(seed: int) -> None:
     daemon = Daemon()
-    discovery_id = mint(daemon)
+    discovery_id = create_id(daemon)
     syncs: list[str] = []
 
     def killed_before_the_sync(operation: str) -> None:
@@ -298,13 +298,13 @@ def test_what_is_shown_after_a_kill_no_power_cut_takes_away(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32), cut=st.integers(0, 30))
-def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> None:
+def test_a_crash_at_any_moment_of_a_compaction_loses_nothing(seed: int, cut: int) -> None:
     daemon = Daemon(segment_bytes=1)
-    ids = [mint(daemon) for _ in range(3)]
+    ids = [create_id(daemon) for _ in range(3)]
     for number, discovery_id in enumerate(ids * 2):
         register(daemon, discovery_id, f"10.0.0.{number}:4001")
         if number == 3:
-            seal_and_fold(daemon)
+            seal_and_compact(daemon)
     before = {discovery_id: shown(daemon, discovery_id) for discovery_id in ids}
     through = result(daemon.journal.seal())
     daemon.disk.before = power_cut_after(cut)
@@ -319,14 +319,14 @@ def test_a_crash_at_any_moment_of_a_fold_loses_nothing(seed: int, cut: int) -> N
     there = {discovery_id: shown(found, discovery_id) for discovery_id in ids}
     assert all(there[discovery_id][: len(before[discovery_id])] == before[discovery_id] for discovery_id in ids)
     result(register(found, ids[0], "z:1"))
-    seal_and_fold(found)
+    seal_and_compact(found)
     assert shown(found.restart(), ids[0])[-1] == "z:1"
 
 
 def test_segments_are_kept_until_the_snapshot_after_next(daemon: Daemon) -> None:
     assert sorted(daemon.disk.names(STATE / DIRECTORY))[0] == "0000000002.journal"
-    seal_and_fold(daemon)
-    seal_and_fold_again = result(daemon.journal.seal())
+    seal_and_compact(daemon)
+    seal_and_compact_again = result(daemon.journal.seal())
     register(daemon, next(iter(daemon.restart().found.records)).decode(), "z:1")
     compact(daemon.disk, STATE, result(daemon.journal.seal()))
-    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_fold_again
+    assert int(min(daemon.disk.names(STATE / DIRECTORY))[:10]) == seal_and_compact_again

@@ -1,4 +1,4 @@
-"""What is taken of deltas, in whatever order they come, and how far the receiver then is without a
+"""What is accepted of deltas, in any order of arrival, and how far the receiver then is without a
 gap.
 """
 
@@ -16,19 +16,19 @@ from rqdisco.core import codec
 from rqdisco.core.records import Node, Record
 from rqdisco.storage.memory import Store
 
-HOME, HERE = "a" * 16, "b" * 16
+OWNER, HERE = "a" * 16, "b" * 16
 
 
-def record(number: int, version: int, owner: str = HOME) -> Record:
+def record(number: int, version: int, owner: str = OWNER) -> Record:
     return Record(id=f"id-{number}", owner=owner, version=version, created_at=0, nodes=(Node(addr=f"n{version}:1"),))
 
 
-def delta(after: int, upto: int, *told: Record) -> Delta:
-    return Delta(owner=HOME, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in told])
+def delta(after: int, upto: int, *sent: Record) -> Delta:
+    return Delta(owner=OWNER, after=after, upto=upto, records=[msgspec.Raw(codec.encode_record(each)) for each in sent])
 
 
 class Receiver:
-    """A daemon that takes deltas, on a disk that is written to at once."""
+    """A daemon that receives deltas, on a disk that is written to at once."""
 
     def __init__(self, own: str = HERE, at_start: Sequence[Record] = (), era: int = 1) -> None:
         self.store = Store()
@@ -46,7 +46,7 @@ class Receiver:
 
     @property
     def cursor(self) -> int:
-        return self.replication.cursor(HOME)
+        return self.replication.cursor(OWNER)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -57,21 +57,21 @@ STEPS = (delta(0, 10, record(1, 4), record(2, 10)), delta(10, 12, record(1, 12))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(STEPS)))
-def test_deltas_that_overtake_each_other_come_to_the_same(order: Sequence[Delta]) -> None:
+def test_reordered_deltas_have_the_same_result(order: Sequence[Delta]) -> None:
     receiver = Receiver()
     receiver.take(*order)
     assert receiver.cursor == 15
     assert receiver.versions == {"id-1": 12, "id-2": 10, "id-3": 15}
 
 
-def test_what_comes_beyond_a_gap_is_kept_and_moves_no_cursor() -> None:
+def test_changes_beyond_a_gap_are_stored_and_move_no_cursor() -> None:
     receiver = Receiver()
     receiver.take(STEPS[0], STEPS[2])
     assert receiver.cursor == 10
     assert receiver.versions == {"id-1": 4, "id-2": 10, "id-3": 15}
 
 
-def test_what_the_disk_refused_fills_no_gap_later() -> None:
+def test_a_change_refused_by_the_disk_fills_no_gap_later() -> None:
     receiver = Receiver()
     receiver.replication.apply(STEPS[1])
     receiver.store.discard()
@@ -87,13 +87,13 @@ def test_a_delta_twice_changes_nothing() -> None:
     assert receiver.replication.apply(STEPS[2]).changes == ()
 
 
-def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
+def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
     count = 3 * RECORDS_PER_MESSAGE
-    sender = Receiver(HOME, [record(number, number + 1) for number in range(count)])
+    sender = Receiver(OWNER, [record(number, number + 1) for number in range(count)])
     receiver = Receiver()
     page, upto, pages = 0, 0, 0
     while True:
-        answer = sender.replication.page(Pull(owner=HOME, after=0, page=page, upto=upto))
+        answer = sender.replication.page(Pull(owner=OWNER, after=0, page=page, upto=upto))
         receiver.take(answer.delta)
         pages += 1
         if not answer.page:
@@ -101,7 +101,7 @@ def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
         page, upto = answer.page, answer.delta.upto
         sender.put(record(count + pages, count + pages), record(0, count + pages + 100))
     assert pages > 2
-    later = sender.replication.delta(HOME, receiver.cursor)
+    later = sender.replication.delta(OWNER, receiver.cursor)
     if later is not None:
         receiver.take(later)
     assert receiver.versions == sender.versions
@@ -109,27 +109,27 @@ def test_pages_bring_all_that_a_home_has_while_more_comes() -> None:
 
 
 def rest_of(receiver: Receiver, place: int) -> list[str]:
-    """The IDs of all pages from one on."""
-    told = []
+    """Return the IDs of all pages from one on."""
+    sent = []
     while True:
-        page = receiver.replication.page(Pull(owner=HOME, after=1, page=place, upto=5000))
-        told += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
+        page = receiver.replication.page(Pull(owner=OWNER, after=1, page=place, upto=5000))
+        sent += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
         place = page.page
         if not place:
-            return told
+            return sent
 
 
-def test_who_takes_page_after_page_misses_nothing_when_its_peer_starts_anew_in_between() -> None:
-    """IDs are in another order then, and a place in the one before says nothing."""
+def test_a_paging_receiver_misses_nothing_when_its_peer_restarts_in_between() -> None:
+    """IDs are in another order then, and a place in the previous one has no meaning."""
     records = [record(number, 2 + number) for number in range(1600)]
-    place = Receiver(at_start=records).replication.page(Pull(owner=HOME, after=1)).page
+    place = Receiver(at_start=records).replication.page(Pull(owner=OWNER, after=1)).page
     again = Receiver(at_start=list(reversed(records)), era=7)
     assert set(rest_of(again, place)) == {each.id for each in records}
 
 
-def test_who_takes_page_after_page_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
+def test_a_paging_receiver_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
     receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
     receiver.replication.skip_versions(30_000)
-    page = receiver.replication.page(Pull(owner=HOME, after=1))
+    page = receiver.replication.page(Pull(owner=OWNER, after=1))
     receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
     assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))

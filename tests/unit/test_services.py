@@ -1,4 +1,4 @@
-"""The parts that run beside the requests: group commit, folding, deadlines, systemd's socket, the
+"""The services beside the requests: group commit, compaction, deadlines, systemd's socket, the
 log.
 """
 
@@ -31,8 +31,8 @@ def register(daemon: Daemon, addr: str) -> str:
     return str(record.id)
 
 
-class Folds:
-    """Stands where the child process would: folds at once, or does what the test tells it."""
+class Compactions:
+    """Stands for the child process: compacts at once, or does what the test sets."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -51,119 +51,125 @@ def daemon() -> Daemon:
     return Daemon()
 
 
-def compactor(daemon: Daemon, folds: Folds, *, changed: bool = False) -> Compactor:
-    service = Compactor(daemon.clock, daemon.journal, folds, 300, changed=changed)
+def stop(service: Compactor) -> None:
+    stopping = service.stopService()
+    assert stopping is not None
+    result(stopping)
+
+
+def compactor(daemon: Daemon, compactions: Compactions, *, changed: bool = False) -> Compactor:
+    service = Compactor(daemon.clock, daemon.journal, compactions, 300, changed=changed)
     service.startService()
     return service
 
 
 def test_a_snapshot_is_made_every_interval_in_which_something_changed(daemon: Daemon) -> None:
-    folds = Folds(daemon)
-    service = compactor(daemon, folds)
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
     daemon.clock.advance(300)
-    assert folds.calls == []
+    assert compactions.calls == []
     register(daemon, "a:1")
     daemon.clock.advance(300)
     daemon.clock.advance(300)
-    assert folds.calls == [1]
+    assert compactions.calls == [1]
     assert daemon.disk.exists(STATE / NAME)
     register(daemon, "b:1")
     daemon.clock.advance(300)
-    assert folds.calls == [1, 2]
-    result(service.stopService())
+    assert compactions.calls == [1, 2]
+    stop(service)
     assert daemon.clock.getDelayedCalls() == []
 
 
-def test_what_was_found_unfolded_at_the_start_is_folded_without_a_change(daemon: Daemon) -> None:
+def test_uncompacted_segments_found_at_the_start_are_compacted_without_a_change(daemon: Daemon) -> None:
     register(daemon, "a:1")
     restarted = daemon.restart()
-    folds = Folds(restarted)
-    service = compactor(restarted, folds, changed=restarted.found.changed)
+    compactions = Compactions(restarted)
+    service = compactor(restarted, compactions, changed=restarted.found.changed)
     restarted.clock.advance(300)
-    assert folds.calls == [1]
-    result(service.stopService())
+    assert compactions.calls == [1]
+    stop(service)
     assert not restarted.restart().found.changed
 
 
-def test_a_fold_that_fails_is_tried_again_and_the_daemon_goes_on(daemon: Daemon) -> None:
-    folds = Folds(daemon)
-    service = compactor(daemon, folds)
+def test_a_failed_compaction_is_retried_and_the_daemon_continues(daemon: Daemon) -> None:
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
     register(daemon, "a:1")
-    folds.answer = succeed((1, b"no space left"))
+    compactions.answer = succeed((1, b"no space left"))
     daemon.clock.advance(300)
-    folds.answer = None
+    compactions.answer = None
     daemon.clock.advance(300)
-    assert folds.calls == [1, 1]
+    assert compactions.calls == [1, 1]
     assert daemon.disk.exists(STATE / NAME)
-    result(service.stopService())
+    stop(service)
 
 
-def test_a_fold_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
-    folds = Folds(daemon)
-    service = compactor(daemon, folds)
+def test_a_compaction_that_raises_does_not_end_the_loop(daemon: Daemon, logged_errors: list[dict[str, Any]]) -> None:
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
     register(daemon, "a:1")
-    folds.answer = Deferred()
+    compactions.answer = Deferred()
     daemon.clock.advance(300)
-    folds.answer.errback(Failure(OSError("no processes left")))
-    folds.answer = None
+    compactions.answer.errback(Failure(OSError("no processes left")))
+    compactions.answer = None
     daemon.clock.advance(300)
-    assert folds.calls == [1, 1]
-    result(service.stopService())
+    assert compactions.calls == [1, 1]
+    stop(service)
     assert len(logged_errors) == 1
     logged_errors.clear()
 
 
-def test_stopping_ends_a_fold_that_is_under_way(daemon: Daemon) -> None:
+def test_stopping_ends_a_compaction_under_way(daemon: Daemon) -> None:
     ended: list[object] = []
-    folds = Folds(daemon)
-    folds.answer = Deferred(ended.append)
-    service = compactor(daemon, folds)
+    compactions = Compactions(daemon)
+    compactions.answer = Deferred(ended.append)
+    service = compactor(daemon, compactions)
     register(daemon, "a:1")
     daemon.clock.advance(300)
-    result(service.stopService())
+    stop(service)
     assert len(ended) == 1
 
 
-def test_sealing_waits_for_the_batch_that_is_being_written(daemon: Daemon) -> None:
+def test_sealing_waits_for_the_batch_under_way(daemon: Daemon) -> None:
     daemon.threads.hold = True
-    minting = Deferred.fromCoroutine(daemon.directory.create())
+    creating = Deferred.fromCoroutine(daemon.directory.create())
     sealing = daemon.journal.seal()
     later = Deferred.fromCoroutine(daemon.directory.create())
     assert not sealing.called
     daemon.threads.release_all()
     assert result(sealing) == 1
-    result(minting)
+    result(creating)
     result(later)
     assert len(daemon.restart().found.records) == 2
 
 
-def test_sealing_is_not_put_off_by_those_who_keep_on_writing(daemon: Daemon) -> None:
+def test_continuous_writes_do_not_delay_sealing(daemon: Daemon) -> None:
     daemon.threads.hold = True
-    minting = [Deferred.fromCoroutine(daemon.directory.create())]
+    creating = [Deferred.fromCoroutine(daemon.directory.create())]
     sealing = daemon.journal.seal()
-    minting.append(Deferred.fromCoroutine(daemon.directory.create()))
+    creating.append(Deferred.fromCoroutine(daemon.directory.create()))
     daemon.threads.release()
     assert result(sealing) == 1
     assert len(daemon.threads.held) == 1
     daemon.threads.release_all()
-    for deferred in minting:
+    for deferred in creating:
         result(deferred)
     assert len(daemon.restart().found.records) == 2
 
 
-def test_closing_waits_for_all_that_is_still_to_be_written(daemon: Daemon) -> None:
+def test_closing_waits_for_all_pending_writes(daemon: Daemon) -> None:
     daemon.threads.hold = True
-    minting = [Deferred.fromCoroutine(daemon.directory.create()) for _ in range(3)]
+    creating = [Deferred.fromCoroutine(daemon.directory.create()) for _ in range(3)]
     closing = Deferred.fromCoroutine(daemon.journal.close())
     daemon.threads.release()
     assert not closing.called
     daemon.threads.release_all()
     result(closing)
-    for deferred in minting:
+    for deferred in creating:
         result(deferred)
 
 
-def test_the_journal_goes_on_in_a_new_segment_when_one_is_full() -> None:
+def test_the_journal_continues_in_a_new_segment_when_one_is_full() -> None:
     daemon = Daemon(segment_bytes=100)
     for number in range(3):
         register(daemon, f"10.0.0.{number}:1")
@@ -183,7 +189,7 @@ def test_a_bug_in_the_writer_is_logged_and_ends_the_daemon(daemon: Daemon, logge
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_hears_ready_the_watchdog_and_stopping(tmp_path: Path, abstract: bool) -> None:
+def test_systemd_is_notified_of_ready_watchdog_and_stopping(tmp_path: Path, abstract: bool) -> None:
     address = f"@rqdisco-{tmp_path.name}" if abstract else str(tmp_path / "not@ify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{address[1:]}" if abstract else address)
@@ -192,12 +198,12 @@ def test_systemd_hears_ready_the_watchdog_and_stopping(tmp_path: Path, abstract:
         notifier.startService()
         clock.advance(10)
         notifier.stopService()
-        heard = [listener.recv(100) for _ in range(4)]
-    assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
+        received = [listener.recv(100) for _ in range(4)]
+    assert received == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
     assert clock.getDelayedCalls() == []
 
 
-def test_without_systemd_or_with_another_process_watched_nothing_is_said(tmp_path: Path) -> None:
+def test_nothing_is_notified_without_systemd_or_for_another_process(tmp_path: Path) -> None:
     clock = Clock()
     for environment in (
         {},
@@ -210,7 +216,7 @@ def test_without_systemd_or_with_another_process_watched_nothing_is_said(tmp_pat
 
 
 class Paper:
-    """Takes what is written, as much at a time as the test allows."""
+    """Accepts what is written, as much at a time as the test allows."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -227,7 +233,7 @@ class Paper:
 
 
 class Log:
-    """A log written by our observer, and the events that go into it."""
+    """A log written by our observer, and its events."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.paper = Paper()
@@ -241,7 +247,7 @@ class Log:
         return self.paper.written.decode().splitlines()
 
 
-def test_off_a_terminal_each_event_is_one_json_object_with_its_fields() -> None:
+def test_each_event_is_one_json_object_off_a_terminal() -> None:
     log = Log(as_json=True)
     log.logger.info("registration", addr="a:1\n", peer=None, result="listed")
     log.foreign.info("{who} said", who="x", password="secret")
@@ -254,7 +260,7 @@ def test_off_a_terminal_each_event_is_one_json_object_with_its_fields() -> None:
     assert "password" not in second
 
 
-def test_on_a_terminal_each_event_is_one_line_to_read() -> None:
+def test_each_event_is_one_readable_line_on_a_terminal() -> None:
     log = Log(as_json=False)
     log.logger.info("registration", addr="a:1", result="granted")
     log.clock.advance(0)
@@ -262,7 +268,7 @@ def test_on_a_terminal_each_event_is_one_line_to_read() -> None:
     assert line.endswith(" info  registration addr=a:1 result=granted")
 
 
-def test_what_is_a_warning_or_worse_goes_out_at_once_with_its_traceback() -> None:
+def test_warnings_and_worse_are_written_at_once_with_their_traceback() -> None:
     log = Log(as_json=True)
     try:
         raise ValueError("broken")
@@ -281,7 +287,7 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     assert "found" in log.lines[-1]
 
 
-def test_lines_that_nobody_takes_are_kept_and_written_later() -> None:
+def test_lines_that_nobody_reads_are_kept_and_written_later() -> None:
     log = Log(as_json=True)
     log.paper.room = 10
     for number in range(3):
@@ -294,7 +300,7 @@ def test_lines_that_nobody_takes_are_kept_and_written_later() -> None:
     assert log.clock.getDelayedCalls() == []
 
 
-def test_a_reader_that_never_comes_costs_a_bounded_number_of_lines_which_are_counted() -> None:
+def test_a_reader_that_never_reads_costs_a_bounded_number_of_lines_which_are_counted() -> None:
     log = Log(as_json=True)
     log.paper.room = 0
     for _ in range(100):
@@ -307,7 +313,7 @@ def test_a_reader_that_never_comes_costs_a_bounded_number_of_lines_which_are_cou
     assert log.lines[-1].endswith("log lines dropped")
 
 
-def test_a_pipe_that_is_full_is_not_waited_for() -> None:
+def test_a_full_pipe_is_not_waited_for() -> None:
     reader, writer = os.pipe()
     try:
         pipe, total = Descriptor(writer), 0

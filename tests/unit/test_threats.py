@@ -30,12 +30,12 @@ NASTY = 'a\r\nINJECTED \x1b[2J\x9b2J\x7f\u202e\u2028\x00 \\ " b'
 
 
 def defined(path: Path) -> set[str]:
-    """The names of the tests in a file."""
+    """Return the names of the tests in a file."""
     tree = ast.parse(path.read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
-def test_each_line_of_the_threat_model_names_a_test_that_exists() -> None:
+def test_each_line_of_the_threat_model_names_an_existing_test() -> None:
     section = (ROOT / "docs" / "security.md").read_text().partition("## Threats")[2]
     rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| |")]
     assert len(rows) > 30
@@ -51,7 +51,7 @@ def is_control(character: str) -> bool:
 
 
 @given(st.one_of(st.text(), st.just(NASTY)))
-def test_whatever_a_stranger_says_is_within_one_line_of_the_log_and_cannot_be_seen_to_do_anything(text: str) -> None:
+def test_external_text_stays_within_one_line_of_the_log_without_control_characters(text: str) -> None:
     for as_json in (True, False):
         log = Log(as_json=as_json)
         log.logger.warn("refused", why=text)
@@ -63,19 +63,19 @@ def test_whatever_a_stranger_says_is_within_one_line_of_the_log_and_cannot_be_se
 
 
 @pytest.mark.parametrize("where", ["id", "addr", "client", "why", "token", "request"])
-def test_whatever_a_stranger_says_is_within_one_line_of_the_audit_log(tmp_path: Path, where: str) -> None:
+def test_external_text_stays_within_one_line_of_the_audit_log(tmp_path: Path, where: str) -> None:
     audited = Audited(tmp_path / "audit")
-    said: dict[str, Any] = {"kind": "registration", "outcome": "refused", where: NASTY}
-    audited.events.publish(Event(**said))
+    messages: dict[str, Any] = {"kind": "registration", "outcome": "refused", where: NASTY}
+    audited.events.publish(Event(**messages))
     audited.soon()
     content = (tmp_path / "audit").read_bytes().decode()
     assert not any(map(is_control, content.replace("\n", "")))
     assert [line["event"] for line in audited.lines()] == ["start", "registration"]
-    assert NASTY in audited.lines()[1].values(), "and nothing of it is lost"
+    assert NASTY in audited.lines()[1].values(), "nothing of it is lost"
 
 
 class Terminal:
-    """Somebody who looks."""
+    """A terminal that records its output."""
 
     encoding = "utf-8"
 
@@ -92,7 +92,7 @@ class Terminal:
         return True
 
 
-def test_what_a_strange_service_answers_moves_no_cursor() -> None:
+def test_answers_of_a_foreign_service_move_no_cursor() -> None:
     terminal: Any = Terminal()
     output = CommandOutput(terminal, terminal)
     output.line(NASTY)
@@ -104,14 +104,14 @@ def test_what_a_strange_service_answers_moves_no_cursor() -> None:
     assert "two\\nlines\\tand a tab\n" in own
 
 
-def test_what_can_be_seen_stays_as_it_is() -> None:
+def test_printable_text_stays_unchanged() -> None:
     for text in ("", "10.0.0.1:4001", "ünï 节点", "a b"):
         assert escape_untrusted(text) == text
     assert escape_untrusted("\n\x9b\u202e") == r"\n\x9b\u202e"
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("mode", "messages"),
     [
         (0o600, None),
         (0o640, None),
@@ -122,25 +122,25 @@ def test_what_can_be_seen_stays_as_it_is() -> None:
     ],
 )
 def test_a_file_of_secrets_that_others_may_read_or_change_is_warned_of(
-    tmp_path: Path, log: list[dict[str, Any]], mode: int, said: str | None
+    tmp_path: Path, log: list[dict[str, Any]], mode: int, messages: str | None
 ) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{KEY}\n")
     file.chmod(mode)
     warn_of_loose_mode(file, "tokens")
     read_keys(file)
-    assert [event["log_format"] for event in log] == [] if said is None else [said] * 2
+    assert [event["log_format"] for event in log] == [] if messages is None else [messages] * 2
     assert KEY not in str(log)
 
 
-def test_a_file_that_is_not_there_has_no_readers(tmp_path: Path, log: list[dict[str, Any]]) -> None:
+def test_a_missing_file_is_not_warned_of(tmp_path: Path, log: list[dict[str, Any]]) -> None:
     warn_of_loose_mode(tmp_path / "none", "tokens")
     assert log == []
     with pytest.raises(TokensUnusable):
         read_tokens(tmp_path / "none")
 
 
-def test_secrets_are_compared_in_a_time_that_tells_nothing_of_them() -> None:
+def test_secrets_are_compared_in_constant_time() -> None:
     """By hmac.compare_digest, and by nothing else."""
     for name, function in (("security/tokens", "find"), ("backends/gossip/transport/keyring", "is_sealed")):
         tree = ast.parse((ROOT / "rqdisco" / f"{name}.py").read_text())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.base import ReactorBase
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Port, Server
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -60,7 +60,7 @@ def test_ports_accept_number_accepts_connections_in_do_read() -> None:
     text = source(Port.doRead)
     assert "numAccepts = self.numberAccepts" in text, why
     assert "range(numAccepts)" in text, why
-    port: Any = Port(0, None, reactor=MemoryReactorClock())
+    port: Any = Port(0, Factory(), reactor=MemoryReactorClock())
     assert "self.numberAccepts = " in source(Port.startListening), why
     twisted_compat.set_accept_limit(port, 25)
     port.numberAccepts = 400

@@ -1,5 +1,5 @@
-"""Host names that nobody answers for: what one ID with a thousand of them takes from others, which
-is nothing, and what is held of nodes whose names do not resolve.
+"""Host names that do not resolve: an ID with a thousand of them takes nothing from others, and
+nodes with such names have a state of their own.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from rqdisco.probes.node_health import down_last, without_down
-from tests.support.daemon import Daemon, Probe, result
+from tests.support.daemon import Daemon, Probe, result, transferred
 from tests.support.dns import ZONE, Names, answers, checked, question
 from tests.support.dns_sockets import CLIENT, Reactor
 from tests.support.resolver import Resolver
 
-SILENT = tuple(f"n{number}.silent.example.org" for number in range(1000))
-KNOWN = {f"n{number}.known.example.org": [f"10.0.0.{number}"] for number in (1, 2, 3)}
+UNRESPONSIVE = tuple(f"n{number}.unresponsive.example.org" for number in range(1000))
+KNOWN: dict[str, Sequence[str]] = {f"n{number}.known.example.org": [f"10.0.0.{number}"] for number in (1, 2, 3)}
 COMPLETE = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 ANOTHER = ("198.51.100.8", 5353)
 INTERVAL = 10.0
@@ -31,9 +30,9 @@ def addrs(hosts: Sequence[str]) -> list[str]:
 
 
 def prepare(resolver: Resolver) -> None:
-    """It knows three names, and never answers for a thousand others."""
+    """Resolve three names, and never answer for a thousand others."""
     resolver.known |= KNOWN
-    resolver.is_silent = lambda host: host.endswith(".silent.example.org")
+    resolver.is_unresponsive = lambda host: host.endswith(".unresponsive.example.org")
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def names() -> Names:
 
 
 def answered(names: Names, discovery_id: str) -> list[str]:
-    """The addresses of an ID, after as long as the answer takes."""
+    """Return the addresses of an ID, after as long as the answer takes."""
     query = question(f"{discovery_id}.{ZONE}")
     names.udp.sent.clear()
     names.udp.protocol.datagramReceived(query, CLIENT)
@@ -57,8 +56,8 @@ def answered(names: Names, discovery_id: str) -> list[str]:
 
 @pytest.mark.parametrize("also", [(), tuple(KNOWN)])
 def test_a_thousand_names_of_one_id_leave_out_nothing_of_another(names: Names, also: Sequence[str]) -> None:
-    """Nor if those of the other are among them."""
-    names.add("noisy", *addrs(SILENT[: 1000 - len(also)]), *addrs(also))
+    """Even if those of the other are among them."""
+    names.add("noisy", *addrs(UNRESPONSIVE[: 1000 - len(also)]), *addrs(also))
     names.add("quiet", *addrs(tuple(KNOWN)))
     complete = 0
     for _ in range(59):
@@ -81,9 +80,9 @@ class World:
         prepare(self.resolver)
 
     def start(self, *addrs: str) -> str:
-        """One more ID, with nodes at these addresses; begin to probe."""
+        """Create an ID with nodes at these addresses; begin to probe."""
         discovery_id = f"id{self.daemon.directory.size}"
-        brought = TransferredRecord(id=discovery_id, created_at=1, nodes=tuple(Node(addr=addr) for addr in addrs))
+        brought = transferred(discovery_id, *(Node(addr=addr) for addr in addrs))
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
         if not self.rounds.running:
             self.rounds.startService()
@@ -93,11 +92,11 @@ class World:
         self.clock.pump([0.1] * round(seconds * 10))
 
     def skip(self, seconds: float) -> None:
-        """Let time go by in which little happens."""
+        """Let time pass in which little happens."""
         self.clock.pump([2.0] * round(seconds / 2))
 
     def seen(self, addr: str) -> str:
-        """What is held of a node, in a word."""
+        """Return the state of a node in a word."""
         seen = self.rounds.status(Node(addr=addr))
         if seen is None:
             return "unknown"
@@ -110,12 +109,12 @@ def world() -> World:
 
 
 @pytest.mark.parametrize("also", [(), tuple(KNOWN)])
-def test_nodes_that_live_are_never_down_because_another_id_has_a_thousand_names(
+def test_running_nodes_are_never_down_because_another_id_has_a_thousand_names(
     world: World, also: Sequence[str]
 ) -> None:
     for ip in COMPLETE:
         world.network.listens(ip)
-    world.start(*addrs(SILENT[: 1000 - len(also)]), *addrs(also))
+    world.start(*addrs(UNRESPONSIVE[: 1000 - len(also)]), *addrs(also))
     world.start(*addrs(tuple(KNOWN)))
     world.go_on(INTERVAL / 2)
     for _ in range(10):
@@ -124,19 +123,19 @@ def test_nodes_that_live_are_never_down_because_another_id_has_a_thousand_names(
         assert +world.rounds.states == {"unresolved": 1000 - len(also), "up": 3}
 
 
-def test_a_node_whose_name_never_resolves_is_unresolved_for_ever_and_never_down(world: World) -> None:
-    world.start("n0.silent.example.org:4001", "absent.example.org:4001")
+def test_a_node_whose_name_never_resolves_stays_unresolved_and_is_never_down(world: World) -> None:
+    world.start("n0.unresponsive.example.org:4001", "absent.example.org:4001")
     world.go_on(INTERVAL)
     for _ in range(20):
         world.go_on(INTERVAL)
-        assert {world.seen(f"{host}:4001") for host in ("n0.silent.example.org", "absent.example.org")} == {
+        assert {world.seen(f"{host}:4001") for host in ("n0.unresponsive.example.org", "absent.example.org")} == {
             "unresolved"
         }
     assert +world.rounds.states == {"unresolved": 2}
 
 
 @pytest.mark.parametrize("silently", [True, False])
-def test_a_node_that_lives_stays_up_while_its_name_cannot_be_looked_up(world: World, silently: bool) -> None:
+def test_a_running_node_stays_up_while_its_name_cannot_be_resolved(world: World, silently: bool) -> None:
     world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
     world.go_on(INTERVAL)
@@ -146,7 +145,7 @@ def test_a_node_that_lives_stays_up_while_its_name_cannot_be_looked_up(world: Wo
         assert world.seen("n1.known.example.org:4001") == "up"
 
 
-def test_after_a_day_without_its_name_it_is_unresolved(world: World) -> None:
+def test_a_node_is_unresolved_after_a_day_without_its_name(world: World) -> None:
     world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
     world.go_on(INTERVAL)
@@ -159,8 +158,8 @@ def test_after_a_day_without_its_name_it_is_unresolved(world: World) -> None:
 
 
 @pytest.mark.parametrize("was_up", [True, False])
-def test_that_nobody_answers_at_an_address_that_was_kept_does_not_make_a_node_down(world: World, was_up: bool) -> None:
-    """It may have moved, and the name says where to whoever can look it up."""
+def test_a_cached_address_without_an_answer_does_not_make_a_node_down(world: World, was_up: bool) -> None:
+    """It may have moved, and the name leads to the new address for whoever can resolve it."""
     if was_up:
         world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
@@ -173,10 +172,10 @@ def test_that_nobody_answers_at_an_address_that_was_kept_does_not_make_a_node_do
     assert world.seen("n1.known.example.org:4001") == "unresolved"
     world.resolver.is_broken = lambda _: False
     world.go_on(20 * INTERVAL)
-    assert world.seen("n1.known.example.org:4001") == "down", "once the name says where it should be"
+    assert world.seen("n1.known.example.org:4001") == "down", "once the name resolves to the intended address"
 
 
-def test_a_resolver_that_takes_three_seconds_hides_nobody_who_is_down(world: World) -> None:
+def test_a_resolver_that_takes_three_seconds_hides_no_node_that_is_down(world: World) -> None:
     world.resolver.hold = True
     world.start("n1.known.example.org:4001")
     states = []
@@ -188,7 +187,9 @@ def test_a_resolver_that_takes_three_seconds_hides_nobody_who_is_down(world: Wor
     assert set(states[30:]) == {"down"}
 
 
-def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_says_so(world: World, log: Any) -> None:
+def test_a_node_that_was_down_becomes_unresolved_once_its_name_is_gone_and_that_is_logged(
+    world: World, log: Any
+) -> None:
     world.start("n1.known.example.org:4001")
     world.go_on(5 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "down"
@@ -200,11 +201,11 @@ def test_a_node_that_was_down_is_unresolved_once_its_name_is_gone_and_the_log_sa
     world.go_on(20 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "up"
     target = "http://n1.known.example.org:4001"
-    said = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
-    assert said == [("node is down", "refused"), ("node that was down does not resolve", "unresolved")]
+    logged = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
+    assert logged == [("node is down", "refused"), ("node that was down does not resolve", "unresolved")]
 
 
-def test_a_node_that_is_unresolved_keeps_its_place_in_lists_and_those_that_are_down_come_last(world: World) -> None:
+def test_an_unresolved_node_keeps_its_position_in_lists_and_nodes_that_are_down_come_last(world: World) -> None:
     world.network.listens("10.0.0.9")
     discovery_id = world.start("10.0.0.8:4001", "absent.example.org:4001", "10.0.0.9:4001")
     world.go_on(5 * INTERVAL)
@@ -216,7 +217,7 @@ def test_a_node_that_is_unresolved_keeps_its_place_in_lists_and_those_that_are_d
 
 
 def test_dns_answers_with_nodes_whose_names_the_probes_cannot_resolve() -> None:
-    """What DNS knows of a name counts, not what the probes know."""
+    """The names that DNS resolves count, not those that the probes resolve."""
     probe = Probe(interval=INTERVAL)
     names = Names(daemon=Daemon(clock=Reactor(), probe=probe))
     names.resolver.known |= KNOWN
@@ -228,7 +229,7 @@ def test_dns_answers_with_nodes_whose_names_the_probes_cannot_resolve() -> None:
     assert answers(names.ask(f"id.{ZONE}")) == COMPLETE
 
 
-def test_of_an_id_of_a_thousand_names_that_resolve_all_are_up_soon_and_none_is_called_unresolved(world: World) -> None:
+def test_all_nodes_of_an_id_with_a_thousand_resolvable_names_are_up_soon_and_none_is_unresolved(world: World) -> None:
     hosts = [f"n{number}.many.example.org" for number in range(1000)]
     world.resolver.known = {host: [f"10.1.{number // 250}.{number % 250}"] for number, host in enumerate(hosts)}
     for (ip,) in world.resolver.known.values():

@@ -1,5 +1,5 @@
-"""Claims that wait for their leaders' first reports for long are noticed, and an operator is told
-what to do.
+"""Claims that wait long for their leaders' first reports are noticed, and an operator learns what
+to do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rqdisco.core.codec import decode_put, encode_record, split_record
 from rqdisco.core.records import Leader, Node, Put, Record, UnreportedClaim
 from rqdisco.storage import node_counter
 from rqdisco.telemetry.health import Condition
-from tests.support.daemon import Daemon, give_up, mint, register
+from tests.support.daemon import Daemon, create_id, give_up, register
 from tests.support.gossip import go
 
 NOTE = (
@@ -33,9 +33,9 @@ def claim(daemon: Daemon, key: str, name: str = "a", host: str = "10.0.0.1") -> 
 
 
 def warnings(log: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    """ID, address and times of each claim that was told of."""
-    told = [event for event in log if event["log_format"].startswith("a claim waits")]
-    return [(event["discovery_id"], event["addr"], event["times"]) for event in told]
+    """Return ID, address and times of each claim that was warned of."""
+    logged = [event for event in log if event["log_format"].startswith("a claim waits")]
+    return [(event["discovery_id"], event["addr"], event["times"]) for event in logged]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def daemon() -> Any:
         running.background.stopService()
 
 
-def test_a_claim_that_waits_for_a_minute_is_in_the_log_in_readyz_and_counted(
+def test_a_claim_that_waits_for_a_minute_is_logged_in_readyz_and_counted(
     daemon: Daemon, log: list[dict[str, Any]]
 ) -> None:
     claim(daemon, "orders")
@@ -69,7 +69,7 @@ def test_a_claim_that_waits_for_a_minute_is_in_the_log_in_readyz_and_counted(
 
 
 @pytest.mark.parametrize("end", ["report", "report by another", "clear", "remove"])
-def test_a_claim_that_ends_is_told_of_no_more(daemon: Daemon, log: list[dict[str, Any]], end: str) -> None:
+def test_a_claim_that_ends_is_no_longer_reported(daemon: Daemon, log: list[dict[str, Any]], end: str) -> None:
     ends = {
         "report": lambda: daemon.directory.report("orders", put("a"), None),
         "report by another": lambda: daemon.directory.report("orders", put("b"), None),
@@ -88,7 +88,7 @@ def test_a_claim_that_ends_is_told_of_no_more(daemon: Daemon, log: list[dict[str
     assert len(warnings(log)) == 1
 
 
-def test_a_claim_that_nobody_heard_is_none(daemon: Daemon, log: list[dict[str, Any]]) -> None:
+def test_an_unanswered_claim_does_not_count(daemon: Daemon, log: list[dict[str, Any]]) -> None:
     daemon.threads.hold = True
     give_up(Deferred.fromCoroutine(daemon.directory.claim("orders", put("a"), None)))
     daemon.threads.hold = False
@@ -97,10 +97,10 @@ def test_a_claim_that_nobody_heard_is_none(daemon: Daemon, log: list[dict[str, A
     assert (warnings(log), daemon.claims.count) == ([], 0)
 
 
-def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_meanwhile_are_not(
+def test_claims_present_at_the_start_are_found_and_those_that_ended_meanwhile_are_not(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [mint(daemon) for _ in range(5)]
+    ids = [create_id(daemon) for _ in range(5)]
     register(daemon, ids[0], "n:1")
     for key in (ids[1], ids[4]):
         claim(daemon, key)
@@ -116,7 +116,7 @@ def test_claims_that_were_there_at_the_start_are_found_and_those_that_ended_mean
     after.background.stopService()
 
 
-def test_no_more_than_a_bounded_number_are_kept(
+def test_the_number_of_monitored_claims_is_bounded(
     daemon: Daemon, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim_monitor, "MAX_TRACKED", 3)
@@ -132,7 +132,7 @@ def test_no_more_than_a_bounded_number_are_kept(
     assert [discovery_id for discovery_id, *_ in warnings(log)] == ["k0", "k1", "k2", "k5"]
 
 
-def test_nothing_that_a_node_can_send_looks_like_a_claim() -> None:
+def test_no_request_of_a_node_can_look_like_a_claim() -> None:
     value = '{"addr":"h:2","x":"\\"unreported\\":","unreported":{"times":1}}'
     nodes = (Node(addr='"unreported":{', node_id='"unreported":'),)
     leader = Leader(addr='"unreported":{', value=value, created=1, modified=1)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from rqdisco.backends.environment import Environment
 from rqdisco.backends.single.coordinator import Coordinator
 from rqdisco.backends.single.grants import PendingGrant
 from rqdisco.backends.single.limits import Limits
@@ -20,8 +21,8 @@ from rqdisco.core.addresses import same_node
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import AmbiguousName, NoSuchID, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
-from rqdisco.core.ids import RandomBytes, is_created_id, new_id
-from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration
+from rqdisco.core.ids import is_created_id, new_id
+from rqdisco.core.records import Claim, Node, Put, Record, Registration
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
@@ -35,8 +36,7 @@ class SingleDirectory:
     """The directory of one daemon, which owns every ID that it creates (R1). `coordinator` stands
     for its peers, if it has any.
 
-    `now` gives monotonic moments; `wall_us` is the wall clock in microseconds, which only names and
-    orders things. `machine` names the daemon's machine in records, by default with its incarnation.
+    `machine` names the daemon's machine in records, by default with its incarnation.
     """
 
     _log = Logger()
@@ -46,30 +46,30 @@ class SingleDirectory:
         store: Store,
         journal: Journal,
         owner: str,
-        *,
-        now: Callable[[], Moment],
-        wall_us: Callable[[], int],
-        random: RandomBytes,
+        environment: Environment,
         limits: Limits,
+        *,
         coordinator: Coordinator | None = None,
         machine: str | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
-        self._now = now
-        self._began_ms = now().ms
+        self._now = environment.now
+        self._began_ms = self._now().ms
         # By ID, when grants were made that the disk lost and peers gave back.
         self._recovered_grants: dict[str, int] = {}
-        self._random = random
+        self._random = environment.random
         self._limits = limits
         self._coordinator = coordinator
         self._subscriptions = Subscriptions()
         store.on_settled.append(self._subscriptions.settled)
         store.on_dropped.append(self._subscriptions.dropped)
         machine = owner if machine is None else machine
-        self._records = LocalRecords(store, journal, self._subscriptions, owner, machine, wall_us, coordinator)
+        self._records = LocalRecords(
+            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator
+        )
         self.grants, self.versions = self._records.grants, self._records.versions
-        self.takeover = Takeover(store, self._records, limits, now)
+        self.takeover = Takeover(store, self._records, limits, self._now)
 
     @property
     def size(self) -> int:
@@ -86,7 +86,7 @@ class SingleDirectory:
     async def create(self) -> Record:
         discovery_id, version = new_id(self._records.owner, self._random), self.versions.next()
         record = self._records.new_record(discovery_id, version=version, max_ids=self._limits.max_ids)
-        return await self._records.write(record)
+        return await self._records.save(None, record, version)
 
     def name_host(self, host: str | None) -> str | None:
         return host_binding.name_host(host, self._records.machine)
@@ -142,13 +142,13 @@ class SingleDirectory:
         if record.ownerless:
             outcome = _without_pending(outcome, self.view(outcome.record), node)
         if outcome.bootstrap != "granted":
-            return replace(outcome, record=await self._records.write_if_changed(record, outcome.record))
+            return replace(outcome, record=await self._records.save(record, outcome.record))
         pending = self.grants.begin(record.id)
         if self._coordinator is not None and (record.was_emptied or record.nodes):
             record, outcome = await self._past_barrier(pending, lambda newest: self._register(newest, node, host))
             if outcome.bootstrap != "granted":
                 # The change is put before others may decide.
-                saving = Deferred.fromCoroutine(self._records.write_if_changed(record, outcome.record))
+                saving = Deferred.fromCoroutine(self._records.save(record, outcome.record))
                 self.grants.end(pending)
                 return replace(outcome, record=await saving)
         granted = replace(outcome.record, version=self.versions.next())
@@ -171,7 +171,7 @@ class SingleDirectory:
         after = record
         if was_listed and not all(transitions.is_newer(record, known, addr) for known in known_on_arrival):
             after = transitions.remove(record, addr)
-        return await self._records.write_if_changed(record, after), after is not record
+        return await self._records.save(record, after), after is not record
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
         host = host_binding.name_host(host, self._records.machine)
@@ -187,7 +187,7 @@ class SingleDirectory:
         self._check_owner(record)
         if outcome.again:
             # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
-            record = await self._records.write_if_changed(record, outcome.record, outcome.record.version)
+            record = await self._records.save(record, outcome.record, outcome.record.version)
             self._warn_of_claims(record)
             return replace(outcome, record=record)
         pending = self.grants.begin(record.id)
@@ -214,7 +214,7 @@ class SingleDirectory:
         if after is None:
             await self._records.flush(discovery_id)
             return False
-        await self._records.write_if_changed(record, after, version)
+        await self._records.save(record, after, version)
         return True
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
@@ -228,7 +228,7 @@ class SingleDirectory:
         if not any(_is_at(known, record.leader.modified) for known in known_on_arrival):
             await self._records.flush(discovery_id)
             return Clearing(done=True)
-        await self._records.write_if_changed(record, transitions.clear_leader(record))
+        await self._records.save(record, transitions.clear_leader(record))
         return Clearing(done=True, removed="leader" if record.unreported is None else "claim")
 
     async def ids(self) -> Sequence[str]:

@@ -113,21 +113,18 @@ class LocalRecords:
                 return doubt
         return NoSuchID(discovery_id)
 
-    async def write(self, record: Record) -> Record:
-        """Write the record; return it once the disk has it, and a peer if one is up."""
-        await self._journal.append(self._store.put(record))
-        if self._coordinator is not None:
-            await self._coordinator.replicated(record.version, is_grant=False)
-        return record
-
-    async def write_if_changed(self, before: Record, after: Record, version: int | None = None) -> Record:
-        """Write `after` under a new version, or `version`, if it differs from `before`; return it
-        once it is durable.
+    async def save(self, before: Record | None, after: Record, version: int | None = None) -> Record:
+        """Write `after` under a new version, or `version`, unless it is `before`; return it once the
+        disk has it, and a peer where one is up.
         """
         if after is before:
-            await self.flush(before.id)
-            return before
-        return await self.write(replace(after, version=self.versions.next() if version is None else version))
+            await self.flush(after.id)
+            return after
+        after = replace(after, version=self.versions.next() if version is None else version)
+        await self._journal.append(self._store.put(after))
+        if self._coordinator is not None:
+            await self._coordinator.replicated(after.version, is_grant=False)
+        return after
 
     async def flush(self, discovery_id: str) -> None:
         """Return once the newest record, which an answer depends on, is durable (R6)."""

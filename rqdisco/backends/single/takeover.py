@@ -38,7 +38,7 @@ class Takeover:
         record = self._reset_claim_window(record if owner == own else self._records.taken_over(record))
         if known is None:
             self._records.check_room(self._limits.max_ids)
-            await self._records.write(record)
+            await self._records.save(None, record, version)
             return True
         if not is_equivalent(known, record):
             raise AlreadyKnown(transferred.id)
@@ -46,7 +46,7 @@ class Takeover:
         if as_own and (known.ownerless or known.owner != own):
             # As for a new record: another daemon made the grants so far.
             after = self._reset_claim_window(replace(known, ownerless=False, grant=None, was_emptied=True))
-        await self._records.write_if_changed(known, after, version)
+        await self._records.save(known, after, version)
         return after is not known
 
     def inherit(self, record: Record, *, lost: bool) -> Record:

@@ -100,7 +100,7 @@ class OperatorAPI:
 
     def resource(self) -> ApiResource:
         """The resource of all paths below `/operator`."""
-        return ApiResource(self.app, lambda _: None, self._unknown, _route)
+        return ApiResource(self.app, lambda request, path: None, self._unknown, _route)
 
     @app.route("/operator/export")
     def export(self, request: Request) -> RouteResult:

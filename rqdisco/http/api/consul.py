@@ -124,8 +124,8 @@ class ConsulAPI:
     # Not as a decorator: by its type, it does not return a method.
     app.handle_errors(failed)
 
-    def _match(self, request: Request) -> EventualResponse | None:
-        match = _KEY.match(decoded_path(request))
+    def _match(self, request: Request, path: bytes) -> EventualResponse | None:
+        match = _KEY.match(path)
         if match is None:
             return None
         request.route = _ROUTE

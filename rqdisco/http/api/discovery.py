@@ -113,8 +113,7 @@ class DiscoveryAPI:
     # Not as a decorator: by its type, it does not return a method.
     app.handle_errors(failed)
 
-    def _match(self, request: Request) -> EventualResponse | None:
-        path = decoded_path(request)
+    def _match(self, request: Request, path: bytes) -> EventualResponse | None:
         name = path.strip(b"/")
         if not name:
             return None if path == b"/" else self._unknown(request)

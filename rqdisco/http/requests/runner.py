@@ -161,14 +161,14 @@ class ApiResource(LeafResource):
 
     Klein binds and runs werkzeug's router for each request, which costs about as much as all the
     rest of the request; and it fails with a traceback on a Host or path that is not UTF-8. `match`
-    starts a response or leaves the path to Klein, `unreadable` answers a path that Klein cannot
-    read, `route` returns what a decoded path is counted as.
+    gets the decoded path, and starts a response or leaves it to Klein, `unreadable` answers a path
+    that Klein cannot read, `route` returns what a decoded path is counted as.
     """
 
     def __init__(
         self,
         app: Klein,
-        match: Callable[[Request], EventualResponse | None],
+        match: Callable[[Request, bytes], EventualResponse | None],
         unreadable: Callable[[Request], EventualResponse],
         route: Callable[[bytes], Route] = lambda _: UNKNOWN_ROUTE,
     ) -> None:
@@ -182,7 +182,7 @@ class ApiResource(LeafResource):
         path = decoded_path(request)
         if path is request.path or _is_readable([path]):
             request.route = self._route(path)
-            response = self._match(request)
+            response = self._match(request, path)
         else:
             request.route = self._route(b"")
             response = self._unreadable(request)

@@ -1,4 +1,4 @@
-"""Models of rqlited, each process with its supervisor: what they ask, and what they do with the
+"""Models of rqlited, each process with its supervisor: their requests, and their reactions to the
 answers.
 """
 
@@ -9,21 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.lives.asking import Asking
-from tests.lives.story import Story
+from tests.chaos.event_log import EventLog
+from tests.chaos.requests import Requester
 from tests.support.consul_nodes import RELEASES, Failed, leader_in, leader_value
 from tests.support.process import Reply
 from tests.support.rqlited import VERSIONS, nodes_in
-from tests.support.virtual import NEW_DOORS, Peer
+from tests.support.virtual import NEW_ENDPOINTS, Peer
 
 _JOIN_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long things take: rqlite's own times (3 s between joins, and so on), so many times as
-    fast.
-    """
+    """Durations: rqlite's own (3 s between joins, and so on), divided by a factor."""
 
     fast: float
 
@@ -46,8 +44,8 @@ class Pace:
 
 @dataclass(eq=False)
 class Cluster:
-    """What a node bootstrapped; `members` are those that have its data, by address, in the order in
-    which they came.
+    """A cluster and its seed; `members` are the nodes that have its data, by address, in order of
+    joining.
     """
 
     seed: str
@@ -56,13 +54,13 @@ class Cluster:
 
 @dataclass(eq=False)
 class Setting:
-    """What the nodes of one ID share. `bootstrapped` is told of each cluster that comes to be,
-    before it is one.
+    """Shared by the nodes of one ID. `bootstrapped` is called for each new cluster, before it is
+    one.
     """
 
     discovery_id: str
-    asking: Asking
-    story: Story
+    requester: Requester
+    events: EventLog
     random: Random
     pace: Pace
     bootstrapped: Callable[[Node], None]
@@ -70,12 +68,12 @@ class Setting:
 
 
 class Node:
-    """rqlited 6.10: asks once at a start without data, bootstraps if it is alone, else tries to
-    join, else exits.
+    """rqlited 6.10: registers once at a start without data, bootstraps if it is alone, else tries
+    to join, else exits.
 
-    `cluster` is what it has data of, `last` what it was told last. `has_seeded` says that it
-    bootstrapped since its operator last made it anew, `has_lost` that it lost its data since;
-    `is_gone` that it is not to run any more.
+    `cluster` is the cluster of its data, `last` the last answer it received. `has_seeded` means
+    that it bootstrapped since its operator last wiped it on purpose, `has_lost` that it lost its
+    data since; `is_gone` that it is not meant to run any more.
     """
 
     version = VERSIONS[-1]
@@ -95,26 +93,26 @@ class Node:
         return self._process is not None and not self._process.done()
 
     def start(self) -> None:
-        """Its supervisor starts it, and does so again whenever it ends."""
+        """Have the supervisor start it, and restart it whenever it ends."""
         self.is_gone = False
         self._process = asyncio.create_task(self._supervised())
 
     async def kill(self) -> None:
-        """It is gone, and a request on its way has nobody who would hear the answer."""
+        """Kill it; nobody receives the answer to a request on its way."""
         if self._process is not None:
             self._process.cancel()
             await asyncio.gather(self._process, return_exceptions=True)
 
     def wipe(self) -> None:
-        """It loses its data."""
+        """Lose its data."""
         if self.cluster is not None:
-            self.setting.story.say(f"{self.addr} loses its data")
+            self.setting.events.log(f"{self.addr} loses its data")
             self.cluster.members.pop(self.addr, None)
             self.cluster = None
             self.has_lost = True
 
     def renew(self) -> None:
-        """Its operator takes its data away, and means it to begin from nothing."""
+        """Remove its data on purpose: the operator means it to begin from nothing."""
         self.wipe()
         self.has_seeded = self.has_lost = False
 
@@ -127,8 +125,8 @@ class Node:
 
     async def _run(self) -> None:
         request = self.version.request(self.addr, self.setting.discovery_id, "localhost")
-        reply = await self.setting.asking.ask(self.addr, "POST", request, self.near)
-        self._hear(reply)
+        reply = await self.setting.requester.ask(self.addr, "POST", request, self.near)
+        self._receive(reply)
         if reply is None or reply.status != 200:
             return
         others = self.version.others(self.addr, nodes_in(reply.body))
@@ -137,13 +135,13 @@ class Node:
         else:
             self._bootstrap()
 
-    def _hear(self, reply: Reply | None) -> None:
+    def _receive(self, reply: Reply | None) -> None:
         if reply is not None:
             self.last = f"{reply.status} {reply.reason}"
 
     def _bootstrap(self) -> None:
         self.has_seeded = True
-        self.setting.story.say(f"{self.addr} BOOTSTRAPS")
+        self.setting.events.log(f"{self.addr} BOOTSTRAPS")
         self.setting.bootstrapped(self)
         self._enter(Cluster(self.addr))
 
@@ -156,7 +154,7 @@ class Node:
             for addr in addrs:
                 other = self.setting.nodes.get(addr)
                 if other is not None and other is not self and other.is_up and other.cluster is not None:
-                    self.setting.story.say(f"{self.addr} joins {addr}")
+                    self.setting.events.log(f"{self.addr} joins {addr}")
                     self._enter(other.cluster)
                     return True
             await asyncio.sleep(self.setting.pace.join)
@@ -164,10 +162,10 @@ class Node:
 
 
 class KeyNode(Node):
-    """rqlited 10 with consul-kv: reads the leader key, joins whom it finds, else claims it; never
-    gives up.
+    """rqlited 10 with consul-kv: reads the leader key, joins the leader it finds, else claims the
+    key; never gives up.
 
-    The leader reports itself now and then.
+    The leader reports itself regularly.
     """
 
     release = RELEASES[-1]
@@ -184,8 +182,8 @@ class KeyNode(Node):
 
     async def _run(self) -> None:
         read = self.release.read(self.setting.discovery_id)
-        reply = await self.setting.asking.ask(self.addr, "GET leader", read, self.near)
-        self._hear(reply)
+        reply = await self.setting.requester.ask(self.addr, "GET leader", read, self.near)
+        self._receive(reply)
         if reply is not None and reply.status == 200:
             try:
                 leader = leader_in(reply.body)
@@ -195,17 +193,19 @@ class KeyNode(Node):
                 await self._join([leader["http"].removeprefix("http://")])
                 return
         reply = await self._put("claim", "cas=0")
-        self._hear(reply)
+        self._receive(reply)
         if reply is not None and reply.status == 200 and b"true" in reply.body:
             self._bootstrap()
 
     async def _put(self, what: str, query: str) -> Reply | None:
-        peer = Peer(self.addr.partition(":")[0], self.addr, self.addr.replace(":4001", ":4002"), NEW_DOORS)
+        peer = Peer(self.addr.partition(":")[0], self.addr, self.addr.replace(":4001", ":4002"), NEW_ENDPOINTS)
         request = self.release.put(self.setting.discovery_id, leader_value(peer), query)
-        return await self.setting.asking.ask(self.addr, what, request, self.near)
+        return await self.setting.requester.ask(self.addr, what, request, self.near)
 
     def _leads(self) -> bool:
-        """Whoever made the cluster leads it as long as it runs, then the first of a majority."""
+        """Report whether it leads: the node that made the cluster while it runs, then the first of
+        a majority.
+        """
         assert self.cluster is not None
         members = list(self.cluster.members.values())
         running = [node for node in members if node.is_up]

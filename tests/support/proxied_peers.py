@@ -1,4 +1,4 @@
-"""Three daemons that are peers, each behind a proxy that the others have to go through."""
+"""Three peer daemons, each behind a proxy that the others must use."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
-from tests.support.process import PATIENCE, Daemon
+from tests.support.process import PATIENCE, DaemonProcess
 from tests.support.proxy import Proxy
 
 KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
 NAMES = "abc"
-# What systemd waits before it starts a node again, if nothing else is said.
+# systemd's default delay before a restart.
 RESTART_SECONDS = 0.1
 
 T = TypeVar("T")
 
 
-class SpoiledPeers:
-    """`start` starts a daemon on a directory with some options. The proxies' ports are what the
-    daemons advertise.
+class ProxiedPeers:
+    """`start` starts a daemon on a directory with some options. The daemons advertise the ports of
+    their proxies.
     """
 
-    def __init__(self, start: Callable[..., Daemon], directory: Path) -> None:
+    def __init__(self, start: Callable[..., DaemonProcess], directory: Path) -> None:
         self._start = start
         self._directory = directory
         self._stack = ExitStack()
         self.proxies = {name: self._stack.enter_context(Proxy()) for name in NAMES}
-        self.daemons: dict[str, Daemon] = {}
-        self.all: list[Daemon] = []
+        self.daemons: dict[str, DaemonProcess] = {}
+        self.all: list[DaemonProcess] = []
         (directory / "keys").write_text(f"{KEY}\n")
 
-    def __enter__(self) -> SpoiledPeers:
+    def __enter__(self) -> ProxiedPeers:
         try:
             for name in NAMES:
                 self.start(name)
@@ -53,8 +53,8 @@ class SpoiledPeers:
     ) -> None:
         self._stack.close()
 
-    def start(self, name: str) -> Daemon:
-        """Start a daemon, or start it again where it was killed."""
+    def start(self, name: str) -> DaemonProcess:
+        """Start a daemon, or restart it after it was killed."""
         others = [f"--peer={proxy.url}" for each, proxy in self.proxies.items() if each != name]
         daemon = self._start(
             self._directory / name,
@@ -71,11 +71,11 @@ class SpoiledPeers:
         return daemon
 
     def stop(self, name: str) -> None:
-        """The daemon runs no more, and says nothing; its sockets are open."""
+        """Stop the daemon with SIGSTOP; its sockets stay open."""
         self.daemons[name].process.send_signal(signal.SIGSTOP)
 
     def go_on(self, name: str) -> None:
-        """It runs again, after `stop`."""
+        """Continue the daemon after `stop`."""
         self.daemons[name].process.send_signal(signal.SIGCONT)
 
     def restore(self) -> None:
@@ -87,13 +87,13 @@ class SpoiledPeers:
             if daemon.process.poll() is not None:
                 self.start(name)
         for owner in self.daemons.values():
-            discovery_id = owner.mint()
-            for door in self.daemons.values():
-                at_last(partial(_is_forwarded, door, discovery_id))
+            discovery_id = owner.create_id()
+            for api in self.daemons.values():
+                at_last(partial(_is_forwarded, api, discovery_id))
 
 
 def at_last(attempt: Callable[[], T | None]) -> T:
-    """What comes of an attempt that is repeated as a supervisor would, until something does."""
+    """Return the result of an attempt that is repeated, as a supervisor does, until it has one."""
     patient_until = monotonic() + PATIENCE
     while not (outcome := attempt()):
         assert monotonic() < patient_until, f"never: {attempt}"
@@ -101,5 +101,5 @@ def at_last(attempt: Callable[[], T | None]) -> T:
     return outcome
 
 
-def _is_forwarded(door: Daemon, discovery_id: str) -> bool:
-    return door.request("GET", f"/{discovery_id}?consistent=1").status == 200
+def _is_forwarded(api: DaemonProcess, discovery_id: str) -> bool:
+    return api.request("GET", f"/{discovery_id}?consistent=1").status == 200

@@ -1,4 +1,4 @@
-"""What goes wrong with the daemons and between them, as a seed has it."""
+"""Faults of the daemons and between them, chosen by a seed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
-from tests.lives.daemons import NAMES, Three
+from tests.chaos.daemons import NAMES, ThreeDaemons
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, HEALTHY, MUTE, Fault, slow
 
 FAULTS = ("links", "kills", "stops", "rollbacks", "disks")
-# At most so many of these in one round, since each of them concerns all IDs of a home.
+# At most this many of these in one round, because each of them concerns all IDs of an owner.
 _MOST = {"rollbacks": 2, "disks": 1}
 _WEIGHTS = {"links": 5, "kills": 2, "stops": 2, "rollbacks": 1, "disks": 1}
 
 
 class Faults:
-    """Those of the `kinds` strike three daemons, one every `every` seconds, several at a time."""
+    """Applies faults of these `kinds` to three daemons, one every `every` seconds, several at a
+    time.
+    """
 
-    def __init__(self, three: Three, random: Random, kinds: tuple[str, ...], every: float = 1.0) -> None:
+    def __init__(self, three: ThreeDaemons, random: Random, kinds: tuple[str, ...], every: float = 1.0) -> None:
         self._three = three
         self._random = random
         self._kinds = list(kinds)
@@ -28,7 +30,7 @@ class Faults:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, seconds: float) -> None:
-        """Return when so many seconds have passed, and all that was begun has ended."""
+        """Return when this many seconds have passed and every fault has ended."""
         until = asyncio.get_running_loop().time() + seconds
         if "rollbacks" in self._kinds:
             self._tasks.append(asyncio.create_task(self._copy_now_and_then(until)))
@@ -59,7 +61,7 @@ class Faults:
             await self._three.copy(self._random.choice(NAMES))
 
     async def _spoil(self, name: str) -> None:
-        """One link, both of a pair, or all of a daemon."""
+        """Apply a fault to one link, both of a pair, or all of a daemon."""
         random = self._random
         other = random.choice([each for each in NAMES if each != name])
         fault, what = random.choice(_SPOILED)
@@ -75,11 +77,11 @@ class Faults:
                 ([pair for pair in self._three.links.faults if name in pair], f"between {name} and all"),
             )
         )
-        self._three.story.say(f"FAULT {where}: {what}")
+        self._three.events.log(f"FAULT {where}: {what}")
         for pair in pairs:
             self._three.links.spoil(*pair, fault)
         await asyncio.sleep(random.choice((random.uniform(0.2, 2), random.uniform(1, 12))))
-        self._three.story.say(f"FAULT {where}: well again")
+        self._three.events.log(f"FAULT {where}: well again")
         for pair in pairs:
             self._three.links.spoil(*pair, HEALTHY)
 

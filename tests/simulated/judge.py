@@ -1,4 +1,4 @@
-"""What must hold in every run, and what is excused since no daemon could know better."""
+"""The invariants of every run, and what is excused because no daemon could know better."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ from tests.support.one_list import Rules
 if TYPE_CHECKING:
     from tests.simulated.world import World
 
-# Two daemons of one identity are found out by the next exchanges with a peer.
+# Two daemons of one identity are discovered by the next exchanges with a peer.
 _FENCED_SECONDS = 8.0
 _MOST_STATES = 20_000
-# Of what a home alone knew acknowledged nodes may be gone; but nobody is told to bootstrap, so that
-# no second cluster is excused (R7).
-_LOST_HOME = "disk"
+# Acknowledged nodes that only the owner knew may be gone; but nobody is granted, so no second
+# cluster is excused (R7).
+_LOST_OWNER = "disk"
 
 
 class Judge:
-    """Sees what is told and done. `residue` are the IDs of which only one disk knew something, and
-    what became of it.
+    """Watches answers and actions. `residue` are the IDs of which only one disk knew something,
+    with the reason.
 
-    Of the IDs `in_doubt` the owner was lost while it told a node to bootstrap: that node is not
-    shown any more (P3). `acknowledged` are the addresses that must be listed in the end. Of the IDs
-    `left` an operator removed some nodes and left others, that may wait for those; of the IDs
-    `on_behalf` nodes were listed away from the owner.
+    Of the IDs `in_doubt` the owner was lost while it granted a node: that node is not shown any
+    more (P3). `acknowledged` are the addresses that must be listed in the end. Of the IDs `left` an
+    operator removed some nodes and left others, that may wait for those; of the IDs `on_behalf`
+    nodes were listed on the owner's behalf.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.clusters: list[Cluster] = []
         self.acknowledged: dict[str, set[str]] = {}
-        # Until when a removal that was not answered may still be done, and who registered before
-        # that was over.
+        # Until when an unanswered removal may still be carried out, and who registered before that.
         self._may_be_removed: dict[tuple[str, str], float] = {}
         self._unsure: dict[str, set[str]] = {}
         self.in_doubt: set[str] = set()
         self.left: set[str] = set()
         self.on_behalf: set[str] = set()
         self.residue: dict[str, str] = {}
-        # Not once a machine was booted anew, or IDs got another home.
+        # False once a host was booted anew, or IDs got another owner.
         self.ages_are_known = True
         self._created: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
@@ -56,22 +55,22 @@ class Judge:
         self._was_copied = self._was_rolled_back = False
 
     def violate(self, text: str) -> None:
-        self._world.trace.say(f"VIOLATION {text}")
+        self._world.trace.log(f"VIOLATION {text}")
         self._world.result.violations.append(f"{self._world.now:.3f} {text}")
 
     def excuse(self, why: str, text: str) -> None:
-        self._world.trace.say(f"excused: {why}: {text}")
+        self._world.trace.log(f"excused: {why}: {text}")
         self._world.result.excused.append(f"{why}: {text}")
 
-    # What happens.
+    # Events.
 
-    def is_home(self, boot: Boot, key: str) -> bool:
-        """Whether a daemon decides about an ID."""
+    def is_owner(self, boot: Boot, key: str) -> bool:
+        """Report whether a daemon decides about an ID."""
         record = boot.store.newest(key) if key else None
         return record is not None and boot.directory._owner(record) == boot.owner
 
     def lists(self, boot: Boot, key: str, addr: str) -> bool:
-        """Whether a daemon lists an address, as it decided or as it shows it."""
+        """Report whether a daemon lists an address, as it decided or as it shows it."""
         known = (boot.backend.local.grants.newest(key), boot.backend.local.grants.shown(key))
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
@@ -107,29 +106,29 @@ class Judge:
             self.violate(f"R6 {what}: {boot.host.name} shows {grant.addr}, whose grant was not answered")
 
     def _check_hints(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
-        """R8: an owner that may decide leaves out nobody whom it answered itself before it was
+        """R8: an owner that may decide leaves out no node that it answered itself before it was
         ready.
         """
         listed = getattr(outcome, "listed", None)
         if listed is None:
             view = outcome if isinstance(outcome, View) else getattr(outcome, "record", None)
             listed = getattr(view, "nodes", None)
-        if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_home(boot, key):
+        if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_owner(boot, key):
             return
         missing = set(boot.hints_of_its_own(key)) - {node.addr for node in listed}
         if missing and isinstance(outcome, (View, Registration, Removal)):
             self.violate(f"R8 {what}: {boot.host.name} leaves out {sorted(missing)}")
 
-    def told(self, key: str, addr: str, registration: Registration) -> None:
-        """A node got an answer."""
+    def node_answered(self, key: str, addr: str, registration: Registration) -> None:
+        """A node received an answer."""
         node = self._world.nodes[key, addr]
-        node.told_how = registration.bootstrap
+        node.grant_reason = registration.bootstrap
         self.acknowledge(key, addr)
         if registration.bootstrap is not None:
             self._world.count("alone")
 
     def took_off(self, key: str, left: int) -> None:
-        """An operator took a node off the list, on which so many are left."""
+        """An operator removed a node from the list, on which this many are left."""
         self.left.add(key) if left else self.left.discard(key)
 
     def acknowledge(self, key: str, addr: str) -> None:
@@ -142,9 +141,7 @@ class Judge:
             unsure.discard(addr) if is_sure else unsure.add(addr)
 
     def removal_unanswered(self, key: str, addr: str, until: float) -> None:
-        """Whoever asked for a removal heard nothing; the request may be on its way to the home
-        until then (R2).
-        """
+        """A removal got no answer; the request may be on its way to the owner until then (R2)."""
         self._may_be_removed[key, addr] = max(until, self._may_be_removed.get((key, addr), 0.0))
 
     def claimed(self, key: str) -> None:
@@ -152,91 +149,93 @@ class Judge:
         self._used.add(key)
 
     def created(self, record: Record, asked: float) -> None:
-        """Somebody has an ID, which came to be after it was asked for, and of which it is not sure
-        that it is used.
-        """
+        """A client has an ID, created after it was requested, and not certainly used."""
         self._created[record.id] = record.owner, asked
 
     def unknown(self, boot: Boot, key: str) -> None:
-        """A daemon says that there is no such ID: not of its own before its time is over (P7)."""
+        """A daemon answers that an ID does not exist: never one of its own before its time is over
+        (P7).
+        """
         owner, at = self._created.get(key, ("", 0.0))
-        # A copy of its home does not know what came to be since, and is not found out at once.
+        # A copy of its owner lacks later IDs, and is not discovered at once.
         if owner == boot.owner and key not in self.residue and self._copied is None:
             age = self._world.now - at
             if self._world.unused_seconds is None or age < self._world.unused_seconds:
-                self.violate(f"P7 {key} is unknown at its home after {age:.1f} s")
+                self.violate(f"P7 {key} is unknown at its owner after {age:.1f} s")
 
     def bootstrapped(self, node: SimNode, cluster: Cluster) -> None:
-        """A node made a cluster of its own (I1, I2)."""
+        """A node bootstrapped a cluster (I1, I2)."""
         self._world.count("bootstrapped")
         for each in self.clusters:
-            if each.discovery_id != node.discovery_id or not self._lives(each):
+            if each.discovery_id != node.discovery_id or not self._runs(each):
                 continue
             text = f"I1 two clusters of {node.discovery_id}: {sorted(each.members)} and {node.addr}"
-            if node.told_how == "again" and each.seed == node.addr:
+            if node.grant_reason == "again" and each.seed == node.addr:
                 # A lost answer and a lost disk look the same to the server.
                 self.excuse("window", text)
             elif self._copied is not None:
-                # Until they are found out both decide, be it about an ID that came to be since.
+                # Until they are discovered both decide, even about later IDs.
                 self.excuse("copy", text)
-            elif self.residue.get(node.discovery_id, _LOST_HOME) != _LOST_HOME:
+            elif self.residue.get(node.discovery_id, _LOST_OWNER) != _LOST_OWNER:
                 self.excuse(self.residue[node.discovery_id], text)
             else:
                 self.violate(text)
         self.clusters.append(cluster)
 
     def loses(self, host: Host, why: str) -> None:
-        """A disk is about to be lost, or to be what it was earlier: what no other disk has is gone
-        by nature.
+        """A disk is about to be lost, or to be restored: what no other disk has is gone by
+        nature.
         """
         self._was_rolled_back |= why == "rollback"
         others = [each.known for each in self._world.hosts if each is not host and not each.is_drained]
         own = None if host.boot is None else host.boot.owner
-        is_known = own is not None and any(each is not host and each.has_heard_of(own) for each in self._world.hosts)
+        is_known = own is not None and any(each is not host and each.has_met(own) for each in self._world.hosts)
         for key, record in host.known.items():
-            # One that another disk has a newer state of than that is what it was before.
+            # If another disk has a newer state than that, it is what it was before.
             held = [other[key] for other in others if key in other]
-            if not _knows(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
-                is_home = record.owner == own
-                # Where nobody has heard of the home, its IDs may be anybody's.
+            if not _holds(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
+                is_owner = record.owner == own
+                # Where nobody has met the owner, its IDs may be anybody's.
                 self._is_gone(
-                    key, why if why != "disk" else "witness" if not is_home else "disk" if is_known else "name"
+                    key, why if why != "disk" else "witness" if not is_owner else "disk" if is_known else "name"
                 )
         for key in host.hinted:
             self._is_gone(key, "hint")
         if why == "rollback" and host.is_drained:
-            # Until it hears from anybody it promises what nobody will take from it.
+            # Until it reaches another daemon it stores hints that nobody will take from it.
             for key in host.known:
                 self._is_gone(key, why)
 
     def is_copied(self, host: Host) -> None:
-        """Two of one identity run: until they are found out, both decide."""
+        """Two of one identity run: until they are discovered, both decide."""
         self._copied, self._copied_at = host, self._world.now
         self._was_copied = self._was_rolled_back = True
         for key in host.known:
             self._is_gone(key, "copy")
 
     def clash(self, key: str) -> None:
-        """A daemon found that two say different things of one ID."""
+        """A daemon found that two have different content for one ID."""
         if not self._was_rolled_back:
-            self.violate(f"R2 two homes say different things of {key}")
+            self.violate(f"R2 two owners have different content of {key}")
 
     def copy_is_gone(self) -> None:
-        # What only one of the two knew is no more, or is not looked for.
+        # What only one of the two knew is gone, or is not checked.
         for host in self._world.hosts:
             for key in host.known:
                 self._is_gone(key, "copy")
         self._copied = None
 
     def _is_gone(self, key: str, why: str) -> None:
-        if why == _LOST_HOME and _is_named(key):
-            # That there was such an ID at all may be known to nobody.
+        if why == _LOST_OWNER and _is_named(key):
+            # Perhaps nobody knows that there was such an ID.
             why = "name"
-        if self.residue.get(key, _LOST_HOME) == _LOST_HOME:
+        if self.residue.get(key, _LOST_OWNER) == _LOST_OWNER:
             self.residue[key] = why
 
     def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
-        """Nobody decides for long beside a copy of itself (R8), where both are heard by a third."""
+        """No daemon decides for long beside a copy of itself (R8), where a third one reaches
+        both.
+        """
         world = self._world
         if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
             return
@@ -244,19 +243,19 @@ class Judge:
         awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.clock.was_awake_since(since)]
         up = [host for host, boot in awake if boot.began < since]
         duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]
-        are_heard = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
-        # One that was started just now cannot be known for one of two yet.
-        if are_heard and self._copied_at < since:
+        are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
+        # A daemon started just now cannot be known as a duplicate yet.
+        if are_noticed and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")
 
-    def _lives(self, cluster: Cluster) -> bool:
+    def _runs(self, cluster: Cluster) -> bool:
         return any(
             node.cluster is cluster and not node.is_removed and not node.is_replaced
             for node in self._world.nodes.values()
             if node.discovery_id == cluster.discovery_id
         )
 
-    # What is looked at.
+    # Inspections.
 
     def look(self) -> None:
         """I7: no version is issued twice with different content."""
@@ -270,7 +269,7 @@ class Judge:
                     self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
 
     def judge(self) -> None:
-        """What must hold once all faults are over for long."""
+        """Check what must hold once all faults have been over for long."""
         views = [(host.name, host.boot.records()) for host in self._world.hosts if host.boot and host.takes_part]
         if not views:
             return
@@ -279,7 +278,7 @@ class Judge:
             for key in sorted(first.keys() | view.keys()):
                 if first.get(key) != view.get(key):
                     text = f"I5 {name} and {other} differ over {key}: {first.get(key)} / {view.get(key)}"
-                    # What a copy did is not known to its original, and is not looked for.
+                    # The original lacks what its copy did, and that is not checked.
                     self.excuse("copy", text) if self._was_copied else self.violate(text)
         for key, addresses in self.acknowledged.items():
             if not self._is_expired(key, first.get(key)):
@@ -291,7 +290,7 @@ class Judge:
             self._judge_history(key, first.get(key))
 
     def _judge_list(self, key: str, addresses: set[str], record: Record | None) -> None:
-        """I4: what was acknowledged is there."""
+        """I4: acknowledged registrations are there."""
         lost = addresses - (set() if record is None else {node.addr for node in record.nodes})
         if lost or (record is None and not _is_named(key)):
             text = f"I4 {key} lost {sorted(lost)}"
@@ -301,7 +300,7 @@ class Judge:
             self.violate(text) if why is None else self.excuse(why, text)
 
     def _is_expired(self, key: str, record: Record | None) -> bool:
-        """Whether an ID is gone as one that nobody used may be."""
+        """Report whether an ID is gone in the way an unused one may be."""
         is_expired = record is None and self._world.unused_seconds is not None and key not in self._used
         if is_expired and not _is_named(key):
             self._world.count("expired")
@@ -309,7 +308,7 @@ class Judge:
         return False
 
     def _judge_unused(self) -> None:
-        """P7: what nobody used for so long is forgotten by a home that may decide."""
+        """P7: an owner that may decide forgets what nobody used for this long."""
         for host in self._world.hosts if self._world.unused_seconds is not None else ():
             if host.boot is None or not host.boot.backend.may_expire():
                 continue
@@ -329,11 +328,11 @@ class Judge:
         self.violate(text) if why is None else self.excuse(why, text)
 
     def _why_they_wait(self, key: str, record: Record | None, nodes: list[SimNode]) -> str | None:
-        """The reason that no daemon can do anything about."""
+        """Return the reason that no daemon can do anything about."""
         if key in self.residue:
             return self.residue[key]
         if record is None or record.ownerless:
-            return "orphan"
+            return "ownerless"
         seed = record.leader or record.grant
         if seed is None:
             return "promised" if key in self.left or key in self.on_behalf else None
@@ -341,24 +340,22 @@ class Judge:
         return None if node is None else self._why_it_made_none(node, record)
 
     def _why_it_made_none(self, node: SimNode, record: Record) -> str | None:
-        """Why the node that was told to bootstrap has no cluster."""
+        """Return why the granted node has no cluster."""
         if node.was_member:
-            # It was in a cluster, and lost it with its disk, or for good; of a leader key only its
-            # leader tells.
+            # It was in a cluster, and lost it for good; only the leader reports a leader key.
             return "seed" if node.wiped is not None or node.is_replaced or record.leader is not None else None
         if node.won_in_vain:
             return "thrown"
         if record.unreported is not None:
-            # Its owner is told again whenever it asks; that it never will, only an operator knows
+            # The claimant wins again whenever it asks; only an operator knows that it never will
             # (R5c).
             return "claim" if node.is_replaced or not node.is_up else None
-        return "answer" if node.may_be_told and not node.is_removed else None
+        return "answer" if node.may_be_granted and not node.is_removed else None
 
     def _judge_history(self, key: str, record: Record | None) -> None:
         """P1, R9: one order of decisions explains all answers."""
         past = self._world.clients.histories.get(key)
-        # An answer may have come before the record that says that it is in doubt, and none after
-        # it.
+        # An answer may have come before the record that is in doubt, and none after it.
         if past is None or key in self.residue or key in self.in_doubt or _is_in_doubt_for_good(record):
             return
         rules = Rules(window=self._world.window, ages_known=self.ages_are_known)
@@ -373,30 +370,35 @@ class Judge:
 
 
 def _is_in_doubt_for_good(record: Record | None) -> bool:
-    """Whether nobody will ever know if a node was told to bootstrap, since the owner was lost; it
-    is not shown (P3).
+    """Report whether nobody will ever know if a node was granted, because the owner was lost; it is
+    not shown (P3).
     """
     return record is not None and record.ownerless and record.grant is not None and record.grant.pending
 
 
 def _is_named(key: str) -> bool:
-    """Whether nobody minted an ID: it comes to be by a claim."""
+    """Report whether nobody created an ID: it comes to be by a claim."""
     return key.startswith("rqlite")
 
 
-def _knows(known: Record | None, record: Record) -> bool:
-    """Whether another disk has what this one says, or what came after."""
+def _holds(known: Record | None, record: Record) -> bool:
+    """Report whether another disk has the content of this one, or later content."""
     if known is None:
         return False
     if record.owner in known.previous_owners or (known.owner == record.owner and known.version >= record.version):
         return True
-    return known.nodes == record.nodes and known.was_emptied == record.was_emptied and _who(known) == _who(record)
+    return (
+        known.nodes == record.nodes
+        and known.was_emptied == record.was_emptied
+        and _decision(known) == _decision(record)
+    )
 
 
-def _who(record: Record) -> tuple[object, str | None, bool]:
-    """Which grant of which address, who leads, and whether that is hidden: an older grant, taken
-    back, says nothing.
+def _decision(record: Record) -> tuple[object, str | None, bool]:
+    """Return the grant with its address, the leader, and whether that is hidden: an older, revoked
+    grant does not count.
     """
     grant = with_grant_answered(record).grant
     is_hidden = record.unreported is not None
-    return grant and (grant.addr, grant.at), record.leader and record.leader.value, is_hidden
+    granted = None if grant is None else (grant.addr, grant.at)
+    return granted, None if record.leader is None else record.leader.value, is_hidden

@@ -8,33 +8,33 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
-from tests.lives.daemons import NAMES, Three
-from tests.lives.story import Story
+from tests.chaos.daemons import NAMES, ThreeDaemons
+from tests.chaos.event_log import EventLog
 from tests.support.process import Reply, parse_replies
 
-# P4 says 8; a daemon that stands still answers later.
+# P4 requires 8; a stopped daemon answers later.
 _PATIENCE_SECONDS = 25.0
 _ANSWER_SECONDS = 8.0
 
 
 @dataclass
 class Losses:
-    """How often an answer does not reach its client, and how often a client is gone before there is
-    one.
+    """How often an answer does not reach its client, and how often a client hangs up before there
+    is one.
     """
 
     answers: float = 0.0
     hang_ups: float = 0.0
 
 
-class Asking:
-    """How those of one ID ask: each time any daemon, or always `near`. `late` are answers after 8
-    s.
+class Requester:
+    """Sends the requests for one ID: each time to any daemon, or always to `near`. `late` are
+    answers after 8 s.
     """
 
-    def __init__(self, three: Three, story: Story, random: Random, losses: Losses) -> None:
+    def __init__(self, three: ThreeDaemons, events: EventLog, random: Random, losses: Losses) -> None:
         self._three = three
-        self._story = story
+        self._events = events
         self._random = random
         self._losses = losses
         self.late: list[str] = []
@@ -42,7 +42,7 @@ class Asking:
     async def plain(
         self, who: str, method: str, path: str, document: object = None, near: str | None = None
     ) -> Reply | None:
-        """A request of an operator, whose answers are not lost."""
+        """Send a request of an operator, whose answers are not lost."""
         body = b"" if document is None else json.dumps(document).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         return await self.ask(who, f"{method} {path.partition('?')[2]}", head + body, near, Losses())
@@ -50,13 +50,13 @@ class Asking:
     async def ask(
         self, who: str, what: str, request: bytes, near: str | None, losses: Losses | None = None
     ) -> Reply | None:
-        """Send a request; None where no answer comes."""
+        """Send a request; return None where no answer comes."""
         losses = losses or self._losses
         name = near or self._random.choice(NAMES)
         port = self._three.port(name)
         asked = f"{who} -> {name} {what}"
         if port is None:
-            self._story.say(f"{asked}: refused, it is down")
+            self._events.log(f"{asked}: refused, it is down")
             return None
         begun = asyncio.get_running_loop().time()
         stalled = bool(self._three.stopped)
@@ -64,19 +64,19 @@ class Asking:
         try:
             reply = await self._exchange(port, request, losses)
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-            self._story.say(f"{asked}: no answer, {str(error) or type(error).__name__}")
+            self._events.log(f"{asked}: no answer, {str(error) or type(error).__name__}")
             return None
         except asyncio.CancelledError:
-            self._story.say(f"{asked}: dies before the answer")
+            self._events.log(f"{asked}: dies before the answer")
             raise
         took = asyncio.get_running_loop().time() - begun
         if took > _ANSWER_SECONDS and not stalled and not self._three.stopped:
             self.late.append(f"{asked}: after {took:.1f} s")
         if reply is None:
-            self._story.say(f"{asked}: hangs up before the answer")
+            self._events.log(f"{asked}: hangs up before the answer")
             return None
         is_lost = self._random.random() < losses.answers
-        self._story.say(f"{asked}: {'LOST ' if is_lost else ''}{_in_words(reply)} ({took:.1f} s)")
+        self._events.log(f"{asked}: {'LOST ' if is_lost else ''}{_format_result(reply)} ({took:.1f} s)")
         return None if is_lost else reply
 
     async def _exchange(self, port: int, request: bytes, losses: Losses) -> Reply | None:
@@ -106,7 +106,7 @@ async def _received(reader: asyncio.StreamReader) -> Reply:
     return reply
 
 
-def _in_words(reply: Reply) -> str:
+def _format_result(reply: Reply) -> str:
     if reply.status != 200:
         return f"{reply.status} {reply.reason}"
     try:

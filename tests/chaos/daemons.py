@@ -1,4 +1,4 @@
-"""Three daemons that are peers, as processes of their own, and all that may be done to them."""
+"""Three peer daemons, each in a separate process, and all faults that can be applied to them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rqdisco.telemetry.events import ON_BEHALF
-from tests.lives.links import Links
-from tests.lives.story import Story
-from tests.support.process import ANY_PORT, Daemon
+from tests.chaos.event_log import EventLog
+from tests.chaos.links import Links
+from tests.support.process import ANY_PORT, DaemonProcess
 
 NAMES = "abc"
 _KEY = "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdoIGhlcmU="
@@ -26,39 +26,39 @@ _IDENTITY = "identity.json"
 _AGREE_SECONDS = 120.0
 _ASK_SECONDS = 30.0
 _POLL_SECONDS = 0.2
-# What is logged of one request.
+# Log lines within this time belong to one request.
 _SAME_SECONDS = 0.05
-# What else is logged of them says nothing of an ID.
-_TOLD = ("warn", "error", "critical")
+# Levels of events about the daemons themselves that are worth printing beside an ID.
+_NOTABLE_LEVELS = ("warn", "error", "critical")
 
 
 class NeverAgree(Exception):
-    """The daemons are all up and nothing is wrong between them any more, and they do not agree."""
+    """The daemons are all up and all faults have ended, and they do not agree."""
 
 
-class Three:
-    """Daemons with their states below `directory`; `window` are seconds. An async context
+class ThreeDaemons:
+    """Daemons with their states below `directory`; `window` is in seconds. An async context
     manager.
     """
 
     def __init__(self, directory: Path, window: float) -> None:
         self._directory = directory
         self._window = window
-        self.story = Story()
+        self.events = EventLog()
         self.links = Links(NAMES, self._pid)
-        self._running: dict[str, Daemon] = {}
-        self._ended: list[tuple[str, Daemon]] = []
+        self._running: dict[str, DaemonProcess] = {}
+        self._ended: list[tuple[str, DaemonProcess]] = []
         self._locks = {name: asyncio.Lock() for name in NAMES}
         self._copies: dict[str, list[tuple[str, Path]]] = {name: [] for name in NAMES}
         self._forgetting: list[asyncio.Task[None]] = []
         self.stopped: set[str] = set()
-        # The homes that were lost with their disks, and those whose disk was an older one for a
-        # while.
+        # The incarnations that were lost with their disks, and those whose disk was an older one
+        # for a while.
         self.lost: dict[str, float] = {}
         self.rolled_back: dict[str, list[float]] = {}
         (directory / "keys").write_text(f"{_KEY}\n")
 
-    async def __aenter__(self) -> Three:
+    async def __aenter__(self) -> ThreeDaemons:
         await self.links.open()
         try:
             await asyncio.gather(*map(self._start, NAMES))
@@ -76,7 +76,7 @@ class Three:
             await self._kill(name)
 
     def port(self, name: str) -> int | None:
-        """Where clients ask a daemon, None while there is none."""
+        """Return the port of a daemon for clients, None while there is none."""
         daemon = self._running.get(name)
         return None if daemon is None else daemon.port
 
@@ -85,33 +85,33 @@ class Three:
         return None if daemon is None else daemon.process.pid
 
     def incarnation(self, name: str) -> str:
-        """Who a daemon is."""
+        """Return the incarnation of a daemon."""
         incarnation: str = json.loads((self._state(name) / _IDENTITY).read_bytes())["incarnation"]
         return incarnation
 
-    # What is done to them.
+    # Faults.
 
     async def kill(self, name: str, down_seconds: float) -> None:
-        """`kill -9`, and a start after a while."""
+        """Send SIGKILL, and start again after a while."""
         async with self._locks[name]:
-            self.story.say(f"FAULT {name} is killed")
+            self.events.log(f"FAULT {name} is killed")
             await self._kill(name)
             await asyncio.sleep(down_seconds)
             await self._start(name)
 
     async def stop(self, name: str, seconds: float) -> None:
-        """SIGSTOP for so long."""
+        """Send SIGSTOP, and SIGCONT after a while."""
         async with self._locks[name]:
-            self.story.say(f"FAULT {name} is stopped")
+            self.events.log(f"FAULT {name} is stopped")
             self.stopped.add(name)
             self._running[name].process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
             self._running[name].process.send_signal(signal.SIGCONT)
             self.stopped.discard(name)
-            self.story.say(f"FAULT {name} goes on")
+            self.events.log(f"FAULT {name} goes on")
 
     async def copy(self, name: str) -> None:
-        """Keep what the disk is now, to be put back later."""
+        """Copy the current disk, to be restored later."""
         async with self._locks[name]:
             process = self._running[name].process
             kept = self._directory / f"{name}-{len(self._copies[name])}"
@@ -121,17 +121,17 @@ class Three:
             finally:
                 process.send_signal(signal.SIGCONT)
             self._copies[name].append((self.incarnation(name), kept))
-            self.story.say(f"{name}'s disk is copied")
+            self.events.log(f"{name}'s disk is copied")
 
     async def roll_back(self, name: str, down_seconds: float) -> None:
-        """Kill, put the oldest copy back, and start. The identity stays the file that it is."""
+        """Kill, restore the oldest copy, and start. The identity stays the same file."""
         async with self._locks[name]:
             own = self.incarnation(name)
             kept = [path for incarnation, path in self._copies[name] if incarnation == own]
             if not kept:
                 return
             await self._kill(name)
-            self.story.say(f"FAULT {name} is killed, and its disk put back to {kept[0].name}")
+            self.events.log(f"FAULT {name} is killed, and its disk put back to {kept[0].name}")
             self.rolled_back.setdefault(own, []).append(time.time())
             state = self._state(name)
             for each in state.iterdir():
@@ -142,11 +142,11 @@ class Three:
             await self._start(name)
 
     async def empty(self, name: str, down_seconds: float) -> None:
-        """Kill, empty the disk, and start; an operator says at once that the old one is gone."""
+        """Kill, empty the disk, and start; an operator declares the old daemon lost at once."""
         async with self._locks[name]:
             await self._kill(name)
             lost = self.incarnation(name)
-            self.story.say(f"FAULT {name} is killed, and its disk lost ({lost})")
+            self.events.log(f"FAULT {name} is killed, and its disk lost ({lost})")
             self.lost[lost] = time.time()
             shutil.rmtree(self._state(name))
             await asyncio.sleep(down_seconds)
@@ -154,36 +154,36 @@ class Three:
         self._forgetting.append(asyncio.create_task(self._forget(name)))
 
     async def heal(self) -> None:
-        """End all faults. Return when all agree. Raises NeverAgree."""
+        """End all faults. Return when all daemons agree. Raises NeverAgree."""
         self.links.heal()
         for name in NAMES:
-            # What was begun with it ends by itself.
+            # A fault under way with this daemon ends by itself.
             async with self._locks[name]:
                 pass
-        self.story.say("FAULT none any more")
+        self.events.log("FAULT none any more")
         await asyncio.gather(*self._forgetting)
         await self._agree()
-        self.story.say("all daemons agree")
+        self.events.log("all daemons agree")
 
-    # What they tell.
+    # Reports.
 
     async def explained(self, name: str, discovery_id: str) -> Any:
-        """What a daemon says of an ID to its operator, None if it knows none."""
+        """Return the operator's explanation of an ID at a daemon, None if it has none."""
         try:
             explained = await self._operator(name, "GET", f"/{discovery_id}?explain=1")
         except (OSError, ValueError):
             return None
         return explained if "home" in explained else None
 
-    def log_of(self, discovery_id: str) -> Story:
-        """What the daemons logged of an ID, and what was wrong with themselves."""
+    def log_of(self, discovery_id: str) -> EventLog:
+        """Return what the daemons logged of an ID, and of their own faults."""
         lines = []
         not_forwarded: set[tuple[str, str, int]] = set()
         for name, daemon in [*self._ended, *self._running.items()]:
             for event in list(daemon.events):
                 about = event.get("discovery_id")
                 general = about is None and (
-                    event.get("level") in _TOLD
+                    event.get("level") in _NOTABLE_LEVELS
                     or event.get("event") in ("peer answers", "peers agree")
                     or str(event.get("event")).startswith("registrations from elsewhere")
                 )
@@ -196,11 +196,11 @@ class Three:
                         not_forwarded.add((name, event["why"], int(at)))
                     left = {key: value for key, value in event.items() if key not in _NO_NEWS}
                     lines.append((at, f"    log of {name}: {event['event']} {left or ''}"))
-        return Story(lines)
+        return EventLog(lines)
 
     def answers_to(self, discovery_id: str, addr: str, since: float) -> list[str]:
-        """What the daemons logged that they answered to registrations of an address; who was killed
-        may not have.
+        """Return the answers to registrations of an address in the daemons' logs; a killed daemon
+        may not have logged one.
         """
         return [
             str(event["result"])
@@ -213,14 +213,14 @@ class Three:
         ]
 
     def listed_though_refused(self, discovery_id: str, owner: str, since: float) -> list[str]:
-        """The nodes that a daemon listed others to in the stead of a home that it heard, and that
-        had refused.
+        """Return the nodes that a daemon listed to others on the owner's behalf although the owner,
+        which it reached, had refused them.
         """
         found = []
         for _, daemon in [*self._ended, *self._running.items()]:
             up: dict[str, bool] = {}
             owners: dict[str, str] = {}
-            silent_at = 0.0
+            unresponsive_at = 0.0
             for event in list(daemon.events):
                 kind, at = event.get("event"), _time_of(event)
                 if kind in ("peer answers", "peer does not answer"):
@@ -228,15 +228,15 @@ class Three:
                     up[url] = kind == "peer answers"
                     owners[url] = event.get("incarnation") or owners.get(url, "")
                 elif str(kind).startswith("not forwarded") and event["home"] == owner:
-                    silent_at = at
+                    unresponsive_at = at
                 elif kind == "registration" and event["discovery_id"] == discovery_id and at >= since:
                     is_up = any(up[url] for url, incarnation in owners.items() if incarnation == owner)
-                    if event["result"] == ON_BEHALF and is_up and at - silent_at > _SAME_SECONDS:
+                    if event["result"] == ON_BEHALF and is_up and at - unresponsive_at > _SAME_SECONDS:
                         found.append(str(event.get("addr")))
         return found
 
     def journal_of(self, discovery_id: str) -> list[str]:
-        """What is written of an ID on each disk, in the order of writing."""
+        """Return what is written of an ID on each disk, in the order of writing."""
         return [
             f"{name}/{path.name}: {line.decode(errors='replace')[:400]}"
             for name in NAMES
@@ -247,7 +247,7 @@ class Three:
 
     @property
     def complaints(self) -> list[str]:
-        """What daemons found wrong with themselves, and tracebacks."""
+        """Return the faults that daemons logged of themselves, and tracebacks."""
         return [
             f"{name}: {text}"
             for name, daemon in [*self._ended, *self._running.items()]
@@ -271,10 +271,10 @@ class Three:
             *(f"--peer={self.links.url(other)}" for other in NAMES if other != name),
         ]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RQDISCO_")}
-        daemon = await asyncio.to_thread(Daemon, command, environment)
+        daemon = await asyncio.to_thread(DaemonProcess, command, environment)
         self.links.targets[name] = int(daemon.wait_for("listening")["peers"][0].rpartition(":")[2])
         self._running[name] = daemon
-        self.story.say(f"{name} listens")
+        self.events.log(f"{name} listens")
 
     async def _kill(self, name: str) -> None:
         daemon = self._running.pop(name, None)
@@ -300,17 +300,17 @@ class Three:
         others = [each for each in NAMES if each != name]
         for turn in range(1 << 20):
             with suppress(OSError, ValueError):
-                # The same again, since another would be told to ask there.
+                # The same daemon for a while: another one would refuse and name it.
                 answer = await self._operator(others[turn // 100 % 2], "POST", "/operator/peers/forget", {"name": name})
                 if "forgotten" in answer:
-                    self.story.say(f"FAULT {name} as it was is forgotten: {answer}")
+                    self.events.log(f"FAULT {name} as it was is forgotten: {answer}")
                     return
                 if turn % 20 == 0:
-                    self.story.say(f"{name} is not forgotten yet: {answer}")
+                    self.events.log(f"{name} is not forgotten yet: {answer}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _operator(self, name: str, method: str, path: str, document: object = None) -> Any:
-        """What is answered on an operator's socket. Raises OSError, ValueError."""
+        """Return the answer on an operator socket. Raises OSError, ValueError."""
         body = b"" if document is None else json.dumps(document).encode()
         request = f"{method} {path} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         return json.loads(await asyncio.to_thread(_ask_socket, self._socket(name), request))

@@ -1,4 +1,4 @@
-"""Servers that are no rqdisco, and what the client library makes of what it asks."""
+"""Servers other than rqdisco, and how the client library treats their answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rqdisco.http.requests.leaf import LeafResource
 from tests.support.command import Service
 
 
-class Says(LeafResource):
-    """Answers everything alike, and keeps what it was asked; without a body it never answers."""
+class CannedAnswer(LeafResource):
+    """Answers every request alike and records it; without a body it never answers."""
 
     def __init__(self, status: int = 200, body: bytes | None = b"", reason: bytes = b"", **headers: str) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ def unreachable(service: Service, coroutine: Any) -> str:
 
 
 def start(service: Service, coroutine: Any) -> list[Any]:
-    """Run a coroutine; what it ends with is put into the list."""
+    """Run a coroutine; its result is put into the list."""
     outcome: list[Any] = []
     Deferred.fromCoroutine(coroutine).addBoth(outcome.append)
     service.settle()
     return outcome
 
 
-class Dribbles(LeafResource):
-    """Sends a part of its answer, and then another one whenever it is told to."""
+class SlowAnswer(LeafResource):
+    """Sends a part of its answer, and another one on demand."""
 
     def render(self, request: Any) -> Any:
         self.request = request

@@ -1,5 +1,5 @@
-"""`python -m tests.lives --lives 300 --seed 1`: runs lives, says what came of them, tells the
-starved ones' stories.
+"""`python -m tests.chaos --ids 300 --seed 1`: run IDs under faults, print their outcomes and the
+events of each without a cluster.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import sys
 import time
 from collections import Counter
 
-from tests.lives.daemons import NeverAgree
-from tests.lives.faults import FAULTS
-from tests.lives.rounds import Plan, Round
+from tests.chaos.daemons import NeverAgree
+from tests.chaos.faults import FAULTS
+from tests.chaos.rounds import Plan, Round
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.lives", description=__doc__)
-    parser.add_argument("--lives", type=int, default=200, help="how many")
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--ids", type=int, default=200, help="how many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=150, help="lives of a round, which has daemons of its own")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long there are faults in a round")
@@ -44,8 +44,8 @@ def main() -> int:
     causes: Counter[tuple[str, str]] = Counter()
     complaints: Counter[str] = Counter()
     slow, late = 0, []
-    for number in range((given.lives + given.at_once - 1) // given.at_once):
-        each = Round(plan, number, min(given.at_once, given.lives - number * given.at_once))
+    for number in range((given.ids + given.at_once - 1) // given.at_once):
+        each = Round(plan, number, min(given.at_once, given.ids - number * given.at_once))
         began = time.monotonic()
         try:
             asyncio.run(each.run())
@@ -58,12 +58,13 @@ def main() -> int:
         late += each.late
         complaints.update(each.complaints)
         print(
-            f"round {number} ({', '.join(each.faults)}): {_said(each.verdicts)}; {time.monotonic() - began:.0f} s",
+            f"round {number} ({', '.join(each.faults)}): {_format_counts(each.verdicts)};"
+            f" {time.monotonic() - began:.0f} s",
             flush=True,
         )
-    print(f"{sum(total.values())} lives: {_said(total)}; {slow} formed late")
-    for (said, why), count in causes.most_common():
-        print(f"{count} {said}: {why}")
+    print(f"{sum(total.values())} lives: {_format_counts(total)}; {slow} formed late")
+    for (outcome, why), count in causes.most_common():
+        print(f"{count} {outcome}: {why}")
     for text in late:
         print(f"late: {text}")
     for text, times in complaints.most_common(20):
@@ -71,7 +72,7 @@ def main() -> int:
     return 0 if not total["two clusters"] else 1
 
 
-def _said(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
 
 

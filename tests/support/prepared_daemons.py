@@ -1,6 +1,4 @@
-"""Daemons in memory that are the cases in which each answer is given, asked where an audience is
-served.
-"""
+"""Daemons in memory, prepared for each documented answer, and asked as one audience."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
-from tests.support.daemon import WALL_US, Daemon, Probe, mint, result
-from tests.support.gossip import DirectNetwork, PeeredDaemon, settle, trio
+from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
+from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
 IMPORT_BYTES = 16 << 20
@@ -47,23 +45,23 @@ class Reply(msgspec.Struct, frozen=True):
         return self.headers.get("content-type", "").partition(";")[0]
 
 
-class Place:
-    """A daemon in memory, asked where an audience is served; the audience's tokens are named after
-    their scopes.
+class PreparedDaemon:
+    """A daemon in memory, asked as one audience; the audience's tokens are named after their
+    scopes.
     """
 
-    def __init__(self, doors: Apis, audience: Audience, clock: Clock, daemon: Any) -> None:
+    def __init__(self, apis: Apis, audience: Audience, clock: Clock, daemon: Any) -> None:
         self.daemon = daemon
         self.clock = clock
         self.audience = audience
         self.id = FOREIGN
-        self._resource = doors.operators() if audience == "operator" else doors.public()
+        self._resource = apis.operators() if audience == "operator" else apis.public()
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
-        """The answer, however long it takes."""
+        """Return the answer, however long it takes."""
         config = SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=lambda _: True)
         site = BoundedSite(self._resource, Clock(), config, lambda: 0.0)
-        # The operator's site is a socket in the file system.
+        # The operator's site is a Unix socket.
         connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":
             headers["Authorization"] = f"Bearer {token}"
@@ -90,25 +88,25 @@ def _access(audience: Audience) -> Access | None:
     return Access(TokenRing([describe(scope, [scope], scope) for scope in SCOPES]))
 
 
-def daemon_for(audience: Audience, **limits: Any) -> Place:
-    """A daemon without peers, with an ID that has two nodes and a leader."""
+def daemon_for(audience: Audience, **limits: Any) -> PreparedDaemon:
+    """Return a daemon without peers, with an ID that has two nodes and a leader."""
     limits = {"max_nodes": 3, **limits}
     daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    place.id = mint(daemon)
+    prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
+    prepared.id = create_id(daemon)
     for method, path, body in (
         ("POST", "/{id}", NODE),
         ("PUT", "/v1/kv/{id}/leader", LEADER),
         ("POST", "/{id}", OTHER),
     ):
         daemon.clock.advance(1)
-        assert place.ask(method, path, body).status == 200
-    return place
+        assert prepared.ask(method, path, body).status == 200
+    return prepared
 
 
-def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> Place:
+def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster_admin: Any) -> PreparedDaemon:
     status: Any = _Broken() if daemon is None else None
-    doors = Apis(
+    apis = Apis(
         HTTPContext(
             directory=directory,
             clock=clock,
@@ -123,40 +121,40 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
             status=status,
         )
     )
-    return Place(doors, audience, clock, daemon)
+    return PreparedDaemon(apis, audience, clock, daemon)
 
 
-def backend(audience: Audience) -> Place:
-    """The first of three daemons, with an ID of its own."""
+def backend(audience: Audience) -> PreparedDaemon:
+    """Return the first of three daemons, with an ID that it owns."""
     network, daemons = trio(Clock())
     first = daemons[0]
-    place = _over(
+    prepared = _over(
         first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.successions)
     )
-    minting = Deferred.fromCoroutine(first.directory.create())
+    creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
-    place.id = result(minting).id
-    return place
+    prepared.id = result(creating).id
+    return prepared
 
 
-def lost(audience: Audience) -> Place:
-    """The same, after the third was killed for good."""
-    place = backend(audience)
-    place.daemon.network.daemons["c"].stop()
-    settle(place.clock, 10)
-    return place
+def lost(audience: Audience) -> PreparedDaemon:
+    """Return the first of three daemons after the third was killed for good."""
+    prepared = backend(audience)
+    prepared.daemon.network.daemons["c"].stop()
+    settle(prepared.clock, 10)
+    return prepared
 
 
-def cut_off(audience: Audience) -> Place:
-    """A daemon that was told of a peer, and has met nobody yet."""
+def cut_off(audience: Audience) -> PreparedDaemon:
+    """Return a daemon with a configured peer that has met nobody yet."""
     network = DirectNetwork(Clock())
-    daemon = PeeredDaemon(network, "a", ["b"])
+    daemon = GossipDaemon(network, "a", ["b"])
     settle(network.clock, 1)
     return _over(daemon.directory, audience, network.clock, daemon, None)
 
 
 class _Broken:
-    """Collaborators that have a bug."""
+    """Collaborators with a bug."""
 
     index = 1
 
@@ -167,121 +165,121 @@ class _Broken:
         return fail
 
 
-def broken(audience: Audience) -> Place:
-    """A daemon with a bug."""
+def broken(audience: Audience) -> PreparedDaemon:
+    """Return a daemon with a bug."""
     return _over(_Broken(), audience, Clock(), None, _Broken())
 
 
-def probed(audience: Audience) -> Place:
-    """A daemon that probes nodes: one is up, one answers 503, one is down, and the name of one does
-    not resolve.
+def probed(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that probes nodes: one is up, one answers 503, one is down, and the name of
+    one does not resolve.
     """
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     daemon = Daemon(access=_access(audience), probe=probe)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    place.id = mint(daemon)
+    prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
+    prepared.id = create_id(daemon)
     for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "n4.example.org"):
-        assert place.ask("POST", "/{id}", {"addr": f"{host}:4001"}).status == 200
+        assert prepared.ask("POST", "/{id}", {"addr": f"{host}:4001"}).status == 200
     assert daemon.rounds is not None
     daemon.rounds.startService()
     daemon.clock.pump([0.25] * 120)
     daemon.rounds.stopService()
-    return place
+    return prepared
 
 
-def full(audience: Audience) -> Place:
-    """A daemon whose disk is full."""
-    place = daemon_for(audience)
-    place.daemon.disk.room = 0
-    return place
+def full(audience: Audience) -> PreparedDaemon:
+    """Return a daemon with a full disk."""
+    prepared = daemon_for(audience)
+    prepared.daemon.disk.room = 0
+    return prepared
 
 
-def stopping(audience: Audience) -> Place:
-    """A daemon that is about to end."""
-    place = daemon_for(audience)
-    place.daemon.health.stop()
-    return place
+def stopping(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that is stopping."""
+    prepared = daemon_for(audience)
+    prepared.daemon.health.stop()
+    return prepared
 
 
-def crowded(audience: Audience) -> Place:
-    """A daemon whose ID has as many nodes as it may have."""
-    place = daemon_for(audience)
-    assert place.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
-    return place
+def crowded(audience: Audience) -> PreparedDaemon:
+    """Return a daemon whose ID has as many nodes as allowed."""
+    prepared = daemon_for(audience)
+    assert prepared.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
+    return prepared
 
 
-def ownerless(audience: Audience) -> Place:
-    """A daemon that has an empty ID of another."""
-    place = daemon_for(audience)
+def ownerless(audience: Audience) -> PreparedDaemon:
+    """Return a daemon with an empty ID of another owner."""
+    prepared = daemon_for(audience)
     foreign = TransferredRecord(id=FOREIGN, created_at=1, owner="0a5306d958428511")
-    assert result(Deferred.fromCoroutine(place.daemon.directory.adopt(foreign, as_own=False)))
-    place.id = FOREIGN
-    return place
+    assert result(Deferred.fromCoroutine(prepared.daemon.directory.adopt(foreign, as_own=False)))
+    prepared.id = FOREIGN
+    return prepared
 
 
-def unnamed(audience: Audience) -> Place:
-    """A daemon where no ID comes to be by its leader key."""
-    place = daemon_for(audience, create_named=False)
-    place.id = "orders"
-    return place
+def unnamed(audience: Audience) -> PreparedDaemon:
+    """Return a daemon where leader keys create no IDs."""
+    prepared = daemon_for(audience, create_named=False)
+    prepared.id = "orders"
+    return prepared
 
 
-def named(audience: Audience) -> Place:
-    """A daemon, asked for an ID that nobody has named yet."""
-    place = daemon_for(audience)
-    place.id = "orders"
-    return place
+def named(audience: Audience) -> PreparedDaemon:
+    """Return a daemon and a name under which no ID was created yet."""
+    prepared = daemon_for(audience)
+    prepared.id = "orders"
+    return prepared
 
 
-def claimed(audience: Audience) -> Place:
-    """A daemon with an ID that a node claimed to lead, which has not reported itself."""
-    place = named(audience)
-    assert place.ask("PUT", "/v1/kv/{id}/leader?cas=0", LEADER).body == b"true"
-    return place
+def claimed(audience: Audience) -> PreparedDaemon:
+    """Return a daemon with an ID that a node has claimed without reporting itself yet."""
+    prepared = named(audience)
+    assert prepared.ask("PUT", "/v1/kv/{id}/leader?cas=0", LEADER).body == b"true"
+    return prepared
 
 
-def on_behalf(audience: Audience) -> Place:
-    """The second of two daemons, with an ID of the first, which is away; so one of its nodes is not
-    confirmed.
+def on_behalf(audience: Audience) -> PreparedDaemon:
+    """Return the second of two daemons, with an ID of the first, which is away; so one of its nodes
+    is unconfirmed.
     """
     network, (first, second) = trio(Clock(), "ab")
-    place = _over(second.directory, audience, network.clock, second, None)
-    minting = Deferred.fromCoroutine(first.directory.create())
+    prepared = _over(second.directory, audience, network.clock, second, None)
+    creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
-    place.id = result(minting).id
+    prepared.id = result(creating).id
     for node in (NODE, OTHER):
-        assert place.ask("POST", "/{id}", node).status == 200
+        assert prepared.ask("POST", "/{id}", node).status == 200
         network.split("a")
         settle(network.clock, 3)
-    return place
+    return prepared
 
 
-def hurried(audience: Audience) -> Place:
-    """A daemon where clients may mint one ID a minute, and this one has just minted it."""
+def hurried(audience: Audience) -> PreparedDaemon:
+    """Return a daemon where clients may create one ID a minute, and this one just did."""
     daemon = Daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
-    place = Place(daemon.doors, audience, daemon.clock, daemon)
-    assert place.ask("POST", "/").status == 200
-    return place
+    prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
+    assert prepared.ask("POST", "/").status == 200
+    return prepared
 
 
-def unknown(audience: Audience) -> Place:
-    """A daemon, asked for an ID that there is not."""
-    place = daemon_for(audience)
-    place.id = FOREIGN
-    return place
+def unknown(audience: Audience) -> PreparedDaemon:
+    """Return a daemon and an ID that does not exist."""
+    prepared = daemon_for(audience)
+    prepared.id = FOREIGN
+    return prepared
 
 
-def full_after_loss(audience: Audience) -> Place:
-    """Three daemons of which the third was lost, and the first has a full disk."""
-    place = lost(audience)
-    place.daemon.disk.room = 0
-    return place
+def full_after_loss(audience: Audience) -> PreparedDaemon:
+    """Return the first of three daemons, with a full disk, after the third was lost."""
+    prepared = lost(audience)
+    prepared.daemon.disk.room = 0
+    return prepared
 
 
-def full_of_three(audience: Audience) -> Place:
-    """Three daemons, the first of which has a full disk."""
-    place = backend(audience)
-    place.daemon.disk.room = 0
-    return place
+def full_of_three(audience: Audience) -> PreparedDaemon:
+    """Return the first of three daemons, with a full disk."""
+    prepared = backend(audience)
+    prepared.daemon.disk.room = 0
+    return prepared

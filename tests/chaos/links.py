@@ -1,4 +1,4 @@
-"""The ways between daemons: one for each pair and direction, each with a fault of its own."""
+"""The links between daemons: one for each pair and direction, each with a fault of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOST = "127.0.0.1"
 
 @dataclass(eq=False)
 class _Link:
-    """A connection from one daemon to another; `has_lost` says that something that went through it
+    """A connection from one daemon to another; `has_lost` means that something sent through it
     disappeared.
     """
 
@@ -31,10 +31,11 @@ class _Link:
 
 
 class Links:
-    """A port for each daemon, that the others have to go through; `pid_of` says which process a
-    daemon is now.
+    """A port for each daemon, which the others must use; `pid_of` returns the process ID of a
+    daemon.
 
-    All connections come from one address, so the sender is told by the process that has the socket.
+    All connections come from one address, so the sender is identified by the process that has the
+    socket.
     """
 
     def __init__(self, names: str, pid_of: Callable[[str], int | None]) -> None:
@@ -64,12 +65,12 @@ class Links:
             link.cut()
 
     def url(self, name: str) -> str:
-        """Where the others reach a daemon."""
+        """Return the URL at which the others reach a daemon."""
         return f"http://{_HOST}:{self.ports[name]}"
 
     def spoil(self, sender: str, receiver: str, fault: Fault) -> None:
-        """What `sender` asks `receiver`, and is answered, goes so from now on; what was swallowed
-        stays lost.
+        """Apply a fault to the requests of `sender` to `receiver` and their answers; what was
+        swallowed stays lost.
         """
         pair = sender, receiver
         self.faults[pair] = fault
@@ -78,7 +79,7 @@ class Links:
                 link.cut()
 
     def heal(self) -> None:
-        """Let everything through."""
+        """End all faults."""
         for sender, receiver in self.faults:
             self.spoil(sender, receiver, HEALTHY)
 
@@ -113,7 +114,9 @@ class Links:
             link.cut()
 
     async def _pump(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
-        """Bring one way what comes; at the end both ways end, unless that is swallowed as well."""
+        """Forward one direction; at its end both directions end, unless that is swallowed as
+        well.
+        """
         with suppress(OSError):
             while data := await reader.read(1 << 16):
                 if delay := self.faults[link.pair].delay:
@@ -130,7 +133,7 @@ class Links:
                 end.close()
 
     def _sender(self, port: int) -> str | None:
-        """Whose connection comes from a port, None if nobody's any more."""
+        """Return the daemon whose connection comes from a port, None if there is none any more."""
         inode = _inode_of(port)
         if inode is None:
             return None
@@ -147,7 +150,7 @@ def _inode_of(port: int) -> str | None:
 
 
 def _holds(pid: int | None, inode: str) -> bool:
-    """Whether a process has a socket open."""
+    """Report whether a process has a socket open."""
     directory = Path(f"/proc/{pid}/fd")
     with suppress(OSError):
         for each in directory.iterdir():

@@ -1,4 +1,4 @@
-"""Several real rqlited on one machine, each left at localhost, as in the example of the original
+"""Several real rqlited on one host, each left at localhost, as in the example of the original
 service.
 """
 

@@ -1,4 +1,4 @@
-"""Which machine a request comes from, and what nodes are told that advertise loopback addresses."""
+"""The client host of a request, and the answers to nodes that advertise loopback addresses."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
-from tests.http.conftest import Door
+from tests.http.conftest import ApiClient
 from tests.http.test_proxied import ProxiedServer, binary, text
 from tests.support.connections import OWN, Connection, Server, request
-from tests.support.daemon import Daemon, mint
+from tests.support.daemon import Daemon, create_id
+from tests.support.listening import close
 from tests.support.process import Reply, parse_replies
 
 DEFAULT, SECOND, THIRD = "localhost:4001", "localhost:4003", "localhost:4005"
 ANOTHER = "localhost:4001 is another machine's, set -http-adv-addr"
 HIDDEN = "localhost:4001 came through a proxy that hides its machine, set -http-adv-addr"
-# What rqlited 7 to 10 say that were left at the default.
-LEFT_ALONE = {"id": "localhost:4002", "api_addr": "http://localhost:4001", "addr": "localhost:4002"}
+# What rqlited 7 to 10 report when left at the default.
+LEFT_AT_DEFAULT = {"id": "localhost:4002", "api_addr": "http://localhost:4001", "addr": "localhost:4002"}
 KEY = "/v1/kv/rqlite/leader"
 CLAIM = f"{KEY}?cas=0"
 
 
 def reply(connection: Connection, method: str, path: str, document: object = None, **headers: str) -> Reply:
-    """The answer to one request."""
+    """Return the answer to one request."""
     (answered,) = parse_replies(connection.send(request(method, path, document, **headers)))
     return answered
 
 
 def posted(connection: Connection, discovery_id: str, addr: str, **headers: str) -> Any:
-    """The list that a node is told, or the reason phrase of a refusal, whose text says the same."""
+    """Return the list answered to a node, or the reason phrase of a refusal, whose text is the
+    same.
+    """
     answered = reply(connection, "POST", f"/{discovery_id}", {"addr": addr}, **headers)
     if answered.status == 200:
         return answered.document["nodes"]
@@ -52,14 +55,14 @@ def proxied() -> ProxiedServer:
 
 
 def behind(server: ProxiedServer, client: str, *, proxy: str = "10.9.9.9") -> Connection:
-    """A connection of a client that the proxy names."""
+    """Return a connection of a client that the proxy names."""
     connection = server.connect(proxy)
     connection.send(text(client) if ":" not in client else text(client, "TCP6", "fd00::9"))
     return connection
 
 
-def test_of_three_machines_behind_a_proxy_that_are_left_at_the_default_one_is_alone(proxied: ProxiedServer) -> None:
-    discovery_id = mint(proxied.daemon)
+def test_one_of_three_hosts_behind_a_proxy_left_at_the_default_is_alone(proxied: ProxiedServer) -> None:
+    discovery_id = create_id(proxied.daemon)
     assert posted(behind(proxied, "10.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
     assert posted(behind(proxied, "10.0.0.2"), discovery_id, DEFAULT) == ANOTHER
     assert posted(behind(proxied, "10.0.0.3"), discovery_id, DEFAULT) == ANOTHER
@@ -74,10 +77,10 @@ def test_of_three_machines_behind_a_proxy_that_are_left_at_the_default_one_is_al
 @pytest.mark.parametrize(
     "client", ["198.51.100.7", "2001:db8::7", "::ffff:198.51.100.7", "127.0.0.1", "::1", None, OWN]
 )
-def test_the_three_nodes_of_the_originals_example_are_a_cluster_on_any_one_machine(
+def test_the_three_nodes_of_the_originals_example_form_a_cluster_on_any_one_host(
     server: Server, client: str | None
 ) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     connection = server.connect(client)
     assert posted(connection, discovery_id, DEFAULT) == [DEFAULT]
     assert posted(connection, discovery_id, SECOND) == [DEFAULT, SECOND]
@@ -85,16 +88,16 @@ def test_the_three_nodes_of_the_originals_example_are_a_cluster_on_any_one_machi
     assert posted(server.connect("198.51.100.8"), discovery_id, DEFAULT) == ANOTHER
 
 
-def test_the_daemons_machine_is_one_however_it_reaches_the_daemon(server: Server) -> None:
-    discovery_id = mint(server.daemon)
+def test_the_daemons_host_is_one_client_host_by_every_route(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
     ways = [server.connect(host) for host in ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.1", OWN, None)]
     ways += [server.connect("::ffff:10.0.0.5", "::ffff:10.0.0.5"), server.connect("fe80::5%eth0", "fe80::5%eth0")]
     for number, connection in enumerate(ways, start=1):
         assert len(posted(connection, discovery_id, f"localhost:{4001 + 2 * number}")) == number
 
 
-def test_one_machine_is_one_by_ipv4_and_by_ipv4_in_ipv6(server: Server) -> None:
-    discovery_id = mint(server.daemon)
+def test_one_host_is_the_same_by_ipv4_and_by_ipv4_in_ipv6(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
     assert posted(server.connect("10.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
     assert posted(server.connect("::ffff:10.0.0.1"), discovery_id, SECOND) == [DEFAULT, SECOND]
     assert posted(server.connect("fd00::a00:1"), discovery_id, DEFAULT) == ANOTHER
@@ -113,36 +116,36 @@ FORWARDED = [
 
 @pytest.mark.parametrize("header", FORWARDED)
 @pytest.mark.parametrize("client", ["127.0.0.1", "10.9.9.9"])
-def test_behind_a_proxy_that_says_who_asks_in_a_header_only_proper_addresses_are_taken(
+def test_only_reachable_addresses_are_accepted_behind_a_proxy_that_names_the_client_in_a_header(
     server: Server, client: str, header: dict[str, str]
 ) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     assert posted(server.connect(client), discovery_id, DEFAULT, **header) == HIDDEN
     assert posted(server.connect(client), discovery_id, "10.0.0.1:4001", **header) == ["10.0.0.1:4001"]
     assert posted(server.connect(client), discovery_id, "n2:4001", **header) == ["10.0.0.1:4001", "n2:4001"]
-    assert reply(server.connect(client), "PUT", CLAIM, LEFT_ALONE, **header).body == b"false"
+    assert reply(server.connect(client), "PUT", CLAIM, LEFT_AT_DEFAULT, **header).body == b"false"
     proper = {"id": "1", "api_addr": "http://10.0.0.1:4001", "addr": "10.0.0.1:4002"}
     assert reply(server.connect(client), "PUT", CLAIM, proper, **header).body == b"true"
 
 
-def test_nginx_that_was_told_nothing_of_headers_is_known_by_its_http_1_0(server: Server) -> None:
-    discovery_id = mint(server.daemon)
+def test_nginx_without_header_configuration_is_recognized_by_its_http_1_0(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
     asked = request("POST", f"/{discovery_id}", {"addr": DEFAULT}).replace(b"HTTP/1.1", b"HTTP/1.0")
     (answered,) = parse_replies(server.connect("127.0.0.1").send(asked))
     assert (answered.status, answered.reason) == (409, HIDDEN)
 
 
-def test_a_proxy_that_names_the_client_may_name_it_in_a_header_too(proxied: ProxiedServer) -> None:
-    discovery_id = mint(proxied.daemon)
+def test_a_proxy_protocol_header_and_a_forwarded_header_may_both_name_the_client(proxied: ProxiedServer) -> None:
+    discovery_id = create_id(proxied.daemon)
     same = {"X_Forwarded_For": "10.0.0.1", "X_Forwarded_Proto": "https"}
     assert posted(behind(proxied, "10.0.0.1"), discovery_id, DEFAULT, **same) == [DEFAULT]
     for header in ({"X_Forwarded_For": "10.0.0.9, 10.0.0.1"}, {**same, "Via": "1.1 squid"}, {"X_Real_IP": "10.0.0.9"}):
-        assert posted(behind(proxied, "10.0.0.1"), mint(proxied.daemon), DEFAULT, **header) == HIDDEN
+        assert posted(behind(proxied, "10.0.0.1"), create_id(proxied.daemon), DEFAULT, **header) == HIDDEN
     assert posted(behind(proxied, "10.0.0.1"), discovery_id, SECOND) == [DEFAULT, SECOND]
 
 
-def test_behind_a_proxy_on_the_daemons_machine_that_machine_is_itself(proxied: ProxiedServer) -> None:
-    discovery_id = mint(proxied.daemon)
+def test_a_proxy_on_the_daemons_host_counts_as_that_host(proxied: ProxiedServer) -> None:
+    discovery_id = create_id(proxied.daemon)
     assert posted(behind(proxied, "127.0.0.1", proxy="127.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
     assert posted(behind(proxied, "::1", proxy="127.0.0.1"), discovery_id, SECOND) == [DEFAULT, SECOND]
     # From the address that it connected to.
@@ -150,40 +153,40 @@ def test_behind_a_proxy_on_the_daemons_machine_that_machine_is_itself(proxied: P
     assert posted(behind(proxied, "10.0.0.1", proxy="127.0.0.1"), discovery_id, DEFAULT) == ANOTHER
 
 
-def test_a_client_on_the_machine_of_a_proxy_elsewhere_is_hidden_unless_it_shows_its_address(
+def test_a_client_on_the_host_of_a_remote_proxy_is_unknown_unless_it_shows_its_address(
     proxied: ProxiedServer,
 ) -> None:
-    discovery_id = mint(proxied.daemon)
+    discovery_id = create_id(proxied.daemon)
     for client in ("127.0.0.1", "::1"):
         assert posted(behind(proxied, client), discovery_id, DEFAULT) == HIDDEN
     assert posted(behind(proxied, "10.9.9.9"), discovery_id, DEFAULT) == [DEFAULT]
 
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", binary(command=0x20), binary(family=0x31, more=b"x" * 210)])
-def test_whom_a_proxy_does_not_name_is_hidden(proxied: ProxiedServer, header: bytes) -> None:
-    discovery_id = mint(proxied.daemon)
+def test_a_client_that_a_proxy_does_not_name_is_unknown(proxied: ProxiedServer, header: bytes) -> None:
+    discovery_id = create_id(proxied.daemon)
     connection = proxied.connect("127.0.0.1")
     connection.send(header)
     assert posted(connection, discovery_id, DEFAULT) == HIDDEN
 
 
 def kv(server: Server, client: str | None, method: str, path: str, document: object = None) -> tuple[int, bytes]:
-    """Status and body of Consul's answer to a client."""
+    """Return status and body of Consul's answer to a client."""
     answered = reply(server.connect(client), method, path, document)
     return answered.status, answered.body
 
 
-def test_of_machines_left_at_the_default_one_wins_the_key_and_the_others_see_none(server: Server) -> None:
-    assert kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_ALONE) == (200, b"true")
-    assert kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_ALONE) == (200, b"false")
-    assert kv(server, "10.0.0.1", "PUT", KEY, LEFT_ALONE) == (200, b"true")
+def test_one_of_several_hosts_left_at_the_default_wins_the_key_and_the_others_see_none(server: Server) -> None:
+    assert kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"true")
+    assert kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"false")
+    assert kv(server, "10.0.0.1", "PUT", KEY, LEFT_AT_DEFAULT) == (200, b"true")
     assert kv(server, "10.0.0.1", "GET", f"{KEY}?raw")[0] == 200
     before = server.daemon.store.settled("rqlite")
     for client in ("10.0.0.2", "127.0.0.1", None):
         assert kv(server, client, "GET", KEY) == (404, b"")
-        assert kv(server, client, "PUT", CLAIM, LEFT_ALONE) == (200, b"false")
+        assert kv(server, client, "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"false")
         proper = {"id": "2", "api_addr": "http://10.0.0.2:4001", "addr": "10.0.0.2:4002"}
-        for value in (LEFT_ALONE, proper):
+        for value in (LEFT_AT_DEFAULT, proper):
             assert kv(server, client, "PUT", KEY, value) == (200, b"false")
     assert server.daemon.store.settled("rqlite") == before
     assert kv(server, "10.0.0.1", "GET", KEY)[0] == 200
@@ -192,14 +195,14 @@ def test_of_machines_left_at_the_default_one_wins_the_key_and_the_others_see_non
     assert kv(server, "10.0.0.2", "PUT", CLAIM, {"addr": "10.0.0.2:4002"}) == (200, b"true")
 
 
-def test_a_cluster_of_consul_kv_on_one_machine_sees_its_leader(server: Server) -> None:
+def test_a_consul_kv_cluster_on_one_host_sees_its_leader(server: Server) -> None:
     for client in ("127.0.0.1", OWN, None):
-        assert kv(server, client, "PUT", KEY, LEFT_ALONE) == (200, b"true")
+        assert kv(server, client, "PUT", KEY, LEFT_AT_DEFAULT) == (200, b"true")
         assert kv(server, client, "GET", KEY)[0] == 200
     assert kv(server, "10.0.0.2", "GET", KEY)[0] == 404
 
 
-def test_what_a_leader_is_refused_for_is_in_the_log_and_counted_since_rqlited_does_not_say_it(
+def test_the_reason_why_a_leader_is_refused_is_logged_and_counted_because_rqlited_does_not_log_it(
     server: Server, log: list[dict[str, Any]]
 ) -> None:
     def why() -> list[str]:
@@ -208,25 +211,25 @@ def test_what_a_leader_is_refused_for_is_in_the_log_and_counted_since_rqlited_do
         return found
 
     another = "localhost:4002 is another machine's, set -raft-adv-addr"
-    kv(server, "10.0.0.1", "PUT", KEY, LEFT_ALONE)
+    kv(server, "10.0.0.1", "PUT", KEY, LEFT_AT_DEFAULT)
     assert why() == []
-    kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_ALONE)
-    kv(server, "10.0.0.3", "PUT", KEY, LEFT_ALONE)
+    kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_AT_DEFAULT)
+    kv(server, "10.0.0.3", "PUT", KEY, LEFT_AT_DEFAULT)
     assert why() == [another] * 2
-    reply(server.connect("10.0.0.2"), "PUT", "/v1/kv/new/leader", LEFT_ALONE, Via="1.1 squid")
+    reply(server.connect("10.0.0.2"), "PUT", "/v1/kv/new/leader", LEFT_AT_DEFAULT, Via="1.1 squid")
     assert why() == ["localhost:4002 came through a proxy that hides its machine, set -raft-adv-addr"]
     for _ in range(3):
-        kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_ALONE)
+        kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_AT_DEFAULT)
     assert why() == [], "rqlited asks every few seconds"
     server.daemon.clock.advance(60)
-    kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_ALONE)
+    kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_AT_DEFAULT)
     assert why() == [another]
     assert server.daemon.telemetry.refusals["consul", "another_machine"] == 7
-    kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_ALONE)
-    assert why() == [], "who lost to a node of its own machine waits for it"
+    kv(server, "10.0.0.1", "PUT", CLAIM, LEFT_AT_DEFAULT)
+    assert why() == [], "the loser against a node of its own host waits for it"
 
 
-def test_an_http_address_that_others_cannot_reach_is_logged_where_the_raft_address_is_good(
+def test_an_unreachable_http_address_is_logged_where_the_raft_address_is_good(
     server: Server, log: list[dict[str, Any]]
 ) -> None:
     value = {"id": "1", "api_addr": "http://localhost:4001", "addr": "10.0.0.1:4002"}
@@ -235,16 +238,16 @@ def test_an_http_address_that_others_cannot_reach_is_logged_where_the_raft_addre
     assert kv(server, "10.0.0.2", "GET", KEY)[0] == 200
     for _ in range(3):
         assert kv(server, "10.0.0.1", "PUT", KEY, value) == (200, b"true")
-    assert kv(server, "10.0.0.1", "PUT", "/v1/kv/local/leader", LEFT_ALONE) == (200, b"true")
+    assert kv(server, "10.0.0.1", "PUT", "/v1/kv/local/leader", LEFT_AT_DEFAULT) == (200, b"true")
     doubts = [(each["discovery_id"], each["addr"]) for each in log if each.get("log_format") == "doubtful address"]
     assert doubts == [("rqlite", "localhost:4001")] * 2, "once for the claim, and for the first report"
 
 
-def test_addresses_are_checked_strictly_as_before() -> None:
+def test_addresses_are_still_checked_strictly() -> None:
     server = Server()
     strict = Daemon(strict=True)
-    server.site.resource = strict.doors.public()
-    discovery_id = mint(strict)
+    server.site.resource = strict.apis.public()
+    discovery_id = create_id(strict)
     refused = reply(server.connect("10.0.0.1"), "POST", f"/{discovery_id}", {"addr": DEFAULT})
     assert (refused.status, refused.reason) == (400, "loopback address, set -http-adv-addr")
     assert posted(server.connect("127.0.0.1"), discovery_id, DEFAULT) == [DEFAULT]
@@ -252,7 +255,7 @@ def test_addresses_are_checked_strictly_as_before() -> None:
 
 
 def test_a_refusal_is_an_event_and_is_counted(server: Server, log: list[dict[str, Any]]) -> None:
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     posted(server.connect("10.0.0.1"), discovery_id, DEFAULT)
     posted(server.connect("10.0.0.2"), discovery_id, DEFAULT)
     assert server.daemon.telemetry.refusals["discovery", "another_machine"] == 1
@@ -261,32 +264,34 @@ def test_a_refusal_is_an_event_and_is_counted(server: Server, log: list[dict[str
 
 
 @ensureDeferred
-async def test_a_client_of_this_machine_is_taken_for_one(door: Door) -> None:
-    discovery_id = await door.mint()
+async def test_a_local_client_is_recognized(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
     for number, addr in enumerate((DEFAULT, SECOND, THIRD), start=1):
-        assert len((await door("POST", f"/{discovery_id}", {"addr": addr})).json["nodes"]) == number
-    record = door.daemon.store.settled(discovery_id)
+        assert len((await api("POST", f"/{discovery_id}", {"addr": addr})).json["nodes"]) == number
+    record = api.daemon.store.settled(discovery_id)
     assert record is not None
-    assert record.host == f"@{door.daemon.owner}"
-    answer = await door("POST", f"/{discovery_id}", {"addr": DEFAULT}, Via="1.1 squid")
+    assert record.host == f"@{api.daemon.owner}"
+    answer = await api("POST", f"/{discovery_id}", {"addr": DEFAULT}, Via="1.1 squid")
     assert (answer.status, answer.reason, answer.json) == (409, ANOTHER, {"error": ANOTHER})
     for method, path, status, body in (
         ("PUT", CLAIM, 200, b"false"),
         ("PUT", KEY, 200, b"false"),
         ("GET", KEY, 404, b""),
     ):
-        answer = await door(method, path, msgspec.json.encode(LEFT_ALONE) if method == "PUT" else b"", Via="1.1 squid")
+        answer = await api(
+            method, path, msgspec.json.encode(LEFT_AT_DEFAULT) if method == "PUT" else b"", Via="1.1 squid"
+        )
         assert (answer.status, answer.body) == (status, body)
-    assert (await door("PUT", CLAIM, msgspec.json.encode(LEFT_ALONE))).body == b"true"
+    assert (await api("PUT", CLAIM, msgspec.json.encode(LEFT_AT_DEFAULT))).body == b"true"
 
 
 @ensureDeferred
-async def test_a_unix_socket_leads_to_this_machine(tmp_path: Any) -> None:
+async def test_a_unix_socket_client_is_local(tmp_path: Any) -> None:
     from twisted.internet import reactor
     from twisted.internet.interfaces import IReactorUNIX
 
     server = Server()
-    discovery_id = mint(server.daemon)
+    discovery_id = create_id(server.daemon)
     path = str(tmp_path / "socket")
 
     def ask() -> Reply:
@@ -298,9 +303,10 @@ async def test_a_unix_socket_leads_to_this_machine(tmp_path: Any) -> None:
             return answered
 
     assert IReactorUNIX.providedBy(reactor)
-    port = reactor.listenUNIX(path, server.site)
+    site: Any = server.site
+    port = reactor.listenUNIX(path, site)
     answered = await deferToThread(ask)
-    await port.stopListening()
+    await close(port)
     server.daemon.deadlines.stop()
     assert answered.document["nodes"] == [DEFAULT]
     record = server.daemon.store.settled(discovery_id)

@@ -1,4 +1,6 @@
-"""The life of one ID: its nodes, what befalls them, what operators do, and what came of it."""
+"""The lifecycle of one ID: its nodes, the incidents they suffer, the work of operators, and the
+outcome.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +11,29 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Literal
 
-from tests.lives.asking import Asking, Losses
-from tests.lives.daemons import NAMES, Three
-from tests.lives.nodes import KeyNode, Node, Pace, Setting
-from tests.lives.story import Story
+from tests.chaos.daemons import NAMES, ThreeDaemons
+from tests.chaos.event_log import EventLog
+from tests.chaos.nodes import KeyNode, Node, Pace, Setting
+from tests.chaos.requests import Losses, Requester
 
-Kind = Literal["legacy", "minted key", "named key"]
-KINDS: tuple[Kind, ...] = ("legacy", "legacy", "legacy", "minted key", "named key")
+Kind = Literal["legacy", "created key", "named key"]
+KINDS: tuple[Kind, ...] = ("legacy", "legacy", "legacy", "created key", "named key")
 _AGAIN_SECONDS = 0.5
 
 
-class Life:
-    """One ID, the `number`th of its run. `random` decides all but what takes how long.
+class Lifecycle:
+    """One ID, the `number`th of its run. `random` decides everything except how long things take.
 
-    What befalls its nodes does so within the `seconds` or so for which there are faults.
+    Incidents happen within the `seconds` or so for which there are faults.
     """
 
-    def __init__(self, number: int, three: Three, random: Random, pace: Pace, seconds: float) -> None:
+    def __init__(self, number: int, three: ThreeDaemons, random: Random, pace: Pace, seconds: float) -> None:
         self.number = number
         self.kind: Kind = random.choice(KINDS)
-        self.story = Story()
+        self.events = EventLog()
         self.id = ""
         self.second_clusters: list[str] = []
-        # Of each of those, whether its seed had lost its data, and may be taken for one whose
+        # For each of those, whether its seed had lost its data, and may be mistaken for one whose
         # answer was lost.
         self.seeds_lost: list[bool] = []
         self.operations: list[str] = []
@@ -40,33 +42,33 @@ class Life:
         self._pace = pace
         self._scale = seconds / 30
         losses = random.choice((Losses(), Losses(), Losses(), Losses(0.05, 0.03), Losses(0.2, 0.05)))
-        self.asking = Asking(three, self.story, random, losses)
+        self.requester = Requester(three, self.events, random, losses)
         self._setting: Setting
         self._operating: list[asyncio.Task[None]] = []
         self.is_over = self.seed_was_removed = False
-        # When its operator last made all of it anew.
+        # When its operator last rebuilt all of it.
         self.began = 0.0
 
     @property
     def nodes(self) -> list[Node]:
-        """Those that are to run."""
+        """The nodes that are meant to run."""
         return [node for node in self._setting.nodes.values() if not node.is_gone] if self.id else []
 
     @property
     def all_nodes(self) -> list[Node]:
-        """Those that ever ran."""
+        """The nodes that ever ran."""
         return list(self._setting.nodes.values()) if self.id else []
 
     @property
     def is_formed(self) -> bool:
-        """Whether all that are to run are in one cluster."""
+        """Report whether all nodes that are meant to run are in one cluster."""
         clusters = {node.cluster for node in self.nodes}
         return len(clusters) == 1 and None not in clusters
 
     async def run(self) -> None:
-        """Begin, and return when nothing more is going to befall its nodes."""
+        """Begin, and return when no more incidents will happen."""
         self.id = await self._created()
-        self._setting = Setting(self.id, self.asking, self.story, self._random, self._pace, self._bootstrapped)
+        self._setting = Setting(self.id, self.requester, self.events, self._random, self._pace, self._bootstrapped)
         for number in range(1, self._random.choice((2, 3, 3, 3, 4)) + 1):
             await self._rest(self._random.choice((0.0, 0.0, 0.3, 1.5)))
             self._node(number).start()
@@ -88,10 +90,10 @@ class Life:
         if self.kind == "named key":
             return f"key-{self.number}-{self._random.randrange(1 << 30)}"
         while True:
-            reply = await self.asking.plain("operator", "POST", "/")
+            reply = await self.requester.plain("operator", "POST", "/")
             if reply is not None and reply.status == 200:
                 discovery_id: str = reply.document["disco_id"]
-                self.story.say(f"{self.kind}: {discovery_id}")
+                self.events.log(f"{self.kind}: {discovery_id}")
                 return discovery_id
             await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -99,20 +101,20 @@ class Life:
         others = {each.cluster for each in self._setting.nodes.values() if each.cluster is not None}
         for cluster in others:
             text = f"{node.addr} bootstraps beside {sorted(cluster.members)}"
-            self.story.say(f"TWO CLUSTERS {text}")
+            self.events.log(f"TWO CLUSTERS {text}")
             self.second_clusters.append(text)
             self.seeds_lost.append(node.has_lost and cluster.seed == node.addr)
 
-    # What befalls it.
+    # Incidents.
 
     def _chosen(self) -> list[Callable[[], Awaitable[None]]]:
         chances: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.35, self._one_is_killed),
             (0.05, self._one_loses_its_data),
             (0.05, self._one_is_replaced),
-            (0.2, self._one_more_comes),
-            # A member of consul-kv is listed once it has led: who removes the only one listed makes
-            # a second cluster.
+            (0.2, self._one_is_added),
+            # A member of consul-kv is listed once it has led: removing the only listed one makes a
+            # second cluster.
             (0.12 if self.kind == "legacy" else 0.0, self._one_is_removed),
             (0.12, self._is_reset),
         ]
@@ -137,7 +139,7 @@ class Life:
         await self._restarted(node, wiped=True)
 
     async def _restarted(self, node: Node, *, wiped: bool = False) -> None:
-        self.story.say(f"{node.addr} is killed{' and wiped' if wiped else ''}")
+        self.events.log(f"{node.addr} is killed{' and wiped' if wiped else ''}")
         await node.kill()
         if wiped:
             node.wipe()
@@ -145,31 +147,29 @@ class Life:
         node.start()
 
     async def _one_is_replaced(self) -> None:
-        """It dies for good, and stays on the list."""
+        """A node dies for good, and stays on the list."""
         await self._rest(8)
         node = self._any()
         self.operations.append("replaced")
-        self.story.say(f"{node.addr} dies for good")
+        self.events.log(f"{node.addr} dies for good")
         await node.kill()
         node.is_gone = True
         node.wipe()
-        await self._one_more_comes()
+        await self._one_is_added()
 
-    async def _one_more_comes(self) -> None:
+    async def _one_is_added(self) -> None:
         await self._rest(6)
         self._node(len(self._setting.nodes) + 1).start()
 
     async def _one_is_removed(self) -> None:
-        """Its operator stops a node, takes it off the list, wipes it, and starts it anew, or
-        not.
-        """
+        """The operator stops a node, removes it from the list, wipes it, and may start it again."""
         await self._rest(8)
         node = self._any()
         if len(self.nodes) < 2:
             return
         self.operations.append("removed")
-        self.story.say(f"operator stops {node.addr} and removes it")
-        # Whoever holds the grant takes it along, and with it the chance to be told again.
+        self.events.log(f"operator stops {node.addr} and removes it")
+        # The holder of the grant takes it along, and with it the chance to be granted again.
         self.seed_was_removed = self.seed_was_removed or not any(
             each.cluster is not None for each in self.nodes if each is not node
         )
@@ -181,17 +181,17 @@ class Life:
         node.renew()
         if self._random.random() < 0.7:
             await self._rest(3)
-            self.story.say(f"operator starts {node.addr} anew")
+            self.events.log(f"operator starts {node.addr} anew")
             node.start()
 
     async def _is_reset(self) -> None:
-        """Its operator stops all nodes, runs `rqdisco reset` until that is done, and starts all
-        anew.
+        """The operator stops all nodes, runs `rqdisco reset` until that succeeds, and starts all
+        again.
         """
         await self._rest(8)
         self.operations.append("reset")
         self.seed_was_removed = False
-        self.story.say("operator stops all nodes, and resets")
+        self.events.log("operator stops all nodes, and resets")
         nodes = self.nodes
         await asyncio.gather(*(node.kill() for node in nodes))
         for node in nodes:
@@ -199,48 +199,48 @@ class Life:
         looks = self._random.random() < 0.5
         while not await self._reset() or (looks and not await self._is_empty()):
             await asyncio.sleep(_AGAIN_SECONDS)
-        self.story.say("operator starts all nodes anew")
+        self.events.log("operator starts all nodes anew")
         self.began = time.time()
         for node in nodes:
             await self._rest(self._random.choice((0.0, 0.0, 1.0)))
             node.start()
 
     async def _reset(self) -> bool:
-        """As the command does it (rqdisco/cli/nodes.py)."""
+        """Reset as the command does (rqdisco/cli/nodes.py)."""
         near = self._random.choice(NAMES)
-        shown = await self.asking.plain("operator", "GET", f"/{self.id}", near=near)
+        shown = await self.requester.plain("operator", "GET", f"/{self.id}", near=near)
         if shown is None or shown.status != 200:
-            # A key that nobody has claimed yet is unknown, and so is an ID that went with the only
-            # disk that had it.
+            # A key without a claim is unknown, and so is an ID that was lost with the only disk
+            # that had it.
             return shown is not None and shown.status == 404
-        cleared = await self.asking.plain("operator", "DELETE", f"/v1/kv/{self.id}/leader", near=near)
+        cleared = await self.requester.plain("operator", "DELETE", f"/v1/kv/{self.id}/leader", near=near)
         if cleared is None or cleared.status != 200:
             return False
         left: Any = shown.document
         for addr in left["nodes"]:
-            reply = await self.asking.plain("operator", "DELETE", f"/{self.id}", {"addr": addr}, near)
+            reply = await self.requester.plain("operator", "DELETE", f"/{self.id}", {"addr": addr}, near)
             if reply is None or reply.status != 200:
                 return False
             left = reply.document
         return not left["nodes"]
 
     async def _is_empty(self) -> bool:
-        reply = await self.asking.plain("operator", "GET", f"/{self.id}?consistent=1")
+        reply = await self.requester.plain("operator", "GET", f"/{self.id}?consistent=1")
         if reply is not None and reply.status == 404:
             # As above.
             return True
         return reply is not None and reply.status == 200 and not reply.document["nodes"]
 
     async def _removed(self, addr: str, near: str | None) -> bool:
-        reply = await self.asking.plain("operator", "DELETE", f"/{self.id}", {"addr": addr}, near)
+        reply = await self.requester.plain("operator", "DELETE", f"/{self.id}", {"addr": addr}, near)
         return reply is not None and reply.status in (200, 404)
 
     async def records(self) -> dict[str, Any]:
-        """What each daemon says of the ID."""
+        """Return the explanation of the ID at each daemon."""
         return {name: await self._three.explained(name, self.id) for name in NAMES}
 
-    def told(self) -> str:
-        """What is to be said of the nodes at the end."""
+    def describe(self) -> str:
+        """Describe the nodes at the end."""
         return json.dumps(
             {
                 node.addr: ("gone" if node.is_gone else "waits" if node.cluster is None else f"of {node.cluster.seed}")
