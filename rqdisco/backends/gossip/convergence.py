@@ -53,7 +53,9 @@ class ConvergenceMonitor:
     def is_converged(self) -> bool:
         """Report whether members agree, and this daemon has all changes that they last reported."""
         cursor = self._replication.cursor
-        return self.members_agree() and all(cursor(peer.incarnation or "") >= peer.issued for peer in self._peers())
+        return self.members_agree() and all(
+            cursor(peer.incarnation or "") >= peer.newest_issued for peer in self._peers()
+        )
 
     async def wait(self) -> bool:
         """Report whether the members are converged now or within a second."""
