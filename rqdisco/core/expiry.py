@@ -1,9 +1,9 @@
 """Expiry of unused IDs: those that never had a node, up to a version.
 
-An owner deletes its unused IDs by an *expiry watermark*: all of them up to a version are deleted. The
-watermark is stored as metadata, one line for any number of IDs. It only rises, and daemons that have
-it need no message for each ID. An ID that is used meanwhile has a newer version and a node; so a
-watermark never deletes anything that a node was answered.
+An owner deletes its unused IDs by an *expiry watermark*: all of them up to a version are deleted.
+The watermark is stored as metadata, one line for any number of IDs. It only rises, and daemons that
+have it need no message for each ID. An ID that is used meanwhile has a newer version and a node; so
+a watermark never deletes anything that a node was answered.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ExpiryWatermarks:
         """As `cover`, for a split record. A record with fields that this release does not know is
         used.
         """
-        if _NODES in rest or codec.quick_version_of(rest) > self.of(codec.owner_of(rest)):
+        if _NODES in rest or codec.peek_version(rest) > self.of(codec.peek_owner(rest)):
             return False
         line = codec.join_record(key, rest)
         record = codec.decode_record(line)

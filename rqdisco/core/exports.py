@@ -103,10 +103,7 @@ class Export:
 
 def decode_batch(content: bytes) -> Batch:
     """Decode a batch of at most MAX_BATCH records. Raises Malformed."""
-    try:
-        batch = msgspec.json.decode(content, type=Batch)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+    batch = codec.decode_json(content, Batch)
     if len(batch.records) > MAX_BATCH:
         raise Malformed(f"more than {MAX_BATCH} records")
     return batch
@@ -202,8 +199,8 @@ def _checked(node: ImportedNode) -> Node:
 def _check_distinct(nodes: tuple[Node, ...]) -> None:
     seen: set[str] = set()
     for node in nodes:
-        # A registration would take them for one node: same address, with or without http://, or same
-        # node ID.
+        # A registration would take them for one node: same address, with or without http://, or
+        # same node ID.
         names = {f"addr {node.addr.removeprefix('http://')}"} | ({f"id {node.node_id}"} if node.node_id else set())
         if names & seen:
             raise InvalidValue("nodes", "one of them is listed twice")

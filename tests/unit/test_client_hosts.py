@@ -246,11 +246,11 @@ def test_a_handed_over_id_stays_with_its_host_and_one_of_a_lost_daemon_with_the_
         gossip.register(owner, there, DEFAULT, M1)
         settle(clock, 1)
         if how == "drained":
-            wait(clock, a.backend.successions.drain("b"))
+            wait(clock, a.backend.succession.drain("b"))
         else:
             c.stop()
             settle(clock, 3)
-            wait(clock, b.backend.successions.forget("c"))
+            wait(clock, b.backend.succession.forget("c"))
         settle(clock, 1)
         assert seen(b.directory, there).host == M1
         with pytest.raises(WrongHost):

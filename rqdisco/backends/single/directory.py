@@ -241,7 +241,7 @@ class SingleDirectory:
         """Return the error for an ID without a record."""
         return self._records.absence(discovery_id)
 
-    def is_deciding_of(self, discovery_id: str) -> bool:
+    def has_pending_grant(self, discovery_id: str) -> bool:
         """Report whether a grant of the ID is pending."""
         return discovery_id in self.grants.pending
 
@@ -256,8 +256,8 @@ class SingleDirectory:
             self._recovered_grants[record.id] = grant.at
 
     def _new_named(self, discovery_id: str) -> Record:
-        """Return a record for an ID that no daemon created, older than any version. Raises NoSuchID,
-        TooManyIDs, Undecided.
+        """Return a record for an ID that no daemon created, older than any version. Raises
+        NoSuchID, TooManyIDs, Undecided.
         """
         if not self._limits.create_named:
             raise NoSuchID(discovery_id)

@@ -1,4 +1,6 @@
-"""What this daemon takes over from others: imports, records it inherits, and nodes they answered."""
+"""What this daemon takes over from others: imports, records it inherits, and nodes they
+answered.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from twisted.logger import Logger
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
-from rqdisco.core.errors import AlreadyKnown, TooManyNodes, Undecided, WrongHost
+from rqdisco.core.errors import ImportConflict, TooManyNodes, Undecided, WrongHost
 from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
@@ -39,7 +41,7 @@ class Takeover:
             await self._records.save(None, record, version)
             return True
         if not is_equivalent(known, record):
-            raise AlreadyKnown(transferred.id)
+            raise ImportConflict(transferred.id)
         after = known
         if as_own and (known.ownerless or known.owner != own):
             # As for a new record: another daemon made the grants so far.
@@ -55,8 +57,8 @@ class Takeover:
         return self._reset_claim_window(records.succeed(record, self._records.owner, version=version, lost=lost))
 
     def _reset_claim_window(self, record: Record) -> Record:
-        """Restart the window in which only the owner of an unreported claim may repeat it: when, and
-        for an import where, the owner was answered is not known here (R5c).
+        """Restart the window in which only the owner of an unreported claim may repeat it: when,
+        and for an import where, the owner was answered is not known here (R5c).
         """
         if record.ownerless or record.unreported is None or record.leader is None:
             return record
