@@ -52,14 +52,23 @@ class _Tracked(msgspec.Struct):
     is_busy: bool = False
 
 
+class ProbeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds between probes of a target, probes a second of all, and which addresses are
+    probed.
+    """
+
+    interval: float
+    rate: float
+    allowed: AllowedAddresses
+
+
 class ProbeScheduler(Service):
     """Probe each node of all IDs of `directory` every `interval` seconds, at most `rate` nodes per
     second. A node that stays down is probed up to ten times less often, and a node registered
     several times only once.
 
-    `allowed` decides which addresses may be probed. A name is resolved first, and the checked
-    addresses are connected to, so that a name cannot resolve differently afterwards. `jitter`
-    returns numbers around 1.
+    A name is resolved first, and the checked addresses are connected to, so that a name cannot
+    resolve differently afterwards. `jitter` returns numbers around 1.
 
     `states` counts targets by state and `outcomes` counts probes; `round_seconds` is the duration
     of the last round, None before the first has ended.
@@ -72,22 +81,19 @@ class ProbeScheduler(Service):
         directory: Directory,
         probe: Probe,
         names: HostNames,
-        allowed: AllowedAddresses,
+        limits: ProbeLimits,
         clock: IReactorTime,
         jitter: Callable[[], float],
-        *,
-        interval: float,
-        rate: float,
     ) -> None:
         self._directory = directory
         self._probe_address = probe
         self._names = names
-        self._allowed = allowed
+        self._allowed = limits.allowed
         self._clock = clock
         self._jitter = jitter
-        self._interval = interval
-        self._gap = 1 / rate
-        self._visit_pause = _VISITS_AT_ONCE / _VISITS_PER_PROBE / rate
+        self._interval = limits.interval
+        self._gap = 1 / limits.rate
+        self._visit_pause = _VISITS_AT_ONCE / _VISITS_PER_PROBE / limits.rate
         self._next_start = 0.0
         self._visits = 0
         self._slots = DeferredSemaphore(MAX_CONCURRENT)

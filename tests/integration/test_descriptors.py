@@ -16,7 +16,7 @@ pytestmark = pytest.mark.process
 
 ALLOW = (
     "import resource, rqdisco.limits.descriptors as d;"
-    " print(d.allow(10_000), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    " print(d.allow_connections(10_000), *resource.getrlimit(resource.RLIMIT_NOFILE))"
 )
 
 

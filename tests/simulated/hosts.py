@@ -10,8 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
-from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
@@ -56,12 +57,14 @@ class Boot:
                 store=self.store,
                 journal=self.journal,
                 metadata=storage.metadata,
-                clock=self.clock,
-                now=storage.now,
-                wall_us=self._system.wall_us,
-                random=random.randbytes,
-                jitter=self._system.jitter,
-                connect=lambda url: net.link(self, url),
+                environment=GossipEnvironment(
+                    clock=self.clock,
+                    link=lambda url: net.link(self, url),
+                    now=storage.now,
+                    wall_us=self._system.wall_us,
+                    random=random.randbytes,
+                    jitter=self._system.jitter,
+                ),
             )
         )
         self.directory = self.backend.directory
@@ -80,12 +83,14 @@ class Boot:
             self.store,
             self.journal,
             self.backend.watermarks,
-            self.owner,
             Events(),
-            self._storage.now,
-            version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
-            may_expire=self.backend.may_expire,
-            has_pending_grant=self.backend.local.has_pending_grant,
+            OwnIDs(
+                owner=self.owner,
+                now=self._storage.now,
+                version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
+                may_expire=self.backend.may_expire,
+                has_pending_grant=self.backend.local.has_pending_grant,
+            ),
             interval=3.0,
         )
 

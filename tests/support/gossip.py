@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Node
@@ -158,12 +159,14 @@ class GossipDaemon:
                 store=self.store,
                 journal=self.journal,
                 metadata=storage.metadata,
-                clock=clock,
-                now=self.now,
-                wall_us=system.wall_us,
-                random=system.random,
-                jitter=system.jitter,
-                connect=network.link(name),
+                environment=GossipEnvironment(
+                    clock=clock,
+                    link=network.link(name),
+                    now=self.now,
+                    wall_us=system.wall_us,
+                    random=system.random,
+                    jitter=system.jitter,
+                ),
             )
         )
         self.directory = self.backend.directory

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.gossip.directory import GossipDirectory
-from rqdisco.backends.gossip.environment import Environment
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members
 from rqdisco.backends.gossip.peer_set import PeerSet
@@ -23,7 +22,6 @@ from rqdisco.backends.gossip.replication.replica import Replica
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import OwnerSuccession
-from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
@@ -31,8 +29,6 @@ from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.host_binding import LOCALHOST
-from rqdisco.core.ids import RandomBytes
-from rqdisco.core.records import Moment
 from rqdisco.storage.memory import Change, Store
 from rqdisco.storage.wal.writer import Journal
 
@@ -51,9 +47,7 @@ class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
 class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a gossip backend is built on.
 
-    `metadata` is what is stored beside the records. `now` returns the boot number and milliseconds
-    since that boot, `wall_us` the wall clock in microseconds since 1970, `jitter` random numbers
-    around 1. `connect` returns the link to a URL. `on_fenced` is called with the reason when this
+    `metadata` is what is stored beside the records. `on_fenced` is called with the reason when this
     daemon is fenced.
     """
 
@@ -63,12 +57,7 @@ class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     journal: Journal
     metadata: Sequence[Metadata]
-    clock: IReactorTime
-    now: Callable[[], Moment]
-    wall_us: Callable[[], int]
-    random: RandomBytes
-    jitter: Callable[[], float]
-    connect: Callable[[str], Link]
+    environment: GossipEnvironment
     on_fenced: Callable[[str], None] = lambda _: None
 
 
@@ -86,15 +75,7 @@ class GossipBackend:
 
     def __init__(self, context: GossipContext) -> None:
         config, store, journal, incarnation = context.config, context.store, context.journal, context.incarnation
-        metadata = context.metadata
-        environment = Environment(
-            clock=context.clock,
-            link=context.connect,
-            now=context.now,
-            wall_us=context.wall_us,
-            random=context.random,
-            jitter=context.jitter,
-        )
+        metadata, environment = context.metadata, context.environment
         own = Member(incarnation=incarnation, name=config.name, url=config.url, features=FEATURES)
         members = Members(own, metadata)
         boot = environment.random_name()
@@ -114,10 +95,8 @@ class GossipBackend:
             store,
             journal,
             incarnation,
-            now=environment.now,
-            wall_us=environment.wall_us,
-            random=environment.random,
-            limits=context.limits,
+            environment,
+            context.limits,
             coordinator=self.peers,
             # A client that reaches this daemon by loopback runs on the same host.
             machine=LOCALHOST if is_local(config.url) else None,

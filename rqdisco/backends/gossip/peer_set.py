@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from rqdisco.backends.gossip.barriers import BarrierRunner
 from rqdisco.backends.gossip.convergence import ConvergenceMonitor
-from rqdisco.backends.gossip.environment import Environment
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
 from rqdisco.backends.gossip.membership.members import Members, Session, check_member
 from rqdisco.backends.gossip.membership.peer import Peer
@@ -42,7 +42,7 @@ class PeerSet(Service):
 
     def __init__(
         self,
-        environment: Environment,
+        environment: GossipEnvironment,
         boot: str,
         members: Members,
         replication: Replication,

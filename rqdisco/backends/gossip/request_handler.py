@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from rqdisco.backends.gossip.environment import Environment
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.forwarding import ForwardedRequests, outcome_of_refusal
 from rqdisco.backends.gossip.membership.members import Session, Sessions
 from rqdisco.backends.gossip.membership.peer import check_protocol
@@ -50,7 +50,7 @@ class PeerRequestHandler:
 
     def __init__(
         self,
-        environment: Environment,
+        environment: GossipEnvironment,
         peers: PeerSet,
         local: SingleDirectory,
         journal: Journal,

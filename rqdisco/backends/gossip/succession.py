@@ -49,12 +49,13 @@ class OwnerSuccession:
     ) -> None:
         self._clock = clock
         self._peers = peers
+        self._members = peers.members
         self._exchange = exchange
         self._local = local
         self._store = store
         self._journal = journal
         self._is_deciding = is_deciding
-        self._own = peers.members.own.incarnation
+        self._own = self._members.own.incarnation
         self._taken_over: set[str] = set()
 
     async def forget(self, name: str) -> int:
@@ -74,7 +75,7 @@ class OwnerSuccession:
             await self._persist(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._current(lost)
             # The chosen successor may have been lost as well, and have a successor.
-            successor_id = self._peers.members.current_owner(lost.successor or "")
+            successor_id = self._members.current_owner(lost.successor or "")
             if successor_id != self._own:
                 raise NoSuccessor(f"{name} is being forgotten already, by {self._name(successor_id)}: ask there")
             await self._obtain_agreement(lost)
@@ -86,7 +87,7 @@ class OwnerSuccession:
 
         Raises NoSuccessor, StoreUnavailable.
         """
-        own = self._peers.members.own
+        own = self._members.own
         if own.state == "drained":
             return self._name(own.successor)
         successor = self._choose_successor(own, to)
@@ -107,7 +108,7 @@ class OwnerSuccession:
             await peer.request("succeed", proposal, Agreed, _REQUEST_SECONDS)
         except PeerError as error:
             raise NoSuccessor(f"{successor.name} cannot take over yet, try again: {error}") from None
-        await self._persist(replace(self._peers.members.own, state="drained"))
+        await self._persist(replace(self._members.own, state="drained"))
         return successor.name
 
     async def _hand_over_hints(self) -> None:
@@ -125,11 +126,11 @@ class OwnerSuccession:
 
     async def agree(self, proposal: SuccessionProposal) -> Agreed:
         """Answer a proposal that a member is gone for good. Raises StoreUnavailable."""
-        member = self._peers.members.get(proposal.incarnation)
+        member = self._members.get(proposal.incarnation)
         if member is None:
             raise BadMessage("no such member")
         proposed = replace(member, state="leaving", successor=proposal.successor)
-        if metadata := self._peers.members.learn([proposed]):
+        if metadata := self._members.learn([proposed]):
             await self._journal.append(*map(metadata_change, metadata))
         else:
             await self._journal.barrier()
@@ -140,7 +141,7 @@ class OwnerSuccession:
         """Become the owner of IDs that their owner hands over. Raises StoreUnavailable,
         BadMessage.
         """
-        member = self._peers.members.get(proposal.incarnation)
+        member = self._members.get(proposal.incarnation)
         peer = self._peers.peers.get(proposal.incarnation)
         if peer is not None:
             # The sender may be the last to hold decisions of another member, which is down.
@@ -159,7 +160,7 @@ class OwnerSuccession:
 
     async def resume(self) -> None:
         """Finish takeovers that an earlier start, or an older disk, left incomplete."""
-        for member in self._peers.members.all:
+        for member in self._members.all:
             is_successor = member.state in ("forgotten", "drained") and member.successor == self._own
             if is_successor and member.incarnation not in self._taken_over:
                 self._taken_over.add(member.incarnation)
@@ -169,14 +170,14 @@ class OwnerSuccession:
         """Return the member to forget, given by name or incarnation. Raises NoSuccessor."""
         known = [
             each
-            for each in self._peers.members.all
+            for each in self._members.all
             if name in (each.name, each.incarnation) and each.incarnation != self._own
         ]
         unreachable = [each for each in known if not self._peers.is_up(each.incarnation)]
         unfinished = [each for each in unreachable if each.state in ("member", "leaving")] or [
             each
             for each in unreachable
-            if each.state == "forgotten" and self._peers.members.current_owner(each.incarnation) == self._own
+            if each.state == "forgotten" and self._members.current_owner(each.incarnation) == self._own
         ]
         if not known:
             raise NoSuccessor(f"no peer is called {name}")
@@ -184,7 +185,7 @@ class OwnerSuccession:
             raise NoSuccessor(f"{name} answers, or is gone already; drain a peer that answers")
         # Prefer one that is being forgotten already.
         lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
-        has_own_name = lost.name == self._peers.members.own.name
+        has_own_name = lost.name == self._members.own.name
         # A drained incarnation does not come back.
         may_come_back = [each for each in known if each.state != "drained"]
         is_any_up = any(each not in unreachable for each in may_come_back)
@@ -200,21 +201,19 @@ class OwnerSuccession:
         """Return the incarnations lost along with `lost`, and itself: all unreachable ones of its
         name if a daemon of that name answers, since that one has lost its disk more than once.
         """
-        named = self._peers.members.named(lost.name)
+        named = self._members.named(lost.name)
         unreachable = [
             each for each in named if not self._peers.is_up(each.incarnation) and each.incarnation != self._own
         ]
-        return (
-            unreachable
-            if len(unreachable) < len(named)
-            else [each for each in unreachable if each.incarnation == lost.incarnation]
-        )
+        if len(unreachable) < len(named):
+            return unreachable
+        return [each for each in unreachable if each.incarnation == lost.incarnation]
 
     async def _obtain_agreement(self, lost: Member) -> None:
         """Obtain from every other member its agreement and its records of the lost one. Raises
         NoSuccessor.
         """
-        members = [each for each in self._peers.members.others if not self._is_declared_lost(each)]
+        members = [each for each in self._members.others if not self._is_declared_lost(each)]
         proposal = SuccessionProposal(incarnation=lost.incarnation, successor=lost.successor or self._own)
         for member in members:
             peer = self._peers.peers.get(member.incarnation)
@@ -230,9 +229,7 @@ class OwnerSuccession:
             if agreed.held > self._peers.replication.cursor(lost.incarnation):
                 raise NoSuccessor(f"{member.name} has records of {lost.name} that are not here yet, try again")
         agreeing = {each.incarnation for each in members}
-        if any(
-            each.incarnation not in agreeing and not self._is_declared_lost(each) for each in self._peers.members.others
-        ):
+        if any(each.incarnation not in agreeing and not self._is_declared_lost(each) for each in self._members.others):
             raise NoSuccessor("the members changed meanwhile, try again")
 
     def _is_declared_lost(self, member: Member) -> bool:
@@ -261,10 +258,10 @@ class OwnerSuccession:
     def _choose_successor(self, own: Member, to: str | None) -> Member:
         if own.successor is not None:
             # The chosen successor may have taken over already, and handed over in turn.
-            successor_id = self._peers.members.current_owner(own.successor)
-            chosen = [each for each in self._peers.members.others if each.incarnation == successor_id]
+            successor_id = self._members.current_owner(own.successor)
+            chosen = [each for each in self._members.others if each.incarnation == successor_id]
         else:
-            chosen = [each for each in self._peers.members.others if to in (None, each.name) and each.state == "member"]
+            chosen = [each for each in self._members.others if to in (None, each.name) and each.state == "member"]
         for each in chosen:
             if self._peers.is_up(each.incarnation):
                 return each
@@ -282,11 +279,11 @@ class OwnerSuccession:
     async def _persist(self, member: Member) -> None:
         # Publish only what is durable.
         await self._journal.append(metadata_change(member_metadata(member)))
-        self._peers.members.put(member)
+        self._members.put(member)
 
     def _current(self, member: Member) -> Member:
-        return self._peers.members.get(member.incarnation) or member
+        return self._members.get(member.incarnation) or member
 
     def _name(self, incarnation: str | None) -> str:
-        member = None if incarnation is None else self._peers.members.get(incarnation)
+        member = None if incarnation is None else self._members.get(incarnation)
         return str(incarnation) if member is None else member.name

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from rqdisco.backends.environment import Environment
 from rqdisco.backends.single.coordinator import Coordinator
 from rqdisco.backends.single.grants import PendingGrant
 from rqdisco.backends.single.limits import Limits
@@ -20,8 +21,8 @@ from rqdisco.core.addresses import same_node
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import AmbiguousName, NoSuchID, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
-from rqdisco.core.ids import RandomBytes, is_created_id, new_id
-from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration
+from rqdisco.core.ids import is_created_id, new_id
+from rqdisco.core.records import Claim, Node, Put, Record, Registration
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
@@ -35,8 +36,7 @@ class SingleDirectory:
     """The directory of one daemon, which owns every ID that it creates (R1). `coordinator` stands
     for its peers, if it has any.
 
-    `now` gives monotonic moments; `wall_us` is the wall clock in microseconds, which only names and
-    orders things. `machine` names the daemon's machine in records, by default with its incarnation.
+    `machine` names the daemon's machine in records, by default with its incarnation.
     """
 
     _log = Logger()
@@ -46,30 +46,30 @@ class SingleDirectory:
         store: Store,
         journal: Journal,
         owner: str,
-        *,
-        now: Callable[[], Moment],
-        wall_us: Callable[[], int],
-        random: RandomBytes,
+        environment: Environment,
         limits: Limits,
+        *,
         coordinator: Coordinator | None = None,
         machine: str | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
-        self._now = now
-        self._began_ms = now().ms
+        self._now = environment.now
+        self._began_ms = self._now().ms
         # By ID, when grants were made that the disk lost and peers gave back.
         self._recovered_grants: dict[str, int] = {}
-        self._random = random
+        self._random = environment.random
         self._limits = limits
         self._coordinator = coordinator
         self._subscriptions = Subscriptions()
         store.on_settled.append(self._subscriptions.settled)
         store.on_dropped.append(self._subscriptions.dropped)
         machine = owner if machine is None else machine
-        self._records = LocalRecords(store, journal, self._subscriptions, owner, machine, wall_us, coordinator)
+        self._records = LocalRecords(
+            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator
+        )
         self.grants, self.versions = self._records.grants, self._records.versions
-        self.takeover = Takeover(store, self._records, limits, now)
+        self.takeover = Takeover(store, self._records, limits, self._now)
 
     @property
     def size(self) -> int:

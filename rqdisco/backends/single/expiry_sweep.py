@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -30,12 +31,22 @@ _IDS_PER_TURN = 500
 _PAUSE_SECONDS = 0.02
 
 
-class ExpirySweeper(Service):
-    """Every `interval` seconds, goes through all IDs if a watermark has risen.
+class OwnIDs(msgspec.Struct, frozen=True, kw_only=True):
+    """How the sweeper treats the IDs of `owner`, this daemon.
 
-    With `version_ages`, unused IDs of `owner`, this daemon, are deleted once they are old, if
-    `may_expire` allows decisions about them. An ID for which `has_pending_grant` holds is kept.
+    With `version_ages` they are deleted once they are old by `now`, if `may_expire` allows
+    decisions about them. An ID for which `has_pending_grant` holds is kept.
     """
+
+    owner: str
+    now: Callable[[], Moment]
+    version_ages: VersionAges | None
+    may_expire: Callable[[], bool]
+    has_pending_grant: Callable[[str], bool]
+
+
+class ExpirySweeper(Service):
+    """Every `interval` seconds, goes through all IDs if a watermark has risen."""
 
     _log = Logger()
 
@@ -45,25 +56,16 @@ class ExpirySweeper(Service):
         store: Store,
         journal: Journal,
         watermarks: ExpiryWatermarks,
-        owner: str,
         events: Events,
-        now: Callable[[], Moment],
-        *,
-        version_ages: VersionAges | None,
-        may_expire: Callable[[], bool] = lambda: True,
-        has_pending_grant: Callable[[str], bool] = lambda _: False,
+        own: OwnIDs,
         interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._clock = clock
         self._store = store
         self._journal = journal
         self._watermarks = watermarks
-        self._owner = owner
         self._events = events
-        self._now = now
-        self._version_ages = version_ages
-        self._may_expire = may_expire
-        self._has_pending_grant = has_pending_grant
+        self._own = own
         self._interval = interval
         # The watermarks of the last complete sweep; recovery applied the first ones.
         self._swept_watermarks = watermarks.all
@@ -92,10 +94,10 @@ class ExpirySweeper(Service):
 
     async def _expire_and_sweep(self) -> None:
         try:
-            if self._version_ages is not None:
+            if self._own.version_ages is not None:
                 # The journal logs what the disk refuses; the next round tries again.
                 with suppress(StoreUnavailable):
-                    await self._expire(self._version_ages)
+                    await self._expire(self._own.version_ages)
             await self._sweep()
         except CancelledError:
             raise
@@ -104,16 +106,19 @@ class ExpirySweeper(Service):
 
     async def _expire(self, version_ages: VersionAges) -> None:
         """Raise the watermark of this daemon's own IDs. Raises StoreUnavailable."""
-        advanced = version_ages.advance(self._now(), self._store.settled_version)
+        advanced = version_ages.advance(self._own.now(), self._store.settled_version)
         if advanced is not None:
             await self._journal.append(metadata_change(advanced))
             version_ages.learn(advanced)
-        watermark = expiry_watermark(self._owner, version_ages.newest_old(self._now()))
-        if watermark.number <= max(self._watermarks.of(self._owner), self._useless_watermark) or not self._may_expire():
+        watermark = expiry_watermark(self._own.owner, version_ages.newest_old(self._own.now()))
+        if (
+            watermark.number <= max(self._watermarks.of(self._own.owner), self._useless_watermark)
+            or not self._own.may_expire()
+        ):
             return
         if not await self._would_delete(watermark):
             self._useless_watermark = watermark.number
-        elif self._may_expire():
+        elif self._own.may_expire():
             await self._journal.append(metadata_change(watermark))
             self._watermarks.learn(watermark)
 
@@ -136,7 +141,7 @@ class ExpirySweeper(Service):
         is_complete = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
         for keys in self._batches():
             covered = [key for key in keys if self._is_covered(key, self._watermarks)]
-            deleted = [key for key in covered if not self._has_pending_grant(key.decode())]
+            deleted = [key for key in covered if not self._own.has_pending_grant(key.decode())]
             # A pending grant may be revoked, and its ID deleted in the next sweep.
             is_complete = is_complete and len(deleted) == len(covered)
             if deleted:
@@ -156,7 +161,7 @@ class ExpirySweeper(Service):
     def _report_own(self, deleted: list[bytes]) -> int:
         """Report an event for each of this daemon's own IDs; return their number."""
         records = [record for key in deleted if (record := self._store.settled(key.decode())) is not None]
-        own = [record.id for record in records if record.owner == self._owner]
+        own = [record.id for record in records if record.owner == self._own.owner]
         for discovery_id in own:
             self._events.publish(Event(kind="expiry", outcome="expired", id=discovery_id, logged=False))
         return len(own)

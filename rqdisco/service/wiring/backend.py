@@ -11,15 +11,17 @@ from functools import partial
 import msgspec
 from twisted.application.service import Service
 
+from rqdisco.backends.environment import Environment
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext, known_members
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
+from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.transport.http_link import Keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.backends.gossip.transport.setup import link_factory, read_keys, reload_keys
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.single.directory import SingleDirectory
-from rqdisco.backends.single.expiry_sweep import ExpirySweeper
+from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import PeersMissing
@@ -86,10 +88,8 @@ def build_single_backend(config: Config, system: System, storage: Storage) -> Ba
         storage.store,
         storage.journal,
         storage.incarnation,
-        now=storage.now,
-        wall_us=system.wall_us,
-        random=system.random,
-        limits=config.limits,
+        Environment(now=storage.now, wall_us=system.wall_us, random=system.random),
+        config.limits,
     )
     return Backend(
         directory=local,
@@ -116,12 +116,14 @@ def build_gossip_backend(
             store=storage.store,
             journal=storage.journal,
             metadata=storage.metadata,
-            clock=system.reactor,
-            now=storage.now,
-            wall_us=system.wall_us,
-            random=system.random,
-            jitter=system.jitter,
-            connect=link_factory(system.reactor, keys, system.random, policy),
+            environment=GossipEnvironment(
+                clock=system.reactor,
+                link=link_factory(system.reactor, keys, system.random, policy),
+                now=storage.now,
+                wall_us=system.wall_us,
+                random=system.random,
+                jitter=system.jitter,
+            ),
             # The code that fences has logged the reason.
             on_fenced=lambda why: events.publish(Event(kind="fence", outcome="fenced", why=why, logged=False)),
         )
@@ -174,10 +176,12 @@ def build_expiry_sweeper(
         storage.store,
         storage.journal,
         backend.watermarks,
-        storage.incarnation,
         events,
-        storage.now,
-        version_ages=ages,
-        may_expire=backend.may_expire,
-        has_pending_grant=backend.local.has_pending_grant,
+        OwnIDs(
+            owner=storage.incarnation,
+            now=storage.now,
+            version_ages=ages,
+            may_expire=backend.may_expire,
+            has_pending_grant=backend.local.has_pending_grant,
+        ),
     )

@@ -28,7 +28,7 @@ from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
-from rqdisco.probes.scheduler import ProbeScheduler
+from rqdisco.probes.scheduler import ProbeLimits, ProbeScheduler
 from rqdisco.probes.targets import AllowedAddresses
 from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates
@@ -201,11 +201,9 @@ def build_probe_scheduler(
         directory,
         Prober(endpoints, system.reactor),
         HostNames(system.reactor, resolve, "a registered host name does not resolve", counts),
-        AllowedAddresses(config.allowed),
+        ProbeLimits(interval=config.interval, rate=config.rate, allowed=AllowedAddresses(config.allowed)),
         system.reactor,
         system.jitter,
-        interval=config.interval,
-        rate=config.rate,
     )
 
 
