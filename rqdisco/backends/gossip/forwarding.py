@@ -11,8 +11,17 @@ from rqdisco.core import errors
 from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Record
 
+# Names of refusals on the wire, where they differ from the classes. Daemons of all releases must
+# agree on them, to answer clients as the owner would.
+_WIRE_NAMES: dict[type[RequestRefused], str] = {errors.WrongHost: "AnotherMachine", errors.Ownerless: "Orphaned"}
+
+
+def _wire_name(kind: type[RequestRefused]) -> str:
+    return _WIRE_NAMES.get(kind, kind.__name__)
+
+
 _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
-    kind.__name__: kind for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.TooManyNodes, errors.Ownerless)
+    _wire_name(kind): kind for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.TooManyNodes, errors.Ownerless)
 }
 
 
@@ -79,7 +88,7 @@ def outcome_of_refusal(refusal: RequestRefused | StoreUnavailable) -> Outcome:
         return Outcome(refusal=Undecided.__name__, reason=refusal.reason)
     if isinstance(refusal, StoreUnavailable):
         return Outcome(refusal=StoreUnavailable.__name__, reason=refusal.reason)
-    return Outcome(refusal=type(refusal).__name__, reason=str(refusal))
+    return Outcome(refusal=_wire_name(type(refusal)), reason=str(refusal))
 
 
 def record_of(outcome: Outcome, discovery_id: str) -> Record:
@@ -99,7 +108,7 @@ def refusal_from_outcome(outcome: Outcome, discovery_id: str) -> Exception:
         return Undecided(outcome.reason)
     if outcome.refusal == errors.TooManyIDs.__name__:
         return errors.TooManyIDs()
-    if outcome.refusal == errors.WrongHost.__name__:
+    if outcome.refusal == _wire_name(errors.WrongHost):
         return errors.WrongHost(outcome.reason)
     kind = _REFUSALS.get(outcome.refusal or "")
     return StoreUnavailable(outcome.reason or "refused by the owner") if kind is None else kind(discovery_id)
