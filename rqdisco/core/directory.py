@@ -75,7 +75,7 @@ class Directory(Protocol):
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
         """Register a node, and decide whom to list.
 
-        Raises NoSuchID, TooManyNodes, WrongHost, Ownerless, StoreUnavailable.
+        Raises NoSuchID, TooManyNodes, LoopbackConflict, Ownerless, StoreUnavailable.
         """
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:

@@ -4,8 +4,8 @@ RequestRefused: the request is at fault, or not allowed. StoreUnavailable: the d
 now. `http.requests.responses` maps both to HTTP statuses. CannotStart: the daemon does not start;
 `tap` maps it to an exit status.
 
-Class names of refusals that an owner forwards are part of the protocol between peers; see
-`backends.gossip.forwarding` before renaming one.
+Between peers refusals travel under names of the protocol, which `backends.gossip.forwarding`
+defines: mostly the class names, so renaming a class may need an entry there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class MisleadingAddress(RequestRefused):
     """An address at which other machines cannot reach the node; refused only in strict mode."""
 
 
-class WrongHost(RequestRefused):
+class LoopbackConflict(RequestRefused):
     """A loopback address, registered or in the request, would be shared by nodes of several
     machines (rule R5d).
     """

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
-from rqdisco.core.errors import ImportConflict, TooManyNodes, Undecided, WrongHost
+from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided
 from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
@@ -100,7 +100,7 @@ class Takeover:
             return ()
         try:
             after = transitions.add(record, node, host=host, max_nodes=self._limits.max_nodes)
-        except (TooManyNodes, WrongHost) as refusal:
+        except (TooManyNodes, LoopbackConflict) as refusal:
             self._log.warn(
                 "node registered at another daemon left out: {why}",
                 why=str(refusal),

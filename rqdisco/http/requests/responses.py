@@ -21,6 +21,7 @@ from rqdisco.core.errors import (
     HostNotAllowed,
     ImportConflict,
     InvalidValue,
+    LoopbackConflict,
     MisleadingAddress,
     NoSuccessor,
     NoSuchID,
@@ -35,7 +36,6 @@ from rqdisco.core.errors import (
     TooManyWatchers,
     Undecided,
     UnknownCreatedID,
-    WrongHost,
 )
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.request import Request
@@ -168,7 +168,7 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
     NoSuccessor: _ErrorKind("no_successor", _with_reason(409, "no successor now")),
     TooManyNodes: _ErrorKind("too_many_nodes", _with_reason(409, "too many nodes")),
     ImportConflict: _ErrorKind("exists_already", _with_reason(409, "exists already")),
-    WrongHost: _ErrorKind("another_machine", _same_text(409)),
+    LoopbackConflict: _ErrorKind("another_machine", _same_text(409)),
     AmbiguousName: _ErrorKind("ambiguous_name", _with_reason(409, "ambiguous name")),
     Ownerless: _ErrorKind("ownerless", _with_reason(410, "lost its home, mint a new ID")),
     BodyTooLarge: _ErrorKind("body_too_large", _with_reason(413, "request body too large")),
