@@ -84,7 +84,7 @@ async def run_with_traceback(app: App, command: Command) -> int:
     try:
         return await run(app, command)
     except Exception:
-        app.output.raw_message(traceback.format_exc())
+        app.output.unprefixed_message(traceback.format_exc())
         return REFUSED
 
 

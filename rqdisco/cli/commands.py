@@ -14,7 +14,7 @@ from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, export, import_records, peers, token
-from rqdisco.cli.listing import FORMATS, Format
+from rqdisco.cli.node_formats import FORMATS, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
     DURATION,
@@ -22,13 +22,13 @@ from rqdisco.cli.options import (
     TEXT,
     CommandGroup,
     RootCommand,
-    cas,
+    cas_option,
     id_argument,
     service_url,
     wait_option,
     yes_option,
 )
-from rqdisco.cli.output import NAME
+from rqdisco.cli.output import PROGRAM
 from rqdisco.recipes import (
     DEFAULT_EXPECT,
     MODES,
@@ -69,7 +69,7 @@ def parse_arguments(arguments: list[str]) -> Invocation | int:
 
     Raises click.ClickException, and click.Abort if the user interrupts it.
     """
-    result: Invocation | int = cli.main(arguments, NAME, _COMPLETE, standalone_mode=False)
+    result: Invocation | int = cli.main(arguments, PROGRAM, _COMPLETE, standalone_mode=False)
     return result
 
 
@@ -140,7 +140,7 @@ def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str |
     help="Node ID of a read replica, for peers.json; repeatable. The service does not store which nodes these are.",
 )
 def list_nodes(
-    discovery_id: str, raft: bool, exclude_self: str | None, form: Format, non_voters: tuple[str, ...]
+    discovery_id: str, raft: bool, exclude_self: str | None, form: NodeFormat, non_voters: tuple[str, ...]
 ) -> Command:
     """List the addresses of the nodes of ID.
 
@@ -226,7 +226,7 @@ def show_leader(discovery_id: str) -> Command:
 @click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="Node ID.")
 @click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="HTTP address, with http:// or https://.")
 @click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Raft address.")
-@cas("only if there is no record")
+@cas_option("only if there is no record")
 def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: int | None) -> Command:
     """Set the leader record of ID, which nodes that join are sent to."""
     if not api_addr.startswith(("http://", "https://")):
@@ -242,7 +242,7 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
 
 @leader.command(name="clear")
 @id_argument
-@cas("only if there is neither a record nor a claim")
+@cas_option("only if there is neither a record nor a claim")
 @yes_option("Confirm that all nodes, or the one that claimed to lead, are stopped.")
 def clear_leader(discovery_id: str, cas: int | None, yes: bool) -> Command:
     """Delete the leader record of ID, or end a claim that is not reported yet.
@@ -336,4 +336,4 @@ def completion(shell: str) -> StaticOutput:
     """Print the completion script for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None
-    return StaticOutput(kind(cli, {}, NAME, _COMPLETE).source())
+    return StaticOutput(kind(cli, {}, PROGRAM, _COMPLETE).source())

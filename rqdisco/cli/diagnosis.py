@@ -1,7 +1,7 @@
-"""Checks of an ID, from what the service reports about it. Pure.
+"""The checks of `rqdisco status ID`: why no cluster forms under an ID, or no node can join. Pure.
 
 The service does not store which discovery mode an ID is used in, so the checks infer it: consul-kv
-leaves a leader record, nodes registered for the DNS modes of rqlite 8 and later have Raft
+leaves a leader record; nodes registered for the DNS modes of rqlite 8 and later have Raft
 addresses, those of rqlite 3 to 6 and of the DNS modes of 7 do not. Modes that are not used produce
 no findings.
 """
@@ -20,6 +20,7 @@ from rqdisco.core.ids import is_uuid
 from rqdisco.core.records import Node
 from rqdisco.dns.zone import omission_reason
 
+# IP addresses of a client on the host of the nodes, and on another.
 _SAME_HOST, _OTHER_HOST = "127.0.0.1", "198.51.100.1"
 
 
@@ -38,7 +39,7 @@ def diagnose(document: Document, now: float) -> list[Finding]:
 
 
 def describe_empty(document: Document) -> str:
-    """Return what follows from an ID having no nodes."""
+    """Return a clause about what happens next under an ID without nodes."""
     if document.ownerless:
         return "and the ID has no owner: no node is told to bootstrap any more, create a new ID"
     if document.claim is not None:
@@ -46,16 +47,13 @@ def describe_empty(document: Document) -> str:
     return "the next node to register is told to bootstrap"
 
 
-def _check_overdue_claim(document: Document, now: float) -> Iterator[Finding]:
+def _check_overdue_claim_or_empty(document: Document, now: float) -> Iterator[Finding]:
+    """Find an overdue claim, or else a lack of nodes. Every new cluster is empty for a moment,
+    since a node that claimed to lead is hidden until it reports.
+    """
     if document.claim is not None and is_overdue(document.claim, now):
         yield Finding(f"{describe_claim(document.claim)}; {overdue_remedy(document.disco_id)}", is_problem=True)
-
-
-def _check_empty(document: Document, now: float) -> Iterator[Finding]:
-    """Every new cluster is empty for a moment, since a node that claimed to lead is hidden until it
-    reports.
-    """
-    if not document.nodes and not list(_check_overdue_claim(document, now)):
+    elif not document.nodes:
         yield Finding(f"no nodes are registered, {describe_empty(document)}", is_problem=True)
 
 
@@ -64,9 +62,9 @@ def _check_ownerless(document: Document, _: float) -> Iterator[Finding]:
         yield Finding("ownerless: its owner is lost; nodes are listed, but none is told to bootstrap")
 
 
-def _check_claimed(document: Document, _: float) -> Iterator[Finding]:
-    """Find a visible claim that was granted and not reported (consul-kv). Every such cluster starts
-    so.
+def _check_unreported_leader(document: Document, _: float) -> Iterator[Finding]:
+    """Find a visible claim that was granted and not reported. Every cluster in consul-kv mode
+    starts like this.
     """
     leader = document.leader
     if leader is None or leader.reported:
@@ -118,7 +116,7 @@ def _check_down(document: Document, _: float) -> Iterator[Finding]:
         yield Finding("note: no probed node is up, and some nodes cannot be probed")
 
 
-def _check_unreachable(document: Document, _: float) -> Iterator[Finding]:
+def _check_misleading(document: Document, _: float) -> Iterator[Finding]:
     """Find addresses that other nodes cannot join by. Loopback addresses are fine if all nodes
     share a host.
     """
@@ -137,7 +135,7 @@ def _check_unreachable(document: Document, _: float) -> Iterator[Finding]:
         yield Finding("note: only nodes on the same host can join, since all addresses are loopback addresses")
 
 
-def _check_dns(document: Document, _: float) -> Iterator[Finding]:
+def _check_dns_omissions(document: Document, _: float) -> Iterator[Finding]:
     """Find nodes that DNS answers omit, unless the ID has a leader record and so is used in
     consul-kv mode.
     """
@@ -160,6 +158,7 @@ def _join_address(node: NodeRegistration) -> str:
 
 
 def _is_misleading(addr: str, client_ip: str) -> bool:
+    """Report whether `client_ip` cannot reach a node at `addr`; False if `addr` is invalid."""
     try:
         check_reachable(addr, client_ip)
     except MisleadingAddress:
@@ -171,13 +170,12 @@ def _is_misleading(addr: str, client_ip: str) -> bool:
 
 # To add a check, write a function like these and list it here.
 _CHECKS: tuple[Callable[[Document, float], Iterator[Finding]], ...] = (
-    _check_overdue_claim,
-    _check_empty,
-    _check_claimed,
+    _check_overdue_claim_or_empty,
+    _check_unreported_leader,
     _check_leaderless,
     _check_two_leaders,
     _check_down,
-    _check_unreachable,
+    _check_misleading,
     _check_ownerless,
-    _check_dns,
+    _check_dns_omissions,
 )

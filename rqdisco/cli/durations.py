@@ -1,4 +1,6 @@
-"""Durations such as 90s and 7d. Pure."""
+"""Durations on the command line: `7d` and `90s` to seconds, and seconds to text such as `3 h`.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -18,5 +20,5 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """Format seconds in the largest unit that gives at least 2."""
-    name, size = next(((name, size) for name, size in reversed(_SECONDS.items()) if seconds >= 2 * size), ("s", 1))
-    return f"{seconds / size:.0f} {name or 's'}"
+    unit, size = next(((unit, size) for unit, size in reversed(_SECONDS.items()) if seconds >= 2 * size), ("s", 1))
+    return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,7 @@
-"""The console script `rqdisco`. Only this module uses the reactor, randomness and the terminal."""
+"""The console script `rqdisco`: it runs the parsed command and sets the exit status.
+
+The reactor, the clocks, the randomness and the prompts of all commands come from here.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from rqdisco.cli.app import Command
     from rqdisco.security.certificates import Files
 
+# As in app.py, which loads Twisted.
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
 
 
@@ -31,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, until the process ends
     try:
-        status = execute(sys.argv[1:] if arguments is None else arguments, _react)
+        status = run_command_line(sys.argv[1:] if arguments is None else arguments, _run_in_reactor)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         status = _INTERRUPTED
@@ -46,16 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _discard_rest(stream: TextIO) -> None:
-    """Discard what cannot be written: Python would try again at exit and print an error."""
+    """Discard unwritten output: Python would try again at exit and print an error."""
     try:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> int:
-    """Run a command line and return its exit status. `react` runs a command against the service at
-    a URL.
+def run_command_line(arguments: Sequence[str], run_command: Callable[[Command, str], int]) -> int:
+    """Run a command line and return its exit status. `run_command` runs a command with the URL of
+    the service.
 
     Raises click.Abort, OSError.
     """
@@ -65,7 +69,7 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
         if not isinstance(parsed, Invocation):
             return parsed
         if not isinstance(parsed.command, StaticOutput):
-            return 0 if parsed.command is None else react(parsed.command, parsed.url)
+            return 0 if parsed.command is None else run_command(parsed.command, parsed.url)
         output.text(parsed.command.text)
         for note in parsed.command.notes:
             output.message(note)
@@ -73,7 +77,7 @@ def execute(arguments: Sequence[str], react: Callable[[Command, str], int]) -> i
     except click.ClickException as error:
         text = io.StringIO()
         error.show(text)
-        output.raw_message(text.getvalue().removesuffix("\n"))
+        output.unprefixed_message(text.getvalue().removesuffix("\n"))
         return error.exit_code
 
 
@@ -92,7 +96,7 @@ def _parse_command_line(arguments: list[str], output: CommandOutput) -> Invocati
             output.text(text.removesuffix("\n"))
 
 
-def _react(command: Command, url: str) -> int:
+def _run_in_reactor(command: Command, url: str) -> int:
     # Imported here so that commands without a service, such as completion, do not load Twisted.
     from random import random
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, UsageError, retry
 from rqdisco.cli.diagnosis import describe_empty
 from rqdisco.cli.durations import format_duration
-from rqdisco.cli.listing import Format, IncompleteNode, exclude_node, format_nodes
+from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, format_nodes
 from rqdisco.client import Document, NodeRegistration
 
 RESET_WARNING = (
@@ -32,7 +32,7 @@ async def register(
 
 
 async def nodes(
-    app: App, discovery_id: str, form: Format, excluded: str | None, *, raft: bool, non_voters: tuple[str, ...]
+    app: App, discovery_id: str, form: NodeFormat, excluded: str | None, *, raft: bool, non_voters: tuple[str, ...]
 ) -> int:
     """Print the addresses of an ID's nodes, without the node at `excluded`."""
     listed = exclude_node((await app.client.get(discovery_id)).registrations, excluded)

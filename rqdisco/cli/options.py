@@ -1,5 +1,5 @@
-"""Options and arguments shared by commands, and `--url`, which is accepted before and after a
-command.
+"""Parts for the definition of commands: types of values, shared options and arguments, command
+classes that accept `--url` before and after the command, and the settings in the environment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rqdisco.cli.durations import parse_duration
 from rqdisco.core.ids import is_id
 
 DEFAULT_URL = "http://127.0.0.1:4000"
+# The key of the URL in click's metadata of an invocation.
 _URL = "rqdisco.url"
 _EMPTY = "must not be empty"
 
@@ -24,9 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _DiscoveryID(click.ParamType[str]):
-    """A discovery ID. An empty one, from an unset variable of a script, would address another
-    resource.
-    """
+    """A discovery ID. An empty one would address another resource."""
 
     name = "id"
 
@@ -52,7 +51,7 @@ class _Text(click.ParamType[str]):
 
 
 class FilePath(click.Path):
-    """A non-empty path of a file. The parameters are those of click.Path."""
+    """A non-empty path of a file; parameters as for click.Path."""
 
     def __init__(self, *, exists: bool = False, dir_okay: bool = False, allow_dash: bool = False) -> None:
         super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay, allow_dash=allow_dash)
@@ -94,7 +93,7 @@ class CommandGroup(click.Group):
 
 
 class RootCommand(click.Group):
-    """The `rqdisco` command."""
+    """The `rqdisco` command itself, which has `ROOT_URL_OPTION`."""
 
     command_class = LeafCommand
 
@@ -141,15 +140,15 @@ token_file_option = click.option(
 )
 
 
-def cas(zero: str) -> Callable[[F], F]:
-    """The option `--cas`; `zero` is the meaning of 0."""
+def cas_option(zero: str) -> Callable[[F], F]:
+    """Return the option `--cas`; `zero` is the meaning of 0."""
     return click.option(
         "--cas", type=click.IntRange(0), metavar="N", help=f"Change the record only if its index is N; 0: {zero}."
     )
 
 
 def yes_option(text: str) -> Callable[[F], F]:
-    """The option `--yes`."""
+    """Return the option `--yes`."""
     return click.option("--yes", is_flag=True, help=text)
 
 

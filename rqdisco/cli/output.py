@@ -1,8 +1,8 @@
-"""The output of commands: results on stdout, one per line; messages on stderr; tables and progress
-bars only on terminals.
+"""The only way for commands to write: results on stdout, one per line; messages on stderr; tables
+and progress bars only on terminals.
 
-Nothing else writes to either stream. Every text passes through `_Stream.escape`, so that it cannot
-move the cursor, start a line or add a cell, and fits the encoding of the stream.
+Every text passes through `_Stream.escape`, so that it cannot move the cursor, start a line or add a
+cell, and fits the encoding of the stream.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TextIO
 
 from rqdisco.core.escaping import ascii_json, escape_untrusted
 
-NAME = "rqdisco"
+PROGRAM = "rqdisco"
 
 
 def format_ids(count: int) -> str:
@@ -49,34 +49,35 @@ class CommandOutput:
         """Write lines of JSON, including their ends, without flushing. Raises ValueError if `lines`
         is not JSON.
         """
-        self._out.write(ascii_json(lines).decode())
+        self._out.stream.write(ascii_json(lines).decode())
 
     def check_reader(self) -> None:
         """Raise BrokenPipeError if the reader of stdout is gone, without writing anything."""
-        descriptor = self._out.descriptor()
-        if descriptor is None:
-            return
         poll = select.poll()
-        poll.register(descriptor, 0)
+        try:
+            poll.register(self._out.stream.fileno(), 0)
+        except OSError:
+            # A stream without a file descriptor.
+            return
         if any(event & select.POLLERR for _, event in poll.poll(0)):
             raise BrokenPipeError
 
     def message(self, text: str) -> None:
         """Print a message to stderr."""
-        self.raw_message(f"{NAME}: {self._err.escape(text)}")
+        self.unprefixed_message(f"{PROGRAM}: {self._err.escape(text)}")
 
-    def raw_message(self, text: str) -> None:
-        """Print a message of several lines to stderr, without a prefix. If it cannot be written it
-        is dropped, and the command continues.
+    def unprefixed_message(self, text: str) -> None:
+        """Print lines to stderr without the program's name. If they cannot be written they are
+        dropped, and the command continues.
         """
         with suppress(OSError):
             for line in text.split("\n"):
-                self._err.write(f"{self._err.escape(line)}\n")
-            self._err.flush()
+                self._err.stream.write(f"{self._err.escape(line)}\n")
+            self._err.stream.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table on a terminal, else one line per row with tabs between cells."""
-        if not self._out.is_terminal():
+        if not self._out.stream.isatty():
             self._rows(rows)
             return
         # Slow to load, and rarely needed.
@@ -99,7 +100,7 @@ class CommandOutput:
         """Show a progress bar on a terminal. Yield a function that advances it by a number of
         steps.
         """
-        if not self._err.is_terminal():
+        if not self._err.stream.isatty():
             yield lambda _: None
             return
         from rich.console import Console
@@ -112,8 +113,8 @@ class CommandOutput:
 
     def _rows(self, rows: Iterable[Sequence[str]]) -> None:
         for row in rows:
-            self._out.write("\t".join(map(self._out.escape, row)) + "\n")
-        self._out.flush()
+            self._out.stream.write("\t".join(map(self._out.escape, row)) + "\n")
+        self._out.stream.flush()
         self._warn_about_escapes()
 
     def _warn_about_escapes(self) -> None:
@@ -134,7 +135,7 @@ class _Stream:
         self.unencodable = ""
 
     def escape(self, text: str) -> str:
-        """Return the text as it is safe to write."""
+        """Return the text in a form that is safe to write."""
         shown = escape_untrusted(text)
         try:
             shown.encode(self.encoding)
@@ -142,19 +143,3 @@ class _Stream:
             self.unencodable = self.unencodable or f"U+{ord(shown[error.start]):04X}"
             return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
         return shown
-
-    def write(self, text: str) -> None:
-        self.stream.write(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-    def is_terminal(self) -> bool:
-        return self.stream.isatty()
-
-    def descriptor(self) -> int | None:
-        """Return the file descriptor, None without one."""
-        try:
-            return self.stream.fileno()
-        except OSError:
-            return None

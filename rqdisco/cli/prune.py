@@ -1,4 +1,4 @@
-"""The command prune, which removes nodes that have been down for long."""
+"""The command `rqdisco prune`, which removes nodes that have been down for long."""
 
 from __future__ import annotations
 

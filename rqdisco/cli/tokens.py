@@ -1,4 +1,6 @@
-"""Commands on the token file: token new, list, revoke. They do not contact the service."""
+"""The commands `rqdisco token new`, `list` and `revoke`. They edit or read a daemon's token file,
+and do not contact the service.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 from rqdisco.cli.app import DONE, App, CommandFailed
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.token_file import edit_tokens, read_tokens
-from rqdisco.security.tokens import SCOPES, BadTokens, describe, make_token, with_token, without_token
+from rqdisco.security.tokens import BadTokens, describe, make_token, with_token, without_token
 
 _RELOAD = "send SIGHUP to a running daemon to reload the file"
 
@@ -32,10 +34,7 @@ async def show(app: App, file: Path) -> int:
         ring = read_tokens(file)
     except TokensUnusable as error:
         raise CommandFailed(str(error)) from None
-    rows = [
-        (token.name, ",".join(scope for scope in SCOPES if scope in token.scopes), token.id or "-")
-        for token in ring.tokens
-    ]
+    rows = [(token.name, token.listed_scopes, token.id or "-") for token in ring.tokens]
     app.output.table(f"tokens of {file}", ("NAME", "SCOPES", "ID"), rows)
     return DONE
 

@@ -1,4 +1,4 @@
-"""Commands that transfer all records: export, import."""
+"""The commands `rqdisco export` and `rqdisco import`, which transfer all records of a service."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import BinaryIO
 import msgspec
 
 from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, operator_failure
+from rqdisco.cli.import_sources import BadSource, ImportSource, open_source
 from rqdisco.cli.output import format_ids
-from rqdisco.cli.sources import BadSource, Source, open_source
 from rqdisco.client import (
     MAX_IMPORT,
     DamagedExport,
@@ -84,7 +84,7 @@ def batches(records: Iterator[ExportedRecord]) -> Iterator[list[ExportedRecord]]
 
 
 async def _export_to(app: App, write: Callable[[bytes], object]) -> int:
-    reader, encoder = ExportReader(), _ASCIIExport()
+    reader, encoder = ExportReader(), _ASCIIEncoder()
     try:
         async with aclosing(app.client.export_lines()) as lines:
             first = await anext(lines)
@@ -104,11 +104,11 @@ async def _export_to(app: App, write: Callable[[bytes], object]) -> int:
     return reader.count
 
 
-class _ASCIIExport:
+class _ASCIIEncoder:
     """Re-encode an export in ASCII, with the CRC of the result.
 
-    An export contains what strangers registered and may be printed on a terminal, which JSON's
-    other characters could control.
+    Anybody may have registered what an export contains, and other characters could control the
+    terminal that it is printed on.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class _ASCIIExport:
         return written
 
 
-async def _import_all(app: App, source: Source, *, adopt: bool) -> ImportResult:
+async def _import_all(app: App, source: ImportSource, *, adopt: bool) -> ImportResult:
     imported = unchanged = sent = 0
     refused: list[RefusedRecord] = []
     try:

@@ -45,7 +45,7 @@ def test_a_page_reports_that_the_owner_is_away_and_still_lists(trio: Trio, visit
     before = len(trio.daemons["b"].events)
     trio.daemons["a"].kill()
     trio.daemons["b"].wait_for("peers do not agree, or one is unreachable", since=before)
-    expect(visit.open().locator(".peers [data-state=silent]")).to_contain_text("a does not answer")
+    expect(visit.open().locator(".peers [data-state=silent]")).to_contain_text("a unreachable")
     expect(rows(visit.open(f"/{discovery_id}"))).to_have_count(1)
 
 

@@ -143,7 +143,7 @@ def test_a_hard_linked_backup_is_78_and_its_original_starts(
     assert line.startswith(f"{tmp_path / 'backup' / 'identity.json'}: this state directory is a hard-linked copy")
     daemon = start(written)
     assert daemon.request("GET", "/").document["ids"] == 2
-    (logged,) = [event for event in daemon.events if event["event"].startswith("files have other names")]
+    (logged,) = [event for event in daemon.events if event["event"].startswith("files have several hard links")]
     assert logged["files"].startswith("identity.json (2 names), lock (2 names)")
     daemon.kill()
     (tmp_path / "backup" / "identity.json").unlink()

@@ -50,7 +50,7 @@ def _answer_for_others(backend: Any) -> None:
         add(url, incarnation)
         peer = backend.peers.peers.get(incarnation)
         if peer is not None:
-            peer._greet = _greeting_anyone(peer, peer._greet)
+            peer._exchange_hellos = _greeting_anyone(peer, peer._exchange_hellos)
 
     backend.peers._add_peer = add_anyone
 
@@ -236,10 +236,10 @@ def _forget_attempted(backend: Any) -> None:
 
 
 def _learn_no_watermarks(backend: Any) -> None:
-    async def take_watermarks(peer: Any) -> None:
+    async def learn_watermarks(peer: Any) -> None:
         pass
 
-    backend.peers.exchange._take_watermarks = take_watermarks
+    backend.peers.exchange._learn_watermarks = learn_watermarks
 
 
 def _take_expired(backend: Any) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.web.resource import IResource
 
 from rqdisco.cli.app import App, Command, run
-from rqdisco.cli.main import execute
+from rqdisco.cli.main import run_command_line
 from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
 from tests.support.daemon import Daemon
@@ -131,7 +131,7 @@ class Shell:
         self._renew()
         running = Running()
 
-        def react(command: Command, url: str) -> int:
+        def run_command(command: Command, url: str) -> int:
             output = CommandOutput(self.out, self.err, self._ask if self._terminal else None)
             client = self.service.client(url, token=self.token)
             daemon, clock = self.service.daemon, self.service.clock
@@ -143,7 +143,7 @@ class Shell:
             self.service.settle()
             return 0
 
-        status = execute(arguments, react)
+        status = run_command_line(arguments, run_command)
         if running.deferred is None:
             running.end(status)
         return running

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.cli.listing import format_nodes
+from rqdisco.cli.node_formats import format_nodes
 from rqdisco.client import NodeRegistration
 from tests.support.command import RAFT_A, RAFT_B, A, B, C, Service, Shell, lead
 from tests.support.daemon import create_id, register, shown

@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from rqdisco.cli.sources import BadSource, open_source
+from rqdisco.cli.import_sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedNode, ExportedRecord
 from rqdisco.core import codec

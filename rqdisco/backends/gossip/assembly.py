@@ -18,7 +18,7 @@ from rqdisco.backends.gossip.replication.cursors import Replication
 from rqdisco.backends.gossip.replication.exchange import Exchange
 from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
 from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
-from rqdisco.backends.gossip.replication.replica import Replica
+from rqdisco.backends.gossip.replication.replica_parts import ReplicaParts
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import OwnerSuccession
@@ -103,7 +103,7 @@ class GossipBackend:
         )
         self.hint_store = HintStore(journal, environment.wall_ms, members.current_owner, metadata)
         hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
-        replica = Replica(
+        parts = ReplicaParts(
             members=members,
             replication=replication,
             guard=guard,
@@ -111,8 +111,8 @@ class GossipBackend:
             local=self.local,
             watermarks=self.watermarks,
         )
-        own_recovery = OwnRecovery(environment.clock, replica, metadata)
-        exchange = Exchange(replica, self.hint_store, own_recovery, environment.wall_ms)
+        own_recovery = OwnRecovery(environment.clock, parts, metadata)
+        exchange = Exchange(parts, self.hint_store, own_recovery, environment.wall_ms)
         # Report whether this daemon may declare its own IDs expired.
         self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
         self.store = store
@@ -136,7 +136,7 @@ class GossipBackend:
         def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
             """Return what the journal writes together with `changes`."""
             extra = replication.before_write(changes, may_send=may_send, may_correct=guard.is_ready)
-            return (*extra, *own_recovery.before_write(changes))
+            return (*extra, *own_recovery.marker_before_write(changes))
 
         # These parts need each other, so they are joined once all exist.
         guard.on_fenced = context.on_fenced

@@ -52,7 +52,9 @@ class ConvergenceMonitor:
     def is_converged(self) -> bool:
         """Report whether members agree and all changes they last reported as issued are here."""
         cursor = self._replication.cursor
-        return self.members_agree() and all(cursor(peer.incarnation or "") >= peer.issued for peer in self._peers())
+        return self.members_agree() and all(
+            cursor(peer.incarnation or "") >= peer.newest_issued for peer in self._peers()
+        )
 
     async def wait(self) -> bool:
         """Report whether the cluster is converged now or within a second."""

@@ -181,7 +181,9 @@ class PeerSet(Service):
         none.
         """
         peer = self.peers.get(incarnation)
-        return None if peer is None or peer.contact is None else max(0.0, self._clock.seconds() - peer.contact)
+        return (
+            None if peer is None or peer.contacted_at is None else max(0.0, self._clock.seconds() - peer.contacted_at)
+        )
 
     @property
     def lacks_members(self) -> bool:
@@ -233,8 +235,8 @@ class PeerSet(Service):
         if hello.incarnation == self._own:
             self.fence(f"two daemons run as incarnation {self._own}")
             raise Rejected(f"two daemons run as incarnation {self._own}")
-        self.exchange.persist(self.members.learn(hello.members))
-        self.exchange.persist(self.members.learn([member], first_hand=hello.incarnation))
+        self.exchange.write_metadata(self.members.learn(hello.members))
+        self.exchange.write_metadata(self.members.learn([member], first_hand=hello.incarnation))
         self.update_peers()
 
     def fence(self, why: str) -> None:

@@ -150,7 +150,7 @@ class PeerReport:
             is_up=peer is not None and peer.is_up,
             lag=MAX_LAG if lag is None else lag,
             contact=self._peers.contact(member.incarnation),
-            offset=None if peer is None or peer.offset_ms is None else peer.offset_ms / 1000,
+            offset=None if peer is None or peer.clock_offset_ms is None else peer.clock_offset_ms / 1000,
         )
 
     def _peer_object(self, member: Member) -> dict[str, object]:
@@ -164,7 +164,7 @@ class PeerReport:
         shown["state"] = _state(peer) if member.state == "member" else member.state
         shown["last_contact"] = None if contact is None else round(contact, 1)
         shown["lag"] = peers.replication.lag(peer.acked)
-        shown["clock_offset_ms"] = peer.offset_ms
+        shown["clock_offset_ms"] = peer.clock_offset_ms
         shown["agrees"] = peer.fingerprint == peers.members.fingerprint
         shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.last_error
         return shown

@@ -133,7 +133,7 @@ class PeerRequestHandler:
         peer = self._peers.peers.get(sender.incarnation)
         if peer is not None:
             peer.mark_digest_received()
-            self._peers.exchange.receive(peer, digest)
+            self._peers.exchange.process_digest(peer, digest)
             if self._peers.replication.behind(peer.held):
                 peer.timer.trigger()
             self._peers.update_peers()
@@ -143,7 +143,7 @@ class PeerRequestHandler:
         if page.delta.owner != sender.incarnation:
             raise BadMessage("pushed records are not the sender's own")
         try:
-            await self._peers.exchange.apply(page.delta)
+            await self._peers.exchange.apply_delta(page.delta)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
         return Held(held=self._peers.replication.cursor(page.delta.owner))
@@ -167,7 +167,7 @@ class PeerRequestHandler:
             raise BadMessage("a barrier by a daemon that is not the owner")
         delta = Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
         try:
-            await self._peers.exchange.apply(delta)
+            await self._peers.exchange.apply_delta(delta)
             await self._hint_store.delete_upto(barrier.of, barrier.added)
             # Hints still being written count; later ones are checked against the record just
             # stored.

@@ -1,4 +1,6 @@
-"""One peer as this daemon sees it: the link to it, its liveness, and the last state it reported."""
+"""One peer as this daemon sees it: requests to it in a session, whether it answers, and the last
+state that it reported. Open it for greetings (hello messages) and skipped exchanges.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,13 @@ from rqdisco.core.records import Moment
 T = TypeVar("T")
 
 GREET_SECONDS = 2.0
+# Exchanges in a row that a peer's own requests may replace.
 _MAX_SKIPPED = 4
 
 
 class Peer:
-    """A daemon at a URL. Its identity is known once it is greeted: `on_hello` is called, and may
-    raise PeerError.
-
-    `is_up`: it answered the last request. `contact`: time of the last answer or message from it.
-    `acked`: version up to which it durably holds this daemon's records; `newest_of_ours`: the
-    newest of those it holds. `held`: all its cursors. `expired`: all its expiry watermarks.
-    `is_caught_up`: all it had was pulled once. `differences`: how its member list differs from
-    ours, and `differing_exchanges`: for how many exchanges in a row. `stopped`: why it decides
-    nothing, if it reported so.
+    """A daemon at a URL. `hello` returns this daemon's own hello. A greeting reveals the peer's
+    identity: `on_hello` is called with its hello, and may raise PeerError.
     """
 
     def __init__(
@@ -54,20 +50,31 @@ class Peer:
     ) -> None:
         self.url = url
         self.incarnation = incarnation
-        self.is_up = False
-        self.contact: float | None = None
+        # Whether it answered the last request, and whether one was attempted.
+        self.is_up = self.was_attempted = False
+        self.last_error: str | None = None
+        # The time of the last answer or message from it.
+        self.contacted_at: float | None = None
+        # The version up to which it durably holds this daemon's records, and the newest it holds.
         self.acked = self.newest_of_ours = 0
+        # The newest version of its own records that it has issued.
+        self.newest_issued = 0
+        # All its cursors and expiry watermarks, by owner.
         self.held: dict[str, int] = {}
         self.expired: dict[str, int] = {}
-        self.issued = 0
+        # Whether all it had was pulled once.
+        self.is_caught_up = False
+        # Its member list: the fingerprint, how it differs from ours, and for how many exchanges in
+        # a row.
         self.fingerprint = ""
         self.differences: tuple[str, ...] = ()
         self.differing_exchanges = 0
-        self.is_caught_up = False
-        self.offset_ms: int | None = None
-        self.last_error: str | None = None
+        self.clock_offset_ms: int | None = None
+        # Why it decides nothing, if it reported so.
         self.stopped: str | None = None
+        # Digests that it sent; the answers to ours do not count.
         self.digests_received = 0
+        # Paces the exchange loop; triggered to exchange early.
         self.timer = IntervalTimer(clock)
         self._digest_received_at: float | None = None
         self._skipped = 0
@@ -75,8 +82,8 @@ class Peer:
         self._clock = clock
         self._hello = hello
         self._on_hello = on_hello
+        # Callers that wait for a greeting in progress; None if there is none.
         self._greeting: list[Deferred[None]] | None = None
-        self.was_attempted = False
         self._must_greet = False
         self._remote_clock: tuple[Moment, float] | None = None
         self._log = Logger()
@@ -85,7 +92,7 @@ class Peer:
         """Send a message and return its answer, greeting first if needed. Raises PeerError's
         kinds.
         """
-        answer = _decode(await self._send(verb, encode_message(message), seconds), kind)
+        answer = _decode_answer(await self._request_in_session(verb, encode_message(message), seconds), kind)
         if isinstance(answer, Digest) and answer.at is not None:
             self._remote_clock = answer.at, self._clock.seconds()
         return answer
@@ -100,8 +107,8 @@ class Peer:
         return Moment(remote.boot, remote.ms + int((self._clock.seconds() - received + seconds) * 1000))
 
     def mark_contact(self) -> None:
-        """Record contact, also by a message from the peer."""
-        self.contact = self._clock.seconds()
+        """Record that the peer answered or sent a message."""
+        self.contacted_at = self._clock.seconds()
 
     def mark_digest_received(self) -> None:
         """Record that the peer sent its digest and received ours."""
@@ -114,8 +121,8 @@ class Peer:
         self.timer.trigger()
 
     def may_skip_exchange(self, seconds: float) -> bool:
-        """Report whether the peer's own request exchanged digests within `seconds`. Now and then
-        return False anyway, to test that the peer still answers.
+        """Report whether the peer's own request exchanged digests within `seconds`. Return
+        False after a few True in a row, to test that the peer still answers.
         """
         received = self._digest_received_at
         if (
@@ -137,7 +144,7 @@ class Peer:
             return await waiter
         self._greeting = []
         try:
-            await self._greet()
+            await self._exchange_hellos()
         except Exception as error:
             self._finish_greeting(error if isinstance(error, PeerError) else PeerUnreachable("cancelled"))
             raise
@@ -155,11 +162,11 @@ class Peer:
             else:
                 each.errback(error)
 
-    async def _greet(self) -> None:
+    async def _exchange_hellos(self) -> None:
         # A session with another incarnation proves nothing about this one (R7).
         self._must_greet = True
         try:
-            hello = _decode(await self._link.greet(encode_message(self._hello()), GREET_SECONDS), Hello)
+            hello = _decode_answer(await self._link.greet(encode_message(self._hello()), GREET_SECONDS), Hello)
             check_protocol(hello)
             await self._report_duplicate(hello)
             self._on_hello(self, hello)
@@ -180,7 +187,7 @@ class Peer:
             with suppress(PeerError):
                 await self._link.request("digest", b"{}", GREET_SECONDS)
 
-    async def _send(self, verb: str, body: bytes, seconds: float) -> bytes:
+    async def _request_in_session(self, verb: str, body: bytes, seconds: float) -> bytes:
         if self._must_greet:
             await self.greet()
         try:
@@ -199,7 +206,7 @@ class Peer:
         except NotGreeted:
             raise
         except PeerError as error:
-            self.last_error = _describe(error)
+            self.last_error = _error_text(error)
             raise
         self._mark_up()
         return answer
@@ -211,20 +218,20 @@ class Peer:
         self.mark_contact()
 
     def _mark_down(self, error: PeerError) -> None:
-        self.last_error = _describe(error)
+        self.last_error = _error_text(error)
         if self.is_up or not self.was_attempted:
             self._log.warn("peer does not answer", url=self.url, why=self.last_error)
         self.is_up, self.was_attempted = False, True
 
 
-def _decode(body: bytes, kind: type[T]) -> T:
+def _decode_answer(body: bytes, kind: type[T]) -> T:
     try:
         return decode_message(body, kind)
     except Malformed as error:
         raise BadMessage(str(error)) from None
 
 
-def _describe(error: PeerError) -> str:
+def _error_text(error: PeerError) -> str:
     return str(error) or type(error).__name__
 
 

@@ -1,4 +1,7 @@
-"""The keys of an owner's records that changed after a version: the source of deltas."""
+"""The bounded log of one owner's changes, which answers which keys changed after a version.
+
+`Replication` makes the deltas for peers from it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ _PARTS = 256
 
 
 class _Part:
-    """Consecutive changes; `reached` is the highest version in this part and all before it."""
+    """Consecutive changes, packed; `highest` is the highest version in this part and all before
+    it.
+    """
 
-    __slots__ = ("keys", "reached", "versions")
+    __slots__ = ("highest", "keys", "versions")
 
-    def __init__(self, versions: Sequence[int], keys: Sequence[bytes], reached: int) -> None:
+    def __init__(self, versions: Sequence[int], keys: Sequence[bytes], highest: int) -> None:
         self.versions = array("Q", versions)
         self.keys = PackedKeys(keys)
-        self.reached = reached
+        self.highest = highest
 
 
 class ChangeLog:
@@ -40,13 +45,13 @@ class ChangeLog:
         self._packed = 0
         self._versions: list[int] = []
         self._keys: list[bytes] = []
-        # Whether those are sorted by version. An owner's own are; for another's, a peer may fill a
-        # gap later.
+        # Whether the unpacked changes are sorted by version. This daemon's own are; for another
+        # owner's, a peer may fill a gap later.
         self._is_ordered = True
         self._highest = 0
 
     def add(self, version: int, key: bytes) -> None:
-        """Add a change; the store holds this version of the record now."""
+        """Add a change whose record the store now holds."""
         if version >= self._highest:
             self._highest = version
         else:
@@ -80,7 +85,7 @@ class ChangeLog:
                 return
             yield at, key
         for part in reversed(self._parts):
-            if part.reached <= version:
+            if part.highest <= version:
                 return
             yield from zip(reversed(part.versions), reversed(part.keys.unpack()), strict=True)
 

@@ -1,5 +1,6 @@
-"""What a restarted owner recovers of its own records from peers before it decides about them
-(R8).
+"""Recovery of a restarted daemon's own records from its peers, before it decides about them (R8).
+
+`Exchange` calls it in each exchange with a peer.
 """
 
 from __future__ import annotations
@@ -12,22 +13,23 @@ from twisted.logger import Logger
 
 from rqdisco.backends.gossip.membership.peer import Peer
 from rqdisco.backends.gossip.replication.pulling import pull
-from rqdisco.backends.gossip.replication.replica import Replica
+from rqdisco.backends.gossip.replication.replica_parts import ReplicaParts
 from rqdisco.backends.gossip.transport.messages import Delta
 from rqdisco.core.codec import Metadata, decode_record
 from rqdisco.core.expiry import expiry_watermark
 from rqdisco.storage.memory import Change, metadata_change
 
-_BEHIND = "!behind/"
+# Prefix of the marker's key.
+_MARKER = "!behind/"
 
 
 class OwnRecovery:
-    """Brings a disk that may be an older one up to what any peer has.
+    """Bring a disk that may be rolled back up to the newest own records that any peer has.
 
-    The newest version may be with the last peer contacted, so recovered records keep their versions
+    The last peer contacted may have the newest version, so recovered records keep their versions
     until all peers were contacted. Then every record since the start gets a new version, since
-    others may have passed over any version issued meanwhile. A marker on disk records from where
-    on, in case this daemon stops in between.
+    others may have passed over any version issued meanwhile. A marker on disk records above
+    which version, in case this daemon stops in between.
     """
 
     _log = Logger()
@@ -35,23 +37,24 @@ class OwnRecovery:
     def __init__(
         self,
         clock: IReactorTime,
-        replica: Replica,
-        notes: Iterable[Metadata] = (),
+        parts: ReplicaParts,
+        metadata: Iterable[Metadata] = (),
     ) -> None:
         self._clock = clock
-        self._replication = replica.replication
-        self._guard = replica.guard
-        self._journal = replica.journal
-        self._local = replica.local
-        self._own = own = replica.members.own.incarnation
-        self._watermarks = replica.watermarks
-        self._expired = expiry_watermark(own, replica.watermarks.of(own))
+        self._replication = parts.replication
+        self._guard = parts.guard
+        self._journal = parts.journal
+        self._local = parts.local
+        self._own = own = parts.members.own.incarnation
+        self._watermarks = parts.watermarks
+        # The own expiry watermark, raised to what peers have; learned at the end.
+        self._expired = expiry_watermark(own, parts.watermarks.of(own))
         # The version on disk at start: later records prove nothing about earlier ones.
-        self._trusted_upto = replica.replication.own_cursor
+        self._trusted_upto = parts.replication.own_cursor
         self._must_reissue = self._may_have_marker = self._was_ready = False
-        for note in notes:
-            if note.id == _BEHIND + own and not note.is_empty:
-                self._trusted_upto = min(self._trusted_upto, note.number)
+        for each in metadata:
+            if each.id == _MARKER + own and not each.is_empty:
+                self._trusted_upto = min(self._trusted_upto, each.number)
                 self._must_reissue = self._may_have_marker = True
 
     @property
@@ -59,7 +62,7 @@ class OwnRecovery:
         """Report whether all newer versions that peers may have had are recovered."""
         return self._guard.is_ready and not self._must_reissue
 
-    def before_write(self, changes: Sequence[Change]) -> Sequence[Change]:
+    def marker_before_write(self, changes: Sequence[Change]) -> Sequence[Change]:
         """Return the marker to write with own changes before all peers were contacted: they prove
         nothing if this daemon restarts by then.
         """
@@ -94,8 +97,8 @@ class OwnRecovery:
             self._replication.advance_own_cursor(newest)
         self._guard.confirm(peer.incarnation)
 
-    async def finish(self) -> None:
-        """Once all peers were contacted, reissue what came since the start. Raises
+    async def finish_if_ready(self) -> None:
+        """Once all peers were contacted, reissue the records since the start. Raises
         StoreUnavailable.
         """
         if not self._guard.is_ready:
@@ -110,10 +113,11 @@ class OwnRecovery:
             await self._journal.append(metadata_change(self._expired))
             self._watermarks.learn(self._expired)
         if self._may_have_marker:
-            await self._journal.append(metadata_change(Metadata(id=_BEHIND + self._own, owner=self._own)))
+            await self._journal.append(metadata_change(Metadata(id=_MARKER + self._own, owner=self._own)))
             self._may_have_marker = False
 
     async def _reissue(self) -> None:
+        """Give all own records above the trusted version new ones, in parts."""
         position = 0
         while True:
             keys, position = self._replication.keys_of_owner(self._own, position, above=self._trusted_upto)
@@ -139,4 +143,4 @@ class OwnRecovery:
         await self._journal.append(metadata_change(self._marker()))
 
     def _marker(self) -> Metadata:
-        return Metadata(id=_BEHIND + self._own, owner=self._own, number=self._trusted_upto, content="behind")
+        return Metadata(id=_MARKER + self._own, owner=self._own, number=self._trusted_upto, content="behind")

@@ -1,4 +1,4 @@
-"""Formats for lists of nodes. Pure."""
+"""The output formats of `rqdisco nodes`: lines, join, json, peers.json and flags. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rqdisco.core.addresses import same_node
 if TYPE_CHECKING:
     from rqdisco.client import NodeRegistration
 
-Format = Literal["lines", "join", "json", "peers.json", "flags"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+NodeFormat = Literal["lines", "join", "json", "peers.json", "flags"]
+FORMATS: tuple[NodeFormat, ...] = get_args(NodeFormat)
 
 
 class IncompleteNode(Exception):
@@ -24,11 +24,15 @@ def exclude_node(nodes: Sequence[NodeRegistration], addr: str | None) -> list[No
     """Return the nodes without the one at `addr`, its HTTP or Raft address, compared as rqlited
     compares addresses.
     """
-    return [node for node in nodes if addr is None or not any(same_node(addr, own) for own in _addresses(node))]
+    return [
+        node
+        for node in nodes
+        if addr is None or not any(same_node(addr, own) for own in (node.addr, node.raft_addr) if own is not None)
+    ]
 
 
 def format_nodes(
-    nodes: Sequence[NodeRegistration], form: Format, *, raft: bool, non_voters: Sequence[str] = ()
+    nodes: Sequence[NodeRegistration], form: NodeFormat, *, raft: bool, non_voters: Sequence[str] = ()
 ) -> list[str]:
     """Return the lines that list the nodes, by Raft or HTTP addresses; the former omit nodes
     without a Raft address.
@@ -49,10 +53,6 @@ def format_nodes(
     if not joined:
         return []
     return [joined] if form == "join" else [shlex.join(["-join", joined])]
-
-
-def _addresses(node: NodeRegistration) -> list[str]:
-    return [node.addr] if node.raft_addr is None else [node.addr, node.raft_addr]
 
 
 def _peers_json_entry(node: NodeRegistration, non_voters: Sequence[str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The replicated state of one daemon, and what changes it."""
+"""The parameters that `Exchange` and `OwnRecovery` share: where this daemon holds its replica."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.storage.wal.writer import Journal
 
 
-class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts shared by exchange and recovery."""
+class ReplicaParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The objects that hold this daemon's replica of all records, and decide about it."""
 
     members: Members
     replication: Replication

@@ -1,14 +1,14 @@
-"""Sources of imports: rqdisco's exports and snapshots, and the documents of other discovery
-services.
+"""What `rqdisco import` reads: rqdisco's exports and snapshots, and the documents of other
+discovery services.
 
 A source is read and checked to its end before its first record is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ from rqdisco.storage.files import Disk
 from rqdisco.storage.snapshot import SnapshotReader
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_LINE_START = 100
+# Bytes that identify the kind of a file.
+_START_BYTES = 100
 
 T = TypeVar("T")
 
@@ -34,10 +35,11 @@ class BadSource(CommandFailed):
 
 
 @dataclass(frozen=True)
-class Source:
-    """Records to import. `records` may be called more than once."""
+class ImportSource:
+    """Records to import, and their number. `kind` is for messages; `records` may be called more
+    than once.
+    """
 
-    # What kind of source it is.
     kind: str
     count: int
     records: Callable[[], Iterator[ExportedRecord]]
@@ -52,25 +54,25 @@ class _ForeignDocument(msgspec.Struct):
     registrations: tuple[ExportedNode, ...] = ()
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> ImportSource:
     """Read and check the file or directory at `path`. Raises BadSource, OSError."""
     if path.is_dir():
         return _read_directory(path)
     with path.open("rb") as file:
-        start = file.read(_LINE_START)
+        start = file.read(_START_BYTES)
     if b'"rqdisco export"' in start:
-        return _counted("rqdisco export", lambda: _export_records(path))
+        return _record_source("rqdisco export", lambda: _export_records(path))
     if b'"rqdisco snapshot"' in start:
-        return _counted("rqdisco snapshot", lambda: _snapshot_records(path))
-    return _listed("documents of a discovery service", _read_documents(path))
+        return _record_source("rqdisco snapshot", lambda: _snapshot_records(path))
+    return _document_source(_read_documents(path))
 
 
-def _counted(kind: str, records: Callable[[], Iterator[ExportedRecord]]) -> Source:
-    return Source(kind, sum(1 for _ in records()), records)
+def _record_source(kind: str, records: Callable[[], Iterator[ExportedRecord]]) -> ImportSource:
+    return ImportSource(kind, sum(1 for _ in records()), records)
 
 
-def _listed(kind: str, records: list[ExportedRecord]) -> Source:
-    return Source(kind, len(records), lambda: iter(records))
+def _document_source(records: list[ExportedRecord]) -> ImportSource:
+    return ImportSource("documents of a discovery service", len(records), lambda: iter(records))
 
 
 def _export_records(path: Path) -> Iterator[ExportedRecord]:
@@ -102,21 +104,18 @@ def _read_documents(path: Path) -> list[ExportedRecord]:
     content = path.read_bytes().strip()
     if content.startswith(b"["):
         documents = _decode_json(content, list[_ForeignDocument], str(path))
-        return [_document_to_record(document, f"{path}: entry {number}") for number, document in _numbered(documents)]
+        return [_to_record(document, f"{path}: entry {number}") for number, document in enumerate(documents, 1)]
     try:
-        return [_document_to_record(msgspec.json.decode(content, type=_ForeignDocument), str(path))]
+        return [_to_record(msgspec.json.decode(content, type=_ForeignDocument), str(path))]
     except _UNREADABLE:
         lines = content.splitlines()
+    # Not one document per line, so a single one that is damaged: report why.
     if len(lines) < 2 or lines[0].strip() == b"{":
-        return [_document_to_record(_decode_json(content, _ForeignDocument, str(path)), str(path))]
-    return [
-        _document_to_record(_decode_json(line, _ForeignDocument, f"{path}: line {number}"), f"{path}: line {number}")
-        for number, line in _numbered(lines)
-        if line.strip()
-    ]
+        return [_read_document(content, str(path))]
+    return [_read_document(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _read_directory(path: Path) -> Source:
+def _read_directory(path: Path) -> ImportSource:
     """Read one document per file, named after its ID, as rqlite-disco-express stores them
     (store.js).
     """
@@ -128,15 +127,16 @@ def _read_directory(path: Path) -> Source:
     files = sorted(path.glob("*.json"))
     if not files:
         raise BadSource(f"{path}: no .json files")
-    records = [
-        _document_to_record(_decode_json(file.read_bytes(), _ForeignDocument, str(file)), str(file), disco_id=file.stem)
-        for file in files
-    ]
-    return _listed("documents of a discovery service", records)
+    records = [_read_document(file.read_bytes(), str(file), default_id=file.stem) for file in files]
+    return _document_source(records)
 
 
-def _document_to_record(document: _ForeignDocument, where: str, *, disco_id: str = "") -> ExportedRecord:
-    discovery_id = document.disco_id or disco_id
+def _read_document(content: bytes, where: str, *, default_id: str = "") -> ExportedRecord:
+    return _to_record(_decode_json(content, _ForeignDocument, where), where, default_id)
+
+
+def _to_record(document: _ForeignDocument, where: str, default_id: str = "") -> ExportedRecord:
+    discovery_id = document.disco_id or default_id
     if not discovery_id:
         raise BadSource(f"{where}: disco_id is missing")
     try:
@@ -154,15 +154,11 @@ def _microseconds(time: datetime) -> int:
     service.
     """
     since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return since // timedelta(microseconds=1)
 
 
-def _decode_json(content: bytes, kind: type[T], where: str) -> T:
+def _decode_json(content: bytes, type_: type[T], where: str) -> T:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return msgspec.json.decode(content, type=type_)
     except _UNREADABLE as error:
         raise BadSource(f"{where}: {error}") from None
-
-
-def _numbered(items: Iterable[T]) -> Iterator[tuple[int, T]]:
-    return enumerate(items, 1)
