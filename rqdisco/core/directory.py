@@ -77,7 +77,7 @@ class Directory(Protocol):
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
         """Register a node, and decide whom to list.
 
-        Raises NoSuchID, TooManyNodes, WrongHost, Ownerless, StoreUnavailable.
+        Raises NoSuchID, TooManyNodes, LoopbackConflict, Ownerless, StoreUnavailable.
         """
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
@@ -116,7 +116,7 @@ class Directory(Protocol):
         """Import a record of another daemon; return whether that changed anything.
 
         The record keeps its owner, and then never grants (R7), unless it is imported `as_own`.
-        Raises AlreadyKnown, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
+        Raises ImportConflict, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
 
 

@@ -59,7 +59,7 @@ class ExpiryWatermarks:
         """As `covers`, for a split record. A record with fields unknown to this release counts as
         used.
         """
-        if _NODES in rest or codec.quick_version_of(rest) > self.of(codec.owner_of(rest)):
+        if _NODES in rest or codec.peek_version(rest) > self.of(codec.peek_owner(rest)):
             return False
         line = codec.join_record(key, rest)
         record = codec.decode_record(line)

@@ -107,10 +107,7 @@ class ExportEncoder:
 
 def decode_batch(content: bytes) -> Batch:
     """Decode a batch of at most MAX_BATCH records. Raises Malformed."""
-    try:
-        batch = msgspec.json.decode(content, type=Batch)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+    batch = codec.decode_json(content, Batch)
     if len(batch.records) > MAX_BATCH:
         raise Malformed(f"more than {MAX_BATCH} records")
     return batch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rqdisco.core.dns_labels import dns_labels
+from rqdisco.core.dns_labels import to_dns_labels
 
 # The escaped form of a longer ID has several labels.
 _ONE_LABEL = 37
@@ -36,7 +36,7 @@ class NameIndex:
                 variants.append(key)
         self._add_parents(name)
         if len(key) > _ONE_LABEL:
-            self._add_parents(dns_labels(key.decode()).encode())
+            self._add_parents(to_dns_labels(key.decode()).encode())
 
     def variants(self, name: bytes) -> list[bytes]:
         """Return up to two IDs that differ from `name` by case only."""

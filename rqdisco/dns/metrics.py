@@ -8,12 +8,12 @@ from prometheus_client.metrics_core import Metric
 
 from rqdisco.telemetry.counters import DNSCounts
 from rqdisco.telemetry.metric_families import counter, counters, histogram
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
 
 
-def dns_metrics(counts: DNSCounts) -> Source:
+def dns_metrics(counts: DNSCounts) -> MetricSource:
     """Return the metrics of the DNS server."""
 
     def source() -> Iterable[Metric]:

@@ -146,8 +146,8 @@ def _no_revoking(backend: Any) -> None:
 
 
 def _ownerless_grant(backend: Any) -> None:
-    take_over = backend.successions._take_over
-    backend.successions._take_over = lambda incarnation, is_lost: take_over(incarnation, is_lost=False)
+    take_over = backend.succession._take_over
+    backend.succession._take_over = lambda incarnation, is_lost: take_over(incarnation, is_lost=False)
     backend.peers.is_lost = lambda owner: False
 
 

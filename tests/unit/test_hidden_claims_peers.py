@@ -112,7 +112,7 @@ def test_nobody_wins_again_under_an_ownerless_id_but_its_leader_may_report(three
     settle(clock, 2)
     a.stop()
     settle(clock, 3)
-    assert wait(clock, b.backend.successions.forget("a")) == 1
+    assert wait(clock, b.backend.succession.forget("a")) == 1
     settle(clock, 3)
     for at in (b, c):
         assert_hidden(look_up(at, discovery_id))
@@ -131,7 +131,7 @@ def test_a_successor_lets_the_claimant_win_again_and_another_host_after_30_secon
     settle(clock, 60)
     claim(a, discovery_id, A)
     settle(clock, 2)
-    assert wait(clock, a.backend.successions.drain("b")) == "b"
+    assert wait(clock, a.backend.succession.drain("b")) == "b"
     settle(clock, 3)
     assert_hidden(look_up(c, discovery_id))
     assert not claim(b, discovery_id, A, HOST_B).won

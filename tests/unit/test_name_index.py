@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rqdisco.core.dns_labels import dns_labels
+from rqdisco.core.dns_labels import to_dns_labels
 from rqdisco.core.name_index import NameIndex
 from rqdisco.storage.memory import Store
 from tests.support.daemon import Daemon, create_id
@@ -69,14 +69,14 @@ def test_the_second_half_of_an_escaped_id_is_an_ancestor_of_the_whole(key: bytes
     """A resolver that queries for one label after the other must not be answered that there is
     nothing below.
     """
-    first, _, second = dns_labels(key.decode()).partition(".")
+    first, _, second = to_dns_labels(key.decode()).partition(".")
     assert len(first) == 63
     assert NameIndex([key]).has_subdomains(second.encode())
 
 
 @pytest.mark.parametrize("key", [b"A" * 37, b"-a", b"b3da7185-725f-461c-b7a4-13f185bd5007"])
 def test_an_escaped_id_of_one_label_has_no_ancestor(key: bytes) -> None:
-    assert "." not in dns_labels(key.decode())
+    assert "." not in to_dns_labels(key.decode())
     assert not NameIndex([key])._parents
 
 

@@ -21,7 +21,7 @@ from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
 from rqdisco.backends.gossip.replication.replica_parts import ReplicaParts
 from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
-from rqdisco.backends.gossip.succession import Successions
+from rqdisco.backends.gossip.succession import OwnerSuccession
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
@@ -125,11 +125,11 @@ class GossipBackend:
             environment.random_name,
             retry_window_ms=context.limits.retry_window_ms,
         )
-        self.successions = Successions(
+        self.succession = OwnerSuccession(
             environment.clock, self.peers, exchange, self.local, store, journal, lambda: bool(self.local.grants.pending)
         )
         self.request_handler = PeerRequestHandler(
-            environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.successions
+            environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.succession
         )
         self.report = PeerReport(self.peers, self.hint_store)
 
@@ -142,6 +142,6 @@ class GossipBackend:
         guard.on_fenced = context.on_fenced
         replication.on_foreign_grant = self.directory.on_replicated
         journal.on_writing = changes_to_add
-        self.peers.attach(exchange, self.hint_store, hint_merger, self.successions.resume)
+        self.peers.attach(exchange, self.hint_store, hint_merger, self.succession.resume)
         if members.own.state != "member":
             guard.successor = members.current_owner(incarnation)

@@ -296,7 +296,7 @@ class GossipDirectory:
         """Answer a registration from the copy, and store it as a hint for the owner (R4).
 
         `reply` is what the owner holds, if it answered. Raises Undecided where the list may be
-        outdated, WrongHost, Ownerless.
+        outdated, LoopbackConflict, Ownerless.
         """
         copy = self._listable(discovery_id, node, host, why, reply)
         hint = await self._hint_store.store(self._owner(copy), discovery_id, node, host)

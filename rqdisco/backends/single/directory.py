@@ -241,7 +241,7 @@ class SingleDirectory:
         """Return the error for an ID without a record."""
         return self._records.missing_error(discovery_id)
 
-    def is_deciding_of(self, discovery_id: str) -> bool:
+    def has_pending_grant(self, discovery_id: str) -> bool:
         """Report whether a grant of the ID is pending."""
         return discovery_id in self.grants.pending
 

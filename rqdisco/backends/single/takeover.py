@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
-from rqdisco.core.errors import AlreadyKnown, TooManyNodes, Undecided, WrongHost
+from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided
 from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
@@ -41,7 +41,7 @@ class Takeover:
             await self._records.save(None, record, version)
             return True
         if not is_equivalent(known, record):
-            raise AlreadyKnown(transferred.id)
+            raise ImportConflict(transferred.id)
         after = known
         if as_own and (known.ownerless or known.owner != own):
             # As for a new record: another daemon made the grants so far.
@@ -100,7 +100,7 @@ class Takeover:
             return ()
         try:
             after = transitions.add(record, node, host=host, max_nodes=self._limits.max_nodes)
-        except (TooManyNodes, WrongHost) as refusal:
+        except (TooManyNodes, LoopbackConflict) as refusal:
             self._log.warn(
                 "node registered at another daemon left out: {why}",
                 why=str(refusal),

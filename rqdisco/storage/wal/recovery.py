@@ -11,12 +11,11 @@ import msgspec
 
 from rqdisco.core.codec import (
     Malformed,
-    decode_metadata_line,
+    decode_stored_metadata,
+    decode_version,
     decode_versioned,
     is_metadata,
-    join_record,
     split_record,
-    version_of,
 )
 from rqdisco.core.errors import DamagedState
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -90,9 +89,7 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     if numbers:
         _repair_end(fs, segment_path(directory, numbers[-1]), recovered)
         replay(fs, directory, numbers[-1:], recovered)
-    watermarks = ExpiryWatermarks(
-        decode_metadata_line(join_record(key, rest)) for key, rest in recovered.metadata.items()
-    )
+    watermarks = ExpiryWatermarks(decode_stored_metadata(key, rest) for key, rest in recovered.metadata.items())
     if not watermarks.is_empty:
         recovered.records = {
             key: rest for key, rest in recovered.records.items() if not watermarks.covers_line(key, rest)
@@ -107,7 +104,7 @@ def without_deleted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[byte
     watermarks = ExpiryWatermarks()
     for key, rest in lines:
         if is_metadata(key):
-            metadata = decode_metadata_line(join_record(key, rest))
+            metadata = decode_stored_metadata(key, rest)
             watermarks.learn(metadata)
             if metadata.is_empty:
                 continue
@@ -208,7 +205,7 @@ def _read_header(path: Path, number: int, lines: list[bytes], recovered: Recover
 def _read_records(path: Path, offset: int, lines: list[bytes], recovered: Recovered) -> None:
     for line in lines:
         try:
-            version = version_of(line)
+            version = decode_version(line)
             key, rest = split_record(line)
         except Malformed as error:
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None

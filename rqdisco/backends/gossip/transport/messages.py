@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from rqdisco.core.codec import Malformed
+from rqdisco.core.codec import decode_json
 from rqdisco.core.records import Moment, Node, Put, Record
 
 T = TypeVar("T")
@@ -195,7 +195,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     reason: str = ""
 
 
-class Succession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SuccessionProposal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Request to agree that `incarnation` is gone for good and `successor` owns its IDs (R7).
 
     In a handover by the daemon itself, `upto` is its last version: an agreeing successor has all.
@@ -225,7 +225,4 @@ def encode_message(message: msgspec.Struct) -> bytes:
 
 def decode_message(content: bytes, kind: type[T]) -> T:
     """Decode a message. Raises Malformed."""
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+    return decode_json(content, kind)
