@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import msgspec
 
 from rqdisco.core.addresses import is_local, split_zone
-from rqdisco.core.dns_labels import dns_labels, is_zone_name
-from rqdisco.core.ids import may_be_named
+from rqdisco.core.dns_labels import is_zone_name, to_dns_labels
+from rqdisco.core.ids import is_valid_name
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
 Target = Literal["shell", "systemd", "compose", "k8s"]
@@ -63,7 +63,7 @@ _Version = tuple[int, int, int]
 
 def make_flags(request: FlagsRequest) -> Flags:
     """Return the flags for a request. Raises Unsupported."""
-    if not may_be_named(request.discovery_id):
+    if not is_valid_name(request.discovery_id):
         raise Unsupported("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
     version = _parse_version(request.version)
     if version < (3, 12, 0):
@@ -188,7 +188,7 @@ def _dns(request: FlagsRequest, version: _Version) -> Flags:
             f"rqlite {request.version} has no read replicas in {request.mode} mode: use 8.14.1 or later, or consul-kv"
         )
     by_raft = version >= (8, 0, 0)
-    name = f"{dns_labels(request.discovery_id)}.{_zone(request)}."
+    name = f"{to_dns_labels(request.discovery_id)}.{_zone(request)}."
     config: dict[str, object] = {"name": name}
     if request.mode == "dns-srv":
         if request.port is not None:

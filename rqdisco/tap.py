@@ -29,13 +29,13 @@ from rqdisco.core.errors import (
     CopiedState,
     DamagedState,
     KeysUnusable,
-    OpenToOthers,
     PeersMissing,
     StateInUse,
     StateUnusable,
     TLSUnusable,
     TokensUnusable,
     UnknownFormat,
+    UnprotectedListener,
 )
 from rqdisco.limits import descriptors
 from rqdisco.service import options
@@ -59,7 +59,7 @@ _STATUS: dict[type[CannotStart], int] = {
     KeysUnusable: options.USAGE_STATUS,
     TokensUnusable: options.USAGE_STATUS,
     TLSUnusable: options.USAGE_STATUS,
-    OpenToOthers: options.USAGE_STATUS,
+    UnprotectedListener: options.USAGE_STATUS,
 }
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -1,4 +1,4 @@
-"""Metrics of claims and leaders."""
+"""The gauges of claims without a reporting leader, and of IDs with two leaders."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prometheus_client.metrics_core import Metric
 
 from rqdisco.backends.claim_monitor import MAX_TRACKED, ClaimMonitor
 from rqdisco.telemetry.metric_families import gauge
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 
-def claim_metrics(claims: ClaimMonitor) -> Source:
-    """Claims whose leaders have not reported."""
+def claim_metrics(claims: ClaimMonitor) -> MetricSource:
+    """Return the source of the gauge of claims whose leaders have not reported."""
 
     def source() -> Iterable[Metric]:
         yield gauge(
@@ -25,8 +25,8 @@ def claim_metrics(claims: ClaimMonitor) -> Source:
     return source
 
 
-def leader_metrics(leaders: Sized) -> Source:
-    """IDs shared by two clusters."""
+def leader_metrics(leaders: Sized) -> MetricSource:
+    """Return the source of the gauge of IDs that two clusters share."""
 
     def source() -> Iterable[Metric]:
         yield gauge("rqdisco_two_leaders", "IDs with two reporting leaders, which means two clusters.", len(leaders))

@@ -91,7 +91,7 @@ def _snapshot_records(path: Path) -> Iterator[ExportedRecord]:
     try:
         for key, rest in SnapshotReader(Disk(), path).records():
             if not codec.is_metadata(key):
-                record = codec.decode_record(codec.join_record(key, rest))
+                record = codec.decode_stored(key, rest)
                 yield msgspec.convert(to_transferred(record), ExportedRecord, from_attributes=True)
     except CannotStart as error:
         raise BadSource(str(error)) from None

@@ -22,7 +22,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader
-from rqdisco.client.peers import Drained, Forgotten, PeersState, PeerState
+from rqdisco.client.peers import Drained, Forgotten, PeersDocument, PeerState
 
 __all__ = [
     "MAX_IMPORT",
@@ -44,7 +44,7 @@ __all__ = [
     "NodeRegistration",
     "NotWatchable",
     "PeerState",
-    "PeersState",
+    "PeersDocument",
     "Refused",
     "RefusedRecord",
     "ServiceInfo",

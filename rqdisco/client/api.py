@@ -1,4 +1,7 @@
-"""The client: one method for each request of the API."""
+"""DiscoveryClient, with one method per request to the service.
+
+`transport` sends the requests, `documents` and `peers` define what they return.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ from rqdisco.client.documents import (
     ServiceInfo,
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
-from rqdisco.client.events import EventReader
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
-from rqdisco.client.peers import Drained, Forgotten, PeersState
+from rqdisco.client.peers import Drained, Forgotten, PeersDocument
+from rqdisco.client.server_sent_events import EventReader
 from rqdisco.client.transport import RawResponse, Transport
 from rqdisco.client.urls import check_token, parse_url
 
@@ -35,8 +38,8 @@ MAX_IMPORT = 500
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 _EXPORT = "/operator/export"
 _IMPORT = "/operator/import"
-# The service sends at least a comment every 15 seconds.
-_MAX_PAUSE = 45.0
+# An event stream carries at least a comment every 15 seconds.
+_MAX_STREAM_PAUSE = 45.0
 
 
 class DiscoveryClient:
@@ -80,15 +83,15 @@ class DiscoveryClient:
         )
 
     async def watch(self, discovery_id: str) -> AsyncGenerator[Document, None]:
-        """Yield the document now and at each change, and occasionally without a change. Ends when
-        the service closes the stream.
+        """Yield the document now, at each change, and occasionally without a change, until the
+        service closes the stream.
 
         Raises NotWatchable if the service cannot stream, and Unavailable if it has too many
         watchers.
         """
         reader, document = EventReader(), None
         path = f"{_path(discovery_id)}/events"
-        async with aclosing(self._transport.stream(path, "text/event-stream", _MAX_PAUSE)) as chunks:
+        async with aclosing(self._transport.stream(path, "text/event-stream", _MAX_STREAM_PAUSE)) as chunks:
             async for chunk in chunks:
                 if not isinstance(chunk, bytes):
                     _check_event_stream(chunk)
@@ -180,9 +183,9 @@ class DiscoveryClient:
             raise _operator_error(response)
         return _decode(response.body, ImportResult)
 
-    async def peers(self) -> PeersState:
+    async def peers(self) -> PeersDocument:
         """Return the peers of the daemon, through its operator socket."""
-        return await self._json("GET", "/operator/peers", PeersState)
+        return await self._json("GET", "/operator/peers", PeersDocument)
 
     async def forget_peer(self, name: str) -> Forgotten:
         """Forget a peer that is lost for good. Repeat the request if there was no response."""
@@ -243,8 +246,8 @@ def _kv_body(response: RawResponse) -> bytes:
 
 def _json_error(response: RawResponse) -> str | None:
     try:
-        body = msgspec.json.decode(response.body, type=_ErrorBody)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = _decode(response.body, _ErrorBody)
+    except Unreachable:
         return None
     return f"{body.error}: {body.reason}" if body.reason else body.error
 
@@ -266,7 +269,7 @@ def _operator_error(response: RawResponse) -> ClientError:
 def _to_client_error(response: RawResponse, error: str | None) -> ClientError:
     if response.status in (429, 503):
         return Unavailable(response.status, response.reason, error or "", _seconds(response.retry_after))
-    # A proxy without rqdisco behind it responds so.
+    # These come from a proxy that cannot reach rqdisco, or from another service.
     if error is None or response.status < 400 or response.status in (502, 504):
         return Unreachable(f"not a response from rqdisco: {response.status} {response.reason}".rstrip())
     return Refused(response.status, response.reason, error)

@@ -1,4 +1,4 @@
-"""Clients over TCP, TLS and UNIX sockets."""
+"""`connect`: make a DiscoveryClient from a URL, over TCP, TLS or a UNIX socket."""
 
 from __future__ import annotations
 
@@ -35,15 +35,13 @@ def connect(
     Raises ValueError if `url` is not a service URL or `token` cannot be a token.
     """
     target = parse_url(url)
-    factory: IAgentEndpointFactory | None = None
+    policy = policy or BrowserLikePolicyForHTTPS()
     if target.socket is not None:
-        factory = _UNIXSocket(reactor, target.socket, timeout)
+        agent = Agent.usingEndpointFactory(reactor, _UNIXSocket(reactor, target.socket, timeout))
     elif target.zone is not None:
-        factory = _LinkLocal(reactor, target.zone, policy or BrowserLikePolicyForHTTPS(), timeout)
-    if factory is not None:
-        agent = Agent.usingEndpointFactory(reactor, factory)
+        agent = Agent.usingEndpointFactory(reactor, _LinkLocal(reactor, target.zone, policy, timeout))
     else:
-        agent = Agent(reactor, policy or BrowserLikePolicyForHTTPS(), connectTimeout=timeout)
+        agent = Agent(reactor, policy, connectTimeout=timeout)
     return DiscoveryClient(HTTPClient(agent), url, clock=reactor, timeout=timeout, token=token)
 
 

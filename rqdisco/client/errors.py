@@ -1,14 +1,15 @@
-"""Errors of the client library."""
+"""The errors that DiscoveryClient raises."""
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """A request that failed, as far as the client can tell; `str` is one line of text."""
+    """A request failed, as far as the client can tell; `str` is one line of text."""
 
 
 class Unreachable(ClientError):
-    """rqdisco did not respond: no connection, no response in time, or a response of something else.
+    """rqdisco did not respond: no connection, no response in time, or a response that is not
+    rqdisco's.
 
     The request may have taken effect nevertheless.
     """

@@ -1,4 +1,7 @@
-"""The documents about a daemon's peers."""
+"""The documents that the operator's requests about peers return: list, forget, drain.
+
+`documents` defines those about discovery IDs.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class PeerState(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
 
 
-class PeersState(msgspec.Struct, frozen=True, kw_only=True):
+class PeersDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The queried daemon and its peers."""
 
     name: str

@@ -1,4 +1,6 @@
-"""HTTP requests over treq, bounded in time and size. Every failure is one line of text."""
+"""How DiscoveryClient sends HTTP requests: over treq, bounded in time and size, with every failure
+of the network as an Unreachable of one line.
+"""
 
 from __future__ import annotations
 
@@ -189,8 +191,8 @@ class _Body(Protocol):
 
 
 async def _read_all(response: RawResponse, body: _Body) -> RawResponse:
-    """Return the response with its body. Raises Unreachable if the body is longer than any of
-    rqdisco.
+    """Return the response with its body. Raises Unreachable if the body is longer than
+    rqdisco ever sends.
     """
     content = bytearray()
     try:

@@ -1,4 +1,8 @@
-"""Addresses as nodes advertise them: opaque text, compared as rqlited compares it."""
+"""Check, compare and classify the addresses that nodes advertise.
+
+An address is stored as opaque text. `same_node` compares two as rqlited does, `is_local` recognizes
+those that lead every machine to itself. `host_ports` parses addresses for probes and DNS.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from functools import lru_cache
 
 from rqdisco.core.errors import InvalidValue, MisleadingAddress
 
-MAX_BYTES = 260
+# Limit for an address or a node ID.
+MAX_TEXT_BYTES = 260
 # The names of the loopback interface in the hosts files of Debian, Red Hat and SUSE, and RFC 6761
 # section 6.3.
 _LOCAL_NAMES = frozenset(
@@ -43,8 +48,8 @@ def check_text(what: str, value: object) -> str:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidValue(what, "not valid Unicode") from None
-    if size > MAX_BYTES:
-        raise InvalidValue(what, f"longer than {MAX_BYTES} bytes")
+    if size > MAX_TEXT_BYTES:
+        raise InvalidValue(what, f"longer than {MAX_TEXT_BYTES} bytes")
     for character in value:
         if character.isspace():
             raise InvalidValue(what, "contains white space")
@@ -54,8 +59,8 @@ def check_text(what: str, value: object) -> str:
 
 
 def same_node(one: str, other: str) -> bool:
-    """Report whether rqlited at one of the addresses would drop the other from its list as its own
-    (R3).
+    """Report whether rqlited at one of the addresses would take the other for its own, and drop it
+    from its list (R3).
 
     Up to 6.8.0 it drops its own address, from 6.8.1 on also its own address behind http:// (rqlite
     cmd/rqlited).
@@ -64,7 +69,7 @@ def same_node(one: str, other: str) -> bool:
 
 
 def same_addresses(addr: str) -> tuple[str, ...]:
-    """Return the addresses for which `same_node` holds."""
+    """Return all addresses that `same_node` equates with `addr`."""
     bare = addr.removeprefix("http://")
     return (addr, f"http://{addr}") if bare == addr else (addr, f"http://{addr}", bare)
 
@@ -131,7 +136,9 @@ def is_local(addr: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Report whether a name, without a final dot, or an IP address is of the loopback interface."""
+    """Report whether `host`, an IP address or a name without a final dot, is the loopback
+    interface.
+    """
     if ":" in host:
         ip = _ipv6(host)
         return ip is not None and (ip.ipv4_mapped or ip).is_loopback

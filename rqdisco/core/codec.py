@@ -1,13 +1,15 @@
-"""Encode records as JSON and decode them strictly; journal and snapshot share one format.
+"""Encode records as JSON and decode them strictly; journal, snapshot and peer messages share one
+format.
 
-A record is one line of compact JSON that begins with its ID. File formats that hold such lines carry
-a version. Adding a field requires a new version, since an older release must refuse fields that it
-does not know. Unknown fields from peers of a newer release are stored byte-identical.
+A record is one line of compact JSON that begins with its ID. File formats that hold such lines
+carry a version. Adding a field requires a new version, since an older release must refuse fields
+that it does not know. Unknown fields from peers of a newer release are stored byte-identical.
 
-*Metadata* is what a daemon stores about its peers: lines of the same shape, whose keys are not valid
-IDs.
+*Metadata* is what a daemon stores about its peers: lines of the same shape, whose keys are not
+valid IDs.
 
-The store keeps the ID of a record as its key, and the *rest* of the line as the value.
+The store keeps a *split* line: the ID as the key, and the *rest* of the line as the value.
+`peek_...` reads one field of a rest without decoding it.
 """
 
 from __future__ import annotations
@@ -65,9 +67,6 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
         return not self.number and not self.content
 
 
-_metadata_decoder = msgspec.json.Decoder(Metadata)
-
-
 def decode_record(line: bytes) -> Record:
     """Decode a line. Raises Malformed for a missing, unknown or mistyped field."""
     try:
@@ -76,12 +75,17 @@ def decode_record(line: bytes) -> Record:
         raise Malformed(str(error)) from None
 
 
-def decode_stored(key: bytes, rest: bytes) -> Record:
-    """Decode a record that was split. Raises Malformed."""
+def decode_json(content: bytes, kind: type[T]) -> T:
+    """Decode JSON that is not a record. Raises Malformed."""
     try:
-        return _decoder.decode(_LINE_START + key + rest)
+        return msgspec.json.decode(content, type=kind)
     except _UNREADABLE as error:
         raise Malformed(str(error)) from None
+
+
+def decode_stored(key: bytes, rest: bytes) -> Record:
+    """Decode a record from a split line. Raises Malformed."""
+    return decode_record(_LINE_START + key + rest)
 
 
 def encode_metadata(metadata: Metadata) -> bytes:
@@ -89,12 +93,14 @@ def encode_metadata(metadata: Metadata) -> bytes:
     return _encoder.encode(metadata)
 
 
-def decode_metadata_line(line: bytes) -> Metadata:
+def decode_metadata(line: bytes) -> Metadata:
     """Decode a line of metadata. Raises Malformed."""
-    try:
-        return _metadata_decoder.decode(line)
-    except _UNREADABLE as error:
-        raise Malformed(str(error)) from None
+    return decode_json(line, Metadata)
+
+
+def decode_stored_metadata(key: bytes, rest: bytes) -> Metadata:
+    """Decode metadata from a split line. Raises Malformed."""
+    return decode_metadata(_LINE_START + key + rest)
 
 
 def is_metadata(key: bytes) -> bool:
@@ -102,20 +108,20 @@ def is_metadata(key: bytes) -> bool:
     return key.startswith(_METADATA)
 
 
-def version_of(line: bytes) -> int:
-    """Decode a line of a record or metadata, and return its version. Raises Malformed."""
+def decode_version(line: bytes) -> int:
+    """Decode a line of a record or metadata in full, and return its version. Raises Malformed."""
     if line.startswith(_LINE_START + _METADATA):
-        return decode_metadata_line(line).version
+        return decode_metadata(line).version
     return decode_record(line).version
 
 
-def owner_of(rest: bytes) -> str:
-    """Return the owner of a split record without decoding it."""
+def peek_owner(rest: bytes) -> str:
+    """Return the owner in the rest of a line."""
     return rest[_OWNER_START : rest.index(b'"', _OWNER_START)].decode()
 
 
-def quick_version_of(rest: bytes) -> int:
-    """Return the version of a split record without decoding it."""
+def peek_version(rest: bytes) -> int:
+    """Return the version in the rest of a line."""
     start = rest.index(_VERSION, _OWNER_START) + len(_VERSION)
     end = start
     while end < len(rest) and rest[end] in _DIGITS:
@@ -123,7 +129,7 @@ def quick_version_of(rest: bytes) -> int:
     return int(rest[start:end])
 
 
-class _Version(msgspec.Struct):
+class _FormatVersion(msgspec.Struct):
     format: str
     version: int
 
@@ -133,15 +139,12 @@ def decode_versioned(content: bytes, kind: type[T], name: str, newest: int, sour
 
     Raises Malformed; for any newer version UnknownFormat, which names `source`.
     """
-    try:
-        head = msgspec.json.decode(content, type=_Version)
-        if head.format != name:
-            raise Malformed(f"not in the format {name!r}")
-        if head.version > newest:
-            raise UnknownFormat(f"{source}: version {head.version} is newer than this release reads, run a newer one")
-        return msgspec.json.decode(content, type=kind)
-    except _UNREADABLE as error:
-        raise Malformed(str(error)) from None
+    head = decode_json(content, _FormatVersion)
+    if head.format != name:
+        raise Malformed(f"not in the format {name!r}")
+    if head.version > newest:
+        raise UnknownFormat(f"{source}: version {head.version} is newer than this release reads, run a newer one")
+    return decode_json(content, kind)
 
 
 def split_record(line: bytes, trailing: int = 0) -> tuple[bytes, bytes]:
@@ -155,7 +158,7 @@ def split_record(line: bytes, trailing: int = 0) -> tuple[bytes, bytes]:
 
 
 def join_record(key: bytes, rest: bytes) -> bytes:
-    """Return the line that `split_record` split."""
+    """Return the line from its ID and its rest, the inverse of `split_record`."""
     return _LINE_START + key + rest
 
 
@@ -169,7 +172,7 @@ def decode_put(content: bytes, flags: int = 0) -> Put:
     try:
         text = content.decode()
         members = msgspec.json.decode(text)
-    except (*_UNREADABLE, ValueError):
+    except (ValueError, RecursionError):
         members = None
     # Deep nesting may decode here and fail later, on a deeper stack.
     if not isinstance(members, dict) or text.count("[") + text.count("{") > _MAX_NESTING:

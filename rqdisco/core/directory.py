@@ -1,5 +1,5 @@
-"""The interface that every API calls: create an ID, look it up, register and remove nodes, claim and
-report leadership.
+"""The interface that every API calls: create an ID, look it up, register and remove nodes, claim
+and report leadership.
 
 It is narrow and asynchronous, so that it can be implemented by a single daemon, by daemons that are
 peers, or by another engine. Cancelling a call means that its answer will not be sent.
@@ -69,13 +69,15 @@ class Directory(Protocol):
         AmbiguousName.
         """
 
-    async def is_above(self, name: str) -> bool:
-        """Report whether an ID ends with a dot and the lower-case `name`, ignoring case."""
+    async def has_subdomains(self, name: str) -> bool:
+        """Report whether an ID ends with a dot and the lower-case `name`, ignoring case; DNS calls
+        it a subdomain of `name`.
+        """
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
         """Register a node, and decide whom to list.
 
-        Raises NoSuchID, TooManyNodes, WrongHost, Ownerless, StoreUnavailable.
+        Raises NoSuchID, TooManyNodes, LoopbackConflict, Ownerless, StoreUnavailable.
         """
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
@@ -86,7 +88,8 @@ class Directory(Protocol):
         """
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
-        """Put the leader key of an ID that has neither leader nor nodes, and create the ID if needed.
+        """Put the leader key of an ID that has neither leader nor nodes, and create the ID if
+        needed.
 
         Raises NoSuchID where that does not create IDs, UnknownCreatedID, TooManyIDs, Ownerless,
         StoreUnavailable.
@@ -113,7 +116,7 @@ class Directory(Protocol):
         """Import a record of another daemon; return whether that changed anything.
 
         The record keeps its owner, and then never grants (R7), unless it is imported `as_own`.
-        Raises AlreadyKnown, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
+        Raises ImportConflict, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
 
 

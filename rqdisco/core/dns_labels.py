@@ -1,4 +1,4 @@
-"""Discovery IDs as DNS labels.
+"""Convert discovery IDs to DNS labels and back.
 
 Most IDs can be looked up as they are. DNS does not tell capitals from small letters, bounds a label
 to 63 octets, and Go's resolver refuses labels with '-' at either end. An ID with any of these also
@@ -28,9 +28,9 @@ def is_zone_name(text: str) -> bool:
     return len(text) <= _LONGEST_ZONE and is_host_name(text)
 
 
-def dns_labels(discovery_id: str) -> str:
-    """Return the labels to put before the zone: the ID itself if every resolver accepts it, else its
-    escaped form. No two IDs have the same labels.
+def to_dns_labels(discovery_id: str) -> str:
+    """Return the labels to put before the zone: the ID itself if every resolver accepts it, else
+    its escaped form. No two IDs have the same labels.
     """
     labels = discovery_id.split(".")
     if all(map(_PLAIN_LABEL.match, labels)) and not NODE_LABEL.match(labels[0]):
@@ -38,9 +38,9 @@ def dns_labels(discovery_id: str) -> str:
     return _escape(discovery_id)
 
 
-def from_dns_labels(labels: str) -> str | None:
-    """Return the ID with this escaped form, in which case does not count; None if the labels are
-    not an escaped form.
+def from_escaped_labels(labels: str) -> str | None:
+    """Return the ID of an escaped form, in which case does not count; None if the labels are not an
+    escaped form.
     """
     lower = labels.lower()
     if not lower.startswith(_ESCAPED):

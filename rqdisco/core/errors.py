@@ -1,4 +1,12 @@
-"""The errors of the domain. The APIs map them to statuses, the daemon to exit statuses."""
+"""The errors that a client or an operator sees.
+
+RequestRefused: the request is at fault, or not allowed. StoreUnavailable: the daemon cannot answer
+now. `http.requests.responses` maps both to HTTP statuses. CannotStart: the daemon does not start;
+`tap` maps it to an exit status.
+
+Between peers refusals travel under names of the protocol, which `backends.gossip.forwarding`
+defines: mostly the class names, so renaming a class may need an entry there.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +23,8 @@ class NoSuchID(RequestRefused):
 
 
 class UnknownCreatedID(NoSuchID):
-    """The ID has the form of those that daemons create, and no daemon knows it: the one that created
-    it lost its state.
+    """No daemon has the ID, although it has the form of those that daemons create: the one that
+    created it lost its state.
 
     A claim must not create it anew, since a cluster may exist under it (rule R7).
     """
@@ -49,15 +57,15 @@ class MisleadingAddress(RequestRefused):
     """An address at which other machines cannot reach the node; refused only in strict mode."""
 
 
-class WrongHost(RequestRefused):
-    """A registered loopback address, or the one in the request, cannot be shared by nodes of several
+class LoopbackConflict(RequestRefused):
+    """A loopback address, registered or in the request, would be shared by nodes of several
     machines (rule R5d).
     """
 
 
-class ForeignHost(RequestRefused):
-    """The request is for `host`, which is not a name of this machine, though only this machine is
-    served; None for a request without a host.
+class HostNotAllowed(RequestRefused):
+    """The Host header names `host`, which is not a name of this machine, though only this machine
+    is served; None for a request without a host.
     """
 
     def __init__(self, host: str | None) -> None:
@@ -68,7 +76,7 @@ class ForeignHost(RequestRefused):
             super().__init__(f"{name} is not a name of this machine; to allow it, start rqdisco with --host {name}")
 
 
-class AlreadyKnown(RequestRefused):
+class ImportConflict(RequestRefused):
     """An imported ID exists already, with other nodes or another leader."""
 
     def __init__(self, discovery_id: str) -> None:
@@ -76,14 +84,14 @@ class AlreadyKnown(RequestRefused):
 
 
 class TooManyNodes(RequestRefused):
-    """One node more than an ID may hold."""
+    """The ID already has as many nodes as one may have."""
 
     def __init__(self, discovery_id: str) -> None:
         super().__init__(f"too many nodes for {discovery_id}")
 
 
 class TooManyIDs(RequestRefused):
-    """One ID more than this daemon is allowed to hold."""
+    """This daemon already stores as many IDs as it may."""
 
     def __init__(self) -> None:
         super().__init__("too many discovery IDs")
@@ -97,7 +105,7 @@ class TooManyWatchers(RequestRefused):
 
 
 class TooManyRequests(RequestRefused):
-    """A client exceeded its rate limit; `seconds` until its next request is allowed."""
+    """A client exceeded its rate limit; its next one is allowed in `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("too many requests")
@@ -115,7 +123,7 @@ class Ownerless(RequestRefused):
         super().__init__(f"{discovery_id} has no owner and cannot seed a cluster, create a new ID")
 
 
-class CannotSucceed(RequestRefused):
+class NoSuccessor(RequestRefused):
     """No other daemon can become the owner of these IDs now; the text gives the reason."""
 
 
@@ -154,8 +162,8 @@ class Undecided(StoreUnavailable):
 
 
 class NotReady(Undecided):
-    """The owner of an ID does not decide now: it has not exchanged with every member since it started,
-    is fenced, or hands over.
+    """The owner of an ID does not decide now: it has not exchanged with every member since it
+    started, is fenced, or hands over.
 
     Lists may be answered on its behalf (rules R4 and R8).
     """
@@ -215,7 +223,7 @@ class CannotListen(CannotStart):
     """An address to listen on is in use, or not of this machine."""
 
 
-class OpenToOthers(CannotListen):
+class UnprotectedListener(CannotListen):
     """An address can be reached from other machines, and the options name neither tokens nor
     open access.
     """

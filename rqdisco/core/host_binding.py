@@ -5,8 +5,8 @@ cluster. On several machines more than one of them would be told to bootstrap, a
 their own loopback address.
 
 A *client host* is the address a request came from, or `@` and an incarnation for the machine of
-that daemon; None where a proxy hides it. Daemons that reach each other at loopback addresses share a
-machine, `@localhost`.
+that daemon; None where a proxy hides it. Daemons that reach each other at loopback addresses share
+a machine, `@localhost`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from rqdisco.core.addresses import host_of, is_local
-from rqdisco.core.errors import WrongHost
+from rqdisco.core.errors import LoopbackConflict
 from rqdisco.core.records import Node, Record, own_entries
 
 # The client host of a client on the daemon's own machine, before it is named.
@@ -46,8 +46,8 @@ def by_http(node: Node) -> str:
 
 
 def by_raft(node: Node) -> str:
-    """Return the address at which rqlite 8 and later join the leader of consul-kv. rqlite 7 joins by
-    HTTP, but its claims look the same.
+    """Return the address at which rqlite 8 and later join the leader of consul-kv. rqlite 7 joins
+    by HTTP, but its claims look the same.
     """
     return node.raft_addr or node.addr
 
@@ -56,7 +56,9 @@ _FLAGS: dict[JoinedBy, str] = {by_http: "-http-adv-addr", by_raft: "-raft-adv-ad
 
 
 def name_host(host: str | None, machine: str) -> str | None:
-    """Return the client host as records store it; `machine` is the name of this daemon's machine."""
+    """Return the client host as records store it; `machine` is the name of this daemon's
+    machine.
+    """
     return f"{THIS_MACHINE}{machine}" if host == THIS_MACHINE else host
 
 
@@ -77,7 +79,7 @@ def export_host(host: str | None) -> str | None:
 
 
 def check_list(record: Nodes, node: Node, host: str | None) -> None:
-    """Raise WrongHost where a client at `host` must not register `node` and join the others.
+    """Raise LoopbackConflict where a client at `host` must not register `node` and join the others.
 
     A record of an earlier release, or an import, may list loopback addresses and be bound to no
     host. The next host that registers one binds it. Until then other nodes are refused, since they
@@ -92,29 +94,31 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     own = own_entries(record.nodes, node)
     was_listed = any(entry not in local for entry in own)
     if not was_listed and any(entry not in own for entry in local):
-        raise WrongHost(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
+        raise LoopbackConflict(f"{_local_of(record.nodes, by_http)} is a loopback address, set -http-adv-addr there")
 
 
 def check_host(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) -> None:
-    """Raise WrongHost where a client at `host` must not list `node`."""
+    """Raise LoopbackConflict where a client at `host` must not list `node`."""
     addr = joined_by(node)
     if record.host is not None:
         if host != record.host:
-            raise WrongHost(f"{_local_of(record.nodes, joined_by)} is another machine's, set {_FLAGS[joined_by]}")
+            raise LoopbackConflict(
+                f"{_local_of(record.nodes, joined_by)} is another machine's, set {_FLAGS[joined_by]}"
+            )
         return
     if not is_local(addr) or _is_listed_beside_others(record.nodes, addr, joined_by):
         return
     if host is None:
-        raise WrongHost(f"{_shown(addr)} came through a proxy that hides its machine, set {_FLAGS[joined_by]}")
+        raise LoopbackConflict(f"{_shown(addr)} came through a proxy that hides its machine, set {_FLAGS[joined_by]}")
     if not all(entry == node or _is_at(entry, host) for entry in record.nodes):
-        raise WrongHost(f"{_shown(addr)} is a loopback address beside others, set {_FLAGS[joined_by]}")
+        raise LoopbackConflict(f"{_shown(addr)} is a loopback address beside others, set {_FLAGS[joined_by]}")
 
 
 def objection(record: Nodes, node: Node, joined_by: JoinedBy, host: str | None) -> str | None:
     """Return why a client at `host` must not list `node`, None if it may."""
     try:
         check_host(record, node, joined_by, host)
-    except WrongHost as refusal:
+    except LoopbackConflict as refusal:
         return str(refusal)
     return None
 

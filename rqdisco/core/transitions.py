@@ -28,7 +28,7 @@ from rqdisco.core.records import (
 )
 
 Held = TypeVar("Held", "Grant | None", "Leader | None")
-# For so long after the owner of a claim was answered, a claim from another client host loses (R5c).
+# For so long after the winner of a claim was answered, a claim from another client host loses (R5c).
 OWNER_RETRY_WINDOW_MS = 30_000
 
 
@@ -40,7 +40,7 @@ def register(
     Entries of the node itself (`own_entries`) are replaced in their place; a grant or leader key
     that they hold moves to the new address.
 
-    Raises TooManyNodes, WrongHost; Undecided while a claim or another grant is open.
+    Raises TooManyNodes, LoopbackConflict; Undecided while a claim or another grant is open.
     """
     if record.unreported is not None:
         raise Undecided("a claim awaits its owner's first report")
@@ -67,8 +67,8 @@ def register(
 def add(record: Record, node: Node, *, host: str | None, max_nodes: int) -> Record:
     """List a node that another daemon answered for a client at `host`; nothing is granted (R4).
 
-    Raises TooManyNodes; WrongHost where the list is bound to another machine by now, or a loopback
-    address would be listed beside others (R5d).
+    Raises TooManyNodes; LoopbackConflict where the list is bound to another machine by now, or a
+    loopback address would be listed beside others (R5d).
     """
     host_binding.check_host(record, node, host_binding.by_http, host)
     own = own_entries(record.nodes, node)
@@ -90,11 +90,12 @@ def claim(
     """Put the leader key if neither a leader nor a node is known; register and grant the claimant
     (P1, R3).
 
-    A hidden claim (`is_hidden`) is shown to its owner alone until a leader reports itself. Only such
-    a claim can be won again by its owner, and only with `may_repeat`: no other node was sent to the
-    owner, so a second `true` cannot make a second cluster (R5c). Other claims are won once: rqlited
-    joins the node under the key, itself included, and never repeats a claim that it won (rqlite v7.0
-    to v10.2.7 cluster/disco/service.go). `began_ms` is when in this boot the daemon started.
+    A hidden claim (`is_hidden`) is shown to its owner alone until a leader reports itself. Only
+    such a claim can be won again by its owner, and only with `may_repeat`: no other node was sent
+    to the owner, so a second `true` cannot make a second cluster (R5c). Other claims are won once:
+    rqlited joins the node under the key, itself included, and never repeats a claim that it won
+    (rqlite v7.0 to v10.2.7 cluster/disco/service.go). `began_ms` is when in this boot the daemon
+    started.
     """
     if record.unreported is not None:
         if is_hidden and may_repeat:
@@ -128,8 +129,8 @@ def report(record: Record, put: Put, *, host: str | None, version: int, max_node
 def clear_leader(record: Record) -> Record:
     """Remove the leader key.
 
-    The nodes stay listed, so no grant follows from it. An unreported claim is removed with its node,
-    which no other node knows (R5c).
+    The nodes stay listed, so no grant follows from it. An unreported claim is removed with its
+    node, which no other node knows (R5c).
     """
     if record.unreported is not None:
         return _without_claim(record)
@@ -183,8 +184,8 @@ def _claim_again(
 
 
 def _is_owner_window_over(grant: Grant, now: Moment, began_ms: int) -> bool:
-    """Report whether the owner's retry window has passed. For a grant of another boot it begins when
-    the daemon started in this one: the state may come from another machine.
+    """Report whether the owner's retry window has passed. For a grant of another boot it begins
+    when the daemon started in this one: the state may come from another machine.
     """
     since = grant.at if grant.boot == now.boot else began_ms
     return now.ms - since >= OWNER_RETRY_WINDOW_MS
@@ -237,8 +238,8 @@ def with_leader(record: Record, put: Put, version: int, max_nodes: int) -> Recor
 
 
 def _with_node(record: Record, node: Node, own: list[Node], max_nodes: int) -> Record:
-    """Return the record with `node` listed in place of its `own` entries; the same object where that
-    changes nothing. Raises TooManyNodes.
+    """Return the record with `node` listed in place of its `own` entries; the same object where
+    that changes nothing. Raises TooManyNodes.
     """
     if not own:
         if len(record.nodes) >= max_nodes:

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.names import dns
 
 from rqdisco.core.directory import Directory
-from rqdisco.core.dns_labels import from_dns_labels
+from rqdisco.core.dns_labels import from_escaped_labels
 from rqdisco.core.errors import AmbiguousName, NoSuchID
 from rqdisco.core.host_ports import HostPort
 from rqdisco.core.views import View
@@ -73,8 +73,8 @@ class NameServer:
             return await self._answer(question, below)
         except NoSuchID:
             # A name that only has names below it exists too (RFC 8020).
-            is_above = await self._directory.is_above(below)
-            return self._empty(question, wire.NOERROR if is_above else wire.NXDOMAIN)
+            has_subdomains = await self._directory.has_subdomains(below)
+            return self._empty(question, wire.NOERROR if has_subdomains else wire.NXDOMAIN)
         except AmbiguousName:
             self._warn_ambiguous(name)
             return Reply(rcode=wire.SERVFAIL)
@@ -103,7 +103,7 @@ class NameServer:
         """Return the record of the ID with these labels, escaped or literal. Raises NoSuchID,
         AmbiguousName.
         """
-        escaped = from_dns_labels(labels)
+        escaped = from_escaped_labels(labels)
         if escaped is not None:
             try:
                 return await self._directory.look_up(escaped)

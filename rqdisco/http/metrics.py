@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from rqdisco.http.server.site import BoundedSite
 from rqdisco.telemetry.counters import RequestCounts
 from rqdisco.telemetry.metric_families import counters, gauges, histograms
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 _EXPECTED_REFUSALS = [
     (api, label)
@@ -19,7 +19,7 @@ _EXPECTED_REFUSALS = [
 ]
 
 
-def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -> Source:
+def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -> MetricSource:
     """Metrics of requests and their responses."""
 
     def source() -> Iterable[Metric]:
@@ -48,7 +48,7 @@ def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -
     return source
 
 
-def connection_metrics(sites: Mapping[str, BoundedSite]) -> Source:
+def connection_metrics(sites: Mapping[str, BoundedSite]) -> MetricSource:
     """Metrics of connections."""
 
     def source() -> Iterable[Metric]:

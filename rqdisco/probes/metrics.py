@@ -9,10 +9,10 @@ from prometheus_client.metrics_core import Metric
 from rqdisco.probes.scheduler import OUTCOMES, STATES, ProbeScheduler
 from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.metric_families import counters, gauge_if_known, gauges
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 
-def probe_metrics(scheduler: ProbeScheduler) -> Source:
+def probe_metrics(scheduler: ProbeScheduler) -> MetricSource:
     """Return the metrics of the health checks."""
 
     def source() -> Iterable[Metric]:
@@ -37,7 +37,7 @@ def probe_metrics(scheduler: ProbeScheduler) -> Source:
     return source
 
 
-def resolution_metrics(counts: Mapping[str, LookupCounts]) -> Source:
+def resolution_metrics(counts: Mapping[str, LookupCounts]) -> MetricSource:
     """Return the metrics of host name lookups, by use."""
 
     def source() -> Iterable[Metric]:

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rqdisco.core.errors import BadEndpoint, CannotListen, OpenToOthers
+from rqdisco.core.errors import BadEndpoint, CannotListen, UnprotectedListener
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.server.host_allowlist import ConnectionFactory, HostAllowlist
 from rqdisco.http.server.proxy_protocol import BehindProxy
@@ -48,7 +48,7 @@ class Listener(Protocol):
     name: str
 
     async def open(self) -> list[str]:
-        """Listen; return the addresses as text. Raises CannotListen, OpenToOthers."""
+        """Listen; return the addresses as text. Raises CannotListen, UnprotectedListener."""
 
     async def close(self) -> None:
         """Stop listening; return once the requests received are answered or aborted."""
@@ -118,7 +118,7 @@ class HTTPListener:
         if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
             listener.restrict(self._hosts)
         if not (local or is_mutual or self._is_guarded):
-            raise OpenToOthers(
+            raise UnprotectedListener(
                 f"{description}: other machines can connect and no token is required; set --tokens FILE or --open"
             )
 

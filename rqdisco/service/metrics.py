@@ -8,10 +8,10 @@ from datetime import datetime
 from prometheus_client.metrics_core import Metric
 
 from rqdisco.telemetry.metric_families import gauges
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 
-def certificate_metrics(expiries: Callable[[], Iterable[tuple[str, datetime]]]) -> Source:
+def certificate_metrics(expiries: Callable[[], Iterable[tuple[str, datetime]]]) -> MetricSource:
     """Build the source of certificate metrics. `expiries` returns each certificate's name and when
     it expires.
     """

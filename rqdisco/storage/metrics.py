@@ -12,10 +12,10 @@ from rqdisco.storage.node_counter import NodeCounter
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.counters import Histogram
 from rqdisco.telemetry.metric_families import counter, counters, gauge, gauge_if_known, histogram
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 
-def wal_metrics(journal: Journal, syncs: Histogram) -> Source:
+def wal_metrics(journal: Journal, syncs: Histogram) -> MetricSource:
     """Bytes, batches and changes written, and whether writes are refused."""
 
     def source() -> Iterable[Metric]:
@@ -34,7 +34,7 @@ def wal_metrics(journal: Journal, syncs: Histogram) -> Source:
     return source
 
 
-def snapshot_metrics(compactor: Compactor) -> Source:
+def snapshot_metrics(compactor: Compactor) -> MetricSource:
     """How fresh the snapshot is."""
 
     def source() -> Iterable[Metric]:
@@ -53,7 +53,7 @@ def snapshot_metrics(compactor: Compactor) -> Source:
     return source
 
 
-def record_metrics(store: Store, node_counter: NodeCounter, is_ownerless: Callable[[str], bool]) -> Source:
+def record_metrics(store: Store, node_counter: NodeCounter, is_ownerless: Callable[[str], bool]) -> MetricSource:
     """The records held. `is_ownerless` reports whether the IDs of an owner cannot bootstrap a
     cluster.
     """

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.core.codec import Malformed, decode_versioned, split_record
+from rqdisco.core.codec import Malformed, decode_json, decode_versioned, split_record
 from rqdisco.core.errors import DamagedState
 from rqdisco.storage.files import FileSystem
 
@@ -95,8 +95,8 @@ class SnapshotReader:
 
     def _check_trailer(self, line: bytes, count: int, crc: int) -> None:
         try:
-            trailer = msgspec.json.decode(b"{" + line.removeprefix(b"],"), type=_SnapshotTrailer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            trailer = decode_json(b"{" + line.removeprefix(b"],"), _SnapshotTrailer)
+        except Malformed as error:
             raise self._damaged(f"line {count + 2}: {error}") from None
         if trailer.count != count or trailer.crc != f"{crc:08x}" or next(self._lines, None) is not None:
             raise self._damaged(f"line {count + 2}: count or CRC does not match")

@@ -14,7 +14,7 @@ from rqdisco.telemetry.events import ON_BEHALF, OutcomeCounts
 from rqdisco.telemetry.metric_families import counter, counters, gauge, gauges, histogram
 from twisted import __version__ as twisted_version
 
-Source = Callable[[], Iterable[Metric]]
+MetricSource = Callable[[], Iterable[Metric]]
 _GRANTS = {
     "granted": ("registration", "granted"),
     "again": ("registration", "again"),
@@ -41,7 +41,7 @@ def build_metrics() -> Iterable[Metric]:
     yield gauges("rqdisco_build_info", "The running versions; always 1.", labels, [(running, 1)])
 
 
-def outcome_metrics(counts: OutcomeCounts) -> Source:
+def outcome_metrics(counts: OutcomeCounts) -> MetricSource:
     """Build the source of metrics about changes."""
 
     def source() -> Iterable[Metric]:
@@ -62,7 +62,7 @@ def outcome_metrics(counts: OutcomeCounts) -> Source:
     return source
 
 
-def reactor_metrics(late: Histogram) -> Source:
+def reactor_metrics(late: Histogram) -> MetricSource:
     """Build the source of metrics about the delay of the reactor."""
 
     def source() -> Iterable[Metric]:
@@ -71,7 +71,7 @@ def reactor_metrics(late: Histogram) -> Source:
     return source
 
 
-def audit_metrics(log: AuditLog) -> Source:
+def audit_metrics(log: AuditLog) -> MetricSource:
     """Build the source of metrics about the audit log."""
 
     def source() -> Iterable[Metric]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
-from rqdisco.core.dns_labels import dns_labels
+from rqdisco.core.dns_labels import to_dns_labels
 from rqdisco.recipes import FlagsRequest, Mode, make_flags
 from tests.integration.test_systemd import needs
 
@@ -185,7 +185,7 @@ def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> 
         zone = "z" if mode == "dns-srv" else None
         for version in (first, last):
             flags = FlagsRequest(discovery_id="ID", version=version, mode=mode, url="http://h:4000", zone=zone)
-            made = [flag.replace(dns_labels("ID"), "ID") for flag in make_flags(flags).arguments]
+            made = [flag.replace(to_dns_labels("ID"), "ID") for flag in make_flags(flags).arguments]
             assert made == shown
 
 

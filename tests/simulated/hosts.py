@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.transport.seals import Counters
+from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
@@ -72,7 +72,7 @@ class Boot:
         self.refused: set[tuple[str, str]] = set()
         self._record_refusals()
         self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds)
-        self._counters: dict[str, Counters] = {}
+        self._replay_windows: dict[str, ReplayWindow] = {}
         # Set for a daemon of a rule's proof that accepts a repeated message.
         self.is_credulous = getattr(self.backend, "is_credulous", False)
 
@@ -89,7 +89,7 @@ class Boot:
                 now=self._storage.now,
                 version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
                 may_expire=self.backend.may_expire,
-                is_deciding=self.backend.local.is_deciding_of,
+                has_pending_grant=self.backend.local.has_pending_grant,
             ),
             interval=3.0,
         )
@@ -116,7 +116,7 @@ class Boot:
 
     def accepts(self, session: str, counter: int) -> bool:
         """Report whether the seals let a message pass: each only once."""
-        return self._counters.setdefault(session, Counters()).accept(counter) or self.is_credulous
+        return self._replay_windows.setdefault(session, ReplayWindow()).accept(counter) or self.is_credulous
 
     def records(self) -> dict[str, Record]:
         found = ((key, self.store.settled(key)) for key in self.store.ids())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from rqdisco.backends.gossip.transport.messages import Member
-from rqdisco.core.errors import CannotSucceed, StoreUnavailable
+from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode
 
@@ -39,7 +39,7 @@ class Operator:
         world = self._world
         for each in world.hosts:
             if each.boot is not None and each.boot.backend.peers.members.own.state == "leaving":
-                self._ask(each.boot, each.boot.backend.successions.drain())
+                self._ask(each.boot, each.boot.backend.succession.drain())
         alive = {host.boot.owner: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:
@@ -63,18 +63,18 @@ class Operator:
 
     async def _forget_one(self, boot: Boot, member: Member) -> int:
         try:
-            return await boot.backend.successions.forget(member.name)
-        except CannotSucceed as doubt:
+            return await boot.backend.succession.forget(member.name)
+        except NoSuccessor as doubt:
             if member.incarnation not in str(doubt):
                 raise
             # Two daemons have the name, so the operator gives the incarnation.
-            return await boot.backend.successions.forget(member.incarnation)
+            return await boot.backend.succession.forget(member.incarnation)
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:
             self._world.trace.log(f"{host.name} is drained")
             self._world.judge.ages_are_known = False
-            self._ask(host.boot, host.boot.backend.successions.drain())
+            self._ask(host.boot, host.boot.backend.succession.drain())
 
     def replace_node(self, node: SimNode) -> None:
         """A node dies for good; where hosts come and go, another one replaces it, at another
@@ -210,7 +210,7 @@ class Operator:
         def done(outcome: Any) -> None:
             error = getattr(outcome, "value", None)
             self._world.trace.log(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
-            if boot.is_alive and error and not isinstance(error, (CannotSucceed, StoreUnavailable, CancelledError)):
+            if boot.is_alive and error and not isinstance(error, (NoSuccessor, StoreUnavailable, CancelledError)):
                 self._world.judge.violate(f"operator: {outcome.getTraceback()}")
 
         Deferred.fromCoroutine(doing).addBoth(done)

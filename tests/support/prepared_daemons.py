@@ -129,7 +129,7 @@ def backend(audience: Audience) -> PreparedDaemon:
     network, daemons = trio(Clock())
     first = daemons[0]
     prepared = _over(
-        first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.successions)
+        first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.succession)
     )
     creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)

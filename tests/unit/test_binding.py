@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from rqdisco.core import host_binding
 from rqdisco.core.addresses import is_local, same_node
-from rqdisco.core.errors import Undecided, WrongHost
-from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, succeed
+from rqdisco.core.errors import LoopbackConflict, Undecided
+from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, with_new_owner
 from rqdisco.core.transitions import add, claim, clear_leader, register, remove, report
 
 WINDOW = 30_000
@@ -67,13 +67,13 @@ def test_one_of_several_hosts_left_at_the_default_is_granted_and_the_others_are_
     assert (first.bootstrap, addrs(first), first.record.host) == ("granted", [DEFAULT], M1)
     for host in (M2, M3, None):
         for at in (0, WINDOW - 1, WINDOW, 10 * WINDOW):
-            with pytest.raises(WrongHost) as refused:
+            with pytest.raises(LoopbackConflict) as refused:
                 post(first.record, DEFAULT, host, at=at)
             assert str(refused.value) == ANOTHER
 
 
 def test_a_host_with_a_reachable_address_is_not_sent_to_its_own_loopback() -> None:
-    with pytest.raises(WrongHost, match=ANOTHER):
+    with pytest.raises(LoopbackConflict, match=ANOTHER):
         post(posted(fresh(), (DEFAULT, M1)), f"{M4}:4001", M4)
 
 
@@ -93,20 +93,20 @@ def test_the_retry_window_grants_the_same_host_again() -> None:
 def test_a_reachable_address_of_the_same_host_is_accepted_beside_its_loopback_address() -> None:
     record = posted(fresh(), (DEFAULT, M1), (f"{M1}:4003", M1))
     assert record.host == M1
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         post(record, f"{M2}:4001", M2)
 
 
 def test_a_loopback_address_is_refused_where_other_hosts_are_listed() -> None:
     record = posted(fresh(), (f"{M1}:4001", M1))
     for host in (M2, "@0123456789abcdef"):
-        with pytest.raises(WrongHost, match="localhost:4001 is a loopback address beside others, set -http-adv"):
+        with pytest.raises(LoopbackConflict, match="localhost:4001 is a loopback address beside others, set -http-adv"):
             post(record, DEFAULT, host)
     assert post(record, DEFAULT, M1).record.host == M1, "accepted from the host that is listed"
 
 
 def test_loopback_addresses_are_refused_behind_a_proxy_that_hides_hosts_and_others_are_not() -> None:
-    with pytest.raises(WrongHost, match="localhost:4001 came through a proxy that hides its machine, set -http"):
+    with pytest.raises(LoopbackConflict, match="localhost:4001 came through a proxy that hides its machine, set -http"):
         post(fresh(), DEFAULT, None)
     assert post(fresh(), f"{M1}:4001", None).bootstrap == "granted"
 
@@ -130,10 +130,10 @@ def test_a_node_that_returns_with_a_reachable_address_and_its_old_id_frees_the_i
 
 def test_nobody_else_replaces_a_loopback_address_by_its_node_id() -> None:
     record = post(fresh(), DEFAULT, M1, node_id="n1").record
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         post(record, f"{M2}:4001", M2, node_id="n1")
     proper = post(fresh(), f"{M1}:4001", M1, node_id="n1").record
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         post(proper, DEFAULT, M2, node_id="n1")
 
 
@@ -150,7 +150,7 @@ def test_nobody_else_replaces_a_loopback_address_by_its_node_id() -> None:
     ],
 )
 def test_a_reason_phrase_shows_addresses_as_plain_text(addr: str, shown: str) -> None:
-    with pytest.raises(WrongHost) as refused:
+    with pytest.raises(LoopbackConflict) as refused:
         post(posted(fresh(), (addr, M1)), f"{M2}:4001", M2)
     assert str(refused.value) == f"{shown} is another machine's, set -http-adv-addr"
 
@@ -189,9 +189,9 @@ def test_a_claim_is_checked_by_its_raft_address_and_a_registration_by_its_http_a
     assert record.host is None
     assert host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
     assert reported(record, put(f"{M2}:4001", f"{M2}:4002"), M2) is not None
-    with pytest.raises(WrongHost, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
+    with pytest.raises(LoopbackConflict, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
         post(record, f"{M2}:4001", M2)
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         post(record, DEFAULT, M2, at=WINDOW)
     http_is_proper = put(f"{M1}:4001", "localhost:4002")
     record = led(http_is_proper, M1)
@@ -218,7 +218,7 @@ def test_a_hint_is_added_only_on_the_host_that_it_came_from() -> None:
     record = posted(fresh(), (DEFAULT, M1))
     assert [node.addr for node in add(record, Node(addr=SECOND), host=M1, max_nodes=9).nodes] == [DEFAULT, SECOND]
     for addr, host in ((SECOND, M2), (f"{M2}:4001", M2), (SECOND, None)):
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             add(record, Node(addr=addr), host=host, max_nodes=9)
     assert add(remove(record, DEFAULT), Node(addr=SECOND), host=M2, max_nodes=9).host == M2
 
@@ -236,7 +236,7 @@ class TestFromBefore:
         assert reporting.host == M1
 
     def test_no_host_joins_that_would_be_sent_to_its_own_loopback(self) -> None:
-        with pytest.raises(WrongHost, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
+        with pytest.raises(LoopbackConflict, match="localhost:4001 is a loopback address, set -http-adv-addr there"):
             post(fresh(Node(addr=DEFAULT)), f"{M2}:4001", M2)
         record = fresh(LEFT_AT_DEFAULT.node)
         assert not host_binding.may_join(record, record.nodes[0], host_binding.by_raft, M2)
@@ -246,9 +246,9 @@ class TestFromBefore:
         for addr, host in ((DEFAULT, M1), (f"{M2}:4001", M2), (f"http://{M2}:4001", M2)):
             outcome = post(record, addr, host)
             assert (outcome.bootstrap, len(outcome.listed), outcome.record.host) == (None, 2, None)
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             post(record, SECOND, M1)
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             post(record, f"{M3}:4001", M3)
         free = remove(record, DEFAULT)
         assert addrs(post(free, f"{M3}:4001", M3)) == [f"{M2}:4001", f"{M3}:4001"]
@@ -260,12 +260,12 @@ class TestFromBefore:
 
 def test_the_next_to_register_a_loopback_address_binds_an_id_of_a_lost_daemons_host() -> None:
     record = posted(fresh(), (DEFAULT, "@aa"))
-    assert succeed(record, "bb", version=2, lost=True).host is None
-    assert succeed(record, "bb", version=2, lost=False).host == "@aa", (
+    assert with_new_owner(record, "bb", version=2, lost=True).host is None
+    assert with_new_owner(record, "bb", version=2, lost=False).host == "@aa", (
         "its nodes may be alive, and others get an answer"
     )
-    assert succeed(posted(fresh(), (DEFAULT, "@cc")), "bb", version=2, lost=True).host == "@cc"
-    assert succeed(posted(fresh(), (DEFAULT, M1)), "bb", version=2, lost=True).host == M1
+    assert with_new_owner(posted(fresh(), (DEFAULT, "@cc")), "bb", version=2, lost=True).host == "@cc"
+    assert with_new_owner(posted(fresh(), (DEFAULT, M1)), "bb", version=2, lost=True).host == M1
 
 
 HOSTS = st.sampled_from([M1, M2, M3, "@aa", None])
@@ -308,7 +308,7 @@ def test_nobody_is_ever_sent_to_anothers_loopback_and_at_most_one_host_is_grante
                 record = add(record, Node(addr=addr), host=host, max_nodes=9)
             else:
                 record = remove(record, addr) if step == "remove" else clear_leader(record)
-        except (WrongHost, Undecided):
+        except (LoopbackConflict, Undecided):
             continue
         if not record.nodes:
             assert record.host is None

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport.messages import Call, decode_message
-from rqdisco.core.errors import InvalidValue, Undecided, WrongHost
-from rqdisco.core.exports import Export, ImportedNode, TransferredRecord
+from rqdisco.core.errors import InvalidValue, LoopbackConflict, Undecided
+from rqdisco.core.exports import ExportEncoder, ImportedNode, TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Leader, Node, Put, Record
 from tests.support import gossip
@@ -39,9 +39,9 @@ def test_three_hosts_left_at_the_default_are_not_three_clusters() -> None:
     discovery_id = create_id(daemon)
     assert answer_of(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT]
     for host in (M2, M3):
-        with pytest.raises(WrongHost, match=ANOTHER):
+        with pytest.raises(LoopbackConflict, match=ANOTHER):
             result(register(daemon, discovery_id, DEFAULT, host))
-    with pytest.raises(WrongHost, match=ANOTHER):
+    with pytest.raises(LoopbackConflict, match=ANOTHER):
         result(register(daemon, discovery_id, f"{M4}:4001", M4))
     result(Deferred.fromCoroutine(daemon.directory.remove(discovery_id, DEFAULT)))
     assert answer_of(register(daemon, discovery_id, f"{M4}:4001", M4)) == [f"{M4}:4001"]
@@ -59,7 +59,7 @@ def test_the_next_host_gets_the_id_if_the_grant_was_not_answered_and_later_ones_
     daemon.threads.hold = False
     daemon.threads.release_all()
     assert answer_of(second) == [DEFAULT]
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         result(third)
     assert seen(daemon.directory, discovery_id).host == M2
 
@@ -71,7 +71,7 @@ def test_a_restart_remembers_the_host_of_an_id_and_recognizes_the_daemons_own() 
     assert answer_of(register(daemon, there, DEFAULT, M1)) == [DEFAULT]
     daemon = daemon.restart()
     for discovery_id, host, other in ((here, THIS_MACHINE, M1), (there, M1, THIS_MACHINE)):
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             result(register(daemon, discovery_id, SECOND, other))
         assert answer_of(register(daemon, discovery_id, SECOND, host)) == [DEFAULT, SECOND]
 
@@ -84,10 +84,10 @@ def test_a_record_of_an_earlier_release_is_bound_by_the_next_loopback_registrati
     old = msgspec.structs.replace(record, version=record.version + 1, nodes=(Node(addr=DEFAULT), Node(addr=SECOND)))
     result(daemon.journal.append(daemon.store.put(old)))
     daemon = daemon.restart()
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         result(register(daemon, discovery_id, f"{M2}:4001", M2))
     assert answer_of(register(daemon, discovery_id, DEFAULT, M1)) == [DEFAULT, SECOND]
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         result(register(daemon, discovery_id, SECOND, M2))
     assert shown(daemon, discovery_id) == [DEFAULT, SECOND]
 
@@ -115,7 +115,7 @@ def test_an_import_names_the_host_of_loopback_addresses_or_the_next_registration
         assert go(daemon.directory.adopt(brought(DEFAULT, SECOND, host=host), as_own=True))
         assert seen(daemon.directory, "moved").host == host
         assert answer_of(register(daemon, "moved", SECOND, M1)) == [DEFAULT, SECOND]
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             result(register(daemon, "moved", SECOND, M2))
 
 
@@ -133,7 +133,7 @@ def test_an_export_names_the_host_unless_it_is_the_daemons_own(host: str, export
     daemon = Daemon()
     discovery_id = create_id(daemon)
     result(register(daemon, discovery_id, DEFAULT, host))
-    line = Export(1).line(go(daemon.directory.inspect(discovery_id)))
+    line = ExportEncoder(1).record(go(daemon.directory.inspect(discovery_id)))
     assert msgspec.json.decode(line, type=TransferredRecord).host == exported
 
 
@@ -149,9 +149,9 @@ def test_a_forwarded_request_carries_the_client_host(three: Three, clock: Clock)
     discovery_id = gossip.create_id(a)
     assert gossip.register(b, discovery_id, DEFAULT, M1) == [DEFAULT]
     assert gossip.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
-    with pytest.raises(WrongHost, match=ANOTHER):
+    with pytest.raises(LoopbackConflict, match=ANOTHER):
         gossip.register(c, discovery_id, DEFAULT, M2)
-    with pytest.raises(WrongHost, match=ANOTHER):
+    with pytest.raises(LoopbackConflict, match=ANOTHER):
         gossip.register(a, discovery_id, f"{M4}:4001", M4)
     assert [call.host for call in calls(network) if call.op == "register"] == [M1, M1, M2]
     settle(clock, 1)
@@ -163,7 +163,7 @@ def test_the_local_host_of_one_daemon_is_not_that_of_another(three: Three, clock
     discovery_id = gossip.create_id(a)
     assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
     for daemon in (a, c):
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             gossip.register(daemon, discovery_id, DEFAULT, THIS_MACHINE)
     assert gossip.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
     settle(clock, 1)
@@ -190,7 +190,7 @@ def test_the_same_host_is_listed_on_the_owners_behalf_and_no_other(three: Three,
     settle(clock, 3)
     assert gossip.register(c, discovery_id, SECOND, M1) == [DEFAULT, SECOND]
     for addr in (SECOND, THIRD, f"{M2}:4001"):
-        with pytest.raises(WrongHost, match=ANOTHER):
+        with pytest.raises(LoopbackConflict, match=ANOTHER):
             gossip.register(c, discovery_id, addr, M2)
     assert [hint.host for hint in c.backend.hint_store.next_batch(a.owner)[1]] == [M1]
     c = c.restart()
@@ -210,7 +210,7 @@ def test_no_first_loopback_address_is_listed_on_the_owners_behalf(three: Three, 
     settle(clock, 3)
     with pytest.raises(Undecided):
         gossip.register(c, discovery_id, DEFAULT, M1)
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         gossip.register(c, discovery_id, DEFAULT, M2)
     assert gossip.register(c, discovery_id, f"{M2}:4001", M2) == [f"{M1}:4001", f"{M2}:4001"]
 
@@ -246,14 +246,14 @@ def test_a_handed_over_id_stays_with_its_host_and_one_of_a_lost_daemon_with_the_
         gossip.register(owner, there, DEFAULT, M1)
         settle(clock, 1)
         if how == "drained":
-            wait(clock, a.backend.successions.drain("b"))
+            wait(clock, a.backend.succession.drain("b"))
         else:
             c.stop()
             settle(clock, 3)
-            wait(clock, b.backend.successions.forget("c"))
+            wait(clock, b.backend.succession.forget("c"))
         settle(clock, 1)
         assert seen(b.directory, there).host == M1
-        with pytest.raises(WrongHost):
+        with pytest.raises(LoopbackConflict):
             gossip.register(b, there, SECOND, M2)
         assert gossip.register(b, there, SECOND, M1) == [DEFAULT, SECOND]
         assert seen(b.directory, here).host == (f"@{a.owner}" if how == "drained" else None)
@@ -270,7 +270,7 @@ def test_daemons_that_reach_each_other_by_loopback_share_a_host(clock: Clock) ->
     assert gossip.register(a, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT]
     assert gossip.register(b, discovery_id, DEFAULT, THIS_MACHINE) == [DEFAULT], "granted again"
     assert gossip.register(b, discovery_id, SECOND, THIS_MACHINE) == [DEFAULT, SECOND]
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         gossip.register(b, discovery_id, DEFAULT, M1)
     for daemon in (a, b):
         daemon.stop()

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.dns_labels import dns_labels
-from rqdisco.core.ids import may_be_named
+from rqdisco.core.dns_labels import to_dns_labels
+from rqdisco.core.ids import is_valid_name
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, answers, is_absent, rcode, targets
 
@@ -75,7 +75,7 @@ def test_case_does_not_matter_and_is_returned_as_queried(names: Names) -> None:
 )
 def test_every_id_can_be_queried_by_its_labels_and_by_its_alias(names: Names, discovery_id: str) -> None:
     names.add(discovery_id, "10.0.0.1:4001")
-    labels = dns_labels(discovery_id)
+    labels = to_dns_labels(discovery_id)
     for spelt in (labels, labels.upper()):
         assert answers(names.ask(f"{spelt}.{ZONE}")) == ["10.0.0.1"]
         ((_, target),) = targets(names.ask(f"_rqlite-raft._tcp.{spelt}.{ZONE}", "SRV"))
@@ -89,8 +89,8 @@ def test_ids_that_differ_only_by_case_are_never_merged_and_are_logged(names: Nam
     names.add("PROD", "10.0.0.3:4001")
     for name in ("prod", "PROD", "_rqlite-raft._tcp.prod", "_tcp.Prod", "n-0a000001.prod"):
         assert rcode(names.ask(f"{name}.{ZONE}", "SRV")) == "SERVFAIL"
-    assert answers(names.ask(f"{dns_labels('Prod')}.{ZONE}")) == ["10.0.0.2"], "its escaped name is its own"
-    assert answers(names.ask(f"{dns_labels('PROD')}.{ZONE}")) == ["10.0.0.3"]
+    assert answers(names.ask(f"{to_dns_labels('Prod')}.{ZONE}")) == ["10.0.0.2"], "its escaped name is its own"
+    assert answers(names.ask(f"{to_dns_labels('PROD')}.{ZONE}")) == ["10.0.0.3"]
     warnings = [event["name"] for event in log if "differ only by case" in event["log_format"]]
     assert warnings == [f"prod.{ZONE}"]
     names.reactor.advance(60)
@@ -141,7 +141,7 @@ def test_every_ancestor_of_an_answered_name_exists(names: Names) -> None:
     names.add("x._tcp.b", "10.0.0.2:4001")
     names.add("y._rqlite-raft._tcp.b", "10.0.0.3:4001")
     names.add("z.ns", "10.0.0.3:4001")
-    (labels,) = (dns_labels(each) for each in ("A-very-long-ID-with-capitals-in-it-and-then-some",))
+    (labels,) = (to_dns_labels(each) for each in ("A-very-long-ID-with-capitals-in-it-and-then-some",))
     for whole in (f"_rqlite-raft._tcp.{labels}", "x._tcp.b", "y._rqlite-raft._tcp.b", "z.ns", f"n-0a000001.{labels}"):
         name = whole
         while name:
@@ -182,17 +182,17 @@ def test_every_name_is_answered(labels: list[bytes], kind: str, size: int | None
 
 
 @given(
-    st.lists(st.from_regex(r"[aA._-]{1,5}", fullmatch=True).filter(may_be_named), max_size=5, unique=True), st.data()
+    st.lists(st.from_regex(r"[aA._-]{1,5}", fullmatch=True).filter(is_valid_name), max_size=5, unique=True), st.data()
 )
 def test_the_answer_is_that_of_the_only_id_with_this_name(ids: list[str], data: st.DataObject) -> None:
     names = Names()
     for number, discovery_id in enumerate(ids):
         names.add(discovery_id, f"10.0.0.{number}:4001")
     spelt = st.from_regex(r"[aA_-]{1,2}(\.[aA_-]{1,2})?", fullmatch=True) | st.sampled_from(
-        ["a", *map(dns_labels, ids)]
+        ["a", *map(to_dns_labels, ids)]
     )
     asked = data.draw(spelt)
-    same = [number for number, each in enumerate(ids) if asked == dns_labels(each) != each]
+    same = [number for number, each in enumerate(ids) if asked == to_dns_labels(each) != each]
     same = same or [number for number, each in enumerate(ids) if each.lower() == asked.lower()]
     got = names.ask(f"{asked}.{ZONE}")
     if len(same) == 1:

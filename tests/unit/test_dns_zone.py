@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.core.dns_labels import dns_labels, is_zone_name
+from rqdisco.core.dns_labels import is_zone_name, to_dns_labels
 from rqdisco.core.host_ports import HostPort, parse_host_port
 from rqdisco.core.records import Node
 from rqdisco.core.views import View
@@ -261,5 +261,5 @@ def test_a_zone_name_leaves_room_for_every_name_below_it() -> None:
     longest = ".".join(["a" * 54, "b" * 55])
     assert is_zone_name(longest)
     assert not is_zone_name(f"{longest}c")
-    target = f"{node_label('::')}.{dns_labels('A' * 64)}.{longest}"
+    target = f"{node_label('::')}.{to_dns_labels('A' * 64)}.{longest}"
     assert len(target) + 2 == 255

@@ -153,7 +153,7 @@ def test_the_state_of_every_earlier_version_is_read(version: int) -> None:
         assert sixth is not None
         assert sixth.ownerless
         assert sixth.previous_owners == ("cafe000000000000",)
-        notes = {codec.decode_metadata_line(codec.join_record(key, rest)) for key, rest in found.found.metadata.items()}
+        notes = {codec.decode_stored_metadata(key, rest) for key, rest in found.found.metadata.items()}
         kept = sorted((note.id, note.number) for note in notes if not note.is_empty)
         expired = [("!expired/1a2b3c4d5e6f7081", 21)] if version > 3 else []
         assert kept == [

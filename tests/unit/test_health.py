@@ -72,7 +72,7 @@ def test_a_duplicate_is_fenced_and_continues_to_list(three: Three) -> None:
 
 def test_a_daemon_that_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (_, _, c) = three
-    assert wait(clock, c.backend.successions.drain("b")) == "b"
+    assert wait(clock, c.backend.succession.drain("b")) == "b"
     for condition in (health_of(c).for_lists(), health_of(c).for_grants()):
         assert condition.wrong[0] == "this daemon was drained"
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import GossipBackend
+from rqdisco.backends.gossip import assembly
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
@@ -112,7 +112,7 @@ def test_nobody_wins_again_under_an_ownerless_id_but_its_leader_may_report(three
     settle(clock, 2)
     a.stop()
     settle(clock, 3)
-    assert wait(clock, b.backend.successions.forget("a")) == 1
+    assert wait(clock, b.backend.succession.forget("a")) == 1
     settle(clock, 3)
     for at in (b, c):
         assert_hidden(look_up(at, discovery_id))
@@ -131,7 +131,7 @@ def test_a_successor_lets_the_claimant_win_again_and_another_host_after_30_secon
     settle(clock, 60)
     claim(a, discovery_id, A)
     settle(clock, 2)
-    assert wait(clock, a.backend.successions.drain("b")) == "b"
+    assert wait(clock, a.backend.succession.drain("b")) == "b"
     settle(clock, 3)
     assert_hidden(look_up(c, discovery_id))
     assert not claim(b, discovery_id, A, HOST_B).won
@@ -176,7 +176,7 @@ def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     network = DirectNetwork(clock)
     daemons = [GossipDaemon(network, "a")]
     with monkeypatch.context() as patch:
-        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
         daemons.append(GossipDaemon(network, "b", ["a"]))
     settle(clock, 5)
     yield network, daemons
@@ -216,7 +216,7 @@ def test_a_hidden_claim_does_not_win_again_while_a_peer_runs_an_older_release(
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
     with monkeypatch.context() as patch:
-        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
         b = b.restart()
     settle(clock, 12)
     assert not claim(a, discovery_id, A).won

@@ -13,7 +13,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from rqdisco.core.errors import CannotListen, OpenToOthers
+from rqdisco.core.errors import CannotListen, UnprotectedListener
 from rqdisco.http.server.site import BoundedSite, SiteConfig
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import HTTPListener, endpoint, listens_locally
@@ -78,7 +78,7 @@ def passed_on(host: str, family: int = socket.AF_INET) -> Any:
 @ensureDeferred
 async def test_a_listener_for_other_hosts_needs_authorization_and_says_how(description: str) -> None:
     unguarded, guarded = api(description), api(description, is_guarded=True)
-    with pytest.raises(OpenToOthers) as refused:
+    with pytest.raises(UnprotectedListener) as refused:
         await unguarded.open()
     await unguarded.close()
     assert str(refused.value).startswith(f"{description}: ")
@@ -100,7 +100,7 @@ async def test_a_listener_for_this_host_alone_needs_no_authorization(tmp_path: P
 async def test_an_inherited_socket_is_judged_by_what_it_is_bound_to() -> None:
     local, open_to_others = (api("systemd:name=x", passed_on(host)) for host in ("127.0.0.1", "0.0.0.0"))
     assert [where.partition(":")[0] for where in await local.open()] == ["127.0.0.1"]
-    with pytest.raises(OpenToOthers):
+    with pytest.raises(UnprotectedListener):
         await open_to_others.open()
     await local.close()
     await open_to_others.close()

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID, WrongHost
+from rqdisco.core.errors import LoopbackConflict, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
@@ -234,7 +234,7 @@ def test_the_host_of_an_owner_stays_its_own_whatever_address_peers_reach_it_by(
     a = GossipDaemon(network, after, disk=a.disk.kill(), called=before)
     assert go(a.directory.look_up(discovery_id)).host == a.directory.name_host(THIS_MACHINE)
     assert register(a, discovery_id, "localhost:4003", THIS_MACHINE) == ["localhost:4001", "localhost:4003"]
-    with pytest.raises(WrongHost):
+    with pytest.raises(LoopbackConflict):
         register(a, discovery_id, "localhost:4005", "10.0.0.1")
     a.stop()
     settle(clock, 1)

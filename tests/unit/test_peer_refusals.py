@@ -6,6 +6,7 @@ import pytest
 
 from rqdisco.backends.gossip.forwarding import outcome_of_refusal, refusal_from_outcome
 from rqdisco.core.errors import (
+    LoopbackConflict,
     NoSuchID,
     NotReady,
     Ownerless,
@@ -15,7 +16,6 @@ from rqdisco.core.errors import (
     TooManyNodes,
     Undecided,
     UnknownCreatedID,
-    WrongHost,
 )
 
 REFUSALS: list[tuple[str, RequestRefused | StoreUnavailable]] = [
@@ -23,7 +23,7 @@ REFUSALS: list[tuple[str, RequestRefused | StoreUnavailable]] = [
     ("UnknownCreatedID", UnknownCreatedID("x")),
     ("TooManyNodes", TooManyNodes("x")),
     ("TooManyIDs", TooManyIDs()),
-    ("AnotherMachine", WrongHost("localhost:4001 is another machine's")),
+    ("AnotherMachine", LoopbackConflict("localhost:4001 is another machine's")),
     ("Orphaned", Ownerless("x")),
     ("Undecided", Undecided("a reason")),
     ("StoreUnavailable", StoreUnavailable("a reason")),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rqdisco.backends.gossip.transport.keyring import BadKeys, PeerKey, parse_keys
 from rqdisco.backends.gossip.transport.seals import (
-    Counters,
+    ReplayWindow,
     SealedSession,
     SealedSessions,
     answer_parts,
@@ -82,18 +82,18 @@ def test_a_malformed_seal_is_wrong_and_no_error() -> None:
 
 @given(st.permutations(range(1, 200)))
 def test_each_message_is_accepted_once_in_any_order(order: list[int]) -> None:
-    counters = Counters()
-    assert all(counters.accept(number) for number in order)
-    assert not any(counters.accept(number) for number in order)
+    window = ReplayWindow()
+    assert all(window.accept(number) for number in order)
+    assert not any(window.accept(number) for number in order)
 
 
 def test_a_message_that_is_far_behind_is_refused() -> None:
-    counters = Counters()
-    assert all(counters.accept(number) for number in range(1, 5000, 2))
-    assert not counters.accept(2)
-    assert counters.accept(4998)
-    assert not counters.accept(0)
-    assert not counters.accept(-1)
+    window = ReplayWindow()
+    assert all(window.accept(number) for number in range(1, 5000, 2))
+    assert not window.accept(2)
+    assert window.accept(4998)
+    assert not window.accept(0)
+    assert not window.accept(-1)
 
 
 def test_unused_sessions_are_evicted_before_those_in_use() -> None:

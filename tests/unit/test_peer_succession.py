@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.core.errors import CannotSucceed, Ownerless, Undecided
+from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
 
@@ -20,9 +20,9 @@ def test_a_lost_daemon_is_forgotten_when_all_agree_and_its_ids_never_bootstrap_a
     register(a, led, "n1:1")
     a.stop()
     settle(clock, 3)
-    with pytest.raises(CannotSucceed, match="no peer is called x"):
-        wait(clock, b.backend.successions.forget("x"))
-    assert wait(clock, b.backend.successions.forget("a")) == 2
+    with pytest.raises(NoSuccessor, match="no peer is called x"):
+        wait(clock, b.backend.succession.forget("x"))
+    assert wait(clock, b.backend.succession.forget("a")) == 2
     settle(clock, 3)
     assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
     with pytest.raises(Ownerless):
@@ -55,7 +55,7 @@ def test_a_daemon_with_an_emptied_disk_does_not_speak_for_the_lost_one(three: Th
     a = a.restart()
     settle(clock, 10)
     assert [each.incarnation for each in a.backend.peers.guard.unconfirmed] == [lost]
-    assert wait(clock, b.backend.successions.forget("c")) == 1
+    assert wait(clock, b.backend.succession.forget("c")) == 1
     settle(clock, 3)
     assert register(a, discovery_id, "n3:1") == ["n3:1"]
     with pytest.raises(Ownerless):
@@ -67,11 +67,11 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
     a.stop()
     network.split("c")
     settle(clock, 3)
-    with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, b.backend.successions.forget("a"))
+    with pytest.raises(NoSuccessor, match="c must agree"):
+        wait(clock, b.backend.succession.forget("a"))
     network.heal()
     settle(clock, 3)
-    assert wait(clock, b.backend.successions.forget("a")) == 0
+    assert wait(clock, b.backend.succession.forget("a")) == 0
 
 
 def test_a_daemon_that_came_back_empty_is_not_mistaken_for_its_former_self(three: Three, clock: Clock) -> None:
@@ -82,7 +82,7 @@ def test_a_daemon_that_came_back_empty_is_not_mistaken_for_its_former_self(three
     assert a.owner != lost
     assert not b.backend.peers.is_up(lost)
     assert b.backend.peers.is_up(a.owner)
-    assert wait(clock, b.backend.successions.forget("a")) == 1
+    assert wait(clock, b.backend.succession.forget("a")) == 1
     with pytest.raises(Ownerless):
         register(a, discovery_id, "n1:1")
 
@@ -98,17 +98,17 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_its_f
     settle(clock, 5)
     network.split("c")
     settle(clock, 3)
-    with pytest.raises(CannotSucceed, match=f"no daemon called c answers.*{lost}"):
-        wait(clock, a.backend.successions.forget("c"))
-    with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, b.backend.successions.forget(lost))
+    with pytest.raises(NoSuccessor, match=f"no daemon called c answers.*{lost}"):
+        wait(clock, a.backend.succession.forget("c"))
+    with pytest.raises(NoSuccessor, match="c must agree"):
+        wait(clock, b.backend.succession.forget(lost))
     network.heal()
     settle(clock, 5)
-    wait(clock, b.backend.successions.forget("c"))
+    wait(clock, b.backend.succession.forget("c"))
     network.split("c")
     settle(clock, 3)
-    with pytest.raises(CannotSucceed, match="no daemon called c answers"):
-        wait(clock, b.backend.successions.forget("c"))
+    with pytest.raises(NoSuccessor, match="no daemon called c answers"):
+        wait(clock, b.backend.succession.forget("c"))
     network.heal()
     settle(clock, 5)
     states = {each.incarnation: each.state for each in a.backend.peers.members.all}
@@ -123,7 +123,7 @@ def test_a_daemon_lost_twice_is_forgotten_where_it_runs_itself(three: Three, clo
     for _ in range(2):
         c = c.restart(ModelDisk())
         settle(clock, 5)
-    assert sorted(wait(clock, c.backend.successions.forget("c")) for _ in range(2)) == [0, 1]
+    assert sorted(wait(clock, c.backend.succession.forget("c")) for _ in range(2)) == [0, 1]
 
 
 def test_a_daemon_lost_twice_that_does_not_return_is_forgotten_by_its_incarnations(three: Three, clock: Clock) -> None:
@@ -136,10 +136,10 @@ def test_a_daemon_lost_twice_that_does_not_return_is_forgotten_by_its_incarnatio
     settle(clock, 1)
     c.stop()
     settle(clock, 3)
-    with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, a.backend.successions.forget(once))
-    assert wait(clock, a.backend.successions.forget(twice)) == 1
-    assert wait(clock, a.backend.successions.forget(once)) == 0
+    with pytest.raises(NoSuccessor, match="c must agree"):
+        wait(clock, a.backend.succession.forget(once))
+    assert wait(clock, a.backend.succession.forget(twice)) == 1
+    assert wait(clock, a.backend.succession.forget(once)) == 0
     settle(clock, 3)
     with pytest.raises(Ownerless):
         register(a, discovery_id, "n1:1")
@@ -154,10 +154,10 @@ def test_lost_daemons_need_not_agree_that_others_are_lost(three: Three, clock: C
     settle(clock, 5)
     c = c.restart(ModelDisk())
     settle(clock, 5)
-    with pytest.raises(CannotSucceed, match="c must agree"):
-        wait(clock, b.backend.successions.forget("a"))
+    with pytest.raises(NoSuccessor, match="c must agree"):
+        wait(clock, b.backend.succession.forget("a"))
     # In any order; of the two that were lost as c only one had an ID.
-    counts = [wait(clock, b.backend.successions.forget(name)) for name in ("c", "a", "c")]
+    counts = [wait(clock, b.backend.succession.forget(name)) for name in ("c", "a", "c")]
     assert sorted(counts) == [0, 1, 1]
     settle(clock, 3)
     assert register(a, of_a, "n2:1") == ["n1:1", "n2:1"]
@@ -167,15 +167,15 @@ def test_lost_daemons_need_not_agree_that_others_are_lost(three: Three, clock: C
 
 def test_a_daemon_that_answers_is_not_forgotten(three: Three, clock: Clock) -> None:
     _, (_, b, _) = three
-    with pytest.raises(CannotSucceed, match="drain a peer"):
-        wait(clock, b.backend.successions.forget("a"))
+    with pytest.raises(NoSuccessor, match="drain a peer"):
+        wait(clock, b.backend.succession.forget("a"))
 
 
 def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock: Clock) -> None:
     _, (a, _b, c) = three
     led, empty = create_id(a), create_id(a)
     register(a, led, "n1:1")
-    assert wait(clock, a.backend.successions.drain("b")) == "b"
+    assert wait(clock, a.backend.succession.drain("b")) == "b"
     settle(clock, 2)
     a.stop()
     assert register(c, led, "n2:1") == ["n1:1", "n2:1"]
@@ -186,12 +186,12 @@ def test_a_drain_continues_when_its_successor_was_drained_itself(three: Three, c
     network, (a, b, c) = three
     discovery_id = create_id(a)
     network.cut.add(("a", "b"))
-    with pytest.raises(CannotSucceed, match="try again"):
-        wait(clock, a.backend.successions.drain("b"))
+    with pytest.raises(NoSuccessor, match="try again"):
+        wait(clock, a.backend.succession.drain("b"))
     network.heal()
     settle(clock, 3)
-    assert wait(clock, b.backend.successions.drain("c")) == "c"
-    assert wait(clock, a.backend.successions.drain(None)) == "c"
+    assert wait(clock, b.backend.succession.drain("c")) == "c"
+    assert wait(clock, a.backend.succession.drain(None)) == "c"
     settle(clock, 3)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
 
@@ -203,17 +203,17 @@ def test_a_daemon_lost_while_it_drained_is_forgotten_although_its_successor_is_l
     discovery_id = create_id(a)
     register(a, discovery_id, "n1:1")
     network.cut.add(("a", "b"))
-    with pytest.raises(CannotSucceed, match="try again"):
-        wait(clock, a.backend.successions.drain("b"))
+    with pytest.raises(NoSuccessor, match="try again"):
+        wait(clock, a.backend.succession.drain("b"))
     network.heal()
     settle(clock, 3)
     a.stop()
     b.stop()
     settle(clock, 3)
-    with pytest.raises(CannotSucceed, match="by b: repeat the command there"):
-        wait(clock, c.backend.successions.forget("a"))
-    assert wait(clock, c.backend.successions.forget("b")) == 0
-    assert wait(clock, c.backend.successions.forget("a")) == 1
+    with pytest.raises(NoSuccessor, match="by b: repeat the command there"):
+        wait(clock, c.backend.succession.forget("a"))
+    assert wait(clock, c.backend.succession.forget("b")) == 0
+    assert wait(clock, c.backend.succession.forget("a")) == 1
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
 
 
@@ -222,10 +222,10 @@ def test_two_lost_daemons_declared_lost_at_two_others_are_both_forgotten(clock: 
     c.stop()
     d.stop()
     settle(clock, 5)
-    with pytest.raises(CannotSucceed, match="d must agree"):
-        wait(clock, a.backend.successions.forget("c"))
-    assert wait(clock, b.backend.successions.forget("d")) == 0, "a was told of c"
-    assert wait(clock, a.backend.successions.forget("c")) == 0
+    with pytest.raises(NoSuccessor, match="d must agree"):
+        wait(clock, a.backend.succession.forget("c"))
+    assert wait(clock, b.backend.succession.forget("d")) == 0, "a was told of c"
+    assert wait(clock, a.backend.succession.forget("c")) == 0
     settle(clock, 3)
     for daemon in (a, b):
         assert sorted(each.name for each in daemon.backend.peers.members.active) == ["a", "b"]
@@ -240,7 +240,7 @@ def test_a_drained_daemon_on_an_older_disk_keeps_no_hints_that_nobody_takes(
     register(c, discovery_id, "n1:1")
     settle(clock, 40)
     before = older(c.disk)
-    wait(clock, c.backend.successions.drain("b"))
+    wait(clock, c.backend.succession.drain("b"))
     c = c.restart(before)
     settle(clock, 5)
     with pytest.raises(Undecided):
@@ -271,6 +271,6 @@ def test_a_successor_has_records_that_the_lost_daemon_itself_lacked_on_an_older_
     GossipDaemon(network, "a", ["b"], seed=7)
     settle(clock, 5)
     assert listed(c, led) == ["n1:1"]
-    wait(clock, b.backend.successions.forget("a"))
+    wait(clock, b.backend.succession.forget("a"))
     settle(clock, 3)
     assert listed(b, led) == listed(c, led) == ["n1:1"]

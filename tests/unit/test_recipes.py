@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.core.dns_labels import dns_labels, from_dns_labels
+from rqdisco.core.dns_labels import from_escaped_labels, to_dns_labels
 from rqdisco.core.ids import is_id
 from rqdisco.recipes import MODES, FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
 
@@ -131,7 +131,7 @@ def test_the_nodes_port_can_be_given_in_dns_mode() -> None:
 def test_an_id_that_is_no_dns_name_is_looked_up_in_its_escaped_form() -> None:
     wanted = FlagsRequest(discovery_id="Main.-x", version="8", mode="dns", url=URL, zone="z")
     (name,) = json.loads(make_flags(wanted).arguments[1].partition("=")[2]).values()
-    assert from_dns_labels(name.removesuffix(".z.")) == "Main.-x"
+    assert from_escaped_labels(name.removesuffix(".z.")) == "Main.-x"
 
 
 @pytest.mark.parametrize(
@@ -294,22 +294,22 @@ def test_a_line_stays_a_line_and_plain_words_stay_plain() -> None:
 
 @given(ids)
 def test_every_id_has_labels_that_every_resolver_accepts(discovery_id: str) -> None:
-    labels = dns_labels(discovery_id).split(".")
+    labels = to_dns_labels(discovery_id).split(".")
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", label) for label in labels)
 
 
 @given(ids)
 def test_escaped_labels_decode_to_the_id_in_any_case_and_plain_ones_are_the_id(discovery_id: str) -> None:
-    labels = dns_labels(discovery_id)
+    labels = to_dns_labels(discovery_id)
     if labels == discovery_id:
-        assert from_dns_labels(labels) is None
+        assert from_escaped_labels(labels) is None
     else:
-        assert from_dns_labels(labels) == from_dns_labels(labels.upper()) == discovery_id
+        assert from_escaped_labels(labels) == from_escaped_labels(labels.upper()) == discovery_id
 
 
 @pytest.mark.parametrize("discovery_id", [ID, "a", "0", "a.b", "a_b-c", "rqlite", "a" * 63, f"{'a' * 31}.{'b' * 32}"])
 def test_ids_that_are_dns_names_are_looked_up_unchanged(discovery_id: str) -> None:
-    assert dns_labels(discovery_id) == discovery_id
+    assert to_dns_labels(discovery_id) == discovery_id
 
 
 @pytest.mark.parametrize(
@@ -324,11 +324,11 @@ def test_ids_that_are_dns_names_are_looked_up_unchanged(discovery_id: str) -> No
     ],
 )
 def test_other_ids_are_escaped_into_labels_of_63_at_most(discovery_id: str, labels: str) -> None:
-    assert dns_labels(discovery_id) == labels
+    assert to_dns_labels(discovery_id) == labels
 
 
 @pytest.mark.parametrize(
     "labels", ["", "a", "x--", "x--a", "x--1", "x--if", "x--i.e", "x--ie.", "x--77", "x--ie======"]
 )
 def test_a_name_that_only_looks_like_an_escaped_id_is_not_decoded(labels: str) -> None:
-    assert from_dns_labels(labels) is None
+    assert from_escaped_labels(labels) is None

@@ -13,7 +13,7 @@ from rqdisco.core.records import Node, Record
 
 # Names of refusals on the wire, where they differ from the classes. Daemons of all releases must
 # agree on them, to answer clients as the owner would.
-_WIRE_NAMES: dict[type[RequestRefused], str] = {errors.WrongHost: "AnotherMachine", errors.Ownerless: "Orphaned"}
+_WIRE_NAMES: dict[type[RequestRefused], str] = {errors.LoopbackConflict: "AnotherMachine", errors.Ownerless: "Orphaned"}
 
 
 def _wire_name(kind: type[RequestRefused]) -> str:
@@ -108,7 +108,7 @@ def refusal_from_outcome(outcome: Outcome, discovery_id: str) -> Exception:
         return Undecided(outcome.reason)
     if outcome.refusal == errors.TooManyIDs.__name__:
         return errors.TooManyIDs()
-    if outcome.refusal == _wire_name(errors.WrongHost):
-        return errors.WrongHost(outcome.reason)
+    if outcome.refusal == _wire_name(errors.LoopbackConflict):
+        return errors.LoopbackConflict(outcome.reason)
     kind = _REFUSALS.get(outcome.refusal or "")
     return StoreUnavailable(outcome.reason or "refused by the owner") if kind is None else kind(discovery_id)

@@ -8,10 +8,10 @@ from prometheus_client.metrics_core import Metric
 
 from rqdisco.backends.gossip.report import MAX_LAG, ClusterStatus
 from rqdisco.telemetry.metric_families import counter, gauge, gauges
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 
-def peer_metrics(status: Callable[[], ClusterStatus]) -> Source:
+def peer_metrics(status: Callable[[], ClusterStatus]) -> MetricSource:
     """State of the cluster as this daemon sees it."""
 
     def source() -> Iterable[Metric]:

@@ -16,7 +16,7 @@ from rqdisco.backends.gossip.membership.members import Session, Sessions
 from rqdisco.backends.gossip.membership.peer import check_protocol
 from rqdisco.backends.gossip.peer_set import PeerSet, session_from_hello
 from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
-from rqdisco.backends.gossip.succession import Successions
+from rqdisco.backends.gossip.succession import OwnerSuccession
 from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, Rejected
 from rqdisco.backends.gossip.transport.messages import (
     Added,
@@ -31,7 +31,7 @@ from rqdisco.backends.gossip.transport.messages import (
     Outcome,
     Page,
     Pull,
-    Succession,
+    SuccessionProposal,
     decode_message,
     encode_message,
 )
@@ -56,7 +56,7 @@ class PeerRequestHandler:
         journal: Journal,
         hint_store: HintStore,
         hint_merger: HintMerger,
-        successions: Successions,
+        succession: OwnerSuccession,
     ) -> None:
         self._clock = environment.clock
         self._peers = peers
@@ -65,7 +65,7 @@ class PeerRequestHandler:
         self._journal = journal
         self._hint_store = hint_store
         self._hint_merger = hint_merger
-        self._successions = successions
+        self._succession = succession
         self._session_name = environment.random_name
         self._now = environment.now
         self._sessions = Sessions()
@@ -78,8 +78,8 @@ class PeerRequestHandler:
             "hints": (Hints, self._handle_hints),
             "barrier": (Barrier, self._handle_barrier),
             "call": (Call, self._handle_call),
-            "agree": (Succession, self._handle_agree),
-            "succeed": (Succession, self._handle_succeed),
+            "agree": (SuccessionProposal, self._handle_agree),
+            "succeed": (SuccessionProposal, self._handle_succeed),
         }
 
     def greet(self, body: bytes) -> tuple[str, bytes]:
@@ -178,17 +178,17 @@ class PeerRequestHandler:
         of, hints = self._hint_store.next_batch(barrier.owner)
         return Hints(owner=barrier.owner, of=of, hints=tuple(hints))
 
-    async def _handle_agree(self, sender: Session, proposal: Succession) -> Agreed:
+    async def _handle_agree(self, sender: Session, proposal: SuccessionProposal) -> Agreed:
         try:
-            return await self._successions.agree(proposal)
+            return await self._succession.agree(proposal)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 
-    async def _handle_succeed(self, sender: Session, proposal: Succession) -> Agreed:
+    async def _handle_succeed(self, sender: Session, proposal: SuccessionProposal) -> Agreed:
         if proposal.incarnation != sender.incarnation:
             raise BadMessage("handed-over IDs are not the sender's own")
         try:
-            return await self._successions.succeed(proposal)
+            return await self._succession.succeed(proposal)
         except StoreUnavailable as error:
             raise BadMessage(error.reason) from None
 

@@ -1,5 +1,8 @@
-"""A new owner for the IDs of a daemon that is lost, or that hands them over before it is removed
-(R7).
+"""Give the IDs of a daemon that is gone for good a new owner (R7).
+
+`forget`: an operator declares a daemon lost; this one takes over its IDs once every other member
+has agreed. `drain`: this daemon hands its IDs over to a peer before it is removed. `agree` and
+`succeed` answer the peers that do so.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from rqdisco.backends.gossip.membership.members import member_metadata
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.exchange import Exchange
 from rqdisco.backends.gossip.transport.links import BadMessage, PeerError
-from rqdisco.backends.gossip.transport.messages import Agreed, Member, Succession
+from rqdisco.backends.gossip.transport.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core import records
-from rqdisco.core.errors import CannotSucceed
+from rqdisco.core.errors import NoSuccessor
 from rqdisco.storage.memory import Store, metadata_change
 from rqdisco.storage.wal.writer import Journal
 
@@ -26,8 +29,11 @@ _REQUEST_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
 
 
-class Successions:
-    """Forgets lost daemons, takes over IDs that peers hand over, and drains this daemon."""
+class OwnerSuccession:
+    """Forgets lost daemons, drains this one, and takes over what peers hand over.
+
+    `is_deciding` reports whether any grant of this daemon is pending.
+    """
 
     _log = Logger()
 
@@ -43,12 +49,13 @@ class Successions:
     ) -> None:
         self._clock = clock
         self._peers = peers
+        self._members = peers.members
         self._exchange = exchange
         self._local = local
         self._store = store
         self._journal = journal
         self._is_deciding = is_deciding
-        self._own = peers.members.own.incarnation
+        self._own = self._members.own.incarnation
         self._taken_over: set[str] = set()
 
     async def forget(self, name: str) -> int:
@@ -57,7 +64,7 @@ class Successions:
 
         Every other member must answer and agree, except those declared lost here or elsewhere:
         where two are lost, forgetting each in turn, and then the first again, forgets both. A
-        repeated call resumes an interrupted one. Raises CannotSucceed, StoreUnavailable.
+        repeated call resumes an interrupted one. Raises NoSuccessor, StoreUnavailable.
         """
         lost = self._find_lost(name)
         for each in self._lost_incarnations(lost):
@@ -68,9 +75,9 @@ class Successions:
             await self._persist(replace(lost, state="leaving", successor=lost.successor or self._own))
             lost = self._current(lost)
             # The chosen successor may have been lost as well, and have a successor.
-            successor_id = self._peers.members.current_owner(lost.successor or "")
+            successor_id = self._members.current_owner(lost.successor or "")
             if successor_id != self._own:
-                raise CannotSucceed(
+                raise NoSuccessor(
                     f"{name} is being forgotten already, by {self._name(successor_id)}: repeat the command there"
                 )
             await self._obtain_agreement(lost)
@@ -80,34 +87,34 @@ class Successions:
     async def drain(self, to: str | None = None) -> str:
         """Hand all IDs of this daemon to another, stop deciding, and return the other's name.
 
-        Raises CannotSucceed, StoreUnavailable.
+        Raises NoSuccessor, StoreUnavailable.
         """
-        own = self._peers.members.own
+        own = self._members.own
         if own.state == "drained":
             return self._name(own.successor)
         successor = self._choose_successor(own, to)
         if not self._peers.guard.is_ready or self._peers.guard.fenced is not None:
-            raise CannotSucceed("this daemon may not decide about its IDs now")
+            raise NoSuccessor("this daemon may not decide about its IDs now")
         await self._persist(replace(own, state="leaving", successor=successor.incarnation))
         self._peers.guard.successor = successor.name
-        await self._finish_decisions()
+        await self._await_decisions()
         peer = self._peers.peers[successor.incarnation]
         try:
             await self._exchange.sync(peer)
             await self._hand_over_hints()
-            proposal = Succession(
+            proposal = SuccessionProposal(
                 incarnation=self._own,
                 successor=successor.incarnation,
                 upto=self._peers.replication.own_cursor,
             )
             await peer.request("succeed", proposal, Agreed, _REQUEST_SECONDS)
         except PeerError as error:
-            raise CannotSucceed(f"{successor.name} cannot take over yet, try again: {error}") from None
-        await self._persist(replace(self._peers.members.own, state="drained"))
+            raise NoSuccessor(f"{successor.name} cannot take over yet, try again: {error}") from None
+        await self._persist(replace(self._members.own, state="drained"))
         return successor.name
 
     async def _hand_over_hints(self) -> None:
-        """Deliver all hints, since peers accept none from a drained daemon. Raises CannotSucceed,
+        """Deliver all hints, since peers accept none from a drained daemon. Raises NoSuccessor,
         PeerError's kinds, StoreUnavailable.
         """
         await self._peers.merge_hints()
@@ -117,27 +124,26 @@ class Successions:
                 await self._exchange.hand_over_hints(peer)
         if owners := self._exchange.hinted_owners:
             names = ", ".join(self._name(owner) for owner in owners)
-            raise CannotSucceed(f"registrations wait here for {names}: try again when it is back, or forgotten")
+            raise NoSuccessor(f"registrations wait here for {names}: try again when it is back, or forgotten")
 
-    async def agree(self, proposal: Succession) -> Agreed:
+    async def agree(self, proposal: SuccessionProposal) -> Agreed:
         """Answer a proposal that a member is gone for good. Raises StoreUnavailable."""
-        member = self._peers.members.get(proposal.incarnation)
+        member = self._members.get(proposal.incarnation)
         if member is None:
             raise BadMessage("no such member")
         proposed = replace(member, state="leaving", successor=proposal.successor)
-        notes = self._peers.members.learn([proposed])
-        if notes:
-            await self._journal.append(*map(metadata_change, notes))
+        if metadata := self._members.learn([proposed]):
+            await self._journal.append(*map(metadata_change, metadata))
         else:
             await self._journal.barrier()
-        now = self._current(member)
-        return Agreed(successor=now.successor or "", held=self._peers.replication.cursor(member.incarnation))
+        successor = self._current(member).successor
+        return Agreed(successor=successor or "", held=self._peers.replication.cursor(member.incarnation))
 
-    async def succeed(self, proposal: Succession) -> Agreed:
+    async def succeed(self, proposal: SuccessionProposal) -> Agreed:
         """Become the owner of IDs that their owner hands over. Raises StoreUnavailable,
         BadMessage.
         """
-        member = self._peers.members.get(proposal.incarnation)
+        member = self._members.get(proposal.incarnation)
         peer = self._peers.peers.get(proposal.incarnation)
         if peer is not None:
             # The sender may be the last to hold decisions of another member, which is down.
@@ -156,80 +162,79 @@ class Successions:
 
     async def resume(self) -> None:
         """Finish takeovers that an earlier start, or an older disk, left incomplete."""
-        for member in self._peers.members.all:
-            is_own = member.state in ("forgotten", "drained") and member.successor == self._own
-            if is_own and member.incarnation not in self._taken_over:
+        for member in self._members.all:
+            is_successor = member.state in ("forgotten", "drained") and member.successor == self._own
+            if is_successor and member.incarnation not in self._taken_over:
                 self._taken_over.add(member.incarnation)
                 await self._take_over(member.incarnation, is_lost=member.state == "forgotten")
 
     def _find_lost(self, name: str) -> Member:
+        """Return the member to forget, given by name or incarnation. Raises NoSuccessor."""
         known = [
             each
-            for each in self._peers.members.all
+            for each in self._members.all
             if name in (each.name, each.incarnation) and each.incarnation != self._own
         ]
         unreachable = [each for each in known if not self._peers.is_up(each.incarnation)]
         unfinished = [each for each in unreachable if each.state in ("member", "leaving")] or [
             each
             for each in unreachable
-            if each.state == "forgotten" and self._peers.members.current_owner(each.incarnation) == self._own
+            if each.state == "forgotten" and self._members.current_owner(each.incarnation) == self._own
         ]
         if not known:
-            raise CannotSucceed(f"no peer is called {name}")
+            raise NoSuccessor(f"no peer is called {name}")
         if not unfinished:
-            raise CannotSucceed(f"{name} answers, or is gone already; drain a peer that answers")
-        # Finish one that was begun first.
+            raise NoSuccessor(f"{name} answers, or is gone already; drain a peer that answers")
+        # Prefer one that is being forgotten already.
         lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
-        is_named_so = lost.name == self._peers.members.own.name
+        has_own_name = lost.name == self._members.own.name
         # A drained incarnation does not come back.
         may_come_back = [each for each in known if each.state != "drained"]
         is_any_up = any(each not in unreachable for each in may_come_back)
-        if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or is_named_so):
+        if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or has_own_name):
             which = ", ".join(each.incarnation for each in unfinished)
-            raise CannotSucceed(
+            raise NoSuccessor(
                 f"no daemon called {name} answers, and the one that came back without its disk may only be cut off:"
                 f" try again when it answers, or name the lost incarnation, one of {which}"
             )
         return lost
 
     def _lost_incarnations(self, lost: Member) -> list[Member]:
-        """Return all incarnations lost along with one: if a daemon of its name answers, it has lost
-        its disk more than once.
+        """Return the incarnations lost along with `lost`, and itself: all unreachable ones of its
+        name if a daemon of that name answers, since that one has lost its disk more than once.
         """
-        named = self._peers.members.named(lost.name)
+        named = self._members.named(lost.name)
         unreachable = [
             each for each in named if not self._peers.is_up(each.incarnation) and each.incarnation != self._own
         ]
-        return (
-            unreachable
-            if len(unreachable) < len(named)
-            else [each for each in unreachable if each.incarnation == lost.incarnation]
-        )
+        if len(unreachable) < len(named):
+            return unreachable
+        return [each for each in unreachable if each.incarnation == lost.incarnation]
 
     async def _obtain_agreement(self, lost: Member) -> None:
-        members = [each for each in self._peers.members.others if not self._is_declared_lost(each)]
-        proposal = Succession(incarnation=lost.incarnation, successor=lost.successor or self._own)
+        """Obtain from every other member its agreement and its records of the lost one. Raises
+        NoSuccessor.
+        """
+        members = [each for each in self._members.others if not self._is_declared_lost(each)]
+        proposal = SuccessionProposal(incarnation=lost.incarnation, successor=lost.successor or self._own)
         for member in members:
             peer = self._peers.peers.get(member.incarnation)
             if peer is None or not peer.is_up:
-                raise CannotSucceed(f"{member.name} must agree, and does not answer")
+                raise NoSuccessor(f"{member.name} must agree, and does not answer")
             try:
                 agreed = await peer.request("agree", proposal, Agreed, _REQUEST_SECONDS)
                 if agreed.successor != proposal.successor:
-                    raise CannotSucceed(
+                    raise NoSuccessor(
                         f"{lost.name} is being forgotten by {self._name(agreed.successor)}: repeat the command there"
                     )
                 await self._exchange.pull_all(peer, lost.incarnation)
             except PeerError as error:
-                raise CannotSucceed(f"{member.name} must agree, and does not answer: {error}") from None
+                raise NoSuccessor(f"{member.name} must agree, and does not answer: {error}") from None
             if agreed.held > self._peers.replication.cursor(lost.incarnation):
-                raise CannotSucceed(f"{member.name} has records of {lost.name} that are not here yet, try again")
-        asked_for = {each.incarnation for each in members}
-        if any(
-            each.incarnation not in asked_for and not self._is_declared_lost(each)
-            for each in self._peers.members.others
-        ):
-            raise CannotSucceed("the members changed meanwhile, try again")
+                raise NoSuccessor(f"{member.name} has records of {lost.name} that are not here yet, try again")
+        agreeing = {each.incarnation for each in members}
+        if any(each.incarnation not in agreeing and not self._is_declared_lost(each) for each in self._members.others):
+            raise NoSuccessor("the members changed meanwhile, try again")
 
     def _is_declared_lost(self, member: Member) -> bool:
         return member.declared_lost and not self._peers.is_up(member.incarnation)
@@ -257,32 +262,32 @@ class Successions:
     def _choose_successor(self, own: Member, to: str | None) -> Member:
         if own.successor is not None:
             # The chosen successor may have taken over already, and handed over in turn.
-            successor_id = self._peers.members.current_owner(own.successor)
-            chosen = [each for each in self._peers.members.others if each.incarnation == successor_id]
+            successor_id = self._members.current_owner(own.successor)
+            chosen = [each for each in self._members.others if each.incarnation == successor_id]
         else:
-            chosen = [each for each in self._peers.members.others if to in (None, each.name) and each.state == "member"]
+            chosen = [each for each in self._members.others if to in (None, each.name) and each.state == "member"]
         for each in chosen:
             if self._peers.is_up(each.incarnation):
                 return each
-        raise CannotSucceed("no peer that could take over answers")
+        raise NoSuccessor("no peer that could take over answers")
 
-    async def _finish_decisions(self) -> None:
+    async def _await_decisions(self) -> None:
         waited = 0.0
         while self._is_deciding() and waited < _DRAIN_SECONDS:
             await deferLater(self._clock, 0.05)
             waited += 0.05
         if self._is_deciding():
-            raise CannotSucceed("decisions are still in progress, try again")
+            raise NoSuccessor("decisions are still in progress, try again")
         await self._journal.barrier()
 
     async def _persist(self, member: Member) -> None:
         # Publish only what is durable.
         await self._journal.append(metadata_change(member_metadata(member)))
-        self._peers.members.put(member)
+        self._members.put(member)
 
     def _current(self, member: Member) -> Member:
-        return self._peers.members.get(member.incarnation) or member
+        return self._members.get(member.incarnation) or member
 
     def _name(self, incarnation: str | None) -> str:
-        member = None if incarnation is None else self._peers.members.get(incarnation)
+        member = None if incarnation is None else self._members.get(incarnation)
         return str(incarnation) if member is None else member.name

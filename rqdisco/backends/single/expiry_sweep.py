@@ -1,5 +1,7 @@
-"""Delete IDs that never had a node: this daemon's own when they are old, others' by their owner's
-watermark.
+"""A background task that deletes unused IDs: those that never had a node.
+
+It raises the expiry watermark (`core.expiry`) of this daemon's own IDs as these grow old, and
+deletes all IDs that the watermark of their owner covers.
 """
 
 from __future__ import annotations
@@ -32,19 +34,19 @@ _PAUSE_SECONDS = 0.02
 class OwnIDs(msgspec.Struct, frozen=True, kw_only=True):
     """How the sweeper treats the IDs of `owner`, this daemon.
 
-    With `version_ages` they are deleted once they are old by `now`, if `may_expire` allows decisions
-    about them. `is_deciding` reports whether a grant of an ID is pending.
+    With `version_ages` they are deleted once they are old by `now`, if `may_expire` allows
+    decisions about them. An ID for which `has_pending_grant` holds is kept.
     """
 
     owner: str
     now: Callable[[], Moment]
     version_ages: VersionAges | None
     may_expire: Callable[[], bool]
-    is_deciding: Callable[[str], bool]
+    has_pending_grant: Callable[[str], bool]
 
 
 class ExpirySweeper(Service):
-    """Sweeps all IDs, every `interval` seconds, when a watermark has risen."""
+    """Every `interval` seconds, goes through all IDs if a watermark has risen."""
 
     _log = Logger()
 
@@ -66,9 +68,9 @@ class ExpirySweeper(Service):
         self._own = own
         self._interval = interval
         # The watermarks of the last complete sweep; recovery applied the first ones.
-        self._swept = watermarks.all
+        self._swept_watermarks = watermarks.all
         # The highest watermark that would not have deleted anything.
-        self._passed_over = 0
+        self._useless_watermark = 0
         self._loop: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -108,14 +110,14 @@ class ExpirySweeper(Service):
         if advanced is not None:
             await self._journal.append(metadata_change(advanced))
             version_ages.learn(advanced)
-        watermark = expiry_watermark(self._own.owner, version_ages.newest_old(self._own.now()))
+        watermark = expiry_watermark(self._own.owner, version_ages.newest_aged(self._own.now()))
         if (
-            watermark.number <= max(self._watermarks.of(self._own.owner), self._passed_over)
+            watermark.number <= max(self._watermarks.of(self._own.owner), self._useless_watermark)
             or not self._own.may_expire()
         ):
             return
         if not await self._would_delete(watermark):
-            self._passed_over = watermark.number
+            self._useless_watermark = watermark.number
         elif self._own.may_expire():
             await self._journal.append(metadata_change(watermark))
             self._watermarks.learn(watermark)
@@ -123,7 +125,7 @@ class ExpirySweeper(Service):
     async def _would_delete(self, watermark: Metadata) -> bool:
         """Report whether a watermark covers any ID."""
         watermarks = ExpiryWatermarks([watermark])
-        for keys in self._parts():
+        for keys in self._batches():
             if any(self._is_covered(key, watermarks) for key in keys):
                 return True
             await deferLater(self._clock, _PAUSE_SECONDS)
@@ -132,14 +134,14 @@ class ExpirySweeper(Service):
     async def _sweep(self) -> None:
         """Delete the IDs that the watermarks cover, if one has risen since the last sweep."""
         watermarks = self._watermarks.all
-        if watermarks == self._swept:
+        if watermarks == self._swept_watermarks:
             return
         own = others = 0
         # Pending changes are not among the keys below.
-        is_complete = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
-        for keys in self._parts():
+        is_complete = not any(self._watermarks.covers_line(each.key, each.rest) for each in self._store.pending)
+        for keys in self._batches():
             covered = [key for key in keys if self._is_covered(key, self._watermarks)]
-            deleted = [key for key in covered if not self._own.is_deciding(key.decode())]
+            deleted = [key for key in covered if not self._own.has_pending_grant(key.decode())]
             # A pending grant may be revoked, and its ID deleted in the next sweep.
             is_complete = is_complete and len(deleted) == len(covered)
             if deleted:
@@ -148,13 +150,13 @@ class ExpirySweeper(Service):
                 self._store.drop(deleted)
             await deferLater(self._clock, _PAUSE_SECONDS)
         if is_complete:
-            self._swept = watermarks
+            self._swept_watermarks = watermarks
         if own or others:
             self._log.info("unused IDs deleted", own=own, others=others)
 
     def _is_covered(self, key: bytes, watermarks: ExpiryWatermarks) -> bool:
         rest = self._store.rest(key)
-        return rest is not None and watermarks.cover_line(key, rest)
+        return rest is not None and watermarks.covers_line(key, rest)
 
     def _report_own(self, deleted: list[bytes]) -> int:
         """Report an event for each of this daemon's own IDs; return their number."""
@@ -164,13 +166,13 @@ class ExpirySweeper(Service):
             self._events.publish(Event(kind="expiry", outcome="expired", id=discovery_id, logged=False))
         return len(own)
 
-    def _parts(self) -> Iterator[list[bytes]]:
-        """Iterate over all IDs, the oldest first, in parts: handling, or freeing, a million at once
-        would block the reactor.
+    def _batches(self) -> Iterator[list[bytes]]:
+        """Iterate over all IDs, the oldest first, in batches: handling, or freeing, a million at
+        once would block the reactor.
         """
         keys = self._store.keys_after(0)
         keys.reverse()
         while keys:
-            part = keys[-_IDS_PER_TURN:]
+            batch = keys[-_IDS_PER_TURN:]
             del keys[-_IDS_PER_TURN:]
-            yield part
+            yield batch

@@ -1,4 +1,6 @@
-"""What this daemon takes over from others: imports, records it inherits, and nodes they answered."""
+"""What this daemon takes over from others: imports, records it inherits, and nodes they
+answered.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from twisted.logger import Logger
 from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
-from rqdisco.core.errors import AlreadyKnown, TooManyNodes, Undecided, WrongHost
+from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided
 from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
@@ -29,17 +31,17 @@ class Takeover:
 
     async def import_record(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
         """Import a record; see `Directory.adopt`."""
-        known = await self._records.find(transferred.id)
+        known = await self._records.after_pending_grant(transferred.id)
         own, version = self._records.owner, self._records.versions.next()
         owner = own if as_own or transferred.owner is None else transferred.owner
         record = to_record(transferred, owner, version=version, max_nodes=self._limits.max_nodes)
-        record = self._reset_claim_window(record if owner == own else self._records.as_own(record))
+        record = self._reset_claim_window(record if owner == own else self._records.taken_over(record))
         if known is None:
             self._records.check_room(self._limits.max_ids)
             await self._records.save(None, record, version)
             return True
         if not is_equivalent(known, record):
-            raise AlreadyKnown(transferred.id)
+            raise ImportConflict(transferred.id)
         after = known
         if as_own and (known.ownerless or known.owner != own):
             # As for a new record: another daemon made the grants so far.
@@ -52,11 +54,11 @@ class Takeover:
         (R7).
         """
         version = self._records.versions.next()
-        return self._reset_claim_window(records.succeed(record, self._records.owner, version=version, lost=lost))
+        return self._reset_claim_window(records.with_new_owner(record, self._records.owner, version=version, lost=lost))
 
     def _reset_claim_window(self, record: Record) -> Record:
-        """Restart the window in which only the owner of an unreported claim may repeat it: when, and
-        for an import where, the owner was answered is not known here (R5c).
+        """Restart the window in which only the winner of an unreported claim may repeat it: when,
+        and for an import where, the winner was answered is not known here (R5c).
         """
         if record.ownerless or record.unreported is None or record.leader is None:
             return record
@@ -79,7 +81,7 @@ class Takeover:
         self._check_undecided(discovery_id)
         record = self._store.newest(discovery_id)
         if record is not None and record.owner != self._records.owner:
-            record = self._records.as_own(record)
+            record = self._records.taken_over(record)
         return self._add(None if record is None else self._records.normalized(record), node, host)
 
     def check_addable(self, discovery_id: str) -> None:
@@ -98,7 +100,7 @@ class Takeover:
             return ()
         try:
             after = transitions.add(record, node, host=host, max_nodes=self._limits.max_nodes)
-        except (TooManyNodes, WrongHost) as refusal:
+        except (TooManyNodes, LoopbackConflict) as refusal:
             self._log.warn(
                 "node registered at another daemon not added: {why}",
                 why=str(refusal),

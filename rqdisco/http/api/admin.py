@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
-from rqdisco.core.codec import Malformed
+from rqdisco.core.codec import Malformed, decode_json
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import RequestRefused
 from rqdisco.core.exports import TransferredRecord, decode_batch
@@ -197,8 +197,8 @@ class OperatorAPI:
 
     def _decoded(self, request: Request, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(self._runner.body(request) or b"{}", type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return decode_json(self._runner.body(request) or b"{}", kind)
+        except Malformed as error:
             raise BadBatch(str(error)) from None
 
     async def _import(self, request: Request, token: Token | None) -> Response:

@@ -13,7 +13,7 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import TEXT_PLAIN, Response
 from rqdisco.http.requests.runner import write
 from rqdisco.telemetry.counters import Route
-from rqdisco.telemetry.metrics import Source
+from rqdisco.telemetry.metrics import MetricSource
 
 PATH = b"/metrics"
 ROUTE: Route = ("metrics", "/metrics")
@@ -22,7 +22,7 @@ ROUTE: Route = ("metrics", "/metrics")
 class _SourceCollector(Collector):
     """Collects the metrics of all sources."""
 
-    def __init__(self, sources: list[Source]) -> None:
+    def __init__(self, sources: list[MetricSource]) -> None:
         self._sources = sources
 
     def collect(self) -> list[Metric]:
@@ -36,7 +36,7 @@ class _SourceCollector(Collector):
 class MetricsPage(LeafResource):
     """The metrics page, generated for each request from `sources`, a list that may grow."""
 
-    def __init__(self, sources: list[Source]) -> None:
+    def __init__(self, sources: list[MetricSource]) -> None:
         super().__init__()
         self.sources = sources
         self._registry = CollectorRegistry()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.core.addresses import MAX_BYTES
+from rqdisco.core.addresses import MAX_TEXT_BYTES
 from rqdisco.core.exports import MAX_BATCH
 from rqdisco.http.openapi.parts import Object, schema
 
@@ -29,7 +29,7 @@ _MOMENT: Object = {
 
 
 def _text(before: str = "") -> Object:
-    return {"type": "string", "minLength": 1, "maxLength": MAX_BYTES, "pattern": f"^{before}[^{_SPACES}]+$"}
+    return {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_BYTES, "pattern": f"^{before}[^{_SPACES}]+$"}
 
 
 def _or_null(of: Object) -> Object:
@@ -89,7 +89,7 @@ SCHEMAS: dict[str, Object] = {
     "ID": {"type": "string", "pattern": _ID, "description": "A discovery ID; reserved names are not allowed."},
     "Text": {
         **_text(),
-        "description": f"Up to {MAX_BYTES} bytes of UTF-8 without white space and control characters.",
+        "description": f"Up to {MAX_TEXT_BYTES} bytes of UTF-8 without white space and control characters.",
     },
     "Document": _object(
         "The document that rqlite 3.12 to 6.10 read: the nodes, in the order of their registration.", _DOCUMENT

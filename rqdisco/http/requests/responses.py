@@ -17,12 +17,13 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.errors import (
-    AlreadyKnown,
     AmbiguousName,
-    CannotSucceed,
-    ForeignHost,
+    HostNotAllowed,
+    ImportConflict,
     InvalidValue,
+    LoopbackConflict,
     MisleadingAddress,
+    NoSuccessor,
     NoSuchID,
     NotAllowed,
     NotAuthenticated,
@@ -35,7 +36,6 @@ from rqdisco.core.errors import (
     TooManyWatchers,
     Undecided,
     UnknownCreatedID,
-    WrongHost,
 )
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.request import Request
@@ -164,11 +164,11 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
     MisleadingAddress: _ErrorKind("misleading_address", _same_text(400)),
     NotFound: _ErrorKind("not_found", _with_reason(404, "Not Found")),
     Forbidden: _ErrorKind("forbidden", _with_reason(403, "Forbidden")),
-    ForeignHost: _ErrorKind("foreign_host", _with_reason(403, "Host is not this machine, see --host")),
-    CannotSucceed: _ErrorKind("no_successor", _with_reason(409, "no successor now")),
+    HostNotAllowed: _ErrorKind("foreign_host", _with_reason(403, "Host is not this machine, see --host")),
+    NoSuccessor: _ErrorKind("no_successor", _with_reason(409, "no successor now")),
     TooManyNodes: _ErrorKind("too_many_nodes", _with_reason(409, "too many nodes")),
-    AlreadyKnown: _ErrorKind("exists_already", _with_reason(409, "exists already")),
-    WrongHost: _ErrorKind("another_machine", _same_text(409)),
+    ImportConflict: _ErrorKind("exists_already", _with_reason(409, "exists already")),
+    LoopbackConflict: _ErrorKind("another_machine", _same_text(409)),
     AmbiguousName: _ErrorKind("ambiguous_name", _with_reason(409, "ambiguous name")),
     Ownerless: _ErrorKind("ownerless", _with_reason(410, "no owner, create a new ID")),
     BodyTooLarge: _ErrorKind("body_too_large", _with_reason(413, "request body too large")),

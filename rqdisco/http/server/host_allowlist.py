@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.core.addresses import is_loopback
-from rqdisco.core.errors import ForeignHost
+from rqdisco.core.errors import HostNotAllowed
 from rqdisco.http.requests.request import Request, client_ip, is_consul_path
 from rqdisco.http.requests.responses import refusal_of
 from rqdisco.http.requests.runner import write
@@ -54,7 +54,7 @@ class HostAllowlist:
         """Answer a request that is not admitted; log it once a minute for each client."""
         self._count()
         hosts = request.requestHeaders.getRawHeaders(b"host", ())
-        error = ForeignHost(name_in(next(host for host in hosts if not self._is_allowed(host))))
+        error = HostNotAllowed(name_in(next(host for host in hosts if not self._is_allowed(host))))
         peer = str(client_ip(request))
         if self._throttle.is_due(peer):
             self._log.warn("refused", peer=peer, why=str(error))

@@ -138,7 +138,7 @@ def build_gossip_backend(
         peers=PeerParts(
             service=gossip.peers,
             report=gossip.report,
-            admin=GossipAdmin(gossip.report, gossip.successions),
+            admin=GossipAdmin(gossip.report, gossip.succession),
             resource=resource,
             reload_keys=partial(reload_keys, peers.keys, keys, resource),
         ),
@@ -182,6 +182,6 @@ def build_expiry_sweeper(
             now=storage.now,
             version_ages=ages,
             may_expire=backend.may_expire,
-            is_deciding=backend.local.is_deciding_of,
+            has_pending_grant=backend.local.has_pending_grant,
         ),
     )

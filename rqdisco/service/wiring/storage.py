@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from rqdisco.core.codec import Metadata, decode_metadata_line, join_record
+from rqdisco.core.codec import Metadata, decode_stored_metadata
 from rqdisco.core.records import Moment
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
@@ -54,7 +54,7 @@ def open_storage(
     return Storage(
         incarnation=incarnation,
         recovered=recovered,
-        metadata=[decode_metadata_line(join_record(key, rest)) for key, rest in recovered.metadata.items()],
+        metadata=[decode_stored_metadata(key, rest) for key, rest in recovered.metadata.items()],
         store=store,
         segments=segments,
         journal=Journal(store, segments, run_in_thread, system.call_soon, system.fail, segment_bytes),

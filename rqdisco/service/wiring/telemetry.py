@@ -27,7 +27,7 @@ from rqdisco.telemetry.audit import AuditLog
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.counters import DNSCounts, Histogram, LookupCounts, RequestCounts
 from rqdisco.telemetry.events import Events, OutcomeCounts, log_event
-from rqdisco.telemetry.metrics import Source, build_metrics, outcome_metrics, reactor_metrics
+from rqdisco.telemetry.metrics import MetricSource, build_metrics, outcome_metrics, reactor_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
 
@@ -86,7 +86,7 @@ def base_metrics(
     delay: ReactorDelayMonitor,
     claims: ClaimMonitor,
     leaders: LeaderMonitor,
-) -> Sequence[Source]:
+) -> Sequence[MetricSource]:
     """Return the metrics of the parts that every daemon has."""
     lookups: Mapping[str, LookupCounts] = {"dns": counts.dns_lookups, "probes": counts.probe_lookups}
     assert storage.store.node_counter is not None

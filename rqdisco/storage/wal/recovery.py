@@ -11,12 +11,11 @@ import msgspec
 
 from rqdisco.core.codec import (
     Malformed,
-    decode_metadata_line,
+    decode_stored_metadata,
+    decode_version,
     decode_versioned,
     is_metadata,
-    join_record,
     split_record,
-    version_of,
 )
 from rqdisco.core.errors import DamagedState
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -54,8 +53,8 @@ class Recovered(msgspec.Struct, kw_only=True):
     compacted: int = 0
 
     def boot_number(self, boot_id: str) -> int:
-        """Return the number of the boot that the kernel calls `boot_id`: the one on this disk, or one
-        derived from the name.
+        """Return the number of the boot that the kernel calls `boot_id`: the one on this disk, or
+        one derived from the name.
 
         If boots were counted, a restored disk would reuse the number of a boot that it does not
         know, and grants recovered from peers would seem to be as young as the machine (R8).
@@ -74,8 +73,8 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     """Read the snapshot and the journal after it.
 
     Compaction keeps the last segment that is in the snapshot, so it must exist, except in a backup.
-    Cuts off a torn end of the last segment. Raises DamagedState for any other damage, UnknownFormat,
-    OSError.
+    Cuts off a torn end of the last segment. Raises DamagedState for any other damage,
+    UnknownFormat, OSError.
     """
     recovered = Recovered(records={})
     numbers = segment_numbers(fs, directory)
@@ -90,12 +89,10 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     if numbers:
         _repair_end(fs, segment_path(directory, numbers[-1]), recovered)
         replay(fs, directory, numbers[-1:], recovered)
-    watermarks = ExpiryWatermarks(
-        decode_metadata_line(join_record(key, rest)) for key, rest in recovered.metadata.items()
-    )
+    watermarks = ExpiryWatermarks(decode_stored_metadata(key, rest) for key, rest in recovered.metadata.items())
     if not watermarks.is_empty:
         recovered.records = {
-            key: rest for key, rest in recovered.records.items() if not watermarks.cover_line(key, rest)
+            key: rest for key, rest in recovered.records.items() if not watermarks.covers_line(key, rest)
         }
     return recovered
 
@@ -107,11 +104,11 @@ def without_deleted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[byte
     watermarks = ExpiryWatermarks()
     for key, rest in lines:
         if is_metadata(key):
-            metadata = decode_metadata_line(join_record(key, rest))
+            metadata = decode_stored_metadata(key, rest)
             watermarks.learn(metadata)
             if metadata.is_empty:
                 continue
-        elif not watermarks.is_empty and watermarks.cover_line(key, rest):
+        elif not watermarks.is_empty and watermarks.covers_line(key, rest):
             continue
         yield key, rest
 
@@ -208,7 +205,7 @@ def _read_header(path: Path, number: int, lines: list[bytes], recovered: Recover
 def _read_records(path: Path, offset: int, lines: list[bytes], recovered: Recovered) -> None:
     for line in lines:
         try:
-            version = version_of(line)
+            version = decode_version(line)
             key, rest = split_record(line)
         except Malformed as error:
             raise DamagedState(f"{path}: byte {offset}: {error}; {_BACKUP}") from None

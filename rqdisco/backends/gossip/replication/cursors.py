@@ -172,7 +172,7 @@ class Replication:
             if record.owner == self._own:
                 # Only this daemon changes its own records; `recover` restores lost ones.
                 continue
-            if self._watermarks.cover(record):
+            if self._watermarks.covers(record):
                 continue
             known = self._store.newest(record.id)
             precedence = "newer" if known is None else records.precedence(known, record)
@@ -190,7 +190,7 @@ class Replication:
         """Move cursors after the disk has written an applied delta."""
         for change in applied.changes:
             if codec.is_metadata(change.key):
-                cursor = codec.decode_metadata_line(change.line).number
+                cursor = codec.decode_metadata(change.line).number
                 self._held[delta.owner] = max(self._held.get(delta.owner, 0), cursor)
                 if self.on_cursor_moved is not None:
                     self.on_cursor_moved()
@@ -210,7 +210,7 @@ class Replication:
             record = codec.decode_record(bytes(raw))
             known = self._store.newest(record.id)
             is_lost = known is None or records.precedence(known, record) == "newer"
-            if record.owner == self._own and is_lost and not self._watermarks.cover(record):
+            if record.owner == self._own and is_lost and not self._watermarks.covers(record):
                 changes.append(self._store.put_line(bytes(raw), record.version))
         return changes
 
@@ -251,10 +251,10 @@ class Replication:
         for key in keys:
             known = self._store.newest(key.decode())
             if known is None:
-                received = codec.decode_record(codec.join_record(key, self._refused[key]))
+                received = codec.decode_stored(key, self._refused[key])
                 known = Record(id=received.id, owner=received.owner, version=0, created_at=received.created_at)
             if known.owner == self._own:
-                changes.append(self._store.put(replace(records.revoked(known), version=version)))
+                changes.append(self._store.put(replace(records.with_grant_revoked(known), version=version)))
                 version += 1
         return changes
 
@@ -274,7 +274,9 @@ class Replication:
 
     def own_changes(self, changes: Iterable[Change]) -> list[Change]:
         """Select the changes of own records."""
-        return [each for each in changes if not codec.is_metadata(each.key) and codec.owner_of(each.rest) == self._own]
+        return [
+            each for each in changes if not codec.is_metadata(each.key) and codec.peek_owner(each.rest) == self._own
+        ]
 
     def before_write(self, changes: Sequence[Change], *, may_send: bool, may_correct: bool) -> Sequence[Change]:
         """Publish own changes that are being handed to the disk, unless it refused the last batch;
@@ -329,7 +331,7 @@ class Replication:
             self._correcting = set()
         self._order.append_new()
         for change in changes:
-            owner = codec.owner_of(change.rest)
+            owner = codec.peek_owner(change.rest)
             if owner == self._own:
                 if change.version > before:
                     self._publish(change)
@@ -366,13 +368,13 @@ class Replication:
         if line is None:
             return None
         rest = codec.split_record(line)[1]
-        return (codec.quick_version_of(rest), line) if codec.owner_of(rest) == owner else None
+        return (codec.peek_version(rest), line) if codec.peek_owner(rest) == owner else None
 
     def _newest_by_owner(self) -> dict[str, int]:
         """Return the highest version by owner, gaps included."""
         newest: dict[str, int] = {}
         for rest in self._store.values():
-            owner, version = codec.owner_of(rest), codec.quick_version_of(rest)
+            owner, version = codec.peek_owner(rest), codec.peek_version(rest)
             if version > newest.get(owner, 0):
                 newest[owner] = version
         return newest

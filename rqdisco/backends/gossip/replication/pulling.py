@@ -32,4 +32,4 @@ async def pull(peer: Peer, owner: str, after: int, upto: int | None, apply: Call
 
 
 def _version(line: bytes) -> int:
-    return codec.quick_version_of(codec.split_record(bytes(line))[1])
+    return codec.peek_version(codec.split_record(bytes(line))[1])

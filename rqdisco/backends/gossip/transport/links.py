@@ -1,5 +1,8 @@
-"""The interface between peers and their transport: messages of a verb and bytes, in a session begun
-by a hello.
+"""The interfaces of the peer transport, and its errors.
+
+A Link sends messages to one peer, and a MessageHandler answers them at the peer. A message is a
+verb and bytes, sent in a session that a hello began. HTTPLink and PeerResource carry messages over
+HTTP; PeerRequestHandler is the MessageHandler. The tests have links of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-# Limit for a message of records, and for connecting.
+# Timeout for pushing records, and for connecting.
 PUSH_SECONDS = 2.0
 
 
@@ -23,14 +26,14 @@ class PeerUnreachable(PeerError):
 
 
 class NotGreeted(PeerError):
-    """There is no session, or the peer does not have it any more: greet, then repeat the message.
+    """There is no session, or the peer has dropped it: greet, then repeat the message.
 
     The message was not processed.
     """
 
 
 class Misdirected(PeerError):
-    """The message was for another incarnation than its receiver, which did nothing (R2)."""
+    """The message was for another incarnation than the receiver's, which did nothing (R2)."""
 
 
 class Rejected(PeerError):
@@ -55,13 +58,13 @@ class Link(Protocol):
         """Send a message within the session; fire with the answer."""
 
 
-class Handler(Protocol):
-    """Answers peers. Both methods raise PeerError's kinds, except PeerUnreachable; these travel
-    back to the sender.
+class MessageHandler(Protocol):
+    """Answers peers. Both methods raise PeerError's kinds, except PeerUnreachable; the sender's
+    Link fails with the same kind.
     """
 
     def greet(self, hello: bytes) -> tuple[str, bytes]:
-        """Return the name of a new session, a short text, and the answer."""
+        """Begin a session; return its name, a short text, and the answer to the hello."""
 
     async def serve(self, session: str, verb: str, body: bytes) -> bytes:
         """Answer a message; cancelled when its sender stops waiting."""

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from rqdisco.core.codec import Malformed
+from rqdisco.core.codec import decode_json
 from rqdisco.core.records import Moment, Node, Put, Record
 
 T = TypeVar("T")
@@ -43,14 +43,14 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     features: tuple[str, ...] = ()
 
 
-class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The sender's identity; `boot` is new at each start. `wall_ms` is informational, no decision
-    uses it.
+class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"run_id": "boot"}):
+    """The sender's identity; `run_id` is new at each start of the daemon. `wall_ms` is
+    informational, no decision uses it.
     """
 
     name: str
     incarnation: str
-    boot: str
+    run_id: str
     url: str
     protocol: tuple[int, int] = PROTOCOL
     features: tuple[str, ...] = ()
@@ -195,7 +195,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     reason: str = ""
 
 
-class Succession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SuccessionProposal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Request to agree that `incarnation` is gone for good and `successor` owns its IDs (R7).
 
     In a handover by the daemon itself, `upto` is its last version: an agreeing successor has all.
@@ -225,7 +225,4 @@ def encode_message(message: msgspec.Struct) -> bytes:
 
 def decode_message(content: bytes, kind: type[T]) -> T:
     """Decode a message. Raises Malformed."""
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+    return decode_json(content, kind)

@@ -13,7 +13,14 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
-from rqdisco.backends.gossip.transport.links import BadMessage, Handler, Misdirected, NotGreeted, PeerError, Rejected
+from rqdisco.backends.gossip.transport.links import (
+    BadMessage,
+    MessageHandler,
+    Misdirected,
+    NotGreeted,
+    PeerError,
+    Rejected,
+)
 from rqdisco.backends.gossip.transport.seals import (
     KEY_HEADER,
     SESSION_HEADER,
@@ -40,7 +47,7 @@ class PeerResource(Resource):
 
     isLeaf = True  # noqa: N815, it is Twisted's
 
-    def __init__(self, handler: Handler, keys: Keys, clock: IReactorTime, random: RandomBytes) -> None:
+    def __init__(self, handler: MessageHandler, keys: Keys, clock: IReactorTime, random: RandomBytes) -> None:
         super().__init__()
         self._handler = handler
         self._keys = keys
@@ -99,7 +106,7 @@ class PeerResource(Resource):
         if not session.key.is_sealed(seal, *request_parts(request.path, name, counter, content)):
             self._log_wrong_key(request, fields)
             return _set_response(request, 401, b"not sealed with the session's key\n")
-        if not session.counters.accept(counter):
+        if not session.replay_window.accept(counter):
             return _set_response(request, 409, b"replayed message\n")
         self._sessions.mark_used(name)
         serving = Deferred.fromCoroutine(self._handler.serve(name, verb, content))

@@ -1,13 +1,16 @@
-"""How messages between peers are sealed, so that nobody else can create, change or replay one. Uses
-no clock.
+"""What the seals of messages between peers cover, and what a receiver stores to reject replays.
+
+A seal is a truncated HMAC (`PeerKey.seal`): without the key nobody can create, change or replay a
+message. HTTPLink (sender) and PeerResource (receiver) seal and check. No clock is used.
 
     hello:   Rqdisco-Key: NAME NONCE SEAL             under a key of the ring
     answer:  Rqdisco-Key: SESSION NONCE SEAL          the same key; both nonces and the session make the session's key
-    ask:     Rqdisco-Session: SESSION COUNTER SEAL    under the session's key; a counter is accepted once
-    answer:  Rqdisco-Session: SEAL                    bound to what it answers and to its status
+    request: Rqdisco-Session: SESSION COUNTER SEAL    under the session's key; a counter is accepted once
+    answer:  Rqdisco-Session: SEAL                    bound to the request and to its own status
 
-Sealed content begins with its purpose, so that no seal serves another one. Sender and receiver are
-the two that derived the session's key, which takes an answer by the receiver itself.
+Sealed content begins with its purpose, so that no seal serves another one. It names neither sender
+nor receiver: these are the two that derived the session's key, which takes an answer by the
+receiver itself.
 """
 
 from __future__ import annotations
@@ -23,16 +26,18 @@ _WINDOW = 1024
 _MAX_SESSIONS = 256
 
 
-class Counters:
-    """The counters seen in one session: messages may be reordered, but each is accepted once."""
+class ReplayWindow:
+    """The request counters seen in a session: messages may be reordered, but each is accepted
+    once.
+    """
 
     def __init__(self) -> None:
         self._highest = 0
         self._seen: set[int] = set()
 
     def accept(self, counter: int) -> bool:
-        """Report whether a message is the first with its counter; one too far behind counts as a
-        replay.
+        """Report whether a message is the first with its counter. One too far behind the highest
+        counts as a replay.
         """
         if counter in self._seen or counter <= self._highest - _WINDOW or counter < 1:
             return False
@@ -49,7 +54,8 @@ class SealedSession:
 
     def __init__(self, key: PeerKey) -> None:
         self.key = key
-        self.counters = Counters()
+        self.replay_window = ReplayWindow()
+        # Whether a holder of the session's key has sent a message.
         self.is_used = False
 
 

@@ -1,4 +1,4 @@
-"""A parser of server-sent events (WHATWG HTML, section 9.2)."""
+"""A parser of server-sent events (WHATWG HTML, section 9.2), for `DiscoveryClient.watch`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rqdisco.client.errors import Unreachable
 
-_MAX_BYTES = 64 << 20
+_MAX_EVENT = 64 << 20
 
 
 class EventReader:
@@ -22,13 +22,12 @@ class EventReader:
         larger than 64 MiB, which rqdisco never sends.
         """
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for ended in lines:
-            line = ended.removesuffix(b"\r")
+        for line in (each.removesuffix(b"\r") for each in lines):
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
                 self._size += len(line)
             elif not line and self._data:
                 yield b"\n".join(self._data)
                 self._data, self._size = [], 0
-        if self._size + len(self._rest) > _MAX_BYTES:
+        if self._size + len(self._rest) > _MAX_EVENT:
             raise Unreachable("not a response from rqdisco: it is too long")
