@@ -208,7 +208,7 @@ def test_notes_explain_how_a_private_authority_is_trusted() -> None:
     versions: list[tuple[Mode, str]] = [("consul-kv", "8"), ("consul-kv", "7.0.0"), ("legacy", "6")]
     for mode, version in versions:
         assert "CAs" in notes(mode, version, own)
-        assert "authorities" not in notes(mode, version, "http://h")
+        assert "CAs" not in notes(mode, version, "http://h")
 
 
 def test_notes_mention_the_other_name_of_the_scheme_for_incomplete_versions() -> None:
