@@ -1,4 +1,4 @@
-"""The context that commands run in, their exit status, and retries while the service is down."""
+"""Run one command of the CLI: its context (`App`), exit status, error lines, and retries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
 from rqdisco.core.ids import RandomBytes, is_uuid
 
-DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
 
 _FIRST_PAUSE = 0.25
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class CommandFailed(Exception):
-    """A command failed for a reason of its own; it exits with status 1."""
+    """A command failed, other than by an error of the service; it exits with status 1."""
 
 
 class UsageError(Exception):
@@ -41,8 +41,8 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class App:
-    """What commands use: a client of the service at `url` (without credentials), and output, time
-    and randomness.
+    """The context of a command: a client of the service at `url` (without credentials), output,
+    time and randomness.
 
     `jitter` returns numbers in [0, 1), `secret` the given number of unguessable bytes, `wall` the
     seconds since 1970.
@@ -73,7 +73,7 @@ async def run(app: App, command: Command) -> int:
         return UNREACHABLE
     except (Refused, CommandFailed, UsageError, OSError) as error:
         app.output.message(f"{error}{_remedy(error)}")
-        return USAGE if isinstance(error, UsageError) else REFUSED
+        return USAGE if isinstance(error, UsageError) else FAILED
 
 
 async def run_with_traceback(app: App, command: Command) -> int:
@@ -85,7 +85,7 @@ async def run_with_traceback(app: App, command: Command) -> int:
         return await run(app, command)
     except Exception:
         app.output.unprefixed_message(traceback.format_exc())
-        return REFUSED
+        return FAILED
 
 
 def _remedy(error: Exception) -> str:

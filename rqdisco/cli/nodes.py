@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, UsageError, retry
+from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError, retry
 from rqdisco.cli.diagnosis import describe_empty
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, format_nodes
@@ -111,7 +111,7 @@ async def reset(app: App, discovery_id: str, *, yes: bool) -> int:
         app.output.line(addr)
     if after.nodes:
         app.output.message(f"not all nodes were stopped, registered meanwhile: {', '.join(after.nodes)}")
-        return REFUSED
+        return FAILED
     return DONE
 
 

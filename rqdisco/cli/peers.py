@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, App, UsageError, operator_failure
+from rqdisco.cli.app import DONE, FAILED, App, UsageError, operator_failure
 from rqdisco.cli.output import format_ids
 from rqdisco.client import PeerState, Refused
 
@@ -14,7 +14,7 @@ DRAIN_WARNING = "this daemon hands over all its IDs and grants nothing any more;
 
 
 async def show(app: App) -> int:
-    """Print all peers and their state; REFUSED if something needs attention."""
+    """Print all peers and their state; FAILED if something needs attention."""
     try:
         state = await app.client.peers()
     except Refused as error:
@@ -29,7 +29,7 @@ async def show(app: App) -> int:
         app.output.message(note)
     if state.hints:
         app.output.message(f"{state.hints} registrations wait for their owners")
-    return REFUSED if state.notes else DONE
+    return FAILED if state.notes else DONE
 
 
 async def forget(app: App, name: str, *, yes: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, UsageError
+from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.nodes import describe_health
 from rqdisco.client import Document, NodeRegistration
@@ -33,7 +33,7 @@ async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, 
         again = _select(await app.client.get(discovery_id), down_for)
         if node.addr not in [each.addr for each in again]:
             app.output.message(f"kept {node.addr}: it is no longer down for that long")
-            status = REFUSED
+            status = FAILED
             continue
         await app.client.remove(discovery_id, node.addr)
         app.output.line(node.addr)

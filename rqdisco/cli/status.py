@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.cli.app import DONE, REFUSED, App, retry
+from rqdisco.cli.app import DONE, FAILED, App, retry
 from rqdisco.cli.claims import summarize_claim
 from rqdisco.cli.diagnosis import diagnose
 from rqdisco.cli.nodes import describe_health
@@ -11,7 +11,7 @@ from rqdisco.client import NodeRegistration
 
 
 async def status(app: App, discovery_id: str | None, patience: float, *, service: bool) -> int:
-    """Print the state of the service, of an ID, or of both; REFUSED if the ID is unhealthy.
+    """Print the state of the service, of an ID, or of both; FAILED if the ID is unhealthy.
 
     Retry for `patience` seconds while the service is down.
     """
@@ -34,7 +34,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     for problem in problems:
         app.output.message(f"{discovery_id}: {problem}")
     app.output.line("unhealthy" if problems else "healthy")
-    return REFUSED if problems else DONE
+    return FAILED if problems else DONE
 
 
 def _node_line(node: NodeRegistration) -> str:

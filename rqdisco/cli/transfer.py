@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from rqdisco.cli.app import DONE, REFUSED, App, CommandFailed, operator_failure
+from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, operator_failure
 from rqdisco.cli.import_sources import BadSource, ImportSource, open_source
 from rqdisco.cli.output import format_ids
 from rqdisco.client import (
@@ -63,7 +63,7 @@ async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run
         app.output.message(f"refused {refused.id}: {refused.why}")
     counts = {"imported": result.imported, "unchanged": result.unchanged, "refused": len(result.refused)}
     app.output.lines([f"{name} {count}" for name, count in counts.items()])
-    return REFUSED if result.refused else DONE
+    return FAILED if result.refused else DONE
 
 
 def batches(records: Iterator[ExportedRecord]) -> Iterator[list[ExportedRecord]]:

@@ -69,8 +69,10 @@ class Directory(Protocol):
         AmbiguousName.
         """
 
-    async def is_above(self, name: str) -> bool:
-        """Report whether an ID ends with a dot and the lower-case `name`, ignoring case."""
+    async def has_subdomains(self, name: str) -> bool:
+        """Report whether an ID ends with a dot and the lower-case `name`, ignoring case; DNS calls
+        it a subdomain of `name`.
+        """
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
         """Register a node, and decide whom to list.

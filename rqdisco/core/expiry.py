@@ -1,9 +1,10 @@
-"""Expiry of unused IDs: those that never had a node, up to a version.
+"""Expiry watermarks, by which an owner deletes its unused IDs: those that never had a node.
 
-An owner deletes its unused IDs by an *expiry watermark*: all of them up to a version are deleted.
-The watermark is stored as metadata, one line for any number of IDs. It only rises, and daemons that
-have it need no message for each ID. An ID that is used meanwhile has a newer version and a node; so
-a watermark never deletes anything that a node was answered.
+A watermark is a version: all unused IDs of the owner up to it are deleted. It is stored as
+metadata, one line for any number of IDs, and only rises. Peers that have it need no message per ID.
+An ID that has been used since has a newer version and a node, so a watermark never deletes anything
+that a node received in an answer. `backends.single.expiry_sweep` raises the watermark and deletes
+the IDs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def expiry_watermark(owner: str, version: int) -> Metadata:
 
 
 class ExpiryWatermarks:
-    """The watermarks of all owners; other metadata is ignored."""
+    """The watermark of each owner."""
 
     def __init__(self, metadata: Iterable[Metadata] = ()) -> None:
         self._versions: dict[str, int] = {}
@@ -37,7 +38,7 @@ class ExpiryWatermarks:
         return not self._versions
 
     def learn(self, metadata: Metadata) -> None:
-        """Add metadata that the disk has."""
+        """Raise a watermark from metadata on the disk; ignore other metadata."""
         if metadata.id.startswith(_EXPIRED):
             self._versions[metadata.owner] = max(self.of(metadata.owner), metadata.number)
 
@@ -50,16 +51,16 @@ class ExpiryWatermarks:
         """The watermarks, by owner."""
         return dict(self._versions)
 
-    def cover(self, record: Record) -> bool:
+    def covers(self, record: Record) -> bool:
         """Report whether the watermark of its owner deletes the record."""
         return record.version <= self.of(record.owner) and is_unused(record)
 
-    def cover_line(self, key: bytes, rest: bytes) -> bool:
-        """As `cover`, for a split record. A record with fields that this release does not know is
+    def covers_line(self, key: bytes, rest: bytes) -> bool:
+        """As `covers`, for a split record. A record with fields unknown to this release counts as
         used.
         """
         if _NODES in rest or codec.peek_version(rest) > self.of(codec.peek_owner(rest)):
             return False
         line = codec.join_record(key, rest)
         record = codec.decode_record(line)
-        return self.cover(record) and codec.encode_record(record) == line
+        return self.covers(record) and codec.encode_record(record) == line

@@ -1,4 +1,8 @@
-"""Exports: records that an operator moves from one daemon to another."""
+"""The format of `rqdisco export` and `rqdisco import`: encode records, check and decode them.
+
+Open it to change the fields or the checks of an export. The HTTP admin API streams exports and
+receives imports in batches.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from rqdisco.core.addresses import check_text
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import InvalidValue, TooManyNodes
 from rqdisco.core.host_binding import export_host, unbind
-from rqdisco.core.ids import may_be_named
+from rqdisco.core.ids import is_valid_name
 from rqdisco.core.records import Leader, Node, Record, UnreportedClaim, without_pending_grant
 
 FORMAT = "rqdisco export"
@@ -29,9 +33,9 @@ MAX_BATCH = 500
 _encoder = msgspec.json.Encoder()
 
 
-class ExportedKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The leader key: its value, Consul's flags, the listed address of its node, and whether the
-    leader reported itself.
+class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The leader key: its value, Consul's flags, the listed address of its node, and whether that
+    node has reported itself as leader.
 
     `claims` counts the answers to a hidden claim, 0 if the claim is not hidden (R5c).
     """
@@ -48,30 +52,30 @@ class ImportedNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_u
 
 
 class TransferredRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
-    """What moves of a record. A record without `owner` becomes the importing daemon's own.
+    """The exported fields of a record. Without `owner`, the importing daemon becomes the owner.
 
-    `host` is the address of the only machine that may register while loopback addresses are listed
-    (R5d), left out if that is the machine of a daemon.
+    `host` is the address of the only client host that may register while loopback addresses are
+    listed (R5d); omitted if that is the machine of a daemon.
     """
 
     id: str
     created_at: int
     owner: str | None = None
     nodes: tuple[ImportedNode, ...] = ()
-    leader: ExportedKey | None = None
+    leader: ExportedLeaderKey | None = None
     host: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of an import. `adopt` makes the importing daemon the owner of all IDs."""
+    """The body of one import request. `adopt` makes the importing daemon the owner of all IDs."""
 
     records: tuple[TransferredRecord, ...]
     adopt: bool = False
 
 
-class Export:
-    """Encodes an export in parts, one record a line. The document is valid JSON, and ends with a
-    count and a CRC.
+class ExportEncoder:
+    """Encode an export piece by piece, one record per line. The document is valid JSON and ends
+    with a count and a CRC.
     """
 
     def __init__(self, count: int) -> None:
@@ -79,24 +83,24 @@ class Export:
         self._written = 0
         self._count = count
 
-    def begin(self) -> bytes:
-        """Return what comes before the records, with the expected number of them."""
-        return self._summed(b'{"format":"%s","version":%d,"count":%d,"records":[' % (
+    def header(self) -> bytes:
+        """Return the part before the records, with their expected number."""
+        return self._with_crc(b'{"format":"%s","version":%d,"count":%d,"records":[' % (
             FORMAT.encode(), VERSION, self._count
         ))  # fmt: skip
 
-    def line(self, record: Record) -> bytes:
-        """Return a record, with the separator before it."""
+    def record(self, record: Record) -> bytes:
+        """Return a record and the separator before it."""
         separator = b"\n" if self._written == 0 else b",\n"
         self._written += 1
-        return self._summed(separator + _encoder.encode(to_transferred(record)))
+        return self._with_crc(separator + _encoder.encode(to_transferred(record)))
 
-    def end(self) -> bytes:
-        """Return the last line."""
-        self._summed(b"\n")
+    def footer(self) -> bytes:
+        """Return the part after the records."""
+        self._with_crc(b"\n")
         return b'\n],"count":%d,"crc":"%08x"}\n' % (self._written, self._crc)
 
-    def _summed(self, data: bytes) -> bytes:
+    def _with_crc(self, data: bytes) -> bytes:
         self._crc = zlib.crc32(data, self._crc)
         return data
 
@@ -111,7 +115,7 @@ def decode_batch(content: bytes) -> Batch:
 
 def to_record(transferred: TransferredRecord, owner: str, *, version: int, max_nodes: int) -> Record:
     """Return the record to store for an imported one. Raises InvalidValue, TooManyNodes."""
-    if not may_be_named(transferred.id):
+    if not is_valid_name(transferred.id):
         raise InvalidValue("id", "not a text that an ID can have")
     if not _OWNER.match(owner):
         raise InvalidValue("home", "not 16 hex digits")
@@ -123,32 +127,32 @@ def to_record(transferred: TransferredRecord, owner: str, *, version: int, max_n
     )
     if len(transferred.nodes) > max_nodes:
         raise TooManyNodes(transferred.id)
-    record = replace(record, nodes=tuple(map(_checked, transferred.nodes)))
+    record = replace(record, nodes=tuple(map(_checked_node, transferred.nodes)))
     _check_distinct(record.nodes)
     if transferred.leader is not None:
         record = _with_leader(record, transferred.leader, version, max_nodes)
     return record if transferred.host is None else unbind(replace(record, host=_host(transferred.host)))
 
 
-def _with_leader(record: Record, key: ExportedKey, version: int, max_nodes: int) -> Record:
-    if not 0 <= key.flags <= _MAX_UINT64:
+def _with_leader(record: Record, exported: ExportedLeaderKey, version: int, max_nodes: int) -> Record:
+    if not 0 <= exported.flags <= _MAX_UINT64:
         raise InvalidValue("flags", "not an unsigned number of 64 bits")
-    if not 0 <= key.claims <= _MAX_UINT64:
+    if not 0 <= exported.claims <= _MAX_UINT64:
         raise InvalidValue("claims", "not an unsigned number of 64 bits")
     try:
-        put = codec.decode_put(key.value.encode(), key.flags)
+        put = codec.decode_put(exported.value.encode(), exported.flags)
     except (Malformed, UnicodeEncodeError) as error:
         raise InvalidValue("leader", str(error)) from None
-    if key.addr is None:
+    if exported.addr is None:
         led = transitions.with_leader(record, put, version, max_nodes)
-    elif key.addr in {node.addr for node in record.nodes}:
+    elif exported.addr in {node.addr for node in record.nodes}:
         # The node may have registered with another address since.
-        leader = Leader(addr=key.addr, value=put.value, flags=put.flags, created=version, modified=version)
+        leader = Leader(addr=exported.addr, value=put.value, flags=put.flags, created=version, modified=version)
         led = replace(record, leader=leader)
     else:
         raise InvalidValue("leader", "its node is not listed")
-    unreported = UnreportedClaim(times=key.claims, since=version) if key.claims else None
-    return replace(led, confirmed=key.reported and unreported is None, unreported=unreported)
+    unreported = UnreportedClaim(times=exported.claims, since=version) if exported.claims else None
+    return replace(led, confirmed=exported.reported and unreported is None, unreported=unreported)
 
 
 def is_equivalent(one: Record, other: Record) -> bool:
@@ -158,26 +162,25 @@ def is_equivalent(one: Record, other: Record) -> bool:
 
 
 def to_transferred(record: Record) -> TransferredRecord:
-    """Return what is exported of a record: without a node whose grant may never have been answered,
-    and with the last owner where that was lost.
+    """Return the exported form of a record: without a node whose grant may never have been
+    answered, and under its previous owner if that was lost.
     """
     record = without_pending_grant(record)
-    leader, unreported = record.leader, record.unreported
-    key = (
-        None
-        if leader is None
-        else ExportedKey(
-            value=leader.value,
-            flags=leader.flags,
-            addr=leader.addr,
-            reported=record.confirmed,
-            claims=0 if unreported is None else unreported.times,
+    exported = None
+    if (leader := record.leader) is not None:
+        claims = 0 if record.unreported is None else record.unreported.times
+        exported = ExportedLeaderKey(
+            value=leader.value, flags=leader.flags, addr=leader.addr, reported=record.confirmed, claims=claims
         )
-    )
     nodes = tuple(ImportedNode(**asdict(node)) for node in record.nodes)
     owner = record.previous_owners[-1] if record.ownerless and record.previous_owners else record.owner
     return TransferredRecord(
-        id=record.id, created_at=record.created_at, owner=owner, nodes=nodes, leader=key, host=export_host(record.host)
+        id=record.id,
+        created_at=record.created_at,
+        owner=owner,
+        nodes=nodes,
+        leader=exported,
+        host=export_host(record.host),
     )
 
 
@@ -188,7 +191,7 @@ def _host(text: str) -> str:
         raise InvalidValue("host", "not an IP address") from None
 
 
-def _checked(node: ImportedNode) -> Node:
+def _checked_node(node: ImportedNode) -> Node:
     check_text("address", node.addr)
     for what, value in (("raft_addr", node.raft_addr), ("node_id", node.node_id)):
         if value is not None:
@@ -199,8 +202,8 @@ def _checked(node: ImportedNode) -> Node:
 def _check_distinct(nodes: tuple[Node, ...]) -> None:
     seen: set[str] = set()
     for node in nodes:
-        # A registration would take them for one node: same address, with or without http://, or
-        # same node ID.
+        # Registration treats nodes as one if they share an address, with or without http://, or a
+        # node ID.
         names = {f"addr {node.addr.removeprefix('http://')}"} | ({f"id {node.node_id}"} if node.node_id else set())
         if names & seen:
             raise InvalidValue("nodes", "one of them is listed twice")

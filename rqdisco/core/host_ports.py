@@ -1,4 +1,8 @@
-"""Split addresses into host and port, if a node can be reached there. Pure."""
+"""Parse a node's address into the host and port that DNS publishes and probes connect to.
+
+`addresses` checks and splits the text of an address. This module also rejects hosts that cannot be
+reached, such as 0.0.0.0, and those that are neither an IP address nor a host name.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,12 @@ from rqdisco.core.errors import InvalidValue
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
-# Some resolvers read these as addresses, others as names.
-_NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
+# Some resolvers read these as IP addresses, others as names.
+_NUMERIC_NAME = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
 
 class HostPort(msgspec.Struct, frozen=True):
-    """Where a node is reached: an IP address in its canonical form, or a host name that has to be
-    resolved.
-    """
+    """Where a node is reached: a canonical IP address, or a host name to resolve."""
 
     host: str
     port: int
@@ -29,7 +31,7 @@ class HostPort(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=8192)
 def parse_host_port(addr: str) -> HostPort | None:
-    """Parse an address; return None if it has no host and port that DNS can express."""
+    """Parse an address; return None if its host and port cannot be reached or expressed in DNS."""
     try:
         host, port = host_and_port(addr)
     except InvalidValue:
@@ -37,7 +39,7 @@ def parse_host_port(addr: str) -> HostPort | None:
     try:
         ip = usable_ip(host)
     except ValueError:
-        is_name = _HOST_NAME.match(host) is not None and _NUMBERS.match(host) is None
+        is_name = is_host_name(host) and _NUMERIC_NAME.match(host) is None
         return HostPort(host.removesuffix(".").lower(), port, is_ip=False) if is_name else None
     return None if ip is None else HostPort(ip, port, is_ip=True)
 

@@ -1,4 +1,4 @@
-"""Discovery IDs: creation and syntax."""
+"""Discovery IDs: how they are created, which names are valid, and the owner tag in them (R1)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 _RANDOM_BYTES = 14
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
-# Paths and names of the service itself, including those reserved for later.
-RESERVED = frozenset(
+# Path segments and names that the service uses itself, or reserves for later.
+RESERVED_IDS = frozenset(
     {"v1", "operator", "peers", "status", "healthz", "readyz", "metrics", "events", "static", "ns"}
     | {"openapi.json", "favicon.ico", "robots.txt"}
 )
@@ -22,43 +22,43 @@ def is_id(text: str) -> bool:
     return _ID.match(text) is not None
 
 
-def may_be_named(text: str) -> bool:
-    """Report whether an ID of that text may be created by name: through consul-kv, or by an
-    import.
+def is_valid_name(text: str) -> bool:
+    """Report whether an ID with this name may be created by consul-kv or an import."""
+    return is_id(text) and text.lower() not in RESERVED_IDS
+
+
+def owner_tag(incarnation_or_id: str) -> str:
+    """Return the first 16 bits in hex, which an incarnation and every ID created by it share
+    (R1).
     """
-    return is_id(text) and text.lower() not in RESERVED
-
-
-def tag(incarnation: str) -> str:
-    """Return the first 16 bits, in hex, of every ID created by `incarnation` (R1)."""
-    return incarnation[:4]
+    return incarnation_or_id[:4]
 
 
 def new_id(incarnation: str, random: RandomBytes) -> str:
-    """Return a new discovery ID: a UUID of version 8 (RFC 9562 section 5.8) with the tag of its
-    owner and 106 random bits.
+    """Return a new discovery ID: a UUID of version 8 (RFC 9562 section 5.8) with the owner tag and
+    106 random bits.
     """
-    value = int.from_bytes(bytes.fromhex(tag(incarnation)) + random(_RANDOM_BYTES), "big")
+    value = int.from_bytes(bytes.fromhex(owner_tag(incarnation)) + random(_RANDOM_BYTES), "big")
     value = value & ~(0xF << 76) | 8 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=value))
 
 
 def is_uuid(text: str) -> bool:
-    """Report whether a daemon or another discovery service may have created the ID, rather than a
-    user named it.
+    """Report whether the text is a UUID of any version, which a daemon or another discovery service
+    creates and a user rarely chooses.
     """
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True
+    return _parse_uuid(text) is not None
 
 
 def is_created_id(discovery_id: str) -> bool:
-    """Report whether an ID has the form of those that daemons create."""
+    """Report whether the ID has the form of those that daemons create with `new_id`."""
+    parsed = _parse_uuid(discovery_id)
+    return parsed is not None and str(parsed) == discovery_id and parsed.version == 8
+
+
+def _parse_uuid(text: str) -> uuid.UUID | None:
     try:
-        parsed = uuid.UUID(discovery_id)
+        return uuid.UUID(text)
     except ValueError:
-        return False
-    return str(parsed) == discovery_id and parsed.version == 8
+        return None

@@ -1,4 +1,7 @@
-"""Discovery IDs as names in which case does not count and a dot separates levels, as in DNS."""
+"""An index to look up discovery IDs as DNS names: ignoring case, a dot separates levels.
+
+`storage.memory.Store` holds it, and the DNS server looks IDs up in it through the directory.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ _MAX_VARIANTS = 2
 
 
 class NameIndex:
-    """The IDs that are not in lower case, and the names above IDs with dots. None of them
-    expires.
+    """The IDs that are not in lower case, and the parent names of IDs with dots.
+
+    They are created by name and never count as unused, so they never expire.
     """
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._by_name: dict[bytes, list[bytes]] = {}
-        self._above: set[bytes] = set()
+        self._parents: set[bytes] = set()
         for key in keys:
             self.add(key)
 
@@ -30,19 +34,19 @@ class NameIndex:
             variants = self._by_name.setdefault(name, [])
             if len(variants) < _MAX_VARIANTS and key not in variants:
                 variants.append(key)
-        self._add_above(name)
+        self._add_parents(name)
         if len(key) > _ONE_LABEL:
-            self._add_above(to_dns_labels(key.decode()).encode())
+            self._add_parents(to_dns_labels(key.decode()).encode())
 
-    def of(self, name: bytes) -> list[bytes]:
+    def variants(self, name: bytes) -> list[bytes]:
         """Return up to two IDs that differ from `name` by case only."""
         return self._by_name.get(name, [])
 
-    def is_above(self, name: bytes) -> bool:
+    def has_subdomains(self, name: bytes) -> bool:
         """Report whether an ID, or its escaped form, ends with a dot and `name`."""
-        return name in self._above
+        return name in self._parents
 
-    def _add_above(self, name: bytes) -> None:
+    def _add_parents(self, name: bytes) -> None:
         while b"." in name:
             name = name.partition(b".")[2]
-            self._above.add(name)
+            self._parents.add(name)

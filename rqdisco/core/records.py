@@ -1,7 +1,7 @@
-"""The record of one discovery ID; `transitions` defines how it changes.
+"""The record of one discovery ID and the structs in it; `transitions` defines how it changes.
 
 A node whose answer lists only itself bootstraps a cluster: such an answer is a *grant*. Winning the
-claim to the leader key is one, too.
+claim to the leader key is a grant, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rqdisco.core.addresses import same_addresses
 
-# Boots are numbered from 0.
+# No moment of this machine: boots are numbered from 0.
 _NO_BOOT = -1
 
 
@@ -37,10 +37,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The address that was granted last, and when.
+    """The last bootstrap grant: its address, and its moment, `at` milliseconds of `boot`.
 
-    `pending` marks, where there are peers, a grant that is not answered yet: no node may join that
-    one (R6). `host` is the client host of the last answer, None if it is not known.
+    With peers, `pending` marks a grant that is not answered yet: no node may join its node (R6).
+    `host` is the client host of the last answer, None if it is not known.
     """
 
     addr: str
@@ -50,8 +50,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     host: str | None = None
 
     def is_open(self, now: Moment, retry_window_ms: int) -> bool:
-        """Report whether the answer may be lost on its way, so that the grant is repeated to the same
-        address (rule R5a).
+        """Report whether the retry window is open: the answer may have been lost, so the grant is
+        repeated to the same address (rule R5a).
 
         A grant of an earlier boot of the machine is closed: its age is not known, and a second
         cluster is worse than none.
@@ -62,8 +62,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The leader key of consul-kv: its last value, and the address of the node in it.
 
-    `value` is the text as it was sent, `flags` are Consul's and opaque. `created` and `modified` are
-    the versions of the record at which the key was created and last put.
+    `value` is the text as it was sent, `flags` are Consul's and opaque. `created` and `modified`
+    are the versions of the record at which the key was created and last put.
     """
 
     addr: str
@@ -74,19 +74,18 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class UnreportedClaim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A claim that was won by a node that has not reported itself as leader; shown to that node, its
-    owner, alone (rule R5c).
+    """A claim whose winner has not reported itself as leader; only the winner sees it (rule R5c).
 
-    `times` is how often the owner was answered that it won; `since` is the version at the first
-    answer, in milliseconds of the wall clock, for people to read.
+    `times` counts the answers to the winner; `since` is the version at the first of them, in
+    milliseconds of the wall clock, for people to read.
     """
 
     times: int
     since: int
 
 
-# A leader reports itself some seconds after it won its claim. If it has not for so long, an operator
-# has to act.
+# A leader reports itself some seconds after it won its claim. After this time an operator has to
+# act.
 LONG_CLAIM_SECONDS = 60.0
 
 
@@ -101,17 +100,17 @@ STORED_NAMES = {
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=STORED_NAMES):
-    """All that is known of one discovery ID.
+    """The state of one discovery ID.
 
-    `owner` is the incarnation that created the ID and alone changes the record. `version` rises with
-    every change, `created_at` is in microseconds since 1970 by the wall clock, `nodes` are in the
-    order of their first registration. `was_emptied`: the list was emptied once, so the next grant is
-    not the first. `confirmed`: a leader has reported itself since the list was last empty, so a
-    cluster exists. `attempted`: a grant was revoked before any node was listed, and others may have
-    received it.
+    `owner` is the incarnation that created the ID and alone changes the record. `version` rises
+    with every change, `created_at` is in microseconds since 1970 by the wall clock, `nodes` are in
+    the order of their first registration. `was_emptied`: the list was emptied once, so the next
+    grant is not the first. `confirmed`: a leader has reported itself since the list was last empty,
+    so a cluster exists. `attempted`: a grant was revoked before any node was listed, and peers may
+    have received the record.
 
-    `unreported` hides the node under the leader key, which claimed it and has not reported itself
-    yet. `host` is the only client host that may register while a loopback address is listed.
+    `unreported` hides the node in the leader key, which has claimed it and not reported itself yet.
+    `host` is the only client host that may register while a loopback address is listed.
 
     `previous_owners` are in order, the oldest first; `ownerless` means that one of them lost its
     state, so that nothing is granted any more (R7).
@@ -136,9 +135,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a registration: the record after it, and the nodes to answer with.
 
-    `bootstrap` is "granted" for a new grant, "again" for one that is repeated since its answer may
-    be lost, None where other nodes are listed. `on_behalf` marks a list that was answered on the
-    owner's behalf and may be out of date (R4).
+    `bootstrap` is "granted" for a new grant, "again" for a repeated one whose answer may have been
+    lost, None if other nodes are listed. `on_behalf` marks an answer on the owner's behalf, which
+    may be out of date (R4).
     """
 
     record: Record
@@ -151,7 +150,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a claim to the leader key: the record after it, and whether it was won, which
     is a grant.
 
-    `again` means that the owner of an unreported claim won it once more (R5c).
+    `again` means that the winner of an unreported claim repeated it and won again (R5c).
     """
 
     record: Record
@@ -191,8 +190,8 @@ def without_node(record: Record, addr: str) -> Record:
 
 
 def same_grant(one: Grant, other: Grant) -> bool:
-    """Report whether both are one grant; it may be answered by now, and its window closed by a
-    successor.
+    """Report whether both are the same grant, even if one is answered, or has its retry window
+    closed by a new owner.
     """
     is_same_boot = one.boot == other.boot or _NO_BOOT in (one.boot, other.boot)
     return is_same_boot and (one.addr, one.at) == (other.addr, other.at)
@@ -209,28 +208,30 @@ def own_entries(nodes: Iterable[Node], node: Node) -> list[Node]:
 def is_unused(record: Record) -> bool:
     """Report whether nothing was ever decided under the ID, so that it may expire (P7).
 
-    Every copy, of any version, is then unused and has this owner. An ID with previous owners may
-    have had nodes that only those knew.
+    Every copy, of any version, is then unused and has this owner. An ID with previous owners is
+    used: it may have had nodes that only those had stored.
     """
     used = record.nodes or record.grant or record.was_emptied or record.leader or record.confirmed
     return not (used or record.attempted or record.previous_owners or record.ownerless)
 
 
-def revoked(record: Record) -> Record:
-    """Return the record as restored after a grant was revoked, which others may have received
+def with_grant_revoked(record: Record) -> Record:
+    """Return the record from before a grant that was revoked and that peers may have received
     (R6).
     """
     return replace(record, attempted=True) if is_unused(record) else record
 
 
-def succeed(record: Record, owner: str, *, version: int, lost: bool) -> Record:
-    """Return the record under a new owner, after the last one handed it over or was lost (R7)."""
+def with_new_owner(record: Record, owner: str, *, version: int, lost: bool) -> Record:
+    """Return the record under a new owner, after the previous one handed it over or was lost
+    (R7).
+    """
     grant = record.grant
     if grant is not None and not lost:
-        # Moments of another machine mean nothing here: close the window.
+        # Moments of another machine mean nothing here: close the retry window.
         grant = replace(grant, boot=_NO_BOOT)
     # The machine of a lost daemon is gone, so the next client host to register a loopback address
-    # takes its place (R5d). Not where a node could be granted.
+    # takes its place (R5d). A record that was handed over may still grant, so it keeps its host.
     host = None if lost and record.host == f"@{record.owner}" else record.host
     previous_owners, ownerless = (*record.previous_owners, record.owner), record.ownerless or lost
     return replace(

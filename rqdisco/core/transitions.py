@@ -28,7 +28,7 @@ from rqdisco.core.records import (
 )
 
 Held = TypeVar("Held", "Grant | None", "Leader | None")
-# For so long after the owner of a claim was answered, a claim from another client host loses (R5c).
+# For so long after the winner of a claim was answered, a claim from another client host loses (R5c).
 OWNER_RETRY_WINDOW_MS = 30_000
 
 

@@ -1,8 +1,8 @@
-"""What any API may show of a record. Every answer is made from a view.
+"""Views: the part of a record that any API may show.
 
 A record also holds nodes that no other node may join: one whose grant may never have been answered
 (rule R6), and one that claimed the leader key and has not reported itself (rule R5c). Every list,
-leader key, DNS name, page and event is made of a view, at the owner of an ID and at its peers alike.
+leader key, DNS name, page and event is made from a view, at the owner of an ID and at its peers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rqdisco.core.records import Leader, Node, Record, with_grant_answered, with
 class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The public part of a record.
 
-    `granted` is the address last granted the bootstrap; `confirmed` means that a leader reported
+    `granted` is the address of the last bootstrap grant; `confirmed` means that a leader reported
     itself, `ownerless` that no node is granted any more (R7). `unconfirmed` are the addresses among
     `nodes` that this daemon answered on the owner's behalf and the owner does not list yet (R4).
     `claimed` counts the answers to a hidden claim, 0 if there is none; `claimed_since` is the time
@@ -52,18 +52,18 @@ def view_of(record: Record, *, is_owner: bool, hinted: Sequence[Node] = ()) -> V
     if record.unreported is not None and record.leader is not None:
         record = without_node(record, record.leader.addr)
     nodes, grant, unreported = record.nodes, record.grant, record.unreported
-    more = _missing(nodes, hinted) if hinted else []
+    added = _missing(nodes, hinted) if hinted else []
     return View(
         id=record.id,
         owner=record.owner,
         version=record.version,
         created_at=record.created_at,
-        nodes=(*nodes, *more) if more else nodes,
+        nodes=(*nodes, *added) if added else nodes,
         leader=record.leader,
         granted=None if grant is None else grant.addr,
         confirmed=record.confirmed,
         ownerless=record.ownerless,
-        unconfirmed=tuple(node.addr for node in more),
+        unconfirmed=tuple(node.addr for node in added),
         claimed=0 if unreported is None else unreported.times,
         claimed_since=0 if unreported is None else unreported.since,
         host=record.host,

@@ -1,4 +1,4 @@
-"""Metrics of the DNS server."""
+"""Prometheus metrics of the DNS server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dns_metrics(counts: DNSCounts) -> MetricSource:
             "rqdisco_dns_answers",
             "DNS responses by transport and RCODE.",
             ("transport", "rcode"),
-            (((way, _RCODES.get(code, str(code))), count) for (way, code), count in counts.answers.items()),
+            (((transport, _RCODES.get(code, str(code))), count) for (transport, code), count in counts.answers.items()),
         )
         yield histogram(
             "rqdisco_dns_answer_duration_seconds", "Seconds from a DNS query to its response.", counts.seconds

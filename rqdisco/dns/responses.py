@@ -73,8 +73,8 @@ class NameServer:
             return await self._answer(question, below)
         except NoSuchID:
             # A name that only has names below it exists too (RFC 8020).
-            is_above = await self._directory.is_above(below)
-            return self._empty(question, wire.NOERROR if is_above else wire.NXDOMAIN)
+            has_subdomains = await self._directory.has_subdomains(below)
+            return self._empty(question, wire.NOERROR if has_subdomains else wire.NXDOMAIN)
         except AmbiguousName:
             self._warn_ambiguous(name)
             return Reply(rcode=wire.SERVFAIL)

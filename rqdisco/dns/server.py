@@ -1,4 +1,7 @@
-"""The DNS server: datagrams and connections."""
+"""The listeners of the DNS server: UDP datagrams and TCP connections, their limits and timeouts.
+
+`responses.NameServer` answers the queries, `wire` parses and encodes the messages.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.dns import wire
+from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
-from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.dns.wire import Question, Reply
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.telemetry.counters import DNSCounts
@@ -28,15 +31,15 @@ from rqdisco.twisted_compat import use_timer
 IDLE_SECONDS = 10.0
 MAX_CONNECTIONS = 200
 MAX_CONNECTIONS_PER_SOURCE = 20
-# How many bytes of waiting datagrams are read before other events are handled: some 200 queries, a
-# few milliseconds.
+# Bytes of waiting datagrams to read before other events are handled: some 200 queries, a few
+# milliseconds.
 READ_BYTES = 8192
 _BIND_ATTEMPTS = 10
 
 # Twisted has no type for a reactor that provides time, TCP and UDP, nor for a transport that can be
 # aborted and registers producers.
 _Twisted: TypeAlias = Any
-_Source: TypeAlias = "tuple[str, int]"
+_HostAndPort: TypeAlias = "tuple[str, int]"
 
 _log = Logger()
 
@@ -49,12 +52,12 @@ class DNSDatagramProtocol(DatagramProtocol):
     noisy = False
 
     def __init__(
-        self, server: NameServer, limit: SourceLimit, clock: IReactorTime, counts: DNSCounts | None = None
+        self, name_server: NameServer, limit: ResponseRateLimit, clock: IReactorTime, counts: DNSCounts | None = None
     ) -> None:
-        self._responder = _Responder(server, clock, "udp", counts)
+        self._responder = _Responder(name_server, clock, "udp", counts)
         self._limit = limit
 
-    def datagramReceived(self, datagram: bytes, addr: _Source) -> None:
+    def datagramReceived(self, datagram: bytes, addr: _HostAndPort) -> None:
         question = wire.parse_query(datagram)
         if question is None or not addr[1]:
             # Not a query, or from port 0, which cannot receive a response.
@@ -67,7 +70,7 @@ class DNSDatagramProtocol(DatagramProtocol):
         responding = Deferred.fromCoroutine(self._responder.respond(question, question.udp_size))
         responding.addCallback(self._send, addr)
 
-    def _send(self, message: bytes, addr: _Source) -> None:
+    def _send(self, message: bytes, addr: _HostAndPort) -> None:
         # The sender may be forged or unreachable, and retries if a message is lost.
         with suppress(OSError, MessageLengthError):
             if self.transport is not None:
@@ -104,8 +107,9 @@ class DNSConnection(Int16StringReceiver, TimeoutMixin):
         self.transport.registerProducer(self, True)
 
     def readConnectionLost(self) -> None:
-        """Send the buffered responses to a client that sends no more queries; none is in
-        progress.
+        """Send the buffered responses and close: the client sends no more queries.
+
+        No response is in progress, since nothing is read during one.
         """
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -170,19 +174,17 @@ class DNSConnection(Int16StringReceiver, TimeoutMixin):
 
 
 class DNSConnectionFactory(Factory):
-    """All TCP connections of the server. An idle connection is dropped to make room for a new
-    one.
-    """
+    """The TCP connections of the server; an idle one is closed to make room for a new one."""
 
     noisy = False
 
-    def __init__(self, server: NameServer, clock: IReactorTime, counts: DNSCounts | None = None) -> None:
-        self.responder = _Responder(server, clock, "tcp", counts)
+    def __init__(self, name_server: NameServer, clock: IReactorTime, counts: DNSCounts | None = None) -> None:
+        self.responder = _Responder(name_server, clock, "tcp", counts)
         self.clock = clock
         self.open: set[DNSConnection] = set()
         self.limiter = ConnectionLimiter(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE, clock.seconds)
 
-    # Factory takes any IAddress; these ports only have IP addresses.
+    # Factory takes any IAddress; the server listens on IP addresses only.
     def buildProtocol(self, addr: IPv4Address | IPv6Address) -> DNSConnection | None:  # type: ignore[override]
         if self.limiter.is_closed_to(addr.host):
             return None
@@ -198,20 +200,20 @@ class DNSConnectionFactory(Factory):
 
 
 class DNSServer:
-    """Serves one name server over UDP and TCP at each of `addresses`, host and port."""
+    """Serve one name server over UDP and TCP at each of `addresses` (host and port)."""
 
     def __init__(
         self,
         reactor: _Twisted,
-        server: NameServer,
-        limit: SourceLimit,
+        name_server: NameServer,
+        limit: ResponseRateLimit,
         addresses: Sequence[tuple[str, int]],
         counts: DNSCounts | None = None,
     ) -> None:
         self._reactor = reactor
         self._addresses = addresses
-        self._datagrams = lambda: DNSDatagramProtocol(server, limit, reactor, counts)
-        self._connections = DNSConnectionFactory(server, reactor, counts)
+        self._datagrams = lambda: DNSDatagramProtocol(name_server, limit, reactor, counts)
+        self._connections = DNSConnectionFactory(name_server, reactor, counts)
 
     def listen(self) -> list[IListeningPort]:
         """Return the listening ports, one for TCP and one for UDP per address. Raises
@@ -238,15 +240,15 @@ class DNSServer:
             return tcp, udp
 
     def cut(self) -> None:
-        """Abort all connections; clients that wait for a response retry."""
+        """Abort all TCP connections; clients that wait for a response retry."""
         self._connections.cut()
 
 
 class _Responder:
     """Responds to queries over one transport, and counts the responses."""
 
-    def __init__(self, server: NameServer, clock: IReactorTime, transport: str, counts: DNSCounts | None) -> None:
-        self._server = server
+    def __init__(self, name_server: NameServer, clock: IReactorTime, transport: str, counts: DNSCounts | None) -> None:
+        self._name_server = name_server
         self._seconds = clock.seconds
         self._transport = transport
         self._counts = DNSCounts() if counts is None else counts
@@ -255,7 +257,7 @@ class _Responder:
         """Return the response, at most `max_size` bytes long."""
         start = self._seconds()
         try:
-            reply = await self._server.reply(question)
+            reply = await self._name_server.reply(question)
             message = wire.encode_reply(question, reply, max_size)
         except Exception:
             _log.failure("DNS query failed: {name}", name=question.name)

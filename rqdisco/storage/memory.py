@@ -21,7 +21,9 @@ from rqdisco.storage.node_counter import NodeCounter
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """One line on its way to the disk: whole, and as the store keeps it, split into key and rest."""
+    """One line on its way to the disk: whole, and as the store keeps it, split into key and
+    rest.
+    """
 
     key: bytes
     line: bytes
@@ -136,7 +138,7 @@ class Store:
 
     @property
     def name_index(self) -> NameIndex:
-        """The IDs as names in which case does not count; built at the first use."""
+        """The IDs as DNS names; built at the first use."""
         if self._name_index is None:
             self._name_index = NameIndex(self._settled)
         return self._name_index

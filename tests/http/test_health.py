@@ -6,7 +6,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from rqdisco.core.ids import RESERVED
+from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.core.records import Node, Put
 from tests.http.conftest import ApiClient
 from tests.support.daemon import Daemon, create_id, register, result
@@ -81,7 +81,7 @@ def test_the_operator_socket_answers_probes_too() -> None:
         assert result(client.get(f"http://rqdisco/{path}")).code == status
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("name", sorted(RESERVED_IDS))
 @ensureDeferred
 async def test_no_id_can_have_a_reserved_name(api: ApiClient, name: str) -> None:
     for path in (f"/{name}", f"/%{ord(name[0]):x}{name[1:]}"):

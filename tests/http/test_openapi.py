@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from rqdisco.core import exports
-from rqdisco.core.ids import RESERVED
+from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.http.api import consul
 from rqdisco.http.api.admin import OperatorAPI
 from rqdisco.http.api.consul import ConsulAPI
@@ -166,7 +166,7 @@ def test_the_document_has_each_member_that_an_answer_can_have() -> None:
         (documents.LeaderDocument, full["leader"]["properties"]),
         (documents.ClaimDocument, full["claim"]["properties"]),
         (consul._KVEntry, schemas["Entries"]["items"]["properties"]),
-        (exports.ExportedKey, schemas["Record"]["properties"]["leader"]["properties"]),
+        (exports.ExportedLeaderKey, schemas["Record"]["properties"]["leader"]["properties"]),
         (exports.TransferredRecord, schemas["Record"]["properties"]),
     ):
         assert {field.encode_name for field in msgspec.structs.fields(answered)} - _OF_EVENTS == set(described)
@@ -230,7 +230,7 @@ def test_the_document_can_only_be_read(method: str) -> None:
 
 
 def test_an_id_may_have_dots_and_look_like_a_document() -> None:
-    assert "openapi.json" in RESERVED
+    assert "openapi.json" in RESERVED_IDS
     prepare = daemon_for("open")
     for name in ("openapi.json1", "api.json", "openapi"):
         assert prepare.ask("PUT", f"/v1/kv/{name}/leader", {"addr": "h:1"}).body == b"true"

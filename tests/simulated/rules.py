@@ -203,7 +203,7 @@ def _remove_what_is_there(backend: Any) -> None:
     local = backend.local
 
     async def remove(discovery_id: str, addr: str) -> tuple[Record, bool]:
-        record = await local._records.find(discovery_id)
+        record = await local._records.after_pending_grant(discovery_id)
         after = transitions.remove(record, addr)
         return await local._records.save(record, after), after is not record
 
@@ -248,7 +248,7 @@ def _take_expired(backend: Any) -> None:
 
 def _cover(backend: Any, is_unused: Callable[[Record], bool]) -> None:
     marks = backend.watermarks
-    marks.cover = lambda record: record.version <= marks.of(record.owner) and is_unused(record)
+    marks.covers = lambda record: record.version <= marks.of(record.owner) and is_unused(record)
 
 
 _SWITCHES: dict[str, Callable[[Any], None]] = {

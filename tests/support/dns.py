@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from rqdisco.core.records import Node
+from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSConnectionFactory, DNSServer
-from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
 from tests.support.daemon import Daemon, result, transferred
@@ -59,7 +59,7 @@ class Names:
         self.server = NameServer(
             self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
         )
-        limit = SourceLimit(rate, self.reactor.seconds)
+        limit = ResponseRateLimit(rate, self.reactor.seconds)
         self.listener = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
         self.ports = self.listener.listen()
 

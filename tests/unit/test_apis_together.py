@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from rqdisco.core.exports import ExportedKey
+from rqdisco.core.exports import ExportedLeaderKey
 from rqdisco.core.records import Node
 from rqdisco.core.views import View
 from tests.support.checked_calls import CLASS, NODES, A, B, C, CheckedCalls
@@ -68,7 +68,7 @@ class ApisTogether(CheckedCalls):
 
     @rule(which=IDS, nodes=st.sampled_from([(), (A,), (B, C)]), lead=st.booleans(), own=st.booleans())
     def adopt(self, which: int, nodes: tuple[Node, ...], lead: bool, own: bool) -> None:
-        key = ExportedKey(value=f'{{"addr":"{B.addr}"}}') if lead else None
+        key = ExportedLeaderKey(value=f'{{"addr":"{B.addr}"}}') if lead else None
         brought = transferred(self.ids[which], *nodes, owner="0" * 16, leader=key)
         self._call(which, None, lambda _: self.daemon.directory.adopt(brought, as_own=own), self._adopted)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rqdisco.core import host_binding
 from rqdisco.core.addresses import is_local, same_node
 from rqdisco.core.errors import LoopbackConflict, Undecided
-from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, succeed
+from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, with_new_owner
 from rqdisco.core.transitions import add, claim, clear_leader, register, remove, report
 
 WINDOW = 30_000
@@ -260,12 +260,12 @@ class TestFromBefore:
 
 def test_the_next_to_register_a_loopback_address_binds_an_id_of_a_lost_daemons_host() -> None:
     record = posted(fresh(), (DEFAULT, "@aa"))
-    assert succeed(record, "bb", version=2, lost=True).host is None
-    assert succeed(record, "bb", version=2, lost=False).host == "@aa", (
+    assert with_new_owner(record, "bb", version=2, lost=True).host is None
+    assert with_new_owner(record, "bb", version=2, lost=False).host == "@aa", (
         "its nodes may be alive, and others get an answer"
     )
-    assert succeed(posted(fresh(), (DEFAULT, "@cc")), "bb", version=2, lost=True).host == "@cc"
-    assert succeed(posted(fresh(), (DEFAULT, M1)), "bb", version=2, lost=True).host == M1
+    assert with_new_owner(posted(fresh(), (DEFAULT, "@cc")), "bb", version=2, lost=True).host == "@cc"
+    assert with_new_owner(posted(fresh(), (DEFAULT, M1)), "bb", version=2, lost=True).host == M1
 
 
 HOSTS = st.sampled_from([M1, M2, M3, "@aa", None])

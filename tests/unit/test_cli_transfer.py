@@ -18,7 +18,7 @@ from rqdisco.cli.import_sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedNode, ExportedRecord
 from rqdisco.core import codec
-from rqdisco.core.exports import Export
+from rqdisco.core.exports import ExportEncoder
 from rqdisco.core.records import Grant, Node, Record
 from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
@@ -283,9 +283,9 @@ def test_an_ownerless_id_keeps_its_owner_in_exports_and_snapshots(tmp_path: Path
         previous_owners=("1" * 16,),
         ownerless=True,
     )
-    export = Export(1)
+    export = ExportEncoder(1)
     path = tmp_path / "export.json"
-    path.write_bytes(b"".join((export.begin(), export.line(lost), export.end())))
+    path.write_bytes(b"".join((export.header(), export.record(lost), export.footer())))
     (exported,) = records(path)
     assert records(snapshot_file(tmp_path / "snapshot.json", lost)) == [exported]
     assert exported.owner == "1" * 16

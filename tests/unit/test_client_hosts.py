@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport.messages import Call, decode_message
 from rqdisco.core.errors import InvalidValue, LoopbackConflict, Undecided
-from rqdisco.core.exports import Export, ImportedNode, TransferredRecord
+from rqdisco.core.exports import ExportEncoder, ImportedNode, TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Leader, Node, Put, Record
 from tests.support import gossip
@@ -133,7 +133,7 @@ def test_an_export_names_the_host_unless_it_is_the_daemons_own(host: str, export
     daemon = Daemon()
     discovery_id = create_id(daemon)
     result(register(daemon, discovery_id, DEFAULT, host))
-    line = Export(1).line(go(daemon.directory.inspect(discovery_id)))
+    line = ExportEncoder(1).record(go(daemon.directory.inspect(discovery_id)))
     assert msgspec.json.decode(line, type=TransferredRecord).host == exported
 
 

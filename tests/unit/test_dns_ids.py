@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from rqdisco.core.dns_labels import to_dns_labels
-from rqdisco.core.ids import may_be_named
+from rqdisco.core.ids import is_valid_name
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, answers, is_absent, rcode, targets
 
@@ -182,7 +182,7 @@ def test_every_name_is_answered(labels: list[bytes], kind: str, size: int | None
 
 
 @given(
-    st.lists(st.from_regex(r"[aA._-]{1,5}", fullmatch=True).filter(may_be_named), max_size=5, unique=True), st.data()
+    st.lists(st.from_regex(r"[aA._-]{1,5}", fullmatch=True).filter(is_valid_name), max_size=5, unique=True), st.data()
 )
 def test_the_answer_is_that_of_the_only_id_with_this_name(ids: list[str], data: st.DataObject) -> None:
     names = Names()

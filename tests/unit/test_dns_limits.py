@@ -7,7 +7,7 @@ import dns.message
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.dns.source_limit import SourceLimit
+from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.limits.rates import MOST_SOURCES
 from tests.support.dns import ZONE, Names, answers, question
 
@@ -17,7 +17,7 @@ class Limit:
 
     def __init__(self, rate: float) -> None:
         self.clock = Clock()
-        self.limit = SourceLimit(rate, self.clock.seconds)
+        self.limit = ResponseRateLimit(rate, self.clock.seconds)
 
     def __call__(self, host: str, asked: int = 100) -> int:
         """Return how many of this many concurrent answers `host` is allowed."""

@@ -200,11 +200,13 @@ async def test_a_flood_of_datagrams_is_read_in_portions() -> None:
 
     from twisted.internet import reactor
 
+    from rqdisco.dns.response_rate_limit import ResponseRateLimit
     from rqdisco.dns.server import DNSServer
-    from rqdisco.dns.source_limit import SourceLimit
 
     names = Names()
-    tcp, udp = DNSServer(reactor, names.server, SourceLimit(0, names.reactor.seconds), [("127.0.0.1", 0)]).listen()
+    tcp, udp = DNSServer(
+        reactor, names.server, ResponseRateLimit(0, names.reactor.seconds), [("127.0.0.1", 0)]
+    ).listen()
     try:
         with socket(AF_INET, SOCK_DGRAM) as client:
             client.setblocking(False)
@@ -230,11 +232,11 @@ async def test_a_flood_of_datagrams_is_read_in_portions() -> None:
 async def test_a_port_in_use_cannot_be_listened_on() -> None:
     from twisted.internet import reactor
 
+    from rqdisco.dns.response_rate_limit import ResponseRateLimit
     from rqdisco.dns.server import DNSServer
-    from rqdisco.dns.source_limit import SourceLimit
 
     names = Names()
-    limit = SourceLimit(0, names.reactor.seconds)
+    limit = ResponseRateLimit(0, names.reactor.seconds)
     ports = DNSServer(reactor, names.server, limit, [("127.0.0.1", 0)]).listen()
     try:
         with pytest.raises(CannotListenError):

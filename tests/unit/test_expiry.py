@@ -260,7 +260,7 @@ def test_a_monotonic_clock_that_steps_back_ages_nothing_and_stops_no_day() -> No
             note = version_ages.advance(Moment(1, second * 1000), 7)
             if note is not None:
                 version_ages.learn(note)
-        return version_ages.newest_old(Moment(1, seconds[-1] * 1000))
+        return version_ages.newest_aged(Moment(1, seconds[-1] * 1000))
 
     assert old_after(range(5000, 5900)) == 0
     assert old_after(range(90)) == 0
@@ -275,5 +275,5 @@ def test_the_recorded_version_ages_stay_small() -> None:
         if note is not None:
             version_ages.learn(note)
             lengths.add(len(note.content))
-        assert second - 1011 <= version_ages.newest_old(Moment(1, second * 1000)) <= max(0, second - 1000)
+        assert second - 1011 <= version_ages.newest_aged(Moment(1, second * 1000)) <= max(0, second - 1000)
     assert max(lengths) < 2500

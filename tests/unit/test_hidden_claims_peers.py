@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.assembly import GossipBackend
+from rqdisco.backends.gossip import assembly
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
@@ -176,7 +176,7 @@ def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
     network = DirectNetwork(clock)
     daemons = [GossipDaemon(network, "a")]
     with monkeypatch.context() as patch:
-        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
         daemons.append(GossipDaemon(network, "b", ["a"]))
     settle(clock, 5)
     yield network, daemons
@@ -216,7 +216,7 @@ def test_a_hidden_claim_does_not_win_again_while_a_peer_runs_an_older_release(
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
     with monkeypatch.context() as patch:
-        patch.setattr(GossipBackend, "_peer_set", BeforeHiddenClaims)
+        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
         b = b.restart()
     settle(clock, 12)
     assert not claim(a, discovery_id, A).won

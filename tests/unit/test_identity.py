@@ -10,7 +10,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.core.ids import new_id, tag
+from rqdisco.core.ids import new_id, owner_tag
 from rqdisco.storage.identity import NAME, load_identity
 from tests.support.daemon import STATE
 from tests.support.disk import ModelDisk
@@ -21,7 +21,7 @@ def test_an_id_is_a_version_8_uuid_with_its_owners_tag(incarnation: bytes, seed:
     owner = incarnation.hex()
     created = uuid.UUID(new_id(owner, Random(seed).randbytes))
     assert (created.version, created.variant) == (8, uuid.RFC_4122)
-    assert str(created)[:4] == tag(owner)
+    assert str(created)[:4] == owner_tag(owner)
 
 
 def test_all_of_an_id_but_tag_and_version_is_random() -> None:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from rqdisco.core.errors import TooManyNodes, Undecided
-from rqdisco.core.records import Moment, Node, Record, Registration, succeed, with_grant_answered
+from rqdisco.core.records import Moment, Node, Record, Registration, with_grant_answered, with_new_owner
 from rqdisco.core.transitions import is_newer, register, remove
 
 WINDOW = 30_000
@@ -47,7 +47,7 @@ def test_a_grant_equals_its_answered_form_so_that_its_node_can_be_removed() -> N
 
 def test_a_node_can_be_removed_at_a_successor_before_the_takeover_is_durable() -> None:
     record = post(fresh(), A).record
-    inherited = succeed(record, "successor", version=2, lost=False)
+    inherited = with_new_owner(record, "successor", version=2, lost=False)
     assert not is_newer(inherited, record, A)
     assert is_newer(post(inherited, A, at=0, boot=2).record, record, A)
 

@@ -1,6 +1,6 @@
-"""The gossip backend: joins the parts of a daemon that has peers.
+"""Build the backend of a daemon with peers: all parts of `backends.gossip`, and how they connect.
 
-`rqdisco.service.wiring.backend` builds it; all connections among its own parts are made here.
+`service.wiring.backend` makes one `GossipBackend` per daemon.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gossip backend is built on.
+    """The parts and settings that a gossip backend is built from.
 
-    `metadata` is what is stored beside the records. `on_fenced` is called with the reason when this
+    `metadata` is stored beside the records. `on_fenced` is called with the reason when this
     daemon is fenced.
     """
 
@@ -62,15 +62,16 @@ class GossipContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def known_members(metadata: Sequence[Metadata], own: str) -> Sequence[Member]:
-    """Return the other daemons that are still members, as far as the metadata shows."""
+    """Return the other daemons that are still members according to the metadata."""
     return Members(Member(incarnation=own, name="", url=""), metadata).others
 
 
 class GossipBackend:
-    """A daemon's directory, what keeps it in step with its peers, and what answers their requests.
+    """The directory of a daemon with peers, its replication, and the handler of peer requests.
 
     `directory` answers the APIs, `local` decides about the IDs this daemon owns, `peers` is the
-    service to start, `request_handler` handles the requests of peers.
+    service to start, `request_handler` handles the requests of peers. `may_expire` reports whether
+    this daemon may expire its own unused IDs.
     """
 
     def __init__(self, context: GossipContext) -> None:
@@ -78,13 +79,13 @@ class GossipBackend:
         metadata, environment = context.metadata, context.environment
         own = Member(incarnation=incarnation, name=config.name, url=config.url, features=FEATURES)
         members = Members(own, metadata)
-        boot = environment.random_name()
+        run_id = environment.random_name()
         self.watermarks = ExpiryWatermarks(metadata)
-        replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(boot[:7], 16) + 1)
+        replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(run_id[:7], 16) + 1)
         guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members)
-        self.peers = self._peer_set(
+        self.peers = PeerSet(
             environment,
-            boot,
+            run_id,
             members,
             replication,
             guard,
@@ -113,7 +114,6 @@ class GossipBackend:
         )
         own_recovery = OwnRecovery(environment.clock, parts, metadata)
         exchange = Exchange(parts, self.hint_store, own_recovery, environment.wall_ms)
-        # Report whether this daemon may declare its own IDs expired.
         self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
         self.store = store
         self.directory = GossipDirectory(
@@ -134,16 +134,14 @@ class GossipBackend:
         self.report = PeerReport(self.peers, self.hint_store)
 
         def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
-            """Return what the journal writes together with `changes`."""
+            """Return changes that the journal writes together with `changes`."""
             extra = replication.before_write(changes, may_send=may_send, may_correct=guard.is_ready)
             return (*extra, *own_recovery.marker_before_write(changes))
 
-        # These parts need each other, so they are joined once all exist.
+        # These parts refer to each other, so they are connected once all exist.
         guard.on_fenced = context.on_fenced
         replication.on_foreign_grant = self.directory.on_replicated
         journal.on_writing = changes_to_add
         self.peers.attach(exchange, self.hint_store, hint_merger, self.succession.resume)
         if members.own.state != "member":
             guard.successor = members.current_owner(incarnation)
-
-    _peer_set = PeerSet

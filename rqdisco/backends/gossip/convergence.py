@@ -1,5 +1,6 @@
-"""Report whether members agree on the membership and hold all changes issued: only then is a key
-known to be new.
+"""Detect convergence: all members agree on the membership, and this daemon has all their changes.
+
+Only then is an ID that is unknown here new: no other member has created it by name or imported it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WAIT_SECONDS = 1.0
 
 
 class ConvergenceMonitor:
-    """Compares this daemon's state with the last digests of its peers.
+    """Compare this daemon's state with the last digests of its peers.
 
     `peers` returns the peers of active members; `all_peers_identified` reports whether every
     configured URL has been matched to a member.
@@ -50,14 +51,14 @@ class ConvergenceMonitor:
         )
 
     def is_converged(self) -> bool:
-        """Report whether members agree and all changes they last reported as issued are here."""
+        """Report whether members agree, and this daemon has all changes that they last reported."""
         cursor = self._replication.cursor
         return self.members_agree() and all(
             cursor(peer.incarnation or "") >= peer.newest_issued for peer in self._peers()
         )
 
     async def wait(self) -> bool:
-        """Report whether the cluster is converged now or within a second."""
+        """Report whether the members are converged now or within a second."""
         if self.is_converged():
             return True
         waiter: Deferred[None] = Deferred()
@@ -71,7 +72,7 @@ class ConvergenceMonitor:
         return True
 
     def update(self) -> None:
-        """Wake waiters if the cluster is converged; call after each digest and cursor change."""
+        """Wake waiters if the members are converged; call after each digest and cursor change."""
         if self._waiting and self.is_converged():
             for waiter in list(self._waiting):
                 if not waiter.called:

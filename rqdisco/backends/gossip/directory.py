@@ -30,7 +30,7 @@ from rqdisco.core.errors import (
 )
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.host_binding import check_list
-from rqdisco.core.ids import is_created_id, tag
+from rqdisco.core.ids import is_created_id, owner_tag
 from rqdisco.core.records import Claim, Node, Put, Record, Registration
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
@@ -115,7 +115,7 @@ class GossipDirectory:
 
     def age(self, record: View | Record) -> float | None:
         """Return seconds since the last contact with the owner of a record, None if there was none
-        in this boot.
+        since this daemon started.
         """
         owner = self._owner(record)
         return 0.0 if owner == self._own else self._peers.contact(owner)
@@ -127,8 +127,8 @@ class GossipDirectory:
     async def look_up_name(self, name: str) -> View:
         return await self._local.look_up_name(name)
 
-    async def is_above(self, name: str) -> bool:
-        return await self._local.is_above(name)
+    async def has_subdomains(self, name: str) -> bool:
+        return await self._local.has_subdomains(name)
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
         host = self.name_host(host)
@@ -229,11 +229,11 @@ class GossipDirectory:
         if not is_created_id(discovery_id):
             raise NoSuchID(discovery_id)
         unreachable: StoreUnavailable | None = None
-        for member in self._peers.members.tagged(tag(discovery_id)):
+        for member in self._peers.members.tagged(owner_tag(discovery_id)):
             owner = self._peers.members.current_owner(member.incarnation)
             try:
                 if owner == self._own:
-                    raise self._local.absence(discovery_id)
+                    raise self._local.missing_error(discovery_id)
                 outcome = await self._forward(owner, LOOK_UP_SECONDS, "look_up", discovery_id)
                 record_of(outcome, discovery_id)
                 return outcome

@@ -32,8 +32,8 @@ _LASTING_EXCHANGES = 3
 
 
 class PeerSet(Service):
-    """The peers at the `seeds`, and all members learned from them; `boot` identifies this start of
-    the daemon.
+    """The peers at the `seeds`, and all members learned from them; `run_id` identifies this start
+    of the daemon.
 
     The directory of this daemon uses it as its `Coordinator`.
     """
@@ -43,7 +43,7 @@ class PeerSet(Service):
     def __init__(
         self,
         environment: GossipEnvironment,
-        boot: str,
+        run_id: str,
         members: Members,
         replication: Replication,
         guard: DecisionGuard,
@@ -56,7 +56,7 @@ class PeerSet(Service):
         self.members = members
         self.replication = replication
         self.guard = guard
-        self.boot = boot
+        self.run_id = run_id
         self._own = members.own.incarnation
         self._began_with_records = replication.own_cursor > 0
         self._began_with_others = bool(members.others)
@@ -177,8 +177,8 @@ class PeerSet(Service):
         return incarnation in self.peers and self.peers[incarnation].is_up
 
     def contact(self, incarnation: str) -> float | None:
-        """Return seconds since the last contact with a member in this boot, None if there was
-        none.
+        """Return seconds since the last contact with a member since this daemon started, None if
+        there was none.
         """
         peer = self.peers.get(incarnation)
         return (
@@ -208,7 +208,7 @@ class PeerSet(Service):
         return Hello(
             name=own.name,
             incarnation=own.incarnation,
-            boot=self.boot,
+            run_id=self.run_id,
             url=own.url,
             features=FEATURES,
             members=self.members.all,
@@ -220,7 +220,7 @@ class PeerSet(Service):
         somebody may replay an old hello of any daemon, this one included.
         """
         check_member(_member_from_hello(hello))
-        if hello.incarnation == self._own and hello.boot == self.boot:
+        if hello.incarnation == self._own and hello.run_id == self.run_id:
             raise Rejected("this is the daemon itself")
         known = self.members.get(hello.incarnation)
         if known is not None and known.state in ("forgotten", "drained"):
@@ -284,7 +284,7 @@ class PeerSet(Service):
         try:
             self.accept_hello(hello)
         except Rejected as rejection:
-            if hello.incarnation == self._own and hello.boot == self.boot:
+            if hello.incarnation == self._own and hello.run_id == self.run_id:
                 # A seed may be this daemon itself.
                 self.unidentified.pop(peer.url, None)
             raise PeerError(str(rejection)) from None
@@ -370,4 +370,4 @@ def _member_from_hello(hello: Hello) -> Member:
 
 def session_from_hello(hello: Hello) -> Session:
     """Return the session that a hello begins."""
-    return Session(hello.incarnation, hello.boot, hello.name)
+    return Session(hello.incarnation, hello.run_id, hello.name)

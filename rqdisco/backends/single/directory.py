@@ -85,7 +85,7 @@ class SingleDirectory:
 
     async def create(self) -> Record:
         discovery_id, version = new_id(self._records.owner, self._random), self.versions.next()
-        record = self._records.new(discovery_id, version=version, max_ids=self._limits.max_ids)
+        record = self._records.new_record(discovery_id, version=version, max_ids=self._limits.max_ids)
         return await self._records.save(None, record, version)
 
     def name_host(self, host: str | None) -> str | None:
@@ -94,7 +94,7 @@ class SingleDirectory:
     async def look_up(self, discovery_id: str) -> View:
         record = self.grants.shown(discovery_id)
         if record is None:
-            raise self.absence(discovery_id)
+            raise self.missing_error(discovery_id)
         return self.view(record)
 
     async def look_up_at_owner(self, discovery_id: str) -> View:
@@ -103,7 +103,7 @@ class SingleDirectory:
     async def inspect(self, discovery_id: str) -> Record:
         record = self.grants.shown(discovery_id)
         if record is None:
-            raise self.absence(discovery_id)
+            raise self.missing_error(discovery_id)
         return self._records.normalized(record) if record.owner == self._records.owner else record
 
     def view(self, record: Record) -> View:
@@ -121,21 +121,21 @@ class SingleDirectory:
         return self._subscriptions.add(discovery_id, changed)
 
     async def look_up_name(self, name: str) -> View:
-        variants = [key.decode() for key in self._store.name_index.of(name.encode())]
+        variants = [key.decode() for key in self._store.name_index.variants(name.encode())]
         if not variants:
             return await self.look_up(name)
         if len(variants) > 1 or self._store.settled(name) is not None:
             raise AmbiguousName(name)
         return await self.look_up(variants[0])
 
-    async def is_above(self, name: str) -> bool:
-        return self._store.name_index.is_above(name.encode())
+    async def has_subdomains(self, name: str) -> bool:
+        return self._store.name_index.has_subdomains(name.encode())
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
         host = host_binding.name_host(host, self._records.machine)
-        record = await self._records.find(discovery_id)
+        record = await self._records.after_pending_grant(discovery_id)
         if record is None:
-            raise self.absence(discovery_id)
+            raise self.missing_error(discovery_id)
         outcome = self._register(record, node, host)
         if outcome.bootstrap is not None:
             self._check_owner(record)
@@ -163,9 +163,9 @@ class SingleDirectory:
         # The disk may still refuse what was decided, and then what is shown is listed again.
         arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
         known_on_arrival = [known for known in arrival if known is not None]
-        record = await self._records.find(discovery_id)
+        record = await self._records.after_pending_grant(discovery_id)
         if record is None:
-            raise self.absence(discovery_id)
+            raise self.missing_error(discovery_id)
         # R9: remove what was listed on arrival, not what registered while this request waited.
         was_listed = any(transitions.remove(known, addr) is not known for known in known_on_arrival)
         after = record
@@ -175,9 +175,9 @@ class SingleDirectory:
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
         host = host_binding.name_host(host, self._records.machine)
-        known = await self._records.find(discovery_id)
+        known = await self._records.after_pending_grant(discovery_id)
         if known is None and is_created_id(discovery_id):
-            error = self.absence(discovery_id)
+            error = self.missing_error(discovery_id)
             raise error if isinstance(error, Undecided) else UnknownCreatedID(discovery_id)
         record = self._new_named(discovery_id) if known is None else known
         outcome = self._claim(record, put, host)
@@ -201,7 +201,7 @@ class SingleDirectory:
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
         host = host_binding.name_host(host, self._records.machine)
-        known = await self._records.find(discovery_id)
+        known = await self._records.after_pending_grant(discovery_id)
         if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
             await self._records.flush(discovery_id)
             return False
@@ -220,7 +220,7 @@ class SingleDirectory:
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         # The disk may still refuse what was decided, and then what is shown is there again.
         known_on_arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
-        record = await self._records.find(discovery_id)
+        record = await self._records.after_pending_grant(discovery_id)
         if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
             await self._records.flush(discovery_id)
             return Clearing(done=record is None or record.leader is None)
@@ -237,9 +237,9 @@ class SingleDirectory:
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
         return await self.takeover.import_record(transferred, as_own=as_own)
 
-    def absence(self, discovery_id: str) -> NoSuchID | Undecided:
+    def missing_error(self, discovery_id: str) -> NoSuchID | Undecided:
         """Return the error for an ID without a record."""
-        return self._records.absence(discovery_id)
+        return self._records.missing_error(discovery_id)
 
     def has_pending_grant(self, discovery_id: str) -> bool:
         """Report whether a grant of the ID is pending."""
@@ -263,7 +263,7 @@ class SingleDirectory:
             raise NoSuchID(discovery_id)
         if self._coordinator is not None:
             self._coordinator.check_unknown()
-        return self._records.new(discovery_id, version=0, max_ids=self._limits.max_ids)
+        return self._records.new_record(discovery_id, version=0, max_ids=self._limits.max_ids)
 
     def _register(self, record: Record, node: Node, host: str | None) -> Registration:
         limits, retry_window_ms = self._limits, self._limits.retry_window_ms

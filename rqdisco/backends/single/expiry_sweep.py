@@ -110,7 +110,7 @@ class ExpirySweeper(Service):
         if advanced is not None:
             await self._journal.append(metadata_change(advanced))
             version_ages.learn(advanced)
-        watermark = expiry_watermark(self._own.owner, version_ages.newest_old(self._own.now()))
+        watermark = expiry_watermark(self._own.owner, version_ages.newest_aged(self._own.now()))
         if (
             watermark.number <= max(self._watermarks.of(self._own.owner), self._useless_watermark)
             or not self._own.may_expire()
@@ -138,7 +138,7 @@ class ExpirySweeper(Service):
             return
         own = others = 0
         # Pending changes are not among the keys below.
-        is_complete = not any(self._watermarks.cover_line(each.key, each.rest) for each in self._store.pending)
+        is_complete = not any(self._watermarks.covers_line(each.key, each.rest) for each in self._store.pending)
         for keys in self._batches():
             covered = [key for key in keys if self._is_covered(key, self._watermarks)]
             deleted = [key for key in covered if not self._own.has_pending_grant(key.decode())]
@@ -156,7 +156,7 @@ class ExpirySweeper(Service):
 
     def _is_covered(self, key: bytes, watermarks: ExpiryWatermarks) -> bool:
         rest = self._store.rest(key)
-        return rest is not None and watermarks.cover_line(key, rest)
+        return rest is not None and watermarks.covers_line(key, rest)
 
     def _report_own(self, deleted: list[bytes]) -> int:
         """Report an event for each of this daemon's own IDs; return their number."""

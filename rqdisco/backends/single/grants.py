@@ -177,7 +177,7 @@ class Grants:
         before = pending.before
         assert before is not None
         try:
-            restored = replace(records.revoked(before), version=self._versions.next())
+            restored = replace(records.with_grant_revoked(before), version=self._versions.next())
             await self._journal.append(self._store.put(restored))
         except StoreUnavailable as error:
             self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)

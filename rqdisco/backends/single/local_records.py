@@ -1,4 +1,8 @@
-"""The records that this daemon may change: the newest state of each, and durable changes to it."""
+"""Read and change the records that this daemon decides about.
+
+`LocalRecords` returns the newest record of an ID, which may not be on the disk yet, and writes a
+changed one to the journal and a peer. `SingleDirectory` and `Takeover` decide what changes.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.versions import Versions
 from rqdisco.core import host_binding, records
 from rqdisco.core.errors import NoSuchID, TooManyIDs, Undecided
-from rqdisco.core.ids import is_created_id, tag
+from rqdisco.core.ids import is_created_id, owner_tag
 from rqdisco.core.records import Record
 from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
 
 
 class LocalRecords:
-    """Records of the daemon `owner`, which is called `machine` where records name its machine."""
+    """The records that the daemon `owner` decides about; `machine` names its host in records."""
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class LocalRecords:
         self.versions = Versions(store, wall_us)
         self.grants = Grants(store, journal, self.versions, subscriptions, coordinator)
 
-    async def find(self, discovery_id: str) -> Record | None:
+    async def after_pending_grant(self, discovery_id: str) -> Record | None:
         """Return the newest record once no grant of the ID is pending: decisions about an ID are
         made one at a time (R3). Raises as `newest`, and StoreUnavailable.
         """
@@ -49,40 +53,40 @@ class LocalRecords:
         return self.newest(discovery_id)
 
     def newest(self, discovery_id: str, *, as_stored: bool = False) -> Record | None:
-        """Return the newest record as this daemon's own, None if there is none. `as_stored` returns
-        it as it is stored under its version, here and at peers.
+        """Return the newest record as this daemon's own, None if there is none. `as_stored` omits
+        `normalized`, so that the record equals the one stored under its version, here and at peers.
 
-        Raises Undecided where the daemon may not decide about the ID now.
+        Raises Undecided if the daemon may not decide about the ID now.
         """
         record = self._store.newest(discovery_id)
         if record is not None and self._coordinator is not None:
             self._coordinator.check(record)
-            # The check may list nodes that were answered before this daemon was ready.
+            # The check may add nodes that were answered before this daemon was ready.
             record = self._store.newest(discovery_id) or record
         if record is None:
             return None
-        record = record if record.owner == self.owner else self.as_own(record)
+        record = record if record.owner == self.owner else self.taken_over(record)
         return record if as_stored else self.normalized(record)
 
-    def as_own(self, record: Record) -> Record:
-        """Return a record of another owner as this daemon's. It never grants if that owner was lost
+    def taken_over(self, record: Record) -> Record:
+        """Return another owner's record as this daemon's. It never grants if that owner was lost
         (R7).
         """
         lost = self._coordinator is None or self._coordinator.is_lost(record.owner)
-        return records.succeed(record, self.owner, version=record.version, lost=lost)
+        return records.with_new_owner(record, self.owner, version=record.version, lost=lost)
 
     def normalized(self, record: Record) -> Record:
-        """Return the record with this machine's present name, and with its grant answered: no grant
-        is pending, or it is from an earlier start.
+        """Return the record with this machine's present name, and its grant marked as answered: a
+        grant still stored as pending is from an earlier start.
         """
         if record.host is not None:
             record = host_binding.rename_host(record, self.machine)
         is_pending = record.grant is not None and record.grant.pending
         return records.with_grant_answered(record) if is_pending and not record.ownerless else record
 
-    def new(self, discovery_id: str, *, version: int, max_ids: int | None) -> Record:
-        """Return an empty record for a new ID. Raises as `check_room`; Undecided where nothing may be
-        decided.
+    def new_record(self, discovery_id: str, *, version: int, max_ids: int | None) -> Record:
+        """Return an empty record for a new ID. Raises TooManyIDs, and Undecided if the daemon may
+        not decide now.
         """
         self.check_room(max_ids)
         if self._coordinator is not None:
@@ -90,15 +94,19 @@ class LocalRecords:
         return Record(id=discovery_id, owner=self.owner, version=version, created_at=self._wall_us())
 
     def check_room(self, max_ids: int | None) -> None:
-        """Raise TooManyIDs where there is no room for one more ID."""
+        """Raise TooManyIDs if there are `max_ids` already."""
         if max_ids is not None and self._store.count_all() >= max_ids:
             raise TooManyIDs
 
-    def absence(self, discovery_id: str) -> NoSuchID | Undecided:
-        """Return the error for an ID without a record: this daemon may have created it, and only
-        peers may still know it (R8).
+    def missing_error(self, discovery_id: str) -> NoSuchID | Undecided:
+        """Return the error for an ID without a record. It is Undecided if this daemon may have
+        created the ID, and only a peer still has it (R8).
         """
-        if self._coordinator is not None and is_created_id(discovery_id) and tag(discovery_id) == tag(self.owner):
+        if (
+            self._coordinator is not None
+            and is_created_id(discovery_id)
+            and owner_tag(discovery_id) == owner_tag(self.owner)
+        ):
             try:
                 self._coordinator.check_unknown()
             except Undecided as doubt:

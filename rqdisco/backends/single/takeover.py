@@ -31,11 +31,11 @@ class Takeover:
 
     async def import_record(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
         """Import a record; see `Directory.adopt`."""
-        known = await self._records.find(transferred.id)
+        known = await self._records.after_pending_grant(transferred.id)
         own, version = self._records.owner, self._records.versions.next()
         owner = own if as_own or transferred.owner is None else transferred.owner
         record = to_record(transferred, owner, version=version, max_nodes=self._limits.max_nodes)
-        record = self._reset_claim_window(record if owner == own else self._records.as_own(record))
+        record = self._reset_claim_window(record if owner == own else self._records.taken_over(record))
         if known is None:
             self._records.check_room(self._limits.max_ids)
             await self._records.save(None, record, version)
@@ -54,11 +54,11 @@ class Takeover:
         (R7).
         """
         version = self._records.versions.next()
-        return self._reset_claim_window(records.succeed(record, self._records.owner, version=version, lost=lost))
+        return self._reset_claim_window(records.with_new_owner(record, self._records.owner, version=version, lost=lost))
 
     def _reset_claim_window(self, record: Record) -> Record:
-        """Restart the window in which only the owner of an unreported claim may repeat it: when,
-        and for an import where, the owner was answered is not known here (R5c).
+        """Restart the window in which only the winner of an unreported claim may repeat it: when,
+        and for an import where, the winner was answered is not known here (R5c).
         """
         if record.ownerless or record.unreported is None or record.leader is None:
             return record
@@ -81,7 +81,7 @@ class Takeover:
         self._check_undecided(discovery_id)
         record = self._store.newest(discovery_id)
         if record is not None and record.owner != self._records.owner:
-            record = self._records.as_own(record)
+            record = self._records.taken_over(record)
         return self._add(None if record is None else self._records.normalized(record), node, host)
 
     def check_addable(self, discovery_id: str) -> None:

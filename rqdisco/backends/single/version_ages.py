@@ -1,4 +1,7 @@
-"""The ages of versions by the monotonic clock."""
+"""The ages of record versions by the monotonic clock, to expire unused IDs after a time.
+
+`expiry_sweep` adds a version from time to time, and asks for the newest one of a given age.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import msgspec
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Moment
 
+# The ID of the timeline on disk, where it has another name.
 _KEY = "!calendar"
 _STEPS = 100
 
@@ -25,10 +29,10 @@ class _Timeline(msgspec.Struct, frozen=True, rename={"elapsed": "lived", "versio
 
 
 class VersionAges:
-    """Knows which versions are at least `age_ms` old, in steps of a hundredth of that.
+    """Find the versions that are at least `age_ms` old, in steps of a hundredth of that.
 
-    Counts the time that passed on this machine, whether the daemon ran or not, and no wall clock
-    (P6). Time in which the machine was off is unknown and does not count, nor does the part of a
+    Time counts while the machine runs, whether the daemon does or not; the wall clock is not used
+    (P6). The time while the machine is off is unknown and does not count, nor does the part of a
     step before that.
     """
 
@@ -40,13 +44,13 @@ class VersionAges:
             self.learn(each)
 
     def learn(self, metadata: Metadata) -> None:
-        """Take the timeline from metadata that the disk has; other metadata is ignored."""
+        """Take the timeline from metadata on the disk; ignore other metadata."""
         if metadata.id == _KEY and metadata.owner == self._owner and metadata.content:
             self._timeline = msgspec.json.decode(metadata.content, type=_Timeline)
 
     def advance(self, now: Moment, newest: int) -> Metadata | None:
-        """Return the timeline to write now, None if no step has passed; `newest` is the highest
-        version on the disk.
+        """Return the timeline to write, None if no step has passed; `newest` is the highest version
+        on the disk.
         """
         before = self._timeline
         if before is None:
@@ -62,8 +66,8 @@ class VersionAges:
         versions = (*before.versions[len(old) :], (elapsed, newest))
         return self._encode(_Timeline(now.boot, now.ms, elapsed, versions))
 
-    def newest_old(self, now: Moment) -> int:
-        """Return the highest version that is known to be old, 0 for none."""
+    def newest_aged(self, now: Moment) -> int:
+        """Return the highest version that is at least `age_ms` old, 0 for none."""
         if self._timeline is None:
             return 0
         since = self._elapsed(self._timeline, now) - self._age_ms

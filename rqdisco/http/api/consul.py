@@ -21,7 +21,7 @@ from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Malformed, decode_put
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, NotAllowed, NotAuthenticated, UnknownCreatedID
-from rqdisco.core.ids import is_created_id, is_id, may_be_named
+from rqdisco.core.ids import is_created_id, is_id, is_valid_name
 from rqdisco.core.records import Leader, Put, Record
 from rqdisco.core.views import View
 from rqdisco.http.requests.authorization import Authorizer
@@ -163,7 +163,7 @@ class ConsulAPI:
         if method in ("GET", "HEAD"):
             # Also an ID whose name a later version of the service reserved.
             return await self._read(request, discovery_id, key, query)
-        if discovery_id is None or not may_be_named(discovery_id):
+        if discovery_id is None or not is_valid_name(discovery_id):
             raise BadRequest("unsupported key, only <ID>/leader")
         if method == "DELETE":
             return await self._clear(request, discovery_id, query, token)

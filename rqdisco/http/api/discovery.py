@@ -15,7 +15,7 @@ from twisted.web.iweb import IRequest
 
 from rqdisco.core.addresses import check_text
 from rqdisco.core.errors import NoSuchID
-from rqdisco.core.ids import RESERVED, is_id
+from rqdisco.core.ids import RESERVED_IDS, is_id
 from rqdisco.core.records import Node
 from rqdisco.core.views import View
 from rqdisco.http.api.explain import explanation
@@ -136,7 +136,7 @@ class DiscoveryAPI:
         token = None
         if self._authorizer is not None:
             token = self._authorizer.admit(request, _RIGHTS.get(method, "read"), discovery_id)
-        if not is_id(discovery_id) or discovery_id in RESERVED:
+        if not is_id(discovery_id) or discovery_id in RESERVED_IDS:
             raise NoSuchID(discovery_id)
         if method == b"POST":
             return await self._register(request, discovery_id, token)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from twisted.internet.task import LoopingCall
 
 from rqdisco.core.errors import NoSuchID, TooManyWatchers
-from rqdisco.core.ids import RESERVED, is_id
+from rqdisco.core.ids import RESERVED_IDS, is_id
 from rqdisco.core.views import View
 from rqdisco.http.api.watchers import Check, WatchedID, Watcher
 from rqdisco.http.context import HTTPContext
@@ -41,7 +41,7 @@ def watched_id(path: bytes) -> str | None:
     """Return the ID in the path of an event stream, None for other paths."""
     match = _PATH.match(path)
     discovery_id = None if match is None else match[1].decode("utf-8", "replace")
-    return None if discovery_id in RESERVED else discovery_id
+    return None if discovery_id in RESERVED_IDS else discovery_id
 
 
 class EventStreams:

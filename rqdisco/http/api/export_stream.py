@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
-from rqdisco.core.exports import Export
+from rqdisco.core.exports import ExportEncoder
 from rqdisco.http.requests.request import Request
 
 _RECORDS_PER_WRITE = 100
@@ -33,7 +33,7 @@ class ExportStream:
         self._directory = directory
         self._clock = clock
         self._ids: Iterator[str] | None = None
-        self._export = Export(0)
+        self._encoder = ExportEncoder(0)
         self._next: IDelayedCall | None = None
         self._is_busy = self._is_paused = False
         self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
@@ -65,14 +65,14 @@ class ExportStream:
         """Return the next part of the document; None when only its end is left."""
         if self._ids is None:
             ids = await self._directory.ids()
-            self._export, self._ids = Export(len(ids)), iter(ids)
-            return self._export.begin()
+            self._encoder, self._ids = ExportEncoder(len(ids)), iter(ids)
+            return self._encoder.header()
         ids = list(islice(self._ids, _RECORDS_PER_WRITE))
         lines = []
         for discovery_id in ids:
             # IDs that expired meanwhile are left out, whether or not their owner answers.
             with suppress(NoSuchID, StoreUnavailable):
-                lines.append(self._export.line(await self._directory.inspect(discovery_id)))
+                lines.append(self._encoder.record(await self._directory.inspect(discovery_id)))
         return b"".join(lines) if ids else None
 
     def _write(self, part: bytes | None) -> None:
@@ -86,7 +86,7 @@ class ExportStream:
             return
         self.stopProducing()
         self._request.unregisterProducer()
-        self.done.callback(self._export.end())
+        self.done.callback(self._encoder.footer())
 
     def _fail(self, failure: Failure) -> None:
         """Leave the document without its end, which shows the client that it is incomplete."""

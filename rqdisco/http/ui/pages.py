@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
 from rqdisco.core.errors import NotAuthenticated
-from rqdisco.core.ids import RESERVED, is_id
+from rqdisco.core.ids import RESERVED_IDS, is_id
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.core.views import View
 from rqdisco.http.api.admin import ClusterAdmin
@@ -111,7 +111,7 @@ class Pages:
         if name == _STATUS and self._context.status is not None:
             request.route = _route("/status")
             return self._status(request, self._context.status)
-        if not name or name in RESERVED:
+        if not name or name in RESERVED_IDS:
             return None
         request.route = _route("/ID")
         return self._cluster(request, name)

@@ -13,9 +13,9 @@ from twisted.web.resource import IResource
 from rqdisco.backends.gossip.transport.resource import MAX_BYTES as PEER_BYTES
 from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
 from rqdisco.core.directory import Directory
+from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
-from rqdisco.dns.source_limit import SourceLimit
 from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.router import IMPORT_BYTES, Apis
 from rqdisco.http.server.host_allowlist import HostAllowlist
@@ -142,7 +142,7 @@ def build_dns_listener(context: ListenerContext, config: DNSConfig, directory: D
     host_names = HostNames(reactor, SystemResolver(reactor, MAX_LOOKUPS), counts=counts.dns_lookups)
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
     server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, context.node_health)
-    limit = SourceLimit(config.rate, reactor.seconds)
+    limit = ResponseRateLimit(config.rate, reactor.seconds)
     return DNSListener(DNSServer(reactor, server, limit, config.addresses, counts.dns))
 
 

@@ -92,7 +92,7 @@ def recover(fs: FileSystem, directory: Path, *, is_backup: bool = False) -> Reco
     watermarks = ExpiryWatermarks(decode_stored_metadata(key, rest) for key, rest in recovered.metadata.items())
     if not watermarks.is_empty:
         recovered.records = {
-            key: rest for key, rest in recovered.records.items() if not watermarks.cover_line(key, rest)
+            key: rest for key, rest in recovered.records.items() if not watermarks.covers_line(key, rest)
         }
     return recovered
 
@@ -108,7 +108,7 @@ def without_deleted(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[byte
             watermarks.learn(metadata)
             if metadata.is_empty:
                 continue
-        elif not watermarks.is_empty and watermarks.cover_line(key, rest):
+        elif not watermarks.is_empty and watermarks.covers_line(key, rest):
             continue
         yield key, rest
 

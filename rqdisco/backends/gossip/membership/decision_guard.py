@@ -66,7 +66,7 @@ class DecisionGuard:
 
     @property
     def unconfirmed(self) -> list[Member]:
-        """The members that have not confirmed in this boot."""
+        """The members that have not confirmed since this daemon started."""
         return [each for each in self._others() if each.incarnation not in self._confirmed]
 
     def created(self, discovery_id: str) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.transport.messages import Member, decode_message, encode_message
 from rqdisco.core.codec import Malformed, Metadata
-from rqdisco.core.ids import tag
+from rqdisco.core.ids import owner_tag
 
 _MEMBER = "!member/"
 _STATES = ("member", "leaving", "forgotten", "drained")
@@ -20,10 +20,10 @@ _MAX_SESSIONS = 256
 
 
 class Session(msgspec.Struct, frozen=True):
-    """The daemon behind a session, and its name."""
+    """The daemon behind a session: its incarnation, this start of it, and its name."""
 
     incarnation: str
-    boot: str
+    run_id: str
     name: str
 
 
@@ -56,9 +56,9 @@ class Members:
         """Return the active members of a name."""
         return [each for each in self.active if each.name == name]
 
-    def tagged(self, tag_: str) -> list[Member]:
+    def tagged(self, tag: str) -> list[Member]:
         """Return all members whose IDs begin with a tag (R1)."""
-        return [each for each in self.all if tag(each.incarnation) == tag_]
+        return [each for each in self.all if owner_tag(each.incarnation) == tag]
 
     def current_owner(self, incarnation: str) -> str:
         """Return the current owner of the IDs that an incarnation created."""
@@ -141,7 +141,7 @@ class Sessions:
     """Sessions by name, and detection of two daemons with one identity (R8).
 
     A message in a session proves its owner alive, since the session's name is only sent in an
-    answer. When another boot of an incarnation, or another incarnation of a name, is proved alive,
+    answer. When another run of an incarnation, or another incarnation of a name, is proved alive,
     earlier sessions of the identity end; a daemon that then comes back has been alive all the time.
     """
 
@@ -165,29 +165,29 @@ class Sessions:
         return session
 
     def record_activity(self, session: Session) -> str | None:
-        """Record a message; return a newly detected conflict, which bars this boot from
-        deciding.
+        """Record a message; return a newly detected conflict, which bars this run of the daemon
+        from deciding.
         """
         incarnation = f"incarnation {session.incarnation}"
         before = self._current.get(incarnation)
         duplicate: str | None = None
         duplicates: set[str] = set()
-        if self._set_current(incarnation, session.boot, session):
+        if self._set_current(incarnation, session.run_id, session):
             duplicate = f"two daemons run as {incarnation}"
-            duplicates |= {session.boot, str(before)}
+            duplicates |= {session.run_id, str(before)}
         name = f"name {session.name}"
         other = self._current.get(name)
         if self._set_current(name, session.incarnation, session):
             duplicate = f"two daemons are called {session.name}"
-            duplicates |= {session.boot, self._current.get(f"incarnation {other}", "")}
+            duplicates |= {session.run_id, self._current.get(f"incarnation {other}", "")}
         if duplicate is None or duplicates <= self._duplicates.keys():
             return None
         self._duplicates |= dict.fromkeys(duplicates, duplicate)
         return duplicate
 
     def duplicate_reason(self, session: Session) -> str | None:
-        """Return why the boot behind a session must not decide, None if it may."""
-        return self._duplicates.get(session.boot)
+        """Return why the daemon behind a session must not decide, None if it may."""
+        return self._duplicates.get(session.run_id)
 
     def _set_current(self, identity: str, one: str, session: Session) -> bool:
         """Make `one` the current holder of an identity; return True if it held it before another
@@ -208,7 +208,7 @@ class Sessions:
         by_name = identity.startswith("name ")
         for name, each in list(self._sessions.items()):
             same = each.name == session.name if by_name else each.incarnation == session.incarnation
-            if same and (each.incarnation, each.boot) != (session.incarnation, session.boot):
+            if same and (each.incarnation, each.run_id) != (session.incarnation, session.run_id):
                 del self._sessions[name]
 
 

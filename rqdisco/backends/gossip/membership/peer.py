@@ -183,7 +183,7 @@ class Peer:
         does not.
         """
         own = self._hello()
-        if hello.incarnation == own.incarnation and hello.boot != own.boot:
+        if hello.incarnation == own.incarnation and hello.run_id != own.run_id:
             with suppress(PeerError):
                 await self._link.request("digest", b"{}", GREET_SECONDS)
 

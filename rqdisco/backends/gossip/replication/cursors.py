@@ -172,7 +172,7 @@ class Replication:
             if record.owner == self._own:
                 # Only this daemon changes its own records; `recover` restores lost ones.
                 continue
-            if self._watermarks.cover(record):
+            if self._watermarks.covers(record):
                 continue
             known = self._store.newest(record.id)
             precedence = "newer" if known is None else records.precedence(known, record)
@@ -210,7 +210,7 @@ class Replication:
             record = codec.decode_record(bytes(raw))
             known = self._store.newest(record.id)
             is_lost = known is None or records.precedence(known, record) == "newer"
-            if record.owner == self._own and is_lost and not self._watermarks.cover(record):
+            if record.owner == self._own and is_lost and not self._watermarks.covers(record):
                 changes.append(self._store.put_line(bytes(raw), record.version))
         return changes
 
@@ -254,7 +254,7 @@ class Replication:
                 received = codec.decode_stored(key, self._refused[key])
                 known = Record(id=received.id, owner=received.owner, version=0, created_at=received.created_at)
             if known.owner == self._own:
-                changes.append(self._store.put(replace(records.revoked(known), version=version)))
+                changes.append(self._store.put(replace(records.with_grant_revoked(known), version=version)))
                 version += 1
         return changes
 

@@ -43,14 +43,14 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     features: tuple[str, ...] = ()
 
 
-class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The sender's identity; `boot` is new at each start. `wall_ms` is informational, no decision
-    uses it.
+class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"run_id": "boot"}):
+    """The sender's identity; `run_id` is new at each start of the daemon. `wall_ms` is
+    informational, no decision uses it.
     """
 
     name: str
     incarnation: str
-    boot: str
+    run_id: str
     url: str
     protocol: tuple[int, int] = PROTOCOL
     features: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The response rate limit of UDP, whose source addresses can be forged."""
+"""Response rate limiting for DNS over UDP, where source addresses can be forged."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 
-class SourceLimit:
-    """Limit responses to `rate` per second and source, with bursts of the same size (at least 1). A
-    rate of 0 is no limit.
+class ResponseRateLimit:
+    """Limit responses to `rate` per second and source, with bursts of the same size (at least 1); 0
+    is no limit.
 
     The local host is not limited, since its resolver queries for all of its programs.
     """
