@@ -19,9 +19,10 @@ PAGE = Path(__file__).with_name("configuration.md")
 # The options in the order of the page; each is in one section.
 SECTIONS = {
     "Listening and access": (
-        "On an address that other machines can reach, the daemon starts only with `--tokens`, or with\n"
-        "`--open` on a network that you trust: [security.md](security.md). `--host` is for a proxy on this\n"
-        "machine that passes on the `Host` header: [security.md](security.md#names-of-this-machine).",
+        "On an address that other machines can reach, the daemon starts only with `--tokens`, with\n"
+        "client certificates, or with `--open` on a network that you trust: [security.md](security.md).\n"
+        "`--host` is for a proxy on this machine that passes on the `Host` header:\n"
+        "[security.md](security.md#names-of-this-machine).",
         "listen host tokens open operator-socket metrics-listen",
     ),
     "State": ("See [operations.md](operations.md).", "data-dir disk-reserve snapshot-every audit drain-timeout"),
@@ -55,11 +56,11 @@ _LITERAL = re.compile(r"(?<![\w`])(--[a-z][a-z-]+|\$?[A-Z]+_[A-Z_]+(?:/[\w.]+)?|
 _INTRODUCTION = """\
 # Configuration
 
-<!-- Written by `make configuration`; edit docs/write_configuration.py or the help texts instead. -->
+<!-- Written by `make configuration`; edit docs/write_configuration.py or the help texts. -->
 
 `twistd rqdisco --help` prints these options. Each can also be set in the environment. The command
-line wins over the environment, and an empty variable is ignored. Invalid options end the daemon with
-exit status 64 and a line that names the option.
+line takes precedence over the environment, and an empty variable is ignored. With an invalid option
+the daemon exits with status 64 and a line that names the option.
 
 A *repeatable* option takes one value each time it is given; its variable takes several values,
 separated by spaces. A *flag* takes no value; its variable is `yes` or `no`, and the command line

@@ -115,7 +115,7 @@ def _legacy(request: FlagsRequest, version: _Version) -> Flags:
 def _legacy_notes(request: FlagsRequest) -> list[str]:
     notes = []
     if request.url.startswith("https:"):
-        notes.append("rqlited trusts only the system's authorities, or those in the file named by SSL_CERT_FILE")
+        notes.append("rqlited trusts only the system's CAs, or those in the file named by SSL_CERT_FILE")
     if request.replica:
         notes.append(
             "start replicas after the cluster has formed: a replica that is told to bootstrap does so, as a voter"
@@ -165,7 +165,7 @@ def _tls_notes(version: _Version) -> list[str]:
         member, why = '"ca_pem":"BASE64"', " with its PEM in base64, since rqlited before 7.13.2 ignores ca_file"
     else:
         member, why = '"ca_file":"/PATH"', ""
-    trust = "rqlited trusts the system's authorities; for a private one add"
+    trust = "rqlited trusts the system's CAs; for a private one add"
     notes = [f'{trust} "tls_config":{{{member}}} to -disco-config{why}']
     if (7, 0, 0) < version < (7, 1, 0) and version[2] == _ANY:
         notes.append('rqlite 7.0.0 calls "scheme" "schema": use --rqlite 7.0.0 for it')
@@ -250,7 +250,7 @@ def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[
 def _parse_version(text: str) -> _Version:
     match = _VERSION.match(text)
     if match is None:
-        raise Unsupported("not a version of rqlite: use 8 or 7.21.4")
+        raise Unsupported("not a version of rqlite, such as 8 or 7.21.4")
     major, minor, patch = (_ANY if part is None else int(part) for part in match.groups())
     return major, minor, patch
 
@@ -290,7 +290,7 @@ def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:
     auth = {"username": unquote(url.username or ""), "password": unquote(url.password or "")}
     # rqlited expands environment variables in the whole configuration, and a $ cannot be quoted.
     if version >= (7, 16, 0) and any("$" in text for text in auth.values()):
-        raise Unsupported("rqlite 7.16 and later expand a $ in user and password: use others without $")
+        raise Unsupported("rqlite 7.16 and later expand a $ in user and password: choose a user and password without $")
     return auth
 
 
@@ -312,7 +312,7 @@ def _only_for_dns(request: FlagsRequest) -> None:
 
 def _loopback_note(url: str) -> tuple[str, ...]:
     host = urlsplit(url).hostname
-    return (f"other hosts cannot reach the service at {host}",) if host and is_local(url) else ()
+    return (f"other machines cannot reach the service at {host}",) if host and is_local(url) else ()
 
 
 def _compact_json(config: dict[str, object]) -> str:

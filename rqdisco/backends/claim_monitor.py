@@ -60,7 +60,7 @@ class ClaimMonitor(Service):
         many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"
         return [
             f"{many} for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
-            " node for good, or wipe its data directory, then `rqdisco leader clear`"
+            " node for good, or wipe its data directory, then run `rqdisco leader clear`"
         ]
 
     def found(self, discovery_id: str) -> None:
@@ -112,7 +112,7 @@ class ClaimMonitor(Service):
             return
         self._log.warn(
             "a claim waits for its leader's first report: stop that node for good, or wipe its data directory, then"
-            " `rqdisco leader clear`",
+            " run `rqdisco leader clear`",
             addr=record.leader.addr,
             times=record.unreported.times,
             discovery_id=discovery_id,

@@ -199,7 +199,7 @@ def prune(discovery_id: str, down_for: float, dry_run: bool, yes: bool) -> Comma
 def reset(discovery_id: str, yes: bool) -> Command:
     """Prepare ID for a new cluster.
 
-    Removes the leader record, a claim that is not reported yet, and all nodes. Stop all nodes of
+    Removes the leader key, an unreported claim, and all nodes. Stop all nodes of
     the old cluster first, for good, or wipe their data directories.
     """
     from rqdisco.cli import nodes
@@ -209,13 +209,13 @@ def reset(discovery_id: str, yes: bool) -> Command:
 
 @cli.group(cls=CommandGroup)
 def leader() -> None:
-    """Manage the leader record of rqlite 7 and later."""
+    """Manage the leader key of rqlite 7 and later."""
 
 
 @leader.command(name="show")
 @id_argument
 def show_leader(discovery_id: str) -> Command:
-    """Show the leader record of ID."""
+    """Show the leader key of ID."""
     from rqdisco.cli import leader
 
     return partial(leader.show, discovery_id=discovery_id)
@@ -226,9 +226,9 @@ def show_leader(discovery_id: str) -> Command:
 @click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="Node ID.")
 @click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="HTTP address, with http:// or https://.")
 @click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Raft address.")
-@cas_option("only if there is no record")
+@cas_option("only if there is no key")
 def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: int | None) -> Command:
-    """Set the leader record of ID, which nodes that join are sent to."""
+    """Set the leader key of ID, which nodes that join are sent to."""
     if not api_addr.startswith(("http://", "https://")):
         raise click.BadParameter("must start with http:// or https://", param_hint="--api-addr")
     if "://" in addr:
@@ -242,10 +242,10 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
 
 @leader.command(name="clear")
 @id_argument
-@cas_option("only if there is neither a record nor a claim")
+@cas_option("only if there is neither a key nor a claim")
 @yes_option("Confirm that all nodes, or the one that claimed to lead, are stopped.")
 def clear_leader(discovery_id: str, cas: int | None, yes: bool) -> Command:
-    """Delete the leader record of ID, or end a claim that is not reported yet.
+    """Delete the leader key of ID, or end an unreported claim.
 
     Stop all nodes of ID first. To end a claim, stop the node that claimed to lead for good, or wipe
     its data directory; the daemon's log names it.

@@ -1,7 +1,7 @@
 """The checks of `rqdisco status ID`: why no cluster forms under an ID, or no node can join. Pure.
 
 The service does not store which discovery mode an ID is used in, so the checks infer it: consul-kv
-leaves a leader record; nodes registered for the DNS modes of rqlite 8 and later have Raft
+leaves a leader key; nodes registered for the DNS modes of rqlite 8 and later have Raft
 addresses, those of rqlite 3 to 6 and of the DNS modes of 7 do not. Modes that are not used produce
 no findings.
 """
@@ -84,7 +84,7 @@ def _check_leaderless(document: Document, _: float) -> Iterator[Finding]:
     """
     has_leader = document.leader is not None or document.claim is not None
     if document.nodes and not has_leader and not is_uuid(document.disco_id):
-        yield Finding("note: no leader record, so nodes in consul-kv mode wait")
+        yield Finding("note: no leader key, so nodes in consul-kv mode wait")
 
 
 def _check_two_leaders(document: Document, _: float) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def _check_down(document: Document, _: float) -> Iterator[Finding]:
         yield Finding("no node is up, according to the probes", is_problem=True)
     elif document.leader is not None and document.leader.reported and any(node.leader for node in down):
         yield Finding(
-            f"{document.leader.addr} leads, by the leader record, and is down: nodes can join once another node reports"
+            f"{document.leader.addr} leads, by the leader key, and is down: nodes can join once another node reports"
             " that it leads, within 10 s while most nodes are up (300 s up to rqlite 7.15)",
             is_problem=True,
         )
@@ -126,17 +126,17 @@ def _check_misleading(document: Document, _: float) -> Iterator[Finding]:
         addr = _join_address(node)
         if _is_misleading(addr, _SAME_HOST if on_one_host else _OTHER_HOST):
             flag = "-http-adv-addr" if addr == node.addr else "-raft-adv-addr"
-            yield Finding(f"other hosts cannot reach {addr}: set {flag}", is_problem=True)
+            yield Finding(f"other machines cannot reach {addr}: set {flag}", is_problem=True)
         elif document.leader is not None and not on_one_host and _is_misleading(node.addr, _OTHER_HOST):
             yield Finding(
-                f"note: rqlite 7 on other hosts cannot join by {node.addr}; 8 and later join by Raft addresses"
+                f"note: rqlite 7 on other machines cannot join by {node.addr}; 8 and later join by Raft addresses"
             )
     if nodes and on_one_host and not any(_is_misleading(_join_address(node), _SAME_HOST) for node in nodes):
-        yield Finding("note: only nodes on the same host can join, since all addresses are loopback addresses")
+        yield Finding("note: only nodes on the same machine can join, since all addresses are loopback addresses")
 
 
 def _check_dns_omissions(document: Document, _: float) -> Iterator[Finding]:
-    """Find nodes that DNS answers omit, unless the ID has a leader record and so is used in
+    """Find nodes that DNS answers omit, unless the ID has a leader key and so is used in
     consul-kv mode.
     """
     if document.leader is not None:

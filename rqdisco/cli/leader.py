@@ -1,4 +1,4 @@
-"""Commands on the leader record that rqlite 7 and later write in consul-kv mode: leader show, set,
+"""Commands on the leader key that rqlite 7 and later write in consul-kv mode: leader show, set,
 clear.
 """
 
@@ -9,7 +9,7 @@ from rqdisco.cli.claims import describe_claim
 from rqdisco.client import LeaderValue
 
 CLEAR_WARNING = (
-    "stop all nodes of {id} before clearing its leader record: a running leader writes it again, and nodes waiting to"
+    "stop all nodes of {id} before clearing its leader key: a running leader writes it again, and nodes waiting to"
     " join would wait forever. Then remove its nodes too (`rqdisco reset {id}` does both): while any node is listed,"
     " no node is told to bootstrap"
 )
@@ -21,14 +21,14 @@ CLAIM_WARNING = (
 
 
 async def show(app: App, discovery_id: str) -> int:
-    """Print the leader record: Raft address, HTTP address, node ID, index, and whether the leader
+    """Print the leader key: Raft address, HTTP address, node ID, index, and whether the leader
     has reported.
     """
     document = await app.client.get(discovery_id)
     leader = document.leader
     if leader is None:
         claim = "" if document.claim is None else f" yet: {describe_claim(document.claim)}"
-        raise CommandFailed(f"{discovery_id} has no leader record{claim}")
+        raise CommandFailed(f"{discovery_id} has no leader key{claim}")
     state = "reported" if leader.reported else "claimed"
     columns = ("RAFT ADDRESS", "HTTP ADDRESS", "NODE ID", "INDEX", "STATE")
     row = (leader.addr, leader.api_addr or "-", leader.id or "-", str(leader.index), state)
@@ -37,17 +37,17 @@ async def show(app: App, discovery_id: str) -> int:
 
 
 async def set_record(app: App, discovery_id: str, value: LeaderValue, cas: int | None) -> int:
-    """Set the leader record."""
+    """Set the leader key."""
     if not await app.client.set_leader(discovery_id, value, cas):
         raise CommandFailed(f"not set: {await _cas_failure(app, discovery_id, cas)}")
     return DONE
 
 
 async def clear(app: App, discovery_id: str, cas: int | None, *, yes: bool) -> int:
-    """Delete the leader record, or end a claim whose node has not reported."""
+    """Delete the leader key, or end a claim whose node has not reported."""
     document = await app.client.get(discovery_id)
     if document.leader is None and document.claim is None:
-        app.output.message(f"{discovery_id} has no leader record")
+        app.output.message(f"{discovery_id} has no leader key")
         return DONE
     warning = (CLEAR_WARNING if document.claim is None else CLAIM_WARNING).format(id=discovery_id)
     if not yes:
@@ -64,6 +64,6 @@ async def _cas_failure(app: App, discovery_id: str, cas: int | None) -> str:
     if record is not None:
         return f"the index is {record.index}, not {cas}"
     if cas:
-        return f"there is no leader record, its index is 0, not {cas}"
+        return f"there is no leader key, its index is 0, not {cas}"
     claim = (await app.client.get(discovery_id)).claim
     return "nodes are registered, and one of them may lead" if claim is None else describe_claim(claim)

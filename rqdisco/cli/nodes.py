@@ -9,7 +9,7 @@ from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, f
 from rqdisco.client import Document, NodeRegistration
 
 RESET_WARNING = (
-    "reset {id} removes its leader record, a claim that is not reported yet, and all its nodes: the next node that"
+    "reset {id} removes its leader key, an unreported claim, and all its nodes: the next node that"
     " registers is told to bootstrap a new cluster. Stop all nodes of the old cluster first, for good, or wipe their"
     " data directories: they would form a second cluster beside the new one"
 )
@@ -104,7 +104,7 @@ async def reset(app: App, discovery_id: str, *, yes: bool) -> int:
     # Remove the nodes last: while one is listed no node is told to bootstrap.
     await app.client.clear_leader(discovery_id)
     if document.claim is not None:
-        app.output.message(f"{discovery_id}: the pending claim has ended")
+        app.output.message(f"{discovery_id}: the unreported claim has ended")
     after = document
     for addr in document.nodes:
         after = await app.client.remove(discovery_id, addr)

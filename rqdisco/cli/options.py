@@ -143,7 +143,7 @@ token_file_option = click.option(
 def cas_option(zero: str) -> Callable[[F], F]:
     """Return the option `--cas`; `zero` is the meaning of 0."""
     return click.option(
-        "--cas", type=click.IntRange(0), metavar="N", help=f"Change the record only if its index is N; 0: {zero}."
+        "--cas", type=click.IntRange(0), metavar="N", help=f"Change the key only if its index is N; 0: {zero}."
     )
 
 

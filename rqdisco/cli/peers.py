@@ -12,6 +12,9 @@ FORGET_WARNING = (
 )
 DRAIN_WARNING = "this daemon hands over all its IDs and grants nothing any more; remove it afterwards"
 
+# The documents of daemons keep older words.
+_STATES = {"established": "ready", "silent": "unreachable"}
+
 
 async def show(app: App) -> int:
     """Print all peers and their state; FAILED if something needs attention."""
@@ -21,7 +24,7 @@ async def show(app: App) -> int:
         raise operator_failure(error) from None
     columns = ("NAME", "STATE", "LAST CONTACT", "LAG", "CLOCK", "URL")
     rows = [
-        (state.name, f"{state.state} (queried)", "-", "-", "-", state.url),
+        (state.name, f"{_STATES.get(state.state, state.state)} (queried)", "-", "-", "-", state.url),
         *map(_peer_row, sorted(state.peers, key=lambda peer: peer.name or "")),
     ]
     app.output.table(f"peers of {state.name}", columns, rows)
@@ -57,7 +60,9 @@ async def drain(app: App, to: str | None, *, yes: bool) -> int:
 
 
 def _peer_row(peer: PeerState) -> tuple[str, ...]:
-    state = peer.state if peer.successor is None else f"{peer.state}, IDs at {peer.successor}"
+    state = _STATES.get(peer.state, peer.state)
+    if peer.successor is not None:
+        state = f"{state}, IDs at {peer.successor}"
     contact = "-" if peer.last_contact is None else f"{peer.last_contact:.0f} s ago"
     lag = "-" if peer.lag is None else str(peer.lag)
     clock = "-" if peer.clock_offset_ms is None else f"{peer.clock_offset_ms / 1000:+.1f} s"

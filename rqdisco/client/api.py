@@ -116,7 +116,7 @@ class DiscoveryClient:
         return await self._json("DELETE", _path(discovery_id), Document, {"addr": addr})
 
     async def leader(self, discovery_id: str) -> LeaderRecord | None:
-        """Return the leader record of an ID, None without a record or without the ID."""
+        """Return the leader key of an ID, None without a record or without the ID."""
         response = await self._transport.request("GET", _leader_path(discovery_id))
         if response.status == 404:
             return None
@@ -130,7 +130,7 @@ class DiscoveryClient:
         return LeaderRecord(value=_decode(value, LeaderValue), index=entries[0].index)
 
     async def set_leader(self, discovery_id: str, value: LeaderValue, cas: int | None = None) -> bool:
-        """Put the leader record. With `cas` put it only if its index equals `cas` (0: only if there
+        """Put the leader key. With `cas` put it only if its index equals `cas` (0: only if there
         is no record), else return False.
 
         Without `cas` the ID is created if it does not exist.
@@ -138,7 +138,7 @@ class DiscoveryClient:
         return await self._kv("PUT", discovery_id, cas, msgspec.json.encode(value))
 
     async def clear_leader(self, discovery_id: str, cas: int | None = None) -> bool:
-        """Delete the leader record. With `cas` only if its index equals `cas`, else return
+        """Delete the leader key. With `cas` only if its index equals `cas`, else return
         False.
         """
         return await self._kv("DELETE", discovery_id, cas)

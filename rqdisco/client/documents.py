@@ -30,7 +30,7 @@ class NodeRegistration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     addr: str
     raft_addr: str | None = None
     node_id: str | None = None
-    # Whether the leader record names this node.
+    # Whether the leader key names this node.
     leader: bool = False
     up: bool | None = None
     # Whether the host name has no addresses at the daemon, so that the node may be up or down.
@@ -46,7 +46,7 @@ class NodeRegistration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class LeaderInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The leader record of an ID."""
+    """The leader key of an ID."""
 
     # The Raft address.
     addr: str
@@ -65,7 +65,7 @@ class ClaimInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     # The time of the first claim in UTC, as in 2026-11-23T01:12:57Z.
     since: str
-    # How often the node was told that it won.
+    # How often the claim was granted.
     answered: int
 
 
@@ -93,7 +93,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, rename={"ownerless": "
 
 
 class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The leader record that rqlited 7 and later write."""
+    """The leader key that rqlited 7 and later write."""
 
     # The Raft address.
     addr: str
@@ -104,7 +104,7 @@ class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class LeaderRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A leader record in the key-value store."""
+    """A leader key in the key-value store."""
 
     value: LeaderValue
     # The modify index, which `cas` is compared with.
@@ -121,7 +121,7 @@ class ExportedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The leader record of an exported record."""
+    """The leader key of an exported record."""
 
     # The JSON text that was put, and its Consul flags.
     value: str
@@ -130,7 +130,7 @@ class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
     addr: str | None = None
     # As in `LeaderInfo`.
     reported: bool = True
-    # How often the node was told that it won its claim; 0 if the claim is not hidden.
+    # How often the claim was granted; 0 if the claim is not hidden.
     claims: int = 0
 
 

@@ -35,10 +35,10 @@ class UnknownCreatedID(NoSuchID):
 
 
 class AmbiguousName(RequestRefused):
-    """Several discovery IDs match a name in which case does not count."""
+    """Several discovery IDs match a name that is compared without case."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"several discovery IDs are {name} but for case")
+        super().__init__(f"several discovery IDs differ from {name} only in case")
 
 
 class InvalidValue(RequestRefused):
@@ -101,7 +101,7 @@ class TooManyWatchers(RequestRefused):
     """The limit of clients that watch IDs, or this one ID, is reached."""
 
     def __init__(self) -> None:
-        super().__init__("too many watchers, ask now and then instead")
+        super().__init__("too many watchers, poll instead")
 
 
 class TooManyRequests(RequestRefused):
@@ -120,7 +120,7 @@ class Ownerless(RequestRefused):
     """The ID lost its owner, so no node can be told to bootstrap under it (rule R7)."""
 
     def __init__(self, discovery_id: str) -> None:
-        super().__init__(f"{discovery_id} lost its home and cannot seed a cluster, mint a new ID")
+        super().__init__(f"{discovery_id} has no owner and cannot seed a cluster, create a new ID")
 
 
 class NoSuccessor(RequestRefused):

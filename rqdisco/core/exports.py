@@ -116,7 +116,7 @@ def decode_batch(content: bytes) -> Batch:
 def to_record(transferred: TransferredRecord, owner: str, *, version: int, max_nodes: int) -> Record:
     """Return the record to store for an imported one. Raises InvalidValue, TooManyNodes."""
     if not is_valid_name(transferred.id):
-        raise InvalidValue("id", "not a text that an ID can have")
+        raise InvalidValue("id", "not a discovery ID")
     if not _OWNER.match(owner):
         raise InvalidValue("home", "not 16 hex digits")
     if not 0 <= transferred.created_at <= _MAX_TIME:

@@ -26,8 +26,6 @@ def dns_metrics(counts: DNSCounts) -> MetricSource:
         yield histogram(
             "rqdisco_dns_answer_duration_seconds", "Seconds from a DNS query to its response.", counts.seconds
         )
-        yield counter(
-            "rqdisco_dns_limited", "Rate-limited UDP queries, which were told to retry over TCP.", counts.limited
-        )
+        yield counter("rqdisco_dns_limited", "Rate-limited UDP queries, which were redirected to TCP.", counts.limited)
 
     return source

@@ -45,7 +45,7 @@ class Compactor(Service):
 
     @property
     def age(self) -> float:
-        """Seconds since the snapshot was last known to be complete."""
+        """Seconds since the snapshot last held all records."""
         return self._clock.seconds() - self._complete_at
 
     def startService(self) -> None:

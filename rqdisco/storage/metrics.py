@@ -19,15 +19,17 @@ def wal_metrics(journal: Journal, syncs: Histogram) -> MetricSource:
     """Bytes, batches and changes written, and whether writes are refused."""
 
     def source() -> Iterable[Metric]:
-        yield counter("rqdisco_journal_written_bytes", "Bytes of records in the journal.", journal.bytes_written)
-        yield counter("rqdisco_journal_batches", "Batches made durable, with one sync each.", journal.batches_written)
+        yield counter(
+            "rqdisco_journal_written_bytes", "Bytes of records written to the journal.", journal.bytes_written
+        )
+        yield counter("rqdisco_journal_batches", "Batches made durable, each by one sync.", journal.batches_written)
         yield counter("rqdisco_journal_changes", "Changes made durable.", journal.changes_written)
         yield gauge(
             "rqdisco_journal_refusing",
-            "1 if the last batch was refused for lack of room, so that nothing can be changed.",
+            "1 if the last batch was refused for lack of space, so that nothing can be changed.",
             journal.refused is not None,
         )
-        yield histogram("rqdisco_journal_sync_duration_seconds", "Duration of journal syncs in seconds.", syncs)
+        yield histogram("rqdisco_journal_sync_duration_seconds", "Seconds that a sync of the journal took.", syncs)
 
     return source
 
@@ -38,15 +40,15 @@ def snapshot_metrics(compactor: Compactor) -> MetricSource:
     def source() -> Iterable[Metric]:
         yield gauge(
             "rqdisco_snapshot_age_seconds",
-            "Seconds since the snapshot was last known to be complete.",
+            "Seconds since the snapshot last held all records.",
             compactor.age,
         )
         yield gauge("rqdisco_snapshot_interval_seconds", "Configured seconds between snapshots.", compactor.interval)
         yield gauge_if_known(
-            "rqdisco_snapshot_duration_seconds", "Duration of the last snapshot in seconds.", compactor.lasted
+            "rqdisco_snapshot_duration_seconds", "Seconds that the last snapshot took.", compactor.lasted
         )
         ended = [((outcome,), compactor.outcomes[outcome]) for outcome in ("written", "failed")]
-        yield counters("rqdisco_snapshots", "Snapshots, by outcome.", ("outcome",), ended)
+        yield counters("rqdisco_snapshots", "Started snapshots, by outcome.", ("outcome",), ended)
 
     return source
 
@@ -62,7 +64,7 @@ def record_metrics(store: Store, node_counter: NodeCounter, is_ownerless: Callab
         # Unknown until all records are counted.
         yield gauge_if_known(
             "rqdisco_nodes",
-            "Nodes registered under all IDs held.",
+            "Nodes registered under all these IDs.",
             node_counter.nodes if node_counter.is_complete else None,
         )
         yield gauge_if_known(

@@ -52,7 +52,7 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
         )
     if is_new and found.records:
         _log.warn(
-            "records of another incarnation: their IDs list and join nodes, and none can bootstrap a cluster",
+            "records of another incarnation: their IDs are ownerless, nodes can join and none is told to bootstrap",
             ids=len(found.records),
             incarnation=identity.incarnation,
         )

@@ -38,7 +38,7 @@ def build_metrics() -> Iterable[Metric]:
     """Report the versions that run."""
     labels = ("version", "python", "twisted")
     running = (__version__, platform.python_version(), twisted_version)
-    yield gauges("rqdisco_build_info", "What is running; always 1.", labels, [(running, 1)])
+    yield gauges("rqdisco_build_info", "The running versions; always 1.", labels, [(running, 1)])
 
 
 def outcome_metrics(counts: OutcomeCounts) -> MetricSource:

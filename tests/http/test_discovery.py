@@ -316,7 +316,7 @@ async def test_an_ownerless_id_bootstraps_nobody(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     api.daemon.directory._records.owner = "another"
     answer = await api("POST", f"/{discovery_id}", {"addr": A})
-    assert (answer.status, answer.reason) == (410, "lost its home, mint a new ID")
+    assert (answer.status, answer.reason) == (410, "no owner, create a new ID")
 
 
 class TestStrictly:

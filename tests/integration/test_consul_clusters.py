@@ -236,7 +236,9 @@ def test_a_claim_won_while_a_dead_leader_is_followed_takes_effect_once_its_node_
     assert scene.recorded() is None
     (winner,) = [node for node in scene.nodes if node.has_won]
     addr = winner.peer.http_addr
-    daemon.wait_for(f"{addr} won the claim 3 times and never reported itself: restart it", discovery_id=scene.key)
+    daemon.wait_for(
+        f"{addr} won the claim 3 times and never reported itself: restart that rqlited", discovery_id=scene.key
+    )
     winner.kill()
     winner.start()
     scene.assert_one_cluster(*scene.nodes[1:])

@@ -221,7 +221,7 @@ def test_a_copy_without_identity_lists_everything_acknowledged_before_it(start: 
         if reply.status == 200:
             assert len(reply.document["nodes"]) > 1
         else:
-            assert (reply.status, reply.reason) == (410, "lost its home, mint a new ID")
+            assert (reply.status, reply.reason) == (410, "no owner, create a new ID")
     ledger.check(daemon, everything=True)
 
 

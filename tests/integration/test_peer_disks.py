@@ -136,7 +136,7 @@ def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_
     status, rows, output = peers_of(installed, trio, "a")
     assert status == 1
     assert [tuple(row.split("\t")[:2]) for row in rows.splitlines() if row.startswith("c\t")] == [
-        ("c", "silent" if incarnation == lost else "up") for incarnation in sorted((lost, new))
+        ("c", "unreachable" if incarnation == lost else "up") for incarnation in sorted((lost, new))
     ]
     assert "c does not answer" in output
 
@@ -151,7 +151,7 @@ def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_
         else:
             trio.daemons["a"].wait_for("registrations from elsewhere added", since["a"], sender=keeper)
     gone = trio.daemons["b"].request("POST", f"/{empty}", {"addr": "n9:4001"})
-    assert (gone.status, gone.reason) == (410, "lost its home, mint a new ID")
+    assert (gone.status, gone.reason) == (410, "no owner, create a new ID")
     for daemon in trio.daemons.values():
         assert sorted(daemon.request("GET", f"/{discovery_id}?consistent=1").document["nodes"]) == nodes
     assert len(trio.register("c", discovery_id, "n6:4001")[1]) == 6

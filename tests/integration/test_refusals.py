@@ -1,4 +1,4 @@
-"""Every reason that keeps the daemon from starting is one line, with an exit code for
+"""Every reason that keeps the daemon from starting is one line, with an exit status for
 supervisors.
 """
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.process
 def refusal(
     installed: Environment, state: Path, *options: str, listen: str = ANY_PORT, **environment: str
 ) -> tuple[int, str]:
-    """Return exit code and reason of a daemon that does not start; the reason must be one line."""
+    """Return exit status and reason of a daemon that does not start; the reason must be one line."""
     result = installed.run(*installed.twistd(state, *options, listen=listen), **environment)
     assert "Traceback" not in result.stdout
     line, end, rest = result.stderr.partition("\n")

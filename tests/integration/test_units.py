@@ -175,7 +175,7 @@ def test_flags_in_deploy_files_match_the_recipes(path: Path) -> None:
 
 
 def test_the_readme_table_has_the_flags_of_both_ends_of_each_version_range() -> None:
-    table = (ROOT / "README.md").read_text().partition("| rqlite | asks by | flags |")[2].partition("\n\n")[0]
+    table = (ROOT / "README.md").read_text().partition("| rqlite | mode | flags |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([0-9.]+) to ([0-9.]+) \| (.+?) \| `(.+)` \|$", table, re.MULTILINE)
     assert len(rows) == 5
     for first, last, way, line in rows:

@@ -199,9 +199,9 @@ def test_reset_warns_of_nodes_that_still_run(service: Service, shell: Shell, som
 
 def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: str) -> None:
     assert shell("leader", "show", some_id) == 1
-    assert f"{some_id} has no leader record" in shell.messages
+    assert f"{some_id} has no leader key" in shell.messages
     assert lead(shell, some_id, "--cas", "1") == 1
-    assert "there is no leader record, its index is 0, not 1" in shell.messages
+    assert "there is no leader key, its index is 0, not 1" in shell.messages
     assert lead(shell, some_id, "--cas", "0") == 1
     assert "not set: nodes are registered, and one of them may lead" in shell.messages
     assert lead(shell, some_id) == 0
@@ -215,13 +215,13 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert shell("leader", "clear", some_id, "--yes", "--cas", index) == 0
     assert "while any node is listed, no node is told to bootstrap" in shell.messages
     assert shell("leader", "clear", some_id, "--yes") == 0
-    assert "has no leader record" in shell.messages
+    assert "has no leader key" in shell.messages
 
 
 def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_wins(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("leader", "show", "kv") == 1
-    assert "kv has no leader record yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.messages
+    assert "kv has no leader key yet: a node claimed to lead at 2026-11-18T11:06:40Z" in shell.messages
     assert shell("show", "kv") == 0
     assert "no nodes are registered, and a node that claimed to lead has not reported yet" in shell.messages
     assert shell("leader", "clear", "kv") == 2
@@ -230,7 +230,7 @@ def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_w
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 1
     assert shell.messages.startswith("rqdisco: not set: a node claimed to lead at ")
     assert shell("leader", "clear", "kv", "--yes", "--cas", "1") == 1
-    assert "not cleared: there is no leader record" in shell.messages
+    assert "not cleared: there is no leader key" in shell.messages
     assert shell("leader", "clear", "kv", "--yes") == 0
     assert "stop that node for good, or wipe its data directory, before ending its claim" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
@@ -239,9 +239,9 @@ def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_w
 def test_reset_ends_a_claim_and_reports_it(shell: Shell) -> None:
     assert lead(shell, "kv", "--cas", "0") == 0
     assert shell("reset", "kv") == 2
-    assert "a claim that is not reported yet" in shell.messages
+    assert "an unreported claim" in shell.messages
     assert shell("reset", "kv", "--yes") == 0
-    assert "kv: the pending claim has ended" in shell.messages
+    assert "kv: the unreported claim has ended" in shell.messages
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 

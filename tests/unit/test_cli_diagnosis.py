@@ -96,7 +96,7 @@ def test_an_id_without_nodes_needs_one() -> None:
 
 def test_a_name_without_a_leader_record_keeps_nodes_waiting_and_a_created_id_gets_no_remark() -> None:
     named = msgspec.structs.replace(known(node(A)), disco_id="orders")
-    assert notes(named) == ["note: no leader record, so nodes in consul-kv mode wait"]
+    assert notes(named) == ["note: no leader key, so nodes in consul-kv mode wait"]
     assert problems(named) == notes(known(node(A))) == []
     for led_or_claimed in (led(node(A)), claimed("2026-11-18T11:06:40Z", node(A))):
         assert notes(msgspec.structs.replace(led_or_claimed, disco_id="orders")) == []
@@ -130,7 +130,7 @@ def test_a_claim_of_an_unlisted_node_is_reported_too() -> None:
 def test_a_leader_that_is_down_needs_action_while_no_other_reports() -> None:
     for up in (True, None):
         (down,) = problems(led(node(A, RAFT_A, leader=True, up=False), node(B, RAFT_B, up=up)))
-        assert down.startswith(f"{RAFT_A} leads, by the leader record, and is down: nodes can join once another node")
+        assert down.startswith(f"{RAFT_A} leads, by the leader key, and is down: nodes can join once another node")
     assert problems(led(node(A, RAFT_A, leader=True, up=False))) == ["no node is up, according to the probes"]
 
 
@@ -155,7 +155,7 @@ def test_a_cluster_on_one_host_is_healthy_and_its_limit_is_mentioned(host: str) 
     ):
         assert problems(document) == []
         (note,) = notes(document)
-        assert note.startswith("note: only nodes on the same host can join")
+        assert note.startswith("note: only nodes on the same machine can join")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_an_address_that_the_rest_of_the_cluster_cannot_reach_needs_action(
     document: Document, addr: str, flag: str
 ) -> None:
     (remark,) = problems(document)
-    assert remark == f"other hosts cannot reach {addr}: set {flag}"
+    assert remark == f"other machines cannot reach {addr}: set {flag}"
 
 
 def test_two_loopback_addresses_beside_another_are_two_diagnose() -> None:
@@ -184,7 +184,7 @@ def test_a_local_http_address_matters_to_rqlite_7_only() -> None:
     document = led(node("localhost:4001", RAFT_A, leader=True))
     assert problems(document) == []
     (note,) = notes(document)
-    assert note == "note: rqlite 7 on other hosts cannot join by localhost:4001; 8 and later join by Raft addresses"
+    assert note == "note: rqlite 7 on other machines cannot join by localhost:4001; 8 and later join by Raft addresses"
 
 
 def test_an_address_without_a_port_is_mentioned_where_dns_may_be_used() -> None:

@@ -203,4 +203,4 @@ def test_a_cluster_with_nothing_up_or_its_leader_down_is_unhealthy() -> None:
     assert world.shell("leader", "set", discovery_id, *leader) == 0
     world.go_on(HOUR / 4)
     assert world.shell("status", discovery_id) == 1
-    assert "10.0.0.1:4002 leads, by the leader record, and is down" in world.shell.messages
+    assert "10.0.0.1:4002 leads, by the leader key, and is down" in world.shell.messages

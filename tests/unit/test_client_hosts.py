@@ -231,7 +231,7 @@ def test_a_loopback_address_is_left_out_where_the_list_has_become_another_hosts(
     settle(clock, 5)
     assert listed(a, discovery_id) == [f"{M1}:4003", f"{M2}:4001"]
     assert c.backend.hint_store.count == 0
-    (line,) = [event for event in log if "left out" in str(event.get("log_format"))]
+    (line,) = [event for event in log if "not added" in str(event.get("log_format"))]
     assert line["addr"] == SECOND
     assert "localhost:4003 is a loopback address beside others" in line["why"]
 

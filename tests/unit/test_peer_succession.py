@@ -210,7 +210,7 @@ def test_a_daemon_lost_while_it_drained_is_forgotten_although_its_successor_is_l
     a.stop()
     b.stop()
     settle(clock, 3)
-    with pytest.raises(NoSuccessor, match="by b: ask there"):
+    with pytest.raises(NoSuccessor, match="by b: repeat the command there"):
         wait(clock, c.backend.succession.forget("a"))
     assert wait(clock, c.backend.succession.forget("b")) == 0
     assert wait(clock, c.backend.succession.forget("a")) == 1

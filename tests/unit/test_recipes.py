@@ -190,7 +190,7 @@ def notes(mode: Mode, version: str, url: str = URL, **more: Any) -> str:
 def test_notes_mention_what_flags_cannot_do() -> None:
     assert "-http-adv-addr" in notes("legacy", "6")
     assert "-httpadv" in notes("legacy", "3")
-    assert "other hosts cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
+    assert "other machines cannot reach the service at 127.0.0.1" in notes("consul-kv", "8", "http://127.0.0.1:4000")
     assert "-node-id" in notes("consul-kv", "8")
     assert "--raft-addr" in notes("dns-srv", "8", zone="z")
     assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")

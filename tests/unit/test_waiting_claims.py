@@ -20,7 +20,7 @@ from tests.support.gossip import go
 
 NOTE = (
     "1 claim waits for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
-    " node for good, or wipe its data directory, then `rqdisco leader clear`"
+    " node for good, or wipe its data directory, then run `rqdisco leader clear`"
 )
 
 

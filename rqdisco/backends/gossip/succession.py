@@ -77,7 +77,9 @@ class OwnerSuccession:
             # The chosen successor may have been lost as well, and have a successor.
             successor_id = self._members.current_owner(lost.successor or "")
             if successor_id != self._own:
-                raise NoSuccessor(f"{name} is being forgotten already, by {self._name(successor_id)}: ask there")
+                raise NoSuccessor(
+                    f"{name} is being forgotten already, by {self._name(successor_id)}: repeat the command there"
+                )
             await self._obtain_agreement(lost)
             await self._persist(replace(lost, state="forgotten"))
         return await self._take_over(lost.incarnation, is_lost=True)
@@ -222,7 +224,9 @@ class OwnerSuccession:
             try:
                 agreed = await peer.request("agree", proposal, Agreed, _REQUEST_SECONDS)
                 if agreed.successor != proposal.successor:
-                    raise NoSuccessor(f"{lost.name} is being forgotten by {self._name(agreed.successor)}: ask there")
+                    raise NoSuccessor(
+                        f"{lost.name} is being forgotten by {self._name(agreed.successor)}: repeat the command there"
+                    )
                 await self._exchange.pull_all(peer, lost.incarnation)
             except PeerError as error:
                 raise NoSuccessor(f"{member.name} must agree, and does not answer: {error}") from None

@@ -292,7 +292,7 @@ class SingleDirectory:
         """Log, once, a node that repeats its claim many times."""
         if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
             self._log.warn(
-                "{addr} won the claim {times} times and never reported itself: restart it",
+                "{addr} won the claim {times} times and never reported itself: restart that rqlited",
                 addr=record.leader.addr,
                 times=record.unreported.times,
                 discovery_id=record.id,

@@ -93,7 +93,7 @@ class Takeover:
 
     def _check_undecided(self, discovery_id: str) -> None:
         if self._records.grants.is_decided(discovery_id):
-            raise Undecided("a decision is on its way")
+            raise Undecided("another decision about this ID is in progress")
 
     def _add(self, record: Record | None, node: Node, host: str | None) -> tuple[Change, ...]:
         if record is None:
@@ -102,7 +102,7 @@ class Takeover:
             after = transitions.add(record, node, host=host, max_nodes=self._limits.max_nodes)
         except (TooManyNodes, LoopbackConflict) as refusal:
             self._log.warn(
-                "node registered at another daemon left out: {why}",
+                "node registered at another daemon not added: {why}",
                 why=str(refusal),
                 addr=node.addr,
                 discovery_id=record.id,

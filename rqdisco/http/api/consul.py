@@ -302,7 +302,7 @@ class ConsulAPI:
         for name in _IGNORED:
             if name in parameters and name not in self._logged_parameters:
                 self._logged_parameters.add(name)
-                self._log.info("consul-kv: parameter ignored, there is only one", parameter=name)
+                self._log.info("consul-kv: parameter ignored, rqdisco does not support it", parameter=name)
         return _Query(
             cas=_number(parameters["cas"], "Invalid cas index") if "cas" in parameters else None,
             flags=_number(parameters["flags"], "Invalid flags") if "flags" in parameters else 0,

@@ -223,7 +223,9 @@ class DiscoveryAPI:
         if self._directory.is_owner_of(record):
             self._log.warn("no nodes left, the next to register is told to bootstrap", discovery_id=record.id)
         else:
-            self._log.warn("no nodes left, and the ID is ownerless: it seeds no cluster", discovery_id=record.id)
+            self._log.warn(
+                "no nodes left, and the ID is ownerless: no node is told to bootstrap", discovery_id=record.id
+            )
 
     def _node(self, request: Request, attempt: Attempt) -> Node:
         """Decode the node of a registration. Raises BadRequest, BodyTooLarge, InvalidValue,

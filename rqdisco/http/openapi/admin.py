@@ -42,7 +42,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Import records of an export.",
         description=(
             "Existing IDs are never overwritten. With `adopt` this daemon becomes the owner of another daemon's"
-            " IDs; otherwise such an ID is listed and joined, and seeds no cluster."
+            " IDs; otherwise nodes can join under such an ID, and none is told to bootstrap."
         ),
         body=request_body(schema("Batch")),
         replies={200: ResponseSpec("The outcome.", json_content("Imported")), **_CHANGE_ERRORS},

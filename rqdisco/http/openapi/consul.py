@@ -93,10 +93,11 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             403: text_error("The ID does not exist, and `--kv-create no`.", _HEADERS),
             404: text_error(
-                "A daemon created this ID and no longer knows it, so a claim cannot create it: use a new one.", _HEADERS
+                "A daemon created this ID and no longer knows it, so a claim cannot create it: create a new one.",
+                _HEADERS,
             ),
             409: text_error("The ID has as many nodes as `--max-nodes` allows.", _HEADERS),
-            410: text_error("The ID is ownerless, and would have to seed a cluster: use a new one.", _HEADERS),
+            410: text_error("The ID is ownerless, and would have to seed a cluster: create a new one.", _HEADERS),
             413: _TOO_LARGE,
             **_ERRORS,
         },
@@ -110,7 +111,7 @@ OPERATIONS: tuple[Operation, ...] = (
         right="write",
         parameters=(ID, _CAS, *_IGNORED),
         replies={
-            200: _boolean("Whether the key does not exist any more."),
+            200: _boolean("Whether the key is now absent."),
             400: text_error(f"The name is reserved; or {_BAD_QUERY}", _HEADERS),
             **_ERRORS,
         },

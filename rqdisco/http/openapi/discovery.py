@@ -79,7 +79,7 @@ OPERATIONS = (
         replies={
             200: ResponseSpec("The new ID, without nodes.", json_content("Document")),
             429: ResponseSpec(
-                "A client on another host creates IDs faster than `--create-rate` allows.",
+                "A client on another machine creates IDs faster than `--create-rate` allows.",
                 json_content("Error"),
                 RETRY_AFTER,
             ),

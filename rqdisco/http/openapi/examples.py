@@ -42,7 +42,7 @@ EXAMPLES: dict[str, object] = {
     "POST /{id} 404 application/json": {"error": "0a5306d9-5842-851c-a00f-72fe57b0eb16 does not exist"},
     "POST /{id} 409 application/json": {"error": "too many nodes for cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a"},
     "POST /{id} 410 application/json": {
-        "error": "0a5306d9-5842-851c-a00f-72fe57b0eb16 lost its home and cannot seed a cluster, mint a new ID"
+        "error": "0a5306d9-5842-851c-a00f-72fe57b0eb16 has no owner and cannot seed a cluster, create a new ID"
     },
     "POST /{id} 413 application/json": {"error": "request body too large"},
     "POST /{id} 503 application/json": {"error": "store unavailable", "reason": "no space left on device"},
@@ -75,7 +75,7 @@ EXAMPLES: dict[str, object] = {
     "PUT /v1/kv/{id}/leader 403 text/plain": "discovery ID orders does not exist",
     "PUT /v1/kv/{id}/leader 404 text/plain": "discovery ID 0a5306d9-5842-851c-a00f-72fe57b0eb16 was created by a daemon that no longer knows it, create a new one",
     "PUT /v1/kv/{id}/leader 409 text/plain": "too many nodes for cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
-    "PUT /v1/kv/{id}/leader 410 text/plain": "0a5306d9-5842-851c-a00f-72fe57b0eb16 lost its home and cannot seed a cluster, mint a new ID",
+    "PUT /v1/kv/{id}/leader 410 text/plain": "0a5306d9-5842-851c-a00f-72fe57b0eb16 has no owner and cannot seed a cluster, create a new ID",
     "PUT /v1/kv/{id}/leader 413 text/plain": "Request body too large, max size: 2000 bytes",
     "PUT /v1/kv/{id}/leader 503 text/plain": "store unavailable",
     "DELETE /v1/kv/{id}/leader 200 application/json": True,
@@ -108,7 +108,7 @@ EXAMPLES: dict[str, object] = {
     "POST /operator/import 200 application/json": {
         "imported": 1,
         "unchanged": 0,
-        "refused": [{"id": "..", "why": "invalid id: not a text that an ID can have"}],
+        "refused": [{"id": "..", "why": "invalid id: not a discovery ID"}],
     },
     "POST /operator/import body": {
         "records": [

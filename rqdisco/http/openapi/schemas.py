@@ -76,7 +76,7 @@ _MORE_TRANSFERRED = {
             "flags": NUMBER,
             "addr": _STRING,
             "reported": _FLAG,
-            "claims": {**COUNT, "description": "How often its node was answered that it won a hidden claim."},
+            "claims": {**COUNT, "description": "How often its hidden claim was granted."},
         },
     ),
     "host": {
@@ -119,11 +119,11 @@ SCHEMAS: dict[str, Object] = {
                     "answered": {
                         "type": "integer",
                         "minimum": 1,
-                        "description": "How often it was answered that it won.",
+                        "description": "How often it was granted.",
                     },
                 },
             ),
-            "orphaned": {"const": True, "description": "The ID is ownerless, and no longer seeds a cluster."},
+            "orphaned": {"const": True, "description": "The ID is ownerless: no node is told to bootstrap under it."},
             "two_leaders": {
                 **_list(schema("Text")),
                 "minItems": 2,

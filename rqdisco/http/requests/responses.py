@@ -170,7 +170,7 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
     ImportConflict: _ErrorKind("exists_already", _with_reason(409, "exists already")),
     LoopbackConflict: _ErrorKind("another_machine", _same_text(409)),
     AmbiguousName: _ErrorKind("ambiguous_name", _with_reason(409, "ambiguous name")),
-    Ownerless: _ErrorKind("ownerless", _with_reason(410, "lost its home, mint a new ID")),
+    Ownerless: _ErrorKind("ownerless", _with_reason(410, "no owner, create a new ID")),
     BodyTooLarge: _ErrorKind("body_too_large", _with_reason(413, "request body too large")),
     Undecided: _ErrorKind("undecided", lambda error: Refusal(503, error.reason, error.reason, _RETRY)),
     StoreUnavailable: _ErrorKind("disk", _unavailable),

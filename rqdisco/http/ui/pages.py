@@ -64,7 +64,7 @@ _HEADINGS = {
 
 class Pages:
     """The pages of one site. With `authorizer` they require a token; without it, `is_operators`
-    says that only operators reach this site.
+    states that only operators reach this site.
     """
 
     def __init__(
@@ -188,16 +188,14 @@ class Pages:
         notes = []
         if not self._directory.is_owner_of(record):
             notes.append(
-                "This ID lost its owner: nodes are listed, added and removed, but none is ever told to bootstrap."
+                "This ID has no owner: nodes are listed, added and removed, but none is told to bootstrap."
                 " Create a new ID for a new cluster."
             )
         age = self._directory.age(record)
         if age is None:
-            notes.append("The daemon that owns this ID was not in contact since this one started: the list may be old.")
+            notes.append("The owner of this ID has not answered since this daemon started: the list may be outdated.")
         elif age > _STALE_SECONDS:
-            notes.append(
-                f"The daemon that owns this ID was last in contact {duration(age)} ago: the list may be as old."
-            )
+            notes.append(f"The owner of this ID last answered {duration(age)} ago: the list may be outdated.")
         return notes
 
     async def _file(self, path: bytes) -> Response:

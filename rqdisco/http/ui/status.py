@@ -16,7 +16,7 @@ from rqdisco.telemetry.recent import RecentChange
 _PLOT_HEIGHT = 40
 _PLOTS = (("created", "IDs created"), ("registered", "Registrations"), ("granted", "Bootstrap grants"))
 _FOR_OPERATORS = (
-    "Only operators see what was changed, by whom and under which ID: on the operator's socket (ssh -L"
+    "Only operators see what was changed, by whom and under which ID: on the operator socket (ssh -L"
     " 4001:/run/rqdisco/operator.sock HOST, then http://localhost:4001/status), or with an admin token."
 )
 
@@ -117,9 +117,9 @@ def _disk(disk: DiskView) -> dict[str, str]:
     took = disk.snapshot_lasted
     return {
         "Writing": "possible" if disk.refused is None else f"not possible: {disk.refused}",
-        "Journal since the start": format_bytes(disk.bytes_written),
+        "Written since the start": format_bytes(disk.bytes_written),
         "Changes made durable": f"{disk.changes_written:,} in {count(disk.batches_written, 'batch', 'batches')}",
-        "Snapshot was current": f"{duration(disk.snapshot_age)} ago",
+        "Snapshot age": duration(disk.snapshot_age),
         "Snapshot interval": duration(disk.snapshot_every),
         "Last snapshot took": "none yet" if took is None else f"{took:.2f} s",
     }

@@ -198,7 +198,7 @@ def _read_header(path: Path, number: int, lines: list[bytes], recovered: Recover
     except Malformed as error:
         raise DamagedState(f"{path}: byte 0: {error}; {_BACKUP}") from None
     if header.segment != number:
-        raise DamagedState(f"{path}: byte 0: this is segment {header.segment}; give the file its own name again")
+        raise DamagedState(f"{path}: byte 0: this is segment {header.segment}; restore the original name of the file")
     recovered.boot, recovered.boot_id = header.boot, header.boot_id
 
 

@@ -132,7 +132,7 @@ class PeerResource(Resource):
             if isinstance(error, kind):
                 return status, str(error).encode()
         if not isinstance(error, CancelledError):
-            self._log.failure("a peer's message failed", failure)
+            self._log.failure("peer message failed", failure)
         return 500, b"internal error"
 
     def _log_wrong_key(self, request: Request, fields: list[str]) -> None:
