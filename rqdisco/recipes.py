@@ -296,7 +296,7 @@ def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:
 
 def _zone(request: FlagsRequest) -> str:
     if not request.zone:
-        raise Unsupported(f"{request.mode} needs the DNS zone that the service answers for")
+        raise Unsupported(f"{request.mode} needs the DNS zone of the service: set --dns-zone")
     name = request.zone.rstrip(".").lower()
     if not is_zone_name(name):
         raise Unsupported("not a DNS zone: use a name of at most 110 characters, such as disco.example")

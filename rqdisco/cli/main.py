@@ -77,7 +77,8 @@ def run_command_line(arguments: Sequence[str], run_command: Callable[[Command, s
     except click.ClickException as error:
         text = io.StringIO()
         error.show(text)
-        output.unprefixed_message(text.getvalue().removesuffix("\n"))
+        # click indents lists of choices by tabs, which would be escaped.
+        output.unprefixed_message(text.getvalue().removesuffix("\n").expandtabs(4))
         return error.exit_code
 
 

@@ -207,6 +207,9 @@ class _Link:
         self.ends: dict[Way, _End] = {way: _End(self, way) for way in _OPPOSITE}
         self.replied = 0
         self._swallowed: list[tuple[Way, bytes | None]] = []
+        # What arrives before the server's connection exists: pausing the client does not prevent
+        # it before Python 3.11.4.
+        self._early: list[bytes | None] = []
         self._due: dict[Way, float] = {"requests": 0.0, "replies": 0.0}
         proxy.links.add(self)
 
@@ -214,6 +217,9 @@ class _Link:
         client = self.ends["requests"].transport
         assert client is not None
         if way == "replies":
+            early, self._early = self._early, []
+            for data in early:
+                self._deliver("requests", data)
             client.resume_reading()
         else:
             client.pause_reading()
@@ -262,7 +268,10 @@ class _Link:
 
     def _deliver(self, way: Way, data: bytes | None) -> None:
         to = self.ends[_OPPOSITE[way]].transport
-        if to is None or self not in self._proxy.links:
+        if self not in self._proxy.links:
+            return
+        if to is None:
+            self._early.append(data)
             return
         most = self._proxy.fault.reply_bytes if way == "replies" else None
         if data is not None and most is not None:

@@ -236,3 +236,12 @@ def test_an_answer_cut_short_by_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyP
     with pytest.raises(SystemExit) as ended:
         main.main(["create"])
     assert ended.value.code == 130
+
+
+def test_choices_of_a_missing_option_are_indented_and_not_escaped(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shell("flags", "orders", "--rqlite", "4.0") == 2
+    error = capsys.readouterr().err
+    assert "    legacy" in error
+    assert "\\t" not in error
